@@ -1,0 +1,100 @@
+package kmclient
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+)
+
+// A KeyManager hands out keys that its counterpart at the other site holds as
+// well. Its methods may be called from several goroutines at the same time.
+//
+// peer is the SAE ID of the other side: the one that will decrypt for GetKeys,
+// the one that encrypted for KeysByID. Key managers that know no SAEs ignore
+// it; callers then pass the empty string.
+type KeyManager interface {
+	// Status reports the link to peer and the limits of the key manager.
+	Status(ctx context.Context, peer string) (Status, error)
+
+	// GetKeys fetches number fresh keys of size bits each. It returns exactly
+	// as many, all of that size, or an error and no key. It is not
+	// idempotent.
+	GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error)
+
+	// KeysByID fetches the keys with these IDs, in this order. If one of them
+	// is missing the error is an ErrKeyNotFound and no key is returned.
+	KeysByID(ctx context.Context, peer string, ids ...string) ([]*Key, error)
+
+	// CloseKey says that a key has served its purpose; the key manager
+	// deletes it. An unknown key is an ErrKeyNotFound.
+	CloseKey(ctx context.Context, id string) error
+}
+
+// A Lister is a KeyManager that can tell which keys it stores.
+type Lister interface {
+	// ListKeys returns the stored keys without their bytes, oldest first
+	// where the key manager knows their order.
+	ListKeys(ctx context.Context) ([]KeyInfo, error)
+}
+
+// Status is what a key manager says of a link. The names follow ETSI GS QKD
+// 014 §6.1; a zero means that the key manager did not say.
+type Status struct {
+	SourceKME string `json:"source_KME_ID,omitempty"` // the KME that answers
+	TargetKME string `json:"target_KME_ID,omitempty"` // the KME at the other end
+	MasterSAE string `json:"master_SAE_ID,omitempty"` // the caller
+	SlaveSAE  string `json:"slave_SAE_ID,omitempty"`  // the peer
+
+	KeySize          int `json:"key_size,omitempty"`            // bits, the default of a key request
+	StoredKeys       int `json:"stored_key_count"`              // keys ready to be handed out
+	MaxKeys          int `json:"max_key_count,omitempty"`       // keys that the KME can store
+	MaxKeyPerRequest int `json:"max_key_per_request,omitempty"` // keys a request
+	MaxKeySize       int `json:"max_key_size,omitempty"`        // bits
+	MinKeySize       int `json:"min_key_size,omitempty"`        // bits
+	MaxSAEIDs        int `json:"max_SAE_ID_count,omitempty"`    // additional slave SAEs of a multicast key
+
+	// OnDemand says that keys are made when they are asked for, so that
+	// StoredKeys says nothing about how many can be had.
+	OnDemand bool `json:"on_demand,omitempty"`
+}
+
+// CheckSize reports whether size, in bits, can be the size of a key.
+func CheckSize(size int) error {
+	if size <= 0 || size%8 != 0 {
+		return fmt.Errorf("%w: key size %d: must be a positive multiple of 8 bits", ErrBadRequest, size)
+	}
+	return nil
+}
+
+// CheckKeys reports whether keys answers a request for number keys of size
+// bits each, where size 0 means any. It refuses what no working source of
+// randomness would give: a key whose octets are all equal, two keys with the
+// same ID or with the same octets. The error is an ErrBadKey.
+func CheckKeys(keys []*Key, size, number int) error {
+	if len(keys) != number {
+		return fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, number, len(keys))
+	}
+	ids := make(map[string]struct{}, len(keys))
+	octets := make(map[string]struct{}, len(keys))
+	for _, k := range keys {
+		if err := CheckID(k.ID()); err != nil {
+			return err
+		}
+		if size != 0 && k.Size() != size {
+			return fmt.Errorf("%w: key %s: asked for %d bits and got %d", ErrBadKey, k.ID(), size, k.Size())
+		}
+		b := k.Reveal()
+		if len(b) == 0 || bytes.Count(b, b[:1]) == len(b) {
+			return fmt.Errorf("%w: key %s: empty or all octets equal", ErrBadKey, k.ID())
+		}
+		ids[CanonicalID(k.ID())] = struct{}{}
+		octets[string(b)] = struct{}{}
+	}
+	if len(ids) != len(keys) {
+		return fmt.Errorf("%w: the same key ID twice in one answer", ErrBadKey)
+	}
+	if len(octets) != len(keys) {
+		return fmt.Errorf("%w: two keys of one answer have the same octets", ErrBadKey)
+	}
+	return nil
+}
