@@ -67,14 +67,20 @@ func CheckSize(size int) error {
 	return nil
 }
 
+// minJudged is the size in octets from which chance does not make all octets
+// of a key equal, nor two keys the same.
+const minJudged = 8
+
 // CheckKeys reports whether keys answers a request for number keys of size
 // bits each, where size 0 means any. It refuses what no working source of
 // randomness would give: a key whose octets are all equal, two keys with the
-// same ID or with the same octets. The error is an ErrBadKey.
+// same ID or with the same octets (keys under 64 bits may have those by
+// chance). The error is an ErrBadKey.
 func CheckKeys(keys []*Key, size, number int) error {
 	if len(keys) != number {
 		return fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, number, len(keys))
 	}
+	judged := 0
 	ids := make(map[string]struct{}, len(keys))
 	sums := make(map[[sha256.Size]byte]struct{}, len(keys)) // a sum leaves no copy of the key behind
 	for _, k := range keys {
@@ -85,16 +91,23 @@ func CheckKeys(keys []*Key, size, number int) error {
 			return fmt.Errorf("%w: key %s: asked for %d bits and got %d", ErrBadKey, k.ID(), size, k.Size())
 		}
 		b := k.Reveal()
-		if len(b) == 0 || bytes.Count(b, b[:1]) == len(b) {
-			return fmt.Errorf("%w: key %s: empty or all octets equal", ErrBadKey, k.ID())
+		if len(b) == 0 {
+			return fmt.Errorf("%w: key %s: empty", ErrBadKey, k.ID())
 		}
 		ids[CanonicalID(k.ID())] = struct{}{}
+		if len(b) < minJudged {
+			continue
+		}
+		judged++
+		if bytes.Count(b, b[:1]) == len(b) {
+			return fmt.Errorf("%w: key %s: all octets equal", ErrBadKey, k.ID())
+		}
 		sums[sha256.Sum256(b)] = struct{}{}
 	}
 	if len(ids) != len(keys) {
 		return fmt.Errorf("%w: the same key ID twice in one answer", ErrBadKey)
 	}
-	if len(sums) != len(keys) {
+	if len(sums) != judged {
 		return fmt.Errorf("%w: two keys of one answer have the same octets", ErrBadKey)
 	}
 	return nil
