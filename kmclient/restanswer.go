@@ -1,0 +1,162 @@
+package kmclient
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// A keyAnswer is a key as the QMail REST API gives it out.
+type keyAnswer struct {
+	ID   string       `json:"key_ID"`
+	Key  base64Octets `json:"key"`
+	Size *int         `json:"key_size"` // bits; not always there
+}
+
+// key returns the key of an answer, having checked what the answer says of it.
+func (a *keyAnswer) key() (*Key, error) {
+	if a.Size != nil && *a.Size != len(a.Key)*8 {
+		return nil, fmt.Errorf("%w: said to be of %d bits, and has %d", ErrBadKey, *a.Size, len(a.Key)*8)
+	}
+	return NewKey(a.ID, a.Key), nil
+}
+
+// decodeKeys reads the answer to a request for number keys of size bits.
+func decodeKeys(body []byte, size, number int) (keys []*Key, err error) {
+	var answer struct {
+		Keys []keyAnswer `json:"keys"`
+	}
+	defer func() {
+		if err != nil {
+			for _, k := range answer.Keys {
+				clear(k.Key)
+			}
+			keys = nil
+		}
+	}()
+	if err := decodeJSON(body, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Keys == nil {
+		return nil, fmt.Errorf("%w: no keys in it", ErrBadAnswer)
+	}
+	for i := range answer.Keys {
+		k, err := answer.Keys[i].key()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, CheckKeys(keys, size, number)
+}
+
+// decodeKey reads the answer to a request for the key id.
+func decodeKey(body []byte, id string) (*Key, error) {
+	var answer keyAnswer
+	var k *Key
+	err := decodeJSON(body, &answer)
+	if err == nil && CanonicalID(answer.ID) != CanonicalID(id) {
+		err = fmt.Errorf("%w: it names another key than the one asked for", ErrBadAnswer)
+	}
+	if err == nil {
+		k, err = answer.key()
+	}
+	if err != nil {
+		clear(answer.Key)
+		return nil, err
+	}
+	return k, nil
+}
+
+// decodeStatus reads a status leniently: names of ETSI GS QKD 014 §6.1, the
+// reference system's keys_stored, numbers and IDs as JSON numbers or strings.
+// What is missing or senseless stays zero.
+func decodeStatus(body []byte) (Status, error) {
+	var fields map[string]json.RawMessage
+	if err := decodeJSON(body, &fields); err != nil {
+		return Status{}, err
+	}
+	if fields == nil {
+		return Status{}, fmt.Errorf("%w: null", ErrBadAnswer)
+	}
+	text := func(name string) string {
+		var s string
+		var n json.Number
+		if json.Unmarshal(fields[name], &s) == nil {
+			return printable(s)
+		}
+		_ = json.Unmarshal(fields[name], &n)
+		return n.String()
+	}
+	count := func(name string) int {
+		n, err := strconv.Atoi(text(name))
+		if err != nil || n < 0 {
+			return 0
+		}
+		return n
+	}
+	s := Status{
+		SourceKME: text("source_KME_ID"), TargetKME: text("target_KME_ID"),
+		MasterSAE: text("master_SAE_ID"), SlaveSAE: text("slave_SAE_ID"),
+		KeySize: count("key_size"), StoredKeys: count("stored_key_count"),
+		MaxKeys: count("max_key_count"), MaxKeyPerRequest: count("max_key_per_request"),
+		MaxKeySize: count("max_key_size"), MinKeySize: count("min_key_size"),
+		MaxSAEIDs: count("max_SAE_ID_count"),
+	}
+	if _, ok := fields["stored_key_count"]; !ok {
+		s.StoredKeys = count("keys_stored")
+	}
+	return s, nil
+}
+
+// decodeJSON is json.Unmarshal with errors that quote nothing of body, which
+// may be keys, and are an ErrBadAnswer.
+func decodeJSON(body []byte, v any) error {
+	err := json.Unmarshal(body, v)
+	if err == nil {
+		return nil
+	}
+	if isHTML(body) {
+		return fmt.Errorf("%w: an HTML page instead of JSON", ErrBadAnswer)
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("%w: JSON of another form than expected (octet %d)", ErrBadAnswer, wrong.Offset)
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("%w: not JSON (octet %d of %d)", ErrBadAnswer, syntax.Offset, len(body))
+	}
+	return fmt.Errorf("%w: %w", ErrBadAnswer, err)
+}
+
+// base64Octets decodes base64 straight from JSON, with no string in between
+// that could not be cleared afterwards.
+type base64Octets []byte
+
+// UnmarshalJSON takes standard base64 with its padding only (RFC 4648 §4),
+// without line breaks and with the unused bits zero (§3.5).
+func (o *base64Octets) UnmarshalJSON(raw []byte) error {
+	if len(raw) < 2 || raw[0] != '"' {
+		return errors.New("a key that is not a string")
+	}
+	text := raw[1 : len(raw)-1]
+	if bytes.Contains(text, []byte(`\/`)) { // some JSON libraries write "/" so
+		text = bytes.ReplaceAll(text, []byte(`\/`), []byte("/"))
+		defer clear(text)
+	}
+	if bytes.ContainsAny(text, "\\\r\n") { // encoding/base64 skips line breaks
+		return errors.New("a key that is not base64")
+	}
+	clear(*o) // the member may come twice
+	octets := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Strict().Decode(octets, text)
+	if err != nil {
+		clear(octets)
+		*o = nil
+		return errors.New("a key that is not base64")
+	}
+	*o = octets[:n]
+	return nil
+}
