@@ -1,0 +1,171 @@
+package cipher
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
+	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
+	"github.com/qkdmail/qkdmail/cipher/internal/otp"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A KeyFinder finds the keys that a message names. Every
+// [kmclient.KeyManager] is one.
+type KeyFinder interface {
+	// KeysByID returns the keys with these IDs, in this order. peer is the
+	// SAE ID of the sender, "" where the message has none.
+	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
+}
+
+// DecryptOptions says which messages are accepted. The zero value accepts
+// those without SAEs.
+type DecryptOptions struct {
+	SAE   string   // own SAE ID, which the message must be addressed to; "": none
+	Peers []string // SAE IDs of possible senders; empty: only messages without one
+}
+
+// A Reader reads the restored message. Every octet it releases is
+// authenticated; but only when Read has returned io.EOF it is sure that they
+// are all of the message, and that nothing was wrong with what came after.
+type Reader struct {
+	ctx   context.Context
+	keys  KeyFinder
+	peer  string // SAE ID of the sender
+	plain io.Reader
+	info  Info
+	err   error
+}
+
+// Decrypt reads the encrypted message from src up to its payload, fetches the
+// key that it names and returns a Reader for the restored message. The OTP
+// suite fetches its keys while it is read, frame by frame.
+//
+// The error is ErrNotEncrypted for other mail, ErrDamaged, ErrVersion,
+// ErrSuite, ErrSAE, ErrWrongKey or ErrAltered for a message that can't be
+// decrypted, or what src or keys returned. opts may be nil.
+func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOptions) (*Reader, error) {
+	if opts == nil {
+		opts = &DecryptOptions{}
+	}
+	outer, err := envelope.NewReader(src)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{ctx: ctx, keys: keys, info: outerInfo(outer)}
+	if r.peer, err = checkSAEs(outer.Control, opts); err != nil {
+		return nil, err
+	}
+	switch r.info.Suite {
+	case SuiteAES256GCM:
+		err = r.openGCM(outer)
+	case SuiteOTP:
+		r.openOTP(outer)
+	default:
+		err = fmt.Errorf("%w %.40q", ErrSuite, outer.Control.Suite)
+	}
+	if err != nil {
+		return nil, fromSuite(err)
+	}
+	return r, nil
+}
+
+// Info describes the message. Its key IDs and its size grow while an OTP
+// message is read, and are complete after io.EOF.
+func (r *Reader) Info() *Info { return &r.info }
+
+// Read reads verified octets of the restored message. An error other than
+// io.EOF is final: what was released before is authentic, but not all.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.err == nil {
+		r.err = r.ctx.Err()
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.plain.Read(p)
+	r.info.PlaintextSize += int64(n)
+	if err != nil && err != io.EOF {
+		err = fromSuite(err)
+	}
+	r.err = err
+	return n, err
+}
+
+// checkSAEs refuses a message that is not from a configured peer to us, our
+// own that comes back included, and returns the SAE ID of the sender.
+func checkSAEs(c *envelope.Control, opts *DecryptOptions) (peer string, err error) {
+	if c.RecipientSAE != controlSAE(opts.SAE) {
+		return "", fmt.Errorf("%w: it is addressed to %q, this is %q", ErrSAE, c.RecipientSAE, controlSAE(opts.SAE))
+	}
+	peers := opts.Peers
+	if len(peers) == 0 {
+		peers = []string{""}
+	}
+	for _, p := range peers {
+		if c.SenderSAE == controlSAE(p) && (p == "" || p != opts.SAE) {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("%w: it comes from %q", ErrSAE, c.SenderSAE)
+}
+
+func (r *Reader) openGCM(outer *envelope.Reader) error {
+	s, err := gcmstream.NewReader(outer)
+	if err != nil {
+		return err
+	}
+	keys, err := r.keys.KeysByID(r.ctx, r.peer, outer.Control.KeyID)
+	if err != nil {
+		return err
+	}
+	defer kmclient.WipeAll(keys)
+	if err := kmclient.CheckKeys(keys, 0, 1); err != nil {
+		return err
+	}
+	if err := checkGCMKey(keys[0], outer.Control.KeyID); err != nil {
+		return err
+	}
+	r.info.KeyIDs = []string{outer.Control.KeyID}
+	r.plain = s
+	return s.Unlock(keys[0].Reveal(), outer.Control.Octets())
+}
+
+// checkGCMKey reports a key that can't be the one the sender used. A key of
+// another size is a wrong key, and nothing wrong with the key manager: a
+// message can name any key, one made for a pad included.
+func checkGCMKey(k *kmclient.Key, id string) error {
+	if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(id) {
+		return fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, id, k.ID())
+	}
+	if k.Size() != 8*gcmstream.KeySize {
+		return fmt.Errorf("%w: key %s has %d bits and AES-256-GCM takes %d", ErrWrongKey, id, k.Size(), 8*gcmstream.KeySize)
+	}
+	return nil
+}
+
+func (r *Reader) openOTP(outer *envelope.Reader) {
+	r.plain = otp.NewReader(otp.NewFrameReader(outer), otp.ReaderOptions{
+		Control: outer.Control.Octets(),
+		KeyID:   outer.Control.KeyID,
+		Keys: func(ids []string) ([]*kmclient.Key, error) {
+			return r.keys.KeysByID(r.ctx, r.peer, ids...)
+		},
+		Verified: func(f *otp.Frame) { r.info.KeyIDs = append(r.info.KeyIDs, f.KeyIDs...) },
+	})
+}
+
+// outerInfo describes what the outer message says.
+func outerInfo(outer *envelope.Reader) Info {
+	info := Info{
+		Suite:        Suite(outer.Control.Suite),
+		Time:         outer.Control.Time,
+		SenderSAE:    readableSAE(outer.Control.SenderSAE),
+		RecipientSAE: readableSAE(outer.Control.RecipientSAE),
+	}
+	for _, f := range outer.Header {
+		info.Outer = append(info.Outer, Field{Name: string(f.Name), Value: f.Text()})
+	}
+	return info
+}

@@ -1,0 +1,276 @@
+package cipher
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"mime"
+	"net/mail"
+	"regexp"
+	"strings"
+
+	"github.com/emersion/go-message/charset"
+	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+)
+
+// A HeaderPolicy says what of the header can be read outside. The names are
+// those of RFC 9788 §3; no conformance with it is claimed, since the payload
+// is exact and holds no protected header.
+type HeaderPolicy string
+
+const (
+	// HeadersBaseline hides Subject, Comments and Keywords.
+	HeadersBaseline HeaderPolicy = "hcp_baseline"
+	// HeadersShy hides display names and the time zone of Date as well.
+	HeadersShy HeaderPolicy = "hcp_shy"
+	// HeadersNoConfidentiality hides nothing of these.
+	HeadersNoConfidentiality HeaderPolicy = "hcp_no_confidentiality"
+)
+
+// ParseHeaderPolicy reads the name of a policy.
+func ParseHeaderPolicy(name string) (HeaderPolicy, error) {
+	switch p := HeaderPolicy(name); p {
+	case HeadersBaseline, HeadersShy, HeadersNoConfidentiality:
+		return p, nil
+	}
+	return "", fmt.Errorf("%w: header policy %q: must be %s, %s or %s",
+		ErrOptions, name, HeadersBaseline, HeadersShy, HeadersNoConfidentiality)
+}
+
+// unknownSender stands in From where the message tells no sender. The domain
+// is reserved and never resolves (RFC 2606).
+const unknownSender = "unknown-sender@qkdmail.invalid"
+
+// maxOuter is the most octets of fields that are copied outside; mail systems
+// cut long headers, Postfix at 100 KiB.
+const maxOuter = 64 << 10
+
+// outerFields returns the fields that stand outside, each complete with its
+// CRLF. It is an allow-list, since others say too much (User-Agent, X-…,
+// Thread-Topic), and Bcc and Resent-Bcc above all.
+//
+// They are our copies, not the original's: written anew in the plainest form,
+// so that no mail system on the way has anything to mend; where that can't be
+// done the field is left out, the original being in the payload. Of fields
+// that RFC 5322 §3.6 allows once the first counts.
+func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
+	b := outerBuilder{fields: fields, opts: opts}
+	b.copyAll(func(name string) bool {
+		switch name {
+		case "resent-date", "resent-from", "resent-sender", "resent-to", "resent-cc", "resent-message-id":
+			return true // above the others and in their order, which groups them
+		}
+		return false
+	})
+	from := b.copyFirst("From")
+	if from == "" {
+		from = opts.From
+		b.add("From", from)
+	}
+	for _, name := range []string{"Sender", "Reply-To", "To", "Cc"} {
+		b.copyFirst(name)
+	}
+	if b.copyFirst("Date") == "" {
+		b.add("Date", opts.Time.UTC().Format(dateLayout))
+	}
+	if b.copyFirst("Message-ID") == "" {
+		b.add("Message-ID", newMessageID(from))
+	}
+	b.copyFirst("In-Reply-To")
+	b.copyFirst("References")
+
+	open := opts.Headers == HeadersNoConfidentiality
+	if open {
+		b.copyFirst("Subject")
+	} else {
+		b.add("Subject", "[...]") // RFC 9788 §3.2.1; also where there is none
+	}
+	b.copyAll(func(name string) bool {
+		switch name {
+		case "auto-submitted", "precedence":
+			return true
+		case "comments", "keywords":
+			return open
+		}
+		return strings.HasPrefix(name, "list-")
+	})
+	return b.out
+}
+
+// dateLayout is the date of RFC 5322 §3.3.
+const dateLayout = "Mon, 2 Jan 2006 15:04:05 -0700"
+
+// An outerBuilder collects the fields that stand outside.
+type outerBuilder struct {
+	fields []rawheader.Field
+	opts   *EncryptOptions
+	out    [][]byte
+	size   int
+}
+
+// copyAll copies the fields with a wanted name, given in lower case.
+func (b *outerBuilder) copyAll(wanted func(name string) bool) {
+	for _, f := range b.fields {
+		if wanted(strings.ToLower(string(f.Name))) {
+			b.add(string(f.Name), b.format(f))
+		}
+	}
+}
+
+// copyFirst copies the first field with this name and returns its value, ""
+// where there is none or it was left out.
+func (b *outerBuilder) copyFirst(name string) string {
+	for _, f := range b.fields {
+		if f.Is(name) {
+			if value := b.format(f); b.add(name, value) {
+				return value
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
+// add appends a field, folded, unless it is empty or too long.
+func (b *outerBuilder) add(name, value string) bool {
+	if value == "" {
+		return false
+	}
+	raw, ok := fold(name, value)
+	if !ok || b.size+len(raw) > maxOuter {
+		return false
+	}
+	b.out = append(b.out, raw)
+	b.size += len(raw)
+	return true
+}
+
+// format returns the value of a field in its plainest form, "" where that
+// can't be done.
+func (b *outerBuilder) format(f rawheader.Field) string {
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F {
+			return ' '
+		}
+		return r
+	}, f.Text())
+	if len(text) > maxOuter {
+		return ""
+	}
+	switch strings.ToLower(string(f.Name)) {
+	case "from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to", "resent-cc":
+		return formatAddresses(text, b.opts)
+	case "date", "resent-date":
+		return formatDate(text, b.opts.Headers)
+	case "message-id", "resent-message-id":
+		return formatID(text)
+	case "in-reply-to", "references":
+		return formatIDs(text)
+	default:
+		return formatText(text)
+	}
+}
+
+// formatText returns unstructured text in US-ASCII.
+func formatText(text string) string {
+	if strings.Contains(text, "=?") {
+		// Decoded and encoded again, since encoded words are often broken.
+		decoded, err := (&mime.WordDecoder{CharsetReader: charset.Reader}).DecodeHeader(text)
+		if err != nil || strings.Contains(decoded, "=?") {
+			return ""
+		}
+		text = decoded
+	}
+	return encodeWords(strings.Join(strings.Fields(text), " "))
+}
+
+// encodeWords turns text with other than US-ASCII into encoded words.
+func encodeWords(text string) string {
+	return mime.QEncoding.Encode("utf-8", strings.ToValidUTF8(text, "\uFFFD"))
+}
+
+// formatDate returns the same instant in the form of RFC 5322 §3.3. Its year
+// has four digits and its zone is one that exists.
+func formatDate(text string, policy HeaderPolicy) string {
+	t, err := mail.ParseDate(text)
+	if err != nil || t.Year() < 1900 || t.Year() > 9999 {
+		return ""
+	}
+	if _, offset := t.Zone(); policy == HeadersShy || offset < -14*3600 || offset > 14*3600 {
+		t = t.UTC()
+	}
+	return t.Format(dateLayout)
+}
+
+// atom and literal are what a message ID is made of, RFC 5322 §3.6.4 without
+// its obsolete forms.
+const (
+	atom    = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+	dotAtom = atom + `(?:\.` + atom + `)*`
+	literal = `\[[!-Z^-~]*\]`
+)
+
+// formatID returns a message ID, if text is one and nothing else.
+func formatID(text string) string {
+	if ok, _ := regexp.MatchString("^<"+dotAtom+"@(?:"+dotAtom+"|"+literal+")>$", text); !ok {
+		return ""
+	}
+	return text
+}
+
+// maxIDs is the most octets of message IDs in References.
+const maxIDs = 8 << 10
+
+// formatIDs returns the message IDs in text and nothing else: a phrase there
+// often quotes the date or subject of another message. Where there are too
+// many the first and the last ones stay, as RFC 5322 §3.6.4 has threading in
+// mind.
+func formatIDs(text string) string {
+	ids := regexp.MustCompile(`<[!-;=?-~]{1,500}@[!-;=?-~]{1,400}>`).FindAllString(text, -1)
+	for size := len(strings.Join(ids, " ")); size > maxIDs && len(ids) > 1; {
+		size -= len(ids[1]) + 1
+		ids = append(ids[:1], ids[2:]...)
+	}
+	return strings.Join(ids, " ")
+}
+
+// newMessageID makes a message ID in the domain of an address.
+func newMessageID(from string) string {
+	domain := "qkdmail.invalid"
+	if a, err := mail.ParseAddress(from); err == nil {
+		d := a.Address[strings.LastIndexByte(a.Address, '@')+1:]
+		if formatID("<x@"+d+">") != "" {
+			domain = d
+		}
+	}
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return "<" + hex.EncodeToString(random[:]) + "@" + domain + ">"
+}
+
+// Lines of a header, without CRLF: RFC 5322 §2.1.1.
+const (
+	preferredLine = 78
+	longestLine   = 998
+)
+
+// fold writes a field in lines of up to 78 octets where blanks allow it, and
+// fails where one would be over 998.
+func fold(name, value string) (raw []byte, ok bool) {
+	raw = append(raw, name...)
+	raw = append(raw, ':')
+	line := len(raw)
+	for word := range strings.SplitSeq(value, " ") {
+		if line+1+len(word) > preferredLine && line > len(name)+1 && word != "" {
+			raw = append(raw, "\r\n"...)
+			line = 0
+		}
+		raw = append(raw, ' ')
+		raw = append(raw, word...)
+		line += 1 + len(word)
+		if line > longestLine {
+			return nil, false
+		}
+	}
+	return append(raw, "\r\n"...), true
+}

@@ -1,0 +1,147 @@
+package envelope
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxControl is the most octets that a control part may have, decoded.
+const maxControl = 4096
+
+// maxValue is the most octets that a value of the control part may have.
+const maxValue = 255
+
+// Control is the control part: what a reader must know before it asks for a
+// key. Values are 1 to 255 octets of printable US-ASCII without blanks.
+type Control struct {
+	Suite        string
+	Time         time.Time // whole seconds
+	SenderSAE    string    // "-" where none is configured
+	RecipientSAE string
+	KeyID        string
+}
+
+// values returns what the fields hold, in the order of Octets.
+func (c *Control) values() []string {
+	return []string{c.Suite, strconv.FormatInt(c.Time.Unix(), 10), c.SenderSAE, c.RecipientSAE, c.KeyID}
+}
+
+// Check reports a value that can't stand in a control part.
+func (c *Control) Check() error {
+	if c.Time.Unix() < 0 {
+		return fmt.Errorf("%w: control part: Time %d", ErrDamaged, c.Time.Unix())
+	}
+	for i, v := range c.values() {
+		if err := checkValue(fieldNames[i+1], v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Octets returns the control octets, which both suites authenticate. They are
+// built from the values and not copied from the mail, since mail systems
+// re-wrap and re-encode parts.
+func (c *Control) Octets() []byte {
+	b := []byte("qkdmail/1\n")
+	for _, v := range c.values() {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(v)))
+		b = append(b, v...)
+	}
+	return b
+}
+
+// fieldNames are the fields of a control part: Version, then the values in the
+// order of Octets.
+var fieldNames = [...]string{"Version", "Suite", "Time", "Sender-SAE", "Recipient-SAE", "Key-ID"}
+
+// Text returns the control part, with LF line ends.
+func (c *Control) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: 1\n", fieldNames[0])
+	for i, v := range c.values() {
+		fmt.Fprintf(&b, "%s: %s\n", fieldNames[i+1], v)
+	}
+	return b.String()
+}
+
+// ParseControl reads a control part whose transfer encoding is undone: one
+// field a line, each exactly once, in any order, names in any case, blanks
+// around ignored.
+func ParseControl(text []byte) (*Control, error) {
+	if len(text) > maxControl {
+		return nil, fmt.Errorf("%w: control part over %d octets", ErrDamaged, maxControl)
+	}
+	var values [len(fieldNames)]string
+	for line := range strings.SplitSeq(string(text), "\n") {
+		line = strings.Trim(strings.TrimSuffix(line, "\r"), " \t")
+		if line == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return nil, fmt.Errorf("%w: control part: a line without a colon", ErrDamaged)
+		}
+		i := fieldIndex(strings.TrimRight(name, " \t"))
+		if i < 0 {
+			return nil, fmt.Errorf("%w: control part: unknown field %.40q", ErrDamaged, name)
+		}
+		if values[i] != "" {
+			return nil, fmt.Errorf("%w: control part: %s twice", ErrDamaged, fieldNames[i])
+		}
+		value = strings.TrimLeft(value, " \t")
+		if err := checkValue(fieldNames[i], value); err != nil {
+			return nil, err
+		}
+		values[i] = value
+	}
+	return fromValues(values)
+}
+
+func fromValues(values [len(fieldNames)]string) (*Control, error) {
+	// The version first: what else stands there may have another meaning.
+	for i, v := range values {
+		if v == "" {
+			return nil, fmt.Errorf("%w: control part: no %s", ErrDamaged, fieldNames[i])
+		}
+		if i == 0 && v != "1" {
+			return nil, fmt.Errorf("%w %.20q", ErrVersion, v)
+		}
+	}
+	sec, err := strconv.ParseInt(values[2], 10, 64)
+	// Only one spelling of a time, since it is rebuilt from its value.
+	if err != nil || sec < 0 || strconv.FormatInt(sec, 10) != values[2] {
+		return nil, fmt.Errorf("%w: control part: Time %.40q", ErrDamaged, values[2])
+	}
+	return &Control{
+		Suite:        values[1],
+		Time:         time.Unix(sec, 0).UTC(),
+		SenderSAE:    values[3],
+		RecipientSAE: values[4],
+		KeyID:        values[5],
+	}, nil
+}
+
+func fieldIndex(name string) int {
+	for i, n := range fieldNames {
+		if strings.EqualFold(n, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+func checkValue(name, v string) error {
+	if len(v) < 1 || len(v) > maxValue {
+		return fmt.Errorf("%w: control part: %s of %d octets: must be 1 to %d", ErrDamaged, name, len(v), maxValue)
+	}
+	for i := range len(v) {
+		if v[i] < 0x21 || v[i] > 0x7E {
+			return fmt.Errorf("%w: control part: %s holds other than printable US-ASCII without blanks", ErrDamaged, name)
+		}
+	}
+	return nil
+}

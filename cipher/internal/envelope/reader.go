@@ -1,0 +1,225 @@
+package envelope
+
+import (
+	"bytes"
+	"io"
+	"strings"
+
+	"github.com/emersion/go-message"
+	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// maxControlBody is the most octets of a control part before its transfer
+// encoding is undone: quoted-printable needs three for one.
+const maxControlBody = 4 * maxControl
+
+// A Reader reads the payload of a message of ours. It returns io.EOF only
+// after the rest of the message has been looked at as well, and an ErrDamaged
+// in its place where a second message of ours is in there.
+type Reader struct {
+	Header  []rawheader.Field // of the outer message
+	Control *Control
+
+	walk    *walker
+	decoder base64Decoder
+	buf     []byte // decoded, not yet read
+	plain   []byte // the whole of buf, to use it again
+	ended   bool   // the payload is over
+	err     error
+}
+
+// NewReader reads a message up to the payload. The error is ErrNotEncrypted
+// for mail that is none of ours, an ErrDamaged or ErrVersion for such as is.
+func NewReader(r io.Reader) (*Reader, error) {
+	w := newWalker(r)
+	header, ended, err := w.header(maxHeader)
+	switch {
+	case err == errTooLong:
+		// No message of ours has a header like this.
+		return nil, ErrNotEncrypted
+	case err != nil:
+		return nil, err
+	}
+	fields, _, _ := rawheader.Scan(header, rawheader.Lenient)
+	p := &Reader{Header: fields, walk: w}
+	if !ended {
+		w.enter(mediaType(fields))
+		p.Control, err = p.find()
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Control != nil:
+		if err := p.checkKeyID(); err != nil {
+			return nil, err
+		}
+		return p, nil
+	case fieldText(fields, KeyIDField) != "":
+		return nil, damaged("the header names a key, but the encrypted part is gone")
+	default:
+		return nil, ErrNotEncrypted
+	}
+}
+
+// checkKeyID compares the header field, an index for filters and people, with
+// the control part, which has authority.
+func (p *Reader) checkKeyID() error {
+	for _, f := range p.Header {
+		if f.Is(KeyIDField) && kmclient.CanonicalID(f.Text()) != kmclient.CanonicalID(p.Control.KeyID) {
+			return damaged("%s and the control part name different keys", KeyIDField)
+		}
+	}
+	return nil
+}
+
+// find goes to the next control part and to the payload behind it. It returns
+// nil, nil at the end of the message.
+func (p *Reader) find() (*Control, error) {
+	for len(p.walk.inside) > 0 {
+		pt, err := p.walk.nextPart()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if pt.mediaType == ControlType {
+			return p.control(pt)
+		}
+		if p.walk.inside[pt.level].encrypted {
+			return nil, damaged("multipart/encrypted begins with %.60q and not with the control part", pt.mediaType)
+		}
+	}
+	if err := p.walk.drain(); err != io.EOF {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// control reads a control part and the header of the payload behind it.
+func (p *Reader) control(pt *part) (*Control, error) {
+	body, err := p.walk.body(maxControlBody)
+	if err == errTooLong {
+		return nil, damaged("control part over %d octets", maxControlBody)
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := undoEncoding(body, pt.encoding)
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseControl(text)
+	if err != nil {
+		return nil, err
+	}
+	next, err := p.walk.nextPart()
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if err == io.EOF || next.level != pt.level || next.mediaType != payloadType {
+		return nil, damaged("no payload behind the control part")
+	}
+	if next.encoding != "base64" {
+		return nil, damaged("the payload's transfer encoding is %.40q and not base64", next.encoding)
+	}
+	return c, nil
+}
+
+// undoEncoding decodes the body of a control part, which mail systems may have
+// encoded anew.
+func undoEncoding(body []byte, encoding string) ([]byte, error) {
+	var h message.Header
+	if encoding != "" {
+		h.Set("Content-Transfer-Encoding", encoding)
+	}
+	e, err := message.New(h, bytes.NewReader(body))
+	if err != nil {
+		return nil, damaged("control part: unknown transfer encoding %.40q", encoding)
+	}
+	text, err := io.ReadAll(io.LimitReader(e.Body, maxControl+1))
+	if err != nil {
+		return nil, damaged("control part: broken %s", strings.ToLower(encoding))
+	}
+	return text, nil
+}
+
+// Read reads octets of the payload.
+func (p *Reader) Read(b []byte) (int, error) {
+	for len(p.buf) == 0 {
+		if p.err != nil {
+			return 0, p.err
+		}
+		p.err = p.fill()
+	}
+	n := copy(b, p.buf)
+	p.buf = p.buf[n:]
+	return n, nil
+}
+
+// fill decodes the next block of whole lines.
+func (p *Reader) fill() error {
+	if p.ended {
+		return p.finish()
+	}
+	w := p.walk
+	ahead, err := w.br.Peek(2)
+	if len(ahead) == 0 {
+		if err != io.EOF {
+			return err
+		}
+		p.ended = true
+		return p.endBase64()
+	}
+	if w.lineStart && string(ahead) == "--" {
+		if !w.atDelimiter() {
+			return damaged("%v", errBase64)
+		}
+		p.ended = true
+		return p.endBase64()
+	}
+	b, _ := w.br.Peek(w.br.Buffered())
+	if i := bytes.Index(b, []byte("\n--")); i >= 0 {
+		b = b[:i+1]
+	} else if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
+		b = b[:i+1]
+	} else if n := len(b) - 1; n > 0 && b[n] == '\r' {
+		b = b[:n] // its LF may be the next octet
+	}
+	w.lineStart = b[len(b)-1] == '\n'
+	p.decoder.add(b)
+	_, _ = w.br.Discard(len(b))
+	p.plain, err = p.decoder.decode(p.plain[:0])
+	p.buf = p.plain
+	if err != nil {
+		return damaged("%v", err)
+	}
+	return nil
+}
+
+func (p *Reader) endBase64() error {
+	if err := p.decoder.end(); err != nil {
+		return damaged("%v", err)
+	}
+	return nil
+}
+
+// finish looks at what stands behind the payload, and returns io.EOF if there
+// is nothing of ours.
+func (p *Reader) finish() error {
+	w := p.walk
+	for len(w.inside) > 0 {
+		pt, err := w.nextPart()
+		if err != nil {
+			return err
+		}
+		if pt.mediaType == ControlType {
+			return damaged("two encrypted parts in one message")
+		}
+		if w.inside[pt.level].encrypted {
+			return damaged("multipart/encrypted has more than two parts") // RFC 1847 §2.2
+		}
+	}
+	return w.drain()
+}

@@ -1,0 +1,240 @@
+package envelope
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+)
+
+// Bounds of what a walker keeps in memory.
+const (
+	maxHeader     = 1 << 20 // octets of the header of a message
+	maxPartHeader = 1 << 16 // octets of the header of a part
+	maxDepth      = 4       // multiparts inside one another, counting the message itself
+	bufferSize    = 1 << 17 // also the longest line that can be a delimiter
+)
+
+// errTooLong: a header or part over its bound. Such a message is none of ours
+// or a broken one, as the caller decides.
+var errTooLong = errors.New("over its length limit")
+
+// A multipart is one that the walker is inside of.
+type multipart struct {
+	boundary  string
+	encrypted bool // multipart/encrypted with our protocol
+}
+
+// A walker goes through the parts of a message from top to bottom.
+type walker struct {
+	br        *bufio.Reader
+	lineStart bool        // the next octet begins a line
+	inside    []multipart // outermost first
+}
+
+func newWalker(r io.Reader) *walker {
+	return &walker{br: bufio.NewReaderSize(r, bufferSize), lineStart: true}
+}
+
+// line returns the next line with its line end, and whether it is the
+// beginning of one: a line longer than the buffer comes in pieces.
+func (w *walker) line() (line []byte, begins bool, err error) {
+	begins = w.lineStart
+	line, err = w.br.ReadSlice('\n')
+	if err == bufio.ErrBufferFull || err == io.EOF && len(line) > 0 {
+		err = nil
+	}
+	w.lineStart = len(line) > 0 && line[len(line)-1] == '\n'
+	return line, begins, err
+}
+
+// delimiter reports whether a line is a delimiter (RFC 2046 §5.1.1) of a
+// multipart the walker is in. A delimiter of an outer one ends the inner ones.
+func (w *walker) delimiter(line []byte) (level int, closing, ok bool) {
+	if !bytes.HasPrefix(line, []byte("--")) {
+		return 0, false, false
+	}
+	text := string(bytes.TrimRight(line[2:], " \t\r\n"))
+	for i := len(w.inside) - 1; i >= 0; i-- {
+		switch text {
+		case w.inside[i].boundary:
+			return i, false, true
+		case w.inside[i].boundary + "--":
+			return i, true, true
+		}
+	}
+	return 0, false, false
+}
+
+// part is what the walker knows of a part once it has read its header.
+type part struct {
+	mediaType string
+	params    map[string]string
+	encoding  string // Content-Transfer-Encoding, lower case
+	level     int    // the multipart it is in
+}
+
+// leave goes out of all multiparts deeper than level, and out of that one too
+// where its closing delimiter was met.
+func (w *walker) leave(level int, closing bool) {
+	w.inside = w.inside[:level+1]
+	if closing {
+		w.inside = w.inside[:level]
+	}
+}
+
+// skip reads up to and with the next delimiter; io.EOF if there is none.
+func (w *walker) skip() (level int, closing bool, err error) {
+	for {
+		line, begins, err := w.line()
+		if err != nil {
+			return 0, false, err
+		}
+		if begins {
+			if level, closing, ok := w.delimiter(line); ok {
+				return level, closing, nil
+			}
+		}
+	}
+}
+
+// header reads a header of at most limit octets with its blank line. It stops
+// before a delimiter, which it leaves unread and reports.
+func (w *walker) header(limit int) (b []byte, ended bool, err error) {
+	for {
+		if w.lineStart && w.atDelimiter() {
+			return b, true, nil
+		}
+		line, begins, err := w.line()
+		if err == io.EOF {
+			return b, true, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if len(b)+len(line) > limit {
+			return nil, false, errTooLong
+		}
+		b = append(b, line...)
+		if begins && len(bytes.TrimRight(line, "\r\n")) == 0 {
+			return b, false, nil
+		}
+	}
+}
+
+// atDelimiter looks ahead whether the next line is a delimiter.
+func (w *walker) atDelimiter() bool {
+	if b, _ := w.br.Peek(2); string(b) != "--" {
+		return false
+	}
+	// A boundary has at most 70 octets; blanks may follow it.
+	b, _ := w.br.Peek(1024)
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		b = b[:i]
+	}
+	_, _, ok := w.delimiter(b)
+	return ok
+}
+
+// nextPart reads the header of the next part, and enters it if it is a
+// multipart. It returns io.EOF at the end of the message.
+func (w *walker) nextPart() (*part, error) {
+	for {
+		level, closing, err := w.skip()
+		if err != nil {
+			return nil, err
+		}
+		w.leave(level, closing)
+		if closing {
+			continue
+		}
+		b, _, err := w.header(maxPartHeader)
+		if err != nil && err != errTooLong {
+			return nil, err
+		}
+		fields, _, _ := rawheader.Scan(b, rawheader.Lenient)
+		p := &part{level: level, encoding: strings.ToLower(fieldText(fields, "Content-Transfer-Encoding"))}
+		p.mediaType, p.params = mediaType(fields)
+		w.enter(p.mediaType, p.params)
+		return p, nil
+	}
+}
+
+// enter goes into a multipart, unless it is too deep to be looked at. What is
+// inside message/* is never looked at, since it is never entered.
+func (w *walker) enter(mediaType string, params map[string]string) {
+	boundary := strings.TrimRight(params["boundary"], " \t")
+	if !strings.HasPrefix(mediaType, "multipart/") || boundary == "" || len(w.inside) >= maxDepth {
+		return
+	}
+	w.inside = append(w.inside, multipart{
+		boundary:  boundary,
+		encrypted: mediaType == "multipart/encrypted" && strings.EqualFold(params["protocol"], ControlType),
+	})
+}
+
+// drain reads what stands behind the last delimiter, so that who sends the
+// stream is not stopped in its middle, and returns io.EOF.
+func (w *walker) drain() error {
+	if _, err := io.Copy(io.Discard, w.br); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// body reads the rest of a part, up to a delimiter that it leaves unread, and
+// fails where it has more than limit octets.
+func (w *walker) body(limit int) ([]byte, error) {
+	var b []byte
+	for !w.lineStart || !w.atDelimiter() {
+		line, _, err := w.line()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(b)+len(line) > limit {
+			return nil, errTooLong
+		}
+		b = append(b, line...)
+	}
+	return b, nil
+}
+
+// mediaType returns the Content-Type of a part, text/plain where there is none
+// (RFC 2045 §5.2). Of one with broken parameters the type itself is read, so
+// that a part of ours is seen as such.
+func mediaType(fields []rawheader.Field) (string, map[string]string) {
+	text := fieldText(fields, "Content-Type")
+	if text == "" {
+		return "text/plain", nil
+	}
+	t, params, err := mime.ParseMediaType(text)
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		t, _, _ = strings.Cut(text, ";")
+		return strings.ToLower(strings.TrimSpace(t)), nil
+	}
+	return t, params
+}
+
+// fieldText returns the value of the first field with this name, "" if there
+// is none.
+func fieldText(fields []rawheader.Field, name string) string {
+	for _, f := range fields {
+		if f.Is(name) {
+			return f.Text()
+		}
+	}
+	return ""
+}
+
+// damaged says what is wrong with a message of ours.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+}

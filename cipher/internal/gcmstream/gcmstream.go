@@ -1,0 +1,303 @@
+// Package gcmstream is the suite AES-256-GCM: a plaintext of any length under
+// one 256-bit key, in chunks that are each authenticated before they are
+// released.
+//
+//	payload    = salt(32, random) ‖ commitment(32) ‖ chunk…
+//	PRK        = HKDF-Extract(SHA-256, salt, key)
+//	commitment = HKDF-Expand(PRK, "qkdmail/1 A256GCM commitment" ‖ 0x00 ‖ control octets, 32)
+//	chunk key  = HKDF-Expand(PRK, "qkdmail/1 A256GCM chunks" ‖ 0x00 ‖ control octets, 32)
+//	chunk      = AES-256-GCM(chunk key, nonce, ≤ 65,536 octets of plaintext) ‖ tag(16)
+//	nonce      = chunk number from 0 (11, big-endian) ‖ 1 on the last chunk, else 0
+//
+// Every chunk but the last holds 65,536 octets of plaintext, the last at least
+// one; an empty plaintext is one empty chunk. This is the STREAM construction
+// (Hoang, Reyhanitabar, Rogaway, Vizár 2015): the counter refuses reordered,
+// repeated and dropped chunks, the flag refuses a stream that is cut at the
+// end of a chunk or goes on after its last.
+//
+// The commitment binds key, salt and control octets: GCM alone lets one
+// ciphertext open under two keys, and a wrong key or an altered header is told
+// apart from altered content. Since the chunk key depends on the control
+// octets too, chunks need no associated data.
+package gcmstream
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Sizes in octets.
+const (
+	KeySize    = 32
+	ChunkSize  = 65536 // plaintext of every chunk but the last
+	Overhead   = 16    // GCM tag of a chunk
+	HeaderSize = saltSize + sha256.Size
+
+	saltSize = 32
+)
+
+var (
+	// ErrCommitment: the commitment does not match: another key, or altered
+	// control octets or salt.
+	ErrCommitment = errors.New("key and header do not fit this payload")
+	// ErrChunk: a chunk failed its authentication: altered, moved, dropped,
+	// repeated, cut short or followed by something.
+	ErrChunk = errors.New("chunk failed its authentication")
+	// ErrTruncated: the payload ends before its first chunk does.
+	ErrTruncated = errors.New("payload cut short")
+)
+
+// derive returns the commitment and the cipher of the chunks.
+func derive(key, salt, control []byte) (commitment []byte, aead cipher.AEAD, err error) {
+	if len(key) != KeySize {
+		return nil, nil, fmt.Errorf("a key of %d octets: AES-256 takes exactly %d", len(key), KeySize)
+	}
+	prk, err := hkdf.Extract(sha256.New, key, salt)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(prk)
+	commitment, err = hkdf.Expand(sha256.New, prk, "qkdmail/1 A256GCM commitment\x00"+string(control), sha256.Size)
+	if err != nil {
+		return nil, nil, err
+	}
+	chunkKey, err := hkdf.Expand(sha256.New, prk, "qkdmail/1 A256GCM chunks\x00"+string(control), KeySize)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(chunkKey)
+	block, err := aes.NewCipher(chunkKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	aead, err = cipher.NewGCM(block)
+	return commitment, aead, err
+}
+
+// nonce is the STREAM nonce of a chunk.
+type nonce [12]byte
+
+// next steps to the following chunk. The counter can't wrap: 2^88 chunks are
+// more than any message has.
+func (n *nonce) next() {
+	for i := len(n) - 2; i >= 0; i-- {
+		n[i]++
+		if n[i] != 0 {
+			return
+		}
+	}
+}
+
+func (n *nonce) isFirst() bool { return *n == nonce{} || *n == nonce{11: 1} }
+
+// A Writer encrypts what is written to it. The message is complete, and can be
+// decrypted, only after Close.
+type Writer struct {
+	dst   io.Writer
+	aead  cipher.AEAD
+	nonce nonce
+	plain []byte // not yet sealed, at most ChunkSize
+	out   []byte
+	err   error
+}
+
+// NewWriter derives the keys, writes salt and commitment to dst and returns a
+// Writer for the plaintext. The salt is read from rand. The key is not needed
+// any more when NewWriter returns.
+func NewWriter(dst io.Writer, key, control []byte, rand io.Reader) (*Writer, error) {
+	header := make([]byte, saltSize, HeaderSize)
+	if _, err := io.ReadFull(rand, header); err != nil {
+		return nil, fmt.Errorf("salt: %w", err)
+	}
+	commitment, aead, err := derive(key, header, control)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := dst.Write(append(header, commitment...)); err != nil {
+		return nil, err
+	}
+	return &Writer{
+		dst:   dst,
+		aead:  aead,
+		plain: make([]byte, 0, ChunkSize),
+		out:   make([]byte, 0, ChunkSize+Overhead),
+	}, nil
+}
+
+// Write encrypts p. A full chunk is written out once an octet follows it,
+// since only then it is known not to be the last.
+func (w *Writer) Write(p []byte) (n int, err error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	for len(p) > 0 {
+		switch {
+		case len(w.plain) == ChunkSize:
+			w.seal(w.plain)
+			w.plain = w.plain[:0]
+		case len(w.plain) == 0 && len(p) > ChunkSize:
+			w.seal(p[:ChunkSize])
+			n, p = n+ChunkSize, p[ChunkSize:]
+		default:
+			c := copy(w.plain[len(w.plain):ChunkSize], p)
+			w.plain = w.plain[:len(w.plain)+c]
+			n, p = n+c, p[c:]
+		}
+		if w.err != nil {
+			return n, w.err
+		}
+	}
+	return n, nil
+}
+
+// Close encrypts the last chunk. It does not close the underlying writer.
+func (w *Writer) Close() error {
+	if w.err != nil {
+		return w.err
+	}
+	w.nonce[len(w.nonce)-1] = 1
+	w.seal(w.plain)
+	w.Abort()
+	if w.err != errClosed {
+		return w.err
+	}
+	return nil
+}
+
+// Abort wipes the plaintext held back and ends the Writer without a last
+// chunk: what was written does not decrypt.
+func (w *Writer) Abort() {
+	clear(w.plain[:cap(w.plain)])
+	if w.err == nil {
+		w.err = errClosed
+	}
+}
+
+var errClosed = errors.New("write after close")
+
+func (w *Writer) seal(chunk []byte) {
+	w.out = w.aead.Seal(w.out[:0], w.nonce[:], chunk, nil)
+	w.nonce.next()
+	_, w.err = w.dst.Write(w.out)
+}
+
+// A Reader decrypts a payload. Read releases verified octets only.
+type Reader struct {
+	src    io.Reader
+	header [HeaderSize]byte
+	aead   cipher.AEAD
+	nonce  nonce
+	buf    []byte // one sealed chunk and one octet of what follows
+	ahead  int    // octets of buf already read: the look-ahead
+	plain  []byte // verified, not yet released
+	last   bool
+	err    error
+}
+
+// NewReader reads the payload up to where the key is needed: salt, commitment
+// and first chunk, so that a payload that is cut short there costs no key.
+func NewReader(src io.Reader) (*Reader, error) {
+	r := &Reader{src: src, buf: make([]byte, ChunkSize+Overhead+1)}
+	if _, err := io.ReadFull(src, r.header[:]); err != nil {
+		return nil, truncated(err)
+	}
+	n, err := io.ReadAtLeast(src, r.buf, Overhead)
+	if err != nil {
+		return nil, truncated(err)
+	}
+	r.ahead = n
+	return r, nil
+}
+
+func truncated(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return ErrTruncated
+	}
+	return err
+}
+
+// Unlock checks the commitment and prepares to read the chunks. The key is not
+// needed any more when it returns.
+func (r *Reader) Unlock(key, control []byte) error {
+	commitment, aead, err := derive(key, r.header[:saltSize], control)
+	if err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare(commitment, r.header[saltSize:]) != 1 {
+		return ErrCommitment
+	}
+	r.aead = aead
+	return nil
+}
+
+// Read releases plaintext of chunks that are verified, and io.EOF after the
+// last of them.
+func (r *Reader) Read(p []byte) (int, error) {
+	for len(r.plain) == 0 {
+		if r.err != nil {
+			return 0, r.err
+		}
+		if r.err = r.open(); r.err != nil {
+			clear(r.buf)
+			return 0, r.err
+		}
+	}
+	n := copy(p, r.plain)
+	r.plain = r.plain[n:]
+	return n, nil
+}
+
+// open reads and verifies the next chunk. Its plaintext replaces it in buf,
+// but for the octet read ahead behind it, which open keeps.
+func (r *Reader) open() error {
+	if r.last {
+		return io.EOF
+	}
+	if !r.nonce.isFirst() {
+		r.buf[0] = r.buf[ChunkSize+Overhead]
+	}
+	n, err := io.ReadFull(r.src, r.buf[r.ahead:])
+	n += r.ahead
+	switch err {
+	case nil:
+		n-- // the octet that shows that another chunk follows
+	case io.EOF, io.ErrUnexpectedEOF:
+		r.last = true
+		r.nonce[len(r.nonce)-1] = 1
+	default:
+		return err
+	}
+	plain, err := r.aead.Open(r.buf[:0], r.nonce[:], r.buf[:n], nil)
+	if err != nil {
+		return ErrChunk
+	}
+	if len(plain) == 0 && !r.nonce.isFirst() {
+		return ErrChunk // an empty last chunk after others: a writer never makes it
+	}
+	r.plain = plain
+	r.ahead = 1
+	r.nonce.next()
+	return nil
+}
+
+// PlaintextSize returns the octets of plaintext in a payload of this size, -1
+// where no payload has it.
+func PlaintextSize(payload int64) int64 {
+	sealed := payload - HeaderSize
+	if sealed < Overhead {
+		return -1
+	}
+	chunks := (sealed + ChunkSize + Overhead - 1) / (ChunkSize + Overhead)
+	plain := sealed - chunks*Overhead
+	// The last chunk holds an octet at least, unless it is the only one.
+	if chunks > 1 && plain <= (chunks-1)*ChunkSize {
+		return -1
+	}
+	return plain
+}

@@ -1,0 +1,222 @@
+package otp
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/google/uuid"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A Frame is the readable part of a frame.
+type Frame struct {
+	Number uint64
+	Last   bool
+	KeyIDs []string
+	Length int // octets of plaintext
+
+	header     []byte // all before the ciphertext, as it came
+	ciphertext []byte
+	tag        [TagSize]byte
+}
+
+// A FrameReader takes a payload apart into frames. It needs no key, and checks
+// all that can be checked without one.
+type FrameReader struct {
+	src    *bufio.Reader
+	frame  Frame
+	ids    idSet
+	number uint64
+	buf    []byte
+}
+
+// NewFrameReader returns a FrameReader for the payload src.
+func NewFrameReader(src io.Reader) *FrameReader {
+	return &FrameReader{src: bufio.NewReaderSize(src, 8192), ids: idSet{}}
+}
+
+// Next reads the next frame, io.EOF after the last. The frame is valid until
+// the next call.
+func (r *FrameReader) Next() (*Frame, error) {
+	if r.frame.Last {
+		return nil, io.EOF
+	}
+	r.buf = r.buf[:0]
+	if err := r.readHeader(); err != nil {
+		return nil, r.wrap(err)
+	}
+	header := len(r.buf)
+	if err := r.read(r.frame.Length); err != nil {
+		return nil, r.wrap(err)
+	}
+	r.frame.header, r.frame.ciphertext = r.buf[:header], r.buf[header:]
+	if _, err := io.ReadFull(r.src, r.frame.tag[:]); err != nil {
+		return nil, r.wrap(err)
+	}
+	if r.frame.Last {
+		if _, err := r.src.ReadByte(); err == nil {
+			return nil, r.wrap(ErrTrailing)
+		} else if err != io.EOF {
+			return nil, r.wrap(err)
+		}
+	}
+	// The IDs are entered last: a frame that is cut short is told as such.
+	if err := r.ids.add(r.frame.KeyIDs...); err != nil {
+		return nil, r.wrap(err)
+	}
+	r.frame.Number = r.number
+	r.number++
+	return &r.frame, nil
+}
+
+func (r *FrameReader) wrap(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = ErrTruncated
+	}
+	return fmt.Errorf("frame %d: %w", r.number, err)
+}
+
+// read appends n octets of the payload to buf.
+func (r *FrameReader) read(n int) error {
+	start := len(r.buf)
+	r.buf = append(r.buf, make([]byte, n)...)
+	_, err := io.ReadFull(r.src, r.buf[start:])
+	return err
+}
+
+func (r *FrameReader) readHeader() error {
+	if err := r.read(2); err != nil {
+		return err
+	}
+	flags, n := r.buf[0], int(r.buf[1])
+	if flags&^flagLast != 0 {
+		return fmt.Errorf("%w: flags %#02x", ErrFrame, flags)
+	}
+	if n == 0 {
+		return fmt.Errorf("%w: no keys", ErrFrame)
+	}
+	ids := make([]string, 0, n)
+	for range n {
+		id, err := r.readID()
+		if err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	}
+	if err := r.read(4); err != nil {
+		return err
+	}
+	length := binary.BigEndian.Uint32(r.buf[len(r.buf)-4:])
+	last := flags&flagLast != 0
+	if length > MaxFrame || length == 0 && !(last && r.number == 0) {
+		return fmt.Errorf("%w: %d octets of ciphertext", ErrFrame, length)
+	}
+	r.frame = Frame{Last: last, KeyIDs: ids, Length: int(length)}
+	return nil
+}
+
+func (r *FrameReader) readID() (string, error) {
+	if err := r.read(1); err != nil {
+		return "", err
+	}
+	size := int(r.buf[len(r.buf)-1])
+	if size == 0 {
+		if err := r.read(16); err != nil {
+			return "", err
+		}
+		return uuid.UUID(r.buf[len(r.buf)-16:]).String(), nil
+	}
+	if err := r.read(size); err != nil {
+		return "", err
+	}
+	id := string(r.buf[len(r.buf)-size:])
+	if err := kmclient.CheckID(id); err != nil {
+		return "", fmt.Errorf("%w: %v", ErrFrame, err)
+	}
+	return id, nil
+}
+
+// ReaderOptions says where a Reader gets its keys.
+type ReaderOptions struct {
+	Control []byte // the control octets
+	KeyID   string // the key ID in them, which frame 0 must name first
+
+	// Keys fetches the keys with these IDs, in this order. The Reader wipes
+	// them. It is called for a frame after all before it are verified.
+	Keys func(ids []string) ([]*kmclient.Key, error)
+
+	// Verified is told of each frame whose tag was right.
+	Verified func(*Frame)
+}
+
+// A Reader decrypts a payload. Read releases verified octets only.
+type Reader struct {
+	frames *FrameReader
+	opts   ReaderOptions
+	plain  []byte // verified, not yet released
+	err    error
+}
+
+// NewReader returns a Reader for the payload frames.
+func NewReader(frames *FrameReader, opts ReaderOptions) *Reader {
+	return &Reader{frames: frames, opts: opts}
+}
+
+// Read releases plaintext of frames that are verified, and io.EOF after the
+// last of them.
+func (r *Reader) Read(p []byte) (int, error) {
+	for len(r.plain) == 0 {
+		if r.err != nil {
+			return 0, r.err
+		}
+		if r.plain, r.err = r.open(); r.err != nil {
+			clear(r.frames.buf)
+			return 0, r.err
+		}
+	}
+	n := copy(p, r.plain)
+	r.plain = r.plain[n:]
+	return n, nil
+}
+
+// open reads, verifies and decrypts the next frame, in its own buffer.
+func (r *Reader) open() ([]byte, error) {
+	f, err := r.frames.Next()
+	if err != nil {
+		return nil, err
+	}
+	if f.Number == 0 && kmclient.CanonicalID(f.KeyIDs[0]) != kmclient.CanonicalID(r.opts.KeyID) {
+		return nil, r.fail(f, ErrKeyID)
+	}
+	keys, err := r.opts.Keys(f.KeyIDs)
+	if err != nil {
+		return nil, err
+	}
+	defer kmclient.WipeAll(keys)
+	if err := kmclient.CheckKeys(keys, 0, len(f.KeyIDs)); err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(f.KeyIDs[i]) {
+			return nil, fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, f.KeyIDs[i], k.ID())
+		}
+	}
+	mac, err := authenticator(keys[0], r.opts.Control, f.header, f.ciphertext, f.Number)
+	if err != nil {
+		return nil, r.fail(f, err)
+	}
+	if !mac.Verify(f.tag[:]) {
+		return nil, r.fail(f, ErrTag)
+	}
+	if err := xor(f.ciphertext, f.ciphertext, keys); err != nil {
+		return nil, r.fail(f, err)
+	}
+	if r.opts.Verified != nil {
+		r.opts.Verified(f)
+	}
+	return f.ciphertext, nil
+}
+
+func (r *Reader) fail(f *Frame, err error) error { return fmt.Errorf("frame %d: %w", f.Number, err) }

@@ -1,0 +1,141 @@
+// Package rawheader scans the header of a message in place: it reads octets
+// and points into them, never changes, re-folds or re-orders anything, and has
+// an answer for every input. A mail library that parses and writes back would
+// not do, since what a user signed must come back octet for octet.
+//
+// A line ends with LF; CRs before it belong to the line end. Where the first
+// line of the input ends with a bare CR, every CR, LF and CRLF ends a line, as
+// in files from old Macs. A first line "From …" or ">From …" (an mbox
+// separator) belongs to no field.
+//
+// The header ends at the first blank line. It also ends, for a strict scan, at
+// the first line that can't be part of a field: what follows may be the body
+// of a message whose blank line was lost, and its lines must not be taken for
+// fields. A lenient scan skips such lines.
+package rawheader
+
+import (
+	"bytes"
+	"strings"
+)
+
+// A Field is one header field, as slices of the scanned octets.
+type Field struct {
+	Raw   []byte // the whole field with folds and line ends
+	Name  []byte // as spelled, without the colon and blanks before it
+	Value []byte // all after the colon, without the last line end
+}
+
+// Is reports whether the field has this name, in any case.
+func (f Field) Is(name string) bool { return strings.EqualFold(string(f.Name), name) }
+
+// Text returns the value on one line: line ends inside it removed, blanks
+// around it trimmed.
+func (f Field) Text() string {
+	s := strings.Map(func(r rune) rune {
+		if r == '\r' || r == '\n' {
+			return -1
+		}
+		return r
+	}, string(f.Value))
+	return strings.Trim(s, " \t")
+}
+
+// Mode says what a scan does with a line that can't be part of a field.
+type Mode int
+
+const (
+	Strict  Mode = iota // the header ends there
+	Lenient             // the line is skipped
+)
+
+// Scan returns the fields of the header at the start of b and the number of
+// octets that the header takes, with the blank line. done is false where b
+// ends before the header does.
+func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
+	bareCR := firstEndIsBareCR(b)
+	start, value := -1, 0 // where the open field and its value begin
+	for pos := 0; pos < len(b); {
+		text, size, ended := cutLine(b[pos:], bareCR)
+		switch {
+		case len(text) == 0 && ended:
+			return fields, pos + size, true
+		case len(text) > 0 && (text[0] == ' ' || text[0] == '\t'):
+			if start >= 0 {
+				f := &fields[len(fields)-1]
+				f.Raw, f.Value = b[start:pos+size], b[value:pos+len(text)]
+			} else if mode == Strict && pos == 0 {
+				return nil, 0, true
+			}
+		default:
+			start = -1
+			if name, colon := fieldName(text); name != nil {
+				start, value = pos, pos+colon+1
+				fields = append(fields, Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:]})
+			} else if mode == Strict && (pos > 0 || !isMboxFrom(text)) {
+				return fields, pos, true
+			}
+		}
+		pos += size
+	}
+	return fields, len(b), false
+}
+
+// cutLine returns the first line of b without its line end, its size with it,
+// and whether it has one.
+func cutLine(b []byte, bareCR bool) (text []byte, size int, ended bool) {
+	end := bytes.IndexByte(b, '\n')
+	if bareCR {
+		if cr := bytes.IndexByte(b, '\r'); cr >= 0 && (end < 0 || cr < end) {
+			if cr+1 == end {
+				return b[:cr], end + 1, true
+			}
+			return b[:cr], cr + 1, true
+		}
+	}
+	if end < 0 {
+		return bytes.TrimRight(b, "\r"), len(b), false
+	}
+	return bytes.TrimRight(b[:end], "\r"), end + 1, true
+}
+
+// firstEndIsBareCR reports whether the first line of b ends with CRs that no
+// LF follows.
+func firstEndIsBareCR(b []byte) bool {
+	i := bytes.IndexAny(b, "\r\n")
+	if i < 0 || b[i] == '\n' {
+		return false
+	}
+	rest := bytes.TrimLeft(b[i:], "\r")
+	return len(rest) > 0 && rest[0] != '\n'
+}
+
+// fieldName returns the name at the start of a line and where its colon is,
+// nil if the line starts no field: RFC 5322 §2.2 and, for blanks before the
+// colon, §4.5.
+func fieldName(line []byte) (name []byte, colon int) {
+	colon = bytes.IndexByte(line, ':')
+	if colon < 0 {
+		return nil, 0
+	}
+	name = bytes.TrimRight(line[:colon], " \t")
+	if len(name) == 0 {
+		return nil, 0
+	}
+	for _, c := range name {
+		if c < 0x21 || c > 0x7E {
+			return nil, 0
+		}
+	}
+	return name, colon
+}
+
+func isMboxFrom(line []byte) bool {
+	return bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From "))
+}
+
+// UsesCRLF reports whether the first line end in b is CRLF.
+func UsesCRLF(b []byte) bool {
+	i := bytes.IndexByte(b, '\n')
+	return i > 0 && b[i-1] == '\r'
+}

@@ -1,0 +1,97 @@
+package rawheader
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestScan(t *testing.T) {
+	tests := []struct {
+		name, in string
+		mode     Mode
+		want     string // name=text|…
+		n        int    // octets of the header, -1: all
+		done     bool
+	}{
+		{"empty", "", Strict, "", 0, false},
+		{"only a blank line", "\n", Strict, "", 1, true},
+		{"no line end", "x", Strict, "", 0, true},
+		{"LF", "A: 1\nB:2\n\nbody", Strict, "A=1|B=2", 10, true},
+		{"CRLF", "A: 1\r\nB:2\r\n\r\nbody", Strict, "A=1|B=2", 13, true},
+		{"bare CR", "A: 1\rB:2\r\rbody", Strict, "A=1|B=2", 10, true},
+		{"CR CR LF is one line end", "A: 1\r\r\nB:2\r\r\n\r\r\nbody", Strict, "A=1|B=2", 16, true},
+		{"bare CR in a value", "A: 1\nB: x\ry\n\n", Strict, "A=1|B=xy", 13, true},
+		{"folded", "A: 1\n 2\n\t3\nB: 4\n\n", Strict, "A=1 2\t3|B=4", 17, true},
+		{"blank before colon", "A \t: 1\n\n", Strict, "A=1", 8, true},
+		{"mbox line", "From a@b Mon\nA: 1\n\n", Strict, "A=1", 19, true},
+		{"quoted mbox line", ">From a@b Mon\nA: 1\n\n", Strict, "A=1", 20, true},
+		{"mbox line further down", "A: 1\nFrom a@b\nB: 2\n\n", Strict, "A=1", 5, true},
+		{"no blank line before the body", "A: 1\nhello\nB: 2\n\n", Strict, "A=1", 5, true},
+		{"the same, lenient", "A: 1\nhello\n more\nB: 2\n\n", Lenient, "A=1|B=2", -1, true},
+		{"fold first", " x\nA: 1\n\n", Strict, "", 0, true},
+		{"fold first, lenient", " x\nA: 1\n\n", Lenient, "A=1", -1, true},
+		{"blank in the name", "a b: 1\nA: 1\n\n", Strict, "", 0, true},
+		{"no name", ": 1\n\n", Strict, "", 0, true},
+		{"NUL in the name", "A\x00: 1\n\n", Strict, "", 0, true},
+		{"no end", "A: 1\nB: 2", Strict, "A=1|B=2", -1, false},
+		{"no end after CR", "A: 1\r\nB: 2\r", Strict, "A=1|B=2", -1, false},
+		{"blanks only is a fold", "A: 1\n \nB: 2\n\n", Strict, "A=1|B=2", -1, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fields, n, done := Scan([]byte(tt.in), tt.mode)
+			var got []string
+			for _, f := range fields {
+				got = append(got, fmt.Sprintf("%s=%s", f.Name, f.Text()))
+			}
+			if tt.n < 0 {
+				tt.n = len(tt.in)
+			}
+			if g := strings.Join(got, "|"); g != tt.want || n != tt.n || done != tt.done {
+				t.Errorf("Scan(%q) = %q, %d, %v; want %q, %d, %v", tt.in, g, n, done, tt.want, tt.n, tt.done)
+			}
+		})
+	}
+}
+
+func TestUsesCRLF(t *testing.T) {
+	for in, want := range map[string]bool{"": false, "a": false, "a\n": false, "a\r\n": true, "\n\r\n": false, "\r\n": true, "a\rb": false} {
+		if got := UsesCRLF([]byte(in)); got != want {
+			t.Errorf("UsesCRLF(%q) = %v, want %v", in, got, want)
+		}
+	}
+}
+
+// FuzzScan checks that the fields are where Scan says they are: in order,
+// without overlap, inside the header, and that nothing was made up.
+func FuzzScan(f *testing.F) {
+	f.Add([]byte("A: 1\r\n b\r\n\r\nbody"), true)
+	f.Add([]byte("From x\rA: 1\r\rbody"), false)
+	f.Add([]byte(" fold\n\x00: \n:\n"), false)
+	f.Fuzz(func(t *testing.T, b []byte, strict bool) {
+		mode := Lenient
+		if strict {
+			mode = Strict
+		}
+		fields, n, _ := Scan(b, mode)
+		if n < 0 || n > len(b) {
+			t.Fatalf("header of %d octets in an input of %d", n, len(b))
+		}
+		rest := b[:n]
+		for _, fd := range fields {
+			i := bytes.Index(rest, fd.Raw)
+			if i < 0 {
+				t.Fatalf("field %q is not in the rest of the header", fd.Raw)
+			}
+			rest = rest[i+len(fd.Raw):]
+			if !bytes.HasPrefix(fd.Raw, fd.Name) || !bytes.Contains(fd.Raw, fd.Value) {
+				t.Fatalf("name %q or value %q outside of %q", fd.Name, fd.Value, fd.Raw)
+			}
+			if strings.ContainsAny(fd.Text(), "\r\n") {
+				t.Fatalf("line end in the text of %q", fd.Raw)
+			}
+		}
+	})
+}
