@@ -63,13 +63,16 @@ func kmMessage(body []byte) string {
 }
 
 func printable(s string) string {
-	s = strings.Join(strings.Fields(s), " ") // a line break is a blank
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
+		switch {
+		case unicode.IsSpace(r): // a line break is a blank
+			return ' '
+		case unicode.IsPrint(r) && r != unicode.ReplacementChar:
 			return r
 		}
 		return -1
 	}, s)
+	s = strings.Join(strings.Fields(s), " ")
 	if r := []rune(s); len(r) > maxMessage {
 		return string(r[:maxMessage-1]) + "…"
 	}

@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bytes"
+	"crypto/rand"
 	"io"
 
 	"github.com/emersion/go-message"
@@ -46,16 +47,14 @@ func NewWriter(dst io.Writer, opts WriterOptions) (*Writer, error) {
 
 // open writes the header and the parts up to the payload.
 func (w *Writer) open(opts WriterOptions) error {
-	var encrypted message.Header
-	encrypted.SetContentType("multipart/encrypted", map[string]string{"protocol": ControlType})
+	encrypted := multipartHeader("multipart/encrypted", map[string]string{"protocol": ControlType})
 
 	if opts.Note == "" {
 		if err := w.openMultipart(outerHeader(encrypted, opts)); err != nil {
 			return err
 		}
 	} else {
-		var mixed message.Header
-		mixed.SetContentType("multipart/mixed", nil)
+		mixed := multipartHeader("multipart/mixed", map[string]string{})
 		if err := w.openMultipart(outerHeader(mixed, opts)); err != nil {
 			return err
 		}
@@ -84,11 +83,19 @@ func (w *Writer) open(opts WriterOptions) error {
 	return err
 }
 
+// multipartHeader returns the header of a multipart with a boundary of its own:
+// where go-message makes one, it puts Content-Type above all other fields.
+func multipartHeader(mediaType string, params map[string]string) (h message.Header) {
+	params["boundary"] = rand.Text()
+	h.SetContentType(mediaType, params)
+	return h
+}
+
 // outerHeader puts the fields of the outer message in their order around the
 // Content-Type of h. go-message adds fields on top, so it is built from the
 // last to the first.
 func outerHeader(h message.Header, opts WriterOptions) message.Header {
-	h.Set("Mime-Version", "1.0")
+	h.AddRaw([]byte("MIME-Version: 1.0\r\n"))
 	for i := range opts.Outer {
 		h.AddRaw(opts.Outer[len(opts.Outer)-1-i])
 	}

@@ -1,0 +1,138 @@
+package kmclient
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+// randomOctets returns n octets that are a key for one test.
+func randomOctets(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return b
+}
+
+// showsKey reports whether text holds a recognisable piece of a key, in any of
+// the spellings that fmt and encoding/json have for octets.
+func showsKey(text string, octets []byte) bool {
+	text = strings.ToLower(text)
+	decimal := strings.Trim(fmt.Sprint(octets[:6]), "[]")
+	for _, piece := range []string{
+		string(octets[:6]),
+		hex.EncodeToString(octets[:6]),
+		fmt.Sprintf("% x", octets[:6]),
+		strings.Trim(fmt.Sprintf("%#v", octets[:6]), "[]byte{}"),
+		decimal,
+		strings.ReplaceAll(decimal, " ", ","),
+		base64.StdEncoding.EncodeToString(octets[:6]),
+	} {
+		if strings.Contains(text, strings.ToLower(piece)) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestKeyHidesItsOctets(t *testing.T) {
+	octets := randomOctets(32)
+	k := NewKey("key-1", octets)
+	inside := struct{ Keys []*Key }{[]*Key{k}}
+
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d"} {
+		for _, value := range []any{k, inside.Keys, inside} {
+			if text := fmt.Sprintf(verb, value); showsKey(text, octets) {
+				t.Errorf("fmt shows the key with %s in a %T", verb, value)
+			}
+		}
+	}
+	if text := fmt.Sprintf("%v", k); !strings.Contains(text, "key-1") || !strings.Contains(text, "256") {
+		t.Errorf("a printed key is %q: its ID and size should be in it", text)
+	}
+	for name, handler := range map[string]func(*bytes.Buffer) slog.Handler{
+		"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
+		"JSON": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
+	} {
+		var b bytes.Buffer
+		slog.New(handler(&b)).Info("test", "key", k, "keys", inside.Keys, "inside", inside)
+		if showsKey(b.String(), octets) {
+			t.Errorf("slog's %s handler shows the key", name)
+		}
+	}
+	text, err := json.Marshal(inside)
+	if err != nil {
+		t.Fatalf("a key can't be marshalled: %v", err)
+	}
+	if showsKey(string(text), octets) || !bytes.Contains(text, []byte(`"key_size":256`)) {
+		t.Error("encoding/json shows the key, or not its size")
+	}
+}
+
+func TestKeyRevealAndWipe(t *testing.T) {
+	octets := randomOctets(16)
+	want := bytes.Clone(octets)
+	k := NewKey("key-1", octets)
+	if !bytes.Equal(k.Reveal(), want) {
+		t.Error("Reveal does not give the key")
+	}
+	text, err := k.RevealJSON()
+	if err != nil {
+		t.Fatalf("RevealJSON: %v", err)
+	}
+	var shown map[string]any
+	if err := json.Unmarshal(text, &shown); err != nil {
+		t.Fatalf("RevealJSON writes no JSON: %v", err)
+	}
+	if shown["key_id"] != "key-1" || shown["key_size"] != 128.0 || shown["timestamp"] == "" ||
+		shown["key"] != base64.StdEncoding.EncodeToString(want) {
+		t.Error("RevealJSON is not the reference system's key_id, key, key_size, timestamp")
+	}
+
+	WipeAll([]*Key{k, k})
+	if !bytes.Equal(octets, make([]byte, 16)) {
+		t.Error("Wipe leaves octets of the key")
+	}
+	if k.Reveal() != nil {
+		t.Error("a wiped key still reveals something")
+	}
+	if k.ID() != "key-1" || k.Size() != 128 || k.Info().State != StateInUse {
+		t.Errorf("a wiped key forgot what it was: %+v", k.Info())
+	}
+}
+
+func TestCanonicalID(t *testing.T) {
+	const canonical = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
+	for id, want := range map[string]string{
+		canonical:                                       canonical,
+		"9B42E9E2-0A1B-4C2D-8E3F-0123456789AB":          canonical,
+		"{9b42e9e2-0a1b-4c2d-8e3f-0123456789ab}":        canonical,
+		"urn:uuid:9b42e9e2-0a1b-4c2d-8e3f-0123456789AB": canonical,
+		"9b42e9e20a1b4c2d8e3f0123456789ab":              canonical,
+		"MOCK-KEY-00000001-20251012195642":              "MOCK-KEY-00000001-20251012195642",
+		"":                                              "",
+	} {
+		if got := CanonicalID(id); got != want {
+			t.Errorf("CanonicalID(%q) = %q, want %q", id, got, want)
+		}
+	}
+}
+
+func TestCheckID(t *testing.T) {
+	for id, good := range map[string]bool{
+		"a": true, "MOCK-KEY-00000001-20251012195642": true, "a/b?c#d%2f": true, "..": true,
+		strings.Repeat("x", MaxIDLength): true, strings.Repeat("x", MaxIDLength+1): false,
+		"": false, "a b": false, "a\n": false, "a\x00": false, "schlüssel": false, "\x7f": false, "\xff": false,
+	} {
+		err := CheckID(id)
+		if good && err != nil || !good && !errors.Is(err, ErrBadKey) {
+			t.Errorf("CheckID(%q) = %v, want good: %t", id, err, good)
+		}
+	}
+}

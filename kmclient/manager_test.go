@@ -1,0 +1,73 @@
+package kmclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+)
+
+func TestCheckKeys(t *testing.T) {
+	a, b := randomOctets(32), randomOctets(32)
+	key := func(id string, octets []byte) *Key { return NewKey(id, bytes.Clone(octets)) }
+	for name, test := range map[string]struct {
+		keys         []*Key
+		size, number int
+		good         bool
+	}{
+		"two keys":             {[]*Key{key("1", a), key("2", b)}, 256, 2, true},
+		"none asked, none got": {nil, 256, 0, true},
+		"any size":             {[]*Key{key("1", a), key("2", b[:16])}, 0, 2, true},
+		"another size":         {[]*Key{key("1", a), key("2", b[:31])}, 256, 2, false},
+		"too few":              {[]*Key{key("1", a)}, 256, 2, false},
+		"too many":             {[]*Key{key("1", a), key("2", b)}, 256, 1, false},
+		"same ID":              {[]*Key{key("1", a), key("1", b)}, 256, 2, false},
+		"same UUID in other case": {[]*Key{
+			key("9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", a), key("9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", b),
+		}, 256, 2, false},
+		"same octets":               {[]*Key{key("1", a), key("2", a)}, 256, 2, false},
+		"all octets zero":           {[]*Key{key("1", make([]byte, 32))}, 256, 1, false},
+		"all octets equal":          {[]*Key{key("1", bytes.Repeat([]byte{0x41}, 8))}, 64, 1, false},
+		"one octet is always equal": {[]*Key{key("1", a[:1]), key("2", a[:1])}, 8, 2, true},
+		"empty key":                 {[]*Key{key("1", nil)}, 0, 1, false},
+		"no ID":                     {[]*Key{key("", a)}, 256, 1, false},
+		"ID with a blank":           {[]*Key{key("a b", a)}, 256, 1, false},
+	} {
+		err := CheckKeys(test.keys, test.size, test.number)
+		switch {
+		case test.good && err != nil:
+			t.Errorf("%s: refused: %v", name, err)
+		case !test.good && !errors.Is(err, ErrBadKey):
+			t.Errorf("%s: got %v, want an ErrBadKey", name, err)
+		case err != nil && (showsKey(err.Error(), a) || showsKey(err.Error(), b)):
+			t.Errorf("%s: the error shows a key", name)
+		}
+	}
+}
+
+func TestCheckSize(t *testing.T) {
+	for size, good := range map[int]bool{8: true, 256: true, 1 << 20: true, 0: false, -8: false, 7: false, 255: false} {
+		err := CheckSize(size)
+		if good && err != nil || !good && !errors.Is(err, ErrBadRequest) {
+			t.Errorf("CheckSize(%d) = %v, want good: %t", size, err, good)
+		}
+	}
+}
+
+func TestError(t *testing.T) {
+	err := error(&Error{
+		Op: "get keys", Status: 503, Message: "busy", Retry: true,
+		Err: fmt.Errorf("%w: %w", ErrUnavailable, context.Canceled),
+	})
+	const want = `get keys: key manager unavailable: context canceled (HTTP 503): key manager says "busy"`
+	if err.Error() != want {
+		t.Errorf("got  %s\nwant %s", err, want)
+	}
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) || errors.Is(err, ErrBadKey) {
+		t.Error("the sentinel and the cause should be visible to errors.Is, and nothing else")
+	}
+	if e, ok := errors.AsType[*Error](fmt.Errorf("mail: %w", err)); !ok || !e.Retry {
+		t.Error("a wrapped *Error is not found by errors.As")
+	}
+}
