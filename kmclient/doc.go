@@ -24,6 +24,11 @@
 // is wiped with [Key.Wipe]. Wiping is best effort: TLS, JSON decoding and the
 // garbage collector may have left copies behind.
 //
+// One leak is not this package's to stop: when a key manager sends more octets
+// than the Content-Length of its answer says, net/http prints the surplus with
+// the standard library's log package. A program that uses [REST] and keeps
+// what that prints should send it nowhere: log.SetOutput(io.Discard).
+//
 // # Getting keys is not idempotent
 //
 // A key manager may delete a key once it has given it out, so [KeyManager.GetKeys]

@@ -39,7 +39,7 @@ var (
 // needs to decide what to do next. It unwraps to one of the Err… sentinels and
 // to the cause.
 type Error struct {
-	Op      string // the operation: "status", "get keys", "keys by ID", "close key"
+	Op      string // the operation: "status", "get keys", "keys by ID", "close key", "list keys"
 	Status  int    // HTTP status of the answer; 0 if there was none
 	Message string // the key manager's own words, shortened, printable
 	Retry   bool   // asking again later can help

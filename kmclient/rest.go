@@ -13,10 +13,15 @@ import (
 // What a client of the QMail REST API asks for in one call, at most. Above, an
 // answer would need more memory than a mail system should give to keys.
 const (
-	MaxRequestKeys    = 4096     // keys
-	MaxRequestSize    = 8 << 20  // bits of one key
-	maxRequestOctets  = 64 << 20 // of all keys of one call together
-	statusLimit       = 64 << 10 // octets of a status
+	MaxRequestKeys = 4096    // keys
+	MaxRequestSize = 8 << 20 // bits of one key
+
+	maxRequestOctets = 64 << 20 // of all keys of one call together
+	statusLimit      = 64 << 10 // octets of a status
+)
+
+// The operations, as Error.Op names them.
+const (
 	operationStatus   = "status"
 	operationGetKeys  = "get keys"
 	operationKeysByID = "keys by ID"
