@@ -1,0 +1,480 @@
+package otp
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/qkdmail/qkdmail/kmclient"
+	//lint:ignore SA1019 see otp.go
+	"golang.org/x/crypto/poly1305"
+)
+
+var control = []byte("control octets")
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}
+
+// keyStore is a key manager in memory that keeps its keys.
+type keyStore struct {
+	keys    map[string][]byte
+	newID   func() string
+	control []byte     // what seal authenticates
+	asked   [][]string // IDs of each call of find
+}
+
+func newKeyStore() *keyStore {
+	return &keyStore{keys: map[string][]byte{}, newID: uuid.NewString, control: control}
+}
+
+func (s *keyStore) get(size, number int) ([]*kmclient.Key, error) {
+	var keys []*kmclient.Key
+	for range number {
+		octets := random(size / 8)
+		id := s.newID()
+		s.keys[id] = octets
+		keys = append(keys, kmclient.NewKey(id, bytes.Clone(octets)))
+	}
+	return keys, nil
+}
+
+func (s *keyStore) find(ids []string) ([]*kmclient.Key, error) {
+	s.asked = append(s.asked, ids)
+	var keys []*kmclient.Key
+	for _, id := range ids {
+		octets, ok := s.keys[id]
+		if !ok {
+			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)
+		}
+		keys = append(keys, kmclient.NewKey(id, bytes.Clone(octets)))
+	}
+	return keys, nil
+}
+
+// seal encrypts plain in writes of this size, and returns the payload and the
+// ID of its first key.
+func seal(t testing.TB, s *keyStore, limits Limits, plain []byte, write int) (payload []byte, keyID string) {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := NewWriter(WriterOptions{
+		Limits: limits,
+		Keys:   s.get,
+		Open: func(id string) (io.Writer, []byte, error) {
+			keyID = id
+			return &out, s.control, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for piece := range slices.Chunk(plain, write) {
+		if n, err := w.Write(piece); n != len(piece) || err != nil {
+			t.Fatalf("Write of %d octets = %d, %v", len(piece), n, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes(), keyID
+}
+
+// open decrypts a payload and returns what was released, also before an error.
+func open(s *keyStore, payload []byte, keyID string) ([]byte, error) {
+	return io.ReadAll(NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{
+		Control: control, KeyID: keyID, Keys: s.find,
+	}))
+}
+
+func TestRoundTrip(t *testing.T) {
+	for name, limits := range map[string]Limits{
+		"no limits":             {},
+		"ETSI's example":        {MaxKeySize: 1024, MaxKeys: 128},
+		"4096 bits":             {MaxKeySize: 4096, MaxKeys: 128},
+		"256 bits, 255 keys":    {MaxKeySize: 256, MaxKeys: 1000},
+		"one key a request":     {MaxKeySize: 8192, MaxKeys: 1},
+		"only 512 bits":         {MinKeySize: 512, MaxKeySize: 512, MaxKeys: 10},
+		"a minimum of 100 kbit": {MinKeySize: 100000},
+	} {
+		c, err := limits.capacity()
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		for _, size := range []int{0, 1, c - 1, c, c + 1, 2*c - 1, 2 * c, 2*c + 1, 3*c + 7} {
+			for _, write := range []int{1 + size/5, c - 1, c, c + 1, 3 * c} {
+				t.Run(fmt.Sprintf("%s: %d in %d", name, size, write), func(t *testing.T) {
+					s := newKeyStore()
+					plain := random(size)
+					payload, keyID := seal(t, s, limits, plain, max(write, 1))
+					got, err := open(s, payload, keyID)
+					if err != nil || !bytes.Equal(got, plain) {
+						t.Fatalf("%d octets came back as %d, %v", size, len(got), err)
+					}
+					checkPads(t, s, payload, plain)
+				})
+			}
+		}
+	}
+}
+
+// checkPads recomputes the ciphertext from the layout in the package doc, and
+// proves that octets 0–15 of no key are pad and no pad octet served twice.
+func checkPads(t *testing.T, s *keyStore, payload, plain []byte) {
+	t.Helper()
+	used := map[string]bool{}
+	frames := NewFrameReader(bytes.NewReader(payload))
+	for {
+		f, err := frames.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pad []byte
+		for i, id := range f.KeyIDs {
+			if used[id] {
+				t.Fatalf("key %s served two frames", id)
+			}
+			used[id] = true
+			if i == 0 {
+				pad = append(pad, s.keys[id][32:]...)
+			} else {
+				pad = append(pad, s.keys[id][16:]...)
+			}
+		}
+		for i, c := range f.ciphertext {
+			if c != plain[i]^pad[i] {
+				t.Fatalf("octet %d of frame %d is not plaintext XOR pad", i, f.Number)
+			}
+		}
+		plain = plain[f.Length:]
+	}
+	if len(plain) > 0 || len(used) != len(s.keys) {
+		t.Errorf("%d octets of plaintext in no frame, %d of %d keys used", len(plain), len(used), len(s.keys))
+	}
+}
+
+// TestPlan checks for every length that a plan covers it within the limits and
+// wastes at most an octet a key.
+func TestPlan(t *testing.T) {
+	for _, l := range []Limits{{}, {MaxKeySize: 1024, MaxKeys: 128}, {MaxKeySize: 4096, MaxKeys: 128}, {MaxKeySize: 256}, {MaxKeySize: 4100}} {
+		c, err := l.capacity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		octets, keys := l.largest()
+		for n := range c + 1 {
+			p := l.plan(n)
+			got := pad(p.number, p.size/8)
+			if got < n || p.number > keys || p.size > 8*octets || p.size%8 != 0 {
+				t.Fatalf("%+v: plan for %d octets: %d keys of %d bits: %d octets of pad", l, n, p.number, p.size, got)
+			}
+			if got-n >= p.number && p.size > 8*authSize {
+				t.Fatalf("%+v: plan for %d octets throws %d away with %d keys", l, n, got-n, p.number)
+			}
+		}
+	}
+}
+
+// TestCost is what the format itself costs with keys of 4096 bits: 16 of 512
+// octets, and 16 more a frame.
+func TestCost(t *testing.T) {
+	for _, size := range []int{10_000, 100_000, 1_000_000} {
+		s := newKeyStore()
+		seal(t, s, Limits{MaxKeySize: 4096, MaxKeys: 128}, random(size), size)
+		octets := 0
+		for k := range maps.Values(s.keys) {
+			octets += len(k)
+		}
+		if cost := float64(octets) / float64(size); cost > 1.05 {
+			t.Errorf("%d octets took %.3f times as many octets of key, want 1.05 at most", size, cost)
+		}
+	}
+}
+
+func TestLimitsTooSmall(t *testing.T) {
+	for _, l := range []Limits{{MaxKeySize: 128}, {MaxKeySize: 248}, {MaxKeySize: 256, MaxKeys: 1}} {
+		if _, err := NewWriter(WriterOptions{Limits: l}); !errors.Is(err, ErrShortKeys) {
+			t.Errorf("%+v: error %v, want %v", l, err, ErrShortKeys)
+		}
+	}
+}
+
+// split returns the octets of each frame.
+func split(t *testing.T, payload []byte) [][]byte {
+	t.Helper()
+	var frames [][]byte
+	for r := NewFrameReader(bytes.NewReader(payload)); ; {
+		f, err := r.Next()
+		if err == io.EOF {
+			return frames
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames = append(frames, slices.Concat(f.header, f.ciphertext, f.tag[:]))
+	}
+}
+
+// TestTamper alters a payload of three frames in every way that there is. A
+// flip of any bit, key IDs included, and a cut at any octet must be refused,
+// and nothing released but what stood before.
+func TestTamper(t *testing.T) {
+	limits := Limits{MaxKeySize: 512, MaxKeys: 3} // frames of 128 octets
+	s := newKeyStore()
+	plain := random(300)
+	payload, keyID := seal(t, s, limits, plain, len(plain))
+	f := split(t, payload)
+	if len(f) != 3 {
+		t.Fatalf("%d frames, want 3", len(f))
+	}
+	s.control = []byte("control octets of another message")
+	other, _ := seal(t, s, limits, random(300), 300)
+	o := split(t, other)
+
+	type test struct {
+		name     string
+		payload  []byte
+		want     []error // one of these
+		released int
+	}
+	tests := []test{
+		{"swapped frames", slices.Concat(f[1], f[0], f[2]), []error{ErrKeyID}, 0},
+		{"swapped later frames", slices.Concat(f[0], f[2], f[1]), []error{ErrTrailing}, 128},
+		{"repeated frame", slices.Concat(f[0], f[0], f[1], f[2]), []error{ErrKeyRepeated}, 128},
+		{"dropped frame", slices.Concat(f[0], f[2]), []error{ErrTag}, 128},
+		{"dropped first frame", slices.Concat(f[1], f[2]), []error{ErrKeyID}, 0},
+		{"dropped last frame", slices.Concat(f[0], f[1]), []error{ErrTruncated}, 256},
+		{"frame appended", slices.Concat(payload, o[2]), []error{ErrTrailing}, 256},
+		{"octet appended", slices.Concat(payload, []byte{0}), []error{ErrTrailing}, 256},
+		{"frame of another message", slices.Concat(f[0], o[1], f[2]), []error{ErrTag}, 128},
+		{"another message", other, []error{ErrKeyID}, 0},
+		{"nothing", nil, []error{ErrTruncated}, 0},
+		{"no keys", []byte{1, 0, 0, 0, 0, 0}, []error{ErrFrame}, 0},
+		{"unknown flag", append([]byte{f[0][0] | 2}, payload[1:]...), []error{ErrFrame}, 0},
+		{"blank in an ID", append([]byte{1, 1, 3}, "a b\x00\x00\x00\x00"...), []error{ErrFrame}, 0},
+		{"frame too long", append([]byte{1, 1, 1, 'a'}, 0, 1, 0, 1), []error{ErrFrame}, 0},
+		{"empty frame that is not the last", append([]byte{0, 1, 1, 'a'}, 0, 0, 0, 0), []error{ErrFrame}, 0},
+		{"empty last frame after others", slices.Concat(f[0], append([]byte{1, 1, 1, 'a'}, make([]byte, 4+TagSize)...)), []error{ErrFrame}, 128},
+	}
+	edges := []int{len(f[0]), len(f[0]) + len(f[1]), len(payload)}
+	releasedBefore := func(octet int) int {
+		for i, e := range edges {
+			if octet < e {
+				return i * 128
+			}
+		}
+		return 256
+	}
+	for bit := range 8 * len(payload) {
+		p := bytes.Clone(payload)
+		p[bit/8] ^= 1 << (bit % 8)
+		tests = append(tests, test{fmt.Sprintf("bit %d", bit), p, []error{
+			ErrTag, ErrFrame, ErrTruncated, ErrTrailing, ErrKeyID, ErrKeyRepeated, kmclient.ErrKeyNotFound,
+		}, releasedBefore(bit / 8)})
+	}
+	for cut := range payload {
+		tests = append(tests, test{fmt.Sprintf("cut at %d", cut), payload[:cut], []error{ErrTruncated}, releasedBefore(cut)})
+	}
+	for _, tt := range tests {
+		got, err := open(s, tt.payload, keyID)
+		if !slices.ContainsFunc(tt.want, func(want error) bool { return errors.Is(err, want) }) {
+			t.Errorf("%s: error %v, want one of %v", tt.name, err, tt.want)
+		}
+		if len(got) > tt.released || !bytes.HasPrefix(plain, got) {
+			t.Errorf("%s: released %d octets, at most %d are authentic", tt.name, len(got), tt.released)
+		}
+	}
+}
+
+// TestForgedFrame plays an author who knows his plaintext: he XORs the pad out
+// of the message and forges a frame under one of its keys. He knows all of
+// every key but its first 16 octets (32 of the first), which is not enough.
+func TestForgedFrame(t *testing.T) {
+	s := newKeyStore()
+	plain := random(100)
+	payload, _ := seal(t, s, Limits{MaxKeySize: 512, MaxKeys: 3}, plain, len(plain))
+	f, err := NewFrameReader(bytes.NewReader(payload)).Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range f.KeyIDs {
+		known := bytes.Clone(s.keys[id])
+		clear(known[:16]) // what a frame never shows of a key
+		if i == 0 {
+			clear(known[:32])
+		}
+		forged := forge(id, known, []byte("pay the bearer"))
+		if got, err := open(s, forged, id); !errors.Is(err, ErrTag) || len(got) > 0 {
+			t.Errorf("forged under key %d: released %q, error %v, want %v", i, got, err, ErrTag)
+		}
+		// The same with the whole key opens: the forgery fails for want of
+		// the 16 octets, not for a mistake in the test.
+		if got, err := open(s, forge(id, s.keys[id], plain[:20]), id); err != nil || !bytes.Equal(got, plain[:20]) {
+			t.Errorf("with the whole key: %q, error %v", got, err)
+		}
+	}
+}
+
+// forge writes a frame from the layout in the package doc, without the code
+// under test.
+func forge(id string, key, plain []byte) []byte {
+	u := uuid.MustParse(id)
+	frame := append([]byte{1, 1, 0}, u[:]...)
+	frame = binary.BigEndian.AppendUint32(frame, uint32(len(plain)))
+	var in []byte
+	pad16 := func(b []byte) { in = append(append(in, b...), make([]byte, (16-len(b)%16)%16)...) }
+	ciphertext := make([]byte, len(plain))
+	for i := range plain {
+		ciphertext[i] = plain[i] ^ key[32+i]
+	}
+	pad16(control)
+	pad16(frame)
+	pad16(ciphertext)
+	for _, n := range []int{len(control), len(frame), len(ciphertext), 0} {
+		in = binary.LittleEndian.AppendUint64(in, uint64(n))
+	}
+	var tag [16]byte
+	poly1305.Sum(&tag, in, (*[32]byte)(slices.Concat(key[16:32], key[:16])))
+	return slices.Concat(frame, ciphertext, tag[:])
+}
+
+// TestKeysFrameByFrame checks that a message that names thousands of keys
+// costs none beyond the first frame that fails.
+func TestKeysFrameByFrame(t *testing.T) {
+	s := newKeyStore()
+	payload, keyID := seal(t, s, Limits{MaxKeySize: 512, MaxKeys: 3}, random(1000), 1000)
+	frames := split(t, payload)
+	frames[1][len(frames[1])-1] ^= 1
+	if _, err := open(s, slices.Concat(frames...), keyID); !errors.Is(err, ErrTag) {
+		t.Fatalf("error %v, want %v", err, ErrTag)
+	}
+	if len(s.asked) != 2 {
+		t.Errorf("keys were asked for %d times, want 2: frame 2 and later come after a frame that failed", len(s.asked))
+	}
+}
+
+func TestKeyIDs(t *testing.T) {
+	n := 0
+	for name, newID := range map[string]func() string{
+		"UUID in upper case": func() string { return strings.ToUpper(uuid.NewString()) },
+		"UUID with braces":   func() string { return "{" + uuid.NewString() + "}" },
+		"mock":               func() string { n++; return fmt.Sprintf("MOCK-KEY-%08d-20251012195641", n) },
+		"longest":            func() string { n++; return fmt.Sprintf("%0255d", n) },
+		"shortest":           func() string { n++; return string(rune('!' + n)) },
+	} {
+		s := newKeyStore()
+		s.newID = newID
+		plain := random(300)
+		payload, keyID := seal(t, s, Limits{MaxKeySize: 512, MaxKeys: 3}, plain, 300)
+		if got, err := open(s, payload, keyID); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, id := range slices.Concat(s.asked...) {
+			if _, ok := s.keys[id]; !ok {
+				t.Errorf("%s: key asked for as %q, which is not how it was spelled", name, id)
+			}
+		}
+	}
+}
+
+// TestBadKeySource gives the Writer what no key manager may give.
+func TestBadKeySource(t *testing.T) {
+	key := func(id string, octets []byte) *kmclient.Key { return kmclient.NewKey(id, octets) }
+	a, b := uuid.NewString(), uuid.NewString()
+	tests := map[string]struct {
+		keys func(size, number int) []*kmclient.Key
+		want error
+	}{
+		"too few":   {func(size, _ int) []*kmclient.Key { return []*kmclient.Key{key(a, random(size/8))} }, kmclient.ErrBadKey},
+		"too short": {func(size, _ int) []*kmclient.Key { return []*kmclient.Key{key(a, random(8)), key(b, random(8))} }, kmclient.ErrBadKey},
+		"equal octets": {func(size, _ int) []*kmclient.Key {
+			return []*kmclient.Key{key(a, make([]byte, size/8)), key(b, random(size/8))}
+		}, kmclient.ErrBadKey},
+		"same key twice": {func(size, _ int) []*kmclient.Key { k := random(size / 8); return []*kmclient.Key{key(a, k), key(b, k)} }, kmclient.ErrBadKey},
+		"same ID twice": {func(size, _ int) []*kmclient.Key {
+			return []*kmclient.Key{key(a, random(size/8)), key(a, random(size/8))}
+		}, kmclient.ErrBadKey},
+		"same ID respelt": {func(size, _ int) []*kmclient.Key {
+			return []*kmclient.Key{key(a, random(size/8)), key(strings.ToUpper(a), random(size/8))}
+		}, kmclient.ErrBadKey},
+		"IDs of old again": {func(size, _ int) []*kmclient.Key {
+			return []*kmclient.Key{key(a, random(size/8)), key(b, random(size/8))}
+		}, ErrKeyRepeated},
+	}
+	for name, tt := range tests {
+		var out bytes.Buffer
+		w, err := NewWriter(WriterOptions{
+			Limits: Limits{MinKeySize: 512, MaxKeySize: 512, MaxKeys: 2},
+			Keys:   func(size, number int) ([]*kmclient.Key, error) { return tt.keys(size, number), nil },
+			Open:   func(string) (io.Writer, []byte, error) { return &out, control, nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.Write(random(200)) // the second frame is needed for the last case
+		if err == nil {
+			err = w.Close()
+		}
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s: error %v, want %v", name, err, tt.want)
+		}
+		if _, err := w.Write([]byte("x")); err == nil {
+			t.Errorf("%s: the Writer goes on after an error", name)
+		}
+	}
+}
+
+func TestShortReceivingKey(t *testing.T) {
+	s := newKeyStore()
+	payload, keyID := seal(t, s, Limits{}, random(100), 100)
+	for _, size := range []int{8, 31, 32, 131} {
+		short := newKeyStore()
+		short.keys[keyID] = s.keys[keyID][:size]
+		want := ErrShortKeys
+		if got, err := open(short, payload, keyID); !errors.Is(err, want) || len(got) > 0 {
+			t.Errorf("key of %d octets: released %d octets, error %v, want %v", size, len(got), err, want)
+		}
+	}
+}
+
+func TestTooManyKeys(t *testing.T) {
+	s := idSet{}
+	for i := range MaxIDs {
+		if err := s.add(fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.add("one more"); !errors.Is(err, ErrTooManyKeys) {
+		t.Errorf("error %v, want %v", err, ErrTooManyKeys)
+	}
+}
+
+// FuzzReader feeds the reader anything: it must not panic, and release nothing
+// but the one message that was made with the keys it can find.
+func FuzzReader(f *testing.F) {
+	s := newKeyStore()
+	n := byte(0)
+	s.newID = func() string { n++; return uuid.UUID{15: n}.String() }
+	plain := []byte("From: a@example.org\n\nhello, this takes more than one frame\n")
+	payload, keyID := seal(f, s, Limits{MaxKeySize: 384, MaxKeys: 2}, plain, len(plain))
+	f.Add(payload)
+	f.Add([]byte{1, 1, 1, 'a', 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := open(s, b, keyID)
+		if err == nil && !bytes.Equal(b, payload) || !bytes.HasPrefix(plain, got) {
+			t.Fatalf("a forged payload gave %d octets, error %v", len(got), err)
+		}
+	})
+}
