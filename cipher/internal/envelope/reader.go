@@ -173,7 +173,11 @@ func (p *Reader) fill() error {
 		return p.endBase64()
 	}
 	if w.lineStart && string(ahead) == "--" {
-		if !w.atDelimiter() {
+		delimiter, err := w.atDelimiter()
+		if err != nil {
+			return err
+		}
+		if !delimiter {
 			return damaged("%v", errBase64)
 		}
 		p.ended = true

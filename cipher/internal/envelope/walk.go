@@ -107,8 +107,8 @@ func (w *walker) skip() (level int, closing bool, err error) {
 // before a delimiter, which it leaves unread and reports.
 func (w *walker) header(limit int) (b []byte, ended bool, err error) {
 	for {
-		if w.lineStart && w.atDelimiter() {
-			return b, true, nil
+		if ahead, err := w.atDelimiter(); ahead || err != nil {
+			return b, true, err
 		}
 		line, begins, err := w.line()
 		if err == io.EOF {
@@ -127,18 +127,25 @@ func (w *walker) header(limit int) (b []byte, ended bool, err error) {
 	}
 }
 
-// atDelimiter looks ahead whether the next line is a delimiter.
-func (w *walker) atDelimiter() bool {
+// atDelimiter looks ahead whether a delimiter comes next. A read error counts
+// only where it leaves that open.
+func (w *walker) atDelimiter() (bool, error) {
+	if !w.lineStart {
+		return false, nil
+	}
 	if b, _ := w.br.Peek(2); string(b) != "--" {
-		return false
+		return false, nil
 	}
 	// A boundary has at most 70 octets; blanks may follow it.
-	b, _ := w.br.Peek(1024)
+	b, err := w.br.Peek(1024)
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		b = b[:i]
+		b, err = b[:i], nil
+	}
+	if err != nil && err != io.EOF {
+		return false, err
 	}
 	_, _, ok := w.delimiter(b)
-	return ok
+	return ok, nil
 }
 
 // nextPart reads the header of the next part, and enters it if it is a
@@ -191,10 +198,13 @@ func (w *walker) drain() error {
 // fails where it has more than limit octets.
 func (w *walker) body(limit int) ([]byte, error) {
 	var b []byte
-	for !w.lineStart || !w.atDelimiter() {
+	for {
+		if ahead, err := w.atDelimiter(); ahead || err != nil {
+			return b, err
+		}
 		line, _, err := w.line()
 		if err == io.EOF {
-			break
+			return b, nil
 		}
 		if err != nil {
 			return nil, err
@@ -204,7 +214,6 @@ func (w *walker) body(limit int) ([]byte, error) {
 		}
 		b = append(b, line...)
 	}
-	return b, nil
 }
 
 // mediaType returns the Content-Type of a part, text/plain where there is none
