@@ -8,9 +8,11 @@ import (
 	"net/mail"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
 	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+	"golang.org/x/text/encoding/charmap"
 )
 
 // A HeaderPolicy says what of the header can be read outside. The names are
@@ -148,12 +150,17 @@ func (b *outerBuilder) add(name, value string) bool {
 // format returns the value of a field in its plainest form, "" where that
 // can't be done.
 func (b *outerBuilder) format(f rawheader.Field) string {
-	text := strings.Map(func(r rune) rune {
+	text := f.Text()
+	if !utf8.ValidString(text) {
+		// Most raw 8-bit text that is not UTF-8 is Latin-1 or near to it.
+		text, _ = charmap.ISO8859_1.NewDecoder().String(text)
+	}
+	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7F {
 			return ' '
 		}
 		return r
-	}, f.Text())
+	}, text)
 	if len(text) > maxOuter {
 		return ""
 	}
@@ -181,12 +188,7 @@ func formatText(text string) string {
 		}
 		text = decoded
 	}
-	return encodeWords(strings.Join(strings.Fields(text), " "))
-}
-
-// encodeWords turns text with other than US-ASCII into encoded words.
-func encodeWords(text string) string {
-	return mime.QEncoding.Encode("utf-8", strings.ToValidUTF8(text, "\uFFFD"))
+	return mime.QEncoding.Encode("utf-8", strings.Join(strings.Fields(text), " "))
 }
 
 // formatDate returns the same instant in the form of RFC 5322 §3.3. Its year

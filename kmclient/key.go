@@ -104,14 +104,19 @@ func (k *Key) LogValue() slog.Value {
 func (k *Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.info) }
 
 // CanonicalID returns the form of a key ID that is compared and indexed: lower
-// case for an ID that is a UUID in any of its usual spellings, else the ID
-// itself. Otherwise one key could be named twice by spelling its ID in two
+// case for an ID that is a UUID in any of its usual spellings (in braces, behind
+// "urn:uuid:", without hyphens, in upper case), else the ID itself. Otherwise one key could be named twice by spelling its ID in two
 // ways.
 func CanonicalID(id string) string {
-	if u, err := uuid.Parse(id); err == nil {
-		return u.String()
+	// Parse alone takes any two octets for braces.
+	if uuid.Validate(id) != nil {
+		return id
 	}
-	return id
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return id
+	}
+	return u.String()
 }
 
 // CheckID reports whether id can name a key in a message: 1 to MaxIDLength

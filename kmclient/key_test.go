@@ -107,23 +107,6 @@ func TestKeyRevealAndWipe(t *testing.T) {
 	}
 }
 
-func TestCanonicalID(t *testing.T) {
-	const canonical = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
-	for id, want := range map[string]string{
-		canonical:                                       canonical,
-		"9B42E9E2-0A1B-4C2D-8E3F-0123456789AB":          canonical,
-		"{9b42e9e2-0a1b-4c2d-8e3f-0123456789ab}":        canonical,
-		"urn:uuid:9b42e9e2-0a1b-4c2d-8e3f-0123456789AB": canonical,
-		"9b42e9e20a1b4c2d8e3f0123456789ab":              canonical,
-		"MOCK-KEY-00000001-20251012195642":              "MOCK-KEY-00000001-20251012195642",
-		"":                                              "",
-	} {
-		if got := CanonicalID(id); got != want {
-			t.Errorf("CanonicalID(%q) = %q, want %q", id, got, want)
-		}
-	}
-}
-
 func TestCheckID(t *testing.T) {
 	for id, good := range map[string]bool{
 		"a": true, "MOCK-KEY-00000001-20251012195642": true, "a/b?c#d%2f": true, "..": true,
@@ -133,6 +116,26 @@ func TestCheckID(t *testing.T) {
 		err := CheckID(id)
 		if good && err != nil || !good && !errors.Is(err, ErrBadKey) {
 			t.Errorf("CheckID(%q) = %v, want good: %t", id, err, good)
+		}
+	}
+}
+
+func TestCanonicalID(t *testing.T) {
+	const id = "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c"
+	for in, want := range map[string]string{
+		id:                                     id,
+		strings.ToUpper(id):                    id,
+		"{" + id + "}":                         id,
+		"urn:uuid:" + id:                       id,
+		strings.ReplaceAll(id, "-", ""):        id,
+		"X" + id + "Y":                         "X" + id + "Y",
+		id + "0":                               id + "0",
+		"MOCK-KEY-00000001-20251012195641":     "MOCK-KEY-00000001-20251012195641",
+		"mock-key-00000001-20251012195641":     "mock-key-00000001-20251012195641",
+		"9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1x": "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1x",
+	} {
+		if got := CanonicalID(in); got != want {
+			t.Errorf("CanonicalID(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package envelope
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -75,24 +76,18 @@ func ParseControl(text []byte) (*Control, error) {
 	if len(text) > maxControl {
 		return nil, fmt.Errorf("%w: control part over %d octets", ErrDamaged, maxControl)
 	}
+	if err := checkVersion(string(text)); err != nil {
+		return nil, err
+	}
 	var values [len(fieldNames)]string
-	for line := range strings.SplitSeq(string(text), "\n") {
-		line = strings.Trim(strings.TrimSuffix(line, "\r"), " \t")
-		if line == "" {
-			continue
-		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok {
-			return nil, fmt.Errorf("%w: control part: a line without a colon", ErrDamaged)
-		}
-		i := fieldIndex(strings.TrimRight(name, " \t"))
+	for name, value := range controlFields(string(text)) {
+		i := fieldIndex(name)
 		if i < 0 {
 			return nil, fmt.Errorf("%w: control part: unknown field %.40q", ErrDamaged, name)
 		}
 		if values[i] != "" {
 			return nil, fmt.Errorf("%w: control part: %s twice", ErrDamaged, fieldNames[i])
 		}
-		value = strings.TrimLeft(value, " \t")
 		if err := checkValue(fieldNames[i], value); err != nil {
 			return nil, err
 		}
@@ -101,14 +96,35 @@ func ParseControl(text []byte) (*Control, error) {
 	return fromValues(values)
 }
 
+// controlFields goes through the lines of a control part; one without a colon
+// is a name without a value.
+func controlFields(text string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for line := range strings.SplitSeq(text, "\n") {
+			line = strings.Trim(strings.TrimSuffix(line, "\r"), " \t")
+			name, value, _ := strings.Cut(line, ":")
+			if line != "" && !yield(strings.TrimRight(name, " \t"), strings.TrimLeft(value, " \t")) {
+				return
+			}
+		}
+	}
+}
+
+// checkVersion comes first: in another version all else may have another
+// meaning.
+func checkVersion(text string) error {
+	for name, value := range controlFields(text) {
+		if equalFold(name, fieldNames[0]) && value != "1" {
+			return fmt.Errorf("%w %.20q", ErrVersion, value)
+		}
+	}
+	return nil
+}
+
 func fromValues(values [len(fieldNames)]string) (*Control, error) {
-	// The version first: what else stands there may have another meaning.
 	for i, v := range values {
 		if v == "" {
 			return nil, fmt.Errorf("%w: control part: no %s", ErrDamaged, fieldNames[i])
-		}
-		if i == 0 && v != "1" {
-			return nil, fmt.Errorf("%w %.20q", ErrVersion, v)
 		}
 	}
 	sec, err := strconv.ParseInt(values[2], 10, 64)
@@ -127,7 +143,7 @@ func fromValues(values [len(fieldNames)]string) (*Control, error) {
 
 func fieldIndex(name string) int {
 	for i, n := range fieldNames {
-		if strings.EqualFold(n, name) {
+		if equalFold(n, name) {
 			return i
 		}
 	}

@@ -55,8 +55,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 			return nil, err
 		}
 		return p, nil
-	case fieldText(fields, KeyIDField) != "":
-		return nil, damaged("the header names a key, but the encrypted part is gone")
+	case fieldText(fields, KeyIDField) != "" || w.ours:
+		return nil, damaged("the encrypted part is gone")
 	default:
 		return nil, ErrNotEncrypted
 	}

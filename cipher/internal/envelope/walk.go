@@ -35,6 +35,7 @@ type walker struct {
 	br        *bufio.Reader
 	lineStart bool        // the next octet begins a line
 	inside    []multipart // outermost first
+	ours      bool        // a multipart/encrypted with our protocol was entered
 }
 
 func newWalker(r io.Reader) *walker {
@@ -181,8 +182,9 @@ func (w *walker) enter(mediaType string, params map[string]string) {
 	}
 	w.inside = append(w.inside, multipart{
 		boundary:  boundary,
-		encrypted: mediaType == "multipart/encrypted" && strings.EqualFold(params["protocol"], ControlType),
+		encrypted: mediaType == "multipart/encrypted" && equalFold(params["protocol"], ControlType),
 	})
+	w.ours = w.ours || w.inside[len(w.inside)-1].encrypted
 }
 
 // drain reads what stands behind the last delimiter, so that who sends the
@@ -226,11 +228,17 @@ func mediaType(fields []rawheader.Field) (string, map[string]string) {
 	}
 	t, params, err := mime.ParseMediaType(text)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		t, _, _ = strings.Cut(text, ";")
-		return strings.ToLower(strings.TrimSpace(t)), nil
+		if t, _, _ = strings.Cut(text, ";"); equalFold(strings.TrimSpace(t), ControlType) {
+			return ControlType, nil
+		}
+		return "text/plain", nil // RFC 2045 §5.2
 	}
 	return t, params
 }
+
+// equalFold compares US-ASCII text in any case. Other letters have folds too
+// that are US-ASCII, the Kelvin sign's is k, but none of the same length.
+func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
 // fieldText returns the value of the first field with this name, "" if there
 // is none.

@@ -32,13 +32,8 @@ func (f Field) Is(name string) bool { return strings.EqualFold(string(f.Name), n
 // Text returns the value on one line: line ends inside it removed, blanks
 // around it trimmed.
 func (f Field) Text() string {
-	s := strings.Map(func(r rune) rune {
-		if r == '\r' || r == '\n' {
-			return -1
-		}
-		return r
-	}, string(f.Value))
-	return strings.Trim(s, " \t")
+	// Octet by octet: the value need not be UTF-8.
+	return strings.Trim(strings.NewReplacer("\r", "", "\n", "").Replace(string(f.Value)), " \t")
 }
 
 // Mode says what a scan does with a line that can't be part of a field.

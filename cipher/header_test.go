@@ -1,0 +1,200 @@
+package cipher_test
+
+import (
+	"bytes"
+	"net/mail"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cipher"
+)
+
+// outerHeader returns the fields of the outer message of a message with this
+// header, unfolded.
+func outerHeader(t *testing.T, header string, opts *cipher.EncryptOptions) string {
+	t.Helper()
+	outer := encrypt(t, newTestKM(t), []byte(header+"\nbody\n"), opts)
+	head, _, _ := bytes.Cut(outer, []byte("\n\n"))
+	return string(regexp.MustCompile(`\r?\n[ \t]`).ReplaceAll(head, []byte(" "))) + "\n"
+}
+
+func TestOuterHeader(t *testing.T) {
+	tests := []struct {
+		name, in, out string // out: lines that must be there; "!x" must not
+		opts          cipher.EncryptOptions
+	}{
+		{"order", "Subject: s\nTo: b@x.org\nFrom: a@x.org\n", "From: a@x.org\nTo: b@x.org", cipher.EncryptOptions{}},
+		{"nothing there", "", "From: unknown-sender@qkdmail.invalid\nSubject: [...]", cipher.EncryptOptions{}},
+		{"made From", "To: b@x.org\n", "From: postmaster@x.org", cipher.EncryptOptions{From: "postmaster@x.org"}},
+		{"names", "From: Alice <a@x.org>\nTo: \"B, ob\" <b@x.org>, c@x.org (Carol)\n", "From: \"Alice\" <a@x.org>\nTo: \"B, ob\" <b@x.org>, \"Carol\" <c@x.org>", cipher.EncryptOptions{}},
+		{"shy", "From: Alice <a@x.org>\nTo: \"B, ob\" <b@x.org>\nDate: Mon, 13 Oct 2025 09:56:36 +0200\n", "From: a@x.org\nTo: b@x.org\nDate: Mon, 13 Oct 2025 07:56:36 +0000\nSubject: [...]", cipher.EncryptOptions{Headers: cipher.HeadersShy}},
+		{"baseline hides", "Subject: s3cret\nComments: s3cret\nKeywords: s3cret\n", "Subject: [...]\n!s3cret", cipher.EncryptOptions{}},
+		{"no confidentiality", "Subject: open\nComments: com\nKeywords: key\n", "Subject: open\nComments: com\nKeywords: key", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
+		{"no confidentiality, no subject", "From: a@x.org\n", "!Subject", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
+		{"8-bit subject", "Subject: t\xc3\xa4st\n", "Subject: =?utf-8?q?t=C3=A4st?=", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
+		{"Latin-1 subject in words", "Subject: =?iso-8859-1?q?t=E4st?=\n", "Subject: =?utf-8?q?t=C3=A4st?=", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
+		{"broken words in the subject", "Subject: =?utf-8?b?abc?=\n", "!abc", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
+		{"first of several", "From: a@x.org\nFrom: b@x.org\nTo: c@x.org\nTo: dora@y.org\n", "From: a@x.org\nTo: c@x.org\n!b@x.org\n!dora@y.org", cipher.EncryptOptions{}},
+		{"Bcc", "From: a@x.org\nBcc: hidden@x.org\nResent-Bcc: hidden2@x.org\n", "!hidden", cipher.EncryptOptions{}},
+		{"telling fields", "From: a@x.org\nX-Mailer: tell\nThread-Topic: tell\nUser-Agent: tell\nReceived: tell\nReturn-Path: <tell@x.org>\n", "!tell", cipher.EncryptOptions{}},
+		{"list", "From: a@x.org\nList-Id: =?utf-8?q?=C3=BC?= <l.x.org>\nList-Unsubscribe: <mailto:u@x.org>\nPrecedence: list\nAuto-Submitted: auto-generated\n", "List-Id: =?utf-8?q?=C3=BC_<l.x.org>?=\nList-Unsubscribe: <mailto:u@x.org>\nPrecedence: list\nAuto-Submitted: auto-generated", cipher.EncryptOptions{}},
+		{"resent above", "From: a@x.org\nResent-From: r@x.org\nResent-Date: Mon, 13 Oct 2025 09:56:36 +0200\n", "Resent-From: r@x.org\nResent-Date: Mon, 13 Oct 2025 09:56:36 +0200\nFrom: a@x.org", cipher.EncryptOptions{}},
+		{"group", "From: a@x.org\nTo: undisclosed-recipients:;\nCc: g: b@x.org, c@x.org;\n", "To: undisclosed-recipients:;\nCc: b@x.org, c@x.org", cipher.EncryptOptions{}},
+		{"sloppy name", "From: Foo [bar] <a@x.org>\n", "From: a@x.org", cipher.EncryptOptions{}},
+		{"two sloppy ones", "From: a@x.org\nTo: b@x.org; c@x.org\n", "To: b@x.org, c@x.org", cipher.EncryptOptions{}},
+		{"no address", "From: root\n", "From: unknown-sender@qkdmail.invalid", cipher.EncryptOptions{}},
+		{"Latin-1 name", "From: J\xf6rg <a@x.org>\n", "From: =?utf-8?q?J=C3=B6rg?= <a@x.org>", cipher.EncryptOptions{}},
+		{"line ends in a name", "From: =?utf-8?q?x=0D=0ABcc:_e=40x.org?= <a@x.org>\n", "From: a@x.org\n!Bcc", cipher.EncryptOptions{}},
+		{"words in a quoted name", "From: \"=?utf-8?q?J=C3=B6rg?=\" <a@x.org>\n", "From: =?utf-8?q?J=C3=B6rg?= <a@x.org>", cipher.EncryptOptions{}},
+		{"UTF-8 address", "From: jörg@x.org\n", "From: unknown-sender@qkdmail.invalid", cipher.EncryptOptions{}},
+		{"UTF-8 address, SMTPUTF8", "From: Jörg <jörg@x.org>\n", "From: =?utf-8?q?J=C3=B6rg?= <jörg@x.org>", cipher.EncryptOptions{UTF8: true}},
+		{"date", "Date: 13 Oct 25 09:56 CEST (comment)\n", "!comment", cipher.EncryptOptions{}},
+		{"broken date", "Date: yesterday\n", "!yesterday", cipher.EncryptOptions{}},
+		{"impossible zone", "Date: Mon, 13 Oct 2025 09:56:36 +9900\n", "!+9900", cipher.EncryptOptions{}},
+		{"Message-ID", "Message-ID: <x.y$z@[192.0.2.1]>\n", "Message-ID: <x.y$z@[192.0.2.1]>", cipher.EncryptOptions{}},
+		{"broken Message-ID", "From: a@x.org\nMessage-ID: <a b@x.org>\n", "!a b@", cipher.EncryptOptions{}},
+		{"In-Reply-To with words", "In-Reply-To: Your mail \"s3cret\" <p@x.org>\nReferences: <o@x.org>\n\t<p@x.org> junk\n", "In-Reply-To: <p@x.org>\nReferences: <o@x.org> <p@x.org>\n!s3cret\n!junk", cipher.EncryptOptions{}},
+		{"empty fields", "From:\nTo: \nCc:  \nReferences:\n", "From: unknown-sender@qkdmail.invalid\n!To:\n!Cc:\n!References", cipher.EncryptOptions{}},
+		{"header ends at what is no field", "From: a@x.org\nno field\nTo: body@x.org\n", "From: a@x.org\n!body@x.org", cipher.EncryptOptions{}},
+		{"word too long to fold", "From: a@x.org\nList-Post: <mailto:" + strings.Repeat("x", 1000) + ">\n", "!List-Post", cipher.EncryptOptions{}},
+		{"NUL", "From: a@x.org\nPrecedence: li\x00st\n", "Precedence: li st", cipher.EncryptOptions{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := outerHeader(t, tt.in, &tt.opts)
+			at := 0
+			for want := range strings.SplitSeq(tt.out, "\n") {
+				if absent, ok := strings.CutPrefix(want, "!"); ok {
+					if absent != "" && strings.Contains(got, absent) {
+						t.Errorf("%q is in the outer header:\n%s", absent, got)
+					}
+					continue
+				}
+				i := strings.Index(got[at:], want+"\n")
+				if i < 0 {
+					t.Fatalf("no %q, in this order, in the outer header:\n%s", want, got)
+				}
+				at += i + len(want)
+			}
+		})
+	}
+}
+
+// TestRequiredFields are made where they are missing, and are what RFC 5322
+// says they are.
+func TestRequiredFields(t *testing.T) {
+	m, err := mail.ReadMessage(strings.NewReader(outerHeader(t, "From: a@x.org\n", nil) + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Header.Date(); err != nil {
+		t.Errorf("made Date %q: %v", m.Header.Get("Date"), err)
+	}
+	if id := m.Header.Get("Message-ID"); !regexp.MustCompile(`^<[0-9a-f]{32}@x\.org>$`).MatchString(id) {
+		t.Errorf("made Message-ID %q, want 32 hexadecimal digits in the domain of From", id)
+	}
+}
+
+// TestOuterHeaderIsBounded: mail systems cut headers, Postfix at 100 KiB.
+func TestOuterHeaderIsBounded(t *testing.T) {
+	var in strings.Builder
+	in.WriteString("From: a@x.org\n")
+	for range 5000 {
+		in.WriteString("List-Archive: <https://lists.example.org/archive/>\n")
+	}
+	in.WriteString("References:" + strings.Repeat(" <parent@x.org>\n", 5000) + "\n")
+	if got := outerHeader(t, in.String(), nil); len(got) > 70_000 {
+		t.Errorf("outer header of %d octets", len(got))
+	}
+}
+
+func TestLineEnd(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		opt  cipher.LineEnd
+		crlf bool
+	}{
+		{"From: a@x.org\n\nb\n", cipher.LineEndAuto, false},
+		{"From: a@x.org\r\n\r\nb\r\n", cipher.LineEndAuto, true},
+		{"From: a@x.org\r\rb\r", cipher.LineEndAuto, false},
+		{"", cipher.LineEndAuto, false},
+		{"From: a@x.org\n\nb\n", cipher.LineEndCRLF, true},
+		{"From: a@x.org\r\n\r\nb\r\n", cipher.LineEndLF, false},
+	} {
+		outer := encrypt(t, newTestKM(t), []byte(tt.in), &cipher.EncryptOptions{LineEnd: tt.opt})
+		checkOuter(t, tt.in, outer, tt.crlf)
+	}
+}
+
+func TestNote(t *testing.T) {
+	for note, want := range map[string]string{"": "multipart/encrypted", "Bitte öffnen\n": "Bitte =C3=B6ffnen"} {
+		km := newTestKM(t)
+		outer := encrypt(t, km, []byte("From: a@x.org\n\nb\n"), &cipher.EncryptOptions{Note: &note})
+		if !bytes.Contains(outer, []byte(want)) || note == "" && bytes.Contains(outer, []byte("multipart/mixed")) {
+			t.Errorf("note %q: no %q in\n%s", note, want, outer)
+		}
+		if _, err := decrypt(t, km, outer, nil); err != nil {
+			t.Errorf("note %q: %v", note, err)
+		}
+	}
+}
+
+// TestInfo checks what the Writer says it has seen.
+func TestInfo(t *testing.T) {
+	for in, want := range map[string]cipher.Info{
+		"From: a@x.org\nBcc: b@x.org\n\nb\n":        {Bcc: true},
+		"From: a@x.org\nResent-Bcc: b@x.org\n\nb\n": {Bcc: true},
+		"From: a@x.org\n\nBcc: b@x.org\n":           {},
+		"no header\n":                               {NoHeader: true},
+		"":                                          {NoHeader: true},
+	} {
+		w, err := cipher.Encrypt(t.Context(), new(bytes.Buffer), newTestKM(t), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(in)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		i := w.Info()
+		if i.Bcc != want.Bcc || i.NoHeader != want.NoHeader || i.PlaintextSize != int64(len(in)) || len(i.KeyIDs) != 1 {
+			t.Errorf("%q: %+v", in, i)
+		}
+	}
+}
+
+// TestHeaderInPieces writes headers longer than the first look, octet by octet.
+func TestHeaderInPieces(t *testing.T) {
+	plain, err := os.ReadFile(filepath.Join("..", "testdata", "mail", "18-long-lines.eml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain = append([]byte("X-Filler: "+strings.Repeat("x", 90_000)+"\n"), plain...)
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP, cipher.SuiteAuto} {
+		km := newTestKM(t)
+		var out bytes.Buffer
+		w, err := cipher.Encrypt(t.Context(), &out, km, &cipher.EncryptOptions{Suite: suite})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range plain {
+			if _, err := w.Write(plain[i : i+1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(out.Bytes(), []byte("recipient0299@example.net")) {
+			t.Errorf("%s: To, below 90,000 octets of header, is not outside", suite)
+		}
+		if got, err := decrypt(t, km, out.Bytes(), nil); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%s: %d octets came back as %d, %v", suite, len(plain), len(got), err)
+		}
+	}
+}
