@@ -5,12 +5,15 @@
 //
 // [KeyManager] has the four operations that a mail cipher needs. Behind it:
 //
+//   - [ETSI014]: ETSI GS QKD 014 V1.1.1, which QKD systems speak, over mutual
+//     TLS.
 //   - [REST]: the QMail REST API, over HTTP or HTTPS.
 //   - [Mock]: no hardware at all; random keys in one JSON file that the
 //     sending and the receiving side share.
 //
 // [FromEnv] chooses one of them from the environment, [Open] from a string
-// such as "mock:keys.json" or "https://km.example:8443".
+// such as "mock:keys.json" or "https://km.example:8443". Package keypool
+// fetches keys ahead from any of them.
 //
 // # Sizes
 //
@@ -26,12 +29,13 @@
 //
 // One leak is not this package's to stop: when a key manager sends more octets
 // than the Content-Length of its answer says, net/http prints the surplus with
-// the standard library's log package. A program that uses [REST] and keeps
-// what that prints should send it nowhere: log.SetOutput(io.Discard).
+// the standard library's log package. A program that keeps what that prints
+// should send it nowhere: log.SetOutput(io.Discard).
 //
 // # Getting keys is not idempotent
 //
 // A key manager may delete a key once it has given it out, so [KeyManager.GetKeys]
 // is never repeated after a failure that leaves open whether the keys were
-// handed out. [Error.Retry] says whether asking again can help.
+// handed out; an [ETSI014] asks for new ones then. [Error.Retry] says whether
+// asking again can help.
 package kmclient

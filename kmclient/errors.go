@@ -39,11 +39,14 @@ var (
 // needs to decide what to do next. It unwraps to one of the Err… sentinels and
 // to the cause.
 type Error struct {
-	Op      string // the operation: "status", "get keys", "keys by ID", "close key", "list keys"
-	Status  int    // HTTP status of the answer; 0 if there was none
-	Message string // the key manager's own words, shortened, printable
-	Retry   bool   // asking again later can help
-	Err     error  // one of the sentinels, possibly wrapped
+	Op      string   // the operation: "status", "get keys", "keys by ID", "close key", "list keys"
+	Status  int      // HTTP status of the answer; 0 if there was none
+	Message string   // the key manager's own words, shortened, printable
+	Details []string // what it adds to them (ETSI GS QKD 014 §6.5), likewise; at most 8
+	Retry   bool     // asking again later can help
+	Err     error    // one of the sentinels, possibly wrapped
+
+	lost bool // the request may have been served, and its answer did not arrive
 }
 
 // Error returns one line that names the operation, the cause and the key
@@ -56,6 +59,9 @@ func (e *Error) Error() string {
 	}
 	if e.Message != "" {
 		fmt.Fprintf(&b, ": key manager says %q", e.Message)
+	}
+	if len(e.Details) > 0 {
+		fmt.Fprintf(&b, " %q", printable(strings.Join(e.Details, " ")))
 	}
 	return b.String()
 }

@@ -75,7 +75,7 @@ func ExampleOpen() {
 	// Output:
 	// *kmclient.Mock
 	// *kmclient.REST
-	// key manager configuration: a key manager is mock:PATH, mock: (for instance/mock_qkd_keys.json), http://HOST:PORT or https://HOST:PORT
+	// key manager configuration: a key manager is mock:PATH, mock: (for instance/mock_qkd_keys.json), http://HOST:PORT, https://HOST:PORT or etsi014:https://HOST:PORT
 }
 
 func ExampleFromEnv() {

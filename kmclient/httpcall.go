@@ -11,10 +11,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,15 +25,18 @@ const (
 	idleTimeout    = time.Minute // a key manager's own limit is often shorter; then it closes first
 	errorLimit     = 64 << 10    // octets of an answer that says what went wrong
 	headerLimit    = 64 << 10    // octets of an answer's header
+
+	idleConnections = 32 // kept open to one key manager
 )
 
 // A caller sends requests to one key manager and reads its answers, within
 // bounds.
 type caller struct {
-	base    string // URL, percent-encoded, without a slash at the end
-	http    *http.Client
-	timeout time.Duration                   // of one request
-	pause   func(ctx context.Context) error // between a request and its repetition
+	base      string // URL, percent-encoded, without a slash at the end
+	http      *http.Client
+	transport *http.Transport                 // of http
+	timeout   time.Duration                   // of one request
+	pause     func(ctx context.Context) error // between a request and its repetition
 }
 
 // A call is one request, and what may be done with its answer.
@@ -54,22 +59,24 @@ func newCaller(base string, tlsConfig *tls.Config, timeout time.Duration) *calle
 		timeout = defaultTimeout
 	}
 	connect := 2 * timeout // may go on after its request, whose own limit comes first
+	transport := &http.Transport{
+		TLSClientConfig:        tlsConfig,
+		DialContext:            (&net.Dialer{Timeout: connect}).DialContext,
+		TLSHandshakeTimeout:    connect,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    idleConnections,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: headerLimit,
+	}
 	return &caller{
 		base: base,
 		http: &http.Client{
-			Transport: &http.Transport{
-				TLSClientConfig:        tlsConfig,
-				DialContext:            (&net.Dialer{Timeout: connect}).DialContext,
-				TLSHandshakeTimeout:    connect,
-				DisableCompression:     true,
-				MaxIdleConnsPerHost:    16,
-				IdleConnTimeout:        idleTimeout,
-				MaxResponseHeaderBytes: headerLimit,
-			},
+			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		timeout: timeout,
-		pause:   shortPause,
+		transport: transport,
+		timeout:   timeout,
+		pause:     shortPause,
 	}
 }
 
@@ -164,9 +171,10 @@ func shortPause(ctx context.Context) error {
 func (c *caller) once(ctx context.Context, q call) (int, []byte, *Error) {
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	resp, err := c.send(limited, q)
+	traced, sent := traceSent(limited)
+	resp, err := c.send(traced, q)
 	if err != nil {
-		return 0, nil, c.noAnswer(ctx, limited, q.op, err)
+		return 0, nil, c.noAnswer(ctx, limited, q.op, sent.Load(), err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 
@@ -183,9 +191,19 @@ func (c *caller) once(ctx context.Context, q call) (int, []byte, *Error) {
 	case good && errors.Is(err, ErrBadAnswer):
 		return 0, nil, &Error{Op: q.op, Status: resp.StatusCode, Err: err}
 	case good:
-		return 0, nil, c.noAnswer(ctx, limited, q.op, err)
+		return 0, nil, c.noAnswer(ctx, limited, q.op, true, err)
 	}
 	return 0, nil, refusal(q, resp.StatusCode, body)
+}
+
+// traceSent tells whether a request may have reached its server. Until its
+// header has been written whole, no server can have acted on it.
+func traceSent(ctx context.Context) (context.Context, *atomic.Bool) {
+	var sent atomic.Bool
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn:      func(string) { sent.Store(false) }, // net/http starts over only where nothing was written
+		WroteHeaders: func() { sent.Store(true) },
+	}), &sent
 }
 
 func (c *caller) send(ctx context.Context, q call) (*http.Response, error) {
@@ -202,8 +220,12 @@ func (c *caller) send(ctx context.Context, q call) (*http.Response, error) {
 
 // noAnswer is the error for a request without a whole answer. The end of the
 // caller's own context stays visible to errors.Is; that of the time for one
-// request is a time-out like those of the network.
-func (c *caller) noAnswer(ctx, limited context.Context, op string, err error) *Error {
+// request is a time-out like those of the network. sent says that the key
+// manager may have had the request.
+func (c *caller) noAnswer(ctx, limited context.Context, op string, sent bool, err error) *Error {
+	if alert := certificateAlert(err); alert != nil {
+		return &Error{Op: op, Err: fmt.Errorf("%w: it does not take the client certificate: %w", ErrRefused, alert)}
+	}
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
@@ -212,7 +234,23 @@ func (c *caller) noAnswer(ctx, limited context.Context, op string, err error) *E
 	default:
 		err = networkCause(err)
 	}
-	return &Error{Op: op, Retry: true, Err: fmt.Errorf("%w: %w", ErrUnavailable, err)}
+	return &Error{Op: op, Retry: true, Err: fmt.Errorf("%w: %w", ErrUnavailable, err), lost: sent}
+}
+
+// certificateAlert returns the TLS alert with which a server turned down the
+// client's certificate, if err is one. With TLS 1.3 it arrives after the
+// request has been sent, which the server has then not read.
+func certificateAlert(err error) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" {
+		return nil
+	}
+	for _, words := range []string{"certificate", "access denied", "unknown certificate authority"} {
+		if strings.Contains(op.Err.Error(), words) {
+			return op
+		}
+	}
+	return nil
 }
 
 // networkCause returns what the network, TLS or the operating system said.
@@ -227,6 +265,9 @@ func networkCause(err error) error {
 	}
 	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return cert
+	}
+	if id, ok := errors.AsType[*identityError](err); ok {
+		return id
 	}
 	if n, ok := errors.AsType[net.Error](err); ok {
 		return n

@@ -3,8 +3,8 @@ package kmclient
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
+	"hash/maphash"
 )
 
 // A KeyManager hands out keys that its counterpart at the other site holds as
@@ -36,6 +36,15 @@ type Lister interface {
 	// ListKeys returns the stored keys without their bytes, oldest first
 	// where the key manager knows their order.
 	ListKeys(ctx context.Context) ([]KeyInfo, error)
+}
+
+// DeletesOnDelivery reports whether km says that its key manager deletes a key
+// when it gives it out, as ETSI GS QKD 014 has it. A caller must then keep a
+// key that it may need again, and CloseKey has nothing to do. km says so with
+// a method DeletesOnDelivery() bool.
+func DeletesOnDelivery(km KeyManager) bool {
+	d, ok := km.(interface{ DeletesOnDelivery() bool })
+	return ok && d.DeletesOnDelivery()
 }
 
 // Status is what a key manager says of a link. The names follow ETSI GS QKD
@@ -82,7 +91,8 @@ func CheckKeys(keys []*Key, size, number int) error {
 	}
 	judged := 0
 	ids := make(map[string]struct{}, len(keys))
-	sums := make(map[[sha256.Size]byte]struct{}, len(keys)) // a sum leaves no copy of the key behind
+	seed := maphash.MakeSeed()
+	sums := make(map[uint64]struct{}, len(keys)) // a sum leaves no copy of the key behind
 	for _, k := range keys {
 		if err := CheckID(k.ID()); err != nil {
 			return err
@@ -102,7 +112,7 @@ func CheckKeys(keys []*Key, size, number int) error {
 		if bytes.Count(b, b[:1]) == len(b) {
 			return fmt.Errorf("%w: key %s: all octets equal", ErrBadKey, k.ID())
 		}
-		sums[sha256.Sum256(b)] = struct{}{}
+		sums[maphash.Bytes(seed, b)] = struct{}{}
 	}
 	if len(ids) != len(keys) {
 		return fmt.Errorf("%w: the same key ID twice in one answer", ErrBadKey)

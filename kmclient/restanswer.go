@@ -25,7 +25,21 @@ func (a *keyAnswer) key() (*Key, error) {
 }
 
 // decodeKeys reads the answer to a request for number keys of size bits.
-func decodeKeys(body []byte, size, number int) (keys []*Key, err error) {
+func decodeKeys(body []byte, size, number int) ([]*Key, error) {
+	keys, err := decodeKeyList(body)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckKeys(keys, size, number); err != nil {
+		WipeAll(keys)
+		return nil, err
+	}
+	return keys, nil
+}
+
+// decodeKeyList reads an answer with any number of keys, whose IDs and octets
+// are still to be checked.
+func decodeKeyList(body []byte) (keys []*Key, err error) {
 	var answer struct {
 		Keys []keyAnswer `json:"keys"`
 	}
@@ -50,7 +64,7 @@ func decodeKeys(body []byte, size, number int) (keys []*Key, err error) {
 		}
 		keys = append(keys, k)
 	}
-	return keys, CheckKeys(keys, size, number)
+	return keys, nil
 }
 
 // decodeKey reads the answer to a request for the key id.

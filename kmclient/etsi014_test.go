@@ -1,0 +1,258 @@
+package kmclient
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestETSIRoundTrip(t *testing.T) {
+	km := newFakeKME(t, newTestCA(t))
+	km.perRequest = 2
+	e := etsiClient(t, ETSI014Options{}, km)
+	ctx := t.Context()
+
+	keys, err := e.GetKeys(ctx, "SAE_B", 512, 5)
+	if err != nil || len(keys) != 5 || keys[4].Size() != 512 {
+		t.Fatalf("GetKeys(512 bits, 5) = %v, %v", keys, err)
+	}
+	if n, s := km.requests("enc_keys"), km.requests("status"); n != 3 || s != 1 {
+		t.Errorf("5 keys at 2 a request took %d requests and %d for the limit, want 3 and 1", n, s)
+	}
+	var ids []string
+	for _, k := range slices.Backward(keys) {
+		ids = append(ids, k.ID())
+	}
+	ids[1] = strings.ToUpper(ids[1])
+	again, err := e.KeysByID(ctx, "SAE_B", ids...)
+	if err != nil {
+		t.Fatalf("KeysByID: %v", err)
+	}
+	for i, k := range again {
+		if !bytes.Equal(k.Reveal(), keys[len(keys)-1-i].Reveal()) {
+			t.Errorf("key %d of KeysByID is not that with the ID asked for", i)
+		}
+	}
+	if n := km.requests("dec_keys"); n != 3 {
+		t.Errorf("5 look-ups at 2 a request took %d requests, want 3", n)
+	}
+	_, err = e.KeysByID(ctx, "SAE_B", ids[0])
+	var failed *Error
+	if !errors.Is(err, ErrKeyNotFound) || !errors.As(err, &failed) || failed.Status != 400 || len(failed.Details) != 1 {
+		t.Errorf("a key the second time: %v, want ErrKeyNotFound with status 400 and one detail", err)
+	}
+	if n := km.requests("dec_keys"); n != 4 {
+		t.Errorf("an unknown key was asked for %d times, want once", n-3)
+	}
+	if err := e.CloseKey(ctx, ids[0]); err != nil || !DeletesOnDelivery(e) {
+		t.Errorf("CloseKey: %v, DeletesOnDelivery %t; want nothing to do, and true", err, DeletesOnDelivery(e))
+	}
+	if s := e.Stats(); s != (ETSI014Stats{}) {
+		t.Errorf("Stats are %+v after nothing went wrong", s)
+	}
+}
+
+func TestETSIRequests(t *testing.T) {
+	km := newFakeKME(t, newTestCA(t))
+	var paths []string
+	var body map[string]any
+	handler := km.Config.Handler
+	km.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		paths = append(paths, r.Method+" "+r.URL.EscapedPath())
+		handler.ServeHTTP(w, r)
+	})
+	km.hook = func(op string, _ int, _ http.ResponseWriter, octets []byte) bool {
+		if body = nil; op != "status" {
+			_ = json.Unmarshal(octets, &body)
+		}
+		return false
+	}
+	e := etsiClient(t, ETSI014Options{
+		ExtensionMandatory: []any{map[string]any{"route": "direct"}}, ExtensionOptional: []any{map[string]any{"x": 1}},
+	}, km)
+	keys, err := e.GetMulticastKeys(t.Context(), "org/SAE B?", []string{"SAE_C"}, 256, 2)
+	if err != nil {
+		t.Fatalf("GetMulticastKeys: %v", err)
+	}
+	want := map[string]any{
+		"number": 2.0, "size": 256.0, "additional_slave_SAE_IDs": []any{"SAE_C"},
+		"extension_mandatory": []any{map[string]any{"route": "direct"}}, "extension_optional": []any{map[string]any{"x": 1.0}},
+	}
+	if got, _ := json.Marshal(body); string(got) != string(must(json.Marshal(want))) {
+		t.Errorf("the key request is %s, want %s", got, must(json.Marshal(want)))
+	}
+	if _, err := e.KeysByID(t.Context(), "org/SAE B?", keys[0].ID()); err != nil {
+		t.Fatalf("KeysByID: %v", err)
+	}
+	want = map[string]any{"key_IDs": []any{map[string]any{"key_ID": keys[0].ID()}}}
+	if got, _ := json.Marshal(body); string(got) != string(must(json.Marshal(want))) {
+		t.Errorf("the look-up is %s, want %s", got, must(json.Marshal(want)))
+	}
+	const sae = "/api/v1/keys/org%2FSAE%20B%3F/"
+	if want := []string{"GET " + sae + "status", "POST " + sae + "enc_keys", "POST " + sae + "dec_keys"}; !slices.Equal(paths, want) {
+		t.Errorf("asked for %q, want %q", paths, want)
+	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func TestETSIRefusesBeforeAsking(t *testing.T) {
+	km := newFakeKME(t, newTestCA(t))
+	km.hook = func(op string, _ int, _ http.ResponseWriter, _ []byte) bool {
+		if op != "status" {
+			t.Error("a bad request was sent")
+		}
+		return false
+	}
+	e := etsiClient(t, ETSI014Options{}, km)
+	get := func(peer string, size, number int, additional ...string) func() error {
+		return func() error {
+			_, err := e.GetMulticastKeys(t.Context(), peer, additional, size, number)
+			return err
+		}
+	}
+	byID := func(peer string, ids ...string) func() error {
+		return func() error { _, err := e.KeysByID(t.Context(), peer, ids...); return err }
+	}
+	for name, test := range map[string]struct {
+		call func() error
+		want error
+	}{
+		"no peer":              {get("", 256, 1), ErrBadRequest},
+		"a peer that climbs":   {get("..", 256, 1), ErrBadRequest},
+		"climbs inside":        {byID(`a/..\b`, "x"), ErrBadRequest},
+		"control character":    {byID("a\nb", "x"), ErrBadRequest},
+		"long peer":            {get(strings.Repeat("x", 256), 256, 1), ErrBadRequest},
+		"status of no peer":    {func() error { _, err := e.Status(t.Context(), ""); return err }, ErrBadRequest},
+		"size 255":             {get("B", 255, 1), ErrBadRequest},
+		"no keys":              {get("B", 256, 0), ErrBadRequest},
+		"larger than KME's":    {get("B", 4104, 2), ErrBadRequest},
+		"smaller than KME's":   {get("B", 56, 2), ErrBadRequest},
+		"additional climbs":    {get("B", 256, 1, ".."), ErrBadRequest},
+		"too many additional":  {get("B", 256, 1, "C", "D", "E"), ErrBadRequest},
+		"no IDs":               {byID("B"), ErrBadRequest},
+		"the same UUID twice":  {byID("B", "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9B42E9E2-0A1B-4C2D-8E3F-0123456789AB"), ErrBadRequest},
+		"an ID that can't be":  {byID("B", "a b"), ErrBadKey},
+		"more IDs than we ask": {byID("B", make([]string, MaxRequestKeys+1)...), ErrBadRequest},
+	} {
+		if err := test.call(); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+	}
+	km.setHook(func(op string, _ int, w http.ResponseWriter, _ []byte) bool {
+		answer(200, `{"max_SAE_ID_count":0}`)(w, nil)
+		return true
+	})
+	if err := get("other", 256, 1, "C")(); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("multicast where max_SAE_ID_count is 0: %v, want ErrUnsupported", err)
+	}
+}
+
+func TestNewETSI014Config(t *testing.T) {
+	ca := newTestCA(t)
+	cert, key := ca.issue(t, "sae", loopback("SAE"))
+	_, otherKey := ca.issue(t, "other", loopback("SAE"))
+	good := ETSI014Options{URLs: []string{"https://km:1"}, CertFile: cert, KeyFile: key, CAFile: ca.file}
+	if _, err := NewETSI014(good); err != nil {
+		t.Fatalf("good options: %v", err)
+	}
+	for name, change := range map[string]func(*ETSI014Options){
+		"no URL":             func(o *ETSI014Options) { o.URLs = nil },
+		"too many URLs":      func(o *ETSI014Options) { o.URLs = make([]string, MaxKMEs+1) },
+		"http":               func(o *ETSI014Options) { o.URLs = []string{"http://km:1"} },
+		"second URL empty":   func(o *ETSI014Options) { o.URLs = append(o.URLs, "") },
+		"no certificate":     func(o *ETSI014Options) { o.CertFile = "" },
+		"no private key":     func(o *ETSI014Options) { o.KeyFile = "" },
+		"no such file":       func(o *ETSI014Options) { o.CertFile += "x" },
+		"key of another":     func(o *ETSI014Options) { o.KeyFile = otherKey },
+		"CA without a cert":  func(o *ETSI014Options) { o.CAFile = key },
+		"IDs for two of one": func(o *ETSI014Options) { o.KMEID = "A,B" },
+		"empty ID":           func(o *ETSI014Options) { o.KMEID = "cn:" },
+		"extension no JSON":  func(o *ETSI014Options) { o.ExtensionOptional = []any{func() {}} },
+	} {
+		o := good
+		change(&o)
+		if _, err := NewETSI014(o); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: %v, want ErrConfig", name, err)
+		}
+	}
+}
+
+func TestETSILimitsAreAskedForAgain(t *testing.T) {
+	km := newFakeKME(t, newTestCA(t))
+	e := etsiClient(t, ETSI014Options{}, km)
+	get := func() error { _, err := e.GetKeys(t.Context(), "B", 256, 100); return err }
+	if err := get(); err != nil {
+		t.Fatal(err)
+	}
+	km.perRequest = 40
+	if err := get(); !errors.Is(err, ErrBadRequest) {
+		t.Errorf("after the KME lowered its limit: %v, want ErrBadRequest", err)
+	}
+	if err := get(); err != nil || km.requests("enc_keys") != 1+1+3 {
+		t.Errorf("the new limit is not used: %v after %d requests", err, km.requests("enc_keys"))
+	}
+	k := e.kmes[0]
+	l := k.limits["B"]
+	l.until = time.Now().Add(-time.Second)
+	k.limits["B"] = l
+	if err := get(); err != nil || km.requests("status") != 3 {
+		t.Errorf("limits that are too old: %v, and the status was asked for %d times, want 3", err, km.requests("status"))
+	}
+	for i := range 2 * limitsPeers {
+		k.remember(strings.Repeat("x", i), limits{})
+	}
+	if n := len(k.limits); n > limitsPeers {
+		t.Errorf("limits of %d peers are remembered", n)
+	}
+}
+
+func TestOpenETSI014(t *testing.T) {
+	ca := newTestCA(t)
+	cert, key := ca.issue(t, "sae", loopback("SAE"))
+	env := map[string]string{
+		"QKD_KM": "etsi014:https://a:1,https://[::1]:2", "QKD_KM_CERT": cert, "QKD_KM_KEY": key, "QKD_KM_CA": ca.file,
+		"QKD_KME_ID": "KME_A", "QKD_SAE": "SAE_A", "QKD_USE_MOCK": "nonsense",
+	}
+	km, err := FromEnv(func(name string) string { return env[name] }, Options{CAFile: "/none", SAE: "other"})
+	e, ok := km.(*ETSI014)
+	if err != nil || !ok {
+		t.Fatalf("FromEnv is a %T, %v, want an ETSI014", km, err)
+	}
+	if len(e.kmes) != 2 || e.kmes[0].name != "a:1" || e.kmes[1].name != "[::1]:2" || e.sae != "SAE_A" {
+		t.Errorf("the KMEs are %v, the SAE %q", e.kmes, e.sae)
+	}
+	for _, spec := range []string{"etsi014", "etsi014:", "etsi014:a:1", "etsi014:http://a:1", "etsi014:https://a:1,"} {
+		if km, err := Open(spec, Options{CertFile: cert, KeyFile: key}); !errors.Is(err, ErrConfig) || km != nil {
+			t.Errorf("Open(%q) = %v, %v, want nil and ErrConfig", spec, km, err)
+		}
+	}
+}
+
+func TestOpenMockDB(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	if km, err := Open("mock:"+path, Options{}); !errors.Is(err, ErrConfig) || km != nil {
+		t.Errorf("a database without a hook: %v, %v, want ErrConfig", km, err)
+	}
+	var got string
+	hook := func(path string) (KeyManager, error) { got = path; return NewMock(MockOptions{}) }
+	km, err := FromEnv(func(name string) string { return map[string]string{"QKD_KM": "mock:" + path}[name] }, Options{MockDB: hook})
+	if err != nil || km == nil || got != path {
+		t.Errorf("with a hook: %v, %v, and it was given %q", km, err, got)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Error("a file was made by opening")
+	}
+}

@@ -1,0 +1,222 @@
+package kmclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+)
+
+// A lookup asks for the keys with some IDs.
+type lookup struct {
+	peer, path string
+	ids        []string
+	found      map[string]*Key // by canonical ID
+}
+
+// missing returns the IDs of the keys that have not been found.
+func (l *lookup) missing() []string {
+	return slices.DeleteFunc(slices.Clone(l.ids), func(id string) bool { return l.found[CanonicalID(id)] != nil })
+}
+
+// KeysByID fetches the keys that peer encrypted with, of at most MaxRequestKeys
+// IDs that are all different, in as many requests as the KME's limits make
+// necessary. If some are not found, the others are not lost: they wait in
+// memory, up to an hour, for a call that asks for them again. So do all of
+// them if ctx ends before they arrive.
+func (e *ETSI014) KeysByID(ctx context.Context, peer string, ids ...string) ([]*Key, error) {
+	path, err := saePath(peer, "dec_keys")
+	if err == nil {
+		err = checkIDs(ids)
+	}
+	if err != nil {
+		return nil, &Error{Op: operationKeysByID, Err: err}
+	}
+	if ctx.Err() != nil {
+		return nil, gaveUp(ctx)
+	}
+	l := &lookup{peer: peer, path: path, ids: ids}
+	result := make(chan *Error)
+	go func() {
+		failed := e.lookUp(ctx, l)
+		select {
+		case result <- failed:
+		case <-ctx.Done():
+			e.kept.add(l.peer, l.found)
+		}
+	}()
+	select {
+	case failed := <-result:
+		return e.deliver(l, failed)
+	case <-ctx.Done():
+		return nil, gaveUp(ctx)
+	}
+}
+
+// gaveUp is the error for a caller whose ctx has ended.
+func gaveUp(ctx context.Context) *Error {
+	return &Error{Op: operationKeysByID, Retry: true, Err: fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())}
+}
+
+// deliver hands out the keys of a look-up in the order of its IDs, if it has
+// found all.
+func (e *ETSI014) deliver(l *lookup, failed *Error) ([]*Key, error) {
+	if failed != nil {
+		e.kept.add(l.peer, l.found)
+		return nil, failed
+	}
+	keys := make([]*Key, 0, len(l.ids))
+	for _, id := range l.ids {
+		keys = append(keys, l.found[CanonicalID(id)])
+	}
+	if err := CheckKeys(keys, 0, len(keys)); err != nil {
+		e.waste(keys)
+		return nil, &Error{Op: operationKeysByID, Status: http.StatusOK, Err: err}
+	}
+	return keys, nil
+}
+
+// lookUp asks the KMEs in their order for the keys that are missing, and then
+// once more those whose answer was lost or that were busy. A request that has
+// begun goes on to its end even if its caller gives up: its answer may be the
+// only copy of the keys.
+func (e *ETSI014) lookUp(ctx context.Context, l *lookup) *Error {
+	l.found = e.kept.take(l.peer, l.ids)
+	order := e.order()
+	last := make(map[*kme]*Error, len(order))
+	lost := false
+	for round := 1; round <= 2; round++ {
+		var again []*kme
+		for i, k := range order {
+			err := e.lookUpAt(ctx, k, l)
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+			last[k] = err
+			lost = lost || err.lost
+			if err.lost || err.Status == http.StatusServiceUnavailable {
+				again = append(again, k)
+			}
+			e.noteFailover(order[i:], err)
+		}
+		if order = again; len(order) == 0 || e.pause(ctx) != nil {
+			break
+		}
+	}
+	return e.notFound(l, last, lost)
+}
+
+// notFound returns the error to tell of those that the KMEs gave last. lost
+// says that an answer was lost, maybe with keys in it.
+func (e *ETSI014) notFound(l *lookup, last map[*kme]*Error, lost bool) *Error {
+	var failed *Error
+	for _, k := range e.kmes {
+		failed = graver(failed, last[k])
+	}
+	if lost && errors.Is(failed, ErrKeyNotFound) {
+		missing := len(l.missing())
+		e.gone.Add(int64(missing))
+		failed.Err = fmt.Errorf("%w, after an answer that may have held it was lost", failed.Err)
+		e.logger.Warn("keys are gone: the KME does not know them after an answer was lost", "peer", l.peer, "keys", missing)
+	}
+	return failed
+}
+
+// lookUpAt asks one KME for the keys that are missing.
+func (e *ETSI014) lookUpAt(ctx context.Context, k *kme, l *lookup) *Error {
+	missing := l.missing()
+	batch := max(len(missing), 1)
+	if batch > 1 {
+		limits, failed := k.limitsOf(ctx, l.peer)
+		if failed != nil && failed.Status == 0 {
+			failed.Op = operationKeysByID
+			return failed
+		}
+		batch = limits.batch(batch)
+	}
+	for ids := range slices.Chunk(missing, batch) {
+		found, err := e.decKeys(context.WithoutCancel(ctx), k, l, ids)
+		maps.Copy(l.found, found)
+		switch {
+		case err != nil:
+			return err
+		case len(found) < len(ids):
+			return &Error{Op: operationKeysByID, Status: http.StatusOK,
+				Err: fmt.Errorf("%w: %d of %d keys came", ErrKeyNotFound, len(found), len(ids))}
+		case ctx.Err() != nil && len(l.missing()) > 0:
+			return gaveUp(ctx)
+		}
+	}
+	return nil
+}
+
+// decKeys makes one request for keys that are named by their IDs. Fewer may
+// come, but none that was not asked for.
+func (e *ETSI014) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (map[string]*Key, *Error) {
+	type keyID struct {
+		ID string `json:"key_ID"`
+	}
+	var request struct {
+		IDs []keyID `json:"key_IDs"`
+	}
+	for _, id := range ids {
+		request.IDs = append(request.IDs, keyID{id})
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, &Error{Op: operationKeysByID, Err: fmt.Errorf("%w: %w", ErrBadRequest, err)}
+	}
+	q := call{op: operationKeysByID, method: http.MethodPost, path: l.path, body: body, limit: decLimit(len(ids)), byID: true}
+	code, answer, failed := k.ask(ctx, q)
+	if failed != nil {
+		switch {
+		case errors.Is(failed, ErrBadRequest):
+			k.forget(l.peer)
+		case failed.Status/100 == 2: // too large
+			e.wasted.Add(int64(len(ids)))
+		}
+		return nil, failed
+	}
+	defer clear(answer)
+	keys, err := decodeKeyList(answer)
+	if err != nil {
+		e.wasted.Add(int64(len(ids)))
+		return nil, badAnswer(q, code, answer, err)
+	}
+	found, err := match(keys, ids)
+	if err != nil {
+		e.waste(keys)
+		return nil, badAnswer(q, code, answer, err)
+	}
+	e.handed.note(l.peer, keys)
+	return found, nil
+}
+
+// match returns keys by their canonical IDs, having checked them; ids are
+// those asked for.
+func match(keys []*Key, ids []string) (map[string]*Key, error) {
+	if err := CheckKeys(keys, 0, len(keys)); err != nil {
+		return nil, err
+	}
+	asked := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		asked[CanonicalID(id)] = true
+	}
+	found := make(map[string]*Key, len(keys))
+	for _, k := range keys {
+		id := CanonicalID(k.ID())
+		if !asked[id] {
+			return nil, fmt.Errorf("%w: key %s, which was not asked for", ErrBadAnswer, k.ID())
+		}
+		found[id] = k
+	}
+	return found, nil
+}
+
+// decLimit is answerLimit for number keys of unknown size.
+func decLimit(number int) int64 {
+	return min(answerLimit(MaxRequestSize, number), answerLimit(maxRequestOctets*8, 1)+int64(number)<<10)
+}
