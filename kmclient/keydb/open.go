@@ -60,7 +60,10 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if o.MaxKeys < 0 {
 		return nil, fmt.Errorf("%w: %d keys at most", kmclient.ErrConfig, o.MaxKeys)
 	}
-	err := ctx.Err()
+	var err error
+	if ctx.Err() != nil {
+		err = waitError(ctx)
+	}
 	if err == nil && path != "" {
 		if db.path, err = filepath.Abs(path); err == nil {
 			err = prepareFile(ctx, db.path)
@@ -73,7 +76,7 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 		if db.sql != nil {
 			_ = db.sql.Close()
 		}
-		if !errors.Is(err, kmclient.ErrStore) {
+		if err = db.storeError(err); !errors.Is(err, kmclient.ErrStore) && !errors.Is(err, kmclient.ErrUnavailable) {
 			err = fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
 		}
 		return nil, err

@@ -236,7 +236,8 @@ func (m *meter) Read(p []byte) (int, error) {
 }
 
 // Export writes the keys of the pool "" as the reference system has them in
-// its file, as a stream; see [DB.Import]. Whoever gets the file has the keys.
+// its file, as a stream; see [DB.Import]. What was written before an error is
+// of no use. Whoever gets the file has the keys.
 func (db *DB) Export(ctx context.Context, w io.Writer) error {
 	out := bufio.NewWriter(w)
 	err := db.read(ctx, func(c *conn) error {

@@ -36,6 +36,20 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// Two simulators on one file are linked, as if one process served both sites.
+func TestSharedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db")
+	one, other := start(t, Options{Path: path}), start(t, Options{Path: path})
+	sent, ids := one.enc(`{"number":2}`)
+	got, _ := other.dec(ids...).keys(t)
+	if !bytes.Equal(got[ids[1]], sent[ids[1]]) {
+		t.Error("other keys at the other site")
+	}
+	if m := one.dec(ids[0]); m.status != 400 || m.text() != notFound {
+		t.Errorf("a key that the other one has handed out: HTTP %d %s", m.status, m.body)
+	}
+}
+
 // 32 callers on each side: no ID twice, no key lost.
 func TestConcurrent(t *testing.T) {
 	for name, path := range map[string]string{"memory": "", "file": filepath.Join(t.TempDir(), "keys.db")} {

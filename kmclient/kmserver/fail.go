@@ -32,7 +32,7 @@ const (
 //	lost         does what was asked for and closes the connection without an
 //	             answer: keys are used up that nobody has got
 //
-// At most one rule applies to a request, so that the probabilities add up; to
+// With HTTP/2 it is the stream that is closed. At most one rule applies to a request, so that the probabilities add up; to
 // at most 1. Examples: "0.1" and "status=503:0.1,lost:0.01".
 func ParseFail(text string) ([]FailRule, error) {
 	if text == "" {

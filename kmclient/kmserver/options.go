@@ -16,7 +16,8 @@ import (
 // key manager that never runs out of keys and forgets them when it ends.
 type Options struct {
 	// Path is the keydb file of the keys that wait to be fetched; empty: they
-	// are in memory.
+	// are in memory. Simulators in several processes may share a file, as the
+	// two KMEs of a link.
 	Path string
 
 	KeySize           int // bits, of a key whose size the request doesn't say; 256 if zero
@@ -27,7 +28,8 @@ type Options struct {
 	// only): max_SAE_ID_count. Zero: no multicast.
 	MaxSAEIDs int
 	// MaxWaiting is how many keys of a pair of SAEs may wait to be fetched,
-	// or are kept (QMail); 1,048,576 if zero. Above, there are no more.
+	// or are kept (QMail); 1,048,576 if zero. Above, there are no more. That
+	// bounds the memory or disk used, together with MaxKeySize.
 	MaxWaiting int
 
 	// Rate and Capacity give each pair of SAEs (QMail: all callers together)
