@@ -67,6 +67,8 @@ func isBlankOrControl(r rune) bool { return r <= ' ' || r >= 0x7F && r <= 0xA0 }
 // sloppy names most often; they come without names. Where there are angle
 // brackets only what is in them counts.
 func findAddresses(text string) []*mail.Address {
+	const atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+	const dotAtom = atom + `(?:\.` + atom + `)*`
 	const address = dotAtom + "@" + dotAtom
 	found := regexp.MustCompile("<"+address+">").FindAllString(text, -1)
 	if len(found) == 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"mime"
 	"net/mail"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -204,20 +203,34 @@ func formatDate(text string, policy HeaderPolicy) string {
 	return t.Format(dateLayout)
 }
 
-// atom and literal are what a message ID is made of, RFC 5322 §3.6.4 without
-// its obsolete forms.
-const (
-	atom    = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-	dotAtom = atom + `(?:\.` + atom + `)*`
-	literal = `\[[!-Z^-~]*\]`
-)
-
-// formatID returns a message ID, if text is one and nothing else.
+// formatID returns a message ID, if text is one and nothing else, as RFC 5322
+// §3.6.4 has it without its obsolete forms.
 func formatID(text string) string {
-	if ok, _ := regexp.MatchString("^<"+dotAtom+"@(?:"+dotAtom+"|"+literal+")>$", text); !ok {
+	inner, ok := strings.CutPrefix(text, "<")
+	inner, closed := strings.CutSuffix(inner, ">")
+	left, right, _ := strings.Cut(inner, "@")
+	if !ok || !closed || !isDotAtom(left) || !isDotAtom(right) && !isDomainLiteral(right) {
 		return ""
 	}
 	return text
+}
+
+// isDotAtom reports whether s is a dot-atom-text, RFC 5322 §3.2.3.
+func isDotAtom(s string) bool {
+	for atom := range strings.SplitSeq(s, ".") {
+		if atom == "" || strings.ContainsFunc(atom, func(r rune) bool {
+			return r <= ' ' || r > '~' || strings.ContainsRune(`()<>[]:;@\,"`, r)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// isDomainLiteral reports whether s is a no-fold-literal, RFC 5322 §3.6.4.
+func isDomainLiteral(s string) bool {
+	return len(s) > 2 && s[0] == '[' && s[len(s)-1] == ']' &&
+		!strings.ContainsFunc(s[1:len(s)-1], func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`[]\`, r) })
 }
 
 // maxIDs is the most octets of message IDs in References.
@@ -228,12 +241,27 @@ const maxIDs = 8 << 10
 // many the first and the last ones stay, as RFC 5322 §3.6.4 has threading in
 // mind.
 func formatIDs(text string) string {
-	ids := regexp.MustCompile(`<[!-;=?-~]{1,500}@[!-;=?-~]{1,400}>`).FindAllString(text, -1)
+	var ids []string
+	for text != "" {
+		var id string
+		var ok bool
+		_, text, _ = strings.Cut(text, "<")
+		if id, text, ok = strings.Cut(text, ">"); ok && isLooseID(id) {
+			ids = append(ids, "<"+id+">")
+		}
+	}
 	for size := len(strings.Join(ids, " ")); size > maxIDs && len(ids) > 1; {
 		size -= len(ids[1]) + 1
 		ids = append(ids[:1], ids[2:]...)
 	}
 	return strings.Join(ids, " ")
+}
+
+// isLooseID reports whether s can stand in angle brackets as a message ID.
+// Threading needs those as they are that others made, in whatever form.
+func isLooseID(s string) bool {
+	return len(s) <= 900 && strings.Contains(s, "@") &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '<' })
 }
 
 // newMessageID makes a message ID in the domain of an address.

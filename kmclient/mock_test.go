@@ -41,7 +41,7 @@ func TestMockBothSides(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "folder", "below", "keys.json")
 	sender, recipient := newMock(t, path), newMock(t, path)
 	keys := getKeys(t, sender, 3)
-	if id := keys[0].ID(); !regexp.MustCompile(`^MOCK-KEY-00000000-\d{14}$`).MatchString(id) {
+	if id := keys[0].ID(); !regexp.MustCompile(`^MOCK-KEY-00000001-\d{14}$`).MatchString(id) {
 		t.Errorf("the first ID is %q: want MOCK-KEY-%%08d-YYYYMMDDhhmmss", id)
 	}
 	got, err := recipient.KeysByID(t.Context(), "", keys[2].ID(), keys[0].ID())

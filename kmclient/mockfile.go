@@ -230,8 +230,8 @@ func (f *mockFile) remove(id string) bool {
 // back, and one that the file has already, for whatever reason, is skipped.
 func (f *mockFile) freshID(now time.Time) string {
 	for {
-		id := fmt.Sprintf("MOCK-KEY-%08d-%s", f.generated, now.Format("20060102150405"))
 		f.generated++
+		id := fmt.Sprintf("MOCK-KEY-%08d-%s", f.generated, now.Format("20060102150405"))
 		if _, taken := f.index[CanonicalID(id)]; !taken {
 			return id
 		}

@@ -94,12 +94,17 @@ var errBase64 = errors.New("payload is not clean base64")
 // not be cut between two calls.
 func (d *base64Decoder) add(text []byte) {
 	for len(text) > 0 {
-		line, rest, found := bytes.Cut(text, []byte{'\n'})
-		if found {
-			line = bytes.TrimSuffix(line, []byte{'\r'})
+		end := bytes.IndexByte(text, '\n')
+		if end < 0 {
+			d.quads = append(d.quads, text...)
+			return
+		}
+		line := text[:end]
+		if end > 0 && line[end-1] == '\r' {
+			line = line[:end-1]
 		}
 		d.quads = append(d.quads, line...)
-		text = rest
+		text = text[end+1:]
 	}
 }
 
@@ -109,8 +114,8 @@ func (d *base64Decoder) decode(dst []byte) ([]byte, error) {
 	if n == 0 {
 		return dst, nil
 	}
-	// encoding/base64 skips CR and LF wherever they stand.
-	if d.ended || bytes.ContainsAny(d.quads[:n], "\r\n") {
+	// encoding/base64 skips CRs wherever they stand.
+	if d.ended || bytes.IndexByte(d.quads[:n], '\r') >= 0 {
 		return dst, errBase64
 	}
 	before := len(dst)

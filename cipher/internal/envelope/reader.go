@@ -184,8 +184,10 @@ func (p *Reader) fill() error {
 		return p.endBase64()
 	}
 	b, _ := w.br.Peek(w.br.Buffered())
-	if i := bytes.Index(b, []byte("\n--")); i >= 0 {
-		b = b[:i+1]
+	// Base64 has no "-": the first one begins a delimiter, or is an error that
+	// the decoder will see.
+	if i := bytes.IndexByte(b, '-'); i > 0 && b[i-1] == '\n' {
+		b = b[:i]
 	} else if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
 		b = b[:i+1]
 	} else if n := len(b) - 1; n > 0 && b[n] == '\r' {

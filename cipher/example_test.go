@@ -1,0 +1,115 @@
+package cipher_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+const exampleMessage = `From: Alice <alice@example.org>
+To: bob@example.net
+Subject: The merger
+
+It is on.
+`
+
+// exampleKM is a mock key manager that both sides of an example share.
+func exampleKM() (km *kmclient.Mock, remove func()) {
+	dir, err := os.MkdirTemp("", "qkdmail")
+	if err != nil {
+		panic(err)
+	}
+	km, err = kmclient.NewMock(kmclient.MockOptions{Path: filepath.Join(dir, "keys.json")})
+	if err != nil {
+		panic(err)
+	}
+	return km, func() { _ = os.RemoveAll(dir) }
+}
+
+func ExampleEncrypt() {
+	km, remove := exampleKM()
+	defer remove()
+
+	var outer strings.Builder
+	w, err := cipher.Encrypt(context.Background(), &outer, km, &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := io.WriteString(w, exampleMessage); err != nil {
+		w.Abort()
+		fmt.Println(err)
+		return
+	}
+	if err := w.Close(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for line := range strings.SplitSeq(outer.String(), "\n") {
+		if strings.HasPrefix(line, "Subject:") || strings.HasPrefix(line, "Suite:") {
+			fmt.Println(line)
+		}
+	}
+	fmt.Println("says what it is about:", strings.Contains(outer.String(), "merger"))
+	// Output:
+	// Subject: [...]
+	// Suite: OTP
+	// says what it is about: false
+}
+
+func ExampleDecrypt() {
+	km, remove := exampleKM()
+	defer remove()
+	outer, err := encryptExample(km)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	restored, err := io.ReadAll(r) // all of it is authentic once err is nil
+	fmt.Println(string(restored) == exampleMessage, err)
+	// Output: true <nil>
+}
+
+func ExampleInspect() {
+	km, remove := exampleKM()
+	defer remove()
+	outer, err := encryptExample(km)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	info, err := cipher.Inspect(bytes.NewReader(outer))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(info.Suite, len(info.KeyIDs), "key,", info.PlaintextSize, "octets")
+	// Output: AES-256-GCM 1 key, 83 octets
+}
+
+func encryptExample(km cipher.KeySource) ([]byte, error) {
+	var outer bytes.Buffer
+	w, err := cipher.Encrypt(context.Background(), &outer, km, nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(w, exampleMessage); err != nil {
+		return nil, err
+	}
+	err = w.Close()
+	return outer.Bytes(), err
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// batch is what encrypt and decrypt have in common: inputs, outputs, progress
+// and the summary.
+type batch struct {
+	output string // -o
+	outDir string // --out-dir
+	force  bool   // --force
+	done   string // what was done to a message, for the summary
+}
+
+func (b *batch) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&b.output, "output", "o", "", "write to this file, - for standard output")
+	f.StringVar(&b.outDir, "out-dir", "", "write one file for each input into this folder")
+	f.BoolVar(&b.force, "force", false, "overwrite files")
+}
+
+// A job is one message.
+type job struct {
+	name   string // for error messages
+	input  string // "-": standard input
+	output string // "" or "-": standard output
+	size   int64  // octets; 0 if unknown
+}
+
+// step does one message. It tells warnings to warn.
+type step func(ctx context.Context, in io.Reader, out *output, warn func(text string)) error
+
+// run does all messages that args name. One that fails does not keep the
+// others from being done; the first failure gives the exit code.
+func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
+	jobs, err := b.jobs(args)
+	if err != nil {
+		return err
+	}
+	if b.outDir == "" {
+		return b.one(cmd, jobs[0], nil, do)
+	}
+	var total int64
+	for _, j := range jobs {
+		total += j.size
+	}
+	bar := progress(cmd.ErrOrStderr(), total)
+	start := time.Now()
+	var first error
+	failed := 0
+	for _, j := range jobs {
+		err := b.one(cmd, j, bar, do)
+		if err == nil {
+			continue
+		}
+		if cmd.Context().Err() != nil {
+			return err
+		}
+		failed++
+		if first == nil {
+			first = err
+		} else {
+			_, hint := explain(err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: %s\n", oneLine(err, hint))
+		}
+	}
+	if bar != nil {
+		_ = bar.Finish()
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s %d of %d messages, %d octets, in %.2f s\n",
+		b.done, len(jobs)-failed, len(jobs), total, time.Since(start).Seconds())
+	return first
+}
+
+// one does one message.
+func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do step) error {
+	in := cmd.InOrStdin()
+	if j.input != "-" {
+		f, err := os.Open(j.input)
+		if err != nil {
+			return noInput(err)
+		}
+		defer f.Close()
+		in = f
+	}
+	if bar != nil {
+		in = io.TeeReader(in, bar)
+	}
+	out, err := createOutput(j.output, cmd.OutOrStdout(), b.force)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	warn := func(text string) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: warning: %s\n", oneLine(fmt.Errorf("%s: %s", j.name, text), ""))
+	}
+	if err := do(cmd.Context(), in, out, warn); err != nil {
+		return fmt.Errorf("%s: %w", j.name, err)
+	}
+	return nil
+}
+
+// noInput is an input that can't be opened.
+func noInput(err error) error {
+	return fail(exitNoInput, "check the name and its permissions", "%w", err)
+}
+
+// jobs lists the messages that args name.
+func (b *batch) jobs(args []string) ([]job, error) {
+	if len(args) == 0 {
+		args = []string{"-"}
+	}
+	if b.outDir == "" {
+		if len(args) > 1 {
+			return nil, usage("several inputs need --out-dir")
+		}
+		j := job{name: inputName(args[0]), input: args[0], output: b.output}
+		if info, err := os.Stat(args[0]); err == nil && args[0] != "-" && info.IsDir() {
+			return nil, usage("%s is a folder, which needs --out-dir", args[0])
+		}
+		return []job{j}, nil
+	}
+	if b.output != "" {
+		return nil, usage("-o and --out-dir exclude each other")
+	}
+	if err := os.MkdirAll(b.outDir, 0o700); err != nil {
+		return nil, cantCreate(err)
+	}
+	var jobs []job
+	for _, arg := range args {
+		more, err := b.list(arg)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, more...)
+	}
+	return jobs, checkOutputs(jobs)
+}
+
+// list returns the message that arg names, or the .eml files below it.
+func (b *batch) list(arg string) ([]job, error) {
+	if arg == "-" {
+		return nil, usage("standard input has no name: --out-dir needs files")
+	}
+	info, err := os.Stat(arg)
+	if err != nil {
+		return nil, noInput(err)
+	}
+	if !info.IsDir() {
+		return []job{{name: arg, input: arg, output: filepath.Join(b.outDir, filepath.Base(arg)), size: info.Size()}}, nil
+	}
+	var jobs []job
+	err = filepath.WalkDir(arg, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.EqualFold(filepath.Ext(path), ".eml") {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(arg, path)
+		if err != nil {
+			return err
+		}
+		out := filepath.Join(b.outDir, rel)
+		jobs = append(jobs, job{name: path, input: path, output: out, size: info.Size()})
+		return os.MkdirAll(filepath.Dir(out), 0o700)
+	})
+	if err != nil {
+		return nil, noInput(err)
+	}
+	if len(jobs) == 0 {
+		return nil, fail(exitNoInput, "name the files themselves", "no .eml file in %s", arg)
+	}
+	return jobs, nil
+}
+
+// checkOutputs refuses two inputs with the same output.
+func checkOutputs(jobs []job) error {
+	seen := map[string]string{}
+	for _, j := range jobs {
+		if other, ok := seen[j.output]; ok {
+			return usage("%s and %s would both be written to %s", other, j.input, j.output)
+		}
+		seen[j.output] = j.input
+	}
+	return nil
+}
+
+func inputName(arg string) string {
+	if arg == "-" {
+		return "standard input"
+	}
+	return arg
+}
+
+// progress returns a bar for so many octets, nil where standard error is no
+// terminal.
+func progress(stderr io.Writer, total int64) *progressbar.ProgressBar {
+	f, ok := stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(stderr),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
+}
+
+// copyBuffer is how much is read at a time: more than a chunk or frame, which
+// are then encrypted where they are.
+const copyBuffer = 256 << 10
+
+// copyAll copies src to dst in full buffers, as far as src has them.
+func copyAll(dst io.Writer, src io.Reader) (n int64, err error) {
+	buf := make([]byte, copyBuffer)
+	for {
+		m, err := io.ReadFull(src, buf)
+		n += int64(m)
+		if m > 0 {
+			if _, err := dst.Write(buf[:m]); err != nil {
+				return n, err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
+}

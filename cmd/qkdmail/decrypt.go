@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/spf13/cobra"
+)
+
+func newDecrypt(g *globals) *cobra.Command {
+	var (
+		b        batch
+		closeKey bool
+	)
+	cmd := &cobra.Command{
+		Use:   "decrypt [flags] [FILE…]",
+		Short: "Decrypt messages",
+		Long: `Decrypt messages and restore the originals octet for octet. Without FILE, or
+with -, standard input is read; without -o, standard output is written. Several
+files, or a folder with its .eml files, need --out-dir.
+
+Prefer -o: the file appears only when the whole message was verified. Standard
+output gets each part of the message as soon as that part is verified, so when a
+later part turns out to be altered the beginning, which is authentic, has been
+written already; the exit code tells.
+
+With --close the keys are closed at the key manager, once the whole message is
+on disk (or written, to a pipe): it can't be decrypted again then.`,
+		Example: `  qkdmail decrypt -o message.eml secret.eml
+  qkdmail decrypt --close -o message.eml secret.eml
+  qkdmail decrypt --out-dir restored/ encrypted/
+  qkdmail decrypt <secret.eml >message.eml`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts := cipher.DecryptOptions{SAE: g.sae}
+			if g.peer != "" {
+				opts.Peers = []string{g.peer}
+			}
+			km, err := g.manager(cmd)
+			if err != nil {
+				return err
+			}
+			b.done = "decrypted"
+			return b.run(cmd, args, decryptStep(km, &opts, closeKey))
+		},
+	}
+	b.flags(cmd)
+	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys when the whole message is written")
+	return cmd
+}
+
+// decryptStep decrypts one message.
+func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys bool) step {
+	return func(ctx context.Context, in io.Reader, out *output, _ func(string)) error {
+		r, err := cipher.Decrypt(ctx, in, km, opts)
+		if err != nil {
+			return err
+		}
+		if _, err := copyAll(out, r); err != nil {
+			return err
+		}
+		if err := out.finish(closeKeys); err != nil {
+			return err
+		}
+		if !closeKeys {
+			return nil
+		}
+		for _, id := range r.Info().KeyIDs {
+			if err := km.CloseKey(ctx, id); err != nil {
+				return fmt.Errorf("the message is restored, but its key is not closed: %w", err)
+			}
+		}
+		return nil
+	}
+}

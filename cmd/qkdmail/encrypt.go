@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/spf13/cobra"
+)
+
+func newEncrypt(g *globals) *cobra.Command {
+	var (
+		b        batch
+		suite    string
+		padLimit int
+		headers  string
+		note     string
+		from     string
+		utf8     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "encrypt [flags] [FILE…]",
+		Short: "Encrypt messages",
+		Long: `Encrypt messages. Without FILE, or with -, standard input is read; without -o,
+standard output is written. Several files, or a folder with its .eml files, need
+--out-dir.
+
+The whole message goes inside, octet for octet. Outside stand copies of what
+transport and threading need, as --headers says; of Bcc never.
+
+Suites: aes-256-gcm takes a key of 256 bits a message. otp is a one-time pad and
+takes as much key as message. auto takes the pad for messages of up to
+--pad-limit octets, and AES above; it does not look at how many keys are left.`,
+		Example: `  qkdmail encrypt -o secret.eml message.eml
+  qkdmail encrypt --suite otp <message.eml >secret.eml
+  qkdmail encrypt --out-dir encrypted/ mail/
+  qkdmail encrypt --km https://km.example:8443 --tempfail <message.eml | sendmail -t`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts := cipher.EncryptOptions{PadLimit: padLimit, SAE: g.sae, Peer: g.peer, From: from, UTF8: utf8}
+			var err error
+			if opts.Suite, err = cipher.ParseSuite(suite); err != nil {
+				return err
+			}
+			if opts.Headers, err = cipher.ParseHeaderPolicy(headers); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("note") {
+				opts.Note = &note
+			}
+			km, err := g.manager(cmd)
+			if err != nil {
+				return err
+			}
+			b.done = "encrypted"
+			return b.run(cmd, args, encryptStep(km, &opts))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto")
+	f.IntVar(&padLimit, "pad-limit", cipher.DefaultPadLimit, "octets of message up to which --suite auto takes the pad")
+	f.StringVar(&headers, "headers", string(cipher.HeadersBaseline), "what stands outside: hcp_baseline (no subject), hcp_shy (no names either) or hcp_no_confidentiality")
+	f.StringVar(&note, "note", "", "text for whoever sees the message undecrypted; empty for none (default: a note in English)")
+	f.StringVar(&from, "from", "", "address for the outer From where the message has none")
+	f.BoolVar(&utf8, "smtputf8", false, "leave UTF-8 addresses outside as they are: the message needs SMTPUTF8 then")
+	b.flags(cmd)
+	return cmd
+}
+
+// encryptStep encrypts one message.
+func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
+	return func(ctx context.Context, in io.Reader, out *output, warn func(string)) error {
+		w, err := cipher.Encrypt(ctx, out, km, opts)
+		if err != nil {
+			return err
+		}
+		defer w.Abort()
+		n, err := copyAll(w, in)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			// An empty pipe is a program that failed before this one.
+			return fail(exitData, "check what makes it", "the input is empty and no message")
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+		info := w.Info()
+		if info.Bcc {
+			warn("it has a Bcc field, which all its recipients will see when they decrypt it: remove it before encryption")
+		}
+		if info.NoHeader {
+			warn("it has no header, so its sender is not known outside")
+		}
+		return out.finish(false)
+	}
+}

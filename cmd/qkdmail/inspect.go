@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/spf13/cobra"
+)
+
+func newInspect() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect [flags] FILE",
+		Short: "Tell what an encrypted message says of itself",
+		Long: `Tell what can be told of an encrypted message without any key: suite, key IDs,
+SAE IDs, sizes and the fields that stand outside. Nothing of it is
+authenticated. - reads standard input.`,
+		Example: `  qkdmail inspect secret.eml
+  qkdmail inspect --json secret.eml | jq .key_ids`,
+		Args: someArgs("FILE", 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := cmd.InOrStdin()
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return noInput(err)
+				}
+				defer f.Close()
+				in = f
+			}
+			info, err := cipher.Inspect(in)
+			if err != nil {
+				return fmt.Errorf("%s: %w", inputName(args[0]), err)
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), inspected(info))
+			}
+			return printInfo(cmd.OutOrStdout(), info)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// inspection is what inspect prints as JSON.
+type inspection struct {
+	Suite         cipher.Suite   `json:"suite"`
+	Time          time.Time      `json:"time"`
+	SenderSAE     string         `json:"sender_sae,omitempty"`
+	RecipientSAE  string         `json:"recipient_sae,omitempty"`
+	KeyIDs        []string       `json:"key_ids"`
+	PlaintextSize int64          `json:"plaintext_octets"`
+	PayloadSize   int64          `json:"payload_octets"`
+	Outer         []cipher.Field `json:"outer_fields"`
+}
+
+func inspected(i *cipher.Info) inspection {
+	return inspection{i.Suite, i.Time, i.SenderSAE, i.RecipientSAE, i.KeyIDs, i.PlaintextSize, i.PayloadSize, i.Outer}
+}
+
+// shownKeys is how many key IDs inspect prints for people.
+const shownKeys = 20
+
+func printInfo(out io.Writer, i *cipher.Info) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, printable(value)) }
+	row("Suite", string(i.Suite))
+	row("Encrypted", i.Time.Format(time.RFC3339))
+	row("Sender SAE", orDash(i.SenderSAE))
+	row("Recipient SAE", orDash(i.RecipientSAE))
+	row("Message", fmt.Sprintf("%d octets", i.PlaintextSize))
+	row("Payload", fmt.Sprintf("%d octets", i.PayloadSize))
+	row("Keys", fmt.Sprint(len(i.KeyIDs)))
+	for n, id := range i.KeyIDs {
+		if n == shownKeys {
+			row("", fmt.Sprintf("… and %d more (--json has all)", len(i.KeyIDs)-shownKeys))
+			break
+		}
+		row("", id)
+	}
+	fmt.Fprintln(w, "Outer fields\t")
+	for _, f := range i.Outer {
+		row("  "+f.Name, f.Value)
+	}
+	return w.Flush()
+}
+
+// printable makes text that came in a mail harmless to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, s)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func printJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/spf13/cobra"
+)
+
+// keyFlags are the flags of the key commands.
+type keyFlags struct {
+	*globals
+	asJSON bool
+	reveal bool
+}
+
+func newKey(g *globals) *cobra.Command {
+	k := &keyFlags{globals: g}
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "Get, show, close and list keys",
+		Long: `Work with single keys, to try a key manager out. The bytes of a key are printed
+only with --reveal. A key manager that deletes a key when it hands it out does
+so for these commands as well.`,
+		Example: `  qkdmail key get --size 256
+  qkdmail key show --reveal MOCK-KEY-00000001-20251012195636
+  qkdmail key list --json`,
+		Args: noCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.PersistentFlags().BoolVar(&k.asJSON, "json", false, "print JSON")
+	cmd.AddCommand(k.get(), k.show(), k.close(), k.list())
+	return cmd
+}
+
+func (k *keyFlags) get() *cobra.Command {
+	var size, number int
+	cmd := &cobra.Command{
+		Use:     "get",
+		Short:   "Fetch fresh keys",
+		Example: "  qkdmail key get --size 1024 --number 3 --json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := kmclient.CheckSize(size); err != nil {
+				return usage("%w", err)
+			}
+			if number < 1 {
+				return usage("--number %d: must be at least 1", number)
+			}
+			km, err := k.manager(cmd)
+			if err != nil {
+				return err
+			}
+			keys, err := km.GetKeys(cmd.Context(), k.peer, size, number)
+			if err != nil {
+				return err
+			}
+			return k.print(cmd.OutOrStdout(), keys)
+		},
+	}
+	cmd.Flags().IntVar(&size, "size", 256, "size of each key in bits, a multiple of 8")
+	cmd.Flags().IntVar(&number, "number", 1, "number of keys")
+	k.revealFlag(cmd)
+	return cmd
+}
+
+func (k *keyFlags) revealFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&k.reveal, "reveal", false, "print the bytes of the keys, in base64")
+}
+
+func (k *keyFlags) show() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show ID…",
+		Short:   "Fetch keys by their IDs",
+		Example: "  qkdmail key show MOCK-KEY-00000001-20251012195636",
+		Args:    someArgs("ID", maxIDs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			km, err := k.manager(cmd)
+			if err != nil {
+				return err
+			}
+			keys, err := km.KeysByID(cmd.Context(), k.peer, args...)
+			if err != nil {
+				return err
+			}
+			return k.print(cmd.OutOrStdout(), keys)
+		},
+	}
+	k.revealFlag(cmd)
+	return cmd
+}
+
+// maxIDs is how many key IDs a command line can name.
+const maxIDs = 1000
+
+func (k *keyFlags) close() *cobra.Command {
+	return &cobra.Command{
+		Use:     "close ID…",
+		Short:   "Close keys: the key manager deletes them",
+		Example: "  qkdmail key close MOCK-KEY-00000001-20251012195636",
+		Args:    someArgs("ID", maxIDs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			km, err := k.manager(cmd)
+			if err != nil {
+				return err
+			}
+			for _, id := range args {
+				if err := km.CloseKey(cmd.Context(), id); err != nil {
+					return err
+				}
+			}
+			if k.asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string][]string{"closed": args})
+			}
+			for _, id := range args {
+				fmt.Fprintf(cmd.OutOrStdout(), "closed %s\n", printable(id))
+			}
+			return nil
+		},
+	}
+}
+
+func (k *keyFlags) list() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the keys that the key manager stores",
+		Long:    "List the keys that the key manager stores. Only the mock can tell.",
+		Example: "  qkdmail key list --km mock:keys.json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			km, err := k.manager(cmd)
+			if err != nil {
+				return err
+			}
+			lister, ok := km.(kmclient.Lister)
+			if !ok {
+				return fmt.Errorf("list keys: %w", kmclient.ErrUnsupported)
+			}
+			infos, err := lister.ListKeys(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if k.asJSON {
+				if infos == nil {
+					infos = []kmclient.KeyInfo{}
+				}
+				return printJSON(cmd.OutOrStdout(), infos)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "KEY ID\tBITS\tTIME\tSTATE")
+			for _, i := range infos {
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", printable(i.ID), i.Size, shortTime(i.Time), i.State)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+// print prints fetched keys and wipes them.
+func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key) error {
+	defer kmclient.WipeAll(keys)
+	if k.asJSON {
+		list := make([]json.RawMessage, len(keys))
+		for i, key := range keys {
+			marshal := key.MarshalJSON
+			if k.reveal {
+				marshal = key.RevealJSON
+			}
+			b, err := marshal()
+			if err != nil {
+				return err
+			}
+			list[i] = b
+		}
+		return printJSON(out, list)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "KEY ID\tBITS")
+	if k.reveal {
+		fmt.Fprint(w, "\tKEY")
+	}
+	fmt.Fprintln(w)
+	for _, key := range keys {
+		fmt.Fprintf(w, "%s\t%d", printable(key.ID()), key.Size())
+		if k.reveal {
+			fmt.Fprintf(w, "\t%s", base64.StdEncoding.EncodeToString(key.Reveal()))
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+func shortTime(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.DateTime)
+}

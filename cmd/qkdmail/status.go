@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/spf13/cobra"
+)
+
+func newStatus(g *globals) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Ask the key manager for its state and limits",
+		Example: `  qkdmail status
+  qkdmail status --km https://km.example:8443 --json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			km, err := g.manager(cmd)
+			if err != nil {
+				return err
+			}
+			s, err := km.Status(cmd.Context(), g.peer)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), s)
+			}
+			return printStatus(cmd.OutOrStdout(), s)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printStatus(out io.Writer, s kmclient.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	text := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s\t%s\n", name, printable(value))
+		}
+	}
+	number := func(name string, n int, unit string) {
+		if n != 0 {
+			fmt.Fprintf(w, "%s\t%d%s\n", name, n, unit)
+		}
+	}
+	text("KME", s.SourceKME)
+	text("Peer's KME", s.TargetKME)
+	text("SAE", s.MasterSAE)
+	text("Peer", s.SlaveSAE)
+	fmt.Fprintf(w, "Keys stored\t%d\n", s.StoredKeys)
+	if s.OnDemand {
+		text("New keys", "made on demand")
+	}
+	number("Keys at most", s.MaxKeys, "")
+	number("Key size", s.KeySize, " bits")
+	number("Shortest key", s.MinKeySize, " bits")
+	number("Longest key", s.MaxKeySize, " bits")
+	number("Keys a request", s.MaxKeyPerRequest, "")
+	number("Multicast SAEs", s.MaxSAEIDs, "")
+	return w.Flush()
+}
