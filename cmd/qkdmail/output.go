@@ -49,6 +49,10 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			pe.Path = path // the user knows nothing of the temporary name
+		}
 		return nil, cantCreate(err)
 	}
 	return &output{Writer: f, file: f, target: path, force: force}, nil

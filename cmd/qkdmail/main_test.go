@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"qkdmail": main})
+}
+
+// TestScripts runs the program as a user would, script by script.
+func TestScripts(t *testing.T) {
+	dir := filepath.Join("testdata", "script")
+	scripts, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil || len(scripts) < 8 {
+		t.Fatalf("%d scripts in %s, %v; there must be more", len(scripts), dir, err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 dir,
+		Setup:               keyManagers,
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"flip":  flip,
+			"cut":   cut,
+			"mode":  mode,
+		},
+	})
+}
+
+// keyManagers starts key managers for a script: KM_HTTP and KM_HTTPS (whose CA
+// is in $CA) work, the others are down, empty, refuse or answer nonsense.
+func keyManagers(e *testscript.Env) error {
+	km, err := kmserver.NewQMail(context.Background(), kmserver.Options{})
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { _ = km.Close() })
+	answer := func(status int, contentType, body string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		})
+	}
+	for name, h := range map[string]http.Handler{
+		"KM_HTTP":    km,
+		"KM_DOWN":    answer(503, "text/html", "<html>maintenance</html>"),
+		"KM_EMPTY":   answer(503, "application/json", `{"message":"no more keys available"}`),
+		"KM_REFUSES": answer(401, "text/html", "<html>who are you?</html>"),
+		"KM_HTML":    answer(200, "text/html", "<html>hello</html>"),
+	} {
+		s := httptest.NewServer(h)
+		e.Defer(s.Close)
+		e.Setenv(name, s.URL)
+	}
+	s := httptest.NewTLSServer(km)
+	e.Defer(s.Close)
+	e.Setenv("KM_HTTPS", s.URL)
+	e.Setenv("CA", filepath.Join(e.WorkDir, "ca.pem"))
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	return os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), ca, 0o600)
+}
+
+// exits CODE COMMAND… wants a command to end with an exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// flip FILE flips a bit in the middle of the payload of a message.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: flip FILE")
+	}
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, flipPayloadBit(b), 0o600))
+}
+
+// cut FILE OCTETS takes so many octets off the end of a file.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cut FILE OCTETS")
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
+}
+
+// mode MODE FILE wants a file to have these permissions.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode MODE FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
+	}
+}
