@@ -135,8 +135,10 @@ func (k *kme) limitsFor(ctx context.Context, r encRequest) (limits, *Error) {
 	case failed != nil:
 		failed.Op = operationGetKeys
 		return limits{}, failed
-	case l.maxSize > 0 && r.Size > l.maxSize, r.Size < l.minSize:
-		err = fmt.Errorf("%w: key size %d: the KME gives keys of %d to %d bits", ErrBadRequest, r.Size, l.minSize, l.maxSize)
+	case l.maxSize > 0 && r.Size > l.maxSize:
+		err = fmt.Errorf("%w: key size %d: the KME gives keys of at most %d bits", ErrBadRequest, r.Size, l.maxSize)
+	case r.Size < l.minSize:
+		err = fmt.Errorf("%w: key size %d: the KME gives keys of at least %d bits", ErrBadRequest, r.Size, l.minSize)
 	case l.known && l.additional == 0 && len(r.Additional) > 0:
 		err = fmt.Errorf("%w: the KME gives no keys to several SAEs", ErrUnsupported)
 	case l.known && len(r.Additional) > l.additional:

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	limitsFor      = time.Minute      // how long a KME's limits are believed
+	limitsAge      = time.Minute      // how long a KME's limits are believed
 	limitsPeers    = 256              // peers whose limits are remembered
 	downFor        = 30 * time.Second // how long a KME that can't be reached is asked last
 	maxConnections = 32               // to one KME
@@ -92,7 +92,7 @@ func (k *kme) status(ctx context.Context, peer, path string) (Status, *Error) {
 }
 
 func (k *kme) remember(peer string, l limits) {
-	l.until = time.Now().Add(limitsFor)
+	l.until = time.Now().Add(limitsAge)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.limits) >= limitsPeers {

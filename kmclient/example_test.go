@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -61,6 +62,29 @@ func ExampleNewREST() {
 	defer kmclient.WipeAll(keys)
 	fmt.Println(keys[0])
 	// Output: key key-1 (64 bits)
+}
+
+// Two KMEs of one site; the second is asked where the first can't serve.
+func ExampleNewETSI014() {
+	km, err := kmclient.NewETSI014(kmclient.ETSI014Options{
+		URLs:     []string{"https://kme-a1.example:8443", "https://kme-a2.example:8443"},
+		KMEID:    "KME_A1,KME_A2",
+		SAE:      "SAE_A",
+		CertFile: "sae_a.crt", KeyFile: "sae_a.key", CAFile: "ca.crt",
+		Logger: slog.Default(),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = km.Close() }()
+	keys, err := km.GetKeys(context.Background(), "SAE_B", 256, 1)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer kmclient.WipeAll(keys)
+	fmt.Println(keys[0])
 }
 
 func ExampleOpen() {
