@@ -96,7 +96,7 @@ func (c *conn) insertNumbered(pool int64, now time.Time, octets []byte) (string,
 		if err != nil {
 			return "", err
 		}
-		id := fmt.Sprintf("MOCK-KEY-%08d-%s", next-1, now.Format("20060102150405"))
+		id := fmt.Sprintf("MOCK-KEY-%08d-%s", next, now.Format("20060102150405"))
 		if err := c.insert(pool, Grant{}, id, now, octets); !errors.Is(err, ErrExists) {
 			return id, err
 		}

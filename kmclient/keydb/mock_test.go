@@ -33,7 +33,7 @@ func TestMock(t *testing.T) {
 	if err := kmclient.CheckKeys(keys, 512, 3); err != nil {
 		t.Error(err)
 	}
-	if id := keys[2].ID(); !regexp.MustCompile(`^MOCK-KEY-00000002-\d{14}$`).MatchString(id) {
+	if id := keys[2].ID(); !regexp.MustCompile(`^MOCK-KEY-00000003-\d{14}$`).MatchString(id) {
 		t.Errorf("the third ID is %q", id)
 	}
 	got, err := recipient.KeysByID(t.Context(), "", keys[2].ID(), keys[0].ID())
@@ -62,7 +62,7 @@ func TestMock(t *testing.T) {
 // The counter survives a restart and the deletion of every key.
 func TestMockCounter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
-	for i, want := range []string{"MOCK-KEY-00000000-", "MOCK-KEY-00000001-", "MOCK-KEY-00000002-"} {
+	for i, want := range []string{"MOCK-KEY-00000001-", "MOCK-KEY-00000002-", "MOCK-KEY-00000003-"} {
 		m, err := NewMock(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
@@ -82,13 +82,13 @@ func TestMockSkipsTakenID(t *testing.T) {
 	m := newMock(t, filepath.Join(t.TempDir(), "keys.db"))
 	now := time.Now()
 	for i := range 3 { // whatever second it will be
-		id := "MOCK-KEY-00000000-" + now.Add(time.Duration(i)*time.Second).Format("20060102150405")
+		id := "MOCK-KEY-00000001-" + now.Add(time.Duration(i)*time.Second).Format("20060102150405")
 		if err := m.db.Put(t.Context(), "", Grant{}, kmclient.NewKey(id, []byte{byte(i)})); err != nil {
 			t.Fatal(err)
 		}
 	}
 	keys, err := m.GetKeys(t.Context(), "", 256, 1)
-	if err != nil || !strings.HasPrefix(keys[0].ID(), "MOCK-KEY-00000001-") {
+	if err != nil || !strings.HasPrefix(keys[0].ID(), "MOCK-KEY-00000002-") {
 		t.Errorf("GetKeys: %v, %v", keys, err)
 	}
 }

@@ -1,0 +1,122 @@
+package cipher_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cipher"
+)
+
+const (
+	bigMessage  = 1 << 30  // octets
+	mostMemory  = 48 << 10 // KiB resident
+	memoryChild = "QKDMAIL_MEMORY_TEST"
+)
+
+// TestMemory encrypts and decrypts 1 GiB at the same time, in a process of its
+// own, and reads from the kernel how much memory that took at most.
+func TestMemory(t *testing.T) {
+	if os.Getenv(memoryChild) != "" {
+		memoryTest(t, cipher.Suite(os.Getenv(memoryChild)))
+		return
+	}
+	if raceEnabled {
+		t.Skip("the race detector takes memory of its own: run without -race")
+	}
+	if _, err := os.Stat("/proc/self/status"); err != nil {
+		t.Skip("no /proc: peak memory can't be read here")
+	}
+	for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAES256GCM} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMemory$", "-test.v")
+		cmd.Env = append(os.Environ(), memoryChild+"="+string(suite))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", suite, err, out)
+		}
+		m := regexp.MustCompile(`peak (\d+) KiB`).FindSubmatch(out)
+		if m == nil {
+			t.Fatalf("%s: no figure in\n%s", suite, out)
+		}
+		peak, err := strconv.Atoi(string(m[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d KiB at most for a message of %d octets, encrypted and decrypted at once", suite, peak, bigMessage)
+		if peak > mostMemory {
+			t.Errorf("%s: %d KiB of memory, want %d at most", suite, peak, mostMemory)
+		}
+	}
+}
+
+// memoryTest is what the process of its own does.
+func memoryTest(t *testing.T, suite cipher.Suite) {
+	pr, pw := io.Pipe()
+	go func() {
+		pw.CloseWithError(encryptBig(t.Context(), pw, suite))
+	}()
+	r, err := cipher.Decrypt(t.Context(), pr, newDerivedKM(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored, original := sha256.New(), sha256.New()
+	n, err := io.Copy(restored, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(original, bigReader()); err != nil {
+		t.Fatal(err)
+	}
+	if n != bigMessage || !bytes.Equal(restored.Sum(nil), original.Sum(nil)) {
+		t.Fatalf("%d octets came back, or others", n)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	fmt.Printf("peak %s KiB\n", m[1])
+}
+
+func encryptBig(ctx context.Context, dst io.Writer, suite cipher.Suite) error {
+	w, err := cipher.Encrypt(ctx, dst, newDerivedKM(), &cipher.EncryptOptions{Suite: suite})
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, bigReader()); err != nil {
+		w.Abort()
+		return err
+	}
+	return w.Close()
+}
+
+// bigReader reads a message that is nowhere as a whole.
+func bigReader() io.Reader {
+	const header = "From: a@example.org\nSubject: big\n\n"
+	return io.LimitReader(io.MultiReader(bytes.NewReader([]byte(header)), &lines{}), bigMessage)
+}
+
+// lines are endless and all different.
+type lines struct {
+	n    int
+	rest []byte
+}
+
+func (l *lines) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if len(l.rest) == 0 {
+			l.n++
+			l.rest = fmt.Appendf(l.rest[:0], "%075d\n", l.n)
+		}
+		c := copy(p[n:], l.rest)
+		l.rest, n = l.rest[c:], n+c
+	}
+	return n, nil
+}
