@@ -38,12 +38,10 @@ on disk (or written, to a pipe): it can't be decrypted again then.`,
 			if g.peer != "" {
 				opts.Peers = []string{g.peer}
 			}
-			km, err := g.manager(cmd)
-			if err != nil {
-				return err
-			}
 			b.done = "decrypted"
-			return b.run(cmd, args, decryptStep(km, &opts, closeKey))
+			return g.withManager(cmd, func(km kmclient.KeyManager) error {
+				return b.run(cmd, args, decryptStep(km, &opts, closeKey))
+			})
 		},
 	}
 	b.flags(cmd)
@@ -53,7 +51,7 @@ on disk (or written, to a pipe): it can't be decrypted again then.`,
 
 // decryptStep decrypts one message.
 func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys bool) step {
-	return func(ctx context.Context, in io.Reader, out *output, _ func(string)) error {
+	return func(ctx context.Context, in io.Reader, out *output, warn func(string)) error {
 		r, err := cipher.Decrypt(ctx, in, km, opts)
 		if err != nil {
 			return err
@@ -65,6 +63,10 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 			return err
 		}
 		if !closeKeys {
+			return nil
+		}
+		if kmclient.DeletesOnDelivery(km) {
+			warn("there is no key to close: this key manager deletes keys when it hands them out")
 			return nil
 		}
 		for _, id := range r.Info().KeyIDs {

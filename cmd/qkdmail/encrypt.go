@@ -48,12 +48,10 @@ takes as much key as message. auto takes the pad for messages of up to
 			if cmd.Flags().Changed("note") {
 				opts.Note = &note
 			}
-			km, err := g.manager(cmd)
-			if err != nil {
-				return err
-			}
 			b.done = "encrypted"
-			return b.run(cmd, args, encryptStep(km, &opts))
+			return g.withManager(cmd, func(km kmclient.KeyManager) error {
+				return b.run(cmd, args, encryptStep(km, &opts))
+			})
 		},
 	}
 	f := cmd.Flags()

@@ -52,15 +52,13 @@ func (k *keyFlags) get() *cobra.Command {
 			if number < 1 {
 				return usage("--number %d: must be at least 1", number)
 			}
-			km, err := k.manager(cmd)
-			if err != nil {
-				return err
-			}
-			keys, err := km.GetKeys(cmd.Context(), k.peer, size, number)
-			if err != nil {
-				return err
-			}
-			return k.print(cmd.OutOrStdout(), keys)
+			return k.withManager(cmd, func(km kmclient.KeyManager) error {
+				keys, err := km.GetKeys(cmd.Context(), k.peer, size, number)
+				if err != nil {
+					return err
+				}
+				return k.print(cmd.OutOrStdout(), keys)
+			})
 		},
 	}
 	cmd.Flags().IntVar(&size, "size", 256, "size of each key in bits, a multiple of 8")
@@ -80,15 +78,13 @@ func (k *keyFlags) show() *cobra.Command {
 		Example: "  qkdmail key show MOCK-KEY-00000001-20251012195636",
 		Args:    someArgs("ID", maxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			km, err := k.manager(cmd)
-			if err != nil {
-				return err
-			}
-			keys, err := km.KeysByID(cmd.Context(), k.peer, args...)
-			if err != nil {
-				return err
-			}
-			return k.print(cmd.OutOrStdout(), keys)
+			return k.withManager(cmd, func(km kmclient.KeyManager) error {
+				keys, err := km.KeysByID(cmd.Context(), k.peer, args...)
+				if err != nil {
+					return err
+				}
+				return k.print(cmd.OutOrStdout(), keys)
+			})
 		},
 	}
 	k.revealFlag(cmd)
@@ -105,22 +101,17 @@ func (k *keyFlags) close() *cobra.Command {
 		Example: "  qkdmail key close MOCK-KEY-00000001-20251012195636",
 		Args:    someArgs("ID", maxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			km, err := k.manager(cmd)
-			if err != nil {
-				return err
-			}
-			for _, id := range args {
-				if err := km.CloseKey(cmd.Context(), id); err != nil {
-					return err
+			return k.withManager(cmd, func(km kmclient.KeyManager) error {
+				if kmclient.DeletesOnDelivery(km) {
+					return fmt.Errorf("close key: %w: it deletes keys when it hands them out", kmclient.ErrUnsupported)
 				}
-			}
-			if k.asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string][]string{"closed": args})
-			}
-			for _, id := range args {
-				fmt.Fprintf(cmd.OutOrStdout(), "closed %s\n", printable(id))
-			}
-			return nil
+				for _, id := range args {
+					if err := km.CloseKey(cmd.Context(), id); err != nil {
+						return err
+					}
+				}
+				return k.printClosed(cmd.OutOrStdout(), args)
+			})
 		},
 	}
 }
@@ -133,32 +124,44 @@ func (k *keyFlags) list() *cobra.Command {
 		Example: "  qkdmail key list --km mock:keys.json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			km, err := k.manager(cmd)
-			if err != nil {
-				return err
-			}
-			lister, ok := km.(kmclient.Lister)
-			if !ok {
-				return fmt.Errorf("list keys: %w", kmclient.ErrUnsupported)
-			}
-			infos, err := lister.ListKeys(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if k.asJSON {
-				if infos == nil {
-					infos = []kmclient.KeyInfo{}
+			return k.withManager(cmd, func(km kmclient.KeyManager) error {
+				lister, ok := km.(kmclient.Lister)
+				if !ok {
+					return fmt.Errorf("list keys: %w", kmclient.ErrUnsupported)
 				}
-				return printJSON(cmd.OutOrStdout(), infos)
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "KEY ID\tBITS\tTIME\tSTATE")
-			for _, i := range infos {
-				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", printable(i.ID), i.Size, shortTime(i.Time), i.State)
-			}
-			return w.Flush()
+				infos, err := lister.ListKeys(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return k.printInfos(cmd.OutOrStdout(), infos)
+			})
 		},
 	}
+}
+
+func (k *keyFlags) printClosed(out io.Writer, ids []string) error {
+	if k.asJSON {
+		return printJSON(out, map[string][]string{"closed": ids})
+	}
+	for _, id := range ids {
+		fmt.Fprintf(out, "closed %s\n", printable(id))
+	}
+	return nil
+}
+
+func (k *keyFlags) printInfos(out io.Writer, infos []kmclient.KeyInfo) error {
+	if k.asJSON {
+		if infos == nil {
+			infos = []kmclient.KeyInfo{} // [] and not null
+		}
+		return printJSON(out, infos)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "KEY ID\tBITS\tTIME\tSTATE")
+	for _, i := range infos {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", printable(i.ID), i.Size, shortTime(i.Time), i.State)
+	}
+	return w.Flush()
 }
 
 // print prints fetched keys and wipes them.

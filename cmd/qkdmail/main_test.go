@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -10,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
@@ -37,6 +41,7 @@ func TestScripts(t *testing.T) {
 			"flip":  flip,
 			"cut":   cut,
 			"mode":  mode,
+			"serve": serveKM,
 		},
 	})
 }
@@ -73,6 +78,48 @@ func keyManagers(e *testscript.Env) error {
 	e.Setenv("CA", filepath.Join(e.WorkDir, "ca.pem"))
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	return os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), ca, 0o600)
+}
+
+// serveKM runs "qkdmail km serve" with its arguments in the background until
+// the script ends, and puts the URL of each key manager NAME into $URL_NAME.
+func serveKM(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: serve ARGUMENTS…")
+	}
+	program := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "qkdmail")
+	cmd := exec.Command(program, append([]string{"km", "serve"}, args...)...)
+	cmd.Dir = ts.MkAbs(".")
+	stderr, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	stopped := make(chan error, 1)
+	ts.Defer(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := <-stopped; err != nil {
+			ts.Logf("km serve: %v", err)
+		}
+	})
+	lines := bufio.NewScanner(stderr)
+	want := 1
+	if slices.Contains(args, "etsi014") {
+		want = 2 // linked KMEs
+	}
+	for want > 0 && lines.Scan() {
+		if m := regexp.MustCompile(`^simulated key manager (.+) at (https?://\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+			ts.Setenv("URL_"+strings.Fields(m[1])[0], m[2])
+			want--
+		} else {
+			ts.Logf("km serve: %s", lines.Text())
+		}
+	}
+	go func() {
+		for lines.Scan() { // the access log
+		}
+		stopped <- cmd.Wait()
+	}()
+	if want > 0 {
+		ts.Fatalf("km serve did not start")
+	}
 }
 
 // exits CODE COMMAND… wants a command to end with an exit code.

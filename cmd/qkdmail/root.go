@@ -3,17 +3,19 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime/debug"
 
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/spf13/cobra"
 )
 
 // globals are the flags that every command has.
 type globals struct {
-	km       string
+	km       string // the key manager; see rootLong
+	kmCA     string // PEM file
+	kmCert   string // PEM file
+	kmKey    string // PEM file
+	kmeID    string
 	sae      string
 	peer     string
 	tempfail bool
@@ -22,14 +24,22 @@ type globals struct {
 const rootLong = `qkdmail encrypts e-mail with keys from Quantum Key Distribution (QKD), and
 restores it octet for octet.
 
-The key manager is named by --km, or by the environment:
+The key manager is named by --km:
+  mock:PATH             no hardware: keys in a JSON file, or in an SQLite
+                        database where PATH ends in .db
+  http://HOST:PORT      the QMail REST API; https:// as well
+  etsi014:https://HOST:PORT[,https://HOST:PORT…]
+                        ETSI GS QKD 014, at the KMEs of this site in the order
+                        in which they are asked; needs --sae and --peer, and
+                        --km-cert and --km-key for mutual TLS
+or else by the environment:
+  QKD_KM         the same as --km
   QKD_USE_MOCK   true (default): the mock in instance/mock_qkd_keys.json
   QKD_KM_HOST    host of a QMail REST key manager (default localhost)
   QKD_KM_PORT    its port (default 8080)
   QKD_KM_HTTPS   true: HTTPS
-  QKD_KM_CA      PEM file with the CA of its certificate
-  QKD_SAE        own SAE ID, as --sae
-  QKD_PEER       SAE ID of the other side, as --peer
+The other flags have their variables too: QKD_KM_CA, QKD_KM_CERT, QKD_KM_KEY,
+QKD_KME_ID, QKD_SAE, QKD_PEER.
 
 Exit codes: 0 done, 64 usage, 65 bad message, 66 no input, 69 key manager
 unavailable, 73 can't create the output, 74 reading or writing failed, 75 try
@@ -49,11 +59,15 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	f := root.PersistentFlags()
-	f.StringVar(&g.km, "km", "", "key manager: mock:PATH, http://HOST:PORT or https://HOST:PORT")
+	f.StringVar(&g.km, "km", "", "key manager: mock:PATH, http://HOST:PORT, https://HOST:PORT or etsi014:https://HOST:PORT[,…]")
+	f.StringVar(&g.kmCA, "km-ca", os.Getenv("QKD_KM_CA"), "PEM file with the CA of the key manager's certificate")
+	f.StringVar(&g.kmCert, "km-cert", os.Getenv("QKD_KM_CERT"), "PEM file with our certificate for the key manager")
+	f.StringVar(&g.kmKey, "km-key", os.Getenv("QKD_KM_KEY"), "PEM file with the private key of --km-cert")
+	f.StringVar(&g.kmeID, "kme-id", os.Getenv("QKD_KME_ID"), "KME ID that the key manager's certificate must hold (its CN, URI or DNS name, or serial number)")
 	f.StringVar(&g.sae, "sae", os.Getenv("QKD_SAE"), "own SAE ID")
 	f.StringVar(&g.peer, "peer", os.Getenv("QKD_PEER"), "SAE ID of the other side")
 	f.BoolVar(&g.tempfail, "tempfail", false, "exit with 75 where it is not 0, 64 or 65: for Postfix pipe(8), which bounces on others")
-	root.AddCommand(newEncrypt(g), newDecrypt(g), newInspect(), newKey(g), newStatus(g), newDemo())
+	root.AddCommand(newEncrypt(g), newDecrypt(g), newInspect(), newKey(g), newStatus(g), newDemo(), newKM(g))
 	return root
 }
 
@@ -99,18 +113,6 @@ func execute(ctx context.Context, root *cobra.Command, args []string) int {
 		code = exitTempFail
 	}
 	return code
-}
-
-// manager opens the key manager that the flags or the environment name.
-func (g *globals) manager(cmd *cobra.Command) (kmclient.KeyManager, error) {
-	opts := kmclient.Options{
-		CAFile: os.Getenv("QKD_KM_CA"),
-		Logger: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	}
-	if g.km != "" {
-		return kmclient.Open(g.km, opts)
-	}
-	return kmclient.FromEnv(os.Getenv, opts)
 }
 
 // version is what the Go toolchain has stamped into the program.

@@ -18,18 +18,16 @@ func newStatus(g *globals) *cobra.Command {
   qkdmail status --km https://km.example:8443 --json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			km, err := g.manager(cmd)
-			if err != nil {
-				return err
-			}
-			s, err := km.Status(cmd.Context(), g.peer)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), s)
-			}
-			return printStatus(cmd.OutOrStdout(), s)
+			return g.withManager(cmd, func(km kmclient.KeyManager) error {
+				s, err := km.Status(cmd.Context(), g.peer)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), s)
+				}
+				return printStatus(cmd.OutOrStdout(), s)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

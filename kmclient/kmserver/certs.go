@@ -112,6 +112,12 @@ func certNames(ids []string) ([]string, error) {
 	return names, nil
 }
 
+// CertFiles returns the names of the files that WriteCerts makes for an ID. For
+// "CA" they are those of the CA.
+func CertFiles(id string) (cert, key string) {
+	return fileName(id) + ".crt", fileName(id) + ".key"
+}
+
 // fileName turns an ID into a file name that is safe everywhere.
 func fileName(id string) string {
 	name := strings.Map(func(r rune) rune {

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/spf13/cobra"
+)
+
+// newKM has the commands around key managers themselves.
+func newKM(_ *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "km",
+		Short: "Simulate, check and fill key managers",
+		Long: `A key manager to develop and test against, and checks for real ones. What
+"km serve" starts is a simulator: its keys come from the system's randomness and
+one process serves both sites. It is not QKD.`,
+		Args: noCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newKMServe(), newKMCerts(), newKMImport(), newKMExport())
+	return cmd
+}
+
+func newKMCerts() *cobra.Command {
+	var o kmserver.CertOptions
+	cmd := &cobra.Command{
+		Use:   "certs DIR",
+		Short: "Make certificates for the simulator and its SAEs",
+		Long: `Make a CA and certificates for KMEs and SAEs, ECDSA on P-256, with the ID as
+common name: ca.crt, kme_a.crt, kme_a.key, sae_a.crt, sae_a.key and so on. They
+are for development: whoever has ca.key can be any SAE. Nothing is overwritten.`,
+		Example: `  qkdmail km certs certs/
+  qkdmail km certs --kme KME_1 --sae ALICE --sae BOB --host km.example certs/`,
+		Args: someArgs("DIR", 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files, err := kmserver.WriteCerts(args[0], o)
+			if err != nil {
+				return fail(exitCantCreate, "name another folder, or check the IDs", "%w", err)
+			}
+			for _, f := range files {
+				fmt.Fprintln(cmd.OutOrStdout(), f)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.KMEs, "kme", []string{"KME_A", "KME_B"}, "IDs of the KMEs")
+	f.StringSliceVar(&o.SAEs, "sae", []string{"SAE_A", "SAE_B"}, "IDs of the SAEs")
+	f.StringSliceVar(&o.Hosts, "host", nil, "names and addresses of the KMEs beside localhost, 127.0.0.1 and ::1")
+	f.DurationVar(&o.Valid, "valid", 365*24*time.Hour, "how long the certificates are valid")
+	return cmd
+}
+
+// dbFlag is the database of the simulator and of mock:PATH.db.
+func dbFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "db", "instance/km.db", "SQLite file with the keys")
+}
+
+func newKMImport() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "import [FILE]",
+		Short: "Import keys from the reference system's JSON file",
+		Long: `Import the keys of a JSON file, as the reference system and the mock write it,
+into the database of "km serve --api qmail" and of --km mock:PATH.db. All keys
+are imported or none. Without FILE standard input is read.`,
+		Example: "  qkdmail km import --db keys.db instance/mock_qkd_keys.json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := cmd.InOrStdin()
+			if len(args) > 1 {
+				return usage("unexpected argument %q", args[1])
+			}
+			if len(args) == 1 && args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return noInput(err)
+				}
+				defer f.Close()
+				in = f
+			}
+			db, err := keydb.Open(cmd.Context(), path, keydb.Options{})
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			n, err := db.Import(cmd.Context(), in)
+			if err != nil {
+				return fail(exitData, "nothing was imported", "%w", err)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "imported %d keys into %s\n", n, path)
+			return nil
+		},
+	}
+	dbFlag(cmd, &path)
+	return cmd
+}
+
+func newKMExport() *cobra.Command {
+	var path, target string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Export keys as the reference system's JSON file",
+		Long: `Export the keys of the database of "km serve --api qmail" or of --km
+mock:PATH.db as a JSON file that the reference system and --km mock:PATH read.
+It holds the keys in clear.`,
+		Example: "  qkdmail km export --db keys.db -o instance/mock_qkd_keys.json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := os.Stat(path); err != nil {
+				return noInput(err)
+			}
+			db, err := keydb.Open(cmd.Context(), path, keydb.Options{})
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			out, err := createOutput(target, cmd.OutOrStdout(), force)
+			if err != nil {
+				return err
+			}
+			defer out.discard()
+			if err := db.Export(cmd.Context(), out); err != nil {
+				return err
+			}
+			return out.finish(true)
+		},
+	}
+	dbFlag(cmd, &path)
+	cmd.Flags().StringVarP(&target, "output", "o", "", "write to this file, - for standard output")
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file")
+	return cmd
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+	"github.com/spf13/cobra"
+)
+
+// withManager opens the key manager that the flags or the environment name,
+// and closes it when do is done.
+func (g *globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) error) error {
+	km, err := g.openManager(cmd)
+	if err != nil {
+		return err
+	}
+	if c, ok := km.(io.Closer); ok {
+		defer c.Close()
+	}
+	return do(km)
+}
+
+func (g *globals) openManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
+	spec := g.km
+	if spec == "" {
+		spec = os.Getenv("QKD_KM")
+	}
+	if strings.HasPrefix(spec, "etsi014:") && (g.sae == "" || g.peer == "") {
+		return nil, fail(exitConfig, "give both; a KME hands keys out for a pair of SAEs", "etsi014 needs --sae and --peer")
+	}
+	opts := kmclient.Options{
+		CAFile: g.kmCA, CertFile: g.kmCert, KeyFile: g.kmKey, KMEID: g.kmeID, SAE: g.sae,
+		Logger: warnings(cmd),
+		MockDB: func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(cmd.Context(), path) },
+	}
+	if spec != "" {
+		return kmclient.Open(spec, opts)
+	}
+	return kmclient.FromEnv(chooserEnv, opts)
+}
+
+// chooserEnv is the part of the environment that chooses a key manager. The
+// rest is in the flags already, which come before it.
+func chooserEnv(name string) string {
+	switch name {
+	case "QKD_USE_MOCK", "QKD_KM_HOST", "QKD_KM_PORT", "QKD_KM_HTTPS":
+		return os.Getenv(name)
+	}
+	return ""
+}
+
+// warnings logs to standard error what a user should know.
+func warnings(cmd *cobra.Command) *slog.Logger {
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
