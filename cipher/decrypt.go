@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
+	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -24,6 +26,11 @@ type KeyFinder interface {
 type DecryptOptions struct {
 	SAE   string   // own SAE ID, which the message must be addressed to; "": none
 	Peers []string // SAE IDs of possible senders; empty: only messages without one
+
+	// Accept is asked before the first key is, with all that the message says
+	// of itself; nothing of it is authenticated yet. An error refuses the
+	// message and is what Decrypt returns. nil accepts.
+	Accept func(*Info) error
 }
 
 // A Reader reads the restored message. Every octet it releases is
@@ -56,6 +63,11 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 	r := &Reader{ctx: ctx, keys: keys, info: outerInfo(outer)}
 	if r.peer, err = checkSAEs(outer.Control, opts); err != nil {
 		return nil, err
+	}
+	if opts.Accept != nil {
+		if err := opts.Accept(&r.info); err != nil {
+			return nil, err
+		}
 	}
 	switch r.info.Suite {
 	case SuiteAES256GCM:
@@ -164,8 +176,12 @@ func outerInfo(outer *envelope.Reader) Info {
 		SenderSAE:    readableSAE(outer.Control.SenderSAE),
 		RecipientSAE: readableSAE(outer.Control.RecipientSAE),
 	}
-	for _, f := range outer.Header {
+	first := slices.IndexFunc(outer.Header, func(f rawheader.Field) bool { return f.Is(envelope.KeyIDField) })
+	for i, f := range outer.Header {
 		info.Outer = append(info.Outer, Field{Name: string(f.Name), Value: f.Text()})
+		if i < first {
+			info.Transit = append(info.Transit, f.Raw)
+		}
 	}
 	return info
 }

@@ -48,6 +48,10 @@ type Info struct {
 	// Outer is the header of the encrypted message, unfolded, in its order.
 	// Encrypt does not set it.
 	Outer []Field
+	// Transit are the fields above Qkdmail-Key-ID, each as it came, with
+	// folds and line end: what relays put there on the way. Empty where that
+	// field is missing. Encrypt does not set it.
+	Transit [][]byte
 
 	// Bcc reports that the message was seen to have a Bcc or Resent-Bcc
 	// field, which travels inside. Only Encrypt sets it.

@@ -1,0 +1,68 @@
+package cipher_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/qkdmail/qkdmail/cipher"
+)
+
+func TestSniff(t *testing.T) {
+	km := newTestKM(t)
+	ours := string(encrypt(t, km, []byte(shortMessage), nil))
+	big := string(encrypt(t, km, slices.Concat([]byte(shortMessage), make([]byte, 2*cipher.SniffLimit)), nil))
+	for name, tt := range map[string]struct {
+		text string
+		ours bool
+	}{
+		"ours":                {ours, true},
+		"ours, large":         {big, true},
+		"version 2":           {strings.Replace(ours, "\nVersion: 1\n", "\nVersion: 2\n", 1), true},
+		"payload removed":     {"Qkdmail-Key-ID: x\n\nremoved\n", true},
+		"empty":               {"", false},
+		"plain":               {shortMessage, false},
+		"plain, large":        {shortMessage + strings.Repeat("x\n", cipher.SniffLimit), false},
+		"ours far behind":     {"Content-Type: multipart/mixed; boundary=m\n\n--m\n\n" + strings.Repeat("x\n", cipher.SniffLimit/2) + "\n--m\n" + ours + "\n--m--\n", false},
+		"ours in a forwarded": {"Content-Type: message/rfc822\n\n" + ours, false},
+	} {
+		got, replay, err := cipher.Sniff(iotest.HalfReader(strings.NewReader(tt.text)))
+		if err != nil || got != tt.ours {
+			t.Errorf("%s: ours: %v, %v; want %v", name, got, err, tt.ours)
+			continue
+		}
+		if again, err := io.ReadAll(replay); err != nil || string(again) != tt.text {
+			t.Errorf("%s: %d octets came back as %d, %v", name, len(tt.text), len(again), err)
+		}
+	}
+	fail := errors.New("connection lost")
+	if _, _, err := cipher.Sniff(iotest.ErrReader(fail)); !errors.Is(err, fail) {
+		t.Errorf("error %v, want %v", err, fail)
+	}
+}
+
+func TestTransitAndAccept(t *testing.T) {
+	km := newTestKM(t)
+	ours := "Received: from a\n by b\nReturn-Path: <x@example.org>\n" + string(encrypt(t, km, []byte(shortMessage), nil))
+	var seen cipher.Info
+	refuse := errors.New("too old")
+	_, err := decrypt(t, km, []byte(ours), &cipher.DecryptOptions{Accept: func(i *cipher.Info) error { seen = *i; return refuse }})
+	if !errors.Is(err, refuse) || km.gets > 0 {
+		t.Errorf("error %v with %d requests for keys, want %v and none", err, km.gets, refuse)
+	}
+	if got := string(bytes.Join(seen.Transit, nil)); got != "Received: from a\n by b\nReturn-Path: <x@example.org>\n" {
+		t.Errorf("in transit: %q", got)
+	}
+	if seen.Suite != cipher.SuiteAES256GCM {
+		t.Errorf("suite %q", seen.Suite)
+	}
+	// Without our field nobody knows what relays have put there.
+	_, _ = decrypt(t, km, []byte(strings.Replace(ours, "Qkdmail-Key-ID", "X-Other", 1)), &cipher.DecryptOptions{Accept: func(i *cipher.Info) error { seen = *i; return nil }})
+	if len(seen.Transit) > 0 {
+		t.Errorf("in transit without Qkdmail-Key-ID: %q", seen.Transit)
+	}
+}
