@@ -9,7 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
-	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 

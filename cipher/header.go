@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
-	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"golang.org/x/text/encoding/charmap"
 )
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/emersion/go-message"
-	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 

@@ -9,7 +9,7 @@ import (
 	"mime"
 	"strings"
 
-	"github.com/qkdmail/qkdmail/cipher/internal/rawheader"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
 // Bounds of what a walker keeps in memory.
