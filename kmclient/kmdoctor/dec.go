@@ -1,0 +1,205 @@
+package kmdoctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// byID returns the POST that asks for the keys of master with these IDs.
+func byID(master string, ids ...string) request {
+	type keyID struct {
+		ID string `json:"key_ID"`
+	}
+	var body struct {
+		IDs []keyID `json:"key_IDs"`
+	}
+	for _, id := range ids {
+		body.IDs = append(body.IDs, keyID{id})
+	}
+	text, _ := json.Marshal(body) // can't fail
+	return request{method: http.MethodPost, sae: master, what: "dec_keys", body: string(text)}
+}
+
+// oneByID returns the GET that asks for a key of master.
+func oneByID(master, id string) request {
+	return request{method: http.MethodGet, sae: master, what: "dec_keys", query: "key_ID=" + url.QueryEscape(id)}
+}
+
+func ids(keys []*key) (list []string) {
+	for _, k := range keys {
+		list = append(list, k.id)
+	}
+	return list
+}
+
+// fetch asks for keys at the peer's KME, and says what is wrong with them; nil
+// if they are the same.
+func (d *doctor) fetch(ctx context.Context, q request, want []*key) error {
+	a := d.ask(ctx, d.peer, q)
+	defer a.wipe()
+	if !a.good() {
+		return errors.New(a.tell())
+	}
+	got, err := readKeys(a.body)
+	if err != nil {
+		return err
+	}
+	defer wipeAll(got)
+	if len(got) != len(want) {
+		return errors.New(tellKeys(got) + " came")
+	}
+	for _, w := range want {
+		switch k := find(got, w.id); {
+		case k == nil:
+			return errors.New("a key with another ID came")
+		case !bytes.Equal(k.octets, w.octets):
+			return errors.New("the two sites have different keys with the same ID")
+		}
+	}
+	return nil
+}
+
+func find(keys []*key, id string) *key {
+	for _, k := range keys {
+		if kmclient.CanonicalID(k.id) == kmclient.CanonicalID(id) {
+			return k
+		}
+	}
+	return nil
+}
+
+const noKeyLeft = "not enough keys are left that the peer has not fetched"
+
+// decKeys fetches two keys in one request, or one where enc_keys gives no more.
+func (d *doctor) decKeys(ctx context.Context) verdict {
+	number, _ := d.status.amount()
+	keys := d.take(number)
+	if keys == nil {
+		return skip("%s", noKeyLeft)
+	}
+	d.delivered = keys
+	if err := d.fetch(ctx, byID(d.self(), ids(keys)...), keys); err != nil {
+		return fail("POST with %d IDs: %v", number, err)
+	}
+	return pass("POST with %d IDs: the same keys of %d bits", number, keys[0].bits())
+}
+
+func (d *doctor) decDeleted(ctx context.Context) verdict {
+	a := d.ask(ctx, d.peer, byID(d.self(), d.delivered[0].id))
+	defer a.wipe()
+	return notGiven("the same ID again", a)
+}
+
+// notGiven passes if an answer has no key; which refusal it is does not
+// matter.
+func notGiven(asked string, a answer) verdict {
+	switch {
+	case a.good():
+		return fail("%s: HTTP %d, a key is given out", asked, a.status)
+	case a.err != nil:
+		return fail("%s: %s", asked, a.tell())
+	}
+	return pass("%s: %s", asked, a.tell())
+}
+
+func (d *doctor) decGet(ctx context.Context) verdict {
+	keys := d.take(1)
+	if keys == nil {
+		return skip("%s", noKeyLeft)
+	}
+	if err := d.fetch(ctx, oneByID(d.self(), keys[0].id), keys); err != nil {
+		return fail("GET with key_ID: %v", err)
+	}
+	return pass("GET with key_ID: the same key of %d bits", keys[0].bits())
+}
+
+// decWhole asks for a key together with one that there is not, and then for it
+// alone.
+func (d *doctor) decWhole(ctx context.Context) verdict {
+	keys := d.take(1)
+	if keys == nil {
+		return skip("%s", noKeyLeft)
+	}
+	a := d.ask(ctx, d.peer, byID(d.self(), keys[0].id, uuid.NewString()))
+	defer a.wipe()
+	v := notGiven("a known and an unknown ID", a)
+	if v.result != Pass {
+		return v
+	}
+	if err := d.fetch(ctx, byID(d.self(), keys[0].id), keys); err != nil {
+		return fail("%s; then the known one alone: %v", v.detail, err)
+	}
+	return pass("%s; then the known one alone is given out", v.detail)
+}
+
+// decLater fetches the keys that have waited longest.
+func (d *doctor) decLater(ctx context.Context) verdict {
+	keys := slices.DeleteFunc(d.waiting(), func(k *key) bool { return !slices.Contains(d.first, k) && !slices.Contains(d.gotten, k) })
+	if len(keys) == 0 {
+		return skip("%s", noKeyLeft)
+	}
+	most := max(1, d.status.number["max_key_per_request"])
+	keys = keys[max(0, len(keys)-most):]
+	for _, k := range keys {
+		k.fetched = true
+	}
+	detail := fmt.Sprintf("POST with %d IDs of earlier requests", len(keys))
+	if err := d.fetch(ctx, byID(d.self(), ids(keys)...), keys); err != nil {
+		return fail("%s: %v", detail, err)
+	}
+	return pass("%s: the same keys", detail)
+}
+
+func (d *doctor) decUnknown(ctx context.Context) verdict {
+	q := byID(d.o.Peer, uuid.NewString())
+	a := d.ask(ctx, d.own, q)
+	defer a.wipe()
+	if a.good() {
+		return fail("%s: HTTP %d", q.tell(), a.status)
+	}
+	return judge(q, a, nil, []string{wordsNotFound})
+}
+
+// decStranger asks as the master, who is no slave of its own key.
+func (d *doctor) decStranger(ctx context.Context) verdict {
+	keys := d.waiting()
+	switch {
+	case len(keys) == 0:
+		return skip("%s", noKeyLeft)
+	case d.self() == "":
+		return skip("the own SAE ID was not given, and the KME does not say it")
+	}
+	a := d.ask(ctx, d.own, byID(d.self(), keys[0].id))
+	defer a.wipe()
+	asked := "asked by its master"
+	switch {
+	case a.good():
+		return fail("%s: HTTP %d, a key is given out", asked, a.status)
+	case a.err != nil:
+		return fail("%s: %s", asked, a.tell())
+	case a.status != http.StatusUnauthorized:
+		return fail("%s: refused, but with %s instead of 401", asked, a.tell())
+	}
+	return pass("%s: HTTP 401", asked)
+}
+
+// decOwn asks as the slave of a key that it was the master of.
+func (d *doctor) decOwn(ctx context.Context) verdict {
+	keys := d.waiting()
+	if len(keys) == 0 {
+		return skip("%s", noKeyLeft)
+	}
+	a := d.ask(ctx, d.own, byID(d.o.Peer, keys[0].id))
+	defer a.wipe()
+	return notGiven("asked by its master as if it were the peer's", a)
+}

@@ -1,0 +1,187 @@
+package kmdoctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A key is one that a KME gave out.
+type key struct {
+	id      string
+	octets  []byte // nil if it is not base64
+	fetched bool   // by the peer, or it was tried
+}
+
+func (k *key) wipe() { clear(k.octets) }
+
+// bits is the size of the key.
+func (k *key) bits() int { return 8 * len(k.octets) }
+
+func wipeAll(keys []*key) {
+	for _, k := range keys {
+		k.wipe()
+	}
+}
+
+// asObject returns the members of a JSON object. Their names count exactly,
+// which encoding/json would not mind in a struct.
+func asObject(body []byte) (members map[string]json.RawMessage, ok bool) {
+	ok = utf8.Valid(body) && json.Unmarshal(body, &members) == nil && members != nil
+	return members, ok
+}
+
+// wipeMembers clears the values of an object, which may be keys.
+func wipeMembers(members map[string]json.RawMessage) {
+	for _, raw := range members {
+		clear(raw)
+	}
+}
+
+// readKeys reads a key container. Its error never quotes it.
+func readKeys(body []byte) ([]*key, error) {
+	top, ok := asObject(body)
+	defer wipeMembers(top)
+	if !ok {
+		return nil, fmt.Errorf("the answer is not a JSON object in UTF-8")
+	}
+	var list []map[string]json.RawMessage
+	defer func() {
+		for _, members := range list {
+			wipeMembers(members)
+		}
+	}()
+	if json.Unmarshal(top["keys"], &list) != nil || list == nil {
+		return nil, fmt.Errorf("the answer has no array of objects named keys")
+	}
+	keys := make([]*key, len(list))
+	for i, members := range list {
+		id, isText := asString(members["key_ID"])
+		octets := members["key"]
+		if !isText || len(octets) == 0 || octets[0] != '"' {
+			wipeAll(keys[:i])
+			return nil, fmt.Errorf("an element of keys has no key_ID or no key that is a string")
+		}
+		keys[i] = &key{id: id, octets: fromBase64(octets)}
+	}
+	return keys, nil
+}
+
+// fromBase64 returns the octets of a JSON string, nil if it is not base64.
+func fromBase64(raw json.RawMessage) []byte {
+	text := raw[1 : len(raw)-1]
+	if bytes.IndexByte(text, '\\') >= 0 { // as "\/", which is "/"
+		var s string
+		if json.Unmarshal(raw, &s) != nil {
+			return nil
+		}
+		text = []byte(s)
+		defer clear(text)
+	}
+	octets := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Strict().Decode(octets, text)
+	if err != nil || bytes.ContainsAny(text, "\r\n") {
+		clear(octets)
+		return nil
+	}
+	return octets[:n]
+}
+
+// waiting returns the keys that the peer has not fetched, the latest first,
+// each ID once.
+func (d *doctor) waiting() (keys []*key) {
+	seen := map[string]bool{}
+	for _, k := range slices.Backward(d.keys) {
+		id := kmclient.CanonicalID(k.id)
+		if !seen[id] && !k.fetched && k.octets != nil {
+			keys = append(keys, k)
+		}
+		seen[id] = true
+	}
+	return keys
+}
+
+// take returns as many of the keys that the peer has not fetched, the latest
+// first, if there are; they count as fetched then.
+func (d *doctor) take(number int) []*key {
+	keys := d.waiting()
+	if len(keys) < number {
+		return nil
+	}
+	for _, k := range keys[:number] {
+		k.fetched = true
+	}
+	return keys[:number]
+}
+
+func (d *doctor) keyID(context.Context) verdict {
+	if len(d.keys) == 0 {
+		return skip("no key was given out")
+	}
+	for _, k := range d.keys {
+		// An ID that is none is not shown: it may be the key.
+		if len(k.id) != 36 || uuid.Validate(k.id) != nil {
+			return fail("a key_ID of %d octets that is no UUID in its usual form", len(k.id))
+		}
+	}
+	return pass("of %d keys", len(d.keys))
+}
+
+func (d *doctor) keyIDOnce(context.Context) verdict {
+	if len(d.keys) == 0 {
+		return skip("no key was given out")
+	}
+	ids := map[string]bool{}
+	for _, k := range d.keys {
+		ids[kmclient.CanonicalID(k.id)] = true
+	}
+	if len(ids) < len(d.keys) {
+		return fail("%d keys with %d different IDs: a key used twice is no secret", len(d.keys), len(ids))
+	}
+	return pass("of %d keys", len(d.keys))
+}
+
+func (d *doctor) keyBase64(context.Context) verdict {
+	if len(d.keys) == 0 {
+		return skip("no key was given out")
+	}
+	for _, k := range d.keys {
+		if k.octets == nil {
+			return fail("a key that is not base64 with padding, on one line")
+		}
+	}
+	return pass("of %d keys", len(d.keys))
+}
+
+// judged is from which size, in octets, keys are not the same by chance.
+const judged = 8
+
+func (d *doctor) keyRandom(context.Context) verdict {
+	n := 0
+	for i, k := range d.keys {
+		if len(k.octets) < judged {
+			continue
+		}
+		n++
+		if bytes.Count(k.octets, k.octets[:1]) == len(k.octets) {
+			return fail("all octets of a key of %d bits are the same", k.bits())
+		}
+		for _, other := range d.keys[:i] {
+			if other.id != k.id && bytes.Equal(other.octets, k.octets) {
+				return fail("two keys with different IDs are the same")
+			}
+		}
+	}
+	if n == 0 {
+		return skip("no key of at least %d bits was given out", 8*judged)
+	}
+	return pass("of %d keys", n)
+}

@@ -1,0 +1,189 @@
+// Package kmdoctor checks whether a KME keeps the rules of ETSI GS QKD 014
+// V1.1.1. It asks as an SAE would, and needs what an SAE needs: a client
+// certificate, the KME's CA and the ID of a peer.
+//
+// [Run] makes the checks and [WriteTable] prints what they found. With the
+// peer's KME and certificate as well, it also follows keys to the other site.
+//
+// # What it costs
+//
+// A KME that keeps the rules gives out 6 keys in a run; [Report].KeysUsed says
+// how many it was. One that does not may give out more, since some requests
+// are there to be refused. Without the peer's certificate nobody fetches the
+// keys at the other site, where they stay until the KME drops them.
+//
+// # Secrets
+//
+// Keys are compared and wiped. No report, log or error has bytes of them, nor
+// the body of an answer that may hold some. What a report quotes of a KME's
+// words is short and printable.
+package kmdoctor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+const defaultTimeout = 10 * time.Second
+
+// Options say which KME to check, and who asks.
+type Options struct {
+	URL  string // of the KME, https://HOST:PORT; a path, beneath which the API is, may follow
+	SAE  string // own SAE ID; if empty, it is what the KME says
+	Peer string // SAE ID of a peer with which there are keys
+
+	CertFile, KeyFile string // client certificate and its private key, PEM
+	CAFile            string // CAs to trust instead of the system's, PEM
+	KMEID             string // ID that the KME's certificate must hold, as in kmclient.ETSI014Options; may be empty
+
+	// The peer's KME and certificate, to follow keys to the other site; all
+	// may be empty. PeerCAFile is CAFile if empty.
+	PeerURL, PeerCertFile, PeerKeyFile string
+	PeerCAFile, PeerKMEID              string
+
+	Timeout time.Duration // of one request, connecting included; 10 seconds if zero
+	Logger  *slog.Logger  // every request, at debug level; may be nil
+}
+
+// withPeer reports whether keys are followed to the other site.
+func (o Options) withPeer() bool {
+	return o.PeerURL != "" || o.PeerCertFile != "" || o.PeerKeyFile != ""
+}
+
+// Run makes the checks, one after the other. What a KME does wrong, if only
+// that it can't be reached, is in the report; an error means that the options
+// make no sense, which is a [kmclient.ErrConfig] and comes without a report,
+// or that ctx has ended, which leaves the remaining checks skipped.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	d, err := newDoctor(o)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	for _, s := range steps() {
+		d.run(ctx, s)
+	}
+	if ctx.Err() != nil {
+		return d.report, fmt.Errorf("checks of the KME: %w", context.Cause(ctx))
+	}
+	return d.report, nil
+}
+
+// A doctor is one run.
+type doctor struct {
+	o      Options
+	own    *site
+	peer   *site // nil: keys are not followed
+	log    *slog.Logger
+	report *Report
+
+	hand      handshake // with own
+	status    status    // of own, with the peer
+	keys      []*key    // all that enc_keys gave out
+	first     []*key    // by the default request
+	posted    []*key    // by POST with number and size
+	gotten    []*key    // by GET with number and size
+	delivered []*key    // to the peer by POST
+	lost      bool      // an answer with keys did not arrive
+
+	errorBodies  tally // of refusals
+	contentTypes tally // of good answers
+}
+
+func newDoctor(o Options) (*doctor, error) {
+	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
+	o.PeerCAFile = cmp.Or(o.PeerCAFile, o.CAFile)
+	if o.Timeout < 0 {
+		return nil, fmt.Errorf("%w: a time-out of %v", kmclient.ErrConfig, o.Timeout)
+	}
+	for _, sae := range []string{o.Peer, cmp.Or(o.SAE, o.Peer)} {
+		if _, err := kmclient.ETSIPath(sae, "status"); err != nil {
+			return nil, fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
+		}
+	}
+	d := &doctor{o: o, log: o.Logger, report: &Report{KME: o.URL, SAE: o.SAE, Peer: o.Peer}}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	d.own, err = newSite(kmclient.ETSI014Options{
+		URLs: []string{o.URL}, CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile, KMEID: o.KMEID,
+	})
+	if err == nil && o.withPeer() {
+		d.peer, err = newSite(kmclient.ETSI014Options{
+			URLs: []string{o.PeerURL}, CertFile: o.PeerCertFile, KeyFile: o.PeerKeyFile, CAFile: o.PeerCAFile, KMEID: o.PeerKMEID,
+		})
+		if err != nil {
+			err = fmt.Errorf("peer: %w", err)
+		}
+	}
+	return d, err
+}
+
+// close wipes the keys.
+func (d *doctor) close() {
+	for _, k := range d.keys {
+		k.wipe()
+	}
+}
+
+// self is the SAE ID of the caller.
+func (d *doctor) self() string { return cmp.Or(d.o.SAE, d.status.text["master_SAE_ID"]) }
+
+// A step makes one check.
+type step struct {
+	id, rule string
+	needs    []string // checks that must not have failed or been skipped
+	peer     bool     // needs the peer's KME
+	run      func(*doctor, context.Context) verdict
+}
+
+// A verdict is what a step finds.
+type verdict struct {
+	result Result
+	detail string
+}
+
+func pass(format string, args ...any) verdict { return verdict{Pass, fmt.Sprintf(format, args...)} }
+func fail(format string, args ...any) verdict { return verdict{Fail, fmt.Sprintf(format, args...)} }
+func warn(format string, args ...any) verdict { return verdict{Warn, fmt.Sprintf(format, args...)} }
+func skip(format string, args ...any) verdict { return verdict{Skip, fmt.Sprintf(format, args...)} }
+
+// run makes a check, if it can be made, and reports it.
+func (d *doctor) run(ctx context.Context, s step) {
+	before := d.report.KeysUsed
+	v := d.obstacle(ctx, s)
+	if v.result == "" {
+		v = s.run(d, ctx)
+		if ctx.Err() != nil && v.result != Pass {
+			v = skip("interrupted")
+		}
+	}
+	d.report.Checks = append(d.report.Checks, Check{
+		ID: s.id, Rule: s.rule, Result: v.result, Detail: printable(v.detail), Keys: d.report.KeysUsed - before,
+	})
+}
+
+// obstacle returns why a check can't be made, or the zero verdict.
+func (d *doctor) obstacle(ctx context.Context, s step) verdict {
+	if ctx.Err() != nil {
+		return skip("interrupted")
+	}
+	if s.peer && d.peer == nil {
+		return skip("needs the KME and the certificate of the peer, which were not given")
+	}
+	for _, id := range s.needs {
+		switch c := d.report.Check(id); c.Result {
+		case Fail:
+			return skip("needs %s, which failed", id)
+		case Skip, "":
+			return skip("needs %s, which was skipped", id)
+		}
+	}
+	return verdict{}
+}

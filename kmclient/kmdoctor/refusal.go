@@ -1,0 +1,218 @@
+package kmdoctor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// The standard's words for what is wrong.
+const (
+	wordsMultiple  = "size shall be a multiple of 8"
+	wordsMandatory = "not all extension_mandatory parameters are supported"
+	wordsUnmet     = "not all extension_mandatory request options could be met"
+	wordsOptional  = "not all extension_optional request options handled"
+	wordsNotFound  = "one or more keys specified are not found on KME"
+)
+
+// How much a request may cost that a KME should refuse.
+const (
+	maxRiskKeys = 256     // keys
+	maxRiskBits = 4 << 20 // bits, so that the answer can be read
+)
+
+// A refusal is a request for keys that is to be refused.
+type refusal struct {
+	id, rule string
+	needs    string
+	ask      func(status) (q request, risk string) // risk: why not to ask
+	codes    []int                                 // 400 alone if nil
+	words    []string                              // one of them; none: the standard has no words
+}
+
+// post is a request for at most that many keys.
+func post(keys int, format string, args ...any) request {
+	return request{method: http.MethodPost, body: fmt.Sprintf(format, args...), keys: keys}
+}
+
+func refusals() []refusal {
+	return []refusal{
+		{id: "refuse-multiple", rule: clause + "§6.2: a size that is no multiple of 8 is a 400 that says so", needs: "status-sizes",
+			ask:   func(s status) (request, string) { return post(1, `{"size":%d}`, s.number["key_size"]+1), "" },
+			words: []string{wordsMultiple}},
+		{id: "refuse-zero", rule: clause + "§6.2: number 0 is a 400", needs: "status",
+			ask: func(status) (request, string) { return post(1, `{"number":0}`), "" }},
+		{id: "refuse-number", rule: clause + "§6.1: a number over max_key_per_request is a 400", needs: "status-counts", ask: tooMany},
+		{id: "refuse-size", rule: clause + "§6.1: a size over max_key_size is a 400", needs: "status-sizes", ask: tooLarge},
+		{id: "refuse-mandatory", rule: clause + "§6.2: an unknown extension_mandatory is a 400 that says so", needs: "status",
+			ask:   func(status) (request, string) { return post(1, `{"extension_mandatory":%s}`, extension), "" },
+			words: []string{wordsMandatory, wordsUnmet}},
+		{id: "refuse-json", rule: general + "a body that is not JSON is a 400", needs: "status",
+			ask: func(status) (request, string) { return post(1, `{"number":1`), "" }},
+		{id: "refuse-sae", rule: general + "keys for an unknown slave SAE are a 400 or 401", needs: "status",
+			ask: func(status) (request, string) {
+				q := post(1, `{}`)
+				q.sae = "unknown-" + uuid.NewString()
+				return q, ""
+			},
+			codes: []int{http.StatusBadRequest, http.StatusUnauthorized}},
+	}
+}
+
+// tooMany asks for one key more than the limit, and for small ones.
+func tooMany(s status) (request, string) {
+	number := s.number["max_key_per_request"] + 1
+	if number > maxRiskKeys {
+		return request{}, fmt.Sprintf("a KME that did not refuse %d keys would waste them", number)
+	}
+	if least, _, _, sane := s.sizes(); sane {
+		return post(number, `{"number":%d,"size":%d}`, number, least), ""
+	}
+	return post(number, `{"number":%d}`, number), ""
+}
+
+func tooLarge(s status) (request, string) {
+	size := s.number["max_key_size"]
+	if size > maxRiskBits {
+		return request{}, fmt.Sprintf("a KME that did not refuse a key of over %d bits would waste it", size)
+	}
+	return post(1, `{"size":%d}`, size+8), ""
+}
+
+func refusalSteps() []step {
+	var list []step
+	for _, r := range refusals() {
+		list = append(list, step{id: r.id, rule: r.rule, needs: []string{r.needs}, run: func(d *doctor, ctx context.Context) verdict {
+			return d.refuse(ctx, r)
+		}})
+	}
+	return list
+}
+
+// refuse makes a request that is to be refused.
+func (d *doctor) refuse(ctx context.Context, r refusal) verdict {
+	q, risk := r.ask(d.status)
+	if risk != "" {
+		return skip("%s", risk)
+	}
+	q.sae, q.what = cmp.Or(q.sae, d.o.Peer), "enc_keys"
+	a := d.ask(ctx, d.own, q)
+	defer a.wipe()
+	if a.good() {
+		keys, _ := d.countKeys(a, q)
+		return fail("%s: not refused: HTTP %d with %s", q.tell(), a.status, tellKeys(keys))
+	}
+	if exhausted(a) {
+		return skip("%s: the KME has no key now: %s", q.tell(), a.tell())
+	}
+	return judge(q, a, r.codes, r.words)
+}
+
+// judge tells whether an answer is the refusal that it should be.
+func judge(q request, a answer, codes []int, words []string) verdict {
+	if codes == nil {
+		codes = []int{http.StatusBadRequest}
+	}
+	detail := q.tell() + ": " + a.tell()
+	if a.err != nil {
+		return fail("%s", detail)
+	}
+	if !slices.Contains(codes, a.status) {
+		return fail("%s instead of %d%s", detail, codes[0], hint(a.status))
+	}
+	if len(words) == 0 {
+		return pass("%s", detail)
+	}
+	said, ok := message(a.body)
+	switch {
+	case !ok:
+		return fail("%s, without a message in JSON that says %s", detail, quote(words[0]))
+	case !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(strings.ToLower(said), strings.ToLower(w)) }):
+		return fail("%s instead of %s", detail, quote(words[0]))
+	}
+	return pass("%s", detail)
+}
+
+// hint says what a status that the standard does not have does to clients.
+func hint(status int) string {
+	switch {
+	case status == http.StatusNotFound:
+		return ": 404 is not in the standard; clients take it for a wrong URL"
+	case status >= 500:
+		return ": clients take it for a KME out of order, and may ask again or elsewhere"
+	case status == http.StatusForbidden:
+		return ": the standard's code for a refused caller is 401"
+	}
+	return ""
+}
+
+// message returns the message of an error body.
+func message(body []byte) (string, bool) {
+	members, ok := asObject(body)
+	if !ok {
+		return "", false
+	}
+	return asString(members["message"])
+}
+
+// errorBodyFault says what is wrong with the body of an answer other than 2xx.
+func errorBodyFault(a answer) string {
+	members, isJSON := asObject(a.body)
+	said, isText := message(a.body)
+	switch {
+	case isHTML(a.body):
+		return fmt.Sprintf("HTTP %d has an HTML page", a.status)
+	case a.status == http.StatusUnauthorized: // needs none; JSON does no harm
+		return ""
+	case !isJSON:
+		return fmt.Sprintf("HTTP %d has no JSON object", a.status)
+	case !isText || said == "":
+		return fmt.Sprintf("HTTP %d has no message that is a string", a.status)
+	}
+	var details []map[string]json.RawMessage
+	if raw, there := members["details"]; there && json.Unmarshal(raw, &details) != nil {
+		return fmt.Sprintf("HTTP %d has details that are not an array of objects", a.status)
+	}
+	return ""
+}
+
+// contentTypeFault says what is wrong with the content type of a good answer.
+func contentTypeFault(kind string) string {
+	media, _, _ := strings.Cut(strings.ToLower(kind), ";")
+	if strings.TrimSpace(media) != "application/json" {
+		return "content type " + quote(kind)
+	}
+	return ""
+}
+
+// A tally counts answers, and notes what is wrong with the first one that is.
+type tally struct {
+	seen, wrong int
+	fault       string
+}
+
+func (t *tally) note(fault string) {
+	t.seen++
+	if fault != "" {
+		t.wrong++
+		if t.fault == "" {
+			t.fault = fault
+		}
+	}
+}
+
+func (t *tally) verdict(what string) verdict {
+	switch {
+	case t.seen == 0:
+		return skip("no %s were seen", what)
+	case t.wrong > 0:
+		return fail("%d of %d %s: %s", t.wrong, t.seen, what, t.fault)
+	}
+	return pass("%d %s", t.seen, what)
+}

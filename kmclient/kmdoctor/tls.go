@@ -1,0 +1,160 @@
+package kmdoctor
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+)
+
+// A handshake is what came of a TLS connection.
+type handshake struct {
+	err     error // no TLS
+	version uint16
+	chain   error // the certificate does not verify
+	id      error // it has not the KME's ID
+}
+
+// shake connects to a KME, and tells why that fails.
+func (s *site) shake(ctx context.Context, d *doctor) (h handshake) {
+	config := s.config.Clone()
+	if verify := config.VerifyConnection; verify != nil {
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			h.version = state.Version
+			err := verify(state)
+			if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
+				h.id = err
+			}
+			return err
+		}
+	}
+	conn, err := s.dial(ctx, d, config)
+	switch cert, bad := errors.AsType[*tls.CertificateVerificationError](err); {
+	case err == nil:
+		h.version = conn.ConnectionState().Version
+		_ = conn.Close()
+	case bad:
+		h.chain = cert
+	case h.id == nil:
+		h.err = err
+	}
+	return h
+}
+
+// dial makes a TLS connection within the time for one request.
+func (s *site) dial(ctx context.Context, d *doctor, config *tls.Config) (*tls.Conn, error) {
+	limited, cancel := context.WithTimeout(ctx, d.o.Timeout)
+	defer cancel()
+	conn, err := (&tls.Dialer{Config: config}).DialContext(limited, "tcp", s.host)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) || limited.Err() != nil {
+			return nil, fmt.Errorf("no connection within %v: %w", d.o.Timeout, context.DeadlineExceeded)
+		}
+		return nil, err
+	}
+	return conn.(*tls.Conn), nil // as tls.Dialer documents
+}
+
+func (d *doctor) tlsHandshake(ctx context.Context) verdict {
+	d.hand = d.own.shake(ctx, d)
+	switch _, plain := errors.AsType[tls.RecordHeaderError](d.hand.err); {
+	case plain:
+		return fail("%s does not speak TLS: is it a plain HTTP port?", d.own.host)
+	case d.hand.err != nil && isAlert(d.hand.err):
+		return fail("the KME breaks off: %v: does it know the CA of the client certificate?", d.hand.err)
+	case d.hand.err != nil:
+		return fail("no TLS connection: %v", d.hand.err)
+	case d.hand.version != 0:
+		return pass("%s chose %s", d.own.host, tls.VersionName(d.hand.version))
+	}
+	return pass("%s speaks TLS", d.own.host)
+}
+
+func (d *doctor) tlsCertificate(context.Context) verdict {
+	switch {
+	case d.hand.err != nil:
+		return skip("needs tls-handshake, which failed")
+	case d.hand.chain != nil:
+		return fail("%v", d.hand.chain)
+	case d.o.CAFile == "":
+		return pass("it verifies with the system's CAs")
+	}
+	return pass("it verifies with the CAs that were given")
+}
+
+func (d *doctor) tlsKMEID(context.Context) verdict {
+	switch {
+	case d.o.KMEID == "":
+		return skip("no KME ID was given")
+	case d.hand.id != nil:
+		return fail("%v", d.hand.id)
+	}
+	return pass("the certificate has %s", quote(d.o.KMEID))
+}
+
+// errAccepted ends a handshake as soon as the server has agreed to it.
+var errAccepted = errors.New("accepted")
+
+func (d *doctor) tlsOld(ctx context.Context) verdict {
+	var accepted uint16
+	config := &tls.Config{
+		ServerName: d.own.config.ServerName, Certificates: d.own.config.Certificates,
+		MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, CipherSuites: allSuites(),
+		// Nothing is sent over this connection, which ends in the handshake.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			accepted = s.Version
+			return errAccepted
+		},
+	}
+	conn, err := d.own.dial(ctx, d, config)
+	if err == nil {
+		_ = conn.Close()
+	}
+	switch {
+	case accepted != 0:
+		return fail("the KME accepts %s", tls.VersionName(accepted))
+	case errors.Is(err, context.DeadlineExceeded):
+		return warn("offered TLS 1.1 and 1.0: %v", err)
+	}
+	return pass("TLS 1.1 and 1.0 are refused")
+}
+
+func allSuites() (ids []uint16) {
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
+func (d *doctor) tlsClient(ctx context.Context) verdict {
+	if d.hand.id != nil {
+		return skip("needs tls-kme-id, which failed")
+	}
+	config := d.own.config.Clone()
+	config.Certificates = nil
+	a := d.own.ask(ctx, newClient(config), d.o.Timeout, request{method: http.MethodGet, sae: d.o.Peer, what: "status"})
+	defer a.wipe()
+	asked := "status without a certificate: "
+	switch {
+	case a.err != nil && isAlert(a.err):
+		return pass("%srefused by TLS: %v", asked, a.err)
+	case a.broken: // a server that has sent its alert does not wait for it to be read
+		return pass("%sthe connection is closed", asked)
+	case a.err != nil:
+		return warn("%s%s", asked, a.tell())
+	case a.good():
+		return fail("%sserved with HTTP %d", asked, a.status)
+	case a.status == http.StatusUnauthorized:
+		return pass("%sHTTP 401", asked)
+	}
+	return warn("%srefused, but with %s", asked, a.tell())
+}
+
+// isAlert reports whether the other side ended a TLS handshake on purpose.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
