@@ -1,0 +1,43 @@
+package mailer
+
+import "time"
+
+// bounds checks limits and time-outs.
+func (f *findings) bounds() {
+	l, t := &f.c.Limits, &f.c.Timeouts
+	const most = 100_000
+	f.size("limits.message_size", l.MessageSize, 64<<10, 1<<40)
+	f.size("limits.line_length", l.LineLength, 998, 1<<30)
+	f.size("limits.header_size", l.HeaderSize, 4<<10, 16<<20)
+	f.number("limits.received", int64(l.Received), 1, 1000)
+	f.number("limits.recipients", int64(l.Recipients), 1, most)
+	f.number("limits.connections", int64(l.Connections), 1, most)
+	f.number("limits.connections_per_client", int64(l.ConnectionsPerClient), 1, most)
+
+	f.duration("timeouts.idle", t.Idle, time.Second, time.Hour)
+	f.duration("timeouts.data_idle", t.DataIdle, time.Second, time.Hour)
+	f.number("timeouts.min_rate", t.MinRate, 0, 1<<30)
+	f.duration("timeouts.connect", t.Connect, 100*time.Millisecond, 10*time.Minute)
+	f.duration("timeouts.command", t.Command, time.Second, time.Hour)
+	f.duration("timeouts.after_dot", t.AfterDot, time.Second, time.Hour)
+	f.duration("timeouts.next_hop_idle", t.NextHopIdle, 0, time.Hour)
+	f.duration("timeouts.shutdown", t.Shutdown, 0, time.Hour)
+}
+
+func (f *findings) number(key string, n, least, most int64) {
+	if n < least || n > most {
+		f.add(key, "%d must be %d to %d", n, least, most)
+	}
+}
+
+func (f *findings) size(key string, n, least, most int64) {
+	if n < least || n > most {
+		f.add(key, "%s must be %s to %s", octets(n), octets(least), octets(most))
+	}
+}
+
+func (f *findings) duration(key string, d, least, most time.Duration) {
+	if d < least || d > most {
+		f.add(key, "%s must be %s to %s", d, least, most)
+	}
+}

@@ -1,0 +1,85 @@
+package mailer
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+)
+
+// Explain writes what the policy says of an address, as a recipient and as a
+// sender, in a few lines for people.
+func (p *Policy) Explain(w io.Writer, address string) error {
+	var b strings.Builder
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-9s %s\n", what, shown(fmt.Sprintf(format, args...)))
+	}
+	domain := domainOf(address)
+	fmt.Fprintf(&b, "%s\n", shown(address))
+	if domain != "" {
+		line("domain", "%s", domain)
+	}
+	r := p.Outbound(address)
+	line("rule", "%s", p.ruleText(r.Rule))
+	line("mail to", "%s", r.text())
+	if r.Peer != nil {
+		line("suite", "%s", r.suiteText())
+	}
+	line("mail from", "%s", p.inboundText(domain))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// ruleText names a rule with its place.
+func (p *Policy) ruleText(pattern string) string {
+	if pattern == "" {
+		return "none"
+	}
+	for i := range p.config.Rules {
+		normal, _ := domainPattern(p.config.Rules[i].Domain)
+		if n := p.config.line(entryKey("rule", i)); normal == pattern && n > 0 {
+			return fmt.Sprintf("%s (%s:%d)", pattern, p.config.file, n)
+		}
+	}
+	return pattern
+}
+
+func (r Route) text() string {
+	switch {
+	case r.Mode == Never:
+		return "leaves as it is, not encrypted"
+	case r.Peer == nil:
+		return "can't leave: no rule says how"
+	case r.Mode == Opportunistic:
+		return "is encrypted for " + r.Peer.text() + ", or leaves in clear where the key manager has no key"
+	}
+	return "is encrypted for " + r.Peer.text() + ", or waits until it can be"
+}
+
+func (r Route) suiteText() string {
+	if r.Suite == cipher.SuiteAuto {
+		return fmt.Sprintf("OTP for messages of up to %s, AES-256-GCM above", octets(int64(r.PadLimit)))
+	}
+	return string(r.Suite)
+}
+
+func (p *Peer) text() string {
+	if p.SAE == "" {
+		return fmt.Sprintf("peer %q", p.Name)
+	}
+	return fmt.Sprintf("peer %q, SAE %s", p.Name, p.SAE)
+}
+
+func (p *Policy) inboundText(domain string) string {
+	peer, ok := p.byDomain.find(domain)
+	switch {
+	case !ok:
+		return "passes where it is not encrypted; no peer has this domain"
+	case peer.Inbound == InboundOptional:
+		return "comes encrypted from " + peer.text() + ", or passes in clear"
+	case !p.nullSender:
+		return "must come encrypted from " + peer.text() + ", but for reports"
+	}
+	return "must come encrypted from " + peer.text()
+}
