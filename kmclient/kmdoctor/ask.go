@@ -26,10 +26,11 @@ const (
 
 // A site is a KME, and who asks there.
 type site struct {
-	base   string
-	host   string // HOST:PORT
-	config *tls.Config
-	client *http.Client
+	base    string
+	host    string // HOST:PORT
+	config  *tls.Config
+	client  *http.Client
+	timeout time.Duration // of one request
 }
 
 func newSite(o kmclient.ETSI014Options) (*site, error) {
@@ -45,7 +46,7 @@ func newSite(o kmclient.ETSI014Options) (*site, error) {
 	if u.Port() == "" {
 		host = net.JoinHostPort(u.Hostname(), "443")
 	}
-	return &site{base: base, host: host, config: config, client: newClient(config)}, nil
+	return &site{base: base, host: host, config: config, client: newClient(config), timeout: o.Timeout}, nil
 }
 
 // newClient returns a client that makes a connection for each request: on one
@@ -109,7 +110,7 @@ func isHTML(body []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(body), []
 
 // ask sends a request and notes what any answer must keep to.
 func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
-	a := at.ask(ctx, at.client, d.o.Timeout, q)
+	a := at.ask(ctx, at.client, q)
 	d.log.LogAttrs(ctx, slog.LevelDebug, "asked the KME", slog.String("kme", at.host), slog.String("method", q.method),
 		slog.String("what", q.what), slog.Int("status", a.status), slog.Any("error", a.err))
 	switch {
@@ -126,21 +127,21 @@ func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
 	return a
 }
 
-// ask sends a request, for at most as long as timeout, connecting included.
-func (s *site) ask(ctx context.Context, client *http.Client, timeout time.Duration, q request) (a answer) {
+// ask sends a request; the time for it includes that for connecting.
+func (s *site) ask(ctx context.Context, client *http.Client, q request) (a answer) {
 	path, err := kmclient.ETSIPath(q.sae, q.what)
 	if err != nil {
 		return answer{err: err}
 	}
 	var sent atomic.Bool
-	limited, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	defer func() {
 		a.sent = sent.Load()
 		if a.err != nil {
 			a.broken = isClosed(a.err)
-			a.err = cause(a.err, timeout)
+			a.err = cause(a.err, s.timeout)
 		}
 	}()
 	if q.query != "" {

@@ -162,6 +162,56 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// Some answers are right in an unusual way.
+func TestUnusual(t *testing.T) {
+	slash := func(e *exchange) { // as PHP writes it
+		if e.what() != "status" && e.status == 200 {
+			e.answer = strings.ReplaceAll(e.answer, "/", `\/`)
+		}
+	}
+	charset := func(e *exchange) { e.kind = "Application/JSON; charset=utf-8" }
+	more := member("status_extension", map[string]any{"x": 1})
+	w := start(t, kmserver.Options{KeySize: 4096}, change(func(e *exchange) { slash(e); charset(e); more(e) }), nil)
+	r := run(t, w.options(true))
+	expect(t, r, Fail, "")
+	expect(t, r, Warn, "")
+	expect(t, r, Skip, "")
+}
+
+func TestFromBase64(t *testing.T) {
+	for text, good := range map[string]bool{
+		`"AAAA"`: true, `""`: true, `"AA=="`: true, `"\/\/\/\/"`: true, `"\u0041AAA"`: true,
+		`"AAA"`: false, `"AB=="`: false, `"AAAA\n"`: false, "\"AAAA\n\"": false, `"-___"`: false, `"\q"`: false,
+	} {
+		if octets := fromBase64(json.RawMessage(text)); (octets != nil) != good {
+			t.Errorf("%s: %v", text, octets)
+		}
+	}
+}
+
+func TestHints(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		body   string
+		words  string
+	}{
+		{404, "", "wrong URL"}, {500, `{"message":"x"}`, `HTTP 500 "x" instead of 400: clients`}, {403, "", "is 401"}, {405, "", "HTTP 405 instead of 400"},
+	} {
+		v := judge(post(1, "{}"), answer{status: test.status, body: []byte(test.body)}, nil, nil)
+		if v.result != Fail || !strings.Contains(v.detail, test.words) {
+			t.Errorf("%d: %+v", test.status, v)
+		}
+	}
+	if v := judge(post(1, "{}"), answer{err: io.EOF}, nil, nil); v.result != Fail || !strings.Contains(v.detail, "no answer: EOF") {
+		t.Errorf("%+v", v)
+	}
+	for raw, want := range map[string]string{`"`: "a string", "{": "an object", "[": "an array", "true": "a boolean", "null": "null", "-1": "a number"} {
+		if got := kindOf(json.RawMessage(raw)); got != want {
+			t.Errorf("%s: %s", raw, got)
+		}
+	}
+}
+
 // anyKey answers dec_keys with some key where it should refuse.
 func anyKey(e *exchange) {
 	if e.what() == "dec_keys" && e.status >= 400 {

@@ -68,6 +68,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for _, s := range steps() {
 		d.run(ctx, s)
 	}
+	d.report.SAE = printable(d.self())
 	if ctx.Err() != nil {
 		return d.report, fmt.Errorf("checks of the KME: %w", context.Cause(ctx))
 	}
@@ -106,17 +107,18 @@ func newDoctor(o Options) (*doctor, error) {
 			return nil, fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
 		}
 	}
-	d := &doctor{o: o, log: o.Logger, report: &Report{KME: o.URL, SAE: o.SAE, Peer: o.Peer}}
+	d := &doctor{o: o, log: o.Logger, report: &Report{KME: o.URL, Peer: o.Peer}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
 	d.own, err = newSite(kmclient.ETSI014Options{
-		URLs: []string{o.URL}, CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile, KMEID: o.KMEID,
+		URLs: []string{o.URL}, CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile, KMEID: o.KMEID, Timeout: o.Timeout,
 	})
 	if err == nil && o.withPeer() {
 		d.peer, err = newSite(kmclient.ETSI014Options{
 			URLs: []string{o.PeerURL}, CertFile: o.PeerCertFile, KeyFile: o.PeerKeyFile, CAFile: o.PeerCAFile, KMEID: o.PeerKMEID,
+			Timeout: o.Timeout,
 		})
 		if err != nil {
 			err = fmt.Errorf("peer: %w", err)

@@ -227,6 +227,7 @@ func TestTLS(t *testing.T) {
 		"TLS 1.2 only":            {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, "", ""},
 		"old TLS only":            {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, "tls-handshake", ""},
 		"401 without certificate": {func(c *tls.Config) { c.ClientAuth = tls.VerifyClientCertIfGiven }, "", ""},
+		"1.2, 401 without":        {func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.VerifyClientCertIfGiven, tls.VersionTLS12 }, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, kmserver.Options{}, nil, test.change)
@@ -288,6 +289,9 @@ func TestFewOptions(t *testing.T) {
 	r := run(t, o)
 	expect(t, r, Fail, "")
 	expect(t, r, Skip, "tls-kme-id")
+	if r.SAE != "SAE_A" {
+		t.Errorf("SAE %q", r.SAE)
+	}
 	if strings.Count(log.String(), "\n") < 20 {
 		t.Errorf("log: %s", log.String())
 	}
@@ -324,19 +328,40 @@ func TestReport(t *testing.T) {
 	if err != nil || back.KeysUsed != 6 || back.Checks[1] != r.Checks[1] || !strings.Contains(string(text), `"result":"pass"`) {
 		t.Errorf("%s (%v)", text, err)
 	}
-	for n := range 3 {
-		if err := WriteTable(&brokenWriter{n}, r); (err == nil) != (n > 1) && n < 2 {
-			t.Errorf("a writer that fails after %d: %v", n, err)
+	for n := range strings.Count(want, "\n") - 1 {
+		if err := WriteTable(&brokenWriter{n}, r); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("a writer that fails after %d lines: %v", n, err)
 		}
 	}
 }
 
-// A brokenWriter fails after some writes.
+// A brokenWriter fails after some lines.
 type brokenWriter struct{ left int }
 
 func (b *brokenWriter) Write(p []byte) (int, error) {
-	if b.left--; b.left < 0 {
+	if b.left -= bytes.Count(p, []byte("\n")); b.left < 0 {
 		return 0, io.ErrClosedPipe
 	}
 	return len(p), nil
+}
+
+// What the keys were is not left in memory.
+func TestWipe(t *testing.T) {
+	w := start(t, kmserver.Options{}, nil, nil)
+	d, err := newDoctor(w.options(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range steps() {
+		d.run(t.Context(), s)
+	}
+	d.close()
+	for _, k := range d.keys {
+		if bytes.Count(k.octets, []byte{0}) != len(k.octets) || len(k.octets) == 0 {
+			t.Errorf("key %s is there", k.id)
+		}
+	}
+	if len(d.keys) != 6 {
+		t.Errorf("%d keys", len(d.keys))
+	}
 }

@@ -31,7 +31,7 @@ type Check struct {
 // A Report is what a run has found.
 type Report struct {
 	KME  string `json:"kme"`  // URL
-	SAE  string `json:"sae"`  // who asked; if empty, it is what the KME says
+	SAE  string `json:"sae"`  // who asked: the SAE ID that was given, or else what the KME says
 	Peer string `json:"peer"` // whose keys were asked for
 
 	KeysUsed int     `json:"keys_used"` // that enc_keys gave out

@@ -76,8 +76,10 @@ func lastSteps() []step {
 		{id: "key-id-once", rule: clause + "§6.3: no key_ID comes twice", run: (*doctor).keyIDOnce},
 		{id: "key-base64", rule: clause + "§6.3: key is base64", run: (*doctor).keyBase64},
 		{id: "key-random", rule: sense + "no two keys are the same, nor all octets of one", run: (*doctor).keyRandom},
-		{id: "error-body", rule: clause + "§6.5: an error is a JSON object with a message; a 401 needs none", run: func(d *doctor, _ context.Context) verdict { return d.errorBodies.verdict("refusals") }},
-		{id: "content-type", rule: general + "answers are application/json", run: func(d *doctor, _ context.Context) verdict { return d.contentTypes.verdict("answers") }},
+		{id: "error-body", rule: clause + "§6.5: an error is a JSON object with a message; a 401 needs none",
+			run: func(d *doctor, _ context.Context) verdict { return d.errorBodies.verdict("refusals") }},
+		{id: "content-type", rule: general + "answers are application/json",
+			run: func(d *doctor, _ context.Context) verdict { return d.contentTypes.verdict("answers") }},
 		{id: "stored-count", rule: sense + "stored_key_count stays between 0 and max_key_count", needs: []string{"status-counts"}, run: (*doctor).storedCount},
 	}
 }

@@ -18,7 +18,7 @@ type handshake struct {
 }
 
 // shake connects to a KME, and tells why that fails.
-func (s *site) shake(ctx context.Context, d *doctor) (h handshake) {
+func (s *site) shake(ctx context.Context) (h handshake) {
 	config := s.config.Clone()
 	if verify := config.VerifyConnection; verify != nil {
 		config.VerifyConnection = func(state tls.ConnectionState) error {
@@ -30,7 +30,7 @@ func (s *site) shake(ctx context.Context, d *doctor) (h handshake) {
 			return err
 		}
 	}
-	conn, err := s.dial(ctx, d, config)
+	conn, err := s.dial(ctx, config)
 	switch cert, bad := errors.AsType[*tls.CertificateVerificationError](err); {
 	case err == nil:
 		h.version = conn.ConnectionState().Version
@@ -44,13 +44,13 @@ func (s *site) shake(ctx context.Context, d *doctor) (h handshake) {
 }
 
 // dial makes a TLS connection within the time for one request.
-func (s *site) dial(ctx context.Context, d *doctor, config *tls.Config) (*tls.Conn, error) {
-	limited, cancel := context.WithTimeout(ctx, d.o.Timeout)
+func (s *site) dial(ctx context.Context, config *tls.Config) (*tls.Conn, error) {
+	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	conn, err := (&tls.Dialer{Config: config}).DialContext(limited, "tcp", s.host)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) || limited.Err() != nil {
-			return nil, fmt.Errorf("no connection within %v: %w", d.o.Timeout, context.DeadlineExceeded)
+			return nil, fmt.Errorf("no connection within %v: %w", s.timeout, context.DeadlineExceeded)
 		}
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (s *site) dial(ctx context.Context, d *doctor, config *tls.Config) (*tls.Co
 }
 
 func (d *doctor) tlsHandshake(ctx context.Context) verdict {
-	d.hand = d.own.shake(ctx, d)
+	d.hand = d.own.shake(ctx)
 	switch _, plain := errors.AsType[tls.RecordHeaderError](d.hand.err); {
 	case plain:
 		return fail("%s does not speak TLS: is it a plain HTTP port?", d.own.host)
@@ -109,7 +109,7 @@ func (d *doctor) tlsOld(ctx context.Context) verdict {
 			return errAccepted
 		},
 	}
-	conn, err := d.own.dial(ctx, d, config)
+	conn, err := d.own.dial(ctx, config)
 	if err == nil {
 		_ = conn.Close()
 	}
@@ -135,7 +135,7 @@ func (d *doctor) tlsClient(ctx context.Context) verdict {
 	}
 	config := d.own.config.Clone()
 	config.Certificates = nil
-	a := d.own.ask(ctx, newClient(config), d.o.Timeout, request{method: http.MethodGet, sae: d.o.Peer, what: "status"})
+	a := d.own.ask(ctx, newClient(config), request{method: http.MethodGet, sae: d.o.Peer, what: "status"})
 	defer a.wipe()
 	asked := "status without a certificate: "
 	switch {
