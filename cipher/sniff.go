@@ -21,17 +21,13 @@ const SniffLimit = 256 << 10
 // counts as one of qkdmail: [Decrypt] will say that it is damaged. So does one
 // in a version that this release can't read.
 func Sniff(r io.Reader) (ours bool, replay io.Reader, err error) {
-	head := make([]byte, SniffLimit)
-	n, err := io.ReadFull(r, head)
-	head = head[:n]
-	replay = io.MultiReader(bytes.NewReader(head), r)
-	switch err {
-	case nil:
-	case io.EOF, io.ErrUnexpectedEOF:
-		replay = bytes.NewReader(head)
-	default:
+	// Not io.ReadFull, which ends with io.ErrUnexpectedEOF: that is what some
+	// readers say of a connection that was cut, and is no end of a message.
+	head, err := io.ReadAll(io.LimitReader(r, SniffLimit))
+	if err != nil {
 		return false, nil, err
 	}
+	replay = io.MultiReader(bytes.NewReader(head), r)
 	_, err = envelope.NewReader(bytes.NewReader(head))
 	return !errors.Is(err, envelope.ErrNotEncrypted), replay, nil
 }

@@ -39,9 +39,10 @@ func TestSniff(t *testing.T) {
 			t.Errorf("%s: %d octets came back as %d, %v", name, len(tt.text), len(again), err)
 		}
 	}
-	fail := errors.New("connection lost")
-	if _, _, err := cipher.Sniff(iotest.ErrReader(fail)); !errors.Is(err, fail) {
-		t.Errorf("error %v, want %v", err, fail)
+	for _, fail := range []error{errors.New("connection lost"), io.ErrUnexpectedEOF} {
+		if _, _, err := cipher.Sniff(io.MultiReader(strings.NewReader(ours), iotest.ErrReader(fail))); !errors.Is(err, fail) {
+			t.Errorf("error %v, want %v: a message that is cut is no message", err, fail)
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ type Field struct {
 	Raw   []byte // the whole field with folds and line ends
 	Name  []byte // as spelled, without the colon and blanks before it
 	Value []byte // all after the colon, without the last line end
+
+	Offset int // of Raw in the scanned octets
 }
 
 // Is reports whether the field has this name, in any case.
@@ -66,7 +68,7 @@ func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 			start = -1
 			if name, colon := fieldName(text); name != nil {
 				start, value = pos, pos+colon+1
-				fields = append(fields, Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:]})
+				fields = append(fields, Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:], Offset: pos})
 			} else if mode == Strict && (pos > 0 || !isMboxFrom(text)) {
 				return fields, pos, true
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -230,18 +229,29 @@ const copyBuffer = 256 << 10
 func copyAll(dst io.Writer, src io.Reader) (n int64, err error) {
 	buf := make([]byte, copyBuffer)
 	for {
-		m, err := io.ReadFull(src, buf)
+		m, err := readFull(src, buf)
 		n += int64(m)
 		if m > 0 {
 			if _, err := dst.Write(buf[:m]); err != nil {
 				return n, err
 			}
 		}
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		if err == io.EOF {
 			return n, nil
-		case err != nil:
+		}
+		if err != nil {
 			return n, err
 		}
 	}
+}
+
+// readFull fills buf as far as src has something. Unlike io.ReadFull it leaves
+// an io.ErrUnexpectedEOF of src itself what it is: not the end of a message.
+func readFull(src io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = src.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }

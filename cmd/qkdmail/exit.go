@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
 )
 
 // Exit codes, from sysexits.h.
@@ -69,6 +70,7 @@ func advice() []struct {
 		{cipher.ErrTooManyKeys, exitConfig, "use --suite aes-256-gcm"},
 		{cipher.ErrPad, exitConfig, "use --suite aes-256-gcm, or a key manager with longer keys"},
 		{cipher.ErrOptions, exitUsage, "see --help"},
+		{mailer.ErrConfig, exitConfig, "see docs/relay.toml for every key"},
 		{kmclient.ErrConfig, exitConfig, "see --km in --help"},
 		{kmclient.ErrStore, exitConfig, "restore the file from a backup, or name another with --km"},
 		{kmclient.ErrKeyNotFound, exitNoPerm, "the key was closed, or has not reached this key manager yet: try again later"},

@@ -67,7 +67,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&g.sae, "sae", os.Getenv("QKD_SAE"), "own SAE ID")
 	f.StringVar(&g.peer, "peer", os.Getenv("QKD_PEER"), "SAE ID of the other side")
 	f.BoolVar(&g.tempfail, "tempfail", false, "exit with 75 where it is not 0, 64 or 65: for Postfix pipe(8), which bounces on others")
-	root.AddCommand(newEncrypt(g), newDecrypt(g), newInspect(), newKey(g), newStatus(g), newDemo(), newKM(g))
+	root.AddCommand(newEncrypt(g), newDecrypt(g), newInspect(), newKey(g), newStatus(g), newDemo(), newKM(g), newRelay(g))
 	return root
 }
 

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/spf13/cobra"
+)
+
+// relayFlags are the flags of "relay".
+type relayFlags struct {
+	*globals
+	config  string
+	check   bool
+	mode    string
+	listen  string
+	nextHop string
+}
+
+func newRelay(g *globals) *cobra.Command {
+	r := &relayFlags{globals: g}
+	cmd := &cobra.Command{
+		Use:   "relay [flags] [ADDRESS…]",
+		Short: "Encrypt outgoing and decrypt arriving mail, between two mail systems",
+		Long: `Stand between two mail systems, encrypt what leaves and decrypt what arrives,
+over SMTP and LMTP, as a configuration file says (docs/relay.toml has every key).
+SIGHUP reads it again; with an error in it the old one stays. SIGTERM stops:
+messages under way come to their end.
+
+The relay keeps no mail: it answers 250 when the next hop has, and without a key
+it answers 451, so that the mail waits where it is.
+
+Without a file, --mode, --listen and --next-hop are enough for one direction and
+one peer; "lmtp:" before an address makes it LMTP.
+
+--check validates the file, the certificates and the key manager, prints what
+would happen to mail for each ADDRESS, and ends.`,
+		Example: `  qkdmail relay --config /etc/qkdmail/relay.toml
+  qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example
+  qkdmail relay --mode encrypt --listen lmtp:127.0.0.1:10025 --next-hop 127.0.0.1:10026 \
+      --km etsi014:https://kme-a.example:8443 --sae SAE_A --peer SAE_B \
+      --km-cert sae_a.crt --km-key sae_a.key --km-ca ca.crt
+  qkdmail relay --mode decrypt --listen 127.0.0.1:10035 --next-hop 127.0.0.1:10036 --km https://km.example`,
+		RunE: func(cmd *cobra.Command, args []string) error { return r.run(cmd, args) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&r.config, "config", "c", "", "TOML file")
+	f.BoolVar(&r.check, "check", false, "check the configuration and end")
+	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt, without a file")
+	f.StringVar(&r.listen, "listen", "", "address to listen at, without a file")
+	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop, without a file")
+	return cmd
+}
+
+// load returns the configuration of the file or of the flags.
+func (r *relayFlags) load() (*mailer.Config, error) {
+	quick := r.mode != "" || r.listen != "" || r.nextHop != ""
+	switch {
+	case r.config != "" && quick:
+		return nil, usage("--config excludes --mode, --listen and --next-hop")
+	case r.config != "":
+		return mailer.LoadConfig(r.config)
+	case !quick:
+		return nil, usage("--config FILE, or --mode, --listen and --next-hop")
+	}
+	spec := r.km
+	if spec == "" {
+		spec = os.Getenv("QKD_KM")
+	}
+	if spec == "" {
+		spec = "mock:"
+	}
+	return mailer.QuickConfig(mailer.QuickOptions{
+		Direction: mailer.Direction(r.mode), Listen: r.listen, NextHop: r.nextHop, Peer: r.peer,
+		KM: mailer.KMConfig{URL: spec, SAE: r.sae, CA: r.kmCA, Cert: r.kmCert, Key: r.kmKey, KMEID: r.kmeID},
+	})
+}
+
+func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
+	cfg, err := r.load()
+	if err != nil {
+		return err
+	}
+	if err := cfg.CheckFiles(); err != nil {
+		return err
+	}
+	log := relayLogger(cmd.ErrOrStderr(), cfg.Log)
+	km, err := relayKeys(cmd.Context(), cfg, log)
+	if err != nil {
+		return err
+	}
+	defer km.close()
+	if r.check {
+		return r.checkAll(cmd, cfg, km, args)
+	}
+	if len(args) > 0 {
+		return usage("unexpected argument %q (only --check takes addresses)", args[0])
+	}
+	relay, err := mailer.NewRelay(cfg, km, log)
+	if err != nil {
+		return err
+	}
+	if err := relay.Listen(cmd.Context()); err != nil {
+		return fail(exitUnavailable, "give another address", "%w", err)
+	}
+	for i, a := range relay.Addrs() {
+		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
+	}
+	go r.reloads(cmd.Context(), relay, km, log)
+	return relay.Serve(cmd.Context())
+}
+
+// reloads reads the configuration again on SIGHUP.
+func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, km *relayKM, log *slog.Logger) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		cfg, err := r.load()
+		if err == nil {
+			err = cfg.CheckFiles()
+		}
+		if err == nil {
+			err = relay.Reload(cfg, km)
+		}
+		if err != nil {
+			log.Error("configuration not reloaded, the old one stays", "cause", oneLine(err, ""))
+			continue
+		}
+		log.Info("configuration reloaded")
+	}
+}
+
+// checkAll is --check.
+func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, km kmclient.KeyManager, addresses []string) error {
+	policy, err := mailer.NewPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintln(out, "configuration: good")
+	for _, p := range policy.Peers() {
+		status, err := km.Status(cmd.Context(), p.SAE)
+		if err != nil {
+			return fmt.Errorf("peer %s: %w", p.Name, err)
+		}
+		stock := fmt.Sprintf("%d keys stored", status.StoredKeys)
+		if status.OnDemand {
+			stock = "keys are made on demand"
+		}
+		fmt.Fprintf(out, "key manager for peer %s: answers, %s\n", p.Name, stock)
+	}
+	for _, a := range addresses {
+		if err := policy.Explain(out, a); err != nil {
+			return usage("%w", err)
+		}
+	}
+	return nil
+}
+
+// relayKM is the key manager of a relay, with a pool before it.
+type relayKM struct {
+	kmclient.KeyManager
+	pool *keypool.Pool
+	base kmclient.KeyManager
+}
+
+// relayKeys opens the key manager of a configuration.
+func relayKeys(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (*relayKM, error) {
+	opts := cfg.KM.Options()
+	opts.Logger = log
+	opts.MockDB = func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(ctx, path) }
+	base, err := kmclient.Open(cfg.KM.URL, opts)
+	if err != nil {
+		return nil, err
+	}
+	km := &relayKM{KeyManager: base, base: base}
+	if cfg.KM.Pool && encrypts(cfg) {
+		if km.pool, err = keypool.New(base, cfg.KM.PoolOptions()); err != nil {
+			return nil, err
+		}
+		km.KeyManager = km.pool
+	}
+	return km, nil
+}
+
+func encrypts(cfg *mailer.Config) bool {
+	for _, l := range cfg.Listeners {
+		if l.Direction == mailer.DirectionEncrypt {
+			return true
+		}
+	}
+	return false
+}
+
+// close wipes the keys that were fetched ahead.
+func (k *relayKM) close() {
+	if k.pool != nil {
+		_ = k.pool.Close(context.Background())
+	}
+	if c, ok := k.base.(io.Closer); ok {
+		_ = c.Close()
+	}
+}
+
+func relayLogger(stderr io.Writer, c mailer.LogConfig) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.Level}
+	if c.Format == mailer.LogJSON {
+		return slog.New(slog.NewJSONHandler(stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(stderr, opts))
+}

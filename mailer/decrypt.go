@@ -1,0 +1,239 @@
+package mailer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/cipher"
+)
+
+// DecryptOptions say how arriving mail is decrypted.
+type DecryptOptions struct {
+	Step
+	Keys cipher.KeyFinder
+
+	// MaxAge and MaxAhead bound the time of encryption of a message that is
+	// accepted; 0: 30 days and 1 day.
+	MaxAge, MaxAhead time.Duration
+}
+
+// Decrypt returns a backend that restores encrypted mail before it reaches
+// next. Mail that is not encrypted passes, unless the policy requires its
+// sender to encrypt.
+//
+// Restored mail gets, above its own octets, a Qkdmail-Result field, a Received
+// field, and the Received, Return-Path and Delivered-To fields that relays put
+// on the encrypted message. Qkdmail-Result fields from outside are removed.
+func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend {
+	o.Step = o.withDefaults()
+	if o.MaxAge <= 0 {
+		o.MaxAge = 30 * 24 * time.Hour
+	}
+	if o.MaxAhead <= 0 {
+		o.MaxAhead = 24 * time.Hour
+	}
+	gate := newKeyGate(o.Keys, o.KeyTimeout)
+	return smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
+		s, err := next.NewSession(c)
+		if err != nil {
+			return nil, plainReply(err)
+		}
+		return &decryptSession{session: newSession(&o.Step, next, c), o: &o, gate: gate, out: s}, nil
+	})
+}
+
+// A decryptSession is a client's session, with one of next's.
+type decryptSession struct {
+	*session
+	o     *DecryptOptions
+	gate  *keyGate
+	out   smtp.Session
+	rcpts []string
+}
+
+// Mail begins a transaction, here and at the next hop.
+func (s *decryptSession) Mail(from string, opts *smtp.MailOptions) error {
+	if err := s.mail(from, opts); err != nil {
+		return err
+	}
+	next := s.opts
+	return plainReply(s.out.Mail(from, &next))
+}
+
+// Rcpt passes a recipient and the answer on.
+func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
+	if err := s.out.Rcpt(to, opts); err != nil {
+		return plainReply(err)
+	}
+	s.rcpts = append(s.rcpts, to)
+	return nil
+}
+
+// Data restores and delivers a message.
+func (s *decryptSession) Data(r io.Reader) error {
+	_, err := s.data(r)
+	return err
+}
+
+// LMTPData is Data for clients that get an answer for each recipient.
+func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	answers, err := s.data(r)
+	for _, rcpt := range s.rcpts {
+		if answer, ok := answers[rcpt]; ok {
+			status.SetStatus(rcpt, plainReply(answer))
+		} else {
+			status.SetStatus(rcpt, err)
+		}
+	}
+	return err
+}
+
+func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
+	h, _, err := s.read(r)
+	if err != nil {
+		return nil, s.finish("decrypt", nil, err)
+	}
+	// found is written by the producer, which has ended when deliver returns.
+	var found found
+	answers, err := deliver(s.out, s.step.LMTP, s.rcpts, func(dst io.Writer) error {
+		return s.produce(h, dst, &found)
+	})
+	attrs := append(found.attrs(), "recipients", len(s.rcpts))
+	if a, ok := s.out.(interface{ Answer() string }); ok && a.Answer() != "" {
+		attrs = append(attrs, "answer", a.Answer())
+	}
+	return answers, s.finish("decrypt", h, err, attrs...)
+}
+
+// produce writes what the next hop gets.
+func (s *decryptSession) produce(h *head, dst io.Writer, f *found) error {
+	ours, replay, err := cipher.Sniff(h.whole)
+	if err != nil {
+		return err
+	}
+	h.whole = replay
+	if ours {
+		return s.restore(h, dst, f)
+	}
+	f.how = "plain"
+	if err := s.checkPlain(h); err != nil {
+		return err
+	}
+	out := &prefixWriter{dst: dst, prefix: s.received()}
+	return copyBlocks(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.without(ResultField))
+}
+
+// checkPlain refuses mail in clear from who has to encrypt, by the header From
+// and by the envelope: a peer's user must not be played by leaving the
+// encryption out.
+func (s *decryptSession) checkPlain(h *head) error {
+	policy := s.step.Policy
+	if s.from == "" && !policy.NullSenderRequired() {
+		return nil
+	}
+	if domain, required := policy.InboundRequired(append(h.senders(), s.from)...); required {
+		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "not encrypted", "Mail from "+printable(domain)+" has to be encrypted")
+	}
+	return nil
+}
+
+// restore decrypts a message of ours.
+func (s *decryptSession) restore(h *head, dst io.Writer, f *found) error {
+	f.how = "decrypted"
+	r, err := cipher.Decrypt(s.ctx, h.whole, s.gate, &cipher.DecryptOptions{
+		SAE: s.step.SAE, Peers: s.peerSAEs(),
+		Accept: func(i *cipher.Info) error { return s.accept(i, f) },
+	})
+	if err != nil {
+		return s.noKeyLeft(err)
+	}
+	f.info = r.Info()
+	inner, err := readHead(r, int(s.step.Limits.HeaderSize))
+	if err != nil {
+		return s.noKeyLeft(err)
+	}
+	if err := s.checkSender(inner, f.peer); err != nil {
+		return err
+	}
+	out := &smtpWriter{dst: &prefixWriter{dst: dst}, eightBit: s.step.EightBit()}
+	out.style(inner.raw)
+	prefix := s.result(h, inner, f, out.lf) + s.received() + transit(f.info.Transit)
+	out.dst.(*prefixWriter).prefix = prefix
+	if len(inner.raw) == 0 {
+		_, err = io.WriteString(dst, prefix) // an empty message has a place too
+		return err
+	}
+	if err := copyBlocks(out, inner.whole); err != nil {
+		return s.noKeyLeft(err)
+	}
+	return out.Close()
+}
+
+// noKeyLeft makes a key that did not come in hours a permanent failure: the
+// sender is told, and can send again.
+func (s *decryptSession) noKeyLeft(err error) error {
+	if errors.Is(err, errKeyGone) {
+		return refuse(550, smtp.EnhancedCode{5, 7, 5}, "key gone", "The key of this message is lost, send it again").because(err)
+	}
+	return err
+}
+
+func (s *decryptSession) peerSAEs() []string {
+	var saes []string
+	for _, p := range s.step.Policy.Peers() {
+		saes = append(saes, p.SAE)
+	}
+	return saes
+}
+
+// accept refuses what the peer should not have sent, before a key is asked
+// for.
+func (s *decryptSession) accept(i *cipher.Info, f *found) error {
+	f.info = i
+	peer, ok := s.step.Policy.PeerBySAE(i.SenderSAE)
+	if !ok {
+		return fmt.Errorf("%w: %q", cipher.ErrSAE, i.SenderSAE)
+	}
+	f.peer = peer
+	if len(peer.Suites) > 0 && !slices.Contains(peer.Suites, i.Suite) {
+		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "suite not agreed", "This cipher suite is not agreed with this peer")
+	}
+	switch age := time.Since(i.Time); {
+	case age > s.o.MaxAge:
+		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "too old", "The message was encrypted too long ago")
+	case age < -s.o.MaxAhead:
+		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "from the future", "The message was encrypted in the future, check the clocks")
+	}
+	return nil
+}
+
+// checkSender refuses a message from one peer that speaks in another one's
+// name: the domains of the restored From and of the envelope's sender must be
+// the peer's, as far as the policy knows whose they are.
+func (s *decryptSession) checkSender(inner *head, peer *Peer) error {
+	for _, address := range append(inner.senders(), s.from) {
+		domain := address[strings.LastIndexByte(address, '@')+1:]
+		if owner, ok := s.step.Policy.PeerOfDomain(domain); ok && owner.Name != peer.Name {
+			return refuse(550, smtp.EnhancedCode{5, 7, 1}, "another peer's domain", "The sender's domain is not this peer's")
+		}
+	}
+	return nil
+}
+
+// Reset ends the transaction.
+func (s *decryptSession) Reset() {
+	s.out.Reset()
+	s.rcpts = nil
+	s.from, s.opts = "", smtp.MailOptions{}
+}
+
+// Logout ends the session.
+func (s *decryptSession) Logout() error {
+	s.logout()
+	return s.out.Logout()
+}

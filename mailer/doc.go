@@ -1,0 +1,25 @@
+// Package mailer puts package cipher into the way of mail: a relay that
+// encrypts what leaves a site and decrypts what arrives there, over SMTP and
+// LMTP, and wrappers that put the same step in front of a backend of one's own.
+//
+//	client ──▶ listener ──▶ Encrypt or Decrypt ──▶ NextHop ──▶ next hop
+//
+// Each of these is a [smtp.Backend] of github.com/emersion/go-smtp but the
+// first: [Encrypt] and [Decrypt] wrap any backend, [NextHop] is the backend that
+// delivers to another server, and [Relay] puts the three together.
+//
+// # Promises
+//
+//   - A message is never kept: what comes in as DATA goes through the cipher
+//     and out as DATA. 250 is answered only after the next hop has answered
+//     250, and its refusal is passed on.
+//   - If anything fails in the middle, the outgoing connection is dropped
+//     before the final dot, so that nothing half is delivered.
+//   - Without a key, a key manager or a policy there is a temporary error, and
+//     the mail waits in the queue of the mail system that sent it.
+//
+// # Replies
+//
+// Sessions return *smtp.SMTPError only: go-smtp makes a permanent failure of
+// any other error and sends its text to the client.
+package mailer

@@ -1,0 +1,328 @@
+package mailer
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// EncryptOptions say how outgoing mail is encrypted.
+type EncryptOptions struct {
+	Step
+	Keys    cipher.KeySource
+	Headers cipher.HeaderPolicy // "": HeadersBaseline
+	Note    *string             // as in cipher.EncryptOptions
+
+	// InClear is told of each message that went out in clear because a rule
+	// is opportunistic and the key manager said that it has no key; may be
+	// nil.
+	InClear func(peer string)
+}
+
+// Encrypt returns a backend that encrypts mail before it reaches next, as the
+// policy says for each recipient.
+//
+// Over LMTP, recipients that need different treatment get a transaction of
+// next's each. Over SMTP they can't, since there is one answer for all: those
+// of a second kind are refused with 452 4.5.3, and the client sends them the
+// message again.
+func Encrypt(next smtp.Backend, o EncryptOptions) smtp.Backend {
+	o.Step = o.withDefaults()
+	o.Keys = boundedKeys{o.Keys, o.KeyTimeout}
+	return smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
+		return &encryptSession{session: newSession(&o.Step, next, c), o: &o}, nil
+	})
+}
+
+// An encryptSession is a client's session.
+type encryptSession struct {
+	*session
+	o      *EncryptOptions
+	groups []*group
+}
+
+// A group are the recipients of a transaction that get the same message.
+type group struct {
+	route   Route
+	next    smtp.Session
+	rcpts   []string
+	done    outcome
+	answers map[string]error // of single recipients
+	err     error
+}
+
+// An outcome is what became of a message, for the log.
+type outcome struct {
+	how   string // "encrypted", "in clear", "passed"
+	suite cipher.Suite
+	keyID string
+	keys  int
+	size  int64
+}
+
+func (o *outcome) attrs() []any {
+	attrs := []any{"how", o.how}
+	if o.suite != "" {
+		attrs = append(attrs, "suite", string(o.suite), "key_id", o.keyID, "keys", o.keys, "octets", o.size)
+	}
+	return attrs
+}
+
+// Mail begins a transaction. The next hop is asked when the first recipient
+// shows who gets it.
+func (s *encryptSession) Mail(from string, opts *smtp.MailOptions) error {
+	return s.mail(from, opts)
+}
+
+// Rcpt asks the next hop for a recipient, in the transaction of his group.
+func (s *encryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
+	route := s.step.Policy.Outbound(to)
+	g := s.groupOf(route)
+	if g == nil {
+		if len(s.groups) > 0 && !s.step.LMTP {
+			return refuse(452, smtp.EnhancedCode{4, 5, 3}, "second group", "Another message for this recipient, please").SMTPError
+		}
+		var err error
+		if g, err = s.open(route); err != nil {
+			return plainReply(err)
+		}
+	}
+	if err := g.next.Rcpt(to, opts); err != nil {
+		return plainReply(err)
+	}
+	g.rcpts = append(g.rcpts, to)
+	return nil
+}
+
+func (s *encryptSession) groupOf(route Route) *group {
+	for _, g := range s.groups {
+		if g.route.SameGroup(route) {
+			return g
+		}
+	}
+	return nil
+}
+
+// open begins a transaction with the next hop.
+func (s *encryptSession) open(route Route) (*group, error) {
+	next, err := s.next.NewSession(s.conn)
+	if err != nil {
+		return nil, err
+	}
+	opts := s.opts
+	if err := next.Mail(s.from, &opts); err != nil {
+		_ = next.Logout()
+		return nil, err
+	}
+	g := &group{route: route, next: next}
+	s.groups = append(s.groups, g)
+	return g, nil
+}
+
+// Data encrypts and delivers a message. Over SMTP there is one group.
+func (s *encryptSession) Data(r io.Reader) error {
+	return s.data(r, nil)
+}
+
+// LMTPData is Data for clients that get an answer for each recipient.
+func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	return s.data(r, status)
+}
+
+func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
+	h, _, err := s.read(r)
+	if err != nil {
+		return s.finish("encrypt", nil, err)
+	}
+	s.deliver(h)
+	for _, g := range s.groups {
+		attrs := append(g.done.attrs(), "rule", g.route.Rule, "recipients", len(g.rcpts))
+		if g.route.Peer != nil {
+			attrs = append(attrs, "peer", g.route.Peer.Name)
+		}
+		if a, ok := g.next.(interface{ Answer() string }); ok && a.Answer() != "" {
+			attrs = append(attrs, "answer", a.Answer())
+		}
+		err = s.finish("encrypt", h, g.err, attrs...)
+		if status == nil {
+			continue
+		}
+		for _, rcpt := range g.rcpts {
+			if answer, ok := g.answers[rcpt]; ok {
+				status.SetStatus(rcpt, plainReply(answer))
+			} else {
+				status.SetStatus(rcpt, err)
+			}
+		}
+	}
+	return err
+}
+
+// deliver runs all groups at the same time, from one stream.
+func (s *encryptSession) deliver(h *head) {
+	if len(s.groups) == 1 {
+		s.run(s.groups[0], h, h.whole)
+		return
+	}
+	readers, feed := tee(h.whole, len(s.groups))
+	var wg sync.WaitGroup
+	for i, g := range s.groups {
+		wg.Go(func() {
+			s.run(g, h, readers[i])
+			_ = readers[i].CloseWithError(errNotRead)
+		})
+	}
+	feed()
+	wg.Wait()
+}
+
+func (s *encryptSession) run(g *group, h *head, src io.Reader) {
+	g.answers, g.err = deliver(g.next, s.step.LMTP, g.rcpts, func(dst io.Writer) error {
+		return s.produce(g, h, src, dst)
+	})
+}
+
+// produce writes what the next hop gets.
+func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer) error {
+	out := &prefixWriter{dst: dst, prefix: s.received()}
+	if g.route.Mode == Never {
+		g.done.how = "in clear"
+		return s.clear(out, src)
+	}
+	if h.count("Qkdmail-Key-ID") > 0 {
+		// Encrypted already, perhaps by this relay in another pass. What only
+		// says so in its header is encrypted: it might be in clear.
+		ours, replay, err := cipher.Sniff(src)
+		if err != nil {
+			return err
+		}
+		if src = replay; ours {
+			g.done.how = "passed"
+			return copyBlocks(out, src)
+		}
+	}
+	if err := s.checkStock(g); err != nil {
+		return err
+	}
+	return s.encrypt(g, src, out)
+}
+
+// clear passes a message on as it is.
+func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
+	return copyBlocks(&eightBitWriter{dst: dst, allowed: s.step.EightBit()}, src)
+}
+
+// checkStock refuses a message for whose pad the key manager has too few keys
+// before the first of them is spent on it.
+func (s *encryptSession) checkStock(g *group) error {
+	need := s.opts.Size
+	switch {
+	case g.route.Suite == cipher.SuiteAES256GCM:
+		return nil
+	case g.route.Suite == cipher.SuiteAuto && (need == 0 || need > int64(g.route.PadLimit)):
+		return nil // decided by the size, which is not known, or AES
+	}
+	status, err := s.o.Keys.Status(s.ctx, g.route.Peer.SAE)
+	if err != nil {
+		return err
+	}
+	if status.OnDemand || status.KeySize <= 0 {
+		return nil
+	}
+	if have := int64(status.StoredKeys) * int64(status.KeySize/8); have < need || status.StoredKeys <= 0 {
+		return kmclient.ErrKeyExhausted
+	}
+	return nil
+}
+
+// encrypt encrypts a message. Where the route is opportunistic and the key
+// manager says that it has no key, before anything was written, it goes out in
+// clear; so much of it is held back until then.
+func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
+	first := &firstWrite{dst: dst}
+	w, err := cipher.Encrypt(s.ctx, first, s.o.Keys, &cipher.EncryptOptions{
+		Suite: g.route.Suite, PadLimit: g.route.PadLimit,
+		SAE: s.step.SAE, Peer: g.route.Peer.SAE,
+		Headers: s.o.Headers, Note: s.o.Note,
+		LineEnd: cipher.LineEndCRLF, UTF8: s.opts.UTF8, From: s.from,
+	})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	opportunistic := g.route.Mode == Opportunistic
+	held, err := s.feed(w, src, first, opportunistic)
+	if opportunistic && !first.done && errors.Is(err, kmclient.ErrKeyExhausted) {
+		if s.o.InClear != nil {
+			s.o.InClear(g.route.Peer.Name)
+		}
+		g.done.how = "in clear"
+		return s.clear(dst, io.MultiReader(held, src))
+	}
+	info := w.Info()
+	g.done = outcome{how: "encrypted", suite: info.Suite, keys: len(info.KeyIDs), size: info.PlaintextSize}
+	if len(info.KeyIDs) > 0 {
+		g.done.keyID = info.KeyIDs[0]
+	}
+	return err
+}
+
+// feed writes src into the cipher, and closes it. It returns what it has
+// written before the cipher wrote anything, where hold says so.
+func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held *bytes.Buffer, err error) {
+	held = new(bytes.Buffer)
+	buf := make([]byte, 128<<10)
+	for {
+		n, rerr := io.ReadFull(src, buf)
+		if hold && !first.done {
+			held.Write(buf[:n])
+		}
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return held, err
+			}
+		}
+		if first.done {
+			held = new(bytes.Buffer)
+		}
+		switch rerr {
+		case nil:
+		case io.EOF, io.ErrUnexpectedEOF: // session.read lets no other of these through
+			return held, w.Close()
+		default:
+			return held, rerr
+		}
+	}
+}
+
+// A firstWrite notes that something was written.
+type firstWrite struct {
+	dst  io.Writer
+	done bool
+}
+
+func (w *firstWrite) Write(p []byte) (int, error) {
+	w.done = true
+	return w.dst.Write(p)
+}
+
+// Reset ends the transaction.
+func (s *encryptSession) Reset() {
+	for _, g := range s.groups {
+		_ = g.next.Logout()
+	}
+	s.groups = nil
+	s.from, s.opts = "", smtp.MailOptions{}
+}
+
+// Logout ends the session.
+func (s *encryptSession) Logout() error {
+	s.Reset()
+	s.logout()
+	return nil
+}

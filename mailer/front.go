@@ -1,0 +1,445 @@
+package mailer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// A front is the connection of a client as go-smtp sees it. It does what
+// go-smtp leaves no room for:
+//
+//   - It offers in EHLO what can be kept at this moment, and not what go-smtp
+//     always offers (CHUNKING, 8BITMIME).
+//   - It speaks STARTTLS and XFORWARD itself. After STARTTLS go-smtp still
+//     sees plain text, so that the first point holds there as well.
+//   - Every read has a deadline of its own, and DATA a minimum rate: go-smtp's
+//     ReadTimeout spans the whole of DATA.
+//
+// go-smtp is given one command line at a time, so that a command which the
+// front takes for itself is never in go-smtp's buffer.
+type front struct {
+	net.Conn          // the client's connection
+	plain    net.Conn // the same, or TLS on it
+	opts     *frontOptions
+	in       *bufio.Reader // of plain
+	closed   func()        // told when the connection is closed; may be nil
+	rest     []byte        // of the line being handed to go-smtp
+
+	mu       sync.Mutex // guards what sessions read
+	xforward map[string]string
+	tls      bool
+
+	waiting  bool // for a command: may be ended
+	stopping bool // the relay stops
+
+	hello     bool // EHLO was the last command: replies are edited
+	needHello bool // STARTTLS was the last command
+	bad       int  // commands in a row that the front itself refused
+
+	data      dataState // in DATA: where in its lines
+	inData    bool
+	dataStart time.Time
+	dataSize  int64
+}
+
+// frontOptions are those of a listener.
+type frontOptions struct {
+	TLS        *tls.Config // nil: no STARTTLS
+	RequireTLS bool
+	XFORWARD   func(net.Addr) bool // may this client send XFORWARD
+	Offers     func() offers       // what can be kept now
+	Idle       time.Duration       // between commands
+	DataIdle   time.Duration       // between two reads of DATA
+	MinRate    int64               // octets a second of DATA, after DataIdle
+	Write      time.Duration
+	LMTP       bool
+}
+
+// offers are the extensions that are offered depending on the next hop.
+type offers struct {
+	EightBit bool
+	UTF8     bool
+	DSN      bool
+	Size     int64 // 0: unknown
+}
+
+// Longest command line, RFC 5321 §4.5.3.1.4 with room for its extensions, and
+// how many commands the front refuses before it hangs up.
+const (
+	maxCommand = 2048
+	maxBad     = 10
+)
+
+func newFront(conn net.Conn, opts *frontOptions) *front {
+	return &front{Conn: conn, plain: conn, opts: opts, in: bufio.NewReaderSize(conn, 64<<10)}
+}
+
+// frontOf returns the front of a session's connection, nil where a program of
+// its own serves it.
+func frontOf(c *smtp.Conn) *front {
+	if c == nil {
+		return nil
+	}
+	f, _ := c.Conn().(*front)
+	return f
+}
+
+// Close closes the connection.
+func (f *front) Close() error {
+	if f.closed != nil {
+		f.closed()
+	}
+	return f.Conn.Close()
+}
+
+// SetReadDeadline and the like are ours: go-smtp sets one for a whole DATA.
+func (f *front) SetReadDeadline(time.Time) error  { return nil }
+func (f *front) SetWriteDeadline(time.Time) error { return nil }
+func (f *front) SetDeadline(time.Time) error      { return nil }
+
+// errTooSlow is a client that sends DATA below the minimum rate.
+var errTooSlow = fmt.Errorf("%w: it sends too slowly", errDropped)
+
+// Read hands go-smtp the next command line, or lines of DATA.
+func (f *front) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
+		if !f.inData && !f.wait(true) {
+			_, _ = f.write([]byte("421 4.3.2 The relay is stopping, try again later\r\n"))
+			return 0, io.EOF
+		}
+		line, err := f.line()
+		stopped := !f.inData && !f.wait(false)
+		if err != nil {
+			if stopped {
+				continue // and say so
+			}
+			return 0, err
+		}
+		if f.inData {
+			f.dataSize += int64(len(line))
+			if f.data.end(line) {
+				f.inData = false
+			}
+			f.rest = line
+			break
+		}
+		if f.take(line) {
+			continue
+		}
+		f.rest = line
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+// wait notes that the front waits for a command, or does so no more, and
+// reports whether the relay goes on.
+func (f *front) wait(waiting bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting = waiting
+	return !f.stopping
+}
+
+// stop ends a connection that is between two commands, now or when it gets
+// there. A message under way comes to its end.
+func (f *front) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopping = true
+	if f.waiting {
+		_ = f.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// line reads up to the next LF, or what fits into the buffer.
+func (f *front) line() ([]byte, error) {
+	wait := f.opts.Idle
+	if f.inData {
+		wait = f.opts.DataIdle
+		if spent := time.Since(f.dataStart) - f.opts.DataIdle; spent > 0 && f.dataSize < int64(spent.Seconds()*float64(f.opts.MinRate)) {
+			return nil, errTooSlow
+		}
+	}
+	if wait > 0 {
+		if err := f.plain.SetReadDeadline(time.Now().Add(wait)); err != nil {
+			return nil, err
+		}
+	}
+	line, err := f.in.ReadSlice('\n')
+	if err == bufio.ErrBufferFull || len(line) > 0 && errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if !f.inData && len(line) > maxCommand {
+		return nil, smtp.ErrTooLongLine
+	}
+	return line, err
+}
+
+// take handles a command that is not for go-smtp, and notes what go-smtp will
+// answer to the others.
+func (f *front) take(line []byte) bool {
+	verb, arg, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), " ")
+	verb = strings.ToUpper(verb)
+	f.hello = false
+	if f.needHello {
+		switch verb {
+		case "EHLO", "LHLO", "HELO":
+			f.needHello = false
+		case "QUIT", "NOOP", "RSET":
+		default:
+			return f.reply("503 5.5.1 Introduce yourself first")
+		}
+	}
+	switch verb {
+	case "EHLO", "LHLO":
+		f.hello = true
+		return false
+	case "STARTTLS":
+		return f.startTLS(arg)
+	case "XFORWARD":
+		return f.forward(arg)
+	case "BDAT":
+		// What follows is a chunk and no command, and was never offered.
+		f.reply("502 5.5.1 CHUNKING is not offered")
+		_ = f.Close()
+		return true
+	case "MAIL", "AUTH":
+		if f.opts.RequireTLS && !f.isTLS() {
+			return f.reply("530 5.7.0 Must issue a STARTTLS command first") // RFC 3207 §4
+		}
+	}
+	return false
+}
+
+// reply answers a command that go-smtp does not see.
+func (f *front) reply(text string) bool {
+	if text[0] == '5' {
+		if f.bad++; f.bad > maxBad {
+			_ = f.Close()
+			return true
+		}
+	}
+	_, _ = f.write([]byte(text + "\r\n"))
+	return true
+}
+
+// startTLS is RFC 3207. What a client sent behind the command in clear would
+// otherwise be taken for commands inside TLS.
+func (f *front) startTLS(arg string) bool {
+	switch {
+	case arg != "":
+		return f.reply("501 5.5.4 STARTTLS has no parameters")
+	case f.opts.TLS == nil:
+		return f.reply("502 5.5.1 TLS not supported")
+	case f.isTLS():
+		return f.reply("503 5.5.1 Already running in TLS")
+	case f.in.Buffered() > 0:
+		f.reply("554 5.5.1 Commands behind STARTTLS")
+		_ = f.Close()
+		return true
+	}
+	f.reply("220 2.0.0 Ready to start TLS")
+	conn := tls.Server(f.Conn, f.opts.TLS)
+	ctx, cancel := context.WithTimeout(context.Background(), f.opts.Idle)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = f.Close()
+		return true
+	}
+	f.mu.Lock()
+	f.tls, f.xforward = true, nil
+	f.mu.Unlock()
+	f.plain = conn
+	f.in.Reset(conn)
+	f.needHello = true
+	return true
+}
+
+// forward is XFORWARD, by which a trusted mail system tells whose mail it
+// passes on: https://www.postfix.org/XFORWARD_README.html
+func (f *front) forward(arg string) bool {
+	if f.opts.XFORWARD == nil || !f.opts.XFORWARD(f.RemoteAddr()) {
+		return f.reply("550 5.7.1 XFORWARD is not allowed from here")
+	}
+	attributes := map[string]string{}
+	for field := range strings.FieldsSeq(arg) {
+		name, value, ok := strings.Cut(field, "=")
+		name = strings.ToUpper(name)
+		if !ok || len(value) > 255 || !isXForward(name) {
+			return f.reply("501 5.5.4 Bad XFORWARD parameter")
+		}
+		attributes[name] = printable(value)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.xforward == nil {
+		f.xforward = map[string]string{}
+	}
+	for name, value := range attributes {
+		f.xforward[name] = value
+	}
+	return f.reply("250 2.0.0 OK")
+}
+
+func isXForward(name string) bool {
+	switch name {
+	case "NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE":
+		return true
+	}
+	return false
+}
+
+// XForward returns an attribute that a trusted client has sent.
+func (f *front) XForward(name string) string {
+	if f == nil {
+		return ""
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.xforward[name]
+}
+
+func (f *front) isTLS() bool {
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tls
+}
+
+// Write passes a reply of go-smtp on. go-smtp writes replies line by line.
+func (f *front) Write(p []byte) (int, error) {
+	f.bad = 0
+	switch {
+	case bytes.HasPrefix(p, []byte("354 ")):
+		f.inData, f.data, f.dataStart, f.dataSize = true, dataState{}, time.Now(), 0
+	case f.hello && bytes.HasPrefix(p, []byte("250")):
+		return len(p), f.editHello(p)
+	}
+	return f.write(p)
+}
+
+func (f *front) write(p []byte) (int, error) {
+	if f.opts.Write > 0 {
+		if err := f.plain.SetWriteDeadline(time.Now().Add(f.opts.Write)); err != nil {
+			return 0, err
+		}
+	}
+	return f.plain.Write(p)
+}
+
+// editHello changes a line of the answer to EHLO. The last line, which has a
+// blank in the place of the hyphen, is kept: go-smtp ends with SIZE or LIMITS.
+func (f *front) editHello(line []byte) error {
+	name, _, _ := strings.Cut(strings.TrimRight(string(line[4:]), "\r\n"), " ")
+	offer := f.opts.Offers()
+	text := string(line)
+	switch name {
+	case "CHUNKING":
+		return nil
+	case "8BITMIME":
+		if !offer.EightBit {
+			return nil
+		}
+	case "SMTPUTF8":
+		if !offer.UTF8 {
+			return nil
+		}
+	case "DSN":
+		if !offer.DSN {
+			return nil
+		}
+	case "SIZE":
+		if offer.Size > 0 {
+			text = fmt.Sprintf("%sSIZE %d\r\n", line[:4], offer.Size)
+		}
+	case "PIPELINING":
+		if f.opts.TLS != nil && !f.isTLS() {
+			text += "250-STARTTLS\r\n"
+		}
+		if f.opts.XFORWARD != nil && f.opts.XFORWARD(f.RemoteAddr()) {
+			text += "250-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n"
+		}
+	}
+	_, err := f.write([]byte(text))
+	return err
+}
+
+// A dataState follows the lines of DATA as go-smtp's own reader does, and sees
+// the end of data where that one sees it. A bare CR makes all the difference:
+// CR CR LF is no line end to it.
+type dataState struct {
+	state byte
+}
+
+// The states of go-smtp's dataReader.
+const (
+	stateBeginLine = iota
+	stateDot
+	stateDotCR
+	stateCR
+	stateData
+	stateEOF
+)
+
+// end feeds a piece that has at most one LF, at its end, and reports the end
+// of data.
+func (d *dataState) end(piece []byte) bool {
+	for _, c := range piece {
+		switch d.state {
+		case stateBeginLine:
+			switch c {
+			case '.':
+				d.state = stateDot
+			case '\r':
+				d.state = stateCR
+			default:
+				d.state = stateData
+			}
+		case stateDot:
+			d.state = stateData
+			if c == '\r' {
+				d.state = stateDotCR
+			}
+		case stateDotCR:
+			d.state = stateData
+			if c == '\n' {
+				d.state = stateEOF
+			}
+		case stateCR:
+			d.state = stateData
+			if c == '\n' {
+				d.state = stateBeginLine
+			}
+		case stateData:
+			if c == '\r' {
+				d.state = stateCR
+			}
+		}
+	}
+	return d.state == stateEOF
+}
+
+// printable makes what a client said harmless in a log or a header.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,120 @@
+package mailer
+
+import (
+	"bytes"
+	"io"
+	"net/mail"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
+)
+
+// ResultField is the field in which the relay tells a mail system behind it
+// what it found. Those from outside are removed.
+const ResultField = "Qkdmail-Result"
+
+// A head is the header of a message that is being read.
+type head struct {
+	fields []rawheader.Field
+	size   int       // octets of the header, with its blank line
+	whole  io.Reader // the message from its beginning
+	raw    []byte    // what was read of it so far
+}
+
+// readHead reads a message up to the end of its header, at most limit octets.
+func readHead(r io.Reader, limit int) (*head, error) {
+	buf := make([]byte, 0, min(16<<10, limit+1))
+	for {
+		n, err := io.ReadAtLeast(r, buf[len(buf):cap(buf)], 1)
+		buf = buf[:len(buf)+n]
+		atEnd := err == io.EOF
+		if err != nil && !atEnd {
+			return nil, err
+		}
+		if atEnd || len(buf) == cap(buf) || bytes.Contains(buf, []byte("\n\r\n")) || bytes.Contains(buf, []byte("\n\n")) {
+			fields, size, done := rawheader.Scan(buf, rawheader.Lenient)
+			if done || atEnd {
+				return &head{fields: fields, size: size, raw: buf, whole: io.MultiReader(bytes.NewReader(buf), r)}, nil
+			}
+			if len(buf) > limit {
+				return nil, refuse(552, smtp.EnhancedCode{5, 3, 4}, "header size", "Header too large")
+			}
+		}
+		if len(buf) == cap(buf) {
+			buf = append(buf, make([]byte, min(len(buf), limit+1-len(buf)))...)[:len(buf)]
+		}
+	}
+}
+
+// count returns how many fields have this name.
+func (h *head) count(name string) int {
+	n := 0
+	for _, f := range h.fields {
+		if f.Is(name) {
+			n++
+		}
+	}
+	return n
+}
+
+// text returns the value of the first field with this name.
+func (h *head) text(name string) string {
+	for _, f := range h.fields {
+		if f.Is(name) {
+			return f.Text()
+		}
+	}
+	return ""
+}
+
+// senders returns the addresses of all From fields, of which there should be
+// one. A field that does not parse is searched for what looks like addresses:
+// a mail program may show them.
+func (h *head) senders() []string {
+	var addresses []string
+	for _, f := range h.fields {
+		if f.Is("From") {
+			addresses = append(addresses, addressesIn(f.Text())...)
+		}
+	}
+	return addresses
+}
+
+// addressesIn returns the addresses in a field.
+func addressesIn(text string) []string {
+	var addresses []string
+	if list, err := mail.ParseAddressList(text); err == nil {
+		for _, a := range list {
+			addresses = append(addresses, a.Address)
+		}
+		return addresses
+	}
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \t<>,;:()\"", r) }) {
+		if i := strings.LastIndexByte(word, '@'); i > 0 && i < len(word)-1 {
+			addresses = append(addresses, word)
+		}
+	}
+	return addresses
+}
+
+// without returns the message without the fields of this name; nothing else of
+// it is changed.
+func (h *head) without(name string) io.Reader {
+	var kept []byte
+	rest := h.raw
+	for _, f := range h.fields {
+		if !f.Is(name) {
+			continue
+		}
+		kept = append(kept, h.raw[len(h.raw)-len(rest):f.Offset]...)
+		rest = h.raw[f.Offset+len(f.Raw):]
+	}
+	if kept == nil {
+		return h.whole
+	}
+	// whole begins with raw, which is replaced.
+	tail := io.Reader(h.whole)
+	_, _ = io.CopyN(io.Discard, tail, int64(len(h.raw)))
+	return io.MultiReader(bytes.NewReader(append(kept, rest...)), tail)
+}

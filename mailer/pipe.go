@@ -1,0 +1,123 @@
+package mailer
+
+import (
+	"io"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+)
+
+// A producer writes a message for the next hop, having read the client's.
+type producer func(dst io.Writer) error
+
+// deliver runs produce and hands what it writes to the next session. If
+// produce fails the next session sees a reader that fails, and drops its
+// connection before the final dot; the error is produce's then.
+func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (map[string]error, error) {
+	pr, pw := io.Pipe()
+	produced := make(chan error, 1)
+	go func() {
+		err := produce(pw)
+		_ = pw.CloseWithError(err) // nil is io.EOF
+		produced <- err
+	}()
+	answers, err := handOver(next, lmtp, rcpts, pr)
+	// A next session that did not read to the end must not keep produce
+	// waiting.
+	_ = pr.CloseWithError(errNotRead)
+	if perr := <-produced; perr != nil && perr != errNotRead {
+		return nil, perr
+	}
+	return answers, err
+}
+
+// errNotRead is what produce gets where the next hop has answered early.
+var errNotRead = io.ErrClosedPipe
+
+// handOver is Data, or LMTPData where the client wants an answer for each
+// recipient and the next session has them.
+func handOver(next smtp.Session, lmtp bool, rcpts []string, r io.Reader) (map[string]error, error) {
+	l, ok := next.(smtp.LMTPSession)
+	if !lmtp || !ok {
+		return nil, next.Data(r)
+	}
+	c := &collector{answers: map[string]error{}}
+	err := l.LMTPData(r, c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rcpt := range rcpts {
+		if _, ok := c.answers[rcpt]; !ok {
+			c.answers[rcpt] = err
+		}
+	}
+	return c.answers, err
+}
+
+// A collector takes the answers for recipients.
+type collector struct {
+	mu      sync.Mutex
+	answers map[string]error
+}
+
+func (c *collector) SetStatus(rcpt string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[rcpt] = err
+}
+
+// A prefixWriter writes something before the first octet, and nothing if there
+// never is one.
+type prefixWriter struct {
+	dst    io.Writer
+	prefix string
+}
+
+func (w *prefixWriter) Write(p []byte) (int, error) {
+	if w.prefix != "" && len(p) > 0 {
+		prefix := w.prefix
+		w.prefix = ""
+		if _, err := io.WriteString(w.dst, prefix); err != nil {
+			return 0, err
+		}
+	}
+	return w.dst.Write(p)
+}
+
+// copyBlocks copies in large blocks: each is a write to the next hop.
+func copyBlocks(dst io.Writer, src io.Reader) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 64<<10))
+	return err
+}
+
+// A tee hands what is read from src to several readers. One that is closed is
+// left out; the others go on.
+func tee(src io.Reader, n int) (readers []*io.PipeReader, run func()) {
+	writers := make([]*io.PipeWriter, n)
+	readers = make([]*io.PipeReader, n)
+	for i := range n {
+		readers[i], writers[i] = io.Pipe()
+	}
+	return readers, func() {
+		buf := make([]byte, 64<<10)
+		for {
+			m, err := src.Read(buf)
+			open := 0
+			for i, w := range writers {
+				if w == nil {
+					continue
+				}
+				if _, werr := w.Write(buf[:m]); werr != nil {
+					writers[i] = nil
+					continue
+				}
+				open++
+				if err != nil {
+					_ = w.CloseWithError(err)
+				}
+			}
+			if err != nil || open == 0 {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,366 @@
+package mailer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A Relay serves all listeners of a configuration.
+type Relay struct {
+	log   *slog.Logger
+	sites []*site
+
+	mu   sync.Mutex
+	hops map[string]*NextHop
+	cfg  *Config
+}
+
+// A site is a listener with what is behind it.
+type site struct {
+	config  ListenerConfig
+	server  *smtp.Server
+	gate    *gateListener
+	backend atomic.Pointer[smtp.Backend] // replaced by Reload
+	hop     atomic.Pointer[NextHop]
+}
+
+// NewSession begins a session with the configuration of now; a session that
+// has begun keeps its own.
+func (s *site) NewSession(c *smtp.Conn) (smtp.Session, error) {
+	return (*s.backend.Load()).NewSession(c)
+}
+
+// NewRelay returns a relay that gets its keys from km, and listens when Listen
+// is called. It does not wait for the key manager nor for a next hop.
+func NewRelay(cfg *Config, km kmclient.KeyManager, log *slog.Logger) (*Relay, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	r := &Relay{log: log}
+	for _, l := range cfg.Listeners {
+		r.sites = append(r.sites, &site{config: l})
+	}
+	if err := r.apply(cfg, km); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// apply builds all that is behind the listeners and puts it in place, or
+// changes nothing.
+func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
+	policy, err := NewPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	hops := map[string]*NextHop{}
+	for _, n := range cfg.NextHops {
+		hop, err := newConfiguredHop(cfg, n, r.log)
+		if err != nil {
+			return err
+		}
+		hops[n.Name] = hop
+	}
+	backends := make([]smtp.Backend, len(r.sites))
+	for i, s := range r.sites {
+		if backends[i], err = r.backend(cfg, cfg.Listeners[i], policy, hops[s.config.NextHop], km); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, s := range r.sites {
+		s.backend.Store(&backends[i])
+		s.hop.Store(hops[cfg.Listeners[i].NextHop])
+	}
+	for _, h := range r.hops {
+		_ = h.Close()
+	}
+	r.hops, r.cfg = hops, cfg
+	return nil
+}
+
+// Reload puts a new configuration in place for sessions that begin from now
+// on. Listeners can't change; with an error the old configuration stays.
+func (r *Relay) Reload(cfg *Config, km kmclient.KeyManager) error {
+	if len(cfg.Listeners) != len(r.sites) {
+		return fmt.Errorf("%w: a listener was added or removed: restart for that", ErrConfig)
+	}
+	for i, l := range cfg.Listeners {
+		old := r.sites[i].config
+		if l.Name != old.Name || l.Address != old.Address || l.Protocol != old.Protocol || l.Direction != old.Direction ||
+			l.TLS != old.TLS || l.TLSCert != old.TLSCert || l.TLSKey != old.TLSKey {
+			return fmt.Errorf("%w: listener %q has changed: restart for that", ErrConfig, l.Name)
+		}
+	}
+	return r.apply(cfg, km)
+}
+
+// backend is the encrypting or decrypting step of a listener.
+func (r *Relay) backend(cfg *Config, l ListenerConfig, policy *Policy, hop *NextHop, km kmclient.KeyManager) (smtp.Backend, error) {
+	step := Step{
+		Policy: policy, SAE: cfg.KM.SAE, Hostname: cfg.Hostname,
+		Limits: cfg.Limits, KeyTimeout: cfg.KM.Timeout,
+		MessageID: cfg.Log.MessageID, LogAddress: cfg.Log.Addresses,
+		Logger: r.log.With("listener", l.Name), LMTP: l.Protocol == ProtocolLMTP,
+		EightBit: func() bool { return hop.seen().EightBit },
+	}
+	if l.AuthFile != "" {
+		users, err := LoadUsers(l.AuthFile)
+		if err != nil {
+			return nil, err
+		}
+		step.Users, step.RequireAuth = users, true
+	}
+	if l.Direction == DirectionDecrypt {
+		return Decrypt(hop, DecryptOptions{Step: step, Keys: km}), nil
+	}
+	return Encrypt(hop, EncryptOptions{
+		Step: step, Keys: km, Headers: cfg.Headers.Policy, Note: cfg.Headers.Note,
+		InClear: func(peer string) { r.log.Warn("in clear for want of keys", "peer", peer) },
+	}), nil
+}
+
+// newConfiguredHop returns the next hop of a configuration.
+func newConfiguredHop(cfg *Config, n NextHopConfig, log *slog.Logger) (*NextHop, error) {
+	network, address, err := splitAddress(n.Address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: next hop %s: %w", ErrConfig, n.Name, err)
+	}
+	o := HopOptions{
+		Network: network, Address: address, LMTP: n.Protocol == ProtocolLMTP, Hostname: cfg.Hostname,
+		TLS: n.TLS, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: n.TLSName},
+		User: n.AuthUser, MaxConns: n.MaxConnections, MaxIdle: n.MaxIdle, IdleFor: cfg.Timeouts.NextHopIdle,
+		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, AfterDot: cfg.Timeouts.AfterDot, Upload: cfg.Timeouts.Command,
+		Logger: log,
+	}
+	if n.TLSCA != "" {
+		pem, err := os.ReadFile(n.TLSCA)
+		if err != nil {
+			return nil, fmt.Errorf("%w: next hop %s: %w", ErrConfig, n.Name, err)
+		}
+		o.TLSConfig.RootCAs = x509.NewCertPool()
+		if !o.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%w: next hop %s: no certificate in %s", ErrConfig, n.Name, n.TLSCA)
+		}
+	}
+	if n.AuthPasswordFile != "" {
+		if o.Password, err = LoadPassword(n.AuthPasswordFile); err != nil {
+			return nil, err
+		}
+	}
+	return NewNextHop(o), nil
+}
+
+// Listen opens all listeners. Their addresses are in Addrs then.
+func (r *Relay) Listen(ctx context.Context) error {
+	for _, s := range r.sites {
+		l, err := r.listen(ctx, s)
+		if err != nil {
+			r.closeListeners()
+			return fmt.Errorf("listener %s: %w", s.config.Name, err)
+		}
+		opts, err := r.front(s)
+		if err != nil {
+			_ = l.Close()
+			r.closeListeners()
+			return fmt.Errorf("listener %s: %w", s.config.Name, err)
+		}
+		s.gate = newGateListener(l, s.config.Networks, r.cfg.Limits, opts)
+		s.server = r.server(s)
+	}
+	return nil
+}
+
+// listen opens one listener. A socket file that was left behind by a process
+// that was killed is removed; one that something listens at is not.
+func (r *Relay) listen(ctx context.Context, s *site) (net.Listener, error) {
+	network, address, err := splitAddress(s.config.Address)
+	if err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, network, address)
+	if err == nil || network != "unix" {
+		return l, err
+	}
+	if c, derr := new(net.Dialer).DialContext(ctx, "unix", address); derr == nil {
+		_ = c.Close()
+		return nil, err
+	}
+	if info, serr := os.Lstat(address); serr != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil, err
+	}
+	if rerr := os.Remove(address); rerr != nil {
+		return nil, err
+	}
+	return new(net.ListenConfig).Listen(ctx, network, address)
+}
+
+func (r *Relay) closeListeners() {
+	for _, s := range r.sites {
+		if s.gate != nil {
+			_ = s.gate.Close()
+		}
+	}
+}
+
+// front says how the connections of a listener behave.
+func (r *Relay) front(s *site) (*frontOptions, error) {
+	t := r.cfg.Timeouts
+	o := &frontOptions{
+		RequireTLS: s.config.TLS == TLSRequired,
+		Offers:     func() offers { return r.offers(s) },
+		Idle:       t.Idle, DataIdle: t.DataIdle, MinRate: t.MinRate, Write: t.Command,
+	}
+	if x := s.config.XForward; len(x) > 0 {
+		o.XFORWARD = func(a net.Addr) bool { return contains(x, clientAddr(a)) }
+	}
+	if s.config.TLS == TLSOff {
+		return o, nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	return o, nil
+}
+
+// An encrypted message is larger than the original: base64 with its line ends,
+// a header and a note.
+const (
+	growth   = 1.37
+	overhead = 16 << 10
+)
+
+// offers says what can be kept now, by what the next hop was seen to offer.
+func (r *Relay) offers(s *site) offers {
+	o := s.hop.Load().seen()
+	if s.config.Direction == DirectionEncrypt {
+		o.EightBit = true // it is inside
+		if o.Size > overhead {
+			o.Size = int64(float64(o.Size-overhead) / growth)
+		}
+	}
+	if limit := r.limits().MessageSize; limit > 0 && (o.Size == 0 || o.Size > limit) {
+		o.Size = limit
+	}
+	return o
+}
+
+func (r *Relay) limits() LimitsConfig {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg.Limits
+}
+
+// server is go-smtp's. What depends on the next hop is always on here; the
+// front takes out of EHLO what is not to be had.
+func (r *Relay) server(s *site) *smtp.Server {
+	server := smtp.NewServer(s)
+	server.Domain = r.cfg.Hostname
+	server.LMTP = s.config.Protocol == ProtocolLMTP
+	server.MaxRecipients = r.cfg.Limits.Recipients
+	server.MaxMessageBytes = r.cfg.Limits.MessageSize
+	server.MaxLineLength = 0        // the front and lineChecker see to it
+	server.AllowInsecureAuth = true // the session allows it in TLS only, which go-smtp does not see
+	server.EnableSMTPUTF8 = true
+	server.EnableDSN = true
+	server.ErrorLog = serverLog{r.log.With("listener", s.config.Name)}
+	return server
+}
+
+// serverLog is go-smtp's logger.
+type serverLog struct{ *slog.Logger }
+
+func (l serverLog) Printf(format string, v ...any) { l.Debug(printable(fmt.Sprintf(format, v...))) }
+func (l serverLog) Println(v ...any)               { l.Debug(printable(fmt.Sprint(v...))) }
+
+// Addrs returns where the listeners listen, in the order of the configuration.
+func (r *Relay) Addrs() []net.Addr {
+	var addrs []net.Addr
+	for _, s := range r.sites {
+		addrs = append(addrs, s.gate.Addr())
+	}
+	return addrs
+}
+
+// Serve serves until ctx ends, and then gives the messages under way the time
+// that the configuration says. Listen comes before.
+func (r *Relay) Serve(ctx context.Context) error {
+	go r.probe(ctx)
+	failed := make(chan error, len(r.sites))
+	for _, s := range r.sites {
+		go func() { failed <- s.server.Serve(s.gate) }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, r.stop())
+}
+
+// probe asks the next hops what they offer, until they have said it once.
+func (r *Relay) probe(ctx context.Context) {
+	for {
+		down := false
+		r.mu.Lock()
+		hops := r.hops
+		r.mu.Unlock()
+		for name, hop := range hops {
+			if hop.wasSeen() {
+				continue
+			}
+			if err := hop.Probe(ctx); err != nil {
+				down = true
+				r.log.Warn("next hop can't be reached", "next_hop", name, "cause", printable(err.Error()))
+			}
+		}
+		if !down {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(10 * time.Second):
+		}
+	}
+}
+
+// stop ends in steps: no new connections, then 421 to those that are between
+// two messages, then the time for those under way, then all the rest.
+func (r *Relay) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Timeouts.Shutdown)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, len(r.sites))
+	for i, s := range r.sites {
+		wg.Go(func() {
+			_ = s.gate.Close()
+			s.gate.stop()
+			if errs[i] = s.server.Shutdown(ctx); errs[i] != nil {
+				s.gate.closeAll()
+			}
+		})
+	}
+	wg.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.hops {
+		_ = h.Close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,101 @@
+package mailer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A refusal is a reply other than 250, with its reason for logs and metrics.
+type refusal struct {
+	*smtp.SMTPError
+	reason string // a word or two, of a fixed set
+	cause  error  // for the log; never sent to the client
+}
+
+func (r *refusal) Error() string {
+	if r.cause != nil {
+		return fmt.Sprintf("%s: %v", r.reason, r.cause)
+	}
+	return r.reason
+}
+
+func (r *refusal) Unwrap() error { return r.cause }
+
+// refuse makes a refusal; text is what the client is told.
+func refuse(code int, enhanced smtp.EnhancedCode, reason, text string) *refusal {
+	return &refusal{SMTPError: &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}, reason: reason}
+}
+
+// because adds the cause for the log.
+func (r *refusal) because(err error) *refusal {
+	r.cause = err
+	return r
+}
+
+// errDropped is what a reader of DATA returns where the client has gone or was
+// cut off; nothing is answered then.
+var errDropped = errors.New("the client's connection is gone")
+
+// replyTo turns an error of the cipher, a key manager or the next hop into a
+// refusal. What can pass with time is temporary: the mail stays in the queue
+// of the mail system that sent it.
+func replyTo(err error) *refusal {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	var s *smtp.SMTPError
+	if errors.As(err, &s) {
+		return &refusal{SMTPError: s, reason: "next hop"}
+	}
+	for _, m := range replies() {
+		if errors.Is(err, m.err) {
+			return refuse(m.code, m.enhanced, m.reason, m.text).because(err)
+		}
+	}
+	var ne net.Error
+	if errors.Is(err, errDropped) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return refuse(451, smtp.EnhancedCode{4, 4, 2}, "connection lost", "Connection lost, try again later").because(err)
+	}
+	return refuse(451, smtp.EnhancedCode{4, 3, 0}, "internal", "Local error, try again later").because(err)
+}
+
+// replies are the errors of the packages below and what clients are told.
+func replies() []struct {
+	err      error
+	code     int
+	enhanced smtp.EnhancedCode
+	reason   string
+	text     string
+} {
+	return []struct {
+		err      error
+		code     int
+		enhanced smtp.EnhancedCode
+		reason   string
+		text     string
+	}{
+		{cipher.ErrWrongKey, 550, smtp.EnhancedCode{5, 7, 7}, "authentication", "The encrypted message or its header was altered"},
+		{cipher.ErrAltered, 550, smtp.EnhancedCode{5, 7, 7}, "authentication", "The encrypted message was altered"},
+		{cipher.ErrSAE, 550, smtp.EnhancedCode{5, 7, 1}, "sae", "The encrypted message is not from a configured peer to this site"},
+		{cipher.ErrVersion, 550, smtp.EnhancedCode{5, 7, 5}, "version", "The encrypted message is in a format unknown here"},
+		{cipher.ErrSuite, 550, smtp.EnhancedCode{5, 7, 5}, "suite", "The encrypted message uses a cipher suite unknown here"},
+		{cipher.ErrPad, 550, smtp.EnhancedCode{5, 7, 5}, "authentication", "The encrypted message does not fit its keys"},
+		{cipher.ErrTooManyKeys, 552, smtp.EnhancedCode{5, 3, 4}, "size", "The message is too long for a one-time pad"},
+		{cipher.ErrDamaged, 550, smtp.EnhancedCode{5, 7, 7}, "damaged", "The encrypted message is damaged, send it again"},
+		{kmclient.ErrKeyNotFound, 451, smtp.EnhancedCode{4, 7, 5}, "key not found", "The key of this message is not here yet, try again later"},
+		{kmclient.ErrKeyExhausted, 451, smtp.EnhancedCode{4, 7, 5}, "no key left", "No key left, try again later"},
+		{kmclient.ErrRefused, 451, smtp.EnhancedCode{4, 7, 5}, "km refuses", "The key manager does not serve us, try again later"},
+		{kmclient.ErrUnavailable, 451, smtp.EnhancedCode{4, 7, 5}, "km unavailable", "The key manager is unavailable, try again later"},
+		{kmclient.ErrBadKey, 451, smtp.EnhancedCode{4, 7, 5}, "bad key", "The key manager gives unusable keys, try again later"},
+		{kmclient.ErrBadAnswer, 451, smtp.EnhancedCode{4, 7, 5}, "km answer", "The key manager does not answer as it should, try again later"},
+		{kmclient.ErrBadRequest, 451, smtp.EnhancedCode{4, 7, 5}, "km request", "The key manager can't meet the request, try again later"},
+		{kmclient.ErrStore, 451, smtp.EnhancedCode{4, 3, 0}, "key store", "The key store fails, try again later"},
+	}
+}

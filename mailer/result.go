@@ -1,0 +1,133 @@
+package mailer
+
+import (
+	"bytes"
+	"fmt"
+	"net/mail"
+	"slices"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
+)
+
+// found is what a decrypting session finds out about a message.
+type found struct {
+	how  string // "decrypted", "plain"
+	info *cipher.Info
+	peer *Peer
+}
+
+func (f *found) attrs() []any {
+	attrs := []any{"how", f.how}
+	if f.info == nil {
+		return attrs
+	}
+	attrs = append(attrs, "suite", string(f.info.Suite), "octets", f.info.PlaintextSize, "keys", len(f.info.KeyIDs))
+	if len(f.info.KeyIDs) > 0 {
+		attrs = append(attrs, "key_id", f.info.KeyIDs[0])
+	}
+	if f.peer != nil {
+		attrs = append(attrs, "peer", f.peer.Name)
+	}
+	return attrs
+}
+
+// result is the field that tells the mail system behind what was found:
+//
+//	Qkdmail-Result: HOST; decrypt=pass; suite=OTP; peer=NAME; key-id=ID[; line-ends=lf][; outer-differs=from,date]
+//
+// It is on restored mail only, and above all else.
+func (s *session) result(outer, inner *head, f *found, lf bool) string {
+	clauses := []string{
+		s.step.Hostname, "decrypt=pass", "suite=" + string(f.info.Suite), "peer=" + oneWord(f.peer.Name),
+	}
+	if len(f.info.KeyIDs) > 0 {
+		clauses = append(clauses, "key-id="+oneWord(f.info.KeyIDs[0]))
+	}
+	if lf {
+		clauses = append(clauses, "line-ends=lf")
+	}
+	if d := differing(outer, inner); len(d) > 0 {
+		clauses = append(clauses, "outer-differs="+strings.Join(d, ","))
+	}
+	return ResultField + ": " + strings.Join(clauses, ";\r\n\t") + "\r\n"
+}
+
+// differing returns the fields that say something else outside than inside.
+// What was outside is not authenticated, so filters that went by it, and people
+// who saw it, may have been deceived. A field that can't be read inside was
+// left out or made outside, and is not compared.
+func differing(outer, inner *head) []string {
+	var names []string
+	compare := func(name string, read func(*head) string) {
+		if was := read(inner); was != "" && read(outer) != was {
+			names = append(names, name)
+		}
+	}
+	compare("from", func(h *head) string { return addressSet(h.text("From")) })
+	compare("to", func(h *head) string { return addressSet(h.text("To")) })
+	compare("date", func(h *head) string {
+		t, err := mail.ParseDate(h.text("Date"))
+		if err != nil {
+			return ""
+		}
+		return t.UTC().String()
+	})
+	compare("message-id", func(h *head) string { return messageID(h.text("Message-ID")) })
+	return names
+}
+
+// addressSet returns the addresses of a field for comparison, "" where it does
+// not parse. Addresses in UTF-8 stand outside in SMTPUTF8 transactions only.
+func addressSet(text string) string {
+	list, err := mail.ParseAddressList(text)
+	if err != nil {
+		return ""
+	}
+	var set []string
+	for _, a := range list {
+		set = append(set, strings.ToLower(a.Address))
+	}
+	slices.Sort(set)
+	if strings.ContainsFunc(strings.Join(set, ""), func(r rune) bool { return r > 0x7E }) {
+		return ""
+	}
+	return strings.Join(set, ",")
+}
+
+// messageID returns a message ID that a writer copies outside, "" for another.
+func messageID(text string) string {
+	if _, err := mail.ParseAddress(text); err != nil || !strings.HasPrefix(text, "<") || !strings.HasSuffix(text, ">") {
+		return ""
+	}
+	return text
+}
+
+// transit returns the fields that relays put on the encrypted message and that
+// stay on the restored one. Authentication-Results speak of the outer message,
+// and say so by their name; all others are dropped, since anyone on the way may
+// have put them there.
+func transit(fields [][]byte) string {
+	var b strings.Builder
+	for _, raw := range fields {
+		parsed, _, _ := rawheader.Scan(raw, rawheader.Lenient)
+		if len(parsed) != 1 {
+			continue
+		}
+		f := parsed[0]
+		switch {
+		case f.Is("Received"), f.Is("Return-Path"), f.Is("Delivered-To"):
+			b.Write(crlf(raw))
+		case f.Is("Authentication-Results"):
+			fmt.Fprintf(&b, "Qkdmail-Outer-Authentication-Results:%s\r\n", bytes.TrimRight(crlf(f.Value), "\r\n"))
+		}
+	}
+	return b.String()
+}
+
+// crlf returns a field with CRLF line ends: it came over SMTP, but a program
+// that uses this package may read files.
+func crlf(raw []byte) []byte {
+	return bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+}

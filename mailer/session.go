@@ -1,0 +1,252 @@
+package mailer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+)
+
+// Step is what the options of [Encrypt] and [Decrypt] have in common. The zero
+// value is good but for the Policy.
+type Step struct {
+	Policy   *Policy
+	SAE      string // our own SAE ID; "": none
+	Hostname string // in Received and Qkdmail-Result; "": localhost
+
+	Limits      LimitsConfig  // of a message; zero: no limit, but for HeaderSize (256 KiB)
+	KeyTimeout  time.Duration // for each fetch of keys, failover included; 0: 60 s
+	MessageID   string        // LogMessageIDClear (also ""), LogMessageIDHash or LogMessageIDOff
+	LogAddress  bool          // addresses in the log
+	Logger      *slog.Logger  // one line a message; nil: none
+	LMTP        bool          // clients speak LMTP: recipients may need several transactions
+	EightBit    func() bool   // whether the backend behind takes 8-bit content; nil: it does
+	Users       Users         // for AUTH PLAIN; nil: no authentication
+	RequireAuth bool          // no mail from who has not authenticated
+}
+
+func (s Step) withDefaults() Step {
+	if s.Hostname == "" {
+		s.Hostname = "localhost"
+	}
+	if s.Limits.HeaderSize <= 0 {
+		s.Limits.HeaderSize = 256 << 10
+	}
+	if s.KeyTimeout <= 0 {
+		s.KeyTimeout = 60 * time.Second
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.EightBit == nil {
+		s.EightBit = func() bool { return true }
+	}
+	return s
+}
+
+// Users checks a name and a password.
+type Users interface {
+	Check(user, password string) bool
+}
+
+// A session is what encrypting and decrypting sessions have in common.
+type session struct {
+	step   *Step
+	next   smtp.Backend
+	conn   *smtp.Conn
+	front  *front
+	ctx    context.Context
+	cancel context.CancelFunc
+	authed bool
+
+	from  string
+	opts  smtp.MailOptions
+	start time.Time
+}
+
+func newSession(step *Step, next smtp.Backend, c *smtp.Conn) *session {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &session{step: step, next: next, conn: c, front: frontOf(c), ctx: ctx, cancel: cancel}
+}
+
+// AuthMechanisms offers PLAIN, over TLS only.
+func (s *session) AuthMechanisms() []string {
+	if s.step.Users == nil || !s.secure() {
+		return nil
+	}
+	return []string{sasl.Plain}
+}
+
+func (s *session) secure() bool {
+	if s.front != nil {
+		return s.front.isTLS()
+	}
+	if s.conn == nil {
+		return false
+	}
+	_, ok := s.conn.TLSConnectionState()
+	return ok
+}
+
+// Auth authenticates with PLAIN.
+func (s *session) Auth(mechanism string) (sasl.Server, error) {
+	if mechanism != sasl.Plain || len(s.AuthMechanisms()) == 0 {
+		return nil, smtp.ErrAuthUnknownMechanism
+	}
+	return sasl.NewPlainServer(func(identity, user, password string) error {
+		if identity != "" && identity != user || !s.step.Users.Check(user, password) {
+			return smtp.ErrAuthFailed
+		}
+		s.authed = true
+		return nil
+	}), nil
+}
+
+// mail notes the sender, from a client that may send.
+func (s *session) mail(from string, opts *smtp.MailOptions) error {
+	if s.step.RequireAuth && !s.authed {
+		return refuse(530, smtp.EnhancedCode{5, 7, 0}, "authentication required", "Authentication required").SMTPError
+	}
+	s.from, s.opts, s.start = from, smtp.MailOptions{}, time.Now()
+	if opts != nil {
+		s.opts = *opts
+	}
+	if limit := s.step.Limits.MessageSize; limit > 0 && s.opts.Size > limit {
+		return errTooLarge().SMTPError
+	}
+	return nil
+}
+
+// read checks DATA and returns its header.
+func (s *session) read(r io.Reader) (*head, *lineChecker, error) {
+	check := &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
+	h, err := readHead(check, int(s.step.Limits.HeaderSize))
+	if err != nil {
+		return nil, nil, err
+	}
+	if limit := s.step.Limits.Received; limit > 0 && h.count("Received") > limit {
+		return nil, nil, refuse(554, smtp.EnhancedCode{5, 4, 6}, "loop", "Too many hops") // RFC 5321 §6.3
+	}
+	return h, check, nil
+}
+
+// received is our own trace field, RFC 5321 §4.4.
+func (s *session) received() string {
+	protocol := "ESMTP"
+	if s.step.LMTP {
+		protocol = "LMTP"
+	}
+	if s.opts.UTF8 {
+		protocol = "UTF8" + strings.TrimPrefix(protocol, "E")
+	}
+	if s.secure() {
+		protocol += "S"
+	}
+	hello, address := "unknown", "unknown"
+	if s.conn != nil {
+		hello = printable(s.conn.Hostname())
+		if host, _, err := net.SplitHostPort(s.conn.Conn().RemoteAddr().String()); err == nil {
+			address = host
+		}
+	}
+	if strings.Contains(address, ":") {
+		address = "IPv6:" + address // RFC 5321 §4.1.3
+	}
+	return fmt.Sprintf("Received: from %s ([%s])\r\n\tby %s (qkdmail) with %s;\r\n\t%s\r\n",
+		oneWord(hello), address, s.step.Hostname, protocol, time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700"))
+}
+
+// oneWord keeps what a client calls itself from ending the clause it stands
+// in.
+func oneWord(s string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(" ();\"\\", r) {
+			return '_'
+		}
+		return r
+	}, s)
+}
+
+// dropped closes the connection of a client that stopped in the middle of
+// DATA: go-smtp would go on, and take the rest of the message for commands.
+func (s *session) dropped(err error) {
+	var ne net.Error
+	if errors.Is(err, errDropped) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if s.conn != nil {
+			_ = s.conn.Conn().Close()
+		}
+	}
+}
+
+// finish logs a message and returns what the client is answered.
+func (s *session) finish(direction string, h *head, err error, attrs ...any) error {
+	var reply *refusal
+	if err != nil {
+		reply = replyTo(err)
+		s.dropped(err)
+	}
+	log := []any{"direction", direction}
+	if s.front != nil {
+		log = append(log, "client", s.front.RemoteAddr().String())
+		for _, name := range []string{"IDENT", "ADDR"} {
+			if v := s.front.XForward(name); v != "" {
+				log = append(log, "client_"+strings.ToLower(name), v)
+			}
+		}
+	}
+	if h != nil {
+		if id := s.messageID(h); id != "" {
+			log = append(log, "message_id", id)
+		}
+	}
+	if s.step.LogAddress {
+		log = append(log, "from", printable(s.from))
+	}
+	log = append(log, attrs...)
+	log = append(log, "seconds", time.Since(s.start).Seconds())
+	if reply == nil {
+		s.step.Logger.Info("delivered", log...)
+		return nil
+	}
+	log = append(log, "code", reply.Code, "reason", reply.reason)
+	if reply.cause != nil {
+		log = append(log, "cause", printable(reply.cause.Error()))
+	}
+	s.step.Logger.Warn("refused", log...)
+	return reply.SMTPError
+}
+
+func (s *session) messageID(h *head) string {
+	id := printable(h.text("Message-ID"))
+	if len(id) > 200 {
+		id = id[:200]
+	}
+	switch {
+	case id == "", s.step.MessageID == LogMessageIDOff:
+		return ""
+	case s.step.MessageID == LogMessageIDHash:
+		sum := sha256.Sum256([]byte(id))
+		return hex.EncodeToString(sum[:8])
+	}
+	return id
+}
+
+// Logout ends the session.
+func (s *session) logout() { s.cancel() }
+
+// plainReply strips a refusal to what go-smtp passes on.
+func plainReply(err error) error {
+	if err == nil {
+		return nil
+	}
+	return replyTo(err).SMTPError
+}
