@@ -11,7 +11,7 @@ import (
 )
 
 // newKM has the commands around key managers themselves.
-func newKM(_ *globals) *cobra.Command {
+func newKM(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "km",
 		Short: "Simulate, check and fill key managers",
@@ -21,7 +21,7 @@ one process serves both sites. It is not QKD.`,
 		Args: noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKMServe(), newKMCerts(), newKMImport(), newKMExport())
+	cmd.AddCommand(newKMServe(), newKMCerts(), newKMImport(), newKMExport(), newKMDoctor(g))
 	return cmd
 }
 

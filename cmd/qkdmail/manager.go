@@ -25,10 +25,7 @@ func (g *globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) e
 }
 
 func (g *globals) openManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
-	spec := g.km
-	if spec == "" {
-		spec = os.Getenv("QKD_KM")
-	}
+	spec := g.spec()
 	if strings.HasPrefix(spec, "etsi014:") && (g.sae == "" || g.peer == "") {
 		return nil, fail(exitConfig, "give both; a KME hands keys out for a pair of SAEs", "etsi014 needs --sae and --peer")
 	}
@@ -41,6 +38,14 @@ func (g *globals) openManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 		return kmclient.Open(spec, opts)
 	}
 	return kmclient.FromEnv(chooserEnv, opts)
+}
+
+// spec is what names the key manager, "" where the other variables do.
+func (g *globals) spec() string {
+	if g.km != "" {
+		return g.km
+	}
+	return os.Getenv("QKD_KM")
 }
 
 // chooserEnv is the part of the environment that chooses a key manager. The

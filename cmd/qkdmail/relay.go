@@ -72,10 +72,7 @@ func (r *relayFlags) load() (*mailer.Config, error) {
 	case !quick:
 		return nil, usage("--config FILE, or --mode, --listen and --next-hop")
 	}
-	spec := r.km
-	if spec == "" {
-		spec = os.Getenv("QKD_KM")
-	}
+	spec := r.spec()
 	if spec == "" {
 		spec = "mock:"
 	}
