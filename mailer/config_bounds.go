@@ -20,8 +20,8 @@ func (f *findings) bounds() {
 	f.duration("timeouts.connect", t.Connect, 100*time.Millisecond, 10*time.Minute)
 	f.duration("timeouts.command", t.Command, time.Second, time.Hour)
 	f.duration("timeouts.after_dot", t.AfterDot, time.Second, time.Hour)
-	f.duration("timeouts.next_hop_idle", t.NextHopIdle, 0, time.Hour)
-	f.duration("timeouts.shutdown", t.Shutdown, 0, time.Hour)
+	f.duration("timeouts.next_hop_idle", t.NextHopIdle, time.Second, time.Hour)
+	f.duration("timeouts.shutdown", t.Shutdown, time.Second, time.Hour)
 }
 
 func (f *findings) number(key string, n, least, most int64) {

@@ -61,7 +61,7 @@ func (f *findings) listeners(hops map[string]int) {
 		f.oneOf(at+".protocol", string(l.Protocol), string(ProtocolSMTP), string(ProtocolLMTP))
 		if f.address(at, l.Address) && !strings.HasSuffix(l.Address, ":0") {
 			if first, ok := addresses[l.Address]; ok {
-				f.add(at+".address", "%q is the address of another listener (line %d)", l.Address, f.c.line(entryKey("listener", first)))
+				f.add(at+".address", "%q is the address of another listener (line %d)", l.Address, f.c.line(entryKey("listener", first)+".address"))
 			}
 			addresses[l.Address] = i
 		}
@@ -150,7 +150,7 @@ func (f *findings) nextHops() map[string]int {
 			f.add(at+".auth_user", "auth_user and auth_password_file go together")
 		}
 		f.number(at+".max_connections", int64(n.MaxConnections), 1, 100_000)
-		f.number(at+".max_idle", int64(n.MaxIdle), 0, int64(n.MaxConnections))
+		f.number(at+".max_idle", int64(n.MaxIdle), 1, 100_000)
 	}
 	return names
 }
@@ -204,9 +204,9 @@ func (f *findings) keyManager() {
 	case km.URL == "":
 		f.add("km.url", "missing")
 	case scheme == "etsi014":
-		for key, value := range map[string]string{"sae": km.SAE, "cert": km.Cert, "key": km.Key} {
-			if value == "" {
-				f.add("km."+key, "missing: ETSI GS QKD 014 needs sae, cert and key")
+		for _, need := range []struct{ key, value string }{{"sae", km.SAE}, {"cert", km.Cert}, {"key", km.Key}} {
+			if need.value == "" {
+				f.add("km."+need.key, "missing: ETSI GS QKD 014 needs sae, cert and key")
 			}
 		}
 	case scheme != "mock" && scheme != "http" && scheme != "https" || scheme == km.URL,
@@ -233,7 +233,9 @@ func (f *findings) keyManager() {
 // sae checks an SAE ID. What a message can't carry is percent-encoded there,
 // three octets for one.
 func (f *findings) sae(key, sae string) {
-	if len(sae) > kmclient.MaxIDLength/3 || sae != shown(sae) {
+	if sae == "-" {
+		f.add(key, "\"-\" stands for none in messages: leave it out")
+	} else if len(sae) > kmclient.MaxIDLength/3 || sae != shown(sae) {
 		f.add(key, "%q must be printable, at most %d octets", abridged(sae), kmclient.MaxIDLength/3)
 	}
 }

@@ -121,10 +121,6 @@ func LoadUsers(path string) (*UserFile, error) {
 // add takes a line and says what is wrong with it, but not what it is.
 func (u *UserFile) add(line string) (problem string) {
 	name, hash, _ := strings.Cut(line, ":")
-	// htpasswd writes $2y$ for what Go calls $2a$.
-	if rest, ok := strings.CutPrefix(hash, "$2y$"); ok {
-		hash = "$2a$" + rest
-	}
 	cost, err := bcrypt.Cost([]byte(hash))
 	switch _, doubled := u.hashes[name]; {
 	case name == "":

@@ -98,8 +98,11 @@ func syntaxError(name string, err error) error {
 	return e
 }
 
-// maxFindings is how many findings are told at most.
-const maxFindings = 100
+// How many findings are collected, and of them told, at most.
+const (
+	maxCollected = 1000
+	maxFindings  = 100
+)
 
 // findings collects what is wrong with a configuration.
 type findings struct {
@@ -110,6 +113,9 @@ type findings struct {
 // add notes a finding at a key; its place is that of the nearest table that
 // stands in the file.
 func (f *findings) add(key, format string, args ...any) {
+	if len(f.list) == maxCollected {
+		return
+	}
 	f.list = append(f.list, &ConfigError{
 		File: f.c.file, Line: f.c.line(key), Key: key, Message: shown(fmt.Sprintf(format, args...)),
 	})
@@ -121,7 +127,7 @@ func (f *findings) err() error {
 	var errs []error
 	for i, e := range f.list {
 		if i == maxFindings {
-			errs = append(errs, &ConfigError{File: f.c.file, Message: fmt.Sprintf("%d more", len(f.list)-i)})
+			errs = append(errs, &ConfigError{File: f.c.file, Message: "and more"})
 			break
 		}
 		errs = append(errs, e)

@@ -1,0 +1,378 @@
+package mailer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cipher"
+)
+
+// policyText is the policy of most tests here: three peers, nested domains.
+const policyText = `hostname = "relay.example"
+[[listener]]
+name = "out"
+direction = "encrypt"
+address = "127.0.0.1:10025"
+next_hop = "mta"
+[[next_hop]]
+name = "mta"
+address = "127.0.0.1:10027"
+[km]
+url = "mock:"
+sae = "SAE_A"
+
+[[peer]]
+name = "b"
+sae = "SAE_B"
+domains = ["b.example", "*.b.example", "bücher.example"]
+[[peer]]
+name = "c"
+sae = "SAE_C"
+domains = ["c.b.example", "*.c.b.example"]
+inbound = "optional"
+suites = ["otp"]
+[[peer]]
+name = "mock"
+domains = ["mock.example"]
+
+[[rule]]
+domain = "b.example"
+peer = "b"
+[[rule]]
+domain = "*.b.example"
+peer = "b"
+encrypt = "opportunistic"
+suite = "aes-256-gcm"
+[[rule]]
+domain = "*.c.b.example"
+peer = "c"
+suite = "otp"
+[[rule]]
+domain = "plain.c.b.example"
+encrypt = "never"
+[[rule]]
+domain = "BÜCHER.example."
+peer = "b"
+pad_limit = "1 KiB"
+[[rule]]
+domain = "mock.example"
+peer = "mock"
+[[rule]]
+domain = "default"
+encrypt = "never"
+`
+
+func policyOf(t *testing.T, text string) *Policy {
+	t.Helper()
+	c, err := ParseConfig("relay.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPolicy(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestOutbound(t *testing.T) {
+	p := policyOf(t, policyText)
+	for _, test := range []struct{ address, rule, peer string }{
+		{"user@b.example", "b.example", "b"},
+		{"user@B.Example.", "b.example", "b"},
+		{"user@b.example..", "b.example", "b"},
+		{"user@x.b.example", "*.b.example", "b"},
+		{"user@y.x.b.example", "*.b.example", "b"},
+		{"user@xb.example", "default", ""},
+		{"user@example", "default", ""},
+		{"user@c.b.example", "*.b.example", "b"}, // a wildcard is not for its own domain
+		{"user@x.c.b.example", "*.c.b.example", "c"},
+		{"user@plain.c.b.example", "plain.c.b.example", ""},
+		{"user@x.plain.c.b.example", "*.c.b.example", "c"},
+		{"user@bücher.example", "xn--bcher-kva.example", "b"},
+		{"user@bu\u0308cher.example", "xn--bcher-kva.example", "b"},
+		{"user@BÜCHER。example", "xn--bcher-kva.example", "b"},
+		{"user@XN--BCHER-KVA.example", "xn--bcher-kva.example", "b"},
+		{"user@ｂ.example", "b.example", "b"},
+		{"user@b\u00ad.example", "b.example", "b"},
+		{"user@b_x.b.example", "*.b.example", "b"},
+		{"user@ü_.\xff.b.example", "*.b.example", "b"},
+		{`"a@c.example"@b.example`, "b.example", "b"},
+		{`"a\"@c.example"@b.example`, "b.example", "b"},
+		{`"user@b.example`, "b.example", "b"},
+		{"@relay.example:user@b.example", "b.example", "b"},
+		{"user@b.example@other.example", "default", ""},
+		{`"user@b.example"`, "default", ""},
+		{"user@[192.0.2.1]", "default", ""},
+		{"user@[x.b.example]", "default", ""},
+		{"user@[IPv6:2001:db8::1]", "default", ""},
+		{"user", "default", ""},
+		{"user@", "default", ""},
+		{"user@.", "default", ""},
+		{"@", "default", ""},
+		{"", "default", ""},
+		{"user@default", "default", ""},
+		{"user@*.b.example", "*.b.example", "b"},
+		{"user@" + strings.Repeat("a.", 100_000) + "b.example", "default", ""},
+		{"user@" + strings.Repeat("ü", 100_000) + ".b.example", "default", ""},
+		{strings.Repeat("@", 100_000), "default", ""},
+	} {
+		r := p.Outbound(test.address)
+		name := ""
+		if r.Peer != nil {
+			name = r.Peer.Name
+		}
+		if r.Rule != test.rule || name != test.peer {
+			t.Errorf("%.60q takes rule %q and peer %q, want %q and %q", test.address, r.Rule, name, test.rule, test.peer)
+		}
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	p := policyOf(t, policyText)
+	b, _ := p.PeerBySAE("SAE_B")
+	c, _ := p.PeerBySAE("SAE_C")
+	for address, want := range map[string]Route{
+		"u@b.example":         {Peer: b, Mode: Required, Suite: cipher.SuiteAuto, PadLimit: cipher.DefaultPadLimit, Rule: "b.example"},
+		"u@x.b.example":       {Peer: b, Mode: Opportunistic, Suite: cipher.SuiteAES256GCM, Rule: "*.b.example"},
+		"u@x.c.b.example":     {Peer: c, Mode: Required, Suite: cipher.SuiteOTP, Rule: "*.c.b.example"},
+		"u@plain.c.b.example": {Mode: Never, Rule: "plain.c.b.example"},
+		"u@bücher.example":    {Peer: b, Mode: Required, Suite: cipher.SuiteAuto, PadLimit: 1024, Rule: "xn--bcher-kva.example"},
+		"u@other.example":     {Mode: Never, Rule: "default"},
+	} {
+		if got := p.Outbound(address); got != want {
+			t.Errorf("%s: got %+v, want %+v", address, got, want)
+		}
+	}
+}
+
+// Without rules nothing leaves in clear.
+func TestOutboundWithoutRules(t *testing.T) {
+	p, err := NewPolicy(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := p.Outbound("user@b.example"); r != (Route{Mode: Required}) {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestSameGroup(t *testing.T) {
+	b, c := &Peer{Name: "b"}, &Peer{Name: "c"}
+	r := Route{Peer: b, Suite: cipher.SuiteAuto, PadLimit: 1, Rule: "b.example"}
+	for i, test := range []struct {
+		change func(r *Route)
+		same   bool
+	}{
+		{func(r *Route) { r.Rule = "*.b.example" }, true},
+		{func(r *Route) { r.Peer = c }, false},
+		{func(r *Route) { r.Mode = Opportunistic }, false},
+		{func(r *Route) { *r = Route{Mode: Never} }, false},
+		{func(r *Route) { r.Suite = cipher.SuiteOTP }, false},
+		{func(r *Route) { r.PadLimit = 2 }, false},
+	} {
+		o := r
+		test.change(&o)
+		if r.SameGroup(o) != test.same || o.SameGroup(r) != test.same {
+			t.Errorf("%d: not %v", i, test.same)
+		}
+	}
+	if !(Route{Mode: Never, Rule: "a.example"}).SameGroup(Route{Mode: Never, Rule: "default"}) {
+		t.Error("two plain recipients need two messages")
+	}
+}
+
+func TestPeers(t *testing.T) {
+	p := policyOf(t, policyText)
+	peers := p.Peers()
+	var names []string
+	for _, peer := range peers {
+		names = append(names, peer.Name)
+		if found, ok := p.PeerBySAE(peer.SAE); !ok || found != peer {
+			t.Errorf("%q is not the peer with SAE %q", peer.Name, peer.SAE)
+		}
+	}
+	if !slices.Equal(names, []string{"b", "c", "mock"}) || peers[2].SAE != "" {
+		t.Errorf("the peers are %v", names)
+	}
+	if want := []string{"b.example", "*.b.example", "xn--bcher-kva.example"}; !slices.Equal(peers[0].Domains, want) {
+		t.Errorf("the domains are %v", peers[0].Domains)
+	}
+	if !peers[0].Accepts(cipher.SuiteAES256GCM) || !peers[0].Accepts(cipher.SuiteOTP) || peers[0].Accepts(cipher.SuiteAuto) {
+		t.Error("a peer without suites must take both")
+	}
+	if peers[1].Accepts(cipher.SuiteAES256GCM) || !peers[1].Accepts(cipher.SuiteOTP) {
+		t.Error("a peer with otp must take that only")
+	}
+	for _, sae := range []string{"SAE_A", "sae_b", "-", "SAE_B "} {
+		if _, ok := p.PeerBySAE(sae); ok {
+			t.Errorf("%q is no peer's", sae)
+		}
+	}
+	peers[0] = nil
+	if p.Peers()[0] == nil {
+		t.Error("the policy can be changed from outside")
+	}
+}
+
+func TestPeerOfDomain(t *testing.T) {
+	p := policyOf(t, policyText)
+	for domain, want := range map[string]string{
+		"b.example": "b", "B.EXAMPLE.": "b", "x.b.example": "b", "c.b.example": "c", "y.x.c.b.example": "c",
+		"Bücher.example": "b", "example": "", "": "", "xb.example": "", "[b.example]": "",
+	} {
+		peer, ok := p.PeerOfDomain(domain)
+		if ok != (want != "") || ok && peer.Name != want {
+			t.Errorf("%q is of %v", domain, peer)
+		}
+	}
+}
+
+func TestInboundRequired(t *testing.T) {
+	p := policyOf(t, policyText)
+	for _, test := range []struct {
+		addresses []string
+		domain    string
+	}{
+		{nil, ""},
+		{[]string{""}, ""},
+		{[]string{"user@other.example", ""}, ""},
+		{[]string{"user@c.b.example", "user@x.c.b.example"}, ""}, // optional
+		{[]string{"user@B.example"}, "b.example"},
+		{[]string{"user@other.example", "user@bücher.example"}, "xn--bcher-kva.example"},
+		{[]string{"user@c.b.example", "user@d.b.example"}, "d.b.example"},
+	} {
+		domain, required := p.InboundRequired(test.addresses...)
+		if domain != test.domain || required != (domain != "") {
+			t.Errorf("%q: %q, %v", test.addresses, domain, required)
+		}
+	}
+}
+
+func TestNullSender(t *testing.T) {
+	if !policyOf(t, policyText).NullSenderRequired() {
+		t.Error("by default, reports must be encrypted as other mail")
+	}
+	p := policyOf(t, policyText+"[null_sender]\ninbound = \"accept\"\n")
+	if p.NullSenderRequired() {
+		t.Error("accept is not heeded")
+	}
+	var b strings.Builder
+	if err := p.Explain(&b, "u@b.example"); err != nil || !strings.Contains(b.String(), "but for reports") {
+		t.Errorf("%v:\n%s", err, b.String())
+	}
+}
+
+func TestNewPolicyErrors(t *testing.T) {
+	for want, c := range map[string]*Config{
+		"rule[0].peer: missing":                         {Rules: []RuleConfig{{Domain: "default"}}},
+		"rule: no rule with domain":                     {Rules: []RuleConfig{{Domain: "b.example", Encrypt: Never}}},
+		"rule[0].encrypt: must be required":             {Rules: []RuleConfig{{Domain: "default", Encrypt: 3}}},
+		"peer[0].inbound: must be required or optional": {Peers: []PeerConfig{{Name: "b", Inbound: -1}}},
+		`null_sender.inbound: "" must be`:               {},
+	} {
+		if _, err := NewPolicy(c); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+func TestModeText(t *testing.T) {
+	for _, m := range []Mode{Required, Opportunistic, Never} {
+		got := Mode(-1)
+		if err := got.UnmarshalText([]byte(m.String())); err != nil || got != m {
+			t.Errorf("%v comes back as %v, %v", m, got, err)
+		}
+	}
+	for _, i := range []Inbound{InboundRequired, InboundOptional} {
+		got := Inbound(-1)
+		if err := got.UnmarshalText([]byte(i.String())); err != nil || got != i {
+			t.Errorf("%v comes back as %v, %v", i, got, err)
+		}
+	}
+	if s := fmt.Sprint(Mode(7), Inbound(-1)); s != "invalid(7) invalid(-1)" {
+		t.Error(s)
+	}
+}
+
+// A policy is used by many sessions at once.
+func TestPolicyShared(t *testing.T) {
+	p := policyOf(t, policyText)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				p.Outbound("user@bücher.example")
+				p.InboundRequired("user@b.example")
+				if err := p.Explain(&bytes.Buffer{}, "user@b.example"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestExplain(t *testing.T) {
+	p := policyOf(t, policyText)
+	for address, want := range map[string][]string{
+		"u@B.example":          {"domain    b.example", "rule      b.example (relay.toml:28)", `is encrypted for peer "b", SAE SAE_B, or waits`, "OTP for messages of up to 64 KiB", `must come encrypted from peer "b"`},
+		"u@x.b.example":        {"rule      *.b.example (relay.toml:31)", "or leaves in clear where the key manager has no key", "suite     AES-256-GCM"},
+		"u@x.c.b.example":      {`comes encrypted from peer "c", SAE SAE_C, or passes in clear`},
+		"u@mock.example":       {`is encrypted for peer "mock", or waits`},
+		"u@other.example":      {"rule      default", "leaves as it is", "no peer has this domain"},
+		"u@\x1b[2J\n.example":  {`u@\x1b[2J\n.example`},
+		"u@[192.0.2.1]":        {"domain    [192.0.2.1]", "rule      default"},
+		"postmaster":           {"rule      default"},
+		"u@xn--bcher-kva.test": {"xn--bcher-kva.test"},
+	} {
+		var b strings.Builder
+		if err := p.Explain(&b, address); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range want {
+			if !strings.Contains(b.String(), w) {
+				t.Errorf("%q is not in\n%s", w, b.String())
+			}
+		}
+		if n := strings.Count(b.String(), "\n"); n > 6 || strings.ContainsRune(b.String(), '\x1b') {
+			t.Errorf("%d lines:\n%s", n, b.String())
+		}
+	}
+	none, err := NewPolicy(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := none.Explain(&b, "u@b.example"); err != nil || !strings.Contains(b.String(), "can't leave") {
+		t.Errorf("%v:\n%s", err, b.String())
+	}
+	closed, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Close()
+	if p.Explain(closed, "u@b.example") == nil {
+		t.Error("writing to a file that is open for reading works")
+	}
+}
+
+func BenchmarkOutbound(b *testing.B) {
+	c, err := ParseConfig("relay.toml", []byte(policyText))
+	if err != nil {
+		b.Fatal(err)
+	}
+	p, err := NewPolicy(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		p.Outbound("user@y.x.b.example")
+	}
+}
