@@ -1,0 +1,135 @@
+package mailer_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpkit"
+)
+
+// The benchmarks send messages over loopback to a sink, through a relay or the
+// plain one that it is compared with, over connections that are kept. Client
+// and sink are in the same process and in all figures.
+
+func BenchmarkPassThrough(b *testing.B) {
+	benchRelay(b, func(b *testing.B, sink string) string {
+		l := listen(b)
+		server := smtpkit.PassThrough(sink)
+		go func() { _ = server.Serve(l) }()
+		b.Cleanup(func() { _ = server.Close() })
+		return l.Addr().String()
+	}, func(_ *testing.B, message []byte) []byte { return message })
+}
+
+func BenchmarkEncryptRelay(b *testing.B) {
+	benchRelay(b, func(b *testing.B, sink string) string {
+		return startRelay(b, mailer.DirectionEncrypt, sink)
+	}, func(_ *testing.B, message []byte) []byte { return message })
+}
+
+func BenchmarkDecryptRelay(b *testing.B) {
+	benchRelay(b, func(b *testing.B, sink string) string {
+		return startRelay(b, mailer.DirectionDecrypt, sink)
+	}, encrypted)
+}
+
+// benchRelay sends messages of two sizes through what start starts. prepare
+// makes what is sent.
+func benchRelay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(*testing.B, []byte) []byte) {
+	for _, size := range []int{4_000, 50_000} {
+		b.Run(fmt.Sprintf("%dkB", size/1000), func(b *testing.B) {
+			l := listen(b)
+			var taken atomic.Int64
+			sink := smtpkit.Sink{Take: func(r io.Reader) {
+				_, _ = io.Copy(io.Discard, r)
+				taken.Add(1)
+			}}
+			go sink.Serve(l)
+			address := start(b, l.Addr().String())
+			message := prepare(b, smtpkit.Message(size))
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				c, err := smtpkit.Dial(address, 10*time.Minute)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				for pb.Next() {
+					if err := c.Send("alice@a.example", "bob@b.example", bytes.NewReader(message)); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+				_ = c.Quit()
+			})
+			b.StopTimer()
+			if n := taken.Load(); n != int64(b.N) {
+				b.Errorf("%d messages came of %d", n, b.N)
+			}
+		})
+	}
+}
+
+func listen(b *testing.B) net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// startRelay starts a relay with keys that cost nothing.
+func startRelay(b *testing.B, d mailer.Direction, sink string) string {
+	cfg, err := mailer.QuickConfig(mailer.QuickOptions{
+		Direction: d, Listen: "127.0.0.1:0", NextHop: sink, KM: mailer.KMConfig{URL: "mock:unused"},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if d == mailer.DirectionEncrypt {
+		cfg.Rules[0].Suite = string(cipher.SuiteAES256GCM)
+	}
+	relay, err := mailer.NewRelay(cfg, new(smtpkit.Keys), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := relay.Listen(ctx); err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- relay.Serve(ctx) }()
+	b.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	return relay.Addrs()[0].String()
+}
+
+// encrypted is what the encrypt relay makes of a message.
+func encrypted(b *testing.B, message []byte) []byte {
+	var out bytes.Buffer
+	w, err := cipher.Encrypt(b.Context(), &out, new(smtpkit.Keys), &cipher.EncryptOptions{LineEnd: cipher.LineEndCRLF})
+	if err == nil {
+		_, err = w.Write(message)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,118 @@
+package smtpkit
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// A Client is an SMTP client that sends a message of any length in constant
+// memory.
+type Client struct {
+	Conn net.Conn
+	in   *bufio.Reader
+	out  *bufio.Writer
+}
+
+// Dial connects and says hello. Nothing that the client does then takes longer
+// than within, in all.
+func Dial(address string, within time.Duration) (*Client, error) {
+	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(within))
+	c := &Client{Conn: conn, in: bufio.NewReaderSize(conn, 1<<10), out: bufio.NewWriterSize(conn, 32<<10)}
+	if err = c.expect('2'); err == nil {
+		err = c.Command('2', "EHLO client.example")
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Command sends a command and reads its answer, which must be of this class.
+func (c *Client) Command(class byte, command string) error {
+	_, _ = c.out.WriteString(command)
+	_, _ = c.out.WriteString("\r\n")
+	if err := c.out.Flush(); err != nil {
+		return err
+	}
+	return c.expect(class)
+}
+
+func (c *Client) expect(class byte) error {
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if len(line) < 4 || line[0] != class {
+			return fmt.Errorf("answer: %s", strings.TrimSpace(string(line)))
+		}
+		if line[3] == ' ' {
+			return nil
+		}
+	}
+}
+
+// Begin begins a transaction, up to the point where the message may be
+// written.
+func (c *Client) Begin(from, to string) error {
+	if err := c.Command('2', "MAIL FROM:<"+from+">"); err != nil {
+		return err
+	}
+	if err := c.Command('2', "RCPT TO:<"+to+">"); err != nil {
+		return err
+	}
+	return c.Command('3', "DATA")
+}
+
+// Write writes some of a message, whole lines with CRLF.
+func (c *Client) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		line := p[n:]
+		if i := bytes.IndexByte(line, '\n'); i >= 0 {
+			line = line[:i+1]
+		}
+		if line[0] == '.' {
+			_ = c.out.WriteByte('.')
+		}
+		m, err := c.out.Write(line)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Flush sends what was written.
+func (c *Client) Flush() error { return c.out.Flush() }
+
+// End ends a message and reads its answer.
+func (c *Client) End() error { return c.Command('2', ".") }
+
+// Send sends a whole message.
+func (c *Client) Send(from, to string, message io.WriterTo) error {
+	if err := c.Begin(from, to); err != nil {
+		return err
+	}
+	if _, err := message.WriteTo(c); err != nil {
+		return err
+	}
+	return c.End()
+}
+
+// Quit ends the session.
+func (c *Client) Quit() error {
+	err := c.Command('2', "QUIT")
+	_ = c.Conn.Close()
+	return err
+}
