@@ -34,8 +34,8 @@ const (
 	gateRemember = 30 * time.Second // a missing key is not asked for again so soon
 	gateGrace    = 4 * time.Hour    // the two sites may not have synchronised yet
 	gateMax      = 10_000           // keys remembered
-	gateRate     = 200              // look-ups a second and peer
-	gateBurst    = 2000
+	gateRate     = 200              // look-ups in vain, a second and peer
+	gateBurst    = 2000             // and look-ups at one time
 )
 
 // errKeyGone is a key that was missing for so long that it won't come.
@@ -79,6 +79,7 @@ func (g *keyGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 	if err == nil {
 		g.mu.Lock()
 		delete(g.missing, gateKey(peer, ids[0]))
+		g.tokens[peer].left++ // a key that is there may be asked for at any rate
 		g.mu.Unlock()
 	}
 	return keys, err
