@@ -25,6 +25,7 @@ import (
 //     sees plain text, so that the first point holds there as well.
 //   - Every read has a deadline of its own, and DATA a minimum rate: go-smtp's
 //     ReadTimeout spans the whole of DATA.
+//   - It hands DATA to the session itself.
 //
 // go-smtp is given one command line at a time, so that a command which the
 // front takes for itself is never in go-smtp's buffer.
@@ -48,7 +49,8 @@ type front struct {
 	bad       int  // commands in a row that the front itself refused
 
 	data      dataState // in DATA: where in its lines
-	inData    bool
+	inData    bool      // and its end has not come
+	dataEnd   bool      // go-smtp is to be told the end of DATA
 	dataStart time.Time
 	dataSize  int64
 }
@@ -111,28 +113,29 @@ func (f *front) SetDeadline(time.Time) error      { return nil }
 // errTooSlow is a client that sends DATA below the minimum rate.
 var errTooSlow = fmt.Errorf("%w: it sends too slowly", errDropped)
 
-// Read hands go-smtp the next command line, or lines of DATA.
+// Read hands go-smtp the next command line. Of DATA, which the session has read,
+// go-smtp sees the end only; what the session has left of it is thrown away.
 func (f *front) Read(p []byte) (int, error) {
 	for len(f.rest) == 0 {
-		if !f.inData && !f.wait(true) {
+		if f.dataEnd {
+			if _, err := io.Copy(io.Discard, dataReader{f}); err != nil {
+				return 0, err
+			}
+			f.dataEnd = false
+			f.rest = []byte(".\r\n")
+			break
+		}
+		if !f.wait(true) {
 			_, _ = f.write([]byte("421 4.3.2 The relay is stopping, try again later\r\n"))
 			return 0, io.EOF
 		}
 		line, err := f.line()
-		stopped := !f.inData && !f.wait(false)
+		stopped := !f.wait(false)
 		if err != nil {
 			if stopped {
 				continue // and say so
 			}
 			return 0, err
-		}
-		if f.inData {
-			f.dataSize += int64(len(line))
-			if f.data.end(line) {
-				f.inData = false
-			}
-			f.rest = line
-			break
 		}
 		if f.take(line) {
 			continue
@@ -164,16 +167,9 @@ func (f *front) stop() {
 	}
 }
 
-// line reads up to the next LF, or what fits into the buffer.
+// line reads a command, up to the next LF or what fits into the buffer.
 func (f *front) line() ([]byte, error) {
-	wait := f.opts.Idle
-	if f.inData {
-		wait = f.opts.DataIdle
-		if spent := time.Since(f.dataStart) - f.opts.DataIdle; spent > 0 && f.dataSize < int64(spent.Seconds()*float64(f.opts.MinRate)) {
-			return nil, errTooSlow
-		}
-	}
-	if wait > 0 {
+	if wait := f.opts.Idle; wait > 0 {
 		if err := f.plain.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			return nil, err
 		}
@@ -182,7 +178,7 @@ func (f *front) line() ([]byte, error) {
 	if err == bufio.ErrBufferFull || len(line) > 0 && errors.Is(err, io.EOF) {
 		err = nil
 	}
-	if !f.inData && len(line) > maxCommand {
+	if len(line) > maxCommand {
 		return nil, smtp.ErrTooLongLine
 	}
 	return line, err
@@ -326,7 +322,7 @@ func (f *front) Write(p []byte) (int, error) {
 	f.bad = 0
 	switch {
 	case bytes.HasPrefix(p, []byte("354 ")):
-		f.inData, f.data, f.dataStart, f.dataSize = true, dataState{}, time.Now(), 0
+		f.inData, f.dataEnd, f.data, f.dataStart, f.dataSize = true, true, dataState{}, time.Now(), 0
 	case f.hello && bytes.HasPrefix(p, []byte("250")):
 		return len(p), f.editHello(p)
 	}
@@ -377,61 +373,6 @@ func (f *front) editHello(line []byte) error {
 	}
 	_, err := f.write([]byte(text))
 	return err
-}
-
-// A dataState follows the lines of DATA as go-smtp's own reader does, and sees
-// the end of data where that one sees it. A bare CR makes all the difference:
-// CR CR LF is no line end to it.
-type dataState struct {
-	state byte
-}
-
-// The states of go-smtp's dataReader.
-const (
-	stateBeginLine = iota
-	stateDot
-	stateDotCR
-	stateCR
-	stateData
-	stateEOF
-)
-
-// end feeds a piece that has at most one LF, at its end, and reports the end
-// of data.
-func (d *dataState) end(piece []byte) bool {
-	for _, c := range piece {
-		switch d.state {
-		case stateBeginLine:
-			switch c {
-			case '.':
-				d.state = stateDot
-			case '\r':
-				d.state = stateCR
-			default:
-				d.state = stateData
-			}
-		case stateDot:
-			d.state = stateData
-			if c == '\r' {
-				d.state = stateDotCR
-			}
-		case stateDotCR:
-			d.state = stateData
-			if c == '\n' {
-				d.state = stateEOF
-			}
-		case stateCR:
-			d.state = stateData
-			if c == '\n' {
-				d.state = stateBeginLine
-			}
-		case stateData:
-			if c == '\r' {
-				d.state = stateCR
-			}
-		}
-	}
-	return d.state == stateEOF
 }
 
 // printable makes what a client said harmless in a log or a header.

@@ -128,6 +128,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 
 // read checks DATA and returns its header.
 func (s *session) read(r io.Reader) (*head, *lineChecker, error) {
+	if s.front != nil {
+		r = dataReader{s.front}
+	}
 	check := &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
 	h, err := readHead(check, int(s.step.Limits.HeaderSize))
 	if err != nil {

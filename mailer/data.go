@@ -1,0 +1,127 @@
+package mailer
+
+import (
+	"bytes"
+	"io"
+	"time"
+)
+
+// DATA passes go-smtp by, in both directions: it moves it octet by octet, and
+// a relay does little else than to move it.
+
+// A dataReader reads the DATA of a client, without the dots that SMTP adds. It
+// ends with io.EOF after the lone dot, and with io.ErrUnexpectedEOF where the
+// connection did before.
+type dataReader struct{ front *front }
+
+func (r dataReader) Read(p []byte) (int, error) {
+	f := r.front
+	for f.inData {
+		if len(p) == 0 {
+			return 0, nil
+		}
+		piece, err := f.piece()
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return 0, err
+		}
+		n, used, end := f.data.undo(p, piece)
+		_, _ = f.in.Discard(used)
+		f.dataSize += int64(used)
+		f.inData = !end
+		if n > 0 {
+			return n, nil
+		}
+	}
+	return 0, io.EOF
+}
+
+// piece returns what has come of DATA, an octet at least. It stays in the
+// buffer.
+func (f *front) piece() ([]byte, error) {
+	if f.in.Buffered() == 0 {
+		if spent := time.Since(f.dataStart) - f.opts.DataIdle; spent > 0 && f.dataSize < int64(spent.Seconds()*float64(f.opts.MinRate)) {
+			return nil, errTooSlow
+		}
+		if wait := f.opts.DataIdle; wait > 0 {
+			if err := f.plain.SetReadDeadline(time.Now().Add(wait)); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := f.in.Peek(1); err != nil {
+			return nil, err
+		}
+	}
+	return f.in.Peek(f.in.Buffered())
+}
+
+// A dataState follows the lines of DATA, and sees the end of data where
+// go-smtp's own reader does: at CR LF . CR LF and at nothing else. A bare CR
+// makes all the difference: CR CR LF is no line end.
+type dataState struct {
+	state byte
+}
+
+// The states of go-smtp's dataReader.
+const (
+	stateBeginLine = iota
+	stateDot
+	stateDotCR
+	stateCR
+	stateData
+	stateEOF
+)
+
+// undo moves octets from src to dst, without the dots that SMTP adds, and
+// reports how many it put and took, and the end of data.
+func (d *dataState) undo(dst, src []byte) (n, used int, end bool) {
+	for n < len(dst) && used < len(src) && d.state != stateEOF {
+		if d.state == stateData {
+			run := src[used:]
+			run = run[:min(len(run), len(dst)-n)]
+			if i := bytes.IndexByte(run, '\r'); i >= 0 {
+				run = run[:i+1]
+				d.state = stateCR
+			}
+			n += copy(dst[n:], run)
+			used += len(run)
+			continue
+		}
+		c := src[used]
+		used++
+		switch d.state {
+		case stateBeginLine:
+			switch c {
+			case '.':
+				d.state = stateDot
+				continue
+			case '\r':
+				d.state = stateCR
+			default:
+				d.state = stateData
+			}
+		case stateDot:
+			d.state = stateData
+			if c == '\r' {
+				d.state = stateDotCR
+				continue
+			}
+		case stateDotCR:
+			d.state = stateData
+			if c == '\n' {
+				d.state = stateEOF
+				continue
+			}
+		case stateCR:
+			d.state = stateData
+			if c == '\n' {
+				d.state = stateBeginLine
+			}
+		}
+		dst[n] = c
+		n++
+	}
+	return n, used, d.state == stateEOF
+}

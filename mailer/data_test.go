@@ -1,0 +1,106 @@
+package mailer
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func TestUndo(t *testing.T) {
+	for in, want := range map[string]string{
+		".\r\n":                      "|",
+		"a\r\n.\r\nQUIT\r\n":         "a\r\n|QUIT\r\n",
+		"a\r\n..\r\n.\r\n":           "a\r\n.\r\n|",
+		"..a\r\n.b\r\n.\r\n":         ".a\r\nb\r\n|",
+		"a\n.\n.\r\n\r\n.\r\n":       "a\n.\n.\r\n\r\n|",
+		"a\r\n.\n\r\n.\r\n":          "a\r\n\n\r\n|",
+		"a\n.\r\nb\r\n.\r\n":         "a\n.\r\nb\r\n|",
+		"a\r.\r\nb\r\n.\r\n":         "a\r.\r\nb\r\n|",
+		"a\r\r\n.\r\n\r\n.\r\n":      "a\r\r\n.\r\n\r\n|", // CR CR LF is no line end to go-smtp
+		"\r\n.\r\nMAIL FROM:<>\r\n":  "\r\n|MAIL FROM:<>\r\n",
+		"a\r\n.\r\r\n.\r\n\r\n.\r\n": "a\r\n\r\n.\r\n\r\n|",
+	} {
+		for size := 1; size <= len(in)+1; size++ {
+			if got := undone(in, size); got != want {
+				t.Errorf("%q in pieces of %d: %q, want %q", in, size, got, want)
+			}
+		}
+	}
+}
+
+// undone is what undo makes of DATA that comes in pieces, a bar, and the rest.
+func undone(in string, size int) string {
+	var d dataState
+	var out bytes.Buffer
+	for in != "" {
+		piece := []byte(in[:min(size, len(in))])
+		dst := make([]byte, 1+len(in)%3)
+		n, used, end := d.undo(dst, piece)
+		out.Write(dst[:n])
+		in = in[used:]
+		if end {
+			return out.String() + "|" + in
+		}
+	}
+	return out.String()
+}
+
+// TestUndoRandom compares with go-smtp's own way on random lines.
+func TestUndoRandom(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		var in strings.Builder
+		for range random.IntN(30) {
+			in.WriteString([]string{".", "\r", "\n", "a", "\r\n", "\r\n.", "\r\n.\r\n"}[random.IntN(7)])
+		}
+		want := undoneGoSMTP(in.String())
+		if got := undone(in.String(), 1+random.IntN(12)); got != want {
+			t.Fatalf("%q: %q, want %q", in.String(), got, want)
+		}
+	}
+}
+
+// undoneGoSMTP is the loop of go-smtp's dataReader, with its states.
+func undoneGoSMTP(in string) string {
+	var out strings.Builder
+	state := stateBeginLine
+	for i := range len(in) {
+		c := in[i]
+		switch state {
+		case stateBeginLine:
+			if c == '.' {
+				state = stateDot
+				continue
+			}
+			if c == '\r' {
+				state = stateCR
+				break
+			}
+			state = stateData
+		case stateDot:
+			if c == '\r' {
+				state = stateDotCR
+				continue
+			}
+			state = stateData
+		case stateDotCR:
+			if c == '\n' {
+				return out.String() + "|" + in[i+1:]
+			}
+			state = stateData
+		case stateCR:
+			if c == '\n' {
+				state = stateBeginLine
+				break
+			}
+			state = stateData
+		case stateData:
+			if c == '\r' {
+				state = stateCR
+			}
+		}
+		out.WriteByte(c)
+	}
+	return out.String()
+}
