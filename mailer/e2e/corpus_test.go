@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
+)
+
+// A letter is a message of the corpus.
+type letter struct {
+	file  string
+	octet []byte
+}
+
+// corpus returns the messages that SMTP can carry, with CRLF line ends and one
+// at the end. The larger part of them is not part of the project; QKDMAIL_CORPUS
+// names another place for it.
+func corpus(t *testing.T) []letter {
+	t.Helper()
+	external := os.Getenv("QKDMAIL_CORPUS")
+	if external == "" {
+		external = filepath.Join("..", "..", "..", "shared", "corpus")
+	}
+	var letters []letter
+	why := map[string]int{}
+	files := 0
+	for _, dir := range []string{filepath.Join("..", "..", "testdata", "mail"), external} {
+		names, err := filepath.Glob(filepath.Join(dir, "*.eml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files++
+			data = bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+			if !bytes.HasSuffix(data, []byte("\n")) {
+				data = append(data, "\r\n"...)
+			}
+			if reason := notForSMTP(data); reason != "" {
+				why[reason]++
+				continue
+			}
+			letters = append(letters, letter{name, data})
+		}
+	}
+	if len(letters) < 20 {
+		t.Fatalf("%d messages", len(letters))
+	}
+	t.Logf("%d messages, of which SMTP carries %d; not: %v", files, len(letters), why)
+	return letters
+}
+
+// notForSMTP says why a message can't be sent over SMTP, or is refused by
+// servers that keep to RFC 5321.
+func notForSMTP(data []byte) string {
+	fields, _, _ := rawheader.Scan(data, rawheader.Lenient)
+	received := 0
+	for _, f := range fields {
+		if f.Is("Received") {
+			received++
+		}
+	}
+	switch {
+	case bytes.IndexByte(data, 0) >= 0:
+		return "NUL"
+	case bytes.Count(data, []byte("\r")) != bytes.Count(data, []byte("\r\n")):
+		return "bare CR"
+	case received > 40:
+		return "loop"
+	}
+	return ""
+}
+
+// TestCorpus sends each message through both sites with both suites. What
+// Postfix A has in its queue arrives at B's sink octet for octet, below trace
+// fields and the result. Postfix itself changes a few messages; what it has made
+// of them is seen in a copy that takes no relay.
+func TestCorpus(t *testing.T) {
+	w := newWorld(t, options{})
+	letters := corpus(t)
+	start := time.Now()
+	sendAll(t, w.a.ports[portOwn], len(letters), 10, func(i int) ([]string, []byte) {
+		return recipients(i), letters[i].octet
+	})
+	await(t, 2*time.Minute, "all mail", func() bool {
+		return len(w.b.sink.all()) >= 2*len(letters) && len(w.a.sink.all()) >= len(letters) ||
+			len(w.a.sink.to("sender@a.example")) > 0
+	})
+	for _, m := range w.a.sink.to("sender@a.example") {
+		t.Errorf("a bounce:\n%.2000s", m.data)
+	}
+	exact := 0
+	for i, l := range letters {
+		to := recipients(i)
+		control := w.a.sink.one(t, to[2])
+		if bytes.HasSuffix(control.data, append([]byte("\r\n"), l.octet...)) {
+			exact++
+		} else {
+			t.Logf("Postfix alone changes %s", filepath.Base(l.file))
+		}
+		for _, r := range to[:2] {
+			m := w.b.sink.to(r)
+			if len(m) != 1 {
+				t.Errorf("%s: %d times at %s", l.file, len(m), r)
+				continue
+			}
+			above, ok := bytes.CutSuffix(m[0].data, control.data)
+			if !ok {
+				t.Errorf("%s: other octets at %s:\n%.3000q\nwithout relay:\n%.3000q", l.file, r, m[0].data, control.data)
+				continue
+			}
+			checkAbove(t, l.file, above)
+		}
+	}
+	t.Logf("%d messages with both suites in %v: %d arrived with the octets that were sent, %d with those that Postfix A made of them",
+		len(letters), time.Since(start).Round(100*time.Millisecond), exact, len(letters)-exact)
+}
+
+func recipients(i int) []string {
+	return []string{fmt.Sprintf("m%d@b.example", i), fmt.Sprintf("m%d@aes.b.example", i), fmt.Sprintf("m%d@control.example", i)}
+}
+
+// checkAbove looks at what stands above a restored message: trace fields, and
+// one result.
+func checkAbove(t *testing.T, file string, above []byte) {
+	t.Helper()
+	fields, size, _ := rawheader.Scan(above, rawheader.Lenient)
+	results := 0
+	for _, f := range fields {
+		switch {
+		case f.Is("Qkdmail-Result"):
+			results++
+		case !f.Is("Received"):
+			t.Errorf("%s: above the message: %q", file, f.Raw)
+		}
+	}
+	if size != len(above) || results != 1 {
+		t.Errorf("%s: above the message, with %d results:\n%s", file, results, above)
+	}
+}
+
+// sendAll sends messages over some connections at the same time.
+func sendAll(t *testing.T, port, number, connections int, message func(i int) ([]string, []byte)) {
+	t.Helper()
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range connections {
+		wg.Go(func() {
+			c, err := dial(port)
+			if err != nil {
+				t.Error(err)
+				for range next {
+				}
+				return
+			}
+			defer c.close()
+			for i := range next {
+				to, data := message(i)
+				if err := c.send("sender@a.example", to, data); err != nil {
+					t.Errorf("message %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for i := range number {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
