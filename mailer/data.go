@@ -125,3 +125,81 @@ func (d *dataState) undo(dst, src []byte) (n, used int, end bool) {
 	}
 	return n, used, d.state == stateEOF
 }
+
+// A dataWriter writes DATA to a next hop, in large pieces with CRLF and with
+// the dots that SMTP adds. The last line end stays here: go-smtp's own writer,
+// which has seen nothing, ends with CRLF . CRLF.
+type dataWriter struct {
+	conn   io.Writer
+	begins bool // the next octet begins a line
+	cr     bool // the last octet was a CR
+	block  *block
+	out    []byte // in block
+	err    error  // of conn
+}
+
+func newDataWriter(conn io.Writer) *dataWriter {
+	b := getBlock()
+	return &dataWriter{conn: conn, begins: true, block: b, out: b[:0]}
+}
+
+// What is taken in at once, and written out at once. Dots and CRs double a
+// piece at most, so that a block has room for both.
+const (
+	dataPiece = len(block{}) / 4
+	dataBurst = len(block{}) / 2
+)
+
+func (w *dataWriter) Write(p []byte) (n int, err error) {
+	for n < len(p) && w.err == nil {
+		piece := p[n:min(len(p), n+dataPiece)]
+		w.add(piece)
+		n += len(piece)
+		if len(w.out) >= dataBurst {
+			w.send(len(w.out) - len("\r\n"))
+		}
+	}
+	return n, w.err
+}
+
+// add appends a piece to what is to be written.
+func (w *dataWriter) add(p []byte) {
+	for len(p) > 0 {
+		if w.begins && p[0] == '.' {
+			w.out = append(w.out, '.')
+		}
+		line, rest, ended := bytes.Cut(p, []byte("\n"))
+		if len(line) > 0 {
+			w.cr = line[len(line)-1] == '\r'
+		}
+		w.out = append(w.out, line...)
+		if ended && !w.cr {
+			w.out = append(w.out, '\r')
+		}
+		if ended {
+			w.out = append(w.out, '\n')
+			w.cr = false
+		}
+		w.begins, p = ended, rest
+	}
+}
+
+// send writes out so many octets of what is held back.
+func (w *dataWriter) send(n int) {
+	_, w.err = w.conn.Write(w.out[:n])
+	w.out = w.out[:copy(w.out, w.out[n:])]
+}
+
+// flush writes out all but the last line end.
+func (w *dataWriter) flush() error {
+	if n := len(bytes.TrimSuffix(bytes.TrimSuffix(w.out, []byte("\n")), []byte("\r"))); n > 0 && w.err == nil {
+		w.send(n)
+	}
+	return w.err
+}
+
+// free gives the buffer back.
+func (w *dataWriter) free() {
+	w.block.free()
+	w.block, w.out = nil, nil
+}

@@ -1,8 +1,11 @@
 package mailer
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
 	"math/rand/v2"
+	"net/textproto"
 	"strings"
 	"testing"
 )
@@ -103,4 +106,59 @@ func undoneGoSMTP(in string) string {
 		out.WriteByte(c)
 	}
 	return out.String()
+}
+
+// TestDataWriter compares with net/textproto, which go-smtp uses.
+func TestDataWriter(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	long := strings.Repeat("x", len(block{}))
+	for range 20_000 {
+		var out, want bytes.Buffer
+		w := newDataWriter(&out)
+		dots := textproto.NewWriter(bufio.NewWriter(&want)).DotWriter()
+		for range random.IntN(20) {
+			p := []byte([]string{".", "a", "\n", "\r\n", "\r\n.", "..", "\r\n\r\n", ".\r\n"}[random.IntN(8)])
+			if random.IntN(200) == 0 {
+				p = []byte(strings.Repeat([]string{long, "\n", ".\n", "\r\n"}[random.IntN(4)], 1+random.IntN(3)))
+			}
+			if n, err := w.Write(p); n != len(p) || err != nil {
+				t.Fatal(n, err)
+			}
+			_, _ = dots.Write(p)
+		}
+		_ = dots.Close()
+		if err := w.flush(); err != nil {
+			t.Fatal(err)
+		}
+		w.free()
+		if got := out.String() + "\r\n.\r\n"; got != want.String() {
+			t.Fatalf("%.200q, want %.200q", got, want.String())
+		}
+	}
+}
+
+// TestDataWriterFails: the connection's error stays, and no octet is written
+// after it.
+func TestDataWriterFails(t *testing.T) {
+	conn := &failing{after: 1}
+	w := newDataWriter(conn)
+	defer w.free()
+	big := bytes.Repeat([]byte("0123456789\r\n"), 10_000)
+	if _, err := w.Write(big); err != errFailing {
+		t.Errorf("Write: %v", err)
+	}
+	if err := w.flush(); err != errFailing || conn.calls != 2 {
+		t.Errorf("flush: %v after %d writes", err, conn.calls)
+	}
+}
+
+var errFailing = errors.New("failing")
+
+type failing struct{ calls, after int }
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.calls++; f.calls > f.after {
+		return 0, errFailing
+	}
+	return len(p), nil
 }

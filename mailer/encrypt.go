@@ -276,7 +276,9 @@ func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
 // written before the cipher wrote anything, where hold says so.
 func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held *bytes.Buffer, err error) {
 	held = new(bytes.Buffer)
-	buf := make([]byte, 128<<10)
+	b := getBlock()
+	defer b.free()
+	buf := b[:]
 	for {
 		n, rerr := io.ReadFull(src, buf)
 		if hold && !first.done {

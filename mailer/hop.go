@@ -92,7 +92,7 @@ func NewNextHop(o HopOptions) *NextHop {
 // A hopConn is a connection to the next hop between two transactions.
 type hopConn struct {
 	*smtp.Client
-	conn  net.Conn
+	clear net.Conn  // where DATA may go in clear; nil: go-smtp has the TLS connection
 	since time.Time // of its last use
 	fresh bool      // nothing was delivered through it yet
 }
@@ -204,7 +204,7 @@ func (h *NextHop) dial(ctx context.Context) (*hopConn, error) {
 
 // greet says hello, in TLS where that is asked for, and authenticates.
 func (h *NextHop) greet(conn net.Conn) (*hopConn, error) {
-	c := &hopConn{conn: conn, fresh: true}
+	c := &hopConn{clear: conn, fresh: true}
 	newClient := smtp.NewClient
 	if h.opts.LMTP {
 		newClient = smtp.NewClientLMTP
@@ -248,7 +248,7 @@ func (h *NextHop) startTLS(c *hopConn, conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	c.Client = client
+	c.Client, c.clear = client, nil
 	h.timeouts(c)
 	return c.Hello(h.opts.Hostname)
 }
@@ -394,13 +394,13 @@ func (s *hopSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 // Data delivers a message; the answer to it is the error. If r fails the
 // connection is dropped before the final dot, and the error is r's.
 func (s *hopSession) Data(r io.Reader) error {
-	_, err := s.data(r)
+	_, err := s.data(copyFrom(r))
 	return err
 }
 
 // LMTPData is Data with an answer for each recipient.
 func (s *hopSession) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	answers, err := s.data(r)
+	answers, err := s.data(copyFrom(r))
 	for _, rcpt := range s.rcpts {
 		if e, ok := answers[rcpt]; ok {
 			status.SetStatus(rcpt, e)
@@ -411,9 +411,13 @@ func (s *hopSession) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	return err
 }
 
+func copyFrom(r io.Reader) producer {
+	return func(dst io.Writer) error { return copyBlocks(dst, r) }
+}
+
 // data returns the refusals of single recipients, which LMTP has, and else one
 // error for all.
-func (s *hopSession) data(r io.Reader) (map[string]error, error) {
+func (s *hopSession) data(produce producer) (map[string]error, error) {
 	c := s.conn
 	if c == nil {
 		return nil, refuse(503, smtp.EnhancedCode{5, 5, 1}, "sequence", "No transaction")
@@ -425,13 +429,9 @@ func (s *hopSession) data(r io.Reader) (map[string]error, error) {
 		_ = c.Close()
 		return nil, s.lost(err)
 	}
-	src := &sourceReader{r: r}
-	if _, err := io.Copy(w, src); err != nil {
+	if err := s.upload(c, w, produce); err != nil {
 		_ = c.Close()
-		if src.err != nil {
-			return nil, src.err
-		}
-		return nil, s.lost(err)
+		return nil, err
 	}
 	answers, err := s.finish(w)
 	var refused *smtp.SMTPError
@@ -446,18 +446,37 @@ func (s *hopSession) data(r io.Reader) (map[string]error, error) {
 	return answers, err
 }
 
-// A sourceReader remembers that it was the reader that failed.
-type sourceReader struct {
-	r   io.Reader
+// upload writes the octets of DATA, but for the final dot. An error of the
+// connection is told before that of produce, which may come from it.
+func (s *hopSession) upload(c *hopConn, w io.Writer, produce producer) error {
+	if c.clear == nil {
+		out := &hopWriter{dst: w}
+		if err := produce(out); out.err == nil {
+			return err
+		}
+		return s.lost(out.err)
+	}
+	out := newDataWriter(c.clear)
+	defer out.free()
+	err := produce(out)
+	if err == nil {
+		err = out.flush()
+	}
+	if out.err != nil {
+		return s.lost(out.err)
+	}
+	return err
+}
+
+// A hopWriter remembers that it was the next hop that failed.
+type hopWriter struct {
+	dst io.Writer
 	err error
 }
 
-func (s *sourceReader) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
+func (w *hopWriter) Write(p []byte) (n int, err error) {
+	n, w.err = w.dst.Write(p)
+	return n, w.err
 }
 
 // Answer returns what the next hop said to the last message, with its queue ID

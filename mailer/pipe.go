@@ -13,7 +13,12 @@ type producer func(dst io.Writer) error
 // deliver runs produce and hands what it writes to the next session. If
 // produce fails the next session sees a reader that fails, and drops its
 // connection before the final dot; the error is produce's then.
+//
+// A session of a NextHop is written to without a pipe and a goroutine between.
 func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (map[string]error, error) {
+	if hop, ok := next.(*hopSession); ok {
+		return hop.data(produce)
+	}
 	pr, pw := io.Pipe()
 	produced := make(chan error, 1)
 	go func() {
@@ -85,7 +90,9 @@ func (w *prefixWriter) Write(p []byte) (int, error) {
 
 // copyBlocks copies in large blocks: each is a write to the next hop.
 func copyBlocks(dst io.Writer, src io.Reader) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 64<<10))
+	b := getBlock()
+	defer b.free()
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, b[:])
 	return err
 }
 
@@ -98,7 +105,9 @@ func tee(src io.Reader, n int) (readers []*io.PipeReader, run func()) {
 		readers[i], writers[i] = io.Pipe()
 	}
 	return readers, func() {
-		buf := make([]byte, 64<<10)
+		b := getBlock()
+		defer b.free()
+		buf := b[:]
 		for {
 			m, err := src.Read(buf)
 			open := 0
