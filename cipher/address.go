@@ -17,17 +17,36 @@ const (
 )
 
 // formatAddresses returns a list of addresses in its plainest form: groups
-// dissolved, comments gone, names quoted or in encoded words. It is "" where
-// no address is in it.
+// dissolved, names (or a comment in the place of one) quoted or in encoded
+// words. It is "" where no address is in it.
 func formatAddresses(text string, opts *EncryptOptions) string {
+	return strings.Join(formatList(parseAddresses(text), opts), ", ")
+}
+
+// formatAddress is formatAddresses for a field with one address: the first.
+func formatAddress(text string, opts *EncryptOptions) string {
+	if out := formatList(parseAddresses(text), opts); len(out) > 0 {
+		return out[0]
+	}
+	return ""
+}
+
+func parseAddresses(text string) []*mail.Address {
 	parser := mail.AddressParser{WordDecoder: &mime.WordDecoder{CharsetReader: charset.Reader}}
 	list, err := parser.ParseList(text)
 	if err != nil {
-		list = findAddresses(text)
-	} else if len(list) == 0 {
-		return "undisclosed-recipients:;" // a group without members
+		return findAddresses(text)
 	}
-	var out []string
+	return list
+}
+
+// isEmptyGroup reports whether text is a group without members.
+func isEmptyGroup(text string) bool {
+	list, err := mail.ParseAddressList(text)
+	return err == nil && len(list) == 0
+}
+
+func formatList(list []*mail.Address, opts *EncryptOptions) (out []string) {
 	for _, a := range list {
 		if !usableAddress(a.Address, opts.UTF8) {
 			continue
@@ -43,7 +62,7 @@ func formatAddresses(text string, opts *EncryptOptions) string {
 			out = append(out, a.String())
 		}
 	}
-	return strings.Join(out, ", ")
+	return out
 }
 
 // displayName returns a name without control characters, "" for one that is

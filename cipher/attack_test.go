@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -261,12 +262,10 @@ func TestSAEs(t *testing.T) {
 		}
 	}
 	// What does not fit the control part is refused before a message is made.
-	w, err := cipher.Encrypt(t.Context(), io.Discard, newTestKM(t), &cipher.EncryptOptions{SAE: strings.Repeat("x", 256)})
-	if err == nil {
-		err = w.Close()
-	}
-	if err == nil {
-		t.Error("an SAE ID of 256 octets was taken")
+	for _, sae := range []string{strings.Repeat("x", 256), strings.Repeat("%", 86)} {
+		if _, err := cipher.Encrypt(t.Context(), io.Discard, newTestKM(t), &cipher.EncryptOptions{SAE: sae}); !errors.Is(err, cipher.ErrOptions) {
+			t.Errorf("an SAE ID of %d octets: error %v, want %v", len(sae), err, cipher.ErrOptions)
+		}
 	}
 }
 
@@ -368,6 +367,110 @@ func TestOwnErrors(t *testing.T) {
 	if err := w.Close(); !errors.Is(err, context.Canceled) {
 		t.Errorf("Close after cancel = %v", err)
 	}
+}
+
+// TestKeySourceEndsMidMessage: an io.EOF of a key manager is not the end of
+// the message.
+func TestKeySourceEndsMidMessage(t *testing.T) {
+	km := newTestKM(t)
+	plain := bytes.Repeat([]byte("x\n"), 200_000)
+	outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
+	for _, fail := range []error{io.EOF, io.ErrUnexpectedEOF} {
+		got, err := decrypt(t, &failingLater{testKM: km, left: 2, err: fail}, outer, nil)
+		if !errors.Is(err, fail) || len(got) == len(plain) {
+			t.Errorf("%v on the third frame: %d of %d octets, error %v", fail, len(got), len(plain), err)
+		}
+	}
+	// Neither is a connection that is cut the end of what was read.
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
+		for _, n := range []int{100, 1500, 2000, len(outer) / 2, len(outer) - 100} {
+			r, err := cipher.Decrypt(t.Context(), io.MultiReader(bytes.NewReader(outer[:n]), iotest.ErrReader(io.ErrUnexpectedEOF)), km, nil)
+			if err == nil {
+				_, err = io.Copy(io.Discard, r)
+			}
+			if !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%s cut after %d octets: error %v, want %v", suite, n, err, io.ErrUnexpectedEOF)
+			}
+		}
+	}
+}
+
+// failingLater finds keys so many times and then fails.
+type failingLater struct {
+	*testKM
+	left int
+	err  error
+}
+
+func (f *failingLater) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+	if f.left--; f.left < 0 {
+		return nil, f.err
+	}
+	return f.testKM.KeysByID(ctx, peer, ids...)
+}
+
+// TestAnotherKey gives other keys than were asked for, and wants the cipher to
+// see that before anything else.
+func TestAnotherKey(t *testing.T) {
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+		km := newTestKM(t)
+		outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
+		for name, k := range map[string]oneKey{
+			"another ID":   {"another", bytes.Repeat([]byte("ab"), 16)},
+			"equal octets": {infoOf(t, outer).KeyIDs[0], make([]byte, 64)},
+		} {
+			if _, err := decrypt(t, k, outer, nil); !errors.Is(err, kmclient.ErrBadKey) {
+				t.Errorf("%s, %s: error %v, want %v", suite, name, err, kmclient.ErrBadKey)
+			}
+		}
+	}
+}
+
+func infoOf(t *testing.T, outer []byte) *cipher.Info {
+	t.Helper()
+	info, err := cipher.Inspect(bytes.NewReader(outer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+// TestWiped looks at the keys that a message has used.
+func TestWiped(t *testing.T) {
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+		km := &watchedKM{testKM: newTestKM(t)}
+		outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
+		if _, err := decrypt(t, km, outer, nil); err != nil {
+			t.Fatal(err)
+		}
+		if len(km.seen) < 2 {
+			t.Fatalf("%s: %d keys were seen", suite, len(km.seen))
+		}
+		for _, k := range km.seen {
+			if k.Reveal() != nil {
+				t.Errorf("%s: key %s is not wiped", suite, k.ID())
+			}
+		}
+	}
+}
+
+// watchedKM remembers the keys that it gives out.
+type watchedKM struct {
+	*testKM
+	seen []*kmclient.Key
+}
+
+func (w *watchedKM) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	keys, err := w.testKM.GetKeys(ctx, peer, size, number)
+	w.seen = append(w.seen, keys...)
+	return keys, err
+}
+
+func (w *watchedKM) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+	keys, err := w.testKM.KeysByID(ctx, peer, ids...)
+	w.seen = append(w.seen, keys...)
+	return keys, err
 }
 
 type failingKM struct{ err error }

@@ -78,7 +78,7 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 		err = fmt.Errorf("%w %.40q", ErrSuite, outer.Control.Suite)
 	}
 	if err != nil {
-		return nil, fromSuite(err)
+		return nil, fromReading(err)
 	}
 	return r, nil
 }
@@ -99,7 +99,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	n, err := r.plain.Read(p)
 	r.info.PlaintextSize += int64(n)
 	if err != nil && err != io.EOF {
-		err = fromSuite(err)
+		err = fromReading(err)
 	}
 	r.err = err
 	return n, err
@@ -130,7 +130,7 @@ func (r *Reader) openGCM(outer *envelope.Reader) error {
 	}
 	keys, err := r.keys.KeysByID(r.ctx, r.peer, outer.Control.KeyID)
 	if err != nil {
-		return err
+		return fmt.Errorf("fetch the key: %w", err)
 	}
 	defer kmclient.WipeAll(keys)
 	if err := kmclient.CheckKeys(keys, 0, 1); err != nil {

@@ -69,7 +69,8 @@ type EncryptOptions struct {
 	// transaction does (RFC 6531). Without it such an address is left out.
 	UTF8 bool
 	// From is the address for the outer From where the message has none that
-	// can be used. "": an address under the reserved domain "invalid".
+	// can be used. Where this can't be used either, or is "", it is one under
+	// the reserved domain "invalid".
 	From string
 	// Time is the time of encryption; zero: now.
 	Time time.Time
@@ -103,8 +104,10 @@ func (o *EncryptOptions) withDefaults() (EncryptOptions, error) {
 		note := DefaultNote
 		opts.Note = &note
 	}
-	if opts.From == "" {
-		opts.From = unknownSender
+	for _, sae := range []string{opts.SAE, opts.Peer} {
+		if len(controlSAE(sae)) > envelope.MaxValue {
+			return opts, fmt.Errorf("%w: an SAE ID of %d octets: %d at most, escaped", ErrOptions, len(sae), envelope.MaxValue)
+		}
 	}
 	if opts.Time.IsZero() {
 		opts.Time = time.Now()
@@ -246,7 +249,7 @@ func (w *Writer) start(whole bool) {
 	w.info.Suite = suite
 	w.info.Time = w.opts.Time.UTC()
 	w.info.SenderSAE, w.info.RecipientSAE = w.opts.SAE, w.opts.Peer
-	w.scan()
+	w.scan(whole)
 
 	if suite == SuiteOTP {
 		w.suite, w.err = w.openOTP()
@@ -314,8 +317,11 @@ func (w *Writer) openOTP() (suiteWriter, error) {
 
 // scan prepares the outer message from the beginning of the message, which is
 // not kept until the first key is there.
-func (w *Writer) scan() {
-	fields, _, _ := rawheader.Scan(w.head, rawheader.Strict)
+func (w *Writer) scan(whole bool) {
+	fields, _, done := rawheader.Scan(w.head, rawheader.Strict)
+	if n := len(fields) - 1; !done && !whole && n >= 0 && fields[n].Offset+len(fields[n].Raw) == len(w.head) {
+		fields = fields[:n] // it goes on where the head ends
+	}
 	w.info.NoHeader = len(fields) == 0
 	for _, f := range fields {
 		w.info.Bcc = w.info.Bcc || f.Is("Bcc") || f.Is("Resent-Bcc")

@@ -40,6 +40,18 @@ var (
 	ErrOptions = errors.New("bad option")
 )
 
+// fromReading is fromSuite for a message that is read: what it says of its keys
+// is the message's fault, and not that of the options or the key manager.
+func fromReading(err error) error {
+	switch {
+	case errors.Is(err, otp.ErrShortKeys):
+		return fmt.Errorf("%w: %w", ErrWrongKey, err)
+	case errors.Is(err, otp.ErrTooManyKeys):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return fromSuite(err)
+}
+
 // fromSuite turns an error of a suite into one of this package.
 func fromSuite(err error) error {
 	for _, m := range []struct{ inner, outer error }{

@@ -56,16 +56,11 @@ const maxOuter = 64 << 10
 // that RFC 5322 §3.6 allows once the first counts.
 func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
 	b := outerBuilder{fields: fields, opts: opts}
-	b.copyAll(func(name string) bool {
-		switch name {
-		case "resent-date", "resent-from", "resent-sender", "resent-to", "resent-cc", "resent-message-id":
-			return true // above the others and in their order, which groups them
-		}
-		return false
-	})
 	from := b.copyFirst("From")
 	if from == "" {
-		from = opts.From
+		if from = formatAddress(opts.From, opts); from == "" {
+			from = unknownSender
+		}
 		b.add("From", from)
 	}
 	for _, name := range []string{"Sender", "Reply-To", "To", "Cc"} {
@@ -95,7 +90,18 @@ func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
 		}
 		return strings.HasPrefix(name, "list-")
 	})
-	return b.out
+	// Last, since any number of them is allowed, and then above the others,
+	// in their own order, which groups them (RFC 5322 §3.6.6).
+	own := b.out
+	b.out = nil
+	b.copyAll(func(name string) bool {
+		switch name {
+		case "resent-date", "resent-from", "resent-sender", "resent-to", "resent-cc", "resent-message-id":
+			return true
+		}
+		return false
+	})
+	return append(b.out, own...)
 }
 
 // dateLayout is the date of RFC 5322 §3.3.
@@ -164,14 +170,23 @@ func (b *outerBuilder) format(f rawheader.Field) string {
 		return ""
 	}
 	switch strings.ToLower(string(f.Name)) {
-	case "from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to", "resent-cc":
+	case "sender", "resent-sender":
+		return formatAddress(text, b.opts)
+	case "from", "reply-to", "resent-from":
 		return formatAddresses(text, b.opts)
+	case "to", "cc", "resent-to", "resent-cc":
+		if list := formatAddresses(text, b.opts); list != "" || !isEmptyGroup(text) {
+			return list
+		}
+		return "undisclosed-recipients:;"
 	case "date", "resent-date":
 		return formatDate(text, b.opts.Headers)
 	case "message-id", "resent-message-id":
 		return formatID(text)
 	case "in-reply-to", "references":
 		return formatIDs(text)
+	case "list-id":
+		return formatListID(text)
 	default:
 		return formatText(text)
 	}
@@ -250,11 +265,28 @@ func formatIDs(text string) string {
 			ids = append(ids, "<"+id+">")
 		}
 	}
-	for size := len(strings.Join(ids, " ")); size > maxIDs && len(ids) > 1; {
-		size -= len(ids[1]) + 1
-		ids = append(ids[:1], ids[2:]...)
+	cut := 1
+	for size := len(strings.Join(ids, " ")); size > maxIDs && cut < len(ids); cut++ {
+		size -= len(ids[cut]) + 1
+	}
+	if cut > 1 {
+		ids = append(ids[:1], ids[cut:]...)
 	}
 	return strings.Join(ids, " ")
+}
+
+// formatListID returns a phrase and an ID in angle brackets (RFC 2919 §3), of
+// which only the phrase may be in encoded words.
+func formatListID(text string) string {
+	i := strings.LastIndexByte(text, '<')
+	if i < 0 {
+		return formatText(text)
+	}
+	id := text[i:]
+	if strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ""
+	}
+	return strings.TrimSpace(formatText(text[:i]) + " " + id)
 }
 
 // isLooseID reports whether s can stand in angle brackets as a message ID.

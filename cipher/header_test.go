@@ -37,14 +37,25 @@ func TestOuterHeader(t *testing.T) {
 		{"8-bit subject", "Subject: t\xc3\xa4st\n", "Subject: =?utf-8?q?t=C3=A4st?=", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
 		{"Latin-1 subject in words", "Subject: =?iso-8859-1?q?t=E4st?=\n", "Subject: =?utf-8?q?t=C3=A4st?=", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
 		{"broken words in the subject", "Subject: =?utf-8?b?abc?=\n", "!abc", cipher.EncryptOptions{Headers: cipher.HeadersNoConfidentiality}},
-		{"first of several", "From: a@x.org\nFrom: b@x.org\nTo: c@x.org\nTo: dora@y.org\n", "From: a@x.org\nTo: c@x.org\n!b@x.org\n!dora@y.org", cipher.EncryptOptions{}},
+		{"first of several", "From: a@x.org\nFrom: b@x.org\nTo: c@x.org\nTo: dora@y.org\n", "From: a@x.org\nTo: c@x.org\n!From: b@x.org\n!dora@y.org", cipher.EncryptOptions{}},
 		{"Bcc", "From: a@x.org\nBcc: hidden@x.org\nResent-Bcc: hidden2@x.org\n", "!hidden", cipher.EncryptOptions{}},
 		{"telling fields", "From: a@x.org\nX-Mailer: tell\nThread-Topic: tell\nUser-Agent: tell\nReceived: tell\nReturn-Path: <tell@x.org>\n", "!tell", cipher.EncryptOptions{}},
-		{"list", "From: a@x.org\nList-Id: =?utf-8?q?=C3=BC?= <l.x.org>\nList-Unsubscribe: <mailto:u@x.org>\nPrecedence: list\nAuto-Submitted: auto-generated\n", "List-Id: =?utf-8?q?=C3=BC_<l.x.org>?=\nList-Unsubscribe: <mailto:u@x.org>\nPrecedence: list\nAuto-Submitted: auto-generated", cipher.EncryptOptions{}},
+		{"list", "From: a@x.org\nList-Id: =?utf-8?q?=C3=BC?= <l.x.org>\nList-Unsubscribe: <mailto:u@x.org>\nPrecedence: list\nAuto-Submitted: auto-generated\n", "List-Id: =?utf-8?q?=C3=BC?= <l.x.org>\nList-Unsubscribe: <mailto:u@x.org>\nPrecedence: list\nAuto-Submitted: auto-generated", cipher.EncryptOptions{}},
 		{"resent above", "From: a@x.org\nResent-From: r@x.org\nResent-Date: Mon, 13 Oct 2025 09:56:36 +0200\n", "Resent-From: r@x.org\nResent-Date: Mon, 13 Oct 2025 09:56:36 +0200\nFrom: a@x.org", cipher.EncryptOptions{}},
 		{"group", "From: a@x.org\nTo: undisclosed-recipients:;\nCc: g: b@x.org, c@x.org;\n", "To: undisclosed-recipients:;\nCc: b@x.org, c@x.org", cipher.EncryptOptions{}},
 		{"sloppy name", "From: Foo [bar] <a@x.org>\n", "From: a@x.org", cipher.EncryptOptions{}},
 		{"two sloppy ones", "From: a@x.org\nTo: b@x.org; c@x.org\n", "To: b@x.org, c@x.org", cipher.EncryptOptions{}},
+		{"From is a group", "From: x:;\nSender: y:;\nReply-To: z:;\n", "From: unknown-sender@qkdmail.invalid\n!undisclosed", cipher.EncryptOptions{}},
+		{"Sender is one", "From: a@x.org\nSender: b@x.org, c@x.org\n", "Sender: b@x.org\n!c@x.org", cipher.EncryptOptions{}},
+		{"made From with a line end", "To: b@x.org\n", "From: a@x.org\n!evil", cipher.EncryptOptions{From: "a@x.org\r\nBcc: evil@x.org,"}},
+		{"made From with a name", "To: b@x.org\n", "From: =?utf-8?q?J=C3=B6rg?= <j@x.org>", cipher.EncryptOptions{From: "Jörg <j@x.org>"}},
+		{"made From without sense", "To: b@x.org\n", "From: unknown-sender@qkdmail.invalid", cipher.EncryptOptions{From: "nobody"}},
+		{"crowded out", strings.Repeat("Resent-To: a@b.org\n", 9000) + "From: a@x.org\nTo: b@x.org\nMessage-ID: <1@x.org>\n", "Resent-To: a@b.org\nFrom: a@x.org\nTo: b@x.org\nMessage-ID: <1@x.org>\nSubject: [...]", cipher.EncryptOptions{}},
+		{"List-Id without brackets", "From: a@x.org\nList-Id: l.x.org\n", "List-Id: l.x.org", cipher.EncryptOptions{}},
+		{"broken List-Id", "From: a@x.org\nList-Id: a <l x.org>\n", "!List-Id", cipher.EncryptOptions{}},
+		{"address too long", "From: " + strings.Repeat("x", 400) + "@x.org\n", "From: unknown-sender@qkdmail.invalid", cipher.EncryptOptions{}},
+		{"name too long", "From: " + strings.Repeat("x", 501) + " <a@x.org>\n", "From: a@x.org", cipher.EncryptOptions{}},
+		{"year 0001", "Date: Mon, 1 Jan 0001 00:00:00 +0000\n", "!0001", cipher.EncryptOptions{}},
 		{"no address", "From: root\n", "From: unknown-sender@qkdmail.invalid", cipher.EncryptOptions{}},
 		{"Latin-1 name", "From: J\xf6rg <a@x.org>\n", "From: =?utf-8?q?J=C3=B6rg?= <a@x.org>", cipher.EncryptOptions{}},
 		{"line ends in a name", "From: =?utf-8?q?x=0D=0ABcc:_e=40x.org?= <a@x.org>\n", "From: a@x.org\n!Bcc", cipher.EncryptOptions{}},
@@ -196,5 +207,26 @@ func TestHeaderInPieces(t *testing.T) {
 		if got, err := decrypt(t, km, out.Bytes(), nil); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%s: %d octets came back as %d, %v", suite, len(plain), len(got), err)
 		}
+	}
+}
+
+// TestHeaderCutAnywhere has the first look at a header end at every octet of
+// its fields: none may be lost, or be copied in part.
+func TestHeaderCutAnywhere(t *testing.T) {
+	const fields = "From: alice@x.org\nTo: bob@x.org\nMessage-ID: <1@x.org>\nReferences: <2@x.org>\n"
+	for at := range len(fields) + 2 {
+		filler := "X-Filler: " + strings.Repeat("x", 64<<10-at-len("X-Filler: \n")) + "\n"
+		plain := filler + fields + "\n" + strings.Repeat("body\n", 20_000)
+		got := outerHeader(t, plain, nil)
+		for want := range strings.SplitSeq(strings.TrimSuffix(fields, "\n"), "\n") {
+			if !strings.Contains(got, want+"\n") {
+				t.Fatalf("cut %d octets into the fields: no %q in\n%s", at, want, got)
+			}
+		}
+	}
+	// Beyond the last look nothing is copied, and no part of a field.
+	filler := "X-Filler: " + strings.Repeat("x", 256<<10-20) + "\n"
+	if got := outerHeader(t, filler+fields, nil); strings.Contains(got, "alice") || !strings.Contains(got, "From: unknown-sender@") {
+		t.Errorf("a field that is only half in sight was copied:\n%s", got)
 	}
 }

@@ -34,7 +34,7 @@ func Inspect(src io.Reader) (*Info, error) {
 	}
 	info.PayloadSize = payload.n
 	if err != nil {
-		return nil, fromSuite(err)
+		return nil, fromReading(err)
 	}
 	return &info, nil
 }

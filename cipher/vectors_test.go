@@ -35,7 +35,6 @@ var vectorErrors = map[string]struct{ ours, independent error }{
 	"suite":         {cipher.ErrSuite, errIndSuite},
 	"sae":           {cipher.ErrSAE, errIndSAE},
 	"wrong-key":     {cipher.ErrWrongKey, errIndKey},
-	"short-key":     {cipher.ErrPad, errIndKey},
 	"bad-key":       {kmclient.ErrBadKey, errIndKey},
 	"no-key":        {kmclient.ErrKeyNotFound, errIndKey},
 	"altered":       {cipher.ErrAltered, errIndAltered},
@@ -378,7 +377,7 @@ func rejectVectors(t *testing.T) map[string]vector {
 		v.keys = map[string][]byte{v.ids[0]: octets}
 		vectors["aes-key-"+name] = v
 	}
-	v := pad.with(t, "a pad key is shorter than the sender's", "short-key altered", "", "")
+	v := pad.with(t, "a pad key is shorter than the sender's", "wrong-key altered", "", "")
 	v.keys = map[string][]byte{}
 	for id, octets := range pad.keys {
 		v.keys[id] = octets[:len(octets)-1]

@@ -46,14 +46,23 @@ const (
 	Lenient             // the line is skipped
 )
 
+// MaxFields is how many fields Scan returns at most; those behind are skipped.
+// No message has so many, and each takes more memory than the few octets that
+// it can be made of.
+const MaxFields = 10_000
+
 // Scan returns the fields of the header at the start of b and the number of
 // octets that the header takes, with the blank line. done is false where b
-// ends before the header does.
+// ends before the header does; the last field may go on then.
 func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 	bareCR := firstEndIsBareCR(b)
 	start, value := -1, 0 // where the open field and its value begin
 	for pos := 0; pos < len(b); {
 		text, size, ended := cutLine(b[pos:], bareCR)
+		mode := mode
+		if !ended {
+			mode = Lenient // the line may go on, and be a field then
+		}
 		switch {
 		case len(text) == 0 && ended:
 			return fields, pos + size, true
@@ -66,7 +75,9 @@ func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 			}
 		default:
 			start = -1
-			if name, colon := fieldName(text); name != nil {
+			if name, colon := fieldName(text); name != nil && len(fields) >= MaxFields {
+				// Not kept, but a field.
+			} else if name != nil {
 				start, value = pos, pos+colon+1
 				fields = append(fields, Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:], Offset: pos})
 			} else if mode == Strict && (pos > 0 || !isMboxFrom(text)) {
@@ -81,15 +92,16 @@ func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 // cutLine returns the first line of b without its line end, its size with it,
 // and whether it has one.
 func cutLine(b []byte, bareCR bool) (text []byte, size int, ended bool) {
-	end := bytes.IndexByte(b, '\n')
 	if bareCR {
-		if cr := bytes.IndexByte(b, '\r'); cr >= 0 && (end < 0 || cr < end) {
-			if cr+1 == end {
-				return b[:cr], end + 1, true
+		// Not by looking for an LF first, which may be far away from each CR.
+		if i := bytes.IndexAny(b, "\r\n"); i >= 0 && b[i] == '\r' {
+			if i+1 < len(b) && b[i+1] == '\n' {
+				return b[:i], i + 2, true
 			}
-			return b[:cr], cr + 1, true
+			return b[:i], i + 1, true
 		}
 	}
+	end := bytes.IndexByte(b, '\n')
 	if end < 0 {
 		return bytes.TrimRight(b, "\r"), len(b), false
 	}

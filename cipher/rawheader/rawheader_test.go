@@ -17,7 +17,9 @@ func TestScan(t *testing.T) {
 	}{
 		{"empty", "", Strict, "", 0, false},
 		{"only a blank line", "\n", Strict, "", 1, true},
-		{"no line end", "x", Strict, "", 0, true},
+		{"no line end", "x", Strict, "", 1, false},
+		{"cut in a name", "A: 1\nFro", Strict, "A=1", 8, false},
+		{"cut in a fold", "A: 1\n ", Strict, "A=1", 6, false},
 		{"LF", "A: 1\nB:2\n\nbody", Strict, "A=1|B=2", 10, true},
 		{"CRLF", "A: 1\r\nB:2\r\n\r\nbody", Strict, "A=1|B=2", 13, true},
 		{"bare CR", "A: 1\rB:2\r\rbody", Strict, "A=1|B=2", 10, true},
@@ -53,6 +55,14 @@ func TestScan(t *testing.T) {
 				t.Errorf("Scan(%q) = %q, %d, %v; want %q, %d, %v", tt.in, g, n, done, tt.want, tt.n, tt.done)
 			}
 		})
+	}
+}
+
+func TestMaxFields(t *testing.T) {
+	b := bytes.Repeat([]byte("a:\n"), 2*MaxFields)
+	fields, n, done := Scan(append(b, "\nbody"...), Strict)
+	if len(fields) != MaxFields || n != len(b)+1 || !done {
+		t.Errorf("%d fields in %d octets, done %v; want %d in %d", len(fields), n, done, MaxFields, len(b)+1)
 	}
 }
 

@@ -52,7 +52,7 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 	if b.outDir == "" {
 		return b.one(cmd, jobs[0], nil, do)
 	}
-	var total int64
+	var total, done int64
 	for _, j := range jobs {
 		total += j.size
 	}
@@ -63,6 +63,7 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 	for _, j := range jobs {
 		err := b.one(cmd, j, bar, do)
 		if err == nil {
+			done += j.size
 			continue
 		}
 		if cmd.Context().Err() != nil {
@@ -80,23 +81,19 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 		_ = bar.Finish()
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s %d of %d messages, %d octets, in %.2f s\n",
-		b.done, len(jobs)-failed, len(jobs), total, time.Since(start).Seconds())
+		b.done, len(jobs)-failed, len(jobs), done, time.Since(start).Seconds())
 	return first
 }
 
 // one does one message.
 func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do step) error {
-	in := cmd.InOrStdin()
-	if j.input != "-" {
-		f, err := os.Open(j.input)
-		if err != nil {
-			return noInput(err)
-		}
-		defer f.Close()
-		in = f
+	in, closeInput, err := openInput(cmd, j.input)
+	if err != nil {
+		return err
 	}
+	defer closeInput()
 	if bar != nil {
-		in = io.TeeReader(in, bar)
+		in = io.TeeReader(in, barWriter{bar})
 	}
 	out, err := createOutput(j.output, cmd.OutOrStdout(), b.force)
 	if err != nil {
@@ -110,6 +107,47 @@ func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do 
 		return fmt.Errorf("%s: %w", j.name, err)
 	}
 	return nil
+}
+
+// openInput opens the input named arg, standard input for "-".
+func openInput(cmd *cobra.Command, arg string) (in io.Reader, closeInput func(), err error) {
+	if arg == "-" {
+		return interruptible(cmd.Context(), cmd.InOrStdin()), func() {}, nil
+	}
+	f, err := os.Open(arg)
+	if err != nil {
+		return nil, nil, noInput(err)
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		_ = f.Close()
+		return nil, nil, fail(exitNoInput, "name a file", "%s is a folder", arg)
+	}
+	return f, func() { _ = f.Close() }, nil
+}
+
+// interruptible makes reading standard input end with ctx: a read of a pipe or
+// a terminal that nothing comes from can't be stopped.
+func interruptible(ctx context.Context, in io.Reader) io.Reader {
+	if f, ok := in.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && (info.Mode().IsRegular() || info.IsDir()) {
+			return in // which never waits
+		}
+	}
+	pr, pw := io.Pipe()
+	go func() {
+		_, err := io.CopyBuffer(pw, struct{ io.Reader }{in}, make([]byte, copyBuffer))
+		_ = pw.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) })
+	return pr
+}
+
+// barWriter counts for a bar, whose own troubles are nobody's.
+type barWriter struct{ bar *progressbar.ProgressBar }
+
+func (w barWriter) Write(p []byte) (int, error) {
+	_ = w.bar.Add(len(p))
+	return len(p), nil
 }
 
 // noInput is an input that can't be opened.
@@ -164,18 +202,21 @@ func (b *batch) list(arg string) ([]job, error) {
 	var jobs []job
 	err = filepath.WalkDir(arg, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.EqualFold(filepath.Ext(path), ".eml") {
+			if err == nil && d.IsDir() && b.isOutDir(path) {
+				return filepath.SkipDir // what an earlier run has written
+			}
 			return err
 		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
+		var size int64
+		if info, err := os.Stat(path); err == nil {
+			size = info.Size() // else it fails when it is opened
 		}
 		rel, err := filepath.Rel(arg, path)
 		if err != nil {
 			return err
 		}
 		out := filepath.Join(b.outDir, rel)
-		jobs = append(jobs, job{name: path, input: path, output: out, size: info.Size()})
+		jobs = append(jobs, job{name: path, input: path, output: out, size: size})
 		return os.MkdirAll(filepath.Dir(out), 0o700)
 	})
 	if err != nil {
@@ -185,6 +226,16 @@ func (b *batch) list(arg string) ([]job, error) {
 		return nil, fail(exitNoInput, "name the files themselves", "no .eml file in %s", arg)
 	}
 	return jobs, nil
+}
+
+// isOutDir reports whether a folder is the one that is written to.
+func (b *batch) isOutDir(path string) bool {
+	a, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	o, err := os.Stat(b.outDir)
+	return err == nil && os.SameFile(a, o)
 }
 
 // checkOutputs refuses two inputs with the same output.
@@ -212,6 +263,9 @@ func progress(stderr io.Writer, total int64) *progressbar.ProgressBar {
 	f, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
+	}
+	if total == 0 {
+		total = -1 // not known
 	}
 	return progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(stderr),

@@ -69,11 +69,25 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 			warn("there is no key to close: this key manager deletes keys when it hands them out")
 			return nil
 		}
-		for _, id := range r.Info().KeyIDs {
-			if err := km.CloseKey(ctx, id); err != nil {
-				return fmt.Errorf("the message is restored, but its key is not closed: %w", err)
+		return closeKeysOf(ctx, km, r.Info().KeyIDs)
+	}
+}
+
+// closeKeysOf closes all keys that it can: once the first is closed the message
+// can't be decrypted again, so there is no second chance for the others.
+func closeKeysOf(ctx context.Context, km kmclient.KeyManager, ids []string) error {
+	var failed error
+	n := 0
+	for _, id := range ids {
+		if err := km.CloseKey(ctx, id); err != nil {
+			n++
+			if failed == nil {
+				failed = err
 			}
 		}
-		return nil
 	}
+	if failed != nil {
+		return fmt.Errorf("the message is restored, but %d of its %d keys are not closed: %w", n, len(ids), failed)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"net/mail"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -35,8 +36,15 @@ takes as much key as message. auto takes the pad for messages of up to
 		Example: `  qkdmail encrypt -o secret.eml message.eml
   qkdmail encrypt --suite otp <message.eml >secret.eml
   qkdmail encrypt --out-dir encrypted/ mail/
-  qkdmail encrypt --km https://km.example:8443 --tempfail <message.eml | sendmail -t`,
+  qkdmail encrypt --km https://km.example:8443 -o secret.eml message.eml &&
+      sendmail -i -- bob@example.net <secret.eml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if padLimit < 1 {
+				return usage("--pad-limit %d: must be 1 to %d", padLimit, cipher.MaxPadLimit)
+			}
+			if _, err := mail.ParseAddress(from); from != "" && err != nil {
+				return usage("--from %q: %w", from, err)
+			}
 			opts := cipher.EncryptOptions{PadLimit: padLimit, SAE: g.sae, Peer: g.peer, From: from, UTF8: utf8}
 			var err error
 			if opts.Suite, err = cipher.ParseSuite(suite); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -81,6 +82,7 @@ func advice() []struct {
 		{kmclient.ErrBadAnswer, exitUnavailable, "check that --km names a key manager of this kind"},
 		{kmclient.ErrBadKey, exitUnavailable, "the key manager does not work as it should: do not use its keys"},
 		{kmclient.ErrBadRequest, exitUnavailable, "the key manager can't meet this: see qkdmail status"},
+		{syscall.EISDIR, exitNoInput, "name a file"},
 		{fs.ErrNotExist, exitNoInput, "check the name"},
 	}
 }

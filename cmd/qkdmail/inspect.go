@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,15 +25,11 @@ authenticated. - reads standard input.`,
   qkdmail inspect --json secret.eml | jq .key_ids`,
 		Args: someArgs("FILE", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := cmd.InOrStdin()
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return noInput(err)
-				}
-				defer f.Close()
-				in = f
+			in, closeInput, err := openInput(cmd, args[0])
+			if err != nil {
+				return err
 			}
+			defer closeInput()
 			info, err := cipher.Inspect(in)
 			if err != nil {
 				return fmt.Errorf("%s: %w", inputName(args[0]), err)

@@ -70,18 +70,14 @@ into the database of "km serve --api qmail" and of --km mock:PATH.db. All keys
 are imported or none. Without FILE standard input is read.`,
 		Example: "  qkdmail km import --db keys.db instance/mock_qkd_keys.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := cmd.InOrStdin()
 			if len(args) > 1 {
 				return usage("unexpected argument %q", args[1])
 			}
-			if len(args) == 1 && args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return noInput(err)
-				}
-				defer f.Close()
-				in = f
+			in, closeInput, err := openInput(cmd, append(args, "-")[0])
+			if err != nil {
+				return err
 			}
+			defer closeInput()
 			db, err := keydb.Open(cmd.Context(), path, keydb.Options{})
 			if err != nil {
 				return err

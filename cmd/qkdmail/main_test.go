@@ -15,7 +15,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -42,6 +45,8 @@ func TestScripts(t *testing.T) {
 			"cut":   cut,
 			"mode":  mode,
 			"serve": serveKM,
+			"stops": stops,
+			"big":   big,
 		},
 	})
 }
@@ -63,6 +68,8 @@ func keyManagers(e *testscript.Env) error {
 	}
 	for name, h := range map[string]http.Handler{
 		"KM_HTTP":    km,
+		"KM_CUT":     cutAfter(km, 1),
+		"KM_KEEPS":   keepsSecond(km),
 		"KM_DOWN":    answer(503, "text/html", "<html>maintenance</html>"),
 		"KM_EMPTY":   answer(503, "application/json", `{"message":"no more keys available"}`),
 		"KM_REFUSES": answer(401, "text/html", "<html>who are you?</html>"),
@@ -75,6 +82,7 @@ func keyManagers(e *testscript.Env) error {
 	s := httptest.NewTLSServer(km)
 	e.Defer(s.Close)
 	e.Setenv("KM_HTTPS", s.URL)
+	e.Setenv("LONG", strings.Repeat("x", 250))
 	e.Setenv("CA", filepath.Join(e.WorkDir, "ca.pem"))
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	return os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), ca, 0o600)
@@ -122,6 +130,29 @@ func serveKM(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// cutAfter is a key manager that hangs up once it has found n keys.
+func cutAfter(km http.Handler, n int32) http.Handler {
+	var found atomic.Int32
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && !strings.HasSuffix(r.URL.Path, "/status") && found.Add(1) > n {
+			panic(http.ErrAbortHandler)
+		}
+		km.ServeHTTP(w, r)
+	})
+}
+
+// keepsSecond is a key manager that fails to close the second key.
+func keepsSecond(km http.Handler) http.Handler {
+	var closed atomic.Int32
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete && closed.Add(1) == 2 {
+			http.Error(w, "no", http.StatusInternalServerError)
+			return
+		}
+		km.ServeHTTP(w, r)
+	})
+}
+
 // exits CODE COMMAND… wants a command to end with an exit code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -163,6 +194,37 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
+}
+
+// stops COMMAND… runs a command whose standard input never says anything,
+// sends it SIGTERM, and wants it to end with exit code 75.
+func stops(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: stops COMMAND…")
+	}
+	cmd := exec.Command(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[0]), args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	stdin, err := cmd.StdinPipe()
+	ts.Check(err)
+	defer stdin.Close()
+	ts.Check(cmd.Start())
+	kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	time.Sleep(300 * time.Millisecond) // until it has its signal handler
+	ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitTempFail {
+		ts.Fatalf("exit code %d, want %d", code, exitTempFail)
+	}
+}
+
+// big FILE makes a message of 300,000 octets.
+func big(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: big FILE")
+	}
+	text := "From: a@example.org\n\n" + strings.Repeat("0123456789\n", 27_271)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
 // mode MODE FILE wants a file to have these permissions.

@@ -29,6 +29,7 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 	if path == "" || path == "-" {
 		return &output{Writer: stdout}, nil
 	}
+	mode := fs.FileMode(0o600)
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
@@ -46,13 +47,19 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 		if path, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, cantCreate(err)
 		}
+		mode = info.Mode().Perm()
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	f, err := os.CreateTemp(filepath.Dir(path), ".qkdmail-*.tmp")
 	if err != nil {
 		var pe *fs.PathError
 		if errors.As(err, &pe) {
 			pe.Path = path // the user knows nothing of the temporary name
 		}
+		return nil, cantCreate(err)
+	}
+	if err := f.Chmod(mode); err != nil {
+		_ = f.Close()
+		_ = os.Remove(f.Name())
 		return nil, cantCreate(err)
 	}
 	return &output{Writer: f, file: f, target: path, force: force}, nil

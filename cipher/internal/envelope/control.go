@@ -12,8 +12,8 @@ import (
 // maxControl is the most octets that a control part may have, decoded.
 const maxControl = 4096
 
-// maxValue is the most octets that a value of the control part may have.
-const maxValue = 255
+// MaxValue is the most octets that a value of the control part may have.
+const MaxValue = 255
 
 // Control is the control part: what a reader must know before it asks for a
 // key. Values are 1 to 255 octets of printable US-ASCII without blanks.
@@ -151,8 +151,8 @@ func fieldIndex(name string) int {
 }
 
 func checkValue(name, v string) error {
-	if len(v) < 1 || len(v) > maxValue {
-		return fmt.Errorf("%w: control part: %s of %d octets: must be 1 to %d", ErrDamaged, name, len(v), maxValue)
+	if len(v) < 1 || len(v) > MaxValue {
+		return fmt.Errorf("%w: control part: %s of %d octets: must be 1 to %d", ErrDamaged, name, len(v), MaxValue)
 	}
 	for i := range len(v) {
 		if v[i] < 0x21 || v[i] > 0x7E {

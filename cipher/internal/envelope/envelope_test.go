@@ -242,6 +242,11 @@ func TestFind(t *testing.T) {
 		{"mbox line and broken line above", "From x@y Mon\nnonsense\n" + encrypted, nil},
 		{"parameters of the parts broken", strings.Replace(encrypted, "Content-Type: application/octet-stream", "Content-Type: application/octet-stream; name=a b", 1), nil},
 
+		{"longest boundary", strings.ReplaceAll(encrypted, "enc", strings.Repeat("e", maxBoundary)), nil},
+		{"comments", strings.NewReplacer("octet-stream", "octet-stream (a comment)", "base64", "base64 (a comment)", "vnd.qkdmail\n", "vnd.qkdmail (c); a=b; a=c\n").Replace(encrypted), nil},
+
+		{"boundary too long", strings.ReplaceAll(encrypted, "enc", strings.Repeat("e", maxBoundary+1)), ErrNotEncrypted},
+		{"Kelvin sign in a type", strings.ReplaceAll(strings.Replace(encrypted, "multipart/encrypted", "multipart/mixed", 1), "application/vnd.qkdmail", "application/vnd.q\u212Admail"), ErrNotEncrypted},
 		{"plain text", "From: a@b\n\nhello\n", ErrNotEncrypted},
 		{"empty", "", ErrNotEncrypted},
 		{"header only", "From: a@b\n", ErrNotEncrypted},

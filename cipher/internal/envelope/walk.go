@@ -17,7 +17,9 @@ const (
 	maxHeader     = 1 << 20 // octets of the header of a message
 	maxPartHeader = 1 << 16 // octets of the header of a part
 	maxDepth      = 4       // multiparts inside one another, counting the message itself
-	bufferSize    = 1 << 17 // also the longest line that can be a delimiter
+	maxBoundary   = 200     // octets of a boundary; RFC 2046 §5.1.1 allows 70
+	maxDelimiter  = 1024    // octets of a delimiter line, with the blanks that may follow
+	bufferSize    = 1 << 17
 )
 
 // errTooLong: a header or part over its bound. Such a message is none of ours
@@ -60,12 +62,15 @@ func (w *walker) delimiter(line []byte) (level int, closing, ok bool) {
 	if !bytes.HasPrefix(line, []byte("--")) {
 		return 0, false, false
 	}
+	if len(line) > maxDelimiter {
+		return 0, false, false
+	}
 	text := string(bytes.TrimRight(line[2:], " \t\r\n"))
 	for i := len(w.inside) - 1; i >= 0; i-- {
-		switch text {
-		case w.inside[i].boundary:
+		switch rest, ok := strings.CutPrefix(text, w.inside[i].boundary); {
+		case ok && rest == "":
 			return i, false, true
-		case w.inside[i].boundary + "--":
+		case ok && rest == "--":
 			return i, true, true
 		}
 	}
@@ -137,8 +142,7 @@ func (w *walker) atDelimiter() (bool, error) {
 	if b, _ := w.br.Peek(2); string(b) != "--" {
 		return false, nil
 	}
-	// A boundary has at most 70 octets; blanks may follow it.
-	b, err := w.br.Peek(1024)
+	b, err := w.br.Peek(maxDelimiter)
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
 		b, err = b[:i], nil
 	}
@@ -166,7 +170,7 @@ func (w *walker) nextPart() (*part, error) {
 			return nil, err
 		}
 		fields, _, _ := rawheader.Scan(b, rawheader.Lenient)
-		p := &part{level: level, encoding: strings.ToLower(fieldText(fields, "Content-Transfer-Encoding"))}
+		p := &part{level: level, encoding: strings.ToLower(firstToken(fieldText(fields, "Content-Transfer-Encoding")))}
 		p.mediaType, p.params = mediaType(fields)
 		w.enter(p.mediaType, p.params)
 		return p, nil
@@ -177,7 +181,7 @@ func (w *walker) nextPart() (*part, error) {
 // inside message/* is never looked at, since it is never entered.
 func (w *walker) enter(mediaType string, params map[string]string) {
 	boundary := strings.TrimRight(params["boundary"], " \t")
-	if !strings.HasPrefix(mediaType, "multipart/") || boundary == "" || len(w.inside) >= maxDepth {
+	if !strings.HasPrefix(mediaType, "multipart/") || boundary == "" || len(boundary) > maxBoundary || len(w.inside) >= maxDepth {
 		return
 	}
 	w.inside = append(w.inside, multipart{
@@ -226,14 +230,23 @@ func mediaType(fields []rawheader.Field) (string, map[string]string) {
 	if text == "" {
 		return "text/plain", nil
 	}
+	token := firstToken(text)
+	if strings.ContainsFunc(token, func(r rune) bool { return r > '~' }) {
+		return "text/plain", nil // RFC 2045 §5.2; and no other letter is one of ours
+	}
 	t, params, err := mime.ParseMediaType(text)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		if t, _, _ = strings.Cut(text, ";"); equalFold(strings.TrimSpace(t), ControlType) {
-			return ControlType, nil
-		}
-		return "text/plain", nil // RFC 2045 §5.2
+		return strings.ToLower(token), nil // comments, or broken parameters
 	}
 	return t, params
+}
+
+// firstToken returns what stands before parameters and comments.
+func firstToken(text string) string {
+	if i := strings.IndexAny(text, " \t;("); i >= 0 {
+		return text[:i]
+	}
+	return text
 }
 
 // equalFold compares US-ASCII text in any case. Other letters have folds too

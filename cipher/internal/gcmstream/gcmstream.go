@@ -204,11 +204,11 @@ type Reader struct {
 // and first chunk, so that a payload that is cut short there costs no key.
 func NewReader(src io.Reader) (*Reader, error) {
 	r := &Reader{src: src, buf: make([]byte, ChunkSize+Overhead+1)}
-	if _, err := io.ReadFull(src, r.header[:]); err != nil {
+	if n, err := readAtLeast(src, r.header[:], HeaderSize); n < HeaderSize {
 		return nil, truncated(err)
 	}
-	n, err := io.ReadAtLeast(src, r.buf, Overhead)
-	if err != nil {
+	n, err := readAtLeast(src, r.buf, Overhead)
+	if n < Overhead {
 		return nil, truncated(err)
 	}
 	r.ahead = n
@@ -216,10 +216,25 @@ func NewReader(src io.Reader) (*Reader, error) {
 }
 
 func truncated(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if err == io.EOF {
 		return ErrTruncated
 	}
 	return err
+}
+
+// readAtLeast reads at least so many octets into buf, or fewer with an error.
+// Unlike io.ReadAtLeast it leaves an io.ErrUnexpectedEOF of src what it is: a
+// connection that was cut, and no message that was.
+func readAtLeast(src io.Reader, buf []byte, least int) (n int, err error) {
+	for n < least && err == nil {
+		var m int
+		m, err = src.Read(buf[n:])
+		n += m
+	}
+	if n >= least {
+		err = nil // it will come again
+	}
+	return n, err
 }
 
 // Unlock checks the commitment and prepares to read the chunks. The key is not
@@ -262,12 +277,12 @@ func (r *Reader) open() error {
 	if !r.nonce.isFirst() {
 		r.buf[0] = r.buf[ChunkSize+Overhead]
 	}
-	n, err := io.ReadFull(r.src, r.buf[r.ahead:])
+	n, err := readAtLeast(r.src, r.buf[r.ahead:], len(r.buf)-r.ahead)
 	n += r.ahead
 	switch err {
 	case nil:
 		n-- // the octet that shows that another chunk follows
-	case io.EOF, io.ErrUnexpectedEOF:
+	case io.EOF:
 		r.last = true
 		r.nonce[len(r.nonce)-1] = 1
 	default:

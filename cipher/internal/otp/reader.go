@@ -52,7 +52,7 @@ func (r *FrameReader) Next() (*Frame, error) {
 		return nil, r.wrap(err)
 	}
 	r.frame.header, r.frame.ciphertext = r.buf[:header], r.buf[header:]
-	if _, err := io.ReadFull(r.src, r.frame.tag[:]); err != nil {
+	if err := readFull(r.src, r.frame.tag[:]); err != nil {
 		return nil, r.wrap(err)
 	}
 	if r.frame.Last {
@@ -71,19 +71,30 @@ func (r *FrameReader) Next() (*Frame, error) {
 	return &r.frame, nil
 }
 
-func (r *FrameReader) wrap(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = ErrTruncated
+func (r *FrameReader) wrap(err error) error { return fmt.Errorf("frame %d: %w", r.number, err) }
+
+// readFull fills buf; ErrTruncated if src ends before. Unlike io.ReadFull it
+// leaves an io.ErrUnexpectedEOF of src what it is: a connection that was cut,
+// and no message that was.
+func readFull(src io.Reader, buf []byte) error {
+	for len(buf) > 0 {
+		n, err := src.Read(buf)
+		buf = buf[n:]
+		if err == io.EOF && len(buf) > 0 {
+			return ErrTruncated
+		}
+		if err != nil && len(buf) > 0 {
+			return err
+		}
 	}
-	return fmt.Errorf("frame %d: %w", r.number, err)
+	return nil
 }
 
 // read appends n octets of the payload to buf.
 func (r *FrameReader) read(n int) error {
 	start := len(r.buf)
 	r.buf = append(r.buf, make([]byte, n)...)
-	_, err := io.ReadFull(r.src, r.buf[start:])
-	return err
+	return readFull(r.src, r.buf[start:])
 }
 
 func (r *FrameReader) readHeader() error {
@@ -192,15 +203,15 @@ func (r *Reader) open() ([]byte, error) {
 	}
 	keys, err := r.opts.Keys(f.KeyIDs)
 	if err != nil {
-		return nil, err
+		return nil, r.fail(f, err) // wrapped, or an io.EOF would end the message
 	}
 	defer kmclient.WipeAll(keys)
 	if err := kmclient.CheckKeys(keys, 0, len(f.KeyIDs)); err != nil {
-		return nil, err
+		return nil, r.fail(f, err)
 	}
 	for i, k := range keys {
 		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(f.KeyIDs[i]) {
-			return nil, fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, f.KeyIDs[i], k.ID())
+			return nil, r.fail(f, fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, f.KeyIDs[i], k.ID()))
 		}
 	}
 	mac, err := authenticator(keys[0], r.opts.Control, f.header, f.ciphertext, f.Number)
