@@ -410,6 +410,65 @@ func (f *failingLater) KeysByID(ctx context.Context, peer string, ids ...string)
 	return f.testKM.KeysByID(ctx, peer, ids...)
 }
 
+// TestBinding wants a KeyBinder to be told of each verified frame, once and
+// with the same identity, and to have the last word before it is released.
+func TestBinding(t *testing.T) {
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+		km := newTestKM(t)
+		plain := bytes.Repeat([]byte("x\n"), 100_000)
+		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
+		b := &binder{testKM: km}
+		if got, err := decrypt(t, b, outer, nil); err != nil || !bytes.Equal(got, plain) {
+			t.Fatalf("%s: %v", suite, err)
+		}
+		var bound []string
+		for i, c := range b.calls {
+			if c.frame != uint64(i) || c.identity != b.calls[0].identity {
+				t.Errorf("%s: call %d: frame %d, identity %x", suite, i, c.frame, c.identity)
+			}
+			bound = append(bound, c.ids...)
+		}
+		if !slices.Equal(bound, infoOf(t, outer).KeyIDs) {
+			t.Errorf("%s: bound %d keys, want those of the message", suite, len(bound))
+		}
+		again := &binder{testKM: km}
+		_, _ = decrypt(t, again, bytes.ReplaceAll(outer, []byte("\n"), []byte("\r\n")), nil)
+		other := &binder{testKM: km}
+		_, _ = decrypt(t, other, encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite}), nil)
+		if again.calls[0].identity != b.calls[0].identity || other.calls[0].identity == b.calls[0].identity {
+			t.Errorf("%s: the identity is not that of the message", suite)
+		}
+		refuse := errors.New("bound to another message")
+		if got, err := decrypt(t, &binder{testKM: km, err: refuse}, outer, nil); !errors.Is(err, refuse) || len(got) > 0 {
+			t.Errorf("%s: released %d octets, error %v, want %v", suite, len(got), err, refuse)
+		}
+		altered := bytes.Clone(outer)
+		i := bytes.Index(altered, []byte("base64\n\n")) + 300
+		altered[i] ^= 1
+		none := &binder{testKM: km}
+		if _, err := decrypt(t, none, altered, nil); err == nil || len(none.calls) > 0 {
+			t.Errorf("%s: an altered message bound its key %d times, error %v", suite, len(none.calls), err)
+		}
+	}
+}
+
+type binder struct {
+	*testKM
+	err   error
+	calls []bindCall
+}
+
+type bindCall struct {
+	identity cipher.Identity
+	frame    uint64
+	ids      []string
+}
+
+func (b *binder) BindKeys(_ context.Context, _ string, identity cipher.Identity, frame uint64, ids ...string) error {
+	b.calls = append(b.calls, bindCall{identity, frame, ids})
+	return b.err
+}
+
 // TestAnotherKey gives other keys than were asked for, and wants the cipher to
 // see that before anything else.
 func TestAnotherKey(t *testing.T) {

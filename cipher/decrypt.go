@@ -2,6 +2,7 @@ package cipher
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
@@ -19,6 +20,22 @@ type KeyFinder interface {
 	// KeysByID returns the keys with these IDs, in this order. peer is the
 	// SAE ID of the sender, "" where the message has none.
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
+}
+
+// An Identity tells messages apart: SHA-256 over the control octets and the
+// beginning of the payload (salt and commitment of AES-256-GCM, the whole first
+// frame of OTP), as decoded octets. Whoever sends the same message again sends
+// the same identity.
+type Identity [sha256.Size]byte
+
+// A KeyBinder is a KeyFinder that remembers which message its keys belong to.
+type KeyBinder interface {
+	KeyFinder
+	// BindKeys is called when a part of a message was verified under these
+	// keys, before an octet of it is released: for each frame of OTP with its
+	// number, for AES-256-GCM once, with frame 0. An error refuses the message;
+	// it is one where the keys are bound to another message or frame.
+	BindKeys(ctx context.Context, peer string, identity Identity, frame uint64, ids ...string) error
 }
 
 // DecryptOptions says which messages are accepted. The zero value accepts
@@ -140,8 +157,37 @@ func (r *Reader) openGCM(outer *envelope.Reader) error {
 		return err
 	}
 	r.info.KeyIDs = []string{outer.Control.KeyID}
+	control := outer.Control.Octets()
+	if err := s.Unlock(keys[0].Reveal(), control); err != nil {
+		return err
+	}
+	// The first chunk is verified here, so that nobody binds a key with a
+	// commitment and nothing behind it.
+	if err := s.Prime(); err != nil {
+		return err
+	}
 	r.plain = s
-	return s.Unlock(keys[0].Reveal(), outer.Control.Octets())
+	return r.bind(identityOf(control, s.Header()), 0, outer.Control.KeyID)
+}
+
+// bind tells a KeyBinder which message its keys belong to.
+func (r *Reader) bind(identity Identity, frame uint64, ids ...string) error {
+	b, ok := r.keys.(KeyBinder)
+	if !ok {
+		return nil
+	}
+	if err := b.BindKeys(r.ctx, r.peer, identity, frame, ids...); err != nil {
+		return fmt.Errorf("bind the key: %w", err)
+	}
+	return nil
+}
+
+func identityOf(control, beginning []byte) (id Identity) {
+	h := sha256.New()
+	_, _ = h.Write(control)
+	_, _ = h.Write(beginning)
+	h.Sum(id[:0])
+	return id
 }
 
 // checkGCMKey reports a key that can't be the one the sender used. A key of
@@ -158,13 +204,21 @@ func checkGCMKey(k *kmclient.Key, id string) error {
 }
 
 func (r *Reader) openOTP(outer *envelope.Reader) {
+	control := outer.Control.Octets()
+	var identity Identity
 	r.plain = otp.NewReader(otp.NewFrameReader(outer), otp.ReaderOptions{
-		Control: outer.Control.Octets(),
+		Control: control,
 		KeyID:   outer.Control.KeyID,
 		Keys: func(ids []string) ([]*kmclient.Key, error) {
 			return r.keys.KeysByID(r.ctx, r.peer, ids...)
 		},
-		Verified: func(f *otp.Frame) { r.info.KeyIDs = append(r.info.KeyIDs, f.KeyIDs...) },
+		Verified: func(f *otp.Frame) error {
+			if f.Number == 0 {
+				identity = identityOf(control, f.Raw())
+			}
+			r.info.KeyIDs = append(r.info.KeyIDs, f.KeyIDs...)
+			return r.bind(identity, f.Number, f.KeyIDs...)
+		},
 	})
 }
 

@@ -251,6 +251,17 @@ func (r *Reader) Unlock(key, control []byte) error {
 	return nil
 }
 
+// Header returns salt and commitment.
+func (r *Reader) Header() []byte { return r.header[:] }
+
+// Prime verifies the first chunk, which Read then releases.
+func (r *Reader) Prime() error {
+	if r.err = r.open(); r.err != nil {
+		clear(r.buf)
+	}
+	return r.err
+}
+
 // Read releases plaintext of chunks that are verified, and io.EOF after the
 // last of them.
 func (r *Reader) Read(p []byte) (int, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -21,6 +22,9 @@ type Frame struct {
 	ciphertext []byte
 	tag        [TagSize]byte
 }
+
+// Raw returns the octets of the frame as they came, until it is decrypted.
+func (f *Frame) Raw() []byte { return slices.Concat(f.header, f.ciphertext, f.tag[:]) }
 
 // A FrameReader takes a payload apart into frames. It needs no key, and checks
 // all that can be checked without one.
@@ -158,8 +162,9 @@ type ReaderOptions struct {
 	// them. It is called for a frame after all before it are verified.
 	Keys func(ids []string) ([]*kmclient.Key, error)
 
-	// Verified is told of each frame whose tag was right.
-	Verified func(*Frame)
+	// Verified is told of each frame whose tag was right, before it is
+	// decrypted and released. An error ends the message.
+	Verified func(*Frame) error
 }
 
 // A Reader decrypts a payload. Read releases verified octets only.
@@ -221,11 +226,13 @@ func (r *Reader) open() ([]byte, error) {
 	if !mac.Verify(f.tag[:]) {
 		return nil, r.fail(f, ErrTag)
 	}
+	if r.opts.Verified != nil {
+		if err := r.opts.Verified(f); err != nil {
+			return nil, r.fail(f, err)
+		}
+	}
 	if err := xor(f.ciphertext, f.ciphertext, keys); err != nil {
 		return nil, r.fail(f, err)
-	}
-	if r.opts.Verified != nil {
-		r.opts.Verified(f)
 	}
 	return f.ciphertext, nil
 }
