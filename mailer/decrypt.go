@@ -58,17 +58,23 @@ type decryptSession struct {
 
 // Mail begins a transaction, here and at the next hop.
 func (s *decryptSession) Mail(from string, opts *smtp.MailOptions) error {
-	if err := s.mail(from, opts); err != nil {
-		return err
+	err := s.mail(from, opts)
+	if err == nil {
+		next := s.opts
+		if err = s.out.Mail(from, &next); err != nil {
+			s.end()
+		}
 	}
-	next := s.opts
-	return plainReply(s.out.Mail(from, &next))
+	return s.refused("decrypt", "MAIL", err)
 }
 
 // Rcpt passes a recipient and the answer on.
 func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
+	if r := checkAddress(to, s.opts.UTF8); r != nil {
+		return s.refused("decrypt", "RCPT", r)
+	}
 	if err := s.out.Rcpt(to, opts); err != nil {
-		return plainReply(err)
+		return s.refused("decrypt", "RCPT", err)
 	}
 	s.rcpts = append(s.rcpts, to)
 	return nil
@@ -103,6 +109,7 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 	answers, err := deliver(s.out, s.step.LMTP, s.rcpts, func(dst io.Writer) error {
 		return s.produce(h, dst, &found)
 	})
+	s.rest(r)
 	attrs := append(found.attrs(), "recipients", len(s.rcpts))
 	if a, ok := s.out.(interface{ Answer() string }); ok && a.Answer() != "" {
 		attrs = append(attrs, "answer", a.Answer())
@@ -229,7 +236,7 @@ func (s *decryptSession) checkSender(inner *head, peer *Peer) error {
 func (s *decryptSession) Reset() {
 	s.out.Reset()
 	s.rcpts = nil
-	s.from, s.opts = "", smtp.MailOptions{}
+	s.end()
 }
 
 // Logout ends the session.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/emersion/go-smtp"
@@ -76,36 +77,57 @@ func (o *outcome) attrs() []any {
 // Mail begins a transaction. The next hop is asked when the first recipient
 // shows who gets it.
 func (s *encryptSession) Mail(from string, opts *smtp.MailOptions) error {
-	return s.mail(from, opts)
+	return s.refused("encrypt", "MAIL", s.mail(from, opts))
 }
 
 // Rcpt asks the next hop for a recipient, in the transaction of his group.
 func (s *encryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
-	route := s.step.Policy.Outbound(to)
-	g := s.groupOf(route)
-	if g == nil {
-		if len(s.groups) > 0 && !s.step.LMTP {
-			return refuse(452, smtp.EnhancedCode{4, 5, 3}, "second group", "Another message for this recipient, please").SMTPError
-		}
-		var err error
-		if g, err = s.open(route); err != nil {
-			return plainReply(err)
-		}
+	return s.refused("encrypt", "RCPT", s.rcpt(to, opts))
+}
+
+func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions) error {
+	if r := checkAddress(to, s.opts.UTF8); r != nil {
+		return r
+	}
+	g, err := s.groupOf(s.step.Policy.Outbound(to))
+	if err != nil {
+		return err
 	}
 	if err := g.next.Rcpt(to, opts); err != nil {
-		return plainReply(err)
+		return err
 	}
 	g.rcpts = append(g.rcpts, to)
 	return nil
 }
 
-func (s *encryptSession) groupOf(route Route) *group {
+// groupOf returns the group of a recipient, a new one if need be. A group all
+// of whose recipients were refused keeps no place.
+func (s *encryptSession) groupOf(route Route) (*group, error) {
 	for _, g := range s.groups {
 		if g.route.SameGroup(route) {
-			return g
+			return g, nil
 		}
 	}
-	return nil
+	if route.Mode != Never && route.Peer == nil {
+		return nil, refuse(451, smtp.EnhancedCode{4, 3, 5}, "no rule", "No rule says how this mail leaves, try again later")
+	}
+	if !s.step.LMTP {
+		s.dropEmpty()
+		if len(s.groups) > 0 {
+			return nil, refuse(452, smtp.EnhancedCode{4, 5, 3}, "second group", "Another message for this recipient, please")
+		}
+	}
+	return s.open(route)
+}
+
+// dropEmpty ends the transactions that have no recipient.
+func (s *encryptSession) dropEmpty() {
+	s.groups = slices.DeleteFunc(s.groups, func(g *group) bool {
+		if len(g.rcpts) == 0 {
+			_ = g.next.Logout()
+		}
+		return len(g.rcpts) == 0
+	})
 }
 
 // open begins a transaction with the next hop.
@@ -139,7 +161,9 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	if err != nil {
 		return s.finish("encrypt", nil, err)
 	}
+	s.dropEmpty()
 	s.deliver(h)
+	s.rest(r)
 	for _, g := range s.groups {
 		attrs := append(g.done.attrs(), "rule", g.route.Rule, "recipients", len(g.rcpts))
 		if g.route.Peer != nil {
@@ -319,7 +343,7 @@ func (s *encryptSession) Reset() {
 		_ = g.next.Logout()
 	}
 	s.groups = nil
-	s.from, s.opts = "", smtp.MailOptions{}
+	s.end()
 }
 
 // Logout ends the session.

@@ -119,6 +119,7 @@ func (f *front) Read(p []byte) (int, error) {
 	for len(f.rest) == 0 {
 		if f.dataEnd {
 			if _, err := io.Copy(io.Discard, dataReader{f}); err != nil {
+				_ = f.Close() // go-smtp would go on
 				return 0, err
 			}
 			f.dataEnd = false
@@ -187,7 +188,11 @@ func (f *front) line() ([]byte, error) {
 // take handles a command that is not for go-smtp, and notes what go-smtp will
 // answer to the others.
 func (f *front) take(line []byte) bool {
-	verb, arg, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), " ")
+	text := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F }) {
+		return f.reply("500 5.5.2 Control character in a command")
+	}
+	verb, arg, _ := strings.Cut(text, " ")
 	verb = strings.ToUpper(verb)
 	f.hello = false
 	if f.needHello {

@@ -2,6 +2,8 @@ package mailer
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 
 	"github.com/emersion/go-smtp"
@@ -40,10 +42,8 @@ func errTooLarge() *refusal {
 
 func (c *lineChecker) Read(p []byte) (int, error) {
 	n, err := c.src.Read(p)
-	if err == io.ErrUnexpectedEOF {
-		// go-smtp's word for a connection that was cut. Others take it for
-		// the end of what they read.
-		err = errDropped
+	if err != nil && err != io.EOF {
+		err = broken(err)
 	}
 	if r := c.check(p[:n]); r != nil {
 		return 0, r
@@ -52,6 +52,17 @@ func (c *lineChecker) Read(p []byte) (int, error) {
 		return 0, errBareLineEnd()
 	}
 	return n, err
+}
+
+// broken is what an error of a client's connection is to all behind. Only its
+// text is kept: go-smtp's word for a connection that was cut is
+// io.ErrUnexpectedEOF, which others take for the end of what they read.
+func broken(err error) error {
+	var reply *smtp.SMTPError
+	if errors.As(err, &reply) || errors.Is(err, errDropped) {
+		return err
+	}
+	return fmt.Errorf("%w: %v", errDropped, err)
 }
 
 // check looks at the next octets.

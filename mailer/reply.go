@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
@@ -52,7 +53,7 @@ func replyTo(err error) *refusal {
 	}
 	var s *smtp.SMTPError
 	if errors.As(err, &s) {
-		return &refusal{SMTPError: s, reason: "next hop"}
+		return passOn(s)
 	}
 	for _, m := range replies() {
 		if errors.Is(err, m.err) {
@@ -65,6 +66,31 @@ func replyTo(err error) *refusal {
 	}
 	return refuse(451, smtp.EnhancedCode{4, 3, 0}, "internal", "Local error, try again later").because(err)
 }
+
+// passOn is a refusal of the backend behind, a next hop as a rule, as far as it
+// is one: the client would take 2xx for success, and with 354 the front its next
+// commands for DATA. 421 would be about the client's own connection.
+func passOn(s *smtp.SMTPError) *refusal {
+	switch {
+	case s.Code == 421:
+		return refuse(451, smtp.EnhancedCode{4, 4, 2}, "next hop lost", "The next hop closes its connection, try again later")
+	case s.Code < 400 || s.Code > 599:
+		return refuse(451, smtp.EnhancedCode{4, 5, 0}, "next hop answer", "The next hop does not answer as it should, try again later")
+	}
+	enhanced := s.EnhancedCode
+	if enhanced[0] != s.Code/100 {
+		enhanced = smtp.EnhancedCodeNotSet
+	}
+	lines := strings.Split(s.Message, "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	text := strings.Join(lines, "\n")
+	return refuse(s.Code, enhanced, "next hop", text[:min(len(text), maxReplyText)])
+}
+
+// maxReplyText is how much of a next hop's reply is passed on, in octets.
+const maxReplyText = 2000
 
 // replies are the errors of the packages below and what clients are told.
 func replies() []struct {

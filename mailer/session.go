@@ -68,6 +68,7 @@ type session struct {
 	cancel context.CancelFunc
 	authed bool
 
+	begun bool // a transaction
 	from  string
 	opts  smtp.MailOptions
 	start time.Time
@@ -111,19 +112,47 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	}), nil
 }
 
-// mail notes the sender, from a client that may send.
+// mail notes the sender, from a client that may send. go-smtp lets a second
+// MAIL through, and goes on with the recipients of the first.
 func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	if s.step.RequireAuth && !s.authed {
-		return refuse(530, smtp.EnhancedCode{5, 7, 0}, "authentication required", "Authentication required").SMTPError
+		return refuse(530, smtp.EnhancedCode{5, 7, 0}, "authentication required", "Authentication required")
 	}
-	s.from, s.opts, s.start = from, smtp.MailOptions{}, time.Now()
-	if opts != nil {
-		s.opts = *opts
+	if s.begun {
+		return refuse(503, smtp.EnhancedCode{5, 5, 1}, "sequence", "A transaction is under way") // RFC 5321 §4.1.4
 	}
-	if limit := s.step.Limits.MessageSize; limit > 0 && s.opts.Size > limit {
-		return errTooLarge().SMTPError
+	if opts == nil {
+		opts = &smtp.MailOptions{}
 	}
+	if r := checkAddress(from, opts.UTF8); r != nil {
+		return r
+	}
+	if limit := s.maxSize(); limit > 0 && opts.Size > limit {
+		return errTooLarge()
+	}
+	s.from, s.opts, s.start, s.begun = from, *opts, time.Now(), true
 	return nil
+}
+
+// maxSize is the largest message that can be taken now, 0 if any can be: what
+// the next hop would refuse in the end must not cost a pad.
+func (s *session) maxSize() int64 {
+	if s.front != nil {
+		return s.front.opts.Offers().Size
+	}
+	return s.step.Limits.MessageSize
+}
+
+// end ends the transaction.
+func (s *session) end() { s.from, s.opts, s.begun = "", smtp.MailOptions{}, false }
+
+// refused logs a command before DATA that was refused, and returns what the
+// client is answered.
+func (s *session) refused(direction, command string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return s.finish(direction, nil, err, "command", command)
 }
 
 // read checks DATA and returns its header.
@@ -142,6 +171,17 @@ func (s *session) read(r io.Reader) (*head, *lineChecker, error) {
 	return h, check, nil
 }
 
+// rest takes what a message that was refused early goes on with. Over LMTP
+// go-smtp would send the answers before.
+func (s *session) rest(r io.Reader) {
+	if s.front != nil {
+		r = dataReader{s.front}
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		s.dropped(broken(err))
+	}
+}
+
 // received is our own trace field, RFC 5321 §4.4.
 func (s *session) received() string {
 	protocol := "ESMTP"
@@ -157,6 +197,7 @@ func (s *session) received() string {
 	hello, address := "unknown", "unknown"
 	if s.conn != nil {
 		hello = printable(s.conn.Hostname())
+		hello = hello[:min(len(hello), 255)] // RFC 5321 §4.5.3.1.2
 		if host, _, err := net.SplitHostPort(s.conn.Conn().RemoteAddr().String()); err == nil {
 			address = host
 		}
@@ -182,11 +223,8 @@ func oneWord(s string) string {
 // dropped closes the connection of a client that stopped in the middle of
 // DATA: go-smtp would go on, and take the rest of the message for commands.
 func (s *session) dropped(err error) {
-	var ne net.Error
-	if errors.Is(err, errDropped) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF) {
-		if s.conn != nil {
-			_ = s.conn.Conn().Close()
-		}
+	if errors.Is(err, errDropped) && s.conn != nil {
+		_ = s.conn.Conn().Close()
 	}
 }
 
@@ -215,7 +253,9 @@ func (s *session) finish(direction string, h *head, err error, attrs ...any) err
 		log = append(log, "from", printable(s.from))
 	}
 	log = append(log, attrs...)
-	log = append(log, "seconds", time.Since(s.start).Seconds())
+	if !s.start.IsZero() {
+		log = append(log, "seconds", time.Since(s.start).Seconds())
+	}
 	if reply == nil {
 		s.step.Logger.Info("delivered", log...)
 		return nil
