@@ -34,9 +34,11 @@ func (f Field) Is(name string) bool { return strings.EqualFold(string(f.Name), n
 // Text returns the value on one line: line ends inside it removed, blanks
 // around it trimmed.
 func (f Field) Text() string {
-	// Octet by octet: the value need not be UTF-8.
-	return strings.Trim(strings.NewReplacer("\r", "", "\n", "").Replace(string(f.Value)), " \t")
+	return strings.Trim(unfolder.Replace(string(f.Value)), " \t")
 }
+
+// unfolder works octet by octet: the value need not be UTF-8.
+var unfolder = strings.NewReplacer("\r", "", "\n", "")
 
 // Mode says what a scan does with a line that can't be part of a field.
 type Mode int
