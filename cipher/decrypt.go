@@ -69,7 +69,7 @@ type Reader struct {
 // The error is ErrNotEncrypted for other mail, ErrDamaged, ErrVersion,
 // ErrSuite, ErrSAE, ErrWrongKey or ErrAltered for a message that can't be
 // decrypted, or what src or keys returned. opts may be nil.
-func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOptions) (*Reader, error) {
+func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOptions) (_ *Reader, err error) {
 	if opts == nil {
 		opts = &DecryptOptions{}
 	}
@@ -77,6 +77,11 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			outer.Free()
+		}
+	}()
 	r := &Reader{ctx: ctx, keys: keys, info: outerInfo(outer)}
 	if r.peer, err = checkSAEs(outer.Control, opts); err != nil {
 		return nil, err
@@ -140,11 +145,16 @@ func checkSAEs(c *envelope.Control, opts *DecryptOptions) (peer string, err erro
 	return "", fmt.Errorf("%w: it comes from %q", ErrSAE, c.SenderSAE)
 }
 
-func (r *Reader) openGCM(outer *envelope.Reader) error {
+func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 	s, err := gcmstream.NewReader(outer)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			s.Abort()
+		}
+	}()
 	keys, err := r.keys.KeysByID(r.ctx, r.peer, outer.Control.KeyID)
 	if err != nil {
 		return fmt.Errorf("fetch the key: %w", err)

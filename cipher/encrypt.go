@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
@@ -124,7 +125,8 @@ type Writer struct {
 	keys KeySource
 	opts EncryptOptions
 
-	head    []byte // the beginning of the message, until the suite is open
+	buf     *buffer.Buffer
+	head    []byte // the beginning of the message, until the suite is open; in buf as long as it fits
 	want    int    // octets of head to wait for
 	suite   suiteWriter
 	around  envelope.WriterOptions
@@ -168,6 +170,10 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	}
 	for w.suite == nil && w.err == nil {
 		c := min(w.want-len(w.head), len(p))
+		if w.buf == nil && c > 0 {
+			w.buf = buffer.Get()
+			w.head = w.buf[:0]
+		}
 		w.head = append(w.head, p[:c]...)
 		n, p = n+c, p[c:]
 		if len(w.head) < w.want {
@@ -228,7 +234,7 @@ func (w *Writer) fail() error {
 	if w.err != nil && !w.aborted {
 		w.aborted = true
 		w.err = fromSuite(w.err)
-		clear(w.head)
+		w.wipeHead()
 		if w.suite != nil {
 			w.suite.Abort()
 		}
@@ -259,8 +265,13 @@ func (w *Writer) start(whole bool) {
 	if w.err == nil {
 		_, w.err = w.suite.Write(w.head)
 	}
+	w.wipeHead()
+}
+
+func (w *Writer) wipeHead() {
 	clear(w.head)
-	w.head = nil
+	w.buf.Free()
+	w.buf, w.head = nil, nil
 }
 
 func (w *Writer) openGCM() (suiteWriter, error) {

@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 )
 
 // A line of base64 is 76 columns (RFC 2045 §6.8), which hold 57 octets.
 const (
 	lineOctets  = 57
 	lineColumns = 76
-	blockLines  = 1150 // a block holds a sealed chunk (65,552 octets)
+	blockLines  = buffer.Size / (lineColumns + len("\r\n"))
 )
 
 // A base64Writer encodes in blocks of whole lines: calling an encoder line by
@@ -21,7 +23,6 @@ type base64Writer struct {
 	dst  io.Writer
 	eol  string
 	rest []byte // less than a line
-	out  []byte
 }
 
 func newBase64Writer(dst io.Writer, crlf bool) *base64Writer {
@@ -62,14 +63,16 @@ func (w *base64Writer) encode(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	w.out = w.out[:0]
+	buf := buffer.Get()
+	defer buf.Free()
+	out := buf[:0]
 	for len(p) > 0 {
 		line := p[:min(len(p), lineOctets)]
-		w.out = base64.StdEncoding.AppendEncode(w.out, line)
-		w.out = append(w.out, w.eol...)
+		out = base64.StdEncoding.AppendEncode(out, line)
+		out = append(out, w.eol...)
 		p = p[len(line):]
 	}
-	_, err := w.dst.Write(w.out)
+	_, err := w.dst.Write(out)
 	return err
 }
 

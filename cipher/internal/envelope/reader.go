@@ -2,10 +2,12 @@ package envelope
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 
 	"github.com/emersion/go-message"
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -23,44 +25,67 @@ type Reader struct {
 
 	walk    *walker
 	decoder base64Decoder
-	buf     []byte // decoded, not yet read
-	plain   []byte // the whole of buf, to use it again
-	ended   bool   // the payload is over
+	lines   *buffer.Buffer // for decoder
+	block   *buffer.Buffer // for what it makes of them
+	buf     []byte         // decoded, not yet read; in block
+	ended   bool           // the payload is over
 	err     error
 }
 
 // NewReader reads a message up to the payload. The error is ErrNotEncrypted
 // for mail that is none of ours, an ErrDamaged or ErrVersion for such as is.
 func NewReader(r io.Reader) (*Reader, error) {
-	w := newWalker(r)
+	p := &Reader{walk: newWalker(r)}
+	if err := p.open(); err != nil {
+		p.Free()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Reader) open() error {
+	w := p.walk
 	header, ended, err := w.header(maxHeader)
 	switch {
 	case err == errTooLong:
 		// No message of ours has a header like this.
-		return nil, ErrNotEncrypted
+		return ErrNotEncrypted
 	case err != nil:
-		return nil, err
+		return err
 	}
-	fields, _, _ := rawheader.Scan(header, rawheader.Lenient)
-	p := &Reader{Header: fields, walk: w}
+	p.Header, _, _ = rawheader.Scan(header, rawheader.Lenient)
 	if !ended {
-		w.enter(mediaType(fields))
+		w.enter(mediaType(p.Header))
 		p.Control, err = p.find()
 	}
 	switch {
 	case err != nil:
-		return nil, err
+		return err
 	case p.Control != nil:
-		if err := p.checkKeyID(); err != nil {
-			return nil, err
-		}
-		return p, nil
-	case fieldText(fields, KeyIDField) != "" || w.ours:
-		return nil, damaged("the encrypted part is gone")
+		return p.checkKeyID()
+	case fieldText(p.Header, KeyIDField) != "" || w.ours:
+		return damaged("the encrypted part is gone")
 	default:
-		return nil, ErrNotEncrypted
+		return ErrNotEncrypted
 	}
 }
+
+// Free gives the buffers back, and ends the Reader. Once Read has returned an
+// error, io.EOF included, it is done.
+func (p *Reader) Free() {
+	if p.walk == nil {
+		return
+	}
+	p.walk.free()
+	p.lines.Free()
+	p.block.Free()
+	p.walk, p.lines, p.block, p.buf, p.decoder = nil, nil, nil, nil, base64Decoder{}
+	if p.err == nil {
+		p.err = errFreed
+	}
+}
+
+var errFreed = errors.New("the reader was given up")
 
 // checkKeyID compares the header field, an index for filters and people, with
 // the control part, which has authority.
@@ -151,7 +176,9 @@ func (p *Reader) Read(b []byte) (int, error) {
 		if p.err != nil {
 			return 0, p.err
 		}
-		p.err = p.fill()
+		if p.err = p.fill(); p.err != nil {
+			p.Free()
+		}
 	}
 	n := copy(b, p.buf)
 	p.buf = p.buf[n:]
@@ -194,10 +221,13 @@ func (p *Reader) fill() error {
 		b = b[:n] // its LF may be the next octet
 	}
 	w.lineStart = b[len(b)-1] == '\n'
+	if p.lines == nil {
+		p.lines, p.block = buffer.Get(), buffer.Get()
+		p.decoder.quads = p.lines[:0]
+	}
 	p.decoder.add(b)
 	_, _ = w.br.Discard(len(b))
-	p.plain, err = p.decoder.decode(p.plain[:0])
-	p.buf = p.plain
+	p.buf, err = p.decoder.decode(p.block[:0])
 	if err != nil {
 		return damaged("%v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"strings"
+	"sync"
 
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
@@ -19,7 +20,7 @@ const (
 	maxDepth      = 4       // multiparts inside one another, counting the message itself
 	maxBoundary   = 200     // octets of a boundary; RFC 2046 §5.1.1 allows 70
 	maxDelimiter  = 1024    // octets of a delimiter line, with the blanks that may follow
-	bufferSize    = 1 << 17
+	bufferSize    = 1 << 15
 )
 
 // errTooLong: a header or part over its bound. Such a message is none of ours
@@ -41,7 +42,29 @@ type walker struct {
 }
 
 func newWalker(r io.Reader) *walker {
-	return &walker{br: bufio.NewReaderSize(r, bufferSize), lineStart: true}
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(r)
+	return &walker{br: br, lineStart: true}
+}
+
+// readers are used again: making and collecting them costs more than to read
+// most messages.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
+
+// free wipes the reader, which may have read mail in clear, and gives it back.
+func (w *walker) free() {
+	w.br.Reset(zeros{})
+	_, _ = w.br.Peek(bufferSize)
+	w.br.Reset(nil)
+	readers.Put(w.br)
+	w.br = nil
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // line returns the next line with its line end, and whether it is the

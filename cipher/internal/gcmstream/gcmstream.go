@@ -30,6 +30,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 )
 
 // Sizes in octets.
@@ -102,8 +104,8 @@ type Writer struct {
 	dst   io.Writer
 	aead  cipher.AEAD
 	nonce nonce
-	plain []byte // not yet sealed, at most ChunkSize
-	out   []byte
+	buf   *buffer.Buffer
+	plain []byte // in buf, not yet sealed, at most ChunkSize
 	err   error
 }
 
@@ -122,12 +124,8 @@ func NewWriter(dst io.Writer, key, control []byte, rand io.Reader) (*Writer, err
 	if _, err := dst.Write(append(header, commitment...)); err != nil {
 		return nil, err
 	}
-	return &Writer{
-		dst:   dst,
-		aead:  aead,
-		plain: make([]byte, 0, ChunkSize),
-		out:   make([]byte, 0, ChunkSize+Overhead),
-	}, nil
+	buf := buffer.Get()
+	return &Writer{dst: dst, aead: aead, buf: buf, plain: buf[:0]}, nil
 }
 
 // Write encrypts p. A full chunk is written out once an octet follows it,
@@ -137,21 +135,14 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 		return 0, w.err
 	}
 	for len(p) > 0 {
-		switch {
-		case len(w.plain) == ChunkSize:
-			w.seal(w.plain)
-			w.plain = w.plain[:0]
-		case len(w.plain) == 0 && len(p) > ChunkSize:
-			w.seal(p[:ChunkSize])
-			n, p = n+ChunkSize, p[ChunkSize:]
-		default:
-			c := copy(w.plain[len(w.plain):ChunkSize], p)
-			w.plain = w.plain[:len(w.plain)+c]
-			n, p = n+c, p[c:]
+		if len(w.plain) == ChunkSize {
+			if w.seal(); w.err != nil {
+				return n, w.err
+			}
 		}
-		if w.err != nil {
-			return n, w.err
-		}
+		c := copy(w.plain[len(w.plain):ChunkSize], p)
+		w.plain = w.plain[:len(w.plain)+c]
+		n, p = n+c, p[c:]
 	}
 	return n, nil
 }
@@ -162,7 +153,7 @@ func (w *Writer) Close() error {
 		return w.err
 	}
 	w.nonce[len(w.nonce)-1] = 1
-	w.seal(w.plain)
+	w.seal()
 	w.Abort()
 	if w.err != errClosed {
 		return w.err
@@ -173,7 +164,8 @@ func (w *Writer) Close() error {
 // Abort wipes the plaintext held back and ends the Writer without a last
 // chunk: what was written does not decrypt.
 func (w *Writer) Abort() {
-	clear(w.plain[:cap(w.plain)])
+	w.buf.Free()
+	w.buf, w.plain = nil, nil
 	if w.err == nil {
 		w.err = errClosed
 	}
@@ -181,10 +173,12 @@ func (w *Writer) Abort() {
 
 var errClosed = errors.New("write after close")
 
-func (w *Writer) seal(chunk []byte) {
-	w.out = w.aead.Seal(w.out[:0], w.nonce[:], chunk, nil)
+// seal encrypts the chunk where it is, and writes it.
+func (w *Writer) seal() {
+	sealed := w.aead.Seal(w.plain[:0], w.nonce[:], w.plain, nil)
 	w.nonce.next()
-	_, w.err = w.dst.Write(w.out)
+	_, w.err = w.dst.Write(sealed)
+	w.plain = w.plain[:0]
 }
 
 // A Reader decrypts a payload. Read releases verified octets only.
@@ -193,7 +187,8 @@ type Reader struct {
 	header [HeaderSize]byte
 	aead   cipher.AEAD
 	nonce  nonce
-	buf    []byte // one sealed chunk and one octet of what follows
+	whole  *buffer.Buffer
+	buf    []byte // in whole: one sealed chunk and one octet of what follows
 	ahead  int    // octets of buf already read: the look-ahead
 	plain  []byte // verified, not yet released
 	last   bool
@@ -203,17 +198,31 @@ type Reader struct {
 // NewReader reads the payload up to where the key is needed: salt, commitment
 // and first chunk, so that a payload that is cut short there costs no key.
 func NewReader(src io.Reader) (*Reader, error) {
-	r := &Reader{src: src, buf: make([]byte, ChunkSize+Overhead+1)}
+	r := &Reader{src: src}
 	if n, err := readAtLeast(src, r.header[:], HeaderSize); n < HeaderSize {
 		return nil, truncated(err)
 	}
+	r.whole = buffer.Get()
+	r.buf = r.whole[:ChunkSize+Overhead+1]
 	n, err := readAtLeast(src, r.buf, Overhead)
 	if n < Overhead {
+		r.Abort()
 		return nil, truncated(err)
 	}
 	r.ahead = n
 	return r, nil
 }
+
+// Abort wipes what is held back, and ends the Reader.
+func (r *Reader) Abort() {
+	r.whole.Free()
+	r.whole, r.buf, r.plain = nil, nil, nil
+	if r.err == nil {
+		r.err = errAborted
+	}
+}
+
+var errAborted = errors.New("the reader was given up")
 
 func truncated(err error) error {
 	if err == io.EOF {
@@ -257,7 +266,7 @@ func (r *Reader) Header() []byte { return r.header[:] }
 // Prime verifies the first chunk, which Read then releases.
 func (r *Reader) Prime() error {
 	if r.err = r.open(); r.err != nil {
-		clear(r.buf)
+		r.Abort()
 	}
 	return r.err
 }
@@ -270,7 +279,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 			return 0, r.err
 		}
 		if r.err = r.open(); r.err != nil {
-			clear(r.buf)
+			r.Abort()
 			return 0, r.err
 		}
 	}

@@ -158,7 +158,10 @@ func TestEmptyLastChunk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.seal(random(ChunkSize))
+	if _, err := w.Write(random(ChunkSize)); err != nil {
+		t.Fatal(err)
+	}
+	w.seal() // as if an octet followed
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
