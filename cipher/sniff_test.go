@@ -40,8 +40,14 @@ func TestSniff(t *testing.T) {
 		}
 	}
 	for _, fail := range []error{errors.New("connection lost"), io.ErrUnexpectedEOF} {
-		if _, _, err := cipher.Sniff(io.MultiReader(strings.NewReader(ours), iotest.ErrReader(fail))); !errors.Is(err, fail) {
-			t.Errorf("error %v, want %v: a message that is cut is no message", err, fail)
+		for name, text := range map[string]string{"ours": ours, "plain": shortMessage, "header": "Subject: x\n"} {
+			_, replay, err := cipher.Sniff(io.MultiReader(strings.NewReader(text), iotest.ErrReader(fail)))
+			if err == nil {
+				_, err = io.Copy(io.Discard, replay)
+			}
+			if !errors.Is(err, fail) {
+				t.Errorf("%s: error %v, want %v: a message that is cut is no message", name, err, fail)
+			}
 		}
 	}
 }
