@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/mail"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
@@ -208,7 +209,10 @@ func formatText(text string) string {
 // formatDate returns the same instant in the form of RFC 5322 §3.3. Its year
 // has four digits and its zone is one that exists.
 func formatDate(text string, policy HeaderPolicy) string {
-	t, err := mail.ParseDate(text)
+	t, err := time.Parse(dateLayout, text)
+	if err != nil { // mail.ParseDate tries this form after two dozen others
+		t, err = mail.ParseDate(text)
+	}
 	if err != nil || t.Year() < 1900 || t.Year() > 9999 {
 		return ""
 	}

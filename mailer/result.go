@@ -60,22 +60,30 @@ func (s *session) result(outer, inner *head, f *found, lf bool) string {
 // left out or made outside, and is not compared.
 func differing(outer, inner *head) []string {
 	var names []string
-	compare := func(name string, read func(*head) string) {
-		if was := read(inner); was != "" && read(outer) != was {
-			names = append(names, name)
+	for _, c := range []struct {
+		field string
+		read  func(text string) string
+	}{
+		{"From", addressSet}, {"To", addressSet}, {"Date", instant}, {"Message-ID", messageID},
+	} {
+		in, out := inner.text(c.field), outer.text(c.field)
+		if in == out {
+			continue // as it is nearly always; parsing takes longer
+		}
+		if was := c.read(in); was != "" && c.read(out) != was {
+			names = append(names, strings.ToLower(c.field))
 		}
 	}
-	compare("from", func(h *head) string { return addressSet(h.text("From")) })
-	compare("to", func(h *head) string { return addressSet(h.text("To")) })
-	compare("date", func(h *head) string {
-		t, err := mail.ParseDate(h.text("Date"))
-		if err != nil {
-			return ""
-		}
-		return t.UTC().String()
-	})
-	compare("message-id", func(h *head) string { return messageID(h.text("Message-ID")) })
 	return names
+}
+
+// instant returns a date for comparison, "" where it does not parse.
+func instant(text string) string {
+	t, err := mail.ParseDate(text)
+	if err != nil {
+		return ""
+	}
+	return t.UTC().String()
 }
 
 // addressSet returns the addresses of a field for comparison, "" where it does
