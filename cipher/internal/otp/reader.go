@@ -97,7 +97,7 @@ func readFull(src io.Reader, buf []byte) error {
 // read appends n octets of the payload to buf.
 func (r *FrameReader) read(n int) error {
 	start := len(r.buf)
-	r.buf = append(r.buf, make([]byte, n)...)
+	r.buf = slices.Grow(r.buf, n)[:start+n]
 	return readFull(r.src, r.buf[start:])
 }
 
