@@ -1,0 +1,2 @@
+// Package keystore keeps keys durably between the key manager and the message.
+package keystore

@@ -1,0 +1,131 @@
+package keystore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Store is an engine that keeps records: SQLite (keystore/sqlite) on one
+// machine, etcd for several. It knows nothing of keys and messages. What it
+// must do well is three things: a change is durable when Apply returns, it is
+// made as a whole or not at all, and it is made only if the records still are
+// what its maker has seen. All rules about keys are built on these, once, in
+// this package; keystore/storetest tests an engine for them.
+//
+// The methods may be called from several goroutines, and several processes may
+// use the same records. An engine keeps no record for a limited time only, and
+// takes no lease or clock into account.
+//
+// Errors are ErrConflict, [kmclient.ErrStore] where the store can't be used now
+// (full, read-only, damaged, locked, no quorum) and [kmclient.ErrUnavailable]
+// where the caller's context has ended. An engine does not repeat an Apply
+// whose outcome it does not know: the second could conflict with the first.
+type Store interface {
+	// Get returns the records with these names, in this order, nil for one
+	// that is not there. It sees every change whose Apply has returned, in
+	// whichever process.
+	Get(ctx context.Context, names ...Name) ([]*Record, error)
+
+	// Apply makes all of these changes or none of them, and returns once they
+	// are on disk. Each name occurs once at most, and there are no more of them
+	// than Limits says. If a record is not what its change expects, the error
+	// is an ErrConflict. After any other error the changes may have been made
+	// nevertheless.
+	Apply(ctx context.Context, changes ...Change) error
+
+	// List returns the records that follow a name, in the order of
+	// [Name.Compare], limit of them at most; fewer only at the end.
+	List(ctx context.Context, after Name, limit int) ([]*Record, error)
+
+	// Due returns records with a Due that is not after now, the earliest
+	// first, limit of them at most; fewer only if there are no more.
+	Due(ctx context.Context, now time.Time, limit int) ([]*Record, error)
+
+	// Compact gives up, as far as the engine can, the copies that it still has
+	// of what was overwritten and deleted.
+	Compact(ctx context.Context) error
+
+	// Limits says how much one Apply takes.
+	Limits() Limits
+
+	// Close ends the use of the store; its methods then return errors.
+	Close() error
+}
+
+// Limits bound one Apply.
+type Limits struct {
+	Changes int // changes, at least 8
+	Octets  int // of names and values together, at least 1 MiB + 64 KiB
+}
+
+// A Kind says what a record is about.
+type Kind string
+
+// The kinds of records.
+const (
+	KindReceive Kind = "receive" // a key to decrypt with; ID is the key's, canonical
+	KindSend    Kind = "send"    // a key ID given out to encrypt with; no value
+	KindMessage Kind = "message" // what was delivered of a message; ID is its identity, in hexadecimal
+	KindStore   Kind = "store"   // about the store itself
+)
+
+// A Name finds a record. Its parts are 0 to 255 octets, none of them NUL.
+type Name struct {
+	Kind Kind
+	KM   string // the key manager, as the configuration names it
+	SAE  string // own SAE ID, "" if there is none
+	ID   string
+}
+
+// Compare orders names by Kind, KM, SAE and ID, octet by octet.
+func (n Name) Compare(o Name) int {
+	return cmp.Or(strings.Compare(string(n.Kind), string(o.Kind)), strings.Compare(n.KM, o.KM),
+		strings.Compare(n.SAE, o.SAE), strings.Compare(n.ID, o.ID))
+}
+
+// String returns the name for people.
+func (n Name) String() string { return fmt.Sprintf("%s %q %q %q", n.Kind, n.KM, n.SAE, n.ID) }
+
+// parts returns the parts of a name in their order.
+func (n Name) parts() [4]string { return [4]string{string(n.Kind), n.KM, n.SAE, n.ID} }
+
+func (n Name) check() error {
+	for _, p := range n.parts() {
+		if len(p) > 255 || strings.IndexByte(p, 0) >= 0 {
+			return fmt.Errorf("%w: a record can't have the name %.300q", errRecord, n.String())
+		}
+	}
+	return nil
+}
+
+// A Record is what a Store keeps. Nobody changes one that came from a Store or
+// was given to one, the Value included.
+type Record struct {
+	Name
+	Due     time.Time // when the sweep is to look at it, in whole seconds; zero: never
+	Value   []byte    // sealed, but for KindSend; 2 MiB at most
+	Version int64     // set by the Store: never the same for two states of a record
+}
+
+// A Change takes a record from Old to New.
+type Change struct {
+	Old *Record // as it was read; nil: there must be none with New's name
+	New *Record // with Old's name; nil: Old is deleted; the same pointer as Old: it must only still be there, unchanged
+}
+
+// Name returns the name of the record that is changed.
+func (c Change) Name() Name {
+	if c.New != nil {
+		return c.New.Name
+	}
+	return c.Old.Name
+}
+
+// ErrConflict: a record is not any more what a Change expected.
+var ErrConflict = errors.New("the record was changed meanwhile")
+
+var errRecord = errors.New("bad record")

@@ -1,0 +1,388 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A Place makes an empty place for records and returns a function that opens it.
+// That is called several times for one place; each opening stands for another
+// process. The test closes what it opens.
+type Place func(t *testing.T) (open func() (keystore.Store, error))
+
+// Run tests an engine.
+func Run(t *testing.T, place Place) {
+	for name, test := range map[string]func(*kit){
+		"Get":        testGet,
+		"Values":     testValues,
+		"Conflict":   testConflict,
+		"Atomic":     testAtomic,
+		"Check":      testCheck,
+		"NoABA":      testNoABA,
+		"List":       testList,
+		"Due":        testDue,
+		"Limits":     testLimits,
+		"Race":       testRace,
+		"Reopen":     testReopen,
+		"OtherSees":  testOtherSees,
+		"GivenUp":    testGivenUp,
+		"AfterClose": testAfterClose,
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &kit{T: t, openStore: place(t)}
+			k.Store = k.open()
+			test(k)
+		})
+	}
+}
+
+// A kit is an engine on an empty place.
+type kit struct {
+	*testing.T
+	keystore.Store
+	openStore func() (keystore.Store, error)
+}
+
+func (k *kit) open() keystore.Store {
+	k.Helper()
+	s, err := k.openStore()
+	if err != nil {
+		k.Fatal(err)
+	}
+	k.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func name(id string) keystore.Name {
+	return keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "sae", ID: id}
+}
+
+func record(id, value string) *keystore.Record {
+	return &keystore.Record{Name: name(id), Value: []byte(value)}
+}
+
+func (k *kit) apply(changes ...keystore.Change) {
+	k.Helper()
+	if err := k.Apply(k.Context(), changes...); err != nil {
+		k.Fatal(err)
+	}
+}
+
+// get returns the record with an ID, nil if there is none.
+func (k *kit) get(s keystore.Store, id string) *keystore.Record {
+	k.Helper()
+	records, err := s.Get(k.Context(), name(id))
+	if err != nil || len(records) != 1 {
+		k.Fatalf("get %s: %d records, %v", id, len(records), err)
+	}
+	return records[0]
+}
+
+func (k *kit) want(s keystore.Store, id, value string) {
+	k.Helper()
+	switch r := k.get(s, id); {
+	case r == nil:
+		k.Errorf("%s is not there", id)
+	case string(r.Value) != value || r.Name != name(id):
+		k.Errorf("%v is %.40q, want %.40q", r.Name, r.Value, value)
+	}
+}
+
+func (k *kit) wantConflict(changes ...keystore.Change) {
+	k.Helper()
+	if err := k.Apply(k.Context(), changes...); !errors.Is(err, keystore.ErrConflict) {
+		k.Errorf("got %v, want a conflict", err)
+	}
+}
+
+func testGet(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")}, keystore.Change{New: record("c", "3")})
+	got, err := k.Get(k.Context(), name("c"), name("b"), name("a"))
+	if err != nil || len(got) != 3 || got[1] != nil || got[0] == nil || got[2] == nil ||
+		string(got[0].Value) != "3" || string(got[2].Value) != "1" {
+		k.Errorf("got %v, %v", got, err)
+	}
+	if got, err := k.Get(k.Context()); err != nil || len(got) != 0 {
+		k.Errorf("no name: %v, %v", got, err)
+	}
+}
+
+// Names and values are octets, and every part of a name counts.
+func testValues(k *kit) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	names := []keystore.Name{
+		{Kind: keystore.KindReceive}, {Kind: keystore.KindSend}, {Kind: keystore.KindSend, KM: "a"}, {Kind: keystore.KindSend, SAE: "a"},
+		{Kind: keystore.KindSend, ID: "a"}, {Kind: keystore.KindSend, ID: "A"}, {Kind: keystore.KindSend, KM: "a/b"},
+		{Kind: keystore.KindSend, KM: "a", SAE: "b"}, {Kind: keystore.KindSend, KM: "a", ID: "/b"},
+		{Kind: keystore.KindSend, KM: string(all[1:128]), SAE: "%2F'\"", ID: strings.Repeat("é", 127)},
+	}
+	for i, n := range names {
+		value := append([]byte{byte(i)}, all...)
+		k.apply(keystore.Change{New: &keystore.Record{Name: n, Value: value}})
+	}
+	got, err := k.Get(k.Context(), names...)
+	if err != nil {
+		k.Fatal(err)
+	}
+	for i, r := range got {
+		if r == nil || r.Name != names[i] || r.Value[0] != byte(i) || !bytes.Equal(r.Value[1:], all) {
+			k.Errorf("%v: %v", names[i], r)
+		}
+	}
+	big := bytes.Repeat([]byte("big "), 1<<18)
+	k.apply(keystore.Change{New: record("big", string(big))}, keystore.Change{New: record("none", "")})
+	k.want(k.Store, "big", string(big))
+	k.want(k.Store, "none", "")
+}
+
+func testConflict(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")})
+	k.wantConflict(keystore.Change{New: record("a", "2")})
+	first := k.get(k.Store, "a")
+	k.apply(keystore.Change{Old: first, New: record("a", "2")})
+	k.wantConflict(keystore.Change{Old: first, New: record("a", "3")})
+	k.wantConflict(keystore.Change{Old: first})
+	k.want(k.Store, "a", "2")
+	second := k.get(k.Store, "a")
+	k.apply(keystore.Change{Old: second})
+	k.wantConflict(keystore.Change{Old: second, New: record("a", "3")})
+	if r := k.get(k.Store, "a"); r != nil {
+		k.Errorf("deleted, and still there: %v", r.Name)
+	}
+}
+
+// Of a batch with one conflict, nothing is done.
+func testAtomic(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")}, keystore.Change{New: record("d", "4")})
+	d := k.get(k.Store, "d")
+	k.wantConflict(keystore.Change{Old: d, New: record("d", "5")}, keystore.Change{New: record("b", "2")},
+		keystore.Change{New: record("a", "2")}, keystore.Change{New: record("c", "3")})
+	k.want(k.Store, "a", "1")
+	k.want(k.Store, "d", "4")
+	if k.get(k.Store, "b") != nil || k.get(k.Store, "c") != nil {
+		k.Error("a part of the batch was done")
+	}
+}
+
+// A change with the same Old and New only checks.
+func testCheck(k *kit) {
+	k.apply(keystore.Change{New: record("guard", "1")})
+	guard := k.get(k.Store, "guard")
+	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("a", "1")})
+	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("b", "1")})
+	k.apply(keystore.Change{Old: guard, New: record("guard", "2")})
+	k.wantConflict(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("c", "1")})
+	k.want(k.Store, "guard", "2")
+}
+
+// A record that was deleted and made again is another one.
+func testNoABA(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")})
+	old := k.get(k.Store, "a")
+	k.apply(keystore.Change{Old: old})
+	k.apply(keystore.Change{New: record("a", "1")})
+	k.wantConflict(keystore.Change{Old: old, New: record("a", "2")})
+}
+
+func testList(k *kit) {
+	var want []keystore.Name
+	for _, kind := range []keystore.Kind{keystore.KindSend, keystore.KindReceive} {
+		for _, km := range []string{"b", "a", ""} {
+			for _, sae := range []string{"y", "x!"} {
+				for _, id := range []string{"1", "10", "2"} {
+					n := keystore.Name{Kind: kind, KM: km, SAE: sae, ID: id}
+					k.apply(keystore.Change{New: &keystore.Record{Name: n, Value: []byte(id)}})
+					want = append(want, n)
+				}
+			}
+		}
+	}
+	slices.SortFunc(want, keystore.Name.Compare)
+	for _, limit := range []int{1, 5, 12, 100} {
+		var got []keystore.Name
+		for after := (keystore.Name{}); ; {
+			page, err := k.List(k.Context(), after, limit)
+			if err != nil || len(page) > limit {
+				k.Fatalf("%d records, %v", len(page), err)
+			}
+			for _, r := range page {
+				got, after = append(got, r.Name), r.Name
+				if string(r.Value) != r.ID || r.Version == 0 {
+					k.Errorf("listed incompletely: %v", r)
+				}
+			}
+			if len(page) < limit {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			k.Errorf("limit %d: got %v", limit, got)
+		}
+	}
+}
+
+func testDue(k *kit) {
+	start := time.Unix(1_700_000_000, 0)
+	for i := range 10 {
+		r := record(fmt.Sprint(i), "v")
+		if i > 0 { // 0 is never due
+			r.Due = start.Add(time.Duration(10-i) * time.Second)
+		}
+		k.apply(keystore.Change{New: r})
+	}
+	check := func(after time.Duration, limit int, want ...string) {
+		k.Helper()
+		var got []string
+		records, err := k.Due(k.Context(), start.Add(after), limit)
+		for _, r := range records {
+			got = append(got, r.ID)
+			if r.Version == 0 || string(r.Value) != "v" {
+				k.Errorf("incomplete: %v", r)
+			}
+		}
+		if err != nil || !slices.Equal(got, want) {
+			k.Errorf("due after %v: %v (%v), want %v", after, got, err, want)
+		}
+	}
+	check(0, 10)
+	check(3*time.Second, 10, "9", "8", "7")
+	check(time.Hour, 2, "9", "8")
+	later := record("9", "v")
+	later.Due = start.Add(time.Minute)
+	k.apply(keystore.Change{Old: k.get(k.Store, "9"), New: later}, keystore.Change{Old: k.get(k.Store, "8"), New: record("8", "v")},
+		keystore.Change{Old: k.get(k.Store, "7")})
+	check(5*time.Second, 10, "6", "5")
+	check(time.Hour, 10, "6", "5", "4", "3", "2", "1", "9")
+	if r := k.get(k.Store, "9"); r == nil || !r.Due.Equal(later.Due) {
+		k.Errorf("due: %v", r)
+	}
+}
+
+// As much as the engine says fits into one Apply.
+func testLimits(k *kit) {
+	l := k.Limits()
+	if l.Changes < 8 || l.Octets < 1<<20+64<<10 {
+		k.Fatalf("too low: %+v", l)
+	}
+	n := min(l.Changes, 5000)
+	value := strings.Repeat("v", min((l.Octets-300*n)/n, 64<<10))
+	changes := make([]keystore.Change, n)
+	for i := range changes {
+		changes[i].New = record(fmt.Sprint(i), value)
+	}
+	k.apply(changes...)
+	k.want(k.Store, fmt.Sprint(n-1), value)
+	one := strings.Repeat("v", 1<<20)
+	k.apply(keystore.Change{New: record("big", one)})
+	k.want(k.Store, "big", one)
+}
+
+// Many write at the same time, some to the same record: of each state one wins.
+func testRace(k *kit) {
+	const writers, rounds = 12, 15
+	stores := []keystore.Store{k.Store, k.open(), k.open()}
+	k.apply(keystore.Change{New: record("counter", "")})
+	var won atomic.Int64
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			s := stores[w%len(stores)]
+			for i := range rounds {
+				if err := s.Apply(k.Context(), keystore.Change{New: record(fmt.Sprint("own", w, "-", i), "v")}); err != nil {
+					k.Error(err)
+				}
+				old, err := s.Get(k.Context(), name("counter"))
+				if err != nil || old[0] == nil {
+					k.Error(old, err)
+					return
+				}
+				err = s.Apply(k.Context(), keystore.Change{Old: old[0], New: record("counter", string(old[0].Value)+"x")})
+				if err == nil {
+					won.Add(1)
+				} else if !errors.Is(err, keystore.ErrConflict) {
+					k.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if r := k.get(k.Store, "counter"); int64(len(r.Value)) != won.Load() || won.Load() == 0 {
+		k.Errorf("%d changes made, and the record has seen %d", won.Load(), len(r.Value))
+	}
+	if all, err := k.List(k.Context(), keystore.Name{}, 1000); err != nil || len(all) != writers*rounds+1 {
+		k.Errorf("%d records (%v)", len(all), err)
+	}
+}
+
+func testReopen(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")})
+	if err := k.Compact(k.Context()); err != nil {
+		k.Error(err)
+	}
+	if err := k.Close(); err != nil {
+		k.Error(err)
+	}
+	k.want(k.open(), "a", "1")
+}
+
+// What one process has written the next one reads.
+func testOtherSees(k *kit) {
+	other := k.open()
+	for i := range 20 {
+		id := fmt.Sprint(i)
+		k.apply(keystore.Change{New: record(id, "1")})
+		k.want(other, id, "1")
+		r := k.get(other, id)
+		if err := other.Apply(k.Context(), keystore.Change{Old: r, New: record(id, "2")}); err != nil {
+			k.Error(err)
+		}
+		k.want(k.Store, id, "2")
+	}
+}
+
+func testGivenUp(k *kit) {
+	ctx, cancel := context.WithCancel(k.Context())
+	cancel()
+	_, err := k.Get(ctx, name("a"))
+	if !errors.Is(err, kmclient.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		k.Error(err)
+	}
+	if err := k.Apply(ctx, keystore.Change{New: record("a", "1")}); !errors.Is(err, kmclient.ErrUnavailable) {
+		k.Error(err)
+	}
+	if r := k.get(k.Store, "a"); r != nil {
+		k.Error("written after the caller had given up")
+	}
+}
+
+func testAfterClose(k *kit) {
+	for range 2 {
+		if err := k.Close(); err != nil {
+			k.Error(err)
+		}
+	}
+	ctx := k.Context()
+	_, err1 := k.Get(ctx, name("a"))
+	err2 := k.Apply(ctx, keystore.Change{New: record("a", "1")})
+	_, err3 := k.List(ctx, keystore.Name{}, 1)
+	_, err4 := k.Due(ctx, time.Now(), 1)
+	for _, err := range []error{err1, err2, err3, err4, k.Compact(ctx)} {
+		if !errors.Is(err, kmclient.ErrStore) {
+			k.Errorf("got %v, want an ErrStore", err)
+		}
+	}
+}
