@@ -2,6 +2,7 @@ package mailer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -206,8 +207,11 @@ func (s *encryptSession) deliver(h *head) {
 }
 
 func (s *encryptSession) run(g *group, h *head, src io.Reader) {
-	g.answers, g.err = deliver(g.next, s.step.LMTP, g.rcpts, func(dst io.Writer) error {
-		return s.produce(g, h, src, dst)
+	g.err = recovered(func() (err error) {
+		g.answers, err = deliver(g.next, s.step.LMTP, g.rcpts, func(dst io.Writer) error {
+			return s.produce(g, h, src, dst)
+		})
+		return err
 	})
 }
 
@@ -219,26 +223,55 @@ func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer
 		return s.clear(out, src)
 	}
 	if h.count("Qkdmail-Key-ID") > 0 {
-		// Encrypted already, perhaps by this relay in another pass. What only
-		// says so in its header is encrypted: it might be in clear.
-		ours, replay, err := cipher.Sniff(src)
+		sealed, replay, err := isSealed(s.ctx, src)
 		if err != nil {
 			return err
 		}
-		if src = replay; ours {
+		if src = replay; sealed {
 			g.done.how = "passed"
 			return copyBlocks(out, src)
 		}
 	}
-	if err := s.checkStock(g); err != nil {
+	err := s.checkStock(g)
+	if g.route.Mode == Opportunistic && errors.Is(err, kmclient.ErrKeyExhausted) {
+		return s.inClear(g, src, out)
+	}
+	if err != nil {
 		return err
 	}
 	return s.encrypt(g, src, out)
 }
 
+// isSealed tells whether a message is encrypted already, perhaps by this relay
+// in another pass. One that only says so in its header is not, and goes out
+// encrypted: what is in it may be in clear.
+func isSealed(ctx context.Context, src io.Reader) (sealed bool, replay io.Reader, err error) {
+	head, err := io.ReadAll(io.LimitReader(src, cipher.SniffLimit))
+	if err != nil {
+		return false, nil, err
+	}
+	_, err = cipher.Decrypt(ctx, bytes.NewReader(head), nil, &cipher.DecryptOptions{
+		Accept: func(*cipher.Info) error { return errSealed },
+	})
+	sealed = errors.Is(err, errSealed) || errors.Is(err, cipher.ErrSAE)
+	return sealed, io.MultiReader(bytes.NewReader(head), src), nil
+}
+
+var errSealed = errors.New("the message is encrypted")
+
 // clear passes a message on as it is.
 func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
 	return copyBlocks(&eightBitWriter{dst: dst, allowed: s.step.EightBit()}, src)
+}
+
+// inClear passes a message on that could not be encrypted, where the rule
+// allows that.
+func (s *encryptSession) inClear(g *group, src io.Reader, dst io.Writer) error {
+	if s.o.InClear != nil {
+		s.o.InClear(g.route.Peer.Name)
+	}
+	g.done.how = "in clear"
+	return s.clear(dst, src)
 }
 
 // checkStock refuses a message for whose pad the key manager has too few keys
@@ -282,11 +315,7 @@ func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
 	opportunistic := g.route.Mode == Opportunistic
 	held, err := s.feed(w, src, first, opportunistic)
 	if opportunistic && !first.done && errors.Is(err, kmclient.ErrKeyExhausted) {
-		if s.o.InClear != nil {
-			s.o.InClear(g.route.Peer.Name)
-		}
-		g.done.how = "in clear"
-		return s.clear(dst, io.MultiReader(held, src))
+		return s.inClear(g, io.MultiReader(held, src), dst)
 	}
 	info := w.Info()
 	g.done = outcome{how: "encrypted", suite: info.Suite, keys: len(info.KeyIDs), size: info.PlaintextSize}

@@ -110,7 +110,7 @@ func (h *head) without(name string) io.Reader {
 		kept = append(kept, h.raw[len(h.raw)-len(rest):f.Offset]...)
 		rest = h.raw[f.Offset+len(f.Raw):]
 	}
-	if kept == nil {
+	if len(rest) == len(h.raw) {
 		return h.whole
 	}
 	// whole begins with raw, which is replaced.

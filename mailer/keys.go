@@ -2,6 +2,7 @@ package mailer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ type keyGate struct {
 	now    func() time.Time
 
 	mu      sync.Mutex
-	missing map[string]missingKey // by peer and canonical key ID
+	missing map[string]missingKey // by gateKey
 	tokens  map[string]*bucket    // by peer
 }
 
@@ -74,25 +75,34 @@ func (g *keyGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 	defer cancel()
 	keys, err := g.finder.KeysByID(ctx, peer, ids...)
 	if errors.Is(err, kmclient.ErrKeyNotFound) {
-		return nil, errors.Join(err, g.note(peer, ids[0]))
+		return nil, errors.Join(err, g.note(gateKey(peer, ids)))
 	}
 	if err == nil {
 		g.mu.Lock()
-		delete(g.missing, gateKey(peer, ids[0]))
+		delete(g.missing, gateKey(peer, ids))
 		g.tokens[peer].left++ // a key that is there may be asked for at any rate
 		g.mu.Unlock()
 	}
 	return keys, err
 }
 
-func gateKey(peer, id string) string { return peer + "\x00" + kmclient.CanonicalID(id) }
+// gateKey is what a missing key is remembered by: all that was asked for, since
+// a true ID beside one that does not exist must not get a bad name.
+func gateKey(peer string, ids []string) string {
+	key := peer
+	for _, id := range ids {
+		key += "\x00" + kmclient.CanonicalID(id)
+	}
+	sum := sha256.Sum256([]byte(key)) // a frame may name 255 keys
+	return string(sum[:])
+}
 
 // admit refuses what has just been refused, and too many look-ups.
 func (g *keyGate) admit(peer string, ids []string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	if m, ok := g.missing[gateKey(peer, ids[0])]; ok && now.Sub(m.last) < gateRemember {
+	if m, ok := g.missing[gateKey(peer, ids)]; ok && now.Sub(m.last) < gateRemember {
 		if now.Sub(m.first) > gateGrace {
 			return errors.Join(kmclient.ErrKeyNotFound, errKeyGone)
 		}
@@ -113,11 +123,10 @@ func (g *keyGate) admit(peer string, ids []string) error {
 }
 
 // note remembers a missing key; the error is errKeyGone once its grace is over.
-func (g *keyGate) note(peer, id string) error {
+func (g *keyGate) note(k string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	k := gateKey(peer, id)
 	m, ok := g.missing[k]
 	if !ok {
 		g.makeRoom(now)

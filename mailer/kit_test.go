@@ -408,6 +408,8 @@ func open(t testing.TB, km *testKM, message string) string {
 	return b.String()
 }
 
+func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func anywhere() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 }

@@ -157,6 +157,13 @@ func (h *testHop) wasCut() string {
 	return ""
 }
 
+// forget drops what came so far.
+func (h *testHop) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.messages, h.cut, h.lines = nil, nil, nil
+}
+
 func (h *testHop) commands() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

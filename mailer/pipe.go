@@ -1,7 +1,10 @@
 package mailer
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 
 	"github.com/emersion/go-smtp"
@@ -17,12 +20,13 @@ type producer func(dst io.Writer) error
 // A session of a NextHop is written to without a pipe and a goroutine between.
 func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (map[string]error, error) {
 	if hop, ok := next.(*hopSession); ok {
-		return hop.data(produce)
+		// A panic must not leave the connection open in the middle of DATA.
+		return hop.data(func(dst io.Writer) error { return recovered(func() error { return produce(dst) }) })
 	}
 	pr, pw := io.Pipe()
 	produced := make(chan error, 1)
 	go func() {
-		err := produce(pw)
+		err := recovered(func() error { return produce(pw) })
 		_ = pw.CloseWithError(err) // nil is io.EOF
 		produced <- err
 	}()
@@ -30,10 +34,21 @@ func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (ma
 	// A next session that did not read to the end must not keep produce
 	// waiting.
 	_ = pr.CloseWithError(errNotRead)
-	if perr := <-produced; perr != nil && perr != errNotRead {
+	if perr := <-produced; perr != nil && !errors.Is(perr, errNotRead) {
 		return nil, perr
 	}
 	return answers, err
+}
+
+// recovered makes an error of a panic: one message must not end the relay, and
+// with it all others. go-smtp does so on goroutines of its own only.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // errNotRead is what produce gets where the next hop has answered early.
@@ -115,9 +130,11 @@ func tee(src io.Reader, n int) (readers []*io.PipeReader, run func()) {
 				if w == nil {
 					continue
 				}
-				if _, werr := w.Write(buf[:m]); werr != nil {
-					writers[i] = nil
-					continue
+				if m > 0 {
+					if _, werr := w.Write(buf[:m]); werr != nil {
+						writers[i] = nil
+						continue
+					}
 				}
 				open++
 				if err != nil {

@@ -1,0 +1,220 @@
+package mailer
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// smugglers are ends of data that some mail systems see where others don't,
+// between a line and what would be commands then.
+func smugglers() []string {
+	var all []string
+	for _, before := range []string{"\n", "\r", "\r\n", "\r\r\n", "\n\r", "\x00\r\n", "\r\x00\n"} {
+		for _, after := range []string{"\n", "\r", "\r\n", "\r\r\n", "\n\r", "\x00\r\n", "\r\x00\n"} {
+			if before+after != "\r\n\r\n" { // the true one
+				all = append(all, before+"."+after)
+			}
+		}
+	}
+	return append(all, "\r\n.\r\n.\n", "\r\n. \r\n", "\r\n.\t\r\n", "\r\n.\r", "\n.\x0b\n")
+}
+
+const smuggled = "MAIL FROM:<evil@a.example>\r\nRCPT TO:<victim@b.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nevil\r\n"
+
+// Neither relay splits a message: what is unusual is refused, or is delivered
+// as it came, as one.
+func TestSmuggling(t *testing.T) {
+	directions(t, func(t *testing.T, d Direction) {
+		noLeaks(t)
+		hop := startHop(t)
+		r := startRelay(t, d, hop.addr())
+		for _, s := range smugglers() {
+			if strings.Contains(strings.ReplaceAll(s, "\r\r\n", "\r\r"), "\r\n.\r\n") {
+				continue // a true end, and what follows are commands indeed
+			}
+			hop.forget()
+			c := connect(t, r)
+			c.begin("x@x.example", "y@clear.example")
+			c.send("From: x@x.example\r\n\r\nfirst" + s + smuggled + ".\r\n")
+			reply := c.reply()
+			if !strings.HasPrefix(reply, "550 5.6.0") && !strings.HasPrefix(reply, "250") {
+				t.Errorf("%q: %s", s, reply)
+			}
+			got := hop.got()
+			if len(got) > 1 || len(got) == 1 && !strings.HasPrefix(reply, "250") {
+				t.Errorf("%q made %d messages", s, len(got))
+			}
+			for _, m := range got {
+				if strings.ContainsAny(strings.ReplaceAll(m.raw, "\r\n", ""), "\r\n\x00") || strings.Contains("\r\n"+m.raw, "\r\n.\r\n") {
+					t.Errorf("%q went out as %q", s, m.raw)
+				}
+			}
+			// What is behind the dot is a command again.
+			c.want("250 2.0.0 I have", c.cmd("NOOP"))
+			_ = c.conn.Close()
+		}
+		if strings.Contains(hop.commands(), "evil@") {
+			t.Error("the smuggled sender was there")
+		}
+	})
+}
+
+// The same inside of what a peer has sealed.
+func TestSmugglingSealed(t *testing.T) {
+	noLeaks(t)
+	hop := startHop(t)
+	r := startRelay(t, DirectionDecrypt, hop.addr())
+	c := connect(t, r)
+	for _, s := range append(smugglers(), "\r\n.\r\n", "\r\n..\r\n") {
+		for _, first := range []string{"From: a@a.example\r\n\r\nfirst", "From: a@a.example\n\nfirst", ""} {
+			hop.forget()
+			message := first + s + smuggled
+			reply := c.mail(seal(t, r.km, message), "a@a.example", "b@b.example")
+			got := hop.got()
+			switch {
+			case strings.HasPrefix(reply, "250"):
+				// All octets are there, but for LF instead of CRLF.
+				if len(got) != 1 || !strings.HasSuffix(got[0].data, strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")) {
+					t.Errorf("%q was delivered as %v", message, got)
+				}
+			case strings.HasPrefix(reply, "550 5.6.0") || first == "" && strings.HasPrefix(reply, "5"):
+				if len(got) != 0 {
+					t.Errorf("%q was refused and delivered", message)
+				}
+			default:
+				t.Errorf("%q: %s", message, reply)
+			}
+		}
+	}
+	if strings.Contains(hop.commands(), "evil@") {
+		t.Error("the smuggled sender was there")
+	}
+}
+
+// A refusal in the middle of a sealed message drops the next hop's connection
+// before the final dot.
+func TestSmugglingSealedLate(t *testing.T) {
+	noLeaks(t)
+	hop := startHop(t)
+	r := startRelay(t, DirectionDecrypt, hop.addr())
+	c := connect(t, r)
+	message := "From: a@a.example\r\n\r\n" + strings.Repeat("much text\r\n", 100_000) + "\n.\n" + smuggled
+	c.want("550 5.6.0", c.mail(seal(t, r.km, message), "a@a.example", "b@b.example"))
+	hop.none()
+	if cut := hop.wasCut(); strings.Contains(cut, "evil") || len(cut) < 100_000 {
+		t.Errorf("%d octets went out", len(cut))
+	}
+}
+
+// Addresses and parameters don't make commands or parameters of others.
+func TestInjection(t *testing.T) {
+	directions(t, func(t *testing.T, d Direction) {
+		noLeaks(t)
+		hop := startHop(t)
+		r := startRelay(t, d, hop.addr())
+		for _, line := range []string{
+			"MAIL FROM:<a@b\rRCPT TO:<evil@x.example>",
+			"MAIL FROM:<a@b>\rRCPT TO:<evil@x.example>",
+			"MAIL FROM:<a\x00evil@b.example>",
+			"MAIL FROM:<a@b> ENVID=+0D+0Aevil",
+			"MAIL FROM:<a@b> ENVID=evil+0",
+			"MAIL FROM:<a@b> ENVID=evil\x0b",
+			"MAIL FROM:<a@b> AUTH=evil+0D+0A",
+			"MAIL FROM:<a@evil.example,b>",
+			"MAIL FROM:<a@b;evil>",
+			"MAIL FROM:<a@b RET=FULL evil>",
+			"MAIL FROM:<a@b> EVIL=1",
+			"MAIL FROM:<a@b> SIZE=evil",
+			"RCPT TO:<a@b> ORCPT=rfc822;evil+0D+0A",
+			"RCPT TO:<a@b> ORCPT=rfc822;evil\x7f",
+			"RCPT TO:<a@b> ORCPT=utf-8;evil\\x{D}\\x{A}",
+			"RCPT TO:<a@b> NOTIFY=EVIL",
+			"RCPT TO:<a@b\x1bevil>",
+			"RCPT TO:<evil@b@>",
+			"RCPT TO:<evil>",
+			"RCPT TO:<evil@b\"c>",
+			"EHLO evil\rMAIL",
+			"EHLO",
+			"EHLO \x00evil",
+			"VRFY\x07 evil",
+		} {
+			c := connect(t, r)
+			if strings.HasPrefix(line, "RCPT") {
+				c.want("250", c.cmd("MAIL FROM:<a@a.example>"))
+			}
+			c.want("5", c.cmd(line))
+			_ = c.conn.Close()
+		}
+		// Quoted local parts stay in their quotes.
+		c := connect(t, r)
+		c.want("250", c.cmd(`MAIL FROM:<"x@y> RET=FULL ENVID=evil"@a.example>`))
+		c.want("250", c.cmd(`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`))
+		c.want("250", c.cmd(`RCPT TO:<"q\"uo\\te"@b.example>`))
+		c.want("250", c.cmd("RSET"))
+		commands := hop.commands()
+		for _, want := range []string{
+			`MAIL FROM:<"x@y> RET=FULL ENVID=evil"@a.example> BODY=8BITMIME`,
+			`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`,
+			`RCPT TO:<"q\"uo\\te"@b.example>`,
+		} {
+			if !strings.Contains(commands+"\n", want+"\n") {
+				t.Errorf("%s is not in\n%s", want, commands)
+			}
+			commands = strings.ReplaceAll(commands, want, "")
+		}
+		if strings.Contains(commands, "evil") {
+			t.Errorf("at the next hop:\n%s", commands)
+		}
+	})
+}
+
+// What a client calls itself can't make fields.
+func TestReceivedField(t *testing.T) {
+	noLeaks(t)
+	hop := startHop(t)
+	r := startRelay(t, DirectionDecrypt, hop.addr())
+	for hello, want := range map[string]string{
+		"client.example":            "Received: from client.example ([127.0.0.1])\r\n\tby relay.example (qkdmail) with ESMTP;\r\n\t",
+		"evil)(by\"x\\y;z":          "Received: from evil__by_x_y_z ([127.0.0.1])\r\n",
+		"ä":                         "Received: from ?",
+		"two words":                 "Received: from two ([127.0.0.1])\r\n",
+		strings.Repeat("long", 400): "Received: from longlong",
+		"\tX-Evil:":                 "Received: from X-Evil: (",
+	} {
+		hop.forget()
+		c := dial(t, r.addr)
+		c.want("220", c.reply())
+		c.want("250", c.cmd("EHLO "+hello))
+		c.want("250", c.mail("From: x@x.example\r\n\r\nbody\r\n", "x@x.example", "y@y.example"))
+		m := hop.one()
+		if !strings.HasPrefix(m.data, want) {
+			t.Errorf("%q made %q", hello, m.data)
+		}
+		for line := range strings.Lines(m.data) {
+			if len(line) > 998 {
+				t.Error("the field is too long")
+			}
+		}
+		stamp := strings.SplitN(m.data, ";\r\n\t", 2)[1]
+		if _, err := time.Parse(time.RFC1123Z, strings.SplitN(stamp, "\r\n", 2)[0]); err != nil && !strings.Contains(stamp, ", ") {
+			t.Error(err)
+		}
+	}
+}
+
+// Pipelined commands, and what comes before its turn.
+func TestPipelining(t *testing.T) {
+	noLeaks(t)
+	hop := startHop(t)
+	r := startRelay(t, DirectionDecrypt, hop.addr())
+	c := connect(t, r)
+	c.send("MAIL FROM:<x@x.example>\r\nRCPT TO:<y@y.example>\r\nDATA\r\nFrom: x@x.example\r\n\r\nbody\r\n.\r\n" +
+		"MAIL FROM:<x@x.example>\r\nRCPT TO:<z@y.example>\r\nDATA\r\n.\r\nNOOP\r\nQUIT\r\n")
+	for _, want := range []string{"250", "250", "354", "250", "250", "250", "354", "250", "250", "221", ""} {
+		c.want(want, c.reply())
+	}
+	if n := len(hop.got()); n != 2 {
+		t.Errorf("%d messages", n)
+	}
+}
