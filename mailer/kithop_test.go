@@ -186,24 +186,32 @@ type hopConnection struct {
 
 // say answers, and reports whether the connection goes on.
 func (s *hopConnection) say(line, usual string) (string, bool) {
-	reply := usual
+	reply := s.answer(line, usual)
+	return reply, s.write(reply)
+}
+
+func (s *hopConnection) answer(line, usual string) string {
 	if s.h.script != nil {
 		if r := s.h.script(line); r != "" {
-			reply = r
+			return r
 		}
 	}
+	return usual
+}
+
+func (s *hopConnection) write(reply string) bool {
 	switch reply {
 	case hang:
 		<-s.h.quit
-		return "", false
+		return false
 	case drop:
-		return "", false
+		return false
 	}
 	if !strings.HasSuffix(reply, "\n") {
 		reply += "\r\n"
 	}
 	_, err := s.conn.Write([]byte(reply))
-	return reply, err == nil
+	return err == nil
 }
 
 func (s *hopConnection) run() {
@@ -326,16 +334,18 @@ func (s *hopConnection) data() bool {
 	}
 	taken := false
 	for i, a := range answers {
-		reply, ok := s.say(a, fmt.Sprintf("250 2.0.0 queued as %d-%d", len(s.h.got())+1, i))
-		taken = taken || strings.HasPrefix(reply, "250")
-		if !ok {
-			return false
-		}
+		answers[i] = s.answer(a, fmt.Sprintf("250 2.0.0 queued as %d-%d", len(s.h.got())+1, i))
+		taken = taken || strings.HasPrefix(answers[i], "250")
 	}
 	if taken {
 		s.h.mu.Lock()
 		s.h.messages = append(s.h.messages, m)
 		s.h.mu.Unlock()
+	}
+	for _, reply := range answers {
+		if !s.write(reply) {
+			return false
+		}
 	}
 	return true
 }
