@@ -41,9 +41,10 @@ type Store interface {
 	// [Name.Compare], limit of them at most; fewer only at the end.
 	List(ctx context.Context, after Name, limit int) ([]*Record, error)
 
-	// Due returns records with a Due that is not after now, the earliest
-	// first, limit of them at most; fewer only if there are no more.
-	Due(ctx context.Context, now time.Time, limit int) ([]*Record, error)
+	// Due returns records with this KM and SAE, of any kind, and a Due that is
+	// not after now, the earliest first, limit of them at most; fewer only if
+	// there are no more.
+	Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*Record, error)
 
 	// Compact gives up, as far as the engine can, the copies that it still has
 	// of what was overwritten and deleted.

@@ -244,10 +244,13 @@ func testDue(k *kit) {
 		}
 		k.apply(keystore.Change{New: r})
 	}
+	for _, other := range []keystore.Name{{KM: "km"}, {KM: "km", SAE: "other"}, {KM: "kmsae"}, {SAE: "sae"}} {
+		k.apply(keystore.Change{New: &keystore.Record{Name: other, Due: start}})
+	}
 	check := func(after time.Duration, limit int, want ...string) {
 		k.Helper()
 		var got []string
-		records, err := k.Due(k.Context(), start.Add(after), limit)
+		records, err := k.Due(k.Context(), "km", "sae", start.Add(after), limit)
 		for _, r := range records {
 			got = append(got, r.ID)
 			if r.Version == 0 || string(r.Value) != "v" {
@@ -379,7 +382,7 @@ func testAfterClose(k *kit) {
 	_, err1 := k.Get(ctx, name("a"))
 	err2 := k.Apply(ctx, keystore.Change{New: record("a", "1")})
 	_, err3 := k.List(ctx, keystore.Name{}, 1)
-	_, err4 := k.Due(ctx, time.Now(), 1)
+	_, err4 := k.Due(ctx, "km", "sae", time.Now(), 1)
 	for _, err := range []error{err1, err2, err3, err4, k.Compact(ctx)} {
 		if !errors.Is(err, kmclient.ErrStore) {
 			k.Errorf("got %v, want an ErrStore", err)
