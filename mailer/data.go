@@ -42,7 +42,7 @@ func (r dataReader) Read(p []byte) (int, error) {
 // buffer.
 func (f *front) piece() ([]byte, error) {
 	if f.in.Buffered() == 0 {
-		if spent := time.Since(f.dataStart) - f.opts.DataIdle; spent > 0 && f.dataSize < int64(spent.Seconds()*float64(f.opts.MinRate)) {
+		if spent := f.dataWait - f.opts.DataIdle; spent > 0 && f.dataSize < int64(spent.Seconds()*float64(f.opts.MinRate)) {
 			return nil, errTooSlow
 		}
 		if wait := f.opts.DataIdle; wait > 0 {
@@ -50,7 +50,10 @@ func (f *front) piece() ([]byte, error) {
 				return nil, err
 			}
 		}
-		if _, err := f.in.Peek(1); err != nil {
+		start := time.Now()
+		_, err := f.in.Peek(1)
+		f.dataWait += time.Since(start) // not the next hop's or key manager's time
+		if err != nil {
 			return nil, err
 		}
 	}

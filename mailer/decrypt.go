@@ -111,10 +111,7 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 	})
 	s.rest(r)
 	attrs := append(found.attrs(), "recipients", len(s.rcpts))
-	if a, ok := s.out.(interface{ Answer() string }); ok && a.Answer() != "" {
-		attrs = append(attrs, "answer", a.Answer())
-	}
-	return answers, s.finish("decrypt", h, err, attrs...)
+	return answers, s.finish("decrypt", h, err, append(attrs, s.answer(s.out)...)...)
 }
 
 // produce writes what the next hop gets.

@@ -170,10 +170,7 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 		if g.route.Peer != nil {
 			attrs = append(attrs, "peer", g.route.Peer.Name)
 		}
-		if a, ok := g.next.(interface{ Answer() string }); ok && a.Answer() != "" {
-			attrs = append(attrs, "answer", a.Answer())
-		}
-		err = s.finish("encrypt", h, g.err, attrs...)
+		err = s.finish("encrypt", h, g.err, append(attrs, s.answer(g.next)...)...)
 		if status == nil {
 			continue
 		}

@@ -5,10 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -41,18 +42,18 @@ type front struct {
 	xforward map[string]string
 	tls      bool
 
-	waiting  bool // for a command: may be ended
+	waiting  bool // for a command: may be ended (guarded by mu)
 	stopping bool // the relay stops
 
 	hello     bool // EHLO was the last command: replies are edited
 	needHello bool // STARTTLS was the last command
 	bad       int  // commands in a row that the front itself refused
 
-	data      dataState // in DATA: where in its lines
-	inData    bool      // and its end has not come
-	dataEnd   bool      // go-smtp is to be told the end of DATA
-	dataStart time.Time
-	dataSize  int64
+	data     dataState     // in DATA: where in its lines
+	inData   bool          // and its end has not come
+	dataEnd  bool          // go-smtp is to be told the end of DATA
+	dataWait time.Duration // for the client
+	dataSize int64
 }
 
 // frontOptions are those of a listener.
@@ -102,7 +103,10 @@ func (f *front) Close() error {
 	if f.closed != nil {
 		f.closed()
 	}
-	return f.Conn.Close()
+	f.mu.Lock()
+	conn := f.plain
+	f.mu.Unlock()
+	return conn.Close() // TLS says goodbye
 }
 
 // SetReadDeadline and the like are ours: go-smtp sets one for a whole DATA.
@@ -170,19 +174,28 @@ func (f *front) stop() {
 
 // line reads a command, up to the next LF or what fits into the buffer.
 func (f *front) line() ([]byte, error) {
-	if wait := f.opts.Idle; wait > 0 {
-		if err := f.plain.SetReadDeadline(time.Now().Add(wait)); err != nil {
-			return nil, err
-		}
+	if err := f.patience(); err != nil {
+		return nil, err
 	}
 	line, err := f.in.ReadSlice('\n')
-	if err == bufio.ErrBufferFull || len(line) > 0 && errors.Is(err, io.EOF) {
-		err = nil
-	}
 	if len(line) > maxCommand {
 		return nil, smtp.ErrTooLongLine
 	}
 	return line, err
+}
+
+// patience sets how long a command is waited for: not at all once stop was
+// called, whose deadline must not be undone.
+func (f *front) patience() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.stopping:
+		return os.ErrDeadlineExceeded
+	case f.opts.Idle > 0:
+		return f.plain.SetReadDeadline(time.Now().Add(f.opts.Idle))
+	}
+	return f.plain.SetReadDeadline(time.Time{})
 }
 
 // take handles a command that is not for go-smtp, and notes what go-smtp will
@@ -261,9 +274,8 @@ func (f *front) startTLS(arg string) bool {
 		return true
 	}
 	f.mu.Lock()
-	f.tls, f.xforward = true, nil
+	f.tls, f.xforward, f.plain = true, nil, conn
 	f.mu.Unlock()
-	f.plain = conn
 	f.in.Reset(conn)
 	f.needHello = true
 	return true
@@ -285,13 +297,11 @@ func (f *front) forward(arg string) bool {
 		attributes[name] = printable(value)
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.xforward == nil {
 		f.xforward = map[string]string{}
 	}
-	for name, value := range attributes {
-		f.xforward[name] = value
-	}
+	maps.Copy(f.xforward, attributes)
+	f.mu.Unlock()
 	return f.reply("250 2.0.0 OK")
 }
 
@@ -327,7 +337,7 @@ func (f *front) Write(p []byte) (int, error) {
 	f.bad = 0
 	switch {
 	case bytes.HasPrefix(p, []byte("354 ")):
-		f.inData, f.dataEnd, f.data, f.dataStart, f.dataSize = true, true, dataState{}, time.Now(), 0
+		f.inData, f.dataEnd, f.data, f.dataWait, f.dataSize = true, true, dataState{}, 0, 0
 	case f.hello && bytes.HasPrefix(p, []byte("250")):
 		return len(p), f.editHello(p)
 	}

@@ -2,6 +2,7 @@ package mailer
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -49,16 +50,11 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 
 // dial makes a new connection.
 func (h *NextHop) dial(ctx context.Context) (*hopConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, h.opts.Connect)
-	defer cancel()
-	network := h.opts.Network
-	if network == "" {
-		network = "tcp"
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, h.opts.Address)
+	conn, err := (&net.Dialer{Timeout: h.opts.Connect}).DialContext(ctx, cmp.Or(h.opts.Network, "tcp"), h.opts.Address)
 	if err != nil {
 		return nil, hopDown(err)
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	c, err := h.greet(&boundedConn{Conn: conn, upload: h.opts.Upload})
 	if err != nil {
 		_ = conn.Close()

@@ -12,27 +12,36 @@ import (
 // send anybody's mail in our name.
 type gateListener struct {
 	net.Listener
-	networks  []netip.Prefix // nil: a unix socket, whose permissions say who may
-	total     int            // connections; 0: any number
-	perClient int            // of them from one address; 0: any number
-	opts      *frontOptions
-	close     func() error
+	unix  bool // permissions of the socket say who may connect
+	close func() error
 
 	mu      sync.Mutex
+	rules   gateRules
 	fronts  map[*front]netip.Addr
 	clients map[netip.Addr]int
 }
 
-func newGateListener(l net.Listener, networks []netip.Prefix, limits LimitsConfig, opts *frontOptions) *gateListener {
-	g := &gateListener{
-		Listener: l, networks: networks, total: limits.Connections, perClient: limits.ConnectionsPerClient, opts: opts,
+// gateRules say who may connect, and how the connections behave.
+type gateRules struct {
+	networks  []netip.Prefix
+	total     int // connections; 0: any number
+	perClient int // of them from one address; 0: any number
+	opts      *frontOptions
+}
+
+func newGateListener(l net.Listener, rules gateRules) *gateListener {
+	return &gateListener{
+		Listener: l, unix: l.Addr().Network() == "unix", rules: rules,
 		fronts: map[*front]netip.Addr{}, clients: map[netip.Addr]int{},
 		close: sync.OnceValue(l.Close), // go-smtp closes it as well
 	}
-	if l.Addr().Network() == "unix" {
-		g.networks, g.perClient = nil, 0
-	}
-	return g
+}
+
+// set replaces the rules for clients that connect from now on.
+func (g *gateListener) set(rules gateRules) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.rules = rules
 }
 
 // Accept returns the next connection that may come in.
@@ -63,18 +72,17 @@ func turnAway(conn net.Conn, reply string) {
 // admit counts a connection, or says why it can't come in.
 func (g *gateListener) admit(conn net.Conn) (f *front, reply string) {
 	client := clientAddr(conn.RemoteAddr())
-	if g.networks != nil && !contains(g.networks, client) {
-		return nil, "554 5.7.1 This relay does not take mail from here"
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.total > 0 && len(g.fronts) >= g.total {
+	switch r := &g.rules; {
+	case !g.unix && !contains(r.networks, client):
+		return nil, "554 5.7.1 This relay does not take mail from here"
+	case r.total > 0 && len(g.fronts) >= r.total:
 		return nil, "421 4.3.2 Too many connections, try again later"
-	}
-	if g.perClient > 0 && g.clients[client] >= g.perClient {
+	case !g.unix && r.perClient > 0 && g.clients[client] >= r.perClient:
 		return nil, "421 4.7.0 Too many connections from you, try again later"
 	}
-	f = newFront(conn, g.opts)
+	f = newFront(conn, g.rules.opts)
 	f.closed = sync.OnceFunc(func() { g.leave(f) })
 	g.fronts[f] = client
 	g.clients[client]++

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ type Relay struct {
 	log   *slog.Logger
 	sites []*site
 
+	reloaded chan struct{}
+
 	mu   sync.Mutex
 	hops map[string]*NextHop
 	cfg  *Config
@@ -29,9 +32,10 @@ type Relay struct {
 
 // A site is a listener with what is behind it.
 type site struct {
-	config  ListenerConfig
+	config  ListenerConfig // as at the start; Reload changes the others' part of it
 	server  *smtp.Server
 	gate    *gateListener
+	rules   gateRules                    // for gate
 	backend atomic.Pointer[smtp.Backend] // replaced by Reload
 	hop     atomic.Pointer[NextHop]
 }
@@ -48,7 +52,7 @@ func NewRelay(cfg *Config, km kmclient.KeyManager, log *slog.Logger) (*Relay, er
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{log: log}
+	r := &Relay{log: log, reloaded: make(chan struct{}, 1)}
 	for _, l := range cfg.Listeners {
 		r.sites = append(r.sites, &site{config: l})
 	}
@@ -74,8 +78,17 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 		hops[n.Name] = hop
 	}
 	backends := make([]smtp.Backend, len(r.sites))
+	rules := make([]gateRules, len(r.sites))
 	for i, s := range r.sites {
-		if backends[i], err = r.backend(cfg, cfg.Listeners[i], policy, hops[s.config.NextHop], km); err != nil {
+		l := cfg.Listeners[i]
+		hop, ok := hops[l.NextHop]
+		if !ok {
+			return fmt.Errorf("%w: listener %s: no next hop %q", ErrConfig, l.Name, l.NextHop)
+		}
+		if backends[i], err = r.backend(cfg, l, policy, hop, km); err != nil {
+			return err
+		}
+		if rules[i], err = r.gateRules(cfg, l, s); err != nil {
 			return err
 		}
 	}
@@ -84,6 +97,10 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 	for i, s := range r.sites {
 		s.backend.Store(&backends[i])
 		s.hop.Store(hops[cfg.Listeners[i].NextHop])
+		s.rules = rules[i]
+		if s.gate != nil {
+			s.gate.set(rules[i])
+		}
 	}
 	for _, h := range r.hops {
 		_ = h.Close()
@@ -92,20 +109,28 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 	return nil
 }
 
-// Reload puts a new configuration in place for sessions that begin from now
-// on. Listeners can't change; with an error the old configuration stays.
+// Reload puts a new configuration in place for clients that connect from now
+// on. Number, names, addresses, protocols and directions of the listeners can't
+// change, nor the number of recipients; with an error the old configuration
+// stays.
 func (r *Relay) Reload(cfg *Config, km kmclient.KeyManager) error {
 	if len(cfg.Listeners) != len(r.sites) {
 		return fmt.Errorf("%w: a listener was added or removed: restart for that", ErrConfig)
 	}
 	for i, l := range cfg.Listeners {
 		old := r.sites[i].config
-		if l.Name != old.Name || l.Address != old.Address || l.Protocol != old.Protocol || l.Direction != old.Direction ||
-			l.TLS != old.TLS || l.TLSCert != old.TLSCert || l.TLSKey != old.TLSKey {
+		if l.Name != old.Name || l.Address != old.Address || l.Protocol != old.Protocol || l.Direction != old.Direction {
 			return fmt.Errorf("%w: listener %q has changed: restart for that", ErrConfig, l.Name)
 		}
 	}
-	return r.apply(cfg, km)
+	if err := r.apply(cfg, km); err != nil {
+		return err
+	}
+	select {
+	case r.reloaded <- struct{}{}:
+	default:
+	}
+	return nil
 }
 
 // backend is the encrypting or decrypting step of a listener.
@@ -172,14 +197,10 @@ func (r *Relay) Listen(ctx context.Context) error {
 			r.closeListeners()
 			return fmt.Errorf("listener %s: %w", s.config.Name, err)
 		}
-		opts, err := r.front(s)
-		if err != nil {
-			_ = l.Close()
-			r.closeListeners()
-			return fmt.Errorf("listener %s: %w", s.config.Name, err)
-		}
-		s.gate = newGateListener(l, s.config.Networks, r.cfg.Limits, opts)
+		r.mu.Lock()
+		s.gate = newGateListener(l, s.rules)
 		s.server = r.server(s)
+		r.mu.Unlock()
 	}
 	return nil
 }
@@ -216,23 +237,31 @@ func (r *Relay) closeListeners() {
 	}
 }
 
+// gateRules are those of a listener.
+func (r *Relay) gateRules(cfg *Config, l ListenerConfig, s *site) (gateRules, error) {
+	opts, err := r.front(cfg, l, s)
+	return gateRules{
+		networks: l.Networks, total: cfg.Limits.Connections, perClient: cfg.Limits.ConnectionsPerClient, opts: opts,
+	}, err
+}
+
 // front says how the connections of a listener behave.
-func (r *Relay) front(s *site) (*frontOptions, error) {
-	t := r.cfg.Timeouts
+func (r *Relay) front(cfg *Config, l ListenerConfig, s *site) (*frontOptions, error) {
+	t := cfg.Timeouts
 	o := &frontOptions{
-		RequireTLS: s.config.TLS == TLSRequired,
+		RequireTLS: l.TLS == TLSRequired,
 		Offers:     func() offers { return r.offers(s) },
 		Idle:       t.Idle, DataIdle: t.DataIdle, MinRate: t.MinRate, Write: t.Command,
 	}
-	if x := s.config.XForward; len(x) > 0 {
+	if x := l.XForward; len(x) > 0 {
 		o.XFORWARD = func(a net.Addr) bool { return contains(x, clientAddr(a)) }
 	}
-	if s.config.TLS == TLSOff {
+	if l.TLS == TLSOff || l.TLS == "" {
 		return o, nil
 	}
-	cert, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey)
+	cert, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: listener %s: %w", ErrConfig, l.Name, err)
 	}
 	o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
 	return o, nil
@@ -273,7 +302,7 @@ func (r *Relay) server(s *site) *smtp.Server {
 	server.Domain = r.cfg.Hostname
 	server.LMTP = s.config.Protocol == ProtocolLMTP
 	server.MaxRecipients = r.cfg.Limits.Recipients
-	server.MaxMessageBytes = r.cfg.Limits.MessageSize
+	server.MaxMessageBytes = 0      // the session sees to it; it may be another after Reload
 	server.MaxLineLength = 0        // the front and lineChecker see to it
 	server.AllowInsecureAuth = true // the session allows it in TLS only, which go-smtp does not see
 	server.EnableSMTPUTF8 = true
@@ -285,8 +314,17 @@ func (r *Relay) server(s *site) *smtp.Server {
 // serverLog is go-smtp's logger.
 type serverLog struct{ *slog.Logger }
 
-func (l serverLog) Printf(format string, v ...any) { l.Debug(printable(fmt.Sprintf(format, v...))) }
-func (l serverLog) Println(v ...any)               { l.Debug(printable(fmt.Sprint(v...))) }
+// Printf logs what go-smtp says of connections, and of a panic, which must be
+// seen.
+func (l serverLog) Printf(format string, v ...any) {
+	level := slog.LevelDebug
+	if strings.HasPrefix(format, "panic") {
+		level = slog.LevelError
+	}
+	l.Log(context.Background(), level, printable(fmt.Sprintf(format, v...)))
+}
+
+func (l serverLog) Println(v ...any) { l.Debug(printable(fmt.Sprint(v...))) }
 
 // Addrs returns where the listeners listen, in the order of the configuration.
 func (r *Relay) Addrs() []net.Addr {
@@ -300,7 +338,9 @@ func (r *Relay) Addrs() []net.Addr {
 // Serve serves until ctx ends, and then gives the messages under way the time
 // that the configuration says. Listen comes before.
 func (r *Relay) Serve(ctx context.Context) error {
-	go r.probe(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	var probe sync.WaitGroup
+	probe.Go(func() { r.probe(ctx) })
 	failed := make(chan error, len(r.sites))
 	for _, s := range r.sites {
 		go func() { failed <- s.server.Serve(s.gate) }()
@@ -310,7 +350,10 @@ func (r *Relay) Serve(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	return errors.Join(err, r.stop())
+	cancel()
+	err = errors.Join(err, r.stop())
+	probe.Wait()
+	return err
 }
 
 // probe asks the next hops what they offer, until they have said it once.
@@ -324,18 +367,20 @@ func (r *Relay) probe(ctx context.Context) {
 			if hop.wasSeen() {
 				continue
 			}
-			if err := hop.Probe(ctx); err != nil {
+			if err := hop.Probe(ctx); err != nil && ctx.Err() == nil {
 				down = true
 				r.log.Warn("next hop can't be reached", "next_hop", name, "cause", printable(err.Error()))
 			}
 		}
-		if !down {
-			return
+		var again <-chan time.Time
+		if down {
+			again = time.After(10 * time.Second)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(10 * time.Second):
+		case <-r.reloaded:
+		case <-again:
 		}
 	}
 }
@@ -343,7 +388,9 @@ func (r *Relay) probe(ctx context.Context) {
 // stop ends in steps: no new connections, then 421 to those that are between
 // two messages, then the time for those under way, then all the rest.
 func (r *Relay) stop() error {
+	r.mu.Lock()
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Timeouts.Shutdown)
+	r.mu.Unlock()
 	defer cancel()
 	var wg sync.WaitGroup
 	errs := make([]error, len(r.sites))

@@ -86,8 +86,10 @@ func passOn(s *smtp.SMTPError) *refusal {
 		lines[i] = printable(lines[i])
 	}
 	text := strings.Join(lines, "\n")
-	return refuse(s.Code, enhanced, "next hop", text[:min(len(text), maxReplyText)])
+	return refuse(s.Code, enhanced, reasonNextHop, text[:min(len(text), maxReplyText)])
 }
+
+const reasonNextHop = "next hop"
 
 // maxReplyText is how much of a next hop's reply is passed on, in octets.
 const maxReplyText = 2000

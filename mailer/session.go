@@ -261,11 +261,37 @@ func (s *session) finish(direction string, h *head, err error, attrs ...any) err
 		return nil
 	}
 	log = append(log, "code", reply.Code, "reason", reply.reason)
+	if reply.reason == reasonNextHop {
+		log = append(log, "answer", s.loggable(reply.Message))
+	}
 	if reply.cause != nil {
-		log = append(log, "cause", printable(reply.cause.Error()))
+		log = append(log, "cause", s.loggable(reply.cause.Error()))
 	}
 	s.step.Logger.Warn("refused", log...)
 	return reply.SMTPError
+}
+
+// answer is what the next hop said to a message, for the log.
+func (s *session) answer(next smtp.Session) []any {
+	a, ok := next.(interface{ Answer() string })
+	if !ok || a.Answer() == "" {
+		return nil
+	}
+	return []any{"answer", s.loggable(a.Answer())}
+}
+
+// loggable is what others said without addresses, unless these are wanted.
+func (s *session) loggable(text string) string {
+	if !s.step.LogAddress && strings.Contains(text, "@") {
+		words := strings.Fields(text)
+		for i, w := range words {
+			if strings.Contains(w, "@") {
+				words[i] = "(address)"
+			}
+		}
+		text = strings.Join(words, " ")
+	}
+	return printable(text)
 }
 
 func (s *session) messageID(h *head) string {
