@@ -145,7 +145,7 @@ func (f *front) Read(p []byte) (int, error) {
 		if f.take(line) {
 			continue
 		}
-		f.rest = line
+		f.rest = readableORCPT(line)
 	}
 	n := copy(p, f.rest)
 	f.rest = f.rest[n:]
