@@ -173,7 +173,7 @@ func isReply(err error) bool {
 func (s *hopSession) upload(c *hopConn, produce producer) error {
 	out := newDataWriter(c.conn)
 	defer out.free()
-	err := produce(out)
+	err := recovered(func() error { return produce(out) })
 	if err == nil {
 		err = out.flush()
 	}
