@@ -21,7 +21,7 @@ func dial(port int) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	c := &client{conn, textproto.NewReader(bufio.NewReader(conn))}
 	if _, err := c.answer(220); err != nil {
 		_ = conn.Close()
@@ -52,6 +52,7 @@ func (c *client) send(from string, to []string, data []byte) error {
 }
 
 func (c *client) sendWith(mailParam, from, rcptParam string, to []string, data []byte) error {
+	_ = c.conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.say(250, "MAIL FROM:<%s> %s", from, mailParam); err != nil {
 		return err
 	}

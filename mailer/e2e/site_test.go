@@ -13,6 +13,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -328,7 +329,9 @@ func (s *site) queue(t *testing.T) string {
 	return string(out)
 }
 
-func (s *site) queueEmpty(t *testing.T) bool { return strings.Contains(s.queue(t), "Mail queue is empty") }
+func (s *site) queueEmpty(t *testing.T) bool {
+	return strings.Contains(s.queue(t), "Mail queue is empty")
+}
 
 // read returns a log.
 func (s *site) read(file string) string {
@@ -343,8 +346,10 @@ func (s *site) read(file string) string {
 func (s *site) tell(t *testing.T) {
 	t.Helper()
 	for _, file := range []string{"mail.log", "relay.log"} {
-		lines := strings.Split(s.read(file), "\n")
-		t.Logf("%s of site %s ends:\n%s", file, s.name, strings.Join(lines[max(0, len(lines)-60):], "\n"))
+		lines := slices.DeleteFunc(strings.Split(s.read(file), "\n"), func(line string) bool {
+			return strings.Contains(line, "postfix-script") || strings.Contains(line, "connect from")
+		})
+		t.Logf("%s of site %s ends:\n%s", file, s.name, strings.Join(lines[max(0, len(lines)-30):], "\n"))
 	}
 }
 
