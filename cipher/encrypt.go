@@ -270,7 +270,7 @@ func (w *Writer) start(whole bool) {
 
 func (w *Writer) wipeHead() {
 	clear(w.head)
-	w.buf.Free()
+	w.buf.Free(len(w.head)) // whatever outgrew it began there
 	w.buf, w.head = nil, nil
 }
 

@@ -14,15 +14,15 @@ type Buffer [Size]byte
 
 var pool = sync.Pool{New: func() any { return new(Buffer) }}
 
-// Get returns a buffer of zeros.
+// Get returns a buffer. What it holds is none of the caller's business.
 func Get() *Buffer { return pool.Get().(*Buffer) }
 
-// Free wipes the buffer and gives it back; nothing may refer to it any more.
-// On nil it does nothing.
-func (b *Buffer) Free() {
+// Free wipes the first octets of the buffer, as many as were used at most, and
+// gives it back; nothing may refer to it any more. On nil it does nothing.
+func (b *Buffer) Free(used int) {
 	if b == nil {
 		return
 	}
-	clear(b[:])
+	clear(b[:min(used, Size)])
 	pool.Put(b)
 }

@@ -23,6 +23,8 @@ type base64Writer struct {
 	dst  io.Writer
 	eol  string
 	rest []byte // less than a line
+	buf  *buffer.Buffer
+	used int // octets of buf, at most
 }
 
 func newBase64Writer(dst io.Writer, crlf bool) *base64Writer {
@@ -63,15 +65,17 @@ func (w *base64Writer) encode(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	buf := buffer.Get()
-	defer buf.Free()
-	out := buf[:0]
+	if w.buf == nil {
+		w.buf = buffer.Get()
+	}
+	out := w.buf[:0]
 	for len(p) > 0 {
 		line := p[:min(len(p), lineOctets)]
 		out = base64.StdEncoding.AppendEncode(out, line)
 		out = append(out, w.eol...)
 		p = p[len(line):]
 	}
+	w.used = max(w.used, len(out))
 	_, err := w.dst.Write(out)
 	return err
 }
@@ -81,6 +85,8 @@ func (w *base64Writer) encode(p []byte) error {
 func (w *base64Writer) Close() error {
 	err := w.encode(w.rest)
 	w.rest = w.rest[:0]
+	w.buf.Free(w.used)
+	w.buf = nil
 	return err
 }
 

@@ -27,6 +27,7 @@ type Reader struct {
 	decoder base64Decoder
 	lines   *buffer.Buffer // for decoder
 	block   *buffer.Buffer // for what it makes of them
+	used    int            // octets of both, at most
 	buf     []byte         // decoded, not yet read; in block
 	ended   bool           // the payload is over
 	err     error
@@ -77,8 +78,8 @@ func (p *Reader) Free() {
 		return
 	}
 	p.walk.free()
-	p.lines.Free()
-	p.block.Free()
+	p.lines.Free(p.used)
+	p.block.Free(p.used)
 	p.walk, p.lines, p.block, p.buf, p.decoder = nil, nil, nil, nil, base64Decoder{}
 	if p.err == nil {
 		p.err = errFreed
@@ -225,6 +226,7 @@ func (p *Reader) fill() error {
 		p.lines, p.block = buffer.Get(), buffer.Get()
 		p.decoder.quads = p.lines[:0]
 	}
+	p.used = max(p.used, len(p.decoder.quads)+len(b))
 	p.decoder.add(b)
 	_, _ = w.br.Discard(len(b))
 	p.buf, err = p.decoder.decode(p.block[:0])

@@ -106,6 +106,7 @@ type Writer struct {
 	nonce nonce
 	buf   *buffer.Buffer
 	plain []byte // in buf, not yet sealed, at most ChunkSize
+	used  int    // octets of buf, at most
 	err   error
 }
 
@@ -164,7 +165,7 @@ func (w *Writer) Close() error {
 // Abort wipes the plaintext held back and ends the Writer without a last
 // chunk: what was written does not decrypt.
 func (w *Writer) Abort() {
-	w.buf.Free()
+	w.buf.Free(max(w.used, len(w.plain)))
 	w.buf, w.plain = nil, nil
 	if w.err == nil {
 		w.err = errClosed
@@ -176,6 +177,7 @@ var errClosed = errors.New("write after close")
 // seal encrypts the chunk where it is, and writes it.
 func (w *Writer) seal() {
 	sealed := w.aead.Seal(w.plain[:0], w.nonce[:], w.plain, nil)
+	w.used = max(w.used, len(sealed))
 	w.nonce.next()
 	_, w.err = w.dst.Write(sealed)
 	w.plain = w.plain[:0]
@@ -189,6 +191,7 @@ type Reader struct {
 	nonce  nonce
 	whole  *buffer.Buffer
 	buf    []byte // in whole: one sealed chunk and one octet of what follows
+	used   int    // octets of buf, at most
 	ahead  int    // octets of buf already read: the look-ahead
 	plain  []byte // verified, not yet released
 	last   bool
@@ -205,6 +208,7 @@ func NewReader(src io.Reader) (*Reader, error) {
 	r.whole = buffer.Get()
 	r.buf = r.whole[:ChunkSize+Overhead+1]
 	n, err := readAtLeast(src, r.buf, Overhead)
+	r.used = n
 	if n < Overhead {
 		r.Abort()
 		return nil, truncated(err)
@@ -215,7 +219,7 @@ func NewReader(src io.Reader) (*Reader, error) {
 
 // Abort wipes what is held back, and ends the Reader.
 func (r *Reader) Abort() {
-	r.whole.Free()
+	r.whole.Free(r.used)
 	r.whole, r.buf, r.plain = nil, nil, nil
 	if r.err == nil {
 		r.err = errAborted
@@ -299,6 +303,7 @@ func (r *Reader) open() error {
 	}
 	n, err := readAtLeast(r.src, r.buf[r.ahead:], len(r.buf)-r.ahead)
 	n += r.ahead
+	r.used = max(r.used, n)
 	switch err {
 	case nil:
 		n-- // the octet that shows that another chunk follows
