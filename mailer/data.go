@@ -130,14 +130,14 @@ func (d *dataState) undo(dst, src []byte) (n, used int, end bool) {
 }
 
 // A dataWriter writes DATA to a next hop, in large pieces with CRLF and with
-// the dots that SMTP adds. The last line end stays here: go-smtp's own writer,
-// which has seen nothing, ends with CRLF . CRLF.
+// the dots that SMTP adds. The rest of it is for whoever ends DATA.
 type dataWriter struct {
 	conn   io.Writer
 	begins bool // the next octet begins a line
 	cr     bool // the last octet was a CR
 	block  *block
 	out    []byte // in block
+	used   int    // octets of block, at most
 	err    error  // of conn
 }
 
@@ -157,6 +157,7 @@ func (w *dataWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) && w.err == nil {
 		piece := p[n:min(len(p), n+dataPiece)]
 		w.add(piece)
+		w.used = max(w.used, len(w.out))
 		n += len(piece)
 		if len(w.out) >= dataBurst {
 			w.send(len(w.out) - len("\r\n"))
@@ -193,16 +194,14 @@ func (w *dataWriter) send(n int) {
 	w.out = w.out[:copy(w.out, w.out[n:])]
 }
 
-// flush writes out all but the last line end.
-func (w *dataWriter) flush() error {
-	if n := len(bytes.TrimSuffix(bytes.TrimSuffix(w.out, []byte("\n")), []byte("\r"))); n > 0 && w.err == nil {
-		w.send(n)
-	}
-	return w.err
+// rest is what was not written yet, without the last line end: go-smtp's own
+// writer, which has seen nothing, ends with CRLF . CRLF.
+func (w *dataWriter) rest() []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(w.out, []byte("\n")), []byte("\r"))
 }
 
-// free gives the buffer back.
+// free gives the buffer back, and the rest with it.
 func (w *dataWriter) free() {
-	w.block.free()
+	w.block.free(w.used)
 	w.block, w.out = nil, nil
 }

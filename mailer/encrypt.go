@@ -326,11 +326,12 @@ func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
 // written before the cipher wrote anything, where hold says so.
 func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held *bytes.Buffer, err error) {
 	held = new(bytes.Buffer)
-	b := getBlock()
-	defer b.free()
+	b, used := getBlock(), 0
+	defer func() { b.free(used) }()
 	buf := b[:]
 	for {
 		n, rerr := io.ReadFull(src, buf)
+		used = max(used, n)
 		if hold && !first.done {
 			held.Write(buf[:n])
 		}

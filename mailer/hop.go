@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,7 +88,7 @@ func NewNextHop(o HopOptions) *NextHop {
 // A hopConn is a connection to the next hop between two transactions.
 type hopConn struct {
 	*smtp.Client
-	conn  net.Conn  // in TLS where that was begun: DATA goes there
+	conn  *lateConn // in TLS where that was begun: DATA goes there
 	since time.Time // of its last use
 	fresh bool      // nothing was delivered through it yet
 }

@@ -48,6 +48,23 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// A lateConn holds the end of DATA back for the final dot, which go-smtp writes:
+// they go out together.
+type lateConn struct {
+	net.Conn
+	late []byte
+}
+
+func (c *lateConn) Write(p []byte) (int, error) {
+	held := len(c.late)
+	if held > 0 {
+		p = append(c.late, p...)
+		c.late = nil
+	}
+	n, err := c.Conn.Write(p)
+	return max(0, n-held), err
+}
+
 // dial makes a new connection.
 func (h *NextHop) dial(ctx context.Context) (*hopConn, error) {
 	conn, err := (&net.Dialer{Timeout: h.opts.Connect}).DialContext(ctx, cmp.Or(h.opts.Network, "tcp"), h.opts.Address)
@@ -101,7 +118,8 @@ func (h *NextHop) hello(conn net.Conn) (*hopConn, error) {
 	if h.opts.LMTP {
 		newClient = smtp.NewClientLMTP
 	}
-	c := &hopConn{Client: newClient(conn), conn: conn, fresh: true}
+	late := &lateConn{Conn: conn}
+	c := &hopConn{Client: newClient(late), conn: late, fresh: true}
 	c.CommandTimeout, c.SubmissionTimeout = h.opts.Command, h.opts.AfterDot
 	return c, c.Hello(h.opts.Hostname)
 }

@@ -146,10 +146,13 @@ func (s *hopSession) data(produce producer) (map[string]error, error) {
 	}
 	s.conn = nil
 	defer s.hop.release()
-	if err := s.upload(c, produce); err != nil {
+	out := newDataWriter(c.conn)
+	defer out.free()
+	if err := s.upload(out, produce); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
+	c.conn.late = out.rest()
 	answers, err := s.finish(w)
 	if err == nil || isReply(err) {
 		s.hop.put(c)
@@ -168,15 +171,10 @@ func isReply(err error) bool {
 	return errors.As(err, &reply) && reply.Code != 421
 }
 
-// upload writes the octets of DATA, but for the final dot. An error of the
+// upload writes the octets of DATA, but for the last ones. An error of the
 // connection is told before that of produce, which may come from it.
-func (s *hopSession) upload(c *hopConn, produce producer) error {
-	out := newDataWriter(c.conn)
-	defer out.free()
+func (s *hopSession) upload(out *dataWriter, produce producer) error {
 	err := recovered(func() error { return produce(out) })
-	if err == nil {
-		err = out.flush()
-	}
 	if out.err != nil {
 		return s.lost(out.err)
 	}

@@ -106,7 +106,7 @@ func (w *prefixWriter) Write(p []byte) (int, error) {
 // copyBlocks copies in large blocks: each is a write to the next hop.
 func copyBlocks(dst io.Writer, src io.Reader) error {
 	b := getBlock()
-	defer b.free()
+	defer b.free(len(b))
 	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, b[:])
 	return err
 }
@@ -121,7 +121,7 @@ func tee(src io.Reader, n int) (readers []*io.PipeReader, run func()) {
 	}
 	return readers, func() {
 		b := getBlock()
-		defer b.free()
+		defer b.free(len(b))
 		buf := b[:]
 		for {
 			m, err := src.Read(buf)
