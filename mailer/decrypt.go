@@ -164,12 +164,13 @@ func (s *decryptSession) restore(h *head, dst io.Writer, f *found) error {
 	if err := s.checkSender(inner, f.peer); err != nil {
 		return err
 	}
-	out := &smtpWriter{dst: &prefixWriter{dst: dst}, eightBit: s.step.EightBit()}
+	checked := &eightBitWriter{dst: dst, allowed: s.step.EightBit()}
+	above := &prefixWriter{dst: checked}
+	out := &smtpWriter{dst: above}
 	out.style(inner.raw)
-	prefix := s.result(h, inner, f, out.lf) + s.received() + transit(f.info.Transit)
-	out.dst.(*prefixWriter).prefix = prefix
+	above.prefix = s.result(h, inner, f, out.lf) + s.received() + transit(f.info.Transit)
 	if len(inner.raw) == 0 {
-		_, err = io.WriteString(dst, prefix) // an empty message has a place too
+		_, err = io.WriteString(checked, above.prefix) // an empty message has a place too
 		return err
 	}
 	if err := copyBlocks(out, inner.whole); err != nil {

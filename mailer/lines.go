@@ -20,7 +20,6 @@ type lineChecker struct {
 	line     int  // octets of the line so far
 	last     byte // octet read last
 	crs, lfs int64
-	EightBit bool // an octet over 127 was seen
 }
 
 // Refusals of what a message is made of.
@@ -77,7 +76,6 @@ func (c *lineChecker) check(p []byte) *refusal {
 	if bytes.IndexByte(p, 0) >= 0 {
 		return errNUL()
 	}
-	c.EightBit = c.EightBit || hasEightBit(p)
 	start := 0
 	for {
 		i := bytes.IndexByte(p[start:], '\n')
@@ -130,12 +128,11 @@ func hasEightBit(p []byte) bool {
 // what has a bare CR or LF otherwise is refused, since the user of a peer must
 // not smuggle either.
 type smtpWriter struct {
-	dst      io.Writer
-	eightBit bool // the next hop takes 8-bit content
-	lf       bool // LF style
-	started  bool
-	check    lineChecker
-	out      []byte
+	dst     io.Writer
+	lf      bool // LF style
+	started bool
+	check   lineChecker
+	out     []byte
 }
 
 // An eightBitWriter refuses 8-bit content that the next hop does not take.
@@ -176,9 +173,6 @@ func (w *smtpWriter) Write(p []byte) (int, error) {
 	}
 	if r := w.check.check(p); r != nil {
 		return 0, r
-	}
-	if w.check.EightBit && !w.eightBit {
-		return 0, errEightBit()
 	}
 	if _, err := w.dst.Write(p); err != nil {
 		return 0, err
