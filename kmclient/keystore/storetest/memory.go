@@ -115,7 +115,9 @@ func (s *memoryStore) List(ctx context.Context, after keystore.Name, limit int) 
 
 func (s *memoryStore) Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*keystore.Record, error) {
 	return s.sorted(ctx, limit,
-		func(r *keystore.Record) bool { return r.KM == km && r.SAE == sae && !r.Due.IsZero() && !r.Due.After(now) },
+		func(r *keystore.Record) bool {
+			return r.KM == km && r.SAE == sae && !r.Due.IsZero() && !r.Due.After(now)
+		},
 		func(a, b *keystore.Record) int { return a.Due.Compare(b.Due) })
 }
 

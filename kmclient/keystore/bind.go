@@ -1,0 +1,64 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// editKey is the edit that stores a key record.
+func (m *Manager) editKey(k *keyRecord, due time.Time) edit {
+	e := edit{old: k.raw, name: m.keyName(k.spelled), due: due}
+	e.state, e.plain = k.encode()
+	return e
+}
+
+// BindKeys says that a part of a message was verified under these keys: they
+// belong to it from now on. Once more for the same message and frame is no
+// error, also at the same time; for another one it is an ErrBound, which is
+// counted and logged as an alarm, and then none of the keys is bound anew.
+func (m *Manager) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
+	err := checkIDs(ids)
+	if err == nil {
+		err = retry(func() error { return m.bind(ctx, peer, identity, frame, ids) })
+	}
+	return m.fail(opBind, err)
+}
+
+func (m *Manager) bind(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids []string) error {
+	records, err := m.keyRecords(ctx, ids)
+	if err != nil {
+		return err
+	}
+	defer wipeRecords(records)
+	var edits []edit
+	defer func() { wipeEdits(edits) }()
+	now := m.o.Now()
+	for i, k := range records {
+		if k == nil {
+			return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, ids[i])
+		}
+		if err := m.usable(k, peer); err != nil {
+			return err
+		}
+		if k.state == kmclient.StateUsed {
+			if k.identity == identity && k.frame == frame {
+				continue
+			}
+			m.count.boundRefused.Add(1)
+			m.o.Logger.Error("a message was refused: its key belongs to another one; somebody may have copied the key ID",
+				"alarm", "bound", "key_id", k.spelled, "peer", peer)
+			return fmt.Errorf("%w: %s", ErrBound, k.spelled)
+		}
+		k.state, k.used, k.identity, k.frame = kmclient.StateUsed, now, identity, frame
+		edits = append(edits, m.editKey(k, m.o.Close.dueUsed(now)))
+	}
+	if err := m.vault.apply(ctx, edits...); err != nil {
+		return err
+	}
+	m.count.bound.Add(int64(len(edits)))
+	return nil
+}

@@ -1,0 +1,222 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// An item is a record with what is sealed in it.
+type item struct {
+	*Record
+	state byte
+	plain []byte // whoever takes it clears it
+}
+
+// An edit is a Change before its new value is sealed.
+type edit struct {
+	old    *Record // as it was read; nil: the record is new
+	name   Name
+	due    time.Time
+	remove bool
+	bare   bool // nothing is sealed: the value stays as it is, empty if the record is new
+	state  byte
+	plain  []byte
+}
+
+// get returns the records with these names, nil for one that is not there.
+func (v *Vault) get(ctx context.Context, names ...Name) ([]*item, error) {
+	records, err := v.store.Get(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	items := make([]*item, len(records))
+	for i, r := range records {
+		if r == nil {
+			continue
+		}
+		if items[i], err = v.unseal(ctx, r); err != nil {
+			for _, it := range items[:i] {
+				it.wipe()
+			}
+			return nil, err
+		}
+	}
+	return items, nil
+}
+
+func (it *item) wipe() {
+	if it != nil {
+		clear(it.plain)
+	}
+}
+
+// unseal opens a record. One that was sealed with a store key that is new to
+// this process makes it look for that.
+func (v *Vault) unseal(ctx context.Context, r *Record) (*item, error) {
+	number, err := generationOf(r.Value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrRecord, r.Name)
+	}
+	id, key, ok := v.keyOf(number)
+	if !ok {
+		if err := v.reload(ctx); err != nil {
+			return nil, err
+		}
+		if id, key, ok = v.keyOf(number); !ok {
+			return nil, fmt.Errorf("%w: %v: sealed with an unknown key", ErrRecord, r.Name)
+		}
+	}
+	it := &item{Record: r}
+	if it.state, it.plain, err = key.unseal(id, r.Name, r.Value); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrRecord, r.Name)
+	}
+	return it, nil
+}
+
+func (v *Vault) keyOf(number uint32) (id []byte, key StoreKey, ok bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	key, ok = v.byGen[number]
+	return v.id, key, ok
+}
+
+// apply makes edits: in one commit, unless there are more than the engine takes
+// in one. The callers' rules allow for that: each edit is right by itself.
+func (v *Vault) apply(ctx context.Context, edits ...edit) error {
+	l := v.store.Limits()
+	for len(edits) > 0 {
+		n, octets := 0, 1024 // for the store's own record
+		for n < len(edits) && n < l.Changes-1 {
+			octets += 2048 + len(edits[n].plain)
+			if n > 0 && octets > l.Octets {
+				break
+			}
+			n++
+		}
+		if err := v.applyBatch(ctx, edits[:n]); err != nil {
+			return err
+		}
+		edits = edits[n:]
+	}
+	return nil
+}
+
+// applyBatch makes edits in one commit, sealed with the store key of that
+// moment.
+func (v *Vault) applyBatch(ctx context.Context, edits []edit) error {
+	for {
+		head, changes, err := v.sealAll(edits)
+		if err != nil {
+			return err
+		}
+		err = v.store.Apply(ctx, changes...)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		// Was it the store's own record?
+		if err := v.reload(ctx); err != nil {
+			return err
+		}
+		v.mu.RLock()
+		same := v.head.Version == head.Version
+		v.mu.RUnlock()
+		if same {
+			return err
+		}
+	}
+}
+
+// sealAll returns the changes for edits, and the store's own record, which must
+// still be as it is when they are made.
+func (v *Vault) sealAll(edits []edit) (*Record, []Change, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	changes := make([]Change, 0, len(edits)+1)
+	changes = append(changes, Change{Old: v.head, New: v.head})
+	for _, e := range edits {
+		if e.remove {
+			changes = append(changes, Change{Old: e.old})
+			continue
+		}
+		if err := e.name.check(); err != nil {
+			return nil, nil, err
+		}
+		r := &Record{Name: e.name, Due: wholeSecond(e.due)}
+		var err error
+		switch {
+		case !e.bare:
+			r.Value, err = v.byGen[v.current].seal(v.id, v.current, e.name, e.state, e.plain)
+		case e.old != nil:
+			r.Value = e.old.Value
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		changes = append(changes, Change{Old: e.old, New: r})
+	}
+	return v.head, changes, nil
+}
+
+// wholeSecond rounds up, so that nothing is due before its time.
+func wholeSecond(t time.Time) time.Time {
+	if t.IsZero() || t.Nanosecond() == 0 {
+		return t
+	}
+	return time.Unix(t.Unix()+1, 0)
+}
+
+// page is how many records are worked on at a time.
+const page = 256
+
+// each calls use with the records of a kind, in the order of their names. Those
+// that can't be unsealed come with an error.
+func (v *Vault) each(ctx context.Context, after Name, within func(Name) bool, use func(*Record, *item, error) error) error {
+	for {
+		records, err := v.store.List(ctx, after, page)
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if !within(r.Name) {
+				return nil
+			}
+			it, err := v.unseal(ctx, r)
+			if err != nil && !errors.Is(err, ErrRecord) {
+				return err
+			}
+			err = use(r, it, err)
+			it.wipe()
+			if err != nil {
+				return err
+			}
+		}
+		if len(records) < page {
+			return nil
+		}
+		after = records[len(records)-1].Name
+	}
+}
+
+// sealedKinds are the kinds of records that have a sealed value.
+func sealedKinds() []Kind { return []Kind{KindReceive, KindMessage} }
+
+// Check unseals all records and returns how many there are and the names of
+// the first hundred that are damaged.
+func (v *Vault) Check(ctx context.Context) (records int, damaged []Name, err error) {
+	for _, kind := range sealedKinds() {
+		err := v.each(ctx, Name{Kind: kind}, func(n Name) bool { return n.Kind == kind }, func(r *Record, _ *item, err error) error {
+			records++
+			if err != nil && len(damaged) < 100 {
+				damaged = append(damaged, r.Name)
+			}
+			return nil
+		})
+		if err != nil {
+			return records, damaged, err
+		}
+	}
+	return records, slices.Clip(damaged), nil
+}

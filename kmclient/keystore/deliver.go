@@ -1,0 +1,121 @@
+package keystore
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// Delivered reports, in the order of rcpts, which of them have got the message
+// that a key belongs to: they must not get it again. keyID is any key of the
+// message, as the one that its control part names; a closed one will do, and
+// for one that is unknown or bound to no message nobody has.
+func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) ([]bool, error) {
+	has := make([]bool, len(rcpts))
+	k, err := m.keyRecord(ctx, keyID)
+	if err != nil {
+		return nil, m.fail(opDeliver, err)
+	}
+	defer k.wipe()
+	if k == nil || k.used.IsZero() {
+		return has, nil
+	}
+	msg, _, err := m.message(ctx, k.identity)
+	if err != nil {
+		return nil, m.fail(opDeliver, err)
+	}
+	for i, rcpt := range rcpts {
+		has[i] = msg.has(m.vault.recipient(k.identity[:], rcpt))
+	}
+	return has, nil
+}
+
+// RecordDelivered records that these have got the message that a key belongs
+// to. It is to be called after the next hop's 250 and before one's own: if it
+// fails, the message is refused for now and may be delivered a second time.
+// Recording somebody twice is no error.
+func (m *Manager) RecordDelivered(ctx context.Context, keyID string, rcpts ...string) error {
+	return m.fail(opDeliver, retry(func() error { return m.recordDelivered(ctx, keyID, rcpts) }))
+}
+
+func (m *Manager) recordDelivered(ctx context.Context, keyID string, rcpts []string) error {
+	k, err := m.keyRecord(ctx, keyID)
+	if err != nil {
+		return err
+	}
+	defer k.wipe()
+	if k == nil {
+		return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, keyID)
+	}
+	if k.used.IsZero() {
+		return fmt.Errorf("%w: %s", ErrNotBound, keyID)
+	}
+	msg, old, err := m.message(ctx, k.identity)
+	if err != nil {
+		return err
+	}
+	now := m.o.Now()
+	if msg == nil {
+		msg = &messageRecord{first: now}
+	}
+	before := len(msg.rcpts)
+	for _, rcpt := range rcpts {
+		if sum := m.vault.recipient(k.identity[:], rcpt); !msg.has(sum) {
+			msg.rcpts = append(msg.rcpts, sum)
+		}
+	}
+	n := len(msg.rcpts) - before
+	switch {
+	case n == 0:
+		return nil
+	case len(msg.rcpts) > MaxRecipients:
+		return fmt.Errorf("%w: more than %d recipients of one message", kmclient.ErrBadRequest, MaxRecipients)
+	}
+	msg.last = now
+	err = m.vault.apply(ctx, edit{
+		old: old, name: m.messageName(k.identity), plain: msg.encode(),
+		due: m.o.Close.dueMessage(now, m.o.Tombstones),
+	})
+	if err == nil {
+		m.count.delivered.Add(int64(n))
+	}
+	return err
+}
+
+// keyRecord returns what is known of one key, nil if nothing is.
+func (m *Manager) keyRecord(ctx context.Context, id string) (*keyRecord, error) {
+	if err := kmclient.CheckID(id); err != nil {
+		return nil, fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)
+	}
+	records, err := m.keyRecords(ctx, []string{id})
+	if err != nil {
+		return nil, err
+	}
+	return records[0], nil
+}
+
+func (m *Manager) messageName(identity cipher.Identity) Name {
+	return m.name(KindMessage, hex.EncodeToString(identity[:]))
+}
+
+// message returns who has got a message, nil if nobody has, and the record that
+// says so.
+func (m *Manager) message(ctx context.Context, identity cipher.Identity) (*messageRecord, *Record, error) {
+	items, err := m.vault.get(ctx, m.messageName(identity))
+	if err != nil || items[0] == nil {
+		return nil, nil, err
+	}
+	msg, err := items[0].asMessage()
+	return msg, items[0].Record, err
+}
+
+func (it *item) asMessage() (*messageRecord, error) {
+	msg, err := decodeMessage(it.plain)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrRecord, it.Name)
+	}
+	return msg, nil
+}

@@ -1,0 +1,203 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A flight is a fetch of keys from the key manager that is under way.
+type flight struct {
+	done chan struct{}
+	err  error // once done is closed
+}
+
+// await returns the outcome of a flight, or that the caller has given up.
+func (f *flight) await(ctx context.Context) error {
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return gaveUp(ctx)
+	}
+}
+
+// takeOff begins to fetch keys, unless one of them is being fetched already:
+// then it returns that flight, and own is false. A key manager that deletes keys
+// gives the second who asks nothing.
+func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f = &flight{done: make(chan struct{})}
+	if m.closed {
+		f.err = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
+		close(f.done)
+		return f, true
+	}
+	for _, id := range ids {
+		if other := m.flights[kmclient.CanonicalID(id)]; other != nil {
+			return other, false
+		}
+	}
+	for _, id := range ids {
+		m.flights[kmclient.CanonicalID(id)] = f
+	}
+	// Not under the caller's context: the answer may be the only copy.
+	m.work.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), m.o.FetchTimeout)
+		defer cancel()
+		f.err = m.fetch(ctx, peer, ids)
+		m.mu.Lock()
+		for _, id := range ids {
+			delete(m.flights, kmclient.CanonicalID(id))
+		}
+		m.mu.Unlock()
+		close(f.done)
+	})
+	return f, true
+}
+
+// fetch fetches keys and stores them.
+func (m *Manager) fetch(ctx context.Context, peer string, ids []string) error {
+	ids, err := m.flushFirst(ctx, ids)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	keys, err := m.km.KeysByID(ctx, peer, ids...)
+	if err != nil {
+		return err
+	}
+	m.count.fetched.Add(int64(len(keys)))
+	if err := matches(keys, ids); err != nil {
+		kmclient.WipeAll(keys)
+		return err
+	}
+	// The time that the key manager took is not taken from the store.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.o.FetchTimeout)
+	defer cancel()
+	if err = m.store(ctx, peer, keys); err == nil || errors.Is(err, kmclient.ErrBadKey) {
+		kmclient.WipeAll(keys)
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range keys {
+		m.waiting[kmclient.CanonicalID(k.ID())] = waiting{peer, k}
+	}
+	m.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", len(m.waiting), "error", err)
+	return err
+}
+
+// matches reports whether keys are those that were asked for, and can be used.
+func matches(keys []*kmclient.Key, ids []string) error {
+	if err := kmclient.CheckKeys(keys, 0, len(ids)); err != nil {
+		return err
+	}
+	for i, k := range keys {
+		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(ids[i]) {
+			return fmt.Errorf("%w: asked for key %s and got %s", kmclient.ErrBadKey, ids[i], k.ID())
+		}
+	}
+	return nil
+}
+
+// store stores keys that came for peer. One that is there already is no error,
+// if it is the same.
+func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) error {
+	return retry(func() error {
+		ids := make([]string, len(keys))
+		for i, k := range keys {
+			ids[i] = k.ID()
+		}
+		present, err := m.keyRecords(ctx, ids)
+		if err != nil {
+			return err
+		}
+		defer wipeRecords(present)
+		var edits []edit
+		defer func() { wipeEdits(edits) }()
+		for i, k := range keys {
+			if p := present[i]; p != nil {
+				if p.state != kmclient.StateClosed && !bytes.Equal(p.octets, k.Reveal()) {
+					return fmt.Errorf("%w: %s: the key manager gives out other octets than before", kmclient.ErrBadKey, k.ID())
+				}
+				continue
+			}
+			r, err := newKeyRecord(peer, k, m.o.Now())
+			if err != nil {
+				return err
+			}
+			edits = append(edits, m.editKey(r, m.dueUnused(r)))
+			r.wipe()
+		}
+		if err := m.vault.apply(ctx, edits...); err != nil {
+			return err
+		}
+		m.count.stored.Add(int64(len(edits)))
+		return nil
+	})
+}
+
+func wipeEdits(edits []edit) {
+	for _, e := range edits {
+		clear(e.plain)
+	}
+}
+
+// flush stores the keys that wait for it.
+func (m *Manager) flush(ctx context.Context) error {
+	select {
+	case m.flushing <- struct{}{}:
+		defer func() { <-m.flushing }()
+	case <-ctx.Done():
+		return gaveUp(ctx)
+	}
+	m.mu.Lock()
+	byPeer := map[string][]*kmclient.Key{}
+	for _, w := range m.waiting {
+		byPeer[w.peer] = append(byPeer[w.peer], w.key)
+	}
+	m.mu.Unlock()
+	for peer, keys := range byPeer {
+		if err := m.store(ctx, peer, keys); err != nil && !errors.Is(err, kmclient.ErrBadKey) {
+			return err
+		}
+		m.mu.Lock()
+		for _, k := range keys {
+			delete(m.waiting, kmclient.CanonicalID(k.ID()))
+			k.Wipe()
+		}
+		m.mu.Unlock()
+		m.o.Logger.Info("keys that waited in memory are stored", "peer", peer, "keys", len(keys))
+	}
+	return nil
+}
+
+// flushFirst stores the keys that wait for it, if any, and returns those of ids
+// that are not in the store then. If that can't be done nothing may be fetched:
+// it would have to wait as well.
+func (m *Manager) flushFirst(ctx context.Context, ids []string) (missing []string, err error) {
+	m.mu.Lock()
+	n := len(m.waiting)
+	m.mu.Unlock()
+	if n == 0 {
+		return ids, nil
+	}
+	if err := m.flush(ctx); err != nil {
+		return nil, err
+	}
+	records, err := m.keyRecords(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer wipeRecords(records)
+	for i, k := range records {
+		if k == nil {
+			missing = append(missing, ids[i])
+		}
+	}
+	return missing, nil
+}

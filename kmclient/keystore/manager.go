@@ -1,0 +1,219 @@
+package keystore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// Options of a Manager. Zero means the default.
+type Options struct {
+	KM  string // a name for the key manager under which its keys are stored; it must not change. May be empty
+	SAE string // own SAE ID; "" if there is none
+
+	Close Policy // when keys of delivered messages are closed; after:7d
+
+	// Tombstones is how long it is remembered that a key was closed, and who
+	// has got its message; 60 days. It must be longer than the age of messages
+	// that are accepted: a relay's MaxAge is 30 days.
+	Tombstones time.Duration
+
+	// Undelivered is when a key goes whose message was not delivered, or never
+	// came, from when it was stored. Zero is never: no key that may still be
+	// needed hangs on a clock. If set, it must be longer than the age of
+	// messages that are accepted.
+	Undelivered time.Duration
+
+	// FetchTimeout is for a fetch from the key manager, with the time to store
+	// it; 2 minutes. A fetch goes on when its caller gives up.
+	FetchTimeout time.Duration
+
+	Logger *slog.Logger     // for alarms and what goes wrong in the background; may be nil
+	Now    func() time.Time // the clock; time.Now
+}
+
+// Stats counts what a Manager has done since it was made.
+type Stats struct {
+	Fetched   int64 // receiving keys that came from the key manager
+	FromStore int64 // receiving keys that were there already
+	Stored    int64 // receiving keys committed
+	Claimed   int64 // sending key IDs committed
+	Bound     int64 // keys bound to a message
+	Delivered int64 // recipients recorded
+
+	BoundRefused  int64 // keys refused because they belong to another message: alarm
+	ClosedRefused int64 // keys refused because they are closed
+	Reused        int64 // sending key IDs that came again: alarm
+	StoreErrors   int64 // operations that failed for the store
+
+	Closed     int64 // keys closed here
+	ClosedAtKM int64 // of them, closed at the key manager as well
+	Tombstones int64 // tombstones removed for their age
+	Waiting    int   // keys that were fetched and could not be stored yet: they live in memory only
+}
+
+type counters struct {
+	fetched, fromStore, stored, claimed, bound, delivered atomic.Int64
+	boundRefused, closedRefused, reused, storeErrors      atomic.Int64
+	closed, closedAtKM, tombstones                        atomic.Int64
+}
+
+// A Manager is a key manager with a memory; see the package's comment. Its
+// methods may be called from several goroutines at the same time.
+type Manager struct {
+	km    kmclient.KeyManager
+	vault *Vault
+	o     Options
+	count counters
+
+	work     sync.WaitGroup // fetches
+	flushing chan struct{}  // holds one token while keys that waited are stored
+
+	mu      sync.Mutex
+	closed  bool
+	flights map[string]*flight // those under way, by canonical ID
+	waiting map[string]waiting // keys that could not be stored, by canonical ID
+}
+
+// waiting is a key, fetched for peer, that could not be stored.
+type waiting struct {
+	peer string
+	key  *kmclient.Key
+}
+
+var (
+	_ kmclient.KeyManager = (*Manager)(nil)
+	_ kmclient.Lister     = (*Manager)(nil)
+	_ cipher.KeyBinder    = (*Manager)(nil)
+)
+
+// New returns a Manager before km. It closes neither km nor the vault.
+func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
+	o.Tombstones = cmp.Or(o.Tombstones, 60*24*time.Hour)
+	o.FetchTimeout = cmp.Or(o.FetchTimeout, 2*time.Minute)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	m := &Manager{km: km, vault: vault, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}, flushing: make(chan struct{}, 1)}
+	switch {
+	case km == nil || vault == nil:
+		return nil, fmt.Errorf("%w: a keystore needs a key manager and a vault", kmclient.ErrConfig)
+	case o.Tombstones < 0, o.Undelivered < 0, o.FetchTimeout < 0:
+		return nil, fmt.Errorf("%w: a negative time", kmclient.ErrConfig)
+	}
+	if err := m.name(KindReceive, "").check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
+	}
+	return m, nil
+}
+
+// name names a record of this key manager and SAE.
+func (m *Manager) name(kind Kind, id string) Name {
+	return Name{Kind: kind, KM: m.o.KM, SAE: m.o.SAE, ID: id}
+}
+
+// keyName names the record of a receiving key.
+func (m *Manager) keyName(id string) Name { return m.name(KindReceive, kmclient.CanonicalID(id)) }
+
+// DeletesOnDelivery is false: what was fetched can be fetched again.
+func (m *Manager) DeletesOnDelivery() bool { return false }
+
+// Unwrap returns the key manager behind m.
+func (m *Manager) Unwrap() kmclient.KeyManager { return m.km }
+
+// Status passes through to the key manager.
+func (m *Manager) Status(ctx context.Context, peer string) (kmclient.Status, error) {
+	return m.km.Status(ctx, peer)
+}
+
+// Stats returns the counts so far.
+func (m *Manager) Stats() Stats {
+	c := &m.count
+	m.mu.Lock()
+	n := len(m.waiting)
+	m.mu.Unlock()
+	return Stats{
+		Fetched: c.fetched.Load(), FromStore: c.fromStore.Load(), Stored: c.stored.Load(), Claimed: c.claimed.Load(),
+		Bound: c.bound.Load(), Delivered: c.delivered.Load(), BoundRefused: c.boundRefused.Load(),
+		ClosedRefused: c.closedRefused.Load(), Reused: c.reused.Load(), StoreErrors: c.storeErrors.Load(),
+		Closed: c.closed.Load(), ClosedAtKM: c.closedAtKM.Load(), Tombstones: c.tombstones.Load(), Waiting: n,
+	}
+}
+
+// Close waits for fetches that are under way and stores the keys that could
+// not be stored before, or says how many of them are lost. It returns no later
+// than ctx ends. Nothing is fetched afterwards.
+func (m *Manager) Close(ctx context.Context) error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		m.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	err := m.flush(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lost := len(m.waiting)
+	for id, w := range m.waiting {
+		w.key.Wipe()
+		delete(m.waiting, id)
+	}
+	if lost > 0 {
+		return fmt.Errorf("%d keys that were fetched could not be stored and are lost: %w", lost, err)
+	}
+	return err
+}
+
+// Names of operations in errors.
+const (
+	opKeysByID = "keys by ID"
+	opGetKeys  = "get keys"
+	opBind     = "bind keys"
+	opDeliver  = "record delivery"
+	opClose    = "close key"
+	opList     = "list keys"
+)
+
+// fail is the error for a caller: with what it needs to decide what to do next.
+func (m *Manager) fail(op string, err error) error {
+	if _, ok := errors.AsType[*kmclient.Error](err); err == nil || ok {
+		return err
+	}
+	if errors.Is(err, kmclient.ErrStore) {
+		m.count.storeErrors.Add(1)
+	}
+	if errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("%w: too many others work with the same record: %w", kmclient.ErrUnavailable, err)
+	}
+	retry := errors.Is(err, kmclient.ErrStore) && !errors.Is(err, ErrRecord) ||
+		errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrReused) || errors.Is(err, ErrStoreKey)
+	return &kmclient.Error{Op: op, Retry: retry, Err: err}
+}
+
+// attempts is how often a change is tried that others get in the way of.
+const attempts = 20
+
+// retry calls change until it meets no conflict.
+func retry(change func() error) (err error) {
+	for range attempts {
+		if err = change(); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return err
+}

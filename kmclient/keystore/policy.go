@@ -1,0 +1,111 @@
+package keystore
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A Policy says when the keys of a delivered message are closed. The zero
+// Policy is after:7d, which is longer than mail waits in an MTA's queue: an MTA
+// may hand over one message in several transactions, days apart.
+type Policy struct {
+	set   bool
+	never bool
+	after time.Duration
+}
+
+const defaultAfter = 7 * 24 * time.Hour
+
+// AfterDelivery closes keys soon after the first delivery.
+func AfterDelivery() Policy { return Policy{set: true} }
+
+// After closes keys d after the first delivery.
+func After(d time.Duration) Policy { return Policy{set: true, after: max(d, 0)} }
+
+// Never closes no key.
+func Never() Policy { return Policy{set: true, never: true} }
+
+// ParsePolicy understands after-delivery, after:DURATION and never. DURATION is
+// Go's (36h), or a number of days (7d).
+func ParsePolicy(text string) (Policy, error) {
+	switch text {
+	case "after-delivery":
+		return AfterDelivery(), nil
+	case "never":
+		return Never(), nil
+	}
+	if rest, ok := strings.CutPrefix(text, "after:"); ok {
+		if days, ok := strings.CutSuffix(rest, "d"); ok {
+			if n, err := strconv.ParseUint(days, 10, 16); err == nil && n <= 36500 {
+				return After(time.Duration(n) * 24 * time.Hour), nil
+			}
+		} else if d, err := time.ParseDuration(rest); err == nil && d >= 0 {
+			return After(d), nil
+		}
+	}
+	return Policy{}, fmt.Errorf("%w: close policy %.40q: want after-delivery, after:DURATION or never", kmclient.ErrConfig, text)
+}
+
+// String returns what ParsePolicy understands.
+func (p Policy) String() string {
+	switch after, never := p.delay(); {
+	case never:
+		return "never"
+	case after == 0:
+		return "after-delivery"
+	default:
+		return "after:" + after.String()
+	}
+}
+
+// MarshalText and UnmarshalText make a Policy fit for configuration files.
+func (p Policy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is ParsePolicy.
+func (p *Policy) UnmarshalText(text []byte) (err error) {
+	*p, err = ParsePolicy(string(text))
+	return err
+}
+
+func (p Policy) delay() (after time.Duration, never bool) {
+	if !p.set {
+		return defaultAfter, false
+	}
+	return p.after, p.never
+}
+
+// When the sweep looks again at what it can't settle yet.
+const (
+	firstLook = time.Minute
+	lastLook  = 7 * 24 * time.Hour
+	neverLook = 30 * 24 * time.Hour // under the policy never, in case that it is changed
+)
+
+// dueUsed is when the sweep is to look at a key that is used now.
+func (p Policy) dueUsed(now time.Time) time.Time {
+	after, never := p.delay()
+	if never {
+		return now.Add(neverLook)
+	}
+	return now.Add(after + firstLook)
+}
+
+// dueAgain is when the sweep is to look again at a key that was used at a time
+// and whose message is not delivered yet: the later, the older it is.
+func dueAgain(now, used time.Time) time.Time {
+	return now.Add(min(max(now.Sub(used)/4, firstLook), lastLook))
+}
+
+// dueMessage is when the record of a message goes: after the tombstones of its
+// keys, which may be looked at lastLook late.
+func (p Policy) dueMessage(last time.Time, tombstones time.Duration) time.Time {
+	after, never := p.delay()
+	if never {
+		return last.Add(neverLook)
+	}
+	return last.Add(after + after/4 + tombstones + lastLook + 24*time.Hour)
+}

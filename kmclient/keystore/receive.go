@@ -1,0 +1,181 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// KeysByID returns receiving keys: those in the store from there, the others
+// from the key manager, all in one call to it. What came from the key manager
+// is on disk, in one commit, before it is returned.
+//
+// If a key is closed, the error is an ErrClosed. If a key came and can't be
+// stored, it waits in memory, is stored with the next call or sweep that can,
+// and no other is fetched before; the error then is a kmclient.ErrStore, and
+// trying again helps. A caller that gives up loses nothing.
+func (m *Manager) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+	if err := checkIDs(ids); err != nil {
+		return nil, m.fail(opKeysByID, err)
+	}
+	keys := make(map[string]*kmclient.Key, len(ids)) // by ID as asked
+	err := m.collect(ctx, peer, ids, keys)
+	result := make([]*kmclient.Key, 0, len(ids))
+	for _, id := range ids {
+		if k := keys[id]; k != nil {
+			result = append(result, k)
+		}
+	}
+	if err == nil {
+		err = kmclient.CheckKeys(result, 0, len(ids))
+	}
+	if err != nil {
+		kmclient.WipeAll(result)
+		return nil, m.fail(opKeysByID, err)
+	}
+	return result, nil
+}
+
+// checkIDs reports whether ids can be asked for.
+func checkIDs(ids []string) error {
+	if len(ids) == 0 || len(ids) > kmclient.MaxRequestKeys {
+		return fmt.Errorf("%w: %d key IDs, must be 1 to %d", kmclient.ErrBadRequest, len(ids), kmclient.MaxRequestKeys)
+	}
+	seen := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		if err := kmclient.CheckID(id); err != nil {
+			return fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)
+		}
+		if c := kmclient.CanonicalID(id); seen[c] {
+			return fmt.Errorf("%w: key ID %s twice", kmclient.ErrBadRequest, id)
+		} else {
+			seen[c] = true
+		}
+	}
+	return nil
+}
+
+// collect adds the keys with these IDs to keys.
+func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) error {
+	missing, err := m.look(ctx, peer, ids, keys)
+	m.count.fromStore.Add(int64(len(keys)))
+	for err == nil && len(missing) > 0 {
+		f, own := m.takeOff(peer, missing)
+		err = f.await(ctx)
+		switch {
+		case own && errors.Is(err, kmclient.ErrKeyNotFound):
+			return m.foundSince(ctx, peer, missing, keys, err)
+		case !own && !errors.Is(err, kmclient.ErrUnavailable) && !errors.Is(err, kmclient.ErrStore):
+			err = nil // it was for other keys, or another peer: that says nothing of these
+		}
+		if err == nil {
+			missing, err = m.look(ctx, peer, missing, keys)
+		}
+	}
+	return err
+}
+
+func gaveUp(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
+}
+
+// look adds those keys to keys that are in the store, and returns the IDs of
+// the others.
+func (m *Manager) look(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
+	records, err := m.keyRecords(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer wipeRecords(records)
+	for i, k := range records {
+		if k == nil {
+			missing = append(missing, ids[i])
+			continue
+		}
+		if err := m.usable(k, peer); err != nil {
+			return nil, err
+		}
+		keys[ids[i]] = k.key(ids[i])
+	}
+	return missing, nil
+}
+
+// usable reports why a key is not for a message from peer.
+func (m *Manager) usable(k *keyRecord, peer string) error {
+	switch {
+	case k.peer != peer:
+		return fmt.Errorf("%w: %s from %q: it is another peer's", kmclient.ErrKeyNotFound, k.spelled, peer)
+	case k.state == kmclient.StateClosed:
+		m.count.closedRefused.Add(1)
+		return fmt.Errorf("%w: %s, since %s", ErrClosed, k.spelled, k.closed.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// keyRecords returns what is known of keys, nil for one of which nothing is.
+func (m *Manager) keyRecords(ctx context.Context, ids []string) ([]*keyRecord, error) {
+	names := make([]Name, len(ids))
+	for i, id := range ids {
+		names[i] = m.keyName(id)
+	}
+	items, err := m.vault.get(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	records := make([]*keyRecord, len(ids))
+	for i, it := range items {
+		if it == nil {
+			continue
+		}
+		k, err2 := it.asKey()
+		if err2 != nil {
+			err = err2
+		}
+		records[i] = k
+	}
+	if err != nil {
+		wipeRecords(records)
+		return nil, err
+	}
+	return records, nil
+}
+
+// asKey decodes a receiving key and clears the item.
+func (it *item) asKey() (*keyRecord, error) {
+	defer it.wipe()
+	k, err := decodeKey(it.state, it.plain)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrRecord, it.Name)
+	}
+	k.raw = it.Record
+	return k, nil
+}
+
+func wipeRecords(records []*keyRecord) {
+	for _, k := range records {
+		k.wipe()
+	}
+}
+
+// foundSince returns nil and the keys if those that the key manager does not
+// have are in the store by now: another relay may have been faster by a moment.
+// Else it returns the error.
+func (m *Manager) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) (err error) {
+	if !kmclient.DeletesOnDelivery(m.km) {
+		return failed
+	}
+	for _, pause := range []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond} {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return failed
+		}
+		if missing, err = m.look(ctx, peer, missing, keys); err != nil || len(missing) == 0 {
+			return err
+		}
+	}
+	return failed
+}

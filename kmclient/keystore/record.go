@@ -1,0 +1,180 @@
+package keystore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// Bounds of what is stored.
+const (
+	// MaxKeySize is the largest key that can be stored, in bits.
+	MaxKeySize = 8 << 20
+	// MaxRecipients is how many recipients of one message are recorded.
+	MaxRecipients = 1 << 16
+
+	rcptSize = 16 // octets of HMAC-SHA256 that tell recipients apart
+)
+
+// A keyRecord is what is known of a receiving key.
+type keyRecord struct {
+	state    kmclient.State
+	spelled  string // the ID as it was asked for first
+	peer     string // SAE ID of the sender
+	size     int    // bits, which a closed key still has
+	stored   time.Time
+	inUse    time.Time
+	used     time.Time // zero: bound to no message
+	closed   time.Time
+	identity cipher.Identity // of the message that it is bound to
+	frame    uint64
+	atKM     bool // closed here, and the key manager has still to be told
+	octets   []byte
+
+	raw *Record // where it comes from; nil: it is new
+}
+
+// states are those that a stored key can be in, by their numbers in a record.
+func states() []kmclient.State {
+	return []kmclient.State{"", kmclient.StateStored, kmclient.StateInUse, kmclient.StateUsed, kmclient.StateClosed}
+}
+
+// encode returns what is sealed. The caller clears it.
+func (k *keyRecord) encode() (state byte, plain []byte) {
+	plain = make([]byte, 0, 128+len(k.spelled)+len(k.peer)+len(k.octets))
+	plain = append(plain, 1, bit(k.atKM))
+	for _, t := range []time.Time{k.stored, k.inUse, k.used, k.closed} {
+		plain = appendTime(plain, t)
+	}
+	plain = append(plain, k.identity[:]...)
+	plain = binary.BigEndian.AppendUint64(plain, k.frame)
+	plain = binary.BigEndian.AppendUint32(plain, uint32(k.size))
+	plain = appendText(plain, k.spelled)
+	plain = appendText(plain, k.peer)
+	return byte(slices.Index(states(), k.state)), append(plain, k.octets...)
+}
+
+// decodeKey is the reverse of encode. The record has its own octets.
+func decodeKey(state byte, plain []byte) (*keyRecord, error) {
+	d := decoder{plain}
+	version, atKM := d.octet(), d.octet()
+	k := &keyRecord{atKM: atKM == 1}
+	for _, t := range []*time.Time{&k.stored, &k.inUse, &k.used, &k.closed} {
+		*t = d.time()
+	}
+	copy(k.identity[:], d.take(len(k.identity)))
+	k.frame = d.uint64()
+	k.size = int(d.uint32())
+	k.spelled, k.peer = d.text(), d.text()
+	if d.rest == nil || version != 1 || atKM > 1 || state < 1 || int(state) >= len(states()) {
+		return nil, errRecord
+	}
+	k.state = states()[state]
+	live := k.size/8 == len(d.rest) && len(d.rest) > 0
+	if k.size%8 != 0 || k.size > MaxKeySize || live == (k.state == kmclient.StateClosed) {
+		return nil, errRecord
+	}
+	k.octets = slices.Clone(d.rest)
+	return k, nil
+}
+
+// key returns the key under the ID it was asked for with.
+func (k *keyRecord) key(id string) *kmclient.Key { return kmclient.NewKey(id, slices.Clone(k.octets)) }
+
+func (k *keyRecord) wipe() {
+	if k != nil {
+		clear(k.octets)
+	}
+}
+
+// A messageRecord says who has got a message.
+type messageRecord struct {
+	first, last time.Time // deliveries
+	rcpts       [][rcptSize]byte
+}
+
+func (m *messageRecord) encode() []byte {
+	plain := make([]byte, 0, 32+rcptSize*len(m.rcpts))
+	plain = appendTime(appendTime(append(plain, 1), m.first), m.last)
+	for _, r := range m.rcpts {
+		plain = append(plain, r[:]...)
+	}
+	return plain
+}
+
+func decodeMessage(plain []byte) (*messageRecord, error) {
+	d := decoder{plain}
+	version := d.octet()
+	m := &messageRecord{first: d.time(), last: d.time()}
+	if d.rest == nil || version != 1 || len(d.rest)%rcptSize != 0 {
+		return nil, errRecord
+	}
+	for r := range slices.Chunk(d.rest, rcptSize) {
+		m.rcpts = append(m.rcpts, [rcptSize]byte(r))
+	}
+	return m, nil
+}
+
+func (m *messageRecord) has(rcpt [rcptSize]byte) bool {
+	return m != nil && slices.Contains(m.rcpts, rcpt)
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	var micro int64
+	if !t.IsZero() {
+		micro = t.UnixMicro()
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(micro))
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(append(b, byte(len(s))), s...) // 255 octets at most, as Name.check and newKeyRecord have it
+}
+
+// A decoder takes parts off the beginning of rest, which is nil once there was
+// not enough.
+type decoder struct{ rest []byte }
+
+func (d *decoder) take(n int) []byte {
+	if d.rest == nil || len(d.rest) < n {
+		d.rest = nil
+		return make([]byte, min(n, 256))
+	}
+	part := d.rest[:n]
+	d.rest = d.rest[n:]
+	return part
+}
+
+func (d *decoder) octet() byte    { return d.take(1)[0] }
+func (d *decoder) uint32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
+func (d *decoder) uint64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
+func (d *decoder) text() string   { return string(d.take(int(d.octet()))) }
+
+func (d *decoder) time() time.Time {
+	if micro := int64(d.uint64()); micro != 0 {
+		return time.UnixMicro(micro)
+	}
+	return time.Time{}
+}
+
+// newKeyRecord is the record of a key that has just come for peer.
+func newKeyRecord(peer string, k *kmclient.Key, now time.Time) (*keyRecord, error) {
+	if len(k.Reveal()) == 0 || k.Size() > MaxKeySize || len(k.ID()) > kmclient.MaxIDLength || len(peer) > 255 {
+		return nil, fmt.Errorf("%w: key %.255q of %d bits can't be stored", kmclient.ErrBadKey, k.ID(), k.Size())
+	}
+	return &keyRecord{
+		state: kmclient.StateInUse, spelled: k.ID(), peer: peer, size: k.Size(),
+		stored: now, inUse: now, octets: slices.Clone(k.Reveal()),
+	}, nil
+}

@@ -1,0 +1,67 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// GetKeys fetches sending keys. Their IDs are on disk, in one commit, before
+// they are returned; their octets never are. If one of the IDs was there
+// already, the error is an ErrReused, all keys of the call are wiped, and it is
+// counted and logged as an alarm: the key manager may have been restored from a
+// backup. The next call may get fresh ones.
+func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	keys, err := m.km.GetKeys(ctx, peer, size, number)
+	if err != nil {
+		return nil, err
+	}
+	if err = kmclient.CheckKeys(keys, size, number); err == nil {
+		err = m.claim(ctx, keys)
+	}
+	if err != nil {
+		kmclient.WipeAll(keys)
+		return nil, m.fail(opGetKeys, err)
+	}
+	return keys, nil
+}
+
+// claim records the IDs of sending keys. A claim that was recorded and not
+// heard of costs keys, and is never taken for another one's.
+func (m *Manager) claim(ctx context.Context, keys []*kmclient.Key) error {
+	edits := make([]edit, len(keys))
+	for i, k := range keys {
+		edits[i] = edit{name: m.name(KindSend, kmclient.CanonicalID(k.ID())), bare: true}
+	}
+	err := m.vault.apply(ctx, edits...)
+	switch {
+	case err == nil:
+		m.count.claimed.Add(int64(len(edits)))
+		return nil
+	case !errors.Is(err, ErrConflict):
+		return err
+	}
+	names := make([]Name, len(edits))
+	for i, e := range edits {
+		names[i] = e.name
+	}
+	records, err := m.vault.store.Get(ctx, names...)
+	if err != nil {
+		return err
+	}
+	var again []string
+	for _, r := range records {
+		if r != nil {
+			again = append(again, r.ID)
+		}
+	}
+	if len(again) == 0 {
+		return fmt.Errorf("%w: a record that came and went", ErrConflict)
+	}
+	m.count.reused.Add(int64(len(again)))
+	m.o.Logger.Error("the key manager gave out key IDs that it had given out before; it may have been restored from a backup; none of the keys is used",
+		"alarm", "reused", "key_ids", again[:min(len(again), 5)], "number", len(again))
+	return fmt.Errorf("%w: %d of %d, as %.255s", ErrReused, len(again), len(keys), again[0])
+}

@@ -1,0 +1,283 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// maxPages bounds one sweep, to a quarter of a million records.
+const maxPages = 1024
+
+// kmPause is how long a key manager is not told of closed keys after it could
+// not be.
+const kmPause = time.Hour
+
+// SweepEvery sweeps until ctx ends: the first time after a part of interval,
+// and then about once in each, at times that differ from those of other
+// processes. What fails is logged and tried again.
+func (m *Manager) SweepEvery(ctx context.Context, interval time.Duration) {
+	for {
+		pause := interval/2 + rand.N(max(interval, 1))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		if err := m.Sweep(ctx); err != nil && ctx.Err() == nil {
+			m.o.Logger.Warn("the key store could not be swept; trying again", "error", err)
+		}
+	}
+}
+
+// Sweep closes the keys whose time has come, here and at the key manager,
+// removes tombstones, and stores keys that could not be stored before. It works
+// in commits of some hundred records, and as many processes may do so as like.
+func (m *Manager) Sweep(ctx context.Context) error {
+	s := &sweep{m: m, now: m.o.Now()}
+	err := m.flush(ctx)
+	for range maxPages {
+		if err != nil {
+			break
+		}
+		var records []*Record
+		if records, err = m.vault.store.Due(ctx, m.o.KM, m.o.SAE, s.now, page); err != nil || len(records) == 0 {
+			break
+		}
+		err = s.page(ctx, records)
+	}
+	if s.changed {
+		err = errors.Join(err, m.vault.store.Compact(ctx))
+	}
+	return m.fail(opClose, err)
+}
+
+// A sweep is one run.
+type sweep struct {
+	m       *Manager
+	now     time.Time
+	changed bool
+	closed  int64 // of a page
+	removed int64 // tombstones of a page
+	kmError error // why the key manager is not told in this run
+}
+
+// page works on records that are due. After that none of them is, or an error
+// says why.
+func (s *sweep) page(ctx context.Context, records []*Record) error {
+	var edits []edit
+	defer func() { wipeEdits(edits) }()
+	s.closed, s.removed = 0, 0
+	for _, r := range records {
+		e, err := s.edit(ctx, r)
+		switch {
+		case errors.Is(err, ErrRecord):
+			s.m.o.Logger.Error("a damaged record is left as it is", "record", r.Name.String())
+			e = edit{old: r, name: r.Name, due: s.now.Add(24 * time.Hour), bare: true}
+		case err != nil:
+			return err
+		}
+		edits = append(edits, e)
+	}
+	s.changed = true
+	if err := s.m.vault.applyEach(ctx, edits); err != nil {
+		return err
+	}
+	s.m.count.closed.Add(s.closed)
+	s.m.count.tombstones.Add(s.removed)
+	return nil
+}
+
+// edit returns what becomes of a record.
+func (s *sweep) edit(ctx context.Context, r *Record) (edit, error) {
+	later := edit{old: r, name: r.Name, bare: true}
+	if r.Kind != KindReceive && r.Kind != KindMessage {
+		return later, nil // never due again
+	}
+	it, err := s.m.vault.unseal(ctx, r)
+	if err != nil {
+		return edit{}, err
+	}
+	defer it.wipe()
+	if r.Kind == KindMessage {
+		msg, err := it.asMessage()
+		if err != nil {
+			return edit{}, err
+		}
+		if _, never := s.m.o.Close.delay(); never {
+			later.due = s.now.Add(neverLook)
+		} else if later.due = s.m.o.Close.dueMessage(msg.last, s.m.o.Tombstones); !later.due.After(s.now) {
+			return edit{old: r, name: r.Name, remove: true}, nil
+		}
+		return later, nil
+	}
+	k, err := it.asKey()
+	if err != nil {
+		return edit{}, err
+	}
+	defer k.wipe()
+	if k.state == kmclient.StateClosed {
+		return s.tombstone(ctx, k)
+	}
+	closing, due, err := s.closing(ctx, k)
+	if err != nil || !closing {
+		later.due = due
+		return later, err
+	}
+	s.closed++
+	return s.m.closeEdit(k, s.now), nil
+}
+
+// closing reports whether a key is to be closed now, or when to look again.
+func (s *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, error) {
+	unused := s.m.dueUnused(k)
+	if !unused.IsZero() && !unused.After(s.now) {
+		delivered, err := s.deliveredAt(ctx, k)
+		if err != nil || delivered.IsZero() {
+			return err == nil, time.Time{}, err
+		}
+	}
+	after, never := s.m.o.Close.delay()
+	switch {
+	case k.used.IsZero():
+		return false, unused, nil
+	case never:
+		return false, s.now.Add(neverLook), nil
+	}
+	delivered, err := s.deliveredAt(ctx, k)
+	switch {
+	case err != nil:
+		return false, time.Time{}, err
+	case delivered.IsZero():
+		due := dueAgain(s.now, k.used)
+		if !unused.IsZero() && unused.Before(due) {
+			due = unused
+		}
+		return false, due, nil
+	}
+	due := delivered.Add(after)
+	return !due.After(s.now), due, nil
+}
+
+// deliveredAt returns when the message of a key was delivered first.
+func (s *sweep) deliveredAt(ctx context.Context, k *keyRecord) (time.Time, error) {
+	if k.used.IsZero() {
+		return time.Time{}, nil
+	}
+	msg, _, err := s.m.message(ctx, k.identity)
+	if err != nil || msg == nil {
+		return time.Time{}, err
+	}
+	return msg.first, nil
+}
+
+// dueUnused is when a key goes that is not delivered; zero is never.
+func (m *Manager) dueUnused(k *keyRecord) time.Time {
+	if m.o.Undelivered == 0 {
+		return time.Time{}
+	}
+	return k.stored.Add(m.o.Undelivered)
+}
+
+// closeEdit takes the octets out of a key and makes it a tombstone. If the key
+// manager is to be told, the next look does.
+func (m *Manager) closeEdit(k *keyRecord, now time.Time) edit {
+	k.wipe()
+	k.octets = nil
+	k.state, k.closed, k.atKM = kmclient.StateClosed, now, !kmclient.DeletesOnDelivery(m.km)
+	due := time.Unix(1, 0) // at once
+	if !k.atKM {
+		due = now.Add(m.o.Tombstones)
+	}
+	return m.editKey(k, due)
+}
+
+// tombstone tells the key manager that a key is closed, if it has not been told
+// yet, and removes a tombstone when its time has come.
+func (s *sweep) tombstone(ctx context.Context, k *keyRecord) (edit, error) {
+	end := k.closed.Add(s.m.o.Tombstones)
+	switch {
+	case !end.After(s.now):
+		s.removed++
+		return edit{old: k.raw, name: k.raw.Name, remove: true}, nil
+	case !k.atKM:
+		return edit{old: k.raw, name: k.raw.Name, due: end, bare: true}, nil
+	}
+	if s.kmError == nil {
+		s.kmError = s.m.tellKM(ctx, k)
+		if s.kmError != nil && ctx.Err() != nil {
+			return edit{}, gaveUp(ctx)
+		}
+		if s.kmError != nil {
+			s.m.o.Logger.Warn("the key manager could not be told of closed keys; trying again", "in", kmPause, "error", s.kmError)
+		}
+	}
+	if s.kmError != nil {
+		return edit{old: k.raw, name: k.raw.Name, due: s.now.Add(min(kmPause, s.m.o.Tombstones)), bare: true}, nil
+	}
+	k.atKM = false
+	return s.m.editKey(k, end), nil
+}
+
+// tellKM closes a key at the key manager. One that has it no more is content.
+func (m *Manager) tellKM(ctx context.Context, k *keyRecord) error {
+	err := m.km.CloseKey(ctx, k.spelled)
+	if err != nil && !errors.Is(err, kmclient.ErrKeyNotFound) && !errors.Is(err, kmclient.ErrUnsupported) {
+		return err
+	}
+	m.count.closedAtKM.Add(1)
+	return nil
+}
+
+// CloseKey closes a key now: here, where a tombstone stays, and at the key
+// manager. If that can't be told, the error says so and the sweep will. A key
+// that is not here is the key manager's business alone.
+func (m *Manager) CloseKey(ctx context.Context, id string) error {
+	var k *keyRecord
+	err := retry(func() (err error) {
+		if k, err = m.keyRecord(ctx, id); err != nil || k == nil {
+			return err
+		}
+		if k.state == kmclient.StateClosed && !k.atKM {
+			return fmt.Errorf("%w: %s", ErrClosed, id)
+		}
+		if k.state == kmclient.StateClosed {
+			return nil
+		}
+		e := m.closeEdit(k, m.o.Now())
+		defer clear(e.plain)
+		return m.vault.apply(ctx, e)
+	})
+	switch {
+	case err != nil:
+		return m.fail(opClose, err)
+	case k == nil:
+		return m.km.CloseKey(ctx, id)
+	}
+	m.count.closed.Add(1)
+	if !k.atKM {
+		return nil
+	}
+	if err := m.tellKM(ctx, k); err != nil {
+		return m.fail(opClose, fmt.Errorf("closed here; the key manager will be told later: %w", err))
+	}
+	return m.fail(opClose, m.settle(ctx, id))
+}
+
+// settle notes that the key manager knows that a key is closed.
+func (m *Manager) settle(ctx context.Context, id string) error {
+	k, err := m.keyRecord(ctx, id)
+	if err != nil || k == nil || !k.atKM {
+		return err
+	}
+	k.atKM = false
+	err = m.vault.apply(ctx, m.editKey(k, k.closed.Add(m.o.Tombstones)))
+	if errors.Is(err, ErrConflict) {
+		return nil // the sweep was faster
+	}
+	return err
+}

@@ -1,0 +1,262 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A Vault is a [Store] whose records are sealed. Several Managers may use one,
+// and several processes the same store. Its methods may be called from several
+// goroutines at the same time.
+type Vault struct {
+	store  Store
+	source KeySource
+	logger *slog.Logger
+
+	mu      sync.RWMutex
+	keys    []StoreKey // those that the source has given
+	head    *Record    // the store's own record, as last seen
+	id      []byte
+	rcptKey []byte              // for recipients; rotation does not change it
+	byGen   map[uint32]StoreKey // those of keys that seal records here
+	current uint32              // generation that seals new records
+}
+
+// head names the record that says which keys seal the others. It is part of
+// every change, so that nobody writes under a key that was replaced.
+func headName() Name { return Name{Kind: KindStore, ID: "head"} }
+
+// headContent is what the store's own record holds, as JSON. While the store
+// key is being changed there are two generations, else one.
+type headContent struct {
+	Version     int          `json:"version"`
+	StoreID     []byte       `json:"store_id"`
+	Generations []generation `json:"generations"` // the last one seals new records
+}
+
+// A generation is one store key. Check is the key for recipients, sealed with
+// it: who can open it has the right store key.
+type generation struct {
+	Number uint32 `json:"number"`
+	Check  []byte `json:"check"`
+}
+
+const headVersion = 1
+
+// Open opens the records in a store, or prepares one that is empty. If none of
+// the keys of source is that of the store, the error is an ErrStoreKey. The
+// Vault closes the store; so does a failing Open. logger may be nil.
+func Open(ctx context.Context, store Store, source KeySource, logger *slog.Logger) (*Vault, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	v := &Vault{store: store, source: source, logger: logger}
+	if err := v.open(ctx); err != nil {
+		_ = store.Close()
+		return nil, fmt.Errorf("open the key store: %w", err)
+	}
+	return v, nil
+}
+
+func (v *Vault) open(ctx context.Context) error {
+	if l := v.store.Limits(); l.Changes < 8 || l.Octets < 1<<20+64<<10 {
+		return fmt.Errorf("%w: engine with limits %+v", kmclient.ErrConfig, l)
+	}
+	head, err := v.readHead(ctx)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	err = v.readKeys(head == nil)
+	v.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if head == nil {
+		if err := v.create(ctx); err != nil {
+			return err
+		}
+	}
+	return v.reload(ctx)
+}
+
+// readKeys takes the keys that the source gives now. The lock is held.
+func (v *Vault) readKeys(fresh bool) error {
+	keys, err := v.source(fresh)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if len(k.octets) != storeKeySize {
+			return fmt.Errorf("%w: store key of %d octets, must be %d", kmclient.ErrConfig, len(k.octets), storeKeySize)
+		}
+		v.addKey(k)
+	}
+	if len(v.keys) == 0 {
+		return fmt.Errorf("%w: no store key", kmclient.ErrConfig)
+	}
+	return nil
+}
+
+// addKey makes a key known, a copy of it, since Close wipes those. The lock is
+// held.
+func (v *Vault) addKey(k StoreKey) {
+	if !slices.ContainsFunc(v.keys, func(o StoreKey) bool { return bytes.Equal(o.octets, k.octets) }) {
+		v.keys = append(v.keys, StoreKey{bytes.Clone(k.octets)})
+	}
+}
+
+// readHead returns the store's own record, nil if the store is empty.
+func (v *Vault) readHead(ctx context.Context) (*Record, error) {
+	records, err := v.store.Get(ctx, headName())
+	if err != nil || records[0] != nil {
+		return first(records), err
+	}
+	any, err := v.store.List(ctx, Name{}, 1)
+	if err != nil || len(any) == 0 {
+		return nil, err
+	}
+	if records, err = v.store.Get(ctx, headName()); err == nil && records[0] == nil { // not just made by another process
+		err = fmt.Errorf("%w: there are records, but not the one that says how they are sealed", ErrRecord)
+	}
+	return first(records), err
+}
+
+func first(records []*Record) *Record {
+	if len(records) == 0 {
+		return nil
+	}
+	return records[0]
+}
+
+// create prepares an empty store. Another process may be faster.
+func (v *Vault) create(ctx context.Context) error {
+	secret := make([]byte, 16+sha256.Size)
+	_, _ = rand.Read(secret) // never fails
+	c := headContent{Version: headVersion, StoreID: secret[:16]}
+	check, err := v.keys[0].seal(c.StoreID, 1, headName(), 0, secret[16:])
+	if err != nil {
+		return err
+	}
+	c.Generations = []generation{{Number: 1, Check: check}}
+	if err := v.writeHead(ctx, nil, c); !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return nil
+}
+
+func (v *Vault) writeHead(ctx context.Context, old *Record, c headContent) error {
+	value, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return v.store.Apply(ctx, Change{Old: old, New: &Record{Name: headName(), Value: value}})
+}
+
+// reload reads the store's own record and finds the keys that it speaks of. If
+// it has none, the source may have it by now.
+func (v *Vault) reload(ctx context.Context) error {
+	head, err := v.readHead(ctx)
+	if err != nil {
+		return err
+	}
+	if head == nil {
+		return fmt.Errorf("%w: the store was emptied", ErrRecord)
+	}
+	c, err := decodeHead(head)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.id != nil && !bytes.Equal(v.id, c.StoreID) {
+		return fmt.Errorf("%w: another store has taken its place", ErrRecord)
+	}
+	byGen, rcptKey := v.match(c)
+	if len(byGen) < len(c.Generations) {
+		if err := v.readKeys(false); err != nil {
+			return err
+		}
+		byGen, rcptKey = v.match(c)
+	}
+	if missing := len(c.Generations) - len(byGen); missing > 0 {
+		if len(byGen) > 0 {
+			return fmt.Errorf("%w: the store key was being changed and that has not ended: both keys are needed", ErrStoreKey)
+		}
+		return fmt.Errorf("%w: the store was made, or its key changed, with another one", ErrStoreKey)
+	}
+	v.head, v.id, v.rcptKey, v.byGen = head, c.StoreID, rcptKey, byGen
+	v.current = c.Generations[len(c.Generations)-1].Number
+	return nil
+}
+
+// match finds the keys of the generations of a store, as far as they are known.
+func (v *Vault) match(c headContent) (byGen map[uint32]StoreKey, rcptKey []byte) {
+	byGen = map[uint32]StoreKey{}
+	for _, g := range c.Generations {
+		for _, k := range v.keys {
+			if _, plain, err := k.unseal(c.StoreID, headName(), g.Check); err == nil && len(plain) == sha256.Size {
+				byGen[g.Number], rcptKey = k, plain
+				break
+			}
+		}
+	}
+	return byGen, rcptKey
+}
+
+func decodeHead(r *Record) (c headContent, err error) {
+	if err := json.Unmarshal(r.Value, &c); err != nil {
+		return c, fmt.Errorf("%w: %v", ErrRecord, r.Name)
+	}
+	if c.Version != headVersion {
+		return c, fmt.Errorf("%w: the store is of version %d, and this program knows %d", kmclient.ErrStore, c.Version, headVersion)
+	}
+	if len(c.StoreID) != 16 || len(c.Generations) < 1 || len(c.Generations) > 2 {
+		return c, fmt.Errorf("%w: %v", ErrRecord, r.Name)
+	}
+	for _, g := range c.Generations {
+		if n, err := generationOf(g.Check); err != nil || n != g.Number {
+			return c, fmt.Errorf("%w: %v", ErrRecord, r.Name)
+		}
+	}
+	return c, nil
+}
+
+// Close closes the store and wipes the store keys.
+func (v *Vault) Close() error {
+	err := v.store.Close()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, k := range v.keys {
+		clear(k.octets)
+	}
+	clear(v.rcptKey)
+	return err
+}
+
+// recipient returns how a recipient of a message is recorded. Its domain counts
+// in lower case.
+func (v *Vault) recipient(identity []byte, rcpt string) (sum [rcptSize]byte) {
+	if at := strings.LastIndexByte(rcpt, '@'); at >= 0 {
+		rcpt = rcpt[:at] + strings.ToLower(rcpt[at:])
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	h := hmac.New(sha256.New, v.rcptKey)
+	_, _ = h.Write(identity)
+	_, _ = h.Write([]byte(rcpt))
+	copy(sum[:], h.Sum(nil))
+	return sum
+}
