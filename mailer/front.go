@@ -294,6 +294,9 @@ func (f *front) forward(arg string) bool {
 		if !ok || len(value) > 255 || !isXForward(name) {
 			return f.reply("501 5.5.4 Bad XFORWARD parameter")
 		}
+		if value == "[UNAVAILABLE]" || value == "[TEMPUNAVAIL]" {
+			value = "" // before the queue there is no queue ID, for one
+		}
 		attributes[name] = printable(value)
 	}
 	f.mu.Lock()
