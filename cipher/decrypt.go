@@ -73,7 +73,7 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 	if opts == nil {
 		opts = &DecryptOptions{}
 	}
-	outer, err := envelope.NewReader(src)
+	outer, err := openEnvelope(src)
 	if err != nil {
 		return nil, err
 	}

@@ -27,22 +27,62 @@ func Sniff(r io.Reader) (ours bool, replay io.Reader, err error) {
 	if head.err != nil {
 		return false, nil, head.err
 	}
-	if err == nil {
-		outer.Free()
+	if err == nil && !head.full {
+		return true, &sniffed{head: head, outer: outer}, nil
 	}
-	return !errors.Is(err, envelope.ErrNotEncrypted), io.MultiReader(bytes.NewReader(head.read), r), nil
+	if err == nil {
+		outer.Free() // it may have taken the limit for the end
+	}
+	return !errors.Is(err, envelope.ErrNotEncrypted), head.replay(), nil
 }
 
-// A recorder keeps what is read through it, and ends at SniffLimit.
+// A sniffed message is read up to its payload: Decrypt goes on from there, and
+// does not do it again.
+type sniffed struct {
+	head  *recorder
+	outer *envelope.Reader // nil once the message is read in another way
+	whole io.Reader        // nil until then
+}
+
+// Read reads the message from its beginning.
+func (s *sniffed) Read(p []byte) (int, error) {
+	if s.whole == nil {
+		if s.outer == nil {
+			return 0, io.EOF // Decrypt has it
+		}
+		s.outer.Free()
+		s.outer, s.whole = nil, s.head.replay()
+	}
+	return s.whole.Read(p)
+}
+
+// openEnvelope reads a message up to its payload, if that is not done.
+func openEnvelope(src io.Reader) (*envelope.Reader, error) {
+	s, ok := src.(*sniffed)
+	if !ok || s.outer == nil {
+		return envelope.NewReader(src)
+	}
+	outer := s.outer
+	s.outer, s.head.read, s.head.done = nil, nil, true
+	return outer, nil
+}
+
+// A recorder keeps what is read through it, and ends at SniffLimit; once it is
+// done it does neither.
 type recorder struct {
 	src  io.Reader
 	read []byte
 	err  error // of src, but for io.EOF
+	full bool
+	done bool
 }
 
 func (r *recorder) Read(p []byte) (int, error) {
+	if r.done {
+		return r.src.Read(p)
+	}
 	p = p[:min(len(p), SniffLimit-len(r.read))]
-	if len(p) == 0 {
+	if r.full = len(p) == 0; r.full {
 		return 0, io.EOF
 	}
 	n, err := r.src.Read(p)
@@ -52,3 +92,6 @@ func (r *recorder) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// replay reads all again.
+func (r *recorder) replay() io.Reader { return io.MultiReader(bytes.NewReader(r.read), r.src) }

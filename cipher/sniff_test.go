@@ -3,6 +3,7 @@ package cipher_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -38,6 +39,16 @@ func TestSniff(t *testing.T) {
 		if again, err := io.ReadAll(replay); err != nil || string(again) != tt.text {
 			t.Errorf("%s: %d octets came back as %d, %v", name, len(tt.text), len(again), err)
 		}
+		// Decrypt goes on where Sniff has ended, with the same result.
+		_, replay, _ = cipher.Sniff(strings.NewReader(tt.text))
+		got1, err1 := decryptAll(t, km, replay)
+		got2, err2 := decryptAll(t, km, strings.NewReader(tt.text))
+		if got1 != got2 || fmt.Sprint(err1) != fmt.Sprint(err2) {
+			t.Errorf("%s: after Sniff %d octets, %v; without %d, %v", name, len(got1), err1, len(got2), err2)
+		}
+		if again, err := io.ReadAll(replay); err != nil || len(again) > 0 {
+			t.Errorf("%s: %d octets came a third time, %v", name, len(again), err)
+		}
 	}
 	for _, fail := range []error{errors.New("connection lost"), io.ErrUnexpectedEOF} {
 		for name, text := range map[string]string{"ours": ours, "plain": shortMessage, "header": "Subject: x\n"} {
@@ -50,6 +61,16 @@ func TestSniff(t *testing.T) {
 			}
 		}
 	}
+}
+
+func decryptAll(t *testing.T, km *testKM, src io.Reader) (string, error) {
+	r, err := cipher.Decrypt(t.Context(), src, km, nil)
+	if err != nil {
+		_, _ = io.Copy(io.Discard, src)
+		return "", err
+	}
+	text, err := io.ReadAll(r)
+	return string(text), err
 }
 
 func TestTransitAndAccept(t *testing.T) {
