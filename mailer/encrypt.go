@@ -204,11 +204,8 @@ func (s *encryptSession) deliver(h *head) {
 }
 
 func (s *encryptSession) run(g *group, h *head, src io.Reader) {
-	g.err = recovered(func() (err error) {
-		g.answers, err = deliver(g.next, s.step.LMTP, g.rcpts, func(dst io.Writer) error {
-			return s.produce(g, h, src, dst)
-		})
-		return err
+	g.answers, g.err = deliver(g.next, s.step.LMTP, g.rcpts, func(dst io.Writer) error {
+		return s.produce(g, h, src, dst)
 	})
 }
 

@@ -408,6 +408,8 @@ func open(t testing.TB, km *testKM, message string) string {
 	return b.String()
 }
 
+func after(ms int) <-chan time.Time { return time.After(time.Duration(ms) * time.Millisecond) }
+
 func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func anywhere() []netip.Prefix {

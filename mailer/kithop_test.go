@@ -27,9 +27,10 @@ type testHop struct {
 	ext  []string // offered
 	// script may answer a line, "GREETING", "DOT" (with the recipient over
 	// LMTP) or DATA pieces ("BODY"); "" is the usual answer.
-	script func(line string) string
-	quit   chan struct{}
-	wg     sync.WaitGroup
+	script  func(line string) string
+	perConn func() func(line string) string // a script for each connection
+	quit    chan struct{}
+	wg      sync.WaitGroup
 
 	mu       sync.Mutex
 	messages []hopMessage
@@ -99,7 +100,10 @@ func (h *testHop) serve() {
 		h.open[conn] = true
 		h.mu.Unlock()
 		h.wg.Go(func() {
-			s := &hopConnection{h: h, conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}
+			s := &hopConnection{h: h, conn: conn, in: bufio.NewReaderSize(conn, 64<<10), script: func(string) string { return "" }}
+			if h.perConn != nil {
+				s.script = h.perConn()
+			}
 			s.run()
 			_ = conn.Close()
 			h.mu.Lock()
@@ -157,6 +161,13 @@ func (h *testHop) wasCut() string {
 	return ""
 }
 
+// behave ends the script.
+func (h *testHop) behave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.script = nil
+}
+
 // forget drops what came so far.
 func (h *testHop) forget() {
 	h.mu.Lock()
@@ -182,6 +193,8 @@ type hopConnection struct {
 	in   *bufio.Reader
 	m    hopMessage
 	tls  bool
+
+	script func(line string) string
 }
 
 // say answers, and reports whether the connection goes on.
@@ -191,8 +204,14 @@ func (s *hopConnection) say(line, usual string) (string, bool) {
 }
 
 func (s *hopConnection) answer(line, usual string) string {
-	if s.h.script != nil {
-		if r := s.h.script(line); r != "" {
+	if r := s.script(line); r != "" {
+		return r
+	}
+	s.h.mu.Lock()
+	script := s.h.script
+	s.h.mu.Unlock()
+	if script != nil {
+		if r := script(line); r != "" {
 			return r
 		}
 	}
@@ -317,7 +336,7 @@ func (s *hopConnection) data() bool {
 		}
 		raw.WriteString(line)
 		atStart = strings.HasSuffix(line, "\r\n")
-		if s.h.script != nil && s.h.script("BODY") == drop {
+		if s.answer("BODY", "") == drop {
 			return false
 		}
 	}

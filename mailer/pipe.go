@@ -30,7 +30,11 @@ func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (ma
 		_ = pw.CloseWithError(err) // nil is io.EOF
 		produced <- err
 	}()
-	answers, err := handOver(next, lmtp, rcpts, pr)
+	var answers map[string]error
+	err := recovered(func() (err error) {
+		answers, err = handOver(next, lmtp, rcpts, pr)
+		return err
+	})
 	// A next session that did not read to the end must not keep produce
 	// waiting.
 	_ = pr.CloseWithError(errNotRead)
