@@ -3,7 +3,6 @@ package keystore
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -78,9 +77,9 @@ func (m *Manager) fetch(ctx context.Context, peer string, ids []string) error {
 	// The time that the key manager took is not taken from the store.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.o.FetchTimeout)
 	defer cancel()
-	if err = m.store(ctx, peer, keys); err == nil || errors.Is(err, kmclient.ErrBadKey) {
+	if err = m.store(ctx, peer, keys); err == nil {
 		kmclient.WipeAll(keys)
-		return err
+		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -100,12 +99,15 @@ func matches(keys []*kmclient.Key, ids []string) error {
 		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(ids[i]) {
 			return fmt.Errorf("%w: asked for key %s and got %s", kmclient.ErrBadKey, ids[i], k.ID())
 		}
+		if k.Size() > MaxKeySize {
+			return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, ids[i], k.Size(), MaxKeySize)
+		}
 	}
 	return nil
 }
 
-// store stores keys that came for peer. One that is there already is no error,
-// if it is the same.
+// store stores keys that came for peer. One that is there already stays as it
+// is: everybody gets the key that was stored first.
 func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	return retry(func() error {
 		ids := make([]string, len(keys))
@@ -122,14 +124,11 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 		for i, k := range keys {
 			if p := present[i]; p != nil {
 				if p.state != kmclient.StateClosed && !bytes.Equal(p.octets, k.Reveal()) {
-					return fmt.Errorf("%w: %s: the key manager gives out other octets than before", kmclient.ErrBadKey, k.ID())
+					m.o.Logger.Error("the key manager gave out a key with other octets than before; it is not used", "key_id", k.ID(), "peer", peer)
 				}
 				continue
 			}
-			r, err := newKeyRecord(peer, k, m.o.Now())
-			if err != nil {
-				return err
-			}
+			r := newKeyRecord(peer, k, m.o.Now())
 			edits = append(edits, m.editKey(r, m.dueUnused(r)))
 			r.wipe()
 		}
@@ -162,7 +161,7 @@ func (m *Manager) flush(ctx context.Context) error {
 	}
 	m.mu.Unlock()
 	for peer, keys := range byPeer {
-		if err := m.store(ctx, peer, keys); err != nil && !errors.Is(err, kmclient.ErrBadKey) {
+		if err := m.store(ctx, peer, keys); err != nil {
 			return err
 		}
 		m.mu.Lock()

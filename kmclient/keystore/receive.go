@@ -18,11 +18,15 @@ import (
 // and no other is fetched before; the error then is a kmclient.ErrStore, and
 // trying again helps. A caller that gives up loses nothing.
 func (m *Manager) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
-	if err := checkIDs(ids); err != nil {
+	err := checkIDs(ids)
+	if err == nil && len(peer) > kmclient.MaxIDLength {
+		err = fmt.Errorf("%w: an SAE ID of %d octets", kmclient.ErrBadRequest, len(peer))
+	}
+	if err != nil {
 		return nil, m.fail(opKeysByID, err)
 	}
 	keys := make(map[string]*kmclient.Key, len(ids)) // by ID as asked
-	err := m.collect(ctx, peer, ids, keys)
+	err = m.collect(ctx, peer, ids, keys)
 	result := make([]*kmclient.Key, 0, len(ids))
 	for _, id := range ids {
 		if k := keys[id]; k != nil {

@@ -2,7 +2,6 @@ package keystore
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"time"
 
@@ -139,7 +138,7 @@ func appendTime(b []byte, t time.Time) []byte {
 }
 
 func appendText(b []byte, s string) []byte {
-	return append(append(b, byte(len(s))), s...) // 255 octets at most, as Name.check and newKeyRecord have it
+	return append(append(b, byte(len(s))), s...) // 255 octets at most, as KeysByID has it
 }
 
 // A decoder takes parts off the beginning of rest, which is nil once there was
@@ -169,12 +168,9 @@ func (d *decoder) time() time.Time {
 }
 
 // newKeyRecord is the record of a key that has just come for peer.
-func newKeyRecord(peer string, k *kmclient.Key, now time.Time) (*keyRecord, error) {
-	if len(k.Reveal()) == 0 || k.Size() > MaxKeySize || len(k.ID()) > kmclient.MaxIDLength || len(peer) > 255 {
-		return nil, fmt.Errorf("%w: key %.255q of %d bits can't be stored", kmclient.ErrBadKey, k.ID(), k.Size())
-	}
+func newKeyRecord(peer string, k *kmclient.Key, now time.Time) *keyRecord {
 	return &keyRecord{
 		state: kmclient.StateInUse, spelled: k.ID(), peer: peer, size: k.Size(),
 		stored: now, inUse: now, octets: slices.Clone(k.Reveal()),
-	}, nil
+	}
 }

@@ -1,0 +1,291 @@
+package keystore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+)
+
+// A fakeKM is both ends of a QKD link. It deletes a key when it gives it to the
+// receiver, unless keeps is set.
+type fakeKM struct {
+	keeps bool
+
+	mu      sync.Mutex
+	keys    map[string][]byte
+	calls   int // of KeysByID
+	given   int // receiving keys given out
+	closed  []string
+	next    []string      // IDs to give out next
+	failing error         // what KeysByID and CloseKey return
+	delay   chan struct{} // KeysByID waits for it, if not nil
+}
+
+func newKM() *fakeKM { return &fakeKM{keys: map[string][]byte{}} }
+
+func (f *fakeKM) DeletesOnDelivery() bool { return !f.keeps }
+
+func (f *fakeKM) Status(context.Context, string) (kmclient.Status, error) {
+	return kmclient.Status{KeySize: 256}, nil
+}
+
+func (f *fakeKM) GetKeys(_ context.Context, _ string, size, number int) (keys []*kmclient.Key, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range number {
+		octets := make([]byte, size/8)
+		_, _ = rand.Read(octets)
+		id := uuid.NewString()
+		if len(f.next) > 0 {
+			id, f.next = f.next[0], f.next[1:]
+		}
+		f.keys[id] = octets
+		keys = append(keys, kmclient.NewKey(id, slices.Clone(octets)))
+	}
+	return keys, nil
+}
+
+func (f *fakeKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
+	f.mu.Lock()
+	delay := f.delay
+	f.mu.Unlock()
+	if delay != nil {
+		<-delay
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	if f.failing != nil {
+		return nil, f.failing
+	}
+	for _, id := range ids {
+		if f.keys[kmclient.CanonicalID(id)] == nil {
+			return nil, &kmclient.Error{Op: "keys by ID", Err: kmclient.ErrKeyNotFound}
+		}
+	}
+	for _, id := range ids {
+		c := kmclient.CanonicalID(id)
+		keys = append(keys, kmclient.NewKey(c, slices.Clone(f.keys[c])))
+		f.given++
+		if !f.keeps {
+			delete(f.keys, c)
+		}
+	}
+	return keys, nil
+}
+
+func (f *fakeKM) CloseKey(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failing != nil {
+		return f.failing
+	}
+	f.closed = append(f.closed, id)
+	delete(f.keys, id)
+	return nil
+}
+
+// A clock can be set.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// A kit is a manager on a store in memory before a fake key manager.
+type kit struct {
+	*testing.T
+	*keystore.Manager
+	km    *fakeKM
+	mem   *storetest.Memory
+	store *faulty
+	key   keystore.StoreKey
+	vault *keystore.Vault
+	clock *clock
+	log   *syncBuilder
+}
+
+func newKit(t *testing.T, change func(*kit, *keystore.Options)) *kit {
+	k := &kit{T: t, km: newKM(), mem: storetest.NewMemory(), key: keystore.NewStoreKey(),
+		clock: &clock{now: time.Date(2025, 5, 6, 7, 8, 9, 0, time.UTC)}, log: &syncBuilder{}}
+	k.Manager = k.another(change)
+	return k
+}
+
+// another returns a manager on the same records, as of another process.
+func (k *kit) another(change func(*kit, *keystore.Options)) *keystore.Manager {
+	k.Helper()
+	k.store = &faulty{Store: k.mem.Open()}
+	var err error
+	if k.vault, err = keystore.Open(k.Context(), k.store, keystore.Keys(k.key), nil); err != nil {
+		k.Fatal(err)
+	}
+	o := keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now, Logger: slog.New(slog.NewTextHandler(k.log, nil))}
+	if change != nil {
+		change(k, &o)
+	}
+	m, err := keystore.New(k.km, k.vault, o)
+	if err != nil {
+		k.Fatal(err)
+	}
+	return m
+}
+
+// sent returns IDs of keys with which somebody has encrypted.
+func (k *kit) sent(n int) (ids []string) {
+	k.Helper()
+	keys, err := k.km.GetKeys(k.Context(), "B", 256, n)
+	if err != nil {
+		k.Fatal(err)
+	}
+	for _, key := range keys {
+		ids = append(ids, key.ID())
+	}
+	return ids
+}
+
+// get fetches keys and wants them to be those of the link.
+func (k *kit) get(m *keystore.Manager, ids ...string) []*kmclient.Key {
+	k.Helper()
+	keys, err := m.KeysByID(k.Context(), "A", ids...)
+	if err != nil || len(keys) != len(ids) {
+		k.Fatalf("%d keys, %v", len(keys), err)
+	}
+	for i, key := range keys {
+		if key.ID() != ids[i] {
+			k.Errorf("asked for %s, got %s", ids[i], key.ID())
+		}
+	}
+	return keys
+}
+
+func (k *kit) bind(m *keystore.Manager, identity string, ids ...string) {
+	k.Helper()
+	if err := m.BindKeys(k.Context(), "A", id(identity), 0, ids...); err != nil {
+		k.Fatal(err)
+	}
+}
+
+func (k *kit) deliver(m *keystore.Manager, keyID string, rcpts ...string) {
+	k.Helper()
+	if err := m.RecordDelivered(k.Context(), keyID, rcpts...); err != nil {
+		k.Fatal(err)
+	}
+}
+
+func (k *kit) sweep(m *keystore.Manager) {
+	k.Helper()
+	if err := m.Sweep(k.Context()); err != nil {
+		k.Fatal(err)
+	}
+}
+
+func (k *kit) state(id string) kmclient.State {
+	k.Helper()
+	info, err := k.Show(k.Context(), id)
+	if errors.Is(err, kmclient.ErrKeyNotFound) {
+		return ""
+	}
+	if err != nil {
+		k.Fatal(err)
+	}
+	return info.State
+}
+
+func (k *kit) wantState(id string, want kmclient.State) {
+	k.Helper()
+	if got := k.state(id); got != want {
+		k.Errorf("%s is %q, want %q", id, got, want)
+	}
+}
+
+// want checks an error and what it says of trying again.
+func (k *kit) want(err, sentinel error, retry bool) {
+	k.Helper()
+	e, ok := errors.AsType[*kmclient.Error](err)
+	if !errors.Is(err, sentinel) || !ok || e.Retry != retry {
+		k.Errorf("got %v (%+v), want %v, retry %v", err, e, sentinel, retry)
+	}
+}
+
+func id(s string) cipher.Identity { return sha256.Sum256([]byte(s)) }
+
+// A faulty store fails when it is told to.
+type faulty struct {
+	keystore.Store
+	mu   sync.Mutex
+	fail error // of Apply
+	lost bool  // Apply is done, and its answer lost
+	n    int   // Applies that were made
+}
+
+func (f *faulty) set(err error, lost bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail, f.lost = err, lost
+}
+
+func (f *faulty) applies() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n
+}
+
+func (f *faulty) Apply(ctx context.Context, changes ...keystore.Change) error {
+	f.mu.Lock()
+	err, lost := f.fail, f.lost
+	f.n++
+	f.mu.Unlock()
+	if err == nil || lost {
+		if err := f.Store.Apply(ctx, changes...); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+var errDisk = fmt.Errorf("%w: the disk is full", kmclient.ErrStore)
+
+// A syncBuilder can be written to by several goroutines.
+type syncBuilder struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuilder) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuilder) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -1,0 +1,301 @@
+package keystore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A key that the key manager has given out, once, can be had again and again,
+// in whichever process, in any spelling.
+func TestKept(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(3)
+	first := k.get(k.Manager, ids...)
+	again := k.get(k.another(nil), ids[2], strings.ToUpper(ids[0]))
+	if !bytes.Equal(first[2].Reveal(), again[0].Reveal()) || !bytes.Equal(first[0].Reveal(), again[1].Reveal()) {
+		t.Error("other octets")
+	}
+	if k.km.calls != 1 || k.km.given != 3 {
+		t.Errorf("%d calls, %d keys", k.km.calls, k.km.given)
+	}
+	if s := k.Stats(); s.Fetched != 3 || s.Stored != 3 || s.FromStore != 0 {
+		t.Errorf("%+v", s)
+	}
+	k.wantState(ids[0], kmclient.StateInUse)
+	if kmclient.DeletesOnDelivery(k) {
+		t.Error("says that keys are deleted")
+	}
+}
+
+// A frame's keys are one call and one commit; only what is missing is fetched.
+func TestFrame(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(10)
+	k.get(k.Manager, ids[:4]...)
+	before := k.store.applies()
+	k.get(k.Manager, ids...)
+	if k.km.calls != 2 || k.km.given != 10 || k.store.applies() != before+1 {
+		t.Errorf("%d calls, %d keys, %d commits", k.km.calls, k.km.given, k.store.applies()-before)
+	}
+	if s := k.Stats(); s.FromStore != 4 || s.Fetched != 10 {
+		t.Errorf("%+v", s)
+	}
+	many := k.sent(100) // more than the engine takes at once
+	k.get(k.Manager, many...)
+	k.bind(k.Manager, "many", many...)
+}
+
+func TestBadRequests(t *testing.T) {
+	k := newKit(t, nil)
+	id := k.sent(1)[0]
+	for name, ids := range map[string][]string{
+		"none": {}, "empty": {""}, "blank": {"a b"}, "twice": {id, strings.ToUpper(id)}, "long": {strings.Repeat("x", 256)},
+	} {
+		_, err := k.KeysByID(t.Context(), "A", ids...)
+		k.want(err, kmclient.ErrBadRequest, false)
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	if k.km.calls != 0 {
+		t.Error("the key manager was asked")
+	}
+}
+
+// A failed fetch is the key manager's error, as it is.
+func TestFetchFails(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(2)
+	_, err := k.KeysByID(t.Context(), "A", ids[0], "unknown")
+	k.want(err, kmclient.ErrKeyNotFound, false)
+	k.km.failing = &kmclient.Error{Op: "keys by ID", Retry: true, Err: kmclient.ErrUnavailable}
+	_, err = k.KeysByID(t.Context(), "A", ids...)
+	k.want(err, kmclient.ErrUnavailable, true)
+	k.km.failing = nil
+	k.get(k.Manager, ids...)
+}
+
+// While the disk is full nothing is lost, nothing is returned, and nothing else
+// is fetched.
+func TestDiskFull(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(4)
+	k.store.set(errDisk, false)
+	_, err := k.KeysByID(t.Context(), "A", ids[:2]...)
+	k.want(err, kmclient.ErrStore, true)
+	_, err = k.KeysByID(t.Context(), "A", ids[2:]...)
+	k.want(err, kmclient.ErrStore, true)
+	if s := k.Stats(); k.km.given != 2 || s.Waiting != 2 || s.Stored != 0 || s.StoreErrors == 0 {
+		t.Errorf("%d keys fetched, %+v", k.km.given, s)
+	}
+	k.store.set(nil, false)
+	k.get(k.Manager, ids[0], ids[3])
+	k.get(k.another(nil), ids[1])
+	if s := k.Stats(); s.Waiting != 0 || s.Stored != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Keys that wait are stored at the latest with Close, which else tells.
+func TestWaitingAtClose(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		k := newKit(t, nil)
+		ids := k.sent(1)
+		k.store.set(errDisk, false)
+		_, err := k.KeysByID(t.Context(), "A", ids...)
+		k.want(err, kmclient.ErrStore, true)
+		if !full {
+			k.store.set(nil, false)
+		}
+		if err := k.Close(t.Context()); (err != nil) != full {
+			t.Errorf("full %v: %v", full, err)
+		}
+		if !full {
+			k.get(k.another(nil), ids...)
+		}
+		_, err = k.KeysByID(t.Context(), "A", k.sent(1)...)
+		k.want(err, kmclient.ErrUnavailable, true)
+	}
+}
+
+// The commit was made and its answer lost: the key is there.
+func TestCommitAnswerLost(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(2)
+	k.store.set(errDisk, true)
+	_, err := k.KeysByID(t.Context(), "A", ids...)
+	k.want(err, kmclient.ErrStore, true)
+	k.store.set(nil, false)
+	k.get(k.Manager, ids...)
+	k.get(k.Manager, k.sent(1)...) // flushes what waits
+	if s := k.Stats(); s.Waiting != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Whoever gives up leaves the key in the store.
+func TestGivesUp(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(1)
+	k.km.delay = make(chan struct{})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err := k.KeysByID(ctx, "A", ids...)
+	k.want(err, kmclient.ErrUnavailable, true)
+	close(k.km.delay)
+	if err := k.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	k.get(k.another(nil), ids...)
+}
+
+// Many ask for the same keys at the same time, in two processes: the key
+// manager gives them once, and everybody has them.
+func TestSameTime(t *testing.T) {
+	k := newKit(t, nil)
+	other := k.another(nil)
+	ids := k.sent(3)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			m := k.Manager
+			if i%2 == 1 {
+				m = other
+			}
+			keys, err := m.KeysByID(t.Context(), "A", ids[i%3], ids[(i+1)%3])
+			if err != nil || len(keys) != 2 {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if k.km.given != 3 {
+		t.Errorf("%d keys given out", k.km.given)
+	}
+}
+
+// A key is not for a message of another peer.
+func TestOtherPeer(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(1)
+	k.get(k.Manager, ids...)
+	_, err := k.KeysByID(t.Context(), "C", ids...)
+	k.want(err, kmclient.ErrKeyNotFound, false)
+	k.want(k.BindKeys(t.Context(), "C", id("c"), 0, ids...), kmclient.ErrKeyNotFound, false)
+	k.bind(k.Manager, "a", ids...)
+}
+
+// Keys of another key manager or SAE are other keys, and sending keys are none.
+func TestIndex(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(1)
+	k.get(k.Manager, ids...)
+	for _, o := range []keystore.Options{{KM: "other", SAE: "B"}, {KM: "km", SAE: "other"}} {
+		m := k.another(func(_ *kit, set *keystore.Options) { set.KM, set.SAE = o.KM, o.SAE })
+		_, err := m.KeysByID(t.Context(), "A", ids...)
+		k.want(err, kmclient.ErrKeyNotFound, false)
+	}
+	keys, err := k.GetKeys(t.Context(), "A", 256, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Show(t.Context(), keys[0].ID()); !errors.Is(err, kmclient.ErrKeyNotFound) {
+		t.Error("a sending key is shown as a receiving one")
+	}
+}
+
+// The first verified message has the key, and nobody else.
+func TestBind(t *testing.T) {
+	k := newKit(t, nil)
+	other := k.another(nil)
+	ids := k.sent(4)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "message", ids[:2]...)
+	k.bind(other, "message", ids[:2]...)
+	k.wantState(ids[0], kmclient.StateUsed)
+	k.wantState(ids[2], kmclient.StateInUse)
+	bind := func(identity string, frame uint64, ids ...string) error {
+		return other.BindKeys(t.Context(), "A", id(identity), frame, ids...)
+	}
+	k.want(bind("another", 0, ids[0]), keystore.ErrBound, false)
+	k.want(bind("message", 1, ids[0]), keystore.ErrBound, false)
+	k.want(bind("another", 0, ids[2], ids[1]), keystore.ErrBound, false)
+	k.wantState(ids[2], kmclient.StateInUse)
+	k.want(bind("message", 0, "unknown"), kmclient.ErrKeyNotFound, false)
+	if s := other.Stats(); s.BoundRefused != 3 {
+		t.Errorf("%+v", s)
+	}
+	if log := k.log.String(); strings.Count(log, "alarm=bound") != 3 {
+		t.Errorf("log: %s", log)
+	}
+	// A failed binding is none.
+	k.store.set(errDisk, false)
+	k.want(bind("third", 0, ids[3]), kmclient.ErrStore, true)
+	k.store.set(nil, false)
+	if err := bind("third", 1, ids[3]); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of many identities that are verified at the same time, one gets the key.
+func TestBindRace(t *testing.T) {
+	k := newKit(t, nil)
+	managers := []*keystore.Manager{k.Manager, k.another(nil), k.another(nil)}
+	for range 20 {
+		ids := k.sent(2)
+		k.get(k.Manager, ids...)
+		var mu sync.Mutex
+		won := map[cipher.Identity]int{}
+		var wg sync.WaitGroup
+		for i := range 12 {
+			wg.Go(func() {
+				identity := id(fmt.Sprint(i % 4))
+				err := managers[i%3].BindKeys(t.Context(), "A", identity, 0, ids...)
+				if err == nil {
+					mu.Lock()
+					won[identity]++
+					mu.Unlock()
+				} else if !errors.Is(err, keystore.ErrBound) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(won) != 1 || won[id("0")]+won[id("1")]+won[id("2")]+won[id("3")] != 3 {
+			t.Fatalf("bound to %v", won)
+		}
+	}
+}
+
+// Where a key manager gives other octets under the same ID, those that were
+// stored first are everybody's, and the other keys are not lost.
+func TestOtherOctets(t *testing.T) {
+	k := newKit(t, nil)
+	k.km.keeps = true
+	ids := k.sent(2)
+	k.store.set(errDisk, false)
+	_, err := k.KeysByID(t.Context(), "A", ids...) // they wait
+	k.want(err, kmclient.ErrStore, true)
+	first := k.store
+	k.km.keys[ids[0]] = bytes.Repeat([]byte("ab"), 16)
+	stored := k.get(k.another(nil), ids[0])
+	first.set(nil, false)
+	k.km.failing = errors.New("not asked")
+	k.sweep(k.Manager)
+	if keys := k.get(k.Manager, ids...); !bytes.Equal(keys[0].Reveal(), stored[0].Reveal()) {
+		t.Error("other octets than those stored first")
+	}
+	if !strings.Contains(k.log.String(), "other octets than before") {
+		t.Error(k.log)
+	}
+}
