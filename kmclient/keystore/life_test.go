@@ -1,0 +1,352 @@
+package keystore_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+const day = 24 * time.Hour
+
+func closing(p keystore.Policy) func(*kit, *keystore.Options) {
+	return func(_ *kit, o *keystore.Options) { o.Close = p }
+}
+
+// Sending keys' IDs are claimed in one commit, before use, and for good.
+func TestClaim(t *testing.T) {
+	k := newKit(t, nil)
+	before := k.store.applies()
+	keys, err := k.GetKeys(t.Context(), "A", 256, 10)
+	if err != nil || len(keys) != 10 || k.store.applies() != before+1 {
+		t.Fatalf("%d keys, %d commits, %v", len(keys), k.store.applies()-before, err)
+	}
+	k.clock.add(10 * 365 * day)
+	k.sweep(k.Manager)
+	k.km.next = []string{"fresh", strings.ToUpper(keys[7].ID())}
+	again, err := k.another(nil).GetKeys(t.Context(), "A", 256, 3)
+	k.want(err, keystore.ErrReused, true)
+	if again != nil || !strings.Contains(k.log.String(), "alarm=reused") || strings.Count(k.log.String(), keys[7].ID()) != 1 {
+		t.Errorf("%v, log: %s", again, k.log)
+	}
+	if _, err = k.GetKeys(t.Context(), "A", 256, 40); err != nil { // in several commits
+		t.Error(err)
+	}
+	k.store.set(errDisk, false)
+	m := k.another(nil)
+	k.store.set(errDisk, false)
+	_, err = m.GetKeys(t.Context(), "A", 256, 1)
+	k.want(err, kmclient.ErrStore, true)
+	if s := k.Stats(); s.Claimed != 50 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The octets of sending keys are nowhere in the store.
+func TestSendingKeysNotStored(t *testing.T) {
+	k := newKit(t, nil)
+	if _, err := k.GetKeys(t.Context(), "A", 256, 5); err != nil {
+		t.Fatal(err)
+	}
+	records, err := k.mem.Open().List(t.Context(), keystore.Name{Kind: keystore.KindSend}, 100)
+	n := 0
+	for _, r := range records {
+		if r.Kind == keystore.KindSend {
+			n++
+			if len(r.Value) != 0 || !r.Due.IsZero() {
+				t.Errorf("%v has a value or a date", r.Name)
+			}
+		}
+	}
+	if err != nil || n != 5 {
+		t.Errorf("%d claims (%v)", n, err)
+	}
+}
+
+func TestDelivered(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(3)
+	k.get(k.Manager, ids...)
+	k.want(k.RecordDelivered(t.Context(), ids[0], "a@x"), keystore.ErrNotBound, false)
+	k.want(k.RecordDelivered(t.Context(), "unknown", "a@x"), kmclient.ErrKeyNotFound, false)
+	k.bind(k.Manager, "message", ids[:2]...)
+	k.bind(k.Manager, "another", ids[2])
+	has := func(m *keystore.Manager, id string, want ...bool) {
+		t.Helper()
+		got, err := m.Delivered(t.Context(), id, "a@x.example", "b@x.example", "A@x.example")
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v, %v, want %v", got, err, want)
+		}
+	}
+	has(k.Manager, ids[0], false, false, false)
+	has(k.Manager, "unknown", false, false, false)
+	k.deliver(k.Manager, ids[0], "a@X.example")
+	has(k.Manager, ids[0], true, false, false)
+	has(k.Manager, ids[1], true, false, false) // another key of the message
+	has(k.Manager, ids[2], false, false, false)
+	k.deliver(k.another(nil), ids[1], "a@x.example", "b@x.example", "b@x.example")
+	has(k.Manager, ids[0], true, true, false)
+	info, err := k.Show(t.Context(), ids[0])
+	if err != nil || info.Recipients != 2 || !info.Delivered.Equal(k.clock.Now()) || len(info.Message) != 64 {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+// Deliveries of one message that end at the same time are all recorded.
+func TestDeliveredRace(t *testing.T) {
+	k := newKit(t, nil)
+	other := k.another(nil)
+	ids := k.sent(1)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "message", ids...)
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			m := []*keystore.Manager{k.Manager, other}[i%2]
+			if err := m.RecordDelivered(t.Context(), ids[0], fmt.Sprint(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if info, err := k.Show(t.Context(), ids[0]); err != nil || info.Recipients != 12 {
+		t.Errorf("%d recorded, %v", info.Recipients, err)
+	}
+}
+
+// The life of keys under the default policy.
+func TestCloseAfter(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(4)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "delivered", ids[:2]...)
+	k.bind(k.Manager, "waiting", ids[2])
+	k.clock.add(day)
+	k.deliver(k.Manager, ids[0], "a@x")
+	k.clock.add(6 * day)
+	k.sweep(k.Manager)
+	k.wantState(ids[0], kmclient.StateUsed)
+	k.clock.add(day + time.Minute)
+	k.sweep(k.Manager)
+	k.wantState(ids[0], kmclient.StateClosed)
+	k.wantState(ids[1], kmclient.StateClosed)
+
+	_, err := k.KeysByID(t.Context(), "A", ids[1])
+	k.want(err, keystore.ErrClosed, false)
+	k.want(k.BindKeys(t.Context(), "A", id("delivered"), 0, ids[0]), keystore.ErrClosed, false)
+	if has, err := k.Delivered(t.Context(), ids[0], "a@x", "b@x"); err != nil || !has[0] || has[1] {
+		t.Errorf("a repeat is not recognised: %v, %v", has, err)
+	}
+	k.clock.add(59 * day)
+	k.sweep(k.Manager)
+	k.wantState(ids[0], kmclient.StateClosed)
+	k.clock.add(2 * day)
+	k.sweep(k.Manager)
+	k.wantState(ids[0], "")
+	k.wantState(ids[2], kmclient.StateUsed) // never delivered, and still there
+	k.wantState(ids[3], kmclient.StateInUse)
+	k.clock.add(30 * day)
+	k.sweep(k.Manager)
+	records, err := k.mem.Open().List(t.Context(), keystore.Name{Kind: keystore.KindMessage}, 10)
+	if err != nil || len(records) != 3 || records[0].Kind == keystore.KindMessage { // two keys, and the store's own
+		t.Errorf("left: %v, %v", records, err)
+	}
+	if s := k.Stats(); s.Closed != 2 || s.Tombstones != 2 || s.ClosedRefused != 2 || s.ClosedAtKM != 0 || len(k.km.closed) != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A late delivery, long after the first verification, is noticed.
+func TestLateDelivery(t *testing.T) {
+	k := newKit(t, closing(keystore.AfterDelivery()))
+	ids := k.sent(2)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "message", ids...)
+	for range 4 * 24 {
+		k.clock.add(time.Hour)
+		k.sweep(k.Manager)
+	}
+	k.wantState(ids[1], kmclient.StateUsed)
+	k.deliver(k.Manager, ids[0], "a@x")
+	k.clock.add(day + time.Hour)
+	k.sweep(k.Manager)
+	k.wantState(ids[0], kmclient.StateClosed)
+	k.wantState(ids[1], kmclient.StateClosed)
+}
+
+func TestNeverAndUndelivered(t *testing.T) {
+	never := newKit(t, closing(keystore.Never()))
+	drop := newKit(t, func(_ *kit, o *keystore.Options) { o.Undelivered = 40 * day })
+	for _, k := range []*kit{never, drop} {
+		ids := k.sent(3)
+		k.get(k.Manager, ids...)
+		k.bind(k.Manager, "delivered", ids[0])
+		k.bind(k.Manager, "not", ids[1])
+		k.deliver(k.Manager, ids[0], "a@x")
+		k.clock.add(39 * day)
+		k.sweep(k.Manager)
+		k.wantState(ids[2], kmclient.StateInUse)
+		k.wantState(ids[1], kmclient.StateUsed)
+		k.clock.add(9 * day)
+		k.sweep(k.Manager)
+		want := kmclient.StateClosed
+		if k == never {
+			want = kmclient.StateUsed
+		}
+		k.wantState(ids[0], want)
+		k.wantState(ids[1], want)
+		if k == drop {
+			k.wantState(ids[2], kmclient.StateClosed)
+		}
+	}
+}
+
+// A policy that is changed takes hold of keys that are there already.
+func TestPolicyChanged(t *testing.T) {
+	k := newKit(t, closing(keystore.Never()))
+	ids := k.sent(1)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids...)
+	k.deliver(k.Manager, ids[0], "a@x")
+	k.clock.add(31 * day)
+	k.sweep(k.another(closing(keystore.AfterDelivery())))
+	k.wantState(ids[0], kmclient.StateClosed)
+}
+
+// A key manager that keeps keys is told, as soon as it can be.
+func TestCloseAtKM(t *testing.T) {
+	k := newKit(t, closing(keystore.AfterDelivery()))
+	k.km.keeps = true
+	ids := k.sent(3)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids[:2]...)
+	k.deliver(k.Manager, ids[0], "a@x")
+	k.km.failing = &kmclient.Error{Op: "close key", Err: kmclient.ErrUnavailable}
+	k.clock.add(2 * time.Minute)
+	k.sweep(k.Manager)
+	k.wantState(ids[0], kmclient.StateClosed)
+	if s := k.Stats(); len(k.km.closed) != 0 || s.Closed != 2 || s.ClosedAtKM != 0 {
+		t.Errorf("%v, %+v", k.km.closed, s)
+	}
+	k.want(k.CloseKey(t.Context(), ids[2]), kmclient.ErrUnavailable, false)
+	k.wantState(ids[2], kmclient.StateClosed)
+	k.km.failing = nil
+	k.clock.add(2 * time.Hour)
+	k.sweep(k.Manager)
+	if s := k.Stats(); len(k.km.closed) != 3 || s.Closed != 3 || s.ClosedAtKM != 3 {
+		t.Errorf("%v, %+v", k.km.closed, s)
+	}
+	k.sweep(k.Manager)
+	if len(k.km.closed) != 3 {
+		t.Error("told twice")
+	}
+}
+
+func TestCloseKey(t *testing.T) {
+	for _, keeps := range []bool{false, true} {
+		k := newKit(t, nil)
+		k.km.keeps = keeps
+		ids := k.sent(2)
+		k.get(k.Manager, ids[0])
+		if err := k.CloseKey(t.Context(), ids[0]); err != nil {
+			t.Error(err)
+		}
+		k.want(k.CloseKey(t.Context(), ids[0]), keystore.ErrClosed, false)
+		if err := k.CloseKey(t.Context(), ids[1]); err != nil { // not here
+			t.Error(err)
+		}
+		if want := map[bool][]string{false: {ids[1]}, true: ids}[keeps]; !slices.Equal(k.km.closed, want) {
+			t.Errorf("%v, want %v", k.km.closed, want)
+		}
+	}
+}
+
+// A clock that goes back, or far ahead and back again, loses no key in use.
+func TestClockSteps(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(3)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids[0])
+	k.clock.add(-20 * 365 * day)
+	k.sweep(k.Manager)
+	k.bind(k.Manager, "n", ids[1])
+	k.get(k.Manager, ids...)
+	k.clock.add(60 * 365 * day)
+	k.sweep(k.Manager)
+	k.clock.add(-40 * 365 * day)
+	k.get(k.Manager, ids...)
+	k.deliver(k.Manager, ids[0], "a@x")
+	k.sweep(k.Manager)
+	k.wantState(ids[0], kmclient.StateUsed)
+}
+
+// Many records, in many pages, two sweeps at the same time.
+func TestSweepMany(t *testing.T) {
+	k := newKit(t, closing(keystore.AfterDelivery()))
+	other := k.another(closing(keystore.AfterDelivery()))
+	ids := k.sent(1000)
+	for part := range slices.Chunk(ids, 100) {
+		k.get(k.Manager, part...)
+		k.bind(k.Manager, part[0], part...)
+		k.deliver(k.Manager, part[0], "a@x")
+	}
+	k.clock.add(time.Hour)
+	var wg sync.WaitGroup
+	for _, m := range []*keystore.Manager{k.Manager, other} {
+		wg.Go(func() { k.sweep(m) })
+	}
+	wg.Wait()
+	n := 0
+	for info, err := range k.List(t.Context()) {
+		if err != nil || info.State != kmclient.StateClosed {
+			t.Fatal(info, err)
+		}
+		n++
+	}
+	if infos, err := k.ListKeys(t.Context()); n != 1000 || err != nil || len(infos) != 0 {
+		t.Errorf("%d tombstones, %d keys, %v", n, len(infos), err)
+	}
+}
+
+// A damaged record is told of and stops nobody.
+func TestDamaged(t *testing.T) {
+	k := newKit(t, closing(keystore.AfterDelivery()))
+	ids := k.sent(3)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids...)
+	k.deliver(k.Manager, ids[0], "a@x")
+	name := keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[1]}
+	store := k.mem.Open()
+	records, err := store.Get(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := *records[0]
+	bad.Value = slices.Clone(bad.Value)
+	bad.Value[len(bad.Value)-1] ^= 1
+	if err := store.Apply(t.Context(), keystore.Change{Old: records[0], New: &bad}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = k.KeysByID(t.Context(), "A", ids[1])
+	k.want(err, keystore.ErrRecord, false)
+	k.clock.add(time.Hour)
+	k.sweep(k.Manager)
+	k.wantState(ids[0], kmclient.StateClosed)
+	k.wantState(ids[2], kmclient.StateClosed)
+	seen, failed := 0, 0
+	for info, err := range k.List(t.Context()) {
+		if seen++; errors.Is(err, keystore.ErrRecord) && info.ID == ids[1] {
+			failed++
+		}
+	}
+	n, damaged, err := k.vault.Check(t.Context())
+	if seen != 3 || failed != 1 || n != 4 || err != nil || !slices.Equal(damaged, []keystore.Name{name}) {
+		t.Errorf("%d listed, %d damaged, check: %d, %v, %v", seen, failed, n, damaged, err)
+	}
+}

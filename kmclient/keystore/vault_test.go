@@ -1,0 +1,330 @@
+package keystore_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+)
+
+func open(t *testing.T, m *storetest.Memory, keys ...keystore.StoreKey) (*keystore.Vault, error) {
+	t.Helper()
+	return keystore.Open(t.Context(), m.Open(), keystore.Keys(keys...), nil)
+}
+
+func TestWrongStoreKey(t *testing.T) {
+	m := storetest.NewMemory()
+	right, wrong := keystore.NewStoreKey(), keystore.NewStoreKey()
+	v, err := open(t, m, right)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := open(t, m, wrong); !errors.Is(err, keystore.ErrStoreKey) || !errors.Is(err, kmclient.ErrConfig) {
+		t.Error(err)
+	}
+	if _, err := open(t, m, keystore.StoreKey{}); !errors.Is(err, kmclient.ErrConfig) {
+		t.Error(err)
+	}
+	if _, err := open(t, m, wrong, right); err != nil {
+		t.Error(err)
+	}
+	if _, err := open(t, m); !errors.Is(err, kmclient.ErrConfig) {
+		t.Error(err)
+	}
+	if s := fmt.Sprintf("%v %+v %#v %x %s", right, right, right, right, right); strings.ReplaceAll(s, "store key", "") != "    " {
+		t.Errorf("prints as %s", s)
+	}
+}
+
+// A record does not pass for another one, in another store, or another state.
+func TestMoved(t *testing.T) {
+	k, l := newKit(t, nil), newKit(t, nil)
+	ids := k.sent(2)
+	k.get(k.Manager, ids...)
+	names := []keystore.Name{
+		{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[0]}, {Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[1]},
+	}
+	records, err := k.mem.Open().Get(t.Context(), names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := *records[0]
+	moved.Name = names[1]
+	state := *records[0]
+	state.Value = append([]byte(nil), state.Value...)
+	state.Value[5] = 1
+	other := *records[0]
+	for name, c := range map[string]struct {
+		k      *kit
+		id     string
+		change keystore.Change
+	}{
+		"another name":  {k, ids[1], keystore.Change{Old: records[1], New: &moved}},
+		"another state": {k, ids[0], keystore.Change{Old: records[0], New: &state}},
+		"another store": {l, ids[0], keystore.Change{New: &other}},
+	} {
+		if err := c.k.mem.Open().Apply(t.Context(), c.change); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.k.KeysByID(t.Context(), "A", c.id); !errors.Is(err, keystore.ErrRecord) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// While the store key is changed and afterwards everything goes on, with who
+// has both keys; the old key alone opens nothing.
+func TestRotate(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(600)
+	for i := 0; i < 600; i += 200 {
+		k.get(k.Manager, ids[i:i+200]...)
+	}
+	k.bind(k.Manager, "m", ids[:5]...)
+	k.deliver(k.Manager, ids[0], "a@x")
+	next := keystore.NewStoreKey()
+	both, err := keystore.Open(t.Context(), k.mem.Open(), keystore.Keys(k.key, next), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	knows, err := keystore.New(k.km, both, keystore.Options{KM: "km", SAE: "B"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.vault.Rotate(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*keystore.Manager{k.Manager, knows} {
+		k.get(m, ids[:100]...)
+		k.bind(m, "m", ids[:6]...)
+		k.get(m, k.sent(1)...)
+		if has, err := m.Delivered(t.Context(), ids[0], "a@x"); err != nil || !has[0] {
+			t.Error(has, err)
+		}
+	}
+	if _, err := open(t, k.mem, k.key); !errors.Is(err, keystore.ErrStoreKey) {
+		t.Errorf("with the old key: %v", err)
+	}
+	v, err := open(t, k.mem, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, damaged, err := v.Check(t.Context()); n != 603 || len(damaged) != 0 || err != nil {
+		t.Errorf("%d records, %d damaged, %v", n, len(damaged), err)
+	}
+}
+
+// Somebody without the new key can't write, and says why; nothing is lost.
+func TestRotateWithout(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(2)
+	k.get(k.Manager, ids...)
+	v, err := open(t, k.mem, k.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Rotate(t.Context(), keystore.NewStoreKey()); err != nil {
+		t.Fatal(err)
+	}
+	k.want(k.BindKeys(t.Context(), "A", id("m"), 0, ids[0]), keystore.ErrStoreKey, true)
+	_, err = k.KeysByID(t.Context(), "A", k.sent(1)...)
+	k.want(err, keystore.ErrStoreKey, true)
+	if s := k.Stats(); s.Waiting != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Killed at each of its commits, a change of the store key can be carried on,
+// and both keys together open everything in between.
+func TestRotateInterrupted(t *testing.T) {
+	done := false
+	for stop := 0; !done; stop++ {
+		k := newKit(t, nil)
+		ids := k.sent(20)
+		k.get(k.Manager, ids...)
+		next := keystore.NewStoreKey()
+		s := &dying{Store: k.mem.Open(), left: stop}
+		v, err := keystore.Open(t.Context(), s, keystore.Keys(k.key), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = v.Rotate(t.Context(), next) == nil
+		v, err = open(t, k.mem, k.key, next)
+		if err != nil {
+			t.Fatalf("stopped after %d commits: %v", stop, err)
+		}
+		check := func() {
+			t.Helper()
+			if n, damaged, err := v.Check(t.Context()); n != 20 || len(damaged) > 0 || err != nil {
+				t.Errorf("stopped after %d commits: %d records, %v, %v", stop, n, damaged, err)
+			}
+		}
+		check()
+		if stop > 0 && !done {
+			if err := v.Rotate(t.Context(), keystore.NewStoreKey()); !errors.Is(err, keystore.ErrStoreKey) {
+				t.Errorf("another key: %v", err)
+			}
+		}
+		if err := v.Rotate(t.Context(), next); err != nil {
+			t.Errorf("stopped after %d commits: %v", stop, err)
+		}
+		if v, err = open(t, k.mem, next); err != nil {
+			t.Fatal(err)
+		}
+		check()
+		if stop > 20 {
+			t.Fatal("too many commits")
+		}
+	}
+}
+
+// A dying store makes a number of changes and then no other.
+type dying struct {
+	keystore.Store
+	left int
+}
+
+func (d *dying) Apply(ctx context.Context, changes ...keystore.Change) error {
+	if d.left--; d.left < 0 {
+		return errDisk
+	}
+	return d.Store.Apply(ctx, changes...)
+}
+
+func TestHeadLost(t *testing.T) {
+	k := newKit(t, nil)
+	k.get(k.Manager, k.sent(1)...)
+	store := k.mem.Open()
+	records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindStore, ID: "head"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Apply(t.Context(), keystore.Change{Old: records[0]}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, k.mem, k.key); !errors.Is(err, keystore.ErrRecord) {
+		t.Error(err)
+	}
+	_, err = k.KeysByID(t.Context(), "A", k.sent(1)...)
+	k.want(err, keystore.ErrRecord, false)
+}
+
+func TestKeySources(t *testing.T) {
+	dir := t.TempDir()
+	octets := strings.Repeat("\x00key\xff\x10\r\n", 4)
+	files := map[string]string{
+		"raw": octets, "base64": base64.StdEncoding.EncodeToString([]byte(octets)) + "\n", "hex": fmt.Sprintf("%X\r\n", octets),
+		"empty": "", "short": "abcd", "long": strings.Repeat("x", 5000), "badhex": strings.Repeat("zz", 32), "badb64": strings.Repeat("!", 44),
+	}
+	m := storetest.NewMemory()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	t.Setenv("GOOD", files["hex"])
+	t.Setenv("BAD", "secretsecret")
+	for spec, good := range map[string]bool{
+		"file:" + dir + "/raw": true, "file:" + dir + "/base64": true, "file:" + dir + "/hex": true, "credential:hex": true, "env:GOOD": true,
+		"file:" + dir + "/empty": false, "file:" + dir + "/short": false, "file:" + dir + "/long": false, "file:" + dir + "/badhex": false,
+		"file:" + dir + "/badb64": false, "file:" + dir + "/none": false, "credential:../x": false, "credential:..": false, "env:BAD": false,
+		"env:NONE": false, "file:": false, "secretsecret": false, "vault:secretsecret": false, "credential:none": false,
+	} {
+		source, err := keystore.ParseKeySource(spec, "unused", nil)
+		if err == nil {
+			_, err = keystore.Open(t.Context(), m.Open(), source, nil)
+		}
+		if (err == nil) != good || err != nil && (!errors.Is(err, kmclient.ErrConfig) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	if _, err := keystore.KeyCredential("hex")(false); !errors.Is(err, kmclient.ErrConfig) {
+		t.Error(err)
+	}
+}
+
+// A key is made at the first start, with a warning, and never for a store that
+// is there already.
+func TestMadeKeyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state", "keys.db.key")
+	var log syncBuilder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	m := storetest.NewMemory()
+	for range 2 {
+		source, err := keystore.ParseKeySource("", path, logger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keystore.Open(t.Context(), m.Open(), source, logger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != 0o600 || strings.Count(log.String(), "WARN") != 1 {
+		t.Errorf("%v, %v, log: %s", info, err, log.String())
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keystore.Open(t.Context(), m.Open(), keystore.MadeKeyFile(path, logger), nil); !errors.Is(err, kmclient.ErrConfig) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a key was made for a store that has one")
+	}
+}
+
+// A key file is replaced while others work on: they find the new key.
+func TestReplaceKeyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db.key")
+	k := newKit(t, nil)
+	k.mem = storetest.NewMemory()
+	manager := func() (*keystore.Manager, *keystore.Vault) {
+		v, err := keystore.Open(t.Context(), k.mem.Open(), keystore.MadeKeyFile(path, nil), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := keystore.New(k.km, v, keystore.Options{SAE: "B"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, v
+	}
+	running, _ := manager()
+	ids := k.sent(3)
+	k.get(running, ids...)
+	_, v := manager()
+	before, _ := os.ReadFile(path)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := keystore.ReplaceKeyFile(ctx, v, path); err == nil {
+		t.Error("done under a context that has ended")
+	}
+	k.get(running, ids...)
+	if err := keystore.ReplaceKeyFile(t.Context(), v, path); err != nil {
+		t.Fatal(err)
+	}
+	after, _ := os.ReadFile(path)
+	if _, err := os.Stat(path + ".new"); err == nil || string(before) == string(after) {
+		t.Error("the file was not replaced")
+	}
+	k.get(running, ids...)
+	k.bind(running, "m", ids...)
+	k.get(running, k.sent(1)...)
+	m, _ := manager()
+	k.get(m, ids...)
+}
