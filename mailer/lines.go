@@ -96,19 +96,19 @@ func (c *lineChecker) check(p []byte) *refusal {
 		c.lfs++
 		c.line, start = 0, end+1
 	}
-	c.line += len(p) - start
-	if c.maxLine > 0 && c.line-1 > c.maxLine {
-		return errLongLine()
-	}
 	// Each LF has its CR. As many CRs as LFs means that no other is there,
 	// but for one at the end whose LF may come.
+	c.line += len(p) - start
 	c.crs += int64(bytes.Count(p, []byte{'\r'}))
 	c.last = p[len(p)-1]
-	pending := int64(0)
+	pending := 0
 	if c.last == '\r' {
 		pending = 1
 	}
-	if c.crs-c.lfs > pending {
+	if c.maxLine > 0 && c.line-pending > c.maxLine {
+		return errLongLine()
+	}
+	if c.crs-c.lfs > int64(pending) {
 		return errBareLineEnd()
 	}
 	return nil

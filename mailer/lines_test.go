@@ -19,7 +19,7 @@ func TestLineChecker(t *testing.T) {
 		{"no line end", "a", ""},
 		{"longest line", "0123456789\r\n0123456789\r\n", ""},
 		{"too long", "0123456789a\r\n", "long line"},
-		{"too long without an end", "0123456789ab", "long line"},
+		{"too long without an end", "0123456789a", "long line"},
 		{"full size", strings.Repeat("012345678\r\n", 3) + "0123456", ""},
 		{"too large", strings.Repeat("012345678\r\n", 4), "size"},
 		{"LF", "a\nb\r\n", "bare line end"},

@@ -1,0 +1,189 @@
+package mailer_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// A mailbox is the backend of a mail server of one's own.
+type mailbox struct{ messages chan string }
+
+func (m mailbox) NewSession(*smtp.Conn) (smtp.Session, error) { return &mailboxSession{m}, nil }
+
+type mailboxSession struct{ mailbox }
+
+func (s *mailboxSession) Mail(string, *smtp.MailOptions) error { return nil }
+func (s *mailboxSession) Rcpt(string, *smtp.RcptOptions) error { return nil }
+func (s *mailboxSession) Reset()                               {}
+func (s *mailboxSession) Logout() error                        { return nil }
+
+// Data takes a message only when it has come to its end: an error before that
+// says that it must not be delivered.
+func (s *mailboxSession) Data(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	if err == nil {
+		s.messages <- string(text)
+	}
+	return err
+}
+
+// sharedKeys is a key manager without hardware that both sides share.
+func sharedKeys() (km kmclient.KeyManager, remove func()) {
+	dir, err := os.MkdirTemp("", "qkdmail")
+	if err != nil {
+		log.Fatal(err)
+	}
+	km, err = kmclient.NewMock(kmclient.MockOptions{Path: filepath.Join(dir, "keys.json")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return km, func() { _ = os.RemoveAll(dir) }
+}
+
+// serve runs a go-smtp server at a free port.
+func serve(backend smtp.Backend) (addr string, stop func()) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := smtp.NewServer(backend)
+	server.Domain = "mail.example"
+	go func() { _ = server.Serve(l) }()
+	return l.Addr().String(), func() { _ = server.Close() }
+}
+
+// send sends a message as mail programs do.
+func send(addr, from, to, message string) {
+	c, err := smtp.Dial(addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SendMail(from, []string{to}, strings.NewReader(message)); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// show prints the lines of a message that begin with one of the prefixes.
+func show(message string, prefixes ...string) {
+	for line := range strings.Lines(message) {
+		for _, p := range prefixes {
+			if strings.HasPrefix(line, p) {
+				fmt.Println(strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+const outgoing = "From: Alice <alice@a.example>\r\nTo: bob@b.example\r\nSubject: lunch\r\n\r\nAt noon?\r\n"
+
+// A mail server of one's own encrypts what leaves.
+func ExampleEncrypt() {
+	km, remove := sharedKeys()
+	defer remove()
+	policy, err := mailer.NewPolicy(&mailer.Config{
+		Peers:      []mailer.PeerConfig{{Name: "bravo"}},
+		Rules:      []mailer.RuleConfig{{Domain: "default", Peer: "bravo"}},
+		NullSender: mailer.NullSenderConfig{Inbound: mailer.NullSenderRequired},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	queue := mailbox{make(chan string, 1)}
+	addr, stop := serve(mailer.Encrypt(queue, mailer.EncryptOptions{
+		Step: mailer.Step{Policy: policy, Hostname: "mail.a.example"},
+		Keys: km,
+	}))
+	defer stop()
+
+	send(addr, "alice@a.example", "bob@b.example", outgoing)
+	show(<-queue.messages, "To:", "Subject:", "Content-Type: application", "Suite:")
+	// Output:
+	// To: bob@b.example
+	// Subject: [...]
+	// Content-Type: application/vnd.qkdmail
+	// Suite: OTP
+	// Content-Type: application/octet-stream
+}
+
+// A mail server of one's own restores what arrives, and refuses plain mail from
+// the peer's domain.
+func ExampleDecrypt() {
+	km, remove := sharedKeys()
+	defer remove()
+	policy, err := mailer.NewPolicy(&mailer.Config{
+		Peers:      []mailer.PeerConfig{{Name: "alpha", Domains: []string{"a.example"}}},
+		Rules:      []mailer.RuleConfig{{Domain: "default", Peer: "alpha"}},
+		NullSender: mailer.NullSenderConfig{Inbound: mailer.NullSenderRequired},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	inbox := mailbox{make(chan string, 1)}
+	step := mailer.Step{Policy: policy, Hostname: "mail.b.example"}
+	arrival, stop := serve(mailer.Decrypt(inbox, mailer.DecryptOptions{Step: step, Keys: km}))
+	defer stop()
+
+	// The other site: its next hop is our server.
+	hop := mailer.NewNextHop(mailer.HopOptions{Address: arrival})
+	defer hop.Close()
+	departure, stop := serve(mailer.Encrypt(hop, mailer.EncryptOptions{Step: step, Keys: km}))
+	defer stop()
+
+	send(departure, "alice@a.example", "bob@b.example", outgoing)
+	restored := <-inbox.messages
+	show(restored, "Qkdmail-Result:", "decrypt=", "Subject:")
+	fmt.Println(strings.HasSuffix(restored, "\r\n"+outgoing))
+	// Output:
+	// Qkdmail-Result: mail.b.example;
+	// Subject: lunch
+	// true
+}
+
+// A whole relay in a program of one's own, with a configuration as the command
+// reads it from a file.
+func ExampleNewRelay() {
+	km, remove := sharedKeys()
+	defer remove()
+	inbox := mailbox{make(chan string, 1)}
+	nextHop, stop := serve(inbox)
+	defer stop()
+
+	cfg, err := mailer.QuickConfig(mailer.QuickOptions{
+		Direction: mailer.DirectionEncrypt,
+		Listen:    "127.0.0.1:0",
+		NextHop:   nextHop,
+		KM:        mailer.KMConfig{URL: "mock:keys.json"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	relay, err := mailer.NewRelay(cfg, km, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := relay.Listen(ctx); err != nil {
+		log.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- relay.Serve(ctx) }()
+
+	send(relay.Addrs()[0].String(), "alice@a.example", "bob@b.example", outgoing)
+	show(<-inbox.messages, "Subject:")
+	cancel() // messages under way come to their end
+	fmt.Println(<-served)
+	// Output:
+	// Subject: [...]
+	// <nil>
+}
