@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 )
 
@@ -22,9 +23,11 @@ const SniffLimit = 256 << 10
 // counts as one of qkdmail: [Decrypt] will say that it is damaged. So does one
 // in a version that this release can't read.
 func Sniff(r io.Reader) (ours bool, replay io.Reader, err error) {
-	head := &recorder{src: r}
+	head := &recorder{src: r, buf: buffer.Get()}
+	head.read = head.buf[:0]
 	outer, err := envelope.NewReader(head)
 	if head.err != nil {
+		head.free()
 		return false, nil, head.err
 	}
 	if err == nil && !head.full {
@@ -63,7 +66,8 @@ func openEnvelope(src io.Reader) (*envelope.Reader, error) {
 		return envelope.NewReader(src)
 	}
 	outer := s.outer
-	s.outer, s.head.read, s.head.done = nil, nil, true
+	s.head.free()
+	s.outer, s.head.done = nil, true
 	return outer, nil
 }
 
@@ -71,8 +75,9 @@ func openEnvelope(src io.Reader) (*envelope.Reader, error) {
 // done it does neither.
 type recorder struct {
 	src  io.Reader
-	read []byte
-	err  error // of src, but for io.EOF
+	buf  *buffer.Buffer
+	read []byte // in buf as long as it fits
+	err  error  // of src, but for io.EOF
 	full bool
 	done bool
 }
@@ -94,4 +99,13 @@ func (r *recorder) Read(p []byte) (int, error) {
 }
 
 // replay reads all again.
-func (r *recorder) replay() io.Reader { return io.MultiReader(bytes.NewReader(r.read), r.src) }
+func (r *recorder) replay() io.Reader {
+	read := bytes.Clone(r.read)
+	r.free()
+	return io.MultiReader(bytes.NewReader(read), r.src)
+}
+
+func (r *recorder) free() {
+	r.buf.Free(len(r.read))
+	r.buf, r.read = nil, nil
+}

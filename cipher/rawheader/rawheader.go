@@ -81,6 +81,9 @@ func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 				// Not kept, but a field.
 			} else if name != nil {
 				start, value = pos, pos+colon+1
+				if fields == nil {
+					fields = make([]Field, 0, 8)
+				}
 				fields = append(fields, Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:], Offset: pos})
 			} else if mode == Strict && (pos > 0 || !isMboxFrom(text)) {
 				return fields, pos, true

@@ -135,6 +135,7 @@ func (w *walker) skip() (level int, closing bool, err error) {
 // header reads a header of at most limit octets with its blank line. It stops
 // before a delimiter, which it leaves unread and reports.
 func (w *walker) header(limit int) (b []byte, ended bool, err error) {
+	b = make([]byte, 0, 512)
 	for {
 		if ahead, err := w.atDelimiter(); ahead || err != nil {
 			return b, true, err
