@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
@@ -45,6 +46,7 @@ type Store struct {
 	writer  *conn
 	readers chan *conn // those not in use
 	jobs    chan *job
+	commits atomic.Int64
 	quit    chan struct{} // closed by Close
 	done    chan struct{} // closed when the writer has ended
 	closing sync.Once

@@ -15,6 +15,10 @@ import (
 // few.
 func (s *Store) Limits() keystore.Limits { return keystore.Limits{Changes: 4096, Octets: 16 << 20} }
 
+// Commits returns how many commits were made since the file was opened, each
+// with its fsync.
+func (s *Store) Commits() int64 { return s.commits.Load() }
+
 // Get returns records by their names.
 func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
 	records := make([]*keystore.Record, len(names))

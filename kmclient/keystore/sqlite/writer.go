@@ -145,6 +145,7 @@ gather:
 		}
 	}
 	if len(batch) > 0 {
+		s.commits.Add(1)
 		s.writer.commit(batch)
 	}
 	for _, j := range alone {
