@@ -103,7 +103,7 @@ func (s *sink) to(recipient string) []received {
 // one waits for the message to a recipient.
 func (s *sink) one(t *testing.T, recipient string) received {
 	t.Helper()
-	await(t, 30*time.Second, "mail for "+recipient, func() bool { return len(s.to(recipient)) > 0 })
+	await(t, time.Minute, "mail for "+recipient, func() bool { return len(s.to(recipient)) > 0 })
 	return s.to(recipient)[0]
 }
 

@@ -1,0 +1,65 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// document is docs/postfix.md.
+func document(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "postfix.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestDocument checks that the document has the files that the tests run, and
+// that the relay takes its own as it is.
+func TestDocument(t *testing.T) {
+	doc := document(t)
+	for _, file := range []string{"relay.toml", "main.cf", "master.cf", "master-after-queue.cf"} {
+		if !strings.Contains(doc, "\n"+testdata(t, file)+"```\n") {
+			t.Errorf("docs/postfix.md must have testdata/%s as it is", file)
+		}
+	}
+	if _, err := mailer.LoadConfig(filepath.Join("testdata", "relay.toml")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSwaks runs the document's command, and has "relay --check" look at its
+// configuration.
+func TestSwaks(t *testing.T) {
+	needs(t, "swaks")
+	w := newWorld(t, options{})
+	commands := 0
+	for line := range strings.Lines(document(t)) {
+		if !strings.HasPrefix(line, "swaks ") {
+			continue
+		}
+		commands++
+		command := strings.ReplaceAll(line, portOwn, fmt.Sprint(w.a.ports[portOwn]))
+		run(t, nil, "sh", "-c", command)
+	}
+	if commands != 1 {
+		t.Fatalf("%d commands in the document", commands)
+	}
+	if m := w.b.sink.one(t, "bob@b.example"); !bytes.Contains(m.data, []byte("decrypt=pass;")) ||
+		!bytes.Contains(m.data, []byte("\r\nSubject: a test\r\n")) {
+		t.Errorf("arrived:\n%s", m.data)
+	}
+	said := run(t, nil, qkdmail(t), "relay", "--config", w.a.config, "--check", "bob@b.example", "carol@sub.b.example", "dave@d.example")
+	for _, part := range []string{"configuration: good", "key manager for peer site-b: answers", "otp for messages", "suite     aes-256-gcm", "not encrypted"} {
+		if !strings.Contains(strings.ToLower(said), part) {
+			t.Errorf("--check does not say %q:\n%s", part, said)
+		}
+	}
+}
