@@ -1,0 +1,150 @@
+package mailer
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+)
+
+// Listen opens all listeners. Their addresses are in Addrs then.
+func (r *Relay) Listen(ctx context.Context) error {
+	for _, s := range r.sites {
+		l, err := r.listen(ctx, s)
+		if err != nil {
+			r.closeListeners()
+			return fmt.Errorf("listener %s: %w", s.config.Name, err)
+		}
+		r.mu.Lock()
+		s.gate = newGateListener(l, s.rules)
+		s.server = r.server(s)
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// listen opens one listener. A socket file that was left behind by a process
+// that was killed is removed; one that something listens at is not.
+func (r *Relay) listen(ctx context.Context, s *site) (net.Listener, error) {
+	network, address, err := splitAddress(s.config.Address)
+	if err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, network, address)
+	if err == nil || network != "unix" {
+		return l, err
+	}
+	if c, derr := new(net.Dialer).DialContext(ctx, "unix", address); derr == nil {
+		_ = c.Close()
+		return nil, err
+	}
+	if info, serr := os.Lstat(address); serr != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil, err
+	}
+	if rerr := os.Remove(address); rerr != nil {
+		return nil, err
+	}
+	return new(net.ListenConfig).Listen(ctx, network, address)
+}
+
+func (r *Relay) closeListeners() {
+	for _, s := range r.sites {
+		if s.gate != nil {
+			_ = s.gate.Close()
+		}
+	}
+}
+
+// gateRules are those of a listener.
+func (r *Relay) gateRules(cfg *Config, l ListenerConfig, s *site) (gateRules, error) {
+	opts, err := r.front(cfg, l, s)
+	return gateRules{
+		networks: l.Networks, total: cfg.Limits.Connections, perClient: cfg.Limits.ConnectionsPerClient, opts: opts,
+	}, err
+}
+
+// front says how the connections of a listener behave.
+func (r *Relay) front(cfg *Config, l ListenerConfig, s *site) (*frontOptions, error) {
+	t := cfg.Timeouts
+	o := &frontOptions{
+		RequireTLS: l.TLS == TLSRequired,
+		Offers:     func() offers { return r.offers(s) },
+		Idle:       t.Idle, DataIdle: t.DataIdle, MinRate: t.MinRate, Write: t.Command,
+	}
+	if x := l.XForward; len(x) > 0 {
+		o.XFORWARD = func(a net.Addr) bool { return contains(x, clientAddr(a)) }
+	}
+	if l.TLS == TLSOff || l.TLS == "" {
+		return o, nil
+	}
+	cert, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("%w: listener %s: %w", ErrConfig, l.Name, err)
+	}
+	o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	return o, nil
+}
+
+// An encrypted message is larger than the original: base64 with its line ends,
+// a header and a note.
+const (
+	growth   = 1.37
+	overhead = 16 << 10
+)
+
+// offers says what can be kept now, by what the next hop was seen to offer.
+func (r *Relay) offers(s *site) offers {
+	o := s.hop.Load().seen()
+	if s.config.Direction == DirectionEncrypt {
+		o.EightBit = true // it is inside
+		if o.Size > overhead {
+			o.Size = int64(float64(o.Size-overhead) / growth)
+		}
+	}
+	if limit := r.limits().MessageSize; limit > 0 && (o.Size == 0 || o.Size > limit) {
+		o.Size = limit
+	}
+	return o
+}
+
+func (r *Relay) limits() LimitsConfig {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg.Limits
+}
+
+// server is go-smtp's. What depends on the next hop is always on here; the
+// front takes out of EHLO what is not to be had.
+func (r *Relay) server(s *site) *smtp.Server {
+	server := smtp.NewServer(s)
+	server.Domain = r.cfg.Hostname
+	server.LMTP = s.config.Protocol == ProtocolLMTP
+	server.MaxRecipients = r.cfg.Limits.Recipients
+	server.MaxMessageBytes = 0      // the session sees to it; it may be another after Reload
+	server.MaxLineLength = 0        // the front and lineChecker see to it
+	server.AllowInsecureAuth = true // the session allows it in TLS only, which go-smtp does not see
+	server.EnableSMTPUTF8 = true
+	server.EnableDSN = true
+	server.ErrorLog = serverLog{r.log.With("listener", s.config.Name)}
+	return server
+}
+
+// serverLog is go-smtp's logger.
+type serverLog struct{ *slog.Logger }
+
+// Printf logs what go-smtp says of connections, and of a panic, which must be
+// seen.
+func (l serverLog) Printf(format string, v ...any) {
+	level := slog.LevelDebug
+	if strings.HasPrefix(format, "panic") {
+		level = slog.LevelError
+	}
+	l.Log(context.Background(), level, printable(fmt.Sprintf(format, v...)))
+}
+
+func (l serverLog) Println(v ...any) { l.Debug(printable(fmt.Sprint(v...))) }
