@@ -160,3 +160,19 @@ func (f *failing) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+func TestHasEightBit(t *testing.T) {
+	for size := range 40 {
+		p := bytes.Repeat([]byte{0x7F}, size)
+		if hasEightBit(p) {
+			t.Errorf("%d octets of 0x7F", size)
+		}
+		for i := range p {
+			p[i] = 0x80
+			if !hasEightBit(p) {
+				t.Errorf("0x80 at %d of %d", i, size)
+			}
+			p[i] = 0x7F
+		}
+	}
+}

@@ -24,7 +24,7 @@ type head struct {
 
 // readHead reads a message up to the end of its header, at most limit octets.
 func readHead(r io.Reader, limit int) (*head, error) {
-	buf := make([]byte, 0, min(8<<10, limit+1))
+	buf := make([]byte, 0, min(4<<10, limit+1))
 	for {
 		n, err := io.ReadAtLeast(r, buf[len(buf):cap(buf)], 1)
 		buf = buf[:len(buf)+n]

@@ -109,10 +109,23 @@ func (w *prefixWriter) Write(p []byte) (int, error) {
 
 // copyBlocks copies in large blocks: each is a write to the next hop.
 func copyBlocks(dst io.Writer, src io.Reader) error {
-	b := getBlock()
-	defer b.free(len(b))
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, b[:])
-	return err
+	b, used := getBlock(), 0
+	defer func() { b.free(used) }()
+	for {
+		n, err := src.Read(b[:])
+		used = max(used, n)
+		if n > 0 {
+			if _, werr := dst.Write(b[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // A tee hands what is read from src to several readers. One that is closed is
