@@ -352,8 +352,10 @@ func TestClientSlow(t *testing.T) {
 	c := connect(t, r)
 	c.begin("alice@a.example", "bob@b.example")
 	go func() {
-		for range 200 {
-			c.send("a\r\n")
+		for {
+			if _, err := c.conn.Write([]byte("a\r\n")); err != nil {
+				return
+			}
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
