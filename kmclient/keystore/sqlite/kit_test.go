@@ -75,7 +75,7 @@ func open(path string, km kmclient.KeyManager, now func() time.Time) (*keystore.
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B", Close: keystore.AfterDelivery(), Now: now})
+	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B", Now: now})
 	return m, store, err
 }
 

@@ -218,7 +218,8 @@ func (s *Store) newConn(ctx context.Context) (*conn, error) {
 	}
 	c := &conn{sql: sc, statements: map[string]*sql.Stmt{}}
 	for deadline := time.Now().Add(s.wait); ; {
-		_, err := sc.ExecContext(ctx, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY")
+		_, err := sc.ExecContext(ctx, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY; "+
+			"PRAGMA cache_size=-16000; PRAGMA wal_autocheckpoint=4000")
 		if err == nil {
 			return c, nil
 		}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +24,10 @@ import (
 
 func uuidOf(b []byte) string { return uuid.UUID(b).String() }
 
-const childEnv = "KEYSTORE_TEST_CHILD"
+const (
+	childEnv = "KEYSTORE_TEST_CHILD"
+	killsEnv = "KEYSTORE_TEST_KILLS" // how often TestKilled kills; 200 or for 20 seconds
+)
 
 // TestMain makes the test binary a child of other tests, where it says so.
 func TestMain(m *testing.M) {
@@ -112,14 +116,14 @@ func childReceive(path string) {
 // Children that receive are killed at random moments. Whatever one of them had
 // said it has is in the store: keys, bindings, claims and deliveries.
 func TestKilled(t *testing.T) {
-	kills := 200
-	if testing.Short() {
-		kills = 20
+	most, long := 200, 20*time.Second
+	if n, err := strconv.Atoi(os.Getenv(killsEnv)); err == nil {
+		most, long = n, 24*time.Hour
 	}
 	path := dbPath(t)
 	said := map[string][]string{}
-	given := 0
-	for range kills {
+	given, kills := 0, 0
+	for start := time.Now(); kills < most && time.Since(start) < long; kills++ {
 		child, _, lines := startChild(t, "receive", path)
 		wait := 3 + rand.IntN(40)
 		for n := 0; lines.Scan(); n++ {
