@@ -10,6 +10,8 @@ import (
 
 // A flight is a fetch of keys from the key manager that is under way.
 type flight struct {
+	peer string
+	ids  []string
 	done chan struct{}
 	err  error // once done is closed
 }
@@ -25,20 +27,20 @@ func (f *flight) await(ctx context.Context) error {
 }
 
 // takeOff begins to fetch keys, unless one of them is being fetched already:
-// then it returns that flight, and own is false. A key manager that deletes keys
-// gives the second who asks nothing.
-func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
+// then it returns that flight. A key manager that deletes keys gives the second
+// who asks nothing.
+func (m *Manager) takeOff(peer string, ids []string) *flight {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f = &flight{done: make(chan struct{})}
+	f := &flight{peer: peer, ids: ids, done: make(chan struct{})}
 	if m.closed {
 		f.err = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
 		close(f.done)
-		return f, true
+		return f
 	}
 	for _, id := range ids {
 		if other := m.flights[kmclient.CanonicalID(id)]; other != nil {
-			return other, false
+			return other
 		}
 	}
 	for _, id := range ids {
@@ -56,7 +58,7 @@ func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
 		m.mu.Unlock()
 		close(f.done)
 	})
-	return f, true
+	return f
 }
 
 // fetch fetches keys and stores them.

@@ -46,6 +46,21 @@ func TestClaim(t *testing.T) {
 	if s := k.Stats(); s.Claimed != 50 {
 		t.Errorf("%+v", s)
 	}
+	made := len(k.km.keys) // no more are fetched while they can't be used
+	_, err = m.GetKeys(t.Context(), "A", 256, 1)
+	k.want(err, kmclient.ErrStore, true)
+	if len(k.km.keys) != made {
+		t.Error("keys were fetched for nothing")
+	}
+	for range 2 {
+		k.store.set(nil, false)
+		if _, err = m.GetKeys(t.Context(), "A", 256, 1); err != nil {
+			t.Error(err)
+		}
+		k.store.set(errDisk, false)
+		_, err = m.GetKeys(t.Context(), "A", 256, 1)
+		k.want(err, kmclient.ErrStore, true)
+	}
 }
 
 // The octets of sending keys are nowhere in the store.
@@ -106,7 +121,7 @@ func TestDeliveredRace(t *testing.T) {
 	k.get(k.Manager, ids...)
 	k.bind(k.Manager, "message", ids...)
 	var wg sync.WaitGroup
-	for i := range 12 {
+	for i := range 60 {
 		wg.Go(func() {
 			m := []*keystore.Manager{k.Manager, other}[i%2]
 			if err := m.RecordDelivered(t.Context(), ids[0], fmt.Sprint(i)); err != nil {
@@ -115,7 +130,7 @@ func TestDeliveredRace(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if info, err := k.Show(t.Context(), ids[0]); err != nil || info.Recipients != 12 {
+	if info, err := k.Show(t.Context(), ids[0]); err != nil || info.Recipients != 60 {
 		t.Errorf("%d recorded, %v", info.Recipients, err)
 	}
 }

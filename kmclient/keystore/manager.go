@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,7 @@ type Manager struct {
 	count counters
 
 	work     sync.WaitGroup // fetches
+	unsure   atomic.Bool    // the last claim could not be stored
 	flushing chan struct{}  // holds one token while keys that waited are stored
 
 	mu      sync.Mutex
@@ -206,14 +208,16 @@ func (m *Manager) fail(op string, err error) error {
 }
 
 // attempts is how often a change is tried that others get in the way of.
-const attempts = 20
+const attempts = 40
 
-// retry calls change until it meets no conflict.
+// retry calls change until it meets no conflict, with longer and longer pauses:
+// a mailing list's message may be delivered in many transactions at a time.
 func retry(change func() error) (err error) {
-	for range attempts {
+	for n := range attempts {
 		if err = change(); !errors.Is(err, ErrConflict) {
 			return err
 		}
+		time.Sleep(rand.N(time.Duration(n+1) * time.Millisecond))
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -67,13 +68,15 @@ func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys m
 	missing, err := m.look(ctx, peer, ids, keys)
 	m.count.fromStore.Add(int64(len(keys)))
 	for err == nil && len(missing) > 0 {
-		f, own := m.takeOff(peer, missing)
+		f := m.takeOff(peer, missing)
 		err = f.await(ctx)
+		same := f.peer == peer && slices.Equal(f.ids, missing)
 		switch {
-		case own && errors.Is(err, kmclient.ErrKeyNotFound):
-			return m.foundSince(ctx, peer, missing, keys, err)
-		case !own && !errors.Is(err, kmclient.ErrUnavailable) && !errors.Is(err, kmclient.ErrStore):
-			err = nil // it was for other keys, or another peer: that says nothing of these
+		case same && errors.Is(err, kmclient.ErrKeyNotFound):
+			missing, err = m.foundSince(ctx, peer, missing, keys, err)
+			continue
+		case !same && !errors.Is(err, kmclient.ErrUnavailable) && !errors.Is(err, kmclient.ErrStore):
+			err = nil // that says nothing of these keys
 		}
 		if err == nil {
 			missing, err = m.look(ctx, peer, missing, keys)
@@ -164,22 +167,23 @@ func wipeRecords(records []*keyRecord) {
 	}
 }
 
-// foundSince returns nil and the keys if those that the key manager does not
-// have are in the store by now: another relay may have been faster by a moment.
-// Else it returns the error.
-func (m *Manager) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) (err error) {
+// foundSince looks in the store once more for keys that the key manager does
+// not have: another relay may have been faster by a moment. It returns those
+// that are still to be fetched, or failed if none has come.
+func (m *Manager) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) ([]string, error) {
 	if !kmclient.DeletesOnDelivery(m.km) {
-		return failed
+		return nil, failed
 	}
 	for _, pause := range []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond} {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return failed
+			return nil, failed
 		}
-		if missing, err = m.look(ctx, peer, missing, keys); err != nil || len(missing) == 0 {
-			return err
+		left, err := m.look(ctx, peer, missing, keys)
+		if err != nil || len(left) < len(missing) {
+			return left, err
 		}
 	}
-	return failed
+	return nil, failed
 }

@@ -184,6 +184,29 @@ func TestSameTime(t *testing.T) {
 	}
 }
 
+// Another relay took one of a frame's keys a moment ago: the others still come.
+func TestPartlyTaken(t *testing.T) {
+	k := newKit(t, nil)
+	other := k.another(nil)
+	ids := k.sent(3)
+	k.km.delay = make(chan struct{})
+	done := make(chan error)
+	go func() {
+		_, err := k.KeysByID(t.Context(), "A", ids...)
+		done <- err
+	}()
+	time.Sleep(10 * time.Millisecond) // it has looked in the store, and asks
+	k.km.mu.Lock()
+	delay := k.km.delay
+	k.km.delay = nil
+	k.km.mu.Unlock()
+	k.get(other, ids[1])
+	close(delay)
+	if err := <-done; err != nil || k.km.given != 3 {
+		t.Errorf("%d given out, %v", k.km.given, err)
+	}
+}
+
 // A key is not for a message of another peer.
 func TestOtherPeer(t *testing.T) {
 	k := newKit(t, nil)

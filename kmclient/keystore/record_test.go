@@ -59,7 +59,8 @@ func FuzzUnseal(f *testing.F) {
 		if _, err := generationOf(value); err != nil {
 			return
 		}
-		if _, _, err := key.unseal([]byte("store"), n, value); err == nil && !bytes.Equal(value, good) {
+		// Each process of a fuzzer has a good one of its own.
+		if state, plain, err := key.unseal([]byte("store"), n, value); err == nil && (state != 2 || string(plain) != "plain") {
 			t.Errorf("opened: %x", value)
 		}
 	})

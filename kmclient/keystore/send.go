@@ -14,18 +14,40 @@ import (
 // counted and logged as an alarm: the key manager may have been restored from a
 // backup. The next call may get fresh ones.
 func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	if err := m.probe(ctx); err != nil {
+		return nil, m.fail(opGetKeys, err)
+	}
 	keys, err := m.km.GetKeys(ctx, peer, size, number)
 	if err != nil {
 		return nil, err
 	}
 	if err = kmclient.CheckKeys(keys, size, number); err == nil {
 		err = m.claim(ctx, keys)
+		m.unsure.Store(errors.Is(err, kmclient.ErrStore))
 	}
 	if err != nil {
 		kmclient.WipeAll(keys)
 		return nil, m.fail(opGetKeys, err)
 	}
 	return keys, nil
+}
+
+// probe writes something if the last claim could not be stored: else every try
+// would cost keys until the store is well again.
+func (m *Manager) probe(ctx context.Context) error {
+	if !m.unsure.Load() {
+		return nil
+	}
+	name := m.name(KindStore, "probe")
+	records, err := m.vault.store.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	err = m.vault.apply(ctx, edit{old: records[0], name: name, bare: true})
+	if errors.Is(err, ErrConflict) {
+		return nil // somebody else could write
+	}
+	return err
 }
 
 // claim records the IDs of sending keys. A claim that was recorded and not
