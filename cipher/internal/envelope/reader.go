@@ -156,10 +156,12 @@ func (p *Reader) control(pt *part) (*Control, error) {
 // undoEncoding decodes the body of a control part, which mail systems may have
 // encoded anew.
 func undoEncoding(body []byte, encoding string) ([]byte, error) {
-	var h message.Header
-	if encoding != "" {
-		h.Set("Content-Transfer-Encoding", encoding)
+	switch encoding {
+	case "", "7bit", "8bit", "binary":
+		return body, nil
 	}
+	var h message.Header
+	h.Set("Content-Transfer-Encoding", encoding)
 	e, err := message.New(h, bytes.NewReader(body))
 	if err != nil {
 		return nil, damaged("control part: unknown transfer encoding %.40q", encoding)
