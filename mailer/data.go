@@ -12,7 +12,10 @@ import (
 // A dataReader reads the DATA of a client, without the dots that SMTP adds. It
 // ends with io.EOF after the lone dot, and with io.ErrUnexpectedEOF where the
 // connection did before.
-type dataReader struct{ front *front }
+type dataReader struct {
+	front *front
+	any   bool // the message is refused already: only its end is looked for
+}
 
 func (r dataReader) Read(p []byte) (int, error) {
 	f := r.front
@@ -31,6 +34,9 @@ func (r dataReader) Read(p []byte) (int, error) {
 		_, _ = f.in.Discard(used)
 		f.dataSize += int64(used)
 		f.inData = !end
+		if f.data.bare && !r.any {
+			return 0, errBareLineEnd()
+		}
 		if n > 0 {
 			return n, nil
 		}
@@ -65,6 +71,7 @@ func (f *front) piece() ([]byte, error) {
 // makes all the difference: CR CR LF is no line end.
 type dataState struct {
 	state byte
+	bare  bool // a CR was dropped that is no part of a line end, as go-smtp does
 }
 
 // The states of go-smtp's dataReader.
@@ -112,11 +119,11 @@ func (d *dataState) undo(dst, src []byte) (n, used int, end bool) {
 				continue
 			}
 		case stateDotCR:
-			d.state = stateData
 			if c == '\n' {
 				d.state = stateEOF
 				continue
 			}
+			d.state, d.bare = stateData, true
 		case stateCR:
 			d.state = stateData
 			if c == '\n' {

@@ -102,6 +102,7 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 	h, _, err := s.read(r)
 	if err != nil {
+		s.rest(r)
 		return nil, s.finish("decrypt", nil, err)
 	}
 	// found is written by the producer, which has ended when deliver returns.

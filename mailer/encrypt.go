@@ -160,6 +160,7 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	h, _, err := s.read(r)
 	if err != nil {
+		s.rest(r)
 		return s.finish("encrypt", nil, err)
 	}
 	s.dropEmpty()
@@ -170,15 +171,18 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 		if g.route.Peer != nil {
 			attrs = append(attrs, "peer", g.route.Peer.Name)
 		}
-		err = s.finish("encrypt", h, g.err, append(attrs, s.answer(g.next)...)...)
+		answer := s.finish("encrypt", h, g.err, append(attrs, s.answer(g.next)...)...)
+		if answer != nil {
+			err = answer // for who asks for one answer: not 250 if any group has failed
+		}
 		if status == nil {
 			continue
 		}
 		for _, rcpt := range g.rcpts {
-			if answer, ok := g.answers[rcpt]; ok {
-				status.SetStatus(rcpt, plainReply(answer))
+			if single, ok := g.answers[rcpt]; ok {
+				status.SetStatus(rcpt, plainReply(single))
 			} else {
-				status.SetStatus(rcpt, err)
+				status.SetStatus(rcpt, answer)
 			}
 		}
 	}
@@ -217,7 +221,7 @@ func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer
 		return s.clear(out, src)
 	}
 	if h.count("Qkdmail-Key-ID") > 0 {
-		sealed, replay, err := isSealed(s.ctx, src)
+		sealed, replay, err := isSealed(s.ctx, src, s.step.SAE, g.route.Peer.SAE)
 		if err != nil {
 			return err
 		}
@@ -236,19 +240,22 @@ func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer
 	return s.encrypt(g, src, out)
 }
 
-// isSealed tells whether a message is encrypted already, perhaps by this relay
-// in another pass. One that only says so in its header is not, and goes out
-// encrypted: what is in it may be in clear.
-func isSealed(ctx context.Context, src io.Reader) (sealed bool, replay io.Reader, err error) {
+// isSealed tells whether a message is encrypted already by this site for this
+// peer, perhaps by this relay in another pass. One that only says so in its
+// header is not, nor is one for somebody else, and goes out encrypted: what is
+// in it may be in clear, and encrypting twice does no harm. What was put around
+// the encrypted part since is not looked at.
+func isSealed(ctx context.Context, src io.Reader, sae, peer string) (sealed bool, replay io.Reader, err error) {
 	head, err := io.ReadAll(io.LimitReader(src, cipher.SniffLimit))
 	if err != nil {
 		return false, nil, err
 	}
+	// As the peer would read it, up to where he would ask for the key.
 	_, err = cipher.Decrypt(ctx, bytes.NewReader(head), nil, &cipher.DecryptOptions{
+		SAE: peer, Peers: []string{sae},
 		Accept: func(*cipher.Info) error { return errSealed },
 	})
-	sealed = errors.Is(err, errSealed) || errors.Is(err, cipher.ErrSAE)
-	return sealed, io.MultiReader(bytes.NewReader(head), src), nil
+	return errors.Is(err, errSealed), io.MultiReader(bytes.NewReader(head), src), nil
 }
 
 var errSealed = errors.New("the message is encrypted")
@@ -329,6 +336,9 @@ func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite
 	for {
 		n, rerr := io.ReadFull(src, buf)
 		used = max(used, n)
+		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { // session.read lets no other of these through
+			return held, rerr
+		}
 		if hold && !first.done {
 			held.Write(buf[:n])
 		}
@@ -340,12 +350,8 @@ func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite
 		if first.done {
 			held = new(bytes.Buffer)
 		}
-		switch rerr {
-		case nil:
-		case io.EOF, io.ErrUnexpectedEOF: // session.read lets no other of these through
+		if rerr != nil {
 			return held, w.Close()
-		default:
-			return held, rerr
 		}
 	}
 }

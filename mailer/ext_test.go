@@ -30,7 +30,7 @@ func TestOffers(t *testing.T) {
 		ext  []string
 		want []string
 	}{
-		{DirectionDecrypt, []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000000", "CHUNKING", "BINARYMIME"}, []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000000"}},
+		{DirectionDecrypt, []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000000", "CHUNKING", "BINARYMIME"}, []string{"8BITMIME", "SMTPUTF8", "DSN", fmt.Sprintf("SIZE %d", 5000000*137/100+16384)}},
 		{DirectionDecrypt, nil, []string{"SIZE 104857600"}},
 		{DirectionDecrypt, []string{"SIZE"}, []string{"SIZE 104857600"}},
 		{DirectionDecrypt, []string{"SIZE 0", "DSN"}, []string{"SIZE 104857600", "DSN"}},

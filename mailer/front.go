@@ -45,6 +45,7 @@ type front struct {
 	stopping bool // the relay stops
 
 	hello     bool // EHLO was the last command: replies are edited
+	greeting  bool // a greeting is to be answered that STARTTLS needs
 	needHello bool // STARTTLS was the last command
 	bad       int  // commands in a row that the front itself refused
 
@@ -121,7 +122,7 @@ var errTooSlow = fmt.Errorf("%w: it sends too slowly", errDropped)
 func (f *front) Read(p []byte) (int, error) {
 	for len(f.rest) == 0 {
 		if f.dataEnd {
-			if _, err := io.Copy(io.Discard, dataReader{f}); err != nil {
+			if _, err := io.Copy(io.Discard, dataReader{front: f}); err != nil {
 				_ = f.Close() // go-smtp would go on
 				return 0, err
 			}
@@ -206,11 +207,11 @@ func (f *front) take(line []byte) bool {
 	}
 	verb, arg, _ := strings.Cut(text, " ")
 	verb = strings.ToUpper(verb)
-	f.hello = false
+	f.hello, f.greeting = false, false
 	if f.needHello {
 		switch verb {
-		case "EHLO", "LHLO", "HELO":
-			f.needHello = false
+		case "EHLO", "LHLO", "HELO": // needed until one is answered with 250
+			f.greeting = true
 		case "QUIT", "NOOP", "RSET":
 		default:
 			return f.reply("503 5.5.1 Introduce yourself first")
@@ -295,7 +296,10 @@ func (f *front) Write(p []byte) (int, error) {
 	switch {
 	case bytes.HasPrefix(p, []byte("354 ")):
 		f.inData, f.dataEnd, f.data, f.dataWait, f.dataSize = true, true, dataState{}, 0, 0
-	case f.hello && bytes.HasPrefix(p, []byte("250")):
+	case f.greeting && bytes.HasPrefix(p, []byte("250")):
+		f.needHello, f.greeting = false, false
+	}
+	if f.hello && bytes.HasPrefix(p, []byte("250")) {
 		return len(p), f.editHello(p)
 	}
 	return f.write(p)

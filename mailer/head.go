@@ -3,8 +3,6 @@ package mailer
 import (
 	"bytes"
 	"io"
-	"net/mail"
-	"strings"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
@@ -27,13 +25,18 @@ func readHead(r io.Reader, limit int) (*head, error) {
 	buf := make([]byte, 0, min(4<<10, limit+1))
 	for {
 		n, err := io.ReadAtLeast(r, buf[len(buf):cap(buf)], 1)
+		seen := max(0, len(buf)-len("\n\r")) // a blank line may have begun there
 		buf = buf[:len(buf)+n]
 		atEnd := err == io.EOF
 		if err != nil && !atEnd {
 			return nil, err
 		}
-		if atEnd || len(buf) == cap(buf) || bytes.Contains(buf, []byte("\n\r\n")) || bytes.Contains(buf, []byte("\n\n")) {
+		if atEnd || len(buf) == cap(buf) || bytes.Contains(buf[seen:], []byte("\n\r\n")) || bytes.Contains(buf[seen:], []byte("\n\n")) {
 			fields, size, done := rawheader.Scan(buf, rawheader.Lenient)
+			if len(fields) >= rawheader.MaxFields {
+				// Those behind are out of sight, and must not get past us.
+				return nil, refuse(552, smtp.EnhancedCode{5, 3, 4}, "header size", "Too many header fields")
+			}
 			if done || atEnd {
 				return &head{fields: fields, size: size, raw: buf, whole: io.MultiReader(bytes.NewReader(buf), r)}, nil
 			}
@@ -66,36 +69,6 @@ func (h *head) text(name string) string {
 		}
 	}
 	return ""
-}
-
-// senders returns the addresses of all From fields, of which there should be
-// one. A field that does not parse is searched for what looks like addresses:
-// a mail program may show them.
-func (h *head) senders() []string {
-	var addresses []string
-	for _, f := range h.fields {
-		if f.Is("From") {
-			addresses = append(addresses, addressesIn(f.Text())...)
-		}
-	}
-	return addresses
-}
-
-// addressesIn returns the addresses in a field.
-func addressesIn(text string) []string {
-	var addresses []string
-	if list, err := mail.ParseAddressList(text); err == nil {
-		for _, a := range list {
-			addresses = append(addresses, a.Address)
-		}
-		return addresses
-	}
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \t<>,;:()\"", r) }) {
-		if i := strings.LastIndexByte(word, '@'); i > 0 && i < len(word)-1 {
-			addresses = append(addresses, word)
-		}
-	}
-	return addresses
 }
 
 // without returns the message without the fields of this name; nothing else of

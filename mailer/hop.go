@@ -177,7 +177,9 @@ func (h *NextHop) learn(c *hopConn) {
 	has := func(name string) bool { ok, _ := c.Extension(name); return ok }
 	o := offers{EightBit: has("8BITMIME"), UTF8: has("SMTPUTF8"), DSN: has("DSN")}
 	if _, size := c.Extension("SIZE"); size != "" {
-		o.Size, _ = strconv.ParseInt(strings.Fields(size)[0], 10, 64)
+		if n, err := strconv.ParseInt(strings.TrimSpace(size), 10, 64); err == nil {
+			o.Size = max(n, 0)
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -27,13 +27,14 @@ func (s *hopSession) Mail(from string, opts *smtp.MailOptions) error {
 	if err := s.hop.acquire(); err != nil {
 		return err
 	}
-	conn, err := s.begin(from, opts)
-	if err != nil {
-		s.hop.release()
-		return err
-	}
-	s.conn = conn
-	return nil
+	defer func() {
+		if s.conn == nil { // also after a panic, which go-smtp outlives
+			s.hop.release()
+		}
+	}()
+	var err error
+	s.conn, err = s.begin(from, opts)
+	return err
 }
 
 // begin sends MAIL. A connection that was kept may have been closed by the

@@ -21,6 +21,7 @@ type lineChecker struct {
 	line     int  // octets of the line so far
 	last     byte // octet read last
 	crs, lfs int64
+	err      error // what Read ends with, for ever: behind a refusal nothing is read
 }
 
 // Refusals of what a message is made of.
@@ -41,16 +42,19 @@ func errTooLarge() *refusal {
 }
 
 func (c *lineChecker) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
 	n, err := c.src.Read(p)
 	if err != nil && err != io.EOF {
 		err = broken(err)
 	}
 	if r := c.check(p[:n]); r != nil {
-		return 0, r
+		n, err = 0, r
+	} else if err == io.EOF && c.crs != c.lfs {
+		n, err = 0, errBareLineEnd()
 	}
-	if err == io.EOF && c.crs != c.lfs {
-		return 0, errBareLineEnd()
-	}
+	c.err = err
 	return n, err
 }
 
@@ -59,7 +63,8 @@ func (c *lineChecker) Read(p []byte) (int, error) {
 // io.ErrUnexpectedEOF, which others take for the end of what they read.
 func broken(err error) error {
 	var reply *smtp.SMTPError
-	if errors.As(err, &reply) || errors.Is(err, errDropped) {
+	var own *refusal
+	if errors.As(err, &own) || errors.As(err, &reply) || errors.Is(err, errDropped) {
 		return err
 	}
 	return fmt.Errorf("%w: %v", errDropped, err)

@@ -68,6 +68,7 @@ func domainOf(address string) string {
 // normalDomain returns a domain in lower case, as A-labels, without a dot at
 // the end. What is no domain name comes back in lower case.
 func normalDomain(domain string) string {
+	domain = strings.TrimRight(strings.ToLower(domain), ".")
 	if len(domain) > 4*maxDomain { // of UTF-8
 		return domain
 	}

@@ -229,7 +229,7 @@ func (r *Relay) probe(ctx context.Context) {
 			if hop.wasSeen() {
 				continue
 			}
-			if err := hop.Probe(ctx); err != nil && ctx.Err() == nil {
+			if err := recovered(func() error { return hop.Probe(ctx) }); err != nil && ctx.Err() == nil {
 				down = true
 				r.log.Warn("next hop can't be reached", "next_hop", name, "cause", printable(err.Error()))
 			}

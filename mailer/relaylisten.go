@@ -100,11 +100,16 @@ const (
 // offers says what can be kept now, by what the next hop was seen to offer.
 func (r *Relay) offers(s *site) offers {
 	o := s.hop.Load().seen()
-	if s.config.Direction == DirectionEncrypt {
+	switch {
+	case s.config.Direction == DirectionEncrypt:
 		o.EightBit = true // it is inside
 		if o.Size > overhead {
 			o.Size = int64(float64(o.Size-overhead) / growth)
 		}
+	case o.Size > 0:
+		// What arrives encrypted is smaller inside. What is too large for the
+		// next hop all the same, it will say.
+		o.Size = int64(float64(o.Size)*growth) + overhead
 	}
 	if limit := r.limits().MessageSize; limit > 0 && (o.Size == 0 || o.Size > limit) {
 		o.Size = limit

@@ -158,7 +158,7 @@ func (s *session) refused(direction, command string, err error) error {
 // read checks DATA and returns its header.
 func (s *session) read(r io.Reader) (*head, *lineChecker, error) {
 	if s.front != nil {
-		r = dataReader{s.front}
+		r = dataReader{front: s.front}
 	}
 	check := &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
 	h, err := readHead(check, int(s.step.Limits.HeaderSize))
@@ -175,7 +175,7 @@ func (s *session) read(r io.Reader) (*head, *lineChecker, error) {
 // go-smtp would send the answers before.
 func (s *session) rest(r io.Reader) {
 	if s.front != nil {
-		r = dataReader{s.front}
+		r = dataReader{front: s.front, any: true}
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		s.dropped(broken(err))
