@@ -236,6 +236,7 @@ func (r *Reader) openOTP(outer *envelope.Reader) {
 func outerInfo(outer *envelope.Reader) Info {
 	info := Info{
 		Suite:        Suite(outer.Control.Suite),
+		KeyID:        outer.Control.KeyID,
 		Time:         outer.Control.Time,
 		SenderSAE:    readableSAE(outer.Control.SenderSAE),
 		RecipientSAE: readableSAE(outer.Control.RecipientSAE),

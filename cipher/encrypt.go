@@ -353,7 +353,7 @@ func (w *Writer) scan(whole bool) {
 // openEnvelope writes the outer message up to the payload, and returns where
 // the payload goes and the control octets.
 func (w *Writer) openEnvelope(keyID string) (_ io.Writer, control []byte, err error) {
-	w.around.Control.KeyID = keyID
+	w.around.Control.KeyID, w.info.KeyID = keyID, keyID
 	if w.outer, err = envelope.NewWriter(w.dst, w.around); err != nil {
 		return nil, nil, err
 	}

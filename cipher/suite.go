@@ -37,6 +37,7 @@ type Info struct {
 	Time         time.Time // when it was encrypted, whole seconds
 	SenderSAE    string    // "" where the message has none
 	RecipientSAE string    // "" where the message has none
+	KeyID        string    // that the control part names; for OTP the first
 	KeyIDs       []string  // in the order of their use, as spelled by the key manager
 
 	// Octets of the message before encryption. Decrypt counts what it has

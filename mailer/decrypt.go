@@ -17,6 +17,11 @@ type DecryptOptions struct {
 	Step
 	Keys cipher.KeyFinder
 
+	// Deliveries, if not nil, keep a message from being delivered to anybody
+	// twice. Where Keys is one, as a keystore.Manager is, it is taken if this
+	// is nil.
+	Deliveries Deliveries
+
 	// MaxAge and MaxAhead bound the time of encryption of a message that is
 	// accepted; 0: 30 days and 1 day.
 	MaxAge, MaxAhead time.Duration
@@ -37,6 +42,9 @@ func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend {
 	if o.MaxAhead <= 0 {
 		o.MaxAhead = 24 * time.Hour
 	}
+	if d, ok := o.Keys.(Deliveries); ok && o.Deliveries == nil {
+		o.Deliveries = d
+	}
 	gate := newKeyGate(o.Keys, o.KeyTimeout)
 	return smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
 		s, err := next.NewSession(c)
@@ -54,6 +62,7 @@ type decryptSession struct {
 	gate  *keyGate
 	out   smtp.Session
 	rcpts []string
+	asked map[string]*smtp.RcptOptions // what the client said of them
 }
 
 // Mail begins a transaction, here and at the next hop.
@@ -77,6 +86,10 @@ func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 		return s.refused("decrypt", "RCPT", err)
 	}
 	s.rcpts = append(s.rcpts, to)
+	if s.asked == nil {
+		s.asked = map[string]*smtp.RcptOptions{}
+	}
+	s.asked[to] = opts
 	return nil
 }
 
@@ -105,32 +118,37 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 		s.rest(r)
 		return nil, s.finish("decrypt", nil, err)
 	}
-	// found is written by the producer, which has ended when deliver returns.
 	var found found
-	answers, err := deliver(s.out, s.step.LMTP, s.rcpts, func(dst io.Writer) error {
-		return s.produce(h, dst, &found)
+	var produce producer
+	err = recovered(func() (err error) {
+		produce, err = s.open(h, &found)
+		return err
 	})
+	answers, err := s.deliver(&found, produce, err)
 	s.rest(r)
 	attrs := append(found.attrs(), "recipients", len(s.rcpts))
 	return answers, s.finish("decrypt", h, err, append(attrs, s.answer(s.out)...)...)
 }
 
-// produce writes what the next hop gets.
-func (s *decryptSession) produce(h *head, dst io.Writer, f *found) error {
+// open finds out what a message is, and refuses it if it can't be taken. The
+// producer writes what the next hop gets.
+func (s *decryptSession) open(h *head, f *found) (producer, error) {
 	ours, replay, err := cipher.Sniff(h.whole)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h.whole = replay
 	if ours {
-		return s.restore(h, dst, f)
+		return s.restore(h, f)
 	}
 	f.how = "plain"
 	if err := s.checkPlain(h); err != nil {
-		return err
+		return nil, err
 	}
-	out := &prefixWriter{dst: dst, prefix: s.received()}
-	return copyBlocks(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.without(ResultField))
+	return func(dst io.Writer) error {
+		out := &prefixWriter{dst: dst, prefix: s.received()}
+		return copyBlocks(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.without(ResultField))
+	}, nil
 }
 
 // checkPlain refuses mail in clear from who has to encrypt, by the header From
@@ -147,31 +165,36 @@ func (s *decryptSession) checkPlain(h *head) error {
 	return nil
 }
 
-// restore decrypts a message of ours.
-func (s *decryptSession) restore(h *head, dst io.Writer, f *found) error {
+// restore decrypts a message of ours, up to its header.
+func (s *decryptSession) restore(h *head, f *found) (producer, error) {
 	f.how = "decrypted"
 	r, err := cipher.Decrypt(s.ctx, h.whole, s.gate, &cipher.DecryptOptions{
 		SAE: s.step.SAE, Peers: s.peerSAEs(),
 		Accept: func(i *cipher.Info) error { return s.accept(i, f) },
 	})
 	if err != nil {
-		return s.noKeyLeft(err)
+		return nil, s.noKeyLeft(err)
 	}
 	f.info = r.Info()
 	inner, err := readHead(r, int(s.step.Limits.HeaderSize))
 	if err != nil {
-		return s.noKeyLeft(err)
+		return nil, s.noKeyLeft(err)
 	}
 	if err := s.checkSender(inner, f.peer); err != nil {
-		return err
+		return nil, err
 	}
+	return func(dst io.Writer) error { return s.write(h, inner, dst, f) }, nil
+}
+
+// write writes a restored message with what stands above it.
+func (s *decryptSession) write(h, inner *head, dst io.Writer, f *found) error {
 	checked := &eightBitWriter{dst: dst, allowed: s.step.EightBit()}
 	above := &prefixWriter{dst: checked}
 	out := &smtpWriter{dst: above}
 	out.style(inner.raw)
 	above.prefix = s.result(h, inner, f, out.lf) + s.received() + transit(f.info.Transit)
 	if len(inner.raw) == 0 {
-		_, err = io.WriteString(checked, above.prefix) // an empty message has a place too
+		_, err := io.WriteString(checked, above.prefix) // an empty message has a place too
 		return err
 	}
 	if err := copyBlocks(out, inner.whole); err != nil {
@@ -234,7 +257,7 @@ func (s *decryptSession) checkSender(inner *head, peer *Peer) error {
 // Reset ends the transaction.
 func (s *decryptSession) Reset() {
 	s.out.Reset()
-	s.rcpts = nil
+	s.rcpts, s.asked = nil, nil
 	s.end()
 }
 

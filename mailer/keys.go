@@ -86,6 +86,17 @@ func (g *keyGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 	return keys, err
 }
 
+// BindKeys passes on what a key store behind the gate has to know.
+func (g *keyGate) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
+	binder, ok := g.finder.(cipher.KeyBinder)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.within)
+	defer cancel()
+	return binder.BindKeys(ctx, peer, identity, frame, ids...)
+}
+
 // gateKey is what a missing key is remembered by: all that was asked for, since
 // a true ID beside one that does not exist must not get a bad name.
 func gateKey(peer string, ids []string) string {

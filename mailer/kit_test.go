@@ -192,13 +192,20 @@ func startRelay(t testing.TB, direction Direction, hop string, changes ...func(*
 
 func startRelayWith(t testing.TB, km *testKM, direction Direction, hop string, changes ...func(*Config)) *testRelay {
 	t.Helper()
+	return startRelayBehind(t, km, km, direction, hop, changes...)
+}
+
+// startRelayBehind runs a relay that gets its keys from front, which gets them
+// from km.
+func startRelayBehind(t testing.TB, km *testKM, front kmclient.KeyManager, direction Direction, hop string, changes ...func(*Config)) *testRelay {
+	t.Helper()
 	cfg := relayConfig(direction, hop)
 	for _, change := range changes {
 		change(cfg)
 	}
 	r := &testRelay{km: km, log: new(logBuffer), cfg: cfg}
 	var err error
-	r.Relay, err = NewRelay(cfg, km, slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	r.Relay, err = NewRelay(cfg, front, slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ func newDecrypt(g *globals) *cobra.Command {
 	var (
 		b        batch
 		closeKey bool
+		store    storeFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "decrypt [flags] [FILE…]",
@@ -40,11 +41,20 @@ on disk (or written, to a pipe): it can't be decrypted again then.`,
 			}
 			b.done = "decrypted"
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
+				kept, err := store.open(cmd.Context(), km, g.sae, warnings(cmd))
+				if err != nil {
+					return err
+				}
+				if kept != nil {
+					defer kept.Close()
+					km = kept
+				}
 				return b.run(cmd, args, decryptStep(km, &opts, closeKey))
 			})
 		},
 	}
 	b.flags(cmd)
+	store.flags(cmd)
 	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys when the whole message is written")
 	return cmd
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -72,6 +73,8 @@ func advice() []struct {
 		{cipher.ErrPad, exitConfig, "use --suite aes-256-gcm, or a key manager with longer keys"},
 		{cipher.ErrOptions, exitUsage, "see --help"},
 		{mailer.ErrConfig, exitConfig, "see docs/relay.toml for every key"},
+		{keystore.ErrClosed, exitNoPerm, "it was decrypted and closed before; ask the sender to send it again"},
+		{keystore.ErrBound, exitData, "do not trust it"},
 		{kmclient.ErrConfig, exitConfig, "see --km in --help"},
 		{kmclient.ErrStore, exitConfig, "restore the file from a backup, or name another with --km"},
 		{kmclient.ErrKeyNotFound, exitNoPerm, "the key was closed, or has not reached this key manager yet: try again later"},

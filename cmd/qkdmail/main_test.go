@@ -83,6 +83,8 @@ func keyManagers(e *testscript.Env) error {
 	e.Defer(s.Close)
 	e.Setenv("KM_HTTPS", s.URL)
 	e.Setenv("LONG", strings.Repeat("x", 250))
+	e.Setenv("STORE_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
+	e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 	e.Setenv("CA", filepath.Join(e.WorkDir, "ca.pem"))
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	return os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), ca, 0o600)

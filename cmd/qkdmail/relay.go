@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+	"time"
 
+	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
@@ -24,6 +27,7 @@ type relayFlags struct {
 	mode    string
 	listen  string
 	nextHop string
+	store   storeFlags
 }
 
 func newRelay(g *globals) *cobra.Command {
@@ -58,6 +62,7 @@ would happen to mail for each ADDRESS, and ends.`,
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt, without a file")
 	f.StringVar(&r.listen, "listen", "", "address to listen at, without a file")
 	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop, without a file")
+	r.store.flags(cmd)
 	return cmd
 }
 
@@ -91,7 +96,10 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	log := relayLogger(cmd.ErrOrStderr(), cfg.Log)
-	km, err := relayKeys(cmd.Context(), cfg, log)
+	if r.check {
+		r.store.path = "none" // a check leaves nothing behind
+	}
+	km, err := relayKeys(cmd.Context(), cfg, &r.store, log)
 	if err != nil {
 		return err
 	}
@@ -102,7 +110,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usage("unexpected argument %q (only --check takes addresses)", args[0])
 	}
-	relay, err := mailer.NewRelay(cfg, km, log)
+	relay, err := mailer.NewRelay(cfg, km.forRelay(), log)
 	if err != nil {
 		return err
 	}
@@ -132,7 +140,7 @@ func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, km *relay
 			err = cfg.CheckFiles()
 		}
 		if err == nil {
-			err = relay.Reload(cfg, km)
+			err = relay.Reload(cfg, km.forRelay())
 		}
 		if err != nil {
 			log.Error("configuration not reloaded, the old one stays", "cause", oneLine(err, ""))
@@ -169,15 +177,36 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, km kmclien
 	return nil
 }
 
-// relayKM is the key manager of a relay, with a pool before it.
+// relayKM is the key manager of a relay: a pool for sending keys, before a
+// store for receiving ones, before the key manager itself.
 type relayKM struct {
 	kmclient.KeyManager
 	pool *keypool.Pool
+	kept *keptKM // nil without a store
 	base kmclient.KeyManager
 }
 
+// storedKM is a relayKM that the relay sees the store of.
+type storedKM struct {
+	*relayKM
+	mailer.Deliveries
+	cipher.KeyBinder
+}
+
+// KeysByID is the store's, with and without a pool before it.
+func (k storedKM) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+	return k.kept.KeysByID(ctx, peer, ids...)
+}
+
+func (k *relayKM) forRelay() kmclient.KeyManager {
+	if k.kept == nil {
+		return k
+	}
+	return storedKM{k, k.kept, k.kept}
+}
+
 // relayKeys opens the key manager of a configuration.
-func relayKeys(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (*relayKM, error) {
+func relayKeys(ctx context.Context, cfg *mailer.Config, store *storeFlags, log *slog.Logger) (*relayKM, error) {
 	opts := cfg.KM.Options()
 	opts.Logger = log
 	opts.MockDB = func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(ctx, path) }
@@ -186,8 +215,19 @@ func relayKeys(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (*rela
 		return nil, err
 	}
 	km := &relayKM{KeyManager: base, base: base}
-	if cfg.KM.Pool && encrypts(cfg) {
-		if km.pool, err = keypool.New(base, cfg.KM.PoolOptions()); err != nil {
+	if does(cfg, mailer.DirectionDecrypt) {
+		if km.kept, err = store.open(ctx, base, cfg.KM.SAE, log); err != nil {
+			km.close()
+			return nil, err
+		}
+	}
+	if km.kept != nil {
+		km.KeyManager = km.kept
+		go km.kept.SweepEvery(ctx, time.Hour)
+	}
+	if cfg.KM.Pool && does(cfg, mailer.DirectionEncrypt) {
+		if km.pool, err = keypool.New(km.KeyManager, cfg.KM.PoolOptions()); err != nil {
+			km.close()
 			return nil, err
 		}
 		km.KeyManager = km.pool
@@ -195,19 +235,17 @@ func relayKeys(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (*rela
 	return km, nil
 }
 
-func encrypts(cfg *mailer.Config) bool {
-	for _, l := range cfg.Listeners {
-		if l.Direction == mailer.DirectionEncrypt {
-			return true
-		}
-	}
-	return false
+func does(cfg *mailer.Config, d mailer.Direction) bool {
+	return slices.ContainsFunc(cfg.Listeners, func(l mailer.ListenerConfig) bool { return l.Direction == d })
 }
 
 // close wipes the keys that were fetched ahead.
 func (k *relayKM) close() {
 	if k.pool != nil {
 		_ = k.pool.Close(context.Background())
+	}
+	if k.kept != nil {
+		_ = k.kept.Close()
 	}
 	if c, ok := k.base.(io.Closer); ok {
 		_ = c.Close()

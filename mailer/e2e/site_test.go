@@ -293,7 +293,7 @@ func (s *site) startRelay(t *testing.T) {
 func (s *site) runRelay(program string) error {
 	s.relay = exec.Command(program, "relay", "--config", s.config)
 	s.relay.Stdout, s.relay.Stderr = s.log, s.log
-	s.relay.Env = append(os.Environ(), "GOTRACEBACK=single")
+	s.relay.Env = append(os.Environ(), "GOTRACEBACK=single", "STATE_DIRECTORY="+s.path("state"))
 	if err := s.relay.Start(); err != nil {
 		return err
 	}

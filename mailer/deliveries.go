@@ -1,0 +1,115 @@
+package mailer
+
+import (
+	"context"
+	"errors"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// Deliveries remember who has got which message. A [keystore.Manager] does.
+type Deliveries interface {
+	// Delivered reports which recipients have got the message that a key
+	// belongs to, in their order.
+	Delivered(ctx context.Context, keyID string, rcpts ...string) ([]bool, error)
+	// RecordDelivered notes, durably, that recipients have got it.
+	RecordDelivered(ctx context.Context, keyID string, rcpts ...string) error
+}
+
+// deliver hands a message to those recipients that have not got it yet, and
+// notes that they have. A mail system that did not see our 250 sends a message
+// again, and one with many recipients in several transactions. opened is why
+// the message can't be delivered, if it can't.
+func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[string]error, error) {
+	closed := errors.Is(opened, keystore.ErrClosed)
+	if opened != nil && !closed {
+		return nil, opened
+	}
+	if s.o.Deliveries == nil || f.info == nil {
+		if opened != nil {
+			return nil, opened
+		}
+		return deliver(s.out, s.step.LMTP, s.rcpts, produce)
+	}
+	keyID := f.info.KeyID
+	left, err := s.undelivered(keyID)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(left) == 0:
+		f.how = "delivered before"
+		s.out.Reset()
+		return nil, nil
+	case closed:
+		// The key is gone, so it can't be the same mail system trying again.
+		return s.answers(left, opened), opened
+	case len(left) < len(s.rcpts):
+		if err := s.only(left); err != nil {
+			return s.answers(left, err), err
+		}
+	}
+	single, err := deliver(s.out, s.step.LMTP, left, produce)
+	var got []string
+	for _, rcpt := range left {
+		if answer, ok := single[rcpt]; ok && answer == nil || !ok && err == nil {
+			got = append(got, rcpt)
+		}
+	}
+	if len(got) > 0 {
+		if rerr := s.o.Deliveries.RecordDelivered(s.ctx, keyID, got...); rerr != nil {
+			return nil, rerr // delivered, but it is safer to be told again
+		}
+	}
+	answers := s.answers(left, err)
+	for rcpt, answer := range single {
+		answers[rcpt] = answer
+	}
+	return answers, err
+}
+
+// undelivered returns the recipients that have not got the message.
+func (s *decryptSession) undelivered(keyID string) ([]string, error) {
+	done, err := s.o.Deliveries.Delivered(s.ctx, keyID, s.rcpts...)
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for i, rcpt := range s.rcpts {
+		if !done[i] {
+			left = append(left, rcpt)
+		}
+	}
+	return left, nil
+}
+
+// only begins the next hop's transaction anew, for some of the recipients.
+func (s *decryptSession) only(rcpts []string) error {
+	s.out.Reset()
+	opts := s.opts
+	if err := s.out.Mail(s.from, &opts); err != nil {
+		return err
+	}
+	for _, rcpt := range rcpts {
+		o := s.asked[rcpt]
+		if o == nil {
+			o = &smtp.RcptOptions{}
+		}
+		if err := s.out.Rcpt(rcpt, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answers are one answer for those who are left, and 250 for the others.
+func (s *decryptSession) answers(left []string, err error) map[string]error {
+	answers := map[string]error{}
+	for _, rcpt := range s.rcpts {
+		answers[rcpt] = nil
+	}
+	for _, rcpt := range left {
+		answers[rcpt] = err
+	}
+	return answers
+}
