@@ -37,8 +37,9 @@ func newRelay(g *globals) *cobra.Command {
 		Short: "Encrypt outgoing and decrypt arriving mail, between two mail systems",
 		Long: `Stand between two mail systems, encrypt what leaves and decrypt what arrives,
 over SMTP and LMTP, as a configuration file says (docs/relay.toml has every key).
-SIGHUP reads it again; with an error in it the old one stays. SIGTERM stops:
-messages under way come to their end.
+SIGHUP reads it again; with an error in it, or where listeners or [km] have
+changed, the old one stays and the log says why. SIGTERM stops: messages under
+way come to their end.
 
 The relay keeps no mail: it answers 250 when the next hop has, and without a key
 it answers 451, so that the mail waits where it is.
@@ -120,12 +121,12 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	for i, a := range relay.Addrs() {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
-	go r.reloads(cmd.Context(), relay, km, log)
+	go r.reloads(cmd.Context(), relay, cfg.KM, km, log)
 	return relay.Serve(cmd.Context())
 }
 
 // reloads reads the configuration again on SIGHUP.
-func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, km *relayKM, log *slog.Logger) {
+func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, old mailer.KMConfig, km *relayKM, log *slog.Logger) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -135,10 +136,7 @@ func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, km *relay
 			return
 		case <-hup:
 		}
-		cfg, err := r.load()
-		if err == nil {
-			err = cfg.CheckFiles()
-		}
+		cfg, err := r.again(old)
 		if err == nil {
 			err = relay.Reload(cfg, km.forRelay())
 		}
@@ -148,6 +146,22 @@ func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, km *relay
 		}
 		log.Info("configuration reloaded")
 	}
+}
+
+// again reads the configuration once more. The key manager is open, and the
+// store belongs to it: another one needs a new process.
+func (r *relayFlags) again(old mailer.KMConfig) (*mailer.Config, error) {
+	cfg, err := r.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.CheckFiles(); err != nil {
+		return nil, err
+	}
+	if cfg.KM != old {
+		return nil, fmt.Errorf("%w: [km] has changed: restart for that", mailer.ErrConfig)
+	}
+	return cfg, nil
 }
 
 // checkAll is --check.
