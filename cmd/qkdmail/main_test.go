@@ -20,12 +20,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
+	"github.com/qkdmail/qkdmail/cmd/internal/daemon"
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"qkdmail": main})
+	testscript.Main(m, map[string]func(){
+		"qkdmail":  main,
+		"qkdmaild": func() { os.Exit(cli.Main(daemon.New())) },
+	})
 }
 
 // TestScripts runs the program as a user would, script by script.
@@ -183,7 +188,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	b, err := os.ReadFile(path)
 	ts.Check(err)
-	ts.Check(os.WriteFile(path, flipPayloadBit(b), 0o600))
+	ts.Check(os.WriteFile(path, cli.FlipPayloadBit(b), 0o600))
 }
 
 // cut FILE OCTETS takes so many octets off the end of a file.
@@ -215,8 +220,8 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	time.Sleep(300 * time.Millisecond) // until it has its signal handler
 	ts.Check(cmd.Process.Signal(syscall.SIGTERM))
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitTempFail {
-		ts.Fatalf("exit code %d, want %d", code, exitTempFail)
+	if code := cmd.ProcessState.ExitCode(); code != cli.ExitTempFail {
+		ts.Fatalf("exit code %d, want %d", code, cli.ExitTempFail)
 	}
 }
 

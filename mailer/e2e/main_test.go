@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// program is the folder of the qkdmail binary, built once.
+// program is the folder of the qkdmail and qkdmaild binaries, built once.
 var program struct {
 	once sync.Once
 	dir  string
@@ -31,7 +31,7 @@ func qkdmail(t *testing.T) string {
 		if program.dir, program.err = os.MkdirTemp("", "qkdmail-e2e-"); program.err != nil {
 			return
 		}
-		build := exec.Command("go", "build", "-o", program.dir, "github.com/qkdmail/qkdmail/cmd/qkdmail")
+		build := exec.Command("go", "build", "-o", program.dir, "github.com/qkdmail/qkdmail/cmd/qkdmail", "github.com/qkdmail/qkdmail/cmd/qkdmaild")
 		if out, err := build.CombinedOutput(); err != nil {
 			program.err = fmt.Errorf("%w: %s", err, out)
 		}

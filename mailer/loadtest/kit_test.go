@@ -27,14 +27,14 @@ func needsFigures(t *testing.T) {
 	}
 }
 
-// program builds qkdmail.
+// program builds qkdmail, and the daemon's program beside it.
 func program(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "qkdmail")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "../../cmd/qkdmail").CombinedOutput(); err != nil {
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/qkdmail", "../../cmd/qkdmaild").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return file
+	return filepath.Join(dir, "qkdmail")
 }
 
 // A relay is a process of "qkdmail relay".

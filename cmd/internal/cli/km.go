@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -11,17 +11,17 @@ import (
 )
 
 // newKM has the commands around key managers themselves.
-func newKM(g *globals) *cobra.Command {
+func newKM(g *Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "km",
 		Short: "Simulate, check and fill key managers",
 		Long: `A key manager to develop and test against, and checks for real ones. What
 "km serve" starts is a simulator: its keys come from the system's randomness and
 one process serves both sites. It is not QKD.`,
-		Args: noCommand,
+		Args: NoCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKMServe(), newKMCerts(), newKMImport(), newKMExport(), newKMDoctor(g))
+	cmd.AddCommand(g.serveCommand(), newKMCerts(), newKMImport(), newKMExport(), newKMDoctor(g))
 	return cmd
 }
 
@@ -35,11 +35,11 @@ common name: ca.crt, kme_a.crt, kme_a.key, sae_a.crt, sae_a.key and so on. They
 are for development: whoever has ca.key can be any SAE. Nothing is overwritten.`,
 		Example: `  qkdmail km certs certs/
   qkdmail km certs --kme KME_1 --sae ALICE --sae BOB --host km.example certs/`,
-		Args: someArgs("DIR", 1),
+		Args: SomeArgs("DIR", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			files, err := kmserver.WriteCerts(args[0], o)
 			if err != nil {
-				return fail(exitCantCreate, "name another folder, or check the IDs", "%w", err)
+				return Fail(ExitCantCreate, "name another folder, or check the IDs", "%w", err)
 			}
 			for _, f := range files {
 				fmt.Fprintln(cmd.OutOrStdout(), f)
@@ -55,8 +55,8 @@ are for development: whoever has ca.key can be any SAE. Nothing is overwritten.`
 	return cmd
 }
 
-// dbFlag is the database of the simulator and of mock:PATH.db.
-func dbFlag(cmd *cobra.Command, path *string) {
+// DBFlag adds --db, the database of the simulator and of mock:PATH.db.
+func DBFlag(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "db", "instance/km.db", "SQLite file with the keys")
 }
 
@@ -71,7 +71,7 @@ are imported or none. Without FILE standard input is read.`,
 		Example: "  qkdmail km import --db keys.db instance/mock_qkd_keys.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usage("unexpected argument %q", args[1])
+				return Usage("unexpected argument %q", args[1])
 			}
 			in, closeInput, err := openInput(cmd, append(args, "-")[0])
 			if err != nil {
@@ -85,13 +85,13 @@ are imported or none. Without FILE standard input is read.`,
 			defer db.Close()
 			n, err := db.Import(cmd.Context(), in)
 			if err != nil {
-				return fail(exitData, "nothing was imported", "%w", err)
+				return Fail(ExitData, "nothing was imported", "%w", err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "imported %d keys into %s\n", n, path)
 			return nil
 		},
 	}
-	dbFlag(cmd, &path)
+	DBFlag(cmd, &path)
 	return cmd
 }
 
@@ -105,7 +105,7 @@ func newKMExport() *cobra.Command {
 mock:PATH.db as a JSON file that the reference system and --km mock:PATH read.
 It holds the keys in clear.`,
 		Example: "  qkdmail km export --db keys.db -o instance/mock_qkd_keys.json",
-		Args:    noArgs,
+		Args:    NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := os.Stat(path); err != nil {
 				return noInput(err)
@@ -115,7 +115,7 @@ It holds the keys in clear.`,
 				return err
 			}
 			defer db.Close()
-			out, err := createOutput(target, cmd.OutOrStdout(), force)
+			out, err := CreateOutput(target, cmd.OutOrStdout(), force)
 			if err != nil {
 				return err
 			}
@@ -126,7 +126,7 @@ It holds the keys in clear.`,
 			return out.finish(true)
 		},
 	}
-	dbFlag(cmd, &path)
+	DBFlag(cmd, &path)
 	cmd.Flags().StringVarP(&target, "output", "o", "", "write to this file, - for standard output")
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite the file")
 	return cmd

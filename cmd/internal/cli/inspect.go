@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -23,7 +23,7 @@ SAE IDs, sizes and the fields that stand outside. Nothing of it is
 authenticated. - reads standard input.`,
 		Example: `  qkdmail inspect secret.eml
   qkdmail inspect --json secret.eml | jq .key_ids`,
-		Args: someArgs("FILE", 1),
+		Args: SomeArgs("FILE", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, closeInput, err := openInput(cmd, args[0])
 			if err != nil {
@@ -35,7 +35,7 @@ authenticated. - reads standard input.`,
 				return fmt.Errorf("%s: %w", inputName(args[0]), err)
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), inspected(info))
+				return PrintJSON(cmd.OutOrStdout(), inspected(info))
 			}
 			return printInfo(cmd.OutOrStdout(), info)
 		},
@@ -65,7 +65,7 @@ const shownKeys = 20
 
 func printInfo(out io.Writer, i *cipher.Info) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, printable(value)) }
+	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, Printable(value)) }
 	row("Suite", string(i.Suite))
 	row("Encrypted", i.Time.Format(time.RFC3339))
 	row("Sender SAE", orDash(i.SenderSAE))
@@ -87,8 +87,8 @@ func printInfo(out io.Writer, i *cipher.Info) error {
 	return w.Flush()
 }
 
-// printable makes text that came in a mail harmless to a terminal.
-func printable(s string) string {
+// Printable makes text that came in a mail harmless to a terminal.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -104,7 +104,7 @@ func orDash(s string) string {
 	return s
 }
 
-func printJSON(out io.Writer, v any) error {
+func PrintJSON(out io.Writer, v any) error {
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)

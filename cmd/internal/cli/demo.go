@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -45,7 +45,7 @@ from the embedded mock, in a temporary file that is removed.`,
   qkdmail demo --suite otp message.eml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usage("unexpected argument %q", args[1])
+				return Usage("unexpected argument %q", args[1])
 			}
 			return nil
 		},
@@ -78,7 +78,7 @@ func readDemo(path string) ([]byte, error) {
 		return nil, noInput(err)
 	}
 	if len(plain) > maxDemo {
-		return nil, fail(exitData, "take a shorter one", "%s is over %d octets", path, maxDemo)
+		return nil, Fail(ExitData, "take a shorter one", "%s is over %d octets", path, maxDemo)
 	}
 	return plain, nil
 }
@@ -118,15 +118,15 @@ func demo(ctx context.Context, out io.Writer, plain []byte, suite cipher.Suite) 
 		return err
 	}
 	if !bytes.Equal(restored, plain) {
-		return fail(exitData, "this is a fault of qkdmail: please report it", "the restored message is another")
+		return Fail(ExitData, "this is a fault of qkdmail: please report it", "the restored message is another")
 	}
 	scene(out, 3, "The restored message", fmt.Sprintf("%d octets, SHA-256 %x: the same, octet for octet", len(restored), sha256.Sum256(restored)))
 
-	_, err = demoDecrypt(ctx, km, flipPayloadBit(wire.Bytes()))
+	_, err = demoDecrypt(ctx, km, FlipPayloadBit(wire.Bytes()))
 	if err == nil {
-		return fail(exitData, "this is a fault of qkdmail: please report it", "an altered message was taken for authentic")
+		return Fail(ExitData, "this is a fault of qkdmail: please report it", "an altered message was taken for authentic")
 	}
-	scene(out, 4, "The same with one bit flipped on the wire", "refused: "+oneLine(err, ""))
+	scene(out, 4, "The same with one bit flipped on the wire", "refused: "+OneLine(err, ""))
 	return nil
 }
 
@@ -138,9 +138,9 @@ func demoDecrypt(ctx context.Context, km cipher.KeyFinder, wire []byte) ([]byte,
 	return io.ReadAll(r)
 }
 
-// flipPayloadBit flips a bit in the middle of the payload such that the base64
+// FlipPayloadBit flips a bit in the middle of the payload such that the base64
 // stays valid: the change is in what was encrypted.
-func flipPayloadBit(wire []byte) []byte {
+func FlipPayloadBit(wire []byte) []byte {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	forged := bytes.Clone(wire)
 	start := bytes.LastIndex(forged, []byte("base64"))
@@ -169,7 +169,7 @@ func show(out io.Writer, message []byte) {
 			break
 		}
 		message = message[len(line):]
-		text := printable(string(bytes.TrimRight(line, "\r\n")))
+		text := Printable(string(bytes.TrimRight(line, "\r\n")))
 		if r := []rune(text); len(r) > 100 {
 			text = string(r[:100]) + "…"
 		}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -39,7 +39,7 @@ type job struct {
 	size   int64  // octets; 0 if unknown
 }
 
-// step does one message. It tells warnings to warn.
+// step does one message. It tells warn what the user should know.
 type step func(ctx context.Context, in io.Reader, out *output, warn func(text string)) error
 
 // run does all messages that args name. One that fails does not keep the
@@ -74,7 +74,7 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 			first = err
 		} else {
 			_, hint := explain(err)
-			fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: %s\n", oneLine(err, hint))
+			fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: %s\n", OneLine(err, hint))
 		}
 	}
 	if bar != nil {
@@ -95,13 +95,13 @@ func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do 
 	if bar != nil {
 		in = io.TeeReader(in, barWriter{bar})
 	}
-	out, err := createOutput(j.output, cmd.OutOrStdout(), b.force)
+	out, err := CreateOutput(j.output, cmd.OutOrStdout(), b.force)
 	if err != nil {
 		return err
 	}
 	defer out.discard()
 	warn := func(text string) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: warning: %s\n", oneLine(fmt.Errorf("%s: %s", j.name, text), ""))
+		fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: warning: %s\n", OneLine(fmt.Errorf("%s: %s", j.name, text), ""))
 	}
 	if err := do(cmd.Context(), in, out, warn); err != nil {
 		return fmt.Errorf("%s: %w", j.name, err)
@@ -120,7 +120,7 @@ func openInput(cmd *cobra.Command, arg string) (in io.Reader, closeInput func(),
 	}
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		_ = f.Close()
-		return nil, nil, fail(exitNoInput, "name a file", "%s is a folder", arg)
+		return nil, nil, Fail(ExitNoInput, "name a file", "%s is a folder", arg)
 	}
 	return f, func() { _ = f.Close() }, nil
 }
@@ -150,9 +150,9 @@ func (w barWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// noInput is an input that can't be opened.
+// NoInput is an input that can't be opened.
 func noInput(err error) error {
-	return fail(exitNoInput, "check the name and its permissions", "%w", err)
+	return Fail(ExitNoInput, "check the name and its permissions", "%w", err)
 }
 
 // jobs lists the messages that args name.
@@ -162,16 +162,16 @@ func (b *batch) jobs(args []string) ([]job, error) {
 	}
 	if b.outDir == "" {
 		if len(args) > 1 {
-			return nil, usage("several inputs need --out-dir")
+			return nil, Usage("several inputs need --out-dir")
 		}
 		j := job{name: inputName(args[0]), input: args[0], output: b.output}
 		if info, err := os.Stat(args[0]); err == nil && args[0] != "-" && info.IsDir() {
-			return nil, usage("%s is a folder, which needs --out-dir", args[0])
+			return nil, Usage("%s is a folder, which needs --out-dir", args[0])
 		}
 		return []job{j}, nil
 	}
 	if b.output != "" {
-		return nil, usage("-o and --out-dir exclude each other")
+		return nil, Usage("-o and --out-dir exclude each other")
 	}
 	if err := os.MkdirAll(b.outDir, 0o700); err != nil {
 		return nil, cantCreate(err)
@@ -190,7 +190,7 @@ func (b *batch) jobs(args []string) ([]job, error) {
 // list returns the message that arg names, or the .eml files below it.
 func (b *batch) list(arg string) ([]job, error) {
 	if arg == "-" {
-		return nil, usage("standard input has no name: --out-dir needs files")
+		return nil, Usage("standard input has no name: --out-dir needs files")
 	}
 	info, err := os.Stat(arg)
 	if err != nil {
@@ -223,7 +223,7 @@ func (b *batch) list(arg string) ([]job, error) {
 		return nil, noInput(err)
 	}
 	if len(jobs) == 0 {
-		return nil, fail(exitNoInput, "name the files themselves", "no .eml file in %s", arg)
+		return nil, Fail(ExitNoInput, "name the files themselves", "no .eml file in %s", arg)
 	}
 	return jobs, nil
 }
@@ -243,7 +243,7 @@ func checkOutputs(jobs []job) error {
 	seen := map[string]string{}
 	for _, j := range jobs {
 		if other, ok := seen[j.output]; ok {
-			return usage("%s and %s would both be written to %s", other, j.input, j.output)
+			return Usage("%s and %s would both be written to %s", other, j.input, j.output)
 		}
 		seen[j.output] = j.input
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newEncrypt(g *globals) *cobra.Command {
+func newEncrypt(g *Globals) *cobra.Command {
 	var (
 		b        batch
 		suite    string
@@ -40,12 +40,12 @@ takes as much key as message. auto takes the pad for messages of up to
       sendmail -i -- bob@example.net <secret.eml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if padLimit < 1 {
-				return usage("--pad-limit %d: must be 1 to %d", padLimit, cipher.MaxPadLimit)
+				return Usage("--pad-limit %d: must be 1 to %d", padLimit, cipher.MaxPadLimit)
 			}
 			if _, err := mail.ParseAddress(from); from != "" && err != nil {
-				return usage("--from %q: %w", from, err)
+				return Usage("--from %q: %w", from, err)
 			}
-			opts := cipher.EncryptOptions{PadLimit: padLimit, SAE: g.sae, Peer: g.peer, From: from, UTF8: utf8}
+			opts := cipher.EncryptOptions{PadLimit: padLimit, SAE: g.SAE, Peer: g.Peer, From: from, UTF8: utf8}
 			var err error
 			if opts.Suite, err = cipher.ParseSuite(suite); err != nil {
 				return err
@@ -87,7 +87,7 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 		}
 		if n == 0 {
 			// An empty pipe is a program that failed before this one.
-			return fail(exitData, "check what makes it", "the input is empty and no message")
+			return Fail(ExitData, "check what makes it", "the input is empty and no message")
 		}
 		if err := w.Close(); err != nil {
 			return err

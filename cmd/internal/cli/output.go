@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -19,13 +19,13 @@ type output struct {
 
 // errExists tells that the target is there already.
 func errExists(path string) error {
-	return fail(exitCantCreate, "name another, or use --force to overwrite it", "%s exists", path)
+	return Fail(ExitCantCreate, "name another, or use --force to overwrite it", "%s exists", path)
 }
 
-// createOutput opens the output named path, standard output for "" and "-".
+// CreateOutput opens the output named path, standard output for "" and "-".
 // A file is written beside its target and renamed at the end; a device or a
 // pipe is written to directly.
-func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
+func CreateOutput(path string, stdout io.Writer, force bool) (*output, error) {
 	if path == "" || path == "-" {
 		return &output{Writer: stdout}, nil
 	}
@@ -33,7 +33,7 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return nil, fail(exitCantCreate, "name a file, or use --out-dir", "%s is a folder", path)
+		return nil, Fail(ExitCantCreate, "name a file, or use --out-dir", "%s is a folder", path)
 	case err == nil && !info.Mode().IsRegular():
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
@@ -66,7 +66,7 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 }
 
 func cantCreate(err error) error {
-	return fail(exitCantCreate, "check that the folder exists and can be written to", "%w", err)
+	return Fail(ExitCantCreate, "check that the folder exists and can be written to", "%w", err)
 }
 
 // finish puts the output under its name. With sync it is on disk when finish

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -44,7 +45,7 @@ func TestReadAgain(t *testing.T) {
 		}
 	}
 	write(relayConfig)
-	r := &relayFlags{globals: &globals{}, config: file}
+	r := &relayFlags{Globals: &cli.Globals{}, config: file}
 	first, err := r.load()
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -7,14 +7,15 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/spf13/cobra"
 )
 
-func newDecrypt(g *globals) *cobra.Command {
+func newDecrypt(g *Globals) *cobra.Command {
 	var (
 		b        batch
 		closeKey bool
-		store    storeFlags
+		store    StoreFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "decrypt [flags] [FILE…]",
@@ -35,13 +36,13 @@ on disk (or written, to a pipe): it can't be decrypted again then.`,
   qkdmail decrypt --out-dir restored/ encrypted/
   qkdmail decrypt <secret.eml >message.eml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts := cipher.DecryptOptions{SAE: g.sae}
-			if g.peer != "" {
-				opts.Peers = []string{g.peer}
+			opts := cipher.DecryptOptions{SAE: g.SAE}
+			if g.Peer != "" {
+				opts.Peers = []string{g.Peer}
 			}
 			b.done = "decrypted"
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
-				kept, err := store.open(cmd.Context(), km, g.sae, warnings(cmd))
+				kept, err := g.Keep(cmd.Context(), store, km, keystore.Options{SAE: g.SAE, Logger: warnings(cmd)})
 				if err != nil {
 					return err
 				}
@@ -54,7 +55,7 @@ on disk (or written, to a pipe): it can't be decrypted again then.`,
 		},
 	}
 	b.flags(cmd)
-	store.flags(cmd)
+	store.Register(cmd)
 	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys when the whole message is written")
 	return cmd
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package cli
 
 // noCoreDumps does nothing here: switch core dumps off where the system lets
 // you.

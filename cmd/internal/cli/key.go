@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/base64"
@@ -14,13 +14,13 @@ import (
 
 // keyFlags are the flags of the key commands.
 type keyFlags struct {
-	*globals
+	*Globals
 	asJSON bool
 	reveal bool
 }
 
-func newKey(g *globals) *cobra.Command {
-	k := &keyFlags{globals: g}
+func newKey(g *Globals) *cobra.Command {
+	k := &keyFlags{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Get, show, close and list keys",
@@ -30,7 +30,7 @@ so for these commands as well.`,
 		Example: `  qkdmail key get --size 256
   qkdmail key show --reveal MOCK-KEY-00000001-20251012195636
   qkdmail key list --json`,
-		Args: noCommand,
+		Args: NoCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().BoolVar(&k.asJSON, "json", false, "print JSON")
@@ -44,16 +44,16 @@ func (k *keyFlags) get() *cobra.Command {
 		Use:     "get",
 		Short:   "Fetch fresh keys",
 		Example: "  qkdmail key get --size 1024 --number 3 --json",
-		Args:    noArgs,
+		Args:    NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := kmclient.CheckSize(size); err != nil {
-				return usage("%w", err)
+				return Usage("%w", err)
 			}
 			if number < 1 {
-				return usage("--number %d: must be at least 1", number)
+				return Usage("--number %d: must be at least 1", number)
 			}
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
-				keys, err := km.GetKeys(cmd.Context(), k.peer, size, number)
+				keys, err := km.GetKeys(cmd.Context(), k.Peer, size, number)
 				if err != nil {
 					return err
 				}
@@ -76,10 +76,10 @@ func (k *keyFlags) show() *cobra.Command {
 		Use:     "show ID…",
 		Short:   "Fetch keys by their IDs",
 		Example: "  qkdmail key show MOCK-KEY-00000001-20251012195636",
-		Args:    someArgs("ID", maxIDs),
+		Args:    SomeArgs("ID", maxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
-				keys, err := km.KeysByID(cmd.Context(), k.peer, args...)
+				keys, err := km.KeysByID(cmd.Context(), k.Peer, args...)
 				if err != nil {
 					return err
 				}
@@ -99,7 +99,7 @@ func (k *keyFlags) close() *cobra.Command {
 		Use:     "close ID…",
 		Short:   "Close keys: the key manager deletes them",
 		Example: "  qkdmail key close MOCK-KEY-00000001-20251012195636",
-		Args:    someArgs("ID", maxIDs),
+		Args:    SomeArgs("ID", maxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
 				if kmclient.DeletesOnDelivery(km) {
@@ -122,7 +122,7 @@ func (k *keyFlags) list() *cobra.Command {
 		Short:   "List the keys that the key manager stores",
 		Long:    "List the keys that the key manager stores. Only the mock can tell.",
 		Example: "  qkdmail key list --km mock:keys.json",
-		Args:    noArgs,
+		Args:    NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
 				lister, ok := km.(kmclient.Lister)
@@ -141,10 +141,10 @@ func (k *keyFlags) list() *cobra.Command {
 
 func (k *keyFlags) printClosed(out io.Writer, ids []string) error {
 	if k.asJSON {
-		return printJSON(out, map[string][]string{"closed": ids})
+		return PrintJSON(out, map[string][]string{"closed": ids})
 	}
 	for _, id := range ids {
-		fmt.Fprintf(out, "closed %s\n", printable(id))
+		fmt.Fprintf(out, "closed %s\n", Printable(id))
 	}
 	return nil
 }
@@ -154,12 +154,12 @@ func (k *keyFlags) printInfos(out io.Writer, infos []kmclient.KeyInfo) error {
 		if infos == nil {
 			infos = []kmclient.KeyInfo{} // [] and not null
 		}
-		return printJSON(out, infos)
+		return PrintJSON(out, infos)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "KEY ID\tBITS\tTIME\tSTATE")
 	for _, i := range infos {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", printable(i.ID), i.Size, shortTime(i.Time), i.State)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", Printable(i.ID), i.Size, shortTime(i.Time), i.State)
 	}
 	return w.Flush()
 }
@@ -180,7 +180,7 @@ func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key) error {
 			}
 			list[i] = b
 		}
-		return printJSON(out, list)
+		return PrintJSON(out, list)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, "KEY ID\tBITS")
@@ -189,7 +189,7 @@ func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key) error {
 	}
 	fmt.Fprintln(w)
 	for _, key := range keys {
-		fmt.Fprintf(w, "%s\t%d", printable(key.ID()), key.Size())
+		fmt.Fprintf(w, "%s\t%d", Printable(key.ID()), key.Size())
 		if k.reveal {
 			fmt.Fprintf(w, "\t%s", base64.StdEncoding.EncodeToString(key.Reveal()))
 		}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -9,22 +9,22 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newStatus(g *globals) *cobra.Command {
+func newStatus(g *Globals) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Ask the key manager for its state and limits",
 		Example: `  qkdmail status
   qkdmail status --km https://km.example:8443 --json`,
-		Args: noArgs,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
-				s, err := km.Status(cmd.Context(), g.peer)
+				s, err := km.Status(cmd.Context(), g.Peer)
 				if err != nil {
 					return err
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), s)
+					return PrintJSON(cmd.OutOrStdout(), s)
 				}
 				return printStatus(cmd.OutOrStdout(), s)
 			})
@@ -38,7 +38,7 @@ func printStatus(out io.Writer, s kmclient.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	text := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", name, printable(value))
+			fmt.Fprintf(w, "%s\t%s\n", name, Printable(value))
 		}
 	}
 	number := func(name string, n int, unit string) {

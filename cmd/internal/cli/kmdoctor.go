@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newKMDoctor(g *globals) *cobra.Command {
+func newKMDoctor(g *Globals) *cobra.Command {
 	var (
 		o      kmdoctor.Options
 		asJSON bool
@@ -23,25 +23,25 @@ site. The exit code is 69 if a rule is broken.`,
 		Example: `  qkdmail km doctor --km etsi014:https://127.0.0.1:8443 --sae SAE_A --peer SAE_B \
       --km-ca certs/ca.crt --km-cert certs/sae_a.crt --km-key certs/sae_a.key \
       --peer-url https://127.0.0.1:8444 --peer-cert certs/sae_b.crt --peer-key certs/sae_b.key`,
-		Args: noArgs,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			url, ok := strings.CutPrefix(g.spec(), "etsi014:")
+			url, ok := strings.CutPrefix(g.Spec(), "etsi014:")
 			if !ok || strings.Contains(url, ",") {
-				return usage("km doctor needs --km etsi014:https://HOST:PORT, of one KME")
+				return Usage("km doctor needs --km etsi014:https://HOST:PORT, of one KME")
 			}
-			o.URL, o.SAE, o.Peer = url, g.sae, g.peer
-			o.CertFile, o.KeyFile, o.CAFile, o.KMEID = g.kmCert, g.kmKey, g.kmCA, g.kmeID
+			o.URL, o.SAE, o.Peer = url, g.SAE, g.Peer
+			o.CertFile, o.KeyFile, o.CAFile, o.KMEID = g.KMCert, g.KMKey, g.KMCA, g.KMEID
 			report, err := kmdoctor.Run(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				err = printJSON(cmd.OutOrStdout(), report)
+				err = PrintJSON(cmd.OutOrStdout(), report)
 			} else {
 				err = kmdoctor.WriteTable(cmd.OutOrStdout(), report)
 			}
 			if err == nil && !report.Conforms() {
-				err = fail(exitUnavailable, "see the table", "the KME does not keep all rules")
+				err = Fail(ExitUnavailable, "see the table", "the KME does not keep all rules")
 			}
 			return err
 		},

@@ -1,7 +1,8 @@
-package main
+package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,29 +13,31 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/spf13/cobra"
 )
 
 // relayFlags are the flags of "relay".
 type relayFlags struct {
-	*globals
+	*cli.Globals
 	config  string
 	check   bool
 	mode    string
 	listen  string
 	nextHop string
-	store   storeFlags
+	store   cli.StoreFlags
 }
 
-func newRelay(g *globals) *cobra.Command {
-	r := &relayFlags{globals: g}
+func newRelay(g *cli.Globals) *cobra.Command {
+	r := &relayFlags{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "relay [flags] [ADDRESS…]",
-		Short: "Encrypt outgoing and decrypt arriving mail, between two mail systems",
+		Short: cli.ShortRelay,
 		Long: `Stand between two mail systems, encrypt what leaves and decrypt what arrives,
 over SMTP and LMTP, as a configuration file says (docs/relay.toml has every key).
 SIGHUP reads it again; with an error in it, or where listeners or [km] have
@@ -55,7 +58,13 @@ would happen to mail for each ADDRESS, and ends.`,
       --km etsi014:https://kme-a.example:8443 --sae SAE_A --peer SAE_B \
       --km-cert sae_a.crt --km-key sae_a.key --km-ca ca.crt
   qkdmail relay --mode decrypt --listen 127.0.0.1:10035 --next-hop 127.0.0.1:10036 --km https://km.example`,
-		RunE: func(cmd *cobra.Command, args []string) error { return r.run(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := r.run(cmd, args)
+			if errors.Is(err, mailer.ErrConfig) {
+				return cli.Fail(cli.ExitConfig, "see docs/relay.toml for every key", "%w", err)
+			}
+			return err
+		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&r.config, "config", "c", "", "TOML file")
@@ -63,7 +72,7 @@ would happen to mail for each ADDRESS, and ends.`,
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt, without a file")
 	f.StringVar(&r.listen, "listen", "", "address to listen at, without a file")
 	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop, without a file")
-	r.store.flags(cmd)
+	r.store.Register(cmd)
 	return cmd
 }
 
@@ -72,19 +81,19 @@ func (r *relayFlags) load() (*mailer.Config, error) {
 	quick := r.mode != "" || r.listen != "" || r.nextHop != ""
 	switch {
 	case r.config != "" && quick:
-		return nil, usage("--config excludes --mode, --listen and --next-hop")
+		return nil, cli.Usage("--config excludes --mode, --listen and --next-hop")
 	case r.config != "":
 		return mailer.LoadConfig(r.config)
 	case !quick:
-		return nil, usage("--config FILE, or --mode, --listen and --next-hop")
+		return nil, cli.Usage("--config FILE, or --mode, --listen and --next-hop")
 	}
-	spec := r.spec()
+	spec := r.Spec()
 	if spec == "" {
 		spec = "mock:"
 	}
 	return mailer.QuickConfig(mailer.QuickOptions{
-		Direction: mailer.Direction(r.mode), Listen: r.listen, NextHop: r.nextHop, Peer: r.peer,
-		KM: mailer.KMConfig{URL: spec, SAE: r.sae, CA: r.kmCA, Cert: r.kmCert, Key: r.kmKey, KMEID: r.kmeID},
+		Direction: mailer.Direction(r.mode), Listen: r.listen, NextHop: r.nextHop, Peer: r.Peer,
+		KM: mailer.KMConfig{URL: spec, SAE: r.SAE, CA: r.KMCA, Cert: r.KMCert, Key: r.KMKey, KMEID: r.KMEID},
 	})
 }
 
@@ -98,9 +107,9 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	log := relayLogger(cmd.ErrOrStderr(), cfg.Log)
 	if r.check {
-		r.store.path = "none" // a check leaves nothing behind
+		r.store.Path = "none" // a check leaves nothing behind
 	}
-	km, err := relayKeys(cmd.Context(), cfg, &r.store, log)
+	km, err := relayKeys(cmd.Context(), r.Globals, cfg, &r.store, log)
 	if err != nil {
 		return err
 	}
@@ -109,14 +118,14 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 		return r.checkAll(cmd, cfg, km, args)
 	}
 	if len(args) > 0 {
-		return usage("unexpected argument %q (only --check takes addresses)", args[0])
+		return cli.Usage("unexpected argument %q (only --check takes addresses)", args[0])
 	}
 	relay, err := mailer.NewRelay(cfg, km.forRelay(), log)
 	if err != nil {
 		return err
 	}
 	if err := relay.Listen(cmd.Context()); err != nil {
-		return fail(exitUnavailable, "give another address", "%w", err)
+		return cli.Fail(cli.ExitUnavailable, "give another address", "%w", err)
 	}
 	for i, a := range relay.Addrs() {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
@@ -141,7 +150,7 @@ func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, old maile
 			err = relay.Reload(cfg, km.forRelay())
 		}
 		if err != nil {
-			log.Error("configuration not reloaded, the old one stays", "cause", oneLine(err, ""))
+			log.Error("configuration not reloaded, the old one stays", "cause", cli.OneLine(err, ""))
 			continue
 		}
 		log.Info("configuration reloaded")
@@ -185,7 +194,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, km kmclien
 	}
 	for _, a := range addresses {
 		if err := policy.Explain(out, a); err != nil {
-			return usage("%w", err)
+			return cli.Usage("%w", err)
 		}
 	}
 	return nil
@@ -196,7 +205,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, km kmclien
 type relayKM struct {
 	kmclient.KeyManager
 	pool *keypool.Pool
-	kept *keptKM // nil without a store
+	kept *cli.KeptKM // nil without a store
 	base kmclient.KeyManager
 }
 
@@ -220,7 +229,7 @@ func (k *relayKM) forRelay() kmclient.KeyManager {
 }
 
 // relayKeys opens the key manager of a configuration.
-func relayKeys(ctx context.Context, cfg *mailer.Config, store *storeFlags, log *slog.Logger) (*relayKM, error) {
+func relayKeys(ctx context.Context, g *cli.Globals, cfg *mailer.Config, store *cli.StoreFlags, log *slog.Logger) (*relayKM, error) {
 	opts := cfg.KM.Options()
 	opts.Logger = log
 	opts.MockDB = func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(ctx, path) }
@@ -229,11 +238,9 @@ func relayKeys(ctx context.Context, cfg *mailer.Config, store *storeFlags, log *
 		return nil, err
 	}
 	km := &relayKM{KeyManager: base, base: base}
-	if does(cfg, mailer.DirectionDecrypt) {
-		if km.kept, err = store.open(ctx, base, cfg.KM.SAE, log); err != nil {
-			km.close()
-			return nil, err
-		}
+	if km.kept, err = g.Keep(ctx, *store, base, keystore.Options{SAE: cfg.KM.SAE, Logger: log}); err != nil {
+		km.close()
+		return nil, err
 	}
 	if km.kept != nil {
 		km.KeyManager = km.kept

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 	"github.com/spf13/cobra"
 )
@@ -32,7 +33,7 @@ func newKMServe() *cobra.Command {
 	s := &kmServe{}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Run a simulated key manager",
+		Short: cli.ShortServe,
 		Long: `Run a simulated key manager, to develop and test against, until it is stopped.
 
 --api qmail serves the QMail REST API over plain HTTP: one key manager that both
@@ -54,7 +55,7 @@ connection is closed, nothing is done) or lost (it is done, and nobody learns).`
       --sae SAE_A=KME_A --sae SAE_B=KME_B
 
   qkdmail km serve --api qmail --rate 10 --capacity 100 --fail status=503:0.1,lost:0.01`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
 	}
 	s.flags(cmd)
@@ -69,7 +70,7 @@ func (s *kmServe) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&s.saes, "sae", []string{"SAE_A=KME_A", "SAE_B=KME_B"}, "SAE and its KME, ID=KME; for each SAE")
 	f.StringVar(&s.certs, "certs", "certs", "folder with the certificates of the KMEs")
 	f.StringVar(&s.identity, "identity", "cn", "where a client certificate has the SAE ID: cn, uri, dns or serial")
-	dbFlag(cmd, &s.Path)
+	cli.DBFlag(cmd, &s.Path)
 	f.BoolVar(&s.memory, "memory", false, "keep the keys in memory and forget them at the end")
 	f.IntVar(&s.KeySize, "key-size", 256, "bits of a key whose size is not asked for")
 	f.IntVar(&s.MinKeySize, "min-key-size", 64, "bits")
@@ -112,7 +113,7 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 	case "etsi014":
 		sites, km, err = s.etsi(cmd.Context())
 	default:
-		err = usage("--api %q: must be qmail or etsi014", s.api)
+		err = cli.Usage("--api %q: must be qmail or etsi014", s.api)
 	}
 	if err != nil {
 		return err
@@ -135,7 +136,7 @@ func (s *kmServe) etsi(ctx context.Context) ([]site, io.Closer, error) {
 	for _, arg := range s.kmes {
 		id, address, ok := strings.Cut(arg, "=")
 		if !ok {
-			return nil, nil, usage("--kme %q: must be ID=HOST:PORT", arg)
+			return nil, nil, cli.Usage("--kme %q: must be ID=HOST:PORT", arg)
 		}
 		topology.KMEs = append(topology.KMEs, id)
 		sites = append(sites, site{name: id, listen: address})
@@ -143,7 +144,7 @@ func (s *kmServe) etsi(ctx context.Context) ([]site, io.Closer, error) {
 	for _, arg := range s.saes {
 		id, kme, ok := strings.Cut(arg, "=")
 		if !ok {
-			return nil, nil, usage("--sae %q: must be ID=KME", arg)
+			return nil, nil, cli.Usage("--sae %q: must be ID=KME", arg)
 		}
 		topology.SAEs = append(topology.SAEs, kmserver.SAE{ID: id, KME: kme})
 	}
@@ -171,7 +172,7 @@ func (s *kmServe) secure(at *site, km *kmserver.ETSI) (err error) {
 		Cert: filepath.Join(s.certs, cert), Key: filepath.Join(s.certs, key), CA: filepath.Join(s.certs, ca),
 	})
 	if err != nil {
-		return fail(exitConfig, "make them with: qkdmail km certs "+s.certs, "certificate of %s: %w", at.name, err)
+		return cli.Fail(cli.ExitConfig, "make them with: qkdmail km certs "+s.certs, "certificate of %s: %w", at.name, err)
 	}
 	return nil
 }
@@ -188,7 +189,7 @@ func serve(ctx context.Context, stderr io.Writer, sites []site) error {
 			for _, l := range listeners[:i] {
 				_ = l.Close()
 			}
-			return fail(exitUnavailable, "give another address", "%w", err)
+			return cli.Fail(cli.ExitUnavailable, "give another address", "%w", err)
 		}
 		listeners[i] = l
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"io"
@@ -13,7 +13,7 @@ import (
 
 // withManager opens the key manager that the flags or the environment name,
 // and closes it when do is done.
-func (g *globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) error) error {
+func (g *Globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) error) error {
 	km, err := g.openManager(cmd)
 	if err != nil {
 		return err
@@ -24,13 +24,13 @@ func (g *globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) e
 	return do(km)
 }
 
-func (g *globals) openManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
-	spec := g.spec()
-	if strings.HasPrefix(spec, "etsi014:") && (g.sae == "" || g.peer == "") {
-		return nil, fail(exitConfig, "give both; a KME hands keys out for a pair of SAEs", "etsi014 needs --sae and --peer")
+func (g *Globals) openManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
+	spec := g.Spec()
+	if strings.HasPrefix(spec, "etsi014:") && (g.SAE == "" || g.Peer == "") {
+		return nil, Fail(ExitConfig, "give both; a KME hands keys out for a pair of SAEs", "etsi014 needs --sae and --peer")
 	}
 	opts := kmclient.Options{
-		CAFile: g.kmCA, CertFile: g.kmCert, KeyFile: g.kmKey, KMEID: g.kmeID, SAE: g.sae,
+		CAFile: g.KMCA, CertFile: g.KMCert, KeyFile: g.KMKey, KMEID: g.KMEID, SAE: g.SAE,
 		Logger: warnings(cmd),
 		MockDB: func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(cmd.Context(), path) },
 	}
@@ -40,10 +40,10 @@ func (g *globals) openManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	return kmclient.FromEnv(chooserEnv, opts)
 }
 
-// spec is what names the key manager, "" where the other variables do.
-func (g *globals) spec() string {
-	if g.km != "" {
-		return g.km
+// Spec is what names the key manager, "" where the other variables do.
+func (g *Globals) Spec() string {
+	if g.KM != "" {
+		return g.KM
 	}
 	return os.Getenv("QKD_KM")
 }
