@@ -27,15 +27,13 @@ import (
 	"errors"
 	"fmt"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 )
 
 // What can go wrong, beside kmclient's ErrKeyNotFound, ErrBadKey, ErrStore
-// (the file can't be used) and ErrUnavailable (it is locked, or the caller's
-// context has ended).
+// (the file can't be used now, as it is locked or damaged) and ErrUnavailable
+// (the caller's context has ended).
 var (
 	// ErrExists: there is a key with this ID already.
 	ErrExists = errors.New("a key with this ID exists")
@@ -45,22 +43,9 @@ var (
 	ErrFull = errors.New("too many keys in the pool")
 	// ErrImport: what is to be imported is no key file.
 	ErrImport = errors.New("not a key file")
-	// ErrClosed: the database has been closed.
-	ErrClosed = errors.New("key database closed")
+	// ErrClosed: the database has been closed. It comes with an ErrStore.
+	ErrClosed = sqlitedb.ErrClosed
 )
-
-// storeError says which file err comes from, and what kind of error it is, if
-// it comes from SQLite; errors of this package pass as they are.
-func (db *DB) storeError(err error) error {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	switch {
-	case !ok:
-		return err
-	case e.Code()&0xFF == sqlite3.SQLITE_BUSY:
-		return fmt.Errorf("%w: %s stays locked by another process: %w", kmclient.ErrUnavailable, db.name(), err)
-	}
-	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
-}
 
 // waitError is the error for a caller who did not want to wait any longer.
 func waitError(ctx context.Context) error {

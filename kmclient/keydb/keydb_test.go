@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -253,7 +254,7 @@ func TestReopen(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	later, other := filepath.Join(dir, "later.db"), filepath.Join(dir, "other.db")
-	raw(t, later, fmt.Sprintf("CREATE TABLE t (x); PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, schemaVersion+1))
+	raw(t, later, fmt.Sprintf("CREATE TABLE t (x); PRAGMA application_id=%d; PRAGMA user_version=%d", format().Application, len(format().Migrations)+1))
 	raw(t, other, "CREATE TABLE t (x)")
 	text, empty := filepath.Join(dir, "keys.json"), filepath.Join(dir, "short.db")
 	write(t, text, `{"keys": {}, "keys_generated": 0}`)
@@ -281,13 +282,11 @@ func TestOpenRefuses(t *testing.T) {
 // raw runs SQL on a file of its own.
 func raw(t *testing.T, path, text string) {
 	t.Helper()
-	db := &DB{path: path}
-	write(t, path, "")
-	var err error
-	if db.sql, err = sqlOpen(path); err == nil {
-		_, err = db.sql.ExecContext(t.Context(), text)
+	db, err := sql.Open("sqlite", path)
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), text)
 	}
-	if err = errors.Join(err, db.sql.Close()); err != nil {
+	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -42,7 +42,7 @@ func (db *DB) Put(ctx context.Context, pool string, g Grant, keys ...*kmclient.K
 	if (g.Master == "") != (len(g.Readers) == 0) {
 		return fmt.Errorf("%w: a grant needs a master and readers", kmclient.ErrBadRequest)
 	}
-	return db.write(ctx, func(c *conn) error {
+	return db.write(ctx, func(c conn) error {
 		into, err := db.grow(c, pool, len(keys))
 		if err != nil {
 			return err
@@ -59,11 +59,11 @@ func (db *DB) Put(ctx context.Context, pool string, g Grant, keys ...*kmclient.K
 // Get returns keys of a pool, in the order of their IDs here, all or none.
 func (db *DB) Get(ctx context.Context, pool string, ids ...string) ([]*kmclient.Key, error) {
 	keys := make([]*kmclient.Key, 0, len(ids))
-	err := db.read(ctx, func(c *conn) error {
+	err := db.read(ctx, func(c conn) error {
 		for _, id := range ids {
 			var spelled string
 			var octets []byte
-			err := c.row([]any{&spelled, &octets},
+			err := c.Row([]any{&spelled, &octets},
 				"SELECT spelled, octets FROM keys WHERE id=? AND pool=(SELECT id FROM pools WHERE name=?)", kmclient.CanonicalID(id), pool)
 			if err != nil {
 				return notFound(err, id)
@@ -86,7 +86,7 @@ func (db *DB) Fetch(ctx context.Context, claim Claim, ids ...string) ([]*kmclien
 	if claim.Keep {
 		act = db.read
 	}
-	err := act(ctx, func(c *conn) error {
+	err := act(ctx, func(c conn) error {
 		var missing error
 		for _, id := range ids {
 			k, err := c.fetch(claim, id)
@@ -104,17 +104,17 @@ func (db *DB) Fetch(ctx context.Context, claim Claim, ids ...string) ([]*kmclien
 	return allOrNone(keys, err)
 }
 
-func (c *conn) fetch(claim Claim, id string) (*kmclient.Key, error) {
+func (c conn) fetch(claim Claim, id string) (*kmclient.Key, error) {
 	var seq, pool, waiting, fetched int64
 	var spelled, master string
 	var octets []byte
-	err := c.row([]any{&seq, &pool, &waiting, &spelled, &master, &octets},
+	err := c.Row([]any{&seq, &pool, &waiting, &spelled, &master, &octets},
 		"SELECT seq, pool, waiting, spelled, master, octets FROM keys WHERE id=? AND master<>''", kmclient.CanonicalID(id))
 	if err != nil {
 		return nil, notFound(err, id)
 	}
 	k := kmclient.NewKey(spelled, octets)
-	err = c.row([]any{&fetched}, "SELECT fetched FROM readers WHERE key=? AND sae=?", seq, claim.Reader)
+	err = c.Row([]any{&fetched}, "SELECT fetched FROM readers WHERE key=? AND sae=?", seq, claim.Reader)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) || err == nil && master != claim.Master:
 		err = fmt.Errorf("%w: %s", ErrNotGranted, id)
@@ -123,8 +123,8 @@ func (c *conn) fetch(claim Claim, id string) (*kmclient.Key, error) {
 	case err == nil && claim.Keep:
 	case err == nil && waiting > 1:
 		err = errors.Join(
-			c.exec("UPDATE readers SET fetched=1 WHERE key=? AND sae=?", seq, claim.Reader),
-			c.exec("UPDATE keys SET waiting=waiting-1 WHERE seq=?", seq))
+			c.Exec("UPDATE readers SET fetched=1 WHERE key=? AND sae=?", seq, claim.Reader),
+			c.Exec("UPDATE keys SET waiting=waiting-1 WHERE seq=?", seq))
 	case err == nil:
 		err = c.remove(seq, pool)
 	}
@@ -137,10 +137,10 @@ func (c *conn) fetch(claim Claim, id string) (*kmclient.Key, error) {
 
 // Delete deletes keys of a pool, all or none.
 func (db *DB) Delete(ctx context.Context, pool string, ids ...string) error {
-	return db.write(ctx, func(c *conn) error {
+	return db.write(ctx, func(c conn) error {
 		for _, id := range ids {
 			var seq, from int64
-			err := c.row([]any{&seq, &from},
+			err := c.Row([]any{&seq, &from},
 				"SELECT seq, pool FROM keys WHERE id=? AND pool=(SELECT id FROM pools WHERE name=?)", kmclient.CanonicalID(id), pool)
 			if err != nil {
 				return notFound(err, id)
@@ -155,8 +155,8 @@ func (db *DB) Delete(ctx context.Context, pool string, ids ...string) error {
 
 // Count returns how many keys a pool has.
 func (db *DB) Count(ctx context.Context, pool string) (n int, err error) {
-	err = db.read(ctx, func(c *conn) error {
-		err := c.row([]any{&n}, "SELECT keys FROM pools WHERE name=?", pool)
+	err = db.read(ctx, func(c conn) error {
+		err := c.Row([]any{&n}, "SELECT keys FROM pools WHERE name=?", pool)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -172,8 +172,8 @@ func (db *DB) List(ctx context.Context, pool string) iter.Seq2[kmclient.KeyInfo,
 	return func(yield func(kmclient.KeyInfo, error) bool) {
 		for after := int64(0); ; {
 			infos := make([]kmclient.KeyInfo, 0, page)
-			err := db.read(ctx, func(c *conn) error {
-				return c.rows(func(rows *sql.Rows) error {
+			err := db.read(ctx, func(c conn) error {
+				return c.Rows(func(rows *sql.Rows) error {
 					info := kmclient.KeyInfo{State: kmclient.StateStored}
 					var made int64
 					err := rows.Scan(&after, &info.ID, &info.Size, &made)
@@ -203,9 +203,9 @@ func (db *DB) List(ctx context.Context, pool string) iter.Seq2[kmclient.KeyInfo,
 
 // grow adds n to the number of keys in a pool, which it makes if there is
 // none, and returns the pool's number.
-func (db *DB) grow(c *conn, pool string, n int) (id int64, err error) {
+func (db *DB) grow(c conn, pool string, n int) (id int64, err error) {
 	var keys int
-	err = c.row([]any{&id, &keys},
+	err = c.Row([]any{&id, &keys},
 		"INSERT INTO pools (name, keys) VALUES (?, ?) ON CONFLICT DO UPDATE SET keys=keys+excluded.keys RETURNING id, keys", pool, n)
 	if err == nil && db.options.MaxKeys != 0 && keys > db.options.MaxKeys {
 		err = fmt.Errorf("%w: at most %d", ErrFull, db.options.MaxKeys)
@@ -215,13 +215,13 @@ func (db *DB) grow(c *conn, pool string, n int) (id int64, err error) {
 
 // insert stores a key; grow has counted it already. The zero time is that of a
 // key of unknown age.
-func (c *conn) insert(pool int64, g Grant, id string, made time.Time, octets []byte) error {
+func (c conn) insert(pool int64, g Grant, id string, made time.Time, octets []byte) error {
 	name, micro := kmclient.CanonicalID(id), int64(0)
 	if !made.IsZero() {
 		micro = made.UnixMicro()
 	}
 	var seq int64
-	err := c.row([]any{&seq},
+	err := c.Row([]any{&seq},
 		`INSERT INTO keys (id, spelled, pool, master, waiting, made, octets) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING RETURNING seq`, name, id, pool, g.Master, len(g.Readers), micro, octets)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -229,17 +229,17 @@ func (c *conn) insert(pool int64, g Grant, id string, made time.Time, octets []b
 	}
 	for _, sae := range g.Readers {
 		if err == nil {
-			err = c.exec("INSERT INTO readers (key, sae, fetched) VALUES (?, ?, 0)", seq, sae)
+			err = c.Exec("INSERT INTO readers (key, sae, fetched) VALUES (?, ?, 0)", seq, sae)
 		}
 	}
 	return err
 }
 
-func (c *conn) remove(seq, pool int64) error {
+func (c conn) remove(seq, pool int64) error {
 	return errors.Join(
-		c.exec("DELETE FROM keys WHERE seq=?", seq),
-		c.exec("DELETE FROM readers WHERE key=?", seq),
-		c.exec("UPDATE pools SET keys=keys-1 WHERE id=?", pool))
+		c.Exec("DELETE FROM keys WHERE seq=?", seq),
+		c.Exec("DELETE FROM readers WHERE key=?", seq),
+		c.Exec("UPDATE pools SET keys=keys-1 WHERE id=?", pool))
 }
 
 func checkKey(id string, octets []byte) error {

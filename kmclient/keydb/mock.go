@@ -65,7 +65,7 @@ func (m *Mock) GetKeys(ctx context.Context, _ string, size, number int) ([]*kmcl
 		return nil, mockError("get keys", err)
 	}
 	var keys []*kmclient.Key
-	err := m.db.write(ctx, func(c *conn) error {
+	err := m.db.write(ctx, func(c conn) error {
 		pool, err := m.db.grow(c, "", number)
 		if err != nil {
 			return err
@@ -88,10 +88,10 @@ func (m *Mock) GetKeys(ctx context.Context, _ string, size, number int) ([]*kmcl
 
 // insertNumbered stores a key under the next ID. The counter never goes back,
 // and an ID that is taken already, for whatever reason, is skipped.
-func (c *conn) insertNumbered(pool int64, now time.Time, octets []byte) (string, error) {
+func (c conn) insertNumbered(pool int64, now time.Time, octets []byte) (string, error) {
 	for {
 		var next int64
-		err := c.row([]any{&next},
+		err := c.Row([]any{&next},
 			"INSERT INTO counters (name, value) VALUES (?, 1) ON CONFLICT DO UPDATE SET value=value+1 RETURNING value", counterGenerated)
 		if err != nil {
 			return "", err

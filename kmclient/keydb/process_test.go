@@ -100,7 +100,8 @@ func TestFile(t *testing.T) {
 	}
 	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "secure_delete": "1"} {
 		var got string
-		if err := db.writer.row([]any{&got}, "PRAGMA "+pragma); err != nil || got != want {
+		err := db.read(t.Context(), func(c conn) error { return c.Row([]any{&got}, "PRAGMA "+pragma) })
+		if err != nil || got != want {
 			t.Errorf("%s is %s (%v), want %s", pragma, got, err, want)
 		}
 	}

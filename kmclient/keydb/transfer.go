@@ -36,7 +36,7 @@ const counterGenerated = "keys_generated" // the counter of the mock's IDs
 // a stream, up to MaxImport; nothing else can be written meanwhile, so r
 // should be no slower than a disk.
 func (db *DB) Import(ctx context.Context, r io.Reader) (imported int, err error) {
-	err = db.write(ctx, func(c *conn) error {
+	err = db.write(ctx, func(c conn) error {
 		pool, err := db.grow(c, "", 0)
 		if err != nil {
 			return err
@@ -62,7 +62,7 @@ func (db *DB) Import(ctx context.Context, r io.Reader) (imported int, err error)
 // An importer reads one file.
 type importer struct {
 	ctx         context.Context
-	conn        *conn
+	conn        conn
 	pool        int64
 	source      meter
 	json        *json.Decoder
@@ -165,9 +165,9 @@ func (in *importer) key(id string) error {
 }
 
 // sameKey reports whether the pool has this key, with these octets.
-func (c *conn) sameKey(pool int64, id string, octets []byte) error {
+func (c conn) sameKey(pool int64, id string, octets []byte) error {
 	var held []byte
-	err := c.row([]any{&held}, "SELECT octets FROM keys WHERE id=? AND pool=?", kmclient.CanonicalID(id), pool)
+	err := c.Row([]any{&held}, "SELECT octets FROM keys WHERE id=? AND pool=?", kmclient.CanonicalID(id), pool)
 	defer clear(held)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && subtle.ConstantTimeCompare(held, octets) != 1 {
 		return fmt.Errorf("%w, with other bytes: %s", ErrExists, id)
@@ -240,14 +240,14 @@ func (m *meter) Read(p []byte) (int, error) {
 // of no use. Whoever gets the file has the keys.
 func (db *DB) Export(ctx context.Context, w io.Writer) error {
 	out := bufio.NewWriter(w)
-	err := db.read(ctx, func(c *conn) error {
+	err := db.read(ctx, func(c conn) error {
 		var generated int64
-		if err := c.row([]any{&generated}, "SELECT coalesce(max(value), 0) FROM counters WHERE name=?", counterGenerated); err != nil {
+		if err := c.Row([]any{&generated}, "SELECT coalesce(max(value), 0) FROM counters WHERE name=?", counterGenerated); err != nil {
 			return err
 		}
 		_, _ = out.WriteString("{\n  \"keys\": {") // errors of a bufio.Writer stay
 		before := ""
-		err := c.rows(func(rows *sql.Rows) error {
+		err := c.Rows(func(rows *sql.Rows) error {
 			var id string
 			var octets sql.RawBytes
 			if err := rows.Scan(&id, &octets); err != nil {
@@ -276,6 +276,6 @@ func (db *DB) Export(ctx context.Context, w io.Writer) error {
 }
 
 // raise sets a counter that never goes back.
-func (c *conn) raise(name string, value int64) error {
-	return c.exec("INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value=max(value, excluded.value)", name, value)
+func (c conn) raise(name string, value int64) error {
+	return c.Exec("INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value=max(value, excluded.value)", name, value)
 }

@@ -2,7 +2,6 @@ package keydb
 
 import (
 	"bytes"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
-
-func sqlOpen(path string) (*sql.DB, error) { return sql.Open("sqlite", dsn(path, "rw")) }
 
 const reference = `{
   "keys": {

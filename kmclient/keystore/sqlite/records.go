@@ -8,25 +8,18 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
-
-// Limits: the size of a transaction costs memory only, of which these are a
-// few.
-func (s *Store) Limits() keystore.Limits { return keystore.Limits{Changes: 4096, Octets: 16 << 20} }
-
-// Commits returns how many commits were made since the file was opened, each
-// with its fsync.
-func (s *Store) Commits() int64 { return s.commits.Load() }
 
 // Get returns records by their names.
 func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
 	records := make([]*keystore.Record, len(names))
-	err := s.read(ctx, func(c *conn) error {
+	err := s.file.Read(ctx, func(c *sqlitedb.Conn) error {
 		for i, n := range names {
 			r := &keystore.Record{Name: n}
 			var due int64
-			err := c.row([]any{&due, &r.Version, &r.Value},
+			err := c.Row([]any{&due, &r.Version, &r.Value},
 				"SELECT due, version, value FROM records WHERE kind=? AND km=? AND sae=? AND id=?", n.Kind, n.KM, n.SAE, n.ID)
 			switch {
 			case errors.Is(err, sql.ErrNoRows):
@@ -40,35 +33,32 @@ func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Re
 		return nil
 	})
 	if err != nil {
-		return nil, s.storeError(err)
+		return nil, err
 	}
 	return records, nil
 }
 
 // Apply makes changes, all or none.
 func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
-	return s.storeError(s.write(ctx, &job{do: func(c *conn) error {
-		seqs := make([]int64, len(changes))
-		for i, ch := range changes { // all are checked before the first is made
-			var err error
-			if seqs[i], err = c.check(ch); err != nil {
-				return err
+	return s.file.Write(ctx, func(c *sqlitedb.Conn) error {
+		for _, ch := range changes {
+			seq, err := check(c, ch)
+			if err == nil {
+				err = change(c, ch, seq)
 			}
-		}
-		for i, ch := range changes {
-			if err := c.change(ch, seqs[i]); err != nil {
+			if err != nil {
 				return err
 			}
 		}
 		return nil
-	}}))
+	})
 }
 
 // check reports whether a record is as a change expects, and returns its row.
-func (c *conn) check(ch keystore.Change) (seq int64, err error) {
+func check(c *sqlitedb.Conn, ch keystore.Change) (seq int64, err error) {
 	n := ch.Name()
 	var version int64
-	err = c.row([]any{&seq, &version}, "SELECT seq, version FROM records WHERE kind=? AND km=? AND sae=? AND id=?",
+	err = c.Row([]any{&seq, &version}, "SELECT seq, version FROM records WHERE kind=? AND km=? AND sae=? AND id=?",
 		n.Kind, n.KM, n.SAE, n.ID)
 	absent := errors.Is(err, sql.ErrNoRows)
 	switch {
@@ -80,18 +70,18 @@ func (c *conn) check(ch keystore.Change) (seq int64, err error) {
 	return seq, nil
 }
 
-func (c *conn) change(ch keystore.Change, seq int64) error {
+func change(c *sqlitedb.Conn, ch keystore.Change, seq int64) error {
 	version := 1 + rand.Int64N(1<<62)
 	switch r := ch.New; {
 	case r == ch.Old:
 		return nil
 	case r == nil:
-		return c.exec("DELETE FROM records WHERE seq=?", seq)
+		return c.Exec("DELETE FROM records WHERE seq=?", seq)
 	case ch.Old == nil:
-		return c.exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		return c.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			r.Kind, r.KM, r.SAE, r.ID, toUnix(r.Due), version, octets(r.Value))
 	default:
-		return c.exec("UPDATE records SET due=?, version=?, value=? WHERE seq=?", toUnix(r.Due), version, octets(r.Value), seq)
+		return c.Exec("UPDATE records SET due=?, version=?, value=? WHERE seq=?", toUnix(r.Due), version, octets(r.Value), seq)
 	}
 }
 
@@ -131,8 +121,8 @@ func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, limit in
 }
 
 func (s *Store) query(ctx context.Context, text string, args ...any) (records []*keystore.Record, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		return c.rows(func(rows *sql.Rows) error {
+	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
+		return c.Rows(func(rows *sql.Rows) error {
 			r := &keystore.Record{}
 			var due int64
 			err := rows.Scan(&r.Kind, &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
@@ -141,43 +131,5 @@ func (s *Store) query(ctx context.Context, text string, args ...any) (records []
 			return err
 		}, text, args...)
 	})
-	return records, s.storeError(err)
-}
-
-// Compact empties the write-ahead log, which holds what was overwritten, unless
-// another process is just reading it; then the next call does.
-func (s *Store) Compact(ctx context.Context) error {
-	return s.storeError(s.write(ctx, &job{alone: true, do: func(c *conn) error {
-		var busy, log, done int64
-		err := c.row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
-		if isBusy(err) {
-			return nil
-		}
-		return err
-	}}))
-}
-
-// Backup writes a copy of the file, as it is now, to a path where there is
-// none. What is in it is sealed as it is here.
-func (s *Store) Backup(ctx context.Context, path string) error {
-	err := createFile(path)
-	if err == nil {
-		err = s.read(ctx, func(c *conn) error { return c.exec("VACUUM INTO ?", path) })
-	}
-	if err == nil {
-		err = syncFile(path)
-	}
-	return s.storeError(err)
-}
-
-// Check reads the whole file and reports whether it is sound. That takes a
-// second or more for each gigabyte.
-func (s *Store) Check(ctx context.Context) error {
-	return s.storeError(s.read(ctx, func(c *conn) error {
-		var result string
-		if err := c.row([]any{&result}, "PRAGMA integrity_check(1)"); err != nil || result == "ok" {
-			return err
-		}
-		return fmt.Errorf("it is damaged; leave it as it is and restore a backup beside it: %q", result)
-	}))
+	return records, err
 }

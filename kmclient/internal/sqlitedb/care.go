@@ -1,0 +1,50 @@
+package sqlitedb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// Checkpoint empties the write-ahead log, which holds what was overwritten,
+// unless another process is just reading it; then the next call does.
+func (db *DB) Checkpoint(ctx context.Context) error {
+	return db.submit(ctx, &job{apart: true, do: func(c *Conn) error {
+		var busy, log, done int64
+		err := c.Row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
+		if isBusy(err) {
+			return nil
+		}
+		return err
+	}})
+}
+
+// Backup writes a copy of the database, as it is now, to a path where there is
+// nothing, as a whole or not at all.
+func (db *DB) Backup(ctx context.Context, path string) error {
+	err := makeFile(path, func(path string) error {
+		return db.apart(ctx, func(c *Conn) error { return c.Exec("VACUUM INTO ?", path) })
+	})
+	switch {
+	case err == nil, errors.Is(err, kmclient.ErrStore), errors.Is(err, kmclient.ErrUnavailable):
+		return err
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%w: backup of %s: there is a file already: %w", kmclient.ErrStore, db.name(), err)
+	}
+	return fmt.Errorf("%w: backup of %s: %w", kmclient.ErrStore, db.name(), err)
+}
+
+// Check reads the whole database and reports whether it is sound. That takes a
+// second or more for each gigabyte.
+func (db *DB) Check(ctx context.Context) error {
+	return db.apart(ctx, func(c *Conn) error {
+		var result string
+		if err := c.Row([]any{&result}, "PRAGMA integrity_check(1)"); err != nil || result == "ok" {
+			return err
+		}
+		return fmt.Errorf("%w %s: %s: %q", kmclient.ErrStore, db.name(), damaged, result)
+	})
+}

@@ -1,0 +1,72 @@
+// Package sqlitedb keeps an SQLite file the way that keys need it: what a
+// change has written is on disk when [DB.Write] returns, what is deleted is
+// overwritten, and only the file's owner can read it.
+//
+// One goroutine writes. Changes that are asked for while it is busy with a
+// commit share the next one, and its fsync. Others read at the same time.
+// Several processes may have a file open.
+//
+// A file is never half there: it is made under another name and linked to its
+// own when it is complete. So an empty one was cut off, and is refused as all
+// are that can't be ours; what is refused is left as it is.
+package sqlitedb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// ErrClosed: the database has been closed. It comes with a kmclient.ErrStore.
+var ErrClosed = errors.New("closed")
+
+const damaged = "it is damaged; leave it as it is and restore a backup beside it"
+
+// storeError is the kmclient.ErrStore for an error of SQLite: it says in plain
+// words what is wrong, and with which file. Others pass as they are.
+func (db *DB) storeError(err error) error {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok || errors.Is(err, kmclient.ErrStore) {
+		return err
+	}
+	if words := inWords(e); words != "" {
+		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, db.name(), words, err)
+	}
+	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
+}
+
+func inWords(e *sqlite.Error) string {
+	switch e.Code() & 0xFF {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return "it stays locked by another process"
+	case sqlite3.SQLITE_FULL:
+		return "the disk is full"
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
+		return "it or its folder can't be written"
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return damaged
+	case sqlite3.SQLITE_IOERR:
+		return "the disk can't be read or written"
+	}
+	return ""
+}
+
+func isBusy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xFF == sqlite3.SQLITE_BUSY
+}
+
+// closedError is the error of what is called after Close.
+func (db *DB) closedError() error {
+	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), ErrClosed)
+}
+
+// waitError is the error for a caller who did not want to wait any longer.
+func waitError(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
+}

@@ -1,0 +1,133 @@
+package sqlitedb
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// prepareFile makes the file, if it is not there, and checks without writing
+// to it that it is one of the format.
+func (db *DB) prepareFile(ctx context.Context) error {
+	info, err := os.Stat(db.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = makeFile(db.path, func(path string) error { return db.create(ctx, path) })
+		if err == nil || errors.Is(err, fs.ErrExist) { // another process was faster
+			info, err = os.Stat(db.path)
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular(): // before it is opened: a pipe would block
+		return errors.New("not a regular file")
+	case info.Size() == 0:
+		return errors.New("empty, which it never is from the beginning: restore a backup, or remove it to begin anew")
+	}
+	if err := checkMagic(db.path); err != nil {
+		return err
+	}
+	look, err := sql.Open("sqlite", dsn(db.path, "ro", db.wait))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = look.Close() }()
+	var application int64
+	var version int
+	err = look.QueryRowContext(ctx, "SELECT user_version, application_id FROM pragma_user_version, pragma_application_id").Scan(&version, &application)
+	switch {
+	case err != nil:
+		return err
+	case application != db.format.Application:
+		return errors.New("a SQLite database of another program")
+	case version > len(db.format.Migrations):
+		return laterVersion(version, db.format)
+	}
+	return nil
+}
+
+func checkMagic(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	magic := []byte("SQLite format 3\x00")
+	head := make([]byte, len(magic))
+	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, magic) {
+		return errors.New("not a SQLite database, or its beginning is damaged; it is left as it is")
+	}
+	return nil
+}
+
+// create puts the newest schema into an empty file.
+func (db *DB) create(ctx context.Context, path string) (err error) {
+	fresh, err := sql.Open("sqlite", dsn(path, "rw", db.wait))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fresh.Close()) }()
+	sc, err := fresh.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	c := &Conn{sql: sc, statements: map[string]*sql.Stmt{}}
+	return errors.Join(c.migrate(db.format), c.close())
+}
+
+// makeFile makes a file (mode 0600), and its folders (0700), as a whole and
+// durably, or not at all; fill is given an empty one. It is an fs.ErrExist if
+// there is one.
+func makeFile(path string, fill func(path string) error) error {
+	if _, err := os.Lstat(path); err == nil {
+		return &fs.PathError{Op: "make", Path: path, Err: fs.ErrExist}
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := fill(f.Name()); err != nil {
+		return err
+	}
+	if err := syncFile(f.Name()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return err
+	}
+	return syncFile(dir)
+}
+
+// syncFile waits until a file or a folder is on disk.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// dsn names a file to the driver; mode is SQLite's: ro or rw.
+func dsn(path, mode string, wait time.Duration) string {
+	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
+		"mode":    {mode},
+		"_pragma": {fmt.Sprintf("busy_timeout(%d)", wait.Milliseconds())},
+	}.Encode()}
+	return u.String()
+}

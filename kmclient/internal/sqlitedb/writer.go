@@ -1,0 +1,178 @@
+package sqlitedb
+
+import (
+	"context"
+)
+
+// maxBatch is how many changes share one commit at most.
+const maxBatch = 128
+
+// A job waits for its turn with the writer.
+type job struct {
+	do    func(*Conn) error
+	apart bool // outside of a transaction
+	err   error
+	done  chan struct{} // closed once err is settled
+}
+
+// Write makes a change: all of what do does, if it returns no error, and else
+// nothing. It returns once that is on disk. An error of do is returned as it
+// is, but for those of SQLite, and if what do has seen was committed.
+//
+// The caller's context ends the wait for the writer, but not what has begun, so
+// that there is seldom a doubt about what has happened.
+func (db *DB) Write(ctx context.Context, do func(*Conn) error) error {
+	return db.submit(ctx, &job{do: do})
+}
+
+func (db *DB) submit(ctx context.Context, j *job) error {
+	if err := db.ready(ctx); err != nil { // select would choose at random
+		return err
+	}
+	j.done = make(chan struct{})
+	select {
+	case db.jobs <- j:
+		<-j.done
+		return db.storeError(j.err)
+	case <-ctx.Done():
+		return waitError(ctx)
+	case <-db.quit:
+		return db.closedError()
+	}
+}
+
+// ready reports why nothing can be done any more.
+func (db *DB) ready(ctx context.Context) error {
+	select {
+	case <-db.quit:
+		return db.closedError()
+	default:
+	}
+	if ctx.Err() != nil {
+		return waitError(ctx)
+	}
+	return nil
+}
+
+// run is the writer: it commits together what has come in while it was busy
+// with the last commit.
+func (db *DB) run() {
+	defer close(db.done)
+	for {
+		select {
+		case j := <-db.jobs:
+			db.serve(db.gather(j))
+		case <-db.quit:
+			return
+		}
+	}
+}
+
+// gather returns the jobs that are waiting now.
+func (db *DB) gather(first *job) []*job {
+	jobs := []*job{first}
+	for len(jobs) < maxBatch {
+		select {
+		case j := <-db.jobs:
+			jobs = append(jobs, j)
+		default:
+			return jobs
+		}
+	}
+	return jobs
+}
+
+func (db *DB) serve(jobs []*job) {
+	var batch []*job
+	for _, j := range jobs {
+		if !j.apart {
+			batch = append(batch, j)
+		}
+	}
+	if len(batch) > 0 {
+		db.commits.Add(1)
+		db.writer.commit(batch)
+	}
+	for _, j := range jobs {
+		if j.apart {
+			j.err = j.do(db.writer)
+			close(j.done)
+		}
+	}
+}
+
+// commit does jobs in one transaction. One that fails takes back only what it
+// did itself; if the transaction fails, that is everybody's error, for nobody
+// can go by what was not committed.
+func (c *Conn) commit(batch []*job) {
+	err := c.Exec("BEGIN IMMEDIATE")
+	for _, j := range batch {
+		if err == nil {
+			err = c.nested(j)
+		}
+	}
+	if err == nil {
+		err = c.Exec("COMMIT")
+	}
+	if err != nil {
+		_ = c.Exec("ROLLBACK") // SQLite may have done so already
+	}
+	for _, j := range batch {
+		if err != nil {
+			j.err = err
+		}
+		close(j.done)
+	}
+}
+
+// nested does one job within the transaction of its batch. It returns an error
+// if that transaction can't go on.
+func (c *Conn) nested(j *job) error {
+	if err := c.Exec("SAVEPOINT job"); err != nil {
+		return err
+	}
+	if j.err = j.do(c); j.err != nil {
+		if c.Exec("ROLLBACK TO job") != nil {
+			return j.err // it has ended the transaction, as a full disk does
+		}
+	}
+	return c.Exec("RELEASE job")
+}
+
+// Read calls look with a connection that sees one state of the database, in
+// which every change is whose Write has returned.
+func (db *DB) Read(ctx context.Context, look func(*Conn) error) error {
+	if db.readers == nil {
+		return db.Write(ctx, look)
+	}
+	return db.apart(ctx, func(c *Conn) error {
+		if err := c.Exec("BEGIN"); err != nil {
+			return err
+		}
+		err := look(c)
+		if end := c.Exec("ROLLBACK"); err == nil { // nothing was written
+			err = end
+		}
+		return err
+	})
+}
+
+// apart calls do with a connection that is in no transaction, and does not keep
+// the writer waiting unless the database is in memory.
+func (db *DB) apart(ctx context.Context, do func(*Conn) error) error {
+	if err := db.ready(ctx); err != nil {
+		return err
+	}
+	if db.readers == nil {
+		return db.submit(ctx, &job{do: do, apart: true})
+	}
+	select {
+	case c := <-db.readers:
+		defer func() { db.readers <- c }()
+		return db.storeError(do(c))
+	case <-ctx.Done():
+		return waitError(ctx)
+	case <-db.quit:
+		return db.closedError()
+	}
+}

@@ -1,0 +1,246 @@
+package sqlitedb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+var errRefused = errors.New("refused")
+
+// hold keeps the writer busy until the function that it returns is called.
+func (db *DB) hold(t *testing.T) (release func()) {
+	begun, end, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- db.submit(t.Context(), &job{apart: true, do: func(*Conn) error { close(begun); <-end; return nil }})
+	}()
+	<-begun
+	return func() {
+		close(end)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Twenty that write at the same time share commits, and one that fails takes
+// back what it did alone.
+func TestGroupCommit(t *testing.T) {
+	both(t, func(t *testing.T, db *DB) {
+		release := db.hold(t)
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				err := db.Write(t.Context(), func(c *Conn) error {
+					if err := c.Exec("INSERT INTO t (id, v) VALUES (?, 'v')", i); err != nil || i%2 == 0 {
+						return err
+					}
+					return fmt.Errorf("%d: %w", i, errRefused)
+				})
+				if (i%2 != 0) != errors.Is(err, errRefused) || i%2 == 0 && err != nil {
+					t.Errorf("%d: %v", i, err)
+				}
+			})
+		}
+		time.Sleep(50 * time.Millisecond) // for all of them to stand in line
+		release()
+		all.Wait()
+		if n := count(t, db); n != 10 {
+			t.Errorf("%d rows, want those 10 that were not refused", n)
+		}
+		if n := db.Commits(); n > 4 { // with the count's, in memory
+			t.Errorf("%d commits for 20 changes at the same time", n)
+		}
+	})
+}
+
+// A mistake of one caller, as SQLite sees it, is his alone.
+func TestConstraint(t *testing.T) {
+	both(t, func(t *testing.T, db *DB) {
+		release := db.hold(t)
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		failed := 0
+		for range 5 {
+			all.Go(func() {
+				if err := db.put(t.Context(), 7, "v"); err != nil {
+					wantStore(t, err, "UNIQUE")
+					mu.Lock()
+					failed++
+					mu.Unlock()
+				}
+			})
+		}
+		time.Sleep(20 * time.Millisecond)
+		release()
+		all.Wait()
+		if n := count(t, db); n != 1 || failed != 4 {
+			t.Errorf("%d rows, %d failed", n, failed)
+		}
+	})
+}
+
+// A full disk is everybody's error, what was committed stays, and it goes on
+// once there is room.
+func TestFull(t *testing.T) {
+	both(t, func(t *testing.T, db *DB) {
+		limit := func(pages int) {
+			t.Helper()
+			if _, err := db.writer.sql.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count=%d", pages)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		limit(30)
+		stored := 0
+		var err error
+		for ; err == nil; stored++ {
+			err = db.put(t.Context(), stored, strings.Repeat("v", 1000))
+		}
+		stored--
+		if wantStore(t, err, "the disk is full"); stored < 10 {
+			t.Errorf("%d rows only", stored)
+		}
+		release := db.hold(t)
+		var all sync.WaitGroup
+		for i := range 10 { // small ones beside one that does not fit
+			all.Go(func() {
+				size := 1
+				if i == 5 {
+					size = 200_000
+				}
+				if err := db.put(t.Context(), 1000+i, strings.Repeat("v", size)); i == 5 || err != nil {
+					wantStore(t, err, "the disk is full")
+				}
+			})
+		}
+		time.Sleep(20 * time.Millisecond)
+		release()
+		all.Wait()
+		limit(1000)
+		if err := db.put(t.Context(), stored, "v"); err != nil {
+			t.Error(err)
+		}
+		n := 0
+		if err := db.Read(t.Context(), func(c *Conn) error { return c.Row([]any{&n}, "SELECT count(*) FROM t WHERE id<1000") }); err != nil || n != stored+1 {
+			t.Errorf("%d rows of %d, %v", n, stored+1, err)
+		}
+		if err := db.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestReadOnly(t *testing.T) {
+	db := openTest(t, testPath(t))
+	if err := db.writer.Exec("PRAGMA query_only=1"); err != nil {
+		t.Fatal(err)
+	}
+	wantStore(t, db.put(t.Context(), 1, "v"), "can't be written")
+}
+
+// Another process holds the lock for longer than one wants to wait.
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	openTest(t, path)
+	db, err := Open(t.Context(), path, testFormat(), 20*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	other, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	tx, err := other.Conn(t.Context())
+	if err == nil {
+		_, err = tx.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantStore(t, db.put(t.Context(), 1, "v"), "locked by another process")
+	if n := count(t, db); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+	if err := db.Checkpoint(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.put(t.Context(), 1, "v"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whoever gives up before his turn has changed nothing.
+func TestGivenUp(t *testing.T) {
+	both(t, func(t *testing.T, db *DB) {
+		wantGivenUp := func(err error) {
+			t.Helper()
+			if !errors.Is(err, kmclient.ErrUnavailable) || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		release := db.hold(t)
+		soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		wantGivenUp(db.put(soon, 1, "v"))
+		release()
+		wantGivenUp(db.put(ended, 1, "v"))
+		wantGivenUp(db.Read(ended, nil))
+		if n := count(t, db); n != 0 {
+			t.Errorf("%d rows", n)
+		}
+	})
+}
+
+// What a reader looks at does not change under it, and what was written is seen
+// by the next one, in another process too.
+func TestRead(t *testing.T) {
+	path := testPath(t)
+	db, other := openTest(t, path), openTest(t, path)
+	for i := range 10 {
+		err := other.Read(t.Context(), func(c *Conn) error {
+			for range 2 {
+				n := 0
+				if err := c.Row([]any{&n}, "SELECT count(*) FROM t"); err != nil || n != i {
+					return fmt.Errorf("%d rows, want %d: %w", n, i, err)
+				}
+				if n == i {
+					_ = db.put(t.Context(), i, "v") // the second one exists already
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	var ids []int
+	err := db.Read(t.Context(), func(c *Conn) error {
+		return c.Rows(func(rows *sql.Rows) error {
+			var id int
+			err := rows.Scan(&id)
+			ids = append(ids, id)
+			return err
+		}, "SELECT id FROM t ORDER BY id DESC")
+	})
+	if err != nil || len(ids) != 10 || ids[0] != 9 {
+		t.Errorf("%v, %v", ids, err)
+	}
+	if err := db.Read(t.Context(), func(*Conn) error { return errRefused }); err != errRefused {
+		t.Error(err)
+	}
+}
