@@ -1,0 +1,207 @@
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// Whether a request may be sent again when it is not known if it was received.
+const (
+	repeatable = true
+	once       = false
+)
+
+const (
+	pause     = 50 * time.Millisecond // before a request is sent again
+	perMember = 3                     // the share of the time that one member may take to answer, if others can be asked
+)
+
+var (
+	errClosed  = errors.New("closed")
+	errCluster = errors.New("another etcd cluster has answered than the first time: the endpoints belong to different ones, or it was restored from a snapshot")
+)
+
+// call makes a request, and again where that can help and is right, until the
+// time-out of the store. Each time it goes to the next of the endpoints that are
+// connected; as long as there is none, etcd's client waits.
+//
+// That client would repeat some requests by itself, writes among them if the
+// server says that its own time was up or that the request was cancelled. They
+// may have been made then, and the second would meet a conflict with the first.
+// So it is told to try once (MaxUnaryRetries), and this alone decides. What gRPC
+// below it sends again has not reached a server's program.
+func (s *Store) call(ctx context.Context, again bool, request func(context.Context) (*pb.ResponseHeader, error)) error {
+	if ctx.Err() != nil {
+		return waitError(ctx)
+	}
+	if s.closed.Load() {
+		return s.storeError(errClosed)
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	var reason error // the last that says more than that time was up
+	for {
+		header, err := s.attempt(bounded, again, request)
+		if err == nil {
+			return s.storeError(s.checkCluster(header))
+		}
+		if !isLate(err) || reason == nil || isLate(reason) {
+			reason = err
+		}
+		switch {
+		case ctx.Err() != nil:
+			return waitError(ctx)
+		case s.closed.Load():
+			return s.storeError(errClosed)
+		case bounded.Err() != nil, !mayRepeat(err, again):
+			return s.storeError(reason)
+		}
+		select {
+		case <-bounded.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// attempt makes a request once. A member that knows of no leader refuses it at
+// once: it is cut off, and others may not be.
+func (s *Store) attempt(ctx context.Context, again bool, request func(context.Context) (*pb.ResponseHeader, error)) (*pb.ResponseHeader, error) {
+	if again {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout/perMember)
+		defer cancel()
+	}
+	return request(clientv3.WithRequireLeader(ctx))
+}
+
+// checkCluster makes sure that all endpoints belong to one cluster.
+func (s *Store) checkCluster(h *pb.ResponseHeader) error {
+	if s.cluster.CompareAndSwap(0, h.ClusterId) || s.cluster.Load() == h.ClusterId {
+		return nil
+	}
+	return errCluster
+}
+
+// mayRepeat reports whether a request that has failed can go well the next time
+// and may be sent again.
+func mayRepeat(err error, again bool) bool {
+	for _, refused := range []error{ // before anything was done
+		rpctypes.ErrNoLeader, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision,
+		rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner),
+	} {
+		if errors.Is(err, refused) {
+			return true
+		}
+	}
+	if !again {
+		return false
+	}
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return e.Code() == codes.Unavailable
+	}
+	return status.Code(err) == codes.Unavailable || isLate(err)
+}
+
+func isLate(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+
+// An unanswered is a request that has not been answered in time, with what gRPC
+// knows about the connections; etcd's client throws that away.
+type unanswered struct {
+	error
+	reason string // "" if there was a connection
+}
+
+func (u *unanswered) Unwrap() error { return u.error }
+
+// keepReason is a gRPC interceptor.
+func keepReason(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, conn, o...)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return &unanswered{ctx.Err(), connectionReason(status.Convert(err).Message())}
+	case status.Code(err) == codes.DeadlineExceeded: // the server's clock was faster
+		return &unanswered{error: context.DeadlineExceeded}
+	}
+	return err
+}
+
+// connectionReason returns what a text of gRPC says about a connection, "" if it
+// says nothing: latest balancer error: last connection error: connection error:
+// desc = "transport: Error while dialing: dial tcp …: connect: connection refused".
+func connectionReason(text string) string {
+	_, quoted, found := strings.Cut(text, "desc = ")
+	if !found {
+		return ""
+	}
+	if plain, err := strconv.Unquote(quoted); err == nil {
+		quoted = plain
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(quoted, "transport: "), "Error while dialing: ")
+}
+
+// storeError is the kmclient.ErrStore for an error of etcd or the way to it: it
+// says in plain words what is wrong, and with which cluster.
+func (s *Store) storeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if words := inWords(err); words != "" {
+		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.where, words, err)
+	}
+	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, err)
+}
+
+func inWords(err error) string {
+	if u, ok := errors.AsType[*unanswered](err); ok {
+		if u.reason != "" {
+			return "no member can be reached: " + u.reason
+		}
+		return "no answer in time; the cluster may have lost its quorum"
+	}
+	for _, known := range []struct {
+		err   error
+		words string
+	}{
+		{rpctypes.ErrNoSpace, "the space quota is used up: raise --quota-backend-bytes, or compact and defragment; then etcdctl alarm disarm"},
+		{rpctypes.ErrTooManyOps, fmt.Sprintf("it takes too few operations in a transaction: --max-txn-ops must be %d or more", maxOps)},
+		{rpctypes.ErrRequestTooLarge, fmt.Sprintf("a record is too large, or --max-request-bytes is below %d", maxRequest)},
+		{rpctypes.ErrNoLeader, "the cluster has no leader: too few members are up or see each other"},
+		{rpctypes.ErrTimeout, noQuorum},
+		{rpctypes.ErrTimeoutDueToLeaderFail, noQuorum},
+		{rpctypes.ErrTimeoutDueToConnectionLost, noQuorum},
+		{rpctypes.ErrUserEmpty, "it wants a user and a password, or a client certificate that names a user"},
+		{rpctypes.ErrAuthFailed, "wrong user or password"},
+		{rpctypes.ErrPermissionDenied, "the user may not read and write this prefix"},
+		{rpctypes.ErrCorrupt, "the members' data differ: the cluster is damaged"},
+	} {
+		if errors.Is(err, known.err) {
+			return known.words
+		}
+	}
+	if status.Code(err) == codes.Unavailable {
+		return "the connection broke"
+	}
+	return ""
+}
+
+const noQuorum = "the members have not agreed in time: too few are up, or they are too slow"
+
+// waitError is the error for a caller who did not want to wait any longer.
+func waitError(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
+}
