@@ -49,9 +49,9 @@ Exit codes: 0 done, 64 usage, 65 bad message, 66 no input, 69 key manager
 unavailable, 73 can't create the output, 74 reading or writing failed, 75 try
 again (no key now), 77 key not found or refused, 78 configuration.`
 
-// newRoot returns the command tree; without daemon, commands that need it are
+// NewRoot returns the command tree; without daemon, commands that need it are
 // handed over.
-func newRoot(daemon *Daemon) *cobra.Command {
+func NewRoot(daemon *Daemon) *cobra.Command {
 	g := &Globals{daemon: daemon}
 	root := &cobra.Command{
 		Use:           "qkdmail",
@@ -109,7 +109,7 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 // execute runs a command line and returns its exit code. An error is one line
 // on standard error.
 func execute(ctx context.Context, daemon *Daemon, args []string) int {
-	root := newRoot(daemon)
+	root := NewRoot(daemon)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	tempfail, _ := root.PersistentFlags().GetBool("tempfail")

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -131,6 +132,8 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
 	go r.reloads(cmd.Context(), relay, cfg.KM, km, log)
+	notify(log, systemd.SdNotifyReady)
+	context.AfterFunc(cmd.Context(), func() { notify(log, systemd.SdNotifyStopping) })
 	return relay.Serve(cmd.Context())
 }
 
