@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -128,11 +129,18 @@ func execute(ctx context.Context, daemon *Daemon, args []string) int {
 	return code
 }
 
-// version is what the Go toolchain has stamped into the program.
+// version is what the Go toolchain has stamped into the program: the module's
+// version, and the commit where that does not name it.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"
 	}
-	return info.Main.Version
+	text := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(text, s.Value[:min(12, len(s.Value))]) {
+			text += " (" + s.Value + ")"
+		}
+	}
+	return text
 }
