@@ -69,7 +69,7 @@ const MaxKMEs = 16
 //   - If the answer to dec_keys is lost, the same keys are asked for once
 //     more. Keys that arrive when their caller has given up, or without the
 //     others of the same call, wait in memory for an hour for the next call
-//     that asks for them.
+//     that asks for them, or are handed over ([ETSI014.KeepWith]).
 //   - A key with an ID that this client has been given before is refused.
 //
 // [ETSI014.Close] wipes the keys that wait.
@@ -80,6 +80,7 @@ type ETSI014 struct {
 	logger  *slog.Logger
 	handed  *idMemory
 	kept    *keptKeys
+	keep    KeepFunc                        // nil: keys that wait are kept in memory
 	pause   func(ctx context.Context) error // before a question is asked again
 
 	warned, failovers, burned, wasted, gone atomic.Int64

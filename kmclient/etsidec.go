@@ -26,7 +26,7 @@ func (l *lookup) missing() []string {
 // IDs that are all different, in as many requests as the KME's limits make
 // necessary. If some are not found, the others are not lost: they wait in
 // memory, up to an hour, for a call that asks for them again. So do all of
-// them if ctx ends before they arrive.
+// them if ctx ends before they arrive. [ETSI014.KeepWith] makes more of that.
 func (e *ETSI014) KeysByID(ctx context.Context, peer string, ids ...string) ([]*Key, error) {
 	path, err := saePath(peer, "dec_keys")
 	if err == nil {
@@ -45,7 +45,7 @@ func (e *ETSI014) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 		select {
 		case result <- failed:
 		case <-ctx.Done():
-			e.kept.add(l.peer, l.found)
+			e.setAside(l)
 		}
 	}()
 	select {
@@ -65,7 +65,7 @@ func gaveUp(ctx context.Context) *Error {
 // found all.
 func (e *ETSI014) deliver(l *lookup, failed *Error) ([]*Key, error) {
 	if failed != nil {
-		e.kept.add(l.peer, l.found)
+		e.setAside(l)
 		return nil, failed
 	}
 	keys := make([]*Key, 0, len(l.ids))
@@ -92,7 +92,7 @@ func (e *ETSI014) lookUp(ctx context.Context, l *lookup) *Error {
 		var again []*kme
 		for i, k := range order {
 			err := e.lookUpAt(ctx, k, l)
-			if err == nil || ctx.Err() != nil {
+			if err == nil || ctx.Err() != nil || errors.Is(err, ErrStore) {
 				return err
 			}
 			last[k] = err
@@ -140,6 +140,9 @@ func (e *ETSI014) lookUpAt(ctx context.Context, k *kme, l *lookup) *Error {
 	for ids := range slices.Chunk(missing, batch) {
 		found, err := e.decKeys(context.WithoutCancel(ctx), k, l, ids)
 		maps.Copy(l.found, found)
+		if err == nil {
+			err = e.secure(l, found)
+		}
 		switch {
 		case err != nil:
 			return err

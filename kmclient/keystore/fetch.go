@@ -71,22 +71,40 @@ func (m *Manager) fetch(ctx context.Context, peer string, ids []string) error {
 	if err != nil {
 		return err
 	}
-	m.count.fetched.Add(int64(len(keys)))
 	if err := matches(keys, ids); err != nil {
 		kmclient.WipeAll(keys)
 		return err
 	}
+	return m.keep(ctx, peer, keys)
+}
+
+// keep stores keys that have come for peer, and wipes these. If that can't be
+// done they wait in memory.
+func (m *Manager) keep(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	// The time that the key manager took is not taken from the store.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.o.FetchTimeout)
 	defer cancel()
-	if err = m.store(ctx, peer, keys); err == nil {
+	n, err := m.store(ctx, peer, keys)
+	if err == nil {
+		m.count.fetched.Add(int64(n))
 		kmclient.WipeAll(keys)
 		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.ended {
+		kmclient.WipeAll(keys)
+		m.o.Logger.Error("keys came after the key store was closed; they are lost", "keys", len(keys), "peer", peer)
+		return err
+	}
 	for _, k := range keys {
-		m.waiting[kmclient.CanonicalID(k.ID())] = waiting{peer, k}
+		id := kmclient.CanonicalID(k.ID())
+		if _, twice := m.waiting[id]; twice {
+			k.Wipe()
+			continue
+		}
+		m.count.fetched.Add(1)
+		m.waiting[id] = waiting{peer, k}
 	}
 	m.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", len(m.waiting), "error", err)
 	return err
@@ -101,17 +119,28 @@ func matches(keys []*kmclient.Key, ids []string) error {
 		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(ids[i]) {
 			return fmt.Errorf("%w: asked for key %s and got %s", kmclient.ErrBadKey, ids[i], k.ID())
 		}
-		if k.Size() > MaxKeySize {
-			return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, ids[i], k.Size(), MaxKeySize)
+		if err := checkKey(k); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// store stores keys that came for peer. One that is there already stays as it
-// is: everybody gets the key that was stored first.
-func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) error {
-	return retry(func() error {
+// checkKey reports whether a key can be stored.
+func checkKey(k *kmclient.Key) error {
+	if err := kmclient.CheckKeys([]*kmclient.Key{k}, 0, 1); err != nil {
+		return err
+	}
+	if k.Size() > MaxKeySize {
+		return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, k.ID(), k.Size(), MaxKeySize)
+	}
+	return nil
+}
+
+// store stores keys that came for peer, and returns how many were new. One that
+// is there already stays as it is: everybody gets the key that was stored first.
+func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
+	err = retry(func() error {
 		ids := make([]string, len(keys))
 		for i, k := range keys {
 			ids[i] = k.ID()
@@ -137,9 +166,11 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 		if err := m.vault.apply(ctx, edits...); err != nil {
 			return err
 		}
-		m.count.stored.Add(int64(len(edits)))
+		n = len(edits)
+		m.count.stored.Add(int64(n))
 		return nil
 	})
+	return n, err
 }
 
 func wipeEdits(edits []edit) {
@@ -163,7 +194,7 @@ func (m *Manager) flush(ctx context.Context) error {
 	}
 	m.mu.Unlock()
 	for peer, keys := range byPeer {
-		if err := m.store(ctx, peer, keys); err != nil {
+		if _, err := m.store(ctx, peer, keys); err != nil {
 			return err
 		}
 		m.mu.Lock()

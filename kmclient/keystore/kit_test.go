@@ -146,7 +146,7 @@ func (k *kit) another(change func(*kit, *keystore.Options)) *keystore.Manager {
 	if k.vault, err = keystore.Open(k.Context(), k.store, keystore.Keys(k.key), nil); err != nil {
 		k.Fatal(err)
 	}
-	o := keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now, Logger: slog.New(slog.NewTextHandler(k.log, nil))}
+	o := keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now, Logger: k.logger()}
 	if change != nil {
 		change(k, &o)
 	}
@@ -156,6 +156,8 @@ func (k *kit) another(change func(*kit, *keystore.Options)) *keystore.Manager {
 	}
 	return m
 }
+
+func (k *kit) logger() *slog.Logger { return slog.New(slog.NewTextHandler(k.log, nil)) }
 
 // sent returns IDs of keys with which somebody has encrypted.
 func (k *kit) sent(n int) (ids []string) {

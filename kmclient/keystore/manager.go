@@ -80,7 +80,8 @@ type Manager struct {
 	flushing chan struct{}  // holds one token while keys that waited are stored
 
 	mu      sync.Mutex
-	closed  bool
+	closed  bool               // nothing is fetched any more
+	ended   bool               // Close has ended: nothing can be kept any more
 	flights map[string]*flight // those under way, by canonical ID
 	waiting map[string]waiting // keys that could not be stored, by canonical ID
 }
@@ -97,7 +98,10 @@ var (
 	_ cipher.KeyBinder    = (*Manager)(nil)
 )
 
-// New returns a Manager before km. It closes neither km nor the vault.
+// New returns a Manager before km. It closes neither km nor the vault. A client
+// that has a method KeepWith, as [kmclient.ETSI014] has, also behind others with
+// a method Unwrap, hands over to this Manager the keys that it gets without
+// their caller: so one client has one Manager.
 func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 	o.Tombstones = cmp.Or(o.Tombstones, 60*24*time.Hour)
 	o.FetchTimeout = cmp.Or(o.FetchTimeout, 2*time.Minute)
@@ -115,6 +119,7 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 	if err := m.name(KindReceive, "").check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
 	}
+	m.takeStrays(km)
 	return m, nil
 }
 
@@ -170,6 +175,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	err := m.flush(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.ended = true
 	lost := len(m.waiting)
 	for id, w := range m.waiting {
 		w.key.Wipe()

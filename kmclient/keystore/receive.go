@@ -12,7 +12,10 @@ import (
 
 // KeysByID returns receiving keys: those in the store from there, the others
 // from the key manager, all in one call to it. What came from the key manager
-// is on disk, in one commit, before it is returned.
+// is on disk, in one commit, before it is returned. Where the client needs
+// several requests for a call ([kmclient.ETSI014.KeepWith]), what one of them
+// brought is on disk before the next one is made, and before an error is
+// returned.
 //
 // If a key is closed, the error is an ErrClosed. If a key came and can't be
 // stored, it waits in memory, is stored with the next call or sweep that can,

@@ -1,0 +1,135 @@
+package kmclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A keeper keeps what it is handed.
+type keeper struct {
+	mu   sync.Mutex
+	fail error
+	got  map[string][]byte
+	n    int // calls
+}
+
+func (k *keeper) keep(peer string, keys []*Key) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.n++
+	for _, key := range keys {
+		k.got[peer+" "+key.ID()] = bytes.Clone(key.Reveal())
+	}
+	WipeAll(keys)
+	return k.fail
+}
+
+func (k *keeper) has(ids ...string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, id := range ids {
+		if k.got["B "+id] == nil {
+			return false
+		}
+	}
+	return len(k.got) == len(ids)
+}
+
+// keeping returns a client of a KME that gives out two keys a request.
+func keeping(t *testing.T) (*ETSI014, *fakeKME, *keeper) {
+	km := newFakeKME(t, newTestCA(t))
+	km.perRequest = 2
+	e := etsiClient(t, ETSI014Options{}, km)
+	hurry(t, e)
+	k := &keeper{got: map[string][]byte{}}
+	e.KeepWith(k.keep)
+	return e, km, k
+}
+
+func (km *fakeKME) putMany(n int) (ids []string) {
+	for range n {
+		ids = append(ids, km.put(randomOctets(32)))
+	}
+	return ids
+}
+
+// The keys of each request are handed over before the next one, and the caller
+// gets all of them whole.
+func TestETSIKeepsEachRequest(t *testing.T) {
+	e, km, k := keeping(t)
+	ids := km.putMany(5)
+	km.setHook(func(op string, n int, _ http.ResponseWriter, _ []byte) bool {
+		if op == "dec_keys" && !k.has(ids[:2*(n-1)]...) {
+			t.Errorf("request %d is made while keys of the one before are in memory only", n)
+		}
+		return false
+	})
+	keys, err := e.KeysByID(t.Context(), "B", ids...)
+	if err != nil || len(keys) != 5 || len(keys[0].Reveal()) != 32 || !bytes.Equal(keys[0].Reveal(), k.got["B "+ids[0]]) {
+		t.Fatalf("%v, %v", keys, err)
+	}
+	if !k.has(ids[:4]...) || k.n != 2 {
+		t.Errorf("%d handed over in %d calls, want 4, since the last request is the caller's", len(k.got), k.n)
+	}
+	km.setHook(nil)
+	one, err := e.KeysByID(t.Context(), "B", km.put(randomOctets(32)))
+	if err != nil || len(one) != 1 || k.n != 2 {
+		t.Errorf("%v, %v; handed over in %d calls, want no more", one, err, k.n)
+	}
+}
+
+// Keys of a call that fails are handed over, and none waits in memory.
+func TestETSIKeepsPartOfACall(t *testing.T) {
+	e, km, k := keeping(t)
+	ids := append(km.putMany(2), "unknown")
+	if _, err := e.KeysByID(t.Context(), "B", ids...); !errors.Is(err, ErrKeyNotFound) {
+		t.Errorf("got %v, want ErrKeyNotFound", err)
+	}
+	if s := e.Stats(); !k.has(ids[:2]...) || s.Kept != 0 || s.Wasted != 0 {
+		t.Errorf("%d handed over, counted %+v", len(k.got), s)
+	}
+}
+
+// While what comes can't be kept no more is fetched.
+func TestETSIStopsWhereNothingIsKept(t *testing.T) {
+	e, km, k := keeping(t)
+	k.fail = errors.New("disk full")
+	ids := km.putMany(5)
+	_, err := e.KeysByID(t.Context(), "B", ids...)
+	if failed, ok := errors.AsType[*Error](err); !errors.Is(err, ErrStore) || !ok || !failed.Retry || !errors.Is(err, k.fail) {
+		t.Errorf("got %v, want a temporary ErrStore", err)
+	}
+	if n := km.requests("dec_keys"); n != 1 || !k.has(ids[:2]...) {
+		t.Errorf("%d requests, %d handed over", n, len(k.got))
+	}
+}
+
+// What comes when its caller has given up is handed over.
+func TestETSIKeepsLateKeys(t *testing.T) {
+	e, km, k := keeping(t)
+	ids := km.putMany(1)
+	asked, late := make(chan struct{}), make(chan struct{})
+	km.setHook(func(op string, _ int, _ http.ResponseWriter, _ []byte) bool {
+		if op == "dec_keys" {
+			close(asked)
+			<-late
+		}
+		return false
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if _, err := e.KeysByID(ctx, "B", ids...); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	close(late)
+	for end := time.Now().Add(10 * time.Second); !k.has(ids...); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a late key was not handed over")
+		}
+	}
+}

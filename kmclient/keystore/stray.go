@@ -1,0 +1,41 @@
+package keystore
+
+import (
+	"context"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A straying client is one that may get some keys of a call and not the others,
+// or get them when nobody waits for them any more.
+type straying interface{ KeepWith(keep kmclient.KeepFunc) }
+
+// takeStrays has the client behind km, if it is one of that kind, hand over
+// what it gets.
+func (m *Manager) takeStrays(km kmclient.KeyManager) {
+	for km != nil {
+		if s, ok := km.(straying); ok {
+			s.KeepWith(m.keepStrays)
+			return
+		}
+		u, ok := km.(interface{ Unwrap() kmclient.KeyManager })
+		if !ok {
+			return
+		}
+		km = u.Unwrap()
+	}
+}
+
+// keepStrays is what such a client calls.
+func (m *Manager) keepStrays(peer string, keys []*kmclient.Key) error {
+	usable := keys[:0]
+	for _, k := range keys {
+		if err := checkKey(k); err != nil {
+			m.o.Logger.Error("a key without its caller is not kept", "peer", peer, "error", err)
+			k.Wipe()
+			continue
+		}
+		usable = append(usable, k)
+	}
+	return m.keep(context.Background(), peer, usable)
+}
