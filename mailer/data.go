@@ -23,17 +23,13 @@ func (r dataReader) Read(p []byte) (int, error) {
 		if len(p) == 0 {
 			return 0, nil
 		}
-		piece, err := f.piece()
+		n, err := f.dataPiece(p)
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
 			return 0, err
 		}
-		n, used, end := f.data.undo(p, piece)
-		_, _ = f.in.Discard(used)
-		f.dataSize += int64(used)
-		f.inData = !end
 		if f.data.bare && !r.any {
 			return 0, errBareLineEnd()
 		}
@@ -44,26 +40,47 @@ func (r dataReader) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// piece returns what has come of DATA, an octet at least. It stays in the
-// buffer.
-func (f *front) piece() ([]byte, error) {
-	if f.in.Buffered() == 0 {
-		if spent := f.dataWait - f.opts.DataIdle; spent > 0 && f.dataSize < int64(spent.Seconds()*float64(f.opts.MinRate)) {
-			return nil, errTooSlow
+// dataPiece takes what has come of DATA, and waits if nothing has. It is read
+// into p where that has room, and not by way of the intake.
+func (f *front) dataPiece(p []byte) (n int, err error) {
+	var used int
+	var end bool
+	switch {
+	case len(f.in.buffered()) > 0:
+		n, used, end = f.data.undo(p, f.in.buffered())
+		f.in.discard(used)
+	case len(p) < intakeSize:
+		return 0, f.waitData(func() error { return f.in.fill() })
+	default:
+		var got int
+		if err := f.waitData(func() (err error) { got, err = io.ReadAtLeast(f.plain, p, 1); return err }); err != nil {
+			return 0, err
 		}
-		if wait := f.opts.DataIdle; wait > 0 {
-			if err := f.plain.SetReadDeadline(time.Now().Add(wait)); err != nil {
-				return nil, err
-			}
-		}
-		start := time.Now()
-		_, err := f.in.Peek(1)
-		f.dataWait += time.Since(start) // not the next hop's or key manager's time
-		if err != nil {
-			return nil, err
+		n, used, end = f.data.undo(p, p[:got])
+		f.in.giveBack(p[used:got])
+	}
+	f.dataSize += int64(used)
+	f.inData = !end
+	return n, nil
+}
+
+// waitData waits for more of DATA, from a client that is fast enough.
+func (f *front) waitData(read func() error) error {
+	if spent := f.dataWait - f.opts.DataIdle; spent > 0 && f.dataSize < int64(spent.Seconds()*float64(f.opts.MinRate)) {
+		return errTooSlow
+	}
+	if err := f.flush(); err != nil {
+		return err
+	}
+	start := time.Now()
+	if wait := f.opts.DataIdle; wait > 0 {
+		if err := f.plain.SetReadDeadline(start.Add(wait)); err != nil {
+			return err
 		}
 	}
-	return f.in.Peek(f.in.Buffered())
+	err := read()
+	f.dataWait += time.Since(start) // not the next hop's or key manager's time
+	return err
 }
 
 // A dataState follows the lines of DATA, and sees the end of data where

@@ -158,6 +158,11 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 }
 
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
+	for _, g := range s.groups {
+		if hop, ok := g.next.(*hopSession); ok && len(g.rcpts) > 0 {
+			hop.sendData()
+		}
+	}
 	h, _, err := s.read(r)
 	if err != nil {
 		s.rest(r)

@@ -171,10 +171,13 @@ func TestStaleConnectionUTF8(t *testing.T) {
 	})
 	r := startRelay(t, DirectionDecrypt, hop.addr())
 	c := connect(t, r)
-	c.want("550", c.cmd("MAIL FROM:<a@x.example>"))
+	c.want("250", c.cmd("MAIL FROM:<a@x.example>"))
+	c.want("550", c.cmd("RCPT TO:<b@b.example>"))
+	c.want("250", c.cmd("RSET"))
 	refuse = ""
 	hop.dropIdle()
 	c.want("250", c.cmd("MAIL FROM:<ä@x.example> SMTPUTF8"))
+	c.want("250", c.cmd("RCPT TO:<b@b.example>"))
 }
 
 // A refused command leaves a connection that can be used again.
@@ -218,7 +221,8 @@ func TestNextHopReplyShapes(t *testing.T) {
 			hop := startHop(t, answering(tt.at, tt.reply))
 			r := startRelay(t, DirectionDecrypt, hop.addr(), func(c *Config) { c.Timeouts.Command = time.Second })
 			c := connect(t, r)
-			c.want(tt.want, c.cmd("MAIL FROM:<alice@a.example>"))
+			c.want("250", c.cmd("MAIL FROM:<alice@a.example>"))
+			c.want(tt.want, c.cmd("RCPT TO:<b@b.example>"))
 		})
 	}
 }

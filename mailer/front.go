@@ -1,7 +1,6 @@
 package mailer
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -26,6 +25,8 @@ import (
 //   - Every read has a deadline of its own, and DATA a minimum rate: go-smtp's
 //     ReadTimeout spans the whole of DATA.
 //   - It hands DATA to the session itself.
+//   - It sends replies together, as RFC 2920 §3.2 has it: go-smtp writes each
+//     line of one by itself.
 //
 // go-smtp is given one command line at a time, so that a command which the
 // front takes for itself is never in go-smtp's buffer.
@@ -33,9 +34,10 @@ type front struct {
 	net.Conn          // the client's connection
 	plain    net.Conn // the same, or TLS on it
 	opts     *frontOptions
-	in       *bufio.Reader // of plain
-	closed   func()        // told when the connection is closed; may be nil
-	rest     []byte        // of the line being handed to go-smtp
+	in       intake // of plain
+	closed   func() // told when the connection is closed; may be nil
+	rest     []byte // of the line being handed to go-smtp
+	out      heldReplies
 
 	mu       sync.Mutex // guards what sessions read
 	xforward map[string]string
@@ -43,6 +45,7 @@ type front struct {
 
 	waiting  bool // for a command: may be ended (guarded by mu)
 	stopping bool // the relay stops
+	gone     bool // closed: what is buffered is not carried out any more
 
 	hello     bool // EHLO was the last command: replies are edited
 	greeting  bool // a greeting is to be answered that STARTTLS needs
@@ -85,7 +88,8 @@ const (
 )
 
 func newFront(conn net.Conn, opts *frontOptions) *front {
-	return &front{Conn: conn, plain: conn, opts: opts, in: bufio.NewReaderSize(conn, 64<<10)}
+	conn = newPatientConn(conn)
+	return &front{Conn: conn, plain: conn, opts: opts, in: newIntake(conn)}
 }
 
 // frontOf returns the front of a session's connection, nil where a program of
@@ -98,13 +102,15 @@ func frontOf(c *smtp.Conn) *front {
 	return f
 }
 
-// Close closes the connection.
+// Close closes the connection. What was answered goes out before.
 func (f *front) Close() error {
+	_ = f.flush()
 	if f.closed != nil {
 		f.closed()
 	}
 	f.mu.Lock()
 	conn := f.plain
+	f.gone = true
 	f.mu.Unlock()
 	return conn.Close() // TLS says goodbye
 }
@@ -131,7 +137,8 @@ func (f *front) Read(p []byte) (int, error) {
 			break
 		}
 		if !f.wait(true) {
-			_, _ = f.write([]byte("421 4.3.2 The relay is stopping, try again later\r\n"))
+			f.reply("421 4.3.2 The relay is stopping, try again later")
+			_ = f.flush()
 			return 0, io.EOF
 		}
 		line, err := f.line()
@@ -172,24 +179,37 @@ func (f *front) stop() {
 	}
 }
 
-// line reads a command, up to the next LF or what fits into the buffer.
+// line reads a command. Before it waits for one it sends what was answered.
 func (f *front) line() ([]byte, error) {
+	if !f.in.hasLine() {
+		if err := f.flush(); err != nil {
+			return nil, err
+		}
+	}
 	if err := f.patience(); err != nil {
 		return nil, err
 	}
-	line, err := f.in.ReadSlice('\n')
-	if len(line) > maxCommand {
-		return nil, smtp.ErrTooLongLine
-	}
-	return line, err
+	return f.in.line()
 }
 
-// patience sets how long a command is waited for: not at all once stop was
-// called, whose deadline must not be undone.
+// dataFollows reports whether the client has sent DATA behind the command that
+// is being handled, as PIPELINING allows.
+func (f *front) dataFollows() bool {
+	if f == nil {
+		return false
+	}
+	next := f.in.buffered()
+	return len(next) >= len(dataCommand) && strings.EqualFold(string(next[:len(dataCommand)]), dataCommand)
+}
+
+// patience sets how long a command is waited for: not at all once the connection
+// is closed, or stop was called, whose deadline must not be undone.
 func (f *front) patience() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
+	case f.gone:
+		return net.ErrClosed
 	case f.stopping:
 		return os.ErrDeadlineExceeded
 	case f.opts.Idle > 0:
@@ -246,7 +266,7 @@ func (f *front) reply(text string) bool {
 			return true
 		}
 	}
-	_, _ = f.write([]byte(text + "\r\n"))
+	_ = f.write(text, "\r\n")
 	return true
 }
 
@@ -260,12 +280,16 @@ func (f *front) startTLS(arg string) bool {
 		return f.reply("502 5.5.1 TLS not supported")
 	case f.isTLS():
 		return f.reply("503 5.5.1 Already running in TLS")
-	case f.in.Buffered() > 0:
+	case len(f.in.buffered()) > 0:
 		f.reply("554 5.5.1 Commands behind STARTTLS")
 		_ = f.Close()
 		return true
 	}
 	f.reply("220 2.0.0 Ready to start TLS")
+	if f.flush() != nil {
+		_ = f.Close()
+		return true
+	}
 	conn := tls.Server(f.Conn, f.opts.TLS)
 	ctx, cancel := context.WithTimeout(context.Background(), f.opts.Idle)
 	defer cancel()
@@ -276,7 +300,7 @@ func (f *front) startTLS(arg string) bool {
 	f.mu.Lock()
 	f.tls, f.xforward, f.plain = true, nil, conn
 	f.mu.Unlock()
-	f.in.Reset(conn)
+	f.in = newIntake(conn)
 	f.needHello = true
 	return true
 }
@@ -290,7 +314,7 @@ func (f *front) isTLS() bool {
 	return f.tls
 }
 
-// Write passes a reply of go-smtp on. go-smtp writes replies line by line.
+// Write takes a reply of go-smtp, which writes them line by line.
 func (f *front) Write(p []byte) (int, error) {
 	f.bad = 0
 	switch {
@@ -302,16 +326,7 @@ func (f *front) Write(p []byte) (int, error) {
 	if f.hello && bytes.HasPrefix(p, []byte("250")) {
 		return len(p), f.editHello(p)
 	}
-	return f.write(p)
-}
-
-func (f *front) write(p []byte) (int, error) {
-	if f.opts.Write > 0 {
-		if err := f.plain.SetWriteDeadline(time.Now().Add(f.opts.Write)); err != nil {
-			return 0, err
-		}
-	}
-	return f.plain.Write(p)
+	return len(p), f.write(string(p))
 }
 
 // editHello changes a line of the answer to EHLO. The last line, which has a
@@ -347,8 +362,7 @@ func (f *front) editHello(line []byte) error {
 			text += "250-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n"
 		}
 	}
-	_, err := f.write([]byte(text))
-	return err
+	return f.write(text)
 }
 
 // printable makes what a client said harmless in a log or a header.

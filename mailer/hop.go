@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -76,6 +77,10 @@ type NextHop struct {
 	offers offers
 	known  bool // offers were seen
 	closed bool
+
+	// The last message was cut short behind DATA, which costs a connection:
+	// until one is delivered, DATA is sent no earlier than it has to be.
+	cut atomic.Bool
 }
 
 // NewNextHop returns a NextHop. It connects when there is something to
@@ -88,7 +93,7 @@ func NewNextHop(o HopOptions) *NextHop {
 // A hopConn is a connection to the next hop between two transactions.
 type hopConn struct {
 	*smtp.Client
-	conn  *lateConn // in TLS where that was begun: DATA goes there
+	wire  *hopWire  // in TLS where that was begun: DATA goes there
 	since time.Time // of its last use
 	fresh bool      // nothing was delivered through it yet
 }

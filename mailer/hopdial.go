@@ -48,23 +48,6 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A lateConn holds the end of DATA back for the final dot, which go-smtp writes:
-// they go out together.
-type lateConn struct {
-	net.Conn
-	late []byte
-}
-
-func (c *lateConn) Write(p []byte) (int, error) {
-	held := len(c.late)
-	if held > 0 {
-		p = append(c.late, p...)
-		c.late = nil
-	}
-	n, err := c.Conn.Write(p)
-	return max(0, n-held), err
-}
-
 // dial makes a new connection.
 func (h *NextHop) dial(ctx context.Context) (*hopConn, error) {
 	conn, err := (&net.Dialer{Timeout: h.opts.Connect}).DialContext(ctx, cmp.Or(h.opts.Network, "tcp"), h.opts.Address)
@@ -72,7 +55,7 @@ func (h *NextHop) dial(ctx context.Context) (*hopConn, error) {
 		return nil, hopDown(err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	c, err := h.greet(&boundedConn{Conn: conn, upload: h.opts.Upload})
+	c, err := h.greet(&boundedConn{Conn: newPatientConn(conn), upload: h.opts.Upload})
 	if err != nil {
 		_ = conn.Close()
 		return nil, hopDown(err)
@@ -118,8 +101,8 @@ func (h *NextHop) hello(conn net.Conn) (*hopConn, error) {
 	if h.opts.LMTP {
 		newClient = smtp.NewClientLMTP
 	}
-	late := &lateConn{Conn: conn}
-	c := &hopConn{Client: newClient(late), conn: late, fresh: true}
+	wire := newHopWire(conn, h.opts.Command)
+	c := &hopConn{Client: newClient(wire), wire: wire, fresh: true}
 	c.CommandTimeout, c.SubmissionTimeout = h.opts.Command, h.opts.AfterDot
 	return c, c.Hello(h.opts.Hostname)
 }

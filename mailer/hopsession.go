@@ -1,6 +1,7 @@
 package mailer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,78 +11,172 @@ import (
 )
 
 // NewSession returns a session whose transactions are delivered.
-func (h *NextHop) NewSession(*smtp.Conn) (smtp.Session, error) { return &hopSession{hop: h}, nil }
+func (h *NextHop) NewSession(c *smtp.Conn) (smtp.Session, error) {
+	return &hopSession{hop: h, client: frontOf(c)}, nil
+}
 
-// A hopSession is a transaction at the next hop.
+// A hopSession is a transaction at the next hop. It begins there with the first
+// recipient: MAIL and RCPT take one round trip then.
 type hopSession struct {
 	hop    *NextHop
-	conn   *hopConn
-	failed error // of conn, which is closed; the transaction is over
+	client *front // nil: none of ours
+	begun  bool   // MAIL came
+	from   string
+	opts   smtp.MailOptions
+	conn   *hopConn // once the next hop has taken MAIL
+	failed error    // why the transaction is over
 	rcpts  []string
 	answer string // of the next hop, to DATA
 }
 
-// Mail begins a transaction.
+// Mail begins a transaction. What the next hop says to it is the answer to the
+// first Rcpt, and to all others if it is a refusal.
 func (s *hopSession) Mail(from string, opts *smtp.MailOptions) error {
 	s.Reset()
-	if err := s.hop.acquire(); err != nil {
-		return err
+	s.begun, s.from = true, from
+	if opts != nil {
+		s.opts = *opts
+	}
+	// The client's SIZE is that of another message; RFC 1870 lets it be left out.
+	s.opts.Size, s.opts.Auth = 0, nil
+	return nil
+}
+
+// Rcpt passes a recipient and the answer on.
+func (s *hopSession) Rcpt(to string, opts *smtp.RcptOptions) error {
+	var err error
+	switch {
+	case s.conn != nil:
+		err = s.another(to, opts)
+	case !s.begun || s.failed != nil:
+		return s.over()
+	default:
+		err = s.begin(to, opts)
+	}
+	if err == nil {
+		s.rcpts = append(s.rcpts, to)
+	}
+	return err
+}
+
+// begin begins the transaction at the next hop. A connection that was kept may
+// have been closed by the other side meanwhile: then it is tried again on a new
+// one, once.
+func (s *hopSession) begin(to string, opts *smtp.RcptOptions) error {
+	if s.failed = s.hop.acquire(); s.failed != nil {
+		return s.failed
 	}
 	defer func() {
 		if s.conn == nil { // also after a panic, which go-smtp outlives
 			s.hop.release()
 		}
 	}()
-	var err error
-	s.conn, err = s.begin(from, opts)
+	for again := false; ; again = true {
+		c, err := s.hop.get(context.Background(), again)
+		if err != nil {
+			s.failed = err
+			return err
+		}
+		mail, rcpt := s.first(c, to, opts)
+		var own *refusal
+		switch {
+		case mail == nil && (rcpt == nil || isReply(rcpt)):
+			s.conn = c
+			return rcpt
+		case errors.As(mail, &own), isReply(mail):
+			s.abandon(c)
+			s.failed = mail
+			return mail
+		}
+		_ = c.Close()
+		if c.fresh || mail == nil {
+			s.failed = s.lost(cmp.Or(mail, rcpt))
+			return s.failed
+		}
+	}
+}
+
+// first sends MAIL and a recipient, together where the next hop offers
+// PIPELINING, and returns the answers. Where the connection was lost that is the
+// answer to MAIL, unless MAIL was answered before.
+func (s *hopSession) first(c *hopConn, to string, opts *smtp.RcptOptions) (mail, rcpt error) {
+	pipelining := c.pipelining()
+	if s.opts.UTF8 {
+		if ok, _ := c.Extension("SMTPUTF8"); !ok {
+			if err := c.Noop(); err != nil {
+				return err, nil // it says so of a connection that is gone, too
+			}
+			return refuse(550, smtp.EnhancedCode{5, 6, 7}, "smtputf8", "The next hop does not support SMTPUTF8"), nil
+		}
+	}
+	c.wire.keep = pipelining
+	if err := c.Mail(quoteLocal(s.from), &s.opts); err != nil {
+		return err, nil
+	}
+	rcpt = s.rcpt(c, to, opts)
+	switch {
+	case c.wire.owed:
+		return rcpt, nil
+	case c.wire.refusal != "":
+		c.wire.replay()
+		return c.Mail(quoteLocal(s.from), &s.opts), nil
+	}
+	return nil, rcpt
+}
+
+// pipelining reports whether the next hop offers it. It says hello where that
+// was not done since RSET, after which go-smtp wants to.
+func (c *hopConn) pipelining() bool {
+	ok, _ := c.Extension("PIPELINING")
+	return ok
+}
+
+// rcpt sends a recipient, with DATA behind it where the client has sent that
+// already.
+func (s *hopSession) rcpt(c *hopConn, to string, opts *smtp.RcptOptions) error {
+	c.wire.addData = s.client.dataFollows() && !s.hop.cut.Load() && c.pipelining()
+	err := c.Rcpt(quoteLocal(to), opts)
+	c.wire.addData = false
 	return err
 }
 
-// begin sends MAIL. A connection that was kept may have been closed by the
-// other side meanwhile: then it is tried again on a new one, once.
-func (s *hopSession) begin(from string, opts *smtp.MailOptions) (*hopConn, error) {
-	for again := false; ; again = true {
-		conn, err := s.hop.get(context.Background(), again)
-		if err != nil {
-			return nil, err
-		}
-		err = s.mail(conn, from, opts)
-		var own *refusal
-		switch {
-		case err == nil:
-			return conn, nil
-		case errors.As(err, &own), isReply(err):
-			s.abandon(conn)
-			return nil, err
-		}
-		_ = conn.Close()
-		if conn.fresh {
-			return nil, s.lost(err)
-		}
+// another sends a further recipient. If DATA has gone out the client goes on
+// because it was refused, as was each recipient before.
+func (s *hopSession) another(to string, opts *smtp.RcptOptions) error {
+	if s.conn.wire.ahead && !s.takeBack(s.conn) {
+		return s.refused(errAhead)
+	}
+	if err := s.rcpt(s.conn, to, opts); err != nil {
+		return s.refused(err)
+	}
+	return nil
+}
+
+var errAhead = errors.New("the next hop has taken a DATA without a recipient")
+
+// takeBack reads the answer to a DATA that is not wanted any more, and reports
+// whether it was a refusal. Else the connection has to go.
+func (s *hopSession) takeBack(c *hopConn) bool {
+	c.wire.resume()
+	_, err := c.Data()
+	return isReply(err)
+}
+
+// sendData sends DATA while the message is still to be read: the answer will
+// be there when it is needed.
+func (s *hopSession) sendData() {
+	if s.conn != nil && !s.conn.wire.ahead && !s.hop.cut.Load() {
+		s.conn.wire.sendData()
 	}
 }
 
-// mail sends MAIL. The client's SIZE is that of another message; RFC 1870 lets
-// it be left out.
-func (s *hopSession) mail(c *hopConn, from string, opts *smtp.MailOptions) error {
-	o := smtp.MailOptions{}
-	if opts != nil {
-		o = *opts
-	}
-	o.Size, o.Auth = 0, nil
-	if o.UTF8 {
-		if ok, _ := c.Extension("SMTPUTF8"); !ok {
-			if err := c.Noop(); err != nil {
-				return err // it says so of a connection that is gone, too
-			}
-			return refuse(550, smtp.EnhancedCode{5, 6, 7}, "smtputf8", "The next hop does not support SMTPUTF8")
-		}
-	}
-	return c.Mail(quoteLocal(from), &o)
-}
-
-// abandon ends a transaction before its DATA.
+// abandon ends a transaction before its message.
 func (s *hopSession) abandon(c *hopConn) {
+	if c.wire.ahead && !s.takeBack(c) {
+		s.hop.cut.Store(true)
+		_ = c.Close()
+		return
+	}
 	if err := c.Reset(); err != nil {
 		_ = c.Close()
 		return
@@ -96,18 +191,6 @@ func (s *hopSession) lost(err error) error {
 		return err
 	}
 	return refuse(451, smtp.EnhancedCode{4, 4, 2}, "next hop lost", "The connection to the next hop was lost, try again later").because(err)
-}
-
-// Rcpt passes a recipient and the answer on.
-func (s *hopSession) Rcpt(to string, opts *smtp.RcptOptions) error {
-	if s.conn == nil {
-		return s.over()
-	}
-	if err := s.conn.Rcpt(quoteLocal(to), opts); err != nil {
-		return s.refused(err)
-	}
-	s.rcpts = append(s.rcpts, to)
-	return nil
 }
 
 // Data delivers a message; the answer to it is the error. If r fails the
@@ -141,19 +224,22 @@ func (s *hopSession) data(produce producer) (map[string]error, error) {
 	if c == nil {
 		return nil, s.over()
 	}
+	c.wire.resume()
 	w, err := c.Data()
 	if err != nil {
 		return nil, s.refused(err)
 	}
-	s.conn = nil
+	s.conn, s.begun = nil, false
 	defer s.hop.release()
-	out := newDataWriter(c.conn)
+	out := newDataWriter(c.wire)
 	defer out.free()
 	if err := s.upload(out, produce); err != nil {
+		s.hop.cut.Store(true)
 		_ = c.Close()
 		return nil, err
 	}
-	c.conn.late = out.rest()
+	s.hop.cut.Store(false)
+	c.wire.kept = out.rest()
 	answers, err := s.finish(w)
 	if err == nil || isReply(err) {
 		s.hop.put(c)
@@ -259,7 +345,7 @@ func (s *hopSession) Reset() {
 		s.conn = nil
 		s.hop.release()
 	}
-	s.failed, s.rcpts, s.answer = nil, nil, ""
+	*s = hopSession{hop: s.hop, client: s.client}
 }
 
 // Logout ends the session.

@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,6 +40,7 @@ var (
 	scale    = flag.Float64("scale", 1, "how many messages, as a factor")
 	role     = flag.String("role", "", "be one of the relays: pass, encrypt or decrypt (used by the program itself)")
 	next     = flag.String("next", "", "next hop of -role")
+	profile  = flag.String("cpuprofile", "", "where -role writes its CPU profile")
 )
 
 func main() {
@@ -62,6 +64,19 @@ func serve(ctx context.Context) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer func() {
+			pprof.StopCPUProfile()
+			_ = f.Close()
+		}()
+	}
 	if *role == "pass" {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -1,0 +1,63 @@
+package mailer
+
+import (
+	"sync"
+	"time"
+)
+
+// heldReplies are those that were not sent yet: they wait for more until the
+// client is waited for.
+type heldReplies struct {
+	mu    sync.Mutex
+	text  []byte
+	since time.Time // of the oldest
+}
+
+// How much of replies is held back, and how long while further commands are
+// carried out: a next hop that takes its time for each recipient must not keep
+// the answers to the first from the client until it gives up.
+const (
+	maxHeld  = 4 << 10
+	holdHeld = time.Second
+)
+
+// write answers, at once or with what is answered next.
+func (f *front) write(text ...string) error {
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	now := time.Now()
+	if len(f.out.text) == 0 {
+		f.out.since = now
+	}
+	for _, t := range text {
+		f.out.text = append(f.out.text, t...)
+	}
+	if len(f.out.text) >= maxHeld || now.Sub(f.out.since) >= holdHeld {
+		return f.send(now)
+	}
+	return nil
+}
+
+// flush sends what was answered.
+func (f *front) flush() error {
+	f.out.mu.Lock()
+	defer f.out.mu.Unlock()
+	if len(f.out.text) == 0 {
+		return nil
+	}
+	return f.send(time.Now())
+}
+
+func (f *front) send(now time.Time) error {
+	f.mu.Lock()
+	conn := f.plain
+	f.mu.Unlock()
+	if f.opts.Write > 0 {
+		if err := conn.SetWriteDeadline(now.Add(f.opts.Write)); err != nil {
+			return err
+		}
+	}
+	_, err := conn.Write(f.out.text)
+	f.out.text = f.out.text[:0]
+	return err
+}
