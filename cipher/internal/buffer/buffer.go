@@ -26,3 +26,24 @@ func (b *Buffer) Free(used int) {
 	clear(b[:min(used, Size)])
 	pool.Put(b)
 }
+
+// TextSize holds a sealed chunk as text, base64 in lines, and what stands
+// before it in a message.
+const TextSize = 96 << 10
+
+// A Text holds what goes out, and so nothing that has to be wiped. It is one
+// message's alone between GetText and Free.
+type Text [TextSize]byte
+
+var texts = sync.Pool{New: func() any { return new(Text) }}
+
+// GetText returns a Text. What it holds is none of the caller's business.
+func GetText() *Text { return texts.Get().(*Text) }
+
+// Free gives the Text back; nothing may refer to it any more. On nil it does
+// nothing.
+func (t *Text) Free() {
+	if t != nil {
+		texts.Put(t)
+	}
+}

@@ -2,92 +2,140 @@ package envelope
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
+	"github.com/segmentio/asm/base64"
 )
 
 // A line of base64 is 76 columns (RFC 2045 §6.8), which hold 57 octets.
 const (
 	lineOctets  = 57
 	lineColumns = 76
-	blockLines  = buffer.Size / (lineColumns + len("\r\n"))
 )
 
-// A base64Writer encodes in blocks of whole lines: calling an encoder line by
-// line costs more than the encoding.
+// strictBase64 is encoding/base64 in results, many lines at a time faster where
+// the processor has the instructions. Strict: padding bits must be zero.
+var strictBase64 = base64.StdEncoding.Strict()
+
+// flushSize is how much text is worth a write, in octets.
+const flushSize = 64 << 10
+
+// A base64Writer encodes in blocks of whole lines and writes large pieces:
+// calling an encoder line by line costs more than the encoding.
 type base64Writer struct {
 	dst  io.Writer
 	eol  string
-	rest []byte // less than a line
-	buf  *buffer.Buffer
-	used int // octets of buf, at most
+	line [lineOctets]byte
+	held int // octets of line
+	text *buffer.Text
+	out  []byte // in text, not yet written
 }
 
 func newBase64Writer(dst io.Writer, crlf bool) *base64Writer {
-	eol := "\n"
+	w := &base64Writer{dst: dst, eol: "\n", text: buffer.GetText()}
 	if crlf {
-		eol = "\r\n"
+		w.eol = "\r\n"
 	}
-	return &base64Writer{dst: dst, eol: eol, rest: make([]byte, 0, lineOctets)}
+	w.out = w.text[:0]
+	return w
+}
+
+// raw puts something in between that is no base64.
+func (w *base64Writer) raw(b []byte) error {
+	if len(b) > cap(w.out)-len(w.out) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if len(b) > cap(w.out) {
+			_, err := w.dst.Write(b)
+			return err
+		}
+	}
+	w.out = append(w.out, b...)
+	return nil
 }
 
 // Write encodes all whole lines that p completes.
-func (w *base64Writer) Write(p []byte) (int, error) {
-	n := len(p)
-	if len(w.rest) > 0 {
-		c := copy(w.rest[len(w.rest):lineOctets], p)
-		w.rest, p = w.rest[:len(w.rest)+c], p[c:]
-		if len(w.rest) < lineOctets {
+func (w *base64Writer) Write(p []byte) (n int, err error) {
+	n = len(p)
+	if w.held > 0 {
+		c := copy(w.line[w.held:], p)
+		w.held, p = w.held+c, p[c:]
+		if w.held < lineOctets {
 			return n, nil
 		}
-	}
-	if err := w.encode(w.rest); err != nil {
-		return 0, err
-	}
-	w.rest = w.rest[:0]
-	for len(p) >= lineOctets {
-		block := p[:min(len(p)/lineOctets, blockLines)*lineOctets]
-		if err := w.encode(block); err != nil {
+		if err := w.encode(w.line[:]); err != nil {
 			return 0, err
 		}
-		p = p[len(block):]
 	}
-	w.rest = append(w.rest, p...)
+	whole := len(p) / lineOctets * lineOctets
+	if err := w.encode(p[:whole]); err != nil {
+		return 0, err
+	}
+	w.held = copy(w.line[:], p[whole:])
+	if len(w.out) >= flushSize {
+		return n, w.flush()
+	}
 	return n, nil
 }
 
-// encode writes whole lines, or the last one.
+// encode appends lines to out, the last of which may be short.
 func (w *base64Writer) encode(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	if w.buf == nil {
-		w.buf = buffer.Get()
-	}
-	out := w.buf[:0]
 	for len(p) > 0 {
-		line := p[:min(len(p), lineOctets)]
-		out = base64.StdEncoding.AppendEncode(out, line)
-		out = append(out, w.eol...)
-		p = p[len(line):]
+		lines := (cap(w.out) - len(w.out)) / (lineColumns + len(w.eol))
+		if lines == 0 {
+			if err := w.flush(); err != nil {
+				return err
+			}
+			continue
+		}
+		n := min(lines*lineOctets, len(p))
+		w.out = appendLines(w.out, p[:n], w.eol)
+		p = p[n:]
 	}
-	w.used = max(w.used, len(out))
-	_, err := w.dst.Write(out)
+	return nil
+}
+
+// appendLines appends p in lines of base64, each with its line end, to out,
+// which has room for them. All of it is encoded at once, as far behind as the
+// line ends need, and then each line is moved to its place.
+func appendLines(out, p []byte, eol string) []byte {
+	size := base64.StdEncoding.EncodedLen(len(p))
+	lines := (size + lineColumns - 1) / lineColumns
+	end := len(out) + size + lines*len(eol)
+	dense := out[end-size : end]
+	base64.StdEncoding.Encode(dense, p)
+	for len(dense) > 0 {
+		n := min(lineColumns, len(dense))
+		out = append(out, dense[:n]...)
+		out = append(out, eol...)
+		dense = dense[n:]
+	}
+	return out
+}
+
+func (w *base64Writer) flush() error {
+	_, err := w.dst.Write(w.out)
+	w.out = w.out[:0]
 	return err
 }
 
-// Close writes the last line. A delimiter brings its own line end before it,
-// so none is needed behind; one blank line there does no harm.
-func (w *base64Writer) Close() error {
-	err := w.encode(w.rest)
-	w.rest = w.rest[:0]
-	w.buf.Free(w.used)
-	w.buf = nil
+// endLine encodes what is left, as the last line. A delimiter brings its own
+// line end before it, so none is needed behind; one blank line there does no
+// harm.
+func (w *base64Writer) endLine() error {
+	err := w.encode(w.line[:w.held])
+	w.held = 0
 	return err
+}
+
+// free gives the buffer back. What was not written is lost.
+func (w *base64Writer) free() {
+	w.text.Free()
+	w.text, w.out = nil, nil
 }
 
 // A base64Decoder takes base64 apart as strictly as it can be without caring
@@ -99,42 +147,65 @@ type base64Decoder struct {
 
 var errBase64 = errors.New("payload is not clean base64")
 
-// add strips line ends (LF, or CRLF) from text and keeps the rest. A CRLF must
-// not be cut between two calls.
-func (d *base64Decoder) add(text []byte) {
-	for len(text) > 0 {
-		end := bytes.IndexByte(text, '\n')
-		if end < 0 {
-			d.quads = append(d.quads, text...)
-			return
+// decode decodes text into dst, which has room for it, as far as it makes whole
+// quanta. A CRLF must not be cut between two calls.
+//
+// To look for each line end takes as long as to decode. So first a line is
+// taken to be as long as the one before it, wherever a line end is there, and
+// only where that gives no clean base64 all of them are looked for.
+func (d *base64Decoder) decode(dst, text []byte) (n int, err error) {
+	before := d.quads
+	for _, guess := range []bool{true, false} {
+		d.quads = appendText(before, text, guess)
+		if n, err = d.decodeQuads(dst); err == nil {
+			return n, nil
 		}
-		line := text[:end]
-		if end > 0 && line[end-1] == '\r' {
-			line = line[:end-1]
-		}
-		d.quads = append(d.quads, line...)
-		text = text[end+1:]
 	}
+	return 0, err
 }
 
-// decode appends to dst what the whole quanta hold.
-func (d *base64Decoder) decode(dst []byte) ([]byte, error) {
-	n := len(d.quads) / 4 * 4
-	if n == 0 {
-		return dst, nil
+// appendText appends text without its line ends (LF, or CRLF) to quads. With
+// guess some may be left where lines are not all of the same length.
+func appendText(quads, text []byte, guess bool) []byte {
+	for line, eol := 0, 0; len(text) > 0; text = text[line+eol:] {
+		next := line + eol
+		if !guess || next == 0 || next > len(text) || text[next-1] != '\n' || eol == 2 && text[line] != '\r' {
+			end := bytes.IndexByte(text, '\n')
+			if end < 0 {
+				return append(quads, text...)
+			}
+			line, eol = end, 1
+			if end > 0 && text[end-1] == '\r' {
+				line, eol = end-1, 2
+			}
+		}
+		quads = append(quads, text[:line]...)
 	}
-	// encoding/base64 skips CRs wherever they stand.
-	if d.ended || bytes.IndexByte(d.quads[:n], '\r') >= 0 {
-		return dst, errBase64
+	return quads
+}
+
+// decodeQuads decodes whole quanta and keeps the rest.
+func (d *base64Decoder) decodeQuads(dst []byte) (int, error) {
+	whole := len(d.quads) / 4 * 4
+	rest := d.quads[whole:]
+	if bytes.ContainsAny(rest, "\r\n") || d.ended && whole > 0 {
+		return 0, errBase64
 	}
-	before := len(dst)
-	dst, err := base64.StdEncoding.Strict().AppendDecode(dst, d.quads[:n])
-	if err != nil {
-		return dst[:before], errBase64
+	if whole == 0 {
+		return 0, nil
 	}
-	d.ended = len(dst)-before < n/4*3
-	d.quads = d.quads[:copy(d.quads, d.quads[n:])]
-	return dst, nil
+	padding := 0
+	for padding < 2 && d.quads[whole-1-padding] == '=' {
+		padding++
+	}
+	n, err := strictBase64.Decode(dst, d.quads[:whole])
+	// encoding/base64 skips line ends: then there is less in the rest.
+	if err != nil || n != whole/4*3-padding {
+		return 0, errBase64
+	}
+	d.ended = padding > 0
+	d.quads = d.quads[:copy(d.quads, rest)]
+	return n, nil
 }
 
 // end reports an incomplete quantum at the end.

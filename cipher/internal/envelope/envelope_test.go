@@ -120,7 +120,7 @@ func read(r io.Reader) (*Control, []byte, error) {
 }
 
 func TestRoundTrip(t *testing.T) {
-	for _, size := range []int{0, 1, 2, 3, 56, 57, 58, 113, 114, 115, 1000, 57 * blockLines, 57*blockLines + 1, 300_000} {
+	for _, size := range []int{0, 1, 2, 3, 56, 57, 58, 113, 114, 115, 1000, 300_000} {
 		for _, note := range []string{"", "short", "ünicode and a long line " + strings.Repeat("x", 2000) + "\n--\nsignature\n.\n"} {
 			for _, crlf := range []bool{false, true} {
 				payload := make([]byte, size)

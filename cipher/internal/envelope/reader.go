@@ -26,12 +26,15 @@ type Reader struct {
 	walk    *walker
 	decoder base64Decoder
 	lines   *buffer.Buffer // for decoder
-	block   *buffer.Buffer // for what it makes of them
-	used    int            // octets of both, at most
-	buf     []byte         // decoded, not yet read; in block
-	ended   bool           // the payload is over
+	block   [smallRead]byte
+	buf     []byte // decoded, not yet read; in block
+	ended   bool   // the payload is over
 	err     error
 }
+
+// smallRead is the size of reads, in octets, below which more is decoded than
+// is asked for.
+const smallRead = 1024
 
 // NewReader reads a message up to the payload. The error is ErrNotEncrypted
 // for mail that is none of ours, an ErrDamaged or ErrVersion for such as is.
@@ -78,9 +81,8 @@ func (p *Reader) Free() {
 		return
 	}
 	p.walk.free()
-	p.lines.Free(p.used)
-	p.block.Free(p.used)
-	p.walk, p.lines, p.block, p.buf, p.decoder = nil, nil, nil, nil, base64Decoder{}
+	p.lines.Free(0) // ciphertext
+	p.walk, p.lines, p.buf, p.decoder = nil, nil, nil, base64Decoder{}
 	if p.err == nil {
 		p.err = errFreed
 	}
@@ -174,46 +176,77 @@ func undoEncoding(body []byte, encoding string) ([]byte, error) {
 }
 
 // Read reads octets of the payload.
-func (p *Reader) Read(b []byte) (int, error) {
+func (p *Reader) Read(b []byte) (n int, err error) {
 	for len(p.buf) == 0 {
 		if p.err != nil {
 			return 0, p.err
 		}
-		if p.err = p.fill(); p.err != nil {
+		if len(b) >= smallRead {
+			n, p.err = p.fill(b)
+		} else {
+			n, p.err = p.fill(p.block[:])
+			p.buf = p.block[:n]
+		}
+		if p.err != nil {
 			p.Free()
+		} else if len(b) >= smallRead && n > 0 {
+			return n, nil
 		}
 	}
-	n := copy(b, p.buf)
+	n = copy(b, p.buf)
 	p.buf = p.buf[n:]
 	return n, nil
 }
 
-// fill decodes the next block of whole lines.
-func (p *Reader) fill() error {
+// fill decodes the next lines into dst.
+func (p *Reader) fill(dst []byte) (int, error) {
 	if p.ended {
-		return p.finish()
+		return 0, p.finish()
 	}
 	w := p.walk
 	ahead, err := w.br.Peek(2)
 	if len(ahead) == 0 {
 		if err != io.EOF {
-			return err
+			return 0, err
 		}
 		p.ended = true
-		return p.endBase64()
+		return 0, p.endBase64()
 	}
 	if w.lineStart && string(ahead) == "--" {
 		delimiter, err := w.atDelimiter()
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if !delimiter {
-			return damaged("%v", errBase64)
+			return 0, damaged("%v", errBase64)
 		}
 		p.ended = true
-		return p.endBase64()
+		return 0, p.endBase64()
 	}
-	b, _ := w.br.Peek(w.br.Buffered())
+	if p.lines == nil {
+		p.lines = buffer.Get()
+		p.decoder.quads = p.lines[:0]
+	}
+	text := p.text(len(dst)/3*4 - len(p.decoder.quads))
+	w.lineStart = text[len(text)-1] == '\n'
+	n, err := p.decoder.decode(dst, text)
+	_, _ = w.br.Discard(len(text))
+	if err != nil {
+		return 0, damaged("%v", err)
+	}
+	return n, nil
+}
+
+// text returns what comes next of the payload, most octets of it at most, in
+// whole lines if that can be. It ends before what may be a delimiter.
+func (p *Reader) text(most int) []byte {
+	br := p.walk.br
+	b, _ := br.Peek(br.Buffered())
+	if bytes.IndexByte(b, '\n') < 0 {
+		_, _ = br.Peek(len(b) + 1) // the rest of the line
+		b, _ = br.Peek(br.Buffered())
+	}
+	b = b[:min(len(b), most)]
 	// Base64 has no "-": the first one begins a delimiter, or is an error that
 	// the decoder will see.
 	if i := bytes.IndexByte(b, '-'); i > 0 && b[i-1] == '\n' {
@@ -223,19 +256,7 @@ func (p *Reader) fill() error {
 	} else if n := len(b) - 1; n > 0 && b[n] == '\r' {
 		b = b[:n] // its LF may be the next octet
 	}
-	w.lineStart = b[len(b)-1] == '\n'
-	if p.lines == nil {
-		p.lines, p.block = buffer.Get(), buffer.Get()
-		p.decoder.quads = p.lines[:0]
-	}
-	p.used = max(p.used, len(p.decoder.quads)+len(b))
-	p.decoder.add(b)
-	_, _ = w.br.Discard(len(b))
-	p.buf, err = p.decoder.decode(p.block[:0])
-	if err != nil {
-		return damaged("%v", err)
-	}
-	return nil
+	return b
 }
 
 func (p *Reader) endBase64() error {

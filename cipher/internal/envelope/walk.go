@@ -20,7 +20,7 @@ const (
 	maxDepth      = 4       // multiparts inside one another, counting the message itself
 	maxBoundary   = 200     // octets of a boundary; RFC 2046 §5.1.1 allows 70
 	maxDelimiter  = 1024    // octets of a delimiter line, with the blanks that may follow
-	bufferSize    = 1 << 15
+	bufferSize    = 1 << 16
 )
 
 // errTooLong: a header or part over its bound. Such a message is none of ours
@@ -35,36 +35,52 @@ type multipart struct {
 
 // A walker goes through the parts of a message from top to bottom.
 type walker struct {
-	br        *bufio.Reader
+	br        *bufio.Reader // of src
+	src       countingReader
 	lineStart bool        // the next octet begins a line
 	inside    []multipart // outermost first
 	ours      bool        // a multipart/encrypted with our protocol was entered
 }
 
 func newWalker(r io.Reader) *walker {
-	br := readers.Get().(*bufio.Reader)
-	br.Reset(r)
-	return &walker{br: br, lineStart: true}
+	w := &walker{br: readers.Get().(*bufio.Reader), src: countingReader{src: r}, lineStart: true}
+	w.br.Reset(&w.src)
+	return w
 }
 
 // readers are used again: making and collecting them costs more than to read
 // most messages.
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
 
-// free wipes the reader, which may have read mail in clear, and gives it back.
+// free wipes what the reader has used, since it may have read mail in clear,
+// and gives it back.
 func (w *walker) free() {
-	w.br.Reset(zeros{})
-	_, _ = w.br.Peek(bufferSize)
+	used := int(min(w.src.n, bufferSize))
+	w.br.Reset(zeros(used))
+	_, _ = w.br.Peek(used)
 	w.br.Reset(nil)
 	readers.Put(w.br)
-	w.br = nil
+	w.br, w.src.src = nil, nil
 }
 
-type zeros struct{}
+// zeros reads so many zeros.
+type zeros int
 
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
+func (z zeros) Read(p []byte) (int, error) {
+	clear(p[:z])
+	return int(z), nil
+}
+
+// A countingReader counts what it reads.
+type countingReader struct {
+	src io.Reader
+	n   int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.src.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // line returns the next line with its line end, and whether it is the

@@ -18,15 +18,16 @@ type WriterOptions struct {
 }
 
 // A Writer writes the payload, base64 in lines of 76 columns, between what
-// stands before and after it. The message is complete only after Close.
+// stands before and after it. The message is complete only after Close; who gives it
+// up calls Free.
 type Writer struct {
 	*base64Writer
-	dst    io.Writer
 	frame  *frame
 	values frameValues
 }
 
-// NewWriter writes to dst all that stands before the payload.
+// NewWriter begins with all that stands before the payload. It goes to dst, as
+// all the rest does, in pieces of 64 KiB or more.
 func NewWriter(dst io.Writer, opts WriterOptions) (*Writer, error) {
 	if err := opts.Control.Check(); err != nil {
 		return nil, err
@@ -35,14 +36,15 @@ func NewWriter(dst io.Writer, opts WriterOptions) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{base64Writer: newBase64Writer(dst, opts.CRLF), dst: dst, frame: f}
+	w := &Writer{base64Writer: newBase64Writer(dst, opts.CRLF), frame: f}
 	w.values = frameValues{
 		mixedBoundary:    rand.Text(),
 		envelopeBoundary: rand.Text(),
 		controlText:      withLineEnds(opts.Control.Text(), opts.CRLF),
 	}
 	before := f.before.append([]byte(withLineEnds(outerFields(opts), opts.CRLF)), &w.values)
-	if _, err := dst.Write(before); err != nil {
+	if err := w.raw(before); err != nil {
+		w.Free()
 		return nil, err
 	}
 	return w, nil
@@ -50,12 +52,18 @@ func NewWriter(dst io.Writer, opts WriterOptions) (*Writer, error) {
 
 // Close ends the payload and the message. It does not close dst.
 func (w *Writer) Close() error {
-	if err := w.base64Writer.Close(); err != nil {
+	defer w.Free()
+	if err := w.endLine(); err != nil {
 		return err
 	}
-	_, err := w.dst.Write(w.frame.after.append(nil, &w.values))
-	return err
+	if err := w.raw(w.frame.after.append(nil, &w.values)); err != nil {
+		return err
+	}
+	return w.flush()
 }
+
+// Free gives the buffer back, and ends the Writer. After Close it does nothing.
+func (w *Writer) Free() { w.free() }
 
 // outerFields are the fields of the outer message but for those of MIME.
 func outerFields(opts WriterOptions) string {
