@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -202,21 +201,3 @@ func (v *Vault) each(ctx context.Context, after Name, within func(Name) bool, us
 
 // sealedKinds are the kinds of records that have a sealed value.
 func sealedKinds() []Kind { return []Kind{KindReceive, KindMessage} }
-
-// Check unseals all records and returns how many there are and the names of
-// the first hundred that are damaged.
-func (v *Vault) Check(ctx context.Context) (records int, damaged []Name, err error) {
-	for _, kind := range sealedKinds() {
-		err := v.each(ctx, Name{Kind: kind}, func(n Name) bool { return n.Kind == kind }, func(r *Record, _ *item, err error) error {
-			records++
-			if err != nil && len(damaged) < 100 {
-				damaged = append(damaged, r.Name)
-			}
-			return nil
-		})
-		if err != nil {
-			return records, damaged, err
-		}
-	}
-	return records, slices.Clip(damaged), nil
-}

@@ -360,8 +360,8 @@ func TestDamaged(t *testing.T) {
 			failed++
 		}
 	}
-	n, damaged, err := k.vault.Check(t.Context())
-	if seen != 3 || failed != 1 || n != 4 || err != nil || !slices.Equal(damaged, []keystore.Name{name}) {
-		t.Errorf("%d listed, %d damaged, check: %d, %v, %v", seen, failed, n, damaged, err)
+	r, err := k.vault.Check(t.Context())
+	if seen != 3 || failed != 1 || sealed(r) != 3 || err != nil || r.Damaged != 1 || r.Damages[0].Name != name {
+		t.Errorf("%d listed, %d damaged, check: %+v, %v", seen, failed, r, err)
 	}
 }

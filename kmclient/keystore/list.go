@@ -23,8 +23,8 @@ type Info struct {
 	Message          string // identity of that message, in hexadecimal
 	Frame            uint64 // of that message
 
-	Delivered  time.Time // when the message was delivered first; Show only
-	Recipients int       // who have got it; Show only
+	Delivered  time.Time // when the message was delivered first
+	Recipients int       // who have got it
 }
 
 func (k *keyRecord) info() Info {
@@ -38,32 +38,100 @@ func (k *keyRecord) info() Info {
 	return i
 }
 
+// listPage is for how many keys deliveries are looked up in one go.
+const listPage = 64
+
 // List iterates over the receiving keys of this key manager and SAE, closed
 // ones included, in the order of their canonical IDs. One that is damaged comes
-// with its ID and an ErrRecord, and the others follow; any other error ends it.
+// with what is known of it, its ID at least, and an ErrRecord, and the others
+// follow; any other error ends it.
 func (m *Manager) List(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		stop := errors.New("stop")
-		start := m.name(KindReceive, "")
-		within := func(n Name) bool { n.ID = ""; return n == start }
-		err := m.vault.each(ctx, start, within, func(r *Record, it *item, err error) error {
-			info := Info{KeyInfo: kmclient.KeyInfo{ID: r.ID}}
+		var some []listed
+		flush := func() error {
+			if err := m.addDeliveries(ctx, some); err != nil {
+				return err
+			}
+			for _, l := range some {
+				if !yield(l.info, m.fail(opList, l.err)) {
+					return stop
+				}
+			}
+			some = some[:0]
+			return nil
+		}
+		err := m.vault.each(ctx, m.name(KindReceive, ""), m.within(KindReceive), func(r *Record, it *item, err error) error {
+			l := listed{Info{KeyInfo: kmclient.KeyInfo{ID: r.ID}}, err}
 			if err == nil {
 				var k *keyRecord
-				if k, err = it.asKey(); err == nil {
-					info = k.info()
+				if k, l.err = it.asKey(); l.err == nil {
+					l.info = k.info()
 					k.wipe()
 				}
 			}
-			if !yield(info, m.fail(opList, err)) {
-				return stop
+			if some = append(some, l); len(some) == listPage {
+				return flush()
 			}
 			return nil
 		})
+		if err == nil {
+			err = flush()
+		}
 		if err != nil && err != stop {
 			yield(Info{}, m.fail(opList, err))
 		}
 	}
+}
+
+// listed is a key that List yields.
+type listed struct {
+	info Info
+	err  error
+}
+
+// within returns what tells the records of a kind of this key manager and SAE
+// from others.
+func (m *Manager) within(kind Kind) func(Name) bool {
+	start := m.name(kind, "")
+	return func(n Name) bool { n.ID = ""; return n == start }
+}
+
+// addDeliveries looks up what was delivered of the keys' messages.
+func (m *Manager) addDeliveries(ctx context.Context, some []listed) error {
+	var names []Name
+	at := map[string]int{} // a message has many keys
+	for _, l := range some {
+		if id := l.info.Message; id != "" {
+			if _, twice := at[id]; !twice {
+				at[id] = len(names)
+				names = append(names, m.name(KindMessage, id))
+			}
+		}
+	}
+	records, err := m.vault.store.Get(ctx, names...)
+	if err != nil {
+		return err
+	}
+	for i := range some {
+		l := &some[i]
+		n, bound := at[l.info.Message]
+		if !bound || records[n] == nil {
+			continue
+		}
+		it, err := m.vault.unseal(ctx, records[n])
+		if err == nil {
+			var msg *messageRecord
+			if msg, err = it.asMessage(); err == nil {
+				l.info.Delivered, l.info.Recipients = msg.first, len(msg.rcpts)
+			}
+		}
+		if err != nil && !errors.Is(err, ErrRecord) {
+			return err
+		}
+		l.err = errors.Join(l.err, err)
+	}
+	return nil
 }
 
 // ListKeys returns the receiving keys that are kept, in the order of their

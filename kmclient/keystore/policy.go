@@ -30,7 +30,7 @@ func After(d time.Duration) Policy { return Policy{set: true, after: max(d, 0)} 
 func Never() Policy { return Policy{set: true, never: true} }
 
 // ParsePolicy understands after-delivery, after:DURATION and never. DURATION is
-// Go's (36h), or a number of days (7d).
+// what [ParseDuration] understands.
 func ParsePolicy(text string) (Policy, error) {
 	switch text {
 	case "after-delivery":
@@ -39,15 +39,25 @@ func ParsePolicy(text string) (Policy, error) {
 		return Never(), nil
 	}
 	if rest, ok := strings.CutPrefix(text, "after:"); ok {
-		if days, ok := strings.CutSuffix(rest, "d"); ok {
-			if n, err := strconv.ParseUint(days, 10, 16); err == nil && n <= 36500 {
-				return After(time.Duration(n) * 24 * time.Hour), nil
-			}
-		} else if d, err := time.ParseDuration(rest); err == nil && d >= 0 {
+		if d, err := ParseDuration(rest); err == nil && d >= 0 {
 			return After(d), nil
 		}
 	}
 	return Policy{}, fmt.Errorf("%w: close policy %.40q: want after-delivery, after:DURATION or never", kmclient.ErrConfig, text)
+}
+
+// ParseDuration understands Go's durations (36h) and a number of days (7d), of
+// 24 hours each, up to a hundred years.
+func ParseDuration(text string) (time.Duration, error) {
+	days, ok := strings.CutSuffix(text, "d")
+	if !ok {
+		return time.ParseDuration(text)
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	if err != nil || n > 36500 {
+		return 0, fmt.Errorf("%.40q is no number of days", text)
+	}
+	return time.Duration(n) * 24 * time.Hour, nil
 }
 
 // String returns what ParsePolicy understands.

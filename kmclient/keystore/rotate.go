@@ -143,12 +143,13 @@ func (v *Vault) endRotation(ctx context.Context, number uint32) error {
 }
 
 // ReplaceKeyFile makes a new store key, changes to it and puts it into the file
-// at path, in the place of the old one. Interrupted at any moment, it can be
+// at path, in the place of the old one and with its owner and permissions.
+// Interrupted at any moment, it can be
 // called again; in between a [KeyFile] gives both keys.
 func ReplaceKeyFile(ctx context.Context, v *Vault, path string) error {
 	next := path + newSuffix
 	if _, err := os.Lstat(next); errors.Is(err, os.ErrNotExist) {
-		if err := writeKeyFile(next, NewStoreKey()); err != nil {
+		if err := writeKeyFile(next, path, NewStoreKey()); err != nil {
 			return fmt.Errorf("%w: store key: %w", kmclient.ErrConfig, err)
 		}
 	}

@@ -75,7 +75,7 @@ func KeyEnv(name string) KeySource {
 func MadeKeyFile(path string, logger *slog.Logger) KeySource {
 	return func(fresh bool) ([]StoreKey, error) {
 		if _, err := os.Lstat(path); fresh && errors.Is(err, fs.ErrNotExist) {
-			err := writeKeyFile(path, NewStoreKey())
+			err := writeKeyFile(path, "", NewStoreKey())
 			if err != nil && !errors.Is(err, fs.ErrExist) { // another process may just have made it
 				return nil, fmt.Errorf("%w: store key: %w", kmclient.ErrConfig, err)
 			}
@@ -150,8 +150,9 @@ func parseStoreKey(content []byte) (StoreKey, error) {
 const newSuffix = ".new"
 
 // writeKeyFile makes a file with a key, as a whole or not at all; it is an
-// fs.ErrExist if there is one.
-func writeKeyFile(path string, key StoreKey) error {
+// fs.ErrExist if there is one. It will be for the same users as the file old, if
+// one is named, or else for this one alone.
+func writeKeyFile(path, old string, key StoreKey) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -164,6 +165,9 @@ func writeKeyFile(path string, key StoreKey) error {
 	text := append(base64.StdEncoding.AppendEncode(nil, key.octets), '\n')
 	defer clear(text)
 	_, err = f.Write(text)
+	if err == nil && old != "" {
+		err = likeOld(f.Name(), old)
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

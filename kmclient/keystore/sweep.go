@@ -60,9 +60,12 @@ func (m *Manager) Sweep(ctx context.Context) error {
 type sweep struct {
 	m       *Manager
 	now     time.Time
+	dryRun  bool // nothing is changed, and the key manager not told
 	changed bool
 	closed  int64 // of a page
 	removed int64 // tombstones of a page
+	told    int64 // keys that the key manager was told of, in this run
+	untold  int64 // keys that it is still to be told of
 	kmError error // why the key manager is not told in this run
 }
 
@@ -82,6 +85,14 @@ func (s *sweep) page(ctx context.Context, records []*Record) error {
 			return err
 		}
 		edits = append(edits, e)
+	}
+	return s.commit(ctx, edits)
+}
+
+// commit makes the edits of a page and counts.
+func (s *sweep) commit(ctx context.Context, edits []edit) error {
+	if len(edits) == 0 {
+		return nil
 	}
 	s.changed = true
 	if err := s.m.vault.applyEach(ctx, edits); err != nil {
@@ -206,6 +217,9 @@ func (s *sweep) tombstone(ctx context.Context, k *keyRecord) (edit, error) {
 		return edit{old: k.raw, name: k.raw.Name, remove: true}, nil
 	case !k.atKM:
 		return edit{old: k.raw, name: k.raw.Name, due: end, bare: true}, nil
+	case s.dryRun:
+		s.untold++
+		return edit{old: k.raw, name: k.raw.Name, due: k.raw.Due, bare: true}, nil
 	}
 	if s.kmError == nil {
 		s.kmError = s.m.tellKM(ctx, k)
@@ -217,8 +231,10 @@ func (s *sweep) tombstone(ctx context.Context, k *keyRecord) (edit, error) {
 		}
 	}
 	if s.kmError != nil {
+		s.untold++
 		return edit{old: k.raw, name: k.raw.Name, due: s.now.Add(min(kmPause, s.m.o.Tombstones)), bare: true}, nil
 	}
+	s.told++
 	k.atKM = false
 	return s.m.editKey(k, end), nil
 }

@@ -121,8 +121,8 @@ func TestRotate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, damaged, err := v.Check(t.Context()); n != 603 || len(damaged) != 0 || err != nil {
-		t.Errorf("%d records, %d damaged, %v", n, len(damaged), err)
+	if r, err := v.Check(t.Context()); sealed(r) != 603 || r.Damaged != 0 || err != nil {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 
@@ -167,8 +167,8 @@ func TestRotateInterrupted(t *testing.T) {
 		}
 		check := func() {
 			t.Helper()
-			if n, damaged, err := v.Check(t.Context()); n != 20 || len(damaged) > 0 || err != nil {
-				t.Errorf("stopped after %d commits: %d records, %v, %v", stop, n, damaged, err)
+			if r, err := v.Check(t.Context()); sealed(r) != 20 || r.Damaged > 0 || err != nil {
+				t.Errorf("stopped after %d commits: %+v, %v", stop, r, err)
 			}
 		}
 		check()
@@ -315,8 +315,17 @@ func TestReplaceKeyFile(t *testing.T) {
 		t.Error("done under a context that has ended")
 	}
 	k.get(running, ids...)
+	if err := os.Chmod(path, 0o440); err != nil { // as for the relay's group
+		t.Fatal(err)
+	}
+	if err := os.Remove(path + ".new"); err != nil { // made before that, when the context had ended
+		t.Fatal(err)
+	}
 	if err := keystore.ReplaceKeyFile(t.Context(), v, path); err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o440 {
+		t.Errorf("the new file: %v, %v", info, err)
 	}
 	after, _ := os.ReadFile(path)
 	if _, err := os.Stat(path + ".new"); err == nil || string(before) == string(after) {

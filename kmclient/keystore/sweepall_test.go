@@ -1,0 +1,91 @@
+package keystore_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// What was delivered under one policy is closed under another, and what an
+// earlier sweep was to look at is looked at then.
+func TestSweepAll(t *testing.T) {
+	k := newKit(t, func(k *kit, o *keystore.Options) { k.km.keeps, o.Close, o.Undelivered = true, keystore.Never(), 90*day })
+	ids := k.sent(600)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids[:300]...)
+	k.deliver(k.Manager, ids[0], "a@x")
+	k.clock.add(time.Minute)
+	soon := k.another(closing(keystore.AfterDelivery()))
+	all := func(dryRun bool, want keystore.Swept) {
+		t.Helper()
+		if got, err := soon.SweepAll(t.Context(), dryRun); err != nil || got != want {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	before := k.store.applies()
+	all(true, keystore.Swept{Closed: 300})
+	if k.store.applies() != before || len(k.km.closed) != 0 {
+		t.Error("a dry run has changed something")
+	}
+	k.km.failing = &kmclient.Error{Op: "close key", Err: kmclient.ErrUnavailable}
+	all(false, keystore.Swept{Closed: 300, Untold: 300})
+	all(true, keystore.Swept{Untold: 300})
+	k.km.failing = nil
+	all(false, keystore.Swept{Told: 300})
+	all(false, keystore.Swept{})
+	if len(k.km.closed) != 300 {
+		t.Errorf("%d keys closed at the key manager", len(k.km.closed))
+	}
+	k.wantState(ids[0], kmclient.StateClosed)
+	k.wantState(ids[599], kmclient.StateInUse)
+
+	// The keys without a message go when the relay's policy says so: another
+	// one, which keeps them for ever, has not put that off.
+	k.clock.add(91 * day)
+	k.sweep(k.Manager)
+	k.wantState(ids[599], kmclient.StateClosed)
+	all(true, keystore.Swept{Messages: 1})
+	k.clock.add(61 * day)
+	all(true, keystore.Swept{Tombstones: 300, Messages: 1})
+}
+
+// A sweep of everything leaves damaged records, and other managers' ones.
+func TestSweepAllDamaged(t *testing.T) {
+	k := newKit(t, nil)
+	other := k.another(func(_ *kit, o *keystore.Options) { o.SAE = "C" })
+	ids := k.sent(4)
+	k.get(k.Manager, ids[:3]...)
+	k.get(other, ids[3])
+	for _, m := range []*keystore.Manager{k.Manager, other} {
+		id := ids[0]
+		if m == other {
+			id = ids[3]
+		}
+		k.bind(m, "m", id)
+		k.deliver(m, id, "a@x")
+	}
+	store := k.mem.Open()
+	records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[1]})
+	if err == nil {
+		err = store.Apply(t.Context(), keystore.Change{Old: records[0], New: &keystore.Record{Name: records[0].Name, Value: []byte("x")}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := k.another(closing(keystore.AfterDelivery()))
+	if got, err := m.SweepAll(t.Context(), false); err != nil || got != (keystore.Swept{Closed: 1, Damaged: 1}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if info, err := other.Show(t.Context(), ids[3]); err != nil || info.State != kmclient.StateUsed {
+		t.Error(info, err)
+	}
+	if err := k.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.SweepAll(t.Context(), false); !errors.Is(err, kmclient.ErrStore) {
+		t.Error(err)
+	}
+}
