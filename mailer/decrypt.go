@@ -74,16 +74,16 @@ func (s *decryptSession) Mail(from string, opts *smtp.MailOptions) error {
 			s.end()
 		}
 	}
-	return s.refused("decrypt", "MAIL", err)
+	return s.refused(DirectionDecrypt, "MAIL", err)
 }
 
 // Rcpt passes a recipient and the answer on.
 func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if r := checkAddress(to, s.opts.UTF8); r != nil {
-		return s.refused("decrypt", "RCPT", r)
+		return s.refused(DirectionDecrypt, "RCPT", r)
 	}
 	if err := s.out.Rcpt(to, opts); err != nil {
-		return s.refused("decrypt", "RCPT", err)
+		return s.refused(DirectionDecrypt, "RCPT", err)
 	}
 	s.rcpts = append(s.rcpts, to)
 	if s.asked == nil {
@@ -113,10 +113,10 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 }
 
 func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
-	h, _, err := s.read(r)
+	h, err := s.read(r)
 	if err != nil {
 		s.rest(r)
-		return nil, s.finish("decrypt", nil, err)
+		return nil, s.finish(Report{Direction: DirectionDecrypt}, nil, err)
 	}
 	var found found
 	var produce producer
@@ -127,7 +127,7 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 	answers, err := s.deliver(&found, produce, err)
 	s.rest(r)
 	attrs := append(found.attrs(), "recipients", len(s.rcpts))
-	return answers, s.finish("decrypt", h, err, append(attrs, s.answer(s.out)...)...)
+	return answers, s.finish(found.report(), h, err, append(attrs, s.answer(s.out)...)...)
 }
 
 // open finds out what a message is, and refuses it if it can't be taken. The
@@ -141,7 +141,7 @@ func (s *decryptSession) open(h *head, f *found) (producer, error) {
 	if ours {
 		return s.restore(h, f)
 	}
-	f.how = "plain"
+	f.how = OutcomePlain
 	if err := s.checkPlain(h); err != nil {
 		return nil, err
 	}
@@ -167,8 +167,8 @@ func (s *decryptSession) checkPlain(h *head) error {
 
 // restore decrypts a message of ours, up to its header.
 func (s *decryptSession) restore(h *head, f *found) (producer, error) {
-	f.how = "decrypted"
-	r, err := cipher.Decrypt(s.ctx, h.whole, s.gate, &cipher.DecryptOptions{
+	f.how, f.keys.keyGate = OutcomeDecrypted, s.gate
+	r, err := cipher.Decrypt(s.ctx, h.whole, &f.keys, &cipher.DecryptOptions{
 		SAE: s.step.SAE, Peers: s.peerSAEs(),
 		Accept: func(i *cipher.Info) error { return s.accept(i, f) },
 	})

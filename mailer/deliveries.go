@@ -30,7 +30,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[
 		if opened != nil {
 			return nil, opened
 		}
-		return deliver(s.out, s.step.LMTP, s.rcpts, produce)
+		return s.send(s.out, s.rcpts, produce, &f.hopWait)
 	}
 	keyID := f.info.KeyID
 	left, err := s.undelivered(keyID)
@@ -38,7 +38,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[
 	case err != nil:
 		return nil, err
 	case len(left) == 0:
-		f.how = "delivered before"
+		f.how = OutcomeBefore
 		s.out.Reset()
 		return nil, nil
 	case closed:
@@ -49,7 +49,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[
 			return s.answers(left, err), err
 		}
 	}
-	single, err := deliver(s.out, s.step.LMTP, left, produce)
+	single, err := s.send(s.out, left, produce, &f.hopWait)
 	var got []string
 	for _, rcpt := range left {
 		if answer, ok := single[rcpt]; ok && answer == nil || !ok && err == nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
@@ -52,6 +53,8 @@ type encryptSession struct {
 type group struct {
 	route   Route
 	next    smtp.Session
+	keys    timedSource
+	hopWait time.Duration
 	rcpts   []string
 	done    outcome
 	answers map[string]error // of single recipients
@@ -60,7 +63,7 @@ type group struct {
 
 // An outcome is what became of a message, for the log.
 type outcome struct {
-	how   string // "encrypted", "in clear", "passed"
+	how   Outcome // of those that are delivered
 	suite cipher.Suite
 	keyID string
 	keys  int
@@ -68,22 +71,34 @@ type outcome struct {
 }
 
 func (o *outcome) attrs() []any {
-	attrs := []any{"how", o.how}
+	attrs := []any{"how", string(o.how)}
 	if o.suite != "" {
 		attrs = append(attrs, "suite", string(o.suite), "key_id", o.keyID, "keys", o.keys, "octets", o.size)
 	}
 	return attrs
 }
 
+// report is what became of the message of a group, if it was delivered.
+func (g *group) report() Report {
+	r := Report{
+		Direction: DirectionEncrypt, Suite: g.done.suite, Outcome: g.done.how,
+		Keys: g.done.keys, KeyWait: g.keys.waited, HopWait: g.hopWait,
+	}
+	if g.route.Peer != nil {
+		r.Peer = g.route.Peer.Name
+	}
+	return r
+}
+
 // Mail begins a transaction. The next hop is asked when the first recipient
 // shows who gets it.
 func (s *encryptSession) Mail(from string, opts *smtp.MailOptions) error {
-	return s.refused("encrypt", "MAIL", s.mail(from, opts))
+	return s.refused(DirectionEncrypt, "MAIL", s.mail(from, opts))
 }
 
 // Rcpt asks the next hop for a recipient, in the transaction of his group.
 func (s *encryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
-	return s.refused("encrypt", "RCPT", s.rcpt(to, opts))
+	return s.refused(DirectionEncrypt, "RCPT", s.rcpt(to, opts))
 }
 
 func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions) error {
@@ -142,7 +157,7 @@ func (s *encryptSession) open(route Route) (*group, error) {
 		_ = next.Logout()
 		return nil, err
 	}
-	g := &group{route: route, next: next}
+	g := &group{route: route, next: next, keys: timedSource{KeySource: s.o.Keys}}
 	s.groups = append(s.groups, g)
 	return g, nil
 }
@@ -163,10 +178,10 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 			hop.sendData()
 		}
 	}
-	h, _, err := s.read(r)
+	h, err := s.read(r)
 	if err != nil {
 		s.rest(r)
-		return s.finish("encrypt", nil, err)
+		return s.finish(Report{Direction: DirectionEncrypt}, nil, err)
 	}
 	s.dropEmpty()
 	s.deliver(h)
@@ -176,7 +191,7 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 		if g.route.Peer != nil {
 			attrs = append(attrs, "peer", g.route.Peer.Name)
 		}
-		answer := s.finish("encrypt", h, g.err, append(attrs, s.answer(g.next)...)...)
+		answer := s.finish(g.report(), h, g.err, append(attrs, s.answer(g.next)...)...)
 		if answer != nil {
 			err = answer // for who asks for one answer: not 250 if any group has failed
 		}
@@ -213,16 +228,14 @@ func (s *encryptSession) deliver(h *head) {
 }
 
 func (s *encryptSession) run(g *group, h *head, src io.Reader) {
-	g.answers, g.err = deliver(g.next, s.step.LMTP, g.rcpts, func(dst io.Writer) error {
-		return s.produce(g, h, src, dst)
-	})
+	g.answers, g.err = s.send(g.next, g.rcpts, func(dst io.Writer) error { return s.produce(g, h, src, dst) }, &g.hopWait)
 }
 
 // produce writes what the next hop gets.
 func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer) error {
 	out := &prefixWriter{dst: dst, prefix: s.received()}
 	if g.route.Mode == Never {
-		g.done.how = "in clear"
+		g.done.how = OutcomeInClear
 		return s.clear(out, src)
 	}
 	if h.count("Qkdmail-Key-ID") > 0 {
@@ -231,7 +244,7 @@ func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer
 			return err
 		}
 		if src = replay; sealed {
-			g.done.how = "passed"
+			g.done.how = OutcomePassed
 			return copyBlocks(out, src)
 		}
 	}
@@ -276,7 +289,7 @@ func (s *encryptSession) inClear(g *group, src io.Reader, dst io.Writer) error {
 	if s.o.InClear != nil {
 		s.o.InClear(g.route.Peer.Name)
 	}
-	g.done.how = "in clear"
+	g.done.how = OutcomeInClear
 	return s.clear(dst, src)
 }
 
@@ -290,7 +303,7 @@ func (s *encryptSession) checkStock(g *group) error {
 	case g.route.Suite == cipher.SuiteAuto && (need == 0 || need > int64(g.route.PadLimit)):
 		return nil // decided by the size, which is not known, or AES
 	}
-	status, err := s.o.Keys.Status(s.ctx, g.route.Peer.SAE)
+	status, err := g.keys.Status(s.ctx, g.route.Peer.SAE)
 	if err != nil {
 		return err
 	}
@@ -308,7 +321,7 @@ func (s *encryptSession) checkStock(g *group) error {
 // clear; so much of it is held back until then.
 func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
 	first := &firstWrite{dst: dst}
-	w, err := cipher.Encrypt(s.ctx, first, s.o.Keys, &cipher.EncryptOptions{
+	w, err := cipher.Encrypt(s.ctx, first, &g.keys, &cipher.EncryptOptions{
 		Suite: g.route.Suite, PadLimit: g.route.PadLimit,
 		SAE: s.step.SAE, Peer: g.route.Peer.SAE,
 		Headers: s.o.Headers, Note: s.o.Note,
@@ -324,7 +337,7 @@ func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
 		return s.inClear(g, io.MultiReader(held, src), dst)
 	}
 	info := w.Info()
-	g.done = outcome{how: "encrypted", suite: info.Suite, keys: len(info.KeyIDs), size: info.PlaintextSize}
+	g.done = outcome{how: OutcomeEncrypted, suite: info.Suite, keys: len(info.KeyIDs), size: info.PlaintextSize}
 	if len(info.KeyIDs) > 0 {
 		g.done.keyID = info.KeyIDs[0]
 	}

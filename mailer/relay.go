@@ -23,6 +23,7 @@ type Relay struct {
 	sites []*site
 
 	reloaded chan struct{}
+	observer relayObserver
 
 	mu   sync.Mutex
 	hops map[string]*NextHop
@@ -59,6 +60,19 @@ func NewRelay(cfg *Config, km kmclient.KeyManager, log *slog.Logger) (*Relay, er
 		return nil, err
 	}
 	return r, nil
+}
+
+// Observe has o told of each message from now on.
+func (r *Relay) Observe(o Observer) { r.observer.Store(&o) }
+
+// A relayObserver passes on what the sessions of a relay report.
+type relayObserver struct{ atomic.Pointer[Observer] }
+
+// Message tells the observer, if there is one.
+func (o *relayObserver) Message(r Report) {
+	if to := o.Load(); to != nil {
+		(*to).Message(r)
+	}
 }
 
 // apply builds all that is behind the listeners and puts it in place, or
@@ -138,7 +152,7 @@ func (r *Relay) backend(cfg *Config, l ListenerConfig, policy *Policy, hop *Next
 		Policy: policy, SAE: cfg.KM.SAE, Hostname: cfg.Hostname,
 		Limits: cfg.Limits, KeyTimeout: cfg.KM.Timeout,
 		MessageID: cfg.Log.MessageID, LogAddress: cfg.Log.Addresses,
-		Logger: r.log.With("listener", l.Name), LMTP: l.Protocol == ProtocolLMTP,
+		Logger: r.log.With("listener", l.Name), Observer: &r.observer, LMTP: l.Protocol == ProtocolLMTP,
 		EightBit: func() bool { return hop.seen().EightBit },
 	}
 	if l.AuthFile != "" {

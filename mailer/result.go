@@ -6,6 +6,7 @@ import (
 	"net/mail"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
@@ -13,13 +14,30 @@ import (
 
 // found is what a decrypting session finds out about a message.
 type found struct {
-	how  string // "decrypted", "plain"
+	how  Outcome // of those that are delivered
 	info *cipher.Info
 	peer *Peer
+	keys timedGate
+
+	inner *head // of the restored message; nil: none
+
+	hopWait time.Duration
+}
+
+// report is what became of a message, if it was delivered.
+func (f *found) report() Report {
+	r := Report{Direction: DirectionDecrypt, Outcome: f.how, KeyWait: f.keys.waited, HopWait: f.hopWait}
+	if f.info != nil {
+		r.Suite, r.Keys = f.info.Suite, len(f.info.KeyIDs)
+	}
+	if f.peer != nil {
+		r.Peer = f.peer.Name
+	}
+	return r
 }
 
 func (f *found) attrs() []any {
-	attrs := []any{"how", f.how}
+	attrs := []any{"how", string(f.how)}
 	if f.info == nil {
 		return attrs
 	}

@@ -28,6 +28,7 @@ type Step struct {
 	MessageID   string        // LogMessageIDClear (also ""), LogMessageIDHash or LogMessageIDOff
 	LogAddress  bool          // addresses in the log
 	Logger      *slog.Logger  // one line a message; nil: none
+	Observer    Observer      // told of each message; nil: nobody is
 	LMTP        bool          // clients speak LMTP: recipients may need several transactions
 	EightBit    func() bool   // whether the backend behind takes 8-bit content; nil: it does
 	Users       Users         // for AUTH PLAIN; nil: no authentication
@@ -72,6 +73,7 @@ type session struct {
 	from  string
 	opts  smtp.MailOptions
 	start time.Time
+	lines *lineChecker // of the message; nil: there was no DATA yet
 }
 
 func newSession(step *Step, next smtp.Backend, c *smtp.Conn) *session {
@@ -144,31 +146,33 @@ func (s *session) maxSize() int64 {
 }
 
 // end ends the transaction.
-func (s *session) end() { s.from, s.opts, s.begun = "", smtp.MailOptions{}, false }
+func (s *session) end() {
+	s.from, s.opts, s.begun, s.lines = "", smtp.MailOptions{}, false, nil
+}
 
 // refused logs a command before DATA that was refused, and returns what the
 // client is answered.
-func (s *session) refused(direction, command string, err error) error {
+func (s *session) refused(direction Direction, command string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return s.finish(direction, nil, err, "command", command)
+	return s.finish(Report{Direction: direction, Command: command}, nil, err, "command", command)
 }
 
 // read checks DATA and returns its header.
-func (s *session) read(r io.Reader) (*head, *lineChecker, error) {
+func (s *session) read(r io.Reader) (*head, error) {
 	if s.front != nil {
 		r = dataReader{front: s.front}
 	}
-	check := &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
-	h, err := readHead(check, int(s.step.Limits.HeaderSize))
+	s.lines = &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
+	h, err := readHead(s.lines, int(s.step.Limits.HeaderSize))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if limit := s.step.Limits.Received; limit > 0 && h.count("Received") > limit {
-		return nil, nil, refuse(554, smtp.EnhancedCode{5, 4, 6}, "loop", "Too many hops") // RFC 5321 §6.3
+		return nil, refuse(554, smtp.EnhancedCode{5, 4, 6}, "loop", "Too many hops") // RFC 5321 §6.3
 	}
-	return h, check, nil
+	return h, nil
 }
 
 // rest takes what a message that was refused early goes on with. Over LMTP
@@ -228,14 +232,15 @@ func (s *session) dropped(err error) {
 	}
 }
 
-// finish logs a message and returns what the client is answered.
-func (s *session) finish(direction string, h *head, err error, attrs ...any) error {
+// finish logs and reports a message, and returns what the client is answered.
+func (s *session) finish(r Report, h *head, err error, attrs ...any) error {
 	var reply *refusal
 	if err != nil {
 		reply = replyTo(err)
 		s.dropped(err)
 	}
-	log := []any{"direction", direction}
+	s.report(r, reply)
+	log := []any{"direction", string(r.Direction)}
 	if s.front != nil {
 		log = append(log, "client", s.front.RemoteAddr().String())
 		for _, name := range []string{"IDENT", "ADDR"} {

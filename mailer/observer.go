@@ -1,0 +1,121 @@
+package mailer
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// An Observer is told what became of each message, for metrics. It is called
+// before the client is answered, by several goroutines at the same time, and
+// must not wait for anything.
+type Observer interface {
+	Message(Report)
+}
+
+// A Report is what an [Observer] is told. Nothing in it comes from the message:
+// every text is one of a few.
+type Report struct {
+	Direction Direction
+	Peer      string       // its name in the policy; "": none, or not known yet
+	Suite     cipher.Suite // "": none
+	Outcome   Outcome
+	Reason    string // one of Reasons; "" if the message was delivered
+	Command   string // MAIL or RCPT, if that was refused and no message came; else ""
+
+	Octets  int64         // of the message as it came, as far as it was read
+	Keys    int           // that it was encrypted with
+	Total   time.Duration // from MAIL to the answer; 0 if MAIL was refused
+	KeyWait time.Duration // of it, for the key manager and the key store
+	HopWait time.Duration // of it, for the next hop's answer to the whole message
+}
+
+// An Outcome is what became of a message. Delivered to some of its recipients
+// is delivered.
+type Outcome string
+
+// The outcomes; those of delivered messages are in the log as "how".
+const (
+	OutcomeEncrypted Outcome = "encrypted"
+	OutcomeInClear   Outcome = "in clear" // as the rule says, or for want of keys where it allows that
+	OutcomePassed    Outcome = "passed"   // was encrypted before it came
+	OutcomeDecrypted Outcome = "decrypted"
+	OutcomePlain     Outcome = "plain"            // was not encrypted, and need not be
+	OutcomeBefore    Outcome = "delivered before" // to all of its recipients, so not again
+	OutcomeDeferred  Outcome = "deferred"         // 4xx: it will be sent again
+	OutcomeRefused   Outcome = "refused"          // 5xx
+)
+
+// report tells the observer.
+func (s *session) report(r Report, refused *refusal) {
+	if s.step.Observer == nil {
+		return
+	}
+	if refused != nil {
+		r.Reason, r.Outcome = refused.reason, OutcomeRefused
+		if refused.Code < 500 {
+			r.Outcome = OutcomeDeferred
+		}
+	}
+	if s.lines != nil {
+		r.Octets = s.lines.size
+	}
+	if !s.start.IsZero() {
+		r.Total = time.Since(s.start)
+	}
+	s.step.Observer.Message(r)
+}
+
+// send is deliver, and measures how long the next hop takes for its answer.
+func (s *session) send(next smtp.Session, rcpts []string, produce producer, wait *time.Duration) (map[string]error, error) {
+	var sent time.Time
+	answers, err := deliver(next, s.step.LMTP, rcpts, func(dst io.Writer) error {
+		err := produce(dst)
+		sent = time.Now()
+		return err
+	})
+	if !sent.IsZero() {
+		*wait = time.Since(sent)
+	}
+	return answers, err
+}
+
+// A timedSource measures how long one message waits for its keys.
+type timedSource struct {
+	cipher.KeySource
+	waited time.Duration
+}
+
+func (t *timedSource) Status(ctx context.Context, peer string) (kmclient.Status, error) {
+	defer t.since(time.Now())
+	return t.KeySource.Status(ctx, peer)
+}
+
+func (t *timedSource) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	defer t.since(time.Now())
+	return t.KeySource.GetKeys(ctx, peer, size, number)
+}
+
+func (t *timedSource) since(start time.Time) { t.waited += time.Since(start) }
+
+// A timedGate measures how long one message waits for its keys.
+type timedGate struct {
+	*keyGate
+	waited time.Duration
+}
+
+func (t *timedGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+	defer t.since(time.Now())
+	return t.keyGate.KeysByID(ctx, peer, ids...)
+}
+
+func (t *timedGate) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
+	defer t.since(time.Now())
+	return t.keyGate.BindKeys(ctx, peer, identity, frame, ids...)
+}
+
+func (t *timedGate) since(start time.Time) { t.waited += time.Since(start) }
