@@ -29,9 +29,11 @@ type Daemon struct {
 
 // What the commands of the daemon are for, in the help of both programs.
 const (
-	ShortRelay = "Encrypt outgoing and decrypt arriving mail, between two mail systems"
-	ShortServe = "Run a simulated key manager"
-	ShortStore = "Look after the keys of arriving messages"
+	ShortRelay    = "Encrypt outgoing and decrypt arriving mail, between two mail systems"
+	ShortServe    = "Run a simulated key manager"
+	ShortStore    = "Look after the keys of arriving messages"
+	ShortInit     = "Make the files that a site needs"
+	ShortSendTest = "Send a message through the whole path and report each hop"
 )
 
 // errHandOver: only the daemon's program can do this.
@@ -42,7 +44,9 @@ func (g *Globals) daemonCommands() []*cobra.Command {
 	if g.daemon != nil {
 		return g.daemon.Commands(g)
 	}
-	return []*cobra.Command{handedOver("relay", ShortRelay), handedOver("store", ShortStore)}
+	return []*cobra.Command{
+		handedOver("relay", ShortRelay), handedOver("store", ShortStore), handedOver("init", ShortInit), handedOver("send-test", ShortSendTest),
+	}
 }
 
 func (g *Globals) serveCommand() *cobra.Command {

@@ -1,5 +1,5 @@
-// Package daemon has the commands that only qkdmaild has: "relay", "store" and
-// "km serve".
+// Package daemon has the commands that only qkdmaild has: "relay", "store",
+// "init", "send-test" and "km serve".
 package daemon
 
 import (
@@ -14,7 +14,9 @@ import (
 // New returns what makes qkdmaild of the client's command line.
 func New() *cli.Daemon {
 	return &cli.Daemon{
-		Commands: func(g *cli.Globals) []*cobra.Command { return []*cobra.Command{newRelay(g)} },
+		Commands: func(g *cli.Globals) []*cobra.Command {
+			return []*cobra.Command{newRelay(g), newInit(g), newSendTest(g)}
+		},
 		Serve:    newKMServe,
 		OpenEtcd: openEtcd,
 	}

@@ -85,8 +85,8 @@ func (s *kmServe) flags(cmd *cobra.Command) {
 	f.BoolVar(&s.quiet, "quiet", false, "no access log")
 }
 
-// A site is one listening key manager.
-type site struct {
+// A simulator is one listening key manager.
+type simulator struct {
 	name    string
 	listen  string
 	handler http.Handler
@@ -103,7 +103,7 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 	}
 	s.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
 	var (
-		sites []site
+		sites []simulator
 		km    io.Closer
 		err   error
 	)
@@ -122,24 +122,24 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 	return serve(cmd.Context(), cmd.ErrOrStderr(), sites)
 }
 
-func (s *kmServe) qmail(ctx context.Context) ([]site, io.Closer, error) {
+func (s *kmServe) qmail(ctx context.Context) ([]simulator, io.Closer, error) {
 	km, err := kmserver.NewQMail(ctx, s.Options)
 	if err != nil {
 		return nil, nil, err
 	}
-	return []site{{"QMail REST API", s.listen, km, kmserver.ServeOptions{Logger: s.Logger}}}, km, nil
+	return []simulator{{"QMail REST API", s.listen, km, kmserver.ServeOptions{Logger: s.Logger}}}, km, nil
 }
 
-func (s *kmServe) etsi(ctx context.Context) ([]site, io.Closer, error) {
+func (s *kmServe) etsi(ctx context.Context) ([]simulator, io.Closer, error) {
 	topology := kmserver.Topology{Identity: kmserver.Identity(s.identity)}
-	var sites []site
+	var sites []simulator
 	for _, arg := range s.kmes {
 		id, address, ok := strings.Cut(arg, "=")
 		if !ok {
 			return nil, nil, cli.Usage("--kme %q: must be ID=HOST:PORT", arg)
 		}
 		topology.KMEs = append(topology.KMEs, id)
-		sites = append(sites, site{name: id, listen: address})
+		sites = append(sites, simulator{name: id, listen: address})
 	}
 	for _, arg := range s.saes {
 		id, kme, ok := strings.Cut(arg, "=")
@@ -161,7 +161,7 @@ func (s *kmServe) etsi(ctx context.Context) ([]site, io.Closer, error) {
 }
 
 // secure gives a KME its handler and its certificate.
-func (s *kmServe) secure(at *site, km *kmserver.ETSI) (err error) {
+func (s *kmServe) secure(at *simulator, km *kmserver.ETSI) (err error) {
 	if at.handler, err = km.Handler(at.name); err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (s *kmServe) secure(at *site, km *kmserver.ETSI) (err error) {
 
 // serve serves all sites until ctx ends or one of them fails. It says where
 // they listen once all do.
-func serve(ctx context.Context, stderr io.Writer, sites []site) error {
+func serve(ctx context.Context, stderr io.Writer, sites []simulator) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	listeners := make([]net.Listener, len(sites))

@@ -60,11 +60,7 @@ would happen to mail for each ADDRESS, and ends.`,
       --km-cert sae_a.crt --km-key sae_a.key --km-ca ca.crt
   qkdmail relay --mode decrypt --listen 127.0.0.1:10035 --next-hop 127.0.0.1:10036 --km https://km.example`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := r.run(cmd, args)
-			if errors.Is(err, mailer.ErrConfig) {
-				return cli.Fail(cli.ExitConfig, "see docs/relay.toml for every key", "%w", err)
-			}
-			return err
+			return badConfig(r.run(cmd, args))
 		},
 	}
 	f := cmd.Flags()
@@ -75,6 +71,14 @@ would happen to mail for each ADDRESS, and ends.`,
 	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop, without a file")
 	r.store.Register(cmd)
 	return cmd
+}
+
+// badConfig gives an error of the configuration its exit code.
+func badConfig(err error) error {
+	if errors.Is(err, mailer.ErrConfig) {
+		return cli.Fail(cli.ExitConfig, "see docs/relay.toml for every key", "%w", err)
+	}
+	return err
 }
 
 // load returns the configuration of the file or of the flags.
@@ -231,12 +235,24 @@ func (k *relayKM) forRelay() kmclient.KeyManager {
 	return storedKM{k, k.kept, k.kept}
 }
 
-// relayKeys opens the key manager of a configuration.
-func relayKeys(ctx context.Context, g *cli.Globals, cfg *mailer.Config, store *cli.StoreFlags, log *slog.Logger) (*relayKM, error) {
+// openBase opens the key manager of a configuration, as it is.
+func openBase(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (kmclient.KeyManager, error) {
 	opts := cfg.KM.Options()
 	opts.Logger = log
 	opts.MockDB = func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(ctx, path) }
-	base, err := kmclient.Open(cfg.KM.URL, opts)
+	return kmclient.Open(cfg.KM.URL, opts)
+}
+
+// closeBase ends the use of a key manager.
+func closeBase(km kmclient.KeyManager) {
+	if c, ok := km.(io.Closer); ok {
+		_ = c.Close()
+	}
+}
+
+// relayKeys opens the key manager of a configuration, with what is before it.
+func relayKeys(ctx context.Context, g *cli.Globals, cfg *mailer.Config, store *cli.StoreFlags, log *slog.Logger) (*relayKM, error) {
+	base, err := openBase(ctx, cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -271,9 +287,7 @@ func (k *relayKM) close() {
 	if k.kept != nil {
 		_ = k.kept.Close()
 	}
-	if c, ok := k.base.(io.Closer); ok {
-		_ = c.Close()
-	}
+	closeBase(k.base)
 }
 
 func relayLogger(stderr io.Writer, c mailer.LogConfig) *slog.Logger {

@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestQuickstart runs the commands of docs/quickstart.md as they stand there,
+// on other ports, but for the installation.
+func TestQuickstart(t *testing.T) {
+	needsPostfix(t)
+	needs(t, "bash", "awk")
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "quickstart.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)\n```sh\n(.*?)```\n").FindAllSubmatch(doc, -1)
+	if len(blocks) != 9 || !strings.Contains(string(blocks[0][1]), "apt-get install") {
+		t.Fatalf("%d blocks of commands, want 9, the first of which installs", len(blocks))
+	}
+	var script strings.Builder
+	for _, b := range blocks[1:] {
+		script.Write(b[1])
+	}
+	a := freePorts(t, 7)
+	b := freePorts(t, 7, a)
+	text := script.String()
+	for from, to := range map[string]int{"A=20024 ": a, "B=21024 ": b} {
+		if strings.Count(text, from) != 1 {
+			t.Fatalf("%q is not in the document", from)
+		}
+		text = strings.Replace(text, from, fmt.Sprintf("%s%d ", from[:2], to), 1)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-e")
+	cmd.Stdin = strings.NewReader(text)
+	tmp := folder(t)
+	// What a failure leaves behind.
+	atDeath(t, fmt.Sprintf("for d in %s/q/*/postfix; do postfix -c $d stop; done; for p in $(cat %[1]s/q/*.pid %[1]s/q/*/*.pid); do kill -9 $p; done", tmp))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(qkdmail(t))+":"+os.Getenv("PATH"))
+	cmd.Stdin = strings.NewReader(strings.Replace(text, "$(mktemp -d /tmp/qkdmail-quickstart-XXXXXX)", tmp+"/q && mkdir $D", 1))
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	said := string(out)
+	for part, n := range map[string]int{
+		"decrypt=pass;":                    1, // the message is shown
+		"\nQkdmail-Result: mail.a.example": 1, // and the answer
+		"\nSubject: qkdmail test ":         2,
+		"empty again":                      2,
+		"FAILED":                           0,
+		"answers, ":                        3, // the key manager
+	} {
+		if got := strings.Count(said, part); got != n {
+			t.Errorf("%q is there %d times, want %d", part, got, n)
+		}
+	}
+	if _, err := os.Stat(tmp + "/q"); err == nil {
+		t.Error("the last step has left its folder behind")
+	}
+	if t.Failed() {
+		t.Logf("it printed:\n%s", said)
+	}
+}
+
+// freePorts returns the first of n free ports in a row, away from others.
+func freePorts(t *testing.T, n int, others ...int) int {
+	t.Helper()
+next:
+	for range 1000 {
+		first := 11000 + rand.IntN(20000)
+		for _, o := range others {
+			if first > o-2*n && first < o+2*n {
+				continue next
+			}
+		}
+		for port := first; port < first+n; port++ {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				continue next
+			}
+			_ = l.Close()
+		}
+		return first
+	}
+	t.Fatal("no free ports")
+	return 0
+}
