@@ -32,6 +32,7 @@ type Config struct {
 	Limits     LimitsConfig     `toml:"limits"`
 	Timeouts   TimeoutsConfig   `toml:"timeouts"`
 	Log        LogConfig        `toml:"log"`
+	Admin      AdminConfig      `toml:"admin"`
 
 	file  string         // where it was read; "" if nowhere
 	lines map[string]int // in which line of it a key stands: "listener[0].name"

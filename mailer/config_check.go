@@ -27,6 +27,7 @@ func (c *Config) Check() error {
 	f.policy()
 	f.headers()
 	f.bounds()
+	f.admin()
 	f.oneOf("log.message_id", c.Log.MessageID, LogMessageIDClear, LogMessageIDHash, LogMessageIDOff)
 	f.oneOf("log.format", c.Log.Format, LogText, LogJSON)
 	return f.err()

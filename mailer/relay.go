@@ -261,6 +261,27 @@ func (r *Relay) probe(ctx context.Context) {
 	}
 }
 
+// CheckNextHops connects to each next hop. It returns, by their names, why one
+// can't be reached, and nil for those that can.
+func (r *Relay) CheckNextHops(ctx context.Context) map[string]error {
+	r.mu.Lock()
+	hops := r.hops
+	r.mu.Unlock()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	found := map[string]error{}
+	for name, hop := range hops {
+		wg.Go(func() {
+			err := recovered(func() error { return hop.Probe(ctx) })
+			mu.Lock()
+			defer mu.Unlock()
+			found[name] = err
+		})
+	}
+	wg.Wait()
+	return found
+}
+
 // stop ends in steps: no new connections, then 421 to those that are between
 // two messages, then the time for those under way, then all the rest.
 func (r *Relay) stop() error {

@@ -59,12 +59,15 @@ type Stats struct {
 	ClosedAtKM int64 // of them, closed at the key manager as well
 	Tombstones int64 // tombstones removed for their age
 	Waiting    int   // keys that were fetched and could not be stored yet: they live in memory only
+
+	Swept time.Time // when a sweep last came to its end; zero: not yet
 }
 
 type counters struct {
 	fetched, fromStore, stored, claimed, bound, delivered atomic.Int64
 	boundRefused, closedRefused, reused, storeErrors      atomic.Int64
 	closed, closedAtKM, tombstones                        atomic.Int64
+	swept                                                 atomic.Pointer[time.Time]
 }
 
 // A Manager is a key manager with a memory; see the package's comment. Its
@@ -148,12 +151,16 @@ func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	n := len(m.waiting)
 	m.mu.Unlock()
-	return Stats{
+	s := Stats{
 		Fetched: c.fetched.Load(), FromStore: c.fromStore.Load(), Stored: c.stored.Load(), Claimed: c.claimed.Load(),
 		Bound: c.bound.Load(), Delivered: c.delivered.Load(), BoundRefused: c.boundRefused.Load(),
 		ClosedRefused: c.closedRefused.Load(), Reused: c.reused.Load(), StoreErrors: c.storeErrors.Load(),
 		Closed: c.closed.Load(), ClosedAtKM: c.closedAtKM.Load(), Tombstones: c.tombstones.Load(), Waiting: n,
 	}
+	if at := c.swept.Load(); at != nil {
+		s.Swept = *at
+	}
+	return s
 }
 
 // Close waits for fetches that are under way and stores the keys that could

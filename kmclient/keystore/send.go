@@ -38,6 +38,15 @@ func (m *Manager) probe(ctx context.Context) error {
 	if !m.unsure.Load() {
 		return nil
 	}
+	return m.write(ctx)
+}
+
+// CheckStore writes something into the store, and returns why that can't be
+// done. It is for those who watch over a store, and not counted in Stats.
+func (m *Manager) CheckStore(ctx context.Context) error { return m.write(ctx) }
+
+// write writes a record that says nothing.
+func (m *Manager) write(ctx context.Context) error {
 	name := m.name(KindStore, "probe")
 	records, err := m.vault.store.Get(ctx, name)
 	if err != nil {

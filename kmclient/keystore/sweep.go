@@ -53,6 +53,9 @@ func (m *Manager) Sweep(ctx context.Context) error {
 	if s.changed {
 		err = errors.Join(err, m.vault.store.Compact(ctx))
 	}
+	if err == nil {
+		m.count.swept.Store(&s.now)
+	}
 	return m.fail(opClose, err)
 }
 

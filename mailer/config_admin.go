@@ -1,0 +1,47 @@
+package mailer
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// AdminConfig says where health, metrics and a status page are served, over
+// plain HTTP and to whoever connects.
+type AdminConfig struct {
+	// Address is HOST:PORT, or :PORT for loopback alone; "": nothing is served.
+	Address string `toml:"address"`
+	PProf   bool   `toml:"pprof"` // Go's profiles as well; default false
+}
+
+// HostPort returns Address as package net takes it. An address without a host is
+// a loopback one, since what is served has no password.
+func (a *AdminConfig) HostPort() string {
+	if strings.HasPrefix(a.Address, ":") {
+		return "127.0.0.1" + a.Address
+	}
+	return a.Address
+}
+
+// Loopback reports whether only this machine can connect.
+func (a *AdminConfig) Loopback() bool {
+	host, _, err := net.SplitHostPort(a.HostPort())
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+func (f *findings) admin() {
+	a := &f.c.Admin
+	if a.Address == "" {
+		if a.PProf {
+			f.add("admin.pprof", "needs an address")
+		}
+		return
+	}
+	if network, _, err := splitAddress(a.Address); err != nil || network != "tcp" {
+		f.add("admin.address", "%q must be HOST:PORT, or :PORT for loopback", abridged(a.Address))
+	}
+}
