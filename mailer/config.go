@@ -8,6 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // Config is the configuration of a relay, usually from one TOML file: see
@@ -16,7 +17,8 @@ import (
 //
 // In the tags below, "size" is a number of octets that may be written with a
 // unit (64, "256 KiB"), and "file" a path that is relative to the folder of the
-// configuration file.
+// configuration file. "store" and "secret" are texts of which some are, or hold,
+// such a path: see StoreConfig.
 type Config struct {
 	// Hostname is the relay's name in greetings, EHLO and Received. It is the
 	// host's own where the file has none.
@@ -25,6 +27,7 @@ type Config struct {
 	Listeners  []ListenerConfig `toml:"listener"`
 	NextHops   []NextHopConfig  `toml:"next_hop"`
 	KM         KMConfig         `toml:"km"`
+	Store      StoreConfig      `toml:"store"`
 	Peers      []PeerConfig     `toml:"peer"`
 	Rules      []RuleConfig     `toml:"rule"`
 	NullSender NullSenderConfig `toml:"null_sender"`
@@ -135,6 +138,35 @@ func (c *KMConfig) Options() kmclient.Options {
 // PoolOptions returns what [keypool.New] takes.
 func (c *KMConfig) PoolOptions() keypool.Options {
 	return keypool.Options{Batch: c.PoolBatch, Max: c.PoolMax, MaxAge: c.PoolMaxAge, Timeout: c.Timeout}
+}
+
+// What StoreConfig.Path can be beside the path of a file.
+const (
+	StoreNone = "none"    // keys are not kept
+	StoreEtcd = "etcd://" // what the URL of a cluster begins with: etcd://HOST:PORT,…/PREFIX
+)
+
+// StoreConfig says where keys are kept until their messages are delivered, and
+// for how long: see package [keystore].
+type StoreConfig struct {
+	// Path is an SQLite file, a StoreEtcd URL or StoreNone. "": a file in the
+	// state directory, if the key manager deletes keys when it hands them out.
+	Path string `toml:"path,store"`
+	// Key seals what is stored: "file:PATH", "credential:NAME" or "env:NAME", as
+	// [keystore.ParseKeySource] has it. "": a file beside the SQLite file, made
+	// with it.
+	Key string `toml:"key,secret"`
+
+	Close       keystore.Policy `toml:"close"`       // default after:7d
+	Tombstones  time.Duration   `toml:"tombstones"`  // how long a closed key is remembered; default 60 days
+	Undelivered time.Duration   `toml:"undelivered"` // when a key goes whose message did not come; 0, the default, is never
+
+	// Of an etcd cluster. With one of the first three there is TLS.
+	TLSCA            string `toml:"tls_ca,file"`
+	TLSCert          string `toml:"tls_cert,file"`
+	TLSKey           string `toml:"tls_key,file"`
+	AuthUser         string `toml:"auth_user"` // needs TLS
+	AuthPasswordFile string `toml:"auth_password_file,file"`
 }
 
 // A PeerConfig is a site that mail is exchanged with.

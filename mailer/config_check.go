@@ -24,6 +24,7 @@ func (c *Config) Check() error {
 	}
 	f.listeners(f.nextHops())
 	f.keyManager()
+	f.store()
 	f.policy()
 	f.headers()
 	f.bounds()

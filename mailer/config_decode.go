@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // decodeConfig puts a tree of TOML values into c, whose other fields keep their
@@ -47,8 +48,8 @@ func (d *configDecoder) table(path string, from map[string]any, to reflect.Value
 func (d *configDecoder) value(at string, from any, to reflect.Value, unit string) {
 	switch to.Interface().(type) {
 	case time.Duration:
-		d.text(at, from, "a duration as \"90s\", \"9m\" or \"4h\"", func(s string) error {
-			v, err := time.ParseDuration(s)
+		d.text(at, from, "a duration as \"90s\", \"9m\", \"4h\" or \"60d\"", func(s string) error {
+			v, err := keystore.ParseDuration(s)
 			to.SetInt(int64(v))
 			return err
 		})
@@ -56,6 +57,13 @@ func (d *configDecoder) value(at string, from any, to reflect.Value, unit string
 	case slog.Level:
 		d.text(at, from, "debug, info, warn or error", func(s string) error {
 			return to.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
+		})
+		return
+	case keystore.Policy:
+		d.text(at, from, "after-delivery, after:DURATION as \"after:7d\", or never", func(s string) error {
+			v, err := keystore.ParsePolicy(s)
+			to.Set(reflect.ValueOf(v))
+			return err
 		})
 		return
 	case netip.Prefix:
@@ -138,13 +146,27 @@ func (d *configDecoder) scalar(at string, from any, to reflect.Value, unit strin
 			d.wrongType(at, "a string", from)
 			return
 		}
-		if unit == "file" && s != "" && !filepath.IsAbs(s) {
-			s = filepath.Join(d.folder, s)
-		}
-		to.SetString(s)
+		to.SetString(d.inFolder(s, unit))
 	default:
 		panic("mailer: no configuration from " + to.Type().String())
 	}
+}
+
+// inFolder completes a relative path in a text, by what the field's tag says of
+// it.
+func (d *configDecoder) inFolder(s, unit string) string {
+	before, path := "", s
+	switch {
+	case unit == "store" && s != StoreNone && !strings.HasPrefix(s, "etcd:"), unit == "file":
+	case unit == "secret" && strings.HasPrefix(s, "file:"):
+		before, path = "file:", s[len("file:"):]
+	default:
+		return s
+	}
+	if path == "" || filepath.IsAbs(path) {
+		return s
+	}
+	return before + filepath.Join(d.folder, path)
 }
 
 // A badText says itself what is wrong with a value.

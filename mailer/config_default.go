@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // DefaultConfig returns a configuration with all defaults, and without
@@ -24,6 +25,7 @@ func DefaultConfig() *Config {
 			Timeout:        time.Minute,
 			Pool:           true,
 		},
+		Store:      StoreConfig{Close: keystore.After(7 * 24 * time.Hour), Tombstones: 60 * 24 * time.Hour},
 		NullSender: NullSenderConfig{Inbound: NullSenderRequired},
 		Headers:    HeadersConfig{Policy: cipher.HeadersBaseline},
 		Limits: LimitsConfig{

@@ -40,6 +40,7 @@ func TestConfigExampleDefaults(t *testing.T) {
 	d.Headers.Note = &note
 	for _, table := range []struct{ got, want any }{
 		{c.NullSender, d.NullSender}, {c.Headers, d.Headers}, {c.Limits, d.Limits}, {c.Timeouts, d.Timeouts}, {c.Log, d.Log}, {c.Admin, d.Admin},
+		{c.Store.Close, d.Store.Close}, {c.Store.Tombstones, d.Store.Tombstones}, {c.Store.Undelivered, d.Store.Undelivered},
 		{c.KM.RequestTimeout, d.KM.RequestTimeout}, {c.KM.Timeout, d.KM.Timeout}, {c.KM.Pool, d.KM.Pool},
 		{c.Rules[0].Encrypt, Required}, {c.Rules[0].PadLimit, cipher.DefaultPadLimit},
 		{c.Peers[0].Inbound, InboundRequired}, {c.Log.Level, slog.LevelInfo},

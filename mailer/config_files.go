@@ -15,7 +15,7 @@ import (
 
 // CheckFiles reports, joined, which of the files that the configuration names
 // can't be used: certificates, keys, CAs, users, passwords. Paths within km.url
-// are not looked at.
+// and of the store itself are not looked at.
 func (c *Config) CheckFiles() error {
 	f := &findings{c: c}
 	file := func(key, path string, read func(path string) error) {
@@ -34,6 +34,7 @@ func (c *Config) CheckFiles() error {
 			f.add(key, "%v", err)
 		}
 	}
+	password := func(path string) error { _, err := LoadPassword(path); return err }
 	for i := range c.Listeners {
 		l, at := &c.Listeners[i], entryKey("listener", i)
 		pair(at+".tls_cert", l.TLSCert, l.TLSKey)
@@ -42,10 +43,13 @@ func (c *Config) CheckFiles() error {
 	for i := range c.NextHops {
 		n, at := &c.NextHops[i], entryKey("next_hop", i)
 		file(at+".tls_ca", n.TLSCA, checkCAs)
-		file(at+".auth_password_file", n.AuthPasswordFile, func(path string) error { _, err := LoadPassword(path); return err })
+		file(at+".auth_password_file", n.AuthPasswordFile, password)
 	}
 	pair("km.cert", c.KM.Cert, c.KM.Key)
 	file("km.ca", c.KM.CA, checkCAs)
+	pair("store.tls_cert", c.Store.TLSCert, c.Store.TLSKey)
+	file("store.tls_ca", c.Store.TLSCA, checkCAs)
+	file("store.auth_password_file", c.Store.AuthPasswordFile, password)
 	return f.err()
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // configErrors takes a joined error apart.
@@ -151,6 +152,14 @@ func TestConfigValues(t *testing.T) {
 		}
 	}
 
+	c = goodConfig(t, "good-05-store.toml")
+	if want := (StoreConfig{
+		Path: "etcd://127.0.0.1:2379,127.0.0.1:2380/qkdmail", Key: "credential:store", Close: keystore.AfterDelivery(),
+		Tombstones: 31 * 24 * time.Hour, Undelivered: 90 * 24 * time.Hour, TLSCA: filepath.Join(folder, "ca.crt"),
+		AuthUser: "qkdmail", AuthPasswordFile: filepath.Join(folder, "password"),
+	}); c.Store != want {
+		t.Errorf("got %+v, want %+v", c.Store, want)
+	}
 	c = goodConfig(t, "good-02-spellings.toml")
 	if c.KM.Pool || c.Limits.MessageSize != 1<<20 || c.Limits.Received != 32 || c.Limits.Recipients != 1000 {
 		t.Errorf("got %+v %+v", c.KM, c.Limits)

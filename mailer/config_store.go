@@ -1,0 +1,60 @@
+package mailer
+
+import (
+	"strings"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// Of messages that are accepted; DecryptOptions have the same by default.
+const (
+	defaultMaxAge   = 30 * 24 * time.Hour
+	defaultMaxAhead = 24 * time.Hour
+)
+
+// MinTombstones is how long a key store must remember at least that a key was
+// closed: as long as a message under it could be accepted once more.
+const MinTombstones = defaultMaxAge + defaultMaxAhead
+
+const maxKept = 36500 * 24 * time.Hour // a hundred years
+
+// store checks [store].
+func (f *findings) store() {
+	s := &f.c.Store
+	etcd := strings.HasPrefix(s.Path, "etcd:")
+	if etcd && !strings.HasPrefix(s.Path, StoreEtcd) {
+		f.add("store.path", "must be a file, %sHOST:PORT,…/PREFIX or %s", StoreEtcd, StoreNone)
+	}
+	if _, err := keystore.ParseKeySource(s.Key, "beside", nil); err != nil {
+		f.add("store.key", "must be file:PATH, credential:NAME or env:NAME") // it could be the key itself
+	}
+	if etcd && s.Key == "" {
+		f.add("store.key", "missing: there is no file that it could lie beside")
+	}
+	f.kept("store.tombstones", s.Tombstones)
+	if s.Undelivered != 0 {
+		f.kept("store.undelivered", s.Undelivered)
+	}
+	if !etcd && s.TLSCA+s.TLSCert+s.TLSKey+s.AuthUser+s.AuthPasswordFile != "" {
+		f.add("store.path", "tls_ca, tls_cert, tls_key, auth_user and auth_password_file are for %s…", StoreEtcd)
+		return
+	}
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		f.add("store.tls_cert", "tls_cert and tls_key go together")
+	}
+	if (s.AuthUser == "") != (s.AuthPasswordFile == "") {
+		f.add("store.auth_user", "auth_user and auth_password_file go together")
+	} else if s.AuthUser != "" && s.TLSCA+s.TLSCert == "" {
+		f.add("store.auth_user", "a password is sent over TLS only: say tls_ca")
+	}
+}
+
+// kept checks how long something is kept that must outlive the messages that are
+// accepted.
+func (f *findings) kept(key string, d time.Duration) {
+	if d < MinTombstones || d > maxKept {
+		f.add(key, "%s must be %dd to %dd, since messages are accepted for %d days and from a day ahead",
+			d, MinTombstones/(24*time.Hour), maxKept/(24*time.Hour), defaultMaxAge/(24*time.Hour))
+	}
+}
