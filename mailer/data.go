@@ -106,12 +106,7 @@ const (
 func (d *dataState) undo(dst, src []byte) (n, used int, end bool) {
 	for n < len(dst) && used < len(src) && d.state != stateEOF {
 		if d.state == stateData {
-			run := src[used:]
-			run = run[:min(len(run), len(dst)-n)]
-			if i := bytes.IndexByte(run, '\r'); i >= 0 {
-				run = run[:i+1]
-				d.state = stateCR
-			}
+			run := d.plain(src[used:min(len(src), used+len(dst)-n)])
 			n += copy(dst[n:], run)
 			used += len(run)
 			continue
@@ -153,6 +148,22 @@ func (d *dataState) undo(dst, src []byte) (n, used int, end bool) {
 	return n, used, d.state == stateEOF
 }
 
+// plain returns what of p, which begins in stateData, stays as it is, and moves
+// on to the state behind it: whole lines up to one that begins with a dot or a
+// CR, or the rest of p.
+func (d *dataState) plain(p []byte) []byte {
+	for from := 0; ; from += len("\r\nx") {
+		i := bytes.IndexByte(p[from:], '\r')
+		if i < 0 {
+			return p
+		}
+		if from += i; from+2 >= len(p) || p[from+1] != '\n' || p[from+2] == '.' || p[from+2] == '\r' {
+			d.state = stateCR
+			return p[:from+1]
+		}
+	}
+}
+
 // A dataWriter writes DATA to a next hop, in large pieces with CRLF and with
 // the dots that SMTP adds. The rest of it is for whoever ends DATA.
 type dataWriter struct {
@@ -173,8 +184,8 @@ func newDataWriter(conn io.Writer) *dataWriter {
 // What is taken in at once, and written out at once. Dots and CRs double a
 // piece at most, so that a block has room for both.
 const (
-	dataPiece = len(block{}) / 4
-	dataBurst = len(block{}) / 2
+	dataPiece = len(block{}) / 8
+	dataBurst = len(block{}) - 2*dataPiece
 )
 
 func (w *dataWriter) Write(p []byte) (n int, err error) {
@@ -196,19 +207,36 @@ func (w *dataWriter) add(p []byte) {
 		if w.begins && p[0] == '.' {
 			w.out = append(w.out, '.')
 		}
-		line, rest, ended := bytes.Cut(p, []byte("\n"))
-		if len(line) > 0 {
-			w.cr = line[len(line)-1] == '\r'
-		}
-		w.out = append(w.out, line...)
+		n, ended := w.lines(p)
+		w.out = append(w.out, p[:n]...)
 		if ended && !w.cr {
-			w.out = append(w.out, '\r')
+			w.out = append(w.out[:len(w.out)-1], "\r\n"...)
 		}
 		if ended {
-			w.out = append(w.out, '\n')
 			w.cr = false
 		}
-		w.begins, p = ended, rest
+		w.begins, p = ended, p[n:]
+	}
+}
+
+// lines returns how many octets of p can go out together: whole lines with
+// CRLF, up to and with one that has no CR or that a dot stands behind. ended is
+// whether they end a line, and cr whether with a CR before the LF.
+func (w *dataWriter) lines(p []byte) (n int, ended bool) {
+	for {
+		i := bytes.IndexByte(p[n:], '\n')
+		if i < 0 {
+			w.cr = p[len(p)-1] == '\r'
+			return len(p), false
+		}
+		if i > 0 {
+			w.cr = p[n+i-1] == '\r'
+		}
+		n += i + 1
+		if !w.cr || n == len(p) || p[n] == '.' {
+			return n, true
+		}
+		w.cr = false
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -113,12 +114,15 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 }
 
 func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
+	sendData(s.out)
 	h, err := s.read(r)
 	if err != nil {
 		s.rest(r)
 		return nil, s.finish(Report{Direction: DirectionDecrypt}, nil, err)
 	}
+	defer h.free()
 	var found found
+	defer func() { found.inner.free() }()
 	var produce producer
 	err = recovered(func() (err error) {
 		produce, err = s.open(h, &found)
@@ -126,7 +130,7 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 	})
 	answers, err := s.deliver(&found, produce, err)
 	s.rest(r)
-	attrs := append(found.attrs(), "recipients", len(s.rcpts))
+	attrs := append(found.attrs(), slog.Int("recipients", len(s.rcpts)))
 	return answers, s.finish(found.report(), h, err, append(attrs, s.answer(s.out)...)...)
 }
 
@@ -180,6 +184,7 @@ func (s *decryptSession) restore(h *head, f *found) (producer, error) {
 	if err != nil {
 		return nil, s.noKeyLeft(err)
 	}
+	f.inner = inner
 	if err := s.checkSender(inner, f.peer); err != nil {
 		return nil, err
 	}

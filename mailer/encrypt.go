@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -70,10 +71,10 @@ type outcome struct {
 	size  int64
 }
 
-func (o *outcome) attrs() []any {
-	attrs := []any{"how", string(o.how)}
+func (o *outcome) attrs() []slog.Attr {
+	attrs := append(make([]slog.Attr, 0, 10), slog.String("how", string(o.how)))
 	if o.suite != "" {
-		attrs = append(attrs, "suite", string(o.suite), "key_id", o.keyID, "keys", o.keys, "octets", o.size)
+		attrs = append(attrs, slog.String("suite", string(o.suite)), slog.String("key_id", o.keyID), slog.Int("keys", o.keys), slog.Int64("octets", o.size))
 	}
 	return attrs
 }
@@ -174,8 +175,8 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	for _, g := range s.groups {
-		if hop, ok := g.next.(*hopSession); ok && len(g.rcpts) > 0 {
-			hop.sendData()
+		if len(g.rcpts) > 0 {
+			sendData(g.next)
 		}
 	}
 	h, err := s.read(r)
@@ -183,13 +184,14 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 		s.rest(r)
 		return s.finish(Report{Direction: DirectionEncrypt}, nil, err)
 	}
+	defer h.free()
 	s.dropEmpty()
 	s.deliver(h)
 	s.rest(r)
 	for _, g := range s.groups {
-		attrs := append(g.done.attrs(), "rule", g.route.Rule, "recipients", len(g.rcpts))
+		attrs := append(g.done.attrs(), slog.String("rule", g.route.Rule), slog.Int("recipients", len(g.rcpts)))
 		if g.route.Peer != nil {
-			attrs = append(attrs, "peer", g.route.Peer.Name)
+			attrs = append(attrs, slog.String("peer", g.route.Peer.Name))
 		}
 		answer := s.finish(g.report(), h, g.err, append(attrs, s.answer(g.next)...)...)
 		if answer != nil {

@@ -266,7 +266,7 @@ func (f *front) reply(text string) bool {
 			return true
 		}
 	}
-	_ = f.write(text, "\r\n")
+	_ = f.write([]byte(text + "\r\n"))
 	return true
 }
 
@@ -326,7 +326,7 @@ func (f *front) Write(p []byte) (int, error) {
 	if f.hello && bytes.HasPrefix(p, []byte("250")) {
 		return len(p), f.editHello(p)
 	}
-	return len(p), f.write(string(p))
+	return len(p), f.write(p)
 }
 
 // editHello changes a line of the answer to EHLO. The last line, which has a
@@ -362,7 +362,7 @@ func (f *front) editHello(line []byte) error {
 			text += "250-XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n"
 		}
 	}
-	return f.write(text)
+	return f.write([]byte(text))
 }
 
 // printable makes what a client said harmless in a log or a header.

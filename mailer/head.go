@@ -18,11 +18,28 @@ type head struct {
 	size   int       // octets of the header, with its blank line
 	whole  io.Reader // the message from its beginning
 	raw    []byte    // what was read of it so far
+	block  *block    // where that is, but for a long header; nil: no more
 }
 
-// readHead reads a message up to the end of its header, at most limit octets.
-func readHead(r io.Reader, limit int) (*head, error) {
-	buf := make([]byte, 0, min(4<<10, limit+1))
+// free gives back what the header was read into. Nothing of it may be used any
+// more.
+func (h *head) free() {
+	if h != nil && h.block != nil {
+		h.block.free(min(len(h.raw), len(h.block)))
+		h.block = nil
+	}
+}
+
+// readHead reads a message up to the end of its header, at most limit octets,
+// and some of what follows. It has to be freed.
+func readHead(r io.Reader, limit int) (_ *head, err error) {
+	h := &head{block: getBlock()}
+	buf := h.block[:0:min(len(h.block), limit+1)]
+	defer func() {
+		if h.raw = buf; err != nil {
+			h.free()
+		}
+	}()
 	for {
 		n, err := io.ReadAtLeast(r, buf[len(buf):cap(buf)], 1)
 		seen := max(0, len(buf)-len("\n\r")) // a blank line may have begun there
@@ -38,7 +55,8 @@ func readHead(r io.Reader, limit int) (*head, error) {
 				return nil, refuse(552, smtp.EnhancedCode{5, 3, 4}, "header size", "Too many header fields")
 			}
 			if done || atEnd {
-				return &head{fields: fields, size: size, raw: buf, whole: io.MultiReader(bytes.NewReader(buf), r)}, nil
+				h.fields, h.size, h.whole = fields, size, io.MultiReader(bytes.NewReader(buf), r)
+				return h, nil
 			}
 			if len(buf) > limit {
 				return nil, refuse(552, smtp.EnhancedCode{5, 3, 4}, "header size", "Header too large")

@@ -110,6 +110,11 @@ func (h *NextHop) Probe(ctx context.Context) error {
 
 // acquire waits until another connection may be used. release gives it back.
 func (h *NextHop) acquire() error {
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	default:
+	}
 	timer := time.NewTimer(h.opts.Connect)
 	defer timer.Stop()
 	select {

@@ -44,6 +44,14 @@ func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (ma
 	return answers, err
 }
 
+// sendData has a session of a NextHop send DATA while the message is still to
+// be read.
+func sendData(next smtp.Session) {
+	if hop, ok := next.(*hopSession); ok {
+		hop.sendData()
+	}
+}
+
 // recovered makes an error of a panic: one message must not end the relay, and
 // with it all others. go-smtp does so on goroutines of its own only.
 func recovered(f func() error) (err error) {

@@ -22,16 +22,14 @@ const (
 )
 
 // write answers, at once or with what is answered next.
-func (f *front) write(text ...string) error {
+func (f *front) write(p []byte) error {
 	f.out.mu.Lock()
 	defer f.out.mu.Unlock()
 	now := time.Now()
 	if len(f.out.text) == 0 {
 		f.out.since = now
 	}
-	for _, t := range text {
-		f.out.text = append(f.out.text, t...)
-	}
+	f.out.text = append(f.out.text, p...)
 	if len(f.out.text) >= maxHeld || now.Sub(f.out.since) >= holdHeld {
 		return f.send(now)
 	}

@@ -3,6 +3,7 @@ package mailer
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"net/mail"
 	"slices"
 	"strings"
@@ -36,17 +37,17 @@ func (f *found) report() Report {
 	return r
 }
 
-func (f *found) attrs() []any {
-	attrs := []any{"how", string(f.how)}
+func (f *found) attrs() []slog.Attr {
+	attrs := append(make([]slog.Attr, 0, 10), slog.String("how", string(f.how)))
 	if f.info == nil {
 		return attrs
 	}
-	attrs = append(attrs, "suite", string(f.info.Suite), "octets", f.info.PlaintextSize, "keys", len(f.info.KeyIDs))
+	attrs = append(attrs, slog.String("suite", string(f.info.Suite)), slog.Int64("octets", f.info.PlaintextSize), slog.Int("keys", len(f.info.KeyIDs)))
 	if len(f.info.KeyIDs) > 0 {
-		attrs = append(attrs, "key_id", f.info.KeyIDs[0])
+		attrs = append(attrs, slog.String("key_id", f.info.KeyIDs[0]))
 	}
 	if f.peer != nil {
-		attrs = append(attrs, "peer", f.peer.Name)
+		attrs = append(attrs, slog.String("peer", f.peer.Name))
 	}
 	return attrs
 }

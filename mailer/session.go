@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -65,6 +64,7 @@ type session struct {
 	next   smtp.Backend
 	conn   *smtp.Conn
 	front  *front
+	client string // address
 	ctx    context.Context
 	cancel context.CancelFunc
 	authed bool
@@ -78,7 +78,11 @@ type session struct {
 
 func newSession(step *Step, next smtp.Backend, c *smtp.Conn) *session {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &session{step: step, next: next, conn: c, front: frontOf(c), ctx: ctx, cancel: cancel}
+	s := &session{step: step, next: next, conn: c, front: frontOf(c), ctx: ctx, cancel: cancel}
+	if c != nil {
+		s.client = c.Conn().RemoteAddr().String()
+	}
+	return s
 }
 
 // AuthMechanisms offers PLAIN, over TLS only.
@@ -156,7 +160,7 @@ func (s *session) refused(direction Direction, command string, err error) error 
 	if err == nil {
 		return nil
 	}
-	return s.finish(Report{Direction: direction, Command: command}, nil, err, "command", command)
+	return s.finish(Report{Direction: direction, Command: command}, nil, err, slog.String("command", command))
 }
 
 // read checks DATA and returns its header.
@@ -170,6 +174,7 @@ func (s *session) read(r io.Reader) (*head, error) {
 		return nil, err
 	}
 	if limit := s.step.Limits.Received; limit > 0 && h.count("Received") > limit {
+		h.free()
 		return nil, refuse(554, smtp.EnhancedCode{5, 4, 6}, "loop", "Too many hops") // RFC 5321 §6.3
 	}
 	return h, nil
@@ -202,15 +207,15 @@ func (s *session) received() string {
 	if s.conn != nil {
 		hello = printable(s.conn.Hostname())
 		hello = hello[:min(len(hello), 255)] // RFC 5321 §4.5.3.1.2
-		if host, _, err := net.SplitHostPort(s.conn.Conn().RemoteAddr().String()); err == nil {
+		if host, _, err := net.SplitHostPort(s.client); err == nil {
 			address = host
 		}
 	}
 	if strings.Contains(address, ":") {
 		address = "IPv6:" + address // RFC 5321 §4.1.3
 	}
-	return fmt.Sprintf("Received: from %s ([%s])\r\n\tby %s (qkdmail) with %s;\r\n\t%s\r\n",
-		oneWord(hello), address, s.step.Hostname, protocol, time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700"))
+	return "Received: from " + oneWord(hello) + " ([" + address + "])\r\n\tby " + s.step.Hostname + " (qkdmail) with " + protocol +
+		";\r\n\t" + time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700") + "\r\n"
 }
 
 // oneWord keeps what a client calls itself from ending the clause it stands
@@ -233,56 +238,56 @@ func (s *session) dropped(err error) {
 }
 
 // finish logs and reports a message, and returns what the client is answered.
-func (s *session) finish(r Report, h *head, err error, attrs ...any) error {
+func (s *session) finish(r Report, h *head, err error, attrs ...slog.Attr) error {
 	var reply *refusal
 	if err != nil {
 		reply = replyTo(err)
 		s.dropped(err)
 	}
 	s.report(r, reply)
-	log := []any{"direction", string(r.Direction)}
+	log := append(make([]slog.Attr, 0, 20), slog.String("direction", string(r.Direction)))
 	if s.front != nil {
-		log = append(log, "client", s.front.RemoteAddr().String())
+		log = append(log, slog.String("client", s.client))
 		for _, name := range []string{"IDENT", "ADDR"} {
 			if v := s.front.XForward(name); v != "" {
-				log = append(log, "client_"+strings.ToLower(name), v)
+				log = append(log, slog.String("client_"+strings.ToLower(name), v))
 			}
 		}
 	}
 	if h != nil {
 		if id := s.messageID(h); id != "" {
-			log = append(log, "message_id", id)
+			log = append(log, slog.String("message_id", id))
 		}
 	}
 	if s.step.LogAddress {
-		log = append(log, "from", printable(s.from))
+		log = append(log, slog.String("from", printable(s.from)))
 	}
 	log = append(log, attrs...)
 	if !s.start.IsZero() {
-		log = append(log, "seconds", time.Since(s.start).Seconds())
+		log = append(log, slog.Float64("seconds", time.Since(s.start).Seconds()))
 	}
 	if reply == nil {
-		s.step.Logger.Info("delivered", log...)
+		s.step.Logger.LogAttrs(s.ctx, slog.LevelInfo, "delivered", log...)
 		return nil
 	}
-	log = append(log, "code", reply.Code, "reason", reply.reason)
+	log = append(log, slog.Int("code", reply.Code), slog.String("reason", reply.reason))
 	if reply.reason == reasonNextHop {
-		log = append(log, "answer", s.loggable(reply.Message))
+		log = append(log, slog.String("answer", s.loggable(reply.Message)))
 	}
 	if reply.cause != nil {
-		log = append(log, "cause", s.loggable(reply.cause.Error()))
+		log = append(log, slog.String("cause", s.loggable(reply.cause.Error())))
 	}
-	s.step.Logger.Warn("refused", log...)
+	s.step.Logger.LogAttrs(s.ctx, slog.LevelWarn, "refused", log...)
 	return reply.SMTPError
 }
 
 // answer is what the next hop said to a message, for the log.
-func (s *session) answer(next smtp.Session) []any {
+func (s *session) answer(next smtp.Session) []slog.Attr {
 	a, ok := next.(interface{ Answer() string })
 	if !ok || a.Answer() == "" {
 		return nil
 	}
-	return []any{"answer", s.loggable(a.Answer())}
+	return []slog.Attr{slog.String("answer", s.loggable(a.Answer()))}
 }
 
 // loggable is what others said without addresses, unless these are wanted.
