@@ -75,13 +75,17 @@ type call struct {
 // A wiper is an answer that has keys.
 type wiper interface{ wipe() }
 
-// serve answers a request with what do returns.
-func (c *core) serve(w http.ResponseWriter, r *http.Request, do func(*http.Request, *call) (any, error)) {
+// serve answers a request to a KME with what do returns.
+func (c *core) serve(w http.ResponseWriter, r *http.Request, kme string, do func(*http.Request, *call) (any, error)) {
 	start := time.Now()
 	info := &call{}
 	status, fate := 0, strike(c.rules) // status 0: no answer
 	defer func() {
-		c.o.Logger.LogAttrs(r.Context(), levelOf(status), "request", requestAttrs(r, info, status, time.Since(start))...)
+		took := time.Since(start)
+		c.o.Logger.LogAttrs(r.Context(), levelOf(status), "request", requestAttrs(r, info, status, took)...)
+		if c.o.Observe != nil {
+			c.o.Observe(Request{KME: kme, Operation: operation(r), Status: status, Keys: info.keys, Took: took})
+		}
 	}()
 	if pause(r.Context(), c.o.Latency) != nil || fate.Action == failCut {
 		panic(http.ErrAbortHandler)

@@ -69,7 +69,7 @@ func (e *ETSI) Handler(id string) (http.Handler, error) {
 }
 
 // ServeHTTP answers a request.
-func (k *kme) ServeHTTP(w http.ResponseWriter, r *http.Request) { k.core.serve(w, r, k.answer) }
+func (k *kme) ServeHTTP(w http.ResponseWriter, r *http.Request) { k.core.serve(w, r, k.id, k.answer) }
 
 func (k *kme) answer(r *http.Request, info *call) (any, error) {
 	s := pathSegments(r)

@@ -57,6 +57,10 @@ type Options struct {
 
 	Quirks Quirks       // for tests
 	Logger *slog.Logger // access log and failures; may be nil
+
+	// Observe is told of each request, for metrics, by several goroutines at
+	// the same time; may be nil.
+	Observe func(Request)
 }
 
 const (

@@ -37,7 +37,7 @@ func NewQMail(ctx context.Context, o Options) (*QMail, error) {
 func (q *QMail) Close() error { return q.core.db.Close() }
 
 // ServeHTTP answers a request.
-func (q *QMail) ServeHTTP(w http.ResponseWriter, r *http.Request) { q.core.serve(w, r, q.answer) }
+func (q *QMail) ServeHTTP(w http.ResponseWriter, r *http.Request) { q.core.serve(w, r, "", q.answer) }
 
 func (q *QMail) answer(r *http.Request, info *call) (any, error) {
 	s := pathSegments(r)
