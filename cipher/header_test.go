@@ -46,7 +46,7 @@ func TestOuterHeader(t *testing.T) {
 		{"sloppy name", "From: Foo [bar] <a@x.org>\n", "From: a@x.org", cipher.EncryptOptions{}},
 		{"two sloppy ones", "From: a@x.org\nTo: b@x.org; c@x.org\n", "To: b@x.org, c@x.org", cipher.EncryptOptions{}},
 		{"From is a group", "From: x:;\nSender: y:;\nReply-To: z:;\n", "From: unknown-sender@qkdmail.invalid\n!undisclosed", cipher.EncryptOptions{}},
-		{"Sender is one", "From: a@x.org\nSender: b@x.org, c@x.org\n", "Sender: b@x.org\n!c@x.org", cipher.EncryptOptions{}},
+		{"Sender is one", "From: a@x.org\nSender: b@x.org, nora@y.org\n", "Sender: b@x.org\n!nora@y.org", cipher.EncryptOptions{}},
 		{"made From with a line end", "To: b@x.org\n", "From: a@x.org\n!evil", cipher.EncryptOptions{From: "a@x.org\r\nBcc: evil@x.org,"}},
 		{"made From with a name", "To: b@x.org\n", "From: =?utf-8?q?J=C3=B6rg?= <j@x.org>", cipher.EncryptOptions{From: "Jörg <j@x.org>"}},
 		{"made From without sense", "To: b@x.org\n", "From: unknown-sender@qkdmail.invalid", cipher.EncryptOptions{From: "nobody"}},

@@ -75,8 +75,8 @@ func TestBase64Writer(t *testing.T) {
 			eol := map[bool]string{false: "\n", true: "\r\n"}[crlf]
 			want := referenceLines(payload, eol)
 			for _, step := range []int{1, 56, 57, 58, 4096, 65552, size + 1} {
-				if size > 70_000 && step < 4096 {
-					continue
+				if size > 10_000 && step < 4096 || size > 70_000 && step == 4096 {
+					continue // slow, and nothing new
 				}
 				var out bytes.Buffer
 				w := newBase64Writer(&out, crlf)
@@ -153,9 +153,9 @@ func TestBase64Reader(t *testing.T) {
 	for _, size := range sizes() {
 		payload := randomOctets(size)
 		dense := base64.StdEncoding.EncodeToString(payload)
-		for _, columns := range []int{1, 3, 64, 75, 76, 77, 998, 70_000} {
+		for _, columns := range []int{1, 3, 75, 76, 998, 70_000} {
 			for _, eol := range []string{"\n", "\r\n"} {
-				if size > 200 && columns < 64 {
+				if size > 200 && columns < 64 || size > 140_000 && columns != 76 {
 					continue
 				}
 				var text strings.Builder
@@ -170,21 +170,21 @@ func TestBase64Reader(t *testing.T) {
 	}
 }
 
-// TestBase64Damaged puts each octet in each place of a few lines, and line ends
-// of all kinds, and compares what is accepted with encoding/base64.
+// TestBase64Damaged puts each octet in places of a few lines, and line ends of
+// all kinds in each place, and compares what is accepted with encoding/base64.
 func TestBase64Damaged(t *testing.T) {
 	lines := referenceLines(randomOctets(57*5+55), "\r\n")
-	for at := 0; at < len(lines); at += 1 + rand.IntN(3) {
-		for c := range 256 {
-			altered := lines[:at] + string([]byte{byte(c)}) + lines[at+1:]
-			compareDecoders(t, altered)
-			if c == '\r' || c == '\n' || c == '=' || c == 'A' {
-				compareDecoders(t, lines[:at]+string([]byte{byte(c)})+lines[at:])
-			}
+	for at := range lines {
+		for _, c := range []string{"\r", "\n", "\r\n", "=", "A", "", string([]byte{byte(rand.Uint32())})} {
+			compareDecoders(t, lines[:at]+c+lines[at:])
+			compareDecoders(t, lines[:at]+c+lines[at+1:])
 		}
-		compareDecoders(t, lines[:at]+"\r\n"+lines[at:])
-		compareDecoders(t, lines[:at]+lines[at+1:])
 		compareDecoders(t, lines[:at])
+	}
+	for at := 0; at < len(lines); at += 1 + rand.IntN(60) {
+		for c := range 256 {
+			compareDecoders(t, lines[:at]+string([]byte{byte(c)})+lines[at+1:])
+		}
 	}
 }
 
