@@ -12,7 +12,7 @@
 //     is delivered to each recipient once.
 //   - A [Policy] says when a key is closed: deleted here and, where there is
 //     such an operation, at the key manager. A tombstone stays for a while.
-//   - Sending keys are never stored. Their IDs are, before use, and for good: a
+//   - Sending keys are never stored. Their IDs are, before use, and for ever: a
 //     key manager that was restored from a backup must not make anyone use a
 //     pad twice.
 //
@@ -25,6 +25,27 @@
 // and one's own SAE ID as they are configured, key IDs, message identities; and
 // states and dates. Whoever can write to the store can delete records, or put
 // back older ones, unnoticed; he can't read, change or swap any.
+//
+// # What grows
+//
+// The ID of a sending key is kept for ever, and there is no option to forget it.
+// Two messages under one pad give away both, to anyone who has kept the first,
+// so a reuse hurts as long as anybody cares for the older message; and a key
+// manager that was restored from an old backup gives out old IDs. What is kept
+// is as little as an engine can make of a name without a value:
+//
+//	SQLite  25 octets on disk for an ID that is a UUID
+//	etcd    125 octets on disk, of a quota of 2 GiB by default, and about
+//	        700 octets of memory, on each node
+//
+// A message with AES takes one key: 25 MB for a million messages in SQLite. One
+// with a pad takes a key for each frame at least, and as many as its size
+// demands: with keys of 64 KiB a message of 100 KB takes 2, with keys of 32
+// octets some 6,000, and their IDs take more room than the message. So large keys
+// save more than any expiry would.
+//
+// What is kept of an arriving message, about 700 octets in SQLite and 1 KiB in
+// etcd, goes with its tombstone: 67 days after its delivery, by default.
 //
 // # Time
 //

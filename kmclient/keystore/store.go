@@ -38,7 +38,9 @@ type Store interface {
 	Apply(ctx context.Context, changes ...Change) error
 
 	// List returns the records that follow a name, in the order of
-	// [Name.Compare], limit of them at most; fewer only at the end.
+	// [Name.Compare], limit of them at most; fewer only at the end. Among those
+	// of KindSend with the same KM and SAE the order of the IDs is the
+	// engine's own.
 	List(ctx context.Context, after Name, limit int) ([]*Record, error)
 
 	// Due returns records with this KM and SAE, of any kind, and a Due that is
@@ -69,10 +71,14 @@ type Kind string
 // The kinds of records.
 const (
 	KindReceive Kind = "receive" // a key to decrypt with; ID is the key's, canonical
-	KindSend    Kind = "send"    // a key ID given out to encrypt with; no value
+	KindSend    Kind = "send"    // a key ID given out to encrypt with; see below
 	KindMessage Kind = "message" // what was delivered of a message; ID is its identity, in hexadecimal
 	KindStore   Kind = "store"   // about the store itself
 )
+
+// A record of KindSend has no value and no Due. It is made, and never changed,
+// removed or only checked; so an engine can keep it in few octets. It is kept
+// for ever.
 
 // A Name finds a record. Its parts are 0 to 255 octets, none of them NUL.
 type Name struct {
@@ -108,7 +114,7 @@ func (n Name) check() error {
 type Record struct {
 	Name
 	Due     time.Time // when the sweep is to look at it, in whole seconds; zero: never
-	Value   []byte    // sealed, but for KindSend; 2 MiB at most
+	Value   []byte    // sealed, and empty for KindSend; 2 MiB at most
 	Version int64     // set by the Store: never the same for two states of a record
 }
 

@@ -6,6 +6,13 @@
 // the file open. It lies on a local disk: SQLite's locks don't work on most
 // network file systems.
 //
+// What an operation costs does not depend on how many records there are. A
+// message takes three commits alone, and a tenth of that where twenty arrive at
+// the same time. The file grows by 25 octets for each ID of a sending key, for
+// ever (text that is no UUID takes its length and 8 octets), and by about 700 for
+// each arriving message, for as long as its tombstone is kept; room that becomes
+// free is used again.
+//
 // A copy of the file alone is no backup while it is open: the newest changes
 // are in FILE-wal. [Store.Backup] makes one.
 package sqlite

@@ -3,8 +3,10 @@ package sqlite_test
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,3 +93,25 @@ func manager(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Manag
 }
 
 func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "keys.db") }
+
+// lockFile takes the lock for writing as another process would.
+func lockFile(t testing.TB, path string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := db.Conn(context.Background())
+	if err == nil {
+		_, err = other.ExecContext(context.Background(), "PRAGMA busy_timeout=5000; BEGIN EXCLUSIVE")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sync.OnceFunc(func() {
+		if _, err := other.ExecContext(context.Background(), "ROLLBACK"); err != nil {
+			t.Error(err)
+		}
+		_, _ = other.Close(), db.Close()
+	})
+}

@@ -12,11 +12,14 @@ import (
 //go:embed schema1.sql
 var schema1 string
 
+//go:embed schema2.sql
+var schema2 string
+
 // format is that of store files.
 func format() sqlitedb.Format {
 	return sqlitedb.Format{
 		Application: 0x716B6473, // "qkds"
-		Migrations:  []string{schema1},
+		Migrations:  []string{schema1, schema2},
 	}
 }
 

@@ -15,19 +15,14 @@ import (
 // Get returns records by their names.
 func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
 	records := make([]*keystore.Record, len(names))
-	err := s.file.Read(ctx, func(c *sqlitedb.Conn) error {
+	err := s.file.Read(ctx, func(c *sqlitedb.Conn) (err error) {
 		for i, n := range names {
-			r := &keystore.Record{Name: n}
-			var due int64
-			err := c.Row([]any{&due, &r.Version, &r.Value},
-				"SELECT due, version, value FROM records WHERE kind=? AND km=? AND sae=? AND id=?", n.Kind, n.KM, n.SAE, n.ID)
-			switch {
-			case errors.Is(err, sql.ErrNoRows):
-			case err != nil:
+			get := getRecord
+			if n.Kind == keystore.KindSend {
+				get = getClaim
+			}
+			if records[i], err = get(c, n); err != nil {
 				return err
-			default:
-				r.Due = fromUnix(due)
-				records[i] = r
 			}
 		}
 		return nil
@@ -38,20 +33,56 @@ func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Re
 	return records, nil
 }
 
+// getRecord returns a record, nil if it is not there.
+func getRecord(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
+	r := &keystore.Record{Name: n}
+	var due int64
+	err := c.Row([]any{&due, &r.Version, &r.Value},
+		"SELECT due, version, value FROM records WHERE kind=? AND km=? AND sae=? AND id=?", n.Kind, n.KM, n.SAE, n.ID)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	r.Due = fromUnix(due)
+	return r, nil
+}
+
 // Apply makes changes, all or none.
 func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 	return s.file.Write(ctx, func(c *sqlitedb.Conn) error {
 		for _, ch := range changes {
-			seq, err := check(c, ch)
-			if err == nil {
-				err = change(c, ch, seq)
+			apply := changeRecord
+			if ch.Name().Kind == keystore.KindSend {
+				apply = addClaim
 			}
-			if err != nil {
+			if err := apply(c, ch); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// changeRecord makes a change, if the record is as it expects.
+func changeRecord(c *sqlitedb.Conn, ch keystore.Change) error {
+	seq, err := check(c, ch)
+	if err != nil {
+		return err
+	}
+	version := 1 + rand.Int64N(1<<62)
+	switch r := ch.New; {
+	case r == ch.Old:
+		return nil
+	case r == nil:
+		return c.Exec("DELETE FROM records WHERE seq=?", seq)
+	case ch.Old == nil:
+		return c.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			r.Kind, r.KM, r.SAE, r.ID, toUnix(r.Due), version, octets(r.Value))
+	default:
+		return c.Exec("UPDATE records SET due=?, version=?, value=? WHERE seq=?", toUnix(r.Due), version, octets(r.Value), seq)
+	}
 }
 
 // check reports whether a record is as a change expects, and returns its row.
@@ -68,21 +99,6 @@ func check(c *sqlitedb.Conn, ch keystore.Change) (seq int64, err error) {
 		return 0, fmt.Errorf("%w: %v", keystore.ErrConflict, n)
 	}
 	return seq, nil
-}
-
-func change(c *sqlitedb.Conn, ch keystore.Change, seq int64) error {
-	version := 1 + rand.Int64N(1<<62)
-	switch r := ch.New; {
-	case r == ch.Old:
-		return nil
-	case r == nil:
-		return c.Exec("DELETE FROM records WHERE seq=?", seq)
-	case ch.Old == nil:
-		return c.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
-			r.Kind, r.KM, r.SAE, r.ID, toUnix(r.Due), version, octets(r.Value))
-	default:
-		return c.Exec("UPDATE records SET due=?, version=?, value=? WHERE seq=?", toUnix(r.Due), version, octets(r.Value), seq)
-	}
 }
 
 // octets never is nil, which would be NULL.
@@ -108,28 +124,48 @@ func fromUnix(due int64) time.Time {
 }
 
 // List returns the records that follow a name.
-func (s *Store) List(ctx context.Context, after keystore.Name, limit int) ([]*keystore.Record, error) {
-	return s.query(ctx, `SELECT kind, km, sae, id, due, version, value FROM records
-		WHERE (kind, km, sae, id) > (?, ?, ?, ?) ORDER BY kind, km, sae, id LIMIT ?`,
-		after.Kind, after.KM, after.SAE, after.ID, limit)
+func (s *Store) List(ctx context.Context, after keystore.Name, limit int) (records []*keystore.Record, err error) {
+	const text = `SELECT kind, km, sae, id, due, version, value FROM records
+		WHERE (kind, km, sae, id) > (?, ?, ?, ?) AND kind < ? ORDER BY kind, km, sae, id LIMIT ?`
+	claims := keystore.Name{Kind: keystore.KindSend} // what is before them, they, what is after them
+	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
+		if after.Kind < claims.Kind {
+			if records, err = query(c, text, after.Kind, after.KM, after.SAE, after.ID, claims.Kind, limit); err != nil || len(records) == limit {
+				return err
+			}
+			after = claims
+		}
+		if after.Kind == claims.Kind {
+			more, err := listClaims(c, after, limit-len(records))
+			if records = append(records, more...); err != nil || len(records) == limit {
+				return err
+			}
+		}
+		more, err := query(c, text, after.Kind, after.KM, after.SAE, after.ID, "\U0010FFFF", limit-len(records))
+		records = append(records, more...)
+		return err
+	})
+	return records, err
 }
 
 // Due returns the records that are due, the earliest first.
-func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*keystore.Record, error) {
-	return s.query(ctx, `SELECT kind, km, sae, id, due, version, value FROM records
-		WHERE km=? AND sae=? AND due<>0 AND due<=? ORDER BY due LIMIT ?`, km, sae, now.Unix(), limit)
+func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, limit int) (records []*keystore.Record, err error) {
+	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
+		records, err = query(c, `SELECT kind, km, sae, id, due, version, value FROM records
+			WHERE km=? AND sae=? AND due<>0 AND due<=? ORDER BY due LIMIT ?`, km, sae, now.Unix(), limit)
+		return err
+	})
+	return records, err
 }
 
-func (s *Store) query(ctx context.Context, text string, args ...any) (records []*keystore.Record, err error) {
-	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
-		return c.Rows(func(rows *sql.Rows) error {
-			r := &keystore.Record{}
-			var due int64
-			err := rows.Scan(&r.Kind, &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
-			r.Due = fromUnix(due)
-			records = append(records, r)
-			return err
-		}, text, args...)
-	})
+func query(c *sqlitedb.Conn, text string, args ...any) (records []*keystore.Record, err error) {
+	err = c.Rows(func(rows *sql.Rows) error {
+		r := &keystore.Record{}
+		var due int64
+		err := rows.Scan(&r.Kind, &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
+		r.Due = fromUnix(due)
+		records = append(records, r)
+		return err
+	}, text, args...)
 	return records, err
 }

@@ -31,6 +31,7 @@ func Run(t *testing.T, place Place) {
 		"Check":      testCheck,
 		"NoABA":      testNoABA,
 		"List":       testList,
+		"Claims":     testClaims,
 		"Due":        testDue,
 		"Limits":     testLimits,
 		"Race":       testRace,
@@ -125,10 +126,10 @@ func testValues(k *kit) {
 		all[i] = byte(i)
 	}
 	names := []keystore.Name{
-		{Kind: keystore.KindReceive}, {Kind: keystore.KindSend}, {Kind: keystore.KindSend, KM: "a"}, {Kind: keystore.KindSend, SAE: "a"},
-		{Kind: keystore.KindSend, ID: "a"}, {Kind: keystore.KindSend, ID: "A"}, {Kind: keystore.KindSend, KM: "a/b"},
-		{Kind: keystore.KindSend, KM: "a", SAE: "b"}, {Kind: keystore.KindSend, KM: "a", ID: "/b"},
-		{Kind: keystore.KindSend, KM: string(all[1:128]), SAE: "%2F'\"", ID: strings.Repeat("é", 127)},
+		{Kind: keystore.KindReceive}, {Kind: keystore.KindMessage}, {Kind: keystore.KindMessage, KM: "a"}, {Kind: keystore.KindMessage, SAE: "a"},
+		{Kind: keystore.KindMessage, ID: "a"}, {Kind: keystore.KindMessage, ID: "A"}, {Kind: keystore.KindMessage, KM: "a/b"},
+		{Kind: keystore.KindMessage, KM: "a", SAE: "b"}, {Kind: keystore.KindMessage, KM: "a", ID: "/b"},
+		{Kind: keystore.KindMessage, KM: string(all[1:128]), SAE: "%2F'\"", ID: strings.Repeat("é", 127)},
 	}
 	for i, n := range names {
 		value := append([]byte{byte(i)}, all...)
@@ -200,7 +201,7 @@ func testNoABA(k *kit) {
 
 func testList(k *kit) {
 	var want []keystore.Name
-	for _, kind := range []keystore.Kind{keystore.KindSend, keystore.KindReceive} {
+	for _, kind := range []keystore.Kind{keystore.KindStore, keystore.KindReceive} {
 		for _, km := range []string{"b", "a", ""} {
 			for _, sae := range []string{"y", "x!"} {
 				for _, id := range []string{"1", "10", "2"} {
@@ -231,6 +232,71 @@ func testList(k *kit) {
 		}
 		if !slices.Equal(got, want) {
 			k.Errorf("limit %d: got %v", limit, got)
+		}
+	}
+}
+
+// Records of KindSend are names alone, and are there for ever.
+func testClaims(k *kit) {
+	const u = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
+	ids := []string{u, strings.ToUpper(u), "{" + u + "}", strings.ReplaceAll(u, "-", ""), "00000000-0000-0000-0000-000000000000",
+		"ffffffff-ffff-ffff-ffff-ffffffffffff", "0123456789abcdef", "a", "é/%", strings.Repeat("x", 255), "MOCK-KEY-00000001-20251012195642"}
+	want := map[keystore.Name]bool{}
+	claim := func(km, sae, id string) keystore.Change {
+		n := keystore.Name{Kind: keystore.KindSend, KM: km, SAE: sae, ID: id}
+		want[n] = true
+		return keystore.Change{New: &keystore.Record{Name: n}}
+	}
+	k.apply(keystore.Change{New: record("before", "1")}, keystore.Change{New: &keystore.Record{Name: keystore.Name{Kind: keystore.KindStore, ID: "after"}}})
+	for _, scope := range [][2]string{{"km", "b"}, {"km", "a"}, {"", ""}} {
+		for _, id := range ids {
+			k.apply(claim(scope[0], scope[1], id))
+		}
+	}
+	k.wantConflict(keystore.Change{New: record("c", "1")}, claim("km", "a", "fresh"), claim("km", "a", u))
+	delete(want, claim("km", "a", "fresh").Name())
+	if k.get(k.Store, "c") != nil {
+		k.Error("a part of the batch was done")
+	}
+	other := k.open()
+	for n := range want {
+		records, err := other.Get(k.Context(), n)
+		if err != nil || records[0] == nil || records[0].Name != n || records[0].Version == 0 || len(records[0].Value) != 0 || !records[0].Due.IsZero() {
+			k.Fatalf("%v: %v, %v", n, records, err)
+		}
+	}
+	for _, n := range []keystore.Name{{Kind: keystore.KindSend, ID: "fresh"}, {Kind: keystore.KindSend, KM: "km", ID: u}, {Kind: keystore.KindReceive, KM: "km", SAE: "a", ID: u}} {
+		if records, err := k.Get(k.Context(), n); err != nil || records[0] != nil {
+			k.Errorf("%v: %v, %v", n, records[0], err)
+		}
+	}
+	for _, limit := range []int{1, 7, 11, 100} {
+		seen := map[keystore.Name]bool{}
+		last := keystore.Name{}
+		for after := (keystore.Name{}); ; {
+			page, err := k.List(k.Context(), after, limit)
+			if err != nil || len(page) > limit {
+				k.Fatalf("%d records, %v", len(page), err)
+			}
+			for _, r := range page {
+				scope := r.Name
+				scope.ID = ""
+				if seen[r.Name] || scope.Compare(last) < 0 {
+					k.Fatalf("limit %d: %v comes twice, or after %v", limit, r.Name, last)
+				}
+				seen[r.Name], last, after = true, scope, r.Name
+			}
+			if len(page) < limit {
+				break
+			}
+		}
+		for n := range want {
+			if !seen[n] {
+				k.Errorf("limit %d: %v is not listed", limit, n)
+			}
+		}
+		if len(seen) != len(want)+2 {
+			k.Errorf("limit %d: %d records, want %d", limit, len(seen), len(want)+2)
 		}
 	}
 }

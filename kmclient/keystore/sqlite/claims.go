@@ -1,0 +1,104 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// The records of KindSend have a table of their own, in which one takes about
+// 25 octets: they are nothing but names, and stay for ever.
+
+// packID returns how an ID stands in the table: a UUID as its 16 octets. SQLite
+// takes no text for a blob, so no two IDs are the same there.
+func packID(id string) any {
+	if u, err := uuid.Parse(id); err == nil && u.String() == id {
+		return u[:]
+	}
+	return id
+}
+
+func unpackID(packed any) (string, error) {
+	switch p := packed.(type) {
+	case string:
+		return p, nil
+	case []byte:
+		u, err := uuid.FromBytes(p)
+		return u.String(), err
+	}
+	return "", errors.New("a key ID of an unknown form")
+}
+
+// addClaim makes the only change that there is of such a record.
+func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
+	if ch.Old != nil || len(ch.New.Value) > 0 || !ch.New.Due.IsZero() {
+		return fmt.Errorf("a record of this kind is only made, with neither value nor date: %v", ch.Name())
+	}
+	n := ch.New.Name
+	if err := c.Exec("INSERT INTO scopes (km, sae) VALUES (?, ?) ON CONFLICT DO NOTHING", n.KM, n.SAE); err != nil {
+		return err
+	}
+	var added int
+	err := c.Row([]any{&added}, `INSERT INTO claims (scope, id) SELECT n, ? FROM scopes WHERE km=? AND sae=?
+		ON CONFLICT DO NOTHING RETURNING 1`, packID(n.ID), n.KM, n.SAE)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: %v", keystore.ErrConflict, n)
+	}
+	return err
+}
+
+// claim returns a record of this kind; there is but one state of it.
+func claim(n keystore.Name) *keystore.Record {
+	return &keystore.Record{Name: n, Version: 1, Value: []byte{}}
+}
+
+// getClaim returns a record, nil if it is not there.
+func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
+	var one int
+	err := c.Row([]any{&one}, "SELECT 1 FROM claims WHERE id=? AND scope=(SELECT n FROM scopes WHERE km=? AND sae=?)", packID(n.ID), n.KM, n.SAE)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return claim(n), nil
+}
+
+// listClaims returns the records that follow a name, by KM and SAE, and then
+// those with a text before those with a UUID.
+func listClaims(c *sqlitedb.Conn, after keystore.Name, limit int) (records []*keystore.Record, err error) {
+	var scopes []keystore.Name
+	var numbers []int64
+	err = c.Rows(func(rows *sql.Rows) error {
+		n := keystore.Name{Kind: keystore.KindSend}
+		var number int64
+		err := rows.Scan(&number, &n.KM, &n.SAE)
+		scopes, numbers = append(scopes, n), append(numbers, number)
+		return err
+	}, "SELECT n, km, sae FROM scopes WHERE (km, sae) >= (?, ?) ORDER BY km, sae", after.KM, after.SAE)
+	for i, n := range scopes {
+		if err != nil || len(records) == limit {
+			break
+		}
+		var from any = -1 // before every text
+		if n.KM == after.KM && n.SAE == after.SAE {
+			from = packID(after.ID)
+		}
+		err = c.Rows(func(rows *sql.Rows) error {
+			var packed any
+			err := rows.Scan(&packed)
+			if err == nil {
+				n.ID, err = unpackID(packed)
+			}
+			records = append(records, claim(n))
+			return err
+		}, "SELECT id FROM claims WHERE scope=? AND id>? ORDER BY id LIMIT ?", numbers[i], from, limit-len(records))
+	}
+	return records, err
+}
