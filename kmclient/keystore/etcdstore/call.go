@@ -52,13 +52,13 @@ func (s *Store) call(ctx context.Context, again bool, request func(context.Conte
 	}
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	var reason error // the last that says more than that time was up
+	var reason error // what has gone wrong, as far as it is known
 	for {
 		header, err := s.attempt(bounded, again, request)
 		if err == nil {
 			return s.storeError(s.checkCluster(header))
 		}
-		if !isLate(err) || reason == nil || isLate(reason) {
+		if reason == nil || inWords(err) != noAnswer {
 			reason = err
 		}
 		switch {
@@ -99,8 +99,7 @@ func (s *Store) checkCluster(h *pb.ResponseHeader) error {
 // and may be sent again.
 func mayRepeat(err error, again bool) bool {
 	for _, refused := range []error{ // before anything was done
-		rpctypes.ErrNoLeader, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision,
-		rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner),
+		rpctypes.ErrNoLeader, rpctypes.ErrAuthOldRevision, rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner),
 	} {
 		if errors.Is(err, refused) {
 			return true
@@ -141,17 +140,26 @@ func keepReason(ctx context.Context, method string, req, reply any, conn *grpc.C
 }
 
 // connectionReason returns what a text of gRPC says about a connection, "" if it
-// says nothing: latest balancer error: last connection error: connection error:
-// desc = "transport: Error while dialing: dial tcp …: connect: connection refused".
+// says nothing: latest balancer error: connection error: desc = "transport:
+// Error while dialing: dial tcp …: connect: connection refused".
 func connectionReason(text string) string {
-	_, quoted, found := strings.Cut(text, "desc = ")
+	_, reason, found := strings.Cut(text, "latest balancer error: ")
 	if !found {
 		return ""
 	}
-	if plain, err := strconv.Unquote(quoted); err == nil {
-		quoted = plain
+	if _, quoted, found := strings.Cut(reason, "desc = "); found {
+		reason = quoted
+		if plain, err := strconv.Unquote(quoted); err == nil {
+			reason = plain
+		}
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(quoted, "transport: "), "Error while dialing: ")
+	reason = strings.TrimPrefix(strings.TrimPrefix(reason, "transport: "), "Error while dialing: ")
+	for _, closed := range []string{"server preface", "broken pipe", "reset by peer"} {
+		if strings.Contains(reason, closed) { // the alert of TLS may have come too late to be read
+			return reason + " (the server closes the connection: only one side uses TLS, or it refuses the client certificate)"
+		}
+	}
+	return reason
 }
 
 // storeError is the kmclient.ErrStore for an error of etcd or the way to it: it
@@ -171,7 +179,7 @@ func inWords(err error) string {
 		if u.reason != "" {
 			return "no member can be reached: " + u.reason
 		}
-		return "no answer in time; the cluster may have lost its quorum"
+		return noAnswer
 	}
 	for _, known := range []struct {
 		err   error
@@ -184,9 +192,8 @@ func inWords(err error) string {
 		{rpctypes.ErrTimeout, noQuorum},
 		{rpctypes.ErrTimeoutDueToLeaderFail, noQuorum},
 		{rpctypes.ErrTimeoutDueToConnectionLost, noQuorum},
-		{rpctypes.ErrUserEmpty, "it wants a user and a password, or a client certificate that names a user"},
-		{rpctypes.ErrAuthFailed, "wrong user or password"},
-		{rpctypes.ErrPermissionDenied, "the user may not read and write this prefix"},
+		{rpctypes.ErrUserEmpty, notAllowed},
+		{rpctypes.ErrPermissionDenied, notAllowed},
 		{rpctypes.ErrCorrupt, "the members' data differ: the cluster is damaged"},
 	} {
 		if errors.Is(err, known.err) {
@@ -199,7 +206,11 @@ func inWords(err error) string {
 	return ""
 }
 
-const noQuorum = "the members have not agreed in time: too few are up, or they are too slow"
+const (
+	noAnswer   = "no answer in time; the cluster may have lost its quorum"
+	noQuorum   = "the members have not agreed in time: too few are up, or they are too slow"
+	notAllowed = "the user that the client certificate names (its common name) may not read and write this prefix"
+)
 
 // waitError is the error for a caller who did not want to wait any longer.
 func waitError(ctx context.Context) error {

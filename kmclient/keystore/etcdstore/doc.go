@@ -26,8 +26,9 @@
 //
 // Any etcd from 3.4 on will do, with one of its own limits as it is by default or
 // higher: 128 operations in a transaction (--max-txn-ops; Open checks that) and
-// requests of 1.5 MiB (--max-request-bytes). Where authentication is on, the user
-// needs to read and write the keys that begin with PREFIX/.
+// requests of 1.5 MiB (--max-request-bytes). Where etcd's own authentication is on,
+// the common name of the client certificate is the user (passwords are not
+// supported), who needs to read and write the keys that begin with PREFIX/.
 //
 // The default space quota of 2 GiB is soon small: a message whose key is closed
 // occupies about 1 KiB until its tombstones go, and as much again until the

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
@@ -38,6 +40,30 @@ func (l layout) record(n keystore.Name) string {
 	return l.records + string(n.Kind) + end + n.KM + end + n.SAE + end + n.ID
 }
 
+// deepest is where narrow begins: with IDs in hexadecimal, as most are, one of
+// 4096 parts.
+const deepest = 3
+
+// narrow returns a key after start, where a scan of records that begins there
+// may end: start and whatever has the same first octets of the ID, depth of
+// them. With depth -1 that are all records.
+//
+// A scan costs etcd as much as there are keys in its range, however few of them
+// it is to return: with a million records most of a second.
+func (l layout) narrow(start string, depth int) string {
+	parts := strings.SplitN(strings.TrimPrefix(start, l.records), end, 4)
+	if depth < 0 || len(parts) < 4 {
+		return limit(l.records)
+	}
+	id := parts[3]
+	same := start[:len(start)-len(id)+min(depth, len(id))]
+	last := len(same) - 1
+	for same[last] == 0xFF { // there is no next one
+		last--
+	}
+	return same[:last] + string([]byte{same[last] + 1})
+}
+
 func (l layout) parseRecord(key []byte) (n keystore.Name, err error) {
 	rest, ours := strings.CutPrefix(string(key), l.records)
 	parts := strings.Split(rest, end)
@@ -45,6 +71,15 @@ func (l layout) parseRecord(key []byte) (n keystore.Name, err error) {
 		return n, fmt.Errorf("%w: key %.300q", errForeign, key)
 	}
 	return keystore.Name{Kind: keystore.Kind(parts[0]), KM: parts[1], SAE: parts[2], ID: parts[3]}, nil
+}
+
+// parse reads a record with its key.
+func (l layout) parse(kv *mvccpb.KeyValue) (*keystore.Record, error) {
+	n, err := l.parseRecord(kv.Key)
+	if err != nil {
+		return nil, err
+	}
+	return decodeValue(n, kv.Value, kv.ModRevision)
 }
 
 // dueBefore returns what the key of a due time begins with, without the time.

@@ -99,8 +99,21 @@ func FuzzParseKeys(f *testing.F) {
 	f.Add([]byte("/p/d\x00km\x00sae\x00\x80\x00"))
 	f.Add([]byte("/p/r\x00"))
 	f.Fuzz(func(t *testing.T, key []byte) {
-		if n, err := l.parseRecord(key); err == nil && l.record(n) != string(key) {
-			t.Errorf("%q is read as %v", key, n)
+		if n, err := l.parseRecord(key); err == nil {
+			if l.record(n) != string(key) {
+				t.Errorf("%q is read as %v", key, n)
+			}
+			before := string(key) + end
+			for depth := deepest; depth >= -1; depth-- {
+				stop := l.narrow(before, depth)
+				if stop <= before && depth == deepest || stop < before || stop > limit(l.records) {
+					t.Errorf("from %q, depth %d: %q", key, depth, stop)
+				}
+				before = stop
+			}
+			if before != limit(l.records) {
+				t.Errorf("from %q the end is not reached, but %q", key, before)
+			}
 		}
 		n, due, ok := l.parseDue(key, "km", "sae")
 		if ok && !due.IsZero() && l.due(&keystore.Record{Name: n, Due: due}) != string(key) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,9 +39,6 @@ type Options struct {
 	CAFile, CertFile, KeyFile string
 	TLS                       *tls.Config // instead of the files
 
-	User         string // of etcd's own authentication, which needs TLS here
-	PasswordFile string // holds the user's password, with or without a line end
-
 	// Timeout is for each request to the cluster, that to open it included,
 	// with all attempts at other endpoints; 10 s. etcd itself gives up on a
 	// write after 7 s.
@@ -68,8 +64,7 @@ var _ keystore.Store = (*Store)(nil)
 
 // Open connects to a cluster and returns once it has answered. Options that
 // make no sense are a kmclient.ErrConfig; a cluster that can't be reached within
-// the time-out, has no quorum, refuses the certificate, the user or the prefix,
-// or takes too few operations in one transaction, is a kmclient.ErrStore that
+// the time-out, has no quorum, refuses the certificate or the prefix, or takes too few operations in one transaction, is a kmclient.ErrStore that
 // says so.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	config, err := o.config()
@@ -81,34 +76,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		where:   scheme + strings.Join(o.Endpoints, ",") + o.Prefix,
 		timeout: o.Timeout, logger: o.Logger,
 	}
-	if ctx.Err() != nil {
-		return nil, waitError(ctx)
+	if s.client, err = clientv3.New(config); err != nil { // it has not connected yet
+		return nil, s.storeError(err)
 	}
-	if err := s.connect(ctx, config); err != nil {
-		if s.client != nil {
-			_ = s.client.Close()
-		}
+	if err := s.probe(ctx); err != nil {
+		_ = s.client.Close()
 		return nil, err
 	}
 	return s, nil
-}
-
-// connect makes the client and returns once the cluster has answered.
-func (s *Store) connect(ctx context.Context, config clientv3.Config) (err error) {
-	// The client lives as long as its context: the caller's ends it only until
-	// it is made, which includes a request if there is a password.
-	alive, end := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, end)
-	config.Context = alive
-	s.client, err = clientv3.New(config)
-	switch {
-	case !stop():
-		return waitError(ctx)
-	case err != nil:
-		end()
-		return s.storeError(err)
-	}
-	return s.probe(ctx)
 }
 
 // probe asks for as much in one transaction as Apply may change: again and again
@@ -137,43 +112,14 @@ func (o *Options) config() (clientv3.Config, error) {
 	if err != nil {
 		return clientv3.Config{}, err
 	}
-	password, err := o.password(tlsConfig != nil)
-	if err != nil {
-		return clientv3.Config{}, err
-	}
 	return clientv3.Config{
-		Endpoints:   o.Endpoints,
-		TLS:         tlsConfig,
-		Username:    o.User,
-		Password:    password,
-		DialTimeout: o.Timeout, // for the user's token
-
+		Endpoints: o.Endpoints, TLS: tlsConfig,
 		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
 		MaxCallSendMsgSize: maxSend, MaxCallRecvMsgSize: maxReceive,
 		MaxUnaryRetries: 1, // see Store.call
 		Logger:          zap.NewNop(),
 		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(keepReason)},
 	}, nil
-}
-
-func (o *Options) password(secure bool) (string, error) {
-	switch {
-	case o.User == "" && o.PasswordFile == "":
-		return "", nil
-	case o.User == "" || o.PasswordFile == "":
-		return "", fmt.Errorf("%w: etcd: a user needs a password file, and a password file a user", kmclient.ErrConfig)
-	case !secure:
-		return "", fmt.Errorf("%w: etcd: a password is sent over TLS only: a CA file is needed", kmclient.ErrConfig)
-	}
-	text, err := os.ReadFile(o.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("%w: etcd password: %w", kmclient.ErrConfig, err)
-	}
-	password := strings.TrimRight(string(text), "\r\n")
-	if password == "" {
-		return "", fmt.Errorf("%w: etcd password: %s is empty", kmclient.ErrConfig, o.PasswordFile)
-	}
-	return password, nil
 }
 
 // Close ends the connections. Closing twice does no harm.

@@ -153,25 +153,30 @@ func (s *Store) List(ctx context.Context, after keystore.Name, count int) ([]*ke
 		return nil, s.storeError(err)
 	}
 	var records []*keystore.Record
-	for start := s.record(after); len(records) < count; {
-		answer, err := s.scan(ctx, start+end, limit(s.records), min(page, count-len(records)))
+	start, depth := s.record(after)+end, deepest
+	for len(records) < count {
+		stop := s.narrow(start, depth)
+		answer, err := s.scan(ctx, start, stop, min(page, count-len(records)))
 		if err != nil {
 			return nil, err
 		}
 		for _, kv := range answer.Kvs {
-			start = string(kv.Key)
-			n, err := s.parseRecord(kv.Key)
-			if err != nil {
-				return nil, s.storeError(err)
-			}
-			r, err := decodeValue(n, kv.Value, kv.ModRevision)
+			r, err := s.parse(kv)
 			if err != nil {
 				return nil, s.storeError(err)
 			}
 			records = append(records, r)
 		}
-		if !answer.More {
-			break
+		switch {
+		case answer.More:
+			start = s.record(records[len(records)-1].Name) + end
+			if depth < 0 {
+				depth = deepest
+			}
+		case depth < 0:
+			return records, nil
+		default: // there were too few in so small a part
+			start, depth = stop, depth-1
 		}
 	}
 	return records, nil

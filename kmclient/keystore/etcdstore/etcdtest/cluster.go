@@ -22,6 +22,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 )
 
+// User is the common name of a client's certificate.
+const User = "client"
+
 const (
 	program  = "etcd"
 	tries    = 5                // to start a cluster: a free port may not stay free
@@ -60,7 +63,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	c := &Cluster{o: o, t: t, dir: t.TempDir()}
 	if o.TLS {
 		for _, dir := range []string{"", "foreign"} {
-			if _, err := kmserver.WriteCerts(filepath.Join(c.dir, dir), kmserver.CertOptions{KMEs: []string{"etcd"}, SAEs: []string{"client"}}); err != nil {
+			if _, err := kmserver.WriteCerts(filepath.Join(c.dir, dir), kmserver.CertOptions{KMEs: []string{"etcd"}, SAEs: []string{User}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -249,13 +252,13 @@ func (c *Cluster) Files() (ca, cert, key string) {
 	if !c.o.TLS {
 		return "", "", ""
 	}
-	return c.file("ca.crt"), c.file("client.crt"), c.file("client.key")
+	return c.file("ca.crt"), c.file(User + ".crt"), c.file(User + ".key")
 }
 
 // ForeignFiles returns a certificate and its key that the nodes refuse: a CA
 // that they don't know has issued it.
 func (c *Cluster) ForeignFiles() (ca, cert, key string) {
-	return c.file("foreign/ca.crt"), c.file("foreign/client.crt"), c.file("foreign/client.key")
+	return c.file("foreign/ca.crt"), c.file("foreign/" + User + ".crt"), c.file("foreign/" + User + ".key")
 }
 
 // TLS returns a client's TLS configuration, nil without TLS.

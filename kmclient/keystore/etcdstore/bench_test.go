@@ -1,0 +1,93 @@
+package etcdstore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
+)
+
+// tombstonesEnv adds a number of tombstones to those of the benchmarks, as with
+// keystore/sqlite; a hundred thousand takes minutes to make.
+const tombstonesEnv = "KEYSTORE_BENCH_TOMBSTONES"
+
+func tombstones() []int {
+	numbers := []int{0, 10_000}
+	if n, err := strconv.Atoi(os.Getenv(tombstonesEnv)); err == nil {
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
+// withTombstones returns a store in a cluster of one node with n tombstones, and
+// as many messages that were delivered, and how many octets each takes on disk.
+func withTombstones(b *testing.B, n int) (m *keystore.Manager, size float64) {
+	b.Helper()
+	c := etcdtest.Start(b, etcdtest.Options{Args: []string{"--quota-backend-bytes=8000000000"}})
+	var ahead atomic.Int64
+	s := openStore(b, options(c, ""))
+	m, err := manager(s, filepath.Join(b.TempDir(), "store.key"), func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	each(b, 100, n, m)
+	ahead.Store(int64(8 * 24 * time.Hour))
+	for n > 0 && int(m.Stats().Closed) < n {
+		if err := m.Sweep(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if n == 0 {
+		return m, 0
+	}
+	admin := c.Client()
+	_, err = admin.Defragment(b.Context(), c.Endpoints()[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	status, err := admin.Status(b.Context(), c.Endpoints()[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m, float64(status.DbSize) / float64(n)
+}
+
+// each works on n messages in some sessions at the same time.
+func each(b *testing.B, sessions, n int, m *keystore.Manager) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	var all sync.WaitGroup
+	for range sessions {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := message(m, uuid.NewString()); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// What one message costs: its key stored, bound, delivered.
+func BenchmarkMessage(b *testing.B) {
+	for _, n := range tombstones() {
+		m, size := withTombstones(b, n)
+		for _, sessions := range []int{1, 20} {
+			b.Run(fmt.Sprintf("tombstones=%d/sessions=%d", n, sessions), func(b *testing.B) {
+				each(b, sessions, b.N, m)
+				b.ReportMetric(size, "octets/tombstone")
+			})
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package etcdstore_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
+)
+
+// childEnv makes the test binary a child of TestProcesses; it is the URL of a
+// store and the file of its store key.
+const childEnv = "ETCDSTORE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if url, key, found := strings.Cut(os.Getenv(childEnv), " "); found {
+		if err := bindChild(url, key); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// bindChild binds the keys it reads the IDs of, all of them at the same time, to
+// messages of its own.
+func bindChild(url, key string) error {
+	o, err := etcdstore.ParseURL(url)
+	if err != nil {
+		return err
+	}
+	s, err := etcdstore.Open(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	m, err := manager(s, key, nil)
+	if err != nil {
+		return err
+	}
+	own := identity(uuid.NewString())
+	var all sync.WaitGroup
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		id := lines.Text()
+		all.Go(func() {
+			keys, err := m.KeysByID(context.Background(), "A", id)
+			if err == nil {
+				kmclient.WipeAll(keys)
+				err = m.BindKeys(context.Background(), "A", own, 0, id)
+			}
+			word := "opened"
+			if errors.Is(err, keystore.ErrBound) {
+				word = "refused"
+			} else if err != nil {
+				word = "error " + err.Error()
+			}
+			_, _ = os.Stdout.WriteString(word + " " + id + "\n") // at once, as a whole
+		})
+	}
+	all.Wait()
+	return nil
+}
+
+// Processes verify another message each under the same keys, at the same time:
+// one of them may open a key's message.
+func TestProcesses(t *testing.T) {
+	const processes, keys = 3, 200
+	c := etcdtest.Start(t, etcdtest.Options{})
+	url := "etcd://" + strings.Join(c.Endpoints(), ",") + "/shared"
+	key := filepath.Join(t.TempDir(), "store.key")
+	o, err := etcdstore.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := manager(openStore(t, o), key, nil); err != nil {
+		t.Fatal(err)
+	}
+	var ids strings.Builder
+	for range keys {
+		fmt.Fprintln(&ids, uuid.NewString())
+	}
+	var mu sync.Mutex
+	opened := map[string]int{}
+	refusals, won := 0, [processes]int{}
+	var all sync.WaitGroup
+	for p := range processes {
+		out := startChild(t, url+" "+key, ids.String())
+		all.Go(func() {
+			for lines := bufio.NewScanner(out); lines.Scan(); {
+				word, id, _ := strings.Cut(lines.Text(), " ")
+				mu.Lock()
+				switch word {
+				case "opened":
+					opened[id]++
+					won[p]++
+				case "refused":
+					refusals++
+				default:
+					t.Error(lines.Text())
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	for id, n := range opened {
+		if n != 1 {
+			t.Errorf("key %s has opened %d messages", id, n)
+		}
+	}
+	if len(opened) != keys || refusals != (processes-1)*keys {
+		t.Errorf("%d keys have opened a message, and %d were refused", len(opened), refusals)
+	}
+	t.Logf("keys that went to each process: %v", won)
+}
+
+// startChild starts a child with an input, and returns its output.
+func startChild(t *testing.T, env, in string) io.Reader {
+	t.Helper()
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), childEnv+"="+env)
+	child.Stdin, child.Stderr = strings.NewReader(in), os.Stderr
+	out, err := child.StdoutPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = child.Wait() })
+	return out
+}
