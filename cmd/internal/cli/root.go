@@ -110,6 +110,9 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 // execute runs a command line and returns its exit code. An error is one line
 // on standard error.
 func execute(ctx context.Context, daemon *Daemon, args []string) int {
+	if daemon == nil && len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		_ = handOver(args) // knows the flags of all commands; without it, those here are completed
+	}
 	root := NewRoot(daemon)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
