@@ -1,0 +1,120 @@
+package sqlitedb
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// SQLite reads its write-ahead log up to the first frame with a wrong checksum.
+// That is right for what a crash leaves behind, a last commit that is not whole
+// and was reported to nobody. But one octet that the disk gets wrong would make
+// all commits behind it disappear, without a word, and for good as soon as the
+// log is written anew. So the log is read before SQLite does: frames that follow
+// upon a commit which can't be read say that it was whole once, since the next
+// one is not begun before the last is on disk.
+//
+// Damage in the very last commit, and a log that was cut off between two, can't
+// be told from a crash.
+//
+// See "The Write-Ahead Log" in https://sqlite.org/fileformat2.html.
+const (
+	logHead   = 32
+	frameHead = 24
+	maxPage   = 65536
+)
+
+var errLog = errors.New("frames of a commit that can't be read are followed by others")
+
+// checkLog reports whether the log of the database at path is damaged. Another
+// process may be writing to it: what looks like damage and is none has gone with
+// the next look.
+func checkLog(path string) (err error) {
+	for range 5 {
+		if err = checkLogOnce(path + "-wal"); !errors.Is(err, errLog) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("its write-ahead log (beside it, -wal) is damaged, and commits behind the damage would be lost: "+
+		"leave both as they are and restore a backup, or move the log away to go on without all that is in it: %w", err)
+}
+
+func checkLogOnce(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return readLog(bufio.NewReaderSize(f, 1<<20))
+}
+
+// readLog reads a log to its end. A log that has no beginning yet is sound.
+func readLog(r io.Reader) error {
+	head := make([]byte, logHead)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return ended(err)
+	}
+	var order binary.ByteOrder = binary.LittleEndian // in which checksums are computed
+	switch binary.BigEndian.Uint32(head) {
+	case 0x377F0682:
+	case 0x377F0683:
+		order = binary.BigEndian
+	case 0: // never written
+		return nil
+	default:
+		return errLog
+	}
+	pageSize := binary.BigEndian.Uint32(head[8:])
+	sum := logSum(order, [2]uint32{}, head[:24])
+	if pageSize < 512 || pageSize > maxPage || pageSize&(pageSize-1) != 0 || sum != storedSum(head[24:]) {
+		return errLog
+	}
+	salt := binary.BigEndian.Uint64(head[16:])
+	frame := make([]byte, frameHead+pageSize)
+	readable, broken := true, false // broken: a commit ends in what is not readable
+	for {
+		if _, err := io.ReadFull(r, frame); err != nil {
+			return ended(err)
+		}
+		if ours := binary.BigEndian.Uint64(frame[8:]) == salt; !ours { // left over from before the log was begun anew, or damaged
+			readable = false
+			continue
+		}
+		if broken {
+			return errLog
+		}
+		sum = logSum(order, logSum(order, sum, frame[:8]), frame[frameHead:])
+		readable = readable && sum == storedSum(frame[16:])
+		broken = !readable && binary.BigEndian.Uint32(frame[4:]) != 0
+	}
+}
+
+// ended is the outcome of reading as far as one can.
+func ended(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return nil
+	}
+	return err
+}
+
+func storedSum(b []byte) [2]uint32 {
+	return [2]uint32{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])}
+}
+
+// logSum carries a checksum on over b, whose length is a multiple of 8.
+func logSum(order binary.ByteOrder, s [2]uint32, b []byte) [2]uint32 {
+	for ; len(b) >= 8; b = b[8:] {
+		s[0] += order.Uint32(b) + s[1]
+		s[1] += order.Uint32(b[4:]) + s[0]
+	}
+	return s
+}
