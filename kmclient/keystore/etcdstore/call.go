@@ -168,17 +168,21 @@ func (s *Store) storeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if words := inWords(err); words != "" {
+	words := inWords(err)
+	switch {
+	case isLate(err): // as Store.call has it, not the caller's context
+		return fmt.Errorf("%w %s: %s", kmclient.ErrStore, s.where, words)
+	case words != "":
 		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.where, words, err)
 	}
 	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, err)
 }
 
 func inWords(err error) string {
-	if u, ok := errors.AsType[*unanswered](err); ok {
-		if u.reason != "" {
-			return "no member can be reached: " + u.reason
-		}
+	if u, ok := errors.AsType[*unanswered](err); ok && u.reason != "" {
+		return "no member can be reached: " + u.reason
+	}
+	if isLate(err) {
 		return noAnswer
 	}
 	for _, known := range []struct {

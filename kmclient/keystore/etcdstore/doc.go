@@ -30,10 +30,9 @@
 // the common name of the client certificate is the user (passwords are not
 // supported), who needs to read and write the keys that begin with PREFIX/.
 //
-// The default space quota of 2 GiB is soon small: a message whose key is closed
-// occupies about 1 KiB until its tombstones go, and as much again until the
-// history is compacted and the file defragmented. With --quota-backend-bytes at
-// 8 GiB there is room for several million messages.
+// A message whose key is closed occupies about 2 KiB until its tombstones go, so
+// that the default space quota of 2 GiB is enough for a million of them; 8 GiB
+// (--quota-backend-bytes) is as much as etcd's authors recommend.
 //
 // [Store.Compact], which a sweep calls when it has deleted something, makes all
 // older revisions unreadable, in the whole cluster: whoever else uses it must be

@@ -64,8 +64,8 @@ var _ keystore.Store = (*Store)(nil)
 
 // Open connects to a cluster and returns once it has answered. Options that
 // make no sense are a kmclient.ErrConfig; a cluster that can't be reached within
-// the time-out, has no quorum, refuses the certificate or the prefix, or takes too few operations in one transaction, is a kmclient.ErrStore that
-// says so.
+// the time-out, has no quorum, refuses the certificate or the prefix, or takes
+// too few operations in one transaction is a kmclient.ErrStore that says so.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	config, err := o.config()
 	if err != nil {
@@ -118,7 +118,9 @@ func (o *Options) config() (clientv3.Config, error) {
 		MaxCallSendMsgSize: maxSend, MaxCallRecvMsgSize: maxReceive,
 		MaxUnaryRetries: 1, // see Store.call
 		Logger:          zap.NewNop(),
-		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(keepReason)},
+		DialOptions: []grpc.DialOption{ // as to a key manager, no proxy of the environment is used
+			grpc.WithNoProxy(), grpc.WithChainUnaryInterceptor(keepReason),
+		},
 	}, nil
 }
 
