@@ -57,9 +57,17 @@ type Reader struct {
 	ctx   context.Context
 	keys  KeyFinder
 	peer  string // SAE ID of the sender
-	plain io.Reader
+	suite suiteReader
+	plain []byte // verified, not yet released
 	info  Info
 	err   error
+}
+
+// A suiteReader takes the payload apart.
+type suiteReader interface {
+	// Next returns verified plaintext, valid until the next call, and io.EOF
+	// behind the last. An error is final.
+	Next() ([]byte, error)
 }
 
 // Decrypt reads the encrypted message from src up to its payload, fetches the
@@ -112,19 +120,49 @@ func (r *Reader) Info() *Info { return &r.info }
 // Read reads verified octets of the restored message. An error other than
 // io.EOF is final: what was released before is authentic, but not all.
 func (r *Reader) Read(p []byte) (int, error) {
+	if err := r.next(); err != nil {
+		return 0, err
+	}
+	n := copy(p, r.plain)
+	r.release(n)
+	return n, nil
+}
+
+// WriteTo writes the restored message to dst, in pieces of 64 KiB. Its errors
+// are those of Read, and what dst returns.
+func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
+	for {
+		if err := r.next(); err == io.EOF {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+		m, err := dst.Write(r.plain)
+		r.release(m)
+		n += int64(m)
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// next provides plaintext that is verified and not yet released.
+func (r *Reader) next() error {
 	if r.err == nil {
 		r.err = r.ctx.Err()
 	}
-	if r.err != nil {
-		return 0, r.err
+	for len(r.plain) == 0 && r.err == nil {
+		r.plain, r.err = r.suite.Next()
+		if r.err != nil && r.err != io.EOF {
+			r.err = fromReading(r.err)
+		}
 	}
-	n, err := r.plain.Read(p)
+	return r.err
+}
+
+func (r *Reader) release(n int) {
+	r.plain = r.plain[n:]
 	r.info.PlaintextSize += int64(n)
-	if err != nil && err != io.EOF {
-		err = fromReading(err)
-	}
-	r.err = err
-	return n, err
 }
 
 // checkSAEs refuses a message that is not from a configured peer to us, our
@@ -176,7 +214,7 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 	if err := s.Prime(); err != nil {
 		return err
 	}
-	r.plain = s
+	r.suite = s
 	return r.bind(identityOf(control, s.Header()), 0, outer.Control.KeyID)
 }
 
@@ -216,7 +254,7 @@ func checkGCMKey(k *kmclient.Key, id string) error {
 func (r *Reader) openOTP(outer *envelope.Reader) {
 	control := outer.Control.Octets()
 	var identity Identity
-	r.plain = otp.NewReader(otp.NewFrameReader(outer), otp.ReaderOptions{
+	r.suite = otp.NewReader(otp.NewFrameReader(outer), otp.ReaderOptions{
 		Control: control,
 		KeyID:   outer.Control.KeyID,
 		Keys: func(ids []string) ([]*kmclient.Key, error) {

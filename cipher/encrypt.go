@@ -238,6 +238,9 @@ func (w *Writer) fail() error {
 		if w.suite != nil {
 			w.suite.Abort()
 		}
+		if w.outer != nil {
+			w.outer.Free()
+		}
 	}
 	return w.err
 }

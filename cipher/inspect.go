@@ -40,7 +40,9 @@ func Inspect(src io.Reader) (*Info, error) {
 }
 
 func inspectFrames(payload io.Reader, info *Info) error {
-	for frames := otp.NewFrameReader(payload); ; {
+	frames := otp.NewFrameReader(payload)
+	defer frames.Free()
+	for {
 		f, err := frames.Next()
 		if err == io.EOF {
 			return nil

@@ -130,22 +130,25 @@ func NewWriter(dst io.Writer, key, control []byte, rand io.Reader) (*Writer, err
 }
 
 // Write encrypts p. A full chunk is written out once an octet follows it,
-// since only then it is known not to be the last.
+// since only then it is known not to be the last. What p has of whole chunks is
+// sealed from there.
 func (w *Writer) Write(p []byte) (n int, err error) {
-	if w.err != nil {
-		return 0, w.err
-	}
-	for len(p) > 0 {
-		if len(w.plain) == ChunkSize {
-			if w.seal(); w.err != nil {
-				return n, w.err
-			}
+	for len(p) > 0 && w.err == nil {
+		c := ChunkSize
+		switch {
+		case len(w.plain) == ChunkSize:
+			w.seal(w.plain)
+			w.plain = w.plain[:0]
+			continue
+		case len(w.plain) == 0 && len(p) > ChunkSize:
+			w.seal(p[:ChunkSize])
+		default:
+			c = copy(w.plain[len(w.plain):ChunkSize], p)
+			w.plain = w.plain[:len(w.plain)+c]
 		}
-		c := copy(w.plain[len(w.plain):ChunkSize], p)
-		w.plain = w.plain[:len(w.plain)+c]
 		n, p = n+c, p[c:]
 	}
-	return n, nil
+	return n, w.err
 }
 
 // Close encrypts the last chunk. It does not close the underlying writer.
@@ -154,7 +157,7 @@ func (w *Writer) Close() error {
 		return w.err
 	}
 	w.nonce[len(w.nonce)-1] = 1
-	w.seal()
+	w.seal(w.plain)
 	w.Abort()
 	if w.err != errClosed {
 		return w.err
@@ -174,16 +177,15 @@ func (w *Writer) Abort() {
 
 var errClosed = errors.New("write after close")
 
-// seal encrypts the chunk where it is, and writes it.
-func (w *Writer) seal() {
-	sealed := w.aead.Seal(w.plain[:0], w.nonce[:], w.plain, nil)
+// seal encrypts a chunk into buf, where it may be already, and writes it.
+func (w *Writer) seal(plain []byte) {
+	sealed := w.aead.Seal(w.buf[:0], w.nonce[:], plain, nil)
 	w.used = max(w.used, len(sealed))
 	w.nonce.next()
 	_, w.err = w.dst.Write(sealed)
-	w.plain = w.plain[:0]
 }
 
-// A Reader decrypts a payload. Read releases verified octets only.
+// A Reader decrypts a payload. Next releases verified octets only.
 type Reader struct {
 	src    io.Reader
 	header [HeaderSize]byte
@@ -193,7 +195,8 @@ type Reader struct {
 	buf    []byte // in whole: one sealed chunk and one octet of what follows
 	used   int    // octets of buf, at most
 	ahead  int    // octets of buf already read: the look-ahead
-	plain  []byte // verified, not yet released
+	plain  []byte // of the chunk read last, verified
+	primed bool   // and not yet released
 	last   bool
 	err    error
 }
@@ -267,29 +270,25 @@ func (r *Reader) Unlock(key, control []byte) error {
 // Header returns salt and commitment.
 func (r *Reader) Header() []byte { return r.header[:] }
 
-// Prime verifies the first chunk, which Read then releases.
+// Prime verifies the chunk that Next will return.
 func (r *Reader) Prime() error {
-	if r.err = r.open(); r.err != nil {
-		r.Abort()
+	if r.err == nil {
+		r.primed, r.err = true, r.open()
+		if r.err != nil {
+			r.Abort()
+		}
 	}
 	return r.err
 }
 
-// Read releases plaintext of chunks that are verified, and io.EOF after the
-// last of them.
-func (r *Reader) Read(p []byte) (int, error) {
-	for len(r.plain) == 0 {
-		if r.err != nil {
-			return 0, r.err
-		}
-		if r.err = r.open(); r.err != nil {
-			r.Abort()
-			return 0, r.err
-		}
+// Next returns the plaintext of the next chunk, which is verified, and io.EOF
+// after the last. It is valid until the next call. An error is final.
+func (r *Reader) Next() ([]byte, error) {
+	if !r.primed {
+		_ = r.Prime()
 	}
-	n := copy(p, r.plain)
-	r.plain = r.plain[n:]
-	return n, nil
+	r.primed = false
+	return r.plain, r.err
 }
 
 // open reads and verifies the next chunk. Its plaintext replaces it in buf,

@@ -91,9 +91,23 @@ func seal(t testing.TB, s *keyStore, limits Limits, plain []byte, write int) (pa
 
 // open decrypts a payload and returns what was released, also before an error.
 func open(s *keyStore, payload []byte, keyID string) ([]byte, error) {
-	return io.ReadAll(NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{
+	r := NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{
 		Control: control, KeyID: keyID, Keys: s.find,
-	}))
+	})
+	var plain []byte
+	for {
+		frame, err := r.Next()
+		if err == io.EOF {
+			return plain, nil
+		}
+		if err != nil {
+			if len(frame) > 0 {
+				return frame, fmt.Errorf("octets that are not verified, with %w", err)
+			}
+			return plain, err
+		}
+		plain = append(plain, frame...)
+	}
 }
 
 func TestRoundTrip(t *testing.T) {

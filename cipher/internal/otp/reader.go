@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -33,12 +34,24 @@ type FrameReader struct {
 	frame  Frame
 	ids    idSet
 	number uint64
-	buf    []byte
+	buf    *buffer.Buffer // the ciphertext
+	used   int            // octets of buf, at most
 }
+
+// headerSize is more than the header of a frame has as a rule, in octets. Most
+// of the ciphertext is read past a buffer of this size.
+const headerSize = 1 << 10
 
 // NewFrameReader returns a FrameReader for the payload src.
 func NewFrameReader(src io.Reader) *FrameReader {
-	return &FrameReader{src: bufio.NewReaderSize(src, 8192), ids: idSet{}}
+	return &FrameReader{src: bufio.NewReaderSize(src, headerSize), ids: idSet{}}
+}
+
+// Free wipes what the last frames have become, if they were decrypted, and ends
+// the FrameReader.
+func (r *FrameReader) Free() {
+	r.buf.Free(r.used)
+	r.buf, r.frame = nil, Frame{Last: true}
 }
 
 // Next reads the next frame, io.EOF after the last. The frame is valid until
@@ -47,15 +60,17 @@ func (r *FrameReader) Next() (*Frame, error) {
 	if r.frame.Last {
 		return nil, io.EOF
 	}
-	r.buf = r.buf[:0]
 	if err := r.readHeader(); err != nil {
 		return nil, r.wrap(err)
 	}
-	header := len(r.buf)
-	if err := r.read(r.frame.Length); err != nil {
+	if r.buf == nil {
+		r.buf = buffer.Get()
+	}
+	r.frame.ciphertext = r.buf[:r.frame.Length]
+	r.used = max(r.used, r.frame.Length)
+	if err := readFull(r.src, r.frame.ciphertext); err != nil {
 		return nil, r.wrap(err)
 	}
-	r.frame.header, r.frame.ciphertext = r.buf[:header], r.buf[header:]
 	if err := readFull(r.src, r.frame.tag[:]); err != nil {
 		return nil, r.wrap(err)
 	}
@@ -94,18 +109,14 @@ func readFull(src io.Reader, buf []byte) error {
 	return nil
 }
 
-// read appends n octets of the payload to buf.
-func (r *FrameReader) read(n int) error {
-	start := len(r.buf)
-	r.buf = slices.Grow(r.buf, n)[:start+n]
-	return readFull(r.src, r.buf[start:])
-}
-
+// readHeader reads a frame up to its ciphertext.
 func (r *FrameReader) readHeader() error {
-	if err := r.read(2); err != nil {
+	h := headerReader{src: r.src, header: r.frame.header[:0]}
+	b, err := h.read(2)
+	if err != nil {
 		return err
 	}
-	flags, n := r.buf[0], int(r.buf[1])
+	flags, n := b[0], int(b[1])
 	if flags&^flagLast != 0 {
 		return fmt.Errorf("%w: flags %#02x", ErrFrame, flags)
 	}
@@ -114,39 +125,53 @@ func (r *FrameReader) readHeader() error {
 	}
 	ids := make([]string, 0, n)
 	for range n {
-		id, err := r.readID()
+		id, err := h.readID()
 		if err != nil {
 			return err
 		}
 		ids = append(ids, id)
 	}
-	if err := r.read(4); err != nil {
+	if b, err = h.read(4); err != nil {
 		return err
 	}
-	length := binary.BigEndian.Uint32(r.buf[len(r.buf)-4:])
+	length := binary.BigEndian.Uint32(b)
 	last := flags&flagLast != 0
 	if length > MaxFrame || length == 0 && !(last && r.number == 0) {
 		return fmt.Errorf("%w: %d octets of ciphertext", ErrFrame, length)
 	}
-	r.frame = Frame{Last: last, KeyIDs: ids, Length: int(length)}
+	r.frame = Frame{Last: last, KeyIDs: ids, Length: int(length), header: h.header}
 	return nil
 }
 
-func (r *FrameReader) readID() (string, error) {
-	if err := r.read(1); err != nil {
+// A headerReader keeps what it reads.
+type headerReader struct {
+	src    io.Reader
+	header []byte
+}
+
+// read returns the next n octets, until the next call.
+func (h *headerReader) read(n int) ([]byte, error) {
+	start := len(h.header)
+	h.header = slices.Grow(h.header, n)[:start+n]
+	return h.header[start:], readFull(h.src, h.header[start:])
+}
+
+func (h *headerReader) readID() (string, error) {
+	b, err := h.read(1)
+	if err != nil {
 		return "", err
 	}
-	size := int(r.buf[len(r.buf)-1])
+	size := int(b[0])
 	if size == 0 {
-		if err := r.read(16); err != nil {
+		if b, err = h.read(16); err != nil {
 			return "", err
 		}
-		return uuid.UUID(r.buf[len(r.buf)-16:]).String(), nil
+		return uuid.UUID(b).String(), nil
 	}
-	if err := r.read(size); err != nil {
+	if b, err = h.read(size); err != nil {
 		return "", err
 	}
-	id := string(r.buf[len(r.buf)-size:])
+	id := string(b)
 	if err := kmclient.CheckID(id); err != nil {
 		return "", fmt.Errorf("%w: %v", ErrFrame, err)
 	}
@@ -167,11 +192,10 @@ type ReaderOptions struct {
 	Verified func(*Frame) error
 }
 
-// A Reader decrypts a payload. Read releases verified octets only.
+// A Reader decrypts a payload. Next releases verified octets only.
 type Reader struct {
 	frames *FrameReader
 	opts   ReaderOptions
-	plain  []byte // verified, not yet released
 	err    error
 }
 
@@ -180,21 +204,16 @@ func NewReader(frames *FrameReader, opts ReaderOptions) *Reader {
 	return &Reader{frames: frames, opts: opts}
 }
 
-// Read releases plaintext of frames that are verified, and io.EOF after the
-// last of them.
-func (r *Reader) Read(p []byte) (int, error) {
-	for len(r.plain) == 0 {
-		if r.err != nil {
-			return 0, r.err
-		}
-		if r.plain, r.err = r.open(); r.err != nil {
-			clear(r.frames.buf)
-			return 0, r.err
-		}
+// Next returns the plaintext of the next frame, which is verified, and io.EOF
+// after the last. It is valid until the next call. An error is final.
+func (r *Reader) Next() (plain []byte, err error) {
+	if r.err != nil {
+		return nil, r.err
 	}
-	n := copy(p, r.plain)
-	r.plain = r.plain[n:]
-	return n, nil
+	if plain, r.err = r.open(); r.err != nil {
+		r.frames.Free()
+	}
+	return plain, r.err
 }
 
 // open reads, verifies and decrypts the next frame, in its own buffer.

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/google/uuid"
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -32,8 +33,10 @@ type Writer struct {
 	control []byte
 	number  uint64
 	ids     idSet
-	plain   []byte // not yet sealed; its capacity is that of a frame
-	frame   []byte
+	buf     *buffer.Buffer
+	plain   []byte // in buf, not yet sealed; its capacity is that of a frame
+	used    int    // octets of buf, at most
+	header  []byte // of a frame
 	err     error
 }
 
@@ -44,19 +47,28 @@ func NewWriter(opts WriterOptions) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{opts: opts, ids: idSet{}, plain: make([]byte, 0, c)}, nil
+	buf := buffer.Get()
+	return &Writer{opts: opts, ids: idSet{}, buf: buf, plain: buf[:0:c]}, nil
 }
 
 // Write encrypts p. A full frame is written out once an octet follows it,
-// since only then it is known not to be the last.
+// since only then it is known not to be the last. What p has of whole frames is
+// encrypted from there.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && w.err == nil {
-		if len(w.plain) == cap(w.plain) {
-			w.err = w.seal(false)
+		c := cap(w.plain)
+		switch {
+		case len(w.plain) == c:
+			w.err = w.seal(w.plain, false)
+			w.plain = w.plain[:0]
 			continue
+		case len(w.plain) == 0 && len(p) > c:
+			w.err = w.seal(p[:c], false)
+		default:
+			c = copy(w.plain[len(w.plain):c], p)
+			w.plain = w.plain[:len(w.plain)+c]
+			w.used = max(w.used, len(w.plain))
 		}
-		c := copy(w.plain[len(w.plain):cap(w.plain)], p)
-		w.plain = w.plain[:len(w.plain)+c]
 		n, p = n+c, p[c:]
 	}
 	return n, w.err
@@ -67,7 +79,7 @@ func (w *Writer) Close() error {
 	if w.err != nil {
 		return w.err
 	}
-	err := w.seal(true)
+	err := w.seal(w.plain, true)
 	w.err = errClosed
 	w.Abort()
 	return err
@@ -76,7 +88,8 @@ func (w *Writer) Close() error {
 // Abort wipes the plaintext held back and ends the Writer without a last
 // frame: what was written does not decrypt.
 func (w *Writer) Abort() {
-	clear(w.plain[:cap(w.plain)])
+	w.buf.Free(w.used)
+	w.buf, w.plain = nil, nil
 	if w.err == nil {
 		w.err = errClosed
 	}
@@ -84,9 +97,10 @@ func (w *Writer) Abort() {
 
 var errClosed = errors.New("write after close")
 
-// seal fetches the keys for the plaintext collected and writes its frame.
-func (w *Writer) seal(last bool) error {
-	p := w.opts.Limits.plan(len(w.plain))
+// seal fetches the keys for a frame's plaintext, which may be in buf, and
+// writes the frame.
+func (w *Writer) seal(plain []byte, last bool) error {
+	p := w.opts.Limits.plan(len(plain))
 	keys, err := w.opts.Keys(p.size, p.number)
 	if err != nil {
 		return err
@@ -107,38 +121,36 @@ func (w *Writer) seal(last bool) error {
 			return err
 		}
 	}
-	if err := w.build(keys, last); err != nil {
-		return err
+	ciphertext := w.buf[:len(plain)]
+	w.used = max(w.used, len(plain))
+	if err := xor(ciphertext, plain, keys); err != nil {
+		return fmt.Errorf("frame %d: %w", w.number, err)
 	}
-	_, err = w.dst.Write(w.frame)
-	w.number++
-	clear(w.plain)
-	w.plain = w.plain[:0]
-	return err
+	return w.write(keys, ciphertext, last)
 }
 
-// build makes the frame of the plaintext collected.
-func (w *Writer) build(keys []*kmclient.Key, last bool) error {
+// write writes the frame of a ciphertext.
+func (w *Writer) write(keys []*kmclient.Key, ciphertext []byte, last bool) error {
 	flags := byte(0)
 	if last {
 		flags = flagLast
 	}
-	w.frame = append(w.frame[:0], flags, byte(len(keys)))
+	w.header = append(w.header[:0], flags, byte(len(keys)))
 	for _, k := range keys {
-		w.frame = appendID(w.frame, k.ID())
+		w.header = appendID(w.header, k.ID())
 	}
-	w.frame = binary.BigEndian.AppendUint32(w.frame, uint32(len(w.plain)))
-	header := len(w.frame)
-	w.frame = append(w.frame, make([]byte, len(w.plain))...)
-	ciphertext := w.frame[header:]
-	if err := xor(ciphertext, w.plain, keys); err != nil {
-		return fmt.Errorf("frame %d: %w", w.number, err)
-	}
-	mac, err := authenticator(keys[0], w.control, w.frame[:header], ciphertext, w.number)
+	w.header = binary.BigEndian.AppendUint32(w.header, uint32(len(ciphertext)))
+	mac, err := authenticator(keys[0], w.control, w.header, ciphertext, w.number)
 	if err != nil {
 		return fmt.Errorf("frame %d: %w", w.number, err)
 	}
-	w.frame = mac.Sum(w.frame)
+	w.number++
+	var tag [TagSize]byte
+	for _, part := range [][]byte{w.header, ciphertext, mac.Sum(tag[:0])} {
+		if _, err := w.dst.Write(part); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
