@@ -1,0 +1,169 @@
+package crashtest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A chaos does harm at random until it is stopped.
+type chaos struct {
+	w      *world
+	ctx    context.Context
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+	n      uint64
+}
+
+func newChaos(w *world) *chaos {
+	c := &chaos{w: w}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// every calls harm after random pauses that are shorter than most.
+func (c *chaos) every(most time.Duration, harm func(*rand.Rand)) {
+	c.n++
+	random := rand.New(rand.NewPCG(c.w.seed, 100+c.n))
+	c.all.Go(func() {
+		for {
+			select {
+			case <-c.ctx.Done():
+				return
+			case <-time.After(time.Duration(random.Int64N(int64(most)))):
+				harm(random)
+			}
+		}
+	})
+}
+
+// kills kills relays, and starts them again a little later.
+func (c *chaos) kills(most time.Duration) {
+	c.every(most, func(random *rand.Rand) {
+		r := c.w.relays[random.IntN(len(c.w.relays))]
+		r.kill()
+		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+		_ = r.start()
+	})
+}
+
+// cuts cuts ways to the key managers and to the store: all connections of a
+// relay at once, or each at a random octet.
+func (c *chaos) cuts(most time.Duration) {
+	var limits sync.Mutex
+	for i, r := range c.w.relays {
+		random := rand.New(rand.NewPCG(c.w.seed, 200+uint64(i)))
+		limit := func() int64 {
+			limits.Lock()
+			defer limits.Unlock()
+			if random.IntN(4) > 0 {
+				return 0
+			}
+			return 1 + random.Int64N(50<<10)
+		}
+		for _, g := range r.gates() {
+			g.atRandom(limit)
+		}
+	}
+	c.every(most, func(random *rand.Rand) {
+		gates := c.w.relays[random.IntN(len(c.w.relays))].gates()
+		gates[random.IntN(len(gates))].cut()
+	})
+}
+
+func (r *relay) gates() []*gate { return append([]*gate{r.km}, r.store...) }
+
+// stop ends the harm, and starts all relays anew: what they remember of keys
+// that were not there must not be taken for the truth.
+func (c *chaos) stop(t testing.TB) {
+	t.Helper()
+	c.cancel()
+	c.all.Wait()
+	for _, r := range c.w.relays {
+		for _, g := range r.gates() {
+			g.atRandom(nil)
+			g.set(false)
+			g.cut()
+		}
+		r.kill()
+		if err := r.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range c.w.relays {
+		r.listens(t)
+	}
+	c.w.wire.calm.Store(true)
+}
+
+// seconds is for how long things go wrong.
+func seconds(t testing.TB) time.Duration {
+	t.Helper()
+	n := envNumber(t, secondsEnv, 20)
+	if testing.Short() {
+		n = min(n, 5)
+	}
+	return time.Duration(n) * time.Second
+}
+
+// run sends messages for so long, with harm done meanwhile, and waits until all
+// have arrived.
+func run(t *testing.T, w *world, c *chaos, long time.Duration) {
+	t.Helper()
+	t.Cleanup(func() {
+		for _, r := range w.relays {
+			r.tell(t)
+		}
+	})
+	most := envNumber(t, messagesEnv, 1<<30)
+	number := 0
+	for end := time.Now().Add(long); time.Now().Before(end) && number < most; {
+		if w.sender.pending.Load()+w.wire.pending.Load() > 100 {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		w.submit(number)
+		number++
+	}
+	c.stop(t)
+	calm := time.Now()
+	await(t, 2*time.Minute, fmt.Sprintf("all of %d messages arrived (seed %d)", number, w.seed), w.done)
+	for _, r := range w.relays {
+		r.stop()
+	}
+	t.Logf("all had arrived %v after the last harm", time.Since(calm).Round(time.Second))
+}
+
+// conclude fails the test if something is not as it must be, and says in one
+// line what happened.
+func (w *world) conclude(t testing.TB, claimed, kept map[string]bool) {
+	t.Helper()
+	wrong := w.check(claimed, kept)
+	for _, text := range wrong[:min(len(wrong), 20)] {
+		t.Error(text)
+	}
+	if len(wrong) > 0 {
+		t.Fatalf("%d things are wrong (seed %d)", len(wrong), w.seed)
+	}
+	var kills, ends, kmCuts, storeCuts int64
+	for _, r := range w.relays {
+		kills += int64(r.kills)
+		ends += int64(r.ends)
+		kmCuts += r.km.cuts.Load()
+		for _, g := range r.store {
+			storeCuts += g.cuts.Load()
+		}
+	}
+	n := w.count
+	t.Logf("seed %d: %d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+
+		"all arrived; %d ciphertexts on the wire (%d MB, %d of them cut off) under %d of %d keys, none twice; "+
+		"%d ciphertexts given up since their key was lost on its way, and %d recipients' mail sent again; "+
+		"%d encrypted twice and %d delivered twice for a lost answer (%d for want of a record), %d repeats vanished, %d forged ones refused; "+
+		"%d keys kept, relays ended by themselves %d times",
+		w.seed, n.messages, n.recipients, kills, kmCuts, storeCuts,
+		n.transmissions, n.octets>>20, n.cut, len(w.used), w.link.number(),
+		n.lostAnswers, n.again, n.twiceEncrypted, n.twiceDelivered, n.noStore, n.vanished, n.forged, len(kept), ends)
+}

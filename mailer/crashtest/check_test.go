@@ -1,0 +1,136 @@
+package crashtest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// idsIn returns the key IDs of one kind that a store has records of.
+func idsIn(t testing.TB, s keystore.Store, kind keystore.Kind) map[string]bool {
+	t.Helper()
+	ids := map[string]bool{}
+	const page = 1000
+	for last := (keystore.Name{Kind: kind}); ; {
+		records, err := s.List(t.Context(), last, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			if r.Kind != kind {
+				return ids
+			}
+			ids[r.ID] = true
+			last = r.Name
+		}
+		if len(records) < page {
+			return ids
+		}
+	}
+}
+
+// check checks all that must hold at the end, when nothing is under way any
+// more, and returns what does not. claimed and kept are the key IDs in the
+// stores of the two sides.
+func (w *world) check(claimed, kept map[string]bool) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.link.repeated; len(r) > 0 {
+		w.wrongf("the key managers gave out %d keys twice: the test proves nothing", len(r))
+	}
+	for id := range w.used {
+		if !claimed[kmclient.CanonicalID(id)] {
+			w.wrongf("key %s was used and is not in the store of sending keys", id)
+		}
+	}
+	for number, m := range w.messages {
+		w.checkMessage(number, m)
+	}
+	for _, p := range w.letters {
+		w.checkPassed(p, kept)
+	}
+	for _, r := range w.relays {
+		for _, word := range []string{"panic", "alarm=", "WARNING: DATA RACE"} {
+			if log := r.log(); strings.Contains(log, word) {
+				line, _, _ := strings.Cut(log[strings.Index(log, word):], "\n")
+				w.wrongf("%s: %s", r.name, line)
+			}
+		}
+	}
+	return w.wrong
+}
+
+// checkMessage checks that a message has arrived, and how often.
+func (w *world) checkMessage(number int, m *message) {
+	for _, rcpt := range m.rcpts {
+		if m.arrived[rcpt] == 0 {
+			w.wrongf("message %d has not arrived at %s", number, rcpt)
+		}
+		if extra := m.taken[rcpt] - m.answered[rcpt]; extra > m.lost[rcpt] {
+			w.wrongf("message %d was encrypted %d times for %s: %d answers of 250, %d answers lost",
+				number, m.taken[rcpt], rcpt, m.answered[rcpt], m.lost[rcpt])
+		} else if extra > 0 {
+			w.count.twiceEncrypted += extra
+		}
+	}
+}
+
+// checkPassed checks what became of an encrypted message.
+func (w *world) checkPassed(p *passed, kept map[string]bool) {
+	given, opened := false, false
+	for rcpt, d := range p.rcpts {
+		opened = opened || d.arrived > 0
+		switch {
+		case d.refused:
+			given = true
+		case d.arrived == 0:
+			w.wrongf("a ciphertext of message %d for %s was answered and not delivered", p.number, rcpt)
+		}
+		if d.arrived > 1+d.excuses || d.refused && d.arrived > d.excuses {
+			w.wrongf("a ciphertext of message %d was delivered to %s %d times, with %d answers lost; given up: %v",
+				p.number, rcpt, d.arrived, d.excuses, d.refused)
+		}
+		w.count.twiceDelivered += max(0, d.arrived-1)
+	}
+	for _, id := range p.ids {
+		if opened && !kept[kmclient.CanonicalID(id)] {
+			w.wrongf("message %d was delivered, and its key %s is not in the store", p.number, id)
+		}
+	}
+	if given {
+		if why := w.excuse(p, kept); why != "" {
+			w.wrongf("a ciphertext of message %d was given up without a reason: %s", p.number, why)
+		}
+		w.count.lostAnswers++
+	}
+}
+
+// excuse reports why an encrypted message may not have been given up: all of
+// its keys are in the store, or were never given out; or nothing happened to a
+// relay while it had the message.
+func (w *world) excuse(p *passed, kept map[string]bool) string {
+	unknown := slices.DeleteFunc(slices.Clone(p.ids), func(id string) bool { return kept[kmclient.CanonicalID(id)] })
+	if len(unknown) == 0 {
+		return "its keys are in the store"
+	}
+	for _, id := range unknown {
+		given, broken := w.link.handedOut(id)
+		switch {
+		case broken > 0:
+			return ""
+		case given == 0:
+			continue
+		}
+		for _, t := range p.tries {
+			if slices.ContainsFunc(t.relay.troubles(), t.overlaps) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("key %s was given out, and nothing was cut or killed then", id)
+	}
+	return fmt.Sprintf("the key manager has not given out keys %v", unknown)
+}

@@ -1,0 +1,289 @@
+package crashtest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// An mta is a mail system before relays: it keeps a message until they have
+// answered, tries again after 4xx and after a lost connection, and gives up
+// after 5xx. It has many connections open, and takes any of the relays for each
+// try.
+type mta struct {
+	relays []*relay
+	lmtp   bool
+	order  *order
+
+	// answered is told of each try, before there is another of the same job.
+	answered func(*job, *try)
+	// refused is told of recipients who will not get the message.
+	refused func(j *job, rcpt, why string)
+
+	calm    atomic.Bool  // nothing goes wrong any more: what is refused now will always be
+	pending atomic.Int64 // jobs that have not come to their end
+
+	mu     sync.Mutex
+	filled *sync.Cond
+	queue  []*job
+	ended  bool
+	random *rand.Rand
+}
+
+// A job is a transaction that is to be made.
+type job struct {
+	letter *letter
+	rcpts  []string
+	kind   kind
+	tries  int
+	vain   map[*relay]bool // that had no key for it, when all was calm
+}
+
+// A letter is a message with its envelope.
+type letter struct {
+	number int    // of the message
+	key    string // the first key ID, of an encrypted one
+	from   string
+	data   []byte
+}
+
+// A kind says why a transaction is made.
+type kind int
+
+const (
+	ordinary kind = iota
+	repeated      // once more, though it was answered with 250
+	forged        // with a character changed
+)
+
+// A try is a transaction that was made.
+type try struct {
+	span
+	relay   *relay
+	dot     bool // the message was sent to its end
+	answers map[string]answer
+}
+
+// An answer is what became of a recipient.
+type answer struct {
+	code int // 0: none
+	text string
+}
+
+func newMTA(t testing.TB, o *order, seed uint64, relays []*relay, lmtp bool, workers int) *mta {
+	t.Helper()
+	m := &mta{relays: relays, lmtp: lmtp, order: o, random: rand.New(rand.NewPCG(seed, 1))}
+	m.filled = sync.NewCond(&m.mu)
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(m.work)
+	}
+	t.Cleanup(func() {
+		m.mu.Lock()
+		m.ended = true
+		m.mu.Unlock()
+		m.filled.Broadcast()
+		for _, r := range relays {
+			r.stop() // ends what is under way
+		}
+		all.Wait()
+	})
+	return m
+}
+
+// add puts a job into the queue.
+func (m *mta) add(j *job) {
+	m.pending.Add(1)
+	m.push(j)
+}
+
+func (m *mta) push(j *job) {
+	m.mu.Lock()
+	m.queue = append(m.queue, j)
+	m.mu.Unlock()
+	m.filled.Signal()
+}
+
+// next takes a job and chooses a relay for it.
+func (m *mta) next() (*job, *relay) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.queue) == 0 && !m.ended {
+		m.filled.Wait()
+	}
+	if m.ended {
+		return nil, nil
+	}
+	j := m.queue[0]
+	m.queue = m.queue[1:]
+	return j, m.relays[m.random.IntN(len(m.relays))]
+}
+
+// chance is true so often.
+func (m *mta) chance(p float64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.random.Float64() < p
+}
+
+func (m *mta) pause(most time.Duration) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Duration(m.random.Int64N(int64(most)))
+}
+
+func (m *mta) work() {
+	conns := map[*relay]*smtp.Client{}
+	defer func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}()
+	for {
+		j, r := m.next()
+		if j == nil {
+			return
+		}
+		m.settle(j, m.transact(conns, r, j))
+	}
+}
+
+// settle does what a try's answers ask for.
+func (m *mta) settle(j *job, t *try) {
+	j.tries++
+	m.answered(j, t)
+	again := &job{letter: j.letter, kind: j.kind, tries: j.tries, vain: j.vain}
+	notHere := false
+	for rcpt, a := range t.answers {
+		switch {
+		case a.code/100 == 2:
+		case a.code/100 == 5:
+			m.refused(j, rcpt, a.text)
+		default:
+			again.rcpts = append(again.rcpts, rcpt)
+			notHere = notHere || a.code == 451 && a.text == keyNotHere
+		}
+	}
+	if len(again.rcpts) == 0 || j.kind == forged && j.tries > 3 {
+		m.pending.Add(-1)
+		return
+	}
+	if notHere && m.calm.Load() && m.inVain(again, t.relay) {
+		for _, rcpt := range again.rcpts {
+			m.refused(again, rcpt, keyNotHere)
+		}
+		m.pending.Add(-1)
+		return
+	}
+	pause := 20*time.Millisecond + m.pause(100*time.Millisecond)
+	if notHere {
+		pause *= 5
+	}
+	time.AfterFunc(pause, func() { m.push(again) })
+}
+
+// keyNotHere is what a relay says that does not find a key.
+const keyNotHere = "The key of this message is not here yet, try again later"
+
+// inVain notes that a relay has no key for a job, and reports whether that is so
+// for all: more time would not help.
+func (m *mta) inVain(j *job, r *relay) bool {
+	if j.vain == nil {
+		j.vain = map[*relay]bool{}
+	}
+	j.vain[r] = true
+	return len(j.vain) == len(m.relays)
+}
+
+// transact offers a message to a relay.
+func (m *mta) transact(conns map[*relay]*smtp.Client, r *relay, j *job) *try {
+	t := &try{relay: r, answers: map[string]answer{}}
+	for _, rcpt := range j.rcpts {
+		t.answers[rcpt] = answer{}
+	}
+	t.from = m.order.now()
+	defer func() { t.to = m.order.now() }()
+	c := conns[r]
+	if c == nil {
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			return t
+		}
+		if c = smtp.NewClient(conn); m.lmtp {
+			c = smtp.NewClientLMTP(conn)
+		}
+	}
+	delete(conns, r)
+	if err := m.send(c, j, t); err != nil {
+		_ = c.Close()
+		return t
+	}
+	conns[r] = c // may be used again
+	return t
+}
+
+// send makes a transaction; an error ends the connection.
+func (m *mta) send(c *smtp.Client, j *job, t *try) error {
+	if err := c.Mail(j.letter.from, nil); err != nil {
+		t.all(err)
+		return err
+	}
+	for _, rcpt := range j.rcpts {
+		if err := c.Rcpt(rcpt, nil); err != nil {
+			t.answer(rcpt, err)
+			return err // another connection for the others
+		}
+	}
+	w, err := c.Data()
+	if err != nil {
+		t.all(err)
+		return err
+	}
+	data := j.letter.data
+	if j.kind == forged {
+		data = forge(data)
+	}
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	t.dot = true
+	if !m.lmtp {
+		_, err := w.CloseWithResponse()
+		t.all(err)
+		return err
+	}
+	taken, err := w.CloseWithLMTPResponse()
+	for rcpt := range taken {
+		t.answer(rcpt, nil)
+	}
+	var some smtp.LMTPDataError
+	if errors.As(err, &some) {
+		for rcpt, refused := range some {
+			t.answer(rcpt, refused)
+		}
+	}
+	return err
+}
+
+func (t *try) all(err error) {
+	for rcpt := range t.answers {
+		t.answer(rcpt, err)
+	}
+}
+
+// answer notes what became of a recipient: a reply, or none.
+func (t *try) answer(rcpt string, err error) {
+	var reply *smtp.SMTPError
+	switch {
+	case err == nil:
+		t.answers[rcpt] = answer{code: 250}
+	case errors.As(err, &reply):
+		t.answers[rcpt] = answer{reply.Code, reply.Message}
+	}
+}

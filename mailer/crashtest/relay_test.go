@@ -1,0 +1,258 @@
+package crashtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The directions of a relay.
+const (
+	encrypt = "encrypt"
+	decrypt = "decrypt"
+)
+
+// A relay is a process of the program, which is started again whenever it ends,
+// as systemd would.
+type relay struct {
+	name, direction string
+	addr            string
+	command         []string
+	logFile         string
+	order           *order
+	km              *gate   // the way to the key manager
+	store           []*gate // the ways to the store; nil: it is a file
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd // nil: it does not run
+	wanted  bool      // that it runs
+	kills   int
+	ends    int // that nobody had asked for
+	faults  []span
+	stopped chan struct{} // closed when the process has ended
+}
+
+// storeOf is where the relays of one direction keep their keys.
+type storeOf struct {
+	url   string   // as --store has it, with @0, @1 … in the places of endpoints
+	flags []string // more of the command line
+	ends  []string // endpoints: each relay has gates before them
+}
+
+// newRelay writes the configuration of a relay. Its process is not started.
+func newRelay(t testing.TB, w *world, direction, name string, store storeOf, nextHop string) *relay {
+	t.Helper()
+	dir := t.TempDir()
+	own, peer := "SAE_A", "SAE_B"
+	if direction == decrypt {
+		own, peer = peer, own
+	}
+	r := &relay{
+		name: name, direction: direction, addr: freeAddr(t), order: &w.order, logFile: filepath.Join(dir, "log"),
+		km: newGate(t, &w.order, w.link.addrs[own]),
+	}
+	url := store.url
+	for i, end := range store.ends {
+		g := newGate(t, &w.order, end)
+		r.store = append(r.store, g)
+		url = strings.Replace(url, fmt.Sprintf("@%d", i), g.addr, 1)
+	}
+	protocol, rules := "lmtp", sendingRules
+	if direction == decrypt {
+		protocol, rules = "smtp", receivingRules
+	}
+	text := fmt.Sprintf(configuration, name, direction, protocol, r.addr, nextHop, r.km.addr, own, w.link.dir, strings.ToLower(own), peer) + rules
+	config := filepath.Join(dir, "relay.toml")
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.command = append([]string{qkdmail(t), "relay", "--config", config, "--store", url}, store.flags...)
+	t.Cleanup(r.stop)
+	return r
+}
+
+const configuration = `
+hostname = "%[1]s.example"
+
+[[listener]]
+name = "in"
+direction = "%[2]s"
+protocol = "%[3]s"
+address = "%[4]s"
+next_hop = "next"
+
+[[next_hop]]
+name = "next"
+address = "%[5]s"
+tls = "off"
+
+[km]
+url = "etsi014:https://%[6]s"
+sae = "%[7]s"
+ca = "%[8]s/ca.crt"
+cert = "%[8]s/%[9]s.crt"
+key = "%[8]s/%[9]s.key"
+
+[[peer]]
+name = "other-site"
+sae = "%[10]s"
+
+[limits]
+connections_per_client = 500
+`
+
+const sendingRules = `
+[[rule]]
+domain = "b.example"
+peer = "other-site"
+encrypt = "required"
+suite = "auto"
+pad_limit = "256 KiB"
+
+[[rule]]
+domain = "aes.b.example"
+peer = "other-site"
+encrypt = "required"
+suite = "aes-256-gcm"
+
+[[rule]]
+domain = "default"
+encrypt = "never"
+`
+
+const receivingRules = ``
+
+// freeAddr returns an address below the ports that the system gives to clients:
+// a relay that is started again must get its own.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 11000+rand.IntN(20000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// start starts the process, and has it started again when it ends.
+func (r *relay) start() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wanted = true
+	if r.cmd != nil {
+		return nil
+	}
+	log, err := os.OpenFile(r.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(r.command[0], r.command[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, diesWithParent()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stopped := make(chan struct{})
+	r.cmd, r.stopped = cmd, stopped
+	go func() {
+		_ = cmd.Wait() // an error if it was killed
+		close(stopped)
+		r.mu.Lock()
+		ended := r.cmd == cmd
+		if ended {
+			r.cmd = nil
+			r.ends++
+		}
+		r.mu.Unlock()
+		if ended {
+			time.Sleep(100 * time.Millisecond)
+			r.mu.Lock()
+			wanted := r.wanted
+			r.mu.Unlock()
+			if wanted {
+				_ = r.start()
+			}
+		}
+	}()
+	return nil
+}
+
+// kill ends the process as a crash would, and leaves it so.
+func (r *relay) kill() {
+	begin := r.order.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wanted = false
+	if r.cmd == nil {
+		return
+	}
+	_ = r.cmd.Process.Kill()
+	<-r.stopped
+	r.cmd = nil
+	r.kills++
+	r.faults = append(r.faults, span{begin, r.order.now()})
+}
+
+// stop ends the process in good order.
+func (r *relay) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wanted = false
+	if r.cmd == nil {
+		return
+	}
+	_ = r.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-r.stopped:
+	case <-time.After(30 * time.Second):
+		_ = r.cmd.Process.Kill()
+		<-r.stopped
+	}
+	r.cmd = nil
+}
+
+// listens waits until the relay answers.
+func (r *relay) listens(t testing.TB) {
+	t.Helper()
+	await(t, time.Minute, r.name+" listens", func() bool {
+		c, err := net.Dial("tcp", r.addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+}
+
+// troubles returns when something happened to the relay that may lose keys.
+func (r *relay) troubles() []span {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append(r.km.spans(), r.faults...)
+}
+
+// log returns what the relay has written.
+func (r *relay) log() string {
+	text, err := os.ReadFile(r.logFile)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// tell shows the end of the log, if the test has failed.
+func (r *relay) tell(t testing.TB) {
+	if t.Failed() {
+		lines := strings.Split(r.log(), "\n")
+		t.Logf("the log of %s ends:\n%s", r.name, strings.Join(lines[max(0, len(lines)-20):], "\n"))
+	}
+}
