@@ -1,0 +1,183 @@
+// Command benchmark measures qkdmail beside what else encrypts a mail, and writes
+// a report and a plot; scripts/bench runs it. It is a module of its own, so that
+// the library for plots is none of qkdmail's dependencies.
+//
+// All contenders take turns within a round, on files in memory, and are compared
+// within a round: the machine is not always equally fast. Each message that is
+// encrypted is decrypted and compared with the original.
+//
+// Usage, in the root of the repository: benchmark [-rounds N] [-quick] [-out FILE]
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// Sizes, in octets.
+const (
+	kilo = 1000
+	mega = 1000 * kilo
+	giga = 1000 * mega
+)
+
+// A plan is how much is measured.
+type plan struct {
+	rounds int
+	sizes  []int // of the messages, ascending
+	stream int   // octets of the one message that is in no file
+	pad    []int // sizes of the messages whose keys are counted
+	mails  int   // through the relay, while requests to the key manager are counted
+	quick  bool
+}
+
+func fullPlan(rounds int) plan {
+	return plan{
+		rounds: rounds, sizes: []int{10 * kilo, mega, 25 * mega, 200 * mega}, stream: giga,
+		pad: []int{10 * kilo, 100 * kilo, mega}, mails: 10_000,
+	}
+}
+
+// quickPlan goes every way once. Its figures say nothing.
+func quickPlan() plan {
+	return plan{rounds: 1, sizes: []int{10 * kilo, mega}, stream: 10 * mega, pad: []int{10 * kilo}, mails: 300, quick: true}
+}
+
+// repeats is how often a message is measured: short runs scatter more.
+func (p plan) repeats(size int) int {
+	switch {
+	case p.quick || size > 25*mega:
+		return p.rounds
+	case size > mega:
+		return 2 * p.rounds
+	case size > 10*kilo:
+		return 6 * p.rounds
+	}
+	return 30 * p.rounds
+}
+
+func main() {
+	rounds := flag.Int("rounds", 5, "rounds for the longest message; shorter ones have more")
+	quick := flag.Bool("quick", false, "short messages, one round: to see that all works")
+	out := flag.String("out", filepath.Join("docs", "performance.md"), "the report; the plot is written beside it, as .svg")
+	flag.Parse()
+	p := fullPlan(*rounds)
+	if *quick {
+		p = quickPlan()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := errors.New("-rounds must be at least 1, and nothing may follow the flags")
+	if *rounds >= 1 && flag.NArg() == 0 {
+		err = run(ctx, ".", *out, p)
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "benchmark:", err)
+		os.Exit(1)
+	}
+}
+
+// A bench is one run.
+type bench struct {
+	plan
+	root     string // of the repository
+	dir      string // private, in memory where there is /dev/shm
+	services services
+	cleanup  []func()
+	results
+}
+
+// run measures everything and writes the report.
+func run(ctx context.Context, root, out string, p plan) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	memory := "/dev/shm"
+	if _, err := os.Stat(memory); err != nil {
+		memory = ""
+		fmt.Fprintln(os.Stderr, "no /dev/shm: files are on disk, and the disk is in the figures")
+	}
+	dir, err := os.MkdirTemp(memory, "qkdmail-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{plan: p, root: root, dir: dir, results: newResults()}
+	defer func() {
+		b.services.stop()
+		for _, do := range b.cleanup {
+			do()
+		}
+	}()
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"building qkdmail", b.build},
+		{"describing the machine", b.describe},
+		{"messages: every contender in turn", b.messages},
+		{"a long stream", b.longStream},
+		{"cipher in memory", b.shares},
+		{"keys a message takes", b.keys},
+		{"requests of a busy relay", b.requests},
+		{"messages a second through the relay", b.relay},
+	} {
+		fmt.Fprintf(os.Stderr, "== %s ==\n", step.what)
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	svg := strings.TrimSuffix(out, filepath.Ext(out)) + ".svg"
+	if err := b.draw(svg); err != nil {
+		return err
+	}
+	return b.write(out, filepath.Base(svg))
+}
+
+// build builds the programs as the packages have them (scripts/package).
+func (b *bench) build(ctx context.Context) error {
+	cmd := b.goCommand(ctx, "build", "-trimpath", "-ldflags", "-s -w", "-o", b.dir, "./cmd/qkdmail", "./cmd/qkdmaild")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return runCommand(cmd)
+}
+
+// program is the path of one of our programs.
+func (b *bench) program(name string) string { return filepath.Join(b.dir, name) }
+
+// describe says what this is measured on.
+func (b *bench) describe(ctx context.Context) error {
+	model := "unknown processor"
+	if cpus, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		model = field(string(cpus), "model name")
+	}
+	system := runtime.GOOS
+	if release, err := os.ReadFile("/etc/os-release"); err == nil {
+		system = strings.Trim(field(string(release), "PRETTY_NAME"), `"`)
+	}
+	kernel, _ := output(ctx, "uname", "-sr")
+	b.machine = [][2]string{
+		{"processor", fmt.Sprintf("%s, %d cores", model, runtime.NumCPU())},
+		{"system", fmt.Sprintf("%s, %s", system, strings.TrimSpace(kernel))},
+		{"Go", strings.TrimPrefix(runtime.Version(), "go")},
+	}
+	return nil
+}
+
+// field returns the value of the first line "name : value" or "name=value".
+func field(text, name string) string {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(strings.TrimLeft(rest, " \t:="))
+		}
+	}
+	return "unknown"
+}
