@@ -42,10 +42,10 @@ func (s *Store) txn(ctx context.Context, again bool, conditions []clientv3.Cmp, 
 	return answer, err
 }
 
-// scan returns what is at the keys from start, included, to before end, count of
+// scan returns what is at the keys from start, included, to before stop, count of
 // them at most.
-func (s *Store) scan(ctx context.Context, start, end string, count int, o ...clientv3.OpOption) (answer *clientv3.GetResponse, err error) {
-	o = append(o, clientv3.WithRange(end), clientv3.WithLimit(int64(count)))
+func (s *Store) scan(ctx context.Context, start, stop string, count int, o ...clientv3.OpOption) (answer *clientv3.GetResponse, err error) {
+	o = append(o, clientv3.WithRange(stop), clientv3.WithLimit(int64(count)))
 	err = s.call(ctx, repeatable, func(ctx context.Context) (*pb.ResponseHeader, error) {
 		answer, err = s.client.Get(ctx, start, o...)
 		if err != nil {

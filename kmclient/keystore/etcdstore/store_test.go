@@ -3,8 +3,10 @@ package etcdstore_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
@@ -66,6 +68,44 @@ func TestStore(t *testing.T) {
 				return func() (keystore.Store, error) { return etcdstore.Open(t.Context(), options(c, prefix)) }
 			})
 		})
+	}
+}
+
+// What Limits says fits into a request also with the longest names, each of them
+// four times in it.
+func TestLongNames(t *testing.T) {
+	c := etcdtest.Start(t, etcdtest.Options{})
+	s := openStore(t, options(c, "/"+strings.Repeat("p", 254)))
+	l := s.Limits()
+	value := make([]byte, l.Octets/l.Changes-4*255)
+	part := strings.Repeat("n", 252)
+	var records []*keystore.Record
+	for version := range 3 { // new, with another due time, deleted
+		var changes []keystore.Change
+		for i := range l.Changes {
+			n := keystore.Name{Kind: keystore.Kind(part + "ame"), KM: part + "ame", SAE: part + "ame", ID: part + fmt.Sprintf("%03d", i)}
+			change := keystore.Change{New: &keystore.Record{Name: n, Due: time.Unix(int64(1000+version), 0), Value: value}}
+			if version > 0 {
+				change.Old = records[i]
+			}
+			if version == 2 {
+				change.New = nil
+			}
+			changes = append(changes, change)
+		}
+		if err := s.Apply(t.Context(), changes...); err != nil {
+			t.Fatal(version, err)
+		}
+		var err error
+		if records, err = s.Due(t.Context(), part+"ame", part+"ame", time.Unix(1000+int64(version), 0), l.Changes+1); err != nil {
+			t.Fatal(err)
+		}
+		if want := l.Changes; len(records) != want && version < 2 {
+			t.Fatalf("version %d: %d records are due, want %d", version, len(records), want)
+		}
+	}
+	if len(records) > 0 {
+		t.Errorf("%d records are due after all were deleted", len(records))
 	}
 }
 
