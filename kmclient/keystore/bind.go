@@ -36,7 +36,7 @@ func (m *Manager) bind(ctx context.Context, peer string, identity cipher.Identit
 	defer wipeRecords(records)
 	var edits []edit
 	defer func() { wipeEdits(edits) }()
-	now := m.o.Now()
+	now := m.clock.late()
 	for i, k := range records {
 		if k == nil {
 			return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, ids[i])

@@ -57,7 +57,7 @@ func (m *Manager) recordDelivered(ctx context.Context, keyID string, rcpts []str
 	if err != nil {
 		return err
 	}
-	now := m.o.Now()
+	now := m.clock.late()
 	if msg == nil {
 		msg = &messageRecord{first: now}
 	}

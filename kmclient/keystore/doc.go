@@ -52,7 +52,25 @@
 // The clock decides when a key of a delivered message is closed and when its
 // tombstone goes, and nothing else: no key that may still be needed, no binding
 // and no ID of a sending key depends on it (unless [Options.Undelivered] says
-// so).
+// so). What holds when it is set:
+//
+//   - While a process runs, it judges by the earlier and notes with the later of
+//     two times: the clock's, and the clock's at its start plus the time it has
+//     run. So no step, ahead or back, for a while or for good, closes a key or
+//     forgets a tombstone before its time; some things last longer, until the
+//     next start at most, or as much longer as the clock was ahead.
+//   - A clock that is wrong when a process starts is believed. If it is ahead,
+//     and nobody sets it right before the first sweep, keys of messages that some
+//     recipients have got, and others are still waiting for, are closed too early.
+//     If it is behind, the next process does so with what was delivered before it
+//     was set right; a relay delivers nothing then, unless it is behind by less
+//     than the day that a message may be ahead. A relay is to be started after
+//     the clock has been set (systemd: time-sync.target).
+//   - A relay judges the age of a message by the clock alone. If that goes back
+//     by more than Tombstones are longer than the age that it accepts, by
+//     default 30 days, it accepts the Time of messages whose tombstones are
+//     gone. Their keys are gone as well, here and, as soon as it could be told,
+//     at the key manager, so that they still don't open.
 package keystore
 
 import (
@@ -79,6 +97,7 @@ var (
 	// kmclient.ErrConfig.
 	ErrStoreKey = fmt.Errorf("%w: wrong store key", kmclient.ErrConfig)
 	// ErrRecord: a record can't be unsealed: it is damaged, or somebody has
-	// changed it. It is a kmclient.ErrStore.
-	ErrRecord = fmt.Errorf("%w: damaged record", kmclient.ErrStore)
+	// changed it. It is a kmclient.ErrStore, and trying again can help: once a
+	// backup is in the place of the store.
+	ErrRecord = fmt.Errorf("%w: damaged record; a backup may have it whole", kmclient.ErrStore)
 )

@@ -159,7 +159,7 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 				}
 				continue
 			}
-			r := newKeyRecord(peer, k, m.o.Now())
+			r := newKeyRecord(peer, k, m.clock.late())
 			edits = append(edits, m.editKey(r, m.dueUnused(r)))
 			r.wipe()
 		}

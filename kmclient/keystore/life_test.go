@@ -349,7 +349,7 @@ func TestDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = k.KeysByID(t.Context(), "A", ids[1])
-	k.want(err, keystore.ErrRecord, false)
+	k.want(err, keystore.ErrRecord, true)
 	k.clock.add(time.Hour)
 	k.sweep(k.Manager)
 	k.wantState(ids[0], kmclient.StateClosed)

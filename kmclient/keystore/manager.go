@@ -76,6 +76,7 @@ type Manager struct {
 	km    kmclient.KeyManager
 	vault *Vault
 	o     Options
+	clock timekeeper
 	count counters
 
 	work     sync.WaitGroup // fetches
@@ -109,10 +110,8 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 	o.Tombstones = cmp.Or(o.Tombstones, 60*24*time.Hour)
 	o.FetchTimeout = cmp.Or(o.FetchTimeout, 2*time.Minute)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	m := &Manager{km: km, vault: vault, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}, flushing: make(chan struct{}, 1)}
+	m.clock = newTimekeeper(o.Now, o.Logger)
 	switch {
 	case km == nil || vault == nil:
 		return nil, fmt.Errorf("%w: a keystore needs a key manager and a vault", kmclient.ErrConfig)
@@ -215,8 +214,7 @@ func (m *Manager) fail(op string, err error) error {
 	if errors.Is(err, ErrConflict) {
 		err = fmt.Errorf("%w: too many others work with the same record: %w", kmclient.ErrUnavailable, err)
 	}
-	retry := errors.Is(err, kmclient.ErrStore) && !errors.Is(err, ErrRecord) ||
-		errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrReused) || errors.Is(err, ErrStoreKey)
+	retry := errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrReused) || errors.Is(err, ErrStoreKey)
 	return &kmclient.Error{Op: op, Retry: retry, Err: err}
 }
 

@@ -38,7 +38,7 @@ func (m *Manager) SweepEvery(ctx context.Context, interval time.Duration) {
 // removes tombstones, and stores keys that could not be stored before. It works
 // in commits of some hundred records, and as many processes may do so as like.
 func (m *Manager) Sweep(ctx context.Context) error {
-	s := &sweep{m: m, now: m.o.Now()}
+	s := &sweep{m: m, now: m.clock.early()}
 	err := m.flush(ctx)
 	for range maxPages {
 		if err != nil {
@@ -143,7 +143,7 @@ func (s *sweep) edit(ctx context.Context, r *Record) (edit, error) {
 		return later, err
 	}
 	s.closed++
-	return s.m.closeEdit(k, s.now), nil
+	return s.m.closeEdit(k), nil
 }
 
 // closing reports whether a key is to be closed now, or when to look again.
@@ -199,7 +199,8 @@ func (m *Manager) dueUnused(k *keyRecord) time.Time {
 
 // closeEdit takes the octets out of a key and makes it a tombstone. If the key
 // manager is to be told, the next look does.
-func (m *Manager) closeEdit(k *keyRecord, now time.Time) edit {
+func (m *Manager) closeEdit(k *keyRecord) edit {
+	now := m.clock.late()
 	k.wipe()
 	k.octets = nil
 	k.state, k.closed, k.atKM = kmclient.StateClosed, now, !kmclient.DeletesOnDelivery(m.km)
@@ -267,7 +268,7 @@ func (m *Manager) CloseKey(ctx context.Context, id string) error {
 		if k.state == kmclient.StateClosed {
 			return nil
 		}
-		e := m.closeEdit(k, m.o.Now())
+		e := m.closeEdit(k)
 		defer clear(e.plain)
 		return m.vault.apply(ctx, e)
 	})

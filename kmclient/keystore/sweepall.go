@@ -22,7 +22,7 @@ type Swept struct {
 // nothing that an earlier one would look at sooner. With dryRun it changes
 // nothing, and says what it would do.
 func (m *Manager) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
-	s := &sweep{m: m, now: m.o.Now(), dryRun: dryRun}
+	s := &sweep{m: m, now: m.clock.early(), dryRun: dryRun}
 	var total Swept
 	err := s.all(ctx, KindReceive, &total)
 	if err == nil && total.Closed > 0 && !dryRun && !kmclient.DeletesOnDelivery(m.km) {

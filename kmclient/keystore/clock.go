@@ -1,0 +1,66 @@
+package keystore
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// A timekeeper tells the time in two ways: as the clock of the system shows it,
+// which may be set at any moment, and as the clock was when the process started
+// and as long as that has run since. Where they differ, what happens now is noted
+// with the later time, and whether something is due is judged by the earlier one:
+// so a step of the clock only makes things last longer.
+type timekeeper struct {
+	wall    func() time.Time
+	running func() time.Duration // since start; nil: the clock is never set
+	start   time.Time
+	logger  *slog.Logger
+	stepped *atomic.Bool // said already
+}
+
+// newTimekeeper goes by a clock, nil for that of the system.
+func newTimekeeper(wall func() time.Time, logger *slog.Logger) timekeeper {
+	t := timekeeper{wall: wall, logger: logger, stepped: new(atomic.Bool)}
+	if wall == nil {
+		start := time.Now()
+		t.wall = func() time.Time { return time.Now().Round(0) }
+		t.running = func() time.Duration { return time.Since(start) }
+	}
+	t.start = t.wall()
+	return t
+}
+
+// step is a difference that is more than the slewing of a clock.
+const step = time.Hour
+
+func (t *timekeeper) both() (wall, running time.Time) {
+	wall = t.wall()
+	if t.running == nil {
+		return wall, wall
+	}
+	running = t.start.Add(t.running())
+	if wall.Sub(running).Abs() > step && t.stepped.CompareAndSwap(false, true) {
+		t.logger.Warn("the clock was set while this process runs; keys and tombstones are kept longer rather than too short: restart once it is right",
+			"clock", wall.UTC(), "expected", running.UTC())
+	}
+	return wall, running
+}
+
+// late is the time to note something with.
+func (t *timekeeper) late() time.Time {
+	wall, running := t.both()
+	if wall.Before(running) {
+		return running
+	}
+	return wall
+}
+
+// early is the time to judge by whether something is due.
+func (t *timekeeper) early() time.Time {
+	wall, running := t.both()
+	if running.Before(wall) {
+		return running
+	}
+	return wall
+}

@@ -1,0 +1,170 @@
+package keystore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A stepKit is a kit whose clock can be set to another time, as by an
+// administrator, while the process runs on.
+type stepKit struct {
+	*kit
+	running time.Duration
+}
+
+func newStepKit(t *testing.T) *stepKit {
+	k := &stepKit{kit: newKit(t, nil)}
+	k.SetRunning(func() time.Duration { return k.running })
+	return k
+}
+
+// pass lets time go on.
+func (k *stepKit) pass(d time.Duration) {
+	k.clock.add(d)
+	k.running += d
+}
+
+// step sets the clock.
+func (k *stepKit) step(d time.Duration) { k.clock.add(d) }
+
+// restart returns the manager of a process that is started now.
+func (k *stepKit) restart() {
+	k.Manager, k.running = k.another(nil), 0
+	k.SetRunning(func() time.Duration { return k.running })
+}
+
+// received stores a key, binds it, and delivers its message to one of its
+// recipients.
+func (k *stepKit) received(name string) string {
+	k.Helper()
+	id := k.sent(1)[0]
+	k.get(k.Manager, id)
+	k.bind(k.Manager, name, id)
+	k.deliver(k.Manager, id, "first@x")
+	return id
+}
+
+// The clock goes ahead by years for an hour, with a sweep in between. The key of
+// a message that some have not got yet is not closed, and what is remembered of
+// closed ones is not forgotten, so that an old message can't come again.
+func TestClockAheadForAWhile(t *testing.T) {
+	k := newStepKit(t)
+	closed := k.received("closed")
+	k.pass(8 * day)
+	k.sweep(k.Manager)
+	k.wantState(closed, kmclient.StateClosed)
+	waiting := k.received("waiting")
+	k.step(10 * 365 * day)
+	k.pass(time.Hour)
+	k.sweep(k.Manager)
+	if _, err := k.SweepAll(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(k.log.String(), "the clock was set") {
+		t.Error("nobody is told that the clock was set")
+	}
+	k.step(-10 * 365 * day)
+	k.wantState(waiting, kmclient.StateUsed)
+	k.wantState(closed, kmclient.StateClosed)
+	if has, err := k.Delivered(t.Context(), closed, "first@x"); err != nil || !has[0] {
+		t.Errorf("who has got the message is forgotten: %v, %v", has, err)
+	}
+	k.get(k.Manager, waiting)
+	k.deliver(k.Manager, waiting, "second@x")
+	k.pass(8 * day)
+	k.sweep(k.Manager)
+	k.wantState(waiting, kmclient.StateClosed)
+	k.pass(60 * day)
+	k.sweep(k.Manager)
+	k.wantState(closed, "")
+}
+
+// The clock goes back by years for a while. What happens meanwhile must not look
+// old when it is right again, in this process or in the next one.
+func TestClockBackForAWhile(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		k := newStepKit(t)
+		k.pass(time.Hour)
+		k.step(-10 * 365 * day)
+		waiting, closed := k.received("waiting"), k.received("closed")
+		if err := k.CloseKey(t.Context(), closed); err != nil {
+			t.Fatal(err)
+		}
+		k.pass(time.Hour)
+		k.sweep(k.Manager)
+		k.step(10 * 365 * day)
+		if restarts {
+			k.restart()
+		}
+		k.pass(2 * time.Hour)
+		k.sweep(k.Manager)
+		k.wantState(waiting, kmclient.StateUsed)
+		k.wantState(closed, kmclient.StateClosed)
+		k.pass(8 * day)
+		k.sweep(k.Manager)
+		k.wantState(waiting, kmclient.StateClosed)
+		k.pass(50 * day)
+		k.sweep(k.Manager)
+		k.wantState(closed, kmclient.StateClosed)
+	}
+}
+
+// A process is started while the clock is years behind, and it is set right
+// while it runs: nothing is closed before its time, and the next process closes
+// what is due.
+func TestClockSetRightAfterStart(t *testing.T) {
+	k := newStepKit(t)
+	before := k.received("before")
+	k.step(-10 * 365 * day)
+	k.restart()
+	k.pass(time.Hour)
+	k.step(10 * 365 * day)
+	waiting := k.received("waiting")
+	for range 3 {
+		k.pass(day)
+		k.sweep(k.Manager)
+	}
+	k.wantState(before, kmclient.StateUsed)
+	k.wantState(waiting, kmclient.StateUsed)
+	k.pass(5 * day)
+	k.restart()
+	k.sweep(k.Manager)
+	k.wantState(before, kmclient.StateClosed)
+	k.wantState(waiting, kmclient.StateClosed)
+}
+
+// A clock that is slewed a little, as always, is the clock.
+func TestClockSlewed(t *testing.T) {
+	k := newStepKit(t)
+	id := k.received("m")
+	for range 8 {
+		k.pass(day)
+		k.step(-time.Second)
+	}
+	k.sweep(k.Manager)
+	k.wantState(id, kmclient.StateClosed)
+	if strings.Contains(k.log.String(), "the clock was set") {
+		t.Error(k.log)
+	}
+}
+
+// With the clock of the system, nothing stands out.
+func TestSystemClock(t *testing.T) {
+	k := newKit(t, func(k *kit, o *keystore.Options) { o.Now, o.Close = nil, keystore.AfterDelivery() })
+	id := k.sent(1)[0]
+	k.get(k.Manager, id)
+	k.bind(k.Manager, "m", id)
+	k.deliver(k.Manager, id, "a@x")
+	info, err := k.Show(t.Context(), id)
+	if err != nil || time.Since(info.Stored).Abs() > time.Minute || time.Since(info.Delivered).Abs() > time.Minute {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if _, err := k.SweepAll(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	k.wantState(id, kmclient.StateClosed)
+}
