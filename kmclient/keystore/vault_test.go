@@ -218,7 +218,7 @@ func TestHeadLost(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = k.KeysByID(t.Context(), "A", k.sent(1)...)
-	k.want(err, keystore.ErrRecord, false)
+	k.want(err, keystore.ErrRecord, true)
 }
 
 func TestKeySources(t *testing.T) {
