@@ -5,6 +5,7 @@ import (
 	"net/mail"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
@@ -86,12 +87,10 @@ func isBlankOrControl(r rune) bool { return r <= ' ' || r >= 0x7F && r <= 0xA0 }
 // sloppy names most often; they come without names. Where there are angle
 // brackets only what is in them counts.
 func findAddresses(text string) []*mail.Address {
-	const atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-	const dotAtom = atom + `(?:\.` + atom + `)*`
-	const address = dotAtom + "@" + dotAtom
-	found := regexp.MustCompile("<"+address+">").FindAllString(text, -1)
+	inBrackets, alone := addressPatterns()
+	found := inBrackets.FindAllString(text, -1)
 	if len(found) == 0 {
-		found = regexp.MustCompile(address).FindAllString(text, -1)
+		found = alone.FindAllString(text, -1)
 	}
 	var list []*mail.Address
 	for _, f := range found {
@@ -99,6 +98,14 @@ func findAddresses(text string) []*mail.Address {
 	}
 	return list
 }
+
+// addressPatterns match an address in angle brackets and one alone.
+var addressPatterns = sync.OnceValues(func() (inBrackets, alone *regexp.Regexp) {
+	const atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+	const dotAtom = atom + `(?:\.` + atom + `)*`
+	const address = dotAtom + "@" + dotAtom
+	return regexp.MustCompile("<" + address + ">"), regexp.MustCompile(address)
+})
 
 // usableAddress reports whether an address can stand in a header: of a
 // sensible length, printable, and in US-ASCII unless UTF-8 is allowed.

@@ -109,7 +109,7 @@ func BenchmarkEncrypt(b *testing.B) {
 	}
 }
 
-func benchEncrypt(b *testing.B, dst io.Writer, km cipher.KeySource, suite cipher.Suite, plain []byte) {
+func benchEncrypt(b testing.TB, dst io.Writer, km cipher.KeySource, suite cipher.Suite, plain []byte) {
 	w, err := cipher.Encrypt(b.Context(), dst, km, &cipher.EncryptOptions{Suite: suite})
 	if err != nil {
 		b.Fatal(err)
@@ -138,7 +138,7 @@ func BenchmarkDecrypt(b *testing.B) {
 	}
 }
 
-func benchDecrypt(b *testing.B, km cipher.KeyFinder, outer []byte) {
+func benchDecrypt(b testing.TB, km cipher.KeyFinder, outer []byte) {
 	r, err := cipher.Decrypt(b.Context(), bytes.NewReader(outer), km, nil)
 	if err != nil {
 		b.Fatal(err)

@@ -230,10 +230,12 @@ func (r *Reader) bind(identity Identity, frame uint64, ids ...string) error {
 	return nil
 }
 
-func identityOf(control, beginning []byte) (id Identity) {
+func identityOf(control []byte, beginning ...[]byte) (id Identity) {
 	h := sha256.New()
 	_, _ = h.Write(control)
-	_, _ = h.Write(beginning)
+	for _, b := range beginning {
+		_, _ = h.Write(b)
+	}
 	h.Sum(id[:0])
 	return id
 }
@@ -261,8 +263,8 @@ func (r *Reader) openOTP(outer *envelope.Reader) {
 			return r.keys.KeysByID(r.ctx, r.peer, ids...)
 		},
 		Verified: func(f *otp.Frame) error {
-			if f.Number == 0 {
-				identity = identityOf(control, f.Raw())
+			if _, binds := r.keys.(KeyBinder); binds && f.Number == 0 {
+				identity = identityOf(control, f.Raw()...)
 			}
 			r.info.KeyIDs = append(r.info.KeyIDs, f.KeyIDs...)
 			return r.bind(identity, f.Number, f.KeyIDs...)
@@ -280,6 +282,7 @@ func outerInfo(outer *envelope.Reader) Info {
 		RecipientSAE: readableSAE(outer.Control.RecipientSAE),
 	}
 	first := slices.IndexFunc(outer.Header, func(f rawheader.Field) bool { return f.Is(envelope.KeyIDField) })
+	info.Outer = make([]Field, 0, len(outer.Header))
 	for i, f := range outer.Header {
 		info.Outer = append(info.Outer, Field{Name: string(f.Name), Value: f.Text()})
 		if i < first {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -82,28 +83,26 @@ func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
 	} else {
 		b.add("Subject", "[...]") // RFC 9788 §3.2.1; also where there is none
 	}
-	b.copyAll(func(name string) bool {
-		switch name {
-		case "auto-submitted", "precedence":
-			return true
-		case "comments", "keywords":
-			return open
-		}
-		return strings.HasPrefix(name, "list-")
+	wanted := []string{"Auto-Submitted", "Precedence", "Comments", "Keywords"}
+	if !open {
+		wanted = wanted[:2]
+	}
+	b.copyAll(func(f rawheader.Field) bool {
+		const list = "List-"
+		return isOne(f, wanted) || len(f.Name) >= len(list) && strings.EqualFold(string(f.Name[:len(list)]), list)
 	})
 	// Last, since any number of them is allowed, and then above the others,
 	// in their own order, which groups them (RFC 5322 §3.6.6).
 	own := b.out
 	b.out = nil
-	b.copyAll(func(name string) bool {
-		switch name {
-		case "resent-date", "resent-from", "resent-sender", "resent-to", "resent-cc", "resent-message-id":
-			return true
-		}
-		return false
-	})
+	b.copyAll(func(f rawheader.Field) bool { return isOne(f, resentFields) })
 	return append(b.out, own...)
 }
+
+var resentFields = []string{"Resent-Date", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc", "Resent-Message-ID"}
+
+// isOne reports whether a field has one of these names.
+func isOne(f rawheader.Field, names []string) bool { return slices.ContainsFunc(names, f.Is) }
 
 // dateLayout is the date of RFC 5322 §3.3.
 const dateLayout = "Mon, 2 Jan 2006 15:04:05 -0700"
@@ -116,10 +115,10 @@ type outerBuilder struct {
 	size   int
 }
 
-// copyAll copies the fields with a wanted name, given in lower case.
-func (b *outerBuilder) copyAll(wanted func(name string) bool) {
+// copyAll copies all fields that are wanted.
+func (b *outerBuilder) copyAll(wanted func(rawheader.Field) bool) {
 	for _, f := range b.fields {
-		if wanted(strings.ToLower(string(f.Name))) {
+		if wanted(f) {
 			b.add(string(f.Name), b.format(f))
 		}
 	}
@@ -300,14 +299,12 @@ func isLooseID(s string) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '<' })
 }
 
-// newMessageID makes a message ID in the domain of an address.
+// newMessageID makes a message ID in the domain of the last of some addresses,
+// which are formatted.
 func newMessageID(from string) string {
-	domain := "qkdmail.invalid"
-	if a, err := mail.ParseAddress(from); err == nil {
-		d := a.Address[strings.LastIndexByte(a.Address, '@')+1:]
-		if formatID("<x@"+d+">") != "" {
-			domain = d
-		}
+	domain := strings.TrimSuffix(from[strings.LastIndexByte(from, '@')+1:], ">")
+	if formatID("<x@"+domain+">") == "" {
+		domain = "qkdmail.invalid"
 	}
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
@@ -323,7 +320,7 @@ const (
 // fold writes a field in lines of up to 78 octets where blanks allow it, and
 // fails where one would be over 998.
 func fold(name, value string) (raw []byte, ok bool) {
-	raw = append(raw, name...)
+	raw = append(make([]byte, 0, len(name)+len(value)+16), name...)
 	raw = append(raw, ':')
 	line := len(raw)
 	for word := range strings.SplitSeq(value, " ") {

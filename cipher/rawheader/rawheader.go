@@ -34,6 +34,9 @@ func (f Field) Is(name string) bool { return strings.EqualFold(string(f.Name), n
 // Text returns the value on one line: line ends inside it removed, blanks
 // around it trimmed.
 func (f Field) Text() string {
+	if bytes.IndexByte(f.Value, '\n') < 0 && bytes.IndexByte(f.Value, '\r') < 0 {
+		return string(bytes.Trim(f.Value, " \t"))
+	}
 	return strings.Trim(unfolder.Replace(string(f.Value)), " \t")
 }
 

@@ -26,8 +26,8 @@ type Control struct {
 }
 
 // values returns what the fields hold, in the order of Octets.
-func (c *Control) values() []string {
-	return []string{c.Suite, strconv.FormatInt(c.Time.Unix(), 10), c.SenderSAE, c.RecipientSAE, c.KeyID}
+func (c *Control) values() [len(fieldNames) - 1]string {
+	return [...]string{c.Suite, strconv.FormatInt(c.Time.Unix(), 10), c.SenderSAE, c.RecipientSAE, c.KeyID}
 }
 
 // Check reports a value that can't stand in a control part.
@@ -47,7 +47,7 @@ func (c *Control) Check() error {
 // built from the values and not copied from the mail, since mail systems
 // re-wrap and re-encode parts.
 func (c *Control) Octets() []byte {
-	b := []byte("qkdmail/1\n")
+	b := append(make([]byte, 0, 256), "qkdmail/1\n"...)
 	for _, v := range c.values() {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(v)))
 		b = append(b, v...)
@@ -61,12 +61,15 @@ var fieldNames = [...]string{"Version", "Suite", "Time", "Sender-SAE", "Recipien
 
 // Text returns the control part, with LF line ends.
 func (c *Control) Text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: 1\n", fieldNames[0])
+	b := make([]byte, 0, 256)
+	b = append(append(b, fieldNames[0]...), ": 1\n"...)
 	for i, v := range c.values() {
-		fmt.Fprintf(&b, "%s: %s\n", fieldNames[i+1], v)
+		b = append(b, fieldNames[i+1]...)
+		b = append(b, ": "...)
+		b = append(b, v...)
+		b = append(b, '\n')
 	}
-	return b.String()
+	return string(b)
 }
 
 // ParseControl reads a control part whose transfer encoding is undone: one

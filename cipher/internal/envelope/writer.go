@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"crypto/rand"
 	"io"
 	"strings"
@@ -42,7 +43,7 @@ func NewWriter(dst io.Writer, opts WriterOptions) (*Writer, error) {
 		envelopeBoundary: rand.Text(),
 		controlText:      withLineEnds(opts.Control.Text(), opts.CRLF),
 	}
-	before := f.before.append([]byte(withLineEnds(outerFields(opts), opts.CRLF)), &w.values)
+	before := f.before.append(outerFields(opts), &w.values)
 	if err := w.raw(before); err != nil {
 		w.Free()
 		return nil, err
@@ -65,14 +66,29 @@ func (w *Writer) Close() error {
 // Free gives the buffer back, and ends the Writer. After Close it does nothing.
 func (w *Writer) Free() { w.free() }
 
-// outerFields are the fields of the outer message but for those of MIME.
-func outerFields(opts WriterOptions) string {
-	var b strings.Builder
-	b.WriteString(KeyIDField + ": " + opts.Control.KeyID + "\r\n")
+// outerFields are the fields of the outer message but for those of MIME, with
+// room for what follows them.
+func outerFields(opts WriterOptions) []byte {
+	size := 2 << 10
 	for _, f := range opts.Outer {
-		b.Write(f)
+		size += len(f)
 	}
-	return b.String()
+	b := appendField(make([]byte, 0, size), []byte(KeyIDField+": "+opts.Control.KeyID+"\r\n"), opts.CRLF)
+	for _, f := range opts.Outer {
+		b = appendField(b, f, opts.CRLF)
+	}
+	return b
+}
+
+// appendField appends a field, whose lines end with CRLF.
+func appendField(b, field []byte, crlf bool) []byte {
+	if crlf {
+		return append(b, field...)
+	}
+	for line := range bytes.Lines(field) {
+		b = append(append(b, bytes.TrimSuffix(line, []byte("\r\n"))...), '\n')
+	}
+	return b
 }
 
 func withLineEnds(text string, crlf bool) string {

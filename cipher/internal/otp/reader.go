@@ -24,8 +24,9 @@ type Frame struct {
 	tag        [TagSize]byte
 }
 
-// Raw returns the octets of the frame as they came, until it is decrypted.
-func (f *Frame) Raw() []byte { return slices.Concat(f.header, f.ciphertext, f.tag[:]) }
+// Raw returns the octets of the frame as they came, in pieces, until it is
+// decrypted.
+func (f *Frame) Raw() [][]byte { return [][]byte{f.header, f.ciphertext, f.tag[:]} }
 
 // A FrameReader takes a payload apart into frames. It needs no key, and checks
 // all that can be checked without one.
