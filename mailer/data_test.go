@@ -39,6 +39,9 @@ func undone(in string, size int) string {
 	for in != "" {
 		piece := []byte(in[:min(size, len(in))])
 		dst := make([]byte, 1+len(in)%3)
+		if len(piece)%2 == 0 {
+			dst = piece // as DATA is read
+		}
 		n, used, end := d.undo(dst, piece)
 		out.Write(dst[:n])
 		in = in[used:]
@@ -58,7 +61,7 @@ func TestUndoRandom(t *testing.T) {
 			in.WriteString([]string{".", "\r", "\n", "a", "\r\n", "\r\n.", "\r\n.\r\n"}[random.IntN(7)])
 		}
 		want := undoneGoSMTP(in.String())
-		if got := undone(in.String(), 1+random.IntN(12)); got != want {
+		if got := undone(in.String(), 1+random.IntN(60)); got != want {
 			t.Fatalf("%q: %q, want %q", in.String(), got, want)
 		}
 	}

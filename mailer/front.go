@@ -45,7 +45,7 @@ type front struct {
 
 	waiting  bool // for a command: may be ended (guarded by mu)
 	stopping bool // the relay stops
-	gone     bool // closed: what is buffered is not carried out any more
+	gone     bool // closed, or it will be: what is buffered is not carried out any more
 
 	hello     bool // EHLO was the last command: replies are edited
 	greeting  bool // a greeting is to be answered that STARTTLS needs

@@ -138,7 +138,7 @@ func (h *NextHop) get(ctx context.Context, fresh bool) (*hopConn, error) {
 		c := h.idle[len(h.idle)-1]
 		h.idle = h.idle[:len(h.idle)-1]
 		h.mu.Unlock()
-		if time.Since(c.since) < h.opts.IdleFor {
+		if time.Since(c.since) < h.opts.IdleFor && !c.wire.unasked() {
 			return c, nil
 		}
 		_ = c.Close()

@@ -117,11 +117,11 @@ func (s *hopSession) first(c *hopConn, to string, opts *smtp.RcptOptions) (mail,
 	switch {
 	case c.wire.owed:
 		return rcpt, nil
-	case c.wire.refusal != "":
+	case c.wire.other != nil:
 		c.wire.replay()
-		return c.Mail(quoteLocal(s.from), &s.opts), nil
+		mail = c.Mail(quoteLocal(s.from), &s.opts)
 	}
-	return nil, rcpt
+	return mail, rcpt
 }
 
 // pipelining reports whether the next hop offers it. It says hello where that

@@ -2,6 +2,7 @@ package mailer
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"net"
 	"net/textproto"
@@ -16,7 +17,7 @@ import (
 //
 //   - MAIL is kept until the next command. go-smtp is given a 250 for it; the
 //     true answer is read before that to the next command, and go-smtp is shown
-//     it after all where it is another one.
+//     it after all where it is not just another 250.
 //   - DATA goes out behind a RCPT, or alone without a wait for its answer.
 //     What go-smtp itself writes for DATA is left out then.
 //   - The end of a message is kept for the final dot.
@@ -32,14 +33,18 @@ type hopWire struct {
 	kept    []byte // what goes out in front of what is written next
 	line    []byte // for kept commands, used again
 	owed    bool   // the answer to the kept command was not read yet
-	refusal string // what it was, if not 250
+	other   []byte // what it was, if not just 250
 	drop    bool   // the next command was sent already, or must not be
 	ahead   bool   // DATA was sent, and go-smtp has not done that yet
 	addData bool   // DATA goes out behind the next command
-	shown   string // what go-smtp reads next
+	shown   []byte // what go-smtp reads next
 }
 
 const dataCommand = "DATA\r\n"
+
+// maxPlainReply is how long a 250 may be, in octets, that go-smtp is not shown:
+// it takes no reply with a line much longer.
+const maxPlainReply = 512
 
 func newHopWire(conn net.Conn, wait time.Duration) *hopWire {
 	in := bufio.NewReader(conn)
@@ -56,7 +61,7 @@ func (w *hopWire) Write(p []byte) (int, error) {
 	case w.keep:
 		w.line = append(w.line, p...)
 		if w.kept = w.line; ends {
-			w.keep, w.owed, w.shown = false, true, "250 kept\r\n"
+			w.keep, w.owed, w.shown = false, true, []byte("250 kept\r\n")
 		}
 		return len(p), nil
 	}
@@ -73,32 +78,43 @@ func (w *hopWire) Write(p []byte) (int, error) {
 	return max(0, min(n-before, len(p))), err
 }
 
-// Read hands go-smtp the next answers.
+// Read hands go-smtp a line of an answer, so that it never reads ahead.
 func (w *hopWire) Read(p []byte) (int, error) {
-	if w.shown != "" {
-		n := copy(p, w.shown)
-		w.shown = w.shown[n:]
-		return n, nil
-	}
-	if w.owed {
-		code, text, err := w.text.ReadResponse(0)
-		if err != nil {
-			return 0, err
-		}
-		if w.owed = false; code != 250 {
-			w.refusal = replyLines(code, text)
-		}
-		// Each answer has a time of its own.
-		if err := w.Conn.SetReadDeadline(time.Now().Add(w.wait)); err != nil {
+	if len(w.shown) == 0 && w.owed {
+		if err := w.readOwed(); err != nil {
 			return 0, err
 		}
 	}
-	return w.in.Read(p)
+	if len(w.shown) == 0 {
+		var err error
+		if w.shown, err = w.in.ReadSlice('\n'); len(w.shown) == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, w.shown)
+	w.shown = w.shown[n:]
+	return n, nil
 }
 
+// readOwed reads the answer to the command that was kept.
+func (w *hopWire) readOwed() error {
+	code, text, err := w.text.ReadResponse(0)
+	if err != nil {
+		return err
+	}
+	if w.owed = false; code != 250 || len(text) > maxPlainReply {
+		w.other = replyLines(code, text)
+	}
+	return w.Conn.SetReadDeadline(time.Now().Add(w.wait)) // each answer has a time of its own
+}
+
+// unasked reports whether the next hop has said something that answers no
+// command. What it says to the next ones can't be told from that.
+func (w *hopWire) unasked() bool { return w.in.Buffered() > 0 }
+
 // replyLines puts a reply together again that textproto took apart.
-func replyLines(code int, text string) string {
-	var b strings.Builder
+func replyLines(code int, text string) []byte {
+	var b bytes.Buffer
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
 		sep := '-'
@@ -107,13 +123,13 @@ func replyLines(code int, text string) string {
 		}
 		fmt.Fprintf(&b, "%03d%c%s\r\n", code, sep, line)
 	}
-	return b.String()
+	return b.Bytes()
 }
 
-// replay has go-smtp read the refusal of the command that was kept: the command
+// replay has go-smtp read the answer to the command that was kept: the command
 // that it writes for that goes nowhere.
 func (w *hopWire) replay() {
-	w.drop, w.shown, w.refusal = true, w.refusal, ""
+	w.drop, w.shown, w.other = true, w.other, nil
 }
 
 // sendData sends DATA and does not wait for the answer. An error shows when

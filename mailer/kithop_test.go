@@ -29,6 +29,8 @@ type testHop struct {
 	// LMTP) or DATA pieces ("BODY"); "" is the usual answer.
 	script  func(line string) string
 	perConn func() func(line string) string // a script for each connection
+	late    time.Duration                   // before each answer
+	packets bool                            // answers to commands that came together go out together
 	quit    chan struct{}
 	wg      sync.WaitGroup
 
@@ -193,6 +195,7 @@ type hopConnection struct {
 	in   *bufio.Reader
 	m    hopMessage
 	tls  bool
+	held string // answers, with packets
 
 	script func(line string) string
 }
@@ -219,17 +222,22 @@ func (s *hopConnection) answer(line, usual string) string {
 }
 
 func (s *hopConnection) write(reply string) bool {
-	switch reply {
-	case hang:
-		<-s.h.quit
-		return false
-	case drop:
+	if reply == hang || reply == drop {
+		_, _ = s.conn.Write([]byte(s.held))
+		if reply == hang {
+			<-s.h.quit
+		}
 		return false
 	}
 	if !strings.HasSuffix(reply, "\n") {
 		reply += "\r\n"
 	}
-	_, err := s.conn.Write([]byte(reply))
+	if s.held += reply; s.h.packets && s.in.Buffered() > 0 {
+		return true
+	}
+	time.Sleep(s.h.late)
+	_, err := s.conn.Write([]byte(s.held))
+	s.held = ""
 	return err == nil
 }
 

@@ -46,16 +46,23 @@ func (f *front) flush() error {
 	return f.send(time.Now())
 }
 
+// send sends what is held. A client that does not take it is not listened to
+// any more.
 func (f *front) send(now time.Time) error {
 	f.mu.Lock()
 	conn := f.plain
 	f.mu.Unlock()
+	var err error
 	if f.opts.Write > 0 {
-		if err := conn.SetWriteDeadline(now.Add(f.opts.Write)); err != nil {
-			return err
-		}
+		err = conn.SetWriteDeadline(now.Add(f.opts.Write))
 	}
-	_, err := conn.Write(f.out.text)
-	f.out.text = f.out.text[:0]
+	if err == nil {
+		_, err = conn.Write(f.out.text)
+	}
+	if f.out.text = f.out.text[:0]; err != nil {
+		f.mu.Lock()
+		f.gone = true
+		f.mu.Unlock()
+	}
 	return err
 }
