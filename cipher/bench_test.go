@@ -6,8 +6,11 @@ import (
 	"crypto/aes"
 	stdcipher "crypto/cipher"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -144,6 +147,64 @@ func benchDecrypt(b testing.TB, km cipher.KeyFinder, outer []byte) {
 		b.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkFile encrypts and decrypts from one file to another, where a second
+// processor pays: compare with GOMAXPROCS=1.
+func BenchmarkFile(b *testing.B) {
+	const size = 64 << 20
+	km, dir := newDerivedKM(), b.TempDir()
+	plain, outer := filepath.Join(dir, "plain"), filepath.Join(dir, "outer")
+	if err := os.WriteFile(plain, benchMessage(size), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	encryptFile := func(dst, src *os.File) error {
+		w, err := cipher.Encrypt(b.Context(), dst, km, nil)
+		if err != nil {
+			return err
+		}
+		defer w.Abort()
+		if _, err := io.Copy(w, src); err != nil {
+			return err
+		}
+		return w.Close()
+	}
+	decryptFile := func(dst, src *os.File) error {
+		r, err := cipher.Decrypt(b.Context(), src, km, nil)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(dst, r)
+		return err
+	}
+	fromTo(b, plain, outer, encryptFile)
+	b.Run("encrypt", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			fromTo(b, plain, outer, encryptFile)
+		}
+	})
+	b.Run("decrypt", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			fromTo(b, outer, filepath.Join(dir, "restored"), decryptFile)
+		}
+	})
+}
+
+func fromTo(b *testing.B, from, to string, do func(dst, src *os.File) error) {
+	src, err := os.Open(from)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer src.Close()
+	dst, err := os.Create(to)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := errors.Join(do(dst, src), dst.Close()); err != nil {
 		b.Fatal(err)
 	}
 }

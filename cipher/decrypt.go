@@ -128,24 +128,6 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo writes the restored message to dst, in pieces of 64 KiB. Its errors
-// are those of Read, and what dst returns.
-func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
-	for {
-		if err := r.next(); err == io.EOF {
-			return n, nil
-		} else if err != nil {
-			return n, err
-		}
-		m, err := dst.Write(r.plain)
-		r.release(m)
-		n += int64(m)
-		if err != nil {
-			return n, err
-		}
-	}
-}
-
 // next provides plaintext that is verified and not yet released.
 func (r *Reader) next() error {
 	if r.err == nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cipher/internal/behind"
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
@@ -131,6 +132,7 @@ type Writer struct {
 	suite   suiteWriter
 	around  envelope.WriterOptions
 	outer   *envelope.Writer
+	behind  *behind.Writer // to dst, while ReadFrom uses one
 	info    Info
 	err     error
 	aborted bool
@@ -357,7 +359,7 @@ func (w *Writer) scan(whole bool) {
 // the payload goes and the control octets.
 func (w *Writer) openEnvelope(keyID string) (_ io.Writer, control []byte, err error) {
 	w.around.Control.KeyID, w.info.KeyID = keyID, keyID
-	if w.outer, err = envelope.NewWriter(w.dst, w.around); err != nil {
+	if w.outer, err = envelope.NewWriter(sink{w}, w.around); err != nil {
 		return nil, nil, err
 	}
 	return w.outer, w.around.Control.Octets(), nil

@@ -1,0 +1,93 @@
+package behind
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+)
+
+func TestWriter(t *testing.T) {
+	for _, total := range []int{0, 1, size - 1, size, size + 1, 2 * size, 5*size + 7} {
+		for _, step := range []int{1000, size, 3 * size} {
+			t.Run(fmt.Sprintf("%d in %d", total, step), func(t *testing.T) {
+				data := make([]byte, total)
+				for i := range data {
+					data[i] = byte(rand.Uint32())
+				}
+				var out bytes.Buffer
+				w := New(&out)
+				for rest := data; len(rest) > 0; rest = rest[min(step, len(rest)):] {
+					if n, err := w.Write(rest[:min(step, len(rest))]); err != nil || n != min(step, len(rest)) {
+						t.Fatal(n, err)
+					}
+				}
+				if n, err := w.Close(); err != nil || n != int64(total) {
+					t.Errorf("Close = %d, %v", n, err)
+				}
+				if !bytes.Equal(out.Bytes(), data) {
+					t.Error("something else came out")
+				}
+			})
+		}
+	}
+}
+
+// A fullDisk takes so many octets.
+type fullDisk struct {
+	left int
+	err  error
+}
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	n := min(d.left, len(p))
+	if d.left -= n; n < len(p) {
+		return n, d.err
+	}
+	return n, nil
+}
+
+// TestWriteError: an error comes back, at Close if not before, and says how far
+// it went; nothing is written behind it.
+func TestWriteError(t *testing.T) {
+	for _, room := range []int{0, 1, size, 2*size + 5, 4 * size} {
+		disk := &fullDisk{left: room, err: errors.New("disk full")}
+		w := New(disk)
+		_, werr := io.Copy(w, io.LimitReader(zeros{}, 10*size))
+		n, err := w.Close()
+		if !errors.Is(werr, disk.err) || !errors.Is(err, disk.err) || n != int64(room) || disk.left != 0 {
+			t.Errorf("room for %d octets: %d written, error of Write %v, of Close %v", room, n, werr, err)
+		}
+		w = New(&fullDisk{left: room, err: disk.err})
+		if _, err := w.Write(make([]byte, room+1)); err != nil && !errors.Is(err, disk.err) {
+			t.Error(err)
+		}
+		if n, err := w.Close(); !errors.Is(err, disk.err) || n != int64(room) {
+			t.Errorf("room for %d octets of one more: %d written, error of Close %v", room, n, err)
+		}
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// TestWiped: a block goes back without what it held.
+func TestWiped(t *testing.T) {
+	w := New(io.Discard)
+	if _, err := w.Write(bytes.Repeat([]byte("x"), 1000)); err != nil {
+		t.Fatal(err)
+	}
+	held := w.now.block
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if *held != (block{}) {
+		t.Error("a block that was given back holds what it held")
+	}
+}
