@@ -19,7 +19,6 @@ func TestLinks(t *testing.T) {
 		"github.com/emersion/go-smtp",
 		"github.com/pelletier/go-toml",
 		"github.com/prometheus",
-		"github.com/schollz/progressbar",
 		"go.etcd.io",
 		"go.opentelemetry.io",
 		"go.uber.org",

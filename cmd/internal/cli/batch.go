@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // batch is what encrypt and decrypt have in common: inputs, outputs, progress
@@ -54,7 +56,7 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 	for _, j := range jobs {
 		total += j.size
 	}
-	bar := newProgress(cmd.ErrOrStderr(), total)
+	bar := progress(cmd.ErrOrStderr(), total)
 	start := time.Now()
 	var first error
 	failed := 0
@@ -64,7 +66,6 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 			done += j.size
 			continue
 		}
-		bar.clear()
 		if cmd.Context().Err() != nil {
 			return err
 		}
@@ -76,21 +77,23 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: %s\n", OneLine(err, hint))
 		}
 	}
-	bar.clear()
+	if bar != nil {
+		_ = bar.Finish()
+	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s %d of %d messages, %d octets, in %.2f s\n",
 		b.done, len(jobs)-failed, len(jobs), done, time.Since(start).Seconds())
 	return first
 }
 
 // one does one message.
-func (b *batch) one(cmd *cobra.Command, j job, bar *progress, do step) error {
+func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do step) error {
 	in, closeInput, err := openInput(cmd, j.input)
 	if err != nil {
 		return err
 	}
 	defer closeInput()
 	if bar != nil {
-		in = io.TeeReader(in, bar)
+		in = io.TeeReader(in, barWriter{bar})
 	}
 	out, err := CreateOutput(j.output, cmd.OutOrStdout(), b.force)
 	if err != nil {
@@ -98,7 +101,6 @@ func (b *batch) one(cmd *cobra.Command, j job, bar *progress, do step) error {
 	}
 	defer out.discard()
 	warn := func(text string) {
-		bar.clear()
 		fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: warning: %s\n", OneLine(fmt.Errorf("%s: %s", j.name, text), ""))
 	}
 	if err := do(cmd.Context(), in, out, warn); err != nil {
@@ -138,6 +140,14 @@ func interruptible(ctx context.Context, in io.Reader) io.Reader {
 	}()
 	context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) })
 	return pr
+}
+
+// barWriter counts for a bar, whose own troubles are nobody's.
+type barWriter struct{ bar *progressbar.ProgressBar }
+
+func (w barWriter) Write(p []byte) (int, error) {
+	_ = w.bar.Add(len(p))
+	return len(p), nil
 }
 
 // NoInput is an input that can't be opened.
@@ -245,6 +255,24 @@ func inputName(arg string) string {
 		return "standard input"
 	}
 	return arg
+}
+
+// progress returns a bar for so many octets, nil where standard error is no
+// terminal.
+func progress(stderr io.Writer, total int64) *progressbar.ProgressBar {
+	f, ok := stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	if total == 0 {
+		total = -1 // not known
+	}
+	return progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(stderr),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
 }
 
 // copyBuffer is how much is read at a time: more than a chunk or frame, which
