@@ -161,12 +161,10 @@ type StoreConfig struct {
 	Tombstones  time.Duration   `toml:"tombstones"`  // how long a closed key is remembered; default 60 days
 	Undelivered time.Duration   `toml:"undelivered"` // when a key goes whose message did not come; 0, the default, is never
 
-	// Of an etcd cluster. With one of the first three there is TLS.
-	TLSCA            string `toml:"tls_ca,file"`
-	TLSCert          string `toml:"tls_cert,file"`
-	TLSKey           string `toml:"tls_key,file"`
-	AuthUser         string `toml:"auth_user"` // needs TLS
-	AuthPasswordFile string `toml:"auth_password_file,file"`
+	// PEM files, of an etcd cluster. With one of them there is TLS.
+	TLSCA   string `toml:"tls_ca,file"`
+	TLSCert string `toml:"tls_cert,file"`
+	TLSKey  string `toml:"tls_key,file"`
 }
 
 // A PeerConfig is a site that mail is exchanged with.

@@ -34,7 +34,6 @@ func (c *Config) CheckFiles() error {
 			f.add(key, "%v", err)
 		}
 	}
-	password := func(path string) error { _, err := LoadPassword(path); return err }
 	for i := range c.Listeners {
 		l, at := &c.Listeners[i], entryKey("listener", i)
 		pair(at+".tls_cert", l.TLSCert, l.TLSKey)
@@ -43,13 +42,12 @@ func (c *Config) CheckFiles() error {
 	for i := range c.NextHops {
 		n, at := &c.NextHops[i], entryKey("next_hop", i)
 		file(at+".tls_ca", n.TLSCA, checkCAs)
-		file(at+".auth_password_file", n.AuthPasswordFile, password)
+		file(at+".auth_password_file", n.AuthPasswordFile, func(path string) error { _, err := LoadPassword(path); return err })
 	}
 	pair("km.cert", c.KM.Cert, c.KM.Key)
 	file("km.ca", c.KM.CA, checkCAs)
 	pair("store.tls_cert", c.Store.TLSCert, c.Store.TLSKey)
 	file("store.tls_ca", c.Store.TLSCA, checkCAs)
-	file("store.auth_password_file", c.Store.AuthPasswordFile, password)
 	return f.err()
 }
 

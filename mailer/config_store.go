@@ -36,17 +36,10 @@ func (f *findings) store() {
 	if s.Undelivered != 0 {
 		f.kept("store.undelivered", s.Undelivered)
 	}
-	if !etcd && s.TLSCA+s.TLSCert+s.TLSKey+s.AuthUser+s.AuthPasswordFile != "" {
-		f.add("store.path", "tls_ca, tls_cert, tls_key, auth_user and auth_password_file are for %s…", StoreEtcd)
-		return
-	}
-	if (s.TLSCert == "") != (s.TLSKey == "") {
+	if !etcd && s.TLSCA+s.TLSCert+s.TLSKey != "" {
+		f.add("store.path", "tls_ca, tls_cert and tls_key are for %s…", StoreEtcd)
+	} else if (s.TLSCert == "") != (s.TLSKey == "") {
 		f.add("store.tls_cert", "tls_cert and tls_key go together")
-	}
-	if (s.AuthUser == "") != (s.AuthPasswordFile == "") {
-		f.add("store.auth_user", "auth_user and auth_password_file go together")
-	} else if s.AuthUser != "" && s.TLSCA+s.TLSCert == "" {
-		f.add("store.auth_user", "a password is sent over TLS only: say tls_ca")
 	}
 }
 

@@ -156,7 +156,6 @@ func TestConfigValues(t *testing.T) {
 	if want := (StoreConfig{
 		Path: "etcd://127.0.0.1:2379,127.0.0.1:2380/qkdmail", Key: "credential:store", Close: keystore.AfterDelivery(),
 		Tombstones: 31 * 24 * time.Hour, Undelivered: 90 * 24 * time.Hour, TLSCA: filepath.Join(folder, "ca.crt"),
-		AuthUser: "qkdmail", AuthPasswordFile: filepath.Join(folder, "password"),
 	}); c.Store != want {
 		t.Errorf("got %+v, want %+v", c.Store, want)
 	}

@@ -40,7 +40,12 @@ func TestScripts(t *testing.T) {
 	if err != nil || len(scripts) < 8 {
 		t.Fatalf("%d scripts in %s, %v; there must be more", len(scripts), dir, err)
 	}
-	testscript.Run(t, testscript.Params{
+	testscript.Run(t, params(dir))
+}
+
+// params are those of the scripts in a folder.
+func params(dir string) testscript.Params {
+	return testscript.Params{
 		Dir:                 dir,
 		Setup:               keyManagers,
 		RequireExplicitExec: true,
@@ -52,12 +57,18 @@ func TestScripts(t *testing.T) {
 			"serve": serveKM,
 			"stops": stops,
 			"big":   big,
+
+			"keyid":   keyID,
+			"deliver": deliver,
+			"sql":     runSQL,
+			"spoil":   spoil,
 		},
-	})
+	}
 }
 
 // keyManagers starts key managers for a script: KM_HTTP and KM_HTTPS (whose CA
-// is in $CA) work, the others are down, empty, refuse or answer nonsense.
+// is in $CA) work, the others are down, empty, refuse, give out one key again and
+// again, or answer nonsense.
 func keyManagers(e *testscript.Env) error {
 	km, err := kmserver.NewQMail(context.Background(), kmserver.Options{})
 	if err != nil {
@@ -77,6 +88,7 @@ func keyManagers(e *testscript.Env) error {
 		"KM_KEEPS":   keepsSecond(km),
 		"KM_DOWN":    answer(503, "text/html", "<html>maintenance</html>"),
 		"KM_EMPTY":   answer(503, "application/json", `{"message":"no more keys available"}`),
+		"KM_AGAIN":   answer(200, "application/json", `{"keys":[{"key_ID":"again","key":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]}`),
 		"KM_REFUSES": answer(401, "text/html", "<html>who are you?</html>"),
 		"KM_HTML":    answer(200, "text/html", "<html>hello</html>"),
 	} {

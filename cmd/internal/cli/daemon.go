@@ -24,7 +24,7 @@ type Daemon struct {
 	// Serve is "km serve".
 	Serve func() *cobra.Command
 	// OpenEtcd opens a key store that is named etcd://….
-	OpenEtcd func(ctx context.Context, spec string, log *slog.Logger) (keystore.Store, error)
+	OpenEtcd func(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error)
 }
 
 // What the commands of the daemon are for, in the help of both programs.

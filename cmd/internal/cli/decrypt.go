@@ -7,7 +7,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/spf13/cobra"
 )
 
@@ -29,10 +28,18 @@ output gets each part of the message as soon as that part is verified, so when a
 later part turns out to be altered the beginning, which is authentic, has been
 written already; the exit code tells.
 
-With --close the keys are closed at the key manager, once the whole message is
-on disk (or written, to a pipe): it can't be decrypted again then.`,
+A key manager that deletes a key when it hands it out (ETSI GS QKD 014) leaves
+it to this program: the key is kept in a sealed file, --store, before anything is
+written. If the output can't be written, or is lost, the same command restores the
+message again. By default that is keys.db in $STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail,
+/var/lib/qkdmail (root) or ~/.local/state/qkdmail; "qkdmail store" looks after it.
+
+With --close the keys are closed, in the store and at the key manager, once the
+whole message is on disk (or written, to a pipe): it can't be decrypted again then.`,
 		Example: `  qkdmail decrypt -o message.eml secret.eml
   qkdmail decrypt --close -o message.eml secret.eml
+  qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 --sae SAE_B --peer SAE_A \
+      --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
   qkdmail decrypt --out-dir restored/ encrypted/
   qkdmail decrypt <secret.eml >message.eml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,20 +49,14 @@ on disk (or written, to a pipe): it can't be decrypted again then.`,
 			}
 			b.done = "decrypted"
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
-				kept, err := g.Keep(cmd.Context(), store, km, keystore.Options{SAE: g.SAE, Logger: warnings(cmd)})
-				if err != nil {
-					return err
-				}
-				if kept != nil {
-					defer kept.Close()
-					km = kept
-				}
-				return b.run(cmd, args, decryptStep(km, &opts, closeKey))
+				return g.withStore(cmd, store, km, func(km kmclient.KeyManager) error {
+					return b.run(cmd, args, decryptStep(km, &opts, closeKey))
+				})
 			})
 		},
 	}
 	b.flags(cmd)
-	store.Register(cmd)
+	store.Register(cmd.Flags(), "what keeps the keys: an SQLite file, etcd://HOST:PORT,…/PREFIX, or none (default: a file in the state directory where the key manager deletes keys when it hands them out)")
 	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys when the whole message is written")
 	return cmd
 }

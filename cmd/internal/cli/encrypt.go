@@ -19,6 +19,7 @@ func newEncrypt(g *Globals) *cobra.Command {
 		note     string
 		from     string
 		utf8     bool
+		store    StoreFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "encrypt [flags] [FILE…]",
@@ -32,7 +33,11 @@ transport and threading need, as --headers says; of Bcc never.
 
 Suites: aes-256-gcm takes a key of 256 bits a message. otp is a one-time pad and
 takes as much key as message. auto takes the pad for messages of up to
---pad-limit octets, and AES above; it does not look at how many keys are left.`,
+--pad-limit octets, and AES above; it does not look at how many keys are left.
+
+With --store the IDs of the keys are kept for ever, before use, and one that the
+key manager hands out again is refused: a key manager that was restored from a
+backup would otherwise have a pad used twice. Keys themselves are not kept.`,
 		Example: `  qkdmail encrypt -o secret.eml message.eml
   qkdmail encrypt --suite otp <message.eml >secret.eml
   qkdmail encrypt --out-dir encrypted/ mail/
@@ -57,8 +62,13 @@ takes as much key as message. auto takes the pad for messages of up to
 				opts.Note = &note
 			}
 			b.done = "encrypted"
+			if store.Path == "" {
+				store.Path = NoStore
+			}
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
-				return b.run(cmd, args, encryptStep(km, &opts))
+				return g.withStore(cmd, store, km, func(km kmclient.KeyManager) error {
+					return b.run(cmd, args, encryptStep(km, &opts))
+				})
 			})
 		},
 	}
@@ -70,6 +80,7 @@ takes as much key as message. auto takes the pad for messages of up to
 	f.StringVar(&from, "from", "", "address for the outer From where the message has none")
 	f.BoolVar(&utf8, "smtputf8", false, "leave UTF-8 addresses outside as they are: the message needs SMTPUTF8 then")
 	b.flags(cmd)
+	store.Register(f, "what keeps the IDs of used keys: an SQLite file, or etcd://HOST:PORT,…/PREFIX (default: nothing does)")
 	return cmd
 }
 

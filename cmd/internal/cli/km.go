@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -115,15 +116,7 @@ It holds the keys in clear.`,
 				return err
 			}
 			defer db.Close()
-			out, err := CreateOutput(target, cmd.OutOrStdout(), force)
-			if err != nil {
-				return err
-			}
-			defer out.discard()
-			if err := db.Export(cmd.Context(), out); err != nil {
-				return err
-			}
-			return out.finish(true)
+			return WriteOutput(target, cmd.OutOrStdout(), force, func(out io.Writer) error { return db.Export(cmd.Context(), out) })
 		},
 	}
 	DBFlag(cmd, &path)

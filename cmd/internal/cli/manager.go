@@ -14,7 +14,7 @@ import (
 // withManager opens the key manager that the flags or the environment name,
 // and closes it when do is done.
 func (g *Globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) error) error {
-	km, err := g.openManager(cmd)
+	km, err := g.OpenManager(cmd)
 	if err != nil {
 		return err
 	}
@@ -24,14 +24,16 @@ func (g *Globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) e
 	return do(km)
 }
 
-func (g *Globals) openManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
+// OpenManager opens the key manager that the flags or the environment name. If
+// it is an io.Closer the caller closes it.
+func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	spec := g.Spec()
 	if strings.HasPrefix(spec, "etsi014:") && (g.SAE == "" || g.Peer == "") {
 		return nil, Fail(ExitConfig, "give both; a KME hands keys out for a pair of SAEs", "etsi014 needs --sae and --peer")
 	}
 	opts := kmclient.Options{
 		CAFile: g.KMCA, CertFile: g.KMCert, KeyFile: g.KMKey, KMEID: g.KMEID, SAE: g.SAE,
-		Logger: warnings(cmd),
+		Logger: Warnings(cmd),
 		MockDB: func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(cmd.Context(), path) },
 	}
 	if spec != "" {
@@ -58,7 +60,7 @@ func chooserEnv(name string) string {
 	return ""
 }
 
-// warnings logs to standard error what a user should know.
-func warnings(cmd *cobra.Command) *slog.Logger {
+// Warnings logs to standard error what a user should know.
+func Warnings(cmd *cobra.Command) *slog.Logger {
 	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

@@ -22,6 +22,20 @@ func errExists(path string) error {
 	return Fail(ExitCantCreate, "name another, or use --force to overwrite it", "%s exists", path)
 }
 
+// WriteOutput has write write the output named path, as CreateOutput has it; a
+// file appears on disk as a whole or not at all.
+func WriteOutput(path string, stdout io.Writer, force bool, write func(io.Writer) error) error {
+	out, err := CreateOutput(path, stdout, force)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	if err := write(out); err != nil {
+		return err
+	}
+	return out.finish(true)
+}
+
 // CreateOutput opens the output named path, standard output for "" and "-".
 // A file is written beside its target and renamed at the end; a device or a
 // pipe is written to directly.

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,19 +14,45 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// StoreFlags say where receiving keys are kept.
+// StoreFlags say where keys are kept. What is for etcd is empty otherwise.
 type StoreFlags struct {
-	Path string // "none": nowhere; "": in the state directory, where it is needed
+	Path string // an SQLite file, etcd://…, NoStore, or "" for what the command takes by default
 	Key  string // see [keystore.ParseKeySource]
+
+	CA, Cert, CertKey string // PEM files
 }
 
-// Register adds --store and --store-key to a command.
-func (s *StoreFlags) Register(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringVar(&s.Path, "store", "", "what keeps the keys of arriving messages: an SQLite file, etcd://HOST:PORT,…/PREFIX, or none (default: a file in the state directory where the key manager deletes keys when it hands them out)")
-	f.StringVar(&s.Key, "store-key", "", "what the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside the store)")
+// NoStore is the Path where no key is kept.
+const NoStore = "none"
+
+// Register adds the flags; usage says what --store is for.
+func (s *StoreFlags) Register(f *pflag.FlagSet, usage string) {
+	f.StringVar(&s.Path, "store", s.Path, usage)
+	f.StringVar(&s.Key, "store-key", s.Key, "what the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside an SQLite file)")
+	f.StringVar(&s.CA, "store-ca", s.CA, "PEM file with the CA of etcd's certificates")
+	f.StringVar(&s.Cert, "store-cert", s.Cert, "PEM file with our certificate for etcd")
+	f.StringVar(&s.CertKey, "store-cert-key", s.CertKey, "PEM file with the private key of --store-cert")
+}
+
+// IsEtcd reports whether the store is in etcd.
+func (s *StoreFlags) IsEtcd() bool { return strings.HasPrefix(s.Path, "etcd:") }
+
+// Where makes Path what it is by default: the file in the state directory if a
+// store is needed, else none.
+func (s *StoreFlags) Where(needed bool) error {
+	switch {
+	case s.Path != "":
+		return nil
+	case !needed:
+		s.Path = NoStore
+		return nil
+	}
+	dir, err := StateDir()
+	s.Path = filepath.Join(dir, "keys.db")
+	return err
 }
 
 // A KeptKM is a key manager with a store before it.
@@ -41,16 +69,11 @@ func (k *KeptKM) Close() error {
 // Keep returns the key manager with a store before it, or nil if none is
 // wanted or needed. The options' SAE is the name under which keys are kept.
 func (g *Globals) Keep(ctx context.Context, s StoreFlags, km kmclient.KeyManager, o keystore.Options) (*KeptKM, error) {
-	switch {
-	case s.Path == "none", s.Path == "" && !kmclient.DeletesOnDelivery(km):
+	if err := s.Where(kmclient.DeletesOnDelivery(km)); err != nil {
+		return nil, err
+	}
+	if s.Path == NoStore {
 		return nil, nil
-	case s.Path == "":
-		dir, err := StateDir()
-		if err != nil {
-			return nil, err
-		}
-		s.Path = filepath.Join(dir, "keys.db")
-		o.Logger.Info("keys of arriving messages are kept until the messages are delivered", "store", s.Path)
 	}
 	vault, err := g.OpenVault(ctx, s, o.Logger)
 	if err != nil {
@@ -61,30 +84,135 @@ func (g *Globals) Keep(ctx context.Context, s StoreFlags, km kmclient.KeyManager
 		_ = vault.Close()
 		return nil, err
 	}
+	o.Logger.Info("keys of arriving messages are kept until the messages are delivered", "store", s.Path)
 	return &KeptKM{m, vault}, nil
 }
 
-// OpenVault opens the store at s.Path, which is not empty.
+// withStore calls do with the key manager, and a store before it if one is
+// wanted or needed. A store that can't be closed may have lost a key.
+func (g *Globals) withStore(cmd *cobra.Command, s StoreFlags, km kmclient.KeyManager, do func(kmclient.KeyManager) error) error {
+	kept, err := g.Keep(cmd.Context(), s, km, keystore.Options{SAE: g.SAE, Logger: Warnings(cmd)})
+	if err != nil {
+		return err
+	}
+	if kept == nil {
+		return do(km)
+	}
+	err = do(kept)
+	return errors.Join(err, kept.Close())
+}
+
+// OpenVault opens the store at s.Path, and makes it if it is not there.
 func (g *Globals) OpenVault(ctx context.Context, s StoreFlags, log *slog.Logger) (*keystore.Vault, error) {
-	var beside string // the file of the store key, where none is named
-	open := func() (keystore.Store, error) { return sqlite.Open(ctx, s.Path, sqlite.Options{}) }
-	if strings.HasPrefix(s.Path, "etcd:") {
-		if g.daemon == nil {
-			return nil, errHandOver
+	source, err := g.source(s, log)
+	if err != nil {
+		return nil, err
+	}
+	store, err := g.openStore(ctx, s, log)
+	if err != nil {
+		return nil, err
+	}
+	vault, err := keystore.Open(ctx, store, source, log)
+	return vault, advised(err)
+}
+
+// advised says which flags to look at where a store can't be opened.
+func advised(err error) error {
+	switch {
+	case errors.Is(err, keystore.ErrStoreKey):
+		return Fail(ExitConfig, "name the key that it is sealed with, with --store-key", "%w", err)
+	case errors.Is(err, kmclient.ErrConfig):
+		return Fail(ExitConfig, "check --store and --store-key", "%w", err)
+	case errors.Is(err, kmclient.ErrStore):
+		return Fail(ExitConfig, "restore a backup, or name another with --store", "%w", err)
+	}
+	return err
+}
+
+// OpenExisting opens the store at s.Path, which it does not make. others are
+// more keys that may be needed.
+func (g *Globals) OpenExisting(ctx context.Context, s StoreFlags, log *slog.Logger, others ...keystore.KeySource) (*keystore.Vault, keystore.Store, error) {
+	source, err := g.source(s, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := g.OpenRecords(ctx, s, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	vault, err := keystore.Open(ctx, store, func(fresh bool) ([]keystore.StoreKey, error) {
+		if fresh {
+			return nil, noStore(s.Path)
 		}
-		open = func() (keystore.Store, error) { return g.daemon.OpenEtcd(ctx, s.Path, log) }
-	} else {
-		beside = s.Path + ".key"
+		keys, err := source(fresh)
+		for _, other := range others {
+			more, otherErr := other(false)
+			keys, err = append(keys, more...), errors.Join(err, otherErr)
+		}
+		return keys, err
+	}, log)
+	return vault, store, advised(err)
+}
+
+// OpenRecords opens the sealed records of the store at s.Path, which it does not
+// make.
+func (g *Globals) OpenRecords(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error) {
+	if !s.IsEtcd() {
+		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
+			return nil, noStore(s.Path)
+		}
 	}
-	source, err := keystore.ParseKeySource(s.Key, beside, log)
-	if err != nil {
-		return nil, err
+	return g.openStore(ctx, s, log)
+}
+
+// ErrNoStore: there is no store where one should be.
+var ErrNoStore = errors.New("there is no key store")
+
+func noStore(path string) error {
+	return Fail(ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, path)
+}
+
+// CheckStoreKey reports whether the key that --store-key names can be had. The
+// one that lies beside an SQLite file by default is made with it.
+func (g *Globals) CheckStoreKey(s StoreFlags, log *slog.Logger) error {
+	if s.Key == "" {
+		return nil
 	}
-	store, err := open()
-	if err != nil {
-		return nil, err
+	source, err := g.source(s, log)
+	if err == nil {
+		_, err = source(false)
 	}
-	return keystore.Open(ctx, store, source, log)
+	return advised(err)
+}
+
+// source gives the keys of the store.
+func (g *Globals) source(s StoreFlags, log *slog.Logger) (keystore.KeySource, error) {
+	switch {
+	case s.IsEtcd() && g.daemon == nil:
+		return nil, errHandOver
+	case s.IsEtcd() && s.Key == "":
+		return nil, Fail(ExitConfig, "name what it is sealed with, as file:PATH", "a store in etcd needs --store-key")
+	}
+	source, err := keystore.ParseKeySource(s.Key, s.Path+".key", log)
+	return source, advised(err)
+}
+
+func (g *Globals) openStore(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error) {
+	if !s.IsEtcd() {
+		if s.CA+s.Cert+s.CertKey != "" {
+			return nil, Fail(ExitUsage, "name etcd://HOST:PORT,…/PREFIX with --store", "certificates are for a store in etcd")
+		}
+		store, err := sqlite.Open(ctx, s.Path, sqlite.Options{})
+		if err != nil {
+			return nil, advised(fmt.Errorf("open the key store: %w", err))
+		}
+		return store, nil
+	}
+	store, err := g.daemon.OpenEtcd(ctx, s, log)
+	if errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) {
+		return nil, Fail(ExitUnavailable, "check that etcd runs, and --store and what belongs to it", "open the key store: %w", err)
+	}
+	return store, advised(err)
 }
 
 // StateDir returns where a program keeps what it must not lose: systemd's

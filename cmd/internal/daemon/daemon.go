@@ -8,6 +8,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
 	"github.com/spf13/cobra"
 )
 
@@ -15,7 +16,7 @@ import (
 func New() *cli.Daemon {
 	return &cli.Daemon{
 		Commands: func(g *cli.Globals) []*cobra.Command {
-			return []*cobra.Command{newRelay(g), newInit(g), newSendTest(g)}
+			return []*cobra.Command{newRelay(g), newStore(g), newInit(g), newSendTest(g)}
 		},
 		Serve:    newKMServe,
 		OpenEtcd: openEtcd,
@@ -23,6 +24,16 @@ func New() *cli.Daemon {
 }
 
 // openEtcd opens a key store in etcd.
-func openEtcd(_ context.Context, spec string, _ *slog.Logger) (keystore.Store, error) {
-	return nil, cli.Fail(cli.ExitConfig, "name a file", "--store %s: only SQLite files can be used", spec)
+func openEtcd(ctx context.Context, s cli.StoreFlags, log *slog.Logger) (keystore.Store, error) {
+	o, err := etcdstore.ParseURL(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	o.CAFile, o.CertFile, o.KeyFile = s.CA, s.Cert, s.CertKey
+	o.Logger = log
+	store, err := etcdstore.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
 }

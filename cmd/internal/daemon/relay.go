@@ -18,7 +18,6 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/spf13/cobra"
 )
@@ -41,9 +40,9 @@ func newRelay(g *cli.Globals) *cobra.Command {
 		Short: cli.ShortRelay,
 		Long: `Stand between two mail systems, encrypt what leaves and decrypt what arrives,
 over SMTP and LMTP, as a configuration file says (docs/relay.toml has every key).
-SIGHUP reads it again; with an error in it, or where listeners or [km] have
-changed, the old one stays and the log says why. SIGTERM stops: messages under
-way come to their end.
+SIGHUP reads it again; with an error in it, or where listeners, [km] or [store]
+have changed, the old one stays and the log says why. SIGTERM stops: messages
+under way come to their end.
 
 The relay keeps no mail: it answers 250 when the next hop has, and without a key
 it answers 451, so that the mail waits where it is.
@@ -51,8 +50,8 @@ it answers 451, so that the mail waits where it is.
 Without a file, --mode, --listen and --next-hop are enough for one direction and
 one peer; "lmtp:" before an address makes it LMTP.
 
---check validates the file, the certificates and the key manager, prints what
-would happen to mail for each ADDRESS, and ends.`,
+--check validates the file, the certificates, the key manager and the key store,
+prints what would happen to mail for each ADDRESS, and ends.`,
 		Example: `  qkdmail relay --config /etc/qkdmail/relay.toml
   qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example
   qkdmail relay --mode encrypt --listen lmtp:127.0.0.1:10025 --next-hop 127.0.0.1:10026 \
@@ -69,7 +68,7 @@ would happen to mail for each ADDRESS, and ends.`,
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt, without a file")
 	f.StringVar(&r.listen, "listen", "", "address to listen at, without a file")
 	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop, without a file")
-	r.store.Register(cmd)
+	r.store.Register(f, storeUsage)
 	return cmd
 }
 
@@ -111,16 +110,21 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	log := relayLogger(cmd.ErrOrStderr(), cfg.Log)
+	store := storeOf(r.store, cfg.Store)
+	opened := store
 	if r.check {
-		r.store.Path = "none" // a check leaves nothing behind
+		opened = cli.StoreFlags{Path: cli.NoStore} // a check leaves nothing behind
 	}
-	km, err := relayKeys(cmd.Context(), r.Globals, cfg, &r.store, log)
+	km, err := relayKeys(cmd.Context(), r.Globals, cfg, opened, log)
 	if err != nil {
 		return err
 	}
 	defer km.close()
 	if r.check {
-		return r.checkAll(cmd, cfg, km, args)
+		if err := r.checkAll(cmd, cfg, km, args); err != nil {
+			return err
+		}
+		return r.checkStore(cmd, store, kmclient.DeletesOnDelivery(km.base), log)
 	}
 	if len(args) > 0 {
 		return cli.Usage("unexpected argument %q (only --check takes addresses)", args[0])
@@ -135,14 +139,14 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	for i, a := range relay.Addrs() {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
-	go r.reloads(cmd.Context(), relay, cfg.KM, km, log)
+	go r.reloads(cmd.Context(), relay, cfg, km, log)
 	notify(log, systemd.SdNotifyReady)
 	context.AfterFunc(cmd.Context(), func() { notify(log, systemd.SdNotifyStopping) })
 	return relay.Serve(cmd.Context())
 }
 
 // reloads reads the configuration again on SIGHUP.
-func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, old mailer.KMConfig, km *relayKM, log *slog.Logger) {
+func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, old *mailer.Config, km *relayKM, log *slog.Logger) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -166,7 +170,7 @@ func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, old maile
 
 // again reads the configuration once more. The key manager is open, and the
 // store belongs to it: another one needs a new process.
-func (r *relayFlags) again(old mailer.KMConfig) (*mailer.Config, error) {
+func (r *relayFlags) again(old *mailer.Config) (*mailer.Config, error) {
 	cfg, err := r.load()
 	if err != nil {
 		return nil, err
@@ -174,8 +178,11 @@ func (r *relayFlags) again(old mailer.KMConfig) (*mailer.Config, error) {
 	if err := cfg.CheckFiles(); err != nil {
 		return nil, err
 	}
-	if cfg.KM != old {
+	switch {
+	case cfg.KM != old.KM:
 		return nil, fmt.Errorf("%w: [km] has changed: restart for that", mailer.ErrConfig)
+	case cfg.Store != old.Store:
+		return nil, fmt.Errorf("%w: [store] has changed: restart for that", mailer.ErrConfig)
 	}
 	return cfg, nil
 }
@@ -205,6 +212,32 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, km kmclien
 		}
 	}
 	return nil
+}
+
+// checkStore says where keys are kept, and opens the store if there is one.
+func (r *relayFlags) checkStore(cmd *cobra.Command, store cli.StoreFlags, needed bool, log *slog.Logger) error {
+	if err := store.Where(needed); err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if store.Path == cli.NoStore {
+		text := "none: the key manager keeps the keys"
+		if needed {
+			text = "none: the key of a message that is not delivered at the first try is lost"
+		}
+		fmt.Fprintf(out, "key store: %s\n", text)
+		return nil
+	}
+	vault, _, err := r.OpenExisting(cmd.Context(), store, log)
+	if errors.Is(err, cli.ErrNoStore) {
+		fmt.Fprintf(out, "key store: %s, to be made\n", store.Path)
+		return r.CheckStoreKey(store, log)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "key store: %s, opens\n", store.Path)
+	return vault.Close()
 }
 
 // relayKM is the key manager of a relay: a pool for sending keys, before a
@@ -251,13 +284,13 @@ func closeBase(km kmclient.KeyManager) {
 }
 
 // relayKeys opens the key manager of a configuration, with what is before it.
-func relayKeys(ctx context.Context, g *cli.Globals, cfg *mailer.Config, store *cli.StoreFlags, log *slog.Logger) (*relayKM, error) {
+func relayKeys(ctx context.Context, g *cli.Globals, cfg *mailer.Config, store cli.StoreFlags, log *slog.Logger) (*relayKM, error) {
 	base, err := openBase(ctx, cfg, log)
 	if err != nil {
 		return nil, err
 	}
 	km := &relayKM{KeyManager: base, base: base}
-	if km.kept, err = g.Keep(ctx, *store, base, keystore.Options{SAE: cfg.KM.SAE, Logger: log}); err != nil {
+	if km.kept, err = g.Keep(ctx, store, base, keepOptions(cfg, log)); err != nil {
 		km.close()
 		return nil, err
 	}

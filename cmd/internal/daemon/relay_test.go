@@ -58,11 +58,13 @@ func TestReadAgain(t *testing.T) {
 		"another rule":        {strings.Replace(relayConfig, `domain = "default"`, "domain = \"default\"\nsuite = \"otp\"", 1), true},
 		"another key manager": {strings.Replace(relayConfig, "keys.json", "others.json", 1), false},
 		"another SAE":         {strings.Replace(relayConfig, "[km]", "[km]\nsae = \"SAE_C\"", 1), false},
+		"another store":       {relayConfig + "[store]\npath = \"other.db\"\n", false},
+		"another policy":      {relayConfig + "[store]\nclose = \"never\"\n", false},
 		"an unknown key":      {relayConfig + "unknown = 1\n", false},
 		"an empty file":       {"", false},
 	} {
 		write(tt.text)
-		if _, err := r.again(first.KM); (err == nil) != tt.ok || !tt.ok && !errors.Is(err, mailer.ErrConfig) {
+		if _, err := r.again(first); (err == nil) != tt.ok || !tt.ok && !errors.Is(err, mailer.ErrConfig) {
 			t.Errorf("%s: error %v, want ok: %v", name, err, tt.ok)
 		}
 	}

@@ -1,0 +1,163 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/spf13/cobra"
+)
+
+func (s *storeFlags) export() *cobra.Command {
+	var target string
+	var reveal, force bool
+	cmd := &cobra.Command{
+		Use:   "export -o FILE",
+		Short: "Back up a store, or rescue the keys in it",
+		Long: `Copy an SQLite store to a new file, as it is at this moment, while relays go on.
+What is in it is sealed as before: it needs the store key, which belongs into
+another backup. Put back, the copy knows nothing of later keys.
+
+--reveal writes the keys themselves instead, in clear, closed ones left out, in the
+JSON format of the reference system and the mock: --km mock:FILE decrypts with
+them. Only that works with etcd, whose backup is "etcdctl snapshot save".`,
+		Example: `  qkdmail store export -o /backup/keys.db
+  qkdmail store export --reveal --sae SAE_B -o rescued.json
+  qkdmail decrypt --km mock:rescued.json --sae SAE_B -o message.eml secret.eml`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if reveal {
+				return s.exportKeys(cmd, target, force)
+			}
+			if force {
+				return cli.Usage("--force goes with --reveal: a backup overwrites nothing")
+			}
+			return s.backUp(cmd, target)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&target, "output", "o", "", "write to this file; with --reveal also - for standard output")
+	f.BoolVar(&reveal, "reveal", false, "write the keys in clear")
+	f.BoolVar(&force, "force", false, "overwrite the file of --reveal")
+	return cmd
+}
+
+// backUp copies the sealed records, for which no store key is needed.
+func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
+	if target == "" || target == "-" {
+		return cli.Usage("-o FILE is missing")
+	}
+	if err := s.settle(); err != nil {
+		return err
+	}
+	if s.IsEtcd() {
+		return cli.Usage("%s: back a cluster up with: etcdctl snapshot save FILE", s.Path)
+	}
+	records, err := s.OpenRecords(cmd.Context(), s.StoreFlags, cli.Warnings(cmd))
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+	file, ok := records.(*sqlite.Store)
+	if !ok {
+		return fmt.Errorf("a store that can't be copied: %T", records)
+	}
+	err = file.Backup(cmd.Context(), target)
+	_, notMade := errors.AsType[*fs.PathError](err)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return cli.Fail(cli.ExitCantCreate, "name another", "%s exists", target)
+	case notMade:
+		return cli.Fail(cli.ExitCantCreate, "check that the folder can be written to", "%w", err)
+	case err != nil:
+		return cli.Fail(cli.ExitIO, "check the disks; nothing was written", "%w", err)
+	}
+	if s.asJSON {
+		return cli.PrintJSON(cmd.OutOrStdout(), map[string]string{"store": s.Path, "copy": target})
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "copied %s to %s, sealed: it needs the store key, which is to be kept elsewhere\n", s.Path, target)
+	return err
+}
+
+// exportKeys writes the keys in clear.
+func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) error {
+	vault, err := s.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer vault.Close()
+	owners, err := vault.Owners(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if len(owners) > 1 && s.SAE == "" {
+		return cli.Usage("the keys of %d SAE IDs are here, and a file is for one: choose with --sae", len(owners))
+	}
+	n, damaged := 0, 0
+	err = cli.WriteOutput(target, cmd.OutOrStdout(), force, func(out io.Writer) error {
+		w := bufio.NewWriter(out)
+		_, _ = w.WriteString("{\n  \"keys\": {") // errors of a bufio.Writer stay
+		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) (err error) {
+			n, damaged, err = revealAll(cmd.Context(), m, w)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			_, _ = w.WriteString("\n  ")
+		}
+		_, _ = fmt.Fprintf(w, "},\n  \"keys_generated\": %d,\n  \"last_updated\": %q\n}\n", n, time.Now().Format("2006-01-02T15:04:05.000000"))
+		return w.Flush()
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(n, "key", "keys"))
+	return damagedError(damaged)
+}
+
+// revealAll writes the keys that can be had.
+func revealAll(ctx context.Context, m *keystore.Manager, w *bufio.Writer) (n, damaged int, err error) {
+	for info, err := range m.List(ctx) {
+		if err != nil && !errors.Is(err, keystore.ErrRecord) {
+			return n, damaged, err
+		}
+		if err != nil {
+			damaged++
+		}
+		if info.Size == 0 || info.State == kmclient.StateClosed {
+			continue
+		}
+		keys, err := m.KeysByID(ctx, info.Peer, info.ID)
+		if errors.Is(err, keystore.ErrClosed) {
+			continue // just now
+		}
+		if err != nil {
+			return n, damaged, err
+		}
+		before := ",\n    "
+		if n++; n == 1 {
+			before = "\n    "
+		}
+		line := strconv.AppendQuote([]byte(before), info.ID) // an ID is printable US-ASCII
+		line = append(base64.StdEncoding.AppendEncode(append(line, `: "`...), keys[0].Reveal()), '"')
+		_, err = w.Write(line)
+		clear(line)
+		kmclient.WipeAll(keys)
+		if err != nil {
+			return n, damaged, err
+		}
+	}
+	return n, damaged, nil
+}

@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/spf13/cobra"
+)
+
+// maxIDs is how many key IDs a command line can name.
+const maxIDs = 1000
+
+func (s *storeFlags) show() *cobra.Command {
+	var reveal bool
+	cmd := &cobra.Command{
+		Use:   "show ID…",
+		Short: "Show all that is known of keys",
+		Long: `Show all that is known of keys: their dates, the message that they belong to and
+how many recipients have got it. Who these are is not known to the store, which
+has their addresses as HMAC only. The octets of a key are printed with --reveal.`,
+		Example: `  qkdmail store show 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e
+  qkdmail store show --json --reveal 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e`,
+		Args: cli.SomeArgs("ID", maxIDs),
+		RunE: func(cmd *cobra.Command, ids []string) error { return s.runShow(cmd, ids, reveal) },
+	}
+	cmd.Flags().BoolVar(&reveal, "reveal", false, "print the octets of the keys, in base64")
+	return cmd
+}
+
+func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) error {
+	vault, err := s.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer vault.Close()
+	var keys []keyJSON
+	defer func() {
+		for _, k := range keys {
+			clear(k.Key)
+		}
+	}()
+	damaged := 0
+	for _, id := range ids {
+		before := len(keys)
+		err := s.each(cmd.Context(), vault, func(o keystore.Owner, m *keystore.Manager) error {
+			k, err := showOne(cmd.Context(), o, m, id, reveal)
+			switch {
+			case errors.Is(err, kmclient.ErrKeyNotFound):
+				return nil // it may be another SAE's
+			case err != nil:
+				return err
+			}
+			keys = append(keys, k)
+			if k.Damaged {
+				damaged++
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(keys) == before {
+			return cli.Fail(cli.ExitNoPerm, "see qkdmail store list", "key %s is not in the store", cli.Printable(id))
+		}
+	}
+	if s.asJSON {
+		err = cli.PrintJSON(cmd.OutOrStdout(), keys)
+	} else {
+		err = printShown(cmd.OutOrStdout(), keys)
+	}
+	if err != nil {
+		return err
+	}
+	return damagedError(damaged)
+}
+
+// showOne returns what is known of a key, and with reveal its octets.
+func showOne(ctx context.Context, o keystore.Owner, m *keystore.Manager, id string, reveal bool) (keyJSON, error) {
+	info, err := m.Show(ctx, id)
+	if errors.Is(err, keystore.ErrRecord) {
+		info.ID = id
+		k := jsonOf(o, info)
+		k.Damaged = true
+		return k, nil
+	}
+	if err != nil {
+		return keyJSON{}, err
+	}
+	k := jsonOf(o, info)
+	if reveal && info.State != kmclient.StateClosed {
+		keys, err := m.KeysByID(ctx, info.Peer, id)
+		if err != nil {
+			return keyJSON{}, err
+		}
+		defer kmclient.WipeAll(keys)
+		k.Key = bytes.Clone(keys[0].Reveal())
+	}
+	return k, nil
+}
+
+func printShown(out io.Writer, keys []keyJSON) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for n, k := range keys {
+		if n > 0 {
+			fmt.Fprintln(w)
+		}
+		row := func(name, value string) {
+			if value != "" && value != "-" {
+				fmt.Fprintf(w, "%s\t%s\n", name, cli.Printable(value))
+			}
+		}
+		row("Key", k.ID)
+		if k.Damaged {
+			row("State", "damaged: the record can't be read")
+		}
+		if k.Size > 0 {
+			row("Size", fmt.Sprintf("%d bits", k.Size))
+		}
+		row("State", string(k.State))
+		row("Key manager", k.KM)
+		row("SAE", k.SAE)
+		row("Peer", k.Peer)
+		row("Stored", when(k.Stored))
+		row("In use", when(k.InUse))
+		row("Used", when(k.Used))
+		row("Closed", when(k.Closed))
+		row("Message", k.Message)
+		if k.Message != "" {
+			row("Frame", fmt.Sprint(k.Frame))
+			row("Recipients", fmt.Sprint(k.Recipients))
+		}
+		row("Delivered", when(k.Delivered))
+		if k.Key != nil {
+			row("Key octets", base64.StdEncoding.EncodeToString(k.Key))
+		}
+	}
+	return w.Flush()
+}
