@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// maxCertFile is how much of a certificate file is read, in octets.
+const maxCertFile = 1 << 20
+
+// expiries returns when the certificates of a configuration end, by what they
+// are for. One that can't be read is left out: the program that uses it says so.
+func expiries(cfg *mailer.Config) map[string]time.Time {
+	files := map[string]string{"key manager client": cfg.KM.Cert, "store client": cfg.Store.TLSCert}
+	for _, l := range cfg.Listeners {
+		files["listener "+l.Name] = l.TLSCert
+	}
+	found := map[string]time.Time{}
+	for name, file := range files {
+		if at, ok := expiry(file); ok {
+			found[name] = at
+		}
+	}
+	return found
+}
+
+// expiry returns when the first certificate of a PEM file ends.
+func expiry(file string) (time.Time, bool) {
+	if file == "" {
+		return time.Time{}, false
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return time.Time{}, false
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxCertFile))
+	if err != nil {
+		return time.Time{}, false
+	}
+	defer clear(text) // there may be a private key in it
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			clear(block.Bytes)
+			continue
+		}
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+			return cert.NotAfter, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// expiresSoon is when a certificate is said to end soon.
+const expiresSoon = 14 * 24 * time.Hour
+
+// checkExpiry returns the certificates that have ended or will soon. It never
+// fails the whole: whether they are still taken is the other side's business,
+// and shows in the other checks.
+func checkExpiry(f findings, now time.Time) (Check, bool) {
+	var soon []string
+	for _, name := range slices.Sorted(maps.Keys(f.expiry)) {
+		if f.expiry[name].Sub(now) < expiresSoon {
+			soon = append(soon, name+" ("+f.expiry[name].UTC().Format(time.DateOnly)+")")
+		}
+	}
+	return Check{"certificates", StateWarning, "End soon or have ended: " + names(soon) + ".", "Put new ones in their place; see the configuration for their files."}, len(soon) > 0
+}

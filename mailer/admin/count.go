@@ -1,0 +1,206 @@
+package admin
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// none is the label value where there is no peer or suite. No peer can have this
+// name.
+const none = "(none)"
+
+// counters is what messages are counted in. Counting takes no lock.
+type counters struct {
+	messages, refusals, keysUsed      *prometheus.CounterVec
+	size, total, keyWait, nextHopWait *prometheus.HistogramVec
+
+	byKind   *cache[kind, prometheus.Counter]
+	byReason *cache[refusedFor, prometheus.Counter]
+	byPeer   *cache[peerWay, *peerCounts]
+	byWay    *cache[mailer.Direction, *wayCounts]
+
+	delivered, deferred, refused atomic.Int64 // for the charts; commands that were refused count as well
+	latest                       latest
+}
+
+// A kind of message is counted by itself.
+type kind struct {
+	direction mailer.Direction
+	peer      string
+	suite     cipher.Suite
+	outcome   mailer.Outcome
+}
+
+type refusedFor struct {
+	direction    mailer.Direction
+	peer, reason string
+}
+
+type peerWay struct {
+	direction mailer.Direction
+	peer      string
+}
+
+// peerCounts is what the page says of a peer and a direction.
+type peerCounts struct {
+	keys      prometheus.Counter
+	keysUsed  atomic.Int64
+	delivered atomic.Int64
+}
+
+// wayCounts are the distributions of a direction.
+type wayCounts struct{ size, total, keyWait, nextHopWait prometheus.Observer }
+
+func newCounters(reg *prometheus.Registry) *counters {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(v)
+		return v
+	}
+	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, []string{"direction"})
+		reg.MustRegister(v)
+		return v
+	}
+	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+	c := &counters{
+		messages: counter("qkdmail_messages_total", "Messages that were answered, a group of recipients with the same rule each.", "direction", "peer", "suite", "outcome"),
+		refusals: counter("qkdmail_refusals_total", "Messages, senders and recipients that were refused for good or for now.", "direction", "peer", "reason"),
+		keysUsed: counter("qkdmail_keys_used_total", "Keys that messages were encrypted with or decrypted by.", "direction", "peer"),
+		size:     histogram("qkdmail_message_size_bytes", "Octets of messages as they came.", prometheus.ExponentialBuckets(1<<10, 4, 11)),
+		total:    histogram("qkdmail_message_duration_seconds", "From MAIL to the answer to a message, the client's own time included.", seconds),
+		keyWait:  histogram("qkdmail_key_fetch_duration_seconds", "Of it, waiting for the key manager and the store.", seconds),
+		nextHopWait: histogram("qkdmail_next_hop_duration_seconds",
+			"Of it, waiting for the next hop's answer to a whole message.", seconds),
+	}
+	c.byKind = newCache(func(k kind) prometheus.Counter {
+		return c.messages.WithLabelValues(string(k.direction), k.peer, string(k.suite), string(k.outcome))
+	})
+	c.byReason = newCache(func(r refusedFor) prometheus.Counter {
+		return c.refusals.WithLabelValues(string(r.direction), r.peer, r.reason)
+	})
+	c.byPeer = newCache(func(p peerWay) *peerCounts {
+		return &peerCounts{keys: c.keysUsed.WithLabelValues(string(p.direction), p.peer)}
+	})
+	c.byWay = newCache(func(d mailer.Direction) *wayCounts {
+		return &wayCounts{
+			size: c.size.WithLabelValues(string(d)), total: c.total.WithLabelValues(string(d)),
+			keyWait: c.keyWait.WithLabelValues(string(d)), nextHopWait: c.nextHopWait.WithLabelValues(string(d)),
+		}
+	})
+	return c
+}
+
+// suiteOf returns a suite that is known, or none.
+func suiteOf(s cipher.Suite) cipher.Suite {
+	if s == cipher.SuiteOTP || s == cipher.SuiteAES256GCM {
+		return s
+	}
+	return none
+}
+
+// expect makes the counters of what will come sooner or later: a rate needs a
+// zero to begin at.
+func (c *counters) expect(cfg *mailer.Config) {
+	for _, l := range cfg.Listeners {
+		d := l.Direction
+		c.byWay.get(d)
+		done := mailer.OutcomeEncrypted
+		if d == mailer.DirectionDecrypt {
+			done = mailer.OutcomeDecrypted
+		}
+		for _, p := range cfg.Peers {
+			c.byPeer.get(peerWay{d, p.Name})
+			for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAES256GCM} {
+				c.byKind.get(kind{d, p.Name, suite, done})
+			}
+		}
+		for _, r := range mailer.Reasons() {
+			c.byReason.get(refusedFor{d, none, r.Name})
+		}
+	}
+}
+
+// count counts a message.
+func (c *counters) count(r mailer.Report, now time.Time) {
+	peer := r.Peer
+	if peer == "" {
+		peer = none
+	}
+	if r.Command == "" {
+		c.byKind.get(kind{r.Direction, peer, suiteOf(r.Suite), r.Outcome}).Inc()
+		c.distribute(r)
+	}
+	switch r.Outcome {
+	case mailer.OutcomeDeferred:
+		c.deferred.Add(1)
+	case mailer.OutcomeRefused:
+		c.refused.Add(1)
+	default:
+		c.delivered.Add(1)
+		p := c.byPeer.get(peerWay{r.Direction, peer})
+		p.delivered.Add(1)
+		c.use(p, r.Keys)
+		return
+	}
+	c.byReason.get(refusedFor{r.Direction, peer, r.Reason}).Inc()
+	if r.Direction == mailer.DirectionEncrypt { // keys are spent all the same
+		c.use(c.byPeer.get(peerWay{r.Direction, peer}), r.Keys)
+	}
+	c.latest.add(refusal{At: now, Direction: r.Direction, Peer: peer, Reason: r.Reason, Final: r.Outcome == mailer.OutcomeRefused})
+}
+
+func (c *counters) use(p *peerCounts, keys int) {
+	p.keysUsed.Add(int64(keys))
+	p.keys.Add(float64(keys))
+}
+
+func (c *counters) distribute(r mailer.Report) {
+	w := c.byWay.get(r.Direction)
+	w.size.Observe(float64(r.Octets))
+	w.total.Observe(r.Total.Seconds())
+	if r.KeyWait > 0 {
+		w.keyWait.Observe(r.KeyWait.Seconds())
+	}
+	if r.HopWait > 0 {
+		w.nextHopWait.Observe(r.HopWait.Seconds())
+	}
+}
+
+// A refusal is one of the latest, for the page.
+type refusal struct {
+	At        time.Time
+	Direction mailer.Direction
+	Peer      string
+	Reason    string
+	Final     bool // 5xx
+}
+
+// latest are the last refusals. Adding takes no lock.
+type latest struct {
+	next  atomic.Uint64
+	slots [latestKept]atomic.Pointer[refusal]
+}
+
+const latestKept = 100
+
+func (l *latest) add(r refusal) { l.slots[(l.next.Add(1)-1)%latestKept].Store(&r) }
+
+// list returns them, the newest first.
+func (l *latest) list() []refusal {
+	var all []refusal
+	next := l.next.Load()
+	for i := range uint64(latestKept) {
+		if i >= next {
+			break
+		}
+		if r := l.slots[(next-1-i)%latestKept].Load(); r != nil {
+			all = append(all, *r)
+		}
+	}
+	return all
+}

@@ -1,0 +1,79 @@
+package admin
+
+import "time"
+
+// A point is how many keys a peer had at a time, and how many had been used.
+type point struct {
+	at    time.Time
+	stock int
+	used  int64
+}
+
+// A forecast says how long the keys of a peer last, by the last hour.
+type forecast struct{ points []point }
+
+const (
+	forecastOver  = time.Hour
+	forecastLeast = 5 * time.Minute // less says nothing
+)
+
+// add enters how things are now.
+func (f *forecast) add(p point) {
+	old := 0
+	for old < len(f.points) && p.at.Sub(f.points[old].at) > forecastOver {
+		old++
+	}
+	f.points = append(f.points[:0], f.points[old:]...)
+	f.points = append(f.points, p)
+}
+
+// span is the time that is known of.
+func (f *forecast) span() time.Duration {
+	if len(f.points) == 0 {
+		return 0
+	}
+	return f.points[len(f.points)-1].at.Sub(f.points[0].at)
+}
+
+// perHour returns how many keys messages took an hour.
+func (f *forecast) perHour() (keys float64, known bool) {
+	if f.span() < forecastLeast {
+		return 0, false
+	}
+	first, last := f.points[0], f.points[len(f.points)-1]
+	return float64(last.used-first.used) / f.span().Hours(), true
+}
+
+// trend returns by how many keys an hour the stock grows, or falls if that is
+// negative: the line with the least squares, since keys are fetched in batches.
+func (f *forecast) trend() (keys float64, known bool) {
+	if f.span() < forecastLeast {
+		return 0, false
+	}
+	var n, sx, sy, sxx, sxy float64
+	for _, p := range f.points {
+		x, y := p.at.Sub(f.points[0].at).Hours(), float64(p.stock)
+		n, sx, sy, sxx, sxy = n+1, sx+x, sy+y, sxx+x*x, sxy+x*y
+	}
+	return (n*sxy - sx*sy) / (n*sxx - sx*sx), true
+}
+
+// lasts returns how long the stock lasts if it goes on falling as it does.
+// Known is false where that can't be said, falls is false where it does not
+// fall.
+func (f *forecast) lasts() (d time.Duration, falls, known bool) {
+	keys, known := f.trend()
+	if !known {
+		return 0, false, false
+	}
+	stock := float64(f.points[len(f.points)-1].stock)
+	if stock == 0 {
+		return 0, true, true
+	}
+	const century = 100 * 365 * 24
+	hours := stock / -keys
+	if keys >= 0 || hours > century {
+		return 0, false, true
+	}
+	return time.Duration(hours * float64(time.Hour)), true, true
+}

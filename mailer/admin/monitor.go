@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// A KeyManager tells the state of the link to a peer.
+type KeyManager interface {
+	Status(ctx context.Context, peer string) (kmclient.Status, error)
+}
+
+// NextHops tells which next hops can't be reached: see
+// [mailer.Relay.CheckNextHops].
+type NextHops interface {
+	CheckNextHops(ctx context.Context) map[string]error
+}
+
+// A Store keeps keys; a [keystore.Manager] is one.
+type Store interface {
+	Stats() keystore.Stats
+	CheckStore(ctx context.Context) error
+}
+
+// Sources are what a Monitor watches.
+type Sources struct {
+	Config   *mailer.Config
+	Keys     KeyManager
+	NextHops NextHops
+	Store    Store                        // nil: there is none
+	Pool     func() keypool.Stats         // nil: there is none
+	KMEs     func() kmclient.ETSI014Stats // nil: the key manager is another one
+	Version  string                       // of the program
+	Logger   *slog.Logger                 // for what was found to be wrong, once; may be nil
+	Now      func() time.Time             // the clock; nil: time.Now
+}
+
+// A Monitor is what is known of a running relay. It is a [mailer.Observer].
+type Monitor struct {
+	s       Sources
+	started time.Time
+	config  atomic.Pointer[mailer.Config]
+	reg     *prometheus.Registry
+	count   *counters
+	history *history
+	alarms  alarms
+
+	mu       sync.Mutex
+	found    findings
+	forecast map[string]*forecast // by the peer's name
+	said     map[string]string    // what was logged last, by what it is about
+}
+
+// New returns a Monitor, which knows nothing until Run is called.
+func New(s Sources) *Monitor {
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	reg := prometheus.NewRegistry()
+	m := &Monitor{
+		s: s, started: s.Now(), reg: reg, count: newCounters(reg), history: newHistory(),
+		forecast: map[string]*forecast{}, said: map[string]string{},
+	}
+	m.collect()
+	m.Reload(s.Config)
+	return m
+}
+
+// Reload says that the relay has another configuration.
+func (m *Monitor) Reload(cfg *mailer.Config) {
+	m.config.Store(cfg)
+	m.count.expect(cfg)
+}
+
+// Message counts a message.
+func (m *Monitor) Message(r mailer.Report) { m.count.count(r, m.s.Now()) }
+
+const (
+	checkEvery   = 30 * time.Second
+	checkTimeout = 10 * time.Second // of all checks of one time together
+	noteEvery    = 5 * time.Second
+)
+
+// Run watches until ctx ends.
+func (m *Monitor) Run(ctx context.Context) {
+	check, note := time.NewTicker(checkEvery), time.NewTicker(noteEvery)
+	defer check.Stop()
+	defer note.Stop()
+	m.check(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-check.C:
+			m.check(ctx)
+		case <-note.C:
+			m.note()
+		}
+	}
+}
+
+// note enters what was counted into the history.
+func (m *Monitor) note() {
+	now := m.s.Now()
+	m.history.note(now, totals{m.count.delivered.Load(), m.count.deferred.Load(), m.count.refused.Load()})
+	if m.s.Store != nil {
+		m.alarms.note(now, m.s.Store.Stats())
+	}
+}
+
+// alarms knows when somebody has last tried something that looks like an attack.
+type alarms struct {
+	mu   sync.Mutex
+	seen int64
+	last time.Time
+}
+
+func (a *alarms) note(now time.Time, s keystore.Stats) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := s.BoundRefused + s.ClosedRefused + s.Reused; n > a.seen {
+		a.seen, a.last = n, now
+	}
+}
+
+func (a *alarms) lastSeen() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last
+}

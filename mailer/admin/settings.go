@@ -1,0 +1,145 @@
+package admin
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// settings are a table of the configuration that is in force. What is shown is
+// chosen here, row by row: a key that is added to the configuration is not shown
+// before somebody has thought about it. Files are named and not opened, URLs lose
+// what may be a password, and what may hold a secret is said to be there or not.
+type settings struct {
+	Title string
+	Rows  []setting
+}
+
+type setting struct{ Name, Value string }
+
+func settingsOf(c *mailer.Config) []settings {
+	all := []settings{{"Relay", []setting{{"Host name", c.Hostname}, {"Header policy", string(c.Headers.Policy)}}}}
+	for _, l := range c.Listeners {
+		all = append(all, settings{"Listener " + l.Name, listenerRows(l)})
+	}
+	for _, n := range c.NextHops {
+		all = append(all, settings{"Next hop " + n.Name, []setting{
+			{"Address", n.Address}, {"Protocol", string(n.Protocol)}, {"TLS", string(n.TLS)},
+			{"Authentication", yesNo(n.AuthUser != "")}, {"Connections", fmt.Sprintf("%d, %d kept", n.MaxConnections, n.MaxIdle)},
+		}})
+	}
+	all = append(all, settings{"Key manager", kmRows(&c.KM)}, settings{"Store", storeRows(&c.Store)})
+	for _, p := range c.Peers {
+		all = append(all, settings{"Peer " + p.Name, []setting{
+			{"SAE", orNone(p.SAE)}, {"Domains", orNone(strings.Join(p.Domains, ", "))},
+			{"Plain mail from it", p.Inbound.String()}, {"Suites", orAll(p.Suites)},
+		}})
+	}
+	for _, r := range c.Rules {
+		rows := []setting{{"Encrypt", r.Encrypt.String()}}
+		if r.Encrypt != mailer.Never {
+			rows = append(rows, setting{"Peer", r.Peer}, setting{"Suite", r.Suite}, setting{"One-time pad up to", octets(int64(r.PadLimit))})
+		}
+		all = append(all, settings{"Mail to " + r.Domain, rows})
+	}
+	return append(all, settings{"Limits and times", limitRows(c)}, settings{"Log", []setting{
+		{"Level", c.Log.Level.String()}, {"Format", c.Log.Format}, {"Message IDs", c.Log.MessageID}, {"Addresses", yesNo(c.Log.Addresses)},
+	}})
+}
+
+func listenerRows(l mailer.ListenerConfig) []setting {
+	var networks []string
+	for _, n := range l.Networks {
+		networks = append(networks, n.String())
+	}
+	return []setting{
+		{"Direction", string(l.Direction)}, {"Protocol", string(l.Protocol)}, {"Address", l.Address}, {"Next hop", l.NextHop},
+		{"Clients", orNone(strings.Join(networks, ", "))}, {"TLS", string(l.TLS)}, {"Authentication", yesNo(l.AuthFile != "")},
+	}
+}
+
+func kmRows(km *mailer.KMConfig) []setting {
+	return []setting{
+		{"Address", withoutPassword(km.URL)}, {"SAE", orNone(km.SAE)}, {"KME", orNone(km.KMEID)},
+		{"Time for a request", km.RequestTimeout.String()}, {"Time for a message", km.Timeout.String()},
+		{"Keys fetched ahead", yesNo(km.Pool)},
+	}
+}
+
+func storeRows(s *mailer.StoreConfig) []setting {
+	path := withoutPassword(s.Path)
+	if path == "" {
+		path = "in the state directory, where it is needed"
+	}
+	kind, _, _ := strings.Cut(s.Key, ":")
+	if kind == "" {
+		kind = "file beside it"
+	}
+	return []setting{{"Place", path}, {"Sealed with", kind}}
+}
+
+func limitRows(c *mailer.Config) []setting {
+	return []setting{
+		{"Message", octets(c.Limits.MessageSize)}, {"Line", octets(c.Limits.LineLength)}, {"Header", octets(c.Limits.HeaderSize)},
+		{"Recipients", fmt.Sprint(c.Limits.Recipients)}, {"Connections", fmt.Sprintf("%d, %d of one client", c.Limits.Connections, c.Limits.ConnectionsPerClient)},
+		{"Next hop answers within", c.Timeouts.AfterDot.String()},
+	}
+}
+
+// withoutPassword returns URLs without what stands before their hosts and behind
+// their paths.
+func withoutPassword(urls string) string {
+	scheme, rest, ok := strings.Cut(urls, "//")
+	if !ok {
+		return urls
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, "#")
+	list := strings.Split(rest, ",")
+	for i, one := range list {
+		start := ""
+		if s, r, ok := strings.Cut(one, "//"); ok {
+			start, one = s+"//", r
+		}
+		list[i] = start + one[strings.LastIndexByte(one, '@')+1:]
+	}
+	return scheme + "//" + strings.Join(list, ",")
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func orAll(suites []string) string {
+	if suites == nil {
+		return "all"
+	}
+	return orNone(strings.Join(suites, ", "))
+}
+
+func octets(n int64) string {
+	if n == 0 {
+		n = cipher.DefaultPadLimit // the only one of these whose zero is a default
+	}
+	for _, u := range []struct {
+		name string
+		size int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n%u.size == 0 {
+			return fmt.Sprintf("%d %s", n/u.size, u.name)
+		}
+	}
+	return grouped(n) + " octets"
+}

@@ -1,0 +1,186 @@
+package admin
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// A view is what the page shows.
+type view struct {
+	Host, Version string
+	Now, Started  time.Time
+	Overall       State
+	Headline      string
+	Problems      []Check
+	Checks        []Check
+	Peers         []peerView
+	Hour, Day     chart
+	Refusals      []refusalView
+	Store         *keystore.Stats
+	AlarmAt       time.Time // zero: none yet
+	Settings      []settings
+}
+
+// A peerView is a row of the peers.
+type peerView struct {
+	Name                 string
+	Link                 State
+	LinkText             string
+	Stock                string // keys
+	Used                 string // keys an hour
+	Lasts                string
+	LastsState           State
+	Encrypted, Decrypted int64
+}
+
+// A refusalView is a row of the latest refusals: those of a direction and a peer
+// with the same reason. At is that of the last one.
+type refusalView struct {
+	refusal
+	Times         int
+	Means, Advice string
+}
+
+// maxRows is how many kinds of refusals are shown.
+const maxRows = 12
+
+// alarmFor is how long an alarm is a warning of the whole.
+const alarmFor = 24 * time.Hour
+
+// view returns what the page shows now.
+func (m *Monitor) view() *view {
+	m.note()
+	cfg := m.config.Load()
+	now := m.s.Now().UTC()
+	v := &view{
+		Host: cfg.Hostname, Version: m.s.Version, Now: now, Started: m.started.UTC(),
+		Checks: m.Checks(), Peers: m.peerViews(), AlarmAt: m.alarms.lastSeen().UTC(), Settings: settingsOf(cfg),
+	}
+	hour, day := m.history.series(now)
+	v.Hour = newChart("hour", "Last hour", "by the minute", "a minute", "15:04", hour)
+	v.Day = newChart("day", "Last day", "by ten minutes", "ten minutes", "02 Jan 15:04", day)
+	for _, c := range v.Checks {
+		if c.State != StateOK {
+			v.Problems = append(v.Problems, c)
+		}
+	}
+	if m.s.Store != nil {
+		s := m.s.Store.Stats()
+		v.Store = &s
+		if !m.alarms.lastSeen().IsZero() && now.Sub(v.AlarmAt) < alarmFor {
+			v.Problems = append(v.Problems, alarmCheck(s))
+		}
+	}
+	slices.SortStableFunc(v.Problems, func(a, b Check) int { return cmp.Compare(gravity(b.State), gravity(a.State)) })
+	v.Overall, v.Headline = overall(v.Problems)
+	v.Refusals = refusalViews(m.count.latest.list())
+	return v
+}
+
+// refusalViews sums up refusals, which come the newest first.
+func refusalViews(list []refusal) []refusalView {
+	reasons := map[string]mailer.Reason{}
+	for _, r := range mailer.Reasons() {
+		reasons[r.Name] = r
+	}
+	var views []refusalView
+	for _, r := range list {
+		same := func(v refusalView) bool {
+			return v.Direction == r.Direction && v.Peer == r.Peer && v.Reason == r.Reason && v.Final == r.Final
+		}
+		if i := slices.IndexFunc(views, same); i >= 0 {
+			views[i].Times++
+		} else if len(views) < maxRows {
+			r.At = r.At.UTC()
+			views = append(views, refusalView{r, 1, reasons[r.Reason].Means, reasons[r.Reason].Advice})
+		}
+	}
+	return views
+}
+
+func gravity(s State) int { return slices.Index([]State{StateOK, StateWarning, StateFailed}, s) }
+
+// overall is the state of all, in a word and in words.
+func overall(problems []Check) (State, string) {
+	switch {
+	case len(problems) == 0:
+		return StateOK, "Mail flows"
+	case problems[0].State == StateFailed:
+		return StateFailed, "Mail waits"
+	}
+	return StateWarning, "Mail flows, and something needs your care"
+}
+
+// alarmCheck is the warning after something that looks like an attack.
+func alarmCheck(s keystore.Stats) Check {
+	c := Check{Name: "attack alarm", State: StateWarning}
+	var found []string
+	if s.BoundRefused > 0 {
+		found = append(found, times(s.BoundRefused)+" a message came with the key of another message")
+	}
+	if s.ClosedRefused > 0 {
+		found = append(found, times(s.ClosedRefused)+" a message came whose key has served its purpose")
+	}
+	if s.Reused > 0 {
+		found = append(found, times(s.Reused)+" the key manager gave out a key again")
+	}
+	c.Found = "Since the start, " + strings.Join(found, "; ") + ". None was accepted or used."
+	c.Advice = "Look for the alarm in the log. Somebody may be trying to copy or replay messages, or the key manager was restored from a backup."
+	return c
+}
+
+func (m *Monitor) peerViews() []peerView {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	encrypted := m.encryptedFor()
+	var views []peerView
+	for _, name := range slices.Sorted(maps.Keys(m.found.peers)) {
+		l := m.found.peers[name]
+		v := peerView{
+			Name: name, Link: StateOK, LinkText: "Up", Stock: "not known", Used: "not known yet", Lasts: "not known yet", LastsState: StateOK,
+			Encrypted: m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, name}).delivered.Load(),
+			Decrypted: m.count.byPeer.get(peerWay{mailer.DirectionDecrypt, name}).delivered.Load(),
+		}
+		switch {
+		case l.err != nil:
+			v.Link, v.LinkText, v.Lasts = StateFailed, "Down: "+linkProblem(l.err), "not known"
+		case l.status.OnDemand:
+			v.Stock, v.Lasts = "made on demand", "as long as the link"
+		default:
+			m.stockView(&v, l.status.StoredKeys, slices.Contains(encrypted, name))
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+// stockView says how many keys there are and how long they last. The lock is
+// held.
+func (m *Monitor) stockView(v *peerView, stock int, needed bool) {
+	v.Stock = grouped(int64(stock))
+	f := m.forecast[v.Name]
+	if used, known := f.perHour(); known {
+		v.Used = grouped(int64(used+.5)) + " an hour"
+	}
+	left, falls, known := f.lasts()
+	switch {
+	case stock == 0:
+		v.Lasts = "none left"
+		if needed {
+			v.LastsState = StateFailed
+		}
+	case known && !falls:
+		v.Lasts = "the stock does not fall"
+	case known:
+		v.Lasts = "about " + roughly(left)
+		if left < runningOut && needed {
+			v.LastsState = StateWarning
+		}
+	}
+}
