@@ -11,15 +11,16 @@ import (
 
 // A chaos does harm at random until it is stopped.
 type chaos struct {
-	w      *world
+	seed   uint64
+	relays []*relay
 	ctx    context.Context
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 	n      uint64
 }
 
-func newChaos(w *world) *chaos {
-	c := &chaos{w: w}
+func newChaos(seed uint64, relays []*relay) *chaos {
+	c := &chaos{seed: seed, relays: relays}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -27,7 +28,7 @@ func newChaos(w *world) *chaos {
 // every calls harm after random pauses that are shorter than most.
 func (c *chaos) every(most time.Duration, harm func(*rand.Rand)) {
 	c.n++
-	random := rand.New(rand.NewPCG(c.w.seed, 100+c.n))
+	random := rand.New(rand.NewPCG(c.seed, 100+c.n))
 	c.all.Go(func() {
 		for {
 			select {
@@ -43,7 +44,7 @@ func (c *chaos) every(most time.Duration, harm func(*rand.Rand)) {
 // kills kills relays, and starts them again a little later.
 func (c *chaos) kills(most time.Duration) {
 	c.every(most, func(random *rand.Rand) {
-		r := c.w.relays[random.IntN(len(c.w.relays))]
+		r := c.relays[random.IntN(len(c.relays))]
 		r.kill()
 		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
 		_ = r.start()
@@ -54,12 +55,12 @@ func (c *chaos) kills(most time.Duration) {
 // relay at once, or each at a random octet.
 func (c *chaos) cuts(most time.Duration) {
 	var limits sync.Mutex
-	for i, r := range c.w.relays {
-		random := rand.New(rand.NewPCG(c.w.seed, 200+uint64(i)))
+	for i, r := range c.relays {
+		random := rand.New(rand.NewPCG(c.seed, 200+uint64(i)))
 		limit := func() int64 {
 			limits.Lock()
 			defer limits.Unlock()
-			if random.IntN(4) > 0 {
+			if random.IntN(10) > 0 {
 				return 0
 			}
 			return 1 + random.Int64N(50<<10)
@@ -69,7 +70,7 @@ func (c *chaos) cuts(most time.Duration) {
 		}
 	}
 	c.every(most, func(random *rand.Rand) {
-		gates := c.w.relays[random.IntN(len(c.w.relays))].gates()
+		gates := c.relays[random.IntN(len(c.relays))].gates()
 		gates[random.IntN(len(gates))].cut()
 	})
 }
@@ -82,21 +83,15 @@ func (c *chaos) stop(t testing.TB) {
 	t.Helper()
 	c.cancel()
 	c.all.Wait()
-	for _, r := range c.w.relays {
+	for _, r := range c.relays {
 		for _, g := range r.gates() {
 			g.atRandom(nil)
 			g.set(false)
 			g.cut()
 		}
 		r.kill()
-		if err := r.start(); err != nil {
-			t.Fatal(err)
-		}
 	}
-	for _, r := range c.w.relays {
-		r.listens(t)
-	}
-	c.w.wire.calm.Store(true)
+	startAll(t, c.relays)
 }
 
 // seconds is for how long things go wrong.
@@ -113,11 +108,7 @@ func seconds(t testing.TB) time.Duration {
 // have arrived.
 func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 	t.Helper()
-	t.Cleanup(func() {
-		for _, r := range w.relays {
-			r.tell(t)
-		}
-	})
+	tellAtEnd(t, w.relays)
 	most := envNumber(t, messagesEnv, 1<<30)
 	number := 0
 	for end := time.Now().Add(long); time.Now().Before(end) && number < most; {
@@ -129,6 +120,7 @@ func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 		number++
 	}
 	c.stop(t)
+	w.wire.calm.Store(true)
 	calm := time.Now()
 	await(t, 2*time.Minute, fmt.Sprintf("all of %d messages arrived (seed %d)", number, w.seed), w.done)
 	for _, r := range w.relays {
@@ -150,7 +142,7 @@ func (w *world) conclude(t testing.TB, claimed, kept map[string]bool) {
 	}
 	var kills, ends, kmCuts, storeCuts int64
 	for _, r := range w.relays {
-		kills += int64(r.kills)
+		kills += int64(len(r.faults))
 		ends += int64(r.ends)
 		kmCuts += r.km.cuts.Load()
 		for _, g := range r.store {
@@ -160,10 +152,10 @@ func (w *world) conclude(t testing.TB, claimed, kept map[string]bool) {
 	n := w.count
 	t.Logf("seed %d: %d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+
 		"all arrived; %d ciphertexts on the wire (%d MB, %d of them cut off) under %d of %d keys, none twice; "+
-		"%d ciphertexts given up since their key was lost on its way, and %d recipients' mail sent again; "+
+		"ciphertexts given up since their key was lost on its way: %d when a relay was killed, %d when the connection was cut, %d when the key manager did not answer; mail to %d recipients sent again for that; "+
 		"%d encrypted twice and %d delivered twice for a lost answer (%d for want of a record), %d repeats vanished, %d forged ones refused; "+
 		"%d keys kept, relays ended by themselves %d times",
 		w.seed, n.messages, n.recipients, kills, kmCuts, storeCuts,
 		n.transmissions, n.octets>>20, n.cut, len(w.used), w.link.number(),
-		n.lostAnswers, n.again, n.twiceEncrypted, n.twiceDelivered, n.noStore, n.vanished, n.forged, len(kept), ends)
+		n.gone[byKill], n.gone[byCut], n.gone[byKM], n.again, n.twiceEncrypted, n.twiceDelivered, n.noStore, n.vanished, n.forged, len(kept), ends)
 }

@@ -102,32 +102,44 @@ func (w *world) checkPassed(p *passed, kept map[string]bool) {
 		}
 	}
 	if given {
-		if why := w.excuse(p, kept); why != "" {
+		switch why := w.whyGone(p, kept); why {
+		case byKill, byCut, byKM:
+			w.count.gone[why]++
+		default:
 			w.wrongf("a ciphertext of message %d was given up without a reason: %s", p.number, why)
 		}
-		w.count.lostAnswers++
 	}
 }
 
-// excuse reports why an encrypted message may not have been given up: all of
-// its keys are in the store, or were never given out; or nothing happened to a
-// relay while it had the message.
-func (w *world) excuse(p *passed, kept map[string]bool) string {
+// The reasons for which an encrypted message may be given up.
+const (
+	byKill = "a relay was killed"
+	byCut  = "the connection was cut"
+	byKM   = "the key manager did not answer"
+)
+
+// whyGone returns why an encrypted message was given up. It may be if the key
+// manager gave out a key that is not in the store, and if something happened
+// to a relay while it had the message.
+func (w *world) whyGone(p *passed, kept map[string]bool) string {
 	unknown := slices.DeleteFunc(slices.Clone(p.ids), func(id string) bool { return kept[kmclient.CanonicalID(id)] })
 	if len(unknown) == 0 {
 		return "its keys are in the store"
 	}
 	for _, id := range unknown {
 		given, broken := w.link.handedOut(id)
-		switch {
-		case broken > 0:
-			return ""
-		case given == 0:
+		if broken > 0 {
+			return byKM
+		}
+		if given == 0 {
 			continue
 		}
 		for _, t := range p.tries {
-			if slices.ContainsFunc(t.relay.troubles(), t.overlaps) {
-				return ""
+			if slices.ContainsFunc(t.relay.deaths(), t.overlaps) {
+				return byKill
+			}
+			if slices.ContainsFunc(t.relay.km.spans(), t.overlaps) {
+				return byCut
 			}
 		}
 		return fmt.Sprintf("key %s was given out, and nothing was cut or killed then", id)

@@ -192,6 +192,16 @@ func (l *link) handedOut(id string) (given, broken int) {
 	return l.given[id], l.broken[id]
 }
 
+// requests returns how many keys were given out.
+func (l *link) requests() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, given := range l.given {
+		n += given
+	}
+	return n + len(l.keys)
+}
+
 // number returns how many keys enc_keys gave out.
 func (l *link) number() int {
 	l.mu.Lock()

@@ -29,11 +29,12 @@ type mta struct {
 	calm    atomic.Bool  // nothing goes wrong any more: what is refused now will always be
 	pending atomic.Int64 // jobs that have not come to their end
 
-	mu     sync.Mutex
-	filled *sync.Cond
-	queue  []*job
-	ended  bool
-	random *rand.Rand
+	mu      sync.Mutex
+	filled  *sync.Cond
+	queue   []*job
+	ended   bool
+	replies map[string]int // temporary ones, by text
+	random  *rand.Rand
 }
 
 // A job is a transaction that is to be made.
@@ -78,7 +79,7 @@ type answer struct {
 
 func newMTA(t testing.TB, o *order, seed uint64, relays []*relay, lmtp bool, workers int) *mta {
 	t.Helper()
-	m := &mta{relays: relays, lmtp: lmtp, order: o, random: rand.New(rand.NewPCG(seed, 1))}
+	m := &mta{relays: relays, lmtp: lmtp, order: o, random: rand.New(rand.NewPCG(seed, 1)), replies: map[string]int{}}
 	m.filled = sync.NewCond(&m.mu)
 	var all sync.WaitGroup
 	for range workers {
@@ -166,6 +167,7 @@ func (m *mta) settle(j *job, t *try) {
 		case a.code/100 == 5:
 			m.refused(j, rcpt, a.text)
 		default:
+			m.note(a)
 			again.rcpts = append(again.rcpts, rcpt)
 			notHere = notHere || a.code == 451 && a.text == keyNotHere
 		}
@@ -186,6 +188,20 @@ func (m *mta) settle(j *job, t *try) {
 		pause *= 5
 	}
 	time.AfterFunc(pause, func() { m.push(again) })
+}
+
+// note counts a temporary reply.
+func (m *mta) note(a answer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.replies[a.text]++
+}
+
+// told returns how often a relay has said something.
+func (m *mta) told(text string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.replies[text]
 }
 
 // keyNotHere is what a relay says that does not find a key.

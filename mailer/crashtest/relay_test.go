@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,11 +32,10 @@ type relay struct {
 	store           []*gate // the ways to the store; nil: it is a file
 
 	mu      sync.Mutex
-	cmd     *exec.Cmd // nil: it does not run
-	wanted  bool      // that it runs
-	kills   int
-	ends    int // that nobody had asked for
-	faults  []span
+	cmd     *exec.Cmd     // nil: it does not run
+	wanted  bool          // that it runs
+	ends    int           // that nobody had asked for
+	faults  []span        // when it was killed
 	stopped chan struct{} // closed when the process has ended
 }
 
@@ -47,7 +47,7 @@ type storeOf struct {
 }
 
 // newRelay writes the configuration of a relay. Its process is not started.
-func newRelay(t testing.TB, w *world, direction, name string, store storeOf, nextHop string) *relay {
+func newRelay(t testing.TB, o *order, l *link, direction, name string, store storeOf, nextHop string) *relay {
 	t.Helper()
 	dir := t.TempDir()
 	own, peer := "SAE_A", "SAE_B"
@@ -55,20 +55,20 @@ func newRelay(t testing.TB, w *world, direction, name string, store storeOf, nex
 		own, peer = peer, own
 	}
 	r := &relay{
-		name: name, direction: direction, addr: freeAddr(t), order: &w.order, logFile: filepath.Join(dir, "log"),
-		km: newGate(t, &w.order, w.link.addrs[own]),
+		name: name, direction: direction, addr: freeAddr(t), order: o, logFile: filepath.Join(dir, "log"),
+		km: newGate(t, o, l.addrs[own]),
 	}
 	url := store.url
 	for i, end := range store.ends {
-		g := newGate(t, &w.order, end)
+		g := newGate(t, o, end)
 		r.store = append(r.store, g)
 		url = strings.Replace(url, fmt.Sprintf("@%d", i), g.addr, 1)
 	}
 	protocol, rules := "lmtp", sendingRules
 	if direction == decrypt {
-		protocol, rules = "smtp", receivingRules
+		protocol, rules = "smtp", ""
 	}
-	text := fmt.Sprintf(configuration, name, direction, protocol, r.addr, nextHop, r.km.addr, own, w.link.dir, strings.ToLower(own), peer) + rules
+	text := fmt.Sprintf(configuration, name, direction, protocol, r.addr, nextHop, r.km.addr, own, l.dir, strings.ToLower(own), peer) + rules
 	config := filepath.Join(dir, "relay.toml")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -126,8 +126,6 @@ suite = "aes-256-gcm"
 domain = "default"
 encrypt = "never"
 `
-
-const receivingRules = ``
 
 // freeAddr returns an address below the ports that the system gives to clients:
 // a relay that is started again must get its own.
@@ -187,6 +185,19 @@ func (r *relay) start() error {
 	return nil
 }
 
+// startAll starts relays, and waits until they answer.
+func startAll(t testing.TB, relays []*relay) {
+	t.Helper()
+	for _, r := range relays {
+		if err := r.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range relays {
+		r.listens(t)
+	}
+}
+
 // kill ends the process as a crash would, and leaves it so.
 func (r *relay) kill() {
 	begin := r.order.now()
@@ -199,7 +210,6 @@ func (r *relay) kill() {
 	_ = r.cmd.Process.Kill()
 	<-r.stopped
 	r.cmd = nil
-	r.kills++
 	r.faults = append(r.faults, span{begin, r.order.now()})
 }
 
@@ -233,11 +243,11 @@ func (r *relay) listens(t testing.TB) {
 	})
 }
 
-// troubles returns when something happened to the relay that may lose keys.
-func (r *relay) troubles() []span {
+// deaths returns when the relay was killed.
+func (r *relay) deaths() []span {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append(r.km.spans(), r.faults...)
+	return slices.Clone(r.faults)
 }
 
 // log returns what the relay has written.
@@ -249,10 +259,20 @@ func (r *relay) log() string {
 	return string(text)
 }
 
-// tell shows the end of the log, if the test has failed.
+// tellAtEnd shows the ends of the logs, if the test has failed.
+func tellAtEnd(t testing.TB, relays []*relay) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, r := range relays {
+			r.tell(t)
+		}
+	})
+}
+
 func (r *relay) tell(t testing.TB) {
-	if t.Failed() {
-		lines := strings.Split(r.log(), "\n")
-		t.Logf("the log of %s ends:\n%s", r.name, strings.Join(lines[max(0, len(lines)-20):], "\n"))
-	}
+	t.Helper()
+	lines := strings.Split(r.log(), "\n")
+	t.Logf("the log of %s ends:\n%s", r.name, strings.Join(lines[max(0, len(lines)-20):], "\n"))
 }

@@ -19,11 +19,11 @@ func TestSQLite(t *testing.T) {
 	t.Logf("seed %d", seed)
 	files := map[string]string{encrypt: filepath.Join(t.TempDir(), "keys.db"), decrypt: filepath.Join(t.TempDir(), "keys.db")}
 	w := newWorld(t, seed, failures, 2, 2, stores{storeOf{url: files[encrypt]}, storeOf{url: files[decrypt]}})
-	c := newChaos(w)
-	c.kills(200 * time.Millisecond)
-	c.cuts(200 * time.Millisecond)
+	c := newChaos(w.seed, w.relays)
+	c.kills(300 * time.Millisecond)
+	c.cuts(time.Second)
 	for _, file := range files {
-		c.every(3*time.Second, func(random *rand.Rand) { lock(t, file, time.Duration(random.IntN(700))*time.Millisecond) })
+		c.every(6*time.Second, func(random *rand.Rand) { lock(t, file, time.Duration(random.IntN(500))*time.Millisecond) })
 	}
 	run(t, w, c, seconds(t))
 	claimed := idsIn(t, openSQLite(t, files[encrypt]), keystore.KindSend)
@@ -35,7 +35,7 @@ func TestSQLite(t *testing.T) {
 func TestWithoutStores(t *testing.T) {
 	none := storeOf{url: "none"}
 	w := newWorld(t, 1, failures, 1, 2, stores{none, none})
-	c := newChaos(w)
+	c := newChaos(w.seed, w.relays)
 	c.kills(200 * time.Millisecond)
 	run(t, w, c, 3*time.Second)
 	kept := map[string]bool{}

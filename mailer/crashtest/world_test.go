@@ -58,22 +58,21 @@ type delivery struct {
 	answered bool // with 250
 	excuses  int  // transfers without an answer, or that could not be recorded, before that
 	arrived  int
-	repeats  int // transfers that were made once more though they were answered
 	refused  bool
 }
 
 type counts struct {
-	messages, recipients   int
-	transmissions, cut     int // on the wire, and of them those that were cut off
-	again                  int // bounced, and sent once more
-	lostAnswers            int // ciphertexts that were given up, since their key was lost on its way
-	twiceEncrypted         int // messages that were encrypted twice, for the sender got no answer
-	twiceDelivered         int // ciphertexts that a recipient got twice, for the wire got no answer
-	vanished               int // repeats that a decrypting relay answered and did not deliver
-	forged                 int // that were refused
-	noStore                int // transfers that were delivered, and refused since that could not be recorded
-	sinkBusy, wireBusy     int
-	octets                 int // on the wire
+	messages, recipients int
+	transmissions, cut   int            // on the wire, and of them those that were cut off
+	again                int            // bounced, and sent once more
+	gone                 map[string]int // ciphertexts that were given up, since their key was lost on its way, by why
+	twiceEncrypted       int            // messages that were encrypted twice, for the sender got no answer
+	twiceDelivered       int            // ciphertexts that a recipient got twice, for the wire got no answer
+	vanished             int            // repeats that a decrypting relay answered and did not deliver
+	forged               int            // that were refused
+	noStore              int            // transfers that were delivered, and refused since that could not be recorded
+	sinkBusy, wireBusy   int
+	octets               int // on the wire
 }
 
 // stores say where the relays keep their keys.
@@ -83,32 +82,23 @@ func newWorld(t testing.TB, seed uint64, fail string, encrypters, decrypters int
 	t.Helper()
 	w := &world{
 		seed: seed, link: newLink(t, fail), messages: map[int]*message{},
-		used: map[string][sha256.Size]byte{}, letters: map[string]*passed{},
+		used: map[string][sha256.Size]byte{}, letters: map[string]*passed{}, count: counts{gone: map[string]int{}},
 	}
 	sinkAddr := serveSMTP(t, w.atSink)
 	var before, behind []*relay
 	for i := range decrypters {
-		behind = append(behind, newRelay(t, w, decrypt, fmt.Sprintf("decrypt%d", i), s.decrypt, sinkAddr))
+		behind = append(behind, newRelay(t, &w.order, w.link, decrypt, fmt.Sprintf("decrypt%d", i), s.decrypt, sinkAddr))
 	}
 	wireAddr := serveSMTP(t, w.atWire)
 	for i := range encrypters {
-		before = append(before, newRelay(t, w, encrypt, fmt.Sprintf("encrypt%d", i), s.encrypt, wireAddr))
+		before = append(before, newRelay(t, &w.order, w.link, encrypt, fmt.Sprintf("encrypt%d", i), s.encrypt, wireAddr))
 	}
 	w.wire = newMTA(t, &w.order, seed+1, behind, false, 16)
 	w.wire.answered, w.wire.refused = w.wireAnswered, w.wireRefused
 	w.relays = append(before, behind...)
-	for _, r := range w.relays {
-		if err := r.start(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if encrypters > 0 {
-		w.sender = newMTA(t, &w.order, seed+2, before, true, 16)
-		w.sender.answered, w.sender.refused = w.senderAnswered, w.senderRefused
-	}
-	for _, r := range w.relays {
-		r.listens(t)
-	}
+	w.sender = newMTA(t, &w.order, seed+2, before, true, 16)
+	w.sender.answered, w.sender.refused = w.senderAnswered, w.senderRefused
+	startAll(t, w.relays)
 	return w
 }
 
@@ -292,9 +282,9 @@ func (w *world) decrypts(data []byte, number int) error {
 	return err
 }
 
-// notRecorded is what a decrypting relay says that could not record a delivery,
-// among other things.
-const notRecorded = "The key store fails, try again later"
+// storeFails is what a relay says that can't use its store; a decrypting one may
+// have delivered the message nevertheless.
+const storeFails = "The key store fails, try again later"
 
 // wireAnswered notes what became of a try at a decrypting relay.
 func (w *world) wireAnswered(j *job, t *try) {
@@ -320,7 +310,7 @@ func (w *world) wireAnswered(j *job, t *try) {
 			once = append(once, rcpt)
 		case t.dot && a.code == 0:
 			d.excuses++
-		case t.dot && a.code == 451 && a.text == notRecorded:
+		case t.dot && a.code == 451 && a.text == storeFails:
 			d.excuses++
 			w.count.noStore++
 		}

@@ -1,0 +1,94 @@
+package crashtest
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
+)
+
+// A setting is some decrypting relays that share a store.
+type setting struct {
+	name  string
+	mta   *mta
+	rates []float64 // messages a second, by round
+}
+
+// TestThroughput tells how many messages one, two and four relays with their
+// keys in etcd decrypt in a second, for each that one with a file does. All of
+// it runs on one machine, the three nodes of etcd included, so that this says
+// what sharing costs, and not what more machines bring.
+func TestThroughput(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: long, and this is -short")
+	}
+	const rounds, messages = 4, 200 // the first round is not counted
+	cluster := etcdtest.Start(t, etcdtest.Options{Nodes: 3, TLS: true})
+	link := newLink(t, "")
+	o := &order{}
+	var arrived atomic.Int64
+	sink := serveSMTP(t, func(_ string, _ []string, r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		arrived.Add(1)
+		return err
+	})
+	settings := []*setting{newSetting(t, o, link, "one with SQLite", 1, storeOf{url: filepath.Join(t.TempDir(), "keys.db")}, sink)}
+	for _, n := range []int{1, 2, 4} {
+		store := inEtcd(t, cluster, fmt.Sprintf("/throughput/%d", n))
+		settings = append(settings, newSetting(t, o, link, fmt.Sprintf("%d with etcd", n), n, store, sink))
+	}
+	sender := newTwins(t, link)
+	text := []byte("From: alice@a.example\r\nTo: bob@b.example\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 30))
+	for round := range rounds {
+		for _, s := range settings {
+			var jobs []*job
+			for n := range messages {
+				suite := []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP}[n%2]
+				jobs = append(jobs, &job{letter: &letter{from: "alice@a.example", data: seal(t, sender.km, suite, text)}, rcpts: []string{"bob@b.example"}})
+			}
+			start := time.Now()
+			for _, j := range jobs {
+				s.mta.add(j)
+			}
+			await(t, time.Minute, "all messages of "+s.name, func() bool { return s.mta.pending.Load() == 0 })
+			if round > 0 {
+				s.rates = append(s.rates, messages/time.Since(start).Seconds())
+			}
+		}
+	}
+	if want := int64(rounds * messages * len(settings)); arrived.Load() != want {
+		t.Errorf("%d messages arrived instead of %d", arrived.Load(), want)
+	}
+	base := settings[0].median()
+	var ratios []string
+	for _, s := range settings[1:] {
+		ratios = append(ratios, fmt.Sprintf("%s %.2f", s.name, s.median()/base))
+	}
+	t.Logf("messages of %d octets decrypted, for each by one relay with SQLite (%.0f/s): %s", len(text), base, strings.Join(ratios, ", "))
+}
+
+func newSetting(t testing.TB, o *order, l *link, name string, relays int, store storeOf, nextHop string) *setting {
+	t.Helper()
+	var all []*relay
+	for i := range relays {
+		all = append(all, newRelay(t, o, l, decrypt, fmt.Sprintf("decrypt%d", i), store, nextHop))
+	}
+	tellAtEnd(t, all)
+	startAll(t, all)
+	s := &setting{name: name, mta: newMTA(t, o, 1, all, false, 64)}
+	s.mta.answered = func(*job, *try) {}
+	s.mta.refused = func(_ *job, _, why string) { t.Errorf("%s: refused: %s", name, why) }
+	return s
+}
+
+func (s *setting) median() float64 {
+	rates := slices.Sorted(slices.Values(s.rates))
+	return rates[len(rates)/2]
+}
