@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 )
 
 // MaxKeySize is the largest key that can be stored, in bits.
@@ -173,10 +174,10 @@ func (db *DB) List(ctx context.Context, pool string) iter.Seq2[kmclient.KeyInfo,
 		for after := int64(0); ; {
 			infos := make([]kmclient.KeyInfo, 0, page)
 			err := db.read(ctx, func(c conn) error {
-				return c.Rows(func(rows *sql.Rows) error {
+				return c.Rows(func(scan sqlitedb.Scan) error {
 					info := kmclient.KeyInfo{State: kmclient.StateStored}
 					var made int64
-					err := rows.Scan(&after, &info.ID, &info.Size, &made)
+					err := scan(&after, &info.ID, &info.Size, &made)
 					if made != 0 {
 						info.Time = time.UnixMicro(made)
 					}

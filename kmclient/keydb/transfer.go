@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 )
 
 // What an import reads at most, in octets.
@@ -247,10 +248,10 @@ func (db *DB) Export(ctx context.Context, w io.Writer) error {
 		}
 		_, _ = out.WriteString("{\n  \"keys\": {") // errors of a bufio.Writer stay
 		before := ""
-		err := c.Rows(func(rows *sql.Rows) error {
+		err := c.Rows(func(scan sqlitedb.Scan) error {
 			var id string
 			var octets sql.RawBytes
-			if err := rows.Scan(&id, &octets); err != nil {
+			if err := scan(&id, &octets); err != nil {
 				return err
 			}
 			line := strconv.AppendQuote(append([]byte(before), "\n    "...), id) // an ID is printable US-ASCII

@@ -195,7 +195,7 @@ func (v *Vault) reload(ctx context.Context) error {
 		if len(byGen) > 0 {
 			return fmt.Errorf("%w: the store key was being changed and that has not ended: both keys are needed", ErrStoreKey)
 		}
-		return fmt.Errorf("%w: the store was made, or its key changed, with another one", ErrStoreKey)
+		return fmt.Errorf("%w: the store was made, or its key changed, with another one; or its first record is damaged, and a backup may have it whole", ErrStoreKey)
 	}
 	v.head, v.id, v.rcptKey, v.byGen = head, c.StoreID, rcptKey, byGen
 	v.current = c.Generations[len(c.Generations)-1].Number
@@ -220,10 +220,10 @@ func decodeHead(r *Record) (c headContent, err error) {
 	if err := json.Unmarshal(r.Value, &c); err != nil {
 		return c, fmt.Errorf("%w: %v", ErrRecord, r.Name)
 	}
-	if c.Version != headVersion {
-		return c, fmt.Errorf("%w: the store is of version %d, and this program knows %d", kmclient.ErrStore, c.Version, headVersion)
+	if c.Version > headVersion {
+		return c, fmt.Errorf("%w: the store is of version %d, and this program knows %d: a newer one can read it, or this one an older backup", kmclient.ErrStore, c.Version, headVersion)
 	}
-	if len(c.StoreID) != 16 || len(c.Generations) < 1 || len(c.Generations) > 2 {
+	if c.Version < 1 || len(c.StoreID) != 16 || len(c.Generations) < 1 || len(c.Generations) > 2 {
 		return c, fmt.Errorf("%w: %v", ErrRecord, r.Name)
 	}
 	for _, g := range c.Generations {

@@ -45,6 +45,6 @@ func (db *DB) Check(ctx context.Context) error {
 		if err := c.Row([]any{&result}, "PRAGMA integrity_check(1)"); err != nil || result == "ok" {
 			return err
 		}
-		return fmt.Errorf("%w %s: %s: %q", kmclient.ErrStore, db.name(), damaged, result)
+		return fmt.Errorf("%w: %q", ErrDamaged, result)
 	})
 }

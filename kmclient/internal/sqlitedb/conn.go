@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 )
 
 // A Conn is a connection and the statements that it has prepared: their texts
@@ -53,11 +54,21 @@ func (c *Conn) Row(into []any, text string, args ...any) error {
 	if err != nil {
 		return err
 	}
-	return s.QueryRowContext(context.Background(), args...).Scan(into...)
+	return scanError(s.QueryRowContext(context.Background(), args...).Scan(into...))
+}
+
+// Scan reads a row, as sql.Rows.Scan does. What does not fit is an ErrDamaged.
+type Scan func(into ...any) error
+
+func scanError(err error) error {
+	if err == nil || errors.Is(err, sql.ErrNoRows) || isSQLite(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }
 
 // Rows runs a statement and calls each for every row of its answer.
-func (c *Conn) Rows(each func(*sql.Rows) error, text string, args ...any) error {
+func (c *Conn) Rows(each func(Scan) error, text string, args ...any) error {
 	s, err := c.prepare(text)
 	if err != nil {
 		return err
@@ -67,8 +78,9 @@ func (c *Conn) Rows(each func(*sql.Rows) error, text string, args ...any) error 
 		return err
 	}
 	defer func() { _ = rows.Close() }()
+	scan := func(into ...any) error { return scanError(rows.Scan(into...)) }
 	for rows.Next() {
-		if err := each(rows); err != nil {
+		if err := each(scan); err != nil {
 			return err
 		}
 	}

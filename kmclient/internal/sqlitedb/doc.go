@@ -22,22 +22,29 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// ErrClosed: the database has been closed. It comes with a kmclient.ErrStore.
-var ErrClosed = errors.New("closed")
+// Errors that come with a kmclient.ErrStore.
+var (
+	// ErrClosed: the database has been closed.
+	ErrClosed = errors.New("closed")
+	// ErrDamaged: what is in the database can't have been written by its
+	// program. A function of Write or Read may say so as well.
+	ErrDamaged = errors.New("it is damaged; leave it as it is and restore a backup beside it")
+)
 
-const damaged = "it is damaged; leave it as it is and restore a backup beside it"
-
-// storeError is the kmclient.ErrStore for an error of SQLite: it says in plain
-// words what is wrong, and with which file. Others pass as they are.
+// storeError is the kmclient.ErrStore for an error of SQLite or of damage: it
+// says in plain words what is wrong, and with which file. Others pass as they
+// are.
 func (db *DB) storeError(err error) error {
 	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok || errors.Is(err, kmclient.ErrStore) {
+	switch {
+	case errors.Is(err, kmclient.ErrStore):
 		return err
+	case ok && inWords(e) != "":
+		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, db.name(), inWords(e), err)
+	case ok, errors.Is(err, ErrDamaged):
+		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
 	}
-	if words := inWords(e); words != "" {
-		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, db.name(), words, err)
-	}
-	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
+	return err
 }
 
 func inWords(e *sqlite.Error) string {
@@ -49,11 +56,16 @@ func inWords(e *sqlite.Error) string {
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
 		return "it or its folder can't be written"
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return damaged
+		return ErrDamaged.Error()
 	case sqlite3.SQLITE_IOERR:
 		return "the disk can't be read or written"
 	}
 	return ""
+}
+
+func isSQLite(err error) bool {
+	_, ok := errors.AsType[*sqlite.Error](err)
+	return ok
 }
 
 func isBusy(err error) bool {

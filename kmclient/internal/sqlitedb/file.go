@@ -63,7 +63,7 @@ func checkMagic(path string) error {
 	magic := []byte("SQLite format 3\x00")
 	head := make([]byte, len(magic))
 	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, magic) {
-		return errors.New("not a SQLite database, or its beginning is damaged; it is left as it is")
+		return errors.New("not a SQLite database, or its beginning is damaged; leave it as it is, and restore a backup if it is one that had keys")
 	}
 	return nil
 }

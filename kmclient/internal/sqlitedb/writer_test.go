@@ -230,9 +230,9 @@ func TestRead(t *testing.T) {
 	}
 	var ids []int
 	err := db.Read(t.Context(), func(c *Conn) error {
-		return c.Rows(func(rows *sql.Rows) error {
+		return c.Rows(func(scan Scan) error {
 			var id int
-			err := rows.Scan(&id)
+			err := scan(&id)
 			ids = append(ids, id)
 			return err
 		}, "SELECT id FROM t ORDER BY id DESC")

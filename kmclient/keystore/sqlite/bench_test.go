@@ -246,9 +246,9 @@ func TestFlat(t *testing.T) {
 	}
 	cost()
 	empty := cost()
-	fill(t, store, 20_000)
+	fill(t, store, 5_000)
 	full := cost()
-	t.Logf("a message writes %d octets at the beginning and %d after 20,000", empty, full)
+	t.Logf("a message writes %d octets at the beginning and %d after 5,000", empty, full)
 	if 2*full > 3*empty {
 		t.Error("that is not flat")
 	}

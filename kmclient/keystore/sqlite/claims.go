@@ -28,10 +28,11 @@ func unpackID(packed any) (string, error) {
 	case string:
 		return p, nil
 	case []byte:
-		u, err := uuid.FromBytes(p)
-		return u.String(), err
+		if u, err := uuid.FromBytes(p); err == nil {
+			return u.String(), nil
+		}
 	}
-	return "", errors.New("a key ID of an unknown form")
+	return "", fmt.Errorf("%w: a key ID of an unknown form", sqlitedb.ErrDamaged)
 }
 
 // addClaim makes the only change that there is of such a record.
@@ -75,10 +76,10 @@ func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 func listClaims(c *sqlitedb.Conn, after keystore.Name, limit int) (records []*keystore.Record, err error) {
 	var scopes []keystore.Name
 	var numbers []int64
-	err = c.Rows(func(rows *sql.Rows) error {
+	err = c.Rows(func(scan sqlitedb.Scan) error {
 		n := keystore.Name{Kind: keystore.KindSend}
 		var number int64
-		err := rows.Scan(&number, &n.KM, &n.SAE)
+		err := scan(&number, &n.KM, &n.SAE)
 		scopes, numbers = append(scopes, n), append(numbers, number)
 		return err
 	}, "SELECT n, km, sae FROM scopes WHERE (km, sae) >= (?, ?) ORDER BY km, sae", after.KM, after.SAE)
@@ -90,9 +91,9 @@ func listClaims(c *sqlitedb.Conn, after keystore.Name, limit int) (records []*ke
 		if n.KM == after.KM && n.SAE == after.SAE {
 			from = packID(after.ID)
 		}
-		err = c.Rows(func(rows *sql.Rows) error {
+		err = c.Rows(func(scan sqlitedb.Scan) error {
 			var packed any
-			err := rows.Scan(&packed)
+			err := scan(&packed)
 			if err == nil {
 				n.ID, err = unpackID(packed)
 			}

@@ -13,6 +13,13 @@
 // each arriving message, for as long as its tombstone is kept; room that becomes
 // free is used again.
 //
+// A damaged file is refused where the damage shows: at once where the beginning
+// or the write-ahead log is, else with the records that it hit. Nobody gets
+// another record for it; one of which SQLite has lost the place looks as if it had
+// never been, and only [Store.Check] finds out. What no check sees is a wrong octet
+// in the ID of a sending key. Nothing mends a file: its process is to be stopped,
+// the file kept, and a backup put in its place, without FILE-wal and FILE-shm.
+//
 // A copy of the file alone is no backup while it is open: the newest changes
 // are in FILE-wal. [Store.Backup] makes one.
 package sqlite

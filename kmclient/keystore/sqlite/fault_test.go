@@ -3,219 +3,226 @@ package sqlite_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
 
-// wantStoreError wants a temporary kmclient.ErrStore with some words in it.
-func wantStoreError(t *testing.T, err error, words string) {
+// A trouble is a store with one message received, and one under way, at a moment
+// when nothing can be written.
+type trouble struct {
+	*testing.T
+	path      string
+	m         *keystore.Manager
+	store     *sqlite.Store
+	km        *linkKM
+	asked     int // of the key manager, for receiving keys
+	fetched   string
+	bound     string
+	wait      time.Duration // for a lock
+	temporary func(error)
+}
+
+// newTrouble makes the store in a folder. temporary judges the errors.
+func newTrouble(t *testing.T, dir string, wait time.Duration, words string) *trouble {
 	t.Helper()
-	e, ok := errors.AsType[*kmclient.Error](err)
-	if !errors.Is(err, kmclient.ErrStore) || ok && !e.Retry || !strings.Contains(err.Error(), words) {
-		t.Errorf("got %v, want a temporary ErrStore: %s", err, words)
+	x := &trouble{T: t, path: filepath.Join(dir, "keys.db"), wait: wait, fetched: uuid.NewString(), bound: uuid.NewString()}
+	x.km = &linkKM{gone: func(string) bool { x.asked++; return false }, fresh: uuid.NewString}
+	x.temporary = func(err error) {
+		t.Helper()
+		wantTemporary(t, err, words)
+	}
+	x.start()
+	for _, id := range []string{x.fetched, x.bound} {
+		x.get(id)
+	}
+	if err := x.m.BindKeys(t.Context(), "A", identity("bound"), 0, x.bound); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.store.Compact(t.Context()); err != nil { // so that there is no room in the log
+		t.Fatal(err)
+	}
+	return x
+}
+
+func (x *trouble) start() {
+	x.Helper()
+	var err error
+	if x.store, err = sqlite.Open(x.Context(), x.path, sqlite.Options{Wait: x.wait}); err != nil {
+		x.Fatal(err)
+	}
+	v, err := keystore.Open(x.Context(), x.store, keystore.MadeKeyFile(x.path+".key", nil), nil)
+	if err != nil {
+		x.Fatal(err)
+	}
+	x.Cleanup(func() { _ = v.Close() })
+	if x.m, err = keystore.New(x.km, v, keystore.Options{KM: "km", SAE: "B"}); err != nil {
+		x.Fatal(err)
 	}
 }
 
-// A key manager that was restored from a backup gives IDs again, and so does
-// the store's own backup remember those that it had.
-func TestReusedAfterRestore(t *testing.T) {
-	path, copied := dbPath(t), filepath.Join(t.TempDir(), "copy.db")
-	ids := []string{"a", "b", "c"}
-	n := 0
-	km := &linkKM{fresh: func() string { n++; return ids[n-1] }}
-	m, store := manager(t, path, km)
-	if _, err := m.GetKeys(t.Context(), "A", 256, 2); err != nil {
-		t.Fatal(err)
-	}
-	received, err := m.KeysByID(t.Context(), "A", "r")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Backup(t.Context(), copied); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Backup(t.Context(), copied); !errors.Is(err, kmclient.ErrStore) {
-		t.Errorf("over a backup: %v", err)
-	}
-	key, err := os.ReadFile(path + ".key")
-	if err == nil {
-		err = os.WriteFile(copied+".key", key, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, km.gone = 1, func(string) bool { return true }
-	restored, _ := manager(t, copied, km)
-	if _, err := restored.GetKeys(t.Context(), "A", 256, 2); !errors.Is(err, keystore.ErrReused) {
-		t.Errorf("IDs that come again: %v", err)
-	}
-	again, err := restored.KeysByID(t.Context(), "A", "r")
-	if err != nil || !bytes.Equal(again[0].Reveal(), received[0].Reveal()) {
-		t.Error("the receiving key is not in the backup", err)
+// get wants a key to be there.
+func (x *trouble) get(id string) {
+	x.Helper()
+	keys, err := x.m.KeysByID(x.Context(), "A", id)
+	if err != nil || !bytes.Equal(keys[0].Reveal(), octetsOf(id)) {
+		x.Errorf("key %s: %v", id, err)
 	}
 }
 
-func TestLocked(t *testing.T) {
-	path := dbPath(t)
-	m, _ := manager(t, path, &linkKM{})
-	store, err := sqlite.Open(t.Context(), path, sqlite.Options{Wait: 20 * time.Millisecond})
+// refuses wants every change to be refused for now, and nothing to be lost by
+// it. It returns a key that was fetched meanwhile.
+func (x *trouble) refuses() (waiting string) {
+	x.Helper()
+	ctx := x.Context()
+	waiting = uuid.NewString()
+	asked := x.asked
+	for range 3 {
+		_, err := x.m.KeysByID(ctx, "A", waiting)
+		x.temporary(err)
+		_, err = x.m.KeysByID(ctx, "A", uuid.NewString())
+		x.temporary(err)
+	}
+	if s := x.m.Stats(); x.asked != asked+1 || s.Waiting != 1 {
+		x.Errorf("%d keys fetched and %d waiting, want one: no more is fetched before that is stored", x.asked-asked, s.Waiting)
+	}
+	x.temporary(x.m.BindKeys(ctx, "A", identity("fetched"), 0, x.fetched))
+	x.temporary(x.m.RecordDelivered(ctx, x.bound, "a@x"))
+	x.temporary(x.m.CloseKey(ctx, x.fetched))
+	x.temporary(x.m.Sweep(ctx))
+	for range 2 {
+		keys, err := x.m.GetKeys(ctx, "A", 256, 1)
+		if x.temporary(err); keys != nil {
+			x.Error("a sending key was returned whose ID is not stored")
+		}
+	}
+	// What is there can still be read.
+	x.get(x.fetched)
+	x.get(x.bound)
+	if has, err := x.m.Delivered(ctx, x.bound, "a@x"); err != nil || has[0] {
+		x.Errorf("%v, %v", has, err)
+	}
+	return waiting
+}
+
+// recovers wants all of that to go well, and to stay.
+func (x *trouble) recovers(waiting string) {
+	x.Helper()
+	ctx := x.Context()
+	err := errors.Join(
+		x.m.BindKeys(ctx, "A", identity("fetched"), 0, x.fetched),
+		x.m.RecordDelivered(ctx, x.bound, "a@x"),
+		x.m.Sweep(ctx), // which stores the key that waited
+		x.store.Check(ctx))
 	if err != nil {
-		t.Fatal(err)
+		x.Error(err)
 	}
-	v, err := keystore.Open(t.Context(), store, keystore.KeyFile(path+".key"), nil)
-	if err != nil {
-		t.Fatal(err)
+	if _, err := x.m.GetKeys(ctx, "A", 256, 1); err != nil {
+		x.Error(err)
 	}
-	defer func() { _ = v.Close() }()
-	hasty, err := keystore.New(&linkKM{}, v, keystore.Options{KM: "km", SAE: "B"})
-	if err != nil {
-		t.Fatal(err)
+	if s := x.m.Stats(); s.Waiting != 0 {
+		x.Errorf("%d keys are waiting still", s.Waiting)
 	}
-	other, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
+	if err := x.store.Close(); err != nil {
+		x.Error(err)
 	}
-	defer func() { _ = other.Close() }()
-	tx, err := other.Conn(t.Context())
-	if err == nil {
-		_, err = tx.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	x.km.gone = func(string) bool { return true }
+	x.start()
+	for _, id := range []string{x.fetched, x.bound, waiting} {
+		x.get(id)
 	}
-	if err != nil {
-		t.Fatal(err)
+	if has, err := x.m.Delivered(ctx, x.bound, "a@x", "b@x"); err != nil || !has[0] || has[1] {
+		x.Errorf("%v, %v", has, err)
 	}
-	_, err = hasty.KeysByID(t.Context(), "A", "x")
-	wantStoreError(t, err, "locked by another process")
-	if _, err := tx.ExecContext(t.Context(), "ROLLBACK"); err != nil {
-		t.Fatal(err)
+}
+
+func TestDiskFull(t *testing.T) {
+	dir := smallDisk(t)
+	x := newTrouble(t, dir, 0, "the disk is full")
+	free := fillDisk(t, dir)
+	waiting := x.refuses()
+	wantTemporary(t, x.store.Backup(t.Context(), filepath.Join(dir, "copy.db")), "the disk is full")
+	if _, err := sqlite.Open(t.Context(), filepath.Join(dir, "other.db"), sqlite.Options{}); err == nil {
+		t.Error("a new file on a full disk")
 	}
-	if err := hasty.Close(t.Context()); err != nil {
+	free()
+	if names, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(names) > 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+	if err := x.store.Backup(t.Context(), filepath.Join(dir, "copy.db")); err != nil {
 		t.Error(err)
 	}
-	if info, err := m.Show(t.Context(), "x"); err != nil || info.State != kmclient.StateInUse {
-		t.Errorf("%+v, %v", info, err)
+	x.recovers(waiting)
+}
+
+// Another process holds the lock for longer than one waits.
+func TestLocked(t *testing.T) {
+	x := newTrouble(t, t.TempDir(), 20*time.Millisecond, "locked by another process")
+	release := lockFile(t, x.path)
+	waiting := x.refuses()
+	if _, err := sqlite.Open(t.Context(), x.path, sqlite.Options{Wait: 20 * time.Millisecond}); err == nil {
+		t.Error("opened, where the schema could not be checked")
+	} else {
+		x.temporary(err)
+	}
+	release()
+	x.recovers(waiting)
+}
+
+// A process that ends while nothing can be written says what it loses.
+func TestLockedToTheEnd(t *testing.T) {
+	x := newTrouble(t, t.TempDir(), 20*time.Millisecond, "locked by another process")
+	release := lockFile(t, x.path)
+	defer release()
+	waiting := x.refuses()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := x.m.Close(ctx); !errors.Is(err, kmclient.ErrStore) {
+		t.Errorf("got %v, want an error that tells of key %s", err, waiting)
 	}
 }
 
-// What can't be used is said so, and left as it is.
-func TestUnusableFiles(t *testing.T) {
+// The file system is mounted read-only, or the file and its folder are another
+// user's: nothing is opened, and nothing lost.
+func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
-	write := func(name, content string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+	protect := func(on bool) {
+		t.Helper()
+		modes := [2]os.FileMode{0o600, 0o700}
+		if on {
+			modes = [2]os.FileMode{0o400, 0o500}
+		}
+		if err := errors.Join(os.Chmod(filepath.Join(dir, "keys.db"), modes[0]), os.Chmod(dir, modes[1])); err != nil {
 			t.Fatal(err)
 		}
-		return path
 	}
-	foreign := filepath.Join(dir, "foreign.db")
-	db, err := sql.Open("sqlite", foreign)
-	if err == nil {
-		_, err = db.Exec("CREATE TABLE t (x)")
+	if os.Geteuid() == 0 { // who may write to any file
+		dir = smallDisk(t)
+		protect = func(on bool) { remount(t, dir, on) }
 	}
-	if err != nil {
+	x := newTrouble(t, dir, 0, "can't be written")
+	if err := x.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_ = db.Close()
-	later := filepath.Join(dir, "later.db")
-	if db, err = sql.Open("sqlite", later); err == nil {
-		_, err = db.Exec(fmt.Sprintf("CREATE TABLE t (x); PRAGMA application_id=%d; PRAGMA user_version=99", 0x716B6473))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = db.Close()
-	for path, words := range map[string]string{
-		write("text", "not a database, and longer than a header of one"): "not a SQLite database",
-		write("broken", "SQLite format 3\x00"+strings.Repeat("x", 5000)): "damaged",
-		foreign: "another program", later: "later version", dir: "not a regular file",
-		write("file", "") + "/below": "not a directory",
-	} {
-		before, _ := os.ReadFile(path)
-		_, err := sqlite.Open(t.Context(), path, sqlite.Options{})
-		wantStoreError(t, err, words)
-		if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
-			t.Errorf("%s was changed", path)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := sqlite.Open(ctx, filepath.Join(dir, "new"), sqlite.Options{}); !errors.Is(err, kmclient.ErrUnavailable) {
+	protect(true)
+	_, err := sqlite.Open(t.Context(), x.path, sqlite.Options{})
+	x.temporary(err)
+	if _, err := sqlite.Open(t.Context(), filepath.Join(dir, "new.db"), sqlite.Options{}); !errors.Is(err, kmclient.ErrStore) {
 		t.Error(err)
 	}
-}
-
-// Pages in the middle of the file are overwritten: an error, or a damaged
-// record, but never another key.
-func TestDamagedPages(t *testing.T) {
-	path := dbPath(t)
-	m, store := manager(t, path, &linkKM{})
-	var ids []string
-	for n := range 200 {
-		ids = append(ids, uuidOf(octetsOf(fmt.Sprint(n))[:16]))
-	}
-	if _, err := m.KeysByID(t.Context(), "A", ids...); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for at := 6 * 4096; at+4096 < len(text); at += 3 * 4096 {
-		copy(text[at:], bytes.Repeat([]byte{0xA5}, 2000))
-	}
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	failed := 0
-	again, store := reopen(t, path)
-	if store == nil {
-		return // refused at once
-	}
-	for _, id := range ids {
-		keys, err := again.KeysByID(t.Context(), "A", id)
-		switch {
-		case err == nil && !bytes.Equal(keys[0].Reveal(), octetsOf(id)):
-			t.Errorf("%s is another key", id)
-		case errors.Is(err, kmclient.ErrStore):
-			failed++
-		}
-	}
-	if err := store.Check(t.Context()); !errors.Is(err, kmclient.ErrStore) {
-		t.Errorf("check: %v", err)
-	}
-	t.Logf("%d of %d keys can't be read", failed, len(ids))
-}
-
-// reopen opens a damaged file; nil if that is refused, as a store error.
-func reopen(t *testing.T, path string) (*keystore.Manager, *sqlite.Store) {
-	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
-	if err != nil {
-		wantStoreError(t, err, "damaged")
-		return nil, nil
-	}
-	v, err := keystore.Open(t.Context(), store, keystore.KeyFile(path+".key"), nil)
-	if err != nil {
-		wantStoreError(t, err, "")
-		return nil, nil
-	}
-	t.Cleanup(func() { _ = v.Close() })
-	m, err := keystore.New(&linkKM{gone: func(string) bool { return true }}, v, keystore.Options{KM: "km", SAE: "B"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m, store
+	protect(false)
+	x.km.gone = func(string) bool { return true }
+	x.start()
+	x.get(x.fetched)
+	x.get(x.bound)
 }
 
 func TestModes(t *testing.T) {
@@ -231,32 +238,5 @@ func TestModes(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("folder: %v, %v", info, err)
-	}
-}
-
-// A sweep leaves nothing in the write-ahead log, and a closed key's value in no
-// file.
-func TestSweepTruncates(t *testing.T) {
-	path := dbPath(t)
-	m, store := manager(t, path, &linkKM{})
-	if _, err := m.KeysByID(t.Context(), "A", "x"); err != nil {
-		t.Fatal(err)
-	}
-	records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: "x"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed := records[0].Value
-	if err := m.CloseKey(t.Context(), "x"); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Compact(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() != 0 {
-		t.Errorf("write-ahead log: %v, %v", info, err)
-	}
-	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, sealed[6:]) || bytes.Contains(text, octetsOf("x")) {
-		t.Error("the key is still in the file", err)
 	}
 }

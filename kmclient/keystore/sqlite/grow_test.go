@@ -42,7 +42,7 @@ func claim(t testing.TB, m *keystore.Manager, n int) {
 // What is kept for ever of a sending key is little: the package's comment says
 // how much.
 func TestClaimSize(t *testing.T) {
-	const n = 20_000
+	const n = 5_000
 	path := dbPath(t)
 	m, store := manager(t, path, &linkKM{fresh: uuid.NewString})
 	before := size(t, store, path)

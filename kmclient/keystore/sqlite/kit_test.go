@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/binary"
+	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +22,7 @@ import (
 type linkKM struct {
 	gone  func(id string) bool // gives the key out; true if it was given out before
 	fresh func() string        // an ID for sending
+	keeps bool                 // it says that it keeps keys
 }
 
 func octetsOf(id string) []byte {
@@ -29,7 +30,7 @@ func octetsOf(id string) []byte {
 	return sum[:]
 }
 
-func (l *linkKM) DeletesOnDelivery() bool { return true }
+func (l *linkKM) DeletesOnDelivery() bool { return !l.keeps }
 
 func (l *linkKM) Status(context.Context, string) (kmclient.Status, error) {
 	return kmclient.Status{}, nil
@@ -53,16 +54,6 @@ func (l *linkKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*k
 		keys = append(keys, kmclient.NewKey(id, octetsOf(id)))
 	}
 	return keys, nil
-}
-
-// counter numbers identities and IDs.
-type counter struct{ n atomic.Uint64 }
-
-func (c *counter) id() string {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], c.n.Add(1))
-	sum := sha256.Sum256(b[:])
-	return uuidOf(sum[:16])
 }
 
 func identity(s string) cipher.Identity { return sha256.Sum256([]byte(s)) }
@@ -93,6 +84,16 @@ func manager(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Manag
 }
 
 func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "keys.db") }
+
+// wantTemporary wants a kmclient.ErrStore that says that trying again helps, with
+// some words in it.
+func wantTemporary(t testing.TB, err error, words string) {
+	t.Helper()
+	e, ok := errors.AsType[*kmclient.Error](err)
+	if !errors.Is(err, kmclient.ErrStore) || ok && !e.Retry || !strings.Contains(err.Error(), words) {
+		t.Errorf("got %v, want a temporary ErrStore: %s", err, words)
+	}
+}
 
 // lockFile takes the lock for writing as another process would.
 func lockFile(t testing.TB, path string) (release func()) {

@@ -26,7 +26,7 @@ func uuidOf(b []byte) string { return uuid.UUID(b).String() }
 
 const (
 	childEnv = "KEYSTORE_TEST_CHILD"
-	killsEnv = "KEYSTORE_TEST_KILLS" // how often TestKilled kills; 200 or for 20 seconds
+	killsEnv = "KEYSTORE_TEST_KILLS" // how often TestKilled kills; 200 or for 10 seconds
 )
 
 // TestMain makes the test binary a child of other tests, where it says so.
@@ -116,7 +116,7 @@ func childReceive(path string) {
 // Children that receive are killed at random moments. Whatever one of them had
 // said it has is in the store: keys, bindings, claims and deliveries.
 func TestKilled(t *testing.T) {
-	most, long := 200, 20*time.Second
+	most, long := 200, 10*time.Second
 	if n, err := strconv.Atoi(os.Getenv(killsEnv)); err == nil {
 		most, long = n, 24*time.Hour
 	}

@@ -159,10 +159,10 @@ func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, limit in
 }
 
 func query(c *sqlitedb.Conn, text string, args ...any) (records []*keystore.Record, err error) {
-	err = c.Rows(func(rows *sql.Rows) error {
+	err = c.Rows(func(scan sqlitedb.Scan) error {
 		r := &keystore.Record{}
 		var due int64
-		err := rows.Scan(&r.Kind, &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
+		err := scan(&r.Kind, &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
 		r.Due = fromUnix(due)
 		records = append(records, r)
 		return err

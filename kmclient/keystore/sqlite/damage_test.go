@@ -1,0 +1,299 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+)
+
+// A patient is a store that is damaged, again and again.
+type patient struct {
+	*testing.T
+	path       string
+	whole, log []byte   // the file and its write-ahead log, as a crash leaves them
+	closed     []byte   // the file, as Close leaves it
+	keys       []string // stored
+	delivered  []string // of them, those whose message somebody has got
+	claimed    []string
+}
+
+// newPatient returns one with some hundred records, as a crash leaves it: the
+// newest are in the log.
+func newPatient(t *testing.T) *patient {
+	p := &patient{T: t, path: dbPath(t)}
+	km := &linkKM{fresh: uuid.NewString}
+	m, store := manager(t, p.path, km)
+	receive := func(n int) {
+		for range n {
+			ids := []string{uuid.NewString(), uuid.NewString()}
+			if _, err := m.KeysByID(t.Context(), "A", ids...); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.BindKeys(t.Context(), "A", identity(ids[0]), 0, ids...); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.RecordDelivered(t.Context(), ids[0], "a@x"); err != nil {
+				t.Fatal(err)
+			}
+			p.keys, p.delivered = append(p.keys, ids...), append(p.delivered, ids[0])
+		}
+	}
+	receive(60)
+	sent, err := m.GetKeys(t.Context(), "A", 256, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range sent {
+		p.claimed = append(p.claimed, k.ID())
+	}
+	if err := store.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	receive(10)
+	all := files(t, p.path)
+	p.whole, p.log = all["keys.db"], all["keys.db-wal"]
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.closed = files(t, p.path)["keys.db"]
+	return p
+}
+
+// put makes the files these.
+func (p *patient) put(file, log []byte) {
+	p.Helper()
+	for _, end := range []string{"-wal", "-shm"} {
+		_ = os.Remove(p.path + end)
+	}
+	err := os.WriteFile(p.path, file, 0o600)
+	if err == nil && log != nil {
+		err = os.WriteFile(p.path+"-wal", log, 0o600)
+	}
+	if err != nil {
+		p.Fatal(err)
+	}
+}
+
+// examine works on the store: each error is a temporary one, and nothing that is
+// returned is wrong. It returns how many keys were not to be had.
+func (p *patient) examine(what string) (missing int) {
+	p.Helper()
+	store, err := sqlite.Open(p.Context(), p.path, sqlite.Options{})
+	if err != nil {
+		p.judge(what, err)
+		return len(p.keys)
+	}
+	km := &linkKM{keeps: true, gone: func(string) bool { return true }}
+	v, err := keystore.Open(p.Context(), store, keystore.KeyFile(p.path+".key"), nil)
+	if err != nil {
+		p.judge(what, err)
+		return len(p.keys)
+	}
+	defer func() { _ = v.Close() }()
+	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B"})
+	if err != nil {
+		p.Fatal(err)
+	}
+	unseen := 0 // keys of which nothing is known any more
+	for _, id := range p.keys {
+		keys, err := m.KeysByID(p.Context(), "A", id)
+		switch {
+		case err == nil && !bytes.Equal(keys[0].Reveal(), octetsOf(id)):
+			p.Errorf("%s: %s is another key", what, id)
+		case errors.Is(err, kmclient.ErrKeyNotFound):
+			unseen++
+		case err != nil:
+			p.judge(what, err)
+			missing++
+		}
+	}
+	for _, id := range p.delivered {
+		if err := m.BindKeys(p.Context(), "A", identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) && !errors.Is(err, kmclient.ErrKeyNotFound) {
+			p.judge(what, err)
+		}
+		if _, err := m.Delivered(p.Context(), id, "a@x"); err != nil {
+			p.judge(what, err)
+		}
+	}
+	if err := m.Sweep(p.Context()); err != nil {
+		p.judge(what, err)
+	}
+	for info, err := range m.List(p.Context()) {
+		if err != nil {
+			p.judge(what, fmt.Errorf("%s: %w", info.ID, err))
+		}
+	}
+	if unseen > 0 && store.Check(p.Context()) == nil {
+		p.Errorf("%s: %d keys are gone, and a check finds nothing wrong", what, unseen)
+	}
+	return missing + unseen
+}
+
+// judge wants a temporary refusal that says what to do.
+func (p *patient) judge(what string, err error) {
+	p.Helper()
+	if err == nil {
+		p.Errorf("%s: done, though it can't be right", what)
+		return
+	}
+	e, ok := errors.AsType[*kmclient.Error](err)
+	store := errors.Is(err, kmclient.ErrStore) || errors.Is(err, keystore.ErrStoreKey) // which looks the same
+	if !store || ok && !e.Retry || !strings.Contains(err.Error(), "backup") {
+		p.Errorf("%s: got %v, want a temporary ErrStore that says what to do", what, err)
+	}
+}
+
+// Whatever happens to the file: a temporary refusal, or the right key, and once
+// the backup is in its place all is there. Never another key, never a panic.
+func TestDamagedFile(t *testing.T) {
+	p := newPatient(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	type damage struct {
+		name string
+		do   func(file []byte) []byte
+		all  bool // no key can be read
+	}
+	damages := []damage{
+		{"empty", func([]byte) []byte { return nil }, true},
+		{"another file", func([]byte) []byte { return []byte("#!/bin/sh\n# not a database\nexit 1\n") }, true},
+		{"beginning lost", func(f []byte) []byte { clear(f[:512]); return f }, true},
+		{"schema lost", func(f []byte) []byte { clear(f[100:4096]); return f }, true},
+		{"cut within its head", func(f []byte) []byte { return f[:50] }, true},
+		{"cut after a page", func(f []byte) []byte { return f[:4096] }, true},
+		{"cut in half", func(f []byte) []byte { return f[:len(f)/2] }, false},
+		{"cut within a page", func(f []byte) []byte { return f[:len(f)-1000] }, false},
+	}
+	for page := 4096; page+4096 <= len(p.whole); page += 4096 {
+		damages = append(damages, damage{fmt.Sprintf("page %d zeroed", page/4096), func(f []byte) []byte { clear(f[page : page+4096]); return f }, false})
+	}
+	for range 40 {
+		octets := 1 << random.IntN(7)
+		damages = append(damages, damage{fmt.Sprintf("%d octets flipped", octets), func(f []byte) []byte {
+			for range octets {
+				f[100+random.IntN(len(f)-100)] ^= byte(1 + random.IntN(255))
+			}
+			return f
+		}, false})
+	}
+	hit := 0
+	for _, d := range damages {
+		p.put(d.do(bytes.Clone(p.closed)), nil)
+		missing := p.examine(d.name)
+		if d.all && missing != len(p.keys) {
+			t.Errorf("%s: opened, with all but %d keys", d.name, missing)
+		}
+		if missing > 0 {
+			hit++
+		}
+		p.put(d.do(bytes.Clone(p.whole)), p.log) // which may mend it
+		p.examine(d.name + ", with a log")
+	}
+	t.Logf("%d kinds of damage, %d of which made keys unreadable", len(damages), hit)
+	if hit < len(damages)/4 {
+		t.Error("too little was hit for this to tell anything")
+	}
+	p.put(p.closed, nil)
+	p.allThere()
+	p.put(p.whole, p.log)
+	p.allThere()
+}
+
+// allThere wants the store to know what it knew.
+func (p *patient) allThere() {
+	p.Helper()
+	if missing := p.examine("healthy again"); missing > 0 {
+		p.Errorf("%d keys are lost", missing)
+	}
+	n := 0
+	m, store := manager(p.T, p.path, &linkKM{fresh: func() string { n++; return p.claimed[n-1] }})
+	for range p.claimed {
+		if _, err := m.GetKeys(p.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
+			p.Errorf("a claim is forgotten: %v", err)
+		}
+	}
+	for _, id := range p.delivered {
+		if has, err := m.Delivered(p.Context(), id, "a@x"); err != nil || !has[0] {
+			p.Errorf("a delivery is forgotten: %v, %v", has, err)
+		}
+	}
+	if err := errors.Join(store.Check(p.Context()), store.Close()); err != nil {
+		p.Error(err)
+	}
+}
+
+// Damage in the write-ahead log, which SQLite itself takes for its end, is
+// refused: else the newest keys would be gone without a word.
+func TestDamagedLog(t *testing.T) {
+	p := newPatient(t)
+	for _, at := range []int{20, 40, len(p.log) / 4, len(p.log) / 2} {
+		log := bytes.Clone(p.log)
+		log[at] ^= 1
+		p.put(p.whole, log)
+		if missing := p.examine(fmt.Sprintf("octet %d of the log", at)); missing != len(p.keys) {
+			t.Errorf("octet %d of the log: opened, without %d keys", at, missing)
+		}
+	}
+	p.put(p.whole, p.log)
+	if err := os.WriteFile(p.path+"-shm", bytes.Repeat([]byte("rubbish "), 4096), 0o600); err != nil { // it is made anew
+		t.Fatal(err)
+	}
+	p.allThere()
+}
+
+// The file is damaged while the store is open.
+func TestDamagedWhileOpen(t *testing.T) {
+	p := newPatient(t)
+	p.put(p.whole, p.log)
+	p.allThere()
+	store, err := sqlite.Open(t.Context(), p.path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := keystore.Open(t.Context(), store, keystore.KeyFile(p.path+".key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = v.Close() }()
+	m, err := keystore.New(&linkKM{keeps: true, fresh: uuid.NewString}, v, keystore.Options{KM: "km", SAE: "B"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(p.path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for page := 3; page < len(p.whole)/4096; page += 2 {
+		if _, err := f.WriteAt(bytes.Repeat([]byte{0xA5}, 4096), int64(page)*4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for _, id := range append(p.keys, uuid.NewString(), uuid.NewString()) {
+		keys, err := m.KeysByID(t.Context(), "A", id)
+		if err != nil {
+			p.judge("open", err)
+			failed++
+		} else if !bytes.Equal(keys[0].Reveal(), octetsOf(id)) {
+			t.Errorf("%s is another key", id)
+		}
+	}
+	if failed == 0 {
+		t.Error("nothing was hit")
+	}
+	if err := store.Check(t.Context()); !errors.Is(err, kmclient.ErrStore) {
+		t.Errorf("check: %v", err)
+	}
+}
