@@ -38,12 +38,12 @@ type Options struct {
 	FetchTimeout time.Duration
 
 	Logger *slog.Logger     // for alarms and what goes wrong in the background; may be nil
-	Now    func() time.Time // the clock; time.Now
+	Now    func() time.Time // a clock that is never set; that of the system, which may be
 }
 
 // Stats counts what a Manager has done since it was made.
 type Stats struct {
-	Fetched   int64 // receiving keys that came from the key manager
+	Fetched   int64 // receiving keys that came from the key manager, and were new here
 	FromStore int64 // receiving keys that were there already
 	Stored    int64 // receiving keys committed
 	Claimed   int64 // sending key IDs committed
@@ -79,15 +79,15 @@ type Manager struct {
 	clock timekeeper
 	count counters
 
-	work     sync.WaitGroup // fetches
-	unsure   atomic.Bool    // the last claim could not be stored
-	flushing chan struct{}  // holds one token while keys that waited are stored
+	work   sync.WaitGroup // fetches
+	unsure atomic.Bool    // the last claim could not be stored
 
-	mu      sync.Mutex
-	closed  bool               // nothing is fetched any more
-	ended   bool               // Close has ended: nothing can be kept any more
-	flights map[string]*flight // those under way, by canonical ID
-	waiting map[string]waiting // keys that could not be stored, by canonical ID
+	mu       sync.Mutex
+	closed   bool               // nothing is fetched any more
+	ended    bool               // Close has ended: nothing can be kept any more
+	flights  map[string]*flight // those under way, by canonical ID
+	waiting  map[string]waiting // keys that could not be stored, by canonical ID
+	flushing *flushing          // that is under way, or nil
 }
 
 // waiting is a key, fetched for peer, that could not be stored.
@@ -110,7 +110,7 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 	o.Tombstones = cmp.Or(o.Tombstones, 60*24*time.Hour)
 	o.FetchTimeout = cmp.Or(o.FetchTimeout, 2*time.Minute)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	m := &Manager{km: km, vault: vault, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}, flushing: make(chan struct{}, 1)}
+	m := &Manager{km: km, vault: vault, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}}
 	m.clock = newTimekeeper(o.Now, o.Logger)
 	switch {
 	case km == nil || vault == nil:

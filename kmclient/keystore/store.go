@@ -68,17 +68,15 @@ type Limits struct {
 // A Kind says what a record is about.
 type Kind string
 
-// The kinds of records.
+// The kinds of records. One of KindSend has no value and no Due. It is made, and
+// never changed, removed or only checked, and is kept for ever; so an engine may
+// keep it in few octets.
 const (
 	KindReceive Kind = "receive" // a key to decrypt with; ID is the key's, canonical
-	KindSend    Kind = "send"    // a key ID given out to encrypt with; see below
+	KindSend    Kind = "send"    // a key ID given out to encrypt with
 	KindMessage Kind = "message" // what was delivered of a message; ID is its identity, in hexadecimal
 	KindStore   Kind = "store"   // about the store itself
 )
-
-// A record of KindSend has no value and no Due. It is made, and never changed,
-// removed or only checked; so an engine can keep it in few octets. It is kept
-// for ever.
 
 // A Name finds a record. Its parts are 0 to 255 octets, none of them NUL.
 type Name struct {

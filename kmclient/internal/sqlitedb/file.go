@@ -32,7 +32,10 @@ func (db *DB) prepareFile(ctx context.Context) error {
 	case info.Size() == 0:
 		return errors.New("empty, which it never is from the beginning: restore a backup, or remove it to begin anew")
 	}
-	if err := errors.Join(checkMagic(db.path), checkLog(db.path)); err != nil {
+	if err := checkMagic(db.path); err != nil {
+		return err
+	}
+	if err := checkLog(db.path); err != nil {
 		return err
 	}
 	look, err := sql.Open("sqlite", dsn(db.path, "ro", db.wait))

@@ -199,7 +199,7 @@ func TestLateAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = v.Close() }()
-	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B", FetchTimeout: 50 * time.Millisecond})
+	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B", FetchTimeout: 500 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
