@@ -106,7 +106,9 @@ func (c *testClient) transaction(message string, ahead, lmtp bool) string {
 // client is told the same, and the next hop gets the same: that of go-smtp's
 // client, which sends them one by one where PIPELINING is not offered.
 func TestHopPipelining(t *testing.T) {
-	sequential := func(h *testHop) { h.ext = slices.DeleteFunc(slices.Clone(h.ext), func(e string) bool { return e == "PIPELINING" }) }
+	sequential := func(h *testHop) {
+		h.ext = slices.DeleteFunc(slices.Clone(h.ext), func(e string) bool { return e == "PIPELINING" })
+	}
 	late := func(h *testHop) { h.late = time.Millisecond }
 	packets := func(h *testHop) { h.packets = true }
 	for _, tt := range []struct {

@@ -1,308 +1,160 @@
 // Command benchrelay measures how many messages a second the relay passes on,
-// beside what else could be in its place: smtp-source → X → smtp-sink, all on
-// loopback, where X is nothing, a bare relay on go-smtp, the encrypt relay, the
-// decrypt relay, or Postfix. They take turns, round after round, and are
-// compared within a round, since the machine is not always equally fast.
+// beside what else could be in its place: source → X → sink, all on loopback,
+// where X is nothing, a bare relay on go-smtp, the encrypt relay, the decrypt
+// relay, either with a simulated ETSI key manager and a key store, or Postfix.
+// They take turns, round after round, and are compared within a round, since the
+// machine is not always equally fast.
 //
-// The relays are mailer.Relay in a process of its own each, with keys that are
-// derived in memory, so that no key manager is in the figures.
+// Mail comes in three ways. "kept" and "new" are smtp-source, which waits for the
+// answer to each command, over connections that are kept or with one for each
+// message. "pipelined" is a source of our own, which sends MAIL, RCPT and DATA
+// together over connections that are kept, as Postfix does.
+//
+// The relays are mailer.Relay in a process of its own each. But for those with a
+// key manager their keys are derived in memory, so that none is in the figures.
 //
 // Usage: go run ./mailer/loadtest/benchrelay [-rounds N] [-sessions N] [-scale F]
+// [-only REGEXP] [-json FILE] [-etcd] [-syscalls]
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime/pprof"
-	"slices"
-	"strings"
+	"regexp"
 	"syscall"
-	"time"
-
-	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/mailer"
-	"github.com/qkdmail/qkdmail/mailer/internal/smtpkit"
 )
 
-var (
-	rounds   = flag.Int("rounds", 5, "rounds")
-	sessions = flag.Int("sessions", 20, "SMTP sessions at one time")
-	scale    = flag.Float64("scale", 1, "how many messages, as a factor")
-	role     = flag.String("role", "", "be one of the relays: pass, encrypt or decrypt (used by the program itself)")
-	next     = flag.String("next", "", "next hop of -role")
-	profile  = flag.String("cpuprofile", "", "where -role writes its CPU profile")
-)
+// A bench is one measurement of all targets.
+type bench struct {
+	rounds, sessions int
+	scale            float64
+	only             *regexp.Regexp
+	json             string // file of the results; "": none
+	etcd, syscalls   bool
+
+	dir     string
+	bg      processes
+	sink    string // address
+	km      *keyManagers
+	targets []*target
+	skipped []string
+}
 
 func main() {
+	b, r := new(bench), new(role)
+	flag.IntVar(&b.rounds, "rounds", 5, "rounds")
+	flag.IntVar(&b.sessions, "sessions", 20, "SMTP sessions at one time")
+	flag.Float64Var(&b.scale, "scale", 1, "how many messages, as a factor")
+	only := flag.String("only", "", "measure the pass-through and what matches this, of \"NAME MODE SIZE\"")
+	flag.StringVar(&b.json, "json", "", "file to write the results to, as JSON")
+	flag.BoolVar(&b.etcd, "etcd", false, "also with a key store in etcd")
+	flag.BoolVar(&b.syscalls, "syscalls", false, "also count system calls; needs strace")
+	flag.StringVar(&r.name, "role", "", "be one of the relays: pass, encrypt or decrypt (used by the program itself)")
+	flag.StringVar(&r.next, "next", "", "next hop of -role")
+	flag.StringVar(&r.km, "km", "", "ETSI key manager of -role, HOST:PORT; \"\": keys are derived")
+	flag.StringVar(&r.certs, "certs", "", "folder with its certificates")
+	flag.StringVar(&r.store, "store", "", "key store of -role, a file or an etcd URL; \"\": none")
+	flag.StringVar(&r.profile, "cpuprofile", "", "where -role writes its CPU profile")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	do := run
-	if *role != "" {
-		do = serve
+	var err error
+	if r.name != "" {
+		err = r.serve(ctx)
+	} else if b.only, err = regexp.Compile(*only); err == nil {
+		err = b.run(ctx)
 	}
-	if err := do(ctx); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchrelay:", err)
 		os.Exit(1)
 	}
 }
 
-// serve is a process that relays, until its standard input ends.
-func serve(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	if *profile != "" {
-		f, err := os.Create(*profile)
-		if err != nil {
-			return err
-		}
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer func() {
-			pprof.StopCPUProfile()
-			_ = f.Close()
-		}()
-	}
-	if *role == "pass" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		server := smtpkit.PassThrough(*next)
-		go func() {
-			<-ctx.Done()
-			_ = server.Close()
-		}()
-		fmt.Println(l.Addr())
-		return server.Serve(l)
-	}
-	cfg, err := mailer.QuickConfig(mailer.QuickOptions{
-		Direction: mailer.Direction(*role), Listen: "127.0.0.1:0", NextHop: *next, KM: mailer.KMConfig{URL: "mock:unused"},
-	})
-	if err != nil {
-		return err
-	}
-	cfg.Timeouts.Shutdown = time.Second
-	for i := range cfg.Rules {
-		cfg.Rules[i].Suite = string(cipher.SuiteAES256GCM)
-	}
-	// A line a message is logged, to nowhere.
-	relay, err := mailer.NewRelay(cfg, new(smtpkit.Keys), slog.New(slog.NewTextHandler(io.Discard, nil)))
-	if err != nil {
-		return err
-	}
-	if err := relay.Listen(ctx); err != nil {
-		return err
-	}
-	fmt.Println(relay.Addrs()[0])
-	return relay.Serve(ctx)
-}
-
-// A target is what stands between source and sink.
-type target struct {
-	name    string
-	address string
-	pid     int                 // of the relay, for its CPU time; 0: not known
-	sealed  bool                // it gets encrypted messages
-	part    float64             // of the messages that the others get
-	settle  func() error        // waits until all is delivered
-	results map[int][]oneResult // by size of message
-}
-
-type oneResult struct {
-	rate float64       // messages a second
-	cpu  time.Duration // a message
-}
-
 // sizes of messages, and how many of them a round has.
 var sizes = []struct{ octets, messages int }{{4_000, 4000}, {50_000, 2000}}
 
-func run(ctx context.Context) error {
+func (b *bench) run(ctx context.Context) (err error) {
 	for _, program := range []string{"smtp-source", "smtp-sink"} {
 		if _, err := exec.LookPath(program); err != nil {
 			fmt.Printf("SKIPPED: %s is not installed (Debian: apt-get install postfix)\n", program)
 			return nil
 		}
 	}
-	dir, err := os.MkdirTemp("", "benchrelay-")
-	if err != nil {
+	if b.dir, err = os.MkdirTemp("", "benchrelay-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's users go through it
+	defer os.RemoveAll(b.dir)
+	if err := os.Chmod(b.dir, 0o755); err != nil { // Postfix's users go through it
 		return err
 	}
-	var bg processes
-	defer bg.stop()
-	targets, err := start(ctx, &bg, dir)
-	if err != nil {
+	defer b.bg.stop()
+	if err := b.start(ctx); err != nil {
 		return err
 	}
+	defer b.km.stop()
 	for _, size := range sizes {
-		if err := writeMessages(dir, size.octets); err != nil {
+		mail, err := b.newMail(size.octets)
+		if err != nil {
 			return err
 		}
-		n := int(float64(size.messages) * *scale)
-		for round := range *rounds + 1 {
-			for i := range targets {
-				t := targets[(i+round)%len(targets)]
-				r, err := t.measure(ctx, dir, size.octets, int(float64(n)*t.part))
-				if err != nil {
-					return fmt.Errorf("%s: %w", t.name, err)
-				}
-				if round > 0 { // the first is to warm up
-					t.results[size.octets] = append(t.results[size.octets], r)
-				}
+		for _, m := range modes {
+			if err := b.measure(ctx, m, mail, int(float64(size.messages)*b.scale)); err != nil {
+				return err
 			}
 		}
 	}
-	report(targets)
+	for _, t := range b.targets {
+		t.peak = peakMemory(t.pid)
+	}
+	return b.report(os.Stdout)
+}
+
+// measure runs all rounds of one mode with messages of one size.
+func (b *bench) measure(ctx context.Context, m mode, mail *mail, messages int) error {
+	var targets []*target
+	for i, t := range b.targets {
+		if t.takes(m) && (i == passThrough || b.only.MatchString(fmt.Sprintf("%s %s %d", t.name, m, mail.size))) {
+			targets = append(targets, t)
+		}
+	}
+	if len(targets) < 2 && b.only.String() != "" {
+		return nil
+	}
+	for round := range b.rounds + 1 {
+		for i := range targets {
+			t := targets[(i+round)%len(targets)]
+			r, err := b.once(ctx, t, m, mail, max(1, int(float64(messages)*t.part)))
+			if err != nil {
+				return fmt.Errorf("%s, %s, %d octets: %w", t.name, m, mail.size, err)
+			}
+			if round > 0 { // the first is to warm up
+				t.add(m, mail.size, r)
+			}
+		}
+	}
+	if !b.syscalls {
+		return nil
+	}
+	for _, t := range targets {
+		if err := b.countCalls(ctx, t, m, mail, max(100, messages/10)); errors.Is(err, errNoStrace) {
+			b.skip("%s: %v", "system calls", err)
+			b.syscalls = false
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// start starts the sink and all that is measured.
-func start(ctx context.Context, bg *processes, dir string) ([]*target, error) {
-	sink := fmt.Sprintf("127.0.0.1:%d", freePort())
-	cmd := exec.CommandContext(ctx, "smtp-sink", "-u", "nobody", "-h", "sink.example", sink, "1000")
-	if os.Getuid() != 0 {
-		cmd.Args = slices.Delete(cmd.Args, 1, 3)
-	}
-	if err := bg.start(cmd); err != nil {
-		return nil, err
-	}
-	if err := reachable(sink); err != nil {
-		return nil, fmt.Errorf("smtp-sink: %w", err)
-	}
-	targets := []*target{{name: "none: source → sink", address: sink, part: 1}}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range []struct{ role, name string }{
-		{"pass", "bare go-smtp pass-through"}, {"encrypt", "qkdmail, encrypt"}, {"decrypt", "qkdmail, decrypt"},
-	} {
-		cmd := exec.CommandContext(ctx, self, "-role", r.role, "-next", sink)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return nil, err
-		}
-		if err := bg.start(cmd); err != nil {
-			return nil, err
-		}
-		address, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil {
-			return nil, fmt.Errorf("%s did not start", r.name)
-		}
-		targets = append(targets, &target{
-			name: r.name, address: strings.TrimSpace(address), pid: cmd.Process.Pid, sealed: r.role == "decrypt", part: 1,
-		})
-	}
-	postfix, err := startPostfix(ctx, bg, filepath.Join(dir, "postfix"), sink)
-	if err != nil {
-		fmt.Printf("SKIPPED: Postfix as a plain relay: %v\n", err)
-	} else {
-		targets = append(targets, postfix)
-	}
-	for _, t := range targets {
-		t.results = map[int][]oneResult{}
-	}
-	return targets, nil
+func (b *bench) skip(format string, args ...any) {
+	b.skipped = append(b.skipped, fmt.Sprintf(format, args...))
 }
 
-// writeMessages writes a message and its encrypted form, with LF: smtp-source
-// makes CRLF of it.
-func writeMessages(dir string, size int) error {
-	plain := strings.ReplaceAll(string(smtpkit.Message(size)), "\r\n", "\n")
-	if err := os.WriteFile(filepath.Join(dir, "plain"), []byte(plain), 0o644); err != nil {
-		return err
-	}
-	f, err := os.Create(filepath.Join(dir, "sealed"))
-	if err != nil {
-		return err
-	}
-	w, err := cipher.Encrypt(context.Background(), f, new(smtpkit.Keys), &cipher.EncryptOptions{LineEnd: cipher.LineEndLF})
-	if err == nil {
-		_, err = io.WriteString(w, strings.ReplaceAll(plain, "\n", "\r\n"))
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// measure sends messages through the target.
-func (t *target) measure(ctx context.Context, dir string, size, messages int) (oneResult, error) {
-	file := filepath.Join(dir, "plain")
-	if t.sealed {
-		file = filepath.Join(dir, "sealed")
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "smtp-source", "-d", "-s", fmt.Sprint(*sessions), "-m", fmt.Sprint(messages),
-		"-f", "alice@a.example", "-t", "bob@b.example", "-F", file, t.address)
-	before, begin := cpuTime(t.pid), time.Now()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return oneResult{}, fmt.Errorf("smtp-source: %w: %s", err, out)
-	}
-	if t.settle != nil {
-		if err := t.settle(); err != nil {
-			return oneResult{}, err
-		}
-	}
-	took := time.Since(begin)
-	return oneResult{
-		rate: float64(messages) / took.Seconds(),
-		cpu:  (cpuTime(t.pid) - before) / time.Duration(messages),
-	}, nil
-}
-
-// report prints the table. Ratios are those to the pass-through in the same
-// round.
-func report(targets []*target) {
-	fmt.Printf("%d sessions, %d rounds, medians; the ratio is to the pass-through in the same round.\n\n", *sessions, *rounds)
-	fmt.Print("| between smtp-source and smtp-sink |")
-	for _, s := range sizes {
-		fmt.Printf(" %d kB: messages/s | ratio | CPU of it, µs |", s.octets/1000)
-	}
-	fmt.Print("\n|---|" + strings.Repeat("---:|---:|---:|", len(sizes)) + "\n")
-	for _, t := range targets {
-		fmt.Printf("| %s |", t.name)
-		for _, s := range sizes {
-			var rates, ratios, cpus []float64
-			for i, r := range t.results[s.octets] {
-				rates = append(rates, r.rate)
-				ratios = append(ratios, r.rate/targets[1].results[s.octets][i].rate)
-				cpus = append(cpus, float64(r.cpu.Microseconds()))
-			}
-			cpu := "–"
-			if t.pid != 0 {
-				cpu = fmt.Sprintf("%.0f", median(cpus))
-			}
-			fmt.Printf(" %.0f | %.0f %% | %s |", median(rates), 100*median(ratios), cpu)
-		}
-		fmt.Println()
-	}
-}
-
-func median(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	slices.Sort(v)
-	return (v[len(v)/2] + v[(len(v)-1)/2]) / 2
-}
+func (b *bench) file(name string) string { return filepath.Join(b.dir, name) }

@@ -20,16 +20,16 @@ type processes struct {
 
 // start starts one. Its standard input stays open until the end, so that one
 // that waits for that never outlives us.
-func (p *processes) start(cmd *exec.Cmd) error {
+func (p *processes) start(cmd *exec.Cmd) (io.Writer, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
 	p.running, p.inputs = append(p.running, cmd), append(p.inputs, in)
-	return nil
+	return in, nil
 }
 
 // stop ends them all.
@@ -42,7 +42,7 @@ func (p *processes) stop() {
 	}
 	for _, cmd := range p.running {
 		timer := time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Kill() })
-		if cmd.Args[0] == "smtp-sink" {
+		if cmd.Args[0] == "smtp-sink" || cmd.Args[0] == "etcd" { // which do not wait for their input to end
 			_ = cmd.Process.Kill()
 		}
 		_ = cmd.Wait()
@@ -64,6 +64,18 @@ func cpuTime(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // Linux counts in 1/100 s, proc(5)
 }
 
+// peakMemory is the most that a process had resident, in KiB; 0 where that can't
+// be told.
+func peakMemory(pid int) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, after, ok := bytes.Cut(status, []byte("VmHWM:"))
+	if err != nil || !ok {
+		return 0
+	}
+	kib, _ := strconv.Atoi(string(bytes.Fields(after)[0]))
+	return kib
+}
+
 // freePort returns a port that was free a moment ago.
 func freePort() int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -76,7 +88,7 @@ func freePort() int {
 
 // reachable waits until something listens.
 func reachable(address string) (err error) {
-	for range 100 {
+	for range 200 {
 		var conn net.Conn
 		if conn, err = net.Dial("tcp", address); err == nil {
 			return conn.Close()

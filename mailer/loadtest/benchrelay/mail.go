@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpkit"
+)
+
+// mail is a message in the forms that targets get. Files have LF, of which
+// smtp-source makes CRLF; what our own source sends is as it goes over the wire.
+type mail struct {
+	size                  int
+	plainFile, sealedFile string
+	plain, sealed         []byte
+}
+
+func (b *bench) newMail(size int) (*mail, error) {
+	m := &mail{size: size, plainFile: b.file("plain"), sealedFile: b.file("sealed")}
+	message := smtpkit.Message(size)
+	m.plain = onWire(message)
+	sealed, err := seal(context.Background(), new(smtpkit.Keys), message, "", "")
+	if err != nil {
+		return nil, err
+	}
+	m.sealed = onWire(sealed)
+	return m, errors.Join(writeLF(m.plainFile, message), writeLF(m.sealedFile, sealed))
+}
+
+func writeLF(file string, message []byte) error {
+	return os.WriteFile(file, []byte(strings.ReplaceAll(string(message), "\r\n", "\n")), 0o644)
+}
+
+// onWire is a message as DATA has it, with its final dot.
+func onWire(message []byte) []byte {
+	message = bytes.ReplaceAll(message, []byte("\r\n."), []byte("\r\n.."))
+	return append(message, ".\r\n"...)
+}
+
+func seal(ctx context.Context, keys cipher.KeySource, message []byte, sae, peer string) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := cipher.Encrypt(ctx, &out, keys, &cipher.EncryptOptions{
+		Suite: cipher.SuiteAES256GCM, LineEnd: cipher.LineEndCRLF, SAE: sae, Peer: peer,
+	})
+	if err == nil {
+		_, err = w.Write(message)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	return out.Bytes(), err
+}
+
+// sealedForEach is the message so many times, each with a key of its own of KME
+// A: a store takes a key for one message, and delivers that once.
+func (b *bench) sealedForEach(ctx context.Context, m *mail, n int) ([][]byte, error) {
+	client, err := openETSI(b.km.address[0], b.km.certs, "SAE_A")
+	if err != nil {
+		return nil, err
+	}
+	defer client.(io.Closer).Close()
+	pool, err := keypool.New(client, keypool.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer pool.Close(ctx)
+	all := make([][]byte, n)
+	for i := range all {
+		sealed, err := seal(ctx, pool, smtpkit.Message(m.size), "SAE_A", "SAE_B")
+		if err != nil {
+			return nil, err
+		}
+		all[i] = onWire(sealed)
+	}
+	return all, nil
+}
