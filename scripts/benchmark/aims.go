@@ -44,12 +44,12 @@ func (r *results) aims(stream int) []aim {
 	}
 	for _, size := range []int{200 * mega, stream} {
 		for _, op := range operations {
-			peak := r.at(cell{nameAES, op, size}).peak
+			peak := r.peak(cell{nameAES, op, size})
 			all = append(all, aim{what: fmt.Sprintf("%s %s: peak memory", op, sizeName(size)), limit: 32, unit: " MiB", figure: mebi(peak), known: peak != 0})
 		}
 	}
 	for _, op := range operations {
-		short, long := r.at(cell{nameAES, op, 200 * mega}).peak, r.at(cell{nameAES, op, stream}).peak
+		short, long := r.peak(cell{nameAES, op, 200 * mega}), r.peak(cell{nameAES, op, stream})
 		all = append(all, aim{
 			what:  fmt.Sprintf("%s %s: peak memory, of that with %s", op, sizeName(stream), sizeName(200*mega)),
 			limit: 1.1, figure: float64(long) / float64(max(short, 1)), known: short != 0 && long != 0,

@@ -129,14 +129,16 @@ func (s *services) startAt(ctx context.Context, address string, argv ...string) 
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	*s = append(*s, cmd)
 	for range 200 {
 		if c, err := net.Dial("tcp", address); err == nil {
+			*s = append(*s, cmd)
 			return c.Close()
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return fmt.Errorf("%s: nobody listens at %s", strings.Join(argv, " "), address)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return fmt.Errorf("%s: nobody listens at %s: %s", strings.Join(argv, " "), address, said.String())
 }
 
 // stop stops all, the last first.

@@ -34,6 +34,9 @@ name = "peer"
 domain = "default"
 peer = "peer"
 suite = "aes-256-gcm"
+
+[log]
+level = "warn" # and not a line a message
 `
 
 // requests counts what a busy relay asks of its key manager.

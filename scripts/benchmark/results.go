@@ -33,6 +33,14 @@ func (r *results) at(c cell) *series {
 	return s
 }
 
+// peak is the memory of a cell in octets, 0 where it is not known.
+func (r *results) peak(c cell) int64 {
+	if s, ok := r.cells[c]; ok {
+		return s.peak
+	}
+	return 0
+}
+
 // wall and cpu are medians.
 func (s *series) wall() time.Duration {
 	return median(s.samples, func(x sample) time.Duration { return x.wall })
