@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -155,7 +156,8 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 		for i, k := range keys {
 			if p := present[i]; p != nil {
 				if p.state != kmclient.StateClosed && !bytes.Equal(p.octets, k.Reveal()) {
-					m.o.Logger.Error("the key manager gave out a key with other octets than before; it is not used", "key_id", k.ID(), "peer", peer)
+					m.o.Logger.Error("the key manager gave out a key with other octets than before; it is not used",
+						"alarm", "changed", "key_id", k.ID(), "peer", peer)
 				}
 				continue
 			}
@@ -179,14 +181,50 @@ func wipeEdits(edits []edit) {
 	}
 }
 
-// flush stores the keys that wait for it.
+// A flushing is an attempt to store the keys that wait for it.
+type flushing struct {
+	done chan struct{}
+	err  error // once done is closed
+}
+
+// flush stores the keys that wait for it, if any. A store may take long to fail,
+// and would do so again for the next caller: so all share one attempt.
 func (m *Manager) flush(ctx context.Context) error {
-	select {
-	case m.flushing <- struct{}{}:
-		defer func() { <-m.flushing }()
-	case <-ctx.Done():
-		return gaveUp(ctx)
+	for {
+		m.mu.Lock()
+		if len(m.waiting) == 0 {
+			m.mu.Unlock()
+			return nil
+		}
+		f, own := m.flushing, m.flushing == nil
+		if own {
+			f = &flushing{done: make(chan struct{})}
+			m.flushing = f
+		}
+		m.mu.Unlock()
+		if own {
+			f.err = m.storeWaiting(ctx)
+			m.mu.Lock()
+			m.flushing = nil
+			m.mu.Unlock()
+			close(f.done)
+			return f.err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return gaveUp(ctx)
+		}
+		// Where it was its caller who gave up, or if others have come to wait,
+		// there is more to do.
+		if f.err != nil && !errors.Is(f.err, kmclient.ErrUnavailable) {
+			return f.err
+		}
 	}
+}
+
+// storeWaiting stores the keys that wait now.
+func (m *Manager) storeWaiting(ctx context.Context) error {
 	m.mu.Lock()
 	byPeer := map[string][]*kmclient.Key{}
 	for _, w := range m.waiting {

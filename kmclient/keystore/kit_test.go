@@ -242,9 +242,10 @@ func id(s string) cipher.Identity { return sha256.Sum256([]byte(s)) }
 type faulty struct {
 	keystore.Store
 	mu   sync.Mutex
-	fail error // of Apply
-	lost bool  // Apply is done, and its answer lost
-	n    int   // Applies that were made
+	fail error         // of Apply
+	lost bool          // Apply is done, and its answer lost
+	slow time.Duration // what Apply takes when it fails
+	n    int           // Applies that were made
 }
 
 func (f *faulty) set(err error, lost bool) {
@@ -261,9 +262,12 @@ func (f *faulty) applies() int {
 
 func (f *faulty) Apply(ctx context.Context, changes ...keystore.Change) error {
 	f.mu.Lock()
-	err, lost := f.fail, f.lost
+	err, lost, slow := f.fail, f.lost, f.slow
 	f.n++
 	f.mu.Unlock()
+	if err != nil {
+		time.Sleep(slow)
+	}
 	if err == nil || lost {
 		if err := f.Store.Apply(ctx, changes...); err != nil {
 			return err
