@@ -7,14 +7,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// Of messages that are accepted; DecryptOptions have the same by default.
-const (
-	defaultMaxAge   = 30 * 24 * time.Hour
-	defaultMaxAhead = 24 * time.Hour
-)
-
 // MinTombstones is how long a key store must remember at least that a key was
-// closed: as long as a message under it could be accepted once more.
+// closed: as long as a relay could accept a message under it once more.
 const MinTombstones = defaultMaxAge + defaultMaxAhead
 
 const maxKept = 36500 * 24 * time.Hour // a hundred years

@@ -28,6 +28,11 @@ type DecryptOptions struct {
 	MaxAge, MaxAhead time.Duration
 }
 
+const (
+	defaultMaxAge   = 30 * 24 * time.Hour
+	defaultMaxAhead = 24 * time.Hour
+)
+
 // Decrypt returns a backend that restores encrypted mail before it reaches
 // next. Mail that is not encrypted passes, unless the policy requires its
 // sender to encrypt.
@@ -38,10 +43,10 @@ type DecryptOptions struct {
 func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend {
 	o.Step = o.withDefaults()
 	if o.MaxAge <= 0 {
-		o.MaxAge = 30 * 24 * time.Hour
+		o.MaxAge = defaultMaxAge
 	}
 	if o.MaxAhead <= 0 {
-		o.MaxAhead = 24 * time.Hour
+		o.MaxAhead = defaultMaxAhead
 	}
 	if d, ok := o.Keys.(Deliveries); ok && o.Deliveries == nil {
 		o.Deliveries = d

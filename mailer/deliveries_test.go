@@ -124,7 +124,13 @@ func TestClosedKey(t *testing.T) {
 	}
 	hop.forget()
 	c.want("250", c.mail(sealed, "alice@a.example", "bob@b.example"))
+	if n := m.Stats().ClosedRefused; n != 0 {
+		t.Errorf("a mail system that tries once more is %d alarms", n)
+	}
 	c.want("550 5.7.1", c.mail(sealed, "alice@a.example", "carol@b.example"))
+	if n := m.Stats().ClosedRefused; n != 1 {
+		t.Errorf("a new recipient is %d alarms, want 1", n)
+	}
 	hop.none()
 }
 

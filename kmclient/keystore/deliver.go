@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -12,23 +13,32 @@ import (
 // Delivered reports, in the order of rcpts, which of them have got the message
 // that a key belongs to: they must not get it again. keyID is any key of the
 // message, as the one that its control part names; a closed one will do, and
-// for one that is unknown or bound to no message nobody has.
+// for one that is unknown or bound to no message nobody has. If the key is closed
+// and one of them has not got it, that is counted and logged as an alarm: it is
+// no mail system that tries once more.
 func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) ([]bool, error) {
 	has := make([]bool, len(rcpts))
 	k, err := m.keyRecord(ctx, keyID)
 	if err != nil {
 		return nil, m.fail(opDeliver, err)
 	}
-	defer k.wipe()
-	if k == nil || k.used.IsZero() {
+	if k == nil {
 		return has, nil
 	}
-	msg, _, err := m.message(ctx, k.identity)
-	if err != nil {
-		return nil, m.fail(opDeliver, err)
+	defer k.wipe()
+	if !k.used.IsZero() {
+		msg, _, err := m.message(ctx, k.identity)
+		if err != nil {
+			return nil, m.fail(opDeliver, err)
+		}
+		for i, rcpt := range rcpts {
+			has[i] = msg.has(m.vault.recipient(k.identity[:], rcpt))
+		}
 	}
-	for i, rcpt := range rcpts {
-		has[i] = msg.has(m.vault.recipient(k.identity[:], rcpt))
+	if k.state == kmclient.StateClosed && slices.Contains(has, false) {
+		m.count.closedRefused.Add(1)
+		m.o.Logger.Error("a message came under a closed key, for somebody who has not got it; it may be a replay",
+			"alarm", "closed", "key_id", k.spelled, "peer", k.peer)
 	}
 	return has, nil
 }

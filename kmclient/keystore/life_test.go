@@ -155,8 +155,13 @@ func TestCloseAfter(t *testing.T) {
 	_, err := k.KeysByID(t.Context(), "A", ids[1])
 	k.want(err, keystore.ErrClosed, false)
 	k.want(k.BindKeys(t.Context(), "A", id("delivered"), 0, ids[0]), keystore.ErrClosed, false)
-	if has, err := k.Delivered(t.Context(), ids[0], "a@x", "b@x"); err != nil || !has[0] || has[1] {
-		t.Errorf("a repeat is not recognised: %v, %v", has, err)
+	for n, rcpts := range [][]string{{"a@x"}, {"a@x", "b@x"}} { // the second is an alarm
+		if has, err := k.Delivered(t.Context(), ids[0], rcpts...); err != nil || !has[0] || n == 1 && has[1] {
+			t.Errorf("a repeat is not recognised: %v, %v", has, err)
+		}
+		if got := strings.Count(k.log.String(), "alarm=closed"); got != n {
+			t.Errorf("%v: %d alarms, want %d", rcpts, got, n)
+		}
 	}
 	k.clock.add(59 * day)
 	k.sweep(k.Manager)
@@ -172,7 +177,7 @@ func TestCloseAfter(t *testing.T) {
 	if err != nil || len(records) != 3 || records[0].Kind == keystore.KindMessage { // two keys, and the store's own
 		t.Errorf("left: %v, %v", records, err)
 	}
-	if s := k.Stats(); s.Closed != 2 || s.Tombstones != 2 || s.ClosedRefused != 2 || s.ClosedAtKM != 0 || len(k.km.closed) != 0 {
+	if s := k.Stats(); s.Closed != 2 || s.Tombstones != 2 || s.ClosedRefused != 1 || s.ClosedAtKM != 0 || len(k.km.closed) != 0 {
 		t.Errorf("%+v", s)
 	}
 }

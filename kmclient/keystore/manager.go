@@ -51,7 +51,7 @@ type Stats struct {
 	Delivered int64 // recipients recorded
 
 	BoundRefused  int64 // keys refused because they belong to another message: alarm
-	ClosedRefused int64 // keys refused because they are closed
+	ClosedRefused int64 // messages under a closed key for somebody who has not got them: alarm
 	Reused        int64 // sending key IDs that came again: alarm
 	StoreErrors   int64 // operations that failed for the store
 

@@ -119,7 +119,6 @@ func (m *Manager) usable(k *keyRecord, peer string) error {
 	case k.peer != peer:
 		return fmt.Errorf("%w: %s from %q: it is another peer's", kmclient.ErrKeyNotFound, k.spelled, peer)
 	case k.state == kmclient.StateClosed:
-		m.count.closedRefused.Add(1)
 		return fmt.Errorf("%w: %s, since %s", ErrClosed, k.spelled, k.closed.UTC().Format(time.RFC3339))
 	}
 	return nil
