@@ -50,8 +50,8 @@ type link struct {
 
 // check looks at all that mail needs. What it asks of others is the same however
 // many look at the results.
-func (m *Monitor) check(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+func (m *Monitor) check(life context.Context) {
+	ctx, cancel := context.WithTimeout(life, checkTimeout)
 	defer cancel()
 	cfg := m.config.Load()
 	var found findings
@@ -63,6 +63,9 @@ func (m *Monitor) check(ctx context.Context) {
 	}
 	found.expiry = expiries(cfg)
 	wg.Wait()
+	if life.Err() != nil {
+		return // what has failed, failed for that
+	}
 	found.at = m.s.Now()
 	m.note()
 
@@ -159,6 +162,9 @@ func (m *Monitor) Checks() []Check {
 	}
 	if c, wrong := checkExpiry(f, now); wrong {
 		checks = append(checks, c)
+	}
+	if m.stopping.Load() {
+		return append(checks, Check{"stop", StateFailed, "The relay is stopping.", "It takes no new messages; those under way come to their end."})
 	}
 	if age := now.Sub(f.at); age > 3*checkEvery {
 		checks = append(checks, Check{"checks", StateFailed, fmt.Sprintf("Nothing was checked for %v.", age.Round(time.Second)),

@@ -46,13 +46,14 @@ type Sources struct {
 
 // A Monitor is what is known of a running relay. It is a [mailer.Observer].
 type Monitor struct {
-	s       Sources
-	started time.Time
-	config  atomic.Pointer[mailer.Config]
-	reg     *prometheus.Registry
-	count   *counters
-	history *history
-	alarms  alarms
+	s        Sources
+	started  time.Time
+	stopping atomic.Bool
+	config   atomic.Pointer[mailer.Config]
+	reg      *prometheus.Registry
+	count    *counters
+	history  *history
+	alarms   alarms
 
 	mu       sync.Mutex
 	found    findings
@@ -93,7 +94,7 @@ const (
 	noteEvery    = 5 * time.Second
 )
 
-// Run watches until ctx ends.
+// Run watches until ctx ends; from then on the relay is not ready.
 func (m *Monitor) Run(ctx context.Context) {
 	check, note := time.NewTicker(checkEvery), time.NewTicker(noteEvery)
 	defer check.Stop()
@@ -102,6 +103,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			m.stopping.Store(true)
 			return
 		case <-check.C:
 			m.check(ctx)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/admin"
 	"github.com/spf13/cobra"
 )
 
@@ -26,6 +28,7 @@ type kmServe struct {
 	certs    string
 	identity string
 	memory   bool
+	admin    string
 	quiet    bool
 }
 
@@ -83,6 +86,13 @@ func (s *kmServe) flags(cmd *cobra.Command) {
 	f.DurationVar(&s.Latency, "latency", 0, "wait so long before every answer")
 	f.StringVar(&s.Fail, "fail", "", "what goes wrong, as status=503:0.1,lost:0.01")
 	f.BoolVar(&s.quiet, "quiet", false, "no access log")
+	adminFlag(cmd, &s.admin, "/healthz, /readyz and /metrics")
+}
+
+// A network is what the key managers have in common.
+type network interface {
+	io.Closer
+	Stocks() []kmserver.Stock
 }
 
 // A simulator is one listening key manager.
@@ -102,10 +112,16 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 		level = slog.LevelWarn
 	}
 	s.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	forAdmin, err := listenAdmin(cmd.Context(), mailer.AdminConfig{Address: s.admin}, s.Logger)
+	if err != nil {
+		return err
+	}
+	defer forAdmin.close()
+	metrics := admin.NewSimulator(cmd.Root().Version)
+	s.Observe = metrics.Observe
 	var (
 		sites []simulator
-		km    io.Closer
-		err   error
+		km    network
 	)
 	switch s.api {
 	case "qmail":
@@ -119,10 +135,12 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer km.Close()
+	metrics.Watch(km.Stocks)
+	forAdmin.serve(metrics.Handler(), false)
 	return serve(cmd.Context(), cmd.ErrOrStderr(), sites)
 }
 
-func (s *kmServe) qmail(ctx context.Context) ([]simulator, io.Closer, error) {
+func (s *kmServe) qmail(ctx context.Context) ([]simulator, network, error) {
 	km, err := kmserver.NewQMail(ctx, s.Options)
 	if err != nil {
 		return nil, nil, err
@@ -130,7 +148,7 @@ func (s *kmServe) qmail(ctx context.Context) ([]simulator, io.Closer, error) {
 	return []simulator{{"QMail REST API", s.listen, km, kmserver.ServeOptions{Logger: s.Logger}}}, km, nil
 }
 
-func (s *kmServe) etsi(ctx context.Context) ([]simulator, io.Closer, error) {
+func (s *kmServe) etsi(ctx context.Context) ([]simulator, network, error) {
 	topology := kmserver.Topology{Identity: kmserver.Identity(s.identity)}
 	var sites []simulator
 	for _, arg := range s.kmes {

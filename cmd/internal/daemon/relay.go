@@ -19,6 +19,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/admin"
 	"github.com/spf13/cobra"
 )
 
@@ -30,6 +31,7 @@ type relayFlags struct {
 	mode    string
 	listen  string
 	nextHop string
+	admin   string
 	store   cli.StoreFlags
 }
 
@@ -40,8 +42,8 @@ func newRelay(g *cli.Globals) *cobra.Command {
 		Short: cli.ShortRelay,
 		Long: `Stand between two mail systems, encrypt what leaves and decrypt what arrives,
 over SMTP and LMTP, as a configuration file says (docs/relay.toml has every key).
-SIGHUP reads it again; with an error in it, or where listeners, [km] or [store]
-have changed, the old one stays and the log says why. SIGTERM stops: messages
+SIGHUP reads it again; with an error in it, or where listeners, [km], [store] or
+[admin] have changed, the old one stays and the log says why. SIGTERM stops: messages
 under way come to their end.
 
 The relay keeps no mail: it answers 250 when the next hop has, and without a key
@@ -49,6 +51,8 @@ it answers 451, so that the mail waits where it is.
 
 Without a file, --mode, --listen and --next-hop are enough for one direction and
 one peer; "lmtp:" before an address makes it LMTP.
+
+--admin has a status page, health and metrics for Prometheus.
 
 --check validates the file, the certificates, the key manager and the key store,
 prints what would happen to mail for each ADDRESS, and ends.`,
@@ -68,6 +72,7 @@ prints what would happen to mail for each ADDRESS, and ends.`,
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt, without a file")
 	f.StringVar(&r.listen, "listen", "", "address to listen at, without a file")
 	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop, without a file")
+	adminFlag(cmd, &r.admin, "a status page, /healthz, /readyz and /metrics")
 	r.store.Register(f, storeUsage)
 	return cmd
 }
@@ -82,6 +87,15 @@ func badConfig(err error) error {
 
 // load returns the configuration of the file or of the flags.
 func (r *relayFlags) load() (*mailer.Config, error) {
+	cfg, err := r.loadMail()
+	if err != nil || r.admin == "" {
+		return cfg, err
+	}
+	cfg.Admin.Address = r.admin
+	return cfg, cfg.Check()
+}
+
+func (r *relayFlags) loadMail() (*mailer.Config, error) {
 	quick := r.mode != "" || r.listen != "" || r.nextHop != ""
 	switch {
 	case r.config != "" && quick:
@@ -133,20 +147,34 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	forAdmin, err := listenAdmin(cmd.Context(), cfg.Admin, log)
+	if err != nil {
+		return err
+	}
+	defer forAdmin.close()
 	if err := relay.Listen(cmd.Context()); err != nil {
 		return cli.Fail(cli.ExitUnavailable, "give another address", "%w", err)
 	}
 	for i, a := range relay.Addrs() {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
-	go r.reloads(cmd.Context(), relay, cfg, km, log)
+	monitor := forAdmin.watch(cmd.Context(), r.inForce(cfg), relay, km, cmd.Root().Version)
+	go r.reloads(cmd.Context(), relay, monitor, cfg, km, log)
 	notify(log, systemd.SdNotifyReady)
 	context.AfterFunc(cmd.Context(), func() { notify(log, systemd.SdNotifyStopping) })
 	return relay.Serve(cmd.Context())
 }
 
+// inForce is a configuration with what flags say against it.
+func (r *relayFlags) inForce(cfg *mailer.Config) *mailer.Config {
+	c := *cfg
+	store := storeOf(r.store, c.Store)
+	c.Store.Path, c.Store.Key = store.Path, store.Key
+	return &c
+}
+
 // reloads reads the configuration again on SIGHUP.
-func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, old *mailer.Config, km *relayKM, log *slog.Logger) {
+func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, monitor *admin.Monitor, old *mailer.Config, km *relayKM, log *slog.Logger) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -163,6 +191,9 @@ func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, old *mail
 		if err != nil {
 			log.Error("configuration not reloaded, the old one stays", "cause", cli.OneLine(err, ""))
 			continue
+		}
+		if monitor != nil {
+			monitor.Reload(r.inForce(cfg))
 		}
 		log.Info("configuration reloaded")
 	}
@@ -183,6 +214,8 @@ func (r *relayFlags) again(old *mailer.Config) (*mailer.Config, error) {
 		return nil, fmt.Errorf("%w: [km] has changed: restart for that", mailer.ErrConfig)
 	case cfg.Store != old.Store:
 		return nil, fmt.Errorf("%w: [store] has changed: restart for that", mailer.ErrConfig)
+	case cfg.Admin != old.Admin:
+		return nil, fmt.Errorf("%w: [admin] has changed: restart for that", mailer.ErrConfig)
 	}
 	return cfg, nil
 }

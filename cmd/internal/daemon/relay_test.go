@@ -60,6 +60,7 @@ func TestReadAgain(t *testing.T) {
 		"another SAE":         {strings.Replace(relayConfig, "[km]", "[km]\nsae = \"SAE_C\"", 1), false},
 		"another store":       {relayConfig + "[store]\npath = \"other.db\"\n", false},
 		"another policy":      {relayConfig + "[store]\nclose = \"never\"\n", false},
+		"another admin":       {relayConfig + "[admin]\naddress = \":1\"\n", false},
 		"an unknown key":      {relayConfig + "unknown = 1\n", false},
 		"an empty file":       {"", false},
 	} {

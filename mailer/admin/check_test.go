@@ -1,0 +1,184 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// TestReady looks at /readyz in each situation.
+func TestReady(t *testing.T) {
+	refused := fmt.Errorf("status: %w: key manager says \"who are you\"", kmclient.ErrRefused)
+	for name, tt := range map[string]struct {
+		change func(*rig)
+		code   int
+		want   []string
+	}{
+		"all well":      {func(*rig) {}, 200, []string{"key manager  ok", "keys         ok", "next hop     ok", "store        ok"}},
+		"on demand":     {func(r *rig) { r.stock["SAE_B"], r.stock["SAE_C"] = -1, -1 }, 200, []string{"keys         ok"}},
+		"KM refuses":    {func(r *rig) { r.down = refused }, 503, []string{"key manager  failed   It refuses this client. Check"}},
+		"no keys":       {func(r *rig) { r.stock["SAE_B"], r.stock["SAE_C"] = 0, 0 }, 503, []string{"keys         failed   There are none. Check the QKD link"}},
+		"none for one":  {func(r *rig) { r.stock["SAE_C"] = 0 }, 200, []string{"keys         warning  There are none for site-c."}},
+		"no next hop":   {func(r *rig) { r.hops["postfix-in"], r.hops["postfix-out"] = io.EOF, io.EOF }, 503, []string{"next hop     failed   Can't be reached: postfix-in and postfix-out. Check"}},
+		"one next hop":  {func(r *rig) { r.hops["postfix-in"] = io.EOF }, 200, []string{"next hop     warning  Can't be reached: postfix-in."}},
+		"store is full": {func(r *rig) { r.broken = kmclient.ErrStore }, 503, []string{"store        failed   It can't be written. Check the disk"}},
+		"keys wait":     {func(r *rig) { r.store.Waiting = 3 }, 200, []string{"store        warning  3 keys could not be stored yet", "Don't stop the relay"}},
+	} {
+		r := newRig(t)
+		tt.change(r)
+		r.check(t.Context())
+		answer, body := get(t, serve(t, r.Handler(), ServeOptions{})+"/readyz")
+		if answer.StatusCode != tt.code {
+			t.Errorf("%s: %d, want %d", name, answer.StatusCode, tt.code)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: %q is missing in\n%s", name, want, body)
+			}
+		}
+		if strings.Contains(body, "who are you") {
+			t.Errorf("%s: shows what others said:\n%s", name, body)
+		}
+	}
+}
+
+func TestReadyAsJSON(t *testing.T) {
+	r := newRig(t)
+	r.set(func() { r.broken = kmclient.ErrStore })
+	r.check(t.Context())
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, serve(t, r.Handler(), ServeOptions{})+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("Accept", "application/json")
+	a, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	var got struct {
+		Ready  bool
+		Checks []Check
+	}
+	if err := json.NewDecoder(a.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	if a.StatusCode != 503 || got.Ready || len(got.Checks) != 4 || got.Checks[3].State != StateFailed || got.Checks[3].Advice == "" {
+		t.Errorf("%d, %+v", a.StatusCode, got)
+	}
+}
+
+// However often readiness is asked for, the key manager is not asked.
+func TestReadyAsksNobody(t *testing.T) {
+	r := newRig(t)
+	url := serve(t, r.Handler(), ServeOptions{})
+	if a, body := get(t, url+"/readyz"); a.StatusCode != 503 || !strings.Contains(body, "just begun") {
+		t.Errorf("before the first check: %d, %s", a.StatusCode, body)
+	}
+	r.check(t.Context())
+	before := r.asked
+	for range 50 {
+		for _, path := range []string{"/readyz", "/metrics", "/", "/healthz"} {
+			if a, _ := get(t, url+path); a.StatusCode != 200 {
+				t.Fatalf("%s: %d", path, a.StatusCode)
+			}
+		}
+	}
+	if r.asked != before || before != 2 {
+		t.Errorf("the key manager was asked %d times, then %d; want 2, once for each peer", before, r.asked)
+	}
+	r.pass(3*checkEvery + time.Second)
+	if a, body := get(t, url+"/readyz"); a.StatusCode != 503 || !strings.Contains(body, "Nothing was checked for 1m31s") {
+		t.Errorf("with checks that do not run: %d, %s", a.StatusCode, body)
+	}
+}
+
+// A key manager that does not answer does not keep the checks from their end.
+func TestCheckIsBounded(t *testing.T) {
+	r := newRig(t)
+	slow := &slowKM{began: make(chan struct{}, 10)}
+	r.s.Keys = slow
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.Run(ctx); close(done) }()
+	<-slow.began
+	cancel()
+	<-done
+	if c := r.Checks(); len(c) != 1 || Ready(c) {
+		t.Errorf("checks that were cut short count: %+v", c)
+	}
+}
+
+// A slowKM answers when its caller gives up.
+type slowKM struct{ began chan struct{} }
+
+func (s *slowKM) Status(ctx context.Context, _ string) (kmclient.Status, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		return kmclient.Status{}, errors.New("no deadline")
+	}
+	s.began <- struct{}{}
+	<-ctx.Done()
+	return kmclient.Status{}, ctx.Err()
+}
+
+func TestNotReadyWhenStopping(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.check(t.Context())
+	r.Run(ctx)
+	if c := r.Checks(); Ready(c) || c[len(c)-1].Name != "stop" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// What changes is logged, once, with its cause.
+func TestCheckLog(t *testing.T) {
+	var log strings.Builder
+	r := newRig(t, func(s *Sources) { s.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	for _, step := range []struct {
+		down       error
+		warn, info int
+	}{{nil, 0, 0}, {io.ErrUnexpectedEOF, 2, 0}, {io.ErrUnexpectedEOF, 2, 0}, {nil, 2, 2}, {nil, 2, 2}} {
+		r.set(func() { r.down = step.down })
+		r.check(t.Context())
+		if w, i := strings.Count(log.String(), "level=WARN"), strings.Count(log.String(), "level=INFO"); w != step.warn || i != step.info {
+			t.Fatalf("%d warnings and %d notes, want %d and %d:\n%s", w, i, step.warn, step.info, &log)
+		}
+	}
+	if !strings.Contains(log.String(), `check="key manager" name=site-b cause="unexpected EOF"`) {
+		t.Errorf("the log does not say what failed:\n%s", &log)
+	}
+}
+
+// With another configuration, the peers are others.
+func TestReload(t *testing.T) {
+	r := newRig(t)
+	r.check(t.Context())
+	cfg, err := mailer.ParseConfig("relay.toml", []byte(strings.ReplaceAll(rigConfig, "site-c", "site-d")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Reload(cfg)
+	r.check(t.Context())
+	var peers []string
+	for _, p := range r.peerViews() {
+		peers = append(peers, p.Name)
+	}
+	if got := strings.Join(peers, " "); got != "site-b site-d" {
+		t.Errorf("peers are %s", got)
+	}
+	if len(r.forecast) != 2 || r.forecast["site-c"] != nil {
+		t.Errorf("forecasts of %v are kept", r.forecast)
+	}
+}
