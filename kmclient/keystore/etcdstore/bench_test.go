@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
@@ -50,16 +51,29 @@ func withTombstones(b *testing.B, n int) (m *keystore.Manager, size float64) {
 	if n == 0 {
 		return m, 0
 	}
+	return m, settle(b, c) / float64(n)
+}
+
+// settle waits until a node has given up all that was overwritten, which would
+// go on meanwhile, and returns the size of its file.
+func settle(b *testing.B, c *etcdtest.Cluster) float64 {
+	b.Helper()
 	admin := c.Client()
-	_, err = admin.Defragment(b.Context(), c.Endpoints()[0])
+	last, err := admin.Put(b.Context(), "settle", "")
 	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := admin.Compact(b.Context(), last.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := admin.Defragment(b.Context(), c.Endpoints()[0]); err != nil {
 		b.Fatal(err)
 	}
 	status, err := admin.Status(b.Context(), c.Endpoints()[0])
 	if err != nil {
 		b.Fatal(err)
 	}
-	return m, float64(status.DbSize) / float64(n)
+	return float64(status.DbSize)
 }
 
 // each works on n messages in some sessions at the same time.

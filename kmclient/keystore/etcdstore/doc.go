@@ -30,9 +30,10 @@
 // the common name of the client certificate is the user (passwords are not
 // supported), who needs to read and write the keys that begin with PREFIX/.
 //
-// A message whose key is closed occupies about 2 KiB until its tombstones go, so
-// that the default space quota of 2 GiB is enough for a million of them; 8 GiB
-// (--quota-backend-bytes) is as much as etcd's authors recommend.
+// A message whose key is closed occupies about 1 KiB until its tombstones go, and
+// as much again until its history is compacted, so that the default space quota
+// of 2 GiB is enough for a million of them. 8 GiB (--quota-backend-bytes) is as
+// much as etcd's authors recommend.
 //
 // [Store.Compact], which a sweep calls when it has deleted something, makes all
 // older revisions unreadable, in the whole cluster: whoever else uses it must be
