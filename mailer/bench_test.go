@@ -16,8 +16,9 @@ import (
 )
 
 // The benchmarks send messages over loopback to a sink, through a relay or the
-// plain one that it is compared with, over connections that are kept. Client
-// and sink are in the same process and in all figures.
+// plain one that it is compared with: over connections that are kept, with
+// commands one by one or pipelined, or a connection for each message. Client and
+// sink are in the same process and in all figures.
 
 func BenchmarkPassThrough(b *testing.B) {
 	benchRelay(b, func(b *testing.B, sink string) string {
@@ -41,41 +42,69 @@ func BenchmarkDecryptRelay(b *testing.B) {
 	}, encrypted)
 }
 
-// benchRelay sends messages of two sizes through what start starts. prepare
-// makes what is sent.
+// benchRelay sends messages of two sizes through what start starts, in three
+// ways. prepare makes what is sent.
 func benchRelay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(*testing.B, []byte) []byte) {
 	for _, size := range []int{4_000, 50_000} {
-		b.Run(fmt.Sprintf("%dkB", size/1000), func(b *testing.B) {
-			l := listen(b)
-			var taken atomic.Int64
-			sink := smtpkit.Sink{Take: func(r io.Reader) {
-				_, _ = io.Copy(io.Discard, r)
-				taken.Add(1)
-			}}
-			go sink.Serve(l)
-			address := start(b, l.Addr().String())
-			message := prepare(b, smtpkit.Message(size))
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				c, err := smtpkit.Dial(address, 10*time.Minute)
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				for pb.Next() {
-					if err := c.Send("alice@a.example", "bob@b.example", bytes.NewReader(message)); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-				_ = c.Quit()
-			})
-			b.StopTimer()
-			if n := taken.Load(); n != int64(b.N) {
-				b.Errorf("%d messages came of %d", n, b.N)
+		for _, way := range []struct {
+			name string
+			send func(*smtpkit.Client, []byte) error
+		}{
+			{"kept", func(c *smtpkit.Client, m []byte) error { return c.Send(alice, bob, bytes.NewReader(m)) }},
+			{"pipelined", func(c *smtpkit.Client, m []byte) error { return c.SendPipelined(alice, bob, bytes.NewReader(m)) }},
+			{"new", sendAndRedial},
+		} {
+			b.Run(fmt.Sprintf("%dkB/%s", size/1000, way.name), func(b *testing.B) { benchWay(b, start, prepare, size, way.send) })
+		}
+	}
+}
+
+const alice, bob = "alice@a.example", "bob@b.example"
+
+// sendAndRedial sends a message, and leaves the client with a new connection.
+func sendAndRedial(c *smtpkit.Client, message []byte) error {
+	if err := c.Send(alice, bob, bytes.NewReader(message)); err != nil {
+		return err
+	}
+	if err := c.Quit(); err != nil {
+		return err
+	}
+	fresh, err := smtpkit.Dial(c.Conn.RemoteAddr().String(), 10*time.Minute)
+	if err == nil {
+		*c = *fresh
+	}
+	return err
+}
+
+func benchWay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(*testing.B, []byte) []byte, size int, send func(*smtpkit.Client, []byte) error) {
+	l := listen(b)
+	var taken atomic.Int64
+	sink := smtpkit.Sink{Take: func(r io.Reader) {
+		_, _ = io.Copy(io.Discard, r)
+		taken.Add(1)
+	}}
+	go sink.Serve(l)
+	address := start(b, l.Addr().String())
+	message := prepare(b, smtpkit.Message(size))
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		c, err := smtpkit.Dial(address, 10*time.Minute)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		for pb.Next() {
+			if err := send(c, message); err != nil {
+				b.Error(err)
+				return
 			}
-		})
+		}
+		_ = c.Quit()
+	})
+	b.StopTimer()
+	if n := taken.Load(); n != int64(b.N) {
+		b.Errorf("%d messages came of %d", n, b.N)
 	}
 }
 

@@ -74,6 +74,23 @@ func (c *Client) Begin(from, to string) error {
 	return c.Command('3', "DATA")
 }
 
+// BeginPipelined is Begin with all commands in one piece, as PIPELINING allows.
+func (c *Client) BeginPipelined(from, to string) error {
+	for _, command := range []string{"MAIL FROM:<" + from + ">", "RCPT TO:<" + to + ">", "DATA"} {
+		_, _ = c.out.WriteString(command)
+		_, _ = c.out.WriteString("\r\n")
+	}
+	if err := c.out.Flush(); err != nil {
+		return err
+	}
+	for _, class := range []byte("223") {
+		if err := c.expect(class); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Write writes some of a message, whole lines with CRLF.
 func (c *Client) Write(p []byte) (n int, err error) {
 	for n < len(p) {
@@ -101,7 +118,17 @@ func (c *Client) End() error { return c.Command('2', ".") }
 
 // Send sends a whole message.
 func (c *Client) Send(from, to string, message io.WriterTo) error {
-	if err := c.Begin(from, to); err != nil {
+	return c.send(c.Begin, from, to, message)
+}
+
+// SendPipelined sends a whole message, with all commands before it in one
+// piece.
+func (c *Client) SendPipelined(from, to string, message io.WriterTo) error {
+	return c.send(c.BeginPipelined, from, to, message)
+}
+
+func (c *Client) send(begin func(from, to string) error, from, to string, message io.WriterTo) error {
+	if err := begin(from, to); err != nil {
 		return err
 	}
 	if _, err := message.WriteTo(c); err != nil {

@@ -14,7 +14,7 @@
 // key manager their keys are derived in memory, so that none is in the figures.
 //
 // Usage: go run ./mailer/loadtest/benchrelay [-rounds N] [-sessions N] [-scale F]
-// [-only REGEXP] [-json FILE] [-etcd] [-syscalls]
+// [-only REGEXP] [-json FILE] [-profiles DIR] [-etcd] [-syscalls]
 package main
 
 import (
@@ -36,6 +36,7 @@ type bench struct {
 	scale            float64
 	only             *regexp.Regexp
 	json             string // file of the results; "": none
+	profiles         string // folder for a CPU profile of each relay; "": none
 	etcd, syscalls   bool
 
 	dir     string
@@ -53,6 +54,7 @@ func main() {
 	flag.Float64Var(&b.scale, "scale", 1, "how many messages, as a factor")
 	only := flag.String("only", "", "measure the pass-through and what matches this, of \"NAME MODE SIZE\"")
 	flag.StringVar(&b.json, "json", "", "file to write the results to, as JSON")
+	flag.StringVar(&b.profiles, "profiles", "", "folder to write a CPU profile of each relay to")
 	flag.BoolVar(&b.etcd, "etcd", false, "also with a key store in etcd")
 	flag.BoolVar(&b.syscalls, "syscalls", false, "also count system calls; needs strace")
 	flag.StringVar(&r.name, "role", "", "be one of the relays: pass, encrypt or decrypt (used by the program itself)")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -134,7 +135,12 @@ func (b *bench) startRole(ctx context.Context, t *target, args ...string) error 
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, self, append([]string{"-next", b.sink, "-role"}, args...)...)
+	args = append([]string{"-next", b.sink, "-role"}, args...)
+	if b.profiles != "" {
+		name := strings.NewReplacer(" ", "-", ",", "").Replace(t.name)
+		args = append(args, "-cpuprofile", filepath.Join(b.profiles, name+".pprof"))
+	}
+	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
