@@ -4,7 +4,8 @@
 // [Encrypt] returns a Writer for the message and writes the encrypted one, an
 // ordinary MIME message; [Decrypt] returns a Reader for the restored message;
 // [Inspect] tells what can be told without a key. All of them stream: a
-// message of any size takes the same memory.
+// message of any size takes the same memory. [io.Copy] to the Writer and from
+// the Reader is the fastest way through them.
 //
 // The message is never parsed and written back. Its header is scanned, read
 // only, for the few fields that have to stand outside as well; what is

@@ -117,11 +117,20 @@ func appendLines(out, p []byte, eol string) []byte {
 	return out
 }
 
+// flush writes the text, if there is any.
 func (w *base64Writer) flush() error {
+	if w.text == nil {
+		return errClosed
+	}
+	if len(w.out) == 0 {
+		return nil
+	}
 	_, err := w.dst.Write(w.out)
 	w.out = w.out[:0]
 	return err
 }
+
+var errClosed = errors.New("write after close")
 
 // endLine encodes what is left, as the last line. A delimiter brings its own
 // line end before it, so none is needed behind; one blank line there does no
@@ -199,7 +208,7 @@ func (d *base64Decoder) decodeQuads(dst []byte) (int, error) {
 		padding++
 	}
 	n, err := strictBase64.Decode(dst, d.quads[:whole])
-	// encoding/base64 skips line ends: then there is less in the rest.
+	// encoding/base64 skips line ends, and then makes less of the rest.
 	if err != nil || n != whole/4*3-padding {
 		return 0, errBase64
 	}

@@ -3,6 +3,7 @@ package envelope
 import (
 	"bytes"
 	"encoding/base64"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -124,6 +125,41 @@ func TestWritesAreLarge(t *testing.T) {
 			if n < flushSize && i < len(writes)-1 {
 				t.Errorf("%d octets: write %d of %d is of %d octets, want %d at least", size, i, len(writes), n, flushSize)
 			}
+		}
+	}
+}
+
+// TestWriterIsFinal: nothing is written after Close or Free.
+func TestWriterIsFinal(t *testing.T) {
+	for name, end := range map[string]func(*Writer){
+		"Close": func(w *Writer) { _ = w.Close() },
+		"Free":  (*Writer).Free,
+	} {
+		w, err := NewWriter(io.Discard, WriterOptions{Control: testControl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		end(w)
+		if _, err := w.Write(make([]byte, 100)); err == nil {
+			t.Errorf("Write after %s succeeded", name)
+		}
+		if err := w.Close(); err == nil {
+			t.Errorf("Close after %s succeeded", name)
+		}
+		w.Free()
+	}
+}
+
+// TestWalkerIsWiped: the reader of a message, which may be mail in clear, goes
+// back without what it held.
+func TestWalkerIsWiped(t *testing.T) {
+	for _, size := range []int{100, bufferSize, 3 * bufferSize} {
+		w := newWalker(strings.NewReader(strings.Repeat("secret", size/6)))
+		held, _ := w.br.Peek(bufferSize)
+		held = held[:min(len(held), size)]
+		w.free()
+		if i := bytes.IndexByte(held, 's'); i >= 0 || len(held) == 0 {
+			t.Errorf("%d octets: what was read is left behind, at %d", size, i)
 		}
 	}
 }

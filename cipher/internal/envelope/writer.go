@@ -19,8 +19,8 @@ type WriterOptions struct {
 }
 
 // A Writer writes the payload, base64 in lines of 76 columns, between what
-// stands before and after it. The message is complete only after Close; who gives it
-// up calls Free.
+// stands before and after it. The message is complete only after Close; who
+// gives it up calls Free.
 type Writer struct {
 	*base64Writer
 	frame  *frame

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/kmclient"
 	//lint:ignore SA1019 see otp.go
 	"golang.org/x/crypto/poly1305"
@@ -472,6 +473,41 @@ func TestTooManyKeys(t *testing.T) {
 	}
 	if err := s.add("one more"); !errors.Is(err, ErrTooManyKeys) {
 		t.Errorf("error %v, want %v", err, ErrTooManyKeys)
+	}
+}
+
+// TestWiped: the buffers of a message go back without its plaintext, whether it
+// was written and read to its end or given up.
+func TestWiped(t *testing.T) {
+	s := newKeyStore()
+	plain := bytes.Repeat([]byte("secret"), 10)
+	for _, end := range []func(*Writer){func(w *Writer) { _ = w.Close() }, (*Writer).Abort} {
+		w, err := NewWriter(WriterOptions{Keys: s.get, Open: func(string) (io.Writer, []byte, error) {
+			return io.Discard, control, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(plain); err != nil {
+			t.Fatal(err)
+		}
+		held := w.buf
+		end(w)
+		if *held != (buffer.Buffer{}) {
+			t.Error("a writer leaves something behind")
+		}
+	}
+	payload, keyID := seal(t, s, Limits{}, plain, len(plain))
+	r := NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{Control: control, KeyID: keyID, Keys: s.find})
+	if got, err := r.Next(); err != nil || !bytes.Equal(got, plain) {
+		t.Fatal(err)
+	}
+	held := r.frames.buf
+	if _, err := r.Next(); err != io.EOF {
+		t.Fatal(err)
+	}
+	if *held != (buffer.Buffer{}) {
+		t.Error("a reader leaves something behind")
 	}
 }
 
