@@ -28,7 +28,7 @@ var (
 	// that comes twice, all octets equal.
 	ErrBadKey = errors.New("unusable key")
 	// ErrStore: the mock's file can't be read or written.
-	ErrStore = errors.New("key file")
+	ErrStore = errors.New("key store")
 	// ErrConfig: the choice of the key manager makes no sense.
 	ErrConfig = errors.New("key manager configuration")
 	// ErrUnsupported: this key manager has no such operation.
