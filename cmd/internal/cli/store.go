@@ -84,7 +84,7 @@ func (g *Globals) Keep(ctx context.Context, s StoreFlags, km kmclient.KeyManager
 		_ = vault.Close()
 		return nil, err
 	}
-	o.Logger.Info("keys of arriving messages are kept until the messages are delivered", "store", s.Path)
+	o.Logger.Info("keys are kept", "store", s.Path)
 	return &KeptKM{m, vault}, nil
 }
 

@@ -22,7 +22,8 @@ type storeFlags struct {
 	config string
 	asJSON bool
 
-	relay *mailer.Config // what --config names, nil without it
+	relay   *mailer.Config // what --config names, nil without it
+	allSAEs bool           // --sae does not say whose keys
 }
 
 func newStore(g *cli.Globals) *cobra.Command {
@@ -56,7 +57,8 @@ These commands make no store where there is none.`,
 
 // settle makes the flags whole: with those of the configuration, and the place
 // of the store by default.
-func (s *storeFlags) settle() error {
+func (s *storeFlags) settle(cmd *cobra.Command) error {
+	s.allSAEs = s.SAE == "" && !cmd.Flags().Changed("sae")
 	if s.config != "" {
 		cfg, err := mailer.LoadConfig(s.config)
 		if err != nil {
@@ -95,7 +97,7 @@ func keepOptions(cfg *mailer.Config, log *slog.Logger) keystore.Options {
 // open settles the flags and opens the store, which is there already. The caller
 // closes it.
 func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Vault, error) {
-	if err := s.settle(); err != nil {
+	if err := s.settle(cmd); err != nil {
 		return nil, err
 	}
 	vault, _, err := s.OpenExisting(cmd.Context(), s.StoreFlags, cli.Warnings(cmd))
@@ -115,7 +117,7 @@ func (s *storeFlags) eachWith(ctx context.Context, vault *keystore.Vault, km kmc
 	if err != nil {
 		return err
 	}
-	all := km == noKM{} && s.SAE == ""
+	all := s.allSAEs && km == noKM{}
 	for _, owner := range owners {
 		if !all && owner.SAE != s.SAE {
 			continue

@@ -57,7 +57,7 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	if target == "" || target == "-" {
 		return cli.Usage("-o FILE is missing")
 	}
-	if err := s.settle(); err != nil {
+	if err := s.settle(cmd); err != nil {
 		return err
 	}
 	if s.IsEtcd() {
@@ -100,41 +100,44 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 	if err != nil {
 		return err
 	}
-	if len(owners) > 1 && s.SAE == "" {
+	if len(owners) > 1 && s.allSAEs {
 		return cli.Usage("the keys of %d SAE IDs are here, and a file is for one: choose with --sae", len(owners))
 	}
-	n, damaged := 0, 0
+	var r revealer
 	err = cli.WriteOutput(target, cmd.OutOrStdout(), force, func(out io.Writer) error {
-		w := bufio.NewWriter(out)
-		_, _ = w.WriteString("{\n  \"keys\": {") // errors of a bufio.Writer stay
-		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) (err error) {
-			n, damaged, err = revealAll(cmd.Context(), m, w)
-			return err
-		})
+		r.w = bufio.NewWriter(out)
+		_, _ = r.w.WriteString("{\n  \"keys\": {") // errors of a bufio.Writer stay
+		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) error { return r.all(cmd.Context(), m) })
 		if err != nil {
 			return err
 		}
-		if n > 0 {
-			_, _ = w.WriteString("\n  ")
+		if r.n > 0 {
+			_, _ = r.w.WriteString("\n  ")
 		}
-		_, _ = fmt.Fprintf(w, "},\n  \"keys_generated\": %d,\n  \"last_updated\": %q\n}\n", n, time.Now().Format("2006-01-02T15:04:05.000000"))
-		return w.Flush()
+		_, _ = fmt.Fprintf(r.w, "},\n  \"keys_generated\": %d,\n  \"last_updated\": %q\n}\n", r.n, time.Now().Format("2006-01-02T15:04:05.000000"))
+		return r.w.Flush()
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(n, "key", "keys"))
-	return damagedError(damaged)
+	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(r.n, "key", "keys"))
+	return damagedError(r.damaged)
 }
 
-// revealAll writes the keys that can be had.
-func revealAll(ctx context.Context, m *keystore.Manager, w *bufio.Writer) (n, damaged int, err error) {
+// A revealer writes keys in clear, as they come.
+type revealer struct {
+	w          *bufio.Writer
+	n, damaged int
+}
+
+// all writes those of a manager that can be had.
+func (r *revealer) all(ctx context.Context, m *keystore.Manager) error {
 	for info, err := range m.List(ctx) {
 		if err != nil && !errors.Is(err, keystore.ErrRecord) {
-			return n, damaged, err
+			return err
 		}
 		if err != nil {
-			damaged++
+			r.damaged++
 		}
 		if info.Size == 0 || info.State == kmclient.StateClosed {
 			continue
@@ -144,20 +147,20 @@ func revealAll(ctx context.Context, m *keystore.Manager, w *bufio.Writer) (n, da
 			continue // just now
 		}
 		if err != nil {
-			return n, damaged, err
+			return err
 		}
 		before := ",\n    "
-		if n++; n == 1 {
+		if r.n++; r.n == 1 {
 			before = "\n    "
 		}
 		line := strconv.AppendQuote([]byte(before), info.ID) // an ID is printable US-ASCII
 		line = append(base64.StdEncoding.AppendEncode(append(line, `: "`...), keys[0].Reveal()), '"')
-		_, err = w.Write(line)
+		_, err = r.w.Write(line)
 		clear(line)
 		kmclient.WipeAll(keys)
 		if err != nil {
-			return n, damaged, err
+			return err
 		}
 	}
-	return n, damaged, nil
+	return nil
 }

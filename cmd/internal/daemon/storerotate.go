@@ -47,7 +47,7 @@ Interrupted, run it again with the same flags; until then both keys are needed.`
 
 // replaceKey makes a new key in the file of the old one.
 func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
-	if err := s.settle(); err != nil {
+	if err := s.settle(cmd); err != nil {
 		return err
 	}
 	path, isFile := strings.CutPrefix(s.Key, "file:")
@@ -73,7 +73,7 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 
 // changeKey changes to a key that is there.
 func (s *storeFlags) changeKey(cmd *cobra.Command, newKey string) error {
-	if err := s.settle(); err != nil {
+	if err := s.settle(cmd); err != nil {
 		return err
 	}
 	if newKey == s.Key {

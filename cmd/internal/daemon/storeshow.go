@@ -68,7 +68,11 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 			return err
 		}
 		if len(keys) == before {
-			return cli.Fail(cli.ExitNoPerm, "see qkdmail store list", "key %s is not in the store", cli.Printable(id))
+			where := "the store"
+			if !s.allSAEs {
+				where = "the store, for SAE " + orDash(cli.Printable(s.SAE))
+			}
+			return cli.Fail(cli.ExitNoPerm, "see qkdmail store list", "key %s is not in %s", cli.Printable(id), where)
 		}
 	}
 	if s.asJSON {

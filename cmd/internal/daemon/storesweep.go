@@ -81,7 +81,7 @@ type swept struct {
 }
 
 func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
-	if err := s.settle(); err != nil {
+	if err := s.settle(cmd); err != nil {
 		return err
 	}
 	o, err := f.options(s.relay)

@@ -52,7 +52,7 @@ type damage struct {
 const sound = "sound"
 
 func (s *storeFlags) runVerify(cmd *cobra.Command) error {
-	if err := s.settle(); err != nil {
+	if err := s.settle(cmd); err != nil {
 		return err
 	}
 	vault, records, err := s.OpenExisting(cmd.Context(), s.StoreFlags, cli.Warnings(cmd))
