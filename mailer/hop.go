@@ -79,7 +79,7 @@ type NextHop struct {
 	closed bool
 
 	// The last message was cut short behind DATA, which costs a connection:
-	// until one is delivered, DATA is sent no earlier than it has to be.
+	// until one goes out whole, DATA is sent no earlier than it has to be.
 	cut atomic.Bool
 }
 

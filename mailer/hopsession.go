@@ -117,11 +117,11 @@ func (s *hopSession) first(c *hopConn, to string, opts *smtp.RcptOptions) (mail,
 	switch {
 	case c.wire.owed:
 		return rcpt, nil
-	case c.wire.other != nil:
+	case c.wire.refusal != nil:
 		c.wire.replay()
-		mail = c.Mail(quoteLocal(s.from), &s.opts)
+		return c.Mail(quoteLocal(s.from), &s.opts), nil
 	}
-	return mail, rcpt
+	return nil, rcpt
 }
 
 // pipelining reports whether the next hop offers it. It says hello where that
@@ -159,7 +159,11 @@ var errAhead = errors.New("the next hop has taken a DATA without a recipient")
 func (s *hopSession) takeBack(c *hopConn) bool {
 	c.wire.resume()
 	_, err := c.Data()
-	return isReply(err)
+	refused := isReply(err)
+	if !refused {
+		s.hop.cut.Store(true)
+	}
+	return refused
 }
 
 // sendData sends DATA while the message is still to be read: the answer will
@@ -172,12 +176,7 @@ func (s *hopSession) sendData() {
 
 // abandon ends a transaction before its message.
 func (s *hopSession) abandon(c *hopConn) {
-	if c.wire.ahead && !s.takeBack(c) {
-		s.hop.cut.Store(true)
-		_ = c.Close()
-		return
-	}
-	if err := c.Reset(); err != nil {
+	if c.wire.ahead && !s.takeBack(c) || c.Reset() != nil {
 		_ = c.Close()
 		return
 	}

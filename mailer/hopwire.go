@@ -17,7 +17,7 @@ import (
 //
 //   - MAIL is kept until the next command. go-smtp is given a 250 for it; the
 //     true answer is read before that to the next command, and go-smtp is shown
-//     it after all where it is not just another 250.
+//     it after all where it is another one.
 //   - DATA goes out behind a RCPT, or alone without a wait for its answer.
 //     What go-smtp itself writes for DATA is left out then.
 //   - The end of a message is kept for the final dot.
@@ -33,7 +33,7 @@ type hopWire struct {
 	kept    []byte // what goes out in front of what is written next
 	line    []byte // for kept commands, used again
 	owed    bool   // the answer to the kept command was not read yet
-	other   []byte // what it was, if not just 250
+	refusal []byte // what it was, if not 250
 	drop    bool   // the next command was sent already, or must not be
 	ahead   bool   // DATA was sent, and go-smtp has not done that yet
 	addData bool   // DATA goes out behind the next command
@@ -41,10 +41,6 @@ type hopWire struct {
 }
 
 const dataCommand = "DATA\r\n"
-
-// maxPlainReply is how long a 250 may be, in octets, that go-smtp is not shown:
-// it takes no reply with a line much longer.
-const maxPlainReply = 512
 
 func newHopWire(conn net.Conn, wait time.Duration) *hopWire {
 	in := bufio.NewReader(conn)
@@ -102,8 +98,8 @@ func (w *hopWire) readOwed() error {
 	if err != nil {
 		return err
 	}
-	if w.owed = false; code != 250 || len(text) > maxPlainReply {
-		w.other = replyLines(code, text)
+	if w.owed = false; code != 250 {
+		w.refusal = replyLines(code, text)
 	}
 	return w.Conn.SetReadDeadline(time.Now().Add(w.wait)) // each answer has a time of its own
 }
@@ -126,10 +122,10 @@ func replyLines(code int, text string) []byte {
 	return b.Bytes()
 }
 
-// replay has go-smtp read the answer to the command that was kept: the command
+// replay has go-smtp read the refusal of the command that was kept: the command
 // that it writes for that goes nowhere.
 func (w *hopWire) replay() {
-	w.drop, w.shown, w.other = true, w.other, nil
+	w.drop, w.shown, w.refusal = true, w.refusal, nil
 }
 
 // sendData sends DATA and does not wait for the answer. An error shows when
