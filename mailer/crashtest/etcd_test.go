@@ -27,7 +27,7 @@ func TestEtcd(t *testing.T) {
 			c.kills(500 * time.Millisecond)
 			c.cuts(time.Second)
 			leaders := c.leaders(cluster, 4*time.Second)
-			run(t, w, c, seconds(t))
+			run(t, w, c, seconds(t)/2)
 			claimed := idsIn(t, openEtcd(t, cluster, "/a"), keystore.KindSend)
 			kept := idsIn(t, openEtcd(t, cluster, "/b"), keystore.KindReceive)
 			w.conclude(t, claimed, kept)

@@ -192,8 +192,8 @@ func (l *link) handedOut(id string) (given, broken int) {
 	return l.given[id], l.broken[id]
 }
 
-// requests returns how many keys were given out.
-func (l *link) requests() (n int) {
+// handed returns how many keys were given out, to either side.
+func (l *link) handed() (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, given := range l.given {

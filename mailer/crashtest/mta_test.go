@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -300,6 +301,6 @@ func (t *try) answer(rcpt string, err error) {
 	case err == nil:
 		t.answers[rcpt] = answer{code: 250}
 	case errors.As(err, &reply):
-		t.answers[rcpt] = answer{reply.Code, reply.Message}
+		t.answers[rcpt] = answer{reply.Code, strings.TrimPrefix(reply.Message, "<"+rcpt+"> ")} // as LMTP has it
 	}
 }

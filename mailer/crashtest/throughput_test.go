@@ -29,7 +29,7 @@ func TestThroughput(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: long, and this is -short")
 	}
-	const rounds, messages = 4, 200 // the first round is not counted
+	const rounds, messages = 4, 100 // the first round is not counted
 	cluster := etcdtest.Start(t, etcdtest.Options{Nodes: 3, TLS: true})
 	link := newLink(t, "")
 	o := &order{}
