@@ -156,6 +156,7 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 		for i, k := range keys {
 			if p := present[i]; p != nil {
 				if p.state != kmclient.StateClosed && !bytes.Equal(p.octets, k.Reveal()) {
+					m.count.changed.Add(1)
 					m.o.Logger.Error("the key manager gave out a key with other octets than before; it is not used",
 						"alarm", "changed", "key_id", k.ID(), "peer", peer)
 				}

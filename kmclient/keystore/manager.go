@@ -53,6 +53,7 @@ type Stats struct {
 	BoundRefused  int64 // keys refused because they belong to another message: alarm
 	ClosedRefused int64 // messages under a closed key for somebody who has not got them: alarm
 	Reused        int64 // sending key IDs that came again: alarm
+	Changed       int64 // receiving keys that came again with other octets: alarm
 	StoreErrors   int64 // operations that failed for the store
 
 	Closed     int64 // keys closed here
@@ -65,7 +66,8 @@ type Stats struct {
 
 type counters struct {
 	fetched, fromStore, stored, claimed, bound, delivered atomic.Int64
-	boundRefused, closedRefused, reused, storeErrors      atomic.Int64
+	boundRefused, closedRefused, reused, changed          atomic.Int64
+	storeErrors                                           atomic.Int64
 	closed, closedAtKM, tombstones                        atomic.Int64
 	swept                                                 atomic.Pointer[time.Time]
 }
@@ -153,7 +155,7 @@ func (m *Manager) Stats() Stats {
 	s := Stats{
 		Fetched: c.fetched.Load(), FromStore: c.fromStore.Load(), Stored: c.stored.Load(), Claimed: c.claimed.Load(),
 		Bound: c.bound.Load(), Delivered: c.delivered.Load(), BoundRefused: c.boundRefused.Load(),
-		ClosedRefused: c.closedRefused.Load(), Reused: c.reused.Load(), StoreErrors: c.storeErrors.Load(),
+		ClosedRefused: c.closedRefused.Load(), Reused: c.reused.Load(), Changed: c.changed.Load(), StoreErrors: c.storeErrors.Load(),
 		Closed: c.closed.Load(), ClosedAtKM: c.closedAtKM.Load(), Tombstones: c.tombstones.Load(), Waiting: n,
 	}
 	if at := c.swept.Load(); at != nil {

@@ -318,7 +318,7 @@ func TestOtherOctets(t *testing.T) {
 	if keys := k.get(k.Manager, ids...); !bytes.Equal(keys[0].Reveal(), stored[0].Reveal()) {
 		t.Error("other octets than those stored first")
 	}
-	if !strings.Contains(k.log.String(), "alarm=changed") {
+	if !strings.Contains(k.log.String(), "alarm=changed") || k.Stats().Changed != 1 {
 		t.Error(k.log)
 	}
 }

@@ -73,9 +73,9 @@ func newCounters(reg *prometheus.Registry) *counters {
 		keysUsed: counter("qkdmail_keys_used_total", "Keys that messages were encrypted with or decrypted by.", "direction", "peer"),
 		size:     histogram("qkdmail_message_size_bytes", "Octets of messages as they came.", prometheus.ExponentialBuckets(1<<10, 4, 11)),
 		total:    histogram("qkdmail_message_duration_seconds", "From MAIL to the answer to a message, the client's own time included.", seconds),
-		keyWait:  histogram("qkdmail_key_fetch_duration_seconds", "Of it, waiting for the key manager and the store.", seconds),
+		keyWait:  histogram("qkdmail_key_fetch_duration_seconds", "How long a message waited for the key manager and the store.", seconds),
 		nextHopWait: histogram("qkdmail_next_hop_duration_seconds",
-			"Of it, waiting for the next hop's answer to a whole message.", seconds),
+			"How long a message waited for the next hop's answer to the whole of it.", seconds),
 	}
 	c.byKind = newCache(func(k kind) prometheus.Counter {
 		return c.messages.WithLabelValues(string(k.direction), k.peer, string(k.suite), string(k.outcome))
@@ -115,6 +115,9 @@ func (c *counters) expect(cfg *mailer.Config) {
 		}
 		for _, p := range cfg.Peers {
 			c.byPeer.get(peerWay{d, p.Name})
+			if d == mailer.DirectionEncrypt {
+				c.byKind.get(kind{d, p.Name, none, mailer.OutcomeInClear})
+			}
 			for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAES256GCM} {
 				c.byKind.get(kind{d, p.Name, suite, done})
 			}

@@ -106,7 +106,7 @@ func checkFigures() figures {
 		gauge("ready", "1 if mail can be expected to flow, as /readyz says."),
 		gauge("km_up", "1 if the key manager tells the status of the link to a peer.", "peer"),
 		gauge("key_stock", "Keys that the key manager has ready for a peer; absent where it makes them on demand.", "peer"),
-		gauge("key_stock_capacity", "Keys that it can have ready; absent where it does not say.", "peer"),
+		gauge("key_stock_capacity", "Keys that the key manager can have ready for a peer; absent where it does not say.", "peer"),
 		gauge("next_hop_up", "1 if a next hop can be reached.", "next_hop"),
 		gauge("store_up", "1 if the store for keys can be written; absent where there is none."),
 	}, func(r *reading, of []figure) {
@@ -152,10 +152,10 @@ func poolFigures() figures {
 	return figures{[]figure{
 		gauge("pool_keys", "Keys that were fetched ahead and wait for messages."),
 		counter("pool_requests_total", "Requests for keys that were made ahead."),
-		counter("pool_failures_total", "Of them, those that brought no key."),
+		counter("pool_failures_total", "Requests for keys ahead that brought none."),
 		counter("pool_keys_fetched_total", "Keys that were fetched ahead."),
-		counter("pool_keys_expired_total", "Of them, those that were too old and were wiped unused."),
-		counter("pool_keys_discarded_total", "Of them, those that could not be used or kept and were wiped unused."),
+		counter("pool_keys_expired_total", "Keys fetched ahead that were too old and were wiped unused."),
+		counter("pool_keys_discarded_total", "Keys fetched ahead that could not be used or kept and were wiped unused."),
 	}, func(r *reading, of []figure) {
 		s := r.pool
 		for i, v := range []int64{int64(s.Stock), s.Requests, s.Failures, s.Fetched, s.Expired, s.Discarded} {
@@ -185,7 +185,7 @@ func storeFigures() figures {
 		counter("store_keys_stored_total", "Keys to decrypt with that were stored."),
 		counter("store_keys_bound_total", "Keys that were bound to their message."),
 		counter("store_keys_closed_total", "Keys that were closed: deleted in the store."),
-		counter("store_keys_closed_at_km_total", "Of them, those that the key manager was told of."),
+		counter("store_keys_closed_at_km_total", "Closed keys that the key manager was told of."),
 		counter("store_sending_keys_total", "Keys to encrypt with whose IDs were recorded."),
 		counter("store_deliveries_total", "Recipients that were recorded as having got their message."),
 		counter("store_tombstones_removed_total", "Tombstones of closed keys that were removed for their age."),
@@ -207,11 +207,12 @@ func storeFigures() figures {
 
 func alarmFigures() figures {
 	return figures{[]figure{
-		counter("attack_alarms_total", "What looks like an attack: a key that belongs to another message (bound), a key that has served its purpose (closed), a key that the key manager gives out again (reused).", "kind"),
+		counter("attack_alarms_total", "What looks like an attack: a key that belongs to another message (bound), a key that has served its purpose (closed), a key that the key manager gives out again to encrypt with (reused), or to decrypt with and with other octets (changed).", "kind"),
 	}, func(r *reading, of []figure) {
 		r.put(of[0], float64(r.store.BoundRefused), "bound")
 		r.put(of[0], float64(r.store.ClosedRefused), "closed")
 		r.put(of[0], float64(r.store.Reused), "reused")
+		r.put(of[0], float64(r.store.Changed), "changed")
 	}}
 }
 

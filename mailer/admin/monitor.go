@@ -132,7 +132,7 @@ type alarms struct {
 func (a *alarms) note(now time.Time, s keystore.Stats) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n := s.BoundRefused + s.ClosedRefused + s.Reused; n > a.seen {
+	if n := s.BoundRefused + s.ClosedRefused + s.Reused + s.Changed; n > a.seen {
 		a.seen, a.last = n, now
 	}
 }

@@ -65,7 +65,7 @@ func TestNothingOfMailIsShown(t *testing.T) {
 	}
 	send(t, in, peer, user, "From: "+peer+"\r\n\r\n"+mark+"\r\n", false)                               // has to be encrypted
 	send(t, in, user, peer, strings.Replace(encrypted, "bench-key-", mark+"-key-", 1), false)          // another key ID in the header
-	send(t, out, user, peer, strings.Replace(message, "body", "bo\ndy", 1), false)                                     // a bare line end
+	send(t, out, user, peer, strings.Replace(message, "body", "bo\ndy", 1), false)                     // a bare line end
 	send(t, in, user, mark+" "+peer, message, false)                                                   // an address that is none
 	send(t, in, user, peer, strings.ReplaceAll(encrypted, "Sender-SAE: ", "Sender-SAE: "+mark), false) // another sender
 

@@ -130,6 +130,9 @@ func alarmCheck(s keystore.Stats) Check {
 	if s.Reused > 0 {
 		found = append(found, times(s.Reused)+" the key manager gave out a key again")
 	}
+	if s.Changed > 0 {
+		found = append(found, times(s.Changed)+" the key manager gave out a key to decrypt with and other octets than before")
+	}
 	c.Found = "Since the start, " + strings.Join(found, "; ") + ". None was accepted or used."
 	c.Advice = "Look for the alarm in the log. Somebody may be trying to copy or replay messages, or the key manager was restored from a backup."
 	return c
@@ -147,6 +150,9 @@ func (m *Monitor) peerViews() []peerView {
 			Encrypted: m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, name}).delivered.Load(),
 			Decrypted: m.count.byPeer.get(peerWay{mailer.DirectionDecrypt, name}).delivered.Load(),
 		}
+		if used, known := m.perHour(name); known {
+			v.Used = grouped(int64(used+.5)) + " an hour"
+		}
 		switch {
 		case l.err != nil:
 			v.Link, v.LinkText, v.Lasts = StateFailed, "Down: "+linkProblem(l.err), "not known"
@@ -160,14 +166,19 @@ func (m *Monitor) peerViews() []peerView {
 	return views
 }
 
+// perHour returns how many keys messages for a peer take. The lock is held.
+func (m *Monitor) perHour(peer string) (keys float64, known bool) {
+	if f := m.forecast[peer]; f != nil {
+		return f.perHour()
+	}
+	return 0, false
+}
+
 // stockView says how many keys there are and how long they last. The lock is
 // held.
 func (m *Monitor) stockView(v *peerView, stock int, needed bool) {
 	v.Stock = grouped(int64(stock))
 	f := m.forecast[v.Name]
-	if used, known := f.perHour(); known {
-		v.Used = grouped(int64(used+.5)) + " an hour"
-	}
 	left, falls, known := f.lasts()
 	switch {
 	case stock == 0:
