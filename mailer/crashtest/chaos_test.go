@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -16,7 +17,9 @@ type chaos struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	all    sync.WaitGroup
-	n      uint64
+	n      uint64       // of kinds of harm
+	stops  atomic.Int64 // in good order
+	stuck  atomic.Int64 // of them, those that did not end
 }
 
 func newChaos(seed uint64, relays []*relay) *chaos {
@@ -43,9 +46,19 @@ func (c *chaos) every(most time.Duration, harm func(*rand.Rand)) {
 
 // kills kills relays, and starts them again a little later.
 func (c *chaos) kills(most time.Duration) {
+	c.downs(most, func(*rand.Rand) bool { return true })
+}
+
+// downs takes relays down, by a kill or in good order, and starts them again a
+// little later.
+func (c *chaos) downs(most time.Duration, kill func(*rand.Rand) bool) {
 	c.every(most, func(random *rand.Rand) {
 		r := c.relays[random.IntN(len(c.relays))]
-		r.kill()
+		if kill(random) {
+			r.kill()
+		} else if c.stops.Add(1); !r.stop() {
+			c.stuck.Add(1)
+		}
 		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
 		_ = r.start()
 	})
@@ -87,9 +100,10 @@ func (c *chaos) stop(t testing.TB) {
 		for _, g := range r.gates() {
 			g.atRandom(nil)
 			g.set(false)
-			g.cut()
 		}
-		r.kill()
+		if !r.stop() {
+			c.stuck.Add(1)
+		}
 	}
 	startAll(t, c.relays)
 }
@@ -120,13 +134,16 @@ func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 		number++
 	}
 	c.stop(t)
+	if n := c.stuck.Load(); n > 0 {
+		t.Errorf("%d of %d relays did not end when they were told to", n, c.stops.Load())
+	}
 	w.wire.calm.Store(true)
 	calm := time.Now()
 	await(t, 2*time.Minute, fmt.Sprintf("all of %d messages arrived (seed %d)", number, w.seed), w.done)
 	for _, r := range w.relays {
 		r.stop()
 	}
-	t.Logf("all had arrived %v after the last harm", time.Since(calm).Round(time.Second))
+	t.Logf("all had arrived %v after the last harm; %d relays were stopped in good order", time.Since(calm).Round(time.Second), c.stops.Load())
 }
 
 // conclude fails the test if something is not as it must be, and says in one

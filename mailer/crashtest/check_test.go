@@ -128,10 +128,10 @@ func (w *world) whyGone(p *passed, kept map[string]bool) string {
 	}
 	for _, id := range unknown {
 		given, broken := w.link.handedOut(id)
-		if broken > 0 {
+		switch {
+		case given == 0 && broken > 0:
 			return byKM
-		}
-		if given == 0 {
+		case given == 0:
 			continue
 		}
 		for _, t := range p.tries {

@@ -36,17 +36,25 @@ func TestEtcd(t *testing.T) {
 	}
 }
 
-// leaders kills the node that leads, and starts it again a little later.
+// leaders kills the node that leads, and starts it again a little later; or it
+// hangs for as long.
 func (c *chaos) leaders(cluster *etcdtest.Cluster, most time.Duration) *atomic.Int64 {
-	var n atomic.Int64
+	var kills atomic.Int64
 	c.every(most, func(random *rand.Rand) {
 		node := cluster.Leader()
+		while := time.Duration(random.IntN(2500)) * time.Millisecond
+		if random.IntN(3) == 0 {
+			cluster.Pause(node)
+			time.Sleep(while)
+			cluster.Resume(node)
+			return
+		}
 		cluster.Kill(node)
-		n.Add(1)
-		time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
+		kills.Add(1)
+		time.Sleep(while)
 		cluster.Restart(node)
 	})
-	return &n
+	return &kills
 }
 
 // inEtcd is a store in a cluster, with a store key of its own.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -74,7 +75,7 @@ func newRelay(t testing.TB, o *order, l *link, direction, name string, store sto
 		t.Fatal(err)
 	}
 	r.command = append([]string{qkdmail(t), "relay", "--config", config, "--store", url}, store.flags...)
-	t.Cleanup(r.stop)
+	t.Cleanup(func() { r.stop() })
 	return r
 }
 
@@ -213,22 +214,27 @@ func (r *relay) kill() {
 	r.faults = append(r.faults, span{begin, r.order.now()})
 }
 
-// stop ends the process in good order.
-func (r *relay) stop() {
+// stop ends the process in good order, and reports whether it did.
+func (r *relay) stop() bool {
+	begin := r.order.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wanted = false
 	if r.cmd == nil {
-		return
+		return true
 	}
-	_ = r.cmd.Process.Signal(os.Interrupt)
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	ended := true
 	select {
 	case <-r.stopped:
-	case <-time.After(30 * time.Second):
+	case <-time.After(40 * time.Second): // it gives messages under way 30 s
 		_ = r.cmd.Process.Kill()
 		<-r.stopped
+		ended = false
+		r.faults = append(r.faults, span{begin, r.order.now()})
 	}
 	r.cmd = nil
+	return ended
 }
 
 // listens waits until the relay answers.

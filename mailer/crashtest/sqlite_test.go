@@ -20,7 +20,7 @@ func TestSQLite(t *testing.T) {
 	files := map[string]string{encrypt: filepath.Join(t.TempDir(), "keys.db"), decrypt: filepath.Join(t.TempDir(), "keys.db")}
 	w := newWorld(t, seed, failures, 2, 2, stores{storeOf{url: files[encrypt]}, storeOf{url: files[decrypt]}})
 	c := newChaos(w.seed, w.relays)
-	c.kills(300 * time.Millisecond)
+	c.downs(300*time.Millisecond, func(random *rand.Rand) bool { return random.IntN(10) > 0 })
 	c.cuts(time.Second)
 	for _, file := range files {
 		c.every(6*time.Second, func(random *rand.Rand) { lock(t, file, time.Duration(random.IntN(500))*time.Millisecond) })
@@ -29,6 +29,20 @@ func TestSQLite(t *testing.T) {
 	claimed := idsIn(t, openSQLite(t, files[encrypt]), keystore.KindSend)
 	kept := idsIn(t, openSQLite(t, files[decrypt]), keystore.KindReceive)
 	w.conclude(t, claimed, kept)
+}
+
+// Relays that are stopped in good order lose no key, and nobody gets anything
+// twice.
+func TestStopped(t *testing.T) {
+	files := map[string]string{encrypt: filepath.Join(t.TempDir(), "keys.db"), decrypt: filepath.Join(t.TempDir(), "keys.db")}
+	w := newWorld(t, 1, "", 2, 2, stores{storeOf{url: files[encrypt]}, storeOf{url: files[decrypt]}})
+	c := newChaos(w.seed, w.relays)
+	c.downs(300*time.Millisecond, func(*rand.Rand) bool { return false })
+	run(t, w, c, min(5*time.Second, seconds(t)))
+	w.conclude(t, idsIn(t, openSQLite(t, files[encrypt]), keystore.KindSend), idsIn(t, openSQLite(t, files[decrypt]), keystore.KindReceive))
+	if n := w.count; n.again+n.twiceEncrypted+n.twiceDelivered > 0 {
+		t.Errorf("%d given up, %d encrypted twice, %d delivered twice; want none", n.again, n.twiceEncrypted, n.twiceDelivered)
+	}
 }
 
 // Without stores the same must not go well: else the checks would prove nothing.
