@@ -21,13 +21,14 @@ import (
 )
 
 // A browser is a tab of a real one. What is written to its console fails the
-// test: a page that keeps its Content-Security-Policy writes nothing.
+// test, unless it is expected: a page that keeps its Content-Security-Policy
+// writes nothing.
 type browser struct {
 	*testing.T
 	ctx context.Context
 }
 
-func newBrowser(t *testing.T) *browser {
+func newBrowser(t *testing.T, expected ...string) *browser {
 	t.Helper()
 	program := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -48,7 +49,7 @@ func newBrowser(t *testing.T) *browser {
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
-	b := &browser{t, ctx}
+	b := &browser{T: t, ctx: ctx}
 	messages := chromedp.Console(ctx)
 	quiet := make(chan struct{})
 	go func() {
@@ -57,7 +58,9 @@ func newBrowser(t *testing.T) *browser {
 			if err != nil {
 				return
 			}
-			t.Errorf("the console says: %s (%s:%d)", m, m.URL, m.Line+1)
+			if !slices.ContainsFunc(expected, func(e string) bool { return strings.Contains(m.Text, e) }) {
+				t.Errorf("the console says: %s (%s:%d)", m, m.URL, m.Line+1)
+			}
 		}
 	}()
 	t.Cleanup(func() { cancel(); <-quiet })
@@ -91,6 +94,7 @@ func (b *browser) open(url string, width int64, scheme string) {
 		})
 		return err
 	}), chromedp.Navigate(url))
+	b.Cleanup(func() { b.do(chromedp.Navigate("about:blank")) }) // before the server ends
 	if dark := eval[bool](b, `matchMedia("(prefers-color-scheme: dark)").matches`); dark != (scheme == "dark") {
 		b.Fatalf("the scheme is not %s", scheme)
 	}
@@ -142,7 +146,7 @@ func TestBrowser(t *testing.T) {
 		for _, width := range []int64{1280, 360} {
 			for _, scheme := range []string{"light", "dark"} {
 				t.Run(fmt.Sprintf("%s-%d-%s", name, width, scheme), func(t *testing.T) {
-					b := &browser{t, b.ctx}
+					b := &browser{T: t, ctx: b.ctx}
 					b.open(url+"/", width, scheme)
 					for _, open := range []bool{false, true} {
 						b.fits(width)
@@ -276,16 +280,31 @@ func TestBrowserLive(t *testing.T) {
 	if !eval[bool](b, `document.querySelector("#hour + details").open && document.activeElement.tagName == "SUMMARY"`) {
 		t.Error("an update has closed what was open, or taken the focus")
 	}
-	// Paused, the page stays as it is.
-	eval[int](b, `document.getElementById("pause").click(), 0`)
+	// Paused, the page asks for nothing, not even when it comes to the front.
+	const front = `document.dispatchEvent(new Event("visibilitychange"))`
+	eval[int](b, `window.asked = 0, window.really = fetch, window.fetch = (...a) => { asked++; return really(...a); }, document.getElementById("pause").click(), 0`)
+	if got := eval[string](b, `document.getElementById("pause").getAttribute("aria-pressed")`); got != "true" {
+		t.Errorf("paused, aria-pressed is %s", got)
+	}
 	r.set(func() { r.down = nil })
 	r.check(t.Context())
-	if got := eval[string](b, `update = undefined, document.getElementById("pause").getAttribute("aria-pressed")`); got != "true" {
-		t.Errorf("aria-pressed is %s", got)
+	if n := eval[int](b, front+`, asked`); n != 0 {
+		t.Errorf("paused, the page asks %d times", n)
 	}
-	if got := eval[string](b, `document.getElementById("headline").textContent`); got != "Mail waits" {
-		t.Errorf("paused, the page changed to %q", got)
+	eval[int](b, `document.getElementById("pause").click(), 0`)
+	b.waitFor(`asked > 0 && document.getElementById("headline").textContent == "Mail flows"`)
+	if n := eval[int](b, front+`, asked`); n < 2 {
+		t.Error("a page that comes to the front waits for its next update")
 	}
+}
+
+// TestBrowserLost: when the relay is gone, the page says that it is old.
+func TestBrowserLost(t *testing.T) {
+	b := newBrowser(t, "net::ERR_CONNECTION_REFUSED")
+	r := newRig(t)
+	r.aDay(120)
+	t.Run("served", func(t *testing.T) { b.open(serve(t, r.Handler(), ServeOptions{})+"/", 1280, "light") })
+	b.waitFor(`document.title.startsWith("No answer") && document.getElementById("announce").textContent.includes("does not answer")`)
 }
 
 // waitFor waits until an expression is true.

@@ -96,9 +96,10 @@ func guard(at net.Addr, handler http.Handler) http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
-		case local && !isLoopback(r.Host):
+		case local && r.Host != "" && !isLoopback(r.Host):
 			// A page elsewhere can have its own name point to this machine
-			// (DNS rebinding), and would then read what is here.
+			// (DNS rebinding), and would then read what is here. A browser names
+			// the host; what speaks HTTP/1.0 may not.
 			http.Error(w, "this is served to this machine only: ask for it by a loopback address or as localhost", http.StatusMisdirectedRequest)
 		default:
 			handler.ServeHTTP(w, r)

@@ -88,6 +88,23 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
+// What checks health with HTTP/1.0 names no host.
+func TestHealthWithoutHost(t *testing.T) {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(serve(t, newRig(t).Handler(), ServeOptions{}), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /healthz HTTP/1.0\r\n\r\n")
+	a, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.StatusCode != http.StatusOK {
+		t.Errorf("%d, want 200", a.StatusCode)
+	}
+}
+
 // A request that is too large, or that never comes to its end, does no harm.
 func TestServerLimits(t *testing.T) {
 	url := serve(t, newRig(t).Handler(), ServeOptions{})
