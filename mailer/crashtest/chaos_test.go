@@ -111,7 +111,7 @@ func (c *chaos) stop(t testing.TB) {
 // seconds is for how long things go wrong.
 func seconds(t testing.TB) time.Duration {
 	t.Helper()
-	n := envNumber(t, secondsEnv, 20)
+	n := envNumber(t, secondsEnv, 12)
 	if testing.Short() {
 		n = min(n, 5)
 	}
@@ -170,7 +170,7 @@ func (w *world) conclude(t testing.TB, claimed, kept map[string]bool) {
 	t.Logf("seed %d: %d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+
 		"all arrived; %d ciphertexts on the wire (%d MB, %d of them cut off) under %d of %d keys, none twice; "+
 		"ciphertexts given up since their key was lost on its way: %d when a relay was killed, %d when the connection was cut, %d when the key manager did not answer; mail to %d recipients sent again for that; "+
-		"%d encrypted twice and %d delivered twice for a lost answer (%d for want of a record), %d repeats vanished, %d forged ones refused; "+
+		"%d encrypted twice and %d delivered twice for a lost answer, %d recipients refused since the store failed, %d repeats vanished, %d forged ones refused; "+
 		"%d keys kept, relays ended by themselves %d times",
 		w.seed, n.messages, n.recipients, kills, kmCuts, storeCuts,
 		n.transmissions, n.octets>>20, n.cut, len(w.used), w.link.number(),

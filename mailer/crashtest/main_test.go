@@ -14,7 +14,7 @@ import (
 
 // What can be asked of a run, by environment variables.
 const (
-	secondsEnv  = "QKDMAIL_CRASH_SECONDS"  // for how long things go wrong; 20
+	secondsEnv  = "QKDMAIL_CRASH_SECONDS"  // for how long things go wrong; 12
 	messagesEnv = "QKDMAIL_CRASH_MESSAGES" // that are sent at most; no limit
 	seedEnv     = "QKDMAIL_CRASH_SEED"     // of a run to repeat
 )

@@ -21,7 +21,7 @@ import (
 // of a key must not have another message opened with it. One of the two is
 // delivered, the other refused, whichever relay has which.
 func TestTwins(t *testing.T) {
-	const pairs = 300
+	const pairs = 150
 	cluster := etcdtest.Start(t, etcdtest.Options{Nodes: 3, TLS: true})
 	link := newLink(t, "")
 	sink := &twinSink{arrived: map[int]bool{}}

@@ -55,10 +55,9 @@ type passed struct {
 
 // A delivery is what became of an encrypted message for one recipient.
 type delivery struct {
-	answered bool // with 250
-	excuses  int  // transfers without an answer, or that could not be recorded, before that
-	arrived  int
-	refused  bool
+	excuses int // transfers without an answer, or refused since the store failed: they may have been delivered
+	arrived int
+	refused bool
 }
 
 type counts struct {
@@ -70,9 +69,8 @@ type counts struct {
 	twiceDelivered       int            // ciphertexts that a recipient got twice, for the wire got no answer
 	vanished             int            // repeats that a decrypting relay answered and did not deliver
 	forged               int            // that were refused
-	noStore              int            // transfers that were delivered, and refused since that could not be recorded
-	sinkBusy, wireBusy   int
-	octets               int // on the wire
+	noStore              int            // recipients refused by a decrypting relay that could not use its store
+	octets               int            // on the wire
 }
 
 // stores say where the relays keep their keys.
@@ -205,9 +203,6 @@ func (w *world) atWire(from string, to []string, r io.Reader) error {
 	}
 	linger(10 * time.Millisecond)
 	if w.wire.chance(0.01) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.count.wireBusy++
 		return busy
 	}
 	w.mu.Lock()
@@ -306,7 +301,6 @@ func (w *world) wireAnswered(j *job, t *try) {
 				w.count.vanished++
 			}
 		case a.code == 250:
-			d.answered = true
 			once = append(once, rcpt)
 		case t.dot && a.code == 0:
 			d.excuses++
@@ -349,9 +343,6 @@ func (w *world) atSink(_ string, to []string, r io.Reader) error {
 		return err
 	}
 	if w.wire.chance(0.01) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.count.sinkBusy++
 		return busy
 	}
 	w.arrived(data, to)
