@@ -27,8 +27,11 @@ var (
 	// ErrBadKey: the key itself can't be used: wrong size, too few, an ID
 	// that comes twice, all octets equal.
 	ErrBadKey = errors.New("unusable key")
-	// ErrStore: the mock's file can't be read or written.
+	// ErrStore: the mock's file, or a key store, can't be read or written.
 	ErrStore = errors.New("key store")
+	// ErrStoreBusy is beside an ErrStore that may pass by itself: another process
+	// has locked the file, or its disk is full or fails.
+	ErrStoreBusy = errors.New("for now")
 	// ErrConfig: the choice of the key manager makes no sense.
 	ErrConfig = errors.New("key manager configuration")
 	// ErrUnsupported: this key manager has no such operation.

@@ -76,6 +76,7 @@ func advice() []struct {
 		{keystore.ErrReused, ExitTempFail, "nothing was encrypted; try again, and ask who runs the key manager"},
 		{keystore.ErrStoreKey, ExitConfig, "the store key was changed: start it with the new one, --store-key"},
 		{kmclient.ErrConfig, ExitConfig, "see --km in --help"},
+		{kmclient.ErrStoreBusy, ExitTempFail, "see what else uses the file, and how full its disk is"},
 		{kmclient.ErrStore, ExitConfig, "restore the file from a backup, or name another with --km or --store"},
 		{kmclient.ErrKeyNotFound, ExitNoPerm, "the key was closed, or has not reached this key manager yet: try again later"},
 		{kmclient.ErrRefused, ExitNoPerm, "the key manager must allow this SAE"},

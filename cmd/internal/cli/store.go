@@ -123,6 +123,8 @@ func advised(err error) error {
 		return Fail(ExitConfig, "name the key that it is sealed with, with --store-key", "%w", err)
 	case errors.Is(err, kmclient.ErrConfig):
 		return Fail(ExitConfig, "check --store and --store-key", "%w", err)
+	case errors.Is(err, kmclient.ErrStoreBusy): // exits as advice says
+		return err
 	case errors.Is(err, kmclient.ErrStore):
 		return Fail(ExitConfig, "restore a backup, or name another with --store", "%w", err)
 	}

@@ -40,11 +40,31 @@ func (db *DB) storeError(err error) error {
 	case errors.Is(err, kmclient.ErrStore):
 		return err
 	case ok && inWords(e) != "":
-		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, db.name(), inWords(e), err)
+		err = fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, db.name(), inWords(e), err)
+		if passes(e) {
+			return passing{err}
+		}
+		return err
 	case ok, errors.Is(err, ErrDamaged):
 		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
 	}
 	return err
+}
+
+// A passing error is a kmclient.ErrStoreBusy as well.
+type passing struct{ error }
+
+func (p passing) Unwrap() error        { return p.error }
+func (p passing) Is(target error) bool { return target == kmclient.ErrStoreBusy }
+
+// passes reports whether something may get well without anybody touching the
+// file.
+func passes(e *sqlite.Error) bool {
+	switch e.Code() & 0xFF {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+		return true
+	}
+	return false
 }
 
 func inWords(e *sqlite.Error) string {

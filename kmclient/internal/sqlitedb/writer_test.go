@@ -167,7 +167,11 @@ func TestLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantStore(t, db.put(t.Context(), 1, "v"), "locked by another process")
+	err = db.put(t.Context(), 1, "v")
+	wantStore(t, err, "locked by another process")
+	if !errors.Is(err, kmclient.ErrStoreBusy) {
+		t.Errorf("%v must be a kmclient.ErrStoreBusy: it passes", err)
+	}
 	if n := count(t, db); n != 0 {
 		t.Errorf("%d rows", n)
 	}

@@ -1,0 +1,26 @@
+package cli
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// TestStoreThatIsBusy: systemd starts a relay again after 75, and not after 78.
+func TestStoreThatIsBusy(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"locked, or on a full disk", fmt.Errorf("%w: locked: %w", kmclient.ErrStore, kmclient.ErrStoreBusy), ExitTempFail},
+		{"damaged", fmt.Errorf("%w: damaged", kmclient.ErrStore), ExitConfig},
+	} {
+		for _, err := range []error{tt.err, advised(tt.err)} {
+			if code, _ := explain(err); code != tt.want {
+				t.Errorf("a store that is %s: exit code %d, want %d (%v)", tt.name, code, tt.want, err)
+			}
+		}
+	}
+}
