@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// size of a write, in octets.
-const size = 128 << 10
+// size of a write, in octets. Each costs the waking of the other goroutine, on
+// another processor: with 128 KiB that took the time that the second one saved.
+const size = 512 << 10
 
 type block [size]byte
 

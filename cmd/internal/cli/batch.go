@@ -135,7 +135,7 @@ func interruptible(ctx context.Context, in io.Reader) io.Reader {
 	}
 	pr, pw := io.Pipe()
 	go func() {
-		_, err := io.CopyBuffer(pw, struct{ io.Reader }{in}, make([]byte, copyBuffer))
+		_, err := io.CopyBuffer(pw, struct{ io.Reader }{in}, make([]byte, 256<<10))
 		_ = pw.CloseWithError(err)
 	}()
 	context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) })
@@ -273,39 +273,4 @@ func progress(stderr io.Writer, total int64) *progressbar.ProgressBar {
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)
-}
-
-// copyBuffer is how much is read at a time: more than a chunk or frame, which
-// are then encrypted where they are.
-const copyBuffer = 256 << 10
-
-// copyAll copies src to dst in full buffers, as far as src has them.
-func copyAll(dst io.Writer, src io.Reader) (n int64, err error) {
-	buf := make([]byte, copyBuffer)
-	for {
-		m, err := readFull(src, buf)
-		n += int64(m)
-		if m > 0 {
-			if _, err := dst.Write(buf[:m]); err != nil {
-				return n, err
-			}
-		}
-		if err == io.EOF {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
-	}
-}
-
-// readFull fills buf as far as src has something. Unlike io.ReadFull it leaves
-// an io.ErrUnexpectedEOF of src itself what it is: not the end of a message.
-func readFull(src io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
-		var m int
-		m, err = src.Read(buf[n:])
-		n += m
-	}
-	return n, err
 }

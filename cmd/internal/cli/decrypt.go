@@ -68,7 +68,7 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 		if err != nil {
 			return err
 		}
-		if _, err := copyAll(out, r); err != nil {
+		if _, err := r.WriteTo(out); err != nil {
 			return err
 		}
 		if err := out.finish(closeKeys); err != nil {

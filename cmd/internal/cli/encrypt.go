@@ -92,7 +92,7 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 			return err
 		}
 		defer w.Abort()
-		n, err := copyAll(w, in)
+		n, err := w.ReadFrom(in)
 		if err != nil {
 			return err
 		}

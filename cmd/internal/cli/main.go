@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// Main runs the command line of this process and returns its exit code. Without
-// daemon, what needs it is handed over.
+// Main runs the command line of this process and returns its exit code, with
+// which the process is to end. Without daemon, what needs it is handed over.
 func Main(daemon *Daemon) int {
 	// net/http logs stray octets of a connection, which might be a key's, on
 	// the standard logger.
@@ -22,7 +22,6 @@ func Main(daemon *Daemon) int {
 	noCoreDumps()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	return execute(ctx, daemon, os.Args[1:])
 }
