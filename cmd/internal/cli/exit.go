@@ -105,6 +105,12 @@ func explain(err error) (code int, hint string) {
 	return ExitIO, "check the disk, and what reads the output"
 }
 
+// Advice returns what to do about an error.
+func Advice(err error) string {
+	_, hint := explain(err)
+	return hint
+}
+
 // OneLine returns the message for an error: what happened and what to do, on one
 // line whatever is in it.
 func OneLine(err error, hint string) string {

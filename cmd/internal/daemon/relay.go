@@ -28,6 +28,7 @@ type relayFlags struct {
 	*cli.Globals
 	config  string
 	check   bool
+	asJSON  bool
 	mode    string
 	listen  string
 	nextHop string
@@ -54,8 +55,9 @@ one peer; "lmtp:" before an address makes it LMTP.
 
 --admin has a status page, health and metrics for Prometheus.
 
---check validates the file, the certificates, the key manager and the key store,
-prints what would happen to mail for each ADDRESS, and ends.`,
+--check validates the file and the certificates, asks the key manager, opens the
+key store, greets the next hops, prints what would happen to mail for each
+ADDRESS, and ends. It tells all that it finds, with what to do about it.`,
 		Example: `  qkdmail relay --config /etc/qkdmail/relay.toml
   qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example
   qkdmail relay --mode encrypt --listen lmtp:127.0.0.1:10025 --next-hop 127.0.0.1:10026 \
@@ -69,6 +71,7 @@ prints what would happen to mail for each ADDRESS, and ends.`,
 	f := cmd.Flags()
 	f.StringVarP(&r.config, "config", "c", "", "TOML file")
 	f.BoolVar(&r.check, "check", false, "check the configuration and end")
+	f.BoolVar(&r.asJSON, "json", false, "print JSON, a line for each finding of --check")
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt, without a file")
 	f.StringVar(&r.listen, "listen", "", "address to listen at, without a file")
 	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop, without a file")
@@ -125,24 +128,17 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	log := relayLogger(cmd.ErrOrStderr(), cfg.Log)
 	store := storeOf(r.store, cfg.Store)
-	opened := store
 	if r.check {
-		opened = cli.StoreFlags{Path: cli.NoStore} // a check leaves nothing behind
-	}
-	km, err := relayKeys(cmd.Context(), r.Globals, cfg, opened, log)
-	if err != nil {
-		return err
-	}
-	defer km.close()
-	if r.check {
-		if err := r.checkAll(cmd, cfg, km, args); err != nil {
-			return err
-		}
-		return r.checkStore(cmd, store, kmclient.DeletesOnDelivery(km.base), log)
+		return r.checkAll(cmd, cfg, store, log, args)
 	}
 	if len(args) > 0 {
 		return cli.Usage("unexpected argument %q (only --check takes addresses)", args[0])
 	}
+	km, err := relayKeys(cmd.Context(), r.Globals, cfg, store, log)
+	if err != nil {
+		return err
+	}
+	defer km.close()
 	relay, err := mailer.NewRelay(cfg, km.forRelay(), log)
 	if err != nil {
 		return err
@@ -218,59 +214,6 @@ func (r *relayFlags) again(old *mailer.Config) (*mailer.Config, error) {
 		return nil, fmt.Errorf("%w: [admin] has changed: restart for that", mailer.ErrConfig)
 	}
 	return cfg, nil
-}
-
-// checkAll is --check.
-func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, km kmclient.KeyManager, addresses []string) error {
-	policy, err := mailer.NewPolicy(cfg)
-	if err != nil {
-		return err
-	}
-	out := cmd.OutOrStdout()
-	fmt.Fprintln(out, "configuration: good")
-	for _, p := range policy.Peers() {
-		status, err := km.Status(cmd.Context(), p.SAE)
-		if err != nil {
-			return fmt.Errorf("peer %s: %w", p.Name, err)
-		}
-		stock := fmt.Sprintf("%d keys stored", status.StoredKeys)
-		if status.OnDemand {
-			stock = "keys are made on demand"
-		}
-		fmt.Fprintf(out, "key manager for peer %s: answers, %s\n", p.Name, stock)
-	}
-	for _, a := range addresses {
-		if err := policy.Explain(out, a); err != nil {
-			return cli.Usage("%w", err)
-		}
-	}
-	return nil
-}
-
-// checkStore says where keys are kept, and opens the store if there is one.
-func (r *relayFlags) checkStore(cmd *cobra.Command, store cli.StoreFlags, needed bool, log *slog.Logger) error {
-	if err := store.Where(needed); err != nil {
-		return err
-	}
-	out := cmd.OutOrStdout()
-	if store.Path == cli.NoStore {
-		text := "none: the key manager keeps the keys"
-		if needed {
-			text = "none: the key of a message that is not delivered at the first try is lost"
-		}
-		fmt.Fprintf(out, "key store: %s\n", text)
-		return nil
-	}
-	vault, _, err := r.OpenExisting(cmd.Context(), store, log)
-	if errors.Is(err, cli.ErrNoStore) {
-		fmt.Fprintf(out, "key store: %s, to be made\n", store.Path)
-		return r.CheckStoreKey(store, log)
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "key store: %s, opens\n", store.Path)
-	return vault.Close()
 }
 
 // relayKM is the key manager of a relay: a pool for sending keys, before a

@@ -1,0 +1,177 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/spf13/cobra"
+)
+
+// What a finding can be.
+const (
+	stateOK      = "ok"
+	stateWarning = "warning" // not so now, but it may be once the relay runs
+	stateFailed  = "failed"
+)
+
+// A finding is one thing that "relay --check" has found out.
+type finding struct {
+	What   string `json:"check"`
+	State  string `json:"state"`
+	Detail string `json:"detail"`
+	Advice string `json:"advice,omitempty"`
+}
+
+// findings collects what is found out. None keeps the others from being looked
+// for.
+type findings struct {
+	out    io.Writer
+	asJSON bool
+	first  error // what failed first
+}
+
+func (f *findings) add(what, detail string) { f.print(finding{what, stateOK, detail, ""}) }
+
+// fail adds what went wrong; a warning is not an error of the check.
+func (f *findings) fail(what, state string, err error) {
+	f.print(finding{what, state, cli.OneLine(err, ""), cli.Advice(err)})
+	if state == stateFailed && f.first == nil {
+		f.first = fmt.Errorf("%s: %w", what, err)
+	}
+}
+
+func (f *findings) print(g finding) {
+	if f.asJSON {
+		_ = json.NewEncoder(f.out).Encode(g)
+		return
+	}
+	text := cli.Printable(g.Detail)
+	if g.State != stateOK {
+		text = strings.ToUpper(g.State) + ": " + text
+	}
+	if g.Advice != "" {
+		text += ": " + g.Advice
+	}
+	fmt.Fprintf(f.out, "%s: %s\n", g.What, text)
+}
+
+// checkAll is --check of a configuration that is good in itself. It leaves
+// nothing behind.
+func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store cli.StoreFlags, log *slog.Logger, addresses []string) error {
+	policy, err := mailer.NewPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	f := &findings{out: cmd.OutOrStdout(), asJSON: r.asJSON}
+	f.add("configuration", "good")
+	ctx := cmd.Context()
+	if base, err := openBase(ctx, cfg, log); err != nil {
+		f.fail("key manager", stateFailed, err)
+	} else {
+		defer closeBase(base)
+		f.keyManager(ctx, cfg, policy, base)
+		f.store(ctx, r, store, kmclient.DeletesOnDelivery(base), log)
+	}
+	f.nextHops(ctx, cfg)
+	for _, a := range addresses {
+		if err := f.address(policy, a); err != nil {
+			return err
+		}
+	}
+	return f.first
+}
+
+// keyManager asks for the keys of each peer.
+func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *mailer.Policy, km kmclient.KeyManager) {
+	for _, p := range policy.Peers() {
+		what := "key manager for peer " + p.Name
+		ctx, cancel := context.WithTimeout(ctx, cfg.KM.Timeout)
+		status, err := km.Status(ctx, p.SAE)
+		cancel()
+		switch {
+		case err != nil:
+			f.fail(what, stateFailed, err)
+		case status.OnDemand:
+			f.add(what, "answers, keys are made on demand")
+		case status.StoredKeys == 0:
+			f.fail(what, stateWarning, fmt.Errorf("%w: it answers, but has none in stock", kmclient.ErrKeyExhausted))
+		default:
+			f.add(what, fmt.Sprintf("answers, %d keys stored", status.StoredKeys))
+		}
+	}
+}
+
+// store says where keys are kept, and opens the store if there is one.
+func (f *findings) store(ctx context.Context, r *relayFlags, store cli.StoreFlags, needed bool, log *slog.Logger) {
+	const what = "key store"
+	if err := store.Where(needed); err != nil {
+		f.fail(what, stateFailed, err)
+		return
+	}
+	switch {
+	case store.Path == cli.NoStore && needed:
+		f.add(what, "none: the key of a message that is not delivered at the first try is lost")
+		return
+	case store.Path == cli.NoStore:
+		f.add(what, "none: the key manager keeps the keys")
+		return
+	}
+	detail := store.Path + ", opens"
+	vault, _, err := r.OpenExisting(ctx, store, log)
+	switch {
+	case err == nil:
+		err = vault.Close()
+	case errors.Is(err, cli.ErrNoStore):
+		detail = store.Path + ", to be made"
+		err = r.CheckStoreKey(store, log)
+	}
+	if err != nil {
+		f.fail(what, stateFailed, err)
+		return
+	}
+	f.add(what, detail)
+}
+
+// nextHops greets them. They may be set up later.
+func (f *findings) nextHops(ctx context.Context, cfg *mailer.Config) {
+	for _, n := range cfg.NextHops {
+		detail, err := greeting(ctx, n.Address, n.Protocol, "until it listens there, mail waits")
+		if err != nil {
+			f.fail("next hop "+n.Name, stateWarning, err)
+			continue
+		}
+		f.add("next hop "+n.Name, detail)
+	}
+}
+
+// address tells what happens to mail for and from an address.
+func (f *findings) address(policy *mailer.Policy, address string) error {
+	if !f.asJSON {
+		return policy.Explain(f.out, address)
+	}
+	var text strings.Builder
+	if err := policy.Explain(&text, address); err != nil {
+		return err
+	}
+	route := policy.Outbound(address)
+	explained := struct {
+		Address string `json:"address"`
+		Encrypt string `json:"encrypt"`
+		Peer    string `json:"peer,omitempty"`
+		Suite   string `json:"suite,omitempty"`
+		Rule    string `json:"rule,omitempty"`
+		Text    string `json:"explanation"`
+	}{Address: address, Encrypt: route.Mode.String(), Rule: route.Rule, Text: text.String()}
+	if route.Peer != nil {
+		explained.Peer, explained.Suite = route.Peer.Name, string(route.Suite)
+	}
+	return json.NewEncoder(f.out).Encode(explained)
+}
