@@ -3,8 +3,10 @@
 package keystore_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -35,5 +37,36 @@ func TestReplaceKeyFileOwner(t *testing.T) {
 	}
 	if s := info.Sys().(*syscall.Stat_t); s.Uid != 4242 || s.Gid != 4343 || info.Mode() != 0o600 {
 		t.Errorf("the new file is %d:%d, %v", s.Uid, s.Gid, info.Mode())
+	}
+}
+
+// The new key takes the place of the old one while a relay reads the files: it
+// must not come back with the old one alone.
+func TestKeyFileMeanwhileReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db.key")
+	old, next := strings.Repeat("o", 32), strings.Repeat("n", 32)
+	if err := os.WriteFile(path+".new", []byte(next), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	replaced := make(chan error, 1)
+	go func() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0) // waits for who reads the old one
+		if err == nil {
+			err = os.Rename(path+".new", path)
+		}
+		if err == nil {
+			_, err = f.WriteString(old)
+		}
+		replaced <- errors.Join(err, f.Close())
+	}()
+	keys, err := keystore.KeyFile(path)(false)
+	if err := errors.Join(err, <-replaced); err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) != 2 {
+		t.Errorf("%d keys, want the old and the new one", len(keys))
 	}
 }

@@ -31,15 +31,16 @@ func Keys(keys ...StoreKey) KeySource {
 // was interrupted, is read as well.
 func KeyFile(path string) KeySource {
 	return func(bool) ([]StoreKey, error) {
+		// The new one first: it may be taking the place of the old one just now.
+		next, nextErr := readKeyFile(path + newSuffix)
 		key, err := readKeyFile(path)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		next, err := readKeyFile(path + newSuffix)
-		if errors.Is(err, fs.ErrNotExist) {
+		case errors.Is(nextErr, fs.ErrNotExist):
 			return []StoreKey{key}, nil
 		}
-		return []StoreKey{key, next}, err
+		return []StoreKey{key, next}, nextErr
 	}
 }
 
@@ -166,7 +167,7 @@ func writeKeyFile(path, old string, key StoreKey) error {
 	defer clear(text)
 	_, err = f.Write(text)
 	if err == nil && old != "" {
-		err = likeOld(f.Name(), old)
+		err = likeOld(f, old)
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
