@@ -23,13 +23,13 @@ func (m *Manager) editKey(k *keyRecord, due time.Time) edit {
 func (m *Manager) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
 	err := checkIDs(ids)
 	if err == nil {
-		err = retry(func() error { return m.bind(ctx, peer, identity, frame, ids) })
+		err = change(func(from view) error { return m.bind(ctx, from, peer, identity, frame, ids) })
 	}
 	return m.fail(opBind, err)
 }
 
-func (m *Manager) bind(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids []string) error {
-	records, err := m.keyRecords(ctx, ids)
+func (m *Manager) bind(ctx context.Context, from view, peer string, identity cipher.Identity, frame uint64, ids []string) error {
+	records, err := m.keyRecords(ctx, from, ids)
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,9 @@ func (m *Manager) bind(ctx context.Context, peer string, identity cipher.Identit
 	defer func() { wipeEdits(edits) }()
 	now := m.clock.late()
 	for i, k := range records {
+		if from == asSeen && (k == nil || k.peer != peer || k.state != kmclient.StateInUse) {
+			return errNotSeen // nothing is refused or left as it is without a look
+		}
 		if k == nil {
 			return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, ids[i])
 		}

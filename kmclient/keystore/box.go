@@ -26,12 +26,39 @@ type edit struct {
 }
 
 // get returns the records with these names, nil for one that is not there.
-func (v *Vault) get(ctx context.Context, names ...Name) ([]*item, error) {
+func (v *Vault) get(ctx context.Context, from view, names ...Name) ([]*item, error) {
+	if from == asSeen {
+		return v.recall(ctx, names)
+	}
 	records, err := v.store.Get(ctx, names...)
 	if err != nil {
 		return nil, err
 	}
-	items := make([]*item, len(records))
+	for i, r := range records {
+		v.recent.note(names[i], r)
+	}
+	return v.unsealAll(ctx, records)
+}
+
+// recall returns the records with these names as they were last seen.
+func (v *Vault) recall(ctx context.Context, names []Name) ([]*item, error) {
+	records := make([]*Record, len(names))
+	for i, n := range names {
+		var ok bool
+		if records[i], ok = v.recent.recall(n); !ok {
+			return nil, errNotSeen
+		}
+	}
+	items, err := v.unsealAll(ctx, records)
+	if errors.Is(err, ErrRecord) { // its store key was replaced
+		err = errNotSeen
+	}
+	return items, err
+}
+
+// unsealAll opens records, of which some may be nil.
+func (v *Vault) unsealAll(ctx context.Context, records []*Record) (items []*item, err error) {
+	items = make([]*item, len(records))
 	for i, r := range records {
 		if r == nil {
 			continue
@@ -112,6 +139,7 @@ func (v *Vault) applyBatch(ctx context.Context, edits []edit) error {
 			return err
 		}
 		err = v.store.Apply(ctx, changes...)
+		v.noteAll(changes[1:], err)
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -124,6 +152,18 @@ func (v *Vault) applyBatch(ctx context.Context, edits []edit) error {
 		v.mu.RUnlock()
 		if same {
 			return err
+		}
+	}
+}
+
+// noteAll remembers what has become of changes, whose outcome is err.
+func (v *Vault) noteAll(changes []Change, err error) {
+	for _, c := range changes {
+		switch n := c.Name(); {
+		case err != nil:
+			v.recent.forget(n)
+		case n.Kind == KindReceive || n.Kind == KindMessage:
+			v.recent.note(n, c.New)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -18,7 +19,12 @@ import (
 // no mail system that tries once more.
 func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) ([]bool, error) {
 	has := make([]bool, len(rcpts))
-	k, err := m.keyRecord(ctx, keyID)
+	// The message that a key belongs to stays the same.
+	k, err := m.keyRecord(ctx, asSeen, keyID)
+	if errors.Is(err, errNotSeen) || err == nil && !k.bound() {
+		k.wipe()
+		k, err = m.keyRecord(ctx, asStored, keyID)
+	}
 	if err != nil {
 		return nil, m.fail(opDeliver, err)
 	}
@@ -26,8 +32,8 @@ func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) 
 		return has, nil
 	}
 	defer k.wipe()
-	if !k.used.IsZero() {
-		msg, _, err := m.message(ctx, k.identity)
+	if k.bound() {
+		msg, _, err := m.message(ctx, asStored, k.identity)
 		if err != nil {
 			return nil, m.fail(opDeliver, err)
 		}
@@ -48,22 +54,25 @@ func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) 
 // fails, the message is refused for now and may be delivered a second time.
 // Recording somebody twice is no error.
 func (m *Manager) RecordDelivered(ctx context.Context, keyID string, rcpts ...string) error {
-	return m.fail(opDeliver, retry(func() error { return m.recordDelivered(ctx, keyID, rcpts) }))
+	return m.fail(opDeliver, change(func(from view) error { return m.recordDelivered(ctx, from, keyID, rcpts) }))
 }
 
-func (m *Manager) recordDelivered(ctx context.Context, keyID string, rcpts []string) error {
-	k, err := m.keyRecord(ctx, keyID)
+func (m *Manager) recordDelivered(ctx context.Context, from view, keyID string, rcpts []string) error {
+	k, err := m.keyRecord(ctx, from, keyID)
 	if err != nil {
 		return err
 	}
 	defer k.wipe()
-	if k == nil {
+	switch {
+	case k.bound():
+	case from == asSeen:
+		return errNotSeen
+	case k == nil:
 		return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, keyID)
-	}
-	if k.used.IsZero() {
+	default:
 		return fmt.Errorf("%w: %s", ErrNotBound, keyID)
 	}
-	msg, old, err := m.message(ctx, k.identity)
+	msg, old, err := m.message(ctx, from, k.identity)
 	if err != nil {
 		return err
 	}
@@ -79,6 +88,8 @@ func (m *Manager) recordDelivered(ctx context.Context, keyID string, rcpts []str
 	}
 	n := len(msg.rcpts) - before
 	switch {
+	case from == asSeen && (n == 0 || len(msg.rcpts) > MaxRecipients):
+		return errNotSeen // nothing is refused or left as it is without a look
 	case n == 0:
 		return nil
 	case len(msg.rcpts) > MaxRecipients:
@@ -96,11 +107,11 @@ func (m *Manager) recordDelivered(ctx context.Context, keyID string, rcpts []str
 }
 
 // keyRecord returns what is known of one key, nil if nothing is.
-func (m *Manager) keyRecord(ctx context.Context, id string) (*keyRecord, error) {
+func (m *Manager) keyRecord(ctx context.Context, from view, id string) (*keyRecord, error) {
 	if err := kmclient.CheckID(id); err != nil {
 		return nil, fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)
 	}
-	records, err := m.keyRecords(ctx, []string{id})
+	records, err := m.keyRecords(ctx, from, []string{id})
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +124,8 @@ func (m *Manager) messageName(identity cipher.Identity) Name {
 
 // message returns who has got a message, nil if nobody has, and the record that
 // says so.
-func (m *Manager) message(ctx context.Context, identity cipher.Identity) (*messageRecord, *Record, error) {
-	items, err := m.vault.get(ctx, m.messageName(identity))
+func (m *Manager) message(ctx context.Context, from view, identity cipher.Identity) (*messageRecord, *Record, error) {
+	items, err := m.vault.get(ctx, from, m.messageName(identity))
 	if err != nil || items[0] == nil {
 		return nil, nil, err
 	}

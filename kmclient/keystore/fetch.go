@@ -28,20 +28,20 @@ func (f *flight) await(ctx context.Context) error {
 }
 
 // takeOff begins to fetch keys, unless one of them is being fetched already:
-// then it returns that flight. A key manager that deletes keys gives the second
-// who asks nothing.
-func (m *Manager) takeOff(peer string, ids []string) *flight {
+// then it returns that flight, which is not its own. A key manager that deletes
+// keys gives the second who asks nothing.
+func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f := &flight{peer: peer, ids: ids, done: make(chan struct{})}
+	f = &flight{peer: peer, ids: ids, done: make(chan struct{})}
 	if m.closed {
 		f.err = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
 		close(f.done)
-		return f
+		return f, false
 	}
 	for _, id := range ids {
 		if other := m.flights[kmclient.CanonicalID(id)]; other != nil {
-			return other
+			return other, false
 		}
 	}
 	for _, id := range ids {
@@ -59,7 +59,7 @@ func (m *Manager) takeOff(peer string, ids []string) *flight {
 		m.mu.Unlock()
 		close(f.done)
 	})
-	return f
+	return f, true
 }
 
 // fetch fetches keys and stores them.
@@ -141,39 +141,50 @@ func checkKey(k *kmclient.Key) error {
 // store stores keys that came for peer, and returns how many were new. One that
 // is there already stays as it is: everybody gets the key that was stored first.
 func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
+	// They have just been looked for in vain, most times. If they are there by
+	// now, that is a conflict.
+	n, err = m.storeNew(ctx, peer, keys, make([]*keyRecord, len(keys)))
+	if !errors.Is(err, ErrConflict) {
+		return n, err
+	}
 	err = retry(func() error {
 		ids := make([]string, len(keys))
 		for i, k := range keys {
 			ids[i] = k.ID()
 		}
-		present, err := m.keyRecords(ctx, ids)
+		present, err := m.keyRecords(ctx, asStored, ids)
 		if err != nil {
 			return err
 		}
 		defer wipeRecords(present)
-		var edits []edit
-		defer func() { wipeEdits(edits) }()
-		for i, k := range keys {
-			if p := present[i]; p != nil {
-				if p.state != kmclient.StateClosed && !bytes.Equal(p.octets, k.Reveal()) {
-					m.count.changed.Add(1)
-					m.o.Logger.Error("the key manager gave out a key with other octets than before; it is not used",
-						"alarm", "changed", "key_id", k.ID(), "peer", peer)
-				}
-				continue
-			}
-			r := newKeyRecord(peer, k, m.clock.late())
-			edits = append(edits, m.editKey(r, m.dueUnused(r)))
-			r.wipe()
-		}
-		if err := m.vault.apply(ctx, edits...); err != nil {
-			return err
-		}
-		n = len(edits)
-		m.count.stored.Add(int64(n))
-		return nil
+		n, err = m.storeNew(ctx, peer, keys, present)
+		return err
 	})
 	return n, err
+}
+
+// storeNew stores those keys of which no record is present.
+func (m *Manager) storeNew(ctx context.Context, peer string, keys []*kmclient.Key, present []*keyRecord) (n int, err error) {
+	var edits []edit
+	defer func() { wipeEdits(edits) }()
+	for i, k := range keys {
+		if p := present[i]; p != nil {
+			if p.state != kmclient.StateClosed && !bytes.Equal(p.octets, k.Reveal()) {
+				m.count.changed.Add(1)
+				m.o.Logger.Error("the key manager gave out a key with other octets than before; it is not used",
+					"alarm", "changed", "key_id", k.ID(), "peer", peer)
+			}
+			continue
+		}
+		r := newKeyRecord(peer, k, m.clock.late())
+		edits = append(edits, m.editKey(r, m.dueUnused(r)))
+		r.wipe()
+	}
+	if err := m.vault.apply(ctx, edits...); err != nil {
+		return 0, err
+	}
+	m.count.stored.Add(int64(len(edits)))
+	return len(edits), nil
 }
 
 func wipeEdits(edits []edit) {
@@ -260,7 +271,7 @@ func (m *Manager) flushFirst(ctx context.Context, ids []string) (missing []strin
 	if err := m.flush(ctx); err != nil {
 		return nil, err
 	}
-	records, err := m.keyRecords(ctx, ids)
+	records, err := m.keyRecords(ctx, asStored, ids)
 	if err != nil {
 		return nil, err
 	}

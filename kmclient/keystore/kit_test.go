@@ -246,6 +246,7 @@ type faulty struct {
 	lost bool          // Apply is done, and its answer lost
 	slow time.Duration // what Apply takes when it fails
 	n    int           // Applies that were made
+	gets int           // Gets
 }
 
 func (f *faulty) set(err error, lost bool) {
@@ -258,6 +259,20 @@ func (f *faulty) applies() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.n
+}
+
+// calls returns how many Gets and Applies were made.
+func (f *faulty) calls() (gets, applies int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gets, f.n
+}
+
+func (f *faulty) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+	f.mu.Lock()
+	f.gets++
+	f.mu.Unlock()
+	return f.Store.Get(ctx, names...)
 }
 
 func (f *faulty) Apply(ctx context.Context, changes ...keystore.Change) error {

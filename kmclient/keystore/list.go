@@ -151,7 +151,7 @@ func (m *Manager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err e
 // Show describes one receiving key and what was delivered of its message. A key
 // that is not here is a kmclient.ErrKeyNotFound.
 func (m *Manager) Show(ctx context.Context, id string) (Info, error) {
-	k, err := m.keyRecord(ctx, id)
+	k, err := m.keyRecord(ctx, asStored, id)
 	if err == nil && k == nil {
 		err = kmclient.ErrKeyNotFound
 	}
@@ -163,7 +163,7 @@ func (m *Manager) Show(ctx context.Context, id string) (Info, error) {
 	if k.used.IsZero() {
 		return info, nil
 	}
-	msg, _, err := m.message(ctx, k.identity)
+	msg, _, err := m.message(ctx, asStored, k.identity)
 	if msg != nil {
 		info.Delivered, info.Recipients = msg.first, len(msg.rcpts)
 	}

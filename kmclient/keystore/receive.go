@@ -68,10 +68,10 @@ func checkIDs(ids []string) error {
 
 // collect adds the keys with these IDs to keys.
 func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) error {
-	missing, err := m.look(ctx, peer, ids, keys)
+	missing, err := m.look(ctx, asStored, peer, ids, keys)
 	m.count.fromStore.Add(int64(len(keys)))
 	for err == nil && len(missing) > 0 {
-		f := m.takeOff(peer, missing)
+		f, own := m.takeOff(peer, missing)
 		err = f.await(ctx)
 		same := f.peer == peer && slices.Equal(f.ids, missing)
 		switch {
@@ -82,7 +82,7 @@ func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys m
 			err = nil // that says nothing of these keys
 		}
 		if err == nil {
-			missing, err = m.look(ctx, peer, missing, keys)
+			missing, err = m.lookAfter(ctx, own, peer, missing, keys)
 		}
 	}
 	return err
@@ -94,23 +94,43 @@ func gaveUp(ctx context.Context) error {
 
 // look adds those keys to keys that are in the store, and returns the IDs of
 // the others.
-func (m *Manager) look(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
-	records, err := m.keyRecords(ctx, ids)
+func (m *Manager) look(ctx context.Context, from view, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
+	records, err := m.keyRecords(ctx, from, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer wipeRecords(records)
-	for i, k := range records {
+	for _, k := range records {
 		if k == nil {
-			missing = append(missing, ids[i])
 			continue
 		}
 		if err := m.usable(k, peer); err != nil {
 			return nil, err
 		}
+	}
+	for i, k := range records {
+		if k == nil {
+			missing = append(missing, ids[i])
+			continue
+		}
 		keys[ids[i]] = k.key(ids[i])
 	}
 	return missing, nil
+}
+
+// lookAfter is look after a flight. What one's own has stored needs no look: it
+// was so while the call was under way.
+func (m *Manager) lookAfter(ctx context.Context, own bool, peer string, ids []string, keys map[string]*kmclient.Key) ([]string, error) {
+	if own {
+		missing, err := m.look(ctx, asSeen, peer, ids, keys)
+		if err == nil {
+			ids = missing
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return m.look(ctx, asStored, peer, ids, keys)
 }
 
 // usable reports why a key is not for a message from peer.
@@ -125,12 +145,12 @@ func (m *Manager) usable(k *keyRecord, peer string) error {
 }
 
 // keyRecords returns what is known of keys, nil for one of which nothing is.
-func (m *Manager) keyRecords(ctx context.Context, ids []string) ([]*keyRecord, error) {
+func (m *Manager) keyRecords(ctx context.Context, from view, ids []string) ([]*keyRecord, error) {
 	names := make([]Name, len(ids))
 	for i, id := range ids {
 		names[i] = m.keyName(id)
 	}
-	items, err := m.vault.get(ctx, names...)
+	items, err := m.vault.get(ctx, from, names...)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +202,7 @@ func (m *Manager) foundSince(ctx context.Context, peer string, missing []string,
 		case <-ctx.Done():
 			return nil, failed
 		}
-		left, err := m.look(ctx, peer, missing, keys)
+		left, err := m.look(ctx, asStored, peer, missing, keys)
 		if err != nil || len(left) < len(missing) {
 			return left, err
 		}

@@ -84,6 +84,9 @@ func decodeKey(state byte, plain []byte) (*keyRecord, error) {
 // key returns the key under the ID it was asked for with.
 func (k *keyRecord) key(id string) *kmclient.Key { return kmclient.NewKey(id, slices.Clone(k.octets)) }
 
+// bound reports whether a key belongs to a message, as it does then for ever.
+func (k *keyRecord) bound() bool { return k != nil && !k.used.IsZero() }
+
 func (k *keyRecord) wipe() {
 	if k != nil {
 		clear(k.octets)

@@ -31,10 +31,11 @@ type Store interface {
 	Get(ctx context.Context, names ...Name) ([]*Record, error)
 
 	// Apply makes all of these changes or none of them, and returns once they
-	// are on disk. Each name occurs once at most, and there are no more of them
-	// than Limits says. If a record is not what its change expects, the error
-	// is an ErrConflict. After any other error the changes may have been made
-	// nevertheless.
+	// are on disk, having set the Version of each New that it wrote, but for
+	// those of KindSend. Each name occurs once at most, and there are no more of
+	// them than Limits says. If a record is not what its change expects, the
+	// error is an ErrConflict. After any other error the changes may have been
+	// made nevertheless.
 	Apply(ctx context.Context, changes ...Change) error
 
 	// List returns the records that follow a name, in the order of
@@ -108,7 +109,7 @@ func (n Name) check() error {
 }
 
 // A Record is what a Store keeps. Nobody changes one that came from a Store or
-// was given to one, the Value included.
+// was given to one, the Value included; but Apply sets the Version.
 type Record struct {
 	Name
 	Due     time.Time // when the sweep is to look at it, in whole seconds; zero: never

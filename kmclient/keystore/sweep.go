@@ -182,7 +182,7 @@ func (s *sweep) deliveredAt(ctx context.Context, k *keyRecord) (time.Time, error
 	if k.used.IsZero() {
 		return time.Time{}, nil
 	}
-	msg, _, err := s.m.message(ctx, k.identity)
+	msg, _, err := s.m.message(ctx, asStored, k.identity)
 	if err != nil || msg == nil {
 		return time.Time{}, err
 	}
@@ -259,7 +259,7 @@ func (m *Manager) tellKM(ctx context.Context, k *keyRecord) error {
 func (m *Manager) CloseKey(ctx context.Context, id string) error {
 	var k *keyRecord
 	err := retry(func() (err error) {
-		if k, err = m.keyRecord(ctx, id); err != nil || k == nil {
+		if k, err = m.keyRecord(ctx, asStored, id); err != nil || k == nil {
 			return err
 		}
 		if k.state == kmclient.StateClosed && !k.atKM {
@@ -290,7 +290,7 @@ func (m *Manager) CloseKey(ctx context.Context, id string) error {
 
 // settle notes that the key manager knows that a key is closed.
 func (m *Manager) settle(ctx context.Context, id string) error {
-	k, err := m.keyRecord(ctx, id)
+	k, err := m.keyRecord(ctx, asStored, id)
 	if err != nil || k == nil || !k.atKM {
 		return err
 	}

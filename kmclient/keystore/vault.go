@@ -24,6 +24,7 @@ type Vault struct {
 	store  Store
 	source KeySource
 	logger *slog.Logger
+	recent memory
 
 	mu      sync.RWMutex
 	keys    []StoreKey // those that the source has given
@@ -237,6 +238,7 @@ func decodeHead(r *Record) (c headContent, err error) {
 // Close closes the store and wipes the store keys.
 func (v *Vault) Close() error {
 	err := v.store.Close()
+	v.recent.clear()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, k := range v.keys {

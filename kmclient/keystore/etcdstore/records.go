@@ -116,6 +116,11 @@ func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 	case err != nil:
 		return err
 	case answer.Succeeded:
+		for _, c := range changes {
+			if c.New != nil && c.New != c.Old {
+				c.New.Version = answer.Header.Revision // ModRevision of what it wrote
+			}
+		}
 		return nil
 	case len(changes) == 1:
 		return fmt.Errorf("%w: %v", keystore.ErrConflict, changes[0].Name())

@@ -71,18 +71,19 @@ func changeRecord(c *sqlitedb.Conn, ch keystore.Change) error {
 	if err != nil {
 		return err
 	}
-	version := 1 + rand.Int64N(1<<62)
-	switch r := ch.New; {
+	r := ch.New
+	switch {
 	case r == ch.Old:
 		return nil
 	case r == nil:
 		return c.Exec("DELETE FROM records WHERE seq=?", seq)
-	case ch.Old == nil:
-		return c.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
-			r.Kind, r.KM, r.SAE, r.ID, toUnix(r.Due), version, octets(r.Value))
-	default:
-		return c.Exec("UPDATE records SET due=?, version=?, value=? WHERE seq=?", toUnix(r.Due), version, octets(r.Value), seq)
 	}
+	r.Version = 1 + rand.Int64N(1<<62)
+	if ch.Old == nil {
+		return c.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			r.Kind, r.KM, r.SAE, r.ID, toUnix(r.Due), r.Version, octets(r.Value))
+	}
+	return c.Exec("UPDATE records SET due=?, version=?, value=? WHERE seq=?", toUnix(r.Due), r.Version, octets(r.Value), seq)
 }
 
 // check reports whether a record is as a change expects, and returns its row.

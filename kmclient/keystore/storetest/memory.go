@@ -81,8 +81,8 @@ func (s *memoryStore) Apply(ctx context.Context, changes ...keystore.Change) err
 		case c.Old:
 		default:
 			s.m.version++
+			c.New.Version = s.m.version
 			n := *c.New
-			n.Version = s.m.version
 			n.Value = slices.Clone(n.Value)
 			s.m.records[n.Name] = &n
 		}

@@ -29,6 +29,7 @@ func Run(t *testing.T, place Place) {
 		"Conflict":   testConflict,
 		"Atomic":     testAtomic,
 		"Check":      testCheck,
+		"Version":    testVersion,
 		"NoABA":      testNoABA,
 		"List":       testList,
 		"Claims":     testClaims,
@@ -188,6 +189,27 @@ func testCheck(k *kit) {
 	k.apply(keystore.Change{Old: guard, New: record("guard", "2")})
 	k.wantConflict(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("c", "1")})
 	k.want(k.Store, "guard", "2")
+}
+
+// What was written can be changed again without having been read.
+func testVersion(k *kit) {
+	k.apply(keystore.Change{New: record("guard", "1")})
+	guard := k.get(k.Store, "guard")
+	a, b := record("a", "1"), record("b", "1")
+	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: a}, keystore.Change{New: b})
+	for range 2 {
+		for _, r := range []*keystore.Record{a, b} {
+			if got := k.get(k.Store, r.ID); got == nil || got.Version != r.Version {
+				k.Errorf("%s was written as version %d, and read as %+v", r.ID, r.Version, got)
+			}
+		}
+		old := a
+		a = record("a", "2")
+		a.Due = time.Unix(1e9, 0)
+		k.apply(keystore.Change{Old: old, New: a}, keystore.Change{Old: b, New: b})
+		k.wantConflict(keystore.Change{Old: old, New: record("a", "3")})
+	}
+	k.want(k.Store, "a", "2")
 }
 
 // A record that was deleted and made again is another one.

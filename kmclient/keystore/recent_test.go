@@ -1,0 +1,255 @@
+package keystore_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+const rcpt, other = "one@example.org", "other@example.org"
+
+// calls runs a step and wants it to make so many calls of the engine at most.
+func (k *kit) calls(name string, gets, applies int, step func()) {
+	k.Helper()
+	g, a := k.store.calls()
+	step()
+	g2, a2 := k.store.calls()
+	if g2-g > gets || a2-a > applies {
+		k.Errorf("%s: %d reads and %d changes, want %d and %d at most", name, g2-g, a2-a, gets, applies)
+	}
+}
+
+// has is whether somebody has got the message of a key.
+func (k *kit) has(m *keystore.Manager, keyID, rcpt string) bool {
+	k.Helper()
+	has, err := m.Delivered(k.Context(), keyID, rcpt)
+	if err != nil {
+		k.Fatal(err)
+	}
+	return has[0]
+}
+
+// What a message costs: a look for its key, a look who has got it, and three
+// commits.
+func TestCallsOfMessage(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(1)
+	m := k.Manager
+	k.calls("fetch", 1, 1, func() { k.get(m, ids...) })
+	k.calls("bind", 0, 1, func() { k.bind(m, "mail", ids...) })
+	k.calls("look", 1, 0, func() { k.has(m, ids[0], rcpt) })
+	k.calls("deliver", 0, 1, func() { k.deliver(m, ids[0], rcpt) })
+	k.calls("the same message to another recipient", 3, 1, func() {
+		k.get(m, ids...)
+		k.bind(m, "mail", ids...)
+		k.has(m, ids[0], other)
+		k.deliver(m, ids[0], other)
+	})
+	ids = k.sent(10)
+	k.calls("message with ten keys", 2, 3, func() {
+		k.get(m, ids...)
+		k.bind(m, "long mail", ids...)
+		k.has(m, ids[0], rcpt)
+		k.deliver(m, ids[0], rcpt)
+	})
+	if !k.has(m, ids[0], rcpt) || k.has(m, ids[0], other) {
+		t.Error("what was recorded is not there")
+	}
+}
+
+// What another process has done since a record was seen counts.
+func TestOthersMeanwhile(t *testing.T) {
+	fetched := func(k *kit, _ *keystore.Manager, key string) { k.get(k.Manager, key) }
+	bound := func(k *kit, m *keystore.Manager, key string) {
+		fetched(k, m, key)
+		k.bind(k.Manager, "mail", key)
+	}
+	looked := func(k *kit, m *keystore.Manager, key string) {
+		bound(k, m, key)
+		k.has(k.Manager, key, rcpt)
+	}
+	closes := func(k *kit, m *keystore.Manager, key string) {
+		if err := m.CloseKey(k.Context(), key); err != nil {
+			k.Error(err)
+		}
+	}
+	binds := func(identity string) func(*kit, *keystore.Manager, string) {
+		return func(k *kit, m *keystore.Manager, key string) { k.bind(m, identity, key) }
+	}
+	delivers := func(rcpt string) func(*kit, *keystore.Manager, string) {
+		return func(k *kit, m *keystore.Manager, key string) { k.deliver(m, key, rcpt) }
+	}
+	wantBind := func(want error) func(*kit, string) {
+		return func(k *kit, key string) {
+			if err := k.BindKeys(k.Context(), "A", id("mail"), 0, key); !errors.Is(err, want) {
+				k.Errorf("bind: got %v, want %v", err, want)
+			}
+			s := k.Stats()
+			if alarm := errors.Is(want, keystore.ErrBound); (s.BoundRefused == 1) != alarm || s.Bound != 0 {
+				k.Errorf("alarm %v, want %v; %+v", s.BoundRefused, alarm, s)
+			}
+		}
+	}
+	type step = func(*kit, *keystore.Manager, string)
+	for name, c := range map[string]struct {
+		own, others step
+		then        func(*kit, string)
+	}{
+		"closed before it is bound":             {fetched, closes, wantBind(keystore.ErrClosed)},
+		"bound to another message":              {fetched, binds("copy"), wantBind(keystore.ErrBound)},
+		"bound to the same message":             {fetched, binds("mail"), wantBind(nil)},
+		"closed, and bound to it: not one more": {bound, closes, func(k *kit, key string) { k.want(k.BindKeys(k.Context(), "A", id("mail"), 0, key), keystore.ErrClosed, false) }},
+		"closed before it is fetched again": {bound, closes, func(k *kit, key string) {
+			_, err := k.KeysByID(k.Context(), "A", key)
+			k.want(err, keystore.ErrClosed, false)
+			if k.has(k.Manager, key, rcpt) || k.Stats().ClosedRefused != 1 {
+				k.Errorf("no alarm: %+v", k.Stats())
+			}
+		}},
+		"delivered before the look": {bound, delivers(rcpt), func(k *kit, key string) {
+			if !k.has(k.Manager, key, rcpt) {
+				k.Error("it would be delivered twice")
+			}
+		}},
+		"delivered to another after the look": {looked, delivers(other), func(k *kit, key string) {
+			k.deliver(k.Manager, key, rcpt)
+			if !k.has(k.Manager, key, rcpt) || !k.has(k.Manager, key, other) || k.Stats().Delivered != 1 {
+				k.Errorf("a recipient was lost: %+v", k.Stats())
+			}
+		}},
+		"delivered after the look": {looked, delivers(rcpt), func(k *kit, key string) {
+			k.deliver(k.Manager, key, rcpt)
+			if s := k.Stats(); s.Delivered != 0 {
+				k.Errorf("counted twice: %+v", s)
+			}
+		}},
+		"closed after the look": {looked, closes, func(k *kit, key string) {
+			k.deliver(k.Manager, key, rcpt)
+			k.wantState(key, kmclient.StateClosed)
+			if !k.has(k.Manager, key, rcpt) {
+				k.Error("the delivery was lost")
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKit(t, nil)
+			key := k.sent(1)[0]
+			c.own(k, k.Manager, key)
+			c.others(k, k.another(nil), key)
+			c.then(k, key)
+		})
+	}
+}
+
+// The store key may be changed between any two steps, by another process or
+// one's own.
+func TestRotateMeanwhile(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		k := newKit(t, nil)
+		keys := []keystore.StoreKey{k.key}
+		open := func() (*keystore.Vault, *keystore.Manager) {
+			vault, err := keystore.Open(t.Context(), k.mem.Open(), func(bool) ([]keystore.StoreKey, error) { return keys, nil }, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := keystore.New(k.km, vault, keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return vault, m
+		}
+		vault, m := open()
+		rotate := func() {
+			by := vault
+			if !own {
+				by, _ = open()
+			}
+			next := keystore.NewStoreKey()
+			keys = append(keys, next)
+			if err := by.Rotate(t.Context(), next); err != nil {
+				t.Fatal(err)
+			}
+			keys = keys[len(keys)-1:]
+		}
+		key := k.sent(1)[0]
+		k.get(m, key)
+		rotate()
+		k.bind(m, "mail", key)
+		rotate()
+		k.has(m, key, rcpt)
+		rotate()
+		k.deliver(m, key, rcpt)
+		rotate()
+		if !k.has(m, key, rcpt) || k.has(m, key, other) {
+			t.Errorf("by itself %v: the delivery was not recorded", own)
+		}
+	}
+}
+
+// What is remembered is bounded, sealed, and gone with the vault.
+func TestRememberedIsBounded(t *testing.T) {
+	k := newKit(t, nil)
+	var secret []byte
+	for range 60 {
+		for _, key := range k.get(k.Manager, k.sent(100)...) {
+			secret = key.Reveal()
+		}
+	}
+	values, _ := k.vault.Remembered()
+	if len(values) == 0 || len(values) > 1024 {
+		t.Errorf("%d records are remembered of 6000", len(values))
+	}
+	if slices.ContainsFunc(values, func(v []byte) bool { return bytes.Contains(v, secret) }) {
+		t.Error("a key is remembered as it is")
+	}
+	for i := range 12 {
+		large := bytes.Repeat([]byte{200, byte(i)}, keystore.MaxKeySize/16)
+		name := strings.Repeat("k", i+1)
+		k.km.keys[name] = large
+		k.get(k.Manager, name)
+	}
+	if _, octets := k.vault.Remembered(); octets > 5<<20 {
+		t.Errorf("%d octets are remembered", octets)
+	}
+	if err := k.vault.Close(); err != nil {
+		t.Error(err)
+	}
+	if values, _ = k.vault.Remembered(); len(values) > 0 {
+		t.Errorf("%d records are remembered by a closed vault", len(values))
+	}
+}
+
+// What was seen long ago is read again.
+func TestRememberedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, nil)
+		ids := k.sent(2)
+		k.get(k.Manager, ids...)
+		k.calls("at once", 0, 1, func() { k.bind(k.Manager, "mail", ids[0]) })
+		time.Sleep(2 * time.Minute)
+		before, _ := k.store.calls()
+		k.bind(k.Manager, "mail", ids[1])
+		if after, _ := k.store.calls(); after == before {
+			t.Error("it was not")
+		}
+	})
+}
+
+// After a change whose outcome is not known the store is asked.
+func TestForgottenWhenUnsure(t *testing.T) {
+	k := newKit(t, nil)
+	key := k.sent(1)[0]
+	k.get(k.Manager, key)
+	k.store.set(errDisk, true) // done, and not heard of
+	k.want(k.BindKeys(t.Context(), "A", id("mail"), 0, key), kmclient.ErrStore, true)
+	k.store.set(nil, false)
+	k.calls("bind again", 1, 0, func() { k.bind(k.Manager, "mail", key) })
+	k.want(k.BindKeys(t.Context(), "A", id("copy"), 0, key), keystore.ErrBound, false)
+}
