@@ -175,3 +175,16 @@ func TestAim(t *testing.T) {
 		}
 	}
 }
+
+func TestRequestsPerMail(t *testing.T) {
+	got, err := requestsPerMail([]byte(`{"rounds": 1, "rows": [
+		{"target": "qkdmail, encrypt, ETSI 014", "km_requests": 0.008},
+		{"target": "qkdmail, encrypt, ETSI 014", "km_requests": 0.009},
+		{"target": "qkdmail, decrypt, ETSI 014, SQLite", "km_requests": 1}]}`))
+	if err != nil || got != 0.009 {
+		t.Errorf("%v, %v; want the most of the encrypting relay", got, err)
+	}
+	if got, err := requestsPerMail([]byte(`{"rows": [{"target": "qkdmail, encrypt"}]}`)); err == nil {
+		t.Errorf("%v of a measurement without such a relay", got)
+	}
+}

@@ -13,15 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
+	"sync/atomic"
 )
 
-// A meter stands before a key manager and counts what is asked of it.
+// A meter stands before a key manager and counts the octets of the keys that it
+// hands out.
 type meter struct {
 	*httptest.Server
-	mu       sync.Mutex
-	requests int
-	octets   int // of the keys that were handed out
+	octets atomic.Int64
 }
 
 func newMeter(km string) (*meter, error) {
@@ -47,26 +46,14 @@ func (m *meter) count(answer *http.Response) error {
 	if err := json.Unmarshal(body, &keys); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.requests++
 	for _, k := range keys.Keys {
 		octets, err := base64.StdEncoding.DecodeString(k.Key)
 		if err != nil {
 			return err
 		}
-		m.octets += len(octets)
+		m.octets.Add(int64(len(octets)))
 	}
 	return nil
-}
-
-// counted returns the figures since the last call.
-func (m *meter) counted() (requests, octets int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	requests, octets = m.requests, m.octets
-	m.requests, m.octets = 0, 0
-	return requests, octets
 }
 
 // keyLimit is the longest key of the key manager for pads, in bits.
@@ -93,11 +80,11 @@ func (b *bench) keys(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.counted()
+		before := m.octets.Load()
 		if _, err := measure(ctx, sealed, []string{b.program("qkdmail"), "encrypt", "--suite", "otp", "--km", m.URL, plain}); err != nil {
 			return err
 		}
-		_, octets := m.counted()
+		octets := m.octets.Load() - before
 		if _, err := measure(ctx, restored, []string{b.program("qkdmail"), "decrypt", "--km", m.URL, sealed}); err != nil {
 			return err
 		}

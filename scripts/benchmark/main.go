@@ -35,20 +35,19 @@ type plan struct {
 	sizes  []int // of the messages, ascending
 	stream int   // octets of the one message that is in no file
 	pad    []int // sizes of the messages whose keys are counted
-	mails  int   // through the relay, while requests to the key manager are counted
 	quick  bool
 }
 
 func fullPlan(rounds int) plan {
 	return plan{
 		rounds: rounds, sizes: []int{10 * kilo, mega, 25 * mega, 200 * mega}, stream: giga,
-		pad: []int{10 * kilo, 100 * kilo, mega}, mails: 10_000,
+		pad: []int{10 * kilo, 100 * kilo, mega},
 	}
 }
 
 // quickPlan goes every way once. Its figures say nothing.
 func quickPlan() plan {
-	return plan{rounds: 1, sizes: []int{10 * kilo, mega}, stream: 10 * mega, pad: []int{10 * kilo}, mails: 300, quick: true}
+	return plan{rounds: 1, sizes: []int{10 * kilo, mega}, stream: 10 * mega, pad: []int{10 * kilo}, quick: true}
 }
 
 // repeats is how often a message is measured: short runs scatter more.
@@ -131,7 +130,6 @@ func run(ctx context.Context, root, out string, p plan) error {
 		{"memory for a long stream", b.longStream, false},
 		{"the cipher in memory", b.shares, false},
 		{"keys a message takes", b.keys, false},
-		{"requests of a busy relay", b.requests, false},
 		{"messages a second through the relay", b.relay, false},
 	} {
 		fmt.Fprintf(os.Stderr, "== %s ==\n", step.what)

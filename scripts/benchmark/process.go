@@ -2,11 +2,9 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,26 +117,6 @@ func (s *services) start(ctx context.Context, line string, argv ...string) (stri
 		fmt.Fprintln(&said, lines.Text())
 	}
 	return "", fmt.Errorf("%s did not start: %s", strings.Join(argv, " "), said.String())
-}
-
-// startAt starts a program and waits until it listens.
-func (s *services) startAt(ctx context.Context, address string, argv ...string) error {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	for range 200 {
-		if c, err := net.Dial("tcp", address); err == nil {
-			*s = append(*s, cmd)
-			return c.Close()
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	return fmt.Errorf("%s: nobody listens at %s: %s", strings.Join(argv, " "), address, said.String())
 }
 
 // stop stops all, the last first.

@@ -2,93 +2,23 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
-const relayConfig = `
-[[listener]]
-name = "in"
-direction = "encrypt"
-address = %q
-next_hop = "sink"
-networks = ["127.0.0.0/8"]
+// relayed is the relay in scripts/bench-relay whose requests to its key manager
+// are looked at.
+const relayed = "qkdmail, encrypt, ETSI 014"
 
-[[next_hop]]
-name = "sink"
-address = %q
-
-[km]
-url = %q
-
-[[peer]]
-name = "peer"
-
-[[rule]]
-domain = "default"
-peer = "peer"
-suite = "aes-256-gcm"
-
-[log]
-level = "warn" # and not a line a message
-`
-
-// requests counts what a busy relay asks of its key manager.
-func (b *bench) requests(ctx context.Context) error {
-	for _, program := range []string{"smtp-source", "smtp-sink"} {
-		if _, err := exec.LookPath(program); err != nil {
-			b.skip("requests of a busy relay: %v: %s", errMissing, program)
-			return nil
-		}
-	}
-	km, err := b.keyManager(ctx)
-	if err != nil {
-		return err
-	}
-	m, err := newMeter(km)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	listen, sink := freeAddress(), freeAddress()
-	argv := []string{"smtp-sink", sink, "1000"}
-	if os.Getuid() == 0 {
-		argv = []string{"smtp-sink", "-u", "nobody", sink, "1000"}
-	}
-	if err := b.services.startAt(ctx, sink, argv...); err != nil {
-		return err
-	}
-	config := filepath.Join(b.dir, "relay.toml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, relayConfig, listen, sink, m.URL), 0o600); err != nil {
-		return err
-	}
-	if err := b.services.startAt(ctx, listen, b.program("qkdmaild"), "relay", "--config", config); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	m.counted()
-	if err := runCommand(exec.CommandContext(ctx, "smtp-source", "-d", "-s", "20", "-m", strconv.Itoa(b.mails), "-l", "4000",
-		"-f", "alice@a.example", "-t", "bob@b.example", listen)); err != nil {
-		return err
-	}
-	requests, octets := m.counted()
-	if octets < 32*b.mails {
-		return fmt.Errorf("%d octets of keys for %d messages: they can't all have been encrypted", octets, b.mails)
-	}
-	b.perMail = float64(requests) / float64(b.mails)
-	return nil
-}
-
-// relay runs the relay's own measurement, and keeps its table.
+// relay runs the relay's own measurement, and keeps its tables.
 func (b *bench) relay(ctx context.Context) error {
-	args := []string{"-rounds", strconv.Itoa(b.rounds)}
+	figures := filepath.Join(b.dir, "relay.json")
+	args := []string{"-rounds", strconv.Itoa(b.rounds), "-json", figures}
 	if b.quick {
 		args = append(args, "-scale", "0.02")
 	}
@@ -98,16 +28,38 @@ func (b *bench) relay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.relayed = strings.TrimSpace(string(out))
-	return nil
+	b.relayTables = strings.TrimSpace(string(out))
+	text, err := os.ReadFile(figures)
+	if os.IsNotExist(err) {
+		return nil // it has said what it lacks
+	}
+	if err != nil {
+		return err
+	}
+	b.perMail, err = requestsPerMail(text)
+	return err
 }
 
-// freeAddress is one that nobody listens at now.
-func freeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:0" // which the program that is to listen there refuses
+// requestsPerMail reads the JSON of scripts/bench-relay and returns the requests
+// of an encrypting relay to its key manager for a message, where they are most.
+func requestsPerMail(text []byte) (float64, error) {
+	var report struct {
+		Rows []struct {
+			Target     string  `json:"target"`
+			KMRequests float64 `json:"km_requests"`
+		} `json:"rows"`
 	}
-	defer l.Close()
-	return l.Addr().String()
+	if err := json.Unmarshal(text, &report); err != nil {
+		return 0, err
+	}
+	most := 0.0
+	for _, row := range report.Rows {
+		if row.Target == relayed {
+			most = max(most, row.KMRequests)
+		}
+	}
+	if most == 0 {
+		return 0, fmt.Errorf("no requests of %q to its key manager", relayed)
+	}
+	return most, nil
 }

@@ -60,8 +60,8 @@ func (b *bench) report(svg string) []byte {
 		b.table(p, op)
 	}
 	p("\n![Time and memory against the size of the message](%s)\n", svg)
-	if b.relayed != "" {
-		p("\n## The relay\n\n%s\n", b.relayed)
+	if b.relayTables != "" {
+		p("\n## The relay\n\n%s\n", b.relayTables)
 	}
 	return out.Bytes()
 }

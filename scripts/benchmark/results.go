@@ -8,15 +8,15 @@ import (
 
 // results is all that was measured.
 type results struct {
-	machine  [][2]string // what the figures belong to
-	skipped  []string
-	names    []string // of the contenders, in the order of the tables
-	cells    map[cell]*series
-	share    map[string]float64 // by "SUITE/OPERATION": of the suite's own cipher
-	padKeys  map[int]float64    // by size: octets of key for an octet of message
-	perMail  float64            // requests to the key manager, of a relay; 0: not known
-	relayed  string             // the table of scripts/bench-relay
-	measured time.Time
+	machine     [][2]string // what the figures belong to
+	skipped     []string
+	names       []string // of the contenders, in the order of the tables
+	cells       map[cell]*series
+	share       map[string]float64 // by "SUITE/OPERATION": of the suite's own cipher
+	padKeys     map[int]float64    // by size: octets of key for an octet of message
+	perMail     float64            // requests to the key manager, of a relay; 0: not known
+	relayTables string             // of scripts/bench-relay
+	measured    time.Time
 }
 
 func newResults() results {
