@@ -15,12 +15,16 @@ import (
 // That is right for what a crash leaves behind, a last commit that is not whole
 // and was reported to nobody. But one octet that the disk gets wrong would make
 // all commits behind it disappear, without a word, and for good as soon as the
-// log is written anew. So the log is read before SQLite does: frames that follow
-// upon a commit which can't be read say that it was whole once, since the next
-// one is not begun before the last is on disk.
+// log is written anew. So the log is read before SQLite does. Behind what can't
+// be read, a frame that carries on the checksum of a commit's last one says that
+// this commit was on disk once, for the next is not begun before.
 //
-// Damage in the very last commit, and a log that was cut off between two, can't
-// be told from a crash.
+// A frame behind it says nothing by itself: after a loss of power in the middle
+// of a commit the log is written on from the one before, and what was there of
+// the torn one is still behind that, with the same salt.
+//
+// Damage in the very last commit, in the frame header that ends the last but
+// one, and a log that was cut off between two, can't be told from a crash.
 //
 // See "The Write-Ahead Log" in https://sqlite.org/fileformat2.html.
 const (
@@ -29,7 +33,7 @@ const (
 	maxPage   = 65536
 )
 
-var errLog = errors.New("frames of a commit that can't be read are followed by others")
+var errLog = errors.New("what can't be read is followed by commits that were made later")
 
 // checkLog reports whether the log of the database at path is damaged. Another
 // process may be writing to it: what looks like damage and is none has gone with
@@ -41,8 +45,9 @@ func checkLog(path string) (err error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return fmt.Errorf("its write-ahead log (beside it, -wal) is damaged, and commits behind the damage would be lost: "+
-		"leave both as they are and restore a backup, or move the log away to go on without all that is in it: %w", err)
+	return fmt.Errorf("its write-ahead log %s-wal is damaged, and changes that were reported as made can't be read: "+
+		"copy both files before anything else, then restore a backup; "+
+		"without its log the file is as it was before all the changes in the log, which are lost then: %w", path, err)
 }
 
 func checkLogOnce(path string) error {
@@ -80,21 +85,19 @@ func readLog(r io.Reader) error {
 	}
 	salt := binary.BigEndian.Uint64(head[16:])
 	frame := make([]byte, frameHead+pageSize)
-	readable, broken := true, false // broken: a commit ends in what is not readable
+	readable, boundary := true, false // boundary: the frame before ends a commit
 	for {
 		if _, err := io.ReadFull(r, frame); err != nil {
 			return ended(err)
 		}
-		if ours := binary.BigEndian.Uint64(frame[8:]) == salt; !ours { // left over from before the log was begun anew, or damaged
-			readable = false
-			continue
-		}
-		if broken {
+		ours := binary.BigEndian.Uint64(frame[8:]) == salt // else left over from before the log was begun anew, or damaged
+		stored := storedSum(frame[16:])
+		follows := ours && stored == logSum(order, logSum(order, sum, frame[:8]), frame[frameHead:])
+		if follows && boundary && !readable {
 			return errLog
 		}
-		sum = logSum(order, logSum(order, sum, frame[:8]), frame[frameHead:])
-		readable = readable && sum == storedSum(frame[16:])
-		broken = !readable && binary.BigEndian.Uint32(frame[4:]) != 0
+		readable = readable && follows
+		sum, boundary = stored, ours && binary.BigEndian.Uint32(frame[4:]) != 0
 	}
 }
 
