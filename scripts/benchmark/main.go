@@ -101,17 +101,16 @@ func run(ctx context.Context, root, out string, p plan) error {
 	if err != nil {
 		return err
 	}
+	b := &bench{plan: p, root: root, results: newResults()}
 	memory := "/dev/shm"
 	if _, err := os.Stat(memory); err != nil {
 		memory = ""
-		fmt.Fprintln(os.Stderr, "no /dev/shm: files are on disk, and the disk is in the figures")
+		b.skip("files in memory: there is no /dev/shm, so a disk is in the figures")
 	}
-	dir, err := os.MkdirTemp(memory, "qkdmail-bench-")
-	if err != nil {
+	if b.dir, err = os.MkdirTemp(memory, "qkdmail-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	b := &bench{plan: p, root: root, dir: dir, results: newResults()}
+	defer os.RemoveAll(b.dir)
 	defer func() {
 		b.services.stop()
 		for _, do := range b.cleanup {
