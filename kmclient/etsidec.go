@@ -26,7 +26,9 @@ func (l *lookup) missing() []string {
 // IDs that are all different, in as many requests as the KME's limits make
 // necessary. If some are not found, the others are not lost: they wait in
 // memory, up to an hour, for a call that asks for them again. So do all of
-// them if ctx ends before they arrive. [ETSI014.KeepWith] makes more of that.
+// them if ctx ends before they arrive, and those of an answer that is refused,
+// as for a key in it that was not asked for. [ETSI014.KeepWith] makes more of
+// that.
 func (e *ETSI014) KeysByID(ctx context.Context, peer string, ids ...string) ([]*Key, error) {
 	path, err := saePath(peer, "dec_keys")
 	if err == nil {
@@ -45,7 +47,7 @@ func (e *ETSI014) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 		select {
 		case result <- failed:
 		case <-ctx.Done():
-			e.setAside(l)
+			e.setAside(l.peer, l.found)
 		}
 	}()
 	select {
@@ -65,7 +67,7 @@ func gaveUp(ctx context.Context) *Error {
 // found all.
 func (e *ETSI014) deliver(l *lookup, failed *Error) ([]*Key, error) {
 	if failed != nil {
-		e.setAside(l)
+		e.setAside(l.peer, l.found)
 		return nil, failed
 	}
 	keys := make([]*Key, 0, len(l.ids))
@@ -73,7 +75,7 @@ func (e *ETSI014) deliver(l *lookup, failed *Error) ([]*Key, error) {
 		keys = append(keys, l.found[CanonicalID(id)])
 	}
 	if err := CheckKeys(keys, 0, len(keys)); err != nil {
-		e.waste(keys)
+		e.rescue(l.peer, keys)
 		return nil, &Error{Op: operationKeysByID, Status: http.StatusOK, Err: err}
 	}
 	return keys, nil
@@ -191,7 +193,7 @@ func (e *ETSI014) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) 
 	}
 	found, err := match(keys, ids)
 	if err != nil {
-		e.waste(keys)
+		e.rescue(l.peer, keys)
 		return nil, badAnswer(q, code, answer, err)
 	}
 	e.handed.note(l.peer, keys)

@@ -15,19 +15,37 @@ type KeepFunc func(peer string, keys []*Key) error
 // KeepWith has keys handed over that would otherwise wait in memory, and be lost
 // with the process: those of a request that is not the last of its call, before
 // the next one is made; and those of a call that fails, or whose caller has
-// given up. A key may be handed over twice. It is to be called before the first
+// given up, also under IDs that were not asked for. A key may be handed over twice. It is to be called before the first
 // KeysByID; keep is for a store that stands before this client and will not ask
 // it for these keys again.
 func (e *ETSI014) KeepWith(keep KeepFunc) { e.keep = keep }
 
-// setAside keeps the keys of a look-up that failed or that nobody waits for.
-func (e *ETSI014) setAside(l *lookup) {
+// setAside keeps keys, by their canonical IDs, of a look-up that failed or that
+// nobody waits for.
+func (e *ETSI014) setAside(peer string, keys map[string]*Key) {
 	switch {
 	case e.keep == nil:
-		e.kept.add(l.peer, l.found)
-	case len(l.found) > 0:
-		_ = e.keep(l.peer, slices.Collect(maps.Values(l.found))) // the caller has an error already, or has gone
+		e.kept.add(peer, keys)
+	case len(keys) > 0:
+		_ = e.keep(peer, slices.Collect(maps.Values(keys))) // the caller has an error already, or has gone
 	}
+}
+
+// rescue keeps what is a key by itself of an answer that is refused, under the
+// ID that it came with: the KME does not have it any more. One that reads IDs
+// otherwise than we do answers with another message's key.
+func (e *ETSI014) rescue(peer string, keys []*Key) {
+	whole := make(map[string]*Key, len(keys))
+	for _, k := range keys {
+		id := CanonicalID(k.ID())
+		if _, twice := whole[id]; twice || CheckKeys([]*Key{k}, 0, 1) != nil {
+			e.waste([]*Key{k})
+			continue
+		}
+		whole[id] = k
+	}
+	e.handed.note(peer, slices.Collect(maps.Values(whole)))
+	e.setAside(peer, whole)
 }
 
 // secure hands over copies of keys that came before others of the same call.

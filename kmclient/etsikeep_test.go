@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -132,4 +133,48 @@ func TestETSIKeepsLateKeys(t *testing.T) {
 			t.Fatal("a late key was not handed over")
 		}
 	}
+}
+
+// A KME that reads IDs more generously than we do, as Java's UUID.fromString
+// takes parts without leading zeros, gives out and deletes a key under an ID that
+// a forged message spells so. It is there for the message that it belongs to.
+func TestETSIKeepsWhatWasNotAskedFor(t *testing.T) {
+	const id, spelled = "0b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e", "b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e"
+	octets := randomOctets(32)
+	lenient := func(km *fakeKME) {
+		km.setHook(func(op string, n int, w http.ResponseWriter, body []byte) bool {
+			switch {
+			case op != "dec_keys":
+				return false
+			case n == 1 && strings.Contains(string(body), spelled):
+				answer(200, keysJSON(keyJSON(id, octets), keyJSON("empty", nil)))(w, nil)
+			default:
+				answer(404, `{"message":"key not found"}`)(w, nil)
+			}
+			return true
+		})
+	}
+	t.Run("handed over", func(t *testing.T) {
+		e, km, k := keeping(t)
+		lenient(km)
+		if _, err := e.KeysByID(t.Context(), "B", spelled); !errors.Is(err, ErrBadAnswer) && !errors.Is(err, ErrBadKey) {
+			t.Errorf("got %v, want the answer refused", err)
+		}
+		if !k.has(id) || !bytes.Equal(k.got["B "+id], octets) {
+			t.Errorf("the key was wiped, though the KME has it no more; handed over: %d", len(k.got))
+		}
+	})
+	t.Run("in memory", func(t *testing.T) {
+		km := newFakeKME(t, newTestCA(t))
+		e := etsiClient(t, ETSI014Options{}, km)
+		lenient(km)
+		_, _ = e.KeysByID(t.Context(), "B", spelled)
+		keys, err := e.KeysByID(t.Context(), "B", id)
+		if err != nil || !bytes.Equal(keys[0].Reveal(), octets) {
+			t.Errorf("got %v, %v, want the key that came before; counted %+v", keys, err, e.Stats())
+		}
+		if s := e.Stats(); s.Wasted != 1 {
+			t.Errorf("counted %+v, want only the empty key wasted", s)
+		}
+	})
 }
