@@ -169,10 +169,10 @@ func (w *world) conclude(t testing.TB, claimed, kept map[string]bool) {
 	n := w.count
 	t.Logf("seed %d: %d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+
 		"all arrived; %d ciphertexts on the wire (%d MB, %d of them cut off) under %d of %d keys, none twice; "+
-		"ciphertexts given up since their key was lost on its way: %d when a relay was killed, %d when the connection was cut, %d when the key manager did not answer; mail to %d recipients sent again for that; "+
+		"ciphertexts given up since their key was lost on its way: %d when a relay was killed, %d when the connection was cut, %d when the key manager did not answer, %d that waited in memory for the store; mail to %d recipients sent again for that; "+
 		"%d encrypted twice and %d delivered twice for a lost answer, %d recipients refused since the store failed, %d repeats vanished, %d forged ones refused; "+
 		"%d keys kept, relays ended by themselves %d times",
 		w.seed, n.messages, n.recipients, kills, kmCuts, storeCuts,
 		n.transmissions, n.octets>>20, n.cut, len(w.used), w.link.number(),
-		n.gone[byKill], n.gone[byCut], n.gone[byKM], n.again, n.twiceEncrypted, n.twiceDelivered, n.noStore, n.vanished, n.forged, len(kept), ends)
+		n.gone[byKill], n.gone[byCut], n.gone[byKM], n.gone[byStore], n.again, n.twiceEncrypted, n.twiceDelivered, n.noStore, n.vanished, n.forged, len(kept), ends)
 }

@@ -103,7 +103,7 @@ func (w *world) checkPassed(p *passed, kept map[string]bool) {
 	}
 	if given {
 		switch why := w.whyGone(p, kept); why {
-		case byKill, byCut, byKM:
+		case byKill, byCut, byKM, byStore:
 			w.count.gone[why]++
 		default:
 			w.wrongf("a ciphertext of message %d was given up without a reason: %s", p.number, why)
@@ -111,16 +111,28 @@ func (w *world) checkPassed(p *passed, kept map[string]bool) {
 	}
 }
 
+// storeFailed reports whether a relay said that it can't use its store.
+func (t *try) storeFailed() bool {
+	for _, a := range t.answers {
+		if a.text == storeFails {
+			return true
+		}
+	}
+	return false
+}
+
 // The reasons for which an encrypted message may be given up.
 const (
 	byKill = "a relay was killed"
 	byCut  = "the connection was cut"
 	byKM   = "the key manager did not answer"
+	// The key waited in memory, and the store was not well again in time.
+	byStore = "the store failed, and the relay was killed later"
 )
 
 // whyGone returns why an encrypted message was given up. It may be if the key
 // manager gave out a key that is not in the store, and if something happened
-// to a relay while it had the message.
+// to a relay while it had the message, or to the store and then to the relay.
 func (w *world) whyGone(p *passed, kept map[string]bool) string {
 	unknown := slices.DeleteFunc(slices.Clone(p.ids), func(id string) bool { return kept[kmclient.CanonicalID(id)] })
 	if len(unknown) == 0 {
@@ -141,8 +153,15 @@ func (w *world) whyGone(p *passed, kept map[string]bool) string {
 			if slices.ContainsFunc(t.relay.km.spans(), t.overlaps) {
 				return byCut
 			}
+			if t.storeFailed() && slices.ContainsFunc(t.relay.deaths(), func(s span) bool { return s.from > t.to }) {
+				return byStore
+			}
 		}
-		return fmt.Sprintf("key %s was given out, and nothing was cut or killed then", id)
+		var tries strings.Builder
+		for _, t := range p.tries {
+			fmt.Fprintf(&tries, "; %v at %s: %v", t.span, t.relay.name, t.answers)
+		}
+		return fmt.Sprintf("key %s was given out, and nothing was cut or killed then%s", id, tries.String())
 	}
 	return fmt.Sprintf("the key manager has not given out keys %v", unknown)
 }

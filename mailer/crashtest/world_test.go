@@ -285,7 +285,7 @@ const storeFails = "The key store fails, try again later"
 func (w *world) wireAnswered(j *job, t *try) {
 	w.mu.Lock()
 	p := w.letters[j.letter.key]
-	p.tries = append(p.tries, try{span: t.span, relay: t.relay})
+	p.tries = append(p.tries, try{span: t.span, relay: t.relay, answers: t.answers})
 	var once []string
 	for rcpt, a := range t.answers {
 		d := p.rcpts[rcpt]
