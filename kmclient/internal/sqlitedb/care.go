@@ -5,21 +5,37 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
+// readersTime is for those who are just reading to come to their end. Nobody can
+// write meanwhile.
+const readersTime = 100 * time.Millisecond
+
 // Checkpoint empties the write-ahead log, which holds what was overwritten,
-// unless another process is just reading it; then the next call does.
+// unless somebody goes on reading it; then the next call does.
 func (db *DB) Checkpoint(ctx context.Context) error {
-	return db.submit(ctx, &job{apart: true, do: func(c *Conn) error {
+	return db.submit(ctx, &job{apart: true, do: func(c *Conn) (err error) {
+		if err := c.patience(readersTime); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.patience(db.wait)) }()
 		var busy, log, done int64
-		err := c.Row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
+		err = c.Row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
 		if isBusy(err) {
 			return nil
 		}
 		return err
 	}})
+}
+
+// patience sets how long the connection waits for a lock. SQLite does that when
+// it prepares the statement.
+func (c *Conn) patience(d time.Duration) error {
+	_, err := c.sql.ExecContext(context.Background(), fmt.Sprintf("PRAGMA busy_timeout=%d", d.Milliseconds()))
+	return err
 }
 
 // Backup writes a copy of the database, as it is now, to a path where there is

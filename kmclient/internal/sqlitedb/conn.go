@@ -40,12 +40,26 @@ func (c *Conn) prepare(text string) (*sql.Stmt, error) {
 
 // Exec runs a statement that has no answer.
 func (c *Conn) Exec(text string, args ...any) error {
+	_, err := c.exec(text, args)
+	return err
+}
+
+// Change runs an INSERT, UPDATE or DELETE, and returns how many rows it has
+// changed.
+func (c *Conn) Change(text string, args ...any) (rows int64, err error) {
+	result, err := c.exec(text, args)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (c *Conn) exec(text string, args []any) (sql.Result, error) {
 	s, err := c.prepare(text)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = s.ExecContext(context.Background(), args...)
-	return err
+	return s.ExecContext(context.Background(), args...)
 }
 
 // Row runs a statement whose answer is one row, sql.ErrNoRows if none.

@@ -1,6 +1,7 @@
 // Package sqlitedb keeps an SQLite file the way that keys need it: what a
 // change has written is on disk when [DB.Write] returns, what is deleted is
-// overwritten, and only the file's owner can read it.
+// overwritten, and a file that it makes is for its owner only. The permissions of
+// one that is there stay as they are.
 //
 // One goroutine writes. Changes that are asked for while it is busy with a
 // commit share the next one, and its fsync. Others read at the same time.
@@ -29,6 +30,8 @@ var (
 	// ErrDamaged: what is in the database can't have been written by its
 	// program. A function of Write or Read may say so as well.
 	ErrDamaged = errors.New("it is damaged; leave it as it is and restore a backup beside it")
+
+	errLater = errors.New("made by a later version of this program")
 )
 
 // storeError is the kmclient.ErrStore for an error of SQLite or of damage: it
@@ -45,7 +48,7 @@ func (db *DB) storeError(err error) error {
 			return passing{err}
 		}
 		return err
-	case ok, errors.Is(err, ErrDamaged):
+	case ok, errors.Is(err, ErrDamaged), errors.Is(err, errLater):
 		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
 	}
 	return err

@@ -51,10 +51,8 @@ func (db *DB) prepareFile(ctx context.Context) error {
 		return err
 	case application != db.format.Application:
 		return errors.New("a SQLite database of another program")
-	case version > len(db.format.Migrations):
-		return laterVersion(version, db.format)
 	}
-	return nil
+	return db.format.knows(version)
 }
 
 func checkMagic(path string) error {

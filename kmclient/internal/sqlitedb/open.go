@@ -163,12 +163,9 @@ func (c *Conn) migrate(f Format) (err error) {
 			_ = c.Exec("ROLLBACK")
 		}
 	}()
-	var version int
-	if err := c.Row([]any{&version}, "PRAGMA user_version"); err != nil {
+	version, err := c.version(f)
+	if err != nil {
 		return err
-	}
-	if version > len(f.Migrations) { // another process has just done it
-		return laterVersion(version, f)
 	}
 	for i, step := range f.Migrations[version:] {
 		text := fmt.Sprintf("%s; PRAGMA application_id=%d; PRAGMA user_version=%d", step, f.Application, version+i+1)
@@ -179,6 +176,19 @@ func (c *Conn) migrate(f Format) (err error) {
 	return c.Exec("COMMIT")
 }
 
-func laterVersion(version int, f Format) error {
-	return fmt.Errorf("made by a later version of this program: schema %d, and this one knows up to %d", version, len(f.Migrations))
+// version returns the schema version, which is one that this program knows:
+// another process, of a later version, may have migrated the file at any time.
+func (c *Conn) version(f Format) (version int, err error) {
+	if err := c.Row([]any{&version}, "PRAGMA user_version"); err != nil {
+		return 0, err
+	}
+	return version, f.knows(version)
+}
+
+// knows reports a schema that this program does not know.
+func (f Format) knows(version int) error {
+	if version <= len(f.Migrations) {
+		return nil
+	}
+	return fmt.Errorf("%w: schema %d, and this one knows up to %d", errLater, version, len(f.Migrations))
 }

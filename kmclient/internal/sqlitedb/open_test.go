@@ -166,6 +166,30 @@ func TestMigrations(t *testing.T) {
 	_ = db.Close()
 }
 
+// A later version of the program migrates a file that an older one has open: the
+// older one neither reads nor writes what it does not know.
+func TestMigratedMeanwhile(t *testing.T) {
+	path := testPath(t)
+	old := openTest(t, path)
+	later, err := Open(t.Context(), path, testFormat("CREATE TABLE t2 (id INTEGER PRIMARY KEY, v TEXT) STRICT; INSERT INTO t2 SELECT * FROM t; DELETE FROM t"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = later.Close() }()
+	looked := false
+	for _, err := range []error{
+		old.put(t.Context(), 1, "v"),
+		old.Read(t.Context(), func(*Conn) error { looked = true; return nil }),
+	} {
+		wantStore(t, err, "later version of this program: schema 2, and this one knows up to 1")
+	}
+	var rows int
+	err = later.Read(t.Context(), func(c *Conn) error { return c.Row([]any{&rows}, "SELECT count(*) FROM t") })
+	if err != nil || rows != 0 || looked {
+		t.Errorf("%d rows (%v) were written by the older program; it has read: %v", rows, err, looked)
+	}
+}
+
 // What can't be used is said so, and left as it is.
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()

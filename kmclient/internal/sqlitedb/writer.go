@@ -91,7 +91,7 @@ func (db *DB) serve(jobs []*job) {
 	}
 	if len(batch) > 0 {
 		db.commits.Add(1)
-		db.writer.commit(batch)
+		db.writer.commit(db.format, batch)
 	}
 	for _, j := range jobs {
 		if j.apart {
@@ -104,8 +104,11 @@ func (db *DB) serve(jobs []*job) {
 // commit does jobs in one transaction. One that fails takes back only what it
 // did itself; if the transaction fails, that is everybody's error, for nobody
 // can go by what was not committed.
-func (c *Conn) commit(batch []*job) {
+func (c *Conn) commit(f Format, batch []*job) {
 	err := c.Exec("BEGIN IMMEDIATE")
+	if err == nil {
+		_, err = c.version(f)
+	}
 	for _, j := range batch {
 		if err == nil {
 			err = c.nested(j)
@@ -149,7 +152,10 @@ func (db *DB) Read(ctx context.Context, look func(*Conn) error) error {
 		if err := c.Exec("BEGIN"); err != nil {
 			return err
 		}
-		err := look(c)
+		_, err := c.version(db.format)
+		if err == nil {
+			err = look(c)
+		}
 		if end := c.Exec("ROLLBACK"); err == nil { // nothing was written
 			err = end
 		}

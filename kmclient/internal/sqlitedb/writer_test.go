@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -245,6 +246,47 @@ func TestRead(t *testing.T) {
 		t.Errorf("%v, %v", ids, err)
 	}
 	if err := db.Read(t.Context(), func(*Conn) error { return errRefused }); err != errRefused {
+		t.Error(err)
+	}
+}
+
+// While somebody reads for long, the log can't be emptied; that keeps nobody from
+// writing, however long one would wait for another process.
+func TestCheckpointReaders(t *testing.T) {
+	path := testPath(t)
+	db, err := Open(t.Context(), path, testFormat(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.put(t.Context(), 1, "v"); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		read <- db.Read(t.Context(), func(c *Conn) error {
+			n := 0
+			return errors.Join(c.Row([]any{&n}, "SELECT count(*) FROM t"), db.put(t.Context(), 2, "v"), db.Checkpoint(t.Context()), db.put(t.Context(), 3, "v"))
+		})
+	}()
+	select {
+	case err = <-read:
+	case <-time.After(time.Minute):
+		t.Fatal("whoever writes waits for a reader")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var patience time.Duration
+	if err := db.writer.Row([]any{&patience}, "PRAGMA busy_timeout"); err != nil || patience*time.Millisecond != time.Hour {
+		t.Errorf("the writer waits %v for other processes (%v), want an hour as before", patience*time.Millisecond, err)
+	}
+	if err := db.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() != 0 {
+		t.Errorf("write-ahead log after the reader has ended: %v, %v", info, err)
+	}
+	if err := db.Close(); err != nil { // it would wait as well for a reader that does not end
 		t.Error(err)
 	}
 }
