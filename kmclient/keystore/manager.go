@@ -81,7 +81,8 @@ type Manager struct {
 	clock timekeeper
 	count counters
 
-	work   sync.WaitGroup // fetches
+	work   sync.WaitGroup // fetches, and attempts to store what they brought
+	quit   chan struct{}  // closed when Close is called
 	unsure atomic.Bool    // the last claim could not be stored
 
 	mu       sync.Mutex
@@ -90,12 +91,7 @@ type Manager struct {
 	flights  map[string]*flight // those under way, by canonical ID
 	waiting  map[string]waiting // keys that could not be stored, by canonical ID
 	flushing *flushing          // that is under way, or nil
-}
-
-// waiting is a key, fetched for peer, that could not be stored.
-type waiting struct {
-	peer string
-	key  *kmclient.Key
+	retrying bool               // somebody tries to store what waits, until that is done
 }
 
 var (
@@ -112,7 +108,7 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 	o.Tombstones = cmp.Or(o.Tombstones, 60*24*time.Hour)
 	o.FetchTimeout = cmp.Or(o.FetchTimeout, 2*time.Minute)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	m := &Manager{km: km, vault: vault, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}}
+	m := &Manager{km: km, vault: vault, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}, quit: make(chan struct{})}
 	m.clock = newTimekeeper(o.Now, o.Logger)
 	switch {
 	case km == nil || vault == nil:
@@ -169,7 +165,10 @@ func (m *Manager) Stats() Stats {
 // than ctx ends. Nothing is fetched afterwards.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
-	m.closed = true
+	if !m.closed {
+		m.closed = true
+		close(m.quit)
+	}
 	m.mu.Unlock()
 	done := make(chan struct{})
 	go func() {

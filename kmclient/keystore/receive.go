@@ -18,9 +18,9 @@ import (
 // returned.
 //
 // If a key is closed, the error is an ErrClosed. If a key came and can't be
-// stored, it waits in memory, is stored with the next call or sweep that can,
-// and no other is fetched before; the error then is a kmclient.ErrStore, and
-// trying again helps. A caller that gives up loses nothing.
+// stored, it waits in memory until it can, which is tried again and again, and
+// no other is fetched before; the error then is a kmclient.ErrStore, and trying
+// again helps. A caller that gives up loses nothing.
 func (m *Manager) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	err := checkIDs(ids)
 	if err == nil && len(peer) > kmclient.MaxIDLength {

@@ -1,0 +1,142 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// waiting is a key, fetched for peer, that could not be stored.
+type waiting struct {
+	peer string
+	key  *kmclient.Key
+}
+
+// How long after an attempt to store the keys that wait there is another: each
+// time twice as long.
+const (
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+)
+
+// keepTrying sees to it that the keys that wait are stored as soon as the store
+// is well: until then they would be lost with the process, and no other relay
+// can have them. m.mu is held.
+func (m *Manager) keepTrying() {
+	if m.retrying || m.closed {
+		return
+	}
+	m.retrying = true
+	m.work.Go(func() {
+		for pause := firstPause; ; pause = min(2*pause, lastPause) {
+			select {
+			case <-time.After(pause):
+			case <-m.quit:
+				return
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), m.o.FetchTimeout)
+			_ = m.flush(ctx) // it is said already that they wait
+			cancel()
+			m.mu.Lock()
+			m.retrying = len(m.waiting) > 0
+			again := m.retrying
+			m.mu.Unlock()
+			if !again {
+				return
+			}
+		}
+	})
+}
+
+// A flushing is an attempt to store the keys that wait for it.
+type flushing struct {
+	done chan struct{}
+	err  error // once done is closed
+}
+
+// flush stores the keys that wait for it, if any. A store may take long to fail,
+// and would do so again for the next caller: so all share one attempt.
+func (m *Manager) flush(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		if len(m.waiting) == 0 {
+			m.mu.Unlock()
+			return nil
+		}
+		f, own := m.flushing, m.flushing == nil
+		if own {
+			f = &flushing{done: make(chan struct{})}
+			m.flushing = f
+		}
+		m.mu.Unlock()
+		if own {
+			f.err = m.storeWaiting(ctx)
+			m.mu.Lock()
+			m.flushing = nil
+			m.mu.Unlock()
+			close(f.done)
+			return f.err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return gaveUp(ctx)
+		}
+		// Where it was its caller who gave up, or if others have come to wait,
+		// there is more to do.
+		if f.err != nil && !errors.Is(f.err, kmclient.ErrUnavailable) {
+			return f.err
+		}
+	}
+}
+
+// storeWaiting stores the keys that wait now.
+func (m *Manager) storeWaiting(ctx context.Context) error {
+	m.mu.Lock()
+	byPeer := map[string][]*kmclient.Key{}
+	for _, w := range m.waiting {
+		byPeer[w.peer] = append(byPeer[w.peer], w.key)
+	}
+	m.mu.Unlock()
+	for peer, keys := range byPeer {
+		if _, err := m.store(ctx, peer, keys); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		for _, k := range keys {
+			delete(m.waiting, kmclient.CanonicalID(k.ID()))
+			k.Wipe()
+		}
+		m.mu.Unlock()
+		m.o.Logger.Info("keys that waited in memory are stored", "peer", peer, "keys", len(keys))
+	}
+	return nil
+}
+
+// flushFirst stores the keys that wait for it, if any, and returns those of ids
+// that are not in the store then. If that can't be done nothing may be fetched:
+// it would have to wait as well.
+func (m *Manager) flushFirst(ctx context.Context, ids []string) (missing []string, err error) {
+	m.mu.Lock()
+	n := len(m.waiting)
+	m.mu.Unlock()
+	if n == 0 {
+		return ids, nil
+	}
+	if err := m.flush(ctx); err != nil {
+		return nil, err
+	}
+	records, err := m.keyRecords(ctx, asStored, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer wipeRecords(records)
+	for i, k := range records {
+		if k == nil {
+			missing = append(missing, ids[i])
+		}
+	}
+	return missing, nil
+}
