@@ -102,10 +102,12 @@ func TestOthersMeanwhile(t *testing.T) {
 		own, others step
 		then        func(*kit, string)
 	}{
-		"closed before it is bound":             {fetched, closes, wantBind(keystore.ErrClosed)},
-		"bound to another message":              {fetched, binds("copy"), wantBind(keystore.ErrBound)},
-		"bound to the same message":             {fetched, binds("mail"), wantBind(nil)},
-		"closed, and bound to it: not one more": {bound, closes, func(k *kit, key string) { k.want(k.BindKeys(k.Context(), "A", id("mail"), 0, key), keystore.ErrClosed, false) }},
+		"closed before it is bound": {fetched, closes, wantBind(keystore.ErrClosed)},
+		"bound to another message":  {fetched, binds("copy"), wantBind(keystore.ErrBound)},
+		"bound to the same message": {fetched, binds("mail"), wantBind(nil)},
+		"closed, and bound to it: not one more": {bound, closes, func(k *kit, key string) {
+			k.want(k.BindKeys(k.Context(), "A", id("mail"), 0, key), keystore.ErrClosed, false)
+		}},
 		"closed before it is fetched again": {bound, closes, func(k *kit, key string) {
 			_, err := k.KeysByID(k.Context(), "A", key)
 			k.want(err, keystore.ErrClosed, false)

@@ -67,40 +67,40 @@ func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 
 // changeRecord makes a change, if the record is as it expects.
 func changeRecord(c *sqlitedb.Conn, ch keystore.Change) error {
-	seq, err := check(c, ch)
-	if err != nil {
-		return err
+	changed, err := tryChange(c, ch)
+	if err == nil && !changed {
+		err = fmt.Errorf("%w: %v", keystore.ErrConflict, ch.Name())
 	}
-	r := ch.New
-	switch {
-	case r == ch.Old:
-		return nil
-	case r == nil:
-		return c.Exec("DELETE FROM records WHERE seq=?", seq)
-	}
-	r.Version = 1 + rand.Int64N(1<<62)
-	if ch.Old == nil {
-		return c.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
-			r.Kind, r.KM, r.SAE, r.ID, toUnix(r.Due), r.Version, octets(r.Value))
-	}
-	return c.Exec("UPDATE records SET due=?, version=?, value=? WHERE seq=?", toUnix(r.Due), r.Version, octets(r.Value), seq)
+	return err
 }
 
-// check reports whether a record is as a change expects, and returns its row.
-func check(c *sqlitedb.Conn, ch keystore.Change) (seq int64, err error) {
-	n := ch.Name()
-	var version int64
-	err = c.Row([]any{&seq, &version}, "SELECT seq, version FROM records WHERE kind=? AND km=? AND sae=? AND id=?",
-		n.Kind, n.KM, n.SAE, n.ID)
-	absent := errors.Is(err, sql.ErrNoRows)
+// tryChange does so in one statement, and reports whether the record was as
+// expected.
+func tryChange(c *sqlitedb.Conn, ch keystore.Change) (bool, error) {
+	r, n := ch.New, ch.Name()
+	var rows int64
+	var err error
 	switch {
-	case err != nil && !absent:
-		return 0, err
-	case absent != (ch.Old == nil), !absent && version != ch.Old.Version:
-		return 0, fmt.Errorf("%w: %v", keystore.ErrConflict, n)
+	case r == ch.Old:
+		err = c.Row([]any{&rows}, "SELECT count(*) FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
+			n.Kind, n.KM, n.SAE, n.ID, ch.Old.Version)
+	case r == nil:
+		rows, err = c.Change("DELETE FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
+			n.Kind, n.KM, n.SAE, n.ID, ch.Old.Version)
+	case ch.Old == nil:
+		r.Version = newVersion()
+		rows, err = c.Change("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+			n.Kind, n.KM, n.SAE, n.ID, toUnix(r.Due), r.Version, octets(r.Value))
+	default:
+		r.Version = newVersion()
+		rows, err = c.Change("UPDATE records SET due=?, version=?, value=? WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
+			toUnix(r.Due), r.Version, octets(r.Value), n.Kind, n.KM, n.SAE, n.ID, ch.Old.Version)
 	}
-	return seq, nil
+	return rows == 1, err
 }
+
+// newVersion returns one that no record has had, and none will have.
+func newVersion() int64 { return 1 + rand.Int64N(1<<62) }
 
 // octets never is nil, which would be NULL.
 func octets(b []byte) []byte {
