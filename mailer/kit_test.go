@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait of a test for something that has to come.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // A testKM is a key manager in memory, for both sides. What it answers can be
 // replaced.
