@@ -115,7 +115,7 @@ func dueAgain(now, used time.Time) time.Time {
 func (p Policy) dueMessage(last time.Time, tombstones time.Duration) time.Time {
 	after, never := p.delay()
 	if never {
-		return last.Add(neverLook)
+		return last.Add(2 * neverLook) // not before its keys are looked at
 	}
 	return last.Add(after + after/4 + tombstones + lastLook + 24*time.Hour)
 }

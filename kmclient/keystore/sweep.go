@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -65,11 +67,12 @@ type sweep struct {
 	now     time.Time
 	dryRun  bool // nothing is changed, and the key manager not told
 	changed bool
-	closed  int64 // of a page
-	removed int64 // tombstones of a page
-	told    int64 // keys that the key manager was told of, in this run
-	untold  int64 // keys that it is still to be told of
-	kmError error // why the key manager is not told in this run
+	closed  int64         // of a page
+	removed int64         // tombstones of a page
+	stay    map[Name]edit // of a page, for records of deliveries whose keys stay longer
+	told    int64         // keys that the key manager was told of, in this run
+	untold  int64         // keys that it is still to be told of
+	kmError error         // why the key manager is not told in this run
 }
 
 // page works on records that are due. After that none of them is, or an error
@@ -77,7 +80,7 @@ type sweep struct {
 func (s *sweep) page(ctx context.Context, records []*Record) error {
 	var edits []edit
 	defer func() { wipeEdits(edits) }()
-	s.closed, s.removed = 0, 0
+	s.begin()
 	for _, r := range records {
 		e, err := s.edit(ctx, r)
 		switch {
@@ -89,8 +92,12 @@ func (s *sweep) page(ctx context.Context, records []*Record) error {
 		}
 		edits = append(edits, e)
 	}
+	edits = s.withStaying(edits)
 	return s.commit(ctx, edits)
 }
+
+// begin begins a page.
+func (s *sweep) begin() { s.closed, s.removed, s.stay = 0, 0, map[Name]edit{} }
 
 // commit makes the edits of a page and counts.
 func (s *sweep) commit(ctx context.Context, edits []edit) error {
@@ -123,7 +130,7 @@ func (s *sweep) edit(ctx context.Context, r *Record) (edit, error) {
 			return edit{}, err
 		}
 		if _, never := s.m.o.Close.delay(); never {
-			later.due = s.now.Add(neverLook)
+			later.due = s.m.o.Close.dueMessage(s.now, s.m.o.Tombstones)
 		} else if later.due = s.m.o.Close.dueMessage(msg.last, s.m.o.Tombstones); !later.due.After(s.now) {
 			return edit{old: r, name: r.Name, remove: true}, nil
 		}
@@ -148,45 +155,65 @@ func (s *sweep) edit(ctx context.Context, r *Record) (edit, error) {
 
 // closing reports whether a key is to be closed now, or when to look again.
 func (s *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, error) {
-	unused := s.m.dueUnused(k)
-	if !unused.IsZero() && !unused.After(s.now) {
-		delivered, err := s.deliveredAt(ctx, k)
-		if err != nil || delivered.IsZero() {
-			return err == nil, time.Time{}, err
-		}
+	msg, record, err := s.message(ctx, k)
+	if err != nil {
+		return false, time.Time{}, err
 	}
+	unused := s.m.dueUnused(k)
 	after, never := s.m.o.Close.delay()
 	switch {
-	case k.used.IsZero():
+	case msg == nil && !unused.IsZero() && !unused.After(s.now):
+		return true, time.Time{}, nil
+	case !k.bound():
 		return false, unused, nil
 	case never:
-		return false, s.now.Add(neverLook), nil
-	}
-	delivered, err := s.deliveredAt(ctx, k)
-	switch {
-	case err != nil:
-		return false, time.Time{}, err
-	case delivered.IsZero():
+		due := s.now.Add(neverLook)
+		s.outlive(record, due)
+		return false, due, nil
+	case msg == nil:
 		due := dueAgain(s.now, k.used)
 		if !unused.IsZero() && unused.Before(due) {
 			due = unused
 		}
 		return false, due, nil
 	}
-	due := delivered.Add(after)
-	return !due.After(s.now), due, nil
+	due := msg.first.Add(after)
+	if !due.After(s.now) {
+		return true, due, nil
+	}
+	s.outlive(record, due)
+	return false, due, nil
 }
 
-// deliveredAt returns when the message of a key was delivered first.
-func (s *sweep) deliveredAt(ctx context.Context, k *keyRecord) (time.Time, error) {
-	if k.used.IsZero() {
-		return time.Time{}, nil
+// message returns what was delivered of a key's message, and the record that
+// says so; nil if nothing was.
+func (s *sweep) message(ctx context.Context, k *keyRecord) (*messageRecord, *Record, error) {
+	if !k.bound() {
+		return nil, nil, nil
 	}
-	msg, _, err := s.m.message(ctx, asStored, k.identity)
-	if err != nil || msg == nil {
-		return time.Time{}, err
+	return s.m.message(ctx, asStored, k.identity)
+}
+
+// outlive has the record of a delivery, which may be nil, looked at later than a
+// key of its message is. Where the policy has changed, that would be the other
+// way round: the record would go, and the key stay, as one whose message was
+// never delivered.
+func (s *sweep) outlive(r *Record, due time.Time) {
+	if r != nil && !r.Due.After(due) {
+		s.stay[r.Name] = edit{old: r, name: r.Name, due: due.Add(neverLook), bare: true}
 	}
-	return msg.first, nil
+}
+
+// withStaying returns edits with those for the records that are to stay, which
+// may be among them.
+func (s *sweep) withStaying(edits []edit) []edit {
+	for i, e := range edits {
+		if stay, ok := s.stay[e.name]; ok {
+			edits[i] = stay
+			delete(s.stay, e.name)
+		}
+	}
+	return slices.AppendSeq(edits, maps.Values(s.stay))
 }
 
 // dueUnused is when a key goes that is not delivered; zero is never.

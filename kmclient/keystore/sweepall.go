@@ -63,7 +63,7 @@ func (s *sweep) all(ctx context.Context, kind Kind, total *Swept) error {
 func (s *sweep) some(ctx context.Context, records []*Record, total *Swept) error {
 	var edits []edit
 	defer func() { wipeEdits(edits) }()
-	s.closed, s.removed = 0, 0
+	s.begin()
 	messages := 0
 	for _, r := range records {
 		e, err := s.edit(ctx, r)

@@ -89,3 +89,58 @@ func TestSweepAllDamaged(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A policy that closes keys after one that closes none: what was delivered is
+// known for as long as it takes to look at the keys.
+func TestNeverThenAfter(t *testing.T) {
+	const day = 24 * time.Hour
+	k := newKit(t, func(_ *kit, o *keystore.Options) { o.Close = keystore.Never() })
+	ids := k.sent(2)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids...)
+	k.deliver(k.Manager, ids[0], "a@b")
+	k.clock.add(day)
+	k.deliver(k.Manager, ids[0], "c@b")
+	hours := func(m *keystore.Manager, n int) {
+		for range n {
+			k.clock.add(time.Hour)
+			k.sweep(m)
+		}
+	}
+	hours(k.Manager, 24*90-12)
+	k.wantState(ids[0], kmclient.StateUsed)
+	m := k.another(func(_ *kit, o *keystore.Options) { o.Close = keystore.After(7 * day) })
+	hours(m, 24*31)
+	k.wantState(ids[0], kmclient.StateClosed)
+	k.wantState(ids[1], kmclient.StateClosed)
+	hours(m, 24*90)
+	k.wantState(ids[0], "")
+	if left, err := k.store.List(t.Context(), keystore.Name{Kind: keystore.KindMessage}, 1); err != nil || len(left) > 0 && left[0].Kind == keystore.KindMessage {
+		t.Errorf("the record of the delivery is still there: %v, %v", left, err)
+	}
+}
+
+// The same with a policy that waited long.
+func TestLongThenShort(t *testing.T) {
+	const day = 24 * time.Hour
+	policy := func(d time.Duration) func(*kit, *keystore.Options) {
+		return func(_ *kit, o *keystore.Options) { o.Close = keystore.After(d) }
+	}
+	k := newKit(t, policy(7*day))
+	ids := k.sent(1)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids...)
+	k.deliver(k.Manager, ids[0], "a@b")
+	days := func(m *keystore.Manager, n int) {
+		for range n {
+			k.clock.add(day)
+			k.sweep(m)
+		}
+	}
+	days(k.another(policy(365*day)), 50) // looks at the key on the 8th day, and next on the 365th
+	m := k.another(policy(7 * day))
+	days(m, 330)
+	k.wantState(ids[0], kmclient.StateClosed)
+	days(m, 61)
+	k.wantState(ids[0], "")
+}
