@@ -16,7 +16,8 @@ import (
 // message, as the one that its control part names; a closed one will do, and
 // for one that is unknown or bound to no message nobody has. If the key is closed
 // and one of them has not got it, that is counted and logged as an alarm: it is
-// no mail system that tries once more.
+// no mail system that tries once more. If the message would have more than
+// MaxRecipients, the error is a kmclient.ErrBadRequest.
 func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) ([]bool, error) {
 	has := make([]bool, len(rcpts))
 	// The message that a key belongs to stays the same.
@@ -37,8 +38,14 @@ func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) 
 		if err != nil {
 			return nil, m.fail(opDeliver, err)
 		}
+		left := 0
 		for i, rcpt := range rcpts {
-			has[i] = msg.has(m.vault.recipient(k.identity[:], rcpt))
+			if has[i] = msg.has(m.vault.recipient(k.identity[:], rcpt)); !has[i] {
+				left++
+			}
+		}
+		if msg != nil && left > 0 && len(msg.rcpts)+left > MaxRecipients {
+			return nil, m.fail(opDeliver, fmt.Errorf("%w: more than %d recipients of one message", kmclient.ErrBadRequest, MaxRecipients))
 		}
 	}
 	if k.state == kmclient.StateClosed && slices.Contains(has, false) {
@@ -52,7 +59,8 @@ func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) 
 // RecordDelivered records that these have got the message that a key belongs
 // to. It is to be called after the next hop's 250 and before one's own: if it
 // fails, the message is refused for now and may be delivered a second time.
-// Recording somebody twice is no error.
+// Recording somebody twice is no error. Those beyond MaxRecipients, whom
+// Delivered has let pass at the same time as others, are logged and not recorded.
 func (m *Manager) RecordDelivered(ctx context.Context, keyID string, rcpts ...string) error {
 	return m.fail(opDeliver, change(func(from view) error { return m.recordDelivered(ctx, from, keyID, rcpts) }))
 }
@@ -93,7 +101,10 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, keyID string, 
 	case n == 0:
 		return nil
 	case len(msg.rcpts) > MaxRecipients:
-		return fmt.Errorf("%w: more than %d recipients of one message", kmclient.ErrBadRequest, MaxRecipients)
+		m.o.Logger.Warn("a message has got to more recipients than can be recorded; the last may get it twice",
+			"key_id", k.spelled, "recipients", len(msg.rcpts), "most", MaxRecipients)
+		msg.rcpts = msg.rcpts[:MaxRecipients]
+		n = MaxRecipients - before
 	}
 	msg.last = now
 	err = m.vault.apply(ctx, edit{

@@ -1,6 +1,10 @@
 package keystore
 
-import "time"
+import (
+	"context"
+	"crypto/rand"
+	"time"
+)
 
 // SetRunning gives a Manager another measure of how long it has run, for tests
 // in which the clock is set and time goes on.
@@ -20,4 +24,18 @@ func (v *Vault) Remembered() (values [][]byte, octets int) {
 		}
 	}
 	return values, octets
+}
+
+// Fill has the message of a key delivered to n recipients, whoever they are.
+func (m *Manager) Fill(ctx context.Context, keyID string, n int) error {
+	k, err := m.keyRecord(ctx, asStored, keyID)
+	if err != nil {
+		return err
+	}
+	now := m.clock.late()
+	msg := &messageRecord{first: now, last: now, rcpts: make([][rcptSize]byte, n)}
+	for i := range msg.rcpts {
+		_, _ = rand.Read(msg.rcpts[i][:])
+	}
+	return m.vault.apply(ctx, edit{name: m.messageName(k.identity), plain: msg.encode(), due: now.Add(time.Hour)})
 }
