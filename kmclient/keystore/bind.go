@@ -19,7 +19,8 @@ func (m *Manager) editKey(k *keyRecord, due time.Time) edit {
 // BindKeys says that a part of a message was verified under these keys: they
 // belong to it from now on. Once more for the same message and frame is no
 // error, also at the same time; for another one it is an ErrBound, which is
-// counted and logged as an alarm, and then none of the keys is bound anew.
+// counted and logged as an alarm. None of the keys is bound anew then, unless they
+// take several commits and the other message came between two of them.
 func (m *Manager) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
 	err := checkIDs(ids)
 	if err == nil {
@@ -43,6 +44,9 @@ func (m *Manager) bind(ctx context.Context, from view, peer string, identity cip
 		}
 		if k == nil {
 			return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, ids[i])
+		}
+		if m.contested(k, peer) {
+			k.peer = peer // a message from there was verified under it
 		}
 		if err := m.usable(k, peer); err != nil {
 			return err

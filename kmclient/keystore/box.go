@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,13 +26,19 @@ type edit struct {
 	plain  []byte
 }
 
-// get returns the records with these names, nil for one that is not there.
+// get returns the records with these names, nil for one that is not there. If it
+// has asked the store, what comes next is sealed with the key of that moment: no
+// key is fetched, to be stored here, where that can't be had.
 func (v *Vault) get(ctx context.Context, from view, names ...Name) ([]*item, error) {
 	if from == asSeen {
 		return v.recall(ctx, names)
 	}
-	records, err := v.store.Get(ctx, names...)
+	records, err := v.store.Get(ctx, append(slices.Clone(names), headName())...)
 	if err != nil {
+		return nil, err
+	}
+	records, head := records[:len(names)], records[len(names)]
+	if err := v.follow(ctx, head); err != nil {
 		return nil, err
 	}
 	for i, r := range records {
@@ -112,6 +119,13 @@ func (v *Vault) keyOf(number uint32) (id []byte, key StoreKey, ok bool) {
 // apply makes edits: in one commit, unless there are more than the engine takes
 // in one. The callers' rules allow for that: each edit is right by itself.
 func (v *Vault) apply(ctx context.Context, edits ...edit) error {
+	_, err := v.applySome(ctx, edits)
+	return err
+}
+
+// applySome is apply, and returns how many edits, from the first one on, are in
+// commits that were made.
+func (v *Vault) applySome(ctx context.Context, edits []edit) (made int, err error) {
 	l := v.store.Limits()
 	for len(edits) > 0 {
 		n, octets := 0, 1024 // for the store's own record
@@ -123,11 +137,11 @@ func (v *Vault) apply(ctx context.Context, edits ...edit) error {
 			n++
 		}
 		if err := v.applyBatch(ctx, edits[:n]); err != nil {
-			return err
+			return made, err
 		}
-		edits = edits[n:]
+		edits, made = edits[n:], made+n
 	}
-	return nil
+	return made, nil
 }
 
 // applyBatch makes edits in one commit, sealed with the store key of that

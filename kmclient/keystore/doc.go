@@ -10,6 +10,10 @@
 //     the store.
 //   - Who has got a message is recorded ([Manager.RecordDelivered]), so that it
 //     is delivered to each recipient once.
+//   - What one call stores is in one commit if the engine takes so much in one:
+//     4095 short keys with SQLite, 41 with etcd as it is by default. Else it is
+//     in several, and each key is whole and right by itself: if a later commit
+//     fails, those of the earlier ones stay.
 //   - A [Policy] says when a key is closed: deleted here and, where there is
 //     such an operation, at the key manager. A tombstone stays for a while.
 //   - Sending keys are never stored. Their IDs are, before use, and for ever: a

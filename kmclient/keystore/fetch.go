@@ -73,7 +73,7 @@ func (m *Manager) fetch(ctx context.Context, peer string, ids []string) error {
 		return err
 	}
 	if err := matches(keys, ids); err != nil {
-		kmclient.WipeAll(keys)
+		_ = m.keepStrays(peer, keys) // the key manager may have them no more; that they can't be stored is logged
 		return err
 	}
 	return m.keep(ctx, peer, keys)
@@ -91,24 +91,11 @@ func (m *Manager) keep(ctx context.Context, peer string, keys []*kmclient.Key) e
 		kmclient.WipeAll(keys)
 		return nil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ended {
-		kmclient.WipeAll(keys)
+	if all, ok := m.hold(peer, keys); ok {
+		m.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", all, "error", err)
+	} else {
 		m.o.Logger.Error("keys came after the key store was closed; they are lost", "keys", len(keys), "peer", peer)
-		return err
 	}
-	for _, k := range keys {
-		id := kmclient.CanonicalID(k.ID())
-		if _, twice := m.waiting[id]; twice {
-			k.Wipe()
-			continue
-		}
-		m.count.fetched.Add(1)
-		m.waiting[id] = waiting{peer, k}
-	}
-	m.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", len(m.waiting), "error", err)
-	m.keepTrying()
 	return err
 }
 
@@ -158,7 +145,8 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 			return err
 		}
 		defer wipeRecords(present)
-		n, err = m.storeNew(ctx, peer, keys, present)
+		more, err := m.storeNew(ctx, peer, keys, present)
+		n += more
 		return err
 	})
 	return n, err
@@ -181,11 +169,9 @@ func (m *Manager) storeNew(ctx context.Context, peer string, keys []*kmclient.Ke
 		edits = append(edits, m.editKey(r, m.dueUnused(r)))
 		r.wipe()
 	}
-	if err := m.vault.apply(ctx, edits...); err != nil {
-		return 0, err
-	}
-	m.count.stored.Add(int64(len(edits)))
-	return len(edits), nil
+	n, err = m.vault.applySome(ctx, edits)
+	m.count.stored.Add(int64(n))
+	return n, err
 }
 
 func wipeEdits(edits []edit) {

@@ -34,6 +34,8 @@ type fakeKM struct {
 	next    []string      // IDs to give out next
 	failing error         // what KeysByID and CloseKey return
 	delay   chan struct{} // KeysByID waits for it, if not nil
+	getting func()        // GetKeys calls it first, if not nil
+	reorder bool          // KeysByID gives its keys in the wrong order
 }
 
 func newKM() *fakeKM { return &fakeKM{keys: map[string][]byte{}} }
@@ -45,6 +47,9 @@ func (f *fakeKM) Status(context.Context, string) (kmclient.Status, error) {
 }
 
 func (f *fakeKM) GetKeys(_ context.Context, _ string, size, number int) (keys []*kmclient.Key, err error) {
+	if f.getting != nil {
+		f.getting()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for range number {
@@ -85,6 +90,9 @@ func (f *fakeKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*k
 		if !f.keeps {
 			delete(f.keys, c)
 		}
+	}
+	if f.reorder {
+		slices.Reverse(keys)
 	}
 	return keys, nil
 }

@@ -83,7 +83,7 @@ type Manager struct {
 
 	work   sync.WaitGroup // fetches, and attempts to store what they brought
 	quit   chan struct{}  // closed when Close is called
-	unsure atomic.Bool    // the last claim could not be stored
+	unsure atomic.Bool    // the last claim may not have been stored
 
 	mu       sync.Mutex
 	closed   bool               // nothing is fetched any more

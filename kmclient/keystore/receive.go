@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 
 // KeysByID returns receiving keys: those in the store from there, the others
 // from the key manager, all in one call to it. What came from the key manager
-// is on disk, in one commit, before it is returned. Where the client needs
+// is on disk before it is returned, in one commit if the engine takes so many keys. Where the client needs
 // several requests for a call ([kmclient.ETSI014.KeepWith]), what one of them
 // brought is on disk before the next one is made, and before an error is
 // returned.
@@ -100,6 +101,11 @@ func (m *Manager) look(ctx context.Context, from view, peer string, ids []string
 		return nil, err
 	}
 	defer wipeRecords(records)
+	if from == asStored {
+		if err := m.confirm(ctx, peer, records); err != nil {
+			return nil, err
+		}
+	}
 	for _, k := range records {
 		if k == nil {
 			continue
@@ -131,6 +137,46 @@ func (m *Manager) lookAfter(ctx context.Context, own bool, peer string, ids []st
 		return nil, nil
 	}
 	return m.look(ctx, asStored, peer, ids, keys)
+}
+
+// contested reports whether a key that came for another peer may be this one's:
+// it has opened no message. Where a key manager binds no key to a pair of SAEs,
+// anybody's rubbish that names a key has it fetched for the peer that it says it
+// is from. One that deletes what it gives out can't be asked again.
+func (m *Manager) contested(k *keyRecord, peer string) bool {
+	return k.peer != peer && k.state == kmclient.StateInUse && !kmclient.DeletesOnDelivery(m.km)
+}
+
+// confirm asks the key manager for those of records, some of which may be nil,
+// that are contested, and makes them peer's where it gives out the same octets.
+// In the store they are so once they belong to a message.
+func (m *Manager) confirm(ctx context.Context, peer string, records []*keyRecord) error {
+	var contested []*keyRecord
+	var ids []string
+	for _, k := range records {
+		if k != nil && m.contested(k, peer) {
+			contested, ids = append(contested, k), append(ids, k.spelled)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.o.FetchTimeout)
+	defer cancel()
+	keys, err := m.km.KeysByID(ctx, peer, ids...)
+	if err != nil {
+		return err
+	}
+	defer kmclient.WipeAll(keys)
+	if err := matches(keys, ids); err != nil {
+		return err
+	}
+	for i, k := range contested {
+		if bytes.Equal(k.octets, keys[i].Reveal()) {
+			k.peer = peer
+		}
+	}
+	return nil
 }
 
 // usable reports why a key is not for a message from peer.

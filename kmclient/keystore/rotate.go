@@ -18,8 +18,9 @@ import (
 // If it is interrupted, both keys are needed to open the store until Rotate has
 // been called again, with the same new key, and has come to its end. Other
 // processes ask their KeySource again when they meet the new key; one whose
-// source does not give it can't write any more, nor read what is sealed with
-// it: its errors are an ErrStoreKey until it is started with the new key.
+// source does not give it can't read or write any more, and its Managers ask the
+// key manager for no key: its errors are an ErrStoreKey until it is started with
+// the new key.
 //
 // Recipients stay recorded under the key that was made with the store, since
 // they are not known here; it is sealed with the new key.

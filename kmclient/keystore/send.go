@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// GetKeys fetches sending keys. Their IDs are on disk, in one commit, before
-// they are returned; their octets never are. If one of the IDs was there
+// GetKeys fetches sending keys. Their IDs are on disk before they are
+// returned, in one commit if the engine takes so many; their octets never are. If one of the IDs was there
 // already, the error is an ErrReused, all keys of the call are wiped, and it is
 // counted and logged as an alarm: the key manager may have been restored from a
 // backup. The next call may get fresh ones.
@@ -23,7 +23,7 @@ func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([
 	}
 	if err = kmclient.CheckKeys(keys, size, number); err == nil {
 		err = m.claim(ctx, keys)
-		m.unsure.Store(errors.Is(err, kmclient.ErrStore))
+		m.unsure.Store(err != nil && !errors.Is(err, ErrReused))
 	}
 	if err != nil {
 		kmclient.WipeAll(keys)
@@ -32,11 +32,12 @@ func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([
 	return keys, nil
 }
 
-// probe writes something if the last claim could not be stored: else every try
-// would cost keys until the store is well again.
+// probe reports whether a claim can be stored, as far as the store key tells, or
+// by writing something if the last one could not be: else every try would cost
+// keys until the store is well again.
 func (m *Manager) probe(ctx context.Context) error {
 	if !m.unsure.Load() {
-		return nil
+		return m.vault.ready(ctx)
 	}
 	return m.write(ctx)
 }
@@ -66,17 +67,14 @@ func (m *Manager) claim(ctx context.Context, keys []*kmclient.Key) error {
 	for i, k := range keys {
 		edits[i] = edit{name: m.name(KindSend, kmclient.CanonicalID(k.ID())), bare: true}
 	}
-	err := m.vault.apply(ctx, edits...)
-	switch {
-	case err == nil:
-		m.count.claimed.Add(int64(len(edits)))
-		return nil
-	case !errors.Is(err, ErrConflict):
+	made, err := m.vault.applySome(ctx, edits)
+	m.count.claimed.Add(int64(made))
+	if !errors.Is(err, ErrConflict) {
 		return err
 	}
-	names := make([]Name, len(edits))
-	for i, e := range edits {
-		names[i] = e.name
+	var names []Name // but for those that are there now because they were claimed here
+	for _, e := range edits[made:] {
+		names = append(names, e.name)
 	}
 	records, err := m.vault.store.Get(ctx, names...)
 	if err != nil {

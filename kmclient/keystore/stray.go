@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -26,15 +27,23 @@ func (m *Manager) takeStrays(km kmclient.KeyManager) {
 	}
 }
 
-// keepStrays is what such a client calls.
+// keepStrays is what such a client calls. It keeps what is a key by itself, under
+// the ID that it came with.
 func (m *Manager) keepStrays(peer string, keys []*kmclient.Key) error {
-	usable := keys[:0]
+	var usable []*kmclient.Key
+	seen := map[string]bool{}
 	for _, k := range keys {
-		if err := checkKey(k); err != nil {
+		id := kmclient.CanonicalID(k.ID())
+		err := checkKey(k)
+		if err == nil && seen[id] {
+			err = fmt.Errorf("%w: key %s came twice", kmclient.ErrBadKey, k.ID())
+		}
+		if err != nil {
 			m.o.Logger.Error("a key without its caller is not kept", "peer", peer, "error", err)
 			k.Wipe()
 			continue
 		}
+		seen[id] = true
 		usable = append(usable, k)
 	}
 	return m.keep(context.Background(), peer, usable)

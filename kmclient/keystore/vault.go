@@ -203,6 +203,25 @@ func (v *Vault) reload(ctx context.Context) error {
 	return nil
 }
 
+// follow takes note of the store's own record, as just read: another process may
+// have changed the store key since.
+func (v *Vault) follow(ctx context.Context, head *Record) error {
+	v.mu.RLock()
+	same := head != nil && head.Version == v.head.Version
+	v.mu.RUnlock()
+	if same {
+		return nil
+	}
+	return v.reload(ctx)
+}
+
+// ready reports whether something can be stored that can't be had again, as far
+// as the store key is concerned.
+func (v *Vault) ready(ctx context.Context) error {
+	_, err := v.get(ctx, asStored)
+	return err
+}
+
 // match finds the keys of the generations of a store, as far as they are known.
 func (v *Vault) match(c headContent) (byGen map[uint32]StoreKey, rcptKey []byte) {
 	byGen = map[uint32]StoreKey{}

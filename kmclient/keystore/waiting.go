@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -12,6 +13,24 @@ import (
 type waiting struct {
 	peer string
 	key  *kmclient.Key
+}
+
+// hold has keys wait in memory, and returns how many do so then. After Close has
+// ended it wipes them.
+func (m *Manager) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range keys {
+		id := kmclient.CanonicalID(k.ID())
+		if _, twice := m.waiting[id]; twice || m.ended {
+			k.Wipe()
+			continue
+		}
+		m.count.fetched.Add(1)
+		m.waiting[id] = waiting{peer, k}
+	}
+	m.keepTrying()
+	return len(m.waiting), !m.ended
 }
 
 // How long after an attempt to store the keys that wait there is another: each
@@ -95,19 +114,25 @@ func (m *Manager) flush(ctx context.Context) error {
 // storeWaiting stores the keys that wait now.
 func (m *Manager) storeWaiting(ctx context.Context) error {
 	m.mu.Lock()
-	byPeer := map[string][]*kmclient.Key{}
+	byPeer := map[string][]*kmclient.Key{} // copies: Close, which does not wait for ever, wipes those that wait
 	for _, w := range m.waiting {
-		byPeer[w.peer] = append(byPeer[w.peer], w.key)
+		byPeer[w.peer] = append(byPeer[w.peer], kmclient.NewKey(w.key.ID(), bytes.Clone(w.key.Reveal())))
 	}
 	m.mu.Unlock()
+	for _, keys := range byPeer {
+		defer kmclient.WipeAll(keys)
+	}
 	for peer, keys := range byPeer {
 		if _, err := m.store(ctx, peer, keys); err != nil {
 			return err
 		}
 		m.mu.Lock()
 		for _, k := range keys {
-			delete(m.waiting, kmclient.CanonicalID(k.ID()))
-			k.Wipe()
+			id := kmclient.CanonicalID(k.ID())
+			if w, ok := m.waiting[id]; ok {
+				w.key.Wipe()
+				delete(m.waiting, id)
+			}
 		}
 		m.mu.Unlock()
 		m.o.Logger.Info("keys that waited in memory are stored", "peer", peer, "keys", len(keys))

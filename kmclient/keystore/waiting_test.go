@@ -1,13 +1,16 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // A store that takes its time to fail, as a file does that another process has
@@ -85,4 +88,80 @@ func TestCloseWhileWaiting(t *testing.T) {
 			t.Errorf("Close: %v; want %v", err, errDisk)
 		}
 	})
+}
+
+// Close does not wait for ever; what is just being stored then is the whole key.
+func TestCloseWhileFlushing(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(1)
+	k.store.set(errDisk, false)
+	_, err := k.KeysByID(t.Context(), "A", ids...)
+	k.want(err, kmclient.ErrStore, true)
+	k.store.set(nil, false)
+	slow := &slowStore{Store: k.store.Store, in: make(chan struct{}), out: make(chan struct{})}
+	k.store.Store = slow
+	swept := make(chan error)
+	go func() { swept <- k.Sweep(context.Background()) }()
+	<-slow.in
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := k.Close(ctx); !errors.Is(err, kmclient.ErrUnavailable) {
+		t.Errorf("Close: %v, want ErrUnavailable", err)
+	}
+	close(slow.out)
+	if err := <-swept; err != nil {
+		t.Error(err)
+	}
+	k.get(k.another(nil), ids...)
+}
+
+// A slowStore has a conflict first, and takes its time for the look at receiving
+// keys that follows.
+type slowStore struct {
+	keystore.Store
+	conflict, look sync.Once
+	in, out        chan struct{}
+}
+
+func (s *slowStore) Apply(ctx context.Context, changes ...keystore.Change) (err error) {
+	s.conflict.Do(func() { err = keystore.ErrConflict })
+	if err != nil {
+		return err
+	}
+	return s.Store.Apply(ctx, changes...)
+}
+
+func (s *slowStore) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+	if names[0].Kind == keystore.KindReceive {
+		s.look.Do(func() {
+			close(s.in)
+			<-s.out
+		})
+	}
+	return s.Store.Get(ctx, names...)
+}
+
+// A handler of logs may ask for what there is to show.
+func TestLogsWithoutLock(t *testing.T) {
+	k := newKit(t, nil)
+	h := &asking{Handler: slog.DiscardHandler}
+	k.Manager = k.another(func(_ *kit, o *keystore.Options) { o.Logger = slog.New(h) })
+	h.m = k.Manager
+	k.store.set(errDisk, false)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := k.KeysByID(ctx, "A", k.sent(1)...)
+	k.want(err, kmclient.ErrStore, true)
+}
+
+type asking struct {
+	slog.Handler
+	m *keystore.Manager
+}
+
+func (a *asking) Enabled(context.Context, slog.Level) bool { return true }
+
+func (a *asking) Handle(context.Context, slog.Record) error {
+	_ = a.m.Stats()
+	return nil
 }

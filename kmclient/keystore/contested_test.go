@@ -1,0 +1,87 @@
+package keystore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A key manager that binds no key to a pair of SAEs gives a key to whoever names
+// a peer. What is not yet a message's is not taken away from the real one.
+func TestContested(t *testing.T) {
+	k := newKit(t, nil)
+	k.km.keeps = true
+	ids := k.sent(2)
+	if _, err := k.KeysByID(t.Context(), "C", ids...); err != nil { // rubbish that says it is from C
+		t.Fatal(err)
+	}
+	k.get(k.Manager, ids...)
+	k.get(k.another(nil), ids...)
+	k.bind(k.Manager, "m", ids[0])
+	k.wantState(ids[0], kmclient.StateUsed)
+	if info, err := k.Show(t.Context(), ids[0]); err != nil || info.Peer != "A" {
+		t.Errorf("bound, the key is said to be of peer %q (%v), want A", info.Peer, err)
+	}
+	_, err := k.KeysByID(t.Context(), "C", ids[0])
+	k.want(err, kmclient.ErrKeyNotFound, false)
+	k.want(k.BindKeys(t.Context(), "C", id("rubbish"), 0, ids[0]), kmclient.ErrKeyNotFound, false)
+
+	down := &kmclient.Error{Op: "keys by ID", Retry: true, Err: kmclient.ErrUnavailable}
+	k.km.failing = down
+	if _, err = k.KeysByID(t.Context(), "A", ids[1]); !errors.Is(err, down) {
+		t.Errorf("with a key manager that can't be asked: %v, want %v", err, down)
+	}
+	k.km.failing = nil
+	_, _ = rand.Read(k.km.keys[ids[1]])
+	_, err = k.KeysByID(t.Context(), "A", ids[1])
+	k.want(err, kmclient.ErrKeyNotFound, false) // A's key of this ID is another one
+}
+
+// An answer that is refused is kept: the key manager has its keys no more.
+func TestRefusedAnswerIsKept(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(2)
+	k.km.reorder = true
+	_, err := k.KeysByID(t.Context(), "A", ids...)
+	k.want(err, kmclient.ErrBadKey, false)
+	k.get(k.another(nil), ids...)
+	if k.km.calls != 1 {
+		t.Errorf("the key manager was asked %d times, want once", k.km.calls)
+	}
+}
+
+// Somebody binds a key of a call between the two commits that it takes.
+func TestBoundBetweenCommits(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(30) // twice as many as the engine takes
+	k.get(k.Manager, ids...)
+	store := k.store
+	other := k.another(nil)
+	store.Store = &betweenApplies{Store: store.Store, do: func() { k.bind(other, "other", ids[29]) }}
+	k.want(k.BindKeys(t.Context(), "A", id("m"), 0, ids...), keystore.ErrBound, false)
+	info, err := k.Show(t.Context(), ids[29])
+	if want := id("other"); err != nil || info.Message != hex.EncodeToString(want[:]) {
+		t.Errorf("the key belongs to %s (%v), want the message that came first", info.Message, err)
+	}
+	k.bind(k.Manager, "m", ids[:14]...) // those of the first commit stay as they are
+	k.want(k.BindKeys(t.Context(), "A", id("third"), 0, ids[0]), keystore.ErrBound, false)
+}
+
+// betweenApplies does something before the second Apply.
+type betweenApplies struct {
+	keystore.Store
+	n  int
+	do func()
+}
+
+func (b *betweenApplies) Apply(ctx context.Context, changes ...keystore.Change) error {
+	if b.n++; b.n == 2 {
+		b.do()
+	}
+	return b.Store.Apply(ctx, changes...)
+}
