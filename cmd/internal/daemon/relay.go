@@ -118,7 +118,7 @@ func (r *relayFlags) loadMail() (*mailer.Config, error) {
 	})
 }
 
-func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
+func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 	cfg, err := r.load()
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer km.close()
+	defer func() { err = errors.Join(err, km.end(log)) }()
 	relay, err := mailer.NewRelay(cfg, km.forRelay(), log)
 	if err != nil {
 		return err
@@ -267,7 +267,7 @@ func relayKeys(ctx context.Context, g *cli.Globals, cfg *mailer.Config, store cl
 	}
 	km := &relayKM{KeyManager: base, base: base}
 	if km.kept, err = g.Keep(ctx, store, base, keepOptions(cfg, log)); err != nil {
-		km.close()
+		_ = km.close()
 		return nil, err
 	}
 	if km.kept != nil {
@@ -276,7 +276,7 @@ func relayKeys(ctx context.Context, g *cli.Globals, cfg *mailer.Config, store cl
 	}
 	if cfg.KM.Pool && does(cfg, mailer.DirectionEncrypt) {
 		if km.pool, err = keypool.New(km.KeyManager, cfg.KM.PoolOptions()); err != nil {
-			km.close()
+			_ = km.close()
 			return nil, err
 		}
 		km.KeyManager = km.pool
@@ -288,15 +288,28 @@ func does(cfg *mailer.Config, d mailer.Direction) bool {
 	return slices.ContainsFunc(cfg.Listeners, func(l mailer.ListenerConfig) bool { return l.Direction == d })
 }
 
-// close wipes the keys that were fetched ahead.
-func (k *relayKM) close() {
+// close wipes the keys that were fetched ahead, and stores those that could not
+// be stored before, or says how many of them are lost.
+func (k *relayKM) close() (err error) {
 	if k.pool != nil {
 		_ = k.pool.Close(context.Background())
 	}
 	if k.kept != nil {
-		_ = k.kept.Close()
+		err = k.kept.Close()
 	}
 	closeBase(k.base)
+	return err
+}
+
+// end closes k for a relay that stops. What is lost then is in the log, and the
+// relay does not end as if all were well.
+func (k *relayKM) end(log *slog.Logger) error {
+	err := k.close()
+	if err == nil {
+		return nil
+	}
+	log.Error("the relay stops, and its key store was not closed in good order", "error", err)
+	return cli.Fail(cli.ExitIO, "mend the store; mail that needs a lost key has to be sent again", "%w", err)
 }
 
 func relayLogger(stderr io.Writer, c mailer.LogConfig) *slog.Logger {
