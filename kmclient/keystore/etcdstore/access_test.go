@@ -81,10 +81,11 @@ func TestRenewed(t *testing.T) {
 	c := etcdtest.Start(t, etcdtest.Options{TLS: true})
 	o := options(c, "")
 	dir := t.TempDir()
-	_, foreignCert, foreignKey := c.ForeignFiles()
+	foreignCA, foreignCert, foreignKey := c.ForeignFiles()
+	ca := o.CAFile
 	replace := func(cert, key string) {
 		t.Helper()
-		for to, from := range map[string]string{"c.crt": cert, "c.key": key} {
+		for to, from := range map[string]string{"c.crt": cert, "c.key": key, "ca.crt": ca} {
 			text, err := os.ReadFile(from)
 			if err == nil {
 				err = os.WriteFile(filepath.Join(dir, to), text, 0o600)
@@ -95,7 +96,7 @@ func TestRenewed(t *testing.T) {
 		}
 	}
 	cert, key := o.CertFile, o.KeyFile
-	o.CertFile, o.KeyFile = filepath.Join(dir, "c.crt"), filepath.Join(dir, "c.key")
+	o.CertFile, o.KeyFile, o.CAFile = filepath.Join(dir, "c.crt"), filepath.Join(dir, "c.key"), filepath.Join(dir, "ca.crt")
 	o.Timeout = 3 * time.Second
 	replace(cert, key)
 	s := openStore(t, o)
@@ -114,6 +115,19 @@ func TestRenewed(t *testing.T) {
 	c.Restart(0)
 	if _, err := s.Get(t.Context(), name("a")); err != nil {
 		t.Errorf("with the first certificate again: %v", err)
+	}
+	good := ca
+	ca = foreignCA
+	replace(cert, key)
+	c.Restart(0)
+	if _, err := s.Get(t.Context(), name("a")); !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("with a CA that has not issued etcd's certificate: %v, want it refused", err)
+	}
+	ca = good
+	replace(cert, key)
+	c.Restart(0)
+	if _, err := s.Get(t.Context(), name("a")); err != nil {
+		t.Errorf("with the first CA again: %v", err)
 	}
 }
 

@@ -31,7 +31,8 @@ const (
 
 var (
 	errClosed  = errors.New("closed")
-	errCluster = errors.New("another etcd cluster has answered than the first time: the endpoints belong to different ones, or it was restored from a snapshot")
+	errCluster = errors.New("another etcd cluster has answered than the first time: the endpoints belong to different ones, or it was made anew from a snapshot")
+	errBehind  = errors.New("the etcd cluster was restored from a snapshot, or has lost what it had acknowledged: start the relays again once it is as it should be")
 )
 
 // call makes a request, and again where that can help and is right, until the
@@ -50,13 +51,21 @@ func (s *Store) call(ctx context.Context, again bool, request func(context.Conte
 	if s.closed.Load() {
 		return s.storeError(errClosed)
 	}
+	if s.behind.Load() {
+		return s.storeError(errBehind)
+	}
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	seen := s.revision.Load()
 	var reason error // what has gone wrong, as far as it is known
 	for {
 		header, err := s.attempt(bounded, again, request)
 		if err == nil {
-			return s.storeError(s.checkCluster(header))
+			return s.storeError(s.checkCluster(seen, header))
+		}
+		if errors.Is(err, rpctypes.ErrFutureRev) { // one that it has given out
+			s.behind.Store(true)
+			return s.storeError(errBehind)
 		}
 		if reason == nil || inWords(err) != noAnswer {
 			reason = err
@@ -87,12 +96,22 @@ func (s *Store) attempt(ctx context.Context, again bool, request func(context.Co
 	return request(clientv3.WithRequireLeader(ctx))
 }
 
-// checkCluster makes sure that all endpoints belong to one cluster.
-func (s *Store) checkCluster(h *pb.ResponseHeader) error {
-	if s.cluster.CompareAndSwap(0, h.ClusterId) || s.cluster.Load() == h.ClusterId {
-		return nil
+// checkCluster makes sure that all endpoints belong to one cluster, and that it
+// is not behind the revision that was seen before the request: all requests are
+// linearizable. A cluster that was restored with the same members and the same
+// --initial-cluster-token has the ID that it had, and gives revisions out again.
+func (s *Store) checkCluster(seen int64, h *pb.ResponseHeader) error {
+	if !s.cluster.CompareAndSwap(0, h.ClusterId) && s.cluster.Load() != h.ClusterId {
+		return errCluster
 	}
-	return errCluster
+	if h.Revision < seen {
+		s.behind.Store(true)
+		return errBehind
+	}
+	for old := s.revision.Load(); old < h.Revision && !s.revision.CompareAndSwap(old, h.Revision); {
+		old = s.revision.Load()
+	}
+	return nil
 }
 
 // mayRepeat reports whether a request that has failed can go well the next time

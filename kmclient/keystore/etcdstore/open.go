@@ -33,9 +33,9 @@ type Options struct {
 	Endpoints []string // HOST:PORT of members of one cluster; all of them are used, and each can stand in for the others
 	Prefix    string   // what all keys begin with; /qkdmail. See ParseURL for its form
 
-	// TLS is used if one of these files is given, or TLS. The certificate and
-	// its key are read again for each connection; what can't be used then leaves
-	// the old ones in use. No CA file: the CAs of the system.
+	// TLS is used if one of these files is given, or TLS. They are read again for
+	// each connection; if one can't be used then, the old ones stay in use. No CA
+	// file: the CAs of the system.
 	CAFile, CertFile, KeyFile string
 	TLS                       *tls.Config // instead of the files
 
@@ -56,8 +56,11 @@ type Store struct {
 	logger  *slog.Logger
 	client  *clientv3.Client
 	cluster atomic.Uint64 // its ID, once it has answered
-	closing sync.Once
-	closed  atomic.Bool
+
+	revision atomic.Int64 // the latest that was seen
+	behind   atomic.Bool  // the cluster has not been there any more
+	closing  sync.Once
+	closed   atomic.Bool
 }
 
 var _ keystore.Store = (*Store)(nil)
@@ -112,15 +115,19 @@ func (o *Options) config() (clientv3.Config, error) {
 	if err != nil {
 		return clientv3.Config{}, err
 	}
+	dial := []grpc.DialOption{ // as to a key manager, no proxy of the environment is used
+		grpc.WithNoProxy(), grpc.WithChainUnaryInterceptor(keepReason),
+	}
+	if o.hasFiles() {
+		dial = append(dial, grpc.WithTransportCredentials(newFileCredentials(tlsConfig, *o)))
+	}
 	return clientv3.Config{
 		Endpoints: o.Endpoints, TLS: tlsConfig,
 		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
 		MaxCallSendMsgSize: maxSend, MaxCallRecvMsgSize: maxReceive,
 		MaxUnaryRetries: 1, // see Store.call
 		Logger:          zap.NewNop(),
-		DialOptions: []grpc.DialOption{ // as to a key manager, no proxy of the environment is used
-			grpc.WithNoProxy(), grpc.WithChainUnaryInterceptor(keepReason),
-		},
+		DialOptions:     dial,
 	}, nil
 }
 

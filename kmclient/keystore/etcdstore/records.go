@@ -19,7 +19,7 @@ const (
 	maxOps     = 128     // operations in a transaction (--max-txn-ops)
 	maxRequest = 3 << 19 // octets of a request (--max-request-bytes)
 	maxSend    = 2 << 20 // so that it is etcd that says if a request is too large
-	perChange  = 3       // operations: a record, its old due time, its new one
+	perChange  = 3       // operations: a record, its old due time, its new one; one more is left for applyTxn
 	page       = 64      // records that are read at a time
 	maxReceive = page*maxSend + 1<<20
 )
@@ -106,12 +106,7 @@ func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 		conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(s.record(c.Name())), "=", revision))
 		ops = append(ops, s.operations(c)...)
 	}
-	if len(ops) == 0 {
-		// One without an operation would be answered by a member for itself,
-		// from what it knows, which may be old.
-		ops = append(ops, clientv3.OpGet(s.records))
-	}
-	answer, err := s.txn(ctx, once, conditions, ops)
+	answer, err := s.applyTxn(ctx, conditions, ops)
 	switch {
 	case err != nil:
 		return err
@@ -126,6 +121,25 @@ func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 		return fmt.Errorf("%w: %v", keystore.ErrConflict, changes[0].Name())
 	}
 	return fmt.Errorf("%w: %v or one of %d others", keystore.ErrConflict, changes[0].Name(), len(changes)-1)
+}
+
+// applyTxn makes a transaction that changes records. It reads a key as of the
+// latest revision that was seen: a cluster that was restored, and is not there yet,
+// refuses the whole before it has changed anything. Besides, a transaction without
+// an operation would be answered by a member for itself, from what it knows, which
+// may be old.
+func (s *Store) applyTxn(ctx context.Context, conditions []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	for {
+		there := clientv3.OpGet(s.records, clientv3.WithRev(s.revision.Load()))
+		answer, err := s.txn(ctx, once, conditions, append(ops, there))
+		if !errors.Is(err, rpctypes.ErrCompacted) {
+			return answer, err
+		}
+		// Somebody else has compacted up to what this one has not seen.
+		if _, err := s.scan(ctx, s.records, limit(s.records), 1, clientv3.WithCountOnly()); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // operations returns what makes a change, with the due time.

@@ -1,26 +1,37 @@
 package etcdstore
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"sync/atomic"
+
+	"google.golang.org/grpc/credentials"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 // tlsConfig returns how connections are secured, nil if they are not.
 func (o *Options) tlsConfig() (*tls.Config, error) {
-	files := o.CAFile != "" || o.CertFile != "" || o.KeyFile != ""
 	switch {
-	case o.TLS != nil && files:
+	case o.TLS != nil && o.hasFiles():
 		return nil, fmt.Errorf("%w: etcd: certificate files and a TLS configuration exclude each other", kmclient.ErrConfig)
-	case !files:
+	case !o.hasFiles():
 		return o.TLS, nil
 	case (o.CertFile == "") != (o.KeyFile == ""):
 		return nil, fmt.Errorf("%w: etcd: a client certificate needs its private key, and the key its certificate", kmclient.ErrConfig)
 	}
+	return o.readFiles()
+}
+
+func (o *Options) hasFiles() bool { return o.CAFile != "" || o.CertFile != "" || o.KeyFile != "" }
+
+// readFiles returns the configuration that the files make.
+func (o *Options) readFiles() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
@@ -32,23 +43,42 @@ func (o *Options) tlsConfig() (*tls.Config, error) {
 			return nil, fmt.Errorf("%w: etcd CA file %s holds no certificate in PEM form", kmclient.ErrConfig, o.CAFile)
 		}
 	}
-	if o.CertFile == "" {
-		return config, nil
-	}
-	pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("%w: etcd client certificate %s and key: %w", kmclient.ErrConfig, o.CertFile, err)
-	}
-	var last atomic.Pointer[tls.Certificate]
-	last.Store(&pair)
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if o.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
-			o.Logger.Error("the certificate files for etcd can't be used; the old ones stay in use", "error", err)
-			return last.Load(), nil
+			return nil, fmt.Errorf("%w: etcd client certificate %s and key: %w", kmclient.ErrConfig, o.CertFile, err)
 		}
-		last.Store(&pair)
-		return &pair, nil
+		config.Certificates = []tls.Certificate{pair}
 	}
 	return config, nil
+}
+
+// fileCredentials read the files again for each connection.
+type fileCredentials struct {
+	credentials.TransportCredentials // of the configuration that was read first
+	read                             func() (*tls.Config, error)
+	last                             *atomic.Pointer[tls.Config]
+	logger                           *slog.Logger
+}
+
+func newFileCredentials(first *tls.Config, o Options) credentials.TransportCredentials {
+	c := fileCredentials{credentials.NewTLS(first), o.readFiles, &atomic.Pointer[tls.Config]{}, o.Logger}
+	c.last.Store(first)
+	return c
+}
+
+// ClientHandshake is called by gRPC for a new connection.
+func (c fileCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if config, err := c.read(); err == nil {
+		c.last.Store(config)
+	} else {
+		c.logger.Error("the certificate files for etcd can't be used; the old ones stay in use", "error", err)
+	}
+	return credentials.NewTLS(c.last.Load()).ClientHandshake(ctx, authority, conn)
+}
+
+// Clone returns a copy.
+func (c fileCredentials) Clone() credentials.TransportCredentials {
+	c.TransportCredentials = c.TransportCredentials.Clone()
+	return c
 }

@@ -135,18 +135,22 @@ func (c *Cluster) run(i int) error {
 	return nil
 }
 
-func (c *Cluster) args(n *node) []string {
+// member returns the arguments that say which node of the cluster one is.
+func (c *Cluster) member(n *node) []string {
 	var all []string
 	for _, o := range c.nodes {
 		all = append(all, o.name+"=http://"+o.peer)
 	}
-	url := c.scheme() + n.client
-	args := []string{
-		"--name", n.name, "--data-dir", c.file(n.name), "--logger", "zap",
-		"--listen-client-urls", url, "--advertise-client-urls", url,
-		"--listen-peer-urls", "http://" + n.peer, "--initial-advertise-peer-urls", "http://" + n.peer,
+	return []string{
+		"--name", n.name, "--data-dir", c.file(n.name), "--initial-advertise-peer-urls", "http://" + n.peer,
 		"--initial-cluster", strings.Join(all, ","), "--initial-cluster-token", c.dir,
 	}
+}
+
+func (c *Cluster) args(n *node) []string {
+	url := c.scheme() + n.client
+	args := append(c.member(n), "--logger", "zap", "--listen-peer-urls", "http://"+n.peer,
+		"--listen-client-urls", url, "--advertise-client-urls", url)
 	if c.o.TLS {
 		args = append(args, "--client-cert-auth", "--trusted-ca-file", c.file("ca.crt"), "--cert-file", c.file("etcd.crt"),
 			"--key-file", c.file("etcd.key"), "--enable-grpc-gateway=false") // which would be a client with etcd's certificate
