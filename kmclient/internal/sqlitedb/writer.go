@@ -2,10 +2,13 @@ package sqlitedb
 
 import (
 	"context"
+	"runtime"
 )
 
-// maxBatch is how many changes share one commit at most.
-const maxBatch = 128
+const (
+	maxBatch = 128 // changes that share one commit at most
+	yields   = 3   // times that others may run who are just about to ask for one
+)
 
 // A job waits for its turn with the writer.
 type job struct {
@@ -68,15 +71,21 @@ func (db *DB) run() {
 	}
 }
 
-// gather returns the jobs that are waiting now.
+// gather returns the jobs that are waiting now, or as soon as everybody who can
+// run has done so: a commit costs more than a look around, and nobody waits for
+// a time.
 func (db *DB) gather(first *job) []*job {
 	jobs := []*job{first}
-	for len(jobs) < maxBatch {
+	for yielded := 0; len(jobs) < maxBatch; {
 		select {
 		case j := <-db.jobs:
-			jobs = append(jobs, j)
+			jobs, yielded = append(jobs, j), 0
 		default:
-			return jobs
+			if yielded == yields {
+				return jobs
+			}
+			yielded++
+			runtime.Gosched()
 		}
 	}
 	return jobs
