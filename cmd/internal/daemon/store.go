@@ -40,10 +40,14 @@ flags come before it. Without either it is the file of the state directory. With
 --sae (or QKD_SAE), list, show, sweep and export --reveal see only what was kept
 for this SAE ID.
 
+Run them as the relay's user: runuser -u qkdmail -- qkdmail store … A store key that
+is a credential of the relay's unit is not there for them; name it with --store-key
+file:PATH, or run them with systemd-run -p LoadCredentialEncrypted=….
+
 These commands make no store where there is none.`,
 		Example: `  qkdmail store list --config /etc/qkdmail/relay.toml --state in_use
   qkdmail store export --config /etc/qkdmail/relay.toml -o /backup/keys.db
-  qkdmail store verify --store /backup/keys.db --store-key file:/safe/keys.db.key`,
+  qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
 		Args: cli.NoCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -32,7 +32,8 @@ message they belong to (the beginning of its identity) and when it was delivered
 first. A damaged record is listed as such and makes the exit code 65.
 
 States: in_use was handed out to decrypt, but no message was verified under it;
-used belongs to a message; closed is deleted and remembered.`,
+used belongs to a message; closed is deleted and remembered. Those that no message
+came for are --state in_use --before 90d.`,
 		Example: `  qkdmail store list
   qkdmail store list --state in_use --before 30d
   qkdmail store list --peer SAE_A --before 2026-01-31 --json`,

@@ -23,14 +23,15 @@ nothing but copies that were made before: what was deleted before can't be
 recovered with it from the disk.
 
 If the store key is in a file, a new one is made and takes its place. Relays that
-read that file go on without a restart.
+read that file go on without a restart. Run it as the relay's user, not as root:
+runuser -u qkdmail -- qkdmail store rotate …
 
 --new-key names a key that is there already. Relays can't use the store until they
 are started again with it: mail waits meanwhile. This is the way for keys that come
 as a credential or from the environment, and for a file on several machines.
 
 Interrupted, run it again with the same flags; until then both keys are needed.`,
-		Example: `  qkdmail store rotate --config /etc/qkdmail/relay.toml
+		Example: `  runuser -u qkdmail -- qkdmail store rotate --config /etc/qkdmail/relay.toml
   head -c 32 /dev/urandom | base64 >new.key
   qkdmail store rotate --store-key file:old.key --new-key file:new.key`,
 		Args: cli.NoArgs,

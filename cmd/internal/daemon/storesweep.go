@@ -26,27 +26,31 @@ func (s *storeFlags) sweep() *cobra.Command {
 remembered for long enough. Relays do that about once an hour; this looks at all
 keys at once, as after a change of the policy.
 
-The policies are those of --config, or else the defaults, and the flags. The key
+The policies are those of --config and the flags. Without --config, --close has to
+say when the keys of delivered messages are closed: what is closed is gone. The key
 manager is told of closed keys where --config or --km names one, for the keys of
 its SAE ID; otherwise the relay's next sweep tells it.`,
 		Example: `  qkdmail store sweep --config /etc/qkdmail/relay.toml --dry-run
   qkdmail store sweep --close after-delivery
-  qkdmail store sweep --undelivered 90d`,
+  qkdmail store sweep --config /etc/qkdmail/relay.toml --undelivered 90d`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.runSweep(cmd, f) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.close, "close", "", "when the key of a delivered message is closed: after-delivery, after:DURATION or never (default after:7d)")
+	fs.StringVar(&f.close, "close", "", "when the key of a delivered message is closed: after-delivery, after:DURATION or never (default: as --config says)")
 	fs.StringVar(&f.tombstones, "tombstones", "", "how long a closed key is remembered, at least 31d (default 60d)")
 	fs.StringVar(&f.undelivered, "undelivered", "", "close keys as well whose message was not delivered for so long, at least 31d, or 0 (default: never)")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "say what would be done")
 	return cmd
 }
 
-// options are the policies of a configuration, or the defaults, with the flags.
+// options are the policies of a configuration with the flags. Without either, keys
+// would be closed that the relay's own policy keeps.
 func (f *sweepFlags) options(cfg *mailer.Config) (o keystore.Options, err error) {
 	if cfg != nil {
 		o = keepOptions(cfg, nil)
+	} else if f.close == "" {
+		return o, cli.Usage("without --config, --close has to say when the keys of delivered messages are closed")
 	}
 	if f.close != "" {
 		if o.Close, err = keystore.ParsePolicy(f.close); err != nil {

@@ -21,9 +21,13 @@ func (s *storeFlags) verify() *cobra.Command {
 		Long: `Check a store: that the SQLite file is sound, that the store key is right, and that
 every record can be unsealed and says what it can say. Relays may run meanwhile.
 
-What is damaged is named, and makes the exit code 65. A wrong store key is 78.`,
+What is damaged is named, and makes the exit code 65. What can't be opened at all is
+78: with a wrong store key, or a file whose beginning or write-ahead log is damaged.
+
+A file is opened as a relay does: its folder must be writable, and one of an older
+version is brought to the present schema. To leave a backup as it is, verify a copy.`,
 		Example: `  qkdmail store verify
-  qkdmail store verify --store /backup/keys.db --store-key file:/safe/keys.db.key`,
+  qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.runVerify(cmd) },
 	}
