@@ -63,6 +63,9 @@ func (m *Manager) bind(ctx context.Context, from view, peer string, identity cip
 		k.state, k.used, k.identity, k.frame = kmclient.StateUsed, now, identity, frame
 		edits = append(edits, m.editKey(k, m.o.Close.dueUsed(now)))
 	}
+	if from == asSeen && m.vault.fit(edits) < len(edits) {
+		return errNotSeen // some would be bound before the store refuses others
+	}
 	if err := m.vault.apply(ctx, edits...); err != nil {
 		return err
 	}

@@ -126,22 +126,28 @@ func (v *Vault) apply(ctx context.Context, edits ...edit) error {
 // applySome is apply, and returns how many edits, from the first one on, are in
 // commits that were made.
 func (v *Vault) applySome(ctx context.Context, edits []edit) (made int, err error) {
-	l := v.store.Limits()
 	for len(edits) > 0 {
-		n, octets := 0, 1024 // for the store's own record
-		for n < len(edits) && n < l.Changes-1 {
-			octets += 2048 + len(edits[n].plain)
-			if n > 0 && octets > l.Octets {
-				break
-			}
-			n++
-		}
+		n := v.fit(edits)
 		if err := v.applyBatch(ctx, edits[:n]); err != nil {
 			return made, err
 		}
 		edits, made = edits[n:], made+n
 	}
 	return made, nil
+}
+
+// fit returns how many of edits, from the first one on, go into one commit.
+func (v *Vault) fit(edits []edit) (n int) {
+	l := v.store.Limits()
+	octets := 1024 // for the store's own record
+	for n < len(edits) && n < l.Changes-1 {
+		octets += 2048 + len(edits[n].plain)
+		if n > 0 && octets > l.Octets {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // applyBatch makes edits in one commit, sealed with the store key of that

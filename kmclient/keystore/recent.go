@@ -36,10 +36,10 @@ const (
 // A memory has the records that a process has read or written last, sealed as
 // they are in the store, so that a message that is being worked on needs few
 // reads. Others may have changed a record meanwhile. So what is remembered serves
-// for two things only: as the Old of a change, which the store itself then
-// compares with what it has; and for what never changes again, that a key belongs
-// to a message. Whether a key is refused, or nothing has to be done, is decided
-// by what has just been read.
+// for three things only: as the Old of a change, which the store itself then
+// compares with what it has; for what never changes again, that a key belongs to
+// a message; and for the keys that a call itself has just stored. Whether a key
+// is refused, or nothing has to be done, is decided by what has just been read.
 type memory struct {
 	mu         sync.Mutex
 	young, old map[Name]seen // what does not fit into young any more makes it old

@@ -150,6 +150,17 @@ func TestOthersMeanwhile(t *testing.T) {
 	}
 }
 
+// Of more keys than go into one commit none is bound either, if one belongs to
+// another message by now.
+func TestOthersMeanwhileOfMany(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(40)
+	k.get(k.Manager, ids...)
+	k.bind(k.another(nil), "copy", ids[39])
+	k.want(k.BindKeys(t.Context(), "A", id("mail"), 0, ids...), keystore.ErrBound, false)
+	k.wantState(ids[0], kmclient.StateInUse)
+}
+
 // The store key may be changed between any two steps, by another process or
 // one's own.
 func TestRotateMeanwhile(t *testing.T) {
