@@ -154,6 +154,9 @@ func TestUnixSockets(t *testing.T) {
 	}
 	_ = left.Close()
 	r := startRelay(t, DirectionEncrypt, hop.addr(), set)
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %v, %v; a mail system in the relay's group must be able to connect", info.Mode(), err)
+	}
 	if err := second.Listen(t.Context()); err == nil {
 		t.Error("two listen at one socket")
 	}

@@ -36,8 +36,11 @@ func (r *Relay) listen(ctx context.Context, s *site) (net.Listener, error) {
 		return nil, err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, network, address)
-	if err == nil || network != "unix" {
+	if network != "unix" {
 		return l, err
+	}
+	if err == nil {
+		return forGroup(l, address)
 	}
 	if c, derr := new(net.Dialer).DialContext(ctx, "unix", address); derr == nil {
 		_ = c.Close()
@@ -49,7 +52,20 @@ func (r *Relay) listen(ctx context.Context, s *site) (net.Listener, error) {
 	if rerr := os.Remove(address); rerr != nil {
 		return nil, err
 	}
-	return new(net.ListenConfig).Listen(ctx, network, address)
+	if l, err = new(net.ListenConfig).Listen(ctx, network, address); err != nil {
+		return nil, err
+	}
+	return forGroup(l, address)
+}
+
+// forGroup lets the group of a socket file connect, whatever the umask of a
+// service is: it is how a mail system with another account comes in.
+func forGroup(l net.Listener, path string) (net.Listener, error) {
+	if err := os.Chmod(path, 0o660); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 func (r *Relay) closeListeners() {

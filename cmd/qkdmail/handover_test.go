@@ -37,7 +37,7 @@ func TestHandOver(t *testing.T) {
 		"beside the file": {linked, "", []string{"relay", "--help"}, 0, help},
 		"in the PATH":     {filepath.Join(alone, "qkdmail"), both, []string{"relay", "--help"}, 0, help},
 		"its exit code":   {filepath.Join(both, "qkdmail"), "", []string{"relay"}, 64, "--config FILE"},
-		"nowhere":         {filepath.Join(alone, "qkdmail"), "", []string{"relay", "--help"}, 69, "go install github.com/qkdmail/qkdmail/cmd/..."},
+		"nowhere":         {filepath.Join(alone, "qkdmail"), "", []string{"relay", "--help"}, 69, "go install github.com/qkdmail/qkdmail/cmd/{qkdmail,qkdmaild}@latest"},
 		"tempfail":        {filepath.Join(alone, "qkdmail"), "", []string{"--tempfail", "relay"}, 75, "qkdmaild"},
 		"completion":      {filepath.Join(both, "qkdmail"), "", []string{"__complete", "relay", "--next"}, 0, "--next-hop"},
 		"completion here": {filepath.Join(alone, "qkdmail"), "", []string{"__complete", "encrypt", "--sui"}, 0, "--suite"},

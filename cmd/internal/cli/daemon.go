@@ -72,7 +72,7 @@ func handOver(args []string) error {
 	if err == nil {
 		err = replace(program, append([]string{daemonProgram}, args...))
 	}
-	return Fail(ExitUnavailable, "install it beside this program, with: go install github.com/qkdmail/qkdmail/cmd/...@latest", "this needs the program %s: %w", daemonProgram, err)
+	return Fail(ExitUnavailable, "install it beside this program, with: go install github.com/qkdmail/qkdmail/cmd/{qkdmail,qkdmaild}@latest", "this needs the program %s: %w", daemonProgram, err)
 }
 
 func findDaemon() (string, error) {

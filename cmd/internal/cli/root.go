@@ -119,7 +119,7 @@ func execute(ctx context.Context, daemon *Daemon, args []string) int {
 	tempfail, _ := root.PersistentFlags().GetBool("tempfail")
 	if errors.Is(err, errHandOver) {
 		err = handOver(args)
-		tempfail = slices.Contains(args, "--tempfail") // flags were left for the other program
+		tempfail = slices.Contains(args, "--tempfail") || slices.Contains(args, "--tempfail=true") // flags were left for the other program
 	}
 	if err == nil {
 		return ExitOK

@@ -101,7 +101,7 @@ func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *m
 			f.fail(what, stateFailed, err)
 		case status.OnDemand:
 			f.add(what, "answers, keys are made on demand")
-		case status.StoredKeys == 0:
+		case status.StoredKeys == 0 && does(cfg, mailer.DirectionEncrypt):
 			f.fail(what, stateWarning, fmt.Errorf("%w: it answers, but has none in stock", kmclient.ErrKeyExhausted))
 		default:
 			f.add(what, fmt.Sprintf("answers, %d keys stored", status.StoredKeys))

@@ -185,7 +185,12 @@ Next:
     relay, and Postfix anew:
 `, s.Dir, site.ConfigFile, address, site.MainFile, site.MasterFile)
 	if s.Unit {
-		fmt.Fprintf(out, "      cp %s/%s /etc/systemd/system/ && systemctl daemon-reload\n", s.Dir, site.UnitFile)
+		fmt.Fprintf(out, `      # without the package: the account, the programs and the unit
+      useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail
+      install -m 0755 "$(command -v qkdmail)" "$(command -v qkdmaild)" /usr/bin/
+      chgrp -R qkdmail %[1]s
+      cp %[1]s/%[2]s /etc/systemd/system/ && systemctl daemon-reload
+`, s.Dir, site.UnitFile)
 	}
 	_, err := fmt.Fprintf(out, `      systemctl enable --now qkdmail-relay && postfix reload
  4. Send a message through all of it:

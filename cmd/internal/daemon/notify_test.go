@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +50,11 @@ func TestNotify(t *testing.T) {
 	stop()
 	if got := told(); got != "STOPPING=1" {
 		t.Errorf("told %q, want STOPPING=1", got)
+	}
+	// A reload that comes too late must not end the process: it would take the
+	// messages with it that are under way.
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Error(err)
 	}
 	if err := <-done; err != nil {
 		t.Error(err)

@@ -134,6 +134,13 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if len(args) > 0 {
 		return cli.Usage("unexpected argument %q (only --check takes addresses)", args[0])
 	}
+	if r.asJSON {
+		return cli.Usage("--json goes with --check")
+	}
+	// From here to the end: a SIGHUP that nobody takes ends the process, and
+	// cuts the messages that are under way when it stops.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
 	km, err := relayKeys(cmd.Context(), r.Globals, cfg, store, log)
 	if err != nil {
 		return err
@@ -155,7 +162,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
 	monitor := forAdmin.watch(cmd.Context(), r.inForce(cfg), relay, km, cmd.Root().Version)
-	go r.reloads(cmd.Context(), relay, monitor, cfg, km, log)
+	go r.reloads(cmd.Context(), hup, relay, monitor, cfg, km, log)
 	notify(log, systemd.SdNotifyReady)
 	context.AfterFunc(cmd.Context(), func() { notify(log, systemd.SdNotifyStopping) })
 	return relay.Serve(cmd.Context())
@@ -170,10 +177,7 @@ func (r *relayFlags) inForce(cfg *mailer.Config) *mailer.Config {
 }
 
 // reloads reads the configuration again on SIGHUP.
-func (r *relayFlags) reloads(ctx context.Context, relay *mailer.Relay, monitor *admin.Monitor, old *mailer.Config, km *relayKM, log *slog.Logger) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+func (r *relayFlags) reloads(ctx context.Context, hup <-chan os.Signal, relay *mailer.Relay, monitor *admin.Monitor, old *mailer.Config, km *relayKM, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os/exec"
 	"strings"
@@ -74,6 +75,7 @@ type hop struct {
 	OK     bool    `json:"ok"`
 	Millis float64 `json:"milliseconds"`
 	Detail string  `json:"detail"`
+	Advice string  `json:"advice,omitempty"`
 }
 
 // A step finds out about one hop.
@@ -86,6 +88,9 @@ func (s *sendTest) run(cmd *cobra.Command, address string) error {
 	t := testMail{postfix: s.postfix}
 	steps := []testStep{{"configuration", func(context.Context) (_ string, err error) {
 		t.cfg, err = mailer.LoadConfig(s.config)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", cli.Fail(cli.ExitConfig, "name it with --config, or make one with qkdmail init", "%w", err)
+		}
 		if err == nil {
 			err = t.cfg.CheckFiles()
 		}
@@ -114,7 +119,7 @@ func (s *sendTest) step(cmd *cobra.Command, step testStep) error {
 	detail, err := step.do(cmd.Context())
 	h := hop{Hop: step.name, OK: err == nil, Millis: float64(time.Since(start).Microseconds()) / 1000, Detail: detail}
 	if err != nil {
-		h.Detail = cli.OneLine(err, "")
+		h.Detail, h.Advice = cli.OneLine(err, ""), cli.Advice(err)
 	}
 	out := cmd.OutOrStdout()
 	switch {
@@ -262,7 +267,11 @@ func (t *testMail) send(ctx context.Context, address string, protocol mailer.Pro
 	defer c.Close()
 	answer, err := t.transaction(c, protocol, report)
 	if err != nil {
-		return "", cli.Fail(cli.ExitUnavailable, "see the log of the mail server and of the relay", "%s: %w", address, err)
+		code := cli.ExitUnavailable
+		if refused, ok := errors.AsType[*smtp.SMTPError](err); ok && refused.Temporary() {
+			code = cli.ExitTempFail
+		}
+		return "", cli.Fail(code, "see the log of the mail server and of the relay", "%s: %w", address, err)
 	}
 	_ = c.Quit()
 	return fmt.Sprintf("%s took it: %s", address, cmp.Or(answer, "250")), nil
