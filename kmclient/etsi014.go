@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -163,7 +164,8 @@ func (e *ETSI014) Stats() ETSI014Stats {
 	}
 }
 
-// Status reports the link to peer, as the first KME that answers knows it.
+// Status reports the link to peer, as the first KME that answers knows it. Each
+// has its share of the time that ctx leaves.
 func (e *ETSI014) Status(ctx context.Context, peer string) (Status, error) {
 	path, err := saePath(peer, "status")
 	if err != nil {
@@ -172,7 +174,7 @@ func (e *ETSI014) Status(ctx context.Context, peer string) (Status, error) {
 	var failed *Error
 	order := e.order()
 	for i, k := range order {
-		s, err := k.status(ctx, peer, path)
+		s, err := k.statusWithin(ctx, len(order)-i, peer, path)
 		if err == nil {
 			e.compare(s)
 			return s, nil
@@ -184,6 +186,25 @@ func (e *ETSI014) Status(ctx context.Context, peer string) (Status, error) {
 		e.noteFailover(order[i:], err)
 	}
 	return Status{}, failed
+}
+
+// statusWithin is status with the first of shares of the caller's time, so that a
+// KME that takes connections and never answers leaves some to the next one. It
+// is then asked last for a while, as after the end of a request's own time.
+func (k *kme) statusWithin(ctx context.Context, shares int, peer, path string) (Status, *Error) {
+	deadline, ok := ctx.Deadline()
+	if !ok || shares == 1 {
+		return k.status(ctx, peer, path)
+	}
+	share := time.Until(deadline) / time.Duration(shares)
+	limited, cancel := context.WithTimeout(ctx, share)
+	defer cancel()
+	s, err := k.status(limited, peer, path)
+	if err != nil && err.Status == 0 && limited.Err() != nil && ctx.Err() == nil {
+		k.noteDown()
+		err.Err = fmt.Errorf("%w: no whole answer within %v: %w", ErrUnavailable, share.Round(time.Millisecond), os.ErrDeadlineExceeded)
+	}
+	return s, err
 }
 
 // compare logs, once, that the KME takes the caller for another SAE.

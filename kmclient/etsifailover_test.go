@@ -118,6 +118,37 @@ func TestETSIFailover(t *testing.T) {
 	}
 }
 
+// A KME that takes connections and never answers leaves the others some of the
+// caller's time, and is then asked last.
+func TestETSIStatusSharesTime(t *testing.T) {
+	ca := newTestCA(t)
+	first, second := newFakeKME(t, ca), newFakeKME(t, ca)
+	e := etsiClient(t, ETSI014Options{}, first, second)
+	release := make(chan struct{})
+	defer close(release)
+	first.setHook(func(string, int, http.ResponseWriter, []byte) bool { <-release; return true })
+	ask := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // the request's own limit is 30
+		defer cancel()
+		_, err := e.Status(ctx, "B")
+		return err
+	}
+	for range 2 {
+		if err := ask(); err != nil {
+			t.Fatalf("Status: %v, want that of the second KME", err)
+		}
+	}
+	if n := first.requests("status"); n != 1 || e.Stats().Failovers != 1 {
+		t.Errorf("the first KME was asked %d times, %d failovers; want once", n, e.Stats().Failovers)
+	}
+	e.kmes[0].down.Store(0)
+	second.Close()
+	err := ask()
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no whole answer within") {
+		t.Errorf("with the second one gone: %v, want ErrUnavailable, and that the first one gave no answer", err)
+	}
+}
+
 // enc_keys is asked anew once after a lost answer, and not a third time.
 func TestETSIEncKeysAskedAnewOnce(t *testing.T) {
 	for _, name := range []string{"cut", "half", "slow", "502"} {

@@ -63,13 +63,16 @@ func (k *kme) ask(ctx context.Context, q call) (int, []byte, *Error) {
 	case err == nil || err.Status != 0:
 		k.down.Store(0)
 	case ctx.Err() == nil:
-		k.down.Store(time.Now().Add(downFor).UnixNano())
+		k.noteDown()
 	}
 	if err != nil && (err.Status == http.StatusBadGateway || err.Status == http.StatusGatewayTimeout) {
 		err.lost = true // a gateway's words: what the KME did, nobody knows
 	}
 	return code, body, err
 }
+
+// noteDown has the KME asked last for a while.
+func (k *kme) noteDown() { k.down.Store(time.Now().Add(downFor).UnixNano()) }
 
 func (k *kme) isDown(now time.Time) bool { return now.UnixNano() < k.down.Load() }
 
