@@ -9,8 +9,6 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // How long the server waits for what, and how much it takes.
@@ -21,7 +19,7 @@ const (
 	idleTimeout     = time.Minute
 	shutdownTimeout = 5 * time.Second
 	maxHeader       = 16 << 10 // octets
-	maxConns        = 64
+	maxConns        = 64       // see conns
 )
 
 // ServeOptions say how a handler is served.
@@ -40,7 +38,8 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, o ServeOpt
 		Handler: guard(l.Addr(), withProfiles(handler, o.PProf)), MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		ConnState: newConns(maxConns).note,
+		ErrorLog:  slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
 	stopped := make(chan error, 1)
 	ctx, stop := context.WithCancel(ctx)
@@ -54,7 +53,7 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, o ServeOpt
 		}
 		stopped <- err
 	}()
-	err := server.Serve(netutil.LimitListener(l, maxConns))
+	err := server.Serve(l)
 	stop()
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil

@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -120,6 +121,74 @@ func TestServerLimits(t *testing.T) {
 	}
 	if a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a header of %d octets: %d", 3*maxHeader, a.StatusCode)
+	}
+}
+
+// Connections that do nothing do not keep others away, nor do those whose
+// requests never come to their end.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	for name, begin := range map[string]string{
+		"kept alive": "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "half": "GET /healthz HTTP/1.1\r\nHost:", "nothing": "",
+	} {
+		url := serve(t, newRig(t).Handler(), ServeOptions{})
+		for range 2 * maxConns {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, begin)
+			if !strings.HasSuffix(begin, "\r\n\r\n") {
+				continue
+			}
+			// A test fails here, with the others idle, where these have no place.
+			_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+				t.Fatalf("%s: a new connection is not answered: %v", name, err)
+			}
+		}
+		client := http.Client{Timeout: 3 * time.Second} // less than any limit of the server's
+		a, err := client.Get(url + "/readyz")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		_ = a.Body.Close()
+		client.CloseIdleConnections()
+	}
+}
+
+// Where all connections are at work, none of them is given up for another.
+func TestConnectionsAtWorkStay(t *testing.T) {
+	c := newConns(2)
+	var all [4]net.Conn
+	closed := func(i int) bool {
+		_ = all[i].SetDeadline(time.Now())
+		_, err := all[i].Read(make([]byte, 1))
+		return errors.Is(err, io.ErrClosedPipe)
+	}
+	for i := range all {
+		var other net.Conn
+		all[i], other = net.Pipe()
+		defer other.Close()
+	}
+	c.note(all[0], http.StateNew)
+	c.note(all[0], http.StateActive)
+	c.note(all[1], http.StateNew)
+	c.note(all[1], http.StateActive)
+	c.note(all[2], http.StateNew)
+	if closed(0) || closed(1) || !closed(2) {
+		t.Error("the third connection has not been closed, or one at work was")
+	}
+	c.note(all[2], http.StateClosed)
+	c.note(all[0], http.StateIdle)
+	c.note(all[3], http.StateNew)
+	if !closed(0) || closed(1) || closed(3) {
+		t.Error("the idle connection has not made room")
+	}
+	c.note(all[0], http.StateClosed)
+	if len(c.since) != 2 {
+		t.Errorf("%d connections are known, want 2", len(c.since))
 	}
 }
 
