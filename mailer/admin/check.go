@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,7 +154,7 @@ func (m *Monitor) Checks() []Check {
 		return []Check{{"start", StateFailed, "The checks have just begun.", "Ask again in some seconds."}}
 	}
 	checks := []Check{m.checkKM(f)}
-	if c, known := m.checkKeys(f); known {
+	if c, known := m.checkKeys(f, now); known {
 		checks = append(checks, c)
 	}
 	checks = append(checks, checkHops(f))
@@ -212,14 +213,23 @@ func linkProblem(err error) string {
 	return "It can't tell its status"
 }
 
-// runningOut is when keys are said to run out.
-const runningOut = 4 * time.Hour
+const (
+	runningOut = 4 * time.Hour    // keys that last for less are said to run out
+	lackedFor  = 10 * time.Minute // how long a message that lacked keys is a warning: senders try again sooner
+)
+
+// lacked reports whether a message for a peer has lacked keys lately. A one-time
+// pad takes several keys, so some may be left all the time.
+func (m *Monitor) lacked(peer string, now time.Time) bool {
+	at := m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, peer}).lackedAt.Load()
+	return at != 0 && now.Sub(time.Unix(0, at)) <= lackedFor
+}
 
 // checkKeys looks at the stock. It is known where the key manager answers for a
 // peer at least.
-func (m *Monitor) checkKeys(f findings) (c Check, isKnown bool) {
+func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
 	c = Check{Name: "keys", State: StateOK, Found: "There are keys for all peers that mail is encrypted for."}
-	var without, soon []string
+	var without, tooFew, soon []string
 	known := 0
 	for _, name := range m.encryptedFor() {
 		l, ok := f.peers[name]
@@ -227,12 +237,17 @@ func (m *Monitor) checkKeys(f findings) (c Check, isKnown bool) {
 			continue // checkKM says so
 		}
 		known++
+		if !l.status.OnDemand && l.status.StoredKeys == 0 {
+			without = append(without, name)
+			continue
+		}
+		if m.lacked(name, now) {
+			tooFew = append(tooFew, name)
+		}
 		if l.status.OnDemand {
 			continue
 		}
-		if l.status.StoredKeys == 0 {
-			without = append(without, name)
-		} else if left, falls, _ := m.forecast[name].lasts(); falls && left < runningOut {
+		if left, falls, _ := m.forecast[name].lasts(); falls && left < runningOut {
 			soon = append(soon, fmt.Sprintf("%s (about %s)", name, roughly(left)))
 		}
 	}
@@ -244,12 +259,31 @@ func (m *Monitor) checkKeys(f findings) (c Check, isKnown bool) {
 		return c, false
 	case len(without) == known:
 		c.State, c.Found, c.Advice = StateFailed, "There are none.", rate+" Mail waits at its sender."
-	case len(without) > 0:
-		c.State, c.Found, c.Advice = StateWarning, "There are none for "+names(without)+".", rate+" Mail for it waits at its sender."
-	case len(soon) > 0:
-		c.State, c.Found, c.Advice = StateWarning, "They run out for "+names(soon)+".", rate
+	case len(without)+len(tooFew)+len(soon) > 0:
+		c.State, c.Found, c.Advice = StateWarning, shortOfKeys(without, tooFew, soon), rate
+		if len(tooFew) > 0 {
+			c.Advice += " A smaller pad_limit takes fewer."
+		}
+		if len(without)+len(tooFew) > 0 {
+			c.Advice += " Mail that has none waits at its sender."
+		}
 	}
 	return c, true
+}
+
+// shortOfKeys says which peers have no keys, which too few, and which
+// none soon.
+func shortOfKeys(without, tooFew, soon []string) string {
+	var found []string
+	say := func(text string, peers []string) {
+		if len(peers) > 0 {
+			found = append(found, text+names(peers)+".")
+		}
+	}
+	say("There are none for ", without)
+	say("Too few for some messages to ", tooFew)
+	say("They run out for ", soon)
+	return strings.Join(found, " ")
 }
 
 // encryptedFor returns the peers that mail is encrypted for.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,47 @@ func TestReadyAsJSON(t *testing.T) {
 	}
 	if a.StatusCode != 503 || got.Ready || len(got.Checks) != 4 || got.Checks[3].State != StateFailed || got.Checks[3].Advice == "" {
 		t.Errorf("%d, %+v", a.StatusCode, got)
+	}
+}
+
+// A peer whose keys are too few for some messages never has none.
+func TestTooFewKeys(t *testing.T) {
+	r := newRig(t)
+	r.set(func() { r.stock["SAE_B"], r.stock["SAE_C"] = 4, -1 })
+	keys := func() Check {
+		r.check(t.Context())
+		for _, c := range r.Checks() {
+			if c.Name == "keys" {
+				return c
+			}
+		}
+		return Check{}
+	}
+	r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, "next hop"))
+	r.Message(report(mailer.DirectionDecrypt, "site-b", mailer.OutcomeDeferred, noKeyLeft))
+	if c := keys(); c.State != StateOK {
+		t.Errorf("no message lacked keys, and: %+v", c)
+	}
+	r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, noKeyLeft))
+	r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeEncrypted, "")) // a shorter one
+	if c := keys(); c.State != StateWarning || c.Found != "Too few for some messages to site-b." || !strings.Contains(c.Advice, "pad_limit") {
+		t.Errorf("a message for site-b lacked keys, and: %+v", c)
+	}
+	if v := r.peerViews()[0]; v.Lasts != "too few for some messages" || v.LastsState != StateWarning {
+		t.Errorf("the page says of it: %+v", v)
+	}
+	r.Message(report(mailer.DirectionEncrypt, "site-c", mailer.OutcomeDeferred, noKeyLeft))
+	r.set(func() { r.stock["SAE_B"] = 0 })
+	if c := keys(); c.State != StateWarning || c.Found != "There are none for site-b. Too few for some messages to site-c." {
+		t.Errorf("site-b has none, site-c lacked some, and: %+v", c)
+	}
+	r.set(func() { r.stock["SAE_B"] = 4 })
+	r.pass(lackedFor + time.Second)
+	if c := keys(); c.State != StateOK {
+		t.Errorf("%v later: %+v", lackedFor, c)
+	}
+	if !slices.ContainsFunc(mailer.Reasons(), func(r mailer.Reason) bool { return r.Name == noKeyLeft }) {
+		t.Errorf("no message is refused for %q", noKeyLeft)
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 // name.
 const none = "(none)"
 
+// noKeyLeft is why a message is refused whose peer has too few keys for it.
+const noKeyLeft = "no key left"
+
 // counters is what messages are counted in. Counting takes no lock.
 type counters struct {
 	messages, refusals, keysUsed      *prometheus.CounterVec
@@ -50,6 +53,7 @@ type peerCounts struct {
 	keys      prometheus.Counter
 	keysUsed  atomic.Int64
 	delivered atomic.Int64
+	lackedAt  atomic.Int64 // when a message was last refused for noKeyLeft, in Unix nanoseconds; 0: never
 }
 
 // wayCounts are the distributions of a direction.
@@ -117,6 +121,7 @@ func (c *counters) expect(cfg *mailer.Config) {
 			c.byPeer.get(peerWay{d, p.Name})
 			if d == mailer.DirectionEncrypt {
 				c.byKind.get(kind{d, p.Name, none, mailer.OutcomeInClear})
+				c.byReason.get(refusedFor{d, p.Name, noKeyLeft})
 			}
 			for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAES256GCM} {
 				c.byKind.get(kind{d, p.Name, suite, done})
@@ -152,7 +157,11 @@ func (c *counters) count(r mailer.Report, now time.Time) {
 	}
 	c.byReason.get(refusedFor{r.Direction, peer, r.Reason}).Inc()
 	if r.Direction == mailer.DirectionEncrypt { // keys are spent all the same
-		c.use(c.byPeer.get(peerWay{r.Direction, peer}), r.Keys)
+		p := c.byPeer.get(peerWay{r.Direction, peer})
+		c.use(p, r.Keys)
+		if r.Reason == noKeyLeft {
+			p.lackedAt.Store(now.UnixNano())
+		}
 	}
 	c.latest.add(refusal{At: now, Direction: r.Direction, Peer: peer, Reason: r.Reason, Final: r.Outcome == mailer.OutcomeRefused})
 }

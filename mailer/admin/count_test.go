@@ -33,6 +33,7 @@ func TestCount(t *testing.T) {
 		`qkdmail_refusals_total{direction="decrypt",peer="site-b",reason="damaged"} 1`,
 		`qkdmail_refusals_total{direction="encrypt",peer="(none)",reason="address"} 1`,
 		`qkdmail_refusals_total{direction="decrypt",peer="(none)",reason="key bound"} 0`,
+		`qkdmail_refusals_total{direction="encrypt",peer="site-b",reason="no key left"} 0`, // the first one counts
 		`qkdmail_keys_used_total{direction="encrypt",peer="site-b"} 3`,
 		`qkdmail_keys_used_total{direction="encrypt",peer="site-c"} 2`, // spent, though not delivered
 		`qkdmail_keys_used_total{direction="decrypt",peer="site-b"} 0`,
@@ -49,6 +50,34 @@ func TestCount(t *testing.T) {
 	}
 	if strings.Contains(body, `outcome="refused",peer="(none)"`) {
 		t.Error("a command counts as a message")
+	}
+}
+
+// There is a stock only where it is needed: alerts ask for it.
+func TestKeyStockWhereMailIsEncrypted(t *testing.T) {
+	for name, tt := range map[string]struct {
+		old, new     string
+		siteB, siteC bool
+	}{
+		"both":         {"", "", true, true},
+		"never site-c": {"peer = \"site-c\"\nsuite = \"otp\"", "encrypt = \"never\"", true, false},
+		"decrypt only": {"direction = \"encrypt\"", "direction = \"decrypt\"", false, false},
+	} {
+		cfg, err := mailer.ParseConfig("relay.toml", []byte(strings.Replace(rigConfig, tt.old, tt.new, 1)))
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		r := newRig(t, func(s *Sources) { s.Config = cfg })
+		r.check(t.Context())
+		_, body := get(t, serve(t, r.Handler(), ServeOptions{})+"/metrics")
+		for line, want := range map[string]bool{
+			`qkdmail_key_stock{peer="site-b"} 48000`: tt.siteB, `qkdmail_key_stock_capacity{peer="site-b"} 100000`: tt.siteB,
+			`qkdmail_key_stock{peer="site-c"} 9200`: tt.siteC, `qkdmail_km_up{peer="site-c"} 1`: true,
+		} {
+			if got := strings.Contains(body, line+"\n"); got != want {
+				t.Errorf("%s: %s is there: %v, want %v", name, line, got, want)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -105,8 +106,8 @@ func checkFigures() figures {
 	return figures{[]figure{
 		gauge("ready", "1 if mail can be expected to flow, as /readyz says."),
 		gauge("km_up", "1 if the key manager tells the status of the link to a peer.", "peer"),
-		gauge("key_stock", "Keys that the key manager has ready for a peer; absent where it makes them on demand.", "peer"),
-		gauge("key_stock_capacity", "Keys that the key manager can have ready for a peer; absent where it does not say.", "peer"),
+		gauge("key_stock", "Keys that the key manager has ready for a peer that mail is encrypted for; absent where it makes them on demand.", "peer"),
+		gauge("key_stock_capacity", "Keys that the key manager can have ready for a peer that mail is encrypted for; absent where it does not say.", "peer"),
 		gauge("next_hop_up", "1 if a next hop can be reached.", "next_hop"),
 		gauge("store_up", "1 if the store for keys can be written; absent where there is none."),
 	}, func(r *reading, of []figure) {
@@ -117,10 +118,11 @@ func checkFigures() figures {
 		if f.at.IsZero() {
 			return
 		}
+		encrypted := r.m.encryptedFor()
 		for name, l := range f.peers {
 			r.put(of[1], truth(l.err == nil), name)
-			if l.err != nil || l.status.OnDemand {
-				continue
+			if l.err != nil || l.status.OnDemand || !slices.Contains(encrypted, name) {
+				continue // where none is needed, having none must not alarm anybody
 			}
 			r.put(of[2], float64(l.status.StoredKeys), name)
 			if l.status.MaxKeys > 0 {

@@ -186,6 +186,8 @@ func (m *Monitor) stockView(v *peerView, stock int, needed bool) {
 		if needed {
 			v.LastsState = StateFailed
 		}
+	case m.lacked(v.Name, m.s.Now()) && (!falls || left >= runningOut):
+		v.Lasts, v.LastsState = "too few for some messages", StateWarning
 	case known && !falls:
 		v.Lasts = "the stock does not fall"
 	case known:
