@@ -215,7 +215,7 @@ func linkProblem(err error) string {
 
 const (
 	runningOut = 4 * time.Hour    // keys that last for less are said to run out
-	lackedFor  = 10 * time.Minute // how long a message that lacked keys is a warning: senders try again sooner
+	lackedFor  = 10 * time.Minute // how long a message that lacked keys is a warning; its sender first tries again sooner
 )
 
 // lacked reports whether a message for a peer has lacked keys lately. A one-time
@@ -271,8 +271,8 @@ func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
 	return c, true
 }
 
-// shortOfKeys says which peers have no keys, which too few, and which
-// none soon.
+// shortOfKeys says which peers have no keys, which too few, and which have none
+// soon.
 func shortOfKeys(without, tooFew, soon []string) string {
 	var found []string
 	say := func(text string, peers []string) {
