@@ -31,6 +31,7 @@ func (r dataReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if f.data.bare && !r.any {
+			clear(p[:n]) // who wipes it is told of nothing
 			return 0, errBareLineEnd()
 		}
 		if n > 0 {
@@ -58,6 +59,7 @@ func (f *front) dataPiece(p []byte) (n int, err error) {
 		}
 		n, used, end = f.data.undo(p, p[:got])
 		f.in.giveBack(p[used:got])
+		clear(p[n:got])
 	}
 	f.dataSize += int64(used)
 	f.inData = !end

@@ -335,7 +335,7 @@ func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
 	defer w.Abort()
 	opportunistic := g.route.Mode == Opportunistic
 	held, err := s.feed(w, src, first, opportunistic)
-	if opportunistic && !first.done && errors.Is(err, kmclient.ErrKeyExhausted) {
+	if opportunistic && !first.done && len(w.Info().KeyIDs) == 0 && errors.Is(err, kmclient.ErrKeyExhausted) {
 		return s.inClear(g, io.MultiReader(held, src), dst)
 	}
 	info := w.Info()

@@ -238,6 +238,10 @@ func (s *hopSession) data(produce producer) (map[string]error, error) {
 		return nil, err
 	}
 	s.hop.cut.Store(false)
+	if c.wire.unasked() {
+		_ = c.Close()
+		return nil, s.lost(errors.New("an answer to nothing"))
+	}
 	c.wire.kept = out.rest()
 	answers, err := s.finish(w)
 	if err == nil || isReply(err) {
@@ -340,6 +344,9 @@ func (s *hopSession) over() error {
 // Reset ends the transaction.
 func (s *hopSession) Reset() {
 	if s.conn != nil {
+		if s.client != nil {
+			_ = s.client.flush() // the client must not wait for the next hop
+		}
 		s.abandon(s.conn)
 		s.conn = nil
 		s.hop.release()

@@ -36,10 +36,11 @@ func (in *intake) fill() error {
 
 // makeRoom moves what is buffered to the front.
 func (in *intake) makeRoom() {
-	if in.r == in.w && len(in.buf) > intakeSize {
+	rest := in.buffered()
+	if len(rest) == 0 && len(in.buf) > intakeSize {
 		in.buf = make([]byte, intakeSize)
 	}
-	in.r, in.w = 0, copy(in.buf, in.buffered())
+	in.r, in.w = 0, copy(in.buf, rest)
 }
 
 // giveBack puts octets in front of what comes next; there is nothing buffered.

@@ -50,6 +50,7 @@ func (c *lineChecker) Read(p []byte) (int, error) {
 		err = broken(err)
 	}
 	if r := c.check(p[:n]); r != nil {
+		clear(p[:n]) // who wipes it is told of nothing
 		n, err = 0, r
 	} else if err == io.EOF && c.crs != c.lfs {
 		n, err = 0, errBareLineEnd()

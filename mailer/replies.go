@@ -10,7 +10,7 @@ import (
 type heldReplies struct {
 	mu    sync.Mutex
 	text  []byte
-	since time.Time // of the oldest
+	timer *time.Timer // sends them; nil before the first
 }
 
 // How much of replies is held back, and how long while further commands are
@@ -21,17 +21,25 @@ const (
 	holdHeld = time.Second
 )
 
+// hold begins to hold replies back.
+func (h *heldReplies) hold(flush func()) {
+	if h.timer == nil {
+		h.timer = time.AfterFunc(holdHeld, flush)
+		return
+	}
+	h.timer.Reset(holdHeld)
+}
+
 // write answers, at once or with what is answered next.
 func (f *front) write(p []byte) error {
 	f.out.mu.Lock()
 	defer f.out.mu.Unlock()
-	now := time.Now()
 	if len(f.out.text) == 0 {
-		f.out.since = now
+		f.out.hold(func() { _ = f.flush() })
 	}
 	f.out.text = append(f.out.text, p...)
-	if len(f.out.text) >= maxHeld || now.Sub(f.out.since) >= holdHeld {
-		return f.send(now)
+	if len(f.out.text) >= maxHeld {
+		return f.send()
 	}
 	return nil
 }
@@ -43,18 +51,19 @@ func (f *front) flush() error {
 	if len(f.out.text) == 0 {
 		return nil
 	}
-	return f.send(time.Now())
+	return f.send()
 }
 
 // send sends what is held. A client that does not take it is not listened to
 // any more.
-func (f *front) send(now time.Time) error {
+func (f *front) send() error {
+	f.out.timer.Stop()
 	f.mu.Lock()
 	conn := f.plain
 	f.mu.Unlock()
 	var err error
 	if f.opts.Write > 0 {
-		err = conn.SetWriteDeadline(now.Add(f.opts.Write))
+		err = conn.SetWriteDeadline(time.Now().Add(f.opts.Write))
 	}
 	if err == nil {
 		_, err = conn.Write(f.out.text)

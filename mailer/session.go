@@ -151,7 +151,7 @@ func (s *session) maxSize() int64 {
 
 // end ends the transaction.
 func (s *session) end() {
-	s.from, s.opts, s.begun, s.lines = "", smtp.MailOptions{}, false, nil
+	s.from, s.opts, s.begun, s.lines, s.start = "", smtp.MailOptions{}, false, nil, time.Time{}
 }
 
 // refused logs a command before DATA that was refused, and returns what the

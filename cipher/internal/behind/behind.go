@@ -47,7 +47,10 @@ func (w *Writer) run(dst io.Writer) {
 	var err error
 	for p := range w.work {
 		if err == nil {
-			p.n, err = dst.Write(p.block[:p.n])
+			want := p.n
+			if p.n, err = dst.Write(p.block[:want]); err == nil && p.n < want {
+				err = io.ErrShortWrite
+			}
 		} else {
 			p.n = 0
 		}

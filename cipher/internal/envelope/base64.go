@@ -125,7 +125,10 @@ func (w *base64Writer) flush() error {
 	if len(w.out) == 0 {
 		return nil
 	}
-	_, err := w.dst.Write(w.out)
+	n, err := w.dst.Write(w.out)
+	if err == nil && n < len(w.out) {
+		err = io.ErrShortWrite
+	}
 	w.out = w.out[:0]
 	return err
 }

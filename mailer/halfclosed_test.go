@@ -1,0 +1,51 @@
+package mailer
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestHalfClosed(t *testing.T) {
+	directions(t, func(t *testing.T, d Direction) {
+		hop := startHop(t, func(h *testHop) { h.late = 5 * time.Millisecond })
+		r := startRelay(t, d, hop.addr())
+		c := dial(t, r.addr)
+		c.send("EHLO c.example\r\nMAIL FROM:<alice@a.example>\r\nRCPT TO:<bob@b.example>\r\nDATA\r\n" + stuffed(messageFor(t, d, r.km)) + "NOOP\r\nQUIT\r\n")
+		_ = c.conn.(*net.TCPConn).CloseWrite()
+		all, _ := io.ReadAll(c.in)
+		if !strings.Contains(string(all), "354") || strings.Count(string(all), "\r\n2") < 5 || !strings.Contains(string(all), "\r\n221") {
+			t.Errorf("%s", all)
+		}
+		hop.one()
+	})
+}
+
+func Test354WithoutRecipients(t *testing.T) {
+	directions(t, func(t *testing.T, d Direction) {
+		for _, next := range []string{"RSET", "RCPT TO:<two@b.example>", "QUIT", "MAIL FROM:<alice@a.example>"} {
+			hop := startHop(t, func(h *testHop) {
+				h.script = func(line string) string {
+					if strings.HasPrefix(line, "RCPT TO:<one") {
+						return "550 5.1.1 no"
+					}
+					if line == "DATA" {
+						return "354 go"
+					}
+					return ""
+				}
+			})
+			r := startRelay(t, d, hop.addr())
+			c := connect(t, r)
+			c.send("MAIL FROM:<alice@a.example>\r\nRCPT TO:<one@b.example>\r\nDATA\r\n" + next + "\r\n")
+			t.Log(c.reply(), c.reply(), c.reply(), c.reply())
+			_ = r.stop()
+			hop.none()
+			if s := hop.wasCut(); s != "" {
+				t.Errorf("after DATA came %q", s)
+			}
+		}
+	})
+}
