@@ -150,7 +150,7 @@ func run(ctx context.Context, root, out string, p plan) error {
 
 // build builds the programs as the packages have them (scripts/package).
 func (b *bench) build(ctx context.Context) error {
-	cmd := b.goCommand(ctx, "build", "-trimpath", "-ldflags", "-s -w", "-o", b.dir, "./cmd/qkdmail", "./cmd/qkdmaild")
+	cmd := b.goCommand(ctx, "build", "-buildvcs=true", "-trimpath", "-ldflags", "-s -w", "-o", b.dir, "./cmd/qkdmail", "./cmd/qkdmaild")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return runCommand(cmd)
 }

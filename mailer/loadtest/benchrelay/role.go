@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -80,6 +81,7 @@ func (r *role) pass(ctx context.Context) error {
 }
 
 func (r *role) relay(ctx context.Context, sum *figures) error {
+	debug.SetGCPercent(400) // as qkdmail relay
 	own, peer := "SAE_A", "SAE_B"
 	if r.name == string(mailer.DirectionDecrypt) {
 		own, peer = peer, own
