@@ -179,8 +179,8 @@ func TestFail(t *testing.T) {
 	if m := start(t, Options{Fail: "status=500:1"}).do(a, atA, "GET", statusB, ""); m.status != 500 || m.text() != "simulated failure" {
 		t.Errorf("status=500: HTTP %d %s", m.status, m.body)
 	}
-	path := filepath.Join(t.TempDir(), "keys.db")
 	for fail, left := range map[string]int{"cut:1": 0, "lost:1": 2} {
+		path := filepath.Join(t.TempDir(), "keys.db")
 		s := start(t, Options{Path: path, Fail: fail})
 		if m, err := s.try(a, atA, "POST", encB, `{"number":2}`); err == nil {
 			t.Errorf("%s: HTTP %d, want no answer", fail, m.status)
