@@ -67,48 +67,13 @@ func TestUndoRandom(t *testing.T) {
 	}
 }
 
-// undoneGoSMTP is the loop of go-smtp's dataReader, with its states.
+// undoneGoSMTP is what go-smtp makes of it.
 func undoneGoSMTP(in string) string {
-	var out strings.Builder
-	state := stateBeginLine
-	for i := range len(in) {
-		c := in[i]
-		switch state {
-		case stateBeginLine:
-			if c == '.' {
-				state = stateDot
-				continue
-			}
-			if c == '\r' {
-				state = stateCR
-				break
-			}
-			state = stateData
-		case stateDot:
-			if c == '\r' {
-				state = stateDotCR
-				continue
-			}
-			state = stateData
-		case stateDotCR:
-			if c == '\n' {
-				return out.String() + "|" + in[i+1:]
-			}
-			state = stateData
-		case stateCR:
-			if c == '\n' {
-				state = stateBeginLine
-				break
-			}
-			state = stateData
-		case stateData:
-			if c == '\r' {
-				state = stateCR
-			}
-		}
-		out.WriteByte(c)
+	out, used, _, end := undoLikeGoSMTP([]byte(in))
+	if end {
+		return string(out) + "|" + in[used:]
 	}
-	return out.String()
+	return string(out)
 }
 
 // TestDataWriter compares with net/textproto, which go-smtp uses.

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// refUndo is go-smtp's dataReader, octet by octet.
-func refUndo(raw []byte) (out []byte, used int, bare, end bool) {
+// undoLikeGoSMTP is the loop of go-smtp's dataReader, with its states; bare is
+// our own addition: a CR behind a leading dot that no LF follows.
+func undoLikeGoSMTP(raw []byte) (out []byte, used int, bare, end bool) {
 	state := stateBeginLine
 	for _, c := range raw {
 		used++
@@ -65,7 +66,7 @@ func randomFrom(alphabet string, n int) []byte {
 func TestUndoPieces(t *testing.T) {
 	for range 1_000_000 {
 		raw := randomFrom("\r\n..a\r\n", rand.IntN(24))
-		want, used, bare, end := refUndo(raw)
+		want, used, bare, end := undoLikeGoSMTP(raw)
 		var d dataState
 		var got []byte
 		gotUsed, gotEnd := 0, false
@@ -134,7 +135,7 @@ func TestStuffPieces(t *testing.T) {
 		final := append(append(bytes.Clone(out.Bytes()), w.rest()...), "\r\n.\r\n"...)
 		w.free()
 		// As a strict receiver sees it: one end, at the end.
-		back, used, _, end := refUndo(final)
+		back, used, _, end := undoLikeGoSMTP(final)
 		if !end || used != len(final) {
 			t.Fatalf("%q ends at %d of %d", p[:min(len(p), 200)], used, len(final))
 		}
