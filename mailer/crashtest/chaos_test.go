@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
 )
 
 // A chaos does harm at random until it is stopped.
@@ -111,7 +113,7 @@ func (c *chaos) stop(t testing.TB) {
 // seconds is for how long things go wrong.
 func seconds(t testing.TB) time.Duration {
 	t.Helper()
-	n := envNumber(t, secondsEnv, 12)
+	n := relaytest.Number(t, secondsEnv, 12)
 	if testing.Short() {
 		n = min(n, 5)
 	}
@@ -123,7 +125,7 @@ func seconds(t testing.TB) time.Duration {
 func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 	t.Helper()
 	tellAtEnd(t, w.relays)
-	most := envNumber(t, messagesEnv, 1<<30)
+	most := relaytest.Number(t, messagesEnv, 1<<30)
 	number := 0
 	for end := time.Now().Add(long); time.Now().Before(end) && number < most; {
 		if w.sender.pending.Load()+w.wire.pending.Load() > 100 {

@@ -12,6 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
 )
 
 // TestEtcd kills relays that have their store in a cluster of three nodes, and
@@ -19,7 +20,7 @@ import (
 func TestEtcd(t *testing.T) {
 	for _, decrypters := range []int{2, 4} {
 		t.Run(fmt.Sprint(decrypters), func(t *testing.T) {
-			seed := uint64(envNumber(t, seedEnv, int(time.Now().UnixNano()&0xFFFFFF)))
+			seed := uint64(relaytest.Number(t, seedEnv, int(time.Now().UnixNano()&0xFFFFFF)))
 			t.Logf("seed %d", seed)
 			cluster := etcdtest.Start(t, etcdtest.Options{Nodes: 3, TLS: true})
 			w := newWorld(t, seed, failures, 2, decrypters, stores{inEtcd(t, cluster, "/a"), inEtcd(t, cluster, "/b")})

@@ -9,13 +9,14 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
 	_ "modernc.org/sqlite" // another program that has the store open
 )
 
 // TestSQLite kills two encrypting and two decrypting relays, each pair with one
 // SQLite file for its store.
 func TestSQLite(t *testing.T) {
-	seed := uint64(envNumber(t, seedEnv, int(time.Now().UnixNano()&0xFFFFFF)))
+	seed := uint64(relaytest.Number(t, seedEnv, int(time.Now().UnixNano()&0xFFFFFF)))
 	t.Logf("seed %d", seed)
 	files := map[string]string{encrypt: filepath.Join(t.TempDir(), "keys.db"), decrypt: filepath.Join(t.TempDir(), "keys.db")}
 	w := newWorld(t, seed, failures, 2, 2, stores{storeOf{url: files[encrypt]}, storeOf{url: files[decrypt]}})

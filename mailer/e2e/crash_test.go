@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
 )
 
 // TestSIGKILL kills both relays at random, again and again, while many numbered
@@ -21,11 +21,11 @@ import (
 // seed of a run to repeat.
 func TestSIGKILL(t *testing.T) {
 	needsPostfix(t)
-	number := envNumber(t, "QKDMAIL_CRASH_MESSAGES", 2000)
+	number := relaytest.Number(t, "QKDMAIL_CRASH_MESSAGES", 2000)
 	if testing.Short() {
 		number = min(number, 200)
 	}
-	seed := envNumber(t, "QKDMAIL_CRASH_SEED", int(time.Now().UnixNano()&0xFFFFFF))
+	seed := relaytest.Number(t, "QKDMAIL_CRASH_SEED", int(time.Now().UnixNano()&0xFFFFFF))
 	w := newWorld(t, options{})
 	const secret = "numbered-and-never-in-clear"
 	const connections = 20
@@ -121,19 +121,6 @@ func keyID(data []byte) string {
 		return string(m[1])
 	}
 	return ""
-}
-
-func envNumber(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n <= 0 {
-		t.Fatalf("%s=%q is no number", name, text)
-	}
-	return n
 }
 
 // killer kills one relay after the other with SIGKILL and starts it again, and

@@ -1,45 +1,22 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"sync"
 	"testing"
+
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
 )
 
-// program is the folder of the qkdmail and qkdmaild binaries, built once.
-var program struct {
-	once sync.Once
-	dir  string
-	err  error
-}
+// programs are those that the tests run.
+var programs relaytest.Programs
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if program.dir != "" {
-		_ = os.RemoveAll(program.dir)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
 
-// qkdmail returns the path of the binary.
+// qkdmail returns the path of the program.
 func qkdmail(t *testing.T) string {
 	t.Helper()
-	program.once.Do(func() {
-		if program.dir, program.err = os.MkdirTemp("", "qkdmail-e2e-"); program.err != nil {
-			return
-		}
-		build := exec.Command("go", "build", "-o", program.dir, "github.com/qkdmail/qkdmail/cmd/qkdmail", "github.com/qkdmail/qkdmail/cmd/qkdmaild")
-		if out, err := build.CombinedOutput(); err != nil {
-			program.err = fmt.Errorf("%w: %s", err, out)
-		}
-	})
-	if program.err != nil {
-		t.Fatal(program.err)
-	}
-	return filepath.Join(program.dir, "qkdmail")
+	return programs.Qkdmail(t)
 }
 
 // needs skips the test where something is missing that it can't do without.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
 )
 
 // A received is a message that arrived at a sink.
@@ -110,12 +111,5 @@ func (s *sink) one(t *testing.T, recipient string) received {
 // await waits until something is so.
 func await(t *testing.T, atMost time.Duration, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(atMost); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if so() {
-			return
-		}
-	}
-	if !so() {
-		t.Fatalf("%s did not come within %v", what, atMost)
-	}
+	relaytest.Await(t, atMost, what, so)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpkit"
 )
 
@@ -27,15 +28,10 @@ func needsFigures(t *testing.T) {
 	}
 }
 
-// program builds qkdmail, and the daemon's program beside it.
-func program(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/qkdmail", "../../cmd/qkdmaild").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return filepath.Join(dir, "qkdmail")
-}
+// programs are those that the tests run.
+var programs relaytest.Programs
+
+func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
 
 // A relay is a process of "qkdmail relay".
 type relay struct {
@@ -75,7 +71,7 @@ suite = "aes-256-gcm"
 // startChain starts encrypt → decrypt → sink, and returns both relays.
 func startChain(t *testing.T, sink string) (encrypt, decrypt *relay) {
 	t.Helper()
-	qkdmail, keys := program(t), filepath.Join(t.TempDir(), "keys.json")
+	qkdmail, keys := programs.Qkdmail(t), filepath.Join(t.TempDir(), "keys.json")
 	decrypt = startRelay(t, qkdmail, "decrypt", sink, keys)
 	encrypt = startRelay(t, qkdmail, "encrypt", decrypt.address, keys)
 	return encrypt, decrypt

@@ -1,0 +1,81 @@
+// Package relaytest has what the tests of whole relay processes share: the
+// programs as they are installed, waiting for something to be so, and numbers from
+// the environment.
+package relaytest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Programs are qkdmail and qkdmaild, built when they are first asked for. The
+// zero value is ready to use.
+type Programs struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// Qkdmail returns the path of qkdmail; qkdmaild stands beside it.
+func (p *Programs) Qkdmail(t testing.TB) string {
+	t.Helper()
+	p.once.Do(p.build)
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	return filepath.Join(p.dir, "qkdmail")
+}
+
+func (p *Programs) build() {
+	if p.dir, p.err = os.MkdirTemp("", "qkdmail-programs-"); p.err != nil {
+		return
+	}
+	const cmd = "github.com/qkdmail/qkdmail/cmd/"
+	if out, err := exec.Command("go", "build", "-o", p.dir, cmd+"qkdmail", cmd+"qkdmaild").CombinedOutput(); err != nil {
+		p.err = fmt.Errorf("build the programs: %w: %s", err, out)
+	}
+}
+
+// Main runs the tests of a package, removes the programs, and returns the exit
+// code.
+func (p *Programs) Main(m *testing.M) int {
+	code := m.Run()
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir)
+	}
+	return code
+}
+
+// Number returns the number in an environment variable, at least 1, or
+// otherwise where it is not set.
+func Number(t testing.TB, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 {
+		t.Fatalf("%s=%q must be a whole number from 1 on", name, text)
+	}
+	return n
+}
+
+// Await waits until something is so, for atMost at most.
+func Await(t testing.TB, atMost time.Duration, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(atMost); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if so() {
+			return
+		}
+	}
+	if !so() {
+		t.Fatalf("%s: not so within %v", what, atMost)
+	}
+}
