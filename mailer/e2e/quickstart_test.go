@@ -47,9 +47,8 @@ func TestQuickstart(t *testing.T) {
 	cmd.Stdin = strings.NewReader(text)
 	tmp := folder(t)
 	// What a failure leaves behind.
-	atDeath(t, fmt.Sprintf("for d in %s/q/*/postfix; do postfix -c $d stop; done; for p in $(cat %[1]s/q/*.pid %[1]s/q/*/*.pid); do kill -9 $p; done", tmp))
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(qkdmail(t))+":"+os.Getenv("PATH"))
-	cmd.Stdin = strings.NewReader(strings.Replace(text, "$(mktemp -d /tmp/qkdmail-quickstart-XXXXXX)", tmp+"/q && mkdir $D", 1))
+	atDeath(t, fmt.Sprintf("for d in %s/*/*/postfix; do postfix -c $d stop; done; for p in $(cat %[1]s/*/*.pid %[1]s/*/*/*.pid); do kill -9 $p; done", tmp))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(qkdmail(t))+":"+os.Getenv("PATH"), "TMPDIR="+tmp)
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -68,8 +67,8 @@ func TestQuickstart(t *testing.T) {
 			t.Errorf("%q is there %d times, want %d", part, got, n)
 		}
 	}
-	if _, err := os.Stat(tmp + "/q"); err == nil {
-		t.Error("the last step has left its folder behind")
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("the last step has left %v behind, %v", left, err)
 	}
 	if t.Failed() {
 		t.Logf("it printed:\n%s", said)
