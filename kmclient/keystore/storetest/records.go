@@ -1,0 +1,285 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+func testGet(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")}, keystore.Change{New: record("c", "3")})
+	got, err := k.Get(k.Context(), name("c"), name("b"), name("a"))
+	if err != nil || len(got) != 3 || got[1] != nil || got[0] == nil || got[2] == nil ||
+		string(got[0].Value) != "3" || string(got[2].Value) != "1" {
+		k.Errorf("got %v, %v", got, err)
+	}
+	if got, err := k.Get(k.Context()); err != nil || len(got) != 0 {
+		k.Errorf("no name: %v, %v", got, err)
+	}
+}
+
+// Names and values are octets, and every part of a name counts.
+func testValues(k *kit) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	names := []keystore.Name{
+		{Kind: keystore.KindReceive}, {Kind: keystore.KindMessage}, {Kind: keystore.KindMessage, KM: "a"}, {Kind: keystore.KindMessage, SAE: "a"},
+		{Kind: keystore.KindMessage, ID: "a"}, {Kind: keystore.KindMessage, ID: "A"}, {Kind: keystore.KindMessage, KM: "a/b"},
+		{Kind: keystore.KindMessage, KM: "a", SAE: "b"}, {Kind: keystore.KindMessage, KM: "a", ID: "/b"},
+		{Kind: keystore.KindMessage, KM: string(all[1:128]), SAE: "%2F'\"", ID: strings.Repeat("é", 127)},
+	}
+	for i, n := range names {
+		value := append([]byte{byte(i)}, all...)
+		k.apply(keystore.Change{New: &keystore.Record{Name: n, Value: value}})
+	}
+	got, err := k.Get(k.Context(), names...)
+	if err != nil {
+		k.Fatal(err)
+	}
+	for i, r := range got {
+		if r == nil || r.Name != names[i] || r.Value[0] != byte(i) || !bytes.Equal(r.Value[1:], all) {
+			k.Errorf("%v: %v", names[i], r)
+		}
+	}
+	big := bytes.Repeat([]byte("big "), 1<<18)
+	k.apply(keystore.Change{New: record("big", string(big))}, keystore.Change{New: record("none", "")})
+	k.want(k.Store, "big", string(big))
+	k.want(k.Store, "none", "")
+}
+
+func testConflict(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")})
+	k.wantConflict(keystore.Change{New: record("a", "2")})
+	first := k.get(k.Store, "a")
+	k.apply(keystore.Change{Old: first, New: record("a", "2")})
+	k.wantConflict(keystore.Change{Old: first, New: record("a", "3")})
+	k.wantConflict(keystore.Change{Old: first})
+	k.want(k.Store, "a", "2")
+	second := k.get(k.Store, "a")
+	k.apply(keystore.Change{Old: second})
+	k.wantConflict(keystore.Change{Old: second, New: record("a", "3")})
+	if r := k.get(k.Store, "a"); r != nil {
+		k.Errorf("deleted, and still there: %v", r.Name)
+	}
+}
+
+// Of a batch with one conflict, nothing is done.
+func testAtomic(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")}, keystore.Change{New: record("d", "4")})
+	d := k.get(k.Store, "d")
+	k.wantConflict(keystore.Change{Old: d, New: record("d", "5")}, keystore.Change{New: record("b", "2")},
+		keystore.Change{New: record("a", "2")}, keystore.Change{New: record("c", "3")})
+	k.want(k.Store, "a", "1")
+	k.want(k.Store, "d", "4")
+	if k.get(k.Store, "b") != nil || k.get(k.Store, "c") != nil {
+		k.Error("a part of the batch was done")
+	}
+}
+
+// A change with the same Old and New only checks.
+func testCheck(k *kit) {
+	k.apply(keystore.Change{New: record("guard", "1")})
+	guard := k.get(k.Store, "guard")
+	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("a", "1")})
+	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("b", "1")})
+	k.apply(keystore.Change{Old: guard, New: record("guard", "2")})
+	k.wantConflict(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("c", "1")})
+	k.want(k.Store, "guard", "2")
+}
+
+// What was written can be changed again without having been read.
+func testVersion(k *kit) {
+	k.apply(keystore.Change{New: record("guard", "1")})
+	guard := k.get(k.Store, "guard")
+	a, b := record("a", "1"), record("b", "1")
+	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: a}, keystore.Change{New: b})
+	for range 2 {
+		for _, r := range []*keystore.Record{a, b} {
+			if got := k.get(k.Store, r.ID); got == nil || got.Version != r.Version {
+				k.Errorf("%s was written as version %d, and read as %+v", r.ID, r.Version, got)
+			}
+		}
+		old := a
+		a = record("a", "2")
+		a.Due = time.Unix(1e9, 0)
+		k.apply(keystore.Change{Old: old, New: a}, keystore.Change{Old: b, New: b})
+		k.wantConflict(keystore.Change{Old: old, New: record("a", "3")})
+	}
+	k.want(k.Store, "a", "2")
+}
+
+// A record that was deleted and made again is another one.
+func testNoABA(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")})
+	old := k.get(k.Store, "a")
+	k.apply(keystore.Change{Old: old})
+	k.apply(keystore.Change{New: record("a", "1")})
+	k.wantConflict(keystore.Change{Old: old, New: record("a", "2")})
+}
+
+func testList(k *kit) {
+	var want []keystore.Name
+	for _, kind := range []keystore.Kind{keystore.KindStore, keystore.KindReceive} {
+		for _, km := range []string{"b", "a", ""} {
+			for _, sae := range []string{"y", "x!"} {
+				for _, id := range []string{"1", "10", "2"} {
+					n := keystore.Name{Kind: kind, KM: km, SAE: sae, ID: id}
+					k.apply(keystore.Change{New: &keystore.Record{Name: n, Value: []byte(id)}})
+					want = append(want, n)
+				}
+			}
+		}
+	}
+	slices.SortFunc(want, keystore.Name.Compare)
+	for _, limit := range []int{1, 5, 12, 100} {
+		var got []keystore.Name
+		for after := (keystore.Name{}); ; {
+			page, err := k.List(k.Context(), after, limit)
+			if err != nil || len(page) > limit {
+				k.Fatalf("%d records, %v", len(page), err)
+			}
+			for _, r := range page {
+				got, after = append(got, r.Name), r.Name
+				if string(r.Value) != r.ID || r.Version == 0 {
+					k.Errorf("listed incompletely: %v", r)
+				}
+			}
+			if len(page) < limit {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			k.Errorf("limit %d: got %v", limit, got)
+		}
+	}
+}
+
+// Records of KindSend are names alone, and are there for ever.
+func testClaims(k *kit) {
+	const u = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
+	ids := []string{u, strings.ToUpper(u), "{" + u + "}", strings.ReplaceAll(u, "-", ""), "00000000-0000-0000-0000-000000000000",
+		"ffffffff-ffff-ffff-ffff-ffffffffffff", "0123456789abcdef", "a", "é/%", strings.Repeat("x", 255), "MOCK-KEY-00000001-20251012195642"}
+	want := map[keystore.Name]bool{}
+	claim := func(km, sae, id string) keystore.Change {
+		n := keystore.Name{Kind: keystore.KindSend, KM: km, SAE: sae, ID: id}
+		want[n] = true
+		return keystore.Change{New: &keystore.Record{Name: n}}
+	}
+	k.apply(keystore.Change{New: record("before", "1")}, keystore.Change{New: &keystore.Record{Name: keystore.Name{Kind: keystore.KindStore, ID: "after"}}})
+	for _, scope := range [][2]string{{"km", "b"}, {"km", "a"}, {"", ""}} {
+		for _, id := range ids {
+			k.apply(claim(scope[0], scope[1], id))
+		}
+	}
+	k.wantConflict(keystore.Change{New: record("c", "1")}, claim("km", "a", "fresh"), claim("km", "a", u))
+	delete(want, claim("km", "a", "fresh").Name())
+	if k.get(k.Store, "c") != nil {
+		k.Error("a part of the batch was done")
+	}
+	other := k.open()
+	for n := range want {
+		records, err := other.Get(k.Context(), n)
+		if err != nil || records[0] == nil || records[0].Name != n || records[0].Version == 0 || len(records[0].Value) != 0 || !records[0].Due.IsZero() {
+			k.Fatalf("%v: %v, %v", n, records, err)
+		}
+	}
+	for _, n := range []keystore.Name{{Kind: keystore.KindSend, ID: "fresh"}, {Kind: keystore.KindSend, KM: "km", ID: u}, {Kind: keystore.KindReceive, KM: "km", SAE: "a", ID: u}} {
+		if records, err := k.Get(k.Context(), n); err != nil || records[0] != nil {
+			k.Errorf("%v: %v, %v", n, records[0], err)
+		}
+	}
+	for _, limit := range []int{1, 7, 11, 100} {
+		seen := map[keystore.Name]bool{}
+		last := keystore.Name{}
+		for after := (keystore.Name{}); ; {
+			page, err := k.List(k.Context(), after, limit)
+			if err != nil || len(page) > limit {
+				k.Fatalf("%d records, %v", len(page), err)
+			}
+			for _, r := range page {
+				scope := r.Name
+				scope.ID = ""
+				if seen[r.Name] || scope.Compare(last) < 0 {
+					k.Fatalf("limit %d: %v comes twice, or after %v", limit, r.Name, last)
+				}
+				seen[r.Name], last, after = true, scope, r.Name
+			}
+			if len(page) < limit {
+				break
+			}
+		}
+		for n := range want {
+			if !seen[n] {
+				k.Errorf("limit %d: %v is not listed", limit, n)
+			}
+		}
+		if len(seen) != len(want)+2 {
+			k.Errorf("limit %d: %d records, want %d", limit, len(seen), len(want)+2)
+		}
+	}
+}
+
+func testDue(k *kit) {
+	start := time.Unix(1_700_000_000, 0)
+	for i := range 10 {
+		r := record(fmt.Sprint(i), "v")
+		if i > 0 { // 0 is never due
+			r.Due = start.Add(time.Duration(10-i) * time.Second)
+		}
+		k.apply(keystore.Change{New: r})
+	}
+	for _, other := range []keystore.Name{{KM: "km"}, {KM: "km", SAE: "other"}, {KM: "kmsae"}, {SAE: "sae"}} {
+		k.apply(keystore.Change{New: &keystore.Record{Name: other, Due: start}})
+	}
+	check := func(after time.Duration, limit int, want ...string) {
+		k.Helper()
+		var got []string
+		records, err := k.Due(k.Context(), "km", "sae", start.Add(after), limit)
+		for _, r := range records {
+			got = append(got, r.ID)
+			if r.Version == 0 || string(r.Value) != "v" {
+				k.Errorf("incomplete: %v", r)
+			}
+		}
+		if err != nil || !slices.Equal(got, want) {
+			k.Errorf("due after %v: %v (%v), want %v", after, got, err, want)
+		}
+	}
+	check(0, 10)
+	check(3*time.Second, 10, "9", "8", "7")
+	check(time.Hour, 2, "9", "8")
+	later := record("9", "v")
+	later.Due = start.Add(time.Minute)
+	k.apply(keystore.Change{Old: k.get(k.Store, "9"), New: later}, keystore.Change{Old: k.get(k.Store, "8"), New: record("8", "v")},
+		keystore.Change{Old: k.get(k.Store, "7")})
+	check(5*time.Second, 10, "6", "5")
+	check(time.Hour, 10, "6", "5", "4", "3", "2", "1", "9")
+	if r := k.get(k.Store, "9"); r == nil || !r.Due.Equal(later.Due) {
+		k.Errorf("due: %v", r)
+	}
+}
+
+// As much as the engine says fits into one Apply.
+func testLimits(k *kit) {
+	l := k.Limits()
+	if l.Changes < 8 || l.Octets < 1<<20+64<<10 {
+		k.Fatalf("too low: %+v", l)
+	}
+	n := min(l.Changes, 5000)
+	value := strings.Repeat("v", min((l.Octets-300*n)/n, 64<<10))
+	changes := make([]keystore.Change, n)
+	for i := range changes {
+		changes[i].New = record(fmt.Sprint(i), value)
+	}
+	k.apply(changes...)
+	k.want(k.Store, fmt.Sprint(n-1), value)
+	one := strings.Repeat("v", 1<<20)
+	k.apply(keystore.Change{New: record("big", one)})
+	k.want(k.Store, "big", one)
+}

@@ -1,0 +1,109 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// Many write at the same time, some to the same record: of each state one wins.
+func testRace(k *kit) {
+	const writers, rounds = 12, 15
+	stores := []keystore.Store{k.Store, k.open(), k.open()}
+	k.apply(keystore.Change{New: record("counter", "")})
+	var won atomic.Int64
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			s := stores[w%len(stores)]
+			for i := range rounds {
+				if err := s.Apply(k.Context(), keystore.Change{New: record(fmt.Sprint("own", w, "-", i), "v")}); err != nil {
+					k.Error(err)
+				}
+				old, err := s.Get(k.Context(), name("counter"))
+				if err != nil || old[0] == nil {
+					k.Error(old, err)
+					return
+				}
+				err = s.Apply(k.Context(), keystore.Change{Old: old[0], New: record("counter", string(old[0].Value)+"x")})
+				if err == nil {
+					won.Add(1)
+				} else if !errors.Is(err, keystore.ErrConflict) {
+					k.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if r := k.get(k.Store, "counter"); int64(len(r.Value)) != won.Load() || won.Load() == 0 {
+		k.Errorf("%d changes made, and the record has seen %d", won.Load(), len(r.Value))
+	}
+	if all, err := k.List(k.Context(), keystore.Name{}, 1000); err != nil || len(all) != writers*rounds+1 {
+		k.Errorf("%d records (%v)", len(all), err)
+	}
+}
+
+func testReopen(k *kit) {
+	k.apply(keystore.Change{New: record("a", "1")})
+	if err := k.Compact(k.Context()); err != nil {
+		k.Error(err)
+	}
+	if err := k.Close(); err != nil {
+		k.Error(err)
+	}
+	k.want(k.open(), "a", "1")
+}
+
+// What one process has written the next one reads.
+func testOtherSees(k *kit) {
+	other := k.open()
+	for i := range 20 {
+		id := fmt.Sprint(i)
+		k.apply(keystore.Change{New: record(id, "1")})
+		k.want(other, id, "1")
+		r := k.get(other, id)
+		if err := other.Apply(k.Context(), keystore.Change{Old: r, New: record(id, "2")}); err != nil {
+			k.Error(err)
+		}
+		k.want(k.Store, id, "2")
+	}
+}
+
+func testGivenUp(k *kit) {
+	ctx, cancel := context.WithCancel(k.Context())
+	cancel()
+	_, err := k.Get(ctx, name("a"))
+	if !errors.Is(err, kmclient.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		k.Error(err)
+	}
+	if err := k.Apply(ctx, keystore.Change{New: record("a", "1")}); !errors.Is(err, kmclient.ErrUnavailable) {
+		k.Error(err)
+	}
+	if r := k.get(k.Store, "a"); r != nil {
+		k.Error("written after the caller had given up")
+	}
+}
+
+func testAfterClose(k *kit) {
+	for range 2 {
+		if err := k.Close(); err != nil {
+			k.Error(err)
+		}
+	}
+	ctx := k.Context()
+	_, err1 := k.Get(ctx, name("a"))
+	err2 := k.Apply(ctx, keystore.Change{New: record("a", "1")})
+	_, err3 := k.List(ctx, keystore.Name{}, 1)
+	_, err4 := k.Due(ctx, "km", "sae", time.Now(), 1)
+	for _, err := range []error{err1, err2, err3, err4, k.Compact(ctx)} {
+		if !errors.Is(err, kmclient.ErrStore) {
+			k.Errorf("got %v, want an ErrStore", err)
+		}
+	}
+}
