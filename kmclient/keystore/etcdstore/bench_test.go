@@ -6,16 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // tombstonesEnv adds a number of tombstones to those of the benchmarks, as with
@@ -41,7 +40,7 @@ func withTombstones(b *testing.B, n int) (m *keystore.Manager, size float64) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	each(b, 100, n, m)
+	storetest.Messages(b, m, n, 100)
 	ahead.Store(int64(8 * 24 * time.Hour))
 	for n > 0 && int(m.Stats().Closed) < n {
 		if err := m.Sweep(context.Background()); err != nil {
@@ -76,23 +75,6 @@ func settle(b *testing.B, c *etcdtest.Cluster) float64 {
 	return float64(status.DbSize)
 }
 
-// each works on n messages in some sessions at the same time.
-func each(b *testing.B, sessions, n int, m *keystore.Manager) {
-	var left atomic.Int64
-	left.Store(int64(n))
-	var all sync.WaitGroup
-	for range sessions {
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				if err := message(m, uuid.NewString()); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-}
-
 // What one message costs: its key stored, bound, delivered.
 func BenchmarkMessage(b *testing.B) {
 	for _, n := range tombstones() {
@@ -100,7 +82,7 @@ func BenchmarkMessage(b *testing.B) {
 			m, size := withTombstones(b, n)
 			for _, sessions := range []int{1, 20} {
 				b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-					each(b, sessions, b.N, m)
+					storetest.Messages(b, m, b.N, sessions)
 					b.ReportMetric(size, "octets/tombstone")
 				})
 			}

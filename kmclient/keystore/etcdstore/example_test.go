@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // One of several receiving relays, each with the same store and store key.
@@ -28,7 +29,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer func() { _ = vault.Close() }()
-	keys, err := keystore.New(linkKM{}, vault, keystore.Options{KM: "main", SAE: "SAE-B"})
+	keys, err := keystore.New(&storetest.Link{}, vault, keystore.Options{KM: "main", SAE: "SAE-B"})
 	if err != nil {
 		log.Fatal(err)
 	}

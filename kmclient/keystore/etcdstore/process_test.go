@@ -19,6 +19,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // childEnv makes the test binary a child of TestProcesses; it is the URL of a
@@ -51,7 +52,7 @@ func bindChild(url, key string) error {
 	if err != nil {
 		return err
 	}
-	own := identity(uuid.NewString())
+	own := storetest.Identity(uuid.NewString())
 	var all sync.WaitGroup
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		id := lines.Text()

@@ -15,11 +15,12 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // A sendKM gives out sending keys of a size, and remembers them.
 type sendKM struct {
-	linkKM
+	storetest.Link
 	size int      // octets of a receiving key
 	sent [][]byte // octets
 }
@@ -42,7 +43,7 @@ func (s *sendKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*k
 
 // octets are long, so that a key needs pages of its own, and nowhere the same.
 func (s *sendKM) octets(id string) (b []byte) {
-	for sum := octetsOf("key " + id); len(b) < s.size; sum = octetsOf(string(sum)) {
+	for sum := storetest.Octets("key " + id); len(b) < s.size; sum = storetest.Octets(string(sum)) {
 		b = append(b, sum...)
 	}
 	return b
@@ -112,7 +113,7 @@ func TestBackup(t *testing.T) {
 		t.Fatal("the store key can't be copied", err)
 	}
 
-	again := &linkKM{gone: func(string) bool { return true }, fresh: func() string { return sent[7].ID() }}
+	again := &storetest.Link{Gone: func(string) bool { return true }, Fresh: func() string { return sent[7].ID() }}
 	restored, _ := manager(t, copied, again)
 	keys, err := restored.KeysByID(t.Context(), "A", ids...)
 	if err != nil {
@@ -153,7 +154,7 @@ func TestClosedLeavesNothing(t *testing.T) {
 	}
 	for range 20 {
 		id := uuid.NewString()
-		if err := message(m, id); err != nil {
+		if err := storetest.Message(m, id); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)

@@ -9,59 +9,24 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
-
-// message does all that the store costs one arriving message: three commits.
-func message(m *keystore.Manager, id string) error {
-	ctx := context.Background()
-	keys, err := m.KeysByID(ctx, "A", id)
-	if err != nil {
-		return err
-	}
-	kmclient.WipeAll(keys)
-	if err := m.BindKeys(ctx, "A", identity(id), 0, id); err != nil {
-		return err
-	}
-	if _, err := m.Delivered(ctx, id, "someone@example.org"); err != nil {
-		return err
-	}
-	return m.RecordDelivered(ctx, id, "someone@example.org")
-}
-
-// messages does so for n messages, of which sessions are under way at a time.
-func messages(t testing.TB, m *keystore.Manager, n, sessions int) {
-	var left atomic.Int64
-	left.Store(int64(n))
-	var all sync.WaitGroup
-	for range sessions {
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				if err := message(m, uuid.NewString()); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-}
 
 // settled returns the two records that stay of a message whose key is closed,
 // as long as they really are.
 func settled(t testing.TB) (key, msg *keystore.Record) {
 	t.Helper()
-	m, store := manager(t, dbPath(t), &linkKM{})
+	m, store := manager(t, dbPath(t), &storetest.Link{})
 	id := uuid.NewString()
-	if err := message(m, id); err != nil {
+	if err := storetest.Message(m, id); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.CloseKey(t.Context(), id); err != nil {
@@ -99,7 +64,7 @@ func fill(t testing.TB, store *sqlite.Store, n int) {
 		var changes []keystore.Change
 		for i := range each {
 			id := uuid.NewString()
-			changes = append(changes, like(key, id, i), like(msg, fmt.Sprintf("%x", identity(id)), i))
+			changes = append(changes, like(key, id, i), like(msg, fmt.Sprintf("%x", storetest.Identity(id)), i))
 		}
 		if err := store.Apply(context.Background(), changes...); err != nil {
 			t.Fatal(err)
@@ -120,18 +85,18 @@ func BenchmarkTombstones(b *testing.B) {
 	var octets float64 // a message that was delivered and closed
 	for _, n := range numbers {
 		path := dbPath(b)
-		m, store := manager(b, path, &linkKM{})
+		m, store := manager(b, path, &storetest.Link{})
 		before := size(b, store, path)
 		fill(b, store, n)
 		octets = float64(size(b, store, path)-before) / float64(max(n, 1))
-		messages(b, m, 100, 1)
+		storetest.Messages(b, m, 100, 1)
 		managers = append(managers, m)
 	}
 	wall, cpu := make([][]float64, len(numbers)), make([][]float64, len(numbers))
 	for b.Loop() {
 		for i, m := range managers {
 			start, before := time.Now(), cpuTime(b)
-			messages(b, m, each, 1)
+			storetest.Messages(b, m, each, 1)
 			wall[i] = append(wall[i], float64(time.Since(start))/each)
 			cpu[i] = append(cpu[i], float64(cpuTime(b)-before)/each)
 		}
@@ -157,10 +122,10 @@ func median(values []float64) float64 {
 func BenchmarkMessage(b *testing.B) {
 	for _, sessions := range []int{1, 20} {
 		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-			m, store := manager(b, dbPath(b), &linkKM{})
+			m, store := manager(b, dbPath(b), &storetest.Link{})
 			b.ResetTimer()
 			before, cpu := store.Commits(), cpuTime(b)
-			messages(b, m, b.N, sessions)
+			storetest.Messages(b, m, b.N, sessions)
 			b.ReportMetric(float64(store.Commits()-before)/float64(b.N), "fsyncs/op")
 			b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 		})
@@ -179,7 +144,7 @@ func cpuTime(b *testing.B) time.Duration {
 
 // A batch of 128 sending keys' IDs, in one commit.
 func BenchmarkClaim(b *testing.B) {
-	m, _ := manager(b, dbPath(b), &linkKM{fresh: uuid.NewString})
+	m, _ := manager(b, dbPath(b), &storetest.Link{Fresh: uuid.NewString})
 	for b.Loop() {
 		claim(b, m, 128)
 	}
@@ -191,9 +156,9 @@ func BenchmarkClaim(b *testing.B) {
 func TestCommitsAreShared(t *testing.T) {
 	const sessions = 20
 	path := dbPath(t)
-	m, store := manager(t, path, &linkKM{})
+	m, store := manager(t, path, &storetest.Link{})
 	before := store.Commits()
-	messages(t, m, 10, 1)
+	storetest.Messages(t, m, 10, 1)
 	if n := store.Commits() - before; n != 30 {
 		t.Errorf("%d commits for 10 messages, want 30", n)
 	}
@@ -204,7 +169,7 @@ func TestCommitsAreShared(t *testing.T) {
 	}
 	for i, step := range []func(id string) error{
 		func(id string) error { _, err := m.KeysByID(t.Context(), "A", id); return err },
-		func(id string) error { return m.BindKeys(t.Context(), "A", identity(id), 0, id) },
+		func(id string) error { return m.BindKeys(t.Context(), "A", storetest.Identity(id), 0, id) },
 		func(id string) error { return m.RecordDelivered(t.Context(), id, "someone@example.org") },
 	} {
 		release := lockFile(t, path)
@@ -232,12 +197,12 @@ func TestCommitsAreShared(t *testing.T) {
 func TestFlat(t *testing.T) {
 	const each = 20
 	path := dbPath(t)
-	m, store := manager(t, path, &linkKM{})
+	m, store := manager(t, path, &storetest.Link{})
 	cost := func() int64 {
 		if err := store.Compact(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		messages(t, m, each, 1)
+		storetest.Messages(t, m, each, 1)
 		log, err := os.Stat(path + "-wal")
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // A patient is a store that is damaged, again and again.
@@ -31,7 +32,7 @@ type patient struct {
 // newest are in the log.
 func newPatient(t *testing.T) *patient {
 	p := &patient{T: t, path: dbPath(t)}
-	km := &linkKM{fresh: uuid.NewString}
+	km := &storetest.Link{Fresh: uuid.NewString}
 	m, store := manager(t, p.path, km)
 	receive := func(n int) {
 		for range n {
@@ -39,7 +40,7 @@ func newPatient(t *testing.T) *patient {
 			if _, err := m.KeysByID(t.Context(), "A", ids...); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.BindKeys(t.Context(), "A", identity(ids[0]), 0, ids...); err != nil {
+			if err := m.BindKeys(t.Context(), "A", storetest.Identity(ids[0]), 0, ids...); err != nil {
 				t.Fatal(err)
 			}
 			if err := m.RecordDelivered(t.Context(), ids[0], "a@x"); err != nil {
@@ -93,7 +94,7 @@ func (p *patient) examine(what string) (missing int) {
 		p.judge(what, err)
 		return len(p.keys)
 	}
-	km := &linkKM{keeps: true, gone: func(string) bool { return true }}
+	km := &storetest.Link{Keeps: true, Gone: func(string) bool { return true }}
 	v, err := keystore.Open(p.Context(), store, keystore.KeyFile(p.path+".key"), nil)
 	if err != nil {
 		p.judge(what, err)
@@ -108,7 +109,7 @@ func (p *patient) examine(what string) (missing int) {
 	for _, id := range p.keys {
 		keys, err := m.KeysByID(p.Context(), "A", id)
 		switch {
-		case err == nil && !bytes.Equal(keys[0].Reveal(), octetsOf(id)):
+		case err == nil && !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)):
 			p.Errorf("%s: %s is another key", what, id)
 		case errors.Is(err, kmclient.ErrKeyNotFound):
 			unseen++
@@ -118,7 +119,7 @@ func (p *patient) examine(what string) (missing int) {
 		}
 	}
 	for _, id := range p.delivered {
-		if err := m.BindKeys(p.Context(), "A", identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) && !errors.Is(err, kmclient.ErrKeyNotFound) {
+		if err := m.BindKeys(p.Context(), "A", storetest.Identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) && !errors.Is(err, kmclient.ErrKeyNotFound) {
 			p.judge(what, err)
 		}
 		if _, err := m.Delivered(p.Context(), id, "a@x"); err != nil {
@@ -215,7 +216,7 @@ func (p *patient) allThere() {
 		p.Errorf("%d keys are lost", missing)
 	}
 	n := 0
-	m, store := manager(p.T, p.path, &linkKM{fresh: func() string { n++; return p.claimed[n-1] }})
+	m, store := manager(p.T, p.path, &storetest.Link{Fresh: func() string { n++; return p.claimed[n-1] }})
 	for range p.claimed {
 		if _, err := m.GetKeys(p.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
 			p.Errorf("a claim is forgotten: %v", err)
@@ -264,7 +265,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = v.Close() }()
-	m, err := keystore.New(&linkKM{keeps: true, fresh: uuid.NewString}, v, keystore.Options{KM: "km", SAE: "B"})
+	m, err := keystore.New(&storetest.Link{Keeps: true, Fresh: uuid.NewString}, v, keystore.Options{KM: "km", SAE: "B"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 		if err != nil {
 			p.judge("open", err)
 			failed++
-		} else if !bytes.Equal(keys[0].Reveal(), octetsOf(id)) {
+		} else if !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
 			t.Errorf("%s is another key", id)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // A receiving relay: keys in one file, the store key beside it.
@@ -34,7 +35,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer func() { _ = vault.Close() }()
-	km := &linkKM{} // as a kmclient.ETSI014
+	km := &storetest.Link{} // as a kmclient.ETSI014
 	keys, err := keystore.New(km, vault, keystore.Options{KM: "main", SAE: "SAE-B", Logger: logger})
 	if err != nil {
 		log.Fatal(err)
@@ -46,7 +47,7 @@ func Example() {
 	if _, err := keys.KeysByID(ctx, "SAE-A", "key-1"); err != nil {
 		log.Fatal(err)
 	}
-	if err := keys.BindKeys(ctx, "SAE-A", identity("a message"), 0, "key-1"); err != nil {
+	if err := keys.BindKeys(ctx, "SAE-A", storetest.Identity("a message"), 0, "key-1"); err != nil {
 		log.Fatal(err)
 	}
 	if err := keys.RecordDelivered(ctx, "key-1", "bob@example.org"); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // A trouble is a store with one message received, and one under way, at a moment
@@ -23,7 +24,7 @@ type trouble struct {
 	path      string
 	m         *keystore.Manager
 	store     *sqlite.Store
-	km        *linkKM
+	km        *storetest.Link
 	asked     int // of the key manager, for receiving keys
 	fetched   string
 	bound     string
@@ -35,7 +36,7 @@ type trouble struct {
 func newTrouble(t *testing.T, dir string, wait time.Duration, words string) *trouble {
 	t.Helper()
 	x := &trouble{T: t, path: filepath.Join(dir, "keys.db"), wait: wait, fetched: uuid.NewString(), bound: uuid.NewString()}
-	x.km = &linkKM{gone: func(string) bool { x.asked++; return false }, fresh: uuid.NewString}
+	x.km = &storetest.Link{Gone: func(string) bool { x.asked++; return false }, Fresh: uuid.NewString}
 	x.temporary = func(err error) {
 		t.Helper()
 		wantTemporary(t, err, words)
@@ -44,7 +45,7 @@ func newTrouble(t *testing.T, dir string, wait time.Duration, words string) *tro
 	for _, id := range []string{x.fetched, x.bound} {
 		x.get(id)
 	}
-	if err := x.m.BindKeys(t.Context(), "A", identity("bound"), 0, x.bound); err != nil {
+	if err := x.m.BindKeys(t.Context(), "A", storetest.Identity("bound"), 0, x.bound); err != nil {
 		t.Fatal(err)
 	}
 	if err := x.store.Compact(t.Context()); err != nil { // so that there is no room in the log
@@ -73,7 +74,7 @@ func (x *trouble) start() {
 func (x *trouble) get(id string) {
 	x.Helper()
 	keys, err := x.m.KeysByID(x.Context(), "A", id)
-	if err != nil || !bytes.Equal(keys[0].Reveal(), octetsOf(id)) {
+	if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
 		x.Errorf("key %s: %v", id, err)
 	}
 }
@@ -94,7 +95,7 @@ func (x *trouble) refuses() (waiting string) {
 	if s := x.m.Stats(); x.asked != asked+1 || s.Waiting != 1 {
 		x.Errorf("%d keys fetched and %d waiting, want one: no more is fetched before that is stored", x.asked-asked, s.Waiting)
 	}
-	x.temporary(x.m.BindKeys(ctx, "A", identity("fetched"), 0, x.fetched))
+	x.temporary(x.m.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched))
 	x.temporary(x.m.RecordDelivered(ctx, x.bound, "a@x"))
 	x.temporary(x.m.CloseKey(ctx, x.fetched))
 	x.temporary(x.m.Sweep(ctx))
@@ -118,7 +119,7 @@ func (x *trouble) recovers(waiting string) {
 	x.Helper()
 	ctx := x.Context()
 	err := errors.Join(
-		x.m.BindKeys(ctx, "A", identity("fetched"), 0, x.fetched),
+		x.m.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched),
 		x.m.RecordDelivered(ctx, x.bound, "a@x"),
 		x.m.Sweep(ctx), // which stores the key that waited
 		x.store.Check(ctx))
@@ -134,7 +135,7 @@ func (x *trouble) recovers(waiting string) {
 	if err := x.store.Close(); err != nil {
 		x.Error(err)
 	}
-	x.km.gone = func(string) bool { return true }
+	x.km.Gone = func(string) bool { return true }
 	x.start()
 	for _, id := range []string{x.fetched, x.bound, waiting} {
 		x.get(id)
@@ -219,7 +220,7 @@ func TestReadOnly(t *testing.T) {
 		t.Error(err)
 	}
 	protect(false)
-	x.km.gone = func(string) bool { return true }
+	x.km.Gone = func(string) bool { return true }
 	x.start()
 	x.get(x.fetched)
 	x.get(x.bound)
@@ -227,7 +228,7 @@ func TestReadOnly(t *testing.T) {
 
 func TestModes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "keys.db")
-	m, _ := manager(t, path, &linkKM{})
+	m, _ := manager(t, path, &storetest.Link{})
 	if _, err := m.KeysByID(t.Context(), "A", "x"); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // size returns how large the file is with nothing in its write-ahead log.
@@ -44,7 +45,7 @@ func claim(t testing.TB, m *keystore.Manager, n int) {
 func TestClaimSize(t *testing.T) {
 	const n = 5_000
 	path := dbPath(t)
-	m, store := manager(t, path, &linkKM{fresh: uuid.NewString})
+	m, store := manager(t, path, &storetest.Link{Fresh: uuid.NewString})
 	before := size(t, store, path)
 	claim(t, m, n)
 	each := float64(size(t, store, path)-before) / n

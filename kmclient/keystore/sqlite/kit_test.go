@@ -2,7 +2,6 @@ package sqlite_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"path/filepath"
@@ -11,52 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
-
-// A linkKM is one end of a QKD link: the octets of a key follow from its ID. It
-// gives each key out once, as far as it is told to remember.
-type linkKM struct {
-	gone  func(id string) bool // gives the key out; true if it was given out before
-	fresh func() string        // an ID for sending
-	keeps bool                 // it says that it keeps keys
-}
-
-func octetsOf(id string) []byte {
-	sum := sha256.Sum256([]byte(id))
-	return sum[:]
-}
-
-func (l *linkKM) DeletesOnDelivery() bool { return !l.keeps }
-
-func (l *linkKM) Status(context.Context, string) (kmclient.Status, error) {
-	return kmclient.Status{}, nil
-}
-
-func (l *linkKM) CloseKey(context.Context, string) error { return nil }
-
-func (l *linkKM) GetKeys(_ context.Context, _ string, _, number int) (keys []*kmclient.Key, err error) {
-	for range number {
-		id := l.fresh()
-		keys = append(keys, kmclient.NewKey(id, octetsOf(id)))
-	}
-	return keys, nil
-}
-
-func (l *linkKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
-	for _, id := range ids {
-		if l.gone != nil && l.gone(id) {
-			return nil, &kmclient.Error{Op: "keys by ID", Err: kmclient.ErrKeyNotFound}
-		}
-		keys = append(keys, kmclient.NewKey(id, octetsOf(id)))
-	}
-	return keys, nil
-}
-
-func identity(s string) cipher.Identity { return sha256.Sum256([]byte(s)) }
 
 // open returns a manager on the file at path, and the file.
 func open(path string, km kmclient.KeyManager, now func() time.Time) (*keystore.Manager, *sqlite.Store, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 )
 
@@ -109,7 +110,7 @@ func (l *link) process(path string) (m *keystore.Manager, stop func()) {
 
 // has reports whether a process that is started now finds keys in the store.
 func (l *link) has(path string, sent ...*kmclient.Key) bool {
-	m, store, err := open(path, &linkKM{gone: func(string) bool { return true }}, nil)
+	m, store, err := open(path, &storetest.Link{Gone: func(string) bool { return true }}, nil)
 	if err != nil {
 		l.t.Error(err)
 		return false

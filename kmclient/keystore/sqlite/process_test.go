@@ -20,6 +20,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 func uuidOf(b []byte) string { return uuid.UUID(b).String() }
@@ -71,7 +72,7 @@ func say(words ...any) { _, _ = os.Stdout.WriteString(fmt.Sprintln(words...)) }
 // before a key manager that deletes on delivery has given out a key, "has" when
 // the caller has it, "bound" when it is bound, "sends" when an ID was claimed.
 func childReceive(path string) {
-	km := &linkKM{gone: func(id string) bool { say("gives", id); return false }, fresh: uuid.NewString}
+	km := &storetest.Link{Gone: func(id string) bool { say("gives", id); return false }, Fresh: uuid.NewString}
 	m, _, err := open(path, km, nil)
 	if err != nil {
 		say("error", err)
@@ -91,7 +92,7 @@ func childReceive(path string) {
 				for _, k := range keys {
 					say("has", k.ID())
 				}
-				if err := m.BindKeys(ctx, "A", identity(ids[0]), 0, ids...); err != nil {
+				if err := m.BindKeys(ctx, "A", storetest.Identity(ids[0]), 0, ids...); err != nil {
 					say("error", err)
 					return
 				}
@@ -153,19 +154,19 @@ func TestKilled(t *testing.T) {
 
 func checkSaid(t *testing.T, path string, said map[string][]string) {
 	asked := ""
-	km := &linkKM{gone: func(id string) bool { asked = id; return true }}
+	km := &storetest.Link{Gone: func(id string) bool { asked = id; return true }}
 	m, store := manager(t, path, km)
 	if err := store.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	for _, id := range said["has"] {
 		keys, err := m.KeysByID(t.Context(), "A", id)
-		if err != nil || !bytes.Equal(keys[0].Reveal(), octetsOf(id)) {
+		if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
 			t.Errorf("key %s, which was returned: %v", id, err)
 		}
 	}
 	for _, id := range said["bound"] {
-		if err := m.BindKeys(t.Context(), "A", identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) {
+		if err := m.BindKeys(t.Context(), "A", storetest.Identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) {
 			t.Errorf("key %s, which was bound: %v", id, err)
 		}
 	}
@@ -175,7 +176,7 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 		}
 	}
 	for _, id := range said["sends"] {
-		km.fresh = func() string { return id }
+		km.Fresh = func() string { return id }
 		if _, err := m.GetKeys(t.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
 			t.Errorf("sending key %s comes a second time: %v", id, err)
 		}
@@ -187,12 +188,12 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 
 // childBind binds the keys it reads the IDs of to messages of its own.
 func childBind(path string) {
-	m, _, err := open(path, &linkKM{}, nil)
+	m, _, err := open(path, &storetest.Link{}, nil)
 	if err != nil {
 		say("error", err)
 		return
 	}
-	own := identity(uuid.NewString())
+	own := storetest.Identity(uuid.NewString())
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		id := lines.Text()
 		keys, err := m.KeysByID(context.Background(), "A", id)
@@ -216,7 +217,7 @@ func childBind(path string) {
 func TestBindProcesses(t *testing.T) {
 	const keys = 300
 	path := dbPath(t)
-	manager(t, path, &linkKM{})
+	manager(t, path, &storetest.Link{})
 	var in [2]io.Writer
 	var children [2]*exec.Cmd
 	var lines [2]*bufio.Scanner
@@ -225,7 +226,7 @@ func TestBindProcesses(t *testing.T) {
 	}
 	won := [2]int{}
 	for n := range keys {
-		id := uuidOf(octetsOf(fmt.Sprint(n))[:16])
+		id := uuidOf(storetest.Octets(fmt.Sprint(n))[:16])
 		for i := range in {
 			if _, err := fmt.Fprintln(in[i], id); err != nil {
 				t.Fatal(err)

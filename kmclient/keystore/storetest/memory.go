@@ -1,5 +1,5 @@
-// Package storetest tests the engines behind [keystore.Store], and has one that
-// keeps its records in memory, for tests.
+// Package storetest tests the engines behind [keystore.Store]. It has an engine
+// that keeps its records in memory, and one end of a QKD link, for tests.
 package storetest
 
 import (
