@@ -95,7 +95,7 @@ func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do 
 	if bar != nil {
 		in = io.TeeReader(in, barWriter{bar})
 	}
-	out, err := CreateOutput(j.output, cmd.OutOrStdout(), b.force)
+	out, err := createOutput(j.output, cmd.OutOrStdout(), b.force)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (w barWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// NoInput is an input that can't be opened.
+// noInput makes the error of an input that can't be opened.
 func noInput(err error) error {
 	return Fail(ExitNoInput, "check the name and its permissions", "%w", err)
 }

@@ -68,8 +68,8 @@ func printInfo(out io.Writer, i *cipher.Info) error {
 	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, Printable(value)) }
 	row("Suite", string(i.Suite))
 	row("Encrypted", i.Time.Format(time.RFC3339))
-	row("Sender SAE", orDash(i.SenderSAE))
-	row("Recipient SAE", orDash(i.RecipientSAE))
+	row("Sender SAE", OrDash(i.SenderSAE))
+	row("Recipient SAE", OrDash(i.RecipientSAE))
 	row("Message", fmt.Sprintf("%d octets", i.PlaintextSize))
 	row("Payload", fmt.Sprintf("%d octets", i.PayloadSize))
 	row("Keys", fmt.Sprint(len(i.KeyIDs)))
@@ -97,13 +97,15 @@ func Printable(s string) string {
 	}, s)
 }
 
-func orDash(s string) string {
+// OrDash returns s, or a dash for nothing.
+func OrDash(s string) string {
 	if s == "" {
 		return "-"
 	}
 	return s
 }
 
+// PrintJSON prints v for programs.
 func PrintJSON(out io.Writer, v any) error {
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")

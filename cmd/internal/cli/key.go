@@ -76,7 +76,7 @@ func (k *keyFlags) show() *cobra.Command {
 		Use:     "show ID…",
 		Short:   "Fetch keys by their IDs",
 		Example: "  qkdmail key show MOCK-KEY-00000001-20251012195636",
-		Args:    SomeArgs("ID", maxIDs),
+		Args:    SomeArgs("ID", MaxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
 				keys, err := km.KeysByID(cmd.Context(), k.Peer, args...)
@@ -91,15 +91,15 @@ func (k *keyFlags) show() *cobra.Command {
 	return cmd
 }
 
-// maxIDs is how many key IDs a command line can name.
-const maxIDs = 1000
+// MaxIDs is how many key IDs a command line can name.
+const MaxIDs = 1000
 
 func (k *keyFlags) close() *cobra.Command {
 	return &cobra.Command{
 		Use:     "close ID…",
 		Short:   "Close keys: the key manager deletes them",
 		Example: "  qkdmail key close MOCK-KEY-00000001-20251012195636",
-		Args:    SomeArgs("ID", maxIDs),
+		Args:    SomeArgs("ID", MaxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
 				if kmclient.DeletesOnDelivery(km) {

@@ -22,10 +22,10 @@ func errExists(path string) error {
 	return Fail(ExitCantCreate, "name another, or use --force to overwrite it", "%s exists", path)
 }
 
-// WriteOutput has write write the output named path, as CreateOutput has it; a
+// WriteOutput has write write the output named path, as createOutput has it; a
 // file appears on disk as a whole or not at all.
 func WriteOutput(path string, stdout io.Writer, force bool, write func(io.Writer) error) error {
-	out, err := CreateOutput(path, stdout, force)
+	out, err := createOutput(path, stdout, force)
 	if err != nil {
 		return err
 	}
@@ -36,10 +36,10 @@ func WriteOutput(path string, stdout io.Writer, force bool, write func(io.Writer
 	return out.finish(true)
 }
 
-// CreateOutput opens the output named path, standard output for "" and "-".
+// createOutput opens the output named path, standard output for "" and "-".
 // A file is written beside its target and renamed at the end; a device or a
 // pipe is written to directly.
-func CreateOutput(path string, stdout io.Writer, force bool) (*output, error) {
+func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 	if path == "" || path == "-" {
 		return &output{Writer: stdout}, nil
 	}

@@ -87,7 +87,7 @@ func NoCommand(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// NoArgs, oneArg and SomeArgs check the number of arguments.
+// NoArgs refuses arguments.
 func NoArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return Usage("unexpected argument %q", args[0])
@@ -95,6 +95,7 @@ func NoArgs(_ *cobra.Command, args []string) error {
 	return nil
 }
 
+// SomeArgs wants one argument at least and most at most; what says what they are.
 func SomeArgs(what string, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {

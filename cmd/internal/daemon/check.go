@@ -30,8 +30,8 @@ type finding struct {
 	Advice string `json:"advice,omitempty"`
 }
 
-// findings collects what is found out. None keeps the others from being looked
-// for.
+// findings collects what is found out. One that fails does not keep the others
+// from being looked for, but without a key manager there is no word on a store.
 type findings struct {
 	out    io.Writer
 	asJSON bool
@@ -83,30 +83,46 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store cli.
 	f.nextHops(ctx, cfg)
 	for _, a := range addresses {
 		if err := f.address(policy, a); err != nil {
-			return err
+			return errors.Join(f.first, err)
 		}
 	}
 	return f.first
 }
 
-// keyManager asks for the keys of each peer.
+// keyManager asks for the keys of each peer. Where nothing is encrypted, none
+// are needed.
 func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *mailer.Policy, km kmclient.KeyManager) {
 	for _, p := range policy.Peers() {
 		what := "key manager for peer " + p.Name
-		ctx, cancel := context.WithTimeout(ctx, cfg.KM.Timeout)
-		status, err := km.Status(ctx, p.SAE)
-		cancel()
+		text, err := stock(ctx, cfg, km, p)
 		switch {
+		case errors.Is(err, kmclient.ErrKeyExhausted) && !does(cfg, mailer.DirectionEncrypt):
+			f.add(what, "answers, no keys stored, and none are needed")
+		case errors.Is(err, kmclient.ErrKeyExhausted):
+			f.fail(what, stateWarning, err)
 		case err != nil:
 			f.fail(what, stateFailed, err)
-		case status.OnDemand:
-			f.add(what, "answers, keys are made on demand")
-		case status.StoredKeys == 0 && does(cfg, mailer.DirectionEncrypt):
-			f.fail(what, stateWarning, fmt.Errorf("%w: it answers, but has none in stock", kmclient.ErrKeyExhausted))
 		default:
-			f.add(what, fmt.Sprintf("answers, %d keys stored", status.StoredKeys))
+			f.add(what, text)
 		}
 	}
+}
+
+// stock asks a key manager how many keys it has for a peer. If there are none,
+// the error is a kmclient.ErrKeyExhausted.
+func stock(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager, p *mailer.Peer) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, cfg.KM.Timeout)
+	defer cancel()
+	status, err := km.Status(ctx, p.SAE)
+	switch {
+	case err != nil:
+		return "", err
+	case status.OnDemand:
+		return "answers, keys are made on demand", nil
+	case status.StoredKeys == 0:
+		return "", fmt.Errorf("%w: it answers, but has none in stock for peer %s", kmclient.ErrKeyExhausted, p.Name)
+	}
+	return fmt.Sprintf("answers, %d keys stored", status.StoredKeys), nil
 }
 
 // store says where keys are kept, and opens the store if there is one.
@@ -118,7 +134,7 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store cli.StoreFlag
 	}
 	switch {
 	case store.Path == cli.NoStore && needed:
-		f.add(what, "none: the key of a message that is not delivered at the first try is lost")
+		f.fail(what, stateWarning, cli.Fail(cli.ExitConfig, "name one in [store], or leave path out", "none: the key of a message that is not delivered at the first try is lost"))
 		return
 	case store.Path == cli.NoStore:
 		f.add(what, "none: the key manager keeps the keys")

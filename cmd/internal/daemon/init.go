@@ -54,7 +54,7 @@ On a terminal it asks for what the flags don't say.`,
 	fs.StringVar(&f.peerName, "peer-name", "", "a name for the other site, for the log (default: its first domain)")
 	fs.StringArrayVar(&f.domains, "peer-domain", nil, "mail domain of the other site, or *.DOMAIN for all beneath; for each")
 	fs.StringVar(&f.suite, "suite", "auto", "auto, otp or aes-256-gcm")
-	fs.IntVar(&f.port, "port", site.FirstPort, "first of five ports on loopback between Postfix and the relay")
+	fs.IntVar(&f.port, "port", site.FirstPort, "first of five ports between Postfix and the relay: the first is for your mail servers, the others are on loopback")
 	fs.BoolVar(&f.force, "force", false, "overwrite the files")
 	return cmd
 }

@@ -166,17 +166,20 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 	defer forAdmin.close()
-	if err := relay.Listen(cmd.Context()); err != nil {
+	// Ends before forAdmin waits, also where the relay ends by itself.
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	if err := relay.Listen(ctx); err != nil {
 		return cli.Fail(cli.ExitUnavailable, "give another address", "%w", err)
 	}
 	for i, a := range relay.Addrs() {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
-	monitor := forAdmin.watch(cmd.Context(), r.inForce(cfg), relay, km, cmd.Root().Version)
-	go r.reloads(cmd.Context(), hup, relay, monitor, cfg, km, log)
+	monitor := forAdmin.watch(ctx, r.inForce(cfg), relay, km, cmd.Root().Version)
+	go r.reloads(ctx, hup, relay, monitor, cfg, km, log)
 	notify(log, systemd.SdNotifyReady)
-	context.AfterFunc(cmd.Context(), func() { notify(log, systemd.SdNotifyStopping) })
-	return relay.Serve(cmd.Context())
+	context.AfterFunc(ctx, func() { notify(log, systemd.SdNotifyStopping) })
+	return relay.Serve(ctx)
 }
 
 // inForce is a configuration with what flags say against it.

@@ -162,7 +162,7 @@ func (l *lister) key(o keystore.Owner, i keystore.Info) error {
 	}
 	l.head()
 	message := i.Message[:min(len(i.Message), 12)]
-	_, err := fmt.Fprintf(l.out, listRow, cli.Printable(i.ID), fmt.Sprint(i.Size), i.State, when(i.Stored), when(i.Delivered), orDash(message), orDash(cli.Printable(i.Peer)))
+	_, err := fmt.Fprintf(l.out, listRow, cli.Printable(i.ID), fmt.Sprint(i.Size), i.State, when(i.Stored), when(i.Delivered), cli.OrDash(message), cli.OrDash(cli.Printable(i.Peer)))
 	return err
 }
 
@@ -222,11 +222,4 @@ func when(t time.Time) string {
 		return "-"
 	}
 	return t.Format(time.DateTime)
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

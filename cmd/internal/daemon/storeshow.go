@@ -15,9 +15,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// maxIDs is how many key IDs a command line can name.
-const maxIDs = 1000
-
 func (s *storeFlags) show() *cobra.Command {
 	var reveal bool
 	cmd := &cobra.Command{
@@ -28,7 +25,7 @@ how many recipients have got it. Who these are is not known to the store, which
 has their addresses as HMAC only. The octets of a key are printed with --reveal.`,
 		Example: `  qkdmail store show 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e
   qkdmail store show --json --reveal 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e`,
-		Args: cli.SomeArgs("ID", maxIDs),
+		Args: cli.SomeArgs("ID", cli.MaxIDs),
 		RunE: func(cmd *cobra.Command, ids []string) error { return s.runShow(cmd, ids, reveal) },
 	}
 	cmd.Flags().BoolVar(&reveal, "reveal", false, "print the octets of the keys, in base64")
@@ -70,7 +67,7 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 		if len(keys) == before {
 			where := "the store"
 			if !s.allSAEs {
-				where = "the store, for SAE " + orDash(cli.Printable(s.SAE))
+				where = "the store, for SAE " + cli.OrDash(cli.Printable(s.SAE))
 			}
 			return cli.Fail(cli.ExitNoPerm, "see qkdmail store list", "key %s is not in %s", cli.Printable(id), where)
 		}

@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -54,23 +54,12 @@ func (t *testMail) route(address string) (string, error) {
 
 // keys asks the key manager for its stock.
 func (t *testMail) keys(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.KM.Timeout)
-	defer cancel()
 	km, err := openBase(ctx, t.cfg, nil)
 	if err != nil {
 		return "", err
 	}
 	defer closeBase(km)
-	status, err := km.Status(ctx, t.peer.SAE)
-	switch {
-	case err != nil:
-		return "", err
-	case status.OnDemand:
-		return "answers, keys are made on demand", nil
-	case status.StoredKeys == 0:
-		return "", fmt.Errorf("%w: it has none in stock for peer %s", kmclient.ErrKeyExhausted, t.peer.Name)
-	}
-	return fmt.Sprintf("answers, %d keys stored", status.StoredKeys), nil
+	return stock(ctx, t.cfg, km, t.peer)
 }
 
 // hopTimeout bounds what one server may take for the whole of its part.
@@ -201,13 +190,17 @@ func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error
 		}
 		reason, id := "", ""
 		for _, m := range waiting {
-			if !t.before[m.ID] {
+			switch {
+			case t.before[m.ID]:
+			case m.Sender != t.from:
+				return "", cli.Fail(cli.ExitUnavailable, "see the log of the mail server", "the message came back: %s is a bounce to %s", m.ID, t.from)
+			default:
 				id, reason = m.ID, cmp.Or(m.reason(), reason)
 			}
 		}
 		switch {
 		case err == nil && id == "":
-			return "empty again: the message is encrypted, and the other site's mail server has it", nil
+			return "empty again: the other site's mail server has the message, or it was refused and a bounce is with " + t.from, nil
 		case reason != "":
 			return "", cli.Fail(cli.ExitTempFail, "it is tried again from there", "%s waits: %s", id, reason)
 		}
@@ -221,13 +214,18 @@ func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error
 
 // A queued is a message in Postfix's queue, as postqueue(1) has it.
 type queued struct {
-	ID         string `json:"queue_id"`
-	Sender     string `json:"sender"`
-	Recipients []struct {
-		Address string `json:"address"`
-		Reason  string `json:"delay_reason"`
-	} `json:"recipients"`
+	ID         string            `json:"queue_id"`
+	Sender     string            `json:"sender"`
+	Recipients []queuedRecipient `json:"recipients"`
 }
+
+type queuedRecipient struct {
+	Address string `json:"address"`
+	Reason  string `json:"delay_reason"`
+}
+
+// bounceSender is how postqueue(1) writes the null sender.
+const bounceSender = "MAILER-DAEMON"
 
 func (q *queued) reason() string {
 	for _, r := range q.Recipients {
@@ -249,8 +247,9 @@ func (t *testMail) remember(ctx context.Context) {
 	}
 }
 
-// waiting asks Postfix for messages from the sender to the recipient.
-func (t *testMail) waiting(ctx context.Context) (found []queued, err error) {
+// waiting asks Postfix for messages from the sender to the recipient, and for
+// bounces to the sender.
+func (t *testMail) waiting(ctx context.Context) ([]queued, error) {
 	args := []string{"-j"}
 	if t.postfix != "" {
 		args = []string{"-c", t.postfix, "-j"}
@@ -259,17 +258,20 @@ func (t *testMail) waiting(ctx context.Context) (found []queued, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("postqueue -j: %w", err)
 	}
-	for line := range bytes.Lines(out) {
+	return t.ours(out), nil
+}
+
+// ours are those of the messages in Postfix's queue that are the test's.
+func (t *testMail) ours(queue []byte) (found []queued) {
+	for line := range bytes.Lines(queue) {
 		var m queued
-		if json.Unmarshal(line, &m) != nil || m.Sender != t.from {
+		if json.Unmarshal(line, &m) != nil {
 			continue
 		}
-		for _, r := range m.Recipients {
-			if r.Address == t.address {
-				found = append(found, m)
-				break
-			}
+		to := map[string]string{t.from: t.address, bounceSender: t.from}[m.Sender]
+		if slices.ContainsFunc(m.Recipients, func(r queuedRecipient) bool { return r.Address == to }) {
+			found = append(found, m)
 		}
 	}
-	return found, nil
+	return found
 }

@@ -40,12 +40,11 @@ type Site struct {
 	KM       mailer.KMConfig
 	Peer     mailer.PeerConfig
 	Suite    string // as in a rule
-	Port     int    // the first of five on loopback: 10024 in docs/postfix.md
+	Port     int    // the first of five: 10024 in docs/postfix.md, which is for mail servers; the others are on loopback
 	Unit     bool   // with a systemd unit
 }
 
-// Ports are the ports on loopback between Postfix and the relay, by what comes
-// in there.
+// Ports are those between Postfix and the relay, by what comes in there.
 type Ports struct{ Own, Encrypt, Decrypt, Out, In int }
 
 // Ports returns the five ports of the site.
