@@ -187,7 +187,10 @@ func (c *Conn) version(f Format) (version int, err error) {
 
 // knows reports a schema that this program does not know.
 func (f Format) knows(version int) error {
-	if version <= len(f.Migrations) {
+	switch {
+	case version < 0:
+		return fmt.Errorf("%w: schema %d", ErrDamaged, version)
+	case version <= len(f.Migrations):
 		return nil
 	}
 	return fmt.Errorf("%w: schema %d, and this one knows up to %d", errLater, version, len(f.Migrations))

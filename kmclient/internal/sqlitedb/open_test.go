@@ -200,14 +200,18 @@ func TestRefused(t *testing.T) {
 		}
 		return path
 	}
-	foreign := filepath.Join(dir, "foreign")
-	db, err := sql.Open("sqlite", foreign)
-	if err == nil {
-		_, err = db.Exec("CREATE TABLE t (x)")
+	database := func(name, statements string) string {
+		path := filepath.Join(dir, name)
+		db, err := sql.Open("sqlite", path)
+		if err == nil {
+			_, err = db.Exec(statements)
+		}
+		if err = errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	header := fmt.Sprintf("CREATE TABLE t (x); PRAGMA application_id=%d; PRAGMA user_version=-1", testFormat().Application)
 	dangling := filepath.Join(dir, "dangling")
 	if err := os.Symlink(filepath.Join(dir, "nowhere"), dangling); err != nil {
 		t.Fatal(err)
@@ -216,7 +220,8 @@ func TestRefused(t *testing.T) {
 		write("empty", ""):       "restore a backup, or remove it to begin anew",
 		write("short", "SQLite"): "not a SQLite database", write("text", `{"keys": {}, "keys_generated": 0}`): "not a SQLite database",
 		write("broken", "SQLite format 3\x00"+strings.Repeat("nonsense", 1000)): "damaged",
-		foreign: "another program", dir: "not a regular file", dangling: "no such file", write("file", "") + "/below": "not a directory",
+		database("foreign", "CREATE TABLE t (x)"):                               "another program", database("header", header): "damaged",
+		dir: "not a regular file", dangling: "no such file", write("file", "") + "/below": "not a directory",
 	} {
 		before, _ := os.ReadFile(path)
 		_, err := Open(t.Context(), path, testFormat(), 0)
