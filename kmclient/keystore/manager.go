@@ -15,7 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Options of a Manager. Zero means the default.
+// Options of a Manager. Zero means the default. Tombstones and Undelivered are a
+// hundred years at most.
 type Options struct {
 	KM  string // a name for the key manager under which its keys are stored; it must not change. May be empty
 	SAE string // own SAE ID; "" if there is none
@@ -115,6 +116,8 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 		return nil, fmt.Errorf("%w: a keystore needs a key manager and a vault", kmclient.ErrConfig)
 	case o.Tombstones < 0, o.Undelivered < 0, o.FetchTimeout < 0:
 		return nil, fmt.Errorf("%w: a negative time", kmclient.ErrConfig)
+	case o.Tombstones > longest, o.Undelivered > longest:
+		return nil, fmt.Errorf("%w: keys or tombstones are to be kept for more than a hundred years", kmclient.ErrConfig)
 	}
 	if err := m.name(KindReceive, "").check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", kmclient.ErrConfig, err)

@@ -20,11 +20,15 @@ type Policy struct {
 
 const defaultAfter = 7 * 24 * time.Hour
 
+// longest is a hundred years: three of them still are a time.Duration.
+const longest = 36500 * 24 * time.Hour
+
 // AfterDelivery closes keys soon after the first delivery.
 func AfterDelivery() Policy { return Policy{set: true} }
 
-// After closes keys d after the first delivery.
-func After(d time.Duration) Policy { return Policy{set: true, after: max(d, 0)} }
+// After closes keys d after the first delivery, from 0 to a hundred years: what is
+// less or more is taken as these.
+func After(d time.Duration) Policy { return Policy{set: true, after: min(max(d, 0), longest)} }
 
 // Never closes no key.
 func Never() Policy { return Policy{set: true, never: true} }
@@ -47,17 +51,21 @@ func ParsePolicy(text string) (Policy, error) {
 }
 
 // ParseDuration understands Go's durations (36h) and a number of days (7d), of
-// 24 hours each, up to a hundred years.
-func ParseDuration(text string) (time.Duration, error) {
-	days, ok := strings.CutSuffix(text, "d")
-	if !ok {
-		return time.ParseDuration(text)
+// 24 hours each, up to a hundred years, which are 36500 days.
+func ParseDuration(text string) (d time.Duration, err error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return 0, fmt.Errorf("%.40q is no number of days", text)
+		}
+		d = time.Duration(n) * 24 * time.Hour
+	} else if d, err = time.ParseDuration(text); err != nil {
+		return 0, err
 	}
-	n, err := strconv.ParseUint(days, 10, 16)
-	if err != nil || n > 36500 {
-		return 0, fmt.Errorf("%.40q is no number of days", text)
+	if d.Abs() > longest {
+		return 0, fmt.Errorf("%.40q is more than a hundred years", text)
 	}
-	return time.Duration(n) * 24 * time.Hour, nil
+	return d, nil
 }
 
 // String returns what ParsePolicy understands.

@@ -1,16 +1,21 @@
 package keystore_test
 
 import (
+	"errors"
+	"math"
 	"testing"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 func TestPolicy(t *testing.T) {
 	for text, want := range map[string]keystore.Policy{
 		"after-delivery": keystore.AfterDelivery(), "after:0s": keystore.AfterDelivery(), "never": keystore.Never(),
 		"after:36h": keystore.After(36 * time.Hour), "after:7d": keystore.After(7 * 24 * time.Hour),
+		"after:36500d": keystore.After(keystore.Longest), "after:876000h": keystore.After(math.MaxInt64),
 	} {
 		got, err := keystore.ParsePolicy(text)
 		if err != nil || got != want {
@@ -21,12 +26,59 @@ func TestPolicy(t *testing.T) {
 			t.Errorf("%s became %s", text, again)
 		}
 	}
-	for _, text := range []string{"", "after", "after:", "after:-1h", "after:-1d", "after:x", "after:99999d", "always"} {
+	for _, text := range []string{"", "after", "after:", "after:-1h", "after:-1d", "after:x", "after:99999d", "after:36501d", "after:876000h1s", "after:2500000h", "always"} {
 		if p, err := keystore.ParsePolicy(text); err == nil {
 			t.Errorf("%q is %v", text, p)
 		}
 	}
 	if s := (keystore.Policy{}).String(); s != "after:168h0m0s" {
 		t.Error(s)
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{"36h": 36 * time.Hour, "7d": 7 * day, "0d": 0, "-1h": -time.Hour, "36500d": keystore.Longest, "876000h": keystore.Longest} {
+		if got, err := keystore.ParseDuration(text); err != nil || got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "d", "-1d", "1.5d", "36501d", "65536d", "876000h1ns", "-876001h", "2500000h", "9999999999h"} {
+		if d, err := keystore.ParseDuration(text); err == nil {
+			t.Errorf("%q is %v", text, d)
+		}
+	}
+}
+
+// However long keys are kept, nothing that is to stay is due in the past.
+func TestLongest(t *testing.T) {
+	k := newKit(t, func(_ *kit, o *keystore.Options) {
+		o.Close, o.Tombstones, o.Undelivered = keystore.After(2_500_000*time.Hour), keystore.Longest, keystore.Longest
+	})
+	ids := k.sent(1)
+	k.get(k.Manager, ids...)
+	k.bind(k.Manager, "m", ids...)
+	k.deliver(k.Manager, ids[0], rcpt)
+	for range 3 {
+		k.clock.add(33 * 365 * day)
+		k.sweep(k.Manager)
+	}
+	k.wantState(ids[0], kmclient.StateUsed)
+	if !k.has(k.Manager, ids[0], rcpt) {
+		t.Error("the record of the delivery is gone")
+	}
+}
+
+func TestOptions(t *testing.T) {
+	vault, err := keystore.Open(t.Context(), storetest.NewMemory().Open(), keystore.Keys(keystore.NewStoreKey()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = vault.Close() }()
+	for _, d := range []time.Duration{-1, keystore.Longest + 1, math.MaxInt64} {
+		for name, o := range map[string]keystore.Options{"tombstones": {Tombstones: d}, "undelivered": {Undelivered: d}} {
+			if _, err := keystore.New(newKM(), vault, o); !errors.Is(err, kmclient.ErrConfig) {
+				t.Errorf("%s: %v: %v, want an ErrConfig", name, d, err)
+			}
+		}
 	}
 }
