@@ -297,16 +297,17 @@ func (m *Manager) CloseKey(ctx context.Context, id string) error {
 		}
 		e := m.closeEdit(k)
 		defer clear(e.plain)
-		return m.vault.apply(ctx, e)
+		if err = m.vault.apply(ctx, e); err == nil {
+			m.count.closed.Add(1)
+		}
+		return err
 	})
 	switch {
 	case err != nil:
 		return m.fail(opClose, err)
 	case k == nil:
 		return m.km.CloseKey(ctx, id)
-	}
-	m.count.closed.Add(1)
-	if !k.atKM {
+	case !k.atKM:
 		return nil
 	}
 	if err := m.tellKM(ctx, k); err != nil {
