@@ -242,6 +242,7 @@ func TestSenders(t *testing.T) {
 		"ceo@x.example\u00a0":                         "x.example",
 		"ceo@x.example\xff":                           "x.example",
 		"ceo@x\uff0eexample":                          "x\uff0eexample",
+		"ceo@x \uff0e example":                        "x\uff0eexample",
 		"@a.example,@b.example:ceo@x.example":         "a.example b.example x.example",
 		"ceo@x.example.":                              "x.example.",
 		"ceo%x.example@y.example":                     "y.example",
@@ -262,6 +263,20 @@ func TestSenders(t *testing.T) {
 		}
 		if want == "" && len(found) > 0 {
 			t.Errorf("%.60q: %q, want none", in, slices.Sorted(maps.Keys(found)))
+		}
+	}
+}
+
+// TestSendersOfBlanks: a step for each blank, not for each pair of them, which
+// would outlast the time that the tests have by far.
+func TestSendersOfBlanks(t *testing.T) {
+	blanks := strings.Repeat(" ", 1<<20)
+	for in, want := range map[string]string{
+		"x@a" + blanks + ".": "@a.", "x@a" + blanks + "b": "@a", "x@a." + blanks + "b": "@a.b", "x@" + blanks: "",
+	} {
+		got := addressesIn(in)
+		if want == "" && len(got) > 0 || want != "" && !slices.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", strings.ReplaceAll(in, blanks, " … "), got, want)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 // senders returns the addresses that the From fields of a message could be
 // read as, of which there should be one. They decide whether mail has to be
 // encrypted and whose it may be, so it is not enough to read what is correct:
-// what any mail program may show as the sender counts. The local parts are not
-// told; none of those who ask wants to know.
+// what any mail program may show as the sender counts. Only the domains of what
+// is returned count; some come without a local part.
 func (h *head) senders() []string {
 	var addresses []string
 	for _, f := range h.fields {
@@ -64,21 +64,23 @@ func atDomains(text string) []string {
 // leadingDomain returns the longest domain that a text begins with.
 func leadingDomain(text string) string {
 	var b strings.Builder
-	dot := true // a blank may stand before and behind a dot
-	for i, r := range text {
+	dot, blank := true, false // a blank may stand before and behind a dot
+	for _, r := range text {
 		switch {
 		case r == '.' || strings.ContainsRune("\u3002\uff0e\uff61", r): // IDNA takes these for dots
 			dot = true
 		case unicode.IsSpace(r):
-			if !dot && !strings.HasPrefix(strings.TrimLeftFunc(text[i:], unicode.IsSpace), ".") {
-				return b.String()
-			}
+			blank = true
 			continue
 		case r == '-' || r == '_' || r != unicode.ReplacementChar && (unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)):
+			if blank && !dot {
+				return b.String()
+			}
 			dot = false
 		default:
 			return b.String()
 		}
+		blank = false
 		b.WriteRune(r)
 	}
 	return b.String()
