@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -122,6 +123,8 @@ func (r *Relay) offers(s *site) offers {
 		if o.Size > overhead {
 			o.Size = int64(float64(o.Size-overhead) / growth)
 		}
+	case o.Size > math.MaxInt64/2:
+		o.Size = 0 // as good as no limit
 	case o.Size > 0:
 		// What arrives encrypted is smaller inside. What is too large for the
 		// next hop all the same, it will say.

@@ -61,19 +61,25 @@ func TestEncryptedForAnother(t *testing.T) {
 	}
 }
 
-// A next hop that offers an odd SIZE does no harm.
+// A next hop that offers an odd SIZE does no harm, and clients are offered what
+// the relay takes itself.
 func TestOddSizeOffered(t *testing.T) {
-	noLeaks(t)
-	for _, size := range []string{"SIZE  ", "SIZE x", "SIZE -1", "SIZE 99999999999999999999", "SIZE 1 2"} {
-		hop := startHop(t, func(h *testHop) { h.ext = []string{size} })
-		r := startRelay(t, DirectionEncrypt, hop.addr())
-		c := connect(t, r)
-		c.want("250", c.mail(testMessage, "alice@a.example", "b@b.example"))
-		hop.one()
-		if err := r.stop(); err != nil {
-			t.Errorf("%q: %v", size, err)
+	directions(t, func(t *testing.T, d Direction) {
+		noLeaks(t)
+		for _, size := range []string{"SIZE  ", "SIZE x", "SIZE -1", "SIZE 99999999999999999999", "SIZE 9223372036854775807", "SIZE 1 2"} {
+			hop := startHop(t, func(h *testHop) { h.ext = []string{size} })
+			r := startRelay(t, d, hop.addr(), func(c *Config) { c.Limits.MessageSize = 12345 })
+			c := connect(t, r)
+			c.want("250", c.mail(messageFor(t, d, r.km), "alice@a.example", "b@b.example"))
+			hop.one()
+			if offered := c.cmd("EHLO c.example"); !strings.Contains(offered+"\r\n", "SIZE 12345\r\n") {
+				t.Errorf("%q: the client is offered %q, want SIZE 12345", size, offered)
+			}
+			if err := r.stop(); err != nil {
+				t.Errorf("%q: %v", size, err)
+			}
 		}
-	}
+	})
 }
 
 // Who has begun a transaction in clear does not go on with it in TLS.
