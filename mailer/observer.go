@@ -84,10 +84,16 @@ func (s *session) send(next smtp.Session, rcpts []string, produce producer, wait
 	return answers, err
 }
 
-// A timedSource measures how long one message waits for its keys.
+// A stopwatch adds up how long one message waits for the key manager and the key
+// store.
+type stopwatch struct{ waited time.Duration }
+
+func (w *stopwatch) since(start time.Time) { w.waited += time.Since(start) }
+
+// A timedSource is keys to encrypt with, timed.
 type timedSource struct {
 	cipher.KeySource
-	waited time.Duration
+	stopwatch
 }
 
 func (t *timedSource) Status(ctx context.Context, peer string) (kmclient.Status, error) {
@@ -100,12 +106,10 @@ func (t *timedSource) GetKeys(ctx context.Context, peer string, size, number int
 	return t.KeySource.GetKeys(ctx, peer, size, number)
 }
 
-func (t *timedSource) since(start time.Time) { t.waited += time.Since(start) }
-
-// A timedGate measures how long one message waits for its keys.
+// A timedGate is keys to decrypt with, timed.
 type timedGate struct {
 	*keyGate
-	waited time.Duration
+	stopwatch
 }
 
 func (t *timedGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
@@ -117,5 +121,3 @@ func (t *timedGate) BindKeys(ctx context.Context, peer string, identity cipher.I
 	defer t.since(time.Now())
 	return t.keyGate.BindKeys(ctx, peer, identity, frame, ids...)
 }
-
-func (t *timedGate) since(start time.Time) { t.waited += time.Since(start) }
