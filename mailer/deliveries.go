@@ -3,6 +3,7 @@ package mailer
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
@@ -32,8 +33,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[
 		}
 		return s.send(s.out, s.rcpts, produce, &f.hopWait)
 	}
-	keyID := f.info.KeyID
-	left, err := s.undelivered(keyID)
+	left, err := s.undelivered(f)
 	switch {
 	case err != nil:
 		return nil, err
@@ -57,7 +57,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[
 		}
 	}
 	if len(got) > 0 {
-		if rerr := s.o.Deliveries.RecordDelivered(s.ctx, keyID, got...); rerr != nil {
+		if rerr := s.recordDelivered(f, got); rerr != nil {
 			return nil, rerr // delivered, but it is safer to be told again
 		}
 	}
@@ -69,8 +69,9 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[
 }
 
 // undelivered returns the recipients that have not got the message.
-func (s *decryptSession) undelivered(keyID string) ([]string, error) {
-	done, err := s.o.Deliveries.Delivered(s.ctx, keyID, s.rcpts...)
+func (s *decryptSession) undelivered(f *found) ([]string, error) {
+	defer f.keys.since(time.Now())
+	done, err := s.o.Deliveries.Delivered(s.ctx, f.info.KeyID, s.rcpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +82,12 @@ func (s *decryptSession) undelivered(keyID string) ([]string, error) {
 		}
 	}
 	return left, nil
+}
+
+// recordDelivered notes that recipients have got the message.
+func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
+	defer f.keys.since(time.Now())
+	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.KeyID, rcpts...)
 }
 
 // only begins the next hop's transaction anew, for some of the recipients.

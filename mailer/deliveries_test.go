@@ -48,6 +48,37 @@ func startStored(t *testing.T, hop string, o keystore.Options, changes ...func(*
 	return startRelayBehind(t, km, m, DirectionDecrypt, hop, changes...), m
 }
 
+// A slowStore is a key manager that also takes its time to remember deliveries.
+type slowStore struct {
+	*testKM
+	wait time.Duration
+}
+
+func (s slowStore) Delivered(_ context.Context, _ string, rcpts ...string) ([]bool, error) {
+	time.Sleep(s.wait)
+	return make([]bool, len(rcpts)), nil
+}
+
+func (s slowStore) RecordDelivered(context.Context, string, ...string) error {
+	time.Sleep(s.wait)
+	return nil
+}
+
+// What is reported as the wait for keys has the deliveries in it, which are
+// asked for and recorded in the same store.
+func TestDeliveriesAreTimed(t *testing.T) {
+	km, hop := newTestKM(), startHop(t)
+	store := slowStore{km, 20 * time.Millisecond}
+	r := startRelayBehind(t, km, store, DirectionDecrypt, hop.addr())
+	seen := &recorder{}
+	r.Observe(seen)
+	connect(t, r).mail(seal(t, km, testMessage), "alice@a.example", "bob@b.example")
+	hop.one()
+	if got := seen.last(t, 1); got.KeyWait < 2*store.wait || got.Total < got.KeyWait {
+		t.Errorf("a message waited %v for keys, of %v in all; the store took %v twice", got.KeyWait, got.Total, store.wait)
+	}
+}
+
 // A key that its key manager has deleted opens its message until everybody has
 // got it, and nobody gets it twice.
 func TestDeliveredOnce(t *testing.T) {
