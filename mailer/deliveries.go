@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
@@ -104,11 +103,7 @@ func (s *decryptSession) only(rcpts []string) error {
 		return err
 	}
 	for _, rcpt := range rcpts {
-		o := s.asked[rcpt]
-		if o == nil {
-			o = &smtp.RcptOptions{}
-		}
-		if err := s.out.Rcpt(rcpt, o); err != nil {
+		if err := s.out.Rcpt(rcpt, s.asked[rcpt]); err != nil {
 			return err
 		}
 	}
