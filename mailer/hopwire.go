@@ -105,7 +105,8 @@ func (w *hopWire) readOwed() error {
 }
 
 // unasked reports whether the next hop has said something that answers no
-// command. What it says to the next ones can't be told from that.
+// command. What it says to the next ones can't be told from that. It sees only
+// what came together with an earlier answer.
 func (w *hopWire) unasked() bool { return w.in.Buffered() > 0 }
 
 // replyLines puts a reply together again that textproto took apart.
