@@ -182,6 +182,14 @@ type PeerConfig struct {
 	Suites []string `toml:"suites"`
 }
 
+// SAEID returns the peer's SAE ID, "" for none.
+func (p *PeerConfig) SAEID() string {
+	if p.SAE == "-" {
+		return ""
+	}
+	return p.SAE
+}
+
 // A RuleConfig says how mail to a domain leaves.
 type RuleConfig struct {
 	// Domain is "b.example", "*.b.example" for the domains beneath it at any

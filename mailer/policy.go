@@ -147,7 +147,7 @@ func NewPolicy(c *Config) (*Policy, error) {
 }
 
 func newPeer(c *PeerConfig) *Peer {
-	peer := &Peer{Name: c.Name, SAE: realSAE(c.SAE), Inbound: c.Inbound}
+	peer := &Peer{Name: c.Name, SAE: c.SAEID(), Inbound: c.Inbound}
 	for _, d := range c.Domains {
 		pattern, _ := domainPattern(d)
 		peer.Domains = append(peer.Domains, pattern)

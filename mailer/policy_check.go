@@ -12,21 +12,13 @@ func (f *findings) policy() {
 	f.oneOf("null_sender.inbound", f.c.NullSender.Inbound, NullSenderAccept, NullSenderRequired)
 }
 
-// realSAE returns an SAE ID, "" for "-", which stands for none.
-func realSAE(sae string) string {
-	if sae == "-" {
-		return ""
-	}
-	return sae
-}
-
 // peers returns the indices of the peers by their names.
 func (f *findings) peers() map[string]int {
 	names, saes, domains := map[string]int{}, map[string]int{}, map[string]int{}
 	for i := range f.c.Peers {
 		p, at := &f.c.Peers[i], entryKey("peer", i)
 		f.name(names, "peer", i, p.Name)
-		f.peerSAE(at, p.SAE, saes, i)
+		f.peerSAE(at, p.SAEID(), saes, i)
 		for n, d := range p.Domains {
 			key := entryKey(at+".domains", n)
 			if pattern, ok := f.domain(key, d, domains, i, "peer"); ok && pattern == defaultDomain {
@@ -50,7 +42,6 @@ func (f *findings) peers() map[string]int {
 
 func (f *findings) peerSAE(at, sae string, taken map[string]int, i int) {
 	key := at + ".sae"
-	sae = realSAE(sae)
 	f.sae(key, sae)
 	switch first, doubled := taken[sae]; {
 	case sae == "" && strings.HasPrefix(f.c.KM.URL, "etsi014:"):
@@ -59,7 +50,7 @@ func (f *findings) peerSAE(at, sae string, taken map[string]int, i int) {
 		f.add(key, "missing: peer %q has none either, so their mail could not be told apart", f.c.Peers[first].Name)
 	case doubled:
 		f.add(key, "%q is the SAE ID of peer %q", sae, f.c.Peers[first].Name)
-	case sae != "" && sae == realSAE(f.c.KM.SAE):
+	case sae != "" && sae == f.c.KM.SAE:
 		f.add(key, "%q is our own SAE ID, km.sae", sae)
 	default:
 		taken[sae] = i

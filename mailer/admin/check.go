@@ -98,11 +98,7 @@ func (m *Monitor) askPeers(ctx context.Context, peers []mailer.PeerConfig) map[s
 		wg.Go(func() {
 			defer func() { <-turn }()
 			var l link
-			sae := p.SAE
-			if sae == "-" { // stands for none
-				sae = ""
-			}
-			l.status, l.err = m.s.Keys.Status(ctx, sae)
+			l.status, l.err = m.s.Keys.Status(ctx, p.SAEID())
 			mu.Lock()
 			defer mu.Unlock()
 			found[p.Name] = l
