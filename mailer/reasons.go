@@ -35,7 +35,7 @@ func Reasons() []Reason {
 		{"too old", "An arriving message was encrypted more than 30 days ago.", "An old message may have been sent again. Else check the clocks."},
 		{"from the future", "An arriving message was encrypted more than a day ahead.", "Check the clocks of both sites."},
 		{"size", "A message is larger than this relay, the next hop or a one-time pad allows.", "Compare limits.message_size with the mail systems on both sides."},
-		{"header size", "The header of a message is larger than allowed.", "Raise limits.header_size if such mail is wanted."},
+		{"header size", "The header of a message is larger than allowed, or has too many fields.", "Raise limits.header_size if such large headers are wanted; the number of fields is fixed."},
 		{"long line", "A line of a message is longer than allowed.", "Raise limits.line_length if such mail is wanted."},
 		{"bare line end", "A message has a CR or LF alone, which can smuggle mail.", "The client has to send CRLF."},
 		{"nul", "A message has a NUL octet.", "The client has to encode it."},
