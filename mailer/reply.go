@@ -118,7 +118,7 @@ func replies() []struct {
 		{cipher.ErrPad, 550, smtp.EnhancedCode{5, 7, 5}, "authentication", "The encrypted message does not fit its keys"},
 		{cipher.ErrTooManyKeys, 552, smtp.EnhancedCode{5, 3, 4}, "size", "The message is too long for a one-time pad"},
 		{cipher.ErrDamaged, 550, smtp.EnhancedCode{5, 7, 7}, "damaged", "The encrypted message is damaged, send it again"},
-		{keystore.ErrBound, 550, smtp.EnhancedCode{5, 7, 1}, "key bound", "The key of this message belongs to another message"},
+		{keystore.ErrBound, 550, smtp.EnhancedCode{5, 7, 1}, "key bound", "The key of this message belongs to another message, send it again"},
 		{keystore.ErrClosed, 550, smtp.EnhancedCode{5, 7, 1}, "key closed", "The key of this message is closed, send it again"},
 		{kmclient.ErrKeyNotFound, 451, smtp.EnhancedCode{4, 7, 5}, "key not found", "The key of this message is not here yet, try again later"},
 		{kmclient.ErrKeyExhausted, 451, smtp.EnhancedCode{4, 7, 5}, "no key left", "No key left, try again later"},
