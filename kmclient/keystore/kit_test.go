@@ -255,6 +255,9 @@ type faulty struct {
 	slow time.Duration // what Apply takes when it fails
 	n    int           // Applies that were made
 	gets int           // Gets
+
+	compacted int   // how often Compact was called
+	compact   error // what it returns
 }
 
 func (f *faulty) set(err error, lost bool) {
@@ -297,6 +300,13 @@ func (f *faulty) Apply(ctx context.Context, changes ...keystore.Change) error {
 		}
 	}
 	return err
+}
+
+func (f *faulty) Compact(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.compacted++
+	return f.compact
 }
 
 var errDisk = fmt.Errorf("%w: the disk is full", kmclient.ErrStore)

@@ -40,7 +40,8 @@ func (v *Vault) Rotate(ctx context.Context, newKey StoreKey) error {
 	if err := v.endRotation(ctx, number); err != nil {
 		return fmt.Errorf("change the store key, to be called again: %w", err)
 	}
-	return v.store.Compact(ctx)
+	v.compacted.Store(false)
+	return v.compact(ctx)
 }
 
 // beginRotation makes newKey the one that seals, and returns its number. If the

@@ -50,7 +50,8 @@ type Store interface {
 	Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*Record, error)
 
 	// Compact gives up, as far as the engine can, the copies that it still has
-	// of what was overwritten and deleted.
+	// of what was overwritten and deleted. If others are just reading them, the
+	// error is an ErrUncompacted, and a later call may do it.
 	Compact(ctx context.Context) error
 
 	// Limits says how much one Apply takes.
@@ -133,5 +134,9 @@ func (c Change) Name() Name {
 
 // ErrConflict: a record is not any more what a Change expected.
 var ErrConflict = errors.New("the record was changed meanwhile")
+
+// ErrUncompacted: the engine still has copies of what was overwritten and deleted,
+// since others are using them.
+var ErrUncompacted = errors.New("copies of what was overwritten are in use and stay for now")
 
 var errRecord = errors.New("bad record")

@@ -52,9 +52,7 @@ func (m *Manager) Sweep(ctx context.Context) error {
 		}
 		err = s.page(ctx, records)
 	}
-	if s.changed {
-		err = errors.Join(err, m.vault.store.Compact(ctx))
-	}
+	err = s.compact(ctx, err)
 	if err == nil {
 		m.count.swept.Store(&s.now)
 	}
@@ -105,12 +103,22 @@ func (s *sweep) commit(ctx context.Context, edits []edit) error {
 		return nil
 	}
 	s.changed = true
-	if err := s.m.vault.applyEach(ctx, edits); err != nil {
+	err := s.m.vault.applyEach(ctx, edits)
+	s.m.vault.compacted.Store(false)
+	if err != nil {
 		return err
 	}
 	s.m.count.closed.Add(s.closed)
 	s.m.count.tombstones.Add(s.removed)
 	return nil
+}
+
+// compact ends a run, whose outcome so far is err.
+func (s *sweep) compact(ctx context.Context, err error) error {
+	if s.dryRun || err != nil && !s.changed {
+		return err
+	}
+	return errors.Join(err, s.m.vault.compact(ctx))
 }
 
 // edit returns what becomes of a record.
@@ -299,6 +307,7 @@ func (m *Manager) CloseKey(ctx context.Context, id string) error {
 		defer clear(e.plain)
 		if err = m.vault.apply(ctx, e); err == nil {
 			m.count.closed.Add(1)
+			m.vault.compacted.Store(false)
 		}
 		return err
 	})

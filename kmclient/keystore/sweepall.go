@@ -32,9 +32,7 @@ func (m *Manager) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 	if err == nil {
 		err = s.all(ctx, KindMessage, &total)
 	}
-	if s.changed {
-		err = errors.Join(err, m.vault.store.Compact(ctx))
-	}
+	err = s.compact(ctx, err)
 	total.Told, total.Untold = int(s.told), int(s.untold)
 	return total, m.fail(opClose, err)
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -25,6 +26,8 @@ type Vault struct {
 	source KeySource
 	logger *slog.Logger
 	recent memory
+
+	compacted atomic.Bool // nothing was overwritten since the engine last gave that up, as far as is known here
 
 	mu      sync.RWMutex
 	keys    []StoreKey // those that the source has given
@@ -252,6 +255,23 @@ func decodeHead(r *Record) (c headContent, err error) {
 		}
 	}
 	return c, nil
+}
+
+// compact has the engine give up what was overwritten, unless it has done so
+// since. What is in use now is left to a later call.
+func (v *Vault) compact(ctx context.Context) error {
+	if v.compacted.Swap(true) {
+		return nil
+	}
+	err := v.store.Compact(ctx)
+	if err != nil {
+		v.compacted.Store(false)
+	}
+	if errors.Is(err, ErrUncompacted) {
+		v.logger.Info("what was overwritten in the key store is still in use; the next sweep tries again to give it up", "reason", err)
+		return nil
+	}
+	return err
 }
 
 // Close closes the store and wipes the store keys.

@@ -14,8 +14,8 @@ import (
 // write meanwhile.
 const readersTime = 100 * time.Millisecond
 
-// Checkpoint empties the write-ahead log, which holds what was overwritten,
-// unless somebody goes on reading it; then the next call does.
+// Checkpoint empties the write-ahead log, which holds what was overwritten. If
+// others go on using it the error is an ErrInUse, and a later call may do it.
 func (db *DB) Checkpoint(ctx context.Context) error {
 	return db.submit(ctx, &job{apart: true, do: func(c *Conn) (err error) {
 		if err := c.patience(readersTime); err != nil {
@@ -24,8 +24,8 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 		defer func() { err = errors.Join(err, c.patience(db.wait)) }()
 		var busy, log, done int64
 		err = c.Row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
-		if isBusy(err) {
-			return nil
+		if isBusy(err) || err == nil && busy != 0 {
+			return fmt.Errorf("%s: %w", db.name(), ErrInUse)
 		}
 		return err
 	}})

@@ -34,6 +34,9 @@ var (
 	errLater = errors.New("made by a later version of this program")
 )
 
+// ErrInUse: the write-ahead log was not emptied, since others read it or write.
+var ErrInUse = errors.New("others use its write-ahead log")
+
 // storeError is the kmclient.ErrStore for an error of SQLite or of damage: it
 // says in plain words what is wrong, and with which file. Others pass as they
 // are.

@@ -176,8 +176,8 @@ func TestLocked(t *testing.T) {
 	if n := count(t, db); n != 0 {
 		t.Errorf("%d rows", n)
 	}
-	if err := db.Checkpoint(t.Context()); err != nil {
-		t.Error(err)
+	if err := db.Checkpoint(t.Context()); !errors.Is(err, ErrInUse) {
+		t.Errorf("got %v, want an ErrInUse", err)
 	}
 	if _, err := tx.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
@@ -265,7 +265,11 @@ func TestCheckpointReaders(t *testing.T) {
 	go func() {
 		read <- db.Read(t.Context(), func(c *Conn) error {
 			n := 0
-			return errors.Join(c.Row([]any{&n}, "SELECT count(*) FROM t"), db.put(t.Context(), 2, "v"), db.Checkpoint(t.Context()), db.put(t.Context(), 3, "v"))
+			err := errors.Join(c.Row([]any{&n}, "SELECT count(*) FROM t"), db.put(t.Context(), 2, "v"))
+			if err := db.Checkpoint(t.Context()); !errors.Is(err, ErrInUse) || errors.Is(err, kmclient.ErrStore) {
+				t.Errorf("got %v, want an ErrInUse alone", err)
+			}
+			return errors.Join(err, db.put(t.Context(), 3, "v"))
 		})
 	}()
 	select {

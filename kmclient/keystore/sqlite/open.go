@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	_ "embed" // for the schema
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
@@ -61,9 +63,15 @@ func (s *Store) Limits() keystore.Limits { return keystore.Limits{Changes: 4096,
 // with its fsync.
 func (s *Store) Commits() int64 { return s.file.Commits() }
 
-// Compact empties the write-ahead log, which holds what was overwritten, unless
-// another process is just reading it; then the next call does.
-func (s *Store) Compact(ctx context.Context) error { return s.file.Checkpoint(ctx) }
+// Compact empties the write-ahead log, which holds what was overwritten. While
+// others go on using it, that is a keystore.ErrUncompacted.
+func (s *Store) Compact(ctx context.Context) error {
+	err := s.file.Checkpoint(ctx)
+	if errors.Is(err, sqlitedb.ErrInUse) {
+		return fmt.Errorf("%w: %w", keystore.ErrUncompacted, err)
+	}
+	return err
+}
 
 // Backup writes a copy of the file, as it is now, to a path where there is
 // nothing, as a whole or not at all. What is in it is sealed as it is here.

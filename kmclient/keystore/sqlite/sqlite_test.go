@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -14,4 +15,23 @@ func TestStore(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "state", "keys.db")
 		return func() (keystore.Store, error) { return sqlite.Open(t.Context(), path, sqlite.Options{}) }
 	})
+}
+
+// Compact says that others keep it from doing anything.
+func TestCompactInUse(t *testing.T) {
+	path := dbPath(t)
+	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	release := lockFile(t, path)
+	defer release()
+	if err := store.Compact(t.Context()); !errors.Is(err, keystore.ErrUncompacted) {
+		t.Errorf("got %v, want an ErrUncompacted", err)
+	}
+	release()
+	if err := store.Compact(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

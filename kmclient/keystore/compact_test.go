@@ -1,0 +1,61 @@
+package keystore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// What was overwritten is given up by the engine once: by the sweep that closed
+// keys, or the next one if that could not have it done, or if it was not a sweep
+// that closed them.
+func TestCompact(t *testing.T) {
+	sweeps := map[string]func(*kit) error{
+		"Sweep":    func(k *kit) error { return k.Sweep(k.Context()) },
+		"SweepAll": func(k *kit) error { _, err := k.SweepAll(k.Context(), false); return err },
+	}
+	for name, sweep := range sweeps {
+		t.Run(name, func(t *testing.T) {
+			k := newKit(t, closing(keystore.AfterDelivery()))
+			want := func(calls int, failed error) {
+				t.Helper()
+				before := k.store.compacted
+				err := sweep(k)
+				if failed != nil {
+					k.want(err, failed, true)
+				} else if err != nil {
+					t.Error(err)
+				}
+				if got := k.store.compacted - before; got != calls {
+					t.Errorf("compacted %d times, want %d", got, calls)
+				}
+			}
+			want(1, nil) // whatever an earlier process has left
+			want(0, nil)
+			ids := k.sent(2)
+			k.get(k.Manager, ids...)
+			k.bind(k.Manager, "m", ids[0])
+			k.deliver(k.Manager, ids[0], rcpt)
+			k.clock.add(2 * time.Minute)
+			k.store.compact = errDisk
+			want(1, kmclient.ErrStore)
+			k.wantState(ids[0], kmclient.StateClosed)
+			want(1, kmclient.ErrStore)
+			k.store.compact = keystore.ErrUncompacted // which is no failure
+			want(1, nil)
+			k.store.compact = nil
+			want(1, nil)
+			want(0, nil)
+			if err := k.CloseKey(t.Context(), ids[1]); err != nil {
+				t.Error(err)
+			}
+			want(1, nil)
+			want(0, nil)
+			if _, err := k.another(nil).SweepAll(t.Context(), true); err != nil || k.store.compacted != 0 {
+				t.Errorf("a dry run compacts: %d times, %v", k.store.compacted, err)
+			}
+		})
+	}
+}
