@@ -1,6 +1,7 @@
 // Command qkdmaild is qkdmail with the parts that run for long: the relay, the
-// simulated key manager, and the store of a cluster. qkdmail starts it where it
-// is needed; a service manager can start it itself: "qkdmaild relay".
+// simulated key manager, the store, and what an administrator sets a site up with.
+// qkdmail starts it where it is needed; a service manager can start it itself:
+// "qkdmaild relay".
 package main
 
 import (

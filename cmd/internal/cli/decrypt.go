@@ -38,8 +38,8 @@ With --close the keys are closed, in the store and at the key manager, once the
 whole message is on disk (or written, to a pipe): it can't be decrypted again then.`,
 		Example: `  qkdmail decrypt -o message.eml secret.eml
   qkdmail decrypt --close -o message.eml secret.eml
-  qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 --sae SAE_B --peer SAE_A \
-      --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
+  qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 \
+      --sae SAE_B --peer SAE_A --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
   qkdmail decrypt --out-dir restored/ encrypted/
   qkdmail decrypt <secret.eml >message.eml`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -64,7 +64,8 @@ ADDRESS, and ends. It tells all that it finds, with what to do about it.`,
   qkdmail relay --mode encrypt --listen lmtp:127.0.0.1:10025 --next-hop 127.0.0.1:10026 \
       --km etsi014:https://kme-a.example:8443 --sae SAE_A --peer SAE_B \
       --km-cert sae_a.crt --km-key sae_a.key --km-ca ca.crt
-  qkdmail relay --mode decrypt --listen 127.0.0.1:10035 --next-hop 127.0.0.1:10036 --km https://km.example`,
+  qkdmail relay --mode decrypt --listen 127.0.0.1:10035 --next-hop 127.0.0.1:10036 \
+      --km https://km.example`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return badConfig(r.run(cmd, args))
 		},

@@ -2,6 +2,7 @@ package site
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -151,14 +153,17 @@ func TestWrite(t *testing.T) {
 
 // TestUnit has systemd itself look at the unit.
 func TestUnit(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("SKIPPED: systemd-analyze is not installed")
-	}
 	s := sample(t)
 	unit := fileOf(t, s, UnitFile)
 	if !strings.Contains(unit, "--config "+s.Config()+"\n") {
 		t.Errorf("the unit does not name %s", s.Config())
+	}
+	if want := fmt.Sprintf("\nRestartPreventExitStatus=%d %d\n", cli.ExitUsage, cli.ExitConfig); !strings.Contains(unit, want) {
+		t.Errorf("the unit must have %q: those errors don't pass by themselves", want)
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("SKIPPED: systemd-analyze is not installed")
 	}
 	// The program is not where the packages put it.
 	program, err := os.Executable()
