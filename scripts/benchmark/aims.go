@@ -69,7 +69,7 @@ func (r *results) aims(stream int) []aim {
 		octets, ok := r.padKeys[size]
 		all = append(all, aim{what: fmt.Sprintf("OTP, %s, keys of %d bits: octets of key for one of message", sizeName(size), keyLimit), limit: 1.05, figure: octets, known: ok})
 	}
-	return append(all, aim{what: "encrypting relay: requests to the key manager for a message", limit: 0.02, figure: r.perMail, known: r.perMail != 0})
+	return append(all, r.relayAims()...)
 }
 
 func mebi(octets int64) float64 { return float64(octets) / (1 << 20) }

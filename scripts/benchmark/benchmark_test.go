@@ -176,15 +176,36 @@ func TestAim(t *testing.T) {
 	}
 }
 
-func TestRequestsPerMail(t *testing.T) {
-	got, err := requestsPerMail([]byte(`{"rounds": 1, "rows": [
-		{"target": "qkdmail, encrypt, ETSI 014", "km_requests": 0.008},
-		{"target": "qkdmail, encrypt, ETSI 014", "km_requests": 0.009},
-		{"target": "qkdmail, decrypt, ETSI 014, SQLite", "km_requests": 1}]}`))
-	if err != nil || got != 0.009 {
-		t.Errorf("%v, %v; want the most of the encrypting relay", got, err)
+func TestRelayAims(t *testing.T) {
+	rows, err := readRelay([]byte(`{"rounds": 1, "rows": [
+		{"target": "qkdmail, encrypt", "mode": "kept", "octets": 50000, "ratio": 1.46, "messages_per_second": 4000},
+		{"target": "Postfix, with its queue", "mode": "kept", "octets": 50000, "messages_per_second": 800},
+		{"target": "qkdmail, encrypt, ETSI 014", "mode": "kept", "octets": 4000, "km_requests": 0.008},
+		{"target": "qkdmail, encrypt, ETSI 014", "mode": "new", "octets": 4000, "km_requests": 0.009},
+		{"target": "qkdmail, decrypt, ETSI 014, SQLite", "mode": "pipelined", "octets": 4000, "ratio": 0.23, "km_requests": 1}]}`))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got, err := requestsPerMail([]byte(`{"rows": [{"target": "qkdmail, encrypt"}]}`)); err == nil {
-		t.Errorf("%v of a measurement without such a relay", got)
+	r := results{relayRows: rows}
+	want := map[string]string{
+		"qkdmail, encrypt, connections kept, 50 kB: messages a second, of the pass-through's":                       "1.46 **missed**",
+		"qkdmail, encrypt, connections kept, 50 kB: messages a second, of Postfix's":                                "5.00 met",
+		"qkdmail, decrypt, ETSI 014, SQLite, connections pipelined, 4 kB: messages a second, of the pass-through's": "0.230 **missed**",
+		"encrypting relay: requests to the key manager for a message":                                               "0.009 met",
+		"qkdmail, decrypt, connections kept, 4 kB: messages a second, of the pass-through's":                        "– not measured",
+	}
+	for _, a := range r.relayAims() {
+		if w, ok := want[a.what]; ok {
+			if got := a.value() + " " + a.verdict(); got != w {
+				t.Errorf("%s: %q, want %q", a.what, got, w)
+			}
+			delete(want, a.what)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("no such aims: %v", want)
+	}
+	if rows, err := readRelay([]byte(`{"rows": []}`)); err == nil {
+		t.Errorf("%v of a measurement of nothing", rows)
 	}
 }

@@ -14,8 +14,8 @@ type results struct {
 	cells       map[cell]*series
 	share       map[string]float64 // by "SUITE/OPERATION": of the suite's own cipher
 	padKeys     map[int]float64    // by size: octets of key for an octet of message
-	perMail     float64            // requests to the key manager, of a relay; 0: not known
-	relayTables string             // of scripts/bench-relay
+	relayRows   []relayRow
+	relayTables string // of scripts/bench-relay
 	measured    time.Time
 }
 
