@@ -25,7 +25,9 @@ func TestHalfClosed(t *testing.T) {
 
 func Test354WithoutRecipients(t *testing.T) {
 	directions(t, func(t *testing.T, d Direction) {
-		for _, next := range []string{"RSET", "RCPT TO:<two@b.example>", "QUIT", "MAIL FROM:<alice@a.example>"} {
+		for next, last := range map[string]string{
+			"RSET": "250", "RCPT TO:<two@b.example>": "451 4.4.2", "QUIT": "221", "MAIL FROM:<alice@a.example>": "503",
+		} {
 			hop := startHop(t, func(h *testHop) {
 				h.script = func(line string) string {
 					if strings.HasPrefix(line, "RCPT TO:<one") {
@@ -40,7 +42,9 @@ func Test354WithoutRecipients(t *testing.T) {
 			r := startRelay(t, d, hop.addr())
 			c := connect(t, r)
 			c.send("MAIL FROM:<alice@a.example>\r\nRCPT TO:<one@b.example>\r\nDATA\r\n" + next + "\r\n")
-			t.Log(c.reply(), c.reply(), c.reply(), c.reply())
+			for _, want := range []string{"250", "550 5.1.1", "502", last} {
+				c.want(want, c.reply())
+			}
 			_ = r.stop()
 			hop.none()
 			if s := hop.wasCut(); s != "" {
