@@ -106,7 +106,7 @@ func TestHealthWithoutHost(t *testing.T) {
 	}
 }
 
-// A request that is too large, or that never comes to its end, does no harm.
+// A request that is too large does no harm.
 func TestServerLimits(t *testing.T) {
 	url := serve(t, newRig(t).Handler(), ServeOptions{})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
