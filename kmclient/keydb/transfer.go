@@ -1,7 +1,6 @@
 package keydb
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/subtle"
@@ -12,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
@@ -240,40 +238,28 @@ func (m *meter) Read(p []byte) (int, error) {
 // its file, as a stream; see [DB.Import]. What was written before an error is
 // of no use. Whoever gets the file has the keys.
 func (db *DB) Export(ctx context.Context, w io.Writer) error {
-	out := bufio.NewWriter(w)
+	out := NewFileWriter(w)
+	var generated int64
 	err := db.read(ctx, func(c conn) error {
-		var generated int64
 		if err := c.Row([]any{&generated}, "SELECT coalesce(max(value), 0) FROM counters WHERE name=?", counterGenerated); err != nil {
 			return err
 		}
-		_, _ = out.WriteString("{\n  \"keys\": {") // errors of a bufio.Writer stay
-		before := ""
-		err := c.Rows(func(scan sqlitedb.Scan) error {
+		return c.Rows(func(scan sqlitedb.Scan) error {
 			var id string
 			var octets sql.RawBytes
 			if err := scan(&id, &octets); err != nil {
 				return err
 			}
-			line := strconv.AppendQuote(append([]byte(before), "\n    "...), id) // an ID is printable US-ASCII
-			line = append(base64.StdEncoding.AppendEncode(append(line, `: "`...), octets), '"')
-			defer clear(line)
-			before = ","
 			if ctx.Err() != nil {
 				return waitError(ctx)
 			}
-			_, err := out.Write(line)
-			return err
+			return out.Add(id, octets)
 		}, "SELECT spelled, octets FROM keys WHERE pool=(SELECT id FROM pools WHERE name='') ORDER BY seq")
-		if before != "" {
-			_, _ = out.WriteString("\n  ")
-		}
-		_, _ = fmt.Fprintf(out, "},\n  \"keys_generated\": %d,\n  \"last_updated\": %q\n}", generated, time.Now().Format("2006-01-02T15:04:05.000000"))
-		return err
 	})
 	if err != nil {
 		return err
 	}
-	return out.Flush()
+	return out.Close(generated)
 }
 
 // raise sets a counter that never goes back.

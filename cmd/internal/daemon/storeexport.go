@@ -1,18 +1,15 @@
 package daemon
 
 import (
-	"bufio"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"strconv"
-	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/spf13/cobra"
@@ -105,29 +102,24 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 	}
 	var r revealer
 	err = cli.WriteOutput(target, cmd.OutOrStdout(), force, func(out io.Writer) error {
-		r.w = bufio.NewWriter(out)
-		_, _ = r.w.WriteString("{\n  \"keys\": {") // errors of a bufio.Writer stay
+		r.file = keydb.NewFileWriter(out)
 		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) error { return r.all(cmd.Context(), m) })
 		if err != nil {
 			return err
 		}
-		if r.n > 0 {
-			_, _ = r.w.WriteString("\n  ")
-		}
-		_, _ = fmt.Fprintf(r.w, "},\n  \"keys_generated\": %d,\n  \"last_updated\": %q\n}\n", r.n, time.Now().Format("2006-01-02T15:04:05.000000"))
-		return r.w.Flush()
+		return r.file.Close(int64(r.file.Len()))
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(r.n, "key", "keys"))
+	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(r.file.Len(), "key", "keys"))
 	return damagedError(r.damaged)
 }
 
 // A revealer writes keys in clear, as they come.
 type revealer struct {
-	w          *bufio.Writer
-	n, damaged int
+	file    *keydb.FileWriter
+	damaged int
 }
 
 // all writes those of a manager that can be had.
@@ -149,14 +141,7 @@ func (r *revealer) all(ctx context.Context, m *keystore.Manager) error {
 		if err != nil {
 			return err
 		}
-		before := ",\n    "
-		if r.n++; r.n == 1 {
-			before = "\n    "
-		}
-		line := strconv.AppendQuote([]byte(before), info.ID) // an ID is printable US-ASCII
-		line = append(base64.StdEncoding.AppendEncode(append(line, `: "`...), keys[0].Reveal()), '"')
-		_, err = r.w.Write(line)
-		clear(line)
+		err = r.file.Add(info.ID, keys[0].Reveal())
 		kmclient.WipeAll(keys)
 		if err != nil {
 			return err
