@@ -145,7 +145,7 @@ func (b *bench) measure(ctx context.Context, m mode, mail *mail, messages int) e
 	}
 	for _, t := range targets {
 		if err := b.countCalls(ctx, t, m, mail, max(100, messages/10)); errors.Is(err, errNoStrace) {
-			b.skip("%s: %v", "system calls", err)
+			b.skip("system calls: %v", err)
 			b.syscalls = false
 			return nil
 		} else if err != nil {
