@@ -10,22 +10,19 @@ import (
 )
 
 func TestAdminConfig(t *testing.T) {
-	for _, tt := range []struct {
-		address, hostPort string
-		loopback          bool
-	}{
-		{":9465", "127.0.0.1:9465", true},
-		{"127.0.0.2:9465", "127.0.0.2:9465", true},
-		{"[::1]:9465", "[::1]:9465", true},
-		{"localhost:9465", "localhost:9465", true},
-		{"0.0.0.0:9465", "0.0.0.0:9465", false},
-		{"[::]:9465", "[::]:9465", false},
-		{"192.0.2.1:9465", "192.0.2.1:9465", false},
-		{"localhost.example:9465", "localhost.example:9465", false},
+	for _, tt := range []struct{ address, hostPort string }{
+		{":9465", "127.0.0.1:9465"},
+		{"127.0.0.2:9465", "127.0.0.2:9465"},
+		{"[::1]:9465", "[::1]:9465"},
+		{"localhost:9465", "localhost:9465"},
+		{"0.0.0.0:9465", "0.0.0.0:9465"},
+		{"[::]:9465", "[::]:9465"},
+		{"192.0.2.1:9465", "192.0.2.1:9465"},
+		{"localhost.example:9465", "localhost.example:9465"},
 	} {
 		a := AdminConfig{Address: tt.address}
-		if a.HostPort() != tt.hostPort || a.Loopback() != tt.loopback {
-			t.Errorf("%s: %s, loopback %v; want %s, %v", tt.address, a.HostPort(), a.Loopback(), tt.hostPort, tt.loopback)
+		if a.HostPort() != tt.hostPort {
+			t.Errorf("%s: %s, want %s", tt.address, a.HostPort(), tt.hostPort)
 		}
 		if err := checkAdmin(a); err != nil {
 			t.Errorf("%s: %v", tt.address, err)

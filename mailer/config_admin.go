@@ -1,10 +1,6 @@
 package mailer
 
-import (
-	"net"
-	"net/netip"
-	"strings"
-)
+import "strings"
 
 // AdminConfig says where health, metrics and a status page are served, over
 // plain HTTP and to whoever connects.
@@ -21,16 +17,6 @@ func (a *AdminConfig) HostPort() string {
 		return "127.0.0.1" + a.Address
 	}
 	return a.Address
-}
-
-// Loopback reports whether only this machine can connect.
-func (a *AdminConfig) Loopback() bool {
-	host, _, err := net.SplitHostPort(a.HostPort())
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 func (f *findings) admin() {

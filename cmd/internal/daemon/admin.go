@@ -37,7 +37,7 @@ func listenAdmin(ctx context.Context, c mailer.AdminConfig, log *slog.Logger) (*
 		return nil, cli.Fail(cli.ExitUnavailable, "give another address", "admin: %w", err)
 	}
 	log.Info("for administrators", "url", "http://"+l.Addr().String()+"/")
-	if !c.Loopback() {
+	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
 		log.Warn("the address for administrators has no password and can be reached from other machines", "address", l.Addr().String())
 	}
 	return &adminListener{l: l, log: log}, nil
