@@ -88,7 +88,7 @@ func (s *Store) call(ctx context.Context, again bool, request func(context.Conte
 // attempt makes a request once. A member that knows of no leader refuses it at
 // once: it is cut off, and others may not be.
 func (s *Store) attempt(ctx context.Context, again bool, request func(context.Context) (*pb.ResponseHeader, error)) (*pb.ResponseHeader, error) {
-	if again {
+	if again && len(s.client.Endpoints()) > 1 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.timeout/perMember)
 		defer cancel()

@@ -35,11 +35,30 @@ func (f *failing) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, err
 	if f.reads.Add(1) == 2 { // the first is that of Open
 		return nil, f.err
 	}
+	return nothing(r), nil
+}
+
+// nothing answers a transaction that asks for keys: none is there.
+func nothing(r *pb.TxnRequest) *pb.TxnResponse {
 	answer := &pb.TxnResponse{Header: &pb.ResponseHeader{ClusterId: 1}, Succeeded: true}
 	for range r.Success {
 		answer.Responses = append(answer.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{}}})
 	}
-	return answer, nil
+	return answer
+}
+
+// serve has an etcd answer for the length of a test, and returns its endpoint.
+func serve(t *testing.T, kv pb.KVServer) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	pb.RegisterKVServer(server, kv)
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(server.Stop)
+	return l.Addr().String()
 }
 
 // A write whose outcome is not known is sent once, whatever the server says; one
@@ -62,17 +81,9 @@ func TestOnce(t *testing.T) {
 		"corrupt":       {rpctypes.ErrGRPCCorrupt, false, false},
 	} {
 		f := &failing{err: test.err}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		server := grpc.NewServer()
-		pb.RegisterKVServer(server, f)
-		go func() { _ = server.Serve(l) }()
-		t.Cleanup(server.Stop)
-		s := openStore(t, etcdstore.Options{Endpoints: []string{l.Addr().String()}, Timeout: time.Second})
+		s := openStore(t, etcdstore.Options{Endpoints: []string{serve(t, f)}, Timeout: time.Second})
 
-		err = s.Apply(t.Context(), keystore.Change{New: record("a", "1")})
+		err := s.Apply(t.Context(), keystore.Change{New: record("a", "1")})
 		if n := f.writes.Load(); !errors.Is(err, kmclient.ErrStore) || (n > 1) != test.writesAgain {
 			t.Errorf("%s: a write was sent %d times: %v", name, n, err)
 		}
