@@ -22,6 +22,7 @@ type chaos struct {
 	n      uint64       // of kinds of harm
 	stops  atomic.Int64 // in good order
 	stuck  atomic.Int64 // of them, those that did not end
+	harsh  bool         // relays are killed, or connections are cut
 }
 
 func newChaos(seed uint64, relays []*relay) *chaos {
@@ -48,6 +49,7 @@ func (c *chaos) every(most time.Duration, harm func(*rand.Rand)) {
 
 // kills kills relays, and starts them again a little later.
 func (c *chaos) kills(most time.Duration) {
+	c.harsh = true
 	c.downs(most, func(*rand.Rand) bool { return true })
 }
 
@@ -69,6 +71,7 @@ func (c *chaos) downs(most time.Duration, kill func(*rand.Rand) bool) {
 // cuts cuts ways to the key managers and to the store: all connections of a
 // relay at once, or each at a random octet.
 func (c *chaos) cuts(most time.Duration) {
+	c.harsh = true
 	var limits sync.Mutex
 	for i, r := range c.relays {
 		random := rand.New(rand.NewPCG(c.seed, 200+uint64(i)))
@@ -113,7 +116,7 @@ func (c *chaos) stop(t testing.TB) {
 // seconds is for how long things go wrong.
 func seconds(t testing.TB) time.Duration {
 	t.Helper()
-	n := relaytest.Number(t, secondsEnv, 12)
+	n := relaytest.Number(t, secondsEnv, 60)
 	if testing.Short() {
 		n = min(n, 5)
 	}
@@ -125,6 +128,7 @@ func seconds(t testing.TB) time.Duration {
 func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 	t.Helper()
 	tellAtEnd(t, w.relays)
+	w.harsh = c.harsh
 	most := relaytest.Number(t, messagesEnv, 1<<30)
 	number := 0
 	for end := time.Now().Add(long); time.Now().Before(end) && number < most; {
@@ -167,6 +171,9 @@ func (w *world) conclude(t testing.TB, claimed, kept map[string]bool) {
 		for _, g := range r.store {
 			storeCuts += g.cuts.Load()
 		}
+	}
+	if w.harsh && kills+kmCuts+storeCuts == 0 {
+		t.Errorf("no relay was killed and no connection was cut: nothing is shown by that (seed %d)", w.seed)
 	}
 	n := w.count
 	t.Logf("seed %d: %d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+

@@ -41,6 +41,9 @@ func TestStopped(t *testing.T) {
 	c.downs(300*time.Millisecond, func(*rand.Rand) bool { return false })
 	run(t, w, c, min(5*time.Second, seconds(t)))
 	w.conclude(t, idsIn(t, openSQLite(t, files[encrypt]), keystore.KindSend), idsIn(t, openSQLite(t, files[decrypt]), keystore.KindReceive))
+	if c.stops.Load() == 0 {
+		t.Error("no relay was stopped: nothing is shown by that")
+	}
 	if n := w.count; n.again+n.twiceEncrypted+n.twiceDelivered > 0 {
 		t.Errorf("%d given up, %d encrypted twice, %d delivered twice; want none", n.again, n.twiceEncrypted, n.twiceDelivered)
 	}

@@ -27,6 +27,7 @@ type world struct {
 	sender *mta // before the encrypting relays
 	wire   *mta // before the decrypting ones
 	relays []*relay
+	harsh  bool // as its chaos
 
 	mu       sync.Mutex
 	messages map[int]*message
