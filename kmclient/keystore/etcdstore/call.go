@@ -217,6 +217,7 @@ func inWords(err error) string {
 		{rpctypes.ErrTimeoutDueToConnectionLost, noQuorum},
 		{rpctypes.ErrUserEmpty, notAllowed},
 		{rpctypes.ErrPermissionDenied, notAllowed},
+		{rpctypes.ErrCompacted, "others compact it again and again, so that nothing else gets done"},
 		{rpctypes.ErrCorrupt, "the members' data differ: the cluster is damaged"},
 	} {
 		if errors.Is(err, known.err) {

@@ -40,8 +40,8 @@
 // than by default, a key may be too large: it then waits in memory, and no other is
 // fetched before the option is right.
 //
-// [Store.Compact], which a sweep calls when it has deleted something, makes all
-// older revisions unreadable, in the whole cluster: whoever else uses it must be
+// [Store.Compact], which a sweep calls when something was deleted, and the first
+// one of a process anyway, makes all older revisions unreadable, in the whole cluster: whoever else uses it must be
 // able to bear that, as everything can that works with Kubernetes. The octets
 // remain in free pages of the members' files, and in snapshots and logs, sealed
 // as they are, until those are used again. To end that is up to the

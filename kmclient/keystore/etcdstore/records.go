@@ -21,6 +21,7 @@ const (
 	maxSend    = 2 << 20 // so that it is etcd that says if a request is too large
 	perChange  = 3       // operations: a record, its old due time, its new one; one more is left for applyTxn
 	page       = 64      // records that are read at a time
+	attempts   = 10      // at what others get in the way of by compacting the cluster
 	maxReceive = page*maxSend + 1<<20
 )
 
@@ -129,17 +130,28 @@ func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 // an operation would be answered by a member for itself, from what it knows, which
 // may be old.
 func (s *Store) applyTxn(ctx context.Context, conditions []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	for {
+	for range attempts {
 		there := clientv3.OpGet(s.records, clientv3.WithRev(s.revision.Load()))
 		answer, err := s.txn(ctx, once, conditions, append(ops, there))
 		if !errors.Is(err, rpctypes.ErrCompacted) {
 			return answer, err
 		}
 		// Somebody else has compacted up to what this one has not seen.
-		if _, err := s.scan(ctx, s.records, limit(s.records), 1, clientv3.WithCountOnly()); err != nil {
+		if _, err := s.latest(ctx); err != nil {
 			return nil, err
 		}
 	}
+	return nil, s.storeError(rpctypes.ErrCompacted)
+}
+
+// latest returns the revision of the cluster, and with that has seen it. It asks
+// for a key that is never there: what counts keys costs more, the more there are.
+func (s *Store) latest(ctx context.Context) (revision int64, err error) {
+	answer, err := s.scan(ctx, s.records, s.records+end, 1)
+	if err != nil {
+		return 0, err
+	}
+	return answer.Header.Revision, nil
 }
 
 // operations returns what makes a change, with the due time.
@@ -208,14 +220,16 @@ func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, count in
 	}
 	before := s.dueBefore(km, sae)
 	var records []*keystore.Record
+	compacted := 0
 	for start := before; len(records) < count; {
 		answer, err := s.scan(ctx, start, before+encodeDue(now.Add(time.Second)), min(page, count-len(records)), clientv3.WithKeysOnly())
 		if err != nil {
 			return nil, err
 		}
 		some, err := s.dueRecords(ctx, km, sae, answer)
-		if errors.Is(err, rpctypes.ErrCompacted) {
-			continue // by somebody else, meanwhile
+		if errors.Is(err, rpctypes.ErrCompacted) && compacted < attempts {
+			compacted++ // by somebody else, meanwhile
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -260,12 +274,12 @@ func (s *Store) dueRecords(ctx context.Context, km, sae string, dues *clientv3.G
 // Compact makes what was overwritten and deleted unreadable, in the whole
 // cluster. The members remove it from their files in the background.
 func (s *Store) Compact(ctx context.Context) error {
-	now, err := s.scan(ctx, s.records, limit(s.records), 1, clientv3.WithCountOnly())
+	revision, err := s.latest(ctx)
 	if err != nil {
 		return err
 	}
 	err = s.call(ctx, repeatable, func(ctx context.Context) (*pb.ResponseHeader, error) {
-		answer, err := s.client.Compact(ctx, now.Header.Revision)
+		answer, err := s.client.Compact(ctx, revision)
 		if err != nil {
 			return nil, err
 		}
