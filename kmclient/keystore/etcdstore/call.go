@@ -31,7 +31,7 @@ const (
 
 var (
 	errClosed  = errors.New("closed")
-	errCluster = errors.New("another etcd cluster has answered than the first time: the endpoints belong to different ones, or it was made anew from a snapshot")
+	errCluster = errors.New("another etcd cluster has answered than the first time: the endpoints belong to different ones, or it was made anew from a snapshot: name the members of one cluster only, and start the relays again")
 	errBehind  = errors.New("the etcd cluster was restored from a snapshot, or has lost what it had acknowledged: start the relays again once it is as it should be")
 )
 
@@ -218,7 +218,7 @@ func inWords(err error) string {
 		{rpctypes.ErrUserEmpty, notAllowed},
 		{rpctypes.ErrPermissionDenied, notAllowed},
 		{rpctypes.ErrCompacted, "others compact it again and again, so that nothing else gets done"},
-		{rpctypes.ErrCorrupt, "the members' data differ: the cluster is damaged"},
+		{rpctypes.ErrCorrupt, "the members' data differ: stop the relays, and restore the cluster from a snapshot with a new --initial-cluster-token"},
 	} {
 		if errors.Is(err, known.err) {
 			return known.words

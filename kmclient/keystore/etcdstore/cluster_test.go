@@ -282,7 +282,7 @@ func TestTwoClusters(t *testing.T) {
 			_, err = s.Get(t.Context(), name("a"))
 		}
 	}
-	if !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "belong to different ones") {
+	if !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "name the members of one cluster only") {
 		t.Errorf("got %v", err)
 	}
 }
