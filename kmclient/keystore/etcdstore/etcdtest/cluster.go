@@ -304,9 +304,6 @@ func (c *Cluster) Leader() int {
 // Kill ends a node with SIGKILL, as a crash would.
 func (c *Cluster) Kill(i int) { c.end(i, syscall.SIGKILL) }
 
-// Stop ends a node in good order.
-func (c *Cluster) Stop(i int) { c.end(i, syscall.SIGTERM) }
-
 func (c *Cluster) end(i int, how syscall.Signal) {
 	n := c.nodes[i]
 	if n.cmd == nil {
@@ -322,11 +319,11 @@ func (c *Cluster) end(i int, how syscall.Signal) {
 	n.cmd = nil
 }
 
-// Restart starts a node again, with its data, and returns once it takes part;
-// that needs a majority.
+// Restart ends a node in good order and starts it again, with its data. It returns
+// once the node takes part; that needs a majority.
 func (c *Cluster) Restart(i int) {
 	c.t.Helper()
-	c.Stop(i)
+	c.end(i, syscall.SIGTERM)
 	err := c.run(i)
 	if err == nil {
 		err = c.wait(patience)
