@@ -200,7 +200,7 @@ func (v *Vault) sealAll(edits []edit) (*Record, []Change, error) {
 			changes = append(changes, Change{Old: e.old})
 			continue
 		}
-		if err := e.name.check(); err != nil {
+		if err := e.name.Check(); err != nil {
 			return nil, nil, err
 		}
 		r := &Record{Name: e.name, Due: wholeSecond(e.due)}

@@ -119,7 +119,7 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 	case o.Tombstones > longest, o.Undelivered > longest:
 		return nil, fmt.Errorf("%w: keys or tombstones are to be kept for more than a hundred years", kmclient.ErrConfig)
 	}
-	if err := m.name(KindReceive, "").check(); err != nil {
+	if err := m.name(KindReceive, "").Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
 	}
 	m.takeStrays(km)

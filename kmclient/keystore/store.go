@@ -80,6 +80,9 @@ const (
 	KindStore   Kind = "store"   // about the store itself
 )
 
+// maxPart is the size of a part of a name in octets.
+const maxPart = 255
+
 // A Name finds a record. Its parts are 0 to 255 octets, none of them NUL.
 type Name struct {
 	Kind Kind
@@ -100,9 +103,10 @@ func (n Name) String() string { return fmt.Sprintf("%s %q %q %q", n.Kind, n.KM, 
 // parts returns the parts of a name in their order.
 func (n Name) parts() [4]string { return [4]string{string(n.Kind), n.KM, n.SAE, n.ID} }
 
-func (n Name) check() error {
+// Check reports whether a record can have this name.
+func (n Name) Check() error {
 	for _, p := range n.parts() {
-		if len(p) > 255 || strings.IndexByte(p, 0) >= 0 {
+		if len(p) > maxPart || strings.IndexByte(p, 0) >= 0 {
 			return fmt.Errorf("%w: a record can't have the name %.300q", errRecord, n.String())
 		}
 	}

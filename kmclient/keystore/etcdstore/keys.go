@@ -17,7 +17,6 @@ const (
 	afterEnd    = "\x01" // follows all that begins the same and goes on with end
 	valueFormat = "\x01"
 	dueSize     = 8
-	maxPart     = 255 // octets of a part of a name
 )
 
 var errForeign = errors.New("a record is damaged or was not made by this program; it is left as it is")
@@ -129,14 +128,4 @@ func decodeValue(n keystore.Name, value []byte, revision int64) (*keystore.Recor
 	}
 	due := decodeDue(string(value[1 : 1+dueSize]))
 	return &keystore.Record{Name: n, Due: due, Value: value[1+dueSize:], Version: revision}, nil
-}
-
-// checkName refuses what would be another record's key.
-func checkName(n keystore.Name) error {
-	for _, p := range []string{string(n.Kind), n.KM, n.SAE, n.ID} {
-		if len(p) > maxPart || strings.Contains(p, end) {
-			return fmt.Errorf("no record can have the name %.300q", n.String())
-		}
-	}
-	return nil
 }

@@ -78,18 +78,6 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// No name becomes the key of another.
-func TestBadName(t *testing.T) {
-	for _, n := range []keystore.Name{{Kind: "a\x00"}, {KM: "\x00"}, {SAE: "a\x00b"}, {ID: "\x00"}, {ID: strings.Repeat("x", 256)}} {
-		if checkName(n) == nil {
-			t.Errorf("%v is taken", n)
-		}
-	}
-	if err := checkName(keystore.Name{ID: strings.Repeat("\xff", 255)}); err != nil {
-		t.Error(err)
-	}
-}
-
 // No octets that somebody else may put there make the parsers panic, and what
 // they take has this key.
 func FuzzParseKeys(f *testing.F) {

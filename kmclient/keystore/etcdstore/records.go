@@ -68,7 +68,7 @@ func (s *Store) get(ctx context.Context, revision int64, names []keystore.Name) 
 	for some := range slices.Chunk(names, page) {
 		ops := make([]clientv3.Op, len(some))
 		for i, n := range some {
-			if err := checkName(n); err != nil {
+			if err := n.Check(); err != nil {
 				return nil, s.storeError(err)
 			}
 			ops[i] = clientv3.OpGet(s.record(n), clientv3.WithRev(revision))
@@ -95,7 +95,7 @@ func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 	var conditions []clientv3.Cmp
 	var ops []clientv3.Op
 	for _, c := range changes {
-		if err := checkName(c.Name()); err != nil {
+		if err := c.Name().Check(); err != nil {
 			return s.storeError(err)
 		}
 		var revision int64 // of a key that is not there
@@ -180,7 +180,7 @@ func (s *Store) operations(c keystore.Change) (ops []clientv3.Op) {
 
 // List returns the records that follow a name.
 func (s *Store) List(ctx context.Context, after keystore.Name, count int) ([]*keystore.Record, error) {
-	if err := checkName(after); err != nil {
+	if err := after.Check(); err != nil {
 		return nil, s.storeError(err)
 	}
 	var records []*keystore.Record
@@ -215,7 +215,7 @@ func (s *Store) List(ctx context.Context, after keystore.Name, count int) ([]*ke
 
 // Due returns the records that are due, the earliest first.
 func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, count int) ([]*keystore.Record, error) {
-	if err := checkName(keystore.Name{KM: km, SAE: sae}); err != nil {
+	if err := (keystore.Name{KM: km, SAE: sae}).Check(); err != nil {
 		return nil, s.storeError(err)
 	}
 	before := s.dueBefore(km, sae)

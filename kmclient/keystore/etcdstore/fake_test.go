@@ -82,3 +82,24 @@ func TestCompactedAgainAndAgain(t *testing.T) {
 		}
 	}
 }
+
+// A name that would be the key of another record is refused before it is sent.
+func TestBadName(t *testing.T) {
+	t.Parallel()
+	f := &slow{}
+	s := openStore(t, etcdstore.Options{Endpoints: []string{serve(t, f)}})
+	bad := name("a\x00b")
+	for what, err := range map[string]error{
+		"Get":   second(s.Get(t.Context(), bad)),
+		"Apply": s.Apply(t.Context(), keystore.Change{New: &keystore.Record{Name: bad}}),
+		"List":  second(s.List(t.Context(), bad, 10)),
+		"Due":   second(s.Due(t.Context(), "k\x00m", "sae", time.Now(), 10)),
+	} {
+		if !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "can't have the name") {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+	if n := f.txns.Load(); n != 1 {
+		t.Errorf("%d transactions, want that of Open only", n)
+	}
+}
