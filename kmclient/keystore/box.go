@@ -230,18 +230,29 @@ func wholeSecond(t time.Time) time.Time {
 // page is how many records are worked on at a time.
 const page = 256
 
-// each calls use with the records of a kind, in the order of their names. Those
-// that can't be unsealed come with an error.
-func (v *Vault) each(ctx context.Context, after Name, within func(Name) bool, use func(*Record, *item, error) error) error {
+// pages calls use with the records that follow a name, a page at a time and in
+// the order of their names, up to the first that is not within.
+func (v *Vault) pages(ctx context.Context, after Name, within func(Name) bool, use func([]*Record) error) error {
 	for {
 		records, err := v.store.List(ctx, after, page)
 		if err != nil {
 			return err
 		}
+		if n := slices.IndexFunc(records, func(r *Record) bool { return !within(r.Name) }); n >= 0 {
+			records = records[:n]
+		}
+		if err := use(records); err != nil || len(records) < page {
+			return err
+		}
+		after = records[page-1].Name
+	}
+}
+
+// each is pages, with one record at a time. Those that can't be unsealed come
+// with an error.
+func (v *Vault) each(ctx context.Context, after Name, within func(Name) bool, use func(*Record, *item, error) error) error {
+	return v.pages(ctx, after, within, func(records []*Record) error {
 		for _, r := range records {
-			if !within(r.Name) {
-				return nil
-			}
 			it, err := v.unseal(ctx, r)
 			if err != nil && !errors.Is(err, ErrRecord) {
 				return err
@@ -252,11 +263,8 @@ func (v *Vault) each(ctx context.Context, after Name, within func(Name) bool, us
 				return err
 			}
 		}
-		if len(records) < page {
-			return nil
-		}
-		after = records[len(records)-1].Name
-	}
+		return nil
+	})
 }
 
 // sealedKinds are the kinds of records that have a sealed value.

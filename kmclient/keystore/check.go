@@ -69,21 +69,15 @@ func (r *Report) add(n Name, reason string) {
 // SQLite file has a check of its own.
 func (v *Vault) Check(ctx context.Context) (*Report, error) {
 	r := &Report{Keys: map[kmclient.State]int{}}
-	for after := (Name{}); ; {
-		records, err := v.store.List(ctx, after, page)
-		if err != nil {
-			return r, err
-		}
+	err := v.pages(ctx, Name{}, func(Name) bool { return true }, func(records []*Record) error {
 		for _, record := range records {
 			if err := v.checkRecord(ctx, record, r); err != nil {
-				return r, err
+				return err
 			}
 		}
-		if len(records) < page {
-			return r, nil
-		}
-		after = records[len(records)-1].Name
-	}
+		return nil
+	})
+	return r, err
 }
 
 // checkRecord adds a record to a report.

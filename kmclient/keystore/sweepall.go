@@ -39,22 +39,9 @@ func (m *Manager) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 
 // all works on all records of a kind.
 func (s *sweep) all(ctx context.Context, kind Kind, total *Swept) error {
-	within := s.m.within(kind)
-	for after := s.m.name(kind, ""); ; {
-		records, err := s.m.vault.store.List(ctx, after, page)
-		if err != nil {
-			return err
-		}
-		for i, r := range records {
-			if !within(r.Name) {
-				return s.some(ctx, records[:i], total)
-			}
-		}
-		if err := s.some(ctx, records, total); err != nil || len(records) < page {
-			return err
-		}
-		after = records[len(records)-1].Name
-	}
+	return s.m.vault.pages(ctx, s.m.name(kind, ""), s.m.within(kind), func(records []*Record) error {
+		return s.some(ctx, records, total)
+	})
 }
 
 // some works on a page of records, due or not.
