@@ -83,9 +83,7 @@ func (v *Vault) resealAll(ctx context.Context, kind Kind, number uint32) error {
 	var edits []edit
 	flush := func() error {
 		defer func() {
-			for _, e := range edits {
-				clear(e.plain)
-			}
+			wipeEdits(edits)
 			edits = nil
 		}()
 		return v.applyEach(ctx, edits)
