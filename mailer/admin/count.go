@@ -148,6 +148,8 @@ func (c *counters) count(r mailer.Report, now time.Time) {
 		c.deferred.Add(1)
 	case mailer.OutcomeRefused:
 		c.refused.Add(1)
+	case mailer.OutcomeBefore:
+		return // it was counted when it was delivered
 	default:
 		c.delivered.Add(1)
 		p := c.byPeer.get(peerWay{r.Direction, peer})

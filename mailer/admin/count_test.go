@@ -53,6 +53,27 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// A message that everybody has got already was neither received nor decrypted
+// again.
+func TestDeliveredBeforeIsNotCountedAgain(t *testing.T) {
+	r := newRig(t)
+	r.Message(report(mailer.DirectionDecrypt, "site-b", mailer.OutcomeDecrypted, ""))
+	r.Message(report(mailer.DirectionDecrypt, "site-b", mailer.OutcomeBefore, ""))
+	_, body := get(t, serve(t, r.Handler(), ServeOptions{})+"/metrics")
+	for _, want := range []string{
+		`qkdmail_messages_total{direction="decrypt",outcome="delivered before",peer="site-b",suite="AES-256-GCM"} 1`,
+		`qkdmail_keys_used_total{direction="decrypt",peer="site-b"} 1`,
+	} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("not in the metrics: %s", want)
+		}
+	}
+	r.check(t.Context())
+	if v := r.view(); v.Peers[0].Decrypted != 1 || v.Hour.Strips[0].Label != "Last hour, Delivered: 1 in all, at most 1 in a minute" {
+		t.Errorf("the page has %d received, and %q; want 1 of each", v.Peers[0].Decrypted, v.Hour.Strips[0].Label)
+	}
+}
+
 // There is a stock only where it is needed: alerts ask for it.
 func TestKeyStockWhereMailIsEncrypted(t *testing.T) {
 	for name, tt := range map[string]struct {
