@@ -70,7 +70,10 @@ func kmRows(km *mailer.KMConfig) []setting {
 
 func storeRows(s *mailer.StoreConfig) []setting {
 	path := withoutPassword(s.Path)
-	if path == "" {
+	switch path {
+	case mailer.StoreNone:
+		return []setting{{"Place", path}}
+	case "":
 		path = "in the state directory, where it is needed"
 	}
 	kind, _, _ := strings.Cut(s.Key, ":")

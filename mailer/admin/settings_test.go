@@ -68,6 +68,18 @@ func TestNoSecretOfTheConfiguration(t *testing.T) {
 	}
 }
 
+// Where no keys are kept, there is no place and nothing to seal.
+func TestSettingsWithoutStore(t *testing.T) {
+	for path, want := range map[string]string{
+		mailer.StoreNone: "[{Place none}]",
+		"keys.db":        "[{Place keys.db} {Sealed with file beside it}]",
+	} {
+		if got := fmt.Sprint(storeRows(&mailer.StoreConfig{Path: path})); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
 const secretConfig = `
 hostname = "relay.example"
 
