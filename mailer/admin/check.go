@@ -68,7 +68,6 @@ func (m *Monitor) check(life context.Context) {
 		return // what has failed, failed for that
 	}
 	found.at = m.s.Now()
-	m.note()
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,22 +112,20 @@ func (m *Monitor) keysUsed(peer string) int64 {
 	return m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, peer}).keysUsed.Load()
 }
 
-// tell logs what has changed. The lock is held.
+// tell logs which checks have begun to fail and which pass again, not each other
+// text of an error that lasts. The lock is held.
 func (m *Monitor) tell(f findings) {
 	say := func(about, name string, err error) {
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		key := about + " " + name
+		key, fails := about+" "+name, err != nil
 		switch {
-		case m.said[key] == text:
-		case err != nil:
-			m.s.Logger.Warn("a check has failed", "check", about, "name", name, "cause", text)
+		case m.failing[key] == fails:
+			return
+		case fails:
+			m.s.Logger.Warn("a check has failed", "check", about, "name", name, "cause", err.Error())
 		default:
 			m.s.Logger.Info("a check passes again", "check", about, "name", name)
 		}
-		m.said[key] = text
+		m.failing[key] = fails
 	}
 	for name, l := range f.peers {
 		say("key manager", name, l.err)
@@ -185,6 +182,9 @@ func (m *Monitor) checkKM(f findings) Check {
 		}
 	}
 	switch {
+	case len(f.peers) == 0:
+		c.Found = "It is not asked: there is no peer."
+		return c
 	case len(down) == 0:
 		return c
 	case len(down) == len(f.peers):

@@ -191,7 +191,7 @@ func TestCheckLog(t *testing.T) {
 	for _, step := range []struct {
 		down       error
 		warn, info int
-	}{{nil, 0, 0}, {io.ErrUnexpectedEOF, 2, 0}, {io.ErrUnexpectedEOF, 2, 0}, {nil, 2, 2}, {nil, 2, 2}} {
+	}{{nil, 0, 0}, {io.ErrUnexpectedEOF, 2, 0}, {io.ErrUnexpectedEOF, 2, 0}, {io.EOF, 2, 0}, {nil, 2, 2}, {nil, 2, 2}} {
 		r.set(func() { r.down = step.down })
 		r.check(t.Context())
 		if w, i := strings.Count(log.String(), "level=WARN"), strings.Count(log.String(), "level=INFO"); w != step.warn || i != step.info {
@@ -200,6 +200,56 @@ func TestCheckLog(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), `check="key manager" name=site-b cause="unexpected EOF"`) {
 		t.Errorf("the log does not say what failed:\n%s", &log)
+	}
+}
+
+// Where no peer is configured, nothing is said of a key manager that nobody asks.
+func TestNoPeer(t *testing.T) {
+	cfg, err := mailer.ParseConfig("relay.toml", []byte(rigConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Peers, cfg.Rules = nil, nil
+	r := newRig(t, func(s *Sources) { s.Config = cfg })
+	r.check(t.Context())
+	if c := r.Checks()[0]; c.State != StateOK || c.Found != "It is not asked: there is no peer." || r.asked > 0 {
+		t.Errorf("%+v, asked %d times", c, r.asked)
+	}
+	_, body := get(t, serve(t, r.Handler(), ServeOptions{})+"/")
+	for want, is := range map[string]bool{
+		"There is no peer, so the key manager is not asked.": true, "<p>The next hops and the store are there.</p>": true,
+		"has not been asked yet": false, "The key manager, the keys": false,
+	} {
+		if strings.Contains(body, want) != is {
+			t.Errorf("the page says %q: %v, want %v", want, !is, is)
+		}
+	}
+}
+
+// The headline says that mail waits only where it does.
+func TestHeadline(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change   func(*rig)
+		state    State
+		headline string
+	}{
+		"before the first check": {func(*rig) {}, StateWarning, "The relay has just started"},
+		"stopping":               {func(r *rig) { r.check(t.Context()); r.stopping.Store(true) }, StateWarning, "The relay is stopping"},
+		"nothing was checked":    {func(r *rig) { r.check(t.Context()); r.pass(time.Hour) }, StateWarning, "Not known whether mail flows"},
+		"stopping, without keys": {func(r *rig) {
+			r.set(func() { r.stock["SAE_B"], r.stock["SAE_C"] = 0, 0 })
+			r.check(t.Context())
+			r.stopping.Store(true)
+		}, StateFailed, "Mail waits"},
+	} {
+		r := newRig(t)
+		tt.change(r)
+		if v := r.view(); v.Overall != tt.state || v.Headline != tt.headline || len(v.Problems) == 0 {
+			t.Errorf("%s: %s, %q with %v; want %s, %q", name, v.Overall, v.Headline, v.Problems, tt.state, tt.headline)
+		}
+		if Ready(r.Checks()) {
+			t.Errorf("%s: ready", name)
+		}
 	}
 }
 

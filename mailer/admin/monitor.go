@@ -58,7 +58,7 @@ type Monitor struct {
 	mu       sync.Mutex
 	found    findings
 	forecast map[string]*forecast // by the peer's name
-	said     map[string]string    // what was logged last, by what it is about
+	failing  map[string]bool      // which checks were logged to fail, by what they are about
 }
 
 // New returns a Monitor, which knows nothing until Run is called.
@@ -72,7 +72,7 @@ func New(s Sources) *Monitor {
 	reg := prometheus.NewRegistry()
 	m := &Monitor{
 		s: s, started: s.Now(), reg: reg, count: newCounters(reg), history: newHistory(),
-		forecast: map[string]*forecast{}, said: map[string]string{},
+		forecast: map[string]*forecast{}, failing: map[string]bool{},
 	}
 	m.collect()
 	m.Reload(s.Config)

@@ -18,7 +18,7 @@ type view struct {
 	Overall       State
 	Headline      string
 	Problems      []Check
-	Checks        []Check
+	NoPeer        bool // none is configured
 	Peers         []peerView
 	Hour, Day     chart
 	Refusals      []refusalView
@@ -60,12 +60,12 @@ func (m *Monitor) view() *view {
 	now := m.s.Now().UTC()
 	v := &view{
 		Host: cfg.Hostname, Version: m.s.Version, Now: now, Started: m.started.UTC(),
-		Checks: m.Checks(), Peers: m.peerViews(), AlarmAt: m.alarms.lastSeen().UTC(), Settings: settingsOf(cfg),
+		NoPeer: len(cfg.Peers) == 0, Peers: m.peerViews(), AlarmAt: m.alarms.lastSeen().UTC(), Settings: settingsOf(cfg),
 	}
 	hour, day := m.history.series(now)
 	v.Hour = newChart("hour", "Last hour", "by the minute", "a minute", "15:04", hour)
 	v.Day = newChart("day", "Last day", "by ten minutes", "ten minutes", "02 Jan 15:04", day)
-	for _, c := range v.Checks {
+	for _, c := range m.Checks() {
 		if c.State != StateOK {
 			v.Problems = append(v.Problems, c)
 		}
@@ -73,7 +73,7 @@ func (m *Monitor) view() *view {
 	if m.s.Store != nil {
 		s := m.s.Store.Stats()
 		v.Store = &s
-		if !m.alarms.lastSeen().IsZero() && now.Sub(v.AlarmAt) < alarmFor {
+		if !v.AlarmAt.IsZero() && now.Sub(v.AlarmAt) < alarmFor {
 			v.Problems = append(v.Problems, alarmCheck(s))
 		}
 	}
@@ -108,13 +108,33 @@ func gravity(s State) int { return slices.Index([]State{StateOK, StateWarning, S
 
 // overall is the state of all, in a word and in words.
 func overall(problems []Check) (State, string) {
-	switch {
-	case len(problems) == 0:
+	if len(problems) == 0 {
 		return StateOK, "Mail flows"
-	case problems[0].State == StateFailed:
-		return StateFailed, "Mail waits"
 	}
-	return StateWarning, "Mail flows, and something needs your care"
+	headline := "Mail flows, and something needs your care"
+	for _, c := range problems {
+		if c.State != StateFailed {
+			continue
+		}
+		if headline = otherwise(c.Name); headline == "" {
+			return StateFailed, "Mail waits"
+		}
+	}
+	return StateWarning, headline
+}
+
+// otherwise is the headline for a check that fails where mail may flow all the
+// same, "" for another one.
+func otherwise(check string) string {
+	switch check {
+	case "start":
+		return "The relay has just started"
+	case "stop":
+		return "The relay is stopping"
+	case "checks":
+		return "Not known whether mail flows"
+	}
+	return ""
 }
 
 // alarmCheck is the warning after something that looks like an attack.
