@@ -56,10 +56,8 @@ type seen struct {
 func (m *memory) note(name Name, r *Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	octets := 0
-	if r != nil {
-		octets = len(r.Value)
-	}
+	m.drop(name)
+	octets := r.octets()
 	if m.young == nil || len(m.young) == recentRecords || m.octets+octets > recentOctets {
 		m.young, m.old, m.octets = map[Name]seen{}, m.young, 0
 	}
@@ -67,11 +65,25 @@ func (m *memory) note(name Name, r *Record) {
 	m.octets += octets
 }
 
+// octets is how much of a value there is in memory; the record may be nil.
+func (r *Record) octets() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.Value)
+}
+
+// drop takes a record out of young.
+func (m *memory) drop(name Name) {
+	m.octets -= m.young[name].record.octets()
+	delete(m.young, name)
+}
+
 // forget is for a record of which it is not known what became of it.
 func (m *memory) forget(name Name) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.young, name)
+	m.drop(name)
 	delete(m.old, name)
 }
 
