@@ -108,7 +108,7 @@ func matches(keys []*kmclient.Key, ids []string) error {
 		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(ids[i]) {
 			return fmt.Errorf("%w: asked for key %s and got %s", kmclient.ErrBadKey, ids[i], k.ID())
 		}
-		if err := checkKey(k); err != nil {
+		if err := checkSize(k); err != nil {
 			return err
 		}
 	}
@@ -120,6 +120,11 @@ func checkKey(k *kmclient.Key) error {
 	if err := kmclient.CheckKeys([]*kmclient.Key{k}, 0, 1); err != nil {
 		return err
 	}
+	return checkSize(k)
+}
+
+// checkSize reports whether a key is small enough to be stored.
+func checkSize(k *kmclient.Key) error {
 	if k.Size() > MaxKeySize {
 		return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, k.ID(), k.Size(), MaxKeySize)
 	}
