@@ -69,7 +69,7 @@ type sweep struct {
 	removed int64         // tombstones of a page
 	stay    map[Name]edit // of a page, for records of deliveries whose keys stay longer
 	told    int64         // keys that the key manager was told of, in this run
-	untold  int64         // keys that it is still to be told of
+	untold  int64         // keys that it is still to be told of, or would be
 	kmError error         // why the key manager is not told in this run
 }
 
@@ -158,7 +158,11 @@ func (s *sweep) edit(ctx context.Context, r *Record) (edit, error) {
 		return later, err
 	}
 	s.closed++
-	return s.m.closeEdit(k), nil
+	e := s.m.closeEdit(k)
+	if s.dryRun && k.atKM {
+		s.untold++
+	}
+	return e, nil
 }
 
 // closing reports whether a key is to be closed now, or when to look again.

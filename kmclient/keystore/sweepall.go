@@ -11,7 +11,7 @@ import (
 type Swept struct {
 	Closed     int // keys closed here
 	Told       int // closed keys that the key manager was told of
-	Untold     int // closed keys that it is still to be told of; a later sweep does
+	Untold     int // closed keys that it is still to be told of, which a later sweep does, or would be told of
 	Tombstones int // of keys, removed for their age
 	Messages   int // records of deliveries, removed for their age
 	Damaged    int // records that can't be read, left as they are

@@ -26,7 +26,7 @@ func TestSweepAll(t *testing.T) {
 		}
 	}
 	before := k.store.applies()
-	all(true, keystore.Swept{Closed: 300})
+	all(true, keystore.Swept{Closed: 300, Untold: 300})
 	if k.store.applies() != before || len(k.km.closed) != 0 {
 		t.Error("a dry run has changed something")
 	}
