@@ -1,6 +1,7 @@
 package kmclient
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -37,6 +38,12 @@ var (
 	// ErrUnsupported: this key manager has no such operation.
 	ErrUnsupported = errors.New("not supported by this key manager")
 )
+
+// GaveUp is the error of what a caller did not want to wait for any longer: an
+// ErrUnavailable with the cause of the end of ctx, as [context.Cause] has it.
+func GaveUp(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+}
 
 // An Error is a failed operation of a key manager client, with what a caller
 // needs to decide what to do next. It unwraps to one of the Err… sentinels and

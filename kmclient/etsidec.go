@@ -60,7 +60,7 @@ func (e *ETSI014) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 
 // gaveUp is the error for a caller whose ctx has ended.
 func gaveUp(ctx context.Context) *Error {
-	return &Error{Op: operationKeysByID, Retry: true, Err: fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())}
+	return &Error{Op: operationKeysByID, Retry: true, Err: GaveUp(ctx)}
 }
 
 // deliver hands out the keys of a look-up in the order of its IDs, if it has

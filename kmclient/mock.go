@@ -232,22 +232,17 @@ var errBusy = errors.New("the key file stays locked by another process")
 // take waits for this goroutine's turn.
 func (m *Mock) take(ctx context.Context) error {
 	if ctx.Err() != nil { // select would choose at random
-		return waitError(ctx)
+		return GaveUp(ctx)
 	}
 	select {
 	case <-m.turn:
 		return nil
 	case <-ctx.Done():
-		return waitError(ctx)
+		return GaveUp(ctx)
 	}
 }
 
 func (m *Mock) release() { m.turn <- struct{}{} }
-
-// waitError tells why a wait came to its end.
-func waitError(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
-}
 
 // mockError wraps err, if there is one. A file or a lock that fails now may
 // work again, once someone has seen to it.

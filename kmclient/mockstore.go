@@ -166,7 +166,7 @@ func (s *mockStore) lock(ctx context.Context) (unlock func(), err error) {
 	if _, err := lock.TryLockContext(ctx, mockPoll); err != nil {
 		_ = lock.Close()
 		if ctx.Err() != nil {
-			return nil, waitError(ctx)
+			return nil, GaveUp(ctx)
 		}
 		return nil, fmt.Errorf("%w %s: can't be locked: %w", ErrStore, s.path, err)
 	}

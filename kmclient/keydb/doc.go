@@ -23,11 +23,8 @@
 package keydb
 
 import (
-	"context"
 	"errors"
-	"fmt"
 
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 )
 
@@ -46,8 +43,3 @@ var (
 	// ErrClosed: the database has been closed. It comes with an ErrStore.
 	ErrClosed = sqlitedb.ErrClosed
 )
-
-// waitError is the error for a caller who did not want to wait any longer.
-func waitError(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
-}

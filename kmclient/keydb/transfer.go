@@ -139,7 +139,7 @@ func (in *importer) member(name string) error {
 // key reads one key and stores it.
 func (in *importer) key(id string) error {
 	if in.ctx.Err() != nil {
-		return waitError(in.ctx)
+		return kmclient.GaveUp(in.ctx)
 	}
 	var value json.RawMessage
 	if err := in.json.Decode(&value); err != nil {
@@ -251,7 +251,7 @@ func (db *DB) Export(ctx context.Context, w io.Writer) error {
 				return err
 			}
 			if ctx.Err() != nil {
-				return waitError(ctx)
+				return kmclient.GaveUp(ctx)
 			}
 			return out.Add(id, octets)
 		}, "SELECT spelled, octets FROM keys WHERE pool=(SELECT id FROM pools WHERE name='') ORDER BY seq")

@@ -23,7 +23,7 @@ func (f *flight) await(ctx context.Context) error {
 	case <-f.done:
 		return f.err
 	case <-ctx.Done():
-		return gaveUp(ctx)
+		return kmclient.GaveUp(ctx)
 	}
 }
 

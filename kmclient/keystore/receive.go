@@ -89,10 +89,6 @@ func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys m
 	return err
 }
 
-func gaveUp(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
-}
-
 // look adds those keys to keys that are in the store, and returns the IDs of
 // the others.
 func (m *Manager) look(ctx context.Context, from view, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {

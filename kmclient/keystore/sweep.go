@@ -267,7 +267,7 @@ func (s *sweep) tombstone(ctx context.Context, k *keyRecord) (edit, error) {
 	if s.kmError == nil {
 		s.kmError = s.m.tellKM(ctx, k)
 		if s.kmError != nil && ctx.Err() != nil {
-			return edit{}, gaveUp(ctx)
+			return edit{}, kmclient.GaveUp(ctx)
 		}
 		if s.kmError != nil {
 			s.m.o.Logger.Warn("the key manager could not be told of closed keys; trying again", "in", kmPause, "error", s.kmError)

@@ -101,7 +101,7 @@ func (m *Manager) flush(ctx context.Context) error {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return gaveUp(ctx)
+			return kmclient.GaveUp(ctx)
 		}
 		// Where it was its caller who gave up, or if others have come to wait,
 		// there is more to do.

@@ -13,7 +13,6 @@
 package sqlitedb
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -102,9 +101,4 @@ func isBusy(err error) bool {
 // closedError is the error of what is called after Close.
 func (db *DB) closedError() error {
 	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), ErrClosed)
-}
-
-// waitError is the error for a caller who did not want to wait any longer.
-func waitError(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
 }

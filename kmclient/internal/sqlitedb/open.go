@@ -66,7 +66,7 @@ func Open(ctx context.Context, path string, f Format, wait time.Duration) (*DB, 
 
 func (db *DB) open(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
-		return waitError(ctx)
+		return kmclient.GaveUp(ctx)
 	}
 	name := ":memory:"
 	if db.path != "" {
@@ -147,7 +147,7 @@ func (db *DB) newConn(ctx context.Context) (*Conn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, waitError(ctx)
+			return nil, kmclient.GaveUp(ctx)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

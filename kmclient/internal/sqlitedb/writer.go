@@ -3,6 +3,8 @@ package sqlitedb
 import (
 	"context"
 	"runtime"
+
+	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 const (
@@ -38,7 +40,7 @@ func (db *DB) submit(ctx context.Context, j *job) error {
 		<-j.done
 		return db.storeError(j.err)
 	case <-ctx.Done():
-		return waitError(ctx)
+		return kmclient.GaveUp(ctx)
 	case <-db.quit:
 		return db.closedError()
 	}
@@ -52,7 +54,7 @@ func (db *DB) ready(ctx context.Context) error {
 	default:
 	}
 	if ctx.Err() != nil {
-		return waitError(ctx)
+		return kmclient.GaveUp(ctx)
 	}
 	return nil
 }
@@ -186,7 +188,7 @@ func (db *DB) apart(ctx context.Context, do func(*Conn) error) error {
 		defer func() { db.readers <- c }()
 		return db.storeError(do(c))
 	case <-ctx.Done():
-		return waitError(ctx)
+		return kmclient.GaveUp(ctx)
 	case <-db.quit:
 		return db.closedError()
 	}

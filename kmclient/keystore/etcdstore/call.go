@@ -46,7 +46,7 @@ var (
 // below it sends again has not reached a server's program.
 func (s *Store) call(ctx context.Context, again bool, request func(context.Context) (*pb.ResponseHeader, error)) error {
 	if ctx.Err() != nil {
-		return waitError(ctx)
+		return kmclient.GaveUp(ctx)
 	}
 	if s.closed.Load() {
 		return s.storeError(errClosed)
@@ -72,7 +72,7 @@ func (s *Store) call(ctx context.Context, again bool, request func(context.Conte
 		}
 		switch {
 		case ctx.Err() != nil:
-			return waitError(ctx)
+			return kmclient.GaveUp(ctx)
 		case s.closed.Load():
 			return s.storeError(errClosed)
 		case bounded.Err() != nil, !mayRepeat(err, again):
@@ -235,8 +235,3 @@ const (
 	noQuorum   = "the members have not agreed in time: too few are up, or they are too slow"
 	notAllowed = "the user that the client certificate names (its common name) may not read and write this prefix"
 )
-
-// waitError is the error for a caller who did not want to wait any longer.
-func waitError(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
-}

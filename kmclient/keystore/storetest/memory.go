@@ -41,7 +41,7 @@ type memoryStore struct {
 // enter takes the lock, unless the store can't be used.
 func (s *memoryStore) enter(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, context.Cause(ctx))
+		return kmclient.GaveUp(ctx)
 	}
 	s.m.mu.Lock()
 	if s.closed {
