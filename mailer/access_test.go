@@ -68,7 +68,7 @@ func TestWhoMaySend(t *testing.T) {
 		{name: "AUTH, no such user", set: authenticated, tls: true, auth: "AUTH PLAIN " + plain("eve", "secret"), authed: "535", want: "530 5.7.0"},
 		{name: "AUTH for another", set: authenticated, tls: true, auth: "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("eve\x00bob\x00secret")), authed: "535", want: "530 5.7.0"},
 		{name: "AUTH LOGIN", set: authenticated, tls: true, auth: "AUTH LOGIN", authed: "504", want: "530 5.7.0"},
-		{name: "AUTH, no base64", set: authenticated, tls: true, auth: "AUTH PLAIN !!", authed: "4", want: "530 5.7.0"},
+		{name: "AUTH, no base64", set: authenticated, tls: true, auth: "AUTH PLAIN !!", authed: "501 5.5.2", want: "530 5.7.0"},
 		{name: "AUTH in TLS", set: authenticated, tls: true, auth: "AUTH PLAIN " + plain("bob", "secret"), authed: "235"},
 		{name: "AUTH, but another network", set: func(l *ListenerConfig) { authenticated(l); l.Networks = elsewhere }, greeted: "554 5.7.1"},
 	} {
@@ -204,7 +204,7 @@ func TestSTARTTLSInjection(t *testing.T) {
 		c.want("503", c.cmd(line))
 	}
 	c.want("250", c.cmd("EHLO x"))
-	c.want("502", c.cmd("DATA"))
+	c.want("503", c.cmd("DATA"))
 	c.want("503", c.cmd("STARTTLS"))
 	c.want("250", attempt(c, testMessage))
 	if m := hop.one(); strings.Contains(m.mail+strings.Join(m.rcpts, ""), "clear@") {
@@ -262,7 +262,8 @@ func TestManyBadCommands(t *testing.T) {
 	}
 	c := connect(t, r)
 	c.want("500", c.cmd("NOOP "+strings.Repeat("x", 3000)))
-	c.closed()
+	c.want("500", c.cmd("NOOP "+strings.Repeat("x", 30_000)))
+	c.want("250", c.cmd("NOOP"))
 }
 
 func TestConnectionLimits(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
 // checkAddress refuses an address of an envelope that the next hop could take
@@ -17,24 +18,18 @@ func checkAddress(address string, utf8 bool) *refusal {
 	if address == "" {
 		return nil // the null sender
 	}
-	local, domain := splitMailbox(address)
+	local, domain := smtpwire.SplitMailbox(address)
 	if !utf8 && hasEightBit([]byte(address)) {
 		return refuse(553, smtp.EnhancedCode{5, 6, 7}, "smtputf8", "An address that is not ASCII needs SMTPUTF8") // RFC 6531 §3.5
 	}
 	control := func(r rune) bool { return r < ' ' || r == 0x7F }
+	if strings.EqualFold(address, "postmaster") {
+		return nil // RFC 5321 §4.5.1
+	}
 	if local == "" || strings.ContainsFunc(local, control) || !isMailDomain(domain) {
 		return refuse(553, smtp.EnhancedCode{5, 1, 3}, "address", "Bad address syntax")
 	}
 	return nil
-}
-
-// splitMailbox splits an address without the quotes of its local part.
-func splitMailbox(address string) (local, domain string) {
-	i := strings.LastIndexByte(address, '@')
-	if i < 0 {
-		return address, ""
-	}
-	return address[:i], address[i+1:]
 }
 
 // isMailDomain accepts domain names, those that hosts should not have included,
@@ -47,14 +42,4 @@ func isMailDomain(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r < 0x80 && !strings.ContainsRune("-._"+more, r)
 	})
-}
-
-// quoteLocal returns an address as a command has it, with its local part in
-// quotes where it needs them.
-func quoteLocal(address string) string {
-	local, domain := splitMailbox(address)
-	if domain == "" || !strings.ContainsAny(local, "()<>[]:;@\\,\" ") {
-		return address
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"@` + domain
 }

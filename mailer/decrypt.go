@@ -11,6 +11,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
 // DecryptOptions say how arriving mail is decrypted.
@@ -40,7 +41,9 @@ const (
 // Restored mail gets, above its own octets, a Qkdmail-Result field, a Received
 // field, and the Received, Return-Path and Delivered-To fields that relays put
 // on the encrypted message. Qkdmail-Result fields from outside are removed.
-func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend {
+func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend { return newDecrypt(next, o) }
+
+func newDecrypt(next smtp.Backend, o DecryptOptions) backend {
 	o.Step = o.withDefaults()
 	if o.MaxAge <= 0 {
 		o.MaxAge = defaultMaxAge
@@ -52,13 +55,13 @@ func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend {
 		o.Deliveries = d
 	}
 	gate := newKeyGate(o.Keys, o.KeyTimeout)
-	return smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		s, err := next.NewSession(c)
+	return backend{func(c client, conn *smtp.Conn) (smtp.Session, error) {
+		s, err := next.NewSession(conn)
 		if err != nil {
 			return nil, plainReply(err)
 		}
-		return &decryptSession{session: newSession(&o.Step, next, c), o: &o, gate: gate, out: s}, nil
-	})
+		return &decryptSession{session: newSession(&o.Step, c), o: &o, gate: gate, out: s}, nil
+	}}
 }
 
 // A decryptSession is a client's session, with one of next's.
@@ -119,7 +122,6 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 }
 
 func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
-	sendData(s.out)
 	h, err := s.read(r)
 	if err != nil {
 		s.rest(r)
@@ -156,7 +158,7 @@ func (s *decryptSession) open(h *head, f *found) (producer, error) {
 	}
 	return func(dst io.Writer) error {
 		out := &prefixWriter{dst: dst, prefix: s.received()}
-		return copyBlocks(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.without(ResultField))
+		return block.Copy(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.without(ResultField))
 	}, nil
 }
 
@@ -207,7 +209,7 @@ func (s *decryptSession) write(h, inner *head, dst io.Writer, f *found) error {
 		_, err := io.WriteString(checked, above.prefix) // an empty message has a place too
 		return err
 	}
-	if err := copyBlocks(out, inner.whole); err != nil {
+	if err := block.Copy(out, inner.whole); err != nil {
 		return s.noKeyLeft(err)
 	}
 	return out.Close()

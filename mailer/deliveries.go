@@ -92,12 +92,6 @@ func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
 // only begins the next hop's transaction anew, for some of the recipients.
 func (s *decryptSession) only(rcpts []string) error {
 	s.out.Reset()
-	// What the client sends now is its message, not commands that may go along.
-	if out, ok := s.out.(*hopSession); ok {
-		client := out.client
-		out.client = nil
-		defer func() { out.client = client }()
-	}
 	opts := s.opts
 	if err := s.out.Mail(s.from, &opts); err != nil {
 		return err

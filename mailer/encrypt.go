@@ -13,6 +13,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
 // EncryptOptions say how outgoing mail is encrypted.
@@ -35,18 +36,36 @@ type EncryptOptions struct {
 // next's each. Over SMTP they can't, since there is one answer for all: those
 // of a second kind are refused with 452 4.5.3, and the client sends them the
 // message again.
-func Encrypt(next smtp.Backend, o EncryptOptions) smtp.Backend {
+func Encrypt(next smtp.Backend, o EncryptOptions) smtp.Backend { return newEncrypt(next, o) }
+
+func newEncrypt(next smtp.Backend, o EncryptOptions) backend {
 	o.Step = o.withDefaults()
 	o.Keys = boundedKeys{o.Keys, o.KeyTimeout}
-	return smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		return &encryptSession{session: newSession(&o.Step, next, c), o: &o}, nil
-	})
+	return backend{func(c client, conn *smtp.Conn) (smtp.Session, error) {
+		return &encryptSession{
+			session: newSession(&o.Step, c), o: &o,
+			begin: func() (smtp.Session, error) { return next.NewSession(conn) },
+		}, nil
+	}}
+}
+
+// A backend is an encrypting or decrypting step.
+type backend struct {
+	// begin begins the session of a client; conn is the client's connection where
+	// go-smtp's own server has it, else nil.
+	begin func(c client, conn *smtp.Conn) (smtp.Session, error)
+}
+
+// NewSession begins the session of a client of go-smtp's server.
+func (b backend) NewSession(conn *smtp.Conn) (smtp.Session, error) {
+	return b.begin(goSMTPClient{conn}, conn)
 }
 
 // An encryptSession is a client's session.
 type encryptSession struct {
 	*session
 	o      *EncryptOptions
+	begin  func() (smtp.Session, error) // a session of the next backend
 	groups []*group
 }
 
@@ -149,7 +168,7 @@ func (s *encryptSession) dropEmpty() {
 
 // open begins a transaction with the next hop.
 func (s *encryptSession) open(route Route) (*group, error) {
-	next, err := s.next.NewSession(s.conn)
+	next, err := s.begin()
 	if err != nil {
 		return nil, err
 	}
@@ -174,11 +193,6 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 }
 
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
-	for _, g := range s.groups {
-		if len(g.rcpts) > 0 {
-			sendData(g.next)
-		}
-	}
 	h, err := s.read(r)
 	if err != nil {
 		s.rest(r)
@@ -247,7 +261,7 @@ func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer
 		}
 		if src = replay; sealed {
 			g.done.how = OutcomePassed
-			return copyBlocks(out, src)
+			return block.Copy(out, src)
 		}
 	}
 	err := s.checkStock(g)
@@ -282,7 +296,7 @@ var errSealed = errors.New("the message is encrypted")
 
 // clear passes a message on as it is.
 func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
-	return copyBlocks(&eightBitWriter{dst: dst, allowed: s.step.EightBit()}, src)
+	return block.Copy(&eightBitWriter{dst: dst, allowed: s.step.EightBit()}, src)
 }
 
 // inClear passes a message on that could not be encrypted, where the rule
@@ -350,8 +364,8 @@ func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
 // written before the cipher wrote anything, where hold says so.
 func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held *bytes.Buffer, err error) {
 	held = new(bytes.Buffer)
-	b, used := getBlock(), 0
-	defer func() { b.free(used) }()
+	b, used := block.Get(), 0
+	defer func() { b.Free(used) }()
 	buf := b[:]
 	for {
 		n, rerr := io.ReadFull(src, buf)

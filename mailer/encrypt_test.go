@@ -8,6 +8,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
 // What the policy says of a recipient is done: the message is encrypted as it
@@ -57,7 +58,7 @@ func TestEncryptPolicy(t *testing.T) {
 			continue
 		}
 		var b strings.Builder
-		if err := copyBlocks(&b, in); err != nil || b.String() != tt.message || in.Info().Suite != tt.suite {
+		if err := block.Copy(&b, in); err != nil || b.String() != tt.message || in.Info().Suite != tt.suite {
 			t.Errorf("%s: %v, %s, %q", tt.to, err, in.Info().Suite, clip(b.String()))
 		}
 	}
@@ -294,7 +295,7 @@ func TestSecondGroup(t *testing.T) {
 	hop.forget()
 	c.want("250", c.cmd("MAIL FROM:<a@a.example>"))
 	c.want("550 5.1.1", c.cmd("RCPT TO:<no@b.example>"))
-	c.want("502", c.cmd("DATA"))
+	c.want("503", c.cmd("DATA"))
 	c.want("250", c.cmd("RCPT TO:<2@clear.example>"))
 	c.want("452 4.5.3", c.cmd("RCPT TO:<1@b.example>"))
 	c.want("354", c.cmd("DATA"))
@@ -322,10 +323,10 @@ func TestTransactions(t *testing.T) {
 		c.want("503 5.5.1", c.cmd("MAIL FROM:<second@x.example>"))
 		for _, end := range []string{"RSET", "EHLO again"} {
 			c.want("250", c.cmd(end))
-			c.want("502", c.cmd("RCPT TO:<x@clear.example>"))
-			c.want("502", c.cmd("DATA"))
+			c.want("503", c.cmd("RCPT TO:<x@clear.example>"))
+			c.want("503", c.cmd("DATA"))
 			c.want("250", c.mail("From: x@x.example\r\n\r\nbody\r\n", "third@x.example", "third@clear.example"))
-			c.want("502", c.cmd("DATA")) // ended by the message
+			c.want("503", c.cmd("DATA")) // ended by the message
 			if m := hop.one(); fmt.Sprint(m.mail, m.rcpts) != "MAIL FROM:<third@x.example> BODY=8BITMIME[RCPT TO:<third@clear.example>]" {
 				t.Error(m.mail, m.rcpts)
 			}

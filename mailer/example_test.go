@@ -134,13 +134,13 @@ func ExampleDecrypt() {
 	arrival, stop := serve(mailer.Decrypt(inbox, mailer.DecryptOptions{Step: step, Keys: km}))
 	defer stop()
 
-	// The other site: its next hop is our server.
-	hop := mailer.NewNextHop(mailer.HopOptions{Address: arrival})
-	defer hop.Close()
-	departure, stop := serve(mailer.Encrypt(hop, mailer.EncryptOptions{Step: step, Keys: km}))
+	// The other site.
+	queue := mailbox{make(chan string, 1)}
+	departure, stop := serve(mailer.Encrypt(queue, mailer.EncryptOptions{Step: step, Keys: km}))
 	defer stop()
 
 	send(departure, "alice@a.example", "bob@b.example", outgoing)
+	send(arrival, "alice@a.example", "bob@b.example", <-queue.messages)
 	restored := <-inbox.messages
 	show(restored, "Qkdmail-Result:", "decrypt=", "Subject:")
 	fmt.Println(strings.HasSuffix(restored, "\r\n"+outgoing))

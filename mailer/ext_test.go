@@ -196,7 +196,7 @@ func TestDSN(t *testing.T) {
 			c.want("250", c.cmd("RCPT TO:<y@clear.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;y+2B@clear.example"))
 			c.want("250", c.cmd("RSET"))
 			commands := hop.commands()
-			mail, rcpt := " RET=HDRS ENVID=a+2Bb+3D", " NOTIFY=SUCCESS,DELAY ORCPT=RFC822;y+2B@clear.example"
+			mail, rcpt := " RET=HDRS ENVID=a+2Bb+3D", " NOTIFY=SUCCESS,DELAY ORCPT=rfc822;y+2B@clear.example"
 			if strings.Contains(commands, mail) != able || strings.Contains(commands, rcpt) != able {
 				t.Errorf("able %v:\n%s", able, commands)
 			}

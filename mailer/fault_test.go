@@ -54,7 +54,7 @@ func TestNextHopRefuses(t *testing.T) {
 			{"MAIL", "421 4.3.2 stopping", "451 4.4.2 "},
 			{"RCPT", "450 4.2.1 greylisted", "450 4.2.1 greylisted"},
 			{"RCPT", "550 5.1.1 no such user", "550 5.1.1 no such user"},
-			{"RCPT", "550-5.1.1 no such user\r\n550 5.1.1 here", "550-no such user\r\n550 5.1.1 here"},
+			{"RCPT", "550-5.1.1 no such user\r\n550 5.1.1 here", "550-5.1.1 no such user\r\n550 5.1.1 here"},
 			{"RCPT", "421 4.3.2 stopping", "451 4.4.2 "},
 			{"DATA", "451 4.3.0 later", "451 4.3.0 later"},
 			{"DATA", "554 5.7.1 no", "554 5.7.1 no"},
@@ -71,7 +71,7 @@ func TestNextHopRefuses(t *testing.T) {
 			{"DATA", "250 2.0.0 ok", "451 4.5.0 "},
 			{"DOT", "354 go", "451 4.5.0 "},
 			{"DOT", "299 2.0.0 perhaps", "451 4.5.0 "},
-			{"DOT", "nonsense", "451 4.4.2 "},
+			{"DOT", "nonsense", "451 4.5.0 "},
 			{"DOT", "550 5.7.1 bell \x07 and\rCR", "550 5.7.1 bell ? and?CR"},
 		} {
 			t.Run(tt.at+" "+tt.reply, func(t *testing.T) {
@@ -211,10 +211,11 @@ func TestConnectionAfterRefusal(t *testing.T) {
 func TestNextHopReplyShapes(t *testing.T) {
 	for _, tt := range []struct{ name, at, reply, want string }{
 		{"LF only", "MAIL", "250 ok\n", "250"},
-		{"long line", "MAIL", "550 5.7.1 " + strings.Repeat("x", 100_000), "451 4.4.2 "},
-		{"long greeting", "GREETING", "220 " + strings.Repeat("x", 100_000), "451 4.4.1 "},
-		{"endless", "MAIL", strings.Repeat("550-5.7.1 and on\r\n", 200_000), "451 4.4.2 "},
-		{"other code inside", "MAIL", "550-5.7.1 a\r\n250 b", "451 4.4.2 "},
+		{"long line", "MAIL", "550 5.7.1 " + strings.Repeat("x", 100_000), "550-5.7.1 xxx"},
+		{"long greeting", "GREETING", "220 " + strings.Repeat("x", 100_000), "250"},
+		{"endless", "MAIL", strings.Repeat("550-5.7.1 and on\r\n", 200_000), "451 4.5.0 "},
+		{"other code inside", "MAIL", "550-5.7.1 a\r\n250 b", "451 4.5.0 "},
+		{"another code at the end", "MAIL", "250-5.7.1 a\r\n550 5.7.1 b", "550-5.7.1 a"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeaks(t)

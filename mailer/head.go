@@ -6,6 +6,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
+	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
 // ResultField is the field in which the relay tells a mail system behind it
@@ -15,17 +16,17 @@ const ResultField = "Qkdmail-Result"
 // A head is the header of a message that is being read.
 type head struct {
 	fields []rawheader.Field
-	size   int       // octets of the header, with its blank line
-	whole  io.Reader // the message from its beginning
-	raw    []byte    // what was read of it so far
-	block  *block    // where that is, but for a long header; nil: no more
+	size   int          // octets of the header, with its blank line
+	whole  io.Reader    // the message from its beginning
+	raw    []byte       // what was read of it so far
+	block  *block.Block // where that is, but for a long header; nil: no more
 }
 
 // free gives back what the header was read into. Nothing of it may be used any
 // more.
 func (h *head) free() {
 	if h != nil && h.block != nil {
-		h.block.free(min(len(h.raw), len(h.block)))
+		h.block.Free(min(len(h.raw), len(h.block)))
 		h.block = nil
 	}
 }
@@ -33,7 +34,7 @@ func (h *head) free() {
 // readHead reads a message up to the end of its header, at most limit octets,
 // and some of what follows. It has to be freed.
 func readHead(r io.Reader, limit int) (_ *head, err error) {
-	h := &head{block: getBlock()}
+	h := &head{block: block.Get()}
 	buf := h.block[:0:min(len(h.block), limit+1)]
 	defer func() {
 		if h.raw = buf; err != nil {

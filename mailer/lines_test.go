@@ -12,6 +12,8 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpserver"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
 func TestLineChecker(t *testing.T) {
@@ -53,7 +55,7 @@ func TestLineChecker(t *testing.T) {
 
 // A reader that fails is no end, whatever it calls it.
 func TestLineCheckerErrors(t *testing.T) {
-	for _, err := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe, errTooSlow, errors.New("other")} {
+	for _, err := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe, smtpserver.ErrTooSlow, errors.New("other")} {
 		c := &lineChecker{src: io.MultiReader(strings.NewReader("a\r\n"), iotest.ErrReader(err))}
 		_, got := io.ReadAll(c)
 		if !errors.Is(got, errDropped) || errors.Is(got, io.ErrUnexpectedEOF) || errors.Is(got, io.EOF) {
@@ -306,7 +308,9 @@ func TestCheckAddress(t *testing.T) {
 	for address, want := range map[string]string{
 		"":                               "",
 		"a@b.example":                    "a@b.example",
-		"a..b.@b_c.example.":             "a..b.@b_c.example.",
+		"a..b.@b_c.example.":             `"a..b."@b_c.example.`,
+		"postmaster":                     "postmaster",
+		"Postmaster":                     "Postmaster",
 		"a@[192.0.2.1]":                  "a@[192.0.2.1]",
 		"a@[IPv6:2001:db8::1]":           "a@[IPv6:2001:db8::1]",
 		"a b@c":                          `"a b"@c`,
@@ -326,7 +330,7 @@ func TestCheckAddress(t *testing.T) {
 		"ä@b":                            "!",
 		"a@ä":                            "!",
 	} {
-		got := quoteLocal(address)
+		got := smtpwire.Mailbox(address)
 		if checkAddress(address, false) != nil {
 			got = "!"
 		}
@@ -336,5 +340,21 @@ func TestCheckAddress(t *testing.T) {
 	}
 	if checkAddress("ä@ö", true) != nil {
 		t.Error("an address of SMTPUTF8 is refused")
+	}
+}
+
+func TestHasEightBit(t *testing.T) {
+	for size := range 40 {
+		p := bytes.Repeat([]byte{0x7F}, size)
+		if hasEightBit(p) {
+			t.Errorf("%d octets of 0x7F", size)
+		}
+		for i := range p {
+			p[i] = 0x80
+			if !hasEightBit(p) {
+				t.Errorf("0x80 at %d of %d", i, size)
+			}
+			p[i] = 0x7F
+		}
 	}
 }

@@ -8,20 +8,26 @@ import (
 	"sync"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
 // A producer writes a message for the next hop, having read the client's.
 type producer func(dst io.Writer) error
 
-// deliver runs produce and hands what it writes to the next session. If
-// produce fails the next session sees a reader that fails, and drops its
-// connection before the final dot; the error is produce's then.
-//
-// A session of a NextHop is written to without a pipe and a goroutine between.
+// A deliverer is a session that can be written to, without a pipe and a goroutine
+// between: that of a next hop. The answers are for the recipients it has accepted,
+// in their order; there are none where one is for all.
+type deliverer interface {
+	Deliver(produce func(dst io.Writer) error) (answers []error, err error)
+}
+
+// deliver runs produce and hands what it writes to the next session. If produce
+// fails the next session sees a reader that fails, and must not deliver; the error
+// is produce's then.
 func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (map[string]error, error) {
-	if hop, ok := next.(*hopSession); ok {
-		// A panic must not leave the connection open in the middle of DATA.
-		return hop.data(func(dst io.Writer) error { return recovered(func() error { return produce(dst) }) })
+	if d, ok := next.(deliverer); ok {
+		list, err := d.Deliver(func(dst io.Writer) error { return recovered(func() error { return produce(dst) }) })
+		return byRecipient(rcpts, list), err
 	}
 	pr, pw := io.Pipe()
 	produced := make(chan error, 1)
@@ -44,12 +50,19 @@ func deliver(next smtp.Session, lmtp bool, rcpts []string, produce producer) (ma
 	return answers, err
 }
 
-// sendData has a session of a NextHop send DATA while the message is still to
-// be read.
-func sendData(next smtp.Session) {
-	if hop, ok := next.(*hopSession); ok {
-		hop.sendData()
+// byRecipient returns answers by recipient. One who was named twice has got the
+// message if one of his answers says so.
+func byRecipient(rcpts []string, list []error) map[string]error {
+	if list == nil {
+		return nil
 	}
+	answers := make(map[string]error, len(list))
+	for i, err := range list[:min(len(list), len(rcpts))] {
+		if before, twice := answers[rcpts[i]]; !twice || before != nil {
+			answers[rcpts[i]] = err
+		}
+	}
+	return answers
 }
 
 // recovered makes an error of a panic: one message must not end the relay, and
@@ -115,27 +128,6 @@ func (w *prefixWriter) Write(p []byte) (int, error) {
 	return w.dst.Write(p)
 }
 
-// copyBlocks copies in large blocks: each is a write to the next hop.
-func copyBlocks(dst io.Writer, src io.Reader) error {
-	b, used := getBlock(), 0
-	defer func() { b.free(used) }()
-	for {
-		n, err := src.Read(b[:])
-		used = max(used, n)
-		if n > 0 {
-			if _, werr := dst.Write(b[:n]); werr != nil {
-				return werr
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
 // A tee hands what is read from src to several readers. One that is closed is
 // left out; the others go on.
 func tee(src io.Reader, n int) (readers []*io.PipeReader, run func()) {
@@ -145,8 +137,8 @@ func tee(src io.Reader, n int) (readers []*io.PipeReader, run func()) {
 		readers[i], writers[i] = io.Pipe()
 	}
 	return readers, func() {
-		b := getBlock()
-		defer b.free(len(b))
+		b := block.Get()
+		defer b.Free(len(b))
 		buf := b[:]
 		for {
 			m, err := src.Read(buf)

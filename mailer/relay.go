@@ -15,6 +15,8 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpserver"
 )
 
 // A Relay serves all listeners of a configuration.
@@ -26,24 +28,23 @@ type Relay struct {
 	observer relayObserver
 
 	mu   sync.Mutex
-	hops map[string]*NextHop
+	hops map[string]*nexthop.Hop
 	cfg  *Config
 }
 
 // A site is a listener with what is behind it.
 type site struct {
-	config  ListenerConfig // as at the start; Reload changes the others' part of it
-	server  *smtp.Server
-	gate    *gateListener
-	rules   gateRules                    // for gate
-	backend atomic.Pointer[smtp.Backend] // replaced by Reload
-	hop     atomic.Pointer[NextHop]
+	config   ListenerConfig // as at the start; Reload changes the others' part of it
+	server   *smtpserver.Server
+	listener net.Listener            // nil before Listen
+	backend  atomic.Pointer[backend] // replaced by Reload
+	hop      atomic.Pointer[nexthop.Hop]
 }
 
-// NewSession begins a session with the configuration of now; a session that
-// has begun keeps its own.
-func (s *site) NewSession(c *smtp.Conn) (smtp.Session, error) {
-	return (*s.backend.Load()).NewSession(c)
+// newSession begins a session with the configuration of now; a session that has
+// begun keeps its own.
+func (s *site) newSession(c *smtpserver.Conn) (smtp.Session, error) {
+	return s.backend.Load().begin(c, nil)
 }
 
 // NewRelay returns a relay that gets its keys from km, and listens when Listen
@@ -54,7 +55,11 @@ func NewRelay(cfg *Config, km kmclient.KeyManager, log *slog.Logger) (*Relay, er
 	}
 	r := &Relay{log: log, reloaded: make(chan struct{}, 1)}
 	for _, l := range cfg.Listeners {
-		r.sites = append(r.sites, &site{config: l})
+		s := &site{config: l}
+		s.server = &smtpserver.Server{
+			Hostname: cfg.Hostname, LMTP: l.Protocol == ProtocolLMTP, NewSession: s.newSession, Logger: log.With("listener", l.Name),
+		}
+		r.sites = append(r.sites, s)
 	}
 	if err := r.apply(cfg, km); err != nil {
 		return nil, err
@@ -82,7 +87,7 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 	if err != nil {
 		return err
 	}
-	hops := map[string]*NextHop{}
+	hops := map[string]*nexthop.Hop{}
 	for _, n := range cfg.NextHops {
 		hop, err := newConfiguredHop(cfg, n, r.log)
 		if err != nil {
@@ -90,18 +95,18 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 		}
 		hops[n.Name] = hop
 	}
-	backends := make([]smtp.Backend, len(r.sites))
-	rules := make([]gateRules, len(r.sites))
+	backends := make([]backend, len(r.sites))
+	rules := make([]smtpserver.Rules, len(r.sites))
 	for i, s := range r.sites {
 		l := cfg.Listeners[i]
 		hop, ok := hops[l.NextHop]
 		if !ok {
 			return fmt.Errorf("%w: listener %s: no next hop %q", ErrConfig, l.Name, l.NextHop)
 		}
-		if backends[i], err = r.backend(cfg, l, policy, hop, km); err != nil {
+		if backends[i], err = r.backend(cfg, l, s, policy, hop, km); err != nil {
 			return err
 		}
-		if rules[i], err = r.gateRules(cfg, l, s); err != nil {
+		if rules[i], err = r.rules(cfg, l, s); err != nil {
 			return err
 		}
 	}
@@ -110,10 +115,7 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 	for i, s := range r.sites {
 		s.backend.Store(&backends[i])
 		s.hop.Store(hops[cfg.Listeners[i].NextHop])
-		s.rules = rules[i]
-		if s.gate != nil {
-			s.gate.set(rules[i])
-		}
+		s.server.SetRules(rules[i])
 	}
 	for _, h := range r.hops {
 		_ = h.Close()
@@ -124,8 +126,7 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 
 // Reload puts a new configuration in place for clients that connect from now
 // on. Number, names, addresses, protocols and directions of the listeners can't
-// change, nor the number of recipients; with an error the old configuration
-// stays.
+// change; with an error the old configuration stays.
 func (r *Relay) Reload(cfg *Config, km kmclient.KeyManager) error {
 	if len(cfg.Listeners) != len(r.sites) {
 		return fmt.Errorf("%w: a listener was added or removed: restart for that", ErrConfig)
@@ -147,39 +148,40 @@ func (r *Relay) Reload(cfg *Config, km kmclient.KeyManager) error {
 }
 
 // backend is the encrypting or decrypting step of a listener.
-func (r *Relay) backend(cfg *Config, l ListenerConfig, policy *Policy, hop *NextHop, km kmclient.KeyManager) (smtp.Backend, error) {
+func (r *Relay) backend(cfg *Config, l ListenerConfig, s *site, policy *Policy, hop *nexthop.Hop, km kmclient.KeyManager) (backend, error) {
 	step := Step{
 		Policy: policy, SAE: cfg.KM.SAE, Hostname: cfg.Hostname,
 		Limits: cfg.Limits, KeyTimeout: cfg.KM.Timeout,
 		MessageID: cfg.Log.MessageID, LogAddress: cfg.Log.Addresses,
 		Logger: r.log.With("listener", l.Name), Observer: &r.observer, LMTP: l.Protocol == ProtocolLMTP,
-		EightBit: func() bool { return hop.seen().EightBit },
+		EightBit: func() bool { return hop.Offers().EightBit },
+		MaxSize:  func() int64 { return r.offers(s).Size },
 	}
 	if l.AuthFile != "" {
 		users, err := LoadUsers(l.AuthFile)
 		if err != nil {
-			return nil, err
+			return backend{}, err
 		}
 		step.Users, step.RequireAuth = users, true
 	}
 	if l.Direction == DirectionDecrypt {
-		return Decrypt(hop, DecryptOptions{Step: step, Keys: km}), nil
+		return newDecrypt(hop, DecryptOptions{Step: step, Keys: km}), nil
 	}
-	return Encrypt(hop, EncryptOptions{
+	return newEncrypt(hop, EncryptOptions{
 		Step: step, Keys: km, Headers: cfg.Headers.Policy, Note: cfg.Headers.Note,
 		InClear: func(peer string) { r.log.Warn("in clear for want of keys", "peer", peer) },
 	}), nil
 }
 
 // newConfiguredHop returns the next hop of a configuration.
-func newConfiguredHop(cfg *Config, n NextHopConfig, log *slog.Logger) (*NextHop, error) {
+func newConfiguredHop(cfg *Config, n NextHopConfig, log *slog.Logger) (*nexthop.Hop, error) {
 	network, address, err := splitAddress(n.Address)
 	if err != nil {
 		return nil, fmt.Errorf("%w: next hop %s: %w", ErrConfig, n.Name, err)
 	}
-	o := HopOptions{
+	o := nexthop.Options{
 		Network: network, Address: address, LMTP: n.Protocol == ProtocolLMTP, Hostname: cfg.Hostname,
-		TLS: n.TLS, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: n.TLSName},
+		TLS: hopTLS(n.TLS), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: n.TLSName},
 		User: n.AuthUser, MaxConns: n.MaxConnections, MaxIdle: n.MaxIdle, IdleFor: cfg.Timeouts.NextHopIdle,
 		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, AfterDot: cfg.Timeouts.AfterDot, Upload: cfg.Timeouts.Command,
 		Logger: log,
@@ -199,14 +201,24 @@ func newConfiguredHop(cfg *Config, n NextHopConfig, log *slog.Logger) (*NextHop,
 			return nil, err
 		}
 	}
-	return NewNextHop(o), nil
+	return nexthop.New(o), nil
+}
+
+func hopTLS(m TLSMode) nexthop.TLSMode {
+	switch m {
+	case TLSRequired:
+		return nexthop.TLSRequired
+	case TLSOpportunistic:
+		return nexthop.TLSOpportunistic
+	}
+	return nexthop.TLSOff
 }
 
 // Addrs returns where the listeners listen, in the order of the configuration.
 func (r *Relay) Addrs() []net.Addr {
 	var addrs []net.Addr
 	for _, s := range r.sites {
-		addrs = append(addrs, s.gate.Addr())
+		addrs = append(addrs, s.listener.Addr())
 	}
 	return addrs
 }
@@ -219,7 +231,7 @@ func (r *Relay) Serve(ctx context.Context) error {
 	probe.Go(func() { r.probe(ctx) })
 	failed := make(chan error, len(r.sites))
 	for _, s := range r.sites {
-		go func() { failed <- s.server.Serve(s.gate) }()
+		go func() { failed <- s.server.Serve(s.listener) }()
 	}
 	var err error
 	select {
@@ -240,7 +252,7 @@ func (r *Relay) probe(ctx context.Context) {
 		hops := r.hops
 		r.mu.Unlock()
 		for name, hop := range hops {
-			if hop.wasSeen() {
+			if hop.Seen() {
 				continue
 			}
 			if err := recovered(func() error { return hop.Probe(ctx) }); err != nil && ctx.Err() == nil {
@@ -293,11 +305,8 @@ func (r *Relay) stop() error {
 	errs := make([]error, len(r.sites))
 	for i, s := range r.sites {
 		wg.Go(func() {
-			_ = s.gate.Close()
-			s.gate.stop()
-			if errs[i] = s.server.Shutdown(ctx); errs[i] != nil {
-				s.gate.closeAll()
-			}
+			_ = s.listener.Close()
+			errs[i] = s.server.Shutdown(ctx)
 		})
 	}
 	wg.Wait()

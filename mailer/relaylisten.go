@@ -4,13 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"math"
 	"net"
 	"os"
-	"strings"
 
-	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpserver"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
 // Listen opens all listeners. Their addresses are in Addrs then.
@@ -21,10 +20,7 @@ func (r *Relay) Listen(ctx context.Context) error {
 			r.closeListeners()
 			return fmt.Errorf("listener %s: %w", s.config.Name, err)
 		}
-		r.mu.Lock()
-		s.gate = newGateListener(l, s.rules)
-		s.server = r.server(s)
-		r.mu.Unlock()
+		s.listener = l
 	}
 	return nil
 }
@@ -71,37 +67,28 @@ func forGroup(l net.Listener, path string) (net.Listener, error) {
 
 func (r *Relay) closeListeners() {
 	for _, s := range r.sites {
-		if s.gate != nil {
-			_ = s.gate.Close()
+		if s.listener != nil {
+			_ = s.listener.Close()
 		}
 	}
 }
 
-// gateRules are those of a listener.
-func (r *Relay) gateRules(cfg *Config, l ListenerConfig, s *site) (gateRules, error) {
-	opts, err := r.front(cfg, l, s)
-	return gateRules{
-		networks: l.Networks, total: cfg.Limits.Connections, perClient: cfg.Limits.ConnectionsPerClient, opts: opts,
-	}, err
-}
-
-// front says how the connections of a listener behave.
-func (r *Relay) front(cfg *Config, l ListenerConfig, s *site) (*frontOptions, error) {
+// rules say who may connect to a listener, and how its connections behave.
+func (r *Relay) rules(cfg *Config, l ListenerConfig, s *site) (smtpserver.Rules, error) {
 	t := cfg.Timeouts
-	o := &frontOptions{
+	o := smtpserver.Rules{
+		Networks: l.Networks, XForward: l.XForward,
+		Connections: cfg.Limits.Connections, PerClient: cfg.Limits.ConnectionsPerClient, Recipients: cfg.Limits.Recipients,
 		RequireTLS: l.TLS == TLSRequired,
-		Offers:     func() offers { return r.offers(s) },
+		Offers:     func() smtpwire.Offers { return r.offers(s) },
 		Idle:       t.Idle, DataIdle: t.DataIdle, MinRate: t.MinRate, Write: t.Command,
-	}
-	if x := l.XForward; len(x) > 0 {
-		o.XFORWARD = func(a net.Addr) bool { return contains(x, clientAddr(a)) }
 	}
 	if l.TLS == TLSOff || l.TLS == "" {
 		return o, nil
 	}
 	cert, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey)
 	if err != nil {
-		return nil, fmt.Errorf("%w: listener %s: %w", ErrConfig, l.Name, err)
+		return o, fmt.Errorf("%w: listener %s: %w", ErrConfig, l.Name, err)
 	}
 	o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
 	return o, nil
@@ -115,8 +102,8 @@ const (
 )
 
 // offers says what can be kept now, by what the next hop was seen to offer.
-func (r *Relay) offers(s *site) offers {
-	o := s.hop.Load().seen()
+func (r *Relay) offers(s *site) smtpwire.Offers {
+	o := s.hop.Load().Offers()
 	switch {
 	case s.config.Direction == DirectionEncrypt:
 		o.EightBit = true // it is inside
@@ -141,34 +128,3 @@ func (r *Relay) limits() LimitsConfig {
 	defer r.mu.Unlock()
 	return r.cfg.Limits
 }
-
-// server is go-smtp's. What depends on the next hop is always on here; the
-// front takes out of EHLO what is not to be had.
-func (r *Relay) server(s *site) *smtp.Server {
-	server := smtp.NewServer(s)
-	server.Domain = r.cfg.Hostname
-	server.LMTP = s.config.Protocol == ProtocolLMTP
-	server.MaxRecipients = r.cfg.Limits.Recipients
-	server.MaxMessageBytes = 0      // the session sees to it; it may be another after Reload
-	server.MaxLineLength = 0        // the front and lineChecker see to it
-	server.AllowInsecureAuth = true // the session allows it in TLS only, which go-smtp does not see
-	server.EnableSMTPUTF8 = true
-	server.EnableDSN = true
-	server.ErrorLog = serverLog{r.log.With("listener", s.config.Name)}
-	return server
-}
-
-// serverLog is go-smtp's logger.
-type serverLog struct{ *slog.Logger }
-
-// Printf logs what go-smtp says of connections, and of a panic, which must be
-// seen.
-func (l serverLog) Printf(format string, v ...any) {
-	level := slog.LevelDebug
-	if strings.HasPrefix(format, "panic") {
-		level = slog.LevelError
-	}
-	l.Log(context.Background(), level, printable(fmt.Sprintf(format, v...)))
-}
-
-func (l serverLog) Println(v ...any) { l.Debug(printable(fmt.Sprint(v...))) }

@@ -30,6 +30,7 @@ type Step struct {
 	Observer    Observer      // told of each message; nil: nobody is
 	LMTP        bool          // clients speak LMTP: recipients may need several transactions
 	EightBit    func() bool   // whether the backend behind takes 8-bit content; nil: it does
+	MaxSize     func() int64  // of a message that can be taken now, in bytes, 0 for any; nil: Limits.MessageSize
 	Users       Users         // for AUTH PLAIN; nil: no authentication
 	RequireAuth bool          // no mail from who has not authenticated
 }
@@ -50,6 +51,10 @@ func (s Step) withDefaults() Step {
 	if s.EightBit == nil {
 		s.EightBit = func() bool { return true }
 	}
+	if s.MaxSize == nil {
+		limit := s.Limits.MessageSize
+		s.MaxSize = func() int64 { return limit }
+	}
 	return s
 }
 
@@ -60,14 +65,12 @@ type Users interface {
 
 // A session is what encrypting and decrypting sessions have in common.
 type session struct {
-	step   *Step
-	next   smtp.Backend
-	conn   *smtp.Conn
-	front  *front
-	client string // address
-	ctx    context.Context
-	cancel context.CancelFunc
-	authed bool
+	step    *Step
+	client  client
+	address string // of the client, "" if unknown
+	ctx     context.Context
+	cancel  context.CancelFunc
+	authed  bool
 
 	begun bool // a transaction
 	from  string
@@ -76,32 +79,21 @@ type session struct {
 	lines *lineChecker // of the message; nil: there was no DATA yet
 }
 
-func newSession(step *Step, next smtp.Backend, c *smtp.Conn) *session {
+func newSession(step *Step, c client) *session {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &session{step: step, next: next, conn: c, front: frontOf(c), ctx: ctx, cancel: cancel}
-	if c != nil {
-		s.client = c.Conn().RemoteAddr().String()
+	s := &session{step: step, client: c, ctx: ctx, cancel: cancel}
+	if a := c.RemoteAddr(); a != nil {
+		s.address = a.String()
 	}
 	return s
 }
 
 // AuthMechanisms offers PLAIN, over TLS only.
 func (s *session) AuthMechanisms() []string {
-	if s.step.Users == nil || !s.secure() {
+	if s.step.Users == nil || !s.client.TLS() {
 		return nil
 	}
 	return []string{sasl.Plain}
-}
-
-func (s *session) secure() bool {
-	if s.front != nil {
-		return s.front.isTLS()
-	}
-	if s.conn == nil {
-		return false
-	}
-	_, ok := s.conn.TLSConnectionState()
-	return ok
 }
 
 // Auth authenticates with PLAIN.
@@ -133,20 +125,12 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	if r := checkAddress(from, opts.UTF8); r != nil {
 		return r
 	}
-	if limit := s.maxSize(); limit > 0 && opts.Size > limit {
+	// What the next hop would refuse in the end must not cost a pad.
+	if limit := s.step.MaxSize(); limit > 0 && opts.Size > limit {
 		return errTooLarge()
 	}
 	s.from, s.opts, s.start, s.begun = from, *opts, time.Now(), true
 	return nil
-}
-
-// maxSize is the largest message that can be taken now, 0 if any can be: what
-// the next hop would refuse in the end must not cost a pad.
-func (s *session) maxSize() int64 {
-	if s.front != nil {
-		return s.front.opts.Offers().Size
-	}
-	return s.step.Limits.MessageSize
 }
 
 // end ends the transaction.
@@ -165,9 +149,6 @@ func (s *session) refused(direction Direction, command string, err error) error 
 
 // read checks DATA and returns its header.
 func (s *session) read(r io.Reader) (*head, error) {
-	if s.front != nil {
-		r = dataReader{front: s.front}
-	}
 	s.lines = &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
 	h, err := readHead(s.lines, int(s.step.Limits.HeaderSize))
 	if err != nil {
@@ -180,12 +161,9 @@ func (s *session) read(r io.Reader) (*head, error) {
 	return h, nil
 }
 
-// rest takes what a message that was refused early goes on with. Over LMTP
-// go-smtp would send the answers before.
+// rest takes what a message that was refused early goes on with, so that the
+// answer comes after it.
 func (s *session) rest(r io.Reader) {
-	if s.front != nil {
-		r = dataReader{front: s.front, any: true}
-	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		s.dropped(broken(err))
 	}
@@ -193,29 +171,40 @@ func (s *session) rest(r io.Reader) {
 
 // received is our own trace field, RFC 5321 §4.4.
 func (s *session) received() string {
-	protocol := "ESMTP"
-	if s.step.LMTP {
-		protocol = "LMTP"
-	}
-	if s.opts.UTF8 {
-		protocol = "UTF8" + strings.TrimPrefix(protocol, "E")
-	}
-	if s.secure() {
-		protocol += "S"
-	}
 	hello, address := "unknown", "unknown"
-	if s.conn != nil {
-		hello = printable(s.conn.Hostname())
+	if h := s.client.Hello(); h != "" {
+		hello = printable(h)
 		hello = hello[:min(len(hello), 255)] // RFC 5321 §4.5.3.1.2
-		if host, _, err := net.SplitHostPort(s.client); err == nil {
-			address = host
-		}
+	}
+	if host, _, err := net.SplitHostPort(s.address); err == nil {
+		address = host
 	}
 	if strings.Contains(address, ":") {
 		address = "IPv6:" + address // RFC 5321 §4.1.3
 	}
-	return "Received: from " + oneWord(hello) + " ([" + address + "])\r\n\tby " + s.step.Hostname + " (qkdmail) with " + protocol +
+	return "Received: from " + oneWord(hello) + " ([" + address + "])\r\n\tby " + s.step.Hostname + " (qkdmail) with " + s.protocol() +
 		";\r\n\t" + time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700") + "\r\n"
+}
+
+// protocol is how the message came, as RFC 3848 and RFC 6531 §4.3 name it.
+func (s *session) protocol() string {
+	name := "SMTP"
+	switch {
+	case s.step.LMTP:
+		name = "LMTP"
+	case s.client.Extended() && !s.opts.UTF8:
+		name = "ESMTP"
+	}
+	if s.opts.UTF8 {
+		name = "UTF8" + name
+	}
+	if s.client.TLS() {
+		name += "S"
+	}
+	if s.authed {
+		name += "A"
+	}
+	return name
 }
 
 // oneWord keeps what a client calls itself from ending the clause it stands
@@ -232,8 +221,8 @@ func oneWord(s string) string {
 // dropped closes the connection of a client that stopped in the middle of
 // DATA: go-smtp would go on, and take the rest of the message for commands.
 func (s *session) dropped(err error) {
-	if errors.Is(err, errDropped) && s.conn != nil {
-		_ = s.conn.Conn().Close()
+	if errors.Is(err, errDropped) {
+		_ = s.client.Close()
 	}
 }
 
@@ -246,12 +235,12 @@ func (s *session) finish(r Report, h *head, err error, attrs ...slog.Attr) error
 	}
 	s.report(r, reply)
 	log := append(make([]slog.Attr, 0, 20), slog.String("direction", string(r.Direction)))
-	if s.front != nil {
-		log = append(log, slog.String("client", s.client))
-		for _, name := range []string{"IDENT", "ADDR"} {
-			if v := s.front.XForward(name); v != "" {
-				log = append(log, slog.String("client_"+strings.ToLower(name), v))
-			}
+	if s.address != "" {
+		log = append(log, slog.String("client", s.address))
+	}
+	for _, name := range []string{"IDENT", "ADDR"} {
+		if v := s.client.XForward(name); v != "" {
+			log = append(log, slog.String("client_"+strings.ToLower(name), printable(v)))
 		}
 	}
 	if h != nil {
@@ -317,6 +306,16 @@ func (s *session) messageID(h *head) string {
 		return hex.EncodeToString(sum[:8])
 	}
 	return id
+}
+
+// printable makes what others said harmless in a log or a header.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // Logout ends the session.

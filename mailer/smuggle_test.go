@@ -30,7 +30,7 @@ func TestSmuggling(t *testing.T) {
 		hop := startHop(t)
 		r := startRelay(t, d, hop.addr())
 		for _, s := range smugglers() {
-			if strings.Contains(strings.ReplaceAll(s, "\r\r\n", "\r\r"), "\r\n.\r\n") {
+			if strings.Contains(s, "\r\n.\r\n") {
 				continue // a true end, and what follows are commands indeed
 			}
 			hop.forget()
@@ -51,7 +51,7 @@ func TestSmuggling(t *testing.T) {
 				}
 			}
 			// What is behind the dot is a command again.
-			c.want("250 2.0.0 I have", c.cmd("NOOP"))
+			c.want("252", c.cmd("VRFY x"))
 			_ = c.conn.Close()
 		}
 		if strings.Contains(hop.commands(), "evil@") {
@@ -117,8 +117,6 @@ func TestInjection(t *testing.T) {
 			"MAIL FROM:<a@b\rRCPT TO:<evil@x.example>",
 			"MAIL FROM:<a@b>\rRCPT TO:<evil@x.example>",
 			"MAIL FROM:<a\x00evil@b.example>",
-			"MAIL FROM:<a@b> ENVID=+0D+0Aevil",
-			"MAIL FROM:<a@b> ENVID=evil+0",
 			"MAIL FROM:<a@b> ENVID=evil\x0b",
 			"MAIL FROM:<a@b> AUTH=evil+0D+0A",
 			"MAIL FROM:<a@evil.example,b>",
@@ -126,9 +124,7 @@ func TestInjection(t *testing.T) {
 			"MAIL FROM:<a@b RET=FULL evil>",
 			"MAIL FROM:<a@b> EVIL=1",
 			"MAIL FROM:<a@b> SIZE=evil",
-			"RCPT TO:<a@b> ORCPT=rfc822;evil+0D+0A",
 			"RCPT TO:<a@b> ORCPT=rfc822;evil\x7f",
-			"RCPT TO:<a@b> ORCPT=utf-8;evil\\x{D}\\x{A}",
 			"RCPT TO:<a@b> NOTIFY=EVIL",
 			"RCPT TO:<a@b\x1bevil>",
 			"RCPT TO:<evil@b@>",
@@ -146,8 +142,16 @@ func TestInjection(t *testing.T) {
 			c.want("5", c.cmd(line))
 			_ = c.conn.Close()
 		}
-		// Quoted local parts stay in their quotes.
+		// Values that only inform refuse no mail, and bring no line end to the next hop.
 		c := connect(t, r)
+		c.want("250", c.cmd("MAIL FROM:<a@b> ENVID=+0D+0Aevil"))
+		c.want("250", c.cmd("RCPT TO:<a@b> ORCPT=rfc822;evil+0D+0A"))
+		c.want("250", c.cmd("RCPT TO:<a@b> ORCPT=utf-8;evil\\x{D}\\x{A}"))
+		c.want("250", c.cmd("RSET"))
+		if commands := hop.commands(); strings.Contains(commands, "evil") {
+			t.Errorf("the next hop heard\n%s", commands)
+		}
+		// Quoted local parts stay in their quotes.
 		c.want("250", c.cmd(`MAIL FROM:<"x@y> RET=FULL ENVID=evil"@a.example>`))
 		c.want("250", c.cmd(`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`))
 		c.want("250", c.cmd(`RCPT TO:<"q\"uo\\te"@b.example>`))

@@ -1,4 +1,5 @@
-package mailer
+// Package deadline has connections whose deadlines are cheap to move.
+package deadline
 
 import (
 	"errors"
@@ -8,23 +9,24 @@ import (
 	"time"
 )
 
-// A patientConn sets a deadline of its connection when it has to, and not each
-// time it is told one: each is a timer moved, and a message has dozens. A
-// deadline that is put off is noted only; where the old one passes meanwhile,
-// the wait goes on until the new one. What is waited for is not a moment
-// shorter or longer for that.
-type patientConn struct {
+// A Conn sets a deadline of its connection only where it has to: each is a timer
+// moved, and a message has dozens. A deadline that is put off is noted; if the
+// old one passes meanwhile, the wait goes on until the new one. No wait becomes
+// shorter or longer by this.
+type Conn struct {
 	net.Conn
-	read, write deadline
+	read, write timer
 }
 
-func newPatientConn(conn net.Conn) *patientConn {
-	c := &patientConn{Conn: conn}
+// New returns a Conn on conn, whose deadlines nobody else sets.
+func New(conn net.Conn) *Conn {
+	c := &Conn{Conn: conn}
 	c.read.apply, c.write.apply = conn.SetReadDeadline, conn.SetWriteDeadline
 	return c
 }
 
-func (c *patientConn) Read(p []byte) (int, error) {
+// Read reads until the read deadline.
+func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(p)
 		if n > 0 || err == nil || !c.read.extended(err) {
@@ -33,7 +35,8 @@ func (c *patientConn) Read(p []byte) (int, error) {
 	}
 }
 
-func (c *patientConn) Write(p []byte) (int, error) {
+// Write writes until the write deadline.
+func (c *Conn) Write(p []byte) (int, error) {
 	written := 0
 	for {
 		n, err := c.Conn.Write(p[written:])
@@ -43,18 +46,22 @@ func (c *patientConn) Write(p []byte) (int, error) {
 	}
 }
 
-func (c *patientConn) SetReadDeadline(t time.Time) error  { return c.read.set(t) }
-func (c *patientConn) SetWriteDeadline(t time.Time) error { return c.write.set(t) }
+// SetReadDeadline sets the read deadline; the zero time is none.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.read.set(t) }
 
-func (c *patientConn) SetDeadline(t time.Time) error {
+// SetWriteDeadline sets the write deadline; the zero time is none.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.write.set(t) }
+
+// SetDeadline sets both.
+func (c *Conn) SetDeadline(t time.Time) error {
 	if err := c.read.set(t); err != nil {
 		return err
 	}
 	return c.write.set(t)
 }
 
-// A deadline is one of a connection's two; the zero time is none.
-type deadline struct {
+// A timer is one of a connection's two deadlines.
+type timer struct {
 	apply func(time.Time) error
 
 	mu      sync.Mutex
@@ -63,7 +70,7 @@ type deadline struct {
 }
 
 // set notes a deadline, and applies one that is not put off.
-func (d *deadline) set(t time.Time) error {
+func (d *timer) set(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.wanted = t
@@ -76,7 +83,7 @@ func (d *deadline) set(t time.Time) error {
 
 // extended reports whether err comes from a deadline that was put off, and puts
 // the connection's own off then.
-func (d *deadline) extended(err error) bool {
+func (d *timer) extended(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}

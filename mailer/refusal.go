@@ -11,6 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
 )
 
 // A refusal is a reply other than 250, with its reason for logs and metrics.
@@ -52,14 +53,14 @@ func replyTo(err error) *refusal {
 	if errors.As(err, &r) {
 		return r
 	}
-	var s *smtp.SMTPError
-	if errors.As(err, &s) {
-		return passOn(s)
-	}
-	for _, m := range replies() {
+	for _, m := range replies() { // ErrDown may hold a reply: to the greeting, which is no answer to this message
 		if errors.Is(err, m.err) {
 			return refuse(m.code, m.enhanced, m.reason, m.text).because(err)
 		}
+	}
+	var s *smtp.SMTPError
+	if errors.As(err, &s) {
+		return passOn(s)
 	}
 	var ne net.Error
 	if errors.Is(err, errDropped) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
@@ -69,8 +70,8 @@ func replyTo(err error) *refusal {
 }
 
 // passOn is a refusal of the backend behind, a next hop as a rule, as far as it
-// is one: the client would take 2xx for success, and with 354 the front its next
-// commands for DATA. 421 would be about the client's own connection.
+// is one: the client would take 2xx for success, and 354 for leave to send its
+// message. 421 would be about the client's own connection.
 func passOn(s *smtp.SMTPError) *refusal {
 	switch {
 	case s.Code == 421:
@@ -110,6 +111,12 @@ func replies() []struct {
 		reason   string
 		text     string
 	}{
+		{nexthop.ErrDown, 451, smtp.EnhancedCode{4, 4, 1}, "next hop down", "The next hop can't be reached, try again later"},
+		{nexthop.ErrBusy, 451, smtp.EnhancedCode{4, 3, 2}, "next hop busy", "Too many connections to the next hop, try again later"},
+		{nexthop.ErrLost, 451, smtp.EnhancedCode{4, 4, 2}, "next hop lost", "The connection to the next hop was lost, try again later"},
+		{nexthop.ErrAnswer, 451, smtp.EnhancedCode{4, 5, 0}, "next hop answer", "The next hop does not answer as it should, try again later"},
+		{nexthop.ErrNoUTF8, 550, smtp.EnhancedCode{5, 6, 7}, "smtputf8", "The next hop does not support SMTPUTF8"},
+		{nexthop.ErrSequence, 503, smtp.EnhancedCode{5, 5, 1}, "sequence", "No transaction"},
 		{cipher.ErrWrongKey, 550, smtp.EnhancedCode{5, 7, 7}, "authentication", "The encrypted message or its header was altered"},
 		{cipher.ErrAltered, 550, smtp.EnhancedCode{5, 7, 7}, "authentication", "The encrypted message was altered"},
 		{cipher.ErrSAE, 550, smtp.EnhancedCode{5, 7, 1}, "sae", "The encrypted message is not from a configured peer to this site"},

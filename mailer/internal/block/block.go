@@ -1,0 +1,47 @@
+// Package block has buffers that a message needs for a while.
+package block
+
+import (
+	"io"
+	"sync"
+)
+
+// Size is that of a Block in bytes.
+const Size = 64 << 10
+
+// A Block is a buffer. Blocks are used again, since messages are small: making
+// and collecting them would cost more than encryption does.
+type Block [Size]byte
+
+var pool = sync.Pool{New: func() any { return new(Block) }}
+
+// Get returns a block, wiped.
+func Get() *Block { return pool.Get().(*Block) }
+
+// Free wipes the first bytes of a block, as many as were used at most, since they
+// may be mail, and gives it back. Nothing may refer to it any more.
+func (b *Block) Free(used int) {
+	clear(b[:used])
+	pool.Put(b)
+}
+
+// Copy copies from src to dst up to the end of src, a block at a time.
+func Copy(dst io.Writer, src io.Reader) error {
+	b, used := Get(), 0
+	defer func() { b.Free(used) }()
+	for {
+		n, err := src.Read(b[:])
+		used = max(used, n)
+		if n > 0 {
+			if _, werr := dst.Write(b[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

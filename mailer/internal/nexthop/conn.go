@@ -1,0 +1,153 @@
+package nexthop
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
+)
+
+// A conn is a connection to the next hop.
+type conn struct {
+	net.Conn
+	opts       *Options
+	in         *bufio.Reader
+	extensions map[string]string // keyword, in upper case, and parameters
+	since      time.Time         // of its last use
+	kept       bool              // it was used before
+	messages   int               // that went through it
+	out        []byte            // commands that were not sent yet
+}
+
+func newConn(c net.Conn, o *Options) *conn {
+	return &conn{Conn: c, opts: o, in: bufio.NewReader(c)}
+}
+
+// Write writes within the time of an upload.
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.opts.Upload)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// queue adds a command to those that are sent with the next one.
+func (c *conn) queue(command string) { c.out = append(append(c.out, command...), "\r\n"...) }
+
+// send sends the commands that are queued.
+func (c *conn) send() error {
+	_, err := c.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// reply reads a reply, each within the time of a command.
+func (c *conn) reply() (smtpwire.Reply, error) { return c.replyWithin(c.opts.Command) }
+
+func (c *conn) replyWithin(wait time.Duration) (smtpwire.Reply, error) {
+	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return smtpwire.Reply{}, err
+	}
+	return smtpwire.ReadReply(c.in)
+}
+
+// command sends a command and returns the reply.
+func (c *conn) command(command string) (smtpwire.Reply, error) {
+	c.queue(command)
+	if err := c.send(); err != nil {
+		return smtpwire.Reply{}, err
+	}
+	return c.reply()
+}
+
+// spoken reports whether the next hop has said something that answers no command.
+// What it says to the next ones can't be told from that. Only what came together
+// with an earlier reply is seen.
+func (c *conn) spoken() bool { return c.in.Buffered() > 0 }
+
+// quit says goodbye, without waiting for the reply, and closes the connection.
+func (c *conn) quit() {
+	if c.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
+		_, _ = c.Conn.Write([]byte("QUIT\r\n"))
+	}
+	_ = c.Close()
+}
+
+// reset ends a transaction, and reports whether the connection can be used again.
+// What the next hop replies is about this connection, and nobody's answer.
+func (c *conn) reset() bool {
+	r, err := c.command("RSET")
+	return outcome(r, err, 250) == nil
+}
+
+// offered reports whether the next hop offers an extension.
+func (c *conn) offered(keyword string) bool {
+	_, ok := c.extensions[keyword]
+	return ok
+}
+
+// hello introduces us, and takes note of what the next hop offers. One that does
+// not know EHLO is told HELO: RFC 5321 §4.1.1.1.
+func (c *conn) hello() error {
+	verb := "EHLO "
+	if c.opts.LMTP {
+		verb = "LHLO "
+	}
+	r, err := c.command(verb + c.opts.Hostname)
+	if err == nil && isUnknownCommand(r.Code) && !c.opts.LMTP {
+		c.extensions = nil
+		r, err = c.command("HELO " + c.opts.Hostname)
+		return outcome(r, err, 250)
+	}
+	if err := outcome(r, err, 250); err != nil {
+		return err
+	}
+	c.extensions = map[string]string{}
+	for _, line := range r.Lines[min(1, len(r.Lines)):] {
+		keyword, parameters, _ := strings.Cut(strings.TrimSpace(line), " ")
+		c.extensions[strings.ToUpper(keyword)] = strings.TrimSpace(parameters)
+	}
+	return nil
+}
+
+func isUnknownCommand(code int) bool { return code == 500 || code == 501 || code == 502 || code == 504 }
+
+// offers are the extensions that a relay offers only where its next hop does.
+func (c *conn) offers() smtpwire.Offers {
+	o := smtpwire.Offers{EightBit: c.offered("8BITMIME"), UTF8: c.offered("SMTPUTF8"), DSN: c.offered("DSN")}
+	if n, err := strconv.ParseInt(c.extensions["SIZE"], 10, 64); err == nil {
+		o.Size = max(n, 0)
+	}
+	return o
+}
+
+// outcome is the error of a command whose reply should have a code, or one that
+// begins with it: the reply if it refuses, else an ErrAnswer or what broke the
+// connection. Of a reply whose lines have several codes the last decides, if it
+// refuses.
+func outcome(r smtpwire.Reply, err error, want int) error {
+	switch {
+	case errors.Is(err, smtpwire.ErrReply), errors.Is(err, smtpwire.ErrLongReply):
+		return fmt.Errorf("%w: %w", ErrAnswer, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	case r.Code >= 400:
+		return r.Err()
+	case r.Code == r.First && (r.Code == want || r.Code/10 == want):
+		return nil
+	}
+	return fmt.Errorf("%w: %d to a command that is answered with %d", ErrAnswer, r.Code, want)
+}
+
+// refuses reports whether err is a reply of a next hop that goes on: 421 ends the
+// connection (RFC 5321 §3.8).
+func refuses(err error) bool {
+	r, ok := errors.AsType[*smtp.SMTPError](err)
+	return ok && r.Code != 421
+}

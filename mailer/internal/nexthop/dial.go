@@ -1,0 +1,132 @@
+package nexthop
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/emersion/go-sasl"
+	"github.com/qkdmail/qkdmail/mailer/internal/deadline"
+)
+
+// tlsAgain is how long TLS is not tried at a next hop where it failed, if it need
+// not be.
+const tlsAgain = 10 * time.Minute
+
+// dial makes a new connection. Where opportunistic TLS fails there is another one
+// without, as there is none with a next hop that does not offer it: a certificate
+// that expired must not stop mail that may go in clear.
+func (h *Hop) dial(ctx context.Context) (*conn, error) {
+	h.mu.Lock()
+	mode := h.opts.TLS
+	if mode == TLSOpportunistic && time.Now().Before(h.noTLS) {
+		mode = TLSOff
+	}
+	h.mu.Unlock()
+	c, err := h.connect(ctx, mode)
+	if failed := (*tlsError)(nil); mode == TLSOpportunistic && errors.As(err, &failed) && ctx.Err() == nil {
+		h.opts.Logger.Warn("TLS with the next hop failed; going on without, as tls = \"opportunistic\" allows",
+			"next_hop", h.opts.Address, "again_in", tlsAgain, "cause", failed.error)
+		h.mu.Lock()
+		h.noTLS = time.Now().Add(tlsAgain)
+		h.mu.Unlock()
+		c, err = h.connect(ctx, TLSOff)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDown, err)
+	}
+	h.learn(c.offers())
+	return c, nil
+}
+
+// A tlsError is why TLS could not begin.
+type tlsError struct{ error }
+
+func (e *tlsError) Unwrap() error { return e.error }
+
+func (h *Hop) connect(ctx context.Context, mode TLSMode) (*conn, error) {
+	raw, err := (&net.Dialer{Timeout: h.opts.Connect}).DialContext(ctx, h.opts.Network, h.opts.Address)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = raw.Close() })()
+	c, err := h.greet(newConn(deadline.New(raw), &h.opts), mode)
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// greet takes the greeting, of which the last line decides, says hello, begins TLS
+// where that is asked for, and authenticates.
+func (h *Hop) greet(c *conn, mode TLSMode) (*conn, error) {
+	r, err := c.reply()
+	if err := outcome(r, err, 220); err != nil {
+		return nil, err
+	}
+	if err := c.hello(); err != nil {
+		return nil, err
+	}
+	secure := mode != TLSOff && c.offered("STARTTLS")
+	if mode == TLSRequired && !secure {
+		return nil, errors.New("it offers no STARTTLS")
+	}
+	if secure {
+		if c, err = h.startTLS(c); err != nil {
+			return nil, &tlsError{err}
+		}
+		if err := c.hello(); err != nil {
+			return nil, err
+		}
+	}
+	if h.opts.User == "" {
+		return c, nil
+	}
+	if !secure {
+		return nil, errors.New("no AUTH without TLS")
+	}
+	return c, c.authenticate(h.opts.User, h.opts.Password)
+}
+
+// startTLS is RFC 3207. What the other side says before TLS has begun is an error,
+// and all that it said of itself is forgotten (§4.2).
+func (h *Hop) startTLS(c *conn) (*conn, error) {
+	r, err := c.command("STARTTLS")
+	if err := outcome(r, err, 220); err != nil {
+		return nil, err
+	}
+	if c.spoken() {
+		return nil, errors.New("it speaks before TLS has begun")
+	}
+	config := h.opts.TLSConfig.Clone()
+	if config == nil {
+		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(h.opts.Address)
+	}
+	config.InsecureSkipVerify = h.opts.TLS != TLSRequired
+	if err := c.SetDeadline(time.Now().Add(h.opts.Command)); err != nil {
+		return nil, err
+	}
+	secure := tls.Client(c.Conn, config)
+	if err := secure.Handshake(); err != nil {
+		return nil, err
+	}
+	return newConn(secure, c.opts), nil
+}
+
+// authenticate is AUTH PLAIN, RFC 4954 and RFC 4616.
+func (c *conn) authenticate(user, password string) error {
+	_, initial, err := sasl.NewPlainClient("", user, password).Start()
+	if err != nil {
+		return err
+	}
+	r, err := c.command("AUTH PLAIN " + base64.StdEncoding.EncodeToString(initial))
+	return outcome(r, err, 235)
+}

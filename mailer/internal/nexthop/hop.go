@@ -1,0 +1,233 @@
+package nexthop
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
+)
+
+// What can go wrong, beside a reply that refuses, which is a *smtp.SMTPError.
+var (
+	// ErrDown: the next hop can't be reached.
+	ErrDown = errors.New("next hop can't be reached")
+	// ErrBusy: as many connections as may be are in use.
+	ErrBusy = errors.New("all connections to the next hop are in use")
+	// ErrLost: the connection broke in the middle of a transaction.
+	ErrLost = errors.New("connection to the next hop lost")
+	// ErrAnswer: the next hop does not speak SMTP as it should.
+	ErrAnswer = errors.New("next hop does not answer as it should")
+	// ErrNoUTF8: the message needs SMTPUTF8, which the next hop does not offer.
+	ErrNoUTF8 = errors.New("next hop does not offer SMTPUTF8")
+	// ErrSequence: there is no transaction.
+	ErrSequence = errors.New("no transaction")
+)
+
+// A TLSMode says whether a connection goes on in TLS.
+type TLSMode int
+
+// The modes.
+const (
+	TLSOff           TLSMode = iota
+	TLSOpportunistic         // where that works; the certificate is not verified
+	TLSRequired              // always, with a certificate that is verified
+)
+
+// Options say where a next hop is and how it is spoken to. Zero means the default.
+type Options struct {
+	Network, Address string // "tcp" (also "") and HOST:PORT, or "unix" and a path
+	LMTP             bool
+	Hostname         string // what we call ourselves
+
+	TLS       TLSMode
+	TLSConfig *tls.Config // nil: TLS 1.2 or later and the system's CAs
+
+	User, Password string // AUTH PLAIN, over TLS only; "": none
+
+	MaxConns    int           // at one time; 500
+	MaxIdle     int           // of them kept open; 20
+	IdleFor     time.Duration // how long; 1 minute
+	MaxMessages int           // through one connection; 10
+
+	Connect  time.Duration // 30 s
+	Command  time.Duration // for each reply before the final dot; 5 min
+	AfterDot time.Duration // for the reply after it; 9 min, since Postfix waits for ten
+	Upload   time.Duration // for each write of DATA; 3 min
+
+	Logger *slog.Logger // may be nil
+}
+
+func (o Options) withDefaults() Options {
+	duration := func(d *time.Duration, otherwise time.Duration) {
+		if *d <= 0 {
+			*d = otherwise
+		}
+	}
+	number := func(n *int, otherwise int) {
+		if *n <= 0 {
+			*n = otherwise
+		}
+	}
+	duration(&o.IdleFor, time.Minute)
+	duration(&o.Connect, 30*time.Second)
+	duration(&o.Command, 5*time.Minute)
+	duration(&o.AfterDot, 9*time.Minute)
+	duration(&o.Upload, 3*time.Minute)
+	number(&o.MaxConns, 500)
+	number(&o.MaxIdle, 20)
+	number(&o.MaxMessages, 10)
+	if o.Network == "" {
+		o.Network = "tcp"
+	}
+	if o.Hostname == "" {
+		o.Hostname = "localhost"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// A Hop is a next hop. Its methods may be called from several goroutines at the
+// same time.
+type Hop struct {
+	opts  Options
+	slots chan struct{} // one for each connection that is in use
+
+	mu     sync.Mutex
+	idle   []*conn // the one used last is last
+	offers smtpwire.Offers
+	seen   bool // offers were learnt
+	closed bool
+	noTLS  time.Time // until when opportunistic TLS is not tried, since it failed
+}
+
+var _ smtp.Backend = (*Hop)(nil)
+
+// New returns a Hop. It connects when there is something to deliver, or with
+// Probe.
+func New(o Options) *Hop {
+	o = o.withDefaults()
+	return &Hop{opts: o, slots: make(chan struct{}, o.MaxConns)}
+}
+
+// NewSession returns a session whose transactions are delivered.
+func (h *Hop) NewSession(*smtp.Conn) (smtp.Session, error) { return &Session{hop: h}, nil }
+
+// Probe connects, to learn what the next hop offers.
+func (h *Hop) Probe(ctx context.Context) error {
+	c, err := h.dial(ctx)
+	if err != nil {
+		return err
+	}
+	h.put(c)
+	return nil
+}
+
+// acquire waits until another connection may be used. release gives it back.
+func (h *Hop) acquire() error {
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(h.opts.Connect)
+	defer timer.Stop()
+	select {
+	case h.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return ErrBusy
+	}
+}
+
+func (h *Hop) release() { <-h.slots }
+
+// get returns a connection that was kept, or a new one. Of those that were kept
+// too long, or on which the next hop has said something meanwhile, none is used.
+func (h *Hop) get(fresh bool) (*conn, error) {
+	for !fresh {
+		h.mu.Lock()
+		if len(h.idle) == 0 {
+			h.mu.Unlock()
+			break
+		}
+		c := h.idle[len(h.idle)-1]
+		h.idle = h.idle[:len(h.idle)-1]
+		h.mu.Unlock()
+		if time.Since(c.since) < h.opts.IdleFor && !c.spoken() {
+			return c, nil
+		}
+		c.quit()
+	}
+	return h.dial(context.Background())
+}
+
+// put keeps a connection that is between two transactions, unless it has had its
+// share of messages. Those that have waited too long are closed.
+func (h *Hop) put(c *conn) {
+	c.since, c.kept = time.Now(), true
+	h.mu.Lock()
+	old := 0
+	for old < len(h.idle) && time.Since(h.idle[old].since) >= h.opts.IdleFor {
+		old++
+	}
+	surplus := slices.Clone(h.idle[:old])
+	h.idle = slices.Delete(h.idle, 0, old)
+	if !h.closed && len(h.idle) < h.opts.MaxIdle && c.messages < h.opts.MaxMessages && !c.spoken() {
+		h.idle = append(h.idle, c)
+	} else {
+		surplus = append(surplus, c)
+	}
+	h.mu.Unlock()
+	for _, c := range surplus {
+		c.quit()
+	}
+}
+
+// Close closes the connections that are kept; those in use are not kept any more.
+func (h *Hop) Close() error {
+	h.mu.Lock()
+	idle := h.idle
+	h.idle, h.closed = nil, true
+	h.mu.Unlock()
+	for _, c := range idle {
+		c.quit()
+	}
+	return nil
+}
+
+// learn notes what the next hop offers.
+func (h *Hop) learn(o smtpwire.Offers) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.seen || o != h.offers {
+		h.opts.Logger.Info("next hop seen", "next_hop", h.opts.Address, "8bitmime", o.EightBit, "smtputf8", o.UTF8, "dsn", o.DSN, "size", o.Size)
+	}
+	h.offers, h.seen = o, true
+}
+
+// Offers returns what the next hop was last seen to offer. Before it was seen it
+// is taken to offer everything: mail that needs an extension is answered 451 until
+// it can be reached, where without the offer its sender would give up.
+func (h *Hop) Offers() smtpwire.Offers {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.seen {
+		return smtpwire.Offers{EightBit: true, UTF8: true, DSN: true}
+	}
+	return h.offers
+}
+
+// Seen reports whether the next hop was reached since the start.
+func (h *Hop) Seen() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.seen
+}

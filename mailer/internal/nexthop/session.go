@@ -1,0 +1,229 @@
+package nexthop
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/block"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
+)
+
+// A Session is a transaction at the next hop. It begins there with the first
+// recipient: MAIL and RCPT take one round trip then, and a message that nobody
+// gets takes none.
+type Session struct {
+	hop    *Hop
+	begun  bool // Mail was called
+	from   string
+	opts   smtp.MailOptions
+	conn   *conn // once the next hop has taken MAIL
+	failed error // why the transaction is over
+	rcpts  []string
+	answer string // of the next hop, to the message
+}
+
+var _ smtp.LMTPSession = (*Session)(nil)
+
+// Mail begins a transaction. What the next hop says to it is the answer to the
+// first Rcpt, and to all others if it is a refusal.
+func (s *Session) Mail(from string, opts *smtp.MailOptions) error {
+	s.Reset()
+	s.begun, s.from, s.answer = true, from, ""
+	if opts != nil {
+		s.opts = *opts
+	}
+	return nil
+}
+
+// Rcpt passes a recipient and the answer on.
+func (s *Session) Rcpt(to string, opts *smtp.RcptOptions) error {
+	var err error
+	switch {
+	case s.conn != nil:
+		r, rerr := s.conn.command(s.rcptCommand(s.conn, to, opts))
+		if err = outcome(r, rerr, 25); err != nil && !refuses(err) {
+			s.lose(err)
+		}
+	case !s.begun || s.failed != nil:
+		return s.over()
+	default:
+		err = s.begin(to, opts)
+	}
+	if err == nil {
+		s.rcpts = append(s.rcpts, to)
+	}
+	return err
+}
+
+// begin begins the transaction at the next hop, with its first recipient. A
+// connection that was kept may have been closed by the other side meanwhile: then
+// it is tried again on a new one, once.
+func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
+	if s.failed = s.hop.acquire(); s.failed != nil {
+		return s.failed
+	}
+	defer func() {
+		if s.conn == nil { // also after a panic, which the server outlives
+			s.hop.release()
+		}
+	}()
+	for again := false; ; again = true {
+		c, err := s.hop.get(again)
+		if err != nil {
+			s.failed = err
+			return err
+		}
+		mail, rcpt := s.first(c, to, opts)
+		switch {
+		case mail == nil && (rcpt == nil || refuses(rcpt)):
+			s.conn = c
+			return rcpt
+		case refuses(mail), errors.Is(mail, ErrNoUTF8):
+			s.failed = mail
+			s.hop.leave(c)
+			return mail
+		}
+		_ = c.Close()
+		if !c.kept {
+			s.failed = errors.Join(mail, rcpt)
+			return s.failed
+		}
+	}
+}
+
+// leave ends a transaction that got no message.
+func (h *Hop) leave(c *conn) {
+	if c.reset() {
+		h.put(c)
+	} else {
+		_ = c.Close()
+	}
+}
+
+// first sends MAIL and a recipient, together where the next hop offers
+// PIPELINING (RFC 2920), and returns the outcomes.
+func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt error) {
+	if s.opts.UTF8 && !c.offered("SMTPUTF8") {
+		return ErrNoUTF8, nil
+	}
+	together := c.offered("PIPELINING")
+	c.queue(s.mailCommand(c))
+	if together {
+		c.queue(s.rcptCommand(c, to, opts))
+	}
+	if err := c.send(); err != nil {
+		return fmt.Errorf("%w: %w", ErrLost, err), nil
+	}
+	r, err := c.reply()
+	mail = outcome(r, err, 250)
+	if !together {
+		if mail != nil {
+			return mail, nil
+		}
+		r, err := c.command(s.rcptCommand(c, to, opts))
+		return nil, outcome(r, err, 25)
+	}
+	if mail != nil && !refuses(mail) {
+		return mail, nil
+	}
+	r, err = c.reply()
+	rcpt = outcome(r, err, 25)
+	if mail != nil && !refuses(rcpt) {
+		_ = c.Close() // it should have refused a recipient without MAIL: what it says can't be relied on
+	}
+	return mail, rcpt
+}
+
+// mailCommand is MAIL. The client's SIZE is that of another message; RFC 1870 lets
+// it be left out.
+func (s *Session) mailCommand(c *conn) string {
+	var b strings.Builder
+	b.WriteString("MAIL FROM:<" + smtpwire.Mailbox(s.from) + ">")
+	if c.offered("8BITMIME") {
+		b.WriteString(" BODY=8BITMIME")
+	}
+	if s.opts.UTF8 {
+		b.WriteString(" SMTPUTF8")
+	}
+	if c.offered("DSN") {
+		if s.opts.Return != "" {
+			b.WriteString(" RET=" + string(s.opts.Return))
+		}
+		if s.opts.EnvelopeID != "" {
+			b.WriteString(" ENVID=" + smtpwire.EncodeXtext(s.opts.EnvelopeID))
+		}
+	}
+	return b.String()
+}
+
+func (s *Session) rcptCommand(c *conn, to string, opts *smtp.RcptOptions) string {
+	var b strings.Builder
+	b.WriteString("RCPT TO:<" + smtpwire.Mailbox(to) + ">")
+	if opts == nil || !c.offered("DSN") {
+		return b.String()
+	}
+	for i, n := range opts.Notify {
+		b.WriteString([]string{" NOTIFY=", ","}[min(i, 1)] + string(n))
+	}
+	if opts.OriginalRecipient != "" {
+		b.WriteString(" ORCPT=" + smtpwire.EncodeORCPT(opts.OriginalRecipientType, opts.OriginalRecipient, s.opts.UTF8))
+	}
+	return b.String()
+}
+
+// Data delivers a message; the answer to it is the error. If r fails, the message
+// is not, and the error is r's.
+func (s *Session) Data(r io.Reader) error {
+	_, err := s.Deliver(func(dst io.Writer) error { return block.Copy(dst, r) })
+	return err
+}
+
+// LMTPData is Data with an answer for each recipient.
+func (s *Session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	answers, err := s.Deliver(func(dst io.Writer) error { return block.Copy(dst, r) })
+	for i, rcpt := range s.rcpts {
+		if i < len(answers) {
+			status.SetStatus(rcpt, answers[i])
+		} else {
+			status.SetStatus(rcpt, err)
+		}
+	}
+	return err
+}
+
+// lose ends a transaction whose connection can't be used any more.
+func (s *Session) lose(err error) {
+	_ = s.conn.Close()
+	s.conn, s.failed = nil, err
+	s.hop.release()
+}
+
+// over is the error where there is no transaction, or none any more.
+func (s *Session) over() error {
+	if s.failed != nil {
+		return s.failed
+	}
+	return ErrSequence
+}
+
+// Answer returns what the next hop said to the last message, with its queue ID as
+// a rule.
+func (s *Session) Answer() string { return s.answer }
+
+// Reset ends the transaction.
+func (s *Session) Reset() {
+	if s.conn != nil {
+		s.hop.leave(s.conn)
+		s.hop.release()
+	}
+	*s = Session{hop: s.hop, answer: s.answer}
+}
+
+// Logout ends the session.
+func (s *Session) Logout() error {
+	s.Reset()
+	return nil
+}

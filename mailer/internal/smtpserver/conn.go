@@ -1,0 +1,200 @@
+package smtpserver
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/deadline"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
+)
+
+// A Conn is the connection of a client. Sessions may use its exported methods.
+type Conn struct {
+	server *Server
+	rules  Rules
+	raw    *deadline.Conn // the client's connection
+	conn   net.Conn       // the same, or TLS on it
+	in     input          // of conn
+	out    replies
+
+	session  smtp.Session // nil until the client has introduced itself
+	hello    string
+	extended bool     // it said EHLO or LHLO
+	mail     bool     // a transaction is under way
+	rcpts    []string // that were accepted in it
+	authed   bool
+	refused  int // commands in a row that the server refused by itself
+	data     dataState
+	xforward map[string]string
+
+	mu       sync.Mutex
+	waiting  bool // for a command: the connection may be ended
+	stopping bool // the server stops
+	gone     bool // closed, or about to be
+}
+
+// maxRefused is how many commands in a row the server refuses by itself before
+// it hangs up.
+const maxRefused = 10
+
+func newConn(s *Server, conn net.Conn, rules Rules) *Conn {
+	raw := deadline.New(conn)
+	return &Conn{server: s, rules: rules, raw: raw, conn: raw, in: newInput(raw)}
+}
+
+// RemoteAddr returns the client's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
+
+// Hello returns the name by which the client has introduced itself.
+func (c *Conn) Hello() string { return c.hello }
+
+// Extended reports whether it did so with EHLO or LHLO.
+func (c *Conn) Extended() bool { return c.extended }
+
+// TLS reports whether the connection is in TLS.
+func (c *Conn) TLS() bool {
+	_, ok := c.conn.(*tls.Conn)
+	return ok
+}
+
+// MaxSize returns the size of a message that is offered at present, 0 for any.
+func (c *Conn) MaxSize() int64 { return c.rules.Offers().Size }
+
+// XForward returns what a trusted client has said with XFORWARD of an attribute,
+// "" for nothing.
+func (c *Conn) XForward(name string) string { return c.xforward[name] }
+
+// DataFollows reports whether the client has sent DATA after the command that is
+// being carried out, as PIPELINING allows.
+func (c *Conn) DataFollows() bool {
+	verb, arg := smtpwire.Command(string(c.in.nextLine()))
+	return verb == "DATA" && arg == ""
+}
+
+// Close closes the connection. Replies that were given are sent before.
+func (c *Conn) Close() error {
+	_ = c.Flush()
+	c.mu.Lock()
+	c.gone = true
+	c.mu.Unlock()
+	return c.conn.Close() // TLS says goodbye
+}
+
+// stop ends the connection if it is between two commands, else once it gets
+// there: a message that is under way comes to its end.
+func (c *Conn) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopping = true
+	if c.waiting {
+		_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// wait notes that a command is waited for, or no longer, and reports whether the
+// connection goes on.
+func (c *Conn) wait(waiting bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = waiting
+	return !c.stopping
+}
+
+// serve carries out the client's commands until one of both sides hangs up.
+func (c *Conn) serve() {
+	defer c.end()
+	protocol := "ESMTP"
+	if c.server.LMTP {
+		protocol = "LMTP"
+	}
+	c.reply(220, smtp.NoEnhancedCode, c.server.Hostname+" "+protocol+" qkdmail")
+	for !c.isGone() {
+		if !c.wait(true) {
+			c.hangUp(421, smtp.EnhancedCode{4, 3, 2}, "The relay is stopping, try again later")
+			return
+		}
+		line, err := c.readCommand()
+		goesOn := c.wait(false)
+		switch {
+		case err == nil:
+			c.carryOut(string(line))
+		case !goesOn:
+			// and it is told so
+		case errors.Is(err, errLongCommand):
+			c.refuse(500, smtp.EnhancedCode{5, 5, 2}, "Command too long")
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			c.hangUp(421, smtp.EnhancedCode{4, 4, 2}, "Nothing came for too long")
+			return
+		default:
+			return
+		}
+	}
+}
+
+func (c *Conn) isGone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
+}
+
+// end ends the session and the connection.
+func (c *Conn) end() {
+	c.logout()
+	_ = c.Close()
+	c.server.leave(c)
+}
+
+func (c *Conn) logout() {
+	if s := c.session; s != nil {
+		c.session = nil
+		c.protect(func() { _ = s.Logout() })
+	}
+}
+
+// protect keeps a panic of a session from ending the process.
+func (c *Conn) protect(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.server.Logger.Error("panic in a session", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.hangUp(421, smtp.EnhancedCode{4, 3, 0}, "Internal error, try again later")
+		}
+	}()
+	f()
+}
+
+// readCommand reads a command. Before it waits for one it sends what was
+// answered.
+func (c *Conn) readCommand() ([]byte, error) {
+	if !c.in.hasLine() {
+		if err := c.Flush(); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.patience(); err != nil {
+		return nil, err
+	}
+	return c.in.line()
+}
+
+// patience sets how long a command is waited for: not at all once stop was
+// called, whose deadline must not be undone.
+func (c *Conn) patience() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone:
+		return net.ErrClosed
+	case c.stopping:
+		return os.ErrDeadlineExceeded
+	case c.rules.Idle > 0:
+		return c.conn.SetReadDeadline(time.Now().Add(c.rules.Idle))
+	}
+	return c.conn.SetReadDeadline(time.Time{})
+}

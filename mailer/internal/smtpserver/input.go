@@ -1,0 +1,81 @@
+package smtpserver
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
+)
+
+// An input buffers what a client sends. DATA passes it by: it is read into the
+// memory of whoever wants it, so that a connection that waits takes little.
+type input struct {
+	src  io.Reader
+	buf  []byte
+	r, w int  // what is buffered: buf[r:w]
+	long bool // a line that is too long has begun
+}
+
+// inputSize is room for a command and what may come with it, in bytes. A client
+// that sends more than this after the end of DATA gets a larger one.
+const inputSize = 4 << 10
+
+var errLongCommand = errors.New("command too long")
+
+func newInput(src io.Reader) input { return input{src: src, buf: make([]byte, inputSize)} }
+
+// buffered is what has come and was not taken. It is valid until more comes.
+func (in *input) buffered() []byte { return in.buf[in.r:in.w] }
+
+func (in *input) discard(n int) { in.r += n }
+
+// fill waits for more, of which there is at least a byte without an error.
+func (in *input) fill() error {
+	rest := in.buffered()
+	if len(rest) == 0 && len(in.buf) > inputSize {
+		in.buf = make([]byte, inputSize)
+	}
+	in.r, in.w = 0, copy(in.buf, rest)
+	n, err := io.ReadAtLeast(in.src, in.buf[in.w:], 1)
+	in.w += n
+	return err
+}
+
+// giveBack puts bytes before what comes next; nothing is buffered.
+func (in *input) giveBack(p []byte) {
+	if len(p) > len(in.buf) {
+		in.buf = make([]byte, len(p)+inputSize)
+	}
+	in.r, in.w = 0, copy(in.buf, p)
+}
+
+// nextLine returns the next line if it is buffered, and leaves it there.
+func (in *input) nextLine() []byte {
+	return in.buffered()[:bytes.IndexByte(in.buffered(), '\n')+1]
+}
+
+// hasLine reports whether a line is buffered.
+func (in *input) hasLine() bool { return len(in.nextLine()) > 0 }
+
+// line takes the next line. Of one that is too long nothing is kept; it is read
+// to its end.
+func (in *input) line() ([]byte, error) {
+	for {
+		if line := in.nextLine(); len(line) > 0 {
+			in.discard(len(line))
+			if in.long || len(line) > smtpwire.MaxCommand {
+				in.long = false
+				return nil, errLongCommand
+			}
+			return line, nil
+		}
+		if len(in.buffered()) >= smtpwire.MaxCommand {
+			in.long = true
+			in.discard(len(in.buffered()))
+		}
+		if err := in.fill(); err != nil {
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package smtpserver
+
+import (
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
+)
+
+// replies are those that were not sent yet. They wait for more until the client
+// is waited for: RFC 2920 §3.2 has a server send replies together.
+type replies struct {
+	mu    sync.Mutex
+	text  []byte
+	timer *time.Timer // sends them; nil before the first
+}
+
+// How much of replies is held back in bytes, and how long while further commands
+// are carried out: a next hop that takes its time for each recipient must not
+// keep the replies to the first ones from the client until it gives up.
+const (
+	maxHeld  = 4 << 10
+	holdHeld = time.Second
+)
+
+// reply answers the client, at once or together with what is answered next.
+func (c *Conn) reply(code int, e smtp.EnhancedCode, text string) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	if len(c.out.text) == 0 {
+		c.hold()
+	}
+	c.out.text = smtpwire.AppendReply(c.out.text, code, e, text)
+	if len(c.out.text) >= maxHeld {
+		_ = c.send()
+	}
+}
+
+// hold has what is held sent in a while. c.out.mu is locked.
+func (c *Conn) hold() {
+	if c.out.timer == nil {
+		c.out.timer = time.AfterFunc(holdHeld, func() { _ = c.Flush() })
+		return
+	}
+	c.out.timer.Reset(holdHeld)
+}
+
+// Flush sends what was answered.
+func (c *Conn) Flush() error {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	if len(c.out.text) == 0 {
+		return nil
+	}
+	return c.send()
+}
+
+// send sends what is held. A client that does not take it is not listened to any
+// more. c.out.mu is locked.
+func (c *Conn) send() error {
+	c.out.timer.Stop()
+	var err error
+	if c.rules.Write > 0 {
+		err = c.conn.SetWriteDeadline(time.Now().Add(c.rules.Write))
+	}
+	if err == nil {
+		_, err = c.conn.Write(c.out.text)
+	}
+	if c.out.text = c.out.text[:0]; err != nil {
+		c.mu.Lock()
+		c.gone = true
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// refuse answers a command that no session sees. A client that sends too many of
+// these in a row is left.
+func (c *Conn) refuse(code int, e smtp.EnhancedCode, text string) {
+	c.reply(code, e, text)
+	if c.refused++; c.refused > maxRefused {
+		c.hangUp(421, smtp.EnhancedCode{4, 7, 0}, "Too many errors")
+	}
+}
+
+// hangUp answers and closes the connection.
+func (c *Conn) hangUp(code int, e smtp.EnhancedCode, text string) {
+	c.reply(code, e, text)
+	_ = c.Close()
+}
+
+// done answers a command with the outcome that a session gives it: text where err
+// is nil. After a 421 the connection is closed (RFC 5321 §3.8).
+func (c *Conn) done(err error, ok smtp.EnhancedCode, text string) {
+	if err == nil {
+		c.refused = 0
+		c.reply(250, ok, text)
+		return
+	}
+	r := asReply(err)
+	c.reply(r.Code, r.EnhancedCode, r.Message)
+	if r.Code == 421 {
+		_ = c.Close()
+	}
+}
+
+// asReply is the reply that an error of a session stands for. One that is none
+// is the relay's fault, and its text is not for the client.
+func asReply(err error) *smtp.SMTPError {
+	if r, ok := err.(*smtp.SMTPError); ok && r.Code >= 400 && r.Code <= 599 {
+		return r
+	}
+	return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Internal error, try again later"}
+}

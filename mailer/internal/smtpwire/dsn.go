@@ -1,0 +1,109 @@
+package smtpwire
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+)
+
+// DecodeXtext undoes RFC 3461 §4, byte by byte. A value that is not xtext is
+// returned as it is: it only informs, and refuses no mail.
+func DecodeXtext(s string) string {
+	if !strings.Contains(s, "+") {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '+' {
+			out = append(out, s[i])
+			continue
+		}
+		b, err := hex.DecodeString(s[i+1 : min(i+3, len(s))])
+		if err != nil || len(b) != 1 {
+			return s
+		}
+		out = append(out, b[0])
+		i += 2
+	}
+	return string(out)
+}
+
+// EncodeXtext writes bytes as RFC 3461 §4 has them.
+func EncodeXtext(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < '!' || c > '~' || c == '+' || c == '=' {
+			fmt.Fprintf(&b, "+%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// DecodeORCPT reads the value of an ORCPT parameter (RFC 3461 §4.2, RFC 6533
+// §3): its type, of whatever kind, and its address. What is no such value has no
+// type, and an address that says what was there.
+func DecodeORCPT(value string) (kind smtp.DSNAddressType, address string) {
+	name, rest, ok := strings.Cut(value, ";")
+	if !ok || name == "" {
+		return "", value
+	}
+	kind = smtp.DSNAddressType(name)
+	if isUTF8Type(kind) {
+		return kind, decodeUTF8Address(rest)
+	}
+	return kind, DecodeXtext(rest)
+}
+
+// EncodeORCPT writes an ORCPT value; unitext says that it may hold UTF-8 as it
+// is, in an SMTPUTF8 transaction.
+func EncodeORCPT(kind smtp.DSNAddressType, address string, unitext bool) string {
+	switch {
+	case kind == "":
+		return EncodeXtext(address) // it was none, and may be of use all the same
+	case isUTF8Type(kind):
+		return string(kind) + ";" + encodeUTF8Address(address, unitext)
+	}
+	return string(kind) + ";" + EncodeXtext(address)
+}
+
+func isUTF8Type(kind smtp.DSNAddressType) bool {
+	return strings.EqualFold(string(kind), string(smtp.DSNAddressTypeUTF8))
+}
+
+// decodeUTF8Address undoes utf-8-addr-xtext and utf-8-addr-unitext of RFC 6533
+// §3, where \x{HEX} is a character.
+func decodeUTF8Address(s string) string {
+	var b strings.Builder
+	rest := s
+	for {
+		before, after, found := strings.Cut(rest, `\x{`)
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		digits, tail, closed := strings.Cut(after, "}")
+		r, err := strconv.ParseUint(digits, 16, 21)
+		if !closed || err != nil {
+			return s
+		}
+		b.WriteRune(rune(r))
+		rest = tail
+	}
+}
+
+func encodeUTF8Address(s string, unitext bool) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r <= ' ' || r == '+' || r == '=' || r == '\\' || r == 0x7F || r > 0x7F && !unitext {
+			fmt.Fprintf(&b, `\x{%02X}`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
