@@ -24,6 +24,7 @@ type Config struct {
 	// host's own where the file has none.
 	Hostname string `toml:"hostname"`
 
+	Site       SiteConfig       `toml:"site"`
 	Listeners  []ListenerConfig `toml:"listener"`
 	NextHops   []NextHopConfig  `toml:"next_hop"`
 	KM         KMConfig         `toml:"km"`
@@ -39,6 +40,13 @@ type Config struct {
 
 	file  string         // where it was read; "" if nowhere
 	lines map[string]int // in which line of it a key stands: "listener[0].name"
+}
+
+// SiteConfig is about the relay's own site.
+type SiteConfig struct {
+	// Domains are those of this site's users, "a.example" or "*.a.example". A peer
+	// may not send mail in their name. Default none.
+	Domains []string `toml:"domains"`
 }
 
 // A Direction is what a listener does with mail.
@@ -105,6 +113,10 @@ type NextHopConfig struct {
 
 	MaxConnections int `toml:"max_connections"` // at one time; default 500
 	MaxIdle        int `toml:"max_idle"`        // of them, kept open for the next message; default 20
+	// MaxMessages is how many messages go through one connection; default 10.
+	// Exim only queues what comes after the tenth
+	// (smtp_accept_queue_per_connection).
+	MaxMessages int `toml:"max_messages"`
 }
 
 // KMConfig names the key manager. Its keys CA to KMEID are those of

@@ -136,7 +136,7 @@ func TestConfigValues(t *testing.T) {
 		{c.NextHops[0], NextHopConfig{
 			Name: "mta", Address: "mta.example:24", Protocol: ProtocolLMTP, TLS: TLSRequired,
 			TLSCA: filepath.Join(folder, "ca.crt"), TLSName: "mx.example", AuthUser: "relay",
-			AuthPasswordFile: filepath.Join(folder, "password"), MaxConnections: 7, MaxIdle: 1,
+			AuthPasswordFile: filepath.Join(folder, "password"), MaxConnections: 7, MaxIdle: 1, MaxMessages: 5,
 		}},
 		{c.KM, KMConfig{
 			URL: "https://km.example:8443/base", CA: filepath.Join(folder, "km.crt"), RequestTimeout: 30 * time.Second,

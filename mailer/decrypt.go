@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -170,10 +169,28 @@ func (s *decryptSession) checkPlain(h *head) error {
 	if s.from == "" && !policy.NullSenderRequired() {
 		return nil
 	}
-	if domain, required := policy.InboundRequired(append(h.senders(), s.from)...); required {
+	notEncrypted := func(domain string) error {
 		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "not encrypted", "Mail from "+printable(domain)+" has to be encrypted")
 	}
+	if domain := domainOf(s.from); policy.InboundRequired(domain) {
+		return notEncrypted(domain)
+	}
+	from := h.sender()
+	for domain := range from.domains() {
+		if policy.InboundRequired(domain) {
+			return notEncrypted(domain)
+		}
+	}
+	if policy.AnyInboundRequired() && !from.readable() {
+		return errUnreadableSender()
+	}
 	return nil
+}
+
+// errUnreadableSender refuses a message whose From could show a name that it may not
+// bear: a check that can't read its input refuses.
+func errUnreadableSender() *refusal {
+	return refuse(550, smtp.EnhancedCode{5, 7, 1}, "unreadable sender", "The From field of the message can't be read")
 }
 
 // restore decrypts a message of ours, up to its header.
@@ -253,15 +270,28 @@ func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 	return nil
 }
 
-// checkSender refuses a message from one peer that speaks in another one's
-// name: the domains of the restored From and of the envelope's sender must be
+// checkSender refuses a message from a peer that speaks in the name of another one
+// or in ours: the domains of the restored From and of the envelope's sender must be
 // the peer's, as far as the policy knows whose they are.
 func (s *decryptSession) checkSender(inner *head, peer *Peer) error {
-	for _, address := range append(inner.senders(), s.from) {
-		domain := address[strings.LastIndexByte(address, '@')+1:]
-		if owner, ok := s.step.Policy.PeerOfDomain(domain); ok && owner.Name != peer.Name {
-			return refuse(550, smtp.EnhancedCode{5, 7, 1}, "another peer's domain", "The sender's domain is not this peer's")
+	policy := s.step.Policy
+	anothers := func(domain string) error {
+		if policy.OwnDomain(domain) {
+			return refuse(550, smtp.EnhancedCode{5, 7, 1}, "own domain", "The sender's domain is ours and not this peer's")
 		}
+		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "another peer's domain", "The sender's domain is not this peer's")
+	}
+	if domain := domainOf(s.from); !policy.mayWriteAs(peer, domain) {
+		return anothers(domain)
+	}
+	from := inner.sender()
+	for domain := range from.domains() {
+		if !policy.mayWriteAs(peer, domain) {
+			return anothers(domain)
+		}
+	}
+	if policy.knowsOthers(peer) && !from.readable() {
+		return errUnreadableSender()
 	}
 	return nil
 }

@@ -245,14 +245,14 @@ func noLeaks(t testing.TB) {
 }
 
 // relayGoroutines returns the stacks of goroutines, other than the test's, that
-// are in this package or in go-smtp.
+// are in this package, in those beneath it or in go-smtp.
 func relayGoroutines() string {
 	buf := make([]byte, 1<<20)
 	buf = buf[:runtime.Stack(buf, true)]
 	var left []string
 	for i, g := range strings.Split(string(buf), "\n\n") {
 		if i > 0 && !strings.Contains(g, "testing.tRunner") && !strings.Contains(g, "testing.(*F)") &&
-			(strings.Contains(g, "/mailer.") || strings.Contains(g, "go-smtp")) {
+			(strings.Contains(g, "/mailer.") || strings.Contains(g, "/mailer/internal/") || strings.Contains(g, "go-smtp")) {
 			left = append(left, g)
 		}
 	}

@@ -106,13 +106,14 @@ type Policy struct {
 	peers      []*Peer
 	bySAE      map[string]*Peer
 	byDomain   domainTable[*Peer]
+	own        domainTable[struct{}] // this site's domains
 	routes     domainTable[Route]
 	otherwise  Route // of the default rule
 	nullSender bool
 }
 
-// NewPolicy makes a policy of the peers, the rules and the null-sender rule of
-// a configuration. Only these are checked; see [Config.Check]. The
+// NewPolicy makes a policy of the site's domains, the peers, the rules and the
+// null-sender rule of a configuration. Only these are checked; see [Config.Check]. The
 // configuration must not be changed afterwards.
 func NewPolicy(c *Config) (*Policy, error) {
 	f := &findings{c: c}
@@ -121,8 +122,12 @@ func NewPolicy(c *Config) (*Policy, error) {
 		return nil, err
 	}
 	p := &Policy{
-		config: c, bySAE: map[string]*Peer{}, byDomain: domainTable[*Peer]{}, routes: domainTable[Route]{},
+		config: c, bySAE: map[string]*Peer{}, byDomain: domainTable[*Peer]{}, own: domainTable[struct{}]{}, routes: domainTable[Route]{},
 		nullSender: c.NullSender.Inbound != NullSenderAccept,
+	}
+	for _, d := range c.Site.Domains {
+		pattern, _ := domainPattern(d)
+		p.own[pattern] = struct{}{}
 	}
 	names := map[string]*Peer{}
 	for i := range c.Peers {
@@ -203,17 +208,33 @@ func (p *Policy) PeerOfDomain(domain string) (*Peer, bool) {
 	return p.byDomain.find(normalDomain(domain))
 }
 
-// InboundRequired reports whether one of the addresses, those of the header's
-// From and of MAIL FROM, is in a domain of a peer whose mail must arrive
-// encrypted, and in which domain. The null sender, "", is in none.
-func (p *Policy) InboundRequired(addresses ...string) (domain string, required bool) {
-	for _, a := range addresses {
-		domain := domainOf(a)
-		if peer, ok := p.byDomain.find(domain); ok && peer.Inbound == InboundRequired {
-			return domain, true
-		}
-	}
-	return "", false
+// InboundRequired reports whether mail from a domain must arrive encrypted.
+func (p *Policy) InboundRequired(domain string) bool {
+	peer, ok := p.PeerOfDomain(domain)
+	return ok && peer.Inbound == InboundRequired
+}
+
+// AnyInboundRequired reports whether mail from some domain must arrive encrypted.
+func (p *Policy) AnyInboundRequired() bool {
+	return slices.ContainsFunc(p.peers, func(peer *Peer) bool { return peer.Inbound == InboundRequired && len(peer.Domains) > 0 })
+}
+
+// OwnDomain reports whether a domain is one of this site's.
+func (p *Policy) OwnDomain(domain string) bool {
+	_, own := p.own.find(normalDomain(domain))
+	return own
+}
+
+// mayWriteAs reports whether a peer may send mail in the name of a domain: not if
+// it is known to be another's, or our own.
+func (p *Policy) mayWriteAs(peer *Peer, domain string) bool {
+	owner, known := p.PeerOfDomain(domain)
+	return (!known || owner == peer) && !p.OwnDomain(domain)
+}
+
+// knowsOthers reports whether there is a domain that a peer may not write as.
+func (p *Policy) knowsOthers(peer *Peer) bool {
+	return len(p.own) > 0 || slices.ContainsFunc(p.peers, func(o *Peer) bool { return o != peer && len(o.Domains) > 0 })
 }
 
 // NullSenderRequired reports whether plain mail with the null sender is judged

@@ -1,6 +1,7 @@
 package mailer
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
@@ -8,6 +9,13 @@ import (
 
 // policy checks what NewPolicy makes a policy of.
 func (f *findings) policy() {
+	own := map[string]int{}
+	for i, d := range f.c.Site.Domains {
+		key := entryKey("site.domains", i)
+		if pattern, ok := f.domain(key, d, own, i, "site.domains"); ok && pattern == defaultDomain {
+			f.add(key, "%q can be the domain of a rule only", d)
+		}
+	}
 	f.rules(f.peers())
 	f.oneOf("null_sender.inbound", f.c.NullSender.Inbound, NullSenderAccept, NullSenderRequired)
 }
@@ -21,8 +29,12 @@ func (f *findings) peers() map[string]int {
 		f.peerSAE(at, p.SAEID(), saes, i)
 		for n, d := range p.Domains {
 			key := entryKey(at+".domains", n)
-			if pattern, ok := f.domain(key, d, domains, i, "peer"); ok && pattern == defaultDomain {
+			pattern, ok := f.domain(key, d, domains, i, "peer")
+			if ok && pattern == defaultDomain {
 				f.add(key, "%q can be the domain of a rule only", d)
+			}
+			if ok && slices.ContainsFunc(f.c.Site.Domains, func(own string) bool { o, err := domainPattern(own); return err == nil && o == pattern }) {
+				f.add(key, "%q is one of our own, site.domains", d)
 			}
 		}
 		if p.Inbound != InboundRequired && p.Inbound != InboundOptional {

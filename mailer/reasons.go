@@ -32,6 +32,8 @@ func Reasons() []Reason {
 		{"suite not agreed", "An arriving message has a cipher suite that this peer may not use.", "Agree on the suites with the peer, or change its suites."},
 		{"not encrypted", "Plain mail came in the name of a peer that has to encrypt.", "Somebody may forge the peer's address, or the peer's own relay was passed by."},
 		{"another peer's domain", "A peer sent mail in the name of another peer's domain.", "Somebody at the peer may forge addresses, or the domains of the peers are incomplete."},
+		{"own domain", "A peer sent mail in the name of this site's domain.", "Somebody at the peer may forge addresses. A mailing list there that keeps the From of our users' mail does so too: have it write its own, or leave the domain out of site.domains."},
+		{"unreadable sender", "The From field of a message has encoded words that can't be decoded, or is too long.", "It could show a peer's address. The sender can write it in UTF-8."},
 		{"too old", "An arriving message was encrypted more than 30 days ago.", "An old message may have been sent again. Else check the clocks."},
 		{"from the future", "An arriving message was encrypted more than a day ahead.", "Check the clocks of both sites."},
 		{"size", "A message is larger than this relay, the next hop or a one-time pad allows.", "Compare limits.message_size with the mail systems on both sides."},

@@ -182,7 +182,7 @@ func newConfiguredHop(cfg *Config, n NextHopConfig, log *slog.Logger) (*nexthop.
 	o := nexthop.Options{
 		Network: network, Address: address, LMTP: n.Protocol == ProtocolLMTP, Hostname: cfg.Hostname,
 		TLS: hopTLS(n.TLS), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: n.TLSName},
-		User: n.AuthUser, MaxConns: n.MaxConnections, MaxIdle: n.MaxIdle, IdleFor: cfg.Timeouts.NextHopIdle,
+		User: n.AuthUser, MaxConns: n.MaxConnections, MaxIdle: n.MaxIdle, MaxMessages: n.MaxMessages, IdleFor: cfg.Timeouts.NextHopIdle,
 		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, AfterDot: cfg.Timeouts.AfterDot, Upload: cfg.Timeouts.Command,
 		Logger: log,
 	}

@@ -23,6 +23,7 @@ type initFlags struct {
 	*cli.Globals
 	dir      string
 	hostname string
+	own      []string
 	peerName string
 	domains  []string
 	suite    string
@@ -44,13 +45,14 @@ On a terminal it asks for what the flags don't say.`,
 		Example: `  qkdmail init
   qkdmail init --km etsi014:https://kme.a.example:8443 --sae SAE_A --peer SAE_B \
       --km-ca km-ca.crt --km-cert sae_a.crt --km-key sae_a.key \
-      --hostname mail.a.example --peer-domain b.example --peer-domain '*.b.example'`,
+      --hostname mail.a.example --domain a.example --peer-domain b.example --peer-domain '*.b.example'`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.dir, "dir", "/etc/qkdmail", "folder for the files; paths of --km-ca and the like are relative to it")
 	fs.StringVar(&f.hostname, "hostname", "", "name of this mail server (default: the host's)")
+	fs.StringArrayVar(&f.own, "domain", nil, "mail domain of this site, or *.DOMAIN for all beneath; for each (default: the host's without its first label)")
 	fs.StringVar(&f.peerName, "peer-name", "", "a name for the other site, for the log (default: its first domain)")
 	fs.StringArrayVar(&f.domains, "peer-domain", nil, "mail domain of the other site, or *.DOMAIN for all beneath; for each")
 	fs.StringVar(&f.suite, "suite", "auto", "auto, otp or aes-256-gcm")
@@ -81,25 +83,39 @@ func (f *initFlags) run(cmd *cobra.Command) error {
 
 // A question is asked for a flag that was not given.
 type question struct {
-	flag, text, otherwise string
-	value                 *string
-	needed                func() bool
+	flag, text string
+	otherwise  func() string // nil: there must be an answer
+	value      *string
+	list       *[]string // instead of value
+	needed     func() bool
 }
 
 func (f *initFlags) questions() []question {
 	host, _ := os.Hostname()
-	domains := strings.Join(f.domains, " ")
 	always := func() bool { return true }
 	etsi := func() bool { return strings.HasPrefix(f.KM, "etsi014:") }
 	return []question{
-		{"--hostname", "Name of this mail server", host, &f.hostname, always},
-		{"--km", "Key manager of this site (etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH)", "", &f.KM, always},
-		{"--sae", "Our own SAE ID at the key manager", "", &f.SAE, etsi},
-		{"--km-cert", "PEM file with our certificate for the key manager", "", &f.KMCert, etsi},
-		{"--km-key", "PEM file with its private key", "", &f.KMKey, etsi},
-		{"--peer", "SAE ID of the other site", "", &f.Peer, etsi},
-		{"--peer-domain", "Mail domains of the other site, with blanks between", domains, nil, func() bool { return len(f.domains) == 0 }},
+		{flag: "--hostname", text: "Name of this mail server", otherwise: func() string { return host }, value: &f.hostname, needed: always},
+		{flag: "--domain", text: "Mail domains of this site, with blanks between", otherwise: func() string { return site.DomainOf(f.hostname) }, list: &f.own, needed: always},
+		{flag: "--km", text: "Key manager of this site (etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH)", value: &f.KM, needed: always},
+		{flag: "--sae", text: "Our own SAE ID at the key manager", value: &f.SAE, needed: etsi},
+		{flag: "--km-cert", text: "PEM file with our certificate for the key manager", value: &f.KMCert, needed: etsi},
+		{flag: "--km-key", text: "PEM file with its private key", value: &f.KMKey, needed: etsi},
+		{flag: "--peer", text: "SAE ID of the other site", value: &f.Peer, needed: etsi},
+		{flag: "--peer-domain", text: "Mail domains of the other site, with blanks between", list: &f.domains, needed: always},
 	}
+}
+
+// given reports whether a question was answered by its flag.
+func (q *question) given() bool { return q.value != nil && *q.value != "" || q.list != nil && len(*q.list) > 0 }
+
+// take takes an answer.
+func (q *question) take(answer string) {
+	if q.value != nil {
+		*q.value = answer
+		return
+	}
+	*q.list = strings.FieldsFunc(answer, func(r rune) bool { return r == ' ' || r == ',' })
 }
 
 // ask asks for what is missing, on a terminal, or says which flags are.
@@ -110,23 +126,24 @@ func (f *initFlags) ask(in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	var missing []string
 	for _, q := range f.questions() {
-		if !q.needed() || q.value != nil && *q.value != "" {
+		if !q.needed() || q.given() {
 			continue
 		}
-		answer := q.otherwise
+		answer := ""
+		if q.otherwise != nil {
+			answer = q.otherwise()
+		}
 		if asks {
 			var err error
-			if answer, err = answerTo(q, lines, out); err != nil {
+			if answer, err = answerTo(q, answer, lines, out); err != nil {
 				return err
 			}
 		}
 		switch {
-		case answer == "":
+		case answer != "":
+			q.take(answer)
+		case q.otherwise == nil:
 			missing = append(missing, q.flag)
-		case q.value != nil:
-			*q.value = answer
-		default:
-			f.domains = strings.FieldsFunc(answer, func(r rune) bool { return r == ' ' || r == ',' })
 		}
 	}
 	if len(missing) > 0 {
@@ -135,18 +152,19 @@ func (f *initFlags) ask(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// answerTo asks a question until there is an answer.
-func answerTo(q question, lines *bufio.Scanner, out io.Writer) (string, error) {
+// answerTo asks a question until there is an answer, which may be the one that is
+// proposed.
+func answerTo(q question, proposed string, lines *bufio.Scanner, out io.Writer) (string, error) {
 	for {
 		fmt.Fprint(out, q.text)
-		if q.otherwise != "" {
-			fmt.Fprintf(out, " [%s]", q.otherwise)
+		if proposed != "" {
+			fmt.Fprintf(out, " [%s]", proposed)
 		}
 		fmt.Fprint(out, ": ")
 		if !lines.Scan() {
 			return "", cli.Usage("no answer for %s: nothing was made", q.flag)
 		}
-		if answer := cmp.Or(strings.TrimSpace(lines.Text()), q.otherwise); answer != "" {
+		if answer := cmp.Or(strings.TrimSpace(lines.Text()), proposed); answer != "" || q.otherwise != nil {
 			return answer, nil
 		}
 	}
@@ -159,7 +177,7 @@ func (f *initFlags) site() (*site.Site, error) {
 		return nil, cli.Usage("--dir: %w", err)
 	}
 	s := &site.Site{
-		Dir: dir, Hostname: f.hostname, Suite: f.suite, Port: f.port,
+		Dir: dir, Hostname: f.hostname, Domains: f.own, Suite: f.suite, Port: f.port,
 		KM:   mailer.KMConfig{URL: f.KM, SAE: f.SAE, CA: f.KMCA, Cert: f.KMCert, Key: f.KMKey, KMEID: f.KMEID},
 		Peer: mailer.PeerConfig{Name: cmp.Or(f.peerName, site.PeerName(f.domains[0])), SAE: f.Peer, Domains: f.domains},
 	}

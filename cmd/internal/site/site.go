@@ -35,8 +35,9 @@ const FirstPort = 10024
 
 // A Site is what has to be known of a site.
 type Site struct {
-	Dir      string // where its files go; absolute
-	Hostname string // of the mail server
+	Dir      string   // where its files go; absolute
+	Hostname string   // of the mail server
+	Domains  []string // of this site's users
 	KM       mailer.KMConfig
 	Peer     mailer.PeerConfig
 	Suite    string // as in a rule
@@ -106,6 +107,15 @@ func (s *Site) config() (string, error) {
 		err = &mailer.ConfigError{Key: found.Key, Message: found.Message}
 	}
 	return b.String(), err
+}
+
+// DomainOf returns the mail domain that a mail server's name lets expect: that
+// without its first label, "" where nothing would be left of a domain.
+func DomainOf(hostname string) string {
+	if _, domain, _ := strings.Cut(hostname, "."); strings.Contains(domain, ".") {
+		return domain
+	}
+	return ""
 }
 
 // PeerName makes the name of a peer of one of its domains.

@@ -16,7 +16,7 @@ import (
 
 func sample(t *testing.T) *Site {
 	return &Site{
-		Dir: filepath.Join(t.TempDir(), "qkdmail"), Hostname: "mail.a.example", Suite: "auto", Port: FirstPort, Unit: true,
+		Dir: filepath.Join(t.TempDir(), "qkdmail"), Hostname: "mail.a.example", Domains: []string{"a.example"}, Suite: "auto", Port: FirstPort, Unit: true,
 		KM:   mailer.KMConfig{URL: "etsi014:https://kme.a.example:8443", SAE: "SAE_A", CA: "ca.crt", Cert: "a.crt", Key: "a.key"},
 		Peer: mailer.PeerConfig{Name: "site-b", SAE: "SAE_B", Domains: []string{"b.example", "*.b.example"}},
 	}
@@ -90,8 +90,11 @@ func TestConfigSaysWhatWasAsked(t *testing.T) {
 			t.Errorf("%s: peer %q, mode %v; want peer %q, required", address, got, r.Mode, peer)
 		}
 	}
-	if _, required := p.InboundRequired("x@b.example"); !required {
+	if !p.InboundRequired("b.example") {
 		t.Error("plain mail from the peer's users must be refused")
+	}
+	if !p.OwnDomain("a.example") || p.OwnDomain("b.example") {
+		t.Error("the site's own domains are not those that were given")
 	}
 	if c.KM.SAE != "SAE_A" || !strings.HasSuffix(c.KM.Cert, "a.crt") || c.Hostname != "mail.a.example" {
 		t.Errorf("hostname %q, [km] %+v", c.Hostname, c.KM)

@@ -52,7 +52,7 @@ func inPieces(raw []byte) (out []byte, used int, end bool) {
 }
 
 func TestUnstuffer(t *testing.T) {
-	for range 500_000 {
+	for range 100_000 {
 		raw := randomFrom("\r\n..a\r\n", rand.IntN(24))
 		want, wantUsed, wantEnd := unstuff(raw)
 		got, used, end := inPieces(raw)
@@ -121,7 +121,7 @@ func stuff(p []byte) []byte {
 }
 
 func TestDataWriter(t *testing.T) {
-	for i := range 200_000 {
+	for i := range 50_000 {
 		alphabet, size := "\r\n..a\n", rand.IntN(24)
 		if i%1000 == 0 {
 			alphabet, size = []string{"\n.", ".", "\n", "\r\n.", "\r\n.aaaaaaaaaaaaaaaaaa"}[rand.IntN(5)], 100_000+rand.IntN(100_000)
