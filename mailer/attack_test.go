@@ -219,19 +219,19 @@ func attackFields(t *testing.T, a *attacker) {
 
 // Keys that don't exist are not asked for at any rate; those that do are.
 func attackFlood(t *testing.T, a *attacker) {
-	gate := newKeyGate(a.r.km, time.Second)
+	gate := newKeyGate(a.r.km, time.Second, time.Hour)
 	now := time.Now()
 	gate.now = func() time.Time { return now }
-	for i := range 2 * gateBurst {
-		_, _ = gate.KeysByID(t.Context(), "SAE_A", fmt.Sprint("unknown-", i))
+	for i := range 2 * peerBurst {
+		_, _ = gate.keysByID(t.Context(), "", "SAE_A", fmt.Sprint("unknown-", i))
 	}
-	if _, asked := a.r.km.count(); asked != gateBurst {
+	if _, asked := a.r.km.count(); asked != peerBurst {
 		t.Errorf("asked %d times", asked)
 	}
-	if _, err := gate.KeysByID(t.Context(), "SAE_A", "unknown"); replyTo(err).Code != 451 {
+	if _, err := gate.keysByID(t.Context(), "", "SAE_A", "unknown"); replyTo(err).Code != 451 {
 		t.Error(err)
 	}
-	if _, err := gate.KeysByID(t.Context(), "SAE_C", "unknown"); replyTo(err).reason != "key not found" {
+	if _, err := gate.keysByID(t.Context(), "", "SAE_C", "unknown"); replyTo(err).reason != "key not found" {
 		t.Error("one peer's flood is another's trouble:", err)
 	}
 	keys, err := a.r.km.GetKeys(t.Context(), "", 256, 1)
@@ -239,8 +239,8 @@ func attackFlood(t *testing.T, a *attacker) {
 		t.Fatal(err)
 	}
 	now = now.Add(time.Second)
-	for range 3 * gateRate {
-		if _, err := gate.KeysByID(t.Context(), "SAE_A", keys[0].ID()); err != nil {
+	for range 3 * peerRate {
+		if _, err := gate.keysByID(t.Context(), "", "SAE_A", keys[0].ID()); err != nil {
 			t.Fatal(err)
 		}
 	}

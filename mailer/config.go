@@ -131,6 +131,7 @@ type KMConfig struct {
 
 	RequestTimeout time.Duration `toml:"request_timeout"` // of one request; default 30 s
 	Timeout        time.Duration `toml:"timeout"`         // of a message's wait for a key, failover included; default 60 s
+	KeyGrace       time.Duration `toml:"key_grace"`       // how long the key of an arriving message may be missing; default DefaultKeyGrace
 
 	// Pool has keys fetched ahead for what is encrypted; default true. The
 	// others are those of [keypool.Options]; 0 is its default.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -223,8 +224,12 @@ func (f *findings) keyManager() {
 		f.add("km.cert", "cert and key go together")
 	}
 	f.sae("km.sae", km.SAE)
+	if km.SAE == "" && scheme != "etsi014" && slices.ContainsFunc(f.c.Peers, func(p PeerConfig) bool { return p.SAEID() != "" }) {
+		f.add("km.sae", "missing: the peers have SAE IDs, so they would refuse our mail, which names none")
+	}
 	f.duration("km.request_timeout", km.RequestTimeout, 100*time.Millisecond, 10*time.Minute)
 	f.duration("km.timeout", km.Timeout, 100*time.Millisecond, 10*time.Minute)
+	f.duration("km.key_grace", km.KeyGrace, time.Minute, defaultMaxAge)
 	f.number("km.pool_batch", int64(km.PoolBatch), 0, kmclient.MaxRequestKeys)
 	f.number("km.pool_max", int64(km.PoolMax), 0, 1<<20)
 	if km.PoolMax != 0 && km.PoolMax < cmp.Or(km.PoolBatch, 128) {

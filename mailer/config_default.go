@@ -23,6 +23,7 @@ func DefaultConfig() *Config {
 		KM: KMConfig{
 			RequestTimeout: 30 * time.Second,
 			Timeout:        time.Minute,
+			KeyGrace:       DefaultKeyGrace,
 			Pool:           true,
 		},
 		Store:      StoreConfig{Close: keystore.After(7 * 24 * time.Hour), Tombstones: 60 * 24 * time.Hour},

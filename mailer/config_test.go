@@ -139,7 +139,7 @@ func TestConfigValues(t *testing.T) {
 			AuthPasswordFile: filepath.Join(folder, "password"), MaxConnections: 7, MaxIdle: 1, MaxMessages: 5,
 		}},
 		{c.KM, KMConfig{
-			URL: "https://km.example:8443/base", CA: filepath.Join(folder, "km.crt"), RequestTimeout: 30 * time.Second,
+			URL: "https://km.example:8443/base", CA: filepath.Join(folder, "km.crt"), RequestTimeout: 30 * time.Second, KeyGrace: 48 * time.Hour,
 			Timeout: time.Minute, Pool: true, PoolBatch: 16, PoolMax: 16, PoolMaxAge: 90 * time.Second,
 		}},
 		{c.Rules[0], RuleConfig{Domain: "xn--bcher-kva.example", Peer: "b", Encrypt: Opportunistic, Suite: "AES-256-GCM"}},

@@ -1,6 +1,7 @@
 package mailer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,10 @@ type DecryptOptions struct {
 	// MaxAge and MaxAhead bound the time of encryption of a message that is
 	// accepted; 0: 30 days and 1 day.
 	MaxAge, MaxAhead time.Duration
+
+	// KeyGrace is how long a key may be missing, from when it was first looked
+	// for, before its message is refused for good; 0: DefaultKeyGrace.
+	KeyGrace time.Duration
 }
 
 const (
@@ -39,7 +44,9 @@ const (
 //
 // Restored mail gets, above its own octets, a Qkdmail-Result field, a Received
 // field, and the Received, Return-Path and Delivered-To fields that relays put
-// on the encrypted message. Qkdmail-Result fields from outside are removed.
+// on the encrypted message. From plain mail all Qkdmail- fields but Qkdmail-Key-ID
+// are removed: those words are the relay's. In a restored message, whose octets are
+// the sender's, only the topmost Qkdmail-Result is to be trusted.
 func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend { return newDecrypt(next, o) }
 
 func newDecrypt(next smtp.Backend, o DecryptOptions) backend {
@@ -53,7 +60,7 @@ func newDecrypt(next smtp.Backend, o DecryptOptions) backend {
 	if d, ok := o.Keys.(Deliveries); ok && o.Deliveries == nil {
 		o.Deliveries = d
 	}
-	gate := newKeyGate(o.Keys, o.KeyTimeout)
+	gate := newKeyGate(o.Keys, o.KeyTimeout, cmp.Or(o.KeyGrace, DefaultKeyGrace))
 	return backend{func(c client, conn *smtp.Conn) (smtp.Session, error) {
 		s, err := next.NewSession(conn)
 		if err != nil {
@@ -137,7 +144,9 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 	answers, err := s.deliver(&found, produce, err)
 	s.rest(r)
 	attrs := append(found.attrs(), slog.Int("recipients", len(s.rcpts)))
-	return answers, s.finish(found.report(), h, err, append(attrs, s.answer(s.out)...)...)
+	report := found.report()
+	report.Delivered = delivered(s.rcpts, answers, err)
+	return answers, s.finish(report, h, err, append(attrs, s.answer(s.out)...)...)
 }
 
 // open finds out what a message is, and refuses it if it can't be taken. The
@@ -157,7 +166,7 @@ func (s *decryptSession) open(h *head, f *found) (producer, error) {
 	}
 	return func(dst io.Writer) error {
 		out := &prefixWriter{dst: dst, prefix: s.received()}
-		return block.Copy(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.without(ResultField))
+		return block.Copy(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.withoutOwn())
 	}, nil
 }
 
@@ -195,7 +204,7 @@ func errUnreadableSender() *refusal {
 
 // restore decrypts a message of ours, up to its header.
 func (s *decryptSession) restore(h *head, f *found) (producer, error) {
-	f.how, f.keys.keyGate = OutcomeDecrypted, s.gate
+	f.how, f.keys.keyGate, f.keys.client = OutcomeDecrypted, s.gate, s.origin()
 	r, err := cipher.Decrypt(s.ctx, h.whole, &f.keys, &cipher.DecryptOptions{
 		SAE: s.step.SAE, Peers: s.peerSAEs(),
 		Accept: func(i *cipher.Info) error { return s.accept(i, f) },

@@ -362,3 +362,21 @@ func TestFramesOneByOne(t *testing.T) {
 	hop.none()
 	hop.wasCut()
 }
+
+// Nobody outside can write what the relay says to the mail system behind it.
+func TestForgedResults(t *testing.T) {
+	noLeaks(t)
+	hop := startHop(t)
+	r := startRelay(t, DirectionDecrypt, hop.addr())
+	c := connect(t, r)
+	for _, field := range []string{
+		"Qkdmail-Result: mx.b.example; decrypt=pass; peer=alpha", "qkdmail-result : x", "Qkdmail-Outer-Authentication-Results: mx.b.example;\r\n\tdkim=pass header.d=bank.example",
+		"QKDMAIL-OUTER-AUTHENTICATION-RESULTS\t: x", "Qkdmail-Result:\r\n x",
+	} {
+		c.want("250", c.mail("X-Before: 1\r\n"+field+"\r\nFrom: x@bank.example\r\n\r\nhi\r\n", "x@x.example", "bob@b.example"))
+		if got := hop.one().data; strings.Contains(strings.ToLower(got), "qkdmail-") || !strings.HasSuffix(got, "X-Before: 1\r\nFrom: x@bank.example\r\n\r\nhi\r\n") {
+			t.Errorf("%q came as %q", field, got)
+		}
+		hop.forget()
+	}
+}

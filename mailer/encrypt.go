@@ -107,6 +107,7 @@ func (g *group) report() Report {
 	if g.route.Peer != nil {
 		r.Peer = g.route.Peer.Name
 	}
+	r.Delivered = delivered(g.rcpts, g.answers, g.err)
 	return r
 }
 

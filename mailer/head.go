@@ -3,15 +3,20 @@ package mailer
 import (
 	"bytes"
 	"io"
+	"strings"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
-// ResultField is the field in which the relay tells a mail system behind it
-// what it found. Those from outside are removed.
-const ResultField = "Qkdmail-Result"
+// The fields in which the relay tells the mail system behind it what it found, and
+// what was found of the encrypted message on its way. Those from outside are
+// removed.
+const (
+	ResultField      = "Qkdmail-Result"
+	outerResultField = "Qkdmail-Outer-Authentication-Results"
+)
 
 // A head is the header of a message that is being read.
 type head struct {
@@ -90,13 +95,13 @@ func (h *head) text(name string) string {
 	return ""
 }
 
-// without returns the message without the fields of this name; nothing else of
-// it is changed.
-func (h *head) without(name string) io.Reader {
+// withoutOwn returns the message without the fields whose names are the relay's own
+// words to those behind it; nothing else of it is changed.
+func (h *head) withoutOwn() io.Reader {
 	var kept []byte
 	rest := h.raw
 	for _, f := range h.fields {
-		if !f.Is(name) {
+		if !isOwnWord(f) {
 			continue
 		}
 		kept = append(kept, h.raw[len(h.raw)-len(rest):f.Offset]...)
@@ -109,4 +114,11 @@ func (h *head) without(name string) io.Reader {
 	tail := io.Reader(h.whole)
 	_, _ = io.CopyN(io.Discard, tail, int64(len(h.raw)))
 	return io.MultiReader(bytes.NewReader(append(kept, rest...)), tail)
+}
+
+// isOwnWord reports whether only the relay itself may write a field of this name:
+// all that begin with Qkdmail-, but for the one of encrypted messages.
+func isOwnWord(f rawheader.Field) bool {
+	const own = "Qkdmail-"
+	return len(f.Name) >= len(own) && strings.EqualFold(string(f.Name[:len(own)]), own) && !f.Is("Qkdmail-Key-ID")
 }

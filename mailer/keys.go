@@ -29,15 +29,21 @@ func (b boundedKeys) GetKeys(ctx context.Context, peer string, size, number int)
 	return b.source.GetKeys(ctx, peer, size, number)
 }
 
-// How a keyGate keeps look-ups away from a key manager, and how long a key may
-// be missing before that is final.
+// How a keyGate keeps look-ups away from a key manager.
 const (
 	gateRemember = 30 * time.Second // a missing key is not asked for again so soon
-	gateGrace    = 4 * time.Hour    // the two sites may not have synchronised yet
-	gateMax      = 10_000           // keys remembered
-	gateRate     = 200              // look-ups in vain, a second and peer
-	gateBurst    = 2000             // and look-ups at one time
+	gateMax      = 10_000           // keys remembered, and clients
+
+	// Look-ups in vain, a second and at one time. A client has a tenth of what a
+	// peer has: whoever forges messages in a peer's name must not use up the peer's.
+	peerRate, peerBurst     = 200, 2000
+	clientRate, clientBurst = 20, 200
 )
+
+// DefaultKeyGrace is how long a key may be missing before its message is returned
+// to the sender, unless DecryptOptions say otherwise: mail that arrives while the
+// keys of two sites are not synchronised, for a day and a night, is not lost.
+const DefaultKeyGrace = 48 * time.Hour
 
 // errKeyGone is a key that was missing for so long that it won't come.
 var errKeyGone = errors.New("key did not come within its time")
@@ -46,29 +52,56 @@ var errKeyGone = errors.New("key did not come within its time")
 // which do not exist must not keep it busy.
 type keyGate struct {
 	finder cipher.KeyFinder
-	within time.Duration
+	within time.Duration // for a look-up
+	grace  time.Duration
 	now    func() time.Time
 
 	mu      sync.Mutex
 	missing map[string]missingKey // by gateKey
-	tokens  map[string]*bucket    // by peer
+	peers   buckets
+	clients buckets
 }
 
 type missingKey struct{ first, last time.Time }
+
+func newKeyGate(finder cipher.KeyFinder, within, grace time.Duration) *keyGate {
+	return &keyGate{
+		finder: finder, within: within, grace: grace, now: time.Now,
+		missing: map[string]missingKey{},
+		peers:   buckets{peerRate, peerBurst, map[string]*bucket{}}, clients: buckets{clientRate, clientBurst, map[string]*bucket{}},
+	}
+}
+
+// buckets count down what each of many may do, and fill up with time.
+type buckets struct {
+	rate, burst float64 // a second, and at most
+	byName      map[string]*bucket
+}
 
 type bucket struct {
 	left float64
 	at   time.Time
 }
 
-func newKeyGate(finder cipher.KeyFinder, within time.Duration) *keyGate {
-	return &keyGate{finder: finder, within: within, now: time.Now, missing: map[string]missingKey{}, tokens: map[string]*bucket{}}
+// of returns a bucket with what it has now.
+func (b *buckets) of(name string, now time.Time) *bucket {
+	one := b.byName[name]
+	if one == nil {
+		if len(b.byName) >= gateMax {
+			clear(b.byName)
+		}
+		one = &bucket{left: b.burst, at: now}
+		b.byName[name] = one
+	}
+	one.left = min(b.burst, one.left+now.Sub(one.at).Seconds()*b.rate)
+	one.at = now
+	return one
 }
 
-// KeysByID asks the key manager, unless it has just said no or is asked too
-// often.
-func (g *keyGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
-	if err := g.admit(peer, ids); err != nil {
+// keysByID asks the key manager, unless it has just said no or is asked too often.
+// client is who sends the message, "" where that is not known.
+func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...string) ([]*kmclient.Key, error) {
+	if err := g.admit(client, peer, ids); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.within)
@@ -78,16 +111,13 @@ func (g *keyGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 		return nil, errors.Join(err, g.note(gateKey(peer, ids)))
 	}
 	if err == nil {
-		g.mu.Lock()
-		delete(g.missing, gateKey(peer, ids))
-		g.tokens[peer].left++ // a key that is there may be asked for at any rate
-		g.mu.Unlock()
+		g.found(client, peer, ids)
 	}
 	return keys, err
 }
 
-// BindKeys passes on what a key store behind the gate has to know.
-func (g *keyGate) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
+// bindKeys passes on what a key store behind the gate has to know.
+func (g *keyGate) bindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
 	binder, ok := g.finder.(cipher.KeyBinder)
 	if !ok {
 		return nil
@@ -109,28 +139,43 @@ func gateKey(peer string, ids []string) string {
 }
 
 // admit refuses what has just been refused, and too many look-ups.
-func (g *keyGate) admit(peer string, ids []string) error {
+func (g *keyGate) admit(client, peer string, ids []string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
 	if m, ok := g.missing[gateKey(peer, ids)]; ok && now.Sub(m.last) < gateRemember {
-		if now.Sub(m.first) > gateGrace {
+		if now.Sub(m.first) > g.grace {
 			return errors.Join(kmclient.ErrKeyNotFound, errKeyGone)
 		}
 		return kmclient.ErrKeyNotFound
 	}
-	b := g.tokens[peer]
-	if b == nil {
-		b = &bucket{left: gateBurst, at: now}
-		g.tokens[peer] = b // peers are those of the configuration, so few
+	tooMany := refuse(451, [3]int{4, 7, 0}, "rate", "Too many messages at once from this peer, try again later")
+	if client != "" {
+		b := g.clients.of(client, now)
+		if b.left < 1 {
+			return tooMany
+		}
+		b.left--
 	}
-	b.left = min(gateBurst, b.left+now.Sub(b.at).Seconds()*gateRate)
-	b.at = now
+	b := g.peers.of(peer, now)
 	if b.left < 1 {
-		return refuse(451, [3]int{4, 7, 0}, "rate", "Too many messages at once from this peer, try again later")
+		return tooMany
 	}
 	b.left--
 	return nil
+}
+
+// found notes that a look-up was not in vain: a key that is there may be asked for
+// at any rate.
+func (g *keyGate) found(client, peer string, ids []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	delete(g.missing, gateKey(peer, ids))
+	g.peers.of(peer, now).left++
+	if client != "" {
+		g.clients.of(client, now).left++
+	}
 }
 
 // note remembers a missing key; the error is errKeyGone once its grace is over.
@@ -145,7 +190,7 @@ func (g *keyGate) note(k string) error {
 	}
 	m.last = now
 	g.missing[k] = m
-	if now.Sub(m.first) > gateGrace {
+	if now.Sub(m.first) > g.grace {
 		return errKeyGone
 	}
 	return nil
@@ -158,7 +203,7 @@ func (g *keyGate) makeRoom(now time.Time) {
 		return
 	}
 	for k, m := range g.missing {
-		if now.Sub(m.last) > 2*gateGrace {
+		if now.Sub(m.last) > 2*g.grace {
 			delete(g.missing, k)
 		}
 	}

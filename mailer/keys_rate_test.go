@@ -22,21 +22,44 @@ func (someKeys) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclien
 // TestKeyGateRate: only look-ups in vain count, so that the gate does not bound
 // how much mail can be decrypted.
 func TestKeyGateRate(t *testing.T) {
-	g := newKeyGate(someKeys{}, time.Second)
+	g := newKeyGate(someKeys{}, time.Second, time.Hour)
 	now := time.Now()
 	g.now = func() time.Time { return now }
-	asked := func(format string) (refused int) {
-		for i := range 3 * gateBurst {
-			if _, err := g.KeysByID(t.Context(), "peer", fmt.Sprintf(format, i)); err != nil && replyTo(err).reason == "rate" {
+	asked := func(client, format string, n int) (refused int) {
+		for i := range n {
+			if _, err := g.keysByID(t.Context(), client, "peer", fmt.Sprintf(format, i)); err != nil && replyTo(err).reason == "rate" {
 				refused++
 			}
 		}
 		return refused
 	}
-	if n := asked("here-%d"); n != 0 {
+	const burst, ofClient = peerBurst, clientBurst
+	if n := asked("", "here-%d", 3*burst); n != 0 {
 		t.Errorf("%d look-ups of keys that are there were refused", n)
 	}
-	if n := asked("gone-%d"); n != 2*gateBurst {
-		t.Errorf("%d look-ups in vain were refused, want %d", n, 2*gateBurst)
+	if n := asked("192.0.2.1/32", "here-%d", 3*burst); n != 0 {
+		t.Errorf("%d look-ups of one client, of keys that are there, were refused", n)
+	}
+	// One client that forges messages in a peer's name does not use up what the
+	// peer has.
+	if n := asked("192.0.2.1/32", "forged-%d", 3*burst); n != 3*burst-ofClient {
+		t.Errorf("%d look-ups in vain of one client were refused, want %d", n, 3*burst-ofClient)
+	}
+	if n := asked("192.0.2.2/32", "here-%d", burst); n != 0 {
+		t.Errorf("%d look-ups of another client were refused", n)
+	}
+	if n := asked("", "gone-%d", 3*burst); n != 2*burst+ofClient {
+		t.Errorf("%d look-ups in vain were refused, want %d", n, 2*burst+ofClient)
+	}
+	// Time brings it back.
+	now = now.Add(time.Minute)
+	if n := asked("192.0.2.1/32", "late-%d", ofClient); n != 0 {
+		t.Errorf("%d look-ups were refused after a minute", n)
+	}
+	for i := range 3 * gateMax {
+		_ = g.admit(fmt.Sprint(i), "peer", []string{"here"})
+	}
+	if len(g.clients.byName) > gateMax {
+		t.Errorf("%d clients are remembered", len(g.clients.byName))
 	}
 }

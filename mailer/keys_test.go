@@ -13,11 +13,11 @@ import (
 // grace, and is lost after it.
 func TestKeyGate(t *testing.T) {
 	km := newTestKM()
-	gate := newKeyGate(km, time.Second)
+	gate := newKeyGate(km, time.Second, 4*time.Hour)
 	now := time.Now()
 	gate.now = func() time.Time { return now }
 	ask := func(ids ...string) error {
-		_, err := gate.KeysByID(t.Context(), "A", ids...)
+		_, err := gate.keysByID(t.Context(), "", "A", ids...)
 		return err
 	}
 	const id = "00000000-0000-4000-8000-000000000001"
@@ -38,7 +38,7 @@ func TestKeyGate(t *testing.T) {
 	if _, asked := km.count(); asked != 3 {
 		t.Error("a list of keys is not one of them")
 	}
-	for name, step := range map[string]time.Duration{"half a minute": gateRemember, "hours": gateGrace - 2*gateRemember} {
+	for name, step := range map[string]time.Duration{"half a minute": gateRemember, "hours": gate.grace - 2*gateRemember} {
 		now = now.Add(step)
 		if err := ask(id); errors.Is(err, errKeyGone) {
 			t.Errorf("%s: %v", name, err)
@@ -63,12 +63,12 @@ func TestKeyGate(t *testing.T) {
 }
 
 func TestKeyGateForgets(t *testing.T) {
-	gate := newKeyGate(newTestKM(), time.Second)
+	gate := newKeyGate(newTestKM(), time.Second, 4*time.Hour)
 	now := time.Now()
 	gate.now = func() time.Time { return now }
 	for i := range 2*gateMax + 1 {
 		now = now.Add(time.Second)
-		_, _ = gate.KeysByID(t.Context(), "A", strings.Repeat("x", 200)+time.Duration(i).String())
+		_, _ = gate.keysByID(t.Context(), "", "A", strings.Repeat("x", 200)+time.Duration(i).String())
 	}
 	if n := len(gate.missing); n > gateMax {
 		t.Errorf("%d keys are remembered", n)

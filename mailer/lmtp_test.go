@@ -339,3 +339,30 @@ func TestBackendStopsEarly(t *testing.T) {
 		}
 	}
 }
+
+// A message that some of its recipients have got was delivered in part, and not
+// refused.
+func TestDeliveredInPart(t *testing.T) {
+	directions(t, func(t *testing.T, d Direction) {
+		noLeaks(t)
+		hop := startHop(t, func(h *testHop) {
+			h.lmtp = true
+			answering("DOT RCPT TO:<two", "452 4.2.2 full")(h)
+		})
+		r := startRelay(t, d, hop.addr(), bothLMTP)
+		seen := &recorder{}
+		r.Observe(seen)
+		c := connect(t, r)
+		c.begin("alice@a.example", "one@b.example", "two@b.example", "three@b.example")
+		c.send(stuffed(messageFor(t, d, r.km)))
+		for _, want := range []string{"250", "452 4.2.2", "250"} {
+			c.want(want, c.reply())
+		}
+		if got := seen.last(t, 1); got.Delivered != 2 || got.Reason != "" || got.Outcome == OutcomeRefused || got.Outcome == OutcomeDeferred {
+			t.Errorf("reported %+v", got)
+		}
+		if log := r.log.String(); !strings.Contains(log, `msg="delivered in part"`) || !strings.Contains(log, "delivered=2") || strings.Contains(log, "msg=refused") {
+			t.Error("the log does not say that two of three have got it")
+		}
+	})
+}

@@ -24,7 +24,8 @@ type Report struct {
 	Peer      string       // its name in the policy; "": none, or not known yet
 	Suite     cipher.Suite // "": none
 	Outcome   Outcome
-	Reason    string // one of Reasons; "" if the message was delivered
+	Reason    string // one of Reasons; "" if the message was delivered, to one recipient at least
+	Delivered int    // recipients who have got it
 	Command   string // MAIL or RCPT, if that was refused and no message came; else ""
 
 	Octets  int64         // of the message as it came, as far as it was read
@@ -55,7 +56,7 @@ func (s *session) report(r Report, refused *refusal) {
 	if s.step.Observer == nil {
 		return
 	}
-	if refused != nil {
+	if refused != nil && r.Delivered == 0 {
 		r.Reason, r.Outcome = refused.reason, OutcomeRefused
 		if refused.Code < 500 {
 			r.Outcome = OutcomeDeferred
@@ -106,18 +107,19 @@ func (t *timedSource) GetKeys(ctx context.Context, peer string, size, number int
 	return t.KeySource.GetKeys(ctx, peer, size, number)
 }
 
-// A timedGate is keys to decrypt with, timed.
+// A timedGate is keys to decrypt with, for a message of one client, timed.
 type timedGate struct {
 	*keyGate
+	client string
 	stopwatch
 }
 
 func (t *timedGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	defer t.since(time.Now())
-	return t.keyGate.KeysByID(ctx, peer, ids...)
+	return t.keysByID(ctx, t.client, peer, ids...)
 }
 
 func (t *timedGate) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
 	defer t.since(time.Now())
-	return t.keyGate.BindKeys(ctx, peer, identity, frame, ids...)
+	return t.bindKeys(ctx, peer, identity, frame, ids...)
 }

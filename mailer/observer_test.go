@@ -133,7 +133,7 @@ func TestObserverEncrypt(t *testing.T) {
 		t.Errorf("times %v, of it %v for keys and %v for the next hop", got.Total, got.KeyWait, got.HopWait)
 	}
 	got.Total, got.KeyWait, got.HopWait = 0, 0, 0
-	want := Report{Direction: DirectionEncrypt, Peer: "bravo", Suite: cipher.SuiteAES256GCM, Outcome: OutcomeEncrypted, Octets: int64(len(testMessage)), Keys: got.Keys}
+	want := Report{Direction: DirectionEncrypt, Peer: "bravo", Suite: cipher.SuiteAES256GCM, Outcome: OutcomeEncrypted, Octets: int64(len(testMessage)), Keys: got.Keys, Delivered: 1}
 	if got != want || got.Keys < 1 {
 		t.Errorf("reported %+v, want %+v with keys", got, want)
 	}

@@ -65,6 +65,19 @@ func byRecipient(rcpts []string, list []error) map[string]error {
 	return answers
 }
 
+// delivered counts the recipients who have got a message: err is for those who have
+// no answer of their own.
+func delivered(rcpts []string, answers map[string]error, err error) int {
+	n := 0
+	for _, rcpt := range rcpts {
+		answer, single := answers[rcpt]
+		if single && answer == nil || !single && err == nil {
+			n++
+		}
+	}
+	return n
+}
+
 // recovered makes an error of a panic: one message must not end the relay, and
 // with it all others. go-smtp does so on goroutines of its own only.
 func recovered(f func() error) (err error) {

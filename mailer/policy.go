@@ -100,7 +100,8 @@ func (r Route) SameGroup(o Route) bool {
 // Domains are compared as A-labels in lower case, so an internationalised one
 // is the same in both of its spellings; a dot at the end makes no difference.
 // The exact domain comes before a wildcard, a longer wildcard before a shorter,
-// and "*.b.example" is not for b.example itself.
+// and "*.b.example" is not for b.example itself. Address literals are compared by
+// value; "[*]" is for all that no pattern names.
 type Policy struct {
 	config     *Config // for Explain: its file and lines
 	peers      []*Peer
@@ -183,8 +184,9 @@ func newRoute(c *RuleConfig, pattern string, peer *Peer) Route {
 	return r
 }
 
-// Outbound says how mail to a recipient leaves, by the domain of its address.
-// One without a domain, or with an address literal, takes the default rule. In
+// Outbound says how mail to a recipient leaves, by the domain of its address. One
+// without a domain, and one with an address literal that no rule names, takes the
+// default rule. In
 // a policy without rules mail is Required to be encrypted, for nobody: it can't
 // leave.
 func (p *Policy) Outbound(recipient string) Route {

@@ -12,9 +12,7 @@ func (f *findings) policy() {
 	own := map[string]int{}
 	for i, d := range f.c.Site.Domains {
 		key := entryKey("site.domains", i)
-		if pattern, ok := f.domain(key, d, own, i, "site.domains"); ok && pattern == defaultDomain {
-			f.add(key, "%q can be the domain of a rule only", d)
-		}
+		f.domain(key, d, own, i, "site.domains")
 	}
 	f.rules(f.peers())
 	f.oneOf("null_sender.inbound", f.c.NullSender.Inbound, NullSenderAccept, NullSenderRequired)
@@ -30,9 +28,6 @@ func (f *findings) peers() map[string]int {
 		for n, d := range p.Domains {
 			key := entryKey(at+".domains", n)
 			pattern, ok := f.domain(key, d, domains, i, "peer")
-			if ok && pattern == defaultDomain {
-				f.add(key, "%q can be the domain of a rule only", d)
-			}
 			if ok && slices.ContainsFunc(f.c.Site.Domains, func(own string) bool { o, err := domainPattern(own); return err == nil && o == pattern }) {
 				f.add(key, "%q is one of our own, site.domains", d)
 			}
@@ -74,6 +69,10 @@ func (f *findings) domain(key, pattern string, taken map[string]int, i int, tabl
 	normal, err := domainPattern(pattern)
 	if err != nil {
 		f.add(key, "%q %v", abridged(pattern), err)
+		return "", false
+	}
+	if table != "rule" && (normal == defaultDomain || normal[0] == '[') {
+		f.add(key, "%q can be the domain of a rule only", pattern)
 		return "", false
 	}
 	if first, ok := taken[normal]; ok {

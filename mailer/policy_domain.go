@@ -9,22 +9,32 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// defaultDomain is the pattern of the rule for all that no other rule is for.
-const defaultDomain = "default"
+// Patterns that are no domain: defaultDomain is that of the rule for all that no
+// other rule is for, anyLiteral that for all address literals, as in
+// user@[192.0.2.1].
+const (
+	defaultDomain = "default"
+	anyLiteral    = "[*]"
+)
 
 // maxDomain is the longest domain, in octets, that a pattern can be for.
 const maxDomain = 255
 
-// A domainTable has values by domain, and by "*.DOMAIN" for all beneath it.
+// A domainTable has values by domain, by "*.DOMAIN" for all beneath it, and by
+// address literal.
 type domainTable[V any] map[string]V
 
 // find looks a normalised domain up, the longest pattern first.
 func (t domainTable[V]) find(domain string) (value V, ok bool) {
-	if domain == "" || len(domain) > maxDomain || domain[0] == '[' {
+	if domain == "" || len(domain) > maxDomain {
 		return value, false
 	}
 	if value, ok = t[domain]; ok {
 		return value, true
+	}
+	if domain[0] == '[' {
+		value, ok = t[anyLiteral]
+		return value, ok
 	}
 	for {
 		var dot bool
@@ -66,8 +76,12 @@ func domainOf(address string) string {
 }
 
 // normalDomain returns a domain in lower case, as A-labels, without a dot at
-// the end. What is no domain name comes back in lower case.
+// the end, and an address literal in its one form. What is neither comes back in
+// lower case.
 func normalDomain(domain string) string {
+	if literal, ok := normalLiteral(domain); ok {
+		return literal
+	}
 	domain = strings.TrimRight(strings.ToLower(domain), ".")
 	if len(domain) > 4*maxDomain { // of UTF-8
 		return domain
@@ -80,6 +94,29 @@ func normalDomain(domain string) string {
 	return strings.TrimRight(strings.ToLower(domain), ".")
 }
 
+// normalLiteral returns an address literal (RFC 5321 §4.1.3) in the one form in
+// which it is compared.
+func normalLiteral(s string) (literal string, ok bool) {
+	inner, opened := strings.CutPrefix(s, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	if !opened || !closed {
+		return "", false
+	}
+	const tag = "ipv6:"
+	six := len(inner) >= len(tag) && strings.EqualFold(inner[:len(tag)], tag)
+	if six {
+		inner = inner[len(tag):]
+	}
+	addr, err := netip.ParseAddr(inner)
+	if err != nil || addr.Zone() != "" || addr.Is4() == six {
+		return "", false
+	}
+	if six {
+		return "[IPv6:" + addr.String() + "]", true
+	}
+	return "[" + addr.String() + "]", true
+}
+
 // idnaProfile maps as UTS #46 does, width and case among others, and takes names
 // that hosts should not have, as those with an underscore.
 func idnaProfile() *idna.Profile {
@@ -88,15 +125,18 @@ func idnaProfile() *idna.Profile {
 
 // domainPattern normalises the domain of a rule or peer.
 func domainPattern(s string) (string, error) {
-	if s == defaultDomain {
+	if s == defaultDomain || s == anyLiteral {
 		return s, nil
+	}
+	if literal, ok := normalLiteral(s); ok {
+		return literal, nil
 	}
 	name, wildcard := strings.CutPrefix(s, "*.")
 	domain, err := idnaProfile().ToASCII(name)
 	domain = strings.TrimSuffix(strings.ToLower(domain), ".")
 	_, ipErr := netip.ParseAddr(domain)
 	if err != nil || ipErr == nil || !isDomain(domain) {
-		return "", errors.New(`must be a domain as "b.example", or "*.b.example" for those beneath it`)
+		return "", errors.New(`must be a domain as "b.example", "*.b.example" for those beneath it, or an address literal as "[192.0.2.1]", with "[*]" for all`)
 	}
 	if wildcard {
 		domain = "*." + domain

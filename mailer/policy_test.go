@@ -247,6 +247,49 @@ func TestInboundRequired(t *testing.T) {
 	}
 }
 
+// A rule may name an address literal, in whatever form, or all of them; without one
+// they take the default rule.
+func TestRulesForAddressLiterals(t *testing.T) {
+	const rules = `[km]
+url = "mock:"
+[[listener]]
+name = "out"
+direction = "encrypt"
+address = "127.0.0.1:10025"
+next_hop = "mta"
+[[next_hop]]
+name = "mta"
+address = "127.0.0.1:10027"
+[[peer]]
+name = "b"
+[[rule]]
+domain = "[192.0.2.1]"
+peer = "b"
+[[rule]]
+domain = "[IPv6:2001:DB8::1]"
+peer = "b"
+[[rule]]
+domain = "default"
+encrypt = "never"
+`
+	for _, all := range []bool{false, true} {
+		text, other := rules, "default"
+		if all {
+			text, other = rules+"[[rule]]\ndomain = \"[*]\"\npeer = \"b\"\n", "[*]"
+		}
+		p := policyOf(t, text)
+		for address, want := range map[string]string{
+			"u@[192.0.2.1]": "[192.0.2.1]", "u@[192.0.2.2]": other, "u@192.0.2.1": "default",
+			"u@[IPv6:2001:db8::1]": "[IPv6:2001:db8::1]", "u@[ipv6:2001:db8:0:0:0:0:0:1]": "[IPv6:2001:db8::1]", "u@[IPv6:::1]": other,
+			"u@[2001:db8::1]": other, "u@[x-tag:what]": other, "u@b.example": "default",
+		} {
+			if got := p.Outbound(address).Rule; got != want {
+				t.Errorf("rule for all %v: %s takes %q, want %q", all, address, got, want)
+			}
+		}
+	}
+}
+
 func TestNullSender(t *testing.T) {
 	if !policyOf(t, policyText).NullSenderRequired() {
 		t.Error("by default, reports must be encrypted as other mail")

@@ -165,7 +165,7 @@ func (r *Relay) backend(cfg *Config, l ListenerConfig, s *site, policy *Policy, 
 		step.Users, step.RequireAuth = users, true
 	}
 	if l.Direction == DirectionDecrypt {
-		return newDecrypt(hop, DecryptOptions{Step: step, Keys: km}), nil
+		return newDecrypt(hop, DecryptOptions{Step: step, Keys: km, KeyGrace: cfg.KM.KeyGrace}), nil
 	}
 	return newEncrypt(hop, EncryptOptions{
 		Step: step, Keys: km, Headers: cfg.Headers.Policy, Note: cfg.Headers.Note,

@@ -147,7 +147,7 @@ func transit(fields [][]byte) string {
 		case f.Is("Received"), f.Is("Return-Path"), f.Is("Delivered-To"):
 			b.Write(crlf(raw))
 		case f.Is("Authentication-Results"):
-			fmt.Fprintf(&b, "Qkdmail-Outer-Authentication-Results:%s\r\n", bytes.TrimRight(crlf(f.Value), "\r\n"))
+			fmt.Fprintf(&b, outerResultField+":%s\r\n", bytes.TrimRight(crlf(f.Value), "\r\n"))
 		}
 	}
 	return b.String()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -266,7 +267,11 @@ func (s *session) finish(r Report, h *head, err error, attrs ...slog.Attr) error
 	if reply.cause != nil {
 		log = append(log, slog.String("cause", s.loggable(reply.cause.Error())))
 	}
-	s.step.Logger.LogAttrs(s.ctx, slog.LevelWarn, "refused", log...)
+	what := "refused"
+	if r.Delivered > 0 {
+		what = "delivered in part"
+	}
+	s.step.Logger.LogAttrs(s.ctx, slog.LevelWarn, what, append(log, slog.Int("delivered", r.Delivered))...)
 	return reply.SMTPError
 }
 
@@ -306,6 +311,21 @@ func (s *session) messageID(h *head) string {
 		return hex.EncodeToString(sum[:8])
 	}
 	return id
+}
+
+// origin is the network of the host that a message comes from, "" where only the
+// mail system before us is known, which sends everyone's.
+func (s *session) origin() string {
+	addr, err := netip.ParseAddr(strings.TrimPrefix(s.client.XForward("ADDR"), "IPV6:"))
+	if err != nil {
+		return ""
+	}
+	bits := 64 // of a site's IPv6 network
+	if addr = addr.Unmap(); addr.Is4() {
+		bits = 32
+	}
+	network, _ := addr.Prefix(bits)
+	return network.String()
 }
 
 // printable makes what others said harmless in a log or a header.
