@@ -179,6 +179,29 @@ func TestInfo(t *testing.T) {
 	}
 }
 
+// TestTopOfMessage has lines above the first field that belong to no field.
+// The fields below them stand outside, and all of it comes back.
+func TestTopOfMessage(t *testing.T) {
+	const header = "From: Alice <a@x.org>\nTo: b@x.org\nBcc: c@x.org\n\nbody\n"
+	for name, top := range map[string]string{
+		"byte order mark":            "\uFEFF",
+		"mbox separators":            "From a@b Sat Nov 28 07:00:00 2026\n>From - Sat Nov 28 07:00:01 2026\n",
+		"quoted separators":          ">From - Sat Nov 28 07:00:01 2026\n>From a@b Sat Nov 28 07:00:00 2026\n",
+		"byte order mark, separator": "\uFEFFFrom a@b Sat Nov 28 07:00:00 2026\n",
+	} {
+		for _, plain := range variants([]byte(top + header)) {
+			km := newTestKM(t)
+			outer := encrypt(t, km, plain, nil)
+			if want := []byte("\"Alice\" <a@x.org>"); !bytes.Contains(outer, want) || bytes.Contains(outer, []byte("c@x.org")) {
+				t.Errorf("%s: the outer message has no From %s, or has Bcc:\n%s", name, want, outer)
+			}
+			if got, err := decrypt(t, km, outer, nil); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s: %q came back as %q, %v", name, plain, got, err)
+			}
+		}
+	}
+}
+
 // TestHeaderInPieces writes headers longer than the first look, octet by octet.
 func TestHeaderInPieces(t *testing.T) {
 	plain, err := os.ReadFile(filepath.Join("..", "testdata", "mail", "18-long-lines.eml"))

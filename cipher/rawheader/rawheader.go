@@ -5,8 +5,11 @@
 //
 // A line ends with LF; CRs before it belong to the line end. Where the first
 // line of the input ends with a bare CR, every CR, LF and CRLF ends a line, as
-// in files from old Macs. A first line "From …" or ">From …" (an mbox
-// separator) belongs to no field.
+// in files from old Macs.
+//
+// What mail programs put above the first field belongs to no field: a UTF-8
+// byte order mark, an mbox separator ("From …"), and separators that were
+// quoted when the message went into another mailbox (">From …").
 //
 // The header ends at the first blank line. It also ends, for a strict scan, at
 // the first line that can't be part of a field: what follows may be the body
@@ -61,8 +64,9 @@ const MaxFields = 10_000
 // ends before the header does; the last field may go on then.
 func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 	bareCR := firstEndIsBareCR(b)
+	top := skipTop(b, bareCR)
 	start, value := -1, 0 // where the open field and its value begin
-	for pos := 0; pos < len(b); {
+	for pos := top; pos < len(b); {
 		text, size, ended := cutLine(b[pos:], bareCR)
 		mode := mode
 		if !ended {
@@ -75,8 +79,8 @@ func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 			if start >= 0 {
 				f := &fields[len(fields)-1]
 				f.Raw, f.Value = b[start:pos+size], b[value:pos+len(text)]
-			} else if mode == Strict && pos == 0 {
-				return nil, 0, true
+			} else if mode == Strict && pos == top {
+				return nil, top, true
 			}
 		default:
 			start = -1
@@ -88,7 +92,7 @@ func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
 					fields = make([]Field, 0, 8)
 				}
 				fields = append(fields, Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:], Offset: pos})
-			} else if mode == Strict && (pos > 0 || !isMboxFrom(text)) {
+			} else if mode == Strict {
 				return fields, pos, true
 			}
 		}
@@ -147,9 +151,35 @@ func fieldName(line []byte) (name []byte, colon int) {
 	return name, colon
 }
 
-func isMboxFrom(line []byte) bool {
-	return bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From "))
+// skipTop returns where the first line begins that is no mbox separator, and
+// no continuation of one, without the byte order mark before it.
+func skipTop(b []byte, bareCR bool) int {
+	for pos := 0; ; {
+		if bytes.HasPrefix(b[pos:], []byte(byteOrderMark)) {
+			pos += len(byteOrderMark)
+		}
+		text, size, ended := cutLine(b[pos:], bareCR)
+		if !ended || !isSeparator(text, pos) {
+			return pos
+		}
+		pos += size
+	}
 }
+
+// isSeparator reports whether the line at pos, above the first field, is part
+// of an mbox separator. Only the first line may be one without quoting.
+func isSeparator(line []byte, pos int) bool {
+	from := bytes.TrimLeft(line, ">")
+	first := pos <= len(byteOrderMark) // a separator is longer
+	quoted := len(from) < len(line)
+	if bytes.HasPrefix(from, []byte("From ")) && (first || quoted) {
+		name, _ := fieldName(line)
+		return name == nil // and no "From : …", RFC 5322 §4.5
+	}
+	return !first && len(line) > 0 && (line[0] == ' ' || line[0] == '\t')
+}
+
+const byteOrderMark = "\uFEFF" // in UTF-8
 
 // UsesCRLF reports whether the first line end in b is CRLF.
 func UsesCRLF(b []byte) bool {

@@ -29,6 +29,24 @@ func TestScan(t *testing.T) {
 		{"blank before colon", "A \t: 1\n\n", Strict, "A=1", 8, true},
 		{"mbox line", "From a@b Mon\nA: 1\n\n", Strict, "A=1", 19, true},
 		{"quoted mbox line", ">From a@b Mon\nA: 1\n\n", Strict, "A=1", 20, true},
+		{"quoted mbox lines below it", "From a@b Mon\n>From - Mon\n>>From c@d Mon\nA: 1\n\n", Strict, "A=1", -1, true},
+		{"quoted mbox lines only", ">From - Mon\r\n>From c@d 10:00\r\nA: 1\r\n\r\n", Strict, "A=1", -1, true},
+		{"mbox lines, bare CR", "From a@b Mon\r>From - Mon\rA: 1\r\r", Strict, "A=1", -1, true},
+		{"mbox lines, lenient", "From a@b Mon\n>From - Mon\nA: 1\n\n", Lenient, "A=1", -1, true},
+		{"mbox line with a fold", "From a@b Mon\n more\nA: 1\n\n", Strict, "A=1", -1, true},
+		{"second mbox line that is not quoted", "From a@b Mon\nFrom - Mon\nA: 1\n\n", Strict, "", 13, true},
+		{"From with a blank before the colon", "From : a@b\n>From - Mon\nA: 1\n\n", Strict, "From=a@b", 11, true},
+		{"only mbox lines", "From a@b Mon\n>From - Mon\n\nbody", Strict, "", 26, true},
+		{"cut in an mbox line", "From a@b Mon\n>From -", Strict, "", -1, false},
+		{"byte order mark", "\uFEFFA: 1\nB: 2\n\n", Strict, "A=1|B=2", -1, true},
+		{"byte order mark, CRLF, lenient", "\uFEFFA: 1\r\nB: 2\r\n\r\n", Lenient, "A=1|B=2", -1, true},
+		{"byte order mark, bare CR", "\uFEFFA: 1\rB: 2\r\r", Strict, "A=1|B=2", -1, true},
+		{"byte order mark above an mbox line", "\uFEFFFrom a@b Mon\n>From - Mon\nA: 1\n\n", Strict, "A=1", -1, true},
+		{"byte order mark below an mbox line", "From a@b Mon\n\uFEFFA: 1\n\n", Strict, "A=1", -1, true},
+		{"byte order mark and no header", "\uFEFF\nbody", Strict, "", 4, true},
+		{"byte order mark further down", "A: 1\n\uFEFFB: 2\n\n", Strict, "A=1", 5, true},
+		{"fold first, with a byte order mark", "\uFEFF x\nA: 1\n\n", Strict, "", 3, true},
+		{"cut in a byte order mark", "\xef\xbb", Strict, "", -1, false},
 		{"mbox line further down", "A: 1\nFrom a@b\nB: 2\n\n", Strict, "A=1", 5, true},
 		{"no blank line before the body", "A: 1\nhello\nB: 2\n\n", Strict, "A=1", 5, true},
 		{"the same, lenient", "A: 1\nhello\n more\nB: 2\n\n", Lenient, "A=1|B=2", -1, true},
@@ -80,6 +98,7 @@ func FuzzScan(f *testing.F) {
 	f.Add([]byte("A: 1\r\n b\r\n\r\nbody"), true)
 	f.Add([]byte("From x\rA: 1\r\rbody"), false)
 	f.Add([]byte(" fold\n\x00: \n:\n"), false)
+	f.Add([]byte("\uFEFFFrom x\n>From y\nA: 1\n\n"), true)
 	f.Fuzz(func(t *testing.T, b []byte, strict bool) {
 		mode := Lenient
 		if strict {
@@ -91,6 +110,9 @@ func FuzzScan(f *testing.F) {
 		}
 		rest := b[:n]
 		for _, fd := range fields {
+			if !bytes.HasPrefix(b[fd.Offset:], fd.Raw) {
+				t.Fatalf("field %q is not at its offset %d", fd.Raw, fd.Offset)
+			}
 			i := bytes.Index(rest, fd.Raw)
 			if i < 0 {
 				t.Fatalf("field %q is not in the rest of the header", fd.Raw)

@@ -240,6 +240,10 @@ func TestFind(t *testing.T) {
 		{"upper case types", strings.NewReplacer("multipart/encrypted", "Multipart/Encrypted", "application/vnd", "Application/VND", "octet-stream", "OCTET-STREAM").Replace(encrypted), nil},
 		{"folded Content-Type", strings.Replace(encrypted, "; boundary", ";\n\tboundary", 1), nil},
 		{"mbox line and broken line above", "From x@y Mon\nnonsense\n" + encrypted, nil},
+		{"quoted mbox lines above", "From x@y Mon\n>From - Mon\n" + keyID + encrypted, nil},
+		{"byte order mark above", "\uFEFF" + encrypted, nil},
+		{"byte order mark above its field", "\uFEFF" + keyID + encrypted, nil},
+		{"byte order mark above the field of another key", "\uFEFF" + KeyIDField + ": another\n" + encrypted, ErrDamaged},
 		{"parameters of the parts broken", strings.Replace(encrypted, "Content-Type: application/octet-stream", "Content-Type: application/octet-stream; name=a b", 1), nil},
 
 		{"longest boundary", strings.ReplaceAll(encrypted, "enc", strings.Repeat("e", maxBoundary)), nil},
