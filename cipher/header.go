@@ -5,10 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"mime"
-	"net/mail"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
@@ -104,8 +102,11 @@ var resentFields = []string{"Resent-Date", "Resent-From", "Resent-Sender", "Rese
 // isOne reports whether a field has one of these names.
 func isOne(f rawheader.Field, names []string) bool { return slices.ContainsFunc(names, f.Is) }
 
-// dateLayout is the date of RFC 5322 §3.3.
-const dateLayout = "Mon, 2 Jan 2006 15:04:05 -0700"
+// The date of RFC 5322 §3.3, in its zone and in UTC for an unknown one.
+const (
+	dateLayout        = "Mon, 2 Jan 2006 15:04:05 -0700"
+	unknownZoneLayout = "Mon, 2 Jan 2006 15:04:05 -0000"
+)
 
 // An outerBuilder collects the fields that stand outside.
 type outerBuilder struct {
@@ -205,18 +206,19 @@ func formatText(text string) string {
 	return mime.QEncoding.Encode("utf-8", strings.Join(strings.Fields(text), " "))
 }
 
-// formatDate returns the same instant in the form of RFC 5322 §3.3. Its year
-// has four digits and its zone is one that exists.
+// formatDate returns the same instant in the form of RFC 5322 §3.3, in a zone
+// that exists.
 func formatDate(text string, policy HeaderPolicy) string {
-	t, err := time.Parse(dateLayout, text)
-	if err != nil { // mail.ParseDate tries this form after two dozen others
-		t, err = mail.ParseDate(text)
-	}
-	if err != nil || t.Year() < 1900 || t.Year() > 9999 {
+	t, zoned, err := rawheader.ParseDate(text)
+	if err != nil {
 		return ""
 	}
-	if _, offset := t.Zone(); policy == HeadersShy || offset < -14*3600 || offset > 14*3600 {
+	_, offset := t.Zone()
+	switch {
+	case policy == HeadersShy, offset < -14*3600, offset > 14*3600:
 		t = t.UTC()
+	case !zoned:
+		return t.Format(unknownZoneLayout)
 	}
 	return t.Format(dateLayout)
 }

@@ -147,6 +147,39 @@ func TestOuterDiffers(t *testing.T) {
 	}
 }
 
+// A date that is not of RFC 5322 is copied outside as the same instant, and
+// compared as such.
+func TestOuterDateDiffers(t *testing.T) {
+	noLeaks(t)
+	hop := startHop(t)
+	r := startRelay(t, DirectionDecrypt, hop.addr())
+	c := connect(t, r)
+	for _, tt := range []struct{ date, old, changed, flag string }{
+		{"Tue, 24 Nov 2026 07:00:00 EST", "", "", ""},
+		{"24 nov 26 07:00 (zone unknown)", "", "", ""},
+		{"Tue Nov 24 07:00:00 CET 2026", "07:00:00 -0000", "07:00:00 +0000", ""}, // the same instant
+		{"Tue Nov 24 07:00:00 CET 2026", "07:00:00 -0000", "07:00:00 +0100", "date"},
+		{"Tue, 24 Nov 2026 07:00:00 EST", "-0500", "-0400", "date"},
+		{"today", "", "", ""}, // nothing to compare with
+		{"31 Dec 9999 23:59:59 -0100", "", "", ""},
+	} {
+		hop.forget()
+		message := strings.Replace(testMessage, "Date: Tue, 24 Nov 2026 07:00:00 +0000", "Date: "+tt.date, 1)
+		sealed := seal(t, r.km, message)
+		altered := strings.Replace(sealed, tt.old, tt.changed, 1)
+		if tt.old != "" && altered == sealed {
+			t.Errorf("%q: %q is not outside:\n%s", tt.date, tt.old, clip(sealed))
+			continue
+		}
+		c.want("250", c.mail(altered, "alice@a.example", "bob@b.example"))
+		header, _, _ := strings.Cut(hop.one().data, "Received:")
+		_, flags, _ := strings.Cut(header, "outer-differs=")
+		if got := strings.TrimSpace(flags); got != tt.flag {
+			t.Errorf("date %q, outside %q to %q: flags %q, want %q", tt.date, tt.old, tt.changed, got, tt.flag)
+		}
+	}
+}
+
 // Plain mail passes as it is, but for result fields.
 func TestPlainMail(t *testing.T) {
 	noLeaks(t)

@@ -96,9 +96,9 @@ func differing(outer, inner *head) []string {
 	return names
 }
 
-// instant returns a date for comparison, "" where it does not parse.
+// instant returns a date for comparison, "" where it can't be read.
 func instant(text string) string {
-	t, err := mail.ParseDate(text)
+	t, _, err := rawheader.ParseDate(text)
 	if err != nil {
 		return ""
 	}

@@ -15,6 +15,9 @@
 // the first line that can't be part of a field: what follows may be the body
 // of a message whose blank line was lost, and its lines must not be taken for
 // fields. A lenient scan skips such lines.
+//
+// The package also reads what many fields have in common: dates, comments and
+// quoted strings.
 package rawheader
 
 import (
