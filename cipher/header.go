@@ -1,6 +1,7 @@
 package cipher
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -58,7 +59,8 @@ func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
 	b := outerBuilder{fields: fields, opts: opts}
 	from := b.copyFirst("From")
 	if from == "" {
-		if from = formatAddress(opts.From, opts); from == "" {
+		first, _, _ := strings.Cut(strings.ReplaceAll(opts.From, "\r", "\n"), "\n")
+		if from = formatAddress(first, opts); from == "" {
 			from = unknownSender
 		}
 		b.add("From", from)
@@ -156,30 +158,21 @@ func (b *outerBuilder) add(name, value string) bool {
 // format returns the value of a field in its plainest form, "" where that
 // can't be done.
 func (b *outerBuilder) format(f rawheader.Field) string {
-	text := f.Text()
-	if !utf8.ValidString(text) {
-		// Most raw 8-bit text that is not UTF-8 is Latin-1 or near to it.
-		text, _ = charmap.ISO8859_1.NewDecoder().String(text)
-	}
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F {
-			return ' '
-		}
-		return r
-	}, text)
-	if len(text) > maxOuter {
+	value := unfold(f)
+	if len(value) > maxOuter {
 		return ""
 	}
-	switch strings.ToLower(string(f.Name)) {
+	name := strings.ToLower(string(f.Name))
+	switch name {
 	case "sender", "resent-sender":
-		return formatAddress(text, b.opts)
+		return formatAddress(value, b.opts)
 	case "from", "reply-to", "resent-from":
-		return formatAddresses(text, b.opts)
+		return formatAddresses(value, b.opts)
 	case "to", "cc", "resent-to", "resent-cc":
-		if list := formatAddresses(text, b.opts); list != "" || !isEmptyGroup(text) {
-			return list
-		}
-		return "undisclosed-recipients:;"
+		return formatRecipients(value, b.opts)
+	}
+	text := strings.Map(controlToBlank, toUTF8(value))
+	switch name {
 	case "date", "resent-date":
 		return formatDate(text, b.opts.Headers)
 	case "message-id", "resent-message-id":
@@ -191,6 +184,42 @@ func (b *outerBuilder) format(f rawheader.Field) string {
 	default:
 		return formatText(text)
 	}
+}
+
+// unfold returns the value of a field on one line. CRs that end no line stay as
+// one, or they would join what they separate.
+func unfold(f rawheader.Field) string {
+	value := bytes.Trim(f.Value, " \t\r\n")
+	end := bytes.IndexAny(value, "\r\n")
+	if end < 0 {
+		return string(value)
+	}
+	text := make([]byte, 0, len(value))
+	for ; end >= 0; end = bytes.IndexAny(value, "\r\n") {
+		text = append(text, value[:end]...)
+		value = bytes.TrimLeft(value[end:], "\r\n")
+		if value[0] != ' ' && value[0] != '\t' {
+			text = append(text, '\r')
+		}
+	}
+	return string(append(text, value...))
+}
+
+// toUTF8 returns text in UTF-8. Most raw 8-bit text that is not UTF-8 is
+// Latin-1 or near to it.
+func toUTF8(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	text, _ = charmap.ISO8859_1.NewDecoder().String(text) // never fails
+	return text
+}
+
+func controlToBlank(r rune) rune {
+	if r < ' ' || r == 0x7F {
+		return ' '
+	}
+	return r
 }
 
 // formatText returns unstructured text in US-ASCII.

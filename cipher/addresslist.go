@@ -1,0 +1,251 @@
+package cipher
+
+import (
+	"net/mail"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
+)
+
+// parseAddresses reads the value of an address field item by item. It returns
+// the addresses that were understood, and whether all there is are groups
+// without members.
+//
+// An item is a whole address or nothing, since part of an address is somebody
+// else's address. One that can't be understood takes no other with it. But
+// nothing is taken from where a bracket, quote or comment begins that never
+// closes: mail programs differ in where it ends.
+func parseAddresses(text string) (list []*mail.Address, emptyGroups bool) {
+	groups, members, inGroup := false, false, false
+	for text != "" {
+		item, separator, rest, ok := cutAddress(text, inGroup)
+		if !ok {
+			return list, false
+		}
+		text = rest
+		switch {
+		case separator == ':': // the item is the name of a group
+			groups, inGroup = true, true
+			continue
+		case separator == ';':
+			inGroup = false
+		}
+		if item.blank {
+			continue
+		}
+		members = true
+		if a := item.address(); a != nil {
+			list = append(list, a)
+		}
+	}
+	return list, groups && !members
+}
+
+// An addressItem is what stands between two separators of an address list.
+type addressItem struct {
+	text     string
+	blank    bool // there is nothing but blanks and comments in it
+	brackets int  // how many angle brackets open
+	lt, gt   int  // where the outermost of them are
+}
+
+// cutAddress cuts off the first item of a list. Separators are the comma; the
+// semicolon, which ends a group or, as Outlook writes, an item; and the colon
+// behind the name of a group. It fails where something opens and never closes.
+func cutAddress(s string, inGroup bool) (item addressItem, separator byte, rest string, ok bool) {
+	var last byte // the last one that is no blank and in no comment
+	depth, at := 0, false
+	for i := 0; i < len(s); {
+		n := addressTokenLen(s[i:], last)
+		if n < 0 {
+			return item, 0, "", false
+		}
+		switch c := s[i]; {
+		case c == '<':
+			if depth++; depth == 1 {
+				item.lt = i
+			}
+			item.brackets++
+		case c == '>' && depth > 0:
+			if depth--; depth == 0 {
+				item.gt = i
+			}
+		case depth > 0:
+			// A comma or colon there is one of a source route.
+		case c == ',', c == ';', c == ':' && !inGroup && last != 0 && !at && item.brackets == 0:
+			item.text, item.blank = s[:i], last == 0
+			return item, c, s[i+1:], true
+		case c == '@':
+			at = true
+		}
+		if c := s[i]; c != ' ' && c != '\t' && c != '(' {
+			last = c
+		}
+		i += n
+	}
+	item.text, item.blank = s, last == 0
+	return item, 0, "", depth == 0
+}
+
+// addressTokenLen returns how many bytes the token at the start of s takes: a
+// comment, a quoted string, a domain literal, a quoted pair or a single byte.
+// It returns -1 if the token never closes. last is the byte before it, blanks
+// and comments aside.
+func addressTokenLen(s string, last byte) int {
+	switch {
+	case s[0] == '(':
+		return rawheader.CommentLen(s)
+	case s[0] == '"':
+		return rawheader.QuotedLen(s)
+	case s[0] == '[' && last == '@':
+		return domainLiteralLen(s)
+	case s[0] == '\\' && len(s) > 1:
+		// A quoted pair may not stand here, and programs read it in two ways. So
+		// what it quotes separates nothing; nor may it open or close anything.
+		if strings.IndexByte(`"(<>[`, s[1]) >= 0 {
+			return -1
+		}
+		return 2
+	}
+	return 1
+}
+
+// domainLiteralLen returns how many bytes the domain literal at the start of s
+// takes, and -1 if it never closes.
+func domainLiteralLen(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case ']':
+			return i + 1
+		case '[':
+			return -1
+		}
+	}
+	return -1
+}
+
+// address returns the address of an item, nil for one that is not understood: a
+// mailbox of RFC 5322 §3.4 with the obsolete forms of §4.4. A name that is not
+// understood is left out.
+func (item addressItem) address() *mail.Address {
+	switch item.brackets {
+	case 0:
+		spec, rest, ok := cutAddrSpec(item.text)
+		if ok && skipCFWS(rest) == "" {
+			return &mail.Address{Name: commentName(rest), Address: spec}
+		}
+	case 1:
+		inside, routed := cutRoute(item.text[item.lt+1 : item.gt])
+		spec, rest, ok := cutAddrSpec(inside)
+		if ok && routed && skipCFWS(rest) == "" && skipCFWS(item.text[item.gt+1:]) == "" {
+			return &mail.Address{Name: phraseName(item.text[:item.lt]), Address: spec}
+		}
+	}
+	return nil
+}
+
+// skipCFWS returns s from where comments and blanks at its start end.
+func skipCFWS(s string) string {
+	for {
+		s = strings.TrimLeft(s, " \t")
+		n := rawheader.CommentLen(s)
+		if n <= 0 {
+			return s
+		}
+		s = s[n:]
+	}
+}
+
+// cutRoute removes the source route before an address, RFC 5322 §4.4. It fails
+// where what begins like a route is none.
+func cutRoute(s string) (rest string, ok bool) {
+	if s = skipCFWS(s); !strings.HasPrefix(s, "@") {
+		return s, true
+	}
+	for {
+		if domain, ok := strings.CutPrefix(s, "@"); ok {
+			if _, s, ok = cutDomain(domain); !ok {
+				return "", false
+			}
+		}
+		s = skipCFWS(s)
+		if spec, ok := strings.CutPrefix(s, ":"); ok {
+			return spec, true
+		}
+		if s, ok = strings.CutPrefix(s, ","); !ok {
+			return "", false
+		}
+		s = skipCFWS(s)
+	}
+}
+
+// cutAddrSpec cuts off an address without name. Comments and blanks in it are
+// removed.
+func cutAddrSpec(s string) (spec, rest string, ok bool) {
+	local, rest, ok := cutWords(s, true)
+	rest, at := strings.CutPrefix(skipCFWS(rest), "@")
+	if !ok || !at || local == "" {
+		return "", "", false
+	}
+	domain, rest, ok := cutDomain(rest)
+	return local + "@" + domain, rest, ok
+}
+
+// cutDomain cuts off a domain. A domain literal is one of those that SMTP has
+// (RFC 5321 §4.1.3): others hold what some programs take for a separator.
+func cutDomain(s string) (domain, rest string, ok bool) {
+	s = skipCFWS(s)
+	if !strings.HasPrefix(s, "[") {
+		return cutWords(s, false)
+	}
+	n := domainLiteralLen(s)
+	if n < 0 {
+		return "", "", false
+	}
+	inner := strings.Trim(s[1:n-1], " \t")
+	return "[" + inner + "]", s[n:], inner != "" && !strings.ContainsFunc(inner, func(r rune) bool {
+		return !isLetterOrDigit(r) && r != '.' && r != ':' && r != '-'
+	})
+}
+
+func isLetterOrDigit(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+}
+
+// cutWords cuts off words with dots between them, and returns them without the
+// comments and blanks around the dots, RFC 5322 §4.4. A word is an atom or, if
+// that is allowed, a quoted string, of which only the content is returned.
+func cutWords(s string, quoted bool) (words, rest string, ok bool) {
+	for {
+		s = skipCFWS(s)
+		word, n := "", 0
+		if quoted && strings.HasPrefix(s, `"`) {
+			if n = rawheader.QuotedLen(s); n > 0 {
+				word = rawheader.Unquote(s[:n])
+			}
+		} else {
+			n = atomLen(s)
+			word = s[:n]
+		}
+		if n <= 0 || len(words) > maxAddress {
+			return "", "", false
+		}
+		words, rest = words+word, s[n:]
+		if s = skipCFWS(rest); !strings.HasPrefix(s, ".") {
+			return words, rest, true
+		}
+		words, s = words+".", s[1:]
+	}
+}
+
+// atomLen returns how many bytes the atom at the start of s takes, RFC 5322
+// §3.2.3, with what RFC 6532 §3.2 adds to it.
+func atomLen(s string) int {
+	n := 0
+	for n < len(s) && s[n] > ' ' && s[n] != 0x7F && strings.IndexByte(`()<>[]:;@\,."`, s[n]) < 0 {
+		n++
+	}
+	return n
+}
