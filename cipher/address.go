@@ -74,7 +74,7 @@ func formatMailbox(a *mail.Address) string {
 // sensible length, in US-ASCII unless UTF-8 is allowed, and without anything
 // that a mail program may take for a blank or for an encoded word.
 func usableAddress(address string, allowUTF8 bool) bool {
-	if len(address) > maxAddress || !utf8.ValidString(address) || strings.Contains(address, "=?") {
+	if len(address) > maxAddress || !utf8.ValidString(address) || mayBeEncoded(address) {
 		return false
 	}
 	for _, r := range address {
@@ -127,7 +127,7 @@ func displayName(name string) string {
 	// and programs decode them all the same.
 	name, err := (&mime.WordDecoder{CharsetReader: charset.Reader}).DecodeHeader(name)
 	name = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(name, "\uFFFD"), isBlankOrControl), " ")
-	if err != nil || len(name) > maxDisplayName || strings.Contains(name, "=?") || strings.Contains(name, "?=") {
+	if err != nil || len(name) > maxDisplayName || mayBeEncoded(name) || strings.Contains(name, "?=") {
 		return ""
 	}
 	return name

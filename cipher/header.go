@@ -224,13 +224,13 @@ func controlToBlank(r rune) rune {
 
 // formatText returns unstructured text in US-ASCII.
 func formatText(text string) string {
-	if strings.Contains(text, "=?") {
+	if mayBeEncoded(text) {
 		// Decoded and encoded again, since encoded words are often broken.
 		decoded, err := (&mime.WordDecoder{CharsetReader: charset.Reader}).DecodeHeader(text)
-		if err != nil || strings.Contains(decoded, "=?") {
+		if err != nil || mayBeEncoded(decoded) {
 			return ""
 		}
-		text = decoded
+		text = strings.ToValidUTF8(decoded, "\uFFFD")
 	}
 	return mime.QEncoding.Encode("utf-8", strings.Join(strings.Fields(text), " "))
 }
@@ -258,7 +258,7 @@ func formatID(text string) string {
 	inner, ok := strings.CutPrefix(text, "<")
 	inner, closed := strings.CutSuffix(inner, ">")
 	left, right, _ := strings.Cut(inner, "@")
-	if !ok || !closed || !isDotAtom(left) || !isDotAtom(right) && !isDomainLiteral(right) {
+	if !ok || !closed || !isDotAtom(left) || !isDotAtom(right) && !isDomainLiteral(right) || !fitsLine(text) {
 		return ""
 	}
 	return text
@@ -295,7 +295,7 @@ func formatIDs(text string) string {
 		var id string
 		var ok bool
 		_, text, _ = strings.Cut(text, "<")
-		if id, text, ok = strings.Cut(text, ">"); ok && isLooseID(id) {
+		if id, text, ok = strings.Cut(text, ">"); ok && isLooseID(id) && fitsLine("<"+id+">") {
 			ids = append(ids, "<"+id+">")
 		}
 	}
@@ -317,7 +317,7 @@ func formatListID(text string) string {
 		return formatText(text)
 	}
 	id := text[i:]
-	if strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if mayBeEncoded(id) || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return ""
 	}
 	return strings.TrimSpace(formatText(text[:i]) + " " + id)
@@ -342,29 +342,50 @@ func newMessageID(from string) string {
 	return "<" + hex.EncodeToString(random[:]) + "@" + domain + ">"
 }
 
-// Lines of a header, without CRLF: RFC 5322 §2.1.1.
+// Lines of a header, without CRLF.
 const (
-	preferredLine = 78
-	longestLine   = 998
+	preferredLine = 78  // RFC 5322 §2.1.1
+	longestLine   = 998 // RFC 5322 §2.1.1
+	encodedLine   = 76  // with an encoded word in it: RFC 2047 §2
 )
 
-// fold writes a field in lines of up to 78 octets where blanks allow it, and
-// fails where one would be over 998.
+// mayBeEncoded reports whether s holds what may be taken for an encoded word.
+func mayBeEncoded(s string) bool { return strings.Contains(s, "=?") }
+
+// fold writes a field in lines of up to 78 bytes where blanks allow it, and of
+// up to 76 where there is an encoded word. It fails where a line would be over
+// 998, or over 76 with an encoded word.
 func fold(name, value string) (raw []byte, ok bool) {
 	raw = append(make([]byte, 0, len(name)+len(value)+16), name...)
 	raw = append(raw, ':')
-	line := len(raw)
+	line, encoded := len(raw), mayBeEncoded(name)
 	for word := range strings.SplitSeq(value, " ") {
-		if line+1+len(word) > preferredLine && line > len(name)+1 && word != "" {
+		wordEncoded := mayBeEncoded(word)
+		// A line with nothing but the name is for encoded words only.
+		mayFold := word != "" && (line > len(name)+1 || wordEncoded)
+		if mayFold && line+1+len(word) > lineLimit(encoded || wordEncoded, preferredLine) {
 			raw = append(raw, "\r\n"...)
-			line = 0
+			line, encoded = 0, false
 		}
 		raw = append(raw, ' ')
 		raw = append(raw, word...)
 		line += 1 + len(word)
-		if line > longestLine {
+		encoded = encoded || wordEncoded
+		if line > lineLimit(encoded, longestLine) {
 			return nil, false
 		}
 	}
 	return append(raw, "\r\n"...), true
+}
+
+// fitsLine reports whether a word without blanks can stand in a header.
+func fitsLine(word string) bool {
+	return 1+len(word) <= lineLimit(mayBeEncoded(word), longestLine)
+}
+
+func lineLimit(encoded bool, otherwise int) int {
+	if encoded {
+		return encodedLine
+	}
+	return otherwise
 }
