@@ -248,7 +248,12 @@ func TestFind(t *testing.T) {
 
 		{"longest boundary", strings.ReplaceAll(encrypted, "enc", strings.Repeat("e", maxBoundary)), nil},
 		{"comments", strings.NewReplacer("octet-stream", "octet-stream (a comment)", "base64", "base64 (a comment)", "vnd.qkdmail\n", "vnd.qkdmail (c); a=b; a=c\n").Replace(encrypted), nil},
+		{"comments everywhere", strings.NewReplacer(`multipart/encrypted; boundary="enc"; `, "(a) multipart (b) / encrypted (;) ; (c) boundary=enc (d); ", "application/vnd.qkdmail\n", "(a)application/(b)vnd.qkdmail(c)\n", "application/octet-stream", "(x (y)) application/octet-stream", "base64", "(x;) base64(y)").Replace(encrypted), nil},
+		{"broken parameters", strings.Replace(encrypted, `boundary="enc"`, `; x; y=; z=a@b; n=Müller "q" boundary = "enc"; boundary=other`, 1), nil},
+		{"parameters in pieces", strings.NewReplacer(`boundary="enc"`, "boundary*0=e; boundary*1=nc", `protocol="application/vnd.qkdmail"`, "protocol*=us-ascii''application%2Fvnd.qkdmail").Replace(encrypted), nil},
+		{"broken parameters around", multi("mixed", `; =; "; boundary=x`, "m", text, encrypted), nil},
 
+		{"broken protocol, and the payload is gone", multi("encrypted", "; ;protocol=application/vnd.qkdmail (x)", "enc", text), ErrDamaged},
 		{"boundary too long", strings.ReplaceAll(encrypted, "enc", strings.Repeat("e", maxBoundary+1)), ErrNotEncrypted},
 		{"Kelvin sign in a type", strings.ReplaceAll(strings.Replace(encrypted, "multipart/encrypted", "multipart/mixed", 1), "application/vnd.qkdmail", "application/vnd.q\u212Admail"), ErrNotEncrypted},
 		{"plain text", "From: a@b\n\nhello\n", ErrNotEncrypted},

@@ -59,7 +59,7 @@ func (p *Reader) open() error {
 	}
 	p.Header, _, _ = rawheader.Scan(header, rawheader.Lenient)
 	if !ended {
-		w.enter(mediaType(p.Header))
+		w.enter(readContentType(fieldText(p.Header, "Content-Type")))
 		p.Control, err = p.find()
 	}
 	switch {

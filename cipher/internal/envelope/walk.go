@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"strings"
 	"sync"
 
@@ -119,7 +118,6 @@ func (w *walker) delimiter(line []byte) (level int, closing, ok bool) {
 // part is what the walker knows of a part once it has read its header.
 type part struct {
 	mediaType string
-	params    map[string]string
 	encoding  string // Content-Transfer-Encoding, lower case
 	level     int    // the multipart it is in
 }
@@ -210,23 +208,22 @@ func (w *walker) nextPart() (*part, error) {
 			return nil, err
 		}
 		fields, _, _ := rawheader.Scan(b, rawheader.Lenient)
-		p := &part{level: level, encoding: strings.ToLower(firstToken(fieldText(fields, "Content-Transfer-Encoding")))}
-		p.mediaType, p.params = mediaType(fields)
-		w.enter(p.mediaType, p.params)
-		return p, nil
+		t := readContentType(fieldText(fields, "Content-Type"))
+		w.enter(t)
+		return &part{mediaType: t.media, encoding: readEncoding(fieldText(fields, "Content-Transfer-Encoding")), level: level}, nil
 	}
 }
 
 // enter goes into a multipart, unless it is too deep to be looked at. What is
 // inside message/* is never looked at, since it is never entered.
-func (w *walker) enter(mediaType string, params map[string]string) {
-	boundary := strings.TrimRight(params["boundary"], " \t")
-	if !strings.HasPrefix(mediaType, "multipart/") || boundary == "" || len(boundary) > maxBoundary || len(w.inside) >= maxDepth {
+func (w *walker) enter(t contentType) {
+	boundary := strings.TrimRight(t.boundary, " \t")
+	if !strings.HasPrefix(t.media, "multipart/") || boundary == "" || len(boundary) > maxBoundary || len(w.inside) >= maxDepth {
 		return
 	}
 	w.inside = append(w.inside, multipart{
 		boundary:  boundary,
-		encrypted: mediaType == "multipart/encrypted" && equalFold(params["protocol"], ControlType),
+		encrypted: t.media == "multipart/encrypted" && equalFold(t.protocol, ControlType),
 	})
 	w.ours = w.ours || w.inside[len(w.inside)-1].encrypted
 }
@@ -260,33 +257,6 @@ func (w *walker) body(limit int) ([]byte, error) {
 		}
 		b = append(b, line...)
 	}
-}
-
-// mediaType returns the Content-Type of a part, text/plain where there is none
-// (RFC 2045 §5.2). Of one with broken parameters the type itself is read, so
-// that a part of ours is seen as such.
-func mediaType(fields []rawheader.Field) (string, map[string]string) {
-	text := fieldText(fields, "Content-Type")
-	if text == "" {
-		return "text/plain", nil
-	}
-	token := firstToken(text)
-	if strings.ContainsFunc(token, func(r rune) bool { return r > '~' }) {
-		return "text/plain", nil // RFC 2045 §5.2; and no other letter is one of ours
-	}
-	t, params, err := mime.ParseMediaType(text)
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		return strings.ToLower(token), nil // comments, or broken parameters
-	}
-	return t, params
-}
-
-// firstToken returns what stands before parameters and comments.
-func firstToken(text string) string {
-	if i := strings.IndexAny(text, " \t;("); i >= 0 {
-		return text[:i]
-	}
-	return text
 }
 
 // equalFold compares US-ASCII text in any case. Other letters have folds too
