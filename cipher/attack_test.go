@@ -452,6 +452,48 @@ func TestBinding(t *testing.T) {
 	}
 }
 
+// TestIdentityBeforeKeys wants the identity of a message to be known when its
+// first key is asked for, also if there is none: who has got a message is found
+// out without its key.
+func TestIdentityBeforeKeys(t *testing.T) {
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+		km := newTestKM(t)
+		outer := encrypt(t, km, bytes.Repeat([]byte("x\n"), 100_000), &cipher.EncryptOptions{Suite: suite})
+		b := &binder{testKM: km}
+		if _, err := decrypt(t, b, outer, nil); err != nil {
+			t.Fatal(err)
+		}
+		altered := bytes.Clone(outer)
+		at := bytes.Index(altered, []byte("base64\n\n")) + 60 // in the commitment, or the first frame
+		altered[at] = map[bool]byte{true: 'B', false: 'A'}[altered[at] == 'A']
+		for name, c := range map[string]struct {
+			message []byte
+			same    bool
+		}{"the message": {outer, true}, "an altered one": {altered, false}} {
+			asks := &askedKM{err: kmclient.ErrKeyNotFound}
+			opts := &cipher.DecryptOptions{Accept: func(i *cipher.Info) error { asks.info = i; return nil }}
+			if _, err := decrypt(t, asks, c.message, opts); !errors.Is(err, kmclient.ErrKeyNotFound) {
+				t.Fatalf("%s, %s: error %v, want %v", suite, name, err, kmclient.ErrKeyNotFound)
+			}
+			if len(asks.seen) != 1 || asks.seen[0] == (cipher.Identity{}) || (asks.seen[0] == b.calls[0].identity) != c.same {
+				t.Errorf("%s, %s: identities %x when a key was asked for, bound as %x", suite, name, asks.seen, b.calls[0].identity)
+			}
+		}
+	}
+}
+
+// askedKM has no key, and notes which identity is known when it is asked.
+type askedKM struct {
+	err  error
+	info *cipher.Info
+	seen []cipher.Identity
+}
+
+func (a *askedKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key, error) {
+	a.seen = append(a.seen, a.info.Identity)
+	return nil, a.err
+}
+
 type binder struct {
 	*testKM
 	err   error

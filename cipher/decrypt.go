@@ -22,10 +22,10 @@ type KeyFinder interface {
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
 }
 
-// An Identity tells messages apart: SHA-256 over the control octets and the
-// beginning of the payload (salt and commitment of AES-256-GCM, the whole first
-// frame of OTP), as decoded octets. Whoever sends the same message again sends
-// the same identity.
+// An Identity tells encrypted messages apart. It is SHA-256 over the control
+// octets and the beginning of the payload, decoded: salt and commitment of
+// AES-256-GCM, the whole first frame of OTP. The same message sent again has the
+// same identity. It needs no key, so by itself it proves nothing.
 type Identity [sha256.Size]byte
 
 // A KeyBinder is a KeyFinder that remembers which message its keys belong to.
@@ -175,6 +175,8 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 			s.Abort()
 		}
 	}()
+	control := outer.Control.Octets()
+	r.info.Identity = identityOf(control, s.Header())
 	keys, err := r.keys.KeysByID(r.ctx, r.peer, outer.Control.KeyID)
 	if err != nil {
 		return fmt.Errorf("fetch the key: %w", err)
@@ -187,7 +189,6 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 		return err
 	}
 	r.info.KeyIDs = []string{outer.Control.KeyID}
-	control := outer.Control.Octets()
 	if err := s.Unlock(keys[0].Reveal(), control); err != nil {
 		return err
 	}
@@ -197,16 +198,16 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 		return err
 	}
 	r.suite = s
-	return r.bind(identityOf(control, s.Header()), 0, outer.Control.KeyID)
+	return r.bind(0, outer.Control.KeyID)
 }
 
 // bind tells a KeyBinder which message its keys belong to.
-func (r *Reader) bind(identity Identity, frame uint64, ids ...string) error {
+func (r *Reader) bind(frame uint64, ids ...string) error {
 	b, ok := r.keys.(KeyBinder)
 	if !ok {
 		return nil
 	}
-	if err := b.BindKeys(r.ctx, r.peer, identity, frame, ids...); err != nil {
+	if err := b.BindKeys(r.ctx, r.peer, r.info.Identity, frame, ids...); err != nil {
 		return fmt.Errorf("bind the key: %w", err)
 	}
 	return nil
@@ -237,19 +238,18 @@ func checkGCMKey(k *kmclient.Key, id string) error {
 
 func (r *Reader) openOTP(outer *envelope.Reader) {
 	control := outer.Control.Octets()
-	var identity Identity
 	r.suite = otp.NewReader(otp.NewFrameReader(outer), otp.ReaderOptions{
 		Control: control,
 		KeyID:   outer.Control.KeyID,
-		Keys: func(ids []string) ([]*kmclient.Key, error) {
-			return r.keys.KeysByID(r.ctx, r.peer, ids...)
+		Keys: func(f *otp.Frame) ([]*kmclient.Key, error) {
+			if f.Number == 0 {
+				r.info.Identity = identityOf(control, f.Raw()...)
+			}
+			return r.keys.KeysByID(r.ctx, r.peer, f.KeyIDs...)
 		},
 		Verified: func(f *otp.Frame) error {
-			if _, binds := r.keys.(KeyBinder); binds && f.Number == 0 {
-				identity = identityOf(control, f.Raw()...)
-			}
 			r.info.KeyIDs = append(r.info.KeyIDs, f.KeyIDs...)
-			return r.bind(identity, f.Number, f.KeyIDs...)
+			return r.bind(f.Number, f.KeyIDs...)
 		},
 	})
 }

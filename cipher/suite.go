@@ -40,6 +40,11 @@ type Info struct {
 	KeyID        string    // that the control part names; for OTP the first
 	KeyIDs       []string  // in the order of their use, as spelled by the key manager
 
+	// Identity of the message, which tells it from others under the same key.
+	// Only Decrypt sets it, before it asks for the first key: for OTP once the
+	// first frame is read. Until a key has verified something it proves nothing.
+	Identity Identity
+
 	// Octets of the message before encryption. Decrypt counts what it has
 	// released.
 	PlaintextSize int64

@@ -50,10 +50,10 @@ func (s *keyStore) get(size, number int) ([]*kmclient.Key, error) {
 	return keys, nil
 }
 
-func (s *keyStore) find(ids []string) ([]*kmclient.Key, error) {
-	s.asked = append(s.asked, ids)
+func (s *keyStore) find(f *Frame) ([]*kmclient.Key, error) {
+	s.asked = append(s.asked, f.KeyIDs)
 	var keys []*kmclient.Key
-	for _, id := range ids {
+	for _, id := range f.KeyIDs {
 		octets, ok := s.keys[id]
 		if !ok {
 			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)

@@ -184,9 +184,9 @@ type ReaderOptions struct {
 	Control []byte // the control octets
 	KeyID   string // the key ID in them, which frame 0 must name first
 
-	// Keys fetches the keys with these IDs, in this order. The Reader wipes
-	// them. It is called for a frame after all before it are verified.
-	Keys func(ids []string) ([]*kmclient.Key, error)
+	// Keys fetches the keys that a frame names, in their order. The Reader wipes
+	// them. It is called for a whole frame, after all before it are verified.
+	Keys func(*Frame) ([]*kmclient.Key, error)
 
 	// Verified is told of each frame whose tag was right, before it is
 	// decrypted and released. An error ends the message.
@@ -226,7 +226,7 @@ func (r *Reader) open() ([]byte, error) {
 	if f.Number == 0 && kmclient.CanonicalID(f.KeyIDs[0]) != kmclient.CanonicalID(r.opts.KeyID) {
 		return nil, r.fail(f, ErrKeyID)
 	}
-	keys, err := r.opts.Keys(f.KeyIDs)
+	keys, err := r.opts.Keys(f)
 	if err != nil {
 		return nil, r.fail(f, err) // wrapped, or an io.EOF would end the message
 	}
