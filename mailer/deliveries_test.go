@@ -141,6 +141,29 @@ func TestKeyBoundToItsMessage(t *testing.T) {
 	}
 }
 
+// A message that names a key that was sent with is refused for good, and the key
+// manager is not asked: whoever saw the ID on the wire can name it.
+func TestKeyThatWasSentWith(t *testing.T) {
+	hop := startHop(t)
+	r, m := startStored(t, hop.addr(), keystore.Options{})
+	keys, err := m.GetKeys(t.Context(), "SAE_A", 256, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kmclient.WipeAll(keys)
+	c := connect(t, r)
+	for n := range 2 {
+		c.want("550 5.7.1", c.mail(sealAgain(t, r.km, testMessage), "alice@a.example", "bob@b.example"))
+		if s := m.Stats(); int(s.Reused) != n+1 || s.ClosedRefused+s.BoundRefused != 0 {
+			t.Errorf("after message %d: %+v, want an alarm for each as reused", n, s)
+		}
+	}
+	hop.none()
+	if _, asked := r.km.count(); asked != 0 || !strings.Contains(r.log.String(), `reason="key reused"`) {
+		t.Errorf("the key manager was asked for %d keys, want none, and the reason in the log", asked)
+	}
+}
+
 // A closed key: who has the message gets 250, a new recipient 550.
 func TestClosedKey(t *testing.T) {
 	now := time.Now()

@@ -22,6 +22,7 @@ func Reasons() []Reason {
 		{"key gone", "The key of an arriving message did not come in four hours.", "The sender is told and can send again. Check the QKD link."},
 		{"key bound", "The key of an arriving message belongs to another message.", "Somebody may have copied a key ID into a message of his own. Look for the message in the log."},
 		{"key closed", "The key of an arriving message has been used and deleted.", "An old message may have been sent again, by a mistake or by an attacker. Look for it in the log."},
+		{"key reused", "A key ID came again that has had its use here.", "No key is used twice. If the key manager gave it out, it may have been restored from a backup: ask its vendor before mail goes on. Else somebody named it in a message: look for that in the log."},
 		{"rate", "A peer's messages name more unknown keys than are looked up.", "Somebody may try to keep the key manager busy. Look for the client in the log."},
 
 		{"authentication", "An arriving message or its header was altered, or its key is another one.", "Find out what changed it on the way: a mail system that rewrites, or an attacker."},

@@ -127,6 +127,8 @@ func replies() []struct {
 		{cipher.ErrDamaged, 550, smtp.EnhancedCode{5, 7, 7}, "damaged", "The encrypted message is damaged, send it again"},
 		{keystore.ErrBound, 550, smtp.EnhancedCode{5, 7, 1}, "key bound", "The key of this message belongs to another message, send it again"},
 		{keystore.ErrClosed, 550, smtp.EnhancedCode{5, 7, 1}, "key closed", "The key of this message is closed, send it again"},
+		{keystore.ErrClaimed, 550, smtp.EnhancedCode{5, 7, 1}, "key reused", "The key of this message was used before, send it again"},
+		{keystore.ErrReused, 451, smtp.EnhancedCode{4, 7, 5}, "key reused", "The key manager gives a key again, try again later"},
 		{kmclient.ErrKeyNotFound, 451, smtp.EnhancedCode{4, 7, 5}, "key not found", "The key of this message is not here yet, try again later"},
 		{kmclient.ErrKeyExhausted, 451, smtp.EnhancedCode{4, 7, 5}, "no key left", "No key left, try again later"},
 		{kmclient.ErrRefused, 451, smtp.EnhancedCode{4, 7, 5}, "km refuses", "The key manager does not serve us, try again later"},

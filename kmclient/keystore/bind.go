@@ -9,9 +9,12 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// editKey is the edit that stores a key record.
+// editKey is the edit that stores a key record, a new one with its claim.
 func (m *Manager) editKey(k *keyRecord, due time.Time) edit {
 	e := edit{old: k.raw, name: m.keyName(k.spelled), due: due}
+	if k.raw == nil {
+		e.claim = m.claimName(k.spelled)
+	}
 	e.state, e.plain = k.encode()
 	return e
 }

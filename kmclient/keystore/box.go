@@ -24,6 +24,15 @@ type edit struct {
 	bare   bool // nothing is sealed: the value stays as it is, empty if the record is new
 	state  byte
 	plain  []byte
+	claim  Name // claimed in the same commit; no Kind: nothing is
+}
+
+// changes returns how many changes an edit is.
+func (e edit) changes() int {
+	if e.claim.Kind == "" {
+		return 1
+	}
+	return 2
 }
 
 // get returns the records with these names, nil for one that is not there. If it
@@ -42,9 +51,17 @@ func (v *Vault) get(ctx context.Context, from view, names ...Name) ([]*item, err
 		return nil, err
 	}
 	for i, r := range records {
-		v.recent.note(names[i], r)
+		v.note(names[i], r)
 	}
 	return v.unsealAll(ctx, records)
+}
+
+// note remembers a record, nil if there is none. A claim is not worth the room:
+// nothing is refused by what was seen, and nothing changes it.
+func (v *Vault) note(n Name, r *Record) {
+	if n.Kind == KindReceive || n.Kind == KindMessage {
+		v.recent.note(n, r)
+	}
 }
 
 // recall returns the records with these names as they were last seen.
@@ -63,11 +80,15 @@ func (v *Vault) recall(ctx context.Context, names []Name) ([]*item, error) {
 	return items, err
 }
 
-// unsealAll opens records, of which some may be nil.
+// unsealAll opens records, of which some may be nil. There is nothing in a claim.
 func (v *Vault) unsealAll(ctx context.Context, records []*Record) (items []*item, err error) {
 	items = make([]*item, len(records))
 	for i, r := range records {
 		if r == nil {
+			continue
+		}
+		if r.Kind == KindClaim {
+			items[i] = &item{Record: r}
 			continue
 		}
 		if items[i], err = v.unseal(ctx, r); err != nil {
@@ -136,13 +157,15 @@ func (v *Vault) applySome(ctx context.Context, edits []edit) (made int, err erro
 	return made, nil
 }
 
-// fit returns how many of edits, from the first one on, go into one commit.
+// fit returns how many of edits, from the first one on, go into one commit. An
+// edit and its claim are never split.
 func (v *Vault) fit(edits []edit) (n int) {
 	l := v.store.Limits()
-	octets := 1024 // for the store's own record
-	for n < len(edits) && n < l.Changes-1 {
-		octets += 2048 + len(edits[n].plain)
-		if n > 0 && octets > l.Octets {
+	changes, octets := 1, 1024 // for the store's own record
+	for _, e := range edits {
+		changes += e.changes()
+		octets += 1024*(1+e.changes()) + len(e.plain)
+		if n > 0 && (changes > l.Changes || octets > l.Octets) {
 			break
 		}
 		n++
@@ -179,11 +202,10 @@ func (v *Vault) applyBatch(ctx context.Context, edits []edit) error {
 // noteAll remembers what has become of changes, whose outcome is err.
 func (v *Vault) noteAll(changes []Change, err error) {
 	for _, c := range changes {
-		switch n := c.Name(); {
-		case err != nil:
-			v.recent.forget(n)
-		case n.Kind == KindReceive || n.Kind == KindMessage:
-			v.recent.note(n, c.New)
+		if err != nil {
+			v.recent.forget(c.Name())
+		} else {
+			v.note(c.Name(), c.New)
 		}
 	}
 }
@@ -193,7 +215,7 @@ func (v *Vault) noteAll(changes []Change, err error) {
 func (v *Vault) sealAll(edits []edit) (*Record, []Change, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	changes := make([]Change, 0, len(edits)+1)
+	changes := make([]Change, 0, 2*len(edits)+1)
 	changes = append(changes, Change{Old: v.head, New: v.head})
 	for _, e := range edits {
 		if e.remove {
@@ -215,6 +237,9 @@ func (v *Vault) sealAll(edits []edit) (*Record, []Change, error) {
 			return nil, nil, err
 		}
 		changes = append(changes, Change{Old: e.old, New: r})
+		if e.claim.Kind != "" {
+			changes = append(changes, Change{New: &Record{Name: e.claim}})
+		}
 	}
 	return v.head, changes, nil
 }

@@ -44,7 +44,7 @@ func (v *Vault) Owners(ctx context.Context) (owners []Owner, err error) {
 type Report struct {
 	Keys     map[kmclient.State]int // receiving keys
 	Messages int                    // of which deliveries are recorded
-	Claims   int                    // IDs of sending keys
+	Claims   int                    // key IDs that are taken, of sending and receiving keys
 
 	Damaged int      // records that can't be used; they are not among the others
 	Damages []Damage // the first hundred of them
@@ -83,7 +83,7 @@ func (v *Vault) Check(ctx context.Context) (*Report, error) {
 // checkRecord adds a record to a report.
 func (v *Vault) checkRecord(ctx context.Context, record *Record, r *Report) error {
 	switch record.Kind {
-	case KindSend:
+	case KindClaim:
 		r.Claims++
 		return nil
 	case KindStore:

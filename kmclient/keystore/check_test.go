@@ -34,7 +34,7 @@ func TestCheck(t *testing.T) {
 	}
 	r, err := k.vault.Check(t.Context())
 	want := fmt.Sprint(map[kmclient.State]int{kmclient.StateInUse: 280, kmclient.StateUsed: 19, kmclient.StateClosed: 1})
-	if err != nil || fmt.Sprint(r.Keys) != want || r.Messages != 1 || r.Claims != 7 || r.Damaged != 0 || r.Damages != nil {
+	if err != nil || fmt.Sprint(r.Keys) != want || r.Messages != 1 || r.Claims != 307 || r.Damaged != 0 || r.Damages != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

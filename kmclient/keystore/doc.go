@@ -92,9 +92,13 @@ var (
 	ErrBound = errors.New("key belongs to another message: possible attack")
 	// ErrClosed: the key has served its purpose and is deleted.
 	ErrClosed = errors.New("key is closed")
-	// ErrReused: the key manager gave out a key ID for sending that it had
-	// given out before. It may have been restored from a backup.
-	ErrReused = errors.New("key manager gives out a key ID again")
+	// ErrReused: the key manager gave out a key ID that has had its use here,
+	// to encrypt or to decrypt. It may have been restored from a backup.
+	ErrReused = errors.New("key ID has had its use here")
+	// ErrClaimed: a message names a key ID that has had its use here: it was
+	// given out to encrypt with, or its tombstone is gone. It is an ErrReused,
+	// and trying again does not help.
+	ErrClaimed = fmt.Errorf("%w: possible attack", ErrReused)
 	// ErrNotBound: the key has opened no message, so none can be delivered.
 	ErrNotBound = errors.New("key belongs to no message")
 	// ErrStoreKey: the store was made with another store key. It is a

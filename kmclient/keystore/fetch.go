@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -64,7 +65,7 @@ func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
 
 // fetch fetches keys and stores them.
 func (m *Manager) fetch(ctx context.Context, peer string, ids []string) error {
-	ids, err := m.flushFirst(ctx, ids)
+	ids, err := m.flushFirst(ctx, peer, ids)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
@@ -79,17 +80,18 @@ func (m *Manager) fetch(ctx context.Context, peer string, ids []string) error {
 	return m.keep(ctx, peer, keys)
 }
 
-// keep stores keys that have come for peer, and wipes these. If that can't be
-// done they wait in memory.
+// keep stores keys that have come for peer, and wipes them. If that can't be done
+// they wait in memory. Keys whose IDs have had their use are refused, and are an
+// ErrClaimed; the others are stored.
 func (m *Manager) keep(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	// The time that the key manager took is not taken from the store.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.o.FetchTimeout)
 	defer cancel()
 	n, err := m.store(ctx, peer, keys)
-	if err == nil {
+	if err == nil || errors.Is(err, ErrClaimed) {
 		m.count.fetched.Add(int64(n))
 		kmclient.WipeAll(keys)
-		return nil
+		return err
 	}
 	if all, ok := m.hold(peer, keys); ok {
 		m.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", all, "error", err)
@@ -133,43 +135,60 @@ func checkSize(k *kmclient.Key) error {
 
 // store stores keys that came for peer, and returns how many were new. One that
 // is there already stays as it is: everybody gets the key that was stored first.
+// Keys whose IDs have had their use are not stored: once all others are, the
+// error is an ErrClaimed.
 func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
 	// They have just been looked for in vain, most times. If they are there by
 	// now, that is a conflict.
-	n, err = m.storeNew(ctx, peer, keys, make([]*keyRecord, len(keys)))
-	if !errors.Is(err, ErrConflict) {
+	if n, err = m.storeNew(ctx, peer, keys); !errors.Is(err, ErrConflict) {
 		return n, err
 	}
+	ids := make([]string, len(keys))
+	for i, k := range keys {
+		ids[i] = k.ID()
+	}
+	var refused []string
 	err = retry(func() error {
-		ids := make([]string, len(keys))
-		for i, k := range keys {
-			ids[i] = k.ID()
-		}
-		present, err := m.keyRecords(ctx, asStored, ids)
+		present, claimed, err := m.known(ctx, asStored, ids)
 		if err != nil {
 			return err
 		}
 		defer wipeRecords(present)
-		more, err := m.storeNew(ctx, peer, keys, present)
+		refused = claimed
+		var missing []*kmclient.Key
+		for i, k := range keys {
+			switch {
+			case present[i] != nil:
+				m.compare(peer, k, present[i])
+			case !slices.Contains(claimed, k.ID()):
+				missing = append(missing, k)
+			}
+		}
+		more, err := m.storeNew(ctx, peer, missing)
 		n += more
 		return err
 	})
+	if err == nil && len(refused) > 0 {
+		err = m.refuseClaimed(peer, refused)
+	}
 	return n, err
 }
 
-// storeNew stores those keys of which no record is present.
-func (m *Manager) storeNew(ctx context.Context, peer string, keys []*kmclient.Key, present []*keyRecord) (n int, err error) {
-	var edits []edit
+// compare raises the alarm if a key has come once more with other bytes.
+func (m *Manager) compare(peer string, k *kmclient.Key, present *keyRecord) {
+	if present.state == kmclient.StateClosed || bytes.Equal(present.octets, k.Reveal()) {
+		return
+	}
+	m.count.changed.Add(1)
+	m.o.Logger.Error("the key manager gave out a key with other bytes than before; it is not used",
+		"alarm", "changed", "key_id", k.ID(), "peer", peer)
+}
+
+// storeNew stores keys, of which there are no records, and claims their IDs.
+func (m *Manager) storeNew(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
+	edits := make([]edit, 0, len(keys))
 	defer func() { wipeEdits(edits) }()
-	for i, k := range keys {
-		if p := present[i]; p != nil {
-			if p.state != kmclient.StateClosed && !bytes.Equal(p.octets, k.Reveal()) {
-				m.count.changed.Add(1)
-				m.o.Logger.Error("the key manager gave out a key with other octets than before; it is not used",
-					"alarm", "changed", "key_id", k.ID(), "peer", peer)
-			}
-			continue
-		}
+	for _, k := range keys {
 		r := newKeyRecord(peer, k, m.clock.late())
 		edits = append(edits, m.editKey(r, m.dueUnused(r)))
 		r.wipe()

@@ -30,6 +30,7 @@ type fakeKM struct {
 	keys    map[string][]byte
 	calls   int // of KeysByID
 	given   int // receiving keys given out
+	out     []*kmclient.Key
 	closed  []string
 	next    []string      // IDs to give out next
 	failing error         // what KeysByID and CloseKey return
@@ -86,6 +87,7 @@ func (f *fakeKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*k
 	for _, id := range ids {
 		c := kmclient.CanonicalID(id)
 		keys = append(keys, kmclient.NewKey(c, slices.Clone(f.keys[c])))
+		f.out = append(f.out, keys[len(keys)-1])
 		f.given++
 		if !f.keeps {
 			delete(f.keys, c)

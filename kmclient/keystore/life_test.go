@@ -69,10 +69,10 @@ func TestSendingKeysNotStored(t *testing.T) {
 	if _, err := k.GetKeys(t.Context(), "A", 256, 5); err != nil {
 		t.Fatal(err)
 	}
-	records, err := k.mem.Open().List(t.Context(), keystore.Name{Kind: keystore.KindSend}, 100)
+	records, err := k.mem.Open().List(t.Context(), keystore.Name{Kind: keystore.KindClaim}, 100)
 	n := 0
 	for _, r := range records {
-		if r.Kind == keystore.KindSend {
+		if r.Kind == keystore.KindClaim {
 			n++
 			if len(r.Value) != 0 || !r.Due.IsZero() {
 				t.Errorf("%v has a value or a date", r.Name)

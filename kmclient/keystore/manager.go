@@ -53,7 +53,7 @@ type Stats struct {
 
 	BoundRefused  int64 // keys refused because they belong to another message: alarm
 	ClosedRefused int64 // messages under a closed key for somebody who has not got them: alarm
-	Reused        int64 // sending key IDs that came again: alarm
+	Reused        int64 // key IDs that came again, to encrypt or to decrypt with: alarm
 	Changed       int64 // receiving keys that came again with other octets: alarm
 	StoreErrors   int64 // operations that failed for the store
 
@@ -133,6 +133,9 @@ func (m *Manager) name(kind Kind, id string) Name {
 
 // keyName names the record of a receiving key.
 func (m *Manager) keyName(id string) Name { return m.name(KindReceive, kmclient.CanonicalID(id)) }
+
+// claimName names the claim of a key, whichever its direction.
+func (m *Manager) claimName(id string) Name { return m.name(KindClaim, kmclient.CanonicalID(id)) }
 
 // DeletesOnDelivery is false: what was fetched can be fetched again.
 func (m *Manager) DeletesOnDelivery() bool { return false }
@@ -218,7 +221,8 @@ func (m *Manager) fail(op string, err error) error {
 	if errors.Is(err, ErrConflict) {
 		err = fmt.Errorf("%w: too many others work with the same record: %w", kmclient.ErrUnavailable, err)
 	}
-	retry := errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrReused) || errors.Is(err, ErrStoreKey)
+	retry := errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrStoreKey) ||
+		errors.Is(err, ErrReused) && !errors.Is(err, ErrClaimed)
 	return &kmclient.Error{Op: op, Retry: retry, Err: err}
 }
 

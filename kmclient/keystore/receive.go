@@ -12,16 +12,18 @@ import (
 )
 
 // KeysByID returns receiving keys: those in the store from there, the others
-// from the key manager, all in one call to it. What came from the key manager
-// is on disk before it is returned, in one commit if the engine takes so many keys. Where the client needs
-// several requests for a call ([kmclient.ETSI014.KeepWith]), what one of them
-// brought is on disk before the next one is made, and before an error is
-// returned.
+// from the key manager, all in one call to it. What came from the key manager is
+// on disk, and its ID claimed, before it is returned; in one commit if the engine
+// takes so many keys. Where the client needs several requests for a call
+// ([kmclient.ETSI014.KeepWith]), what one of them brought is on disk before the
+// next one is made, and before an error is returned.
 //
-// If a key is closed, the error is an ErrClosed. If a key came and can't be
-// stored, it waits in memory until it can, which is tried again and again, and
-// no other is fetched before; the error then is a kmclient.ErrStore, and trying
-// again helps. A caller that gives up loses nothing.
+// If a key is closed, the error is an ErrClosed. If an ID is claimed and has no
+// record, it has had its use: the error is an ErrClaimed, the key manager is not
+// asked, and it is counted and logged as an alarm. If a key came and can't be
+// stored, it waits in memory until it can, and no other is fetched before; the
+// error is then a kmclient.ErrStore, and trying again helps. A caller that gives
+// up loses nothing.
 func (m *Manager) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	err := checkIDs(ids)
 	if err == nil && len(peer) > kmclient.MaxIDLength {
@@ -89,14 +91,17 @@ func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys m
 	return err
 }
 
-// look adds those keys to keys that are in the store, and returns the IDs of
-// the others.
+// look adds the keys that are in the store to keys, and returns the IDs of the
+// others. As stored, an ID that has had its use is an ErrClaimed.
 func (m *Manager) look(ctx context.Context, from view, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
-	records, err := m.keyRecords(ctx, from, ids)
+	records, claimed, err := m.known(ctx, from, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer wipeRecords(records)
+	if len(claimed) > 0 {
+		return nil, m.refuseClaimed(peer, claimed)
+	}
 	if from == asStored {
 		if err := m.confirm(ctx, peer, records); err != nil {
 			return nil, err
@@ -186,6 +191,41 @@ func (m *Manager) usable(k *keyRecord, peer string) error {
 	return nil
 }
 
+// known returns the records of keys, nil for one that has none, and those IDs
+// that are claimed without a record. Of what was seen it knows no claims.
+func (m *Manager) known(ctx context.Context, from view, ids []string) (records []*keyRecord, claimed []string, err error) {
+	if from == asSeen {
+		records, err = m.keyRecords(ctx, from, ids)
+		return records, nil, err
+	}
+	names := make([]Name, 0, 2*len(ids))
+	for _, id := range ids {
+		names = append(names, m.claimName(id), m.keyName(id)) // a claim is read before the record that came with it
+	}
+	items, err := m.vault.get(ctx, asStored, names...)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys := make([]*item, len(ids))
+	for i := range ids {
+		keys[i] = items[2*i+1]
+		if items[2*i] != nil && keys[i] == nil {
+			claimed = append(claimed, ids[i])
+		}
+	}
+	records, err = asKeys(keys)
+	return records, claimed, err
+}
+
+// refuseClaimed is the alarm for keys to decrypt with whose IDs have had their
+// use, and the error.
+func (m *Manager) refuseClaimed(peer string, ids []string) error {
+	m.count.reused.Add(int64(len(ids)))
+	m.o.Logger.Error("a key was refused: its ID has had its use here; a message may name a key that was sent with, or the key manager was restored from a backup",
+		"alarm", "reused", "key_ids", ids[:min(len(ids), 5)], "number", len(ids), "peer", peer)
+	return fmt.Errorf("%w: %.255s", ErrClaimed, ids[0])
+}
+
 // keyRecords returns what is known of keys, nil for one of which nothing is.
 func (m *Manager) keyRecords(ctx context.Context, from view, ids []string) ([]*keyRecord, error) {
 	names := make([]Name, len(ids))
@@ -196,7 +236,12 @@ func (m *Manager) keyRecords(ctx context.Context, from view, ids []string) ([]*k
 	if err != nil {
 		return nil, err
 	}
-	records := make([]*keyRecord, len(ids))
+	return asKeys(items)
+}
+
+// asKeys decodes receiving keys, nil for an item that is nil.
+func asKeys(items []*item) (records []*keyRecord, err error) {
+	records = make([]*keyRecord, len(items))
 	for i, it := range items {
 		if it == nil {
 			continue

@@ -8,11 +8,12 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// GetKeys fetches sending keys. Their IDs are on disk before they are
-// returned, in one commit if the engine takes so many; their octets never are. If one of the IDs was there
-// already, the error is an ErrReused, all keys of the call are wiped, and it is
-// counted and logged as an alarm: the key manager may have been restored from a
-// backup. The next call may get fresh ones.
+// GetKeys fetches sending keys. Their IDs are claimed on disk before they are
+// returned, in one commit if the engine takes so many; their bytes are never
+// stored. If one of the IDs is claimed already, by a sending or a receiving key,
+// the error is an ErrReused, all keys of the call are wiped, and it is counted
+// and logged as an alarm: the key manager may have been restored from a backup.
+// The next call may get fresh keys.
 func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	if err := m.probe(ctx); err != nil {
 		return nil, m.fail(opGetKeys, err)
@@ -60,12 +61,12 @@ func (m *Manager) write(ctx context.Context) error {
 	return err
 }
 
-// claim records the IDs of sending keys. A claim that was recorded and not
-// heard of costs keys, and is never taken for another one's.
+// claim claims the IDs of sending keys. If the outcome of a commit is not known,
+// its keys are lost: a claim is never taken for that of another call.
 func (m *Manager) claim(ctx context.Context, keys []*kmclient.Key) error {
 	edits := make([]edit, len(keys))
 	for i, k := range keys {
-		edits[i] = edit{name: m.name(KindSend, kmclient.CanonicalID(k.ID())), bare: true}
+		edits[i] = edit{name: m.claimName(k.ID()), bare: true}
 	}
 	made, err := m.vault.applySome(ctx, edits)
 	m.count.claimed.Add(int64(made))
@@ -90,7 +91,7 @@ func (m *Manager) claim(ctx context.Context, keys []*kmclient.Key) error {
 		return fmt.Errorf("%w: a record that came and went", ErrConflict)
 	}
 	m.count.reused.Add(int64(len(again)))
-	m.o.Logger.Error("the key manager gave out key IDs that it had given out before; it may have been restored from a backup; none of the keys is used",
+	m.o.Logger.Error("the key manager gave out key IDs to encrypt with that have had their use here; it may have been restored from a backup; none of the keys is used",
 		"alarm", "reused", "key_ids", again[:min(len(again), 5)], "number", len(again))
 	return fmt.Errorf("%w: %d of %d, as %.255s", ErrReused, len(again), len(keys), again[0])
 }

@@ -27,20 +27,21 @@ import (
 type Store interface {
 	// Get returns the records with these names, in this order, nil for one
 	// that is not there. It sees every change whose Apply has returned, in
-	// whichever process.
+	// whichever process. It reads all records at one moment, or in this order:
+	// of two that are made by one Apply, who sees the first sees the second.
 	Get(ctx context.Context, names ...Name) ([]*Record, error)
 
 	// Apply makes all of these changes or none of them, and returns once they
-	// are on disk, having set the Version of each New that it wrote, but for
-	// those of KindSend. Each name occurs once at most, and there are no more of
-	// them than Limits says. If a record is not what its change expects, the
-	// error is an ErrConflict. After any other error the changes may have been
-	// made nevertheless.
+	// are on disk. It sets the Version of each New that it wrote, except those
+	// of KindClaim. Each name occurs once at most, and there are no more changes
+	// than Limits says. If a record is not what its change expects, the error is
+	// an ErrConflict. After any other error the changes may have been made
+	// nevertheless.
 	Apply(ctx context.Context, changes ...Change) error
 
 	// List returns the records that follow a name, in the order of
 	// [Name.Compare], limit of them at most; fewer only at the end. Among those
-	// of KindSend with the same KM and SAE the order of the IDs is the
+	// of KindClaim with the same KM and SAE the order of the IDs is the
 	// engine's own.
 	List(ctx context.Context, after Name, limit int) ([]*Record, error)
 
@@ -70,12 +71,12 @@ type Limits struct {
 // A Kind says what a record is about.
 type Kind string
 
-// The kinds of records. One of KindSend has no value and no Due. It is made, and
-// never changed, removed or only checked, and is kept for ever; so an engine may
-// keep it in few octets.
+// The kinds of records. A record of KindClaim has no value and no Due. It is
+// made, never changed, removed or only checked, and is kept for ever, so an
+// engine may keep it in few bytes.
 const (
 	KindReceive Kind = "receive" // a key to decrypt with; ID is the key's, canonical
-	KindSend    Kind = "send"    // a key ID given out to encrypt with
+	KindClaim   Kind = "claim"   // says that a key ID is taken, to encrypt or to decrypt with; ID as for KindReceive
 	KindMessage Kind = "message" // what was delivered of a message; ID is its identity, in hexadecimal
 	KindStore   Kind = "store"   // about the store itself
 )
@@ -118,7 +119,7 @@ func (n Name) Check() error {
 type Record struct {
 	Name
 	Due     time.Time // when the sweep is to look at it, in whole seconds; zero: never
-	Value   []byte    // sealed, and empty for KindSend; 2 MiB at most
+	Value   []byte    // sealed; empty for KindClaim; 2 MiB at most
 	Version int64     // set by the Store: never the same for two states of a record
 }
 

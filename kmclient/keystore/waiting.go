@@ -111,7 +111,8 @@ func (m *Manager) flush(ctx context.Context) error {
 	}
 }
 
-// storeWaiting stores the keys that wait now.
+// storeWaiting stores the keys that wait now. Those whose IDs have had their use
+// meanwhile are wiped: they would wait for ever.
 func (m *Manager) storeWaiting(ctx context.Context) error {
 	m.mu.Lock()
 	byPeer := map[string][]*kmclient.Key{} // copies: Close, which does not wait for ever, wipes those that wait
@@ -123,7 +124,7 @@ func (m *Manager) storeWaiting(ctx context.Context) error {
 		defer kmclient.WipeAll(keys)
 	}
 	for peer, keys := range byPeer {
-		if _, err := m.store(ctx, peer, keys); err != nil {
+		if _, err := m.store(ctx, peer, keys); err != nil && !errors.Is(err, ErrClaimed) {
 			return err
 		}
 		m.mu.Lock()
@@ -142,8 +143,8 @@ func (m *Manager) storeWaiting(ctx context.Context) error {
 
 // flushFirst stores the keys that wait for it, if any, and returns those of ids
 // that are not in the store then. If that can't be done nothing may be fetched:
-// it would have to wait as well.
-func (m *Manager) flushFirst(ctx context.Context, ids []string) (missing []string, err error) {
+// it would have to wait as well. An ID that has had its use is an ErrClaimed.
+func (m *Manager) flushFirst(ctx context.Context, peer string, ids []string) (missing []string, err error) {
 	m.mu.Lock()
 	n := len(m.waiting)
 	m.mu.Unlock()
@@ -153,11 +154,14 @@ func (m *Manager) flushFirst(ctx context.Context, ids []string) (missing []strin
 	if err := m.flush(ctx); err != nil {
 		return nil, err
 	}
-	records, err := m.keyRecords(ctx, asStored, ids)
+	records, claimed, err := m.known(ctx, asStored, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer wipeRecords(records)
+	if len(claimed) > 0 {
+		return nil, m.refuseClaimed(peer, claimed)
+	}
 	for i, k := range records {
 		if k == nil {
 			missing = append(missing, ids[i])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -132,7 +133,7 @@ func (s *slowStore) Apply(ctx context.Context, changes ...keystore.Change) (err 
 }
 
 func (s *slowStore) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
-	if names[0].Kind == keystore.KindReceive {
+	if slices.ContainsFunc(names, func(n keystore.Name) bool { return n.Kind == keystore.KindReceive }) {
 		s.look.Do(func() {
 			close(s.in)
 			<-s.out

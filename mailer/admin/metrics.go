@@ -209,7 +209,7 @@ func storeFigures() figures {
 
 func alarmFigures() figures {
 	return figures{[]figure{
-		counter("attack_alarms_total", "What looks like an attack: a key that belongs to another message (bound), a key that has served its purpose (closed), a key that the key manager gives out again to encrypt with (reused), or to decrypt with and with other octets (changed).", "kind"),
+		counter("attack_alarms_total", "What looks like an attack: a key that belongs to another message (bound), a key that has served its purpose (closed), a key ID that has had its use here and comes again (reused), a key that the key manager gives out again with other bytes (changed).", "kind"),
 	}, func(r *reading, of []figure) {
 		r.put(of[0], float64(r.store.BoundRefused), "bound")
 		r.put(of[0], float64(r.store.ClosedRefused), "closed")

@@ -30,7 +30,7 @@ func TestEtcd(t *testing.T) {
 			long := seconds(t) / 2
 			leaders := c.leaders(cluster, min(4*time.Second, long/2))
 			run(t, w, c, long)
-			claimed := idsIn(t, openEtcd(t, cluster, "/a"), keystore.KindSend)
+			claimed := idsIn(t, openEtcd(t, cluster, "/a"), keystore.KindClaim)
 			kept := idsIn(t, openEtcd(t, cluster, "/b"), keystore.KindReceive)
 			w.conclude(t, claimed, kept)
 			if leaders.Load() == 0 {

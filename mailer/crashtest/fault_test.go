@@ -114,7 +114,7 @@ func (f *fault) run(t *testing.T) {
 	for _, r := range w.relays {
 		r.stop()
 	}
-	w.conclude(t, idsIn(t, openSQLite(t, file(encrypt)), keystore.KindSend), idsIn(t, openSQLite(t, file(decrypt)), keystore.KindReceive))
+	w.conclude(t, idsIn(t, openSQLite(t, file(encrypt)), keystore.KindClaim), idsIn(t, openSQLite(t, file(decrypt)), keystore.KindReceive))
 }
 
 // mountDisk mounts a small disk at a folder.

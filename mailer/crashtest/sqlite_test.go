@@ -27,7 +27,7 @@ func TestSQLite(t *testing.T) {
 		c.every(6*time.Second, func(random *rand.Rand) { lock(t, file, time.Duration(random.IntN(500))*time.Millisecond) })
 	}
 	run(t, w, c, seconds(t))
-	claimed := idsIn(t, openSQLite(t, files[encrypt]), keystore.KindSend)
+	claimed := idsIn(t, openSQLite(t, files[encrypt]), keystore.KindClaim)
 	kept := idsIn(t, openSQLite(t, files[decrypt]), keystore.KindReceive)
 	w.conclude(t, claimed, kept)
 }
@@ -40,7 +40,7 @@ func TestStopped(t *testing.T) {
 	c := newChaos(w.seed, w.relays)
 	c.downs(300*time.Millisecond, func(*rand.Rand) bool { return false })
 	run(t, w, c, min(5*time.Second, seconds(t)))
-	w.conclude(t, idsIn(t, openSQLite(t, files[encrypt]), keystore.KindSend), idsIn(t, openSQLite(t, files[decrypt]), keystore.KindReceive))
+	w.conclude(t, idsIn(t, openSQLite(t, files[encrypt]), keystore.KindClaim), idsIn(t, openSQLite(t, files[decrypt]), keystore.KindReceive))
 	if c.stops.Load() == 0 {
 		t.Error("no relay was stopped: nothing is shown by that")
 	}

@@ -73,6 +73,7 @@ func advice() []struct {
 		{cipher.ErrOptions, ExitUsage, "see --help"},
 		{keystore.ErrClosed, ExitNoPerm, "it was decrypted and closed before; ask the sender to send it again"},
 		{keystore.ErrBound, ExitData, "do not trust it"},
+		{keystore.ErrClaimed, ExitData, "do not trust it; if it is genuine, ask the sender to send it again, and ask who runs the key manager"},
 		{keystore.ErrReused, ExitTempFail, "nothing was encrypted; try again, and ask who runs the key manager"},
 		{keystore.ErrStoreKey, ExitConfig, "the store key was changed: start it with the new one, --store-key"},
 		{kmclient.ErrConfig, ExitConfig, "see --km in --help"},

@@ -39,7 +39,7 @@ type verified struct {
 	File     string                 `json:"file,omitempty"` // "sound", or what is wrong with it; SQLite only
 	Keys     map[kmclient.State]int `json:"keys"`
 	Messages int                    `json:"messages"`
-	Claims   int                    `json:"sending_key_ids"`
+	Claims   int                    `json:"claimed_key_ids"`
 	Damaged  int                    `json:"damaged"`
 	Damages  []damage               `json:"damages,omitempty"`
 }
@@ -134,7 +134,7 @@ func (v *verified) print(out io.Writer) error {
 	}
 	fmt.Fprintf(w, "Keys\t%s\n", keys)
 	fmt.Fprintf(w, "Delivered messages\t%d\n", v.Messages)
-	fmt.Fprintf(w, "IDs of sending keys\t%d\n", v.Claims)
+	fmt.Fprintf(w, "Claimed key IDs\t%d\n", v.Claims)
 	fmt.Fprintf(w, "Damaged records\t%d\n", v.Damaged)
 	for _, d := range v.Damages {
 		fmt.Fprintf(w, "  %s %s\t%s\n", d.Kind, cli.Printable(d.ID), d.Reason)

@@ -32,9 +32,9 @@
 //
 // A message whose key is closed occupies about 0.9 KiB until its tombstone goes,
 // and 1.9 KiB until its history is compacted, so that the default space quota of 2
-// GiB is enough for a million of them. The ID of a sending key takes 125 octets, for
-// ever, and about 740 octets of the memory of each member: a million are 740 MB. 8
-// GiB (--quota-backend-bytes) is as much as etcd's authors recommend.
+// GiB is enough for a million of them. The ID of each key, sent or received, takes
+// 125 bytes, for ever, and about 740 bytes of the memory of each member: a million
+// are 740 MB. 8 GiB (--quota-backend-bytes) is as much as etcd's authors recommend.
 //
 // A record is as large as its key, 1 MiB at most. Where --max-request-bytes is lower
 // than by default, a key may be too large: it then waits in memory, and no other is

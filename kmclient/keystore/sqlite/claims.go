@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// The records of KindSend have a table of their own, in which one takes about
-// 25 octets: they are nothing but names, and stay for ever.
+// The records of KindClaim have a table of their own, in which each takes about
+// 25 bytes: they are nothing but names, and stay for ever.
 
 // packID returns how an ID stands in the table: a UUID as its 16 octets. SQLite
 // takes no text for a blob, so no two IDs are the same there.
@@ -35,10 +35,10 @@ func unpackID(packed any) (string, error) {
 	return "", fmt.Errorf("%w: a key ID of an unknown form", sqlitedb.ErrDamaged)
 }
 
-// addClaim makes the only change that there is of such a record.
+// addClaim makes a claim, the only change that it ever goes through.
 func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
 	if ch.Old != nil || len(ch.New.Value) > 0 || !ch.New.Due.IsZero() {
-		return fmt.Errorf("a record of this kind is only made, with neither value nor date: %v", ch.Name())
+		return fmt.Errorf("a claim is only made, with neither value nor date: %v", ch.Name())
 	}
 	n := ch.New.Name
 	if err := c.Exec("INSERT INTO scopes (km, sae) VALUES (?, ?) ON CONFLICT DO NOTHING", n.KM, n.SAE); err != nil {
@@ -53,12 +53,12 @@ func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
 	return err
 }
 
-// claim returns a record of this kind; there is but one state of it.
+// claim returns the record of a claim, which has one state only.
 func claim(n keystore.Name) *keystore.Record {
 	return &keystore.Record{Name: n, Version: 1, Value: []byte{}}
 }
 
-// getClaim returns a record, nil if it is not there.
+// getClaim returns a claim, nil if it is not there.
 func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	var one int
 	err := c.Row([]any{&one}, "SELECT 1 FROM claims WHERE id=? AND scope=(SELECT n FROM scopes WHERE km=? AND sae=?)", packID(n.ID), n.KM, n.SAE)
@@ -71,13 +71,13 @@ func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	return claim(n), nil
 }
 
-// listClaims returns the records that follow a name, by KM and SAE, and then
-// those with a text before those with a UUID.
+// listClaims returns the claims that follow a name, by KM and SAE; of these, those
+// with a text come before those with a UUID.
 func listClaims(c *sqlitedb.Conn, after keystore.Name, limit int) (records []*keystore.Record, err error) {
 	var scopes []keystore.Name
 	var numbers []int64
 	err = c.Rows(func(scan sqlitedb.Scan) error {
-		n := keystore.Name{Kind: keystore.KindSend}
+		n := keystore.Name{Kind: keystore.KindClaim}
 		var number int64
 		err := scan(&number, &n.KM, &n.SAE)
 		scopes, numbers = append(scopes, n), append(numbers, number)

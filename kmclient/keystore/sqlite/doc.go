@@ -8,17 +8,17 @@
 //
 // What an operation costs does not depend on how many records there are. A
 // message takes three commits alone, and a tenth of that where twenty arrive at
-// the same time. The file grows by 25 octets for each ID of a sending key, for
-// ever (text that is no UUID takes its length and 8 octets), and by about 700 for
-// each arriving message, for as long as its tombstone is kept; room that becomes
-// free is used again.
+// the same time. The file grows by 25 bytes for the ID of each key, sent or
+// received, for ever, and by about 700 bytes for each arriving message, for as
+// long as its tombstone is kept. Room that becomes free is used again.
 //
-// A damaged file is refused where the damage shows: at once where the beginning
-// or the write-ahead log is, else with the records that it hit. Nobody gets
-// another record for it; one of which SQLite has lost the place looks as if it had
-// never been, and only [Store.Check] finds out. What no check sees is a wrong octet
-// in the ID of a sending key. Nothing mends a file: its process is to be stopped,
-// the file kept, and a backup put in its place, without FILE-wal and FILE-shm.
+// A damaged file is refused where the damage shows: at once if it hit the
+// beginning or the write-ahead log, else with the records that it hit. Nobody gets
+// another record instead. A record whose place SQLite has lost looks as if it had
+// never been there, and only [Store.Check] finds out; if the claim of a key is still
+// there, the key counts as used. No check sees a wrong byte in a claim. Nothing
+// mends a file: stop its process, keep the file, and put a backup in its place,
+// without FILE-wal and FILE-shm.
 //
 // A copy of the file alone is no backup while it is open: the newest changes
 // are in FILE-wal. [Store.Backup] makes one.

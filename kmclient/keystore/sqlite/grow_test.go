@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -40,8 +42,7 @@ func claim(t testing.TB, m *keystore.Manager, n int) {
 	}
 }
 
-// What is kept for ever of a sending key is little: the package's comment says
-// how much.
+// What is kept for ever of a key is little: the package's comment says how much.
 func TestClaimSize(t *testing.T) {
 	const n = 5_000
 	path := dbPath(t)
@@ -55,34 +56,46 @@ func TestClaimSize(t *testing.T) {
 	}
 }
 
-// Claims of a file of version 1 are those of version 2.
-func TestClaimsMigrate(t *testing.T) {
-	path := dbPath(t)
-	schema, err := os.ReadFile("schema1.sql")
+// As many keys as one call may ask for are stored in one commit, with their claims.
+func TestManyKeysInOneCommit(t *testing.T) {
+	m, store := manager(t, dbPath(t), &storetest.Link{})
+	ids := make([]string, kmclient.MaxRequestKeys)
+	for i := range ids {
+		ids[i] = uuid.NewString()
+	}
+	before := store.Commits()
+	keys, err := m.KeysByID(t.Context(), "A", ids...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	kmclient.WipeAll(keys)
+	if n := store.Commits() - before; n != 1 {
+		t.Errorf("%d keys were stored in %d commits, want 1", len(ids), n)
+	}
+}
+
+// migrated opens a file of an older version, which is made by the schemas up to
+// that and some statements.
+func migrated(t *testing.T, version int, statements ...string) *sqlite.Store {
+	t.Helper()
+	path := dbPath(t)
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Exec(fmt.Sprintf("%s; PRAGMA application_id=%d; PRAGMA user_version=1", schema, 0x716B6473)); err != nil {
-		t.Fatal(err)
-	}
-	want := map[keystore.Name]bool{}
-	for _, km := range []string{"km", "other"} {
-		for _, id := range []string{"9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", "9b42e9e20a1b4c2d8e3f0123456789ab",
-			"9b42e9e2-0a1b-4c2d-8e3f-0123456789ax", "------------------------------------", "MOCK-KEY-00000001-20251012195642"} {
-			n := keystore.Name{Kind: keystore.KindSend, KM: km, SAE: "B", ID: id}
-			want[n] = true
-			if _, err := db.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, 0, 5, x'')", n.Kind, n.KM, n.SAE, n.ID); err != nil {
-				t.Fatal(err)
-			}
+	var schemas []string
+	for v := 1; v <= version; v++ {
+		schema, err := os.ReadFile(fmt.Sprintf("schema%d.sql", v))
+		if err != nil {
+			t.Fatal(err)
 		}
+		schemas = append(schemas, string(schema))
 	}
-	other := keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: "r"}
-	if _, err := db.Exec("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, 7, 5, x'00')", other.Kind, other.KM, other.SAE, other.ID); err != nil {
-		t.Fatal(err)
+	marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", 0x716B6473, version)
+	for _, s := range slices.Concat(schemas, statements, []string{marks}) {
+		if _, err := db.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -91,22 +104,91 @@ func TestClaimsMigrate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = store.Close() }()
-	records, err := store.List(t.Context(), keystore.Name{}, 100)
-	if err != nil || len(records) != len(want)+1 || records[0].Name != other {
-		t.Fatalf("%v, %v", records, err)
+	t.Cleanup(func() { _ = store.Close() })
+	return store
+}
+
+// insert is a statement that makes a record of an older version.
+func insert(kind, km, id string) string {
+	return fmt.Sprintf("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES ('%s', '%s', 'B', '%s', 7, 5, x'00')", kind, km, id)
+}
+
+// In a file of an older version the IDs of sending keys are claimed already, in
+// another form, and those of receiving keys are not yet.
+func TestClaimsMigrate(t *testing.T) {
+	ids := []string{"9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", "9b42e9e20a1b4c2d8e3f0123456789ab",
+		"9b42e9e2-0a1b-4c2d-8e3f-0123456789ax", "------------------------------------", "MOCK-KEY-00000001-20251012195642"}
+	received := []string{"r", "00000000-0a1b-4c2d-8e3f-0123456789ab", ids[0]} // and one that was sent with as well
+	for version, sent := range map[int]func(km, id string) string{
+		1: func(km, id string) string { return insert("send", km, id) },
+		2: func(km, id string) string {
+			packed := "'" + id + "'"
+			if id == ids[0] {
+				packed = "x'" + strings.ReplaceAll(id, "-", "") + "'"
+			}
+			return fmt.Sprintf("INSERT INTO scopes (km, sae) VALUES ('%s', 'B') ON CONFLICT DO NOTHING; INSERT INTO claims (scope, id) SELECT n, %s FROM scopes WHERE km='%[1]s'", km, packed)
+		},
+	} {
+		t.Run(fmt.Sprint("from version ", version), func(t *testing.T) {
+			var statements []string
+			want := map[keystore.Name]bool{}
+			add := func(kind keystore.Kind, km, id, statement string) {
+				statements = append(statements, statement)
+				want[keystore.Name{Kind: kind, KM: km, SAE: "B", ID: id}] = true
+			}
+			for _, km := range []string{"km", "other"} {
+				for _, id := range ids {
+					add(keystore.KindClaim, km, id, sent(km, id))
+				}
+			}
+			for _, km := range []string{"km", "third"} {
+				for _, id := range received {
+					add(keystore.KindReceive, km, id, insert("receive", km, id))
+					want[keystore.Name{Kind: keystore.KindClaim, KM: km, SAE: "B", ID: id}] = true
+				}
+			}
+			add(keystore.KindMessage, "km", "m", insert("message", "km", "m"))
+			store := migrated(t, version, statements...)
+			records, err := store.List(t.Context(), keystore.Name{}, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range records {
+				if !want[r.Name] {
+					t.Errorf("%v is there, and should not be", r.Name)
+				}
+				again := keystore.Change{New: &keystore.Record{Name: r.Name}}
+				if err := store.Apply(t.Context(), again); !errors.Is(err, keystore.ErrConflict) {
+					t.Errorf("%v can be made again: %v", r.Name, err)
+				}
+				delete(want, r.Name)
+			}
+			if len(want) > 0 {
+				t.Errorf("missing: %v", want)
+			}
+		})
 	}
-	for _, r := range records[1:] {
-		if !want[r.Name] {
-			t.Errorf("%v was not there", r.Name)
-		}
-		again := keystore.Change{New: &keystore.Record{Name: r.Name}}
-		if err := store.Apply(t.Context(), again); !errors.Is(err, keystore.ErrConflict) {
-			t.Errorf("%v is new again: %v", r.Name, err)
-		}
-		delete(want, r.Name)
+}
+
+// A file of version 2 that was in use: what was received can't be sent with.
+func TestReceivedBeforeMigration(t *testing.T) {
+	path := dbPath(t)
+	km := &storetest.Link{}
+	m, store := manager(t, path, km)
+	id := uuid.NewString()
+	if err := errors.Join(storetest.Message(m, id), store.Close()); err != nil {
+		t.Fatal(err)
 	}
-	if len(want) > 0 {
-		t.Errorf("missing: %v", want)
+	db, err := sql.Open("sqlite", path)
+	if err == nil {
+		_, err = db.Exec("DELETE FROM claims; PRAGMA user_version=2")
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m, _ = manager(t, path, km)
+	km.Fresh = func() string { return id }
+	if _, err := m.GetKeys(t.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
+		t.Errorf("a key that was received before the migration is given out to encrypt with: %v, want ErrReused", err)
 	}
 }

@@ -17,11 +17,14 @@ var schema1 string
 //go:embed schema2.sql
 var schema2 string
 
+//go:embed schema3.sql
+var schema3 string
+
 // format is that of store files.
 func format() sqlitedb.Format {
 	return sqlitedb.Format{
 		Application: 0x716B6473, // "qkds"
-		Migrations:  []string{schema1, schema2},
+		Migrations:  []string{schema1, schema2, schema3},
 	}
 }
 
@@ -55,9 +58,11 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 // harm.
 func (s *Store) Close() error { return s.file.Close() }
 
-// Limits: the size of a transaction costs memory only, of which these are a
-// few.
-func (s *Store) Limits() keystore.Limits { return keystore.Limits{Changes: 4096, Octets: 16 << 20} }
+// Limits are those of what one Apply holds in memory: 4096 keys of a few hundred
+// bytes, each with its claim, and the store's own record.
+func (s *Store) Limits() keystore.Limits {
+	return keystore.Limits{Changes: 2*4096 + 1, Octets: 16 << 20}
+}
 
 // Commits returns how many commits were made since the file was opened, each
 // with its fsync.

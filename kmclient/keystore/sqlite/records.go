@@ -18,7 +18,7 @@ func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Re
 	err := s.file.Read(ctx, func(c *sqlitedb.Conn) (err error) {
 		for i, n := range names {
 			get := getRecord
-			if n.Kind == keystore.KindSend {
+			if n.Kind == keystore.KindClaim {
 				get = getClaim
 			}
 			if records[i], err = get(c, n); err != nil {
@@ -54,7 +54,7 @@ func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
 	return s.file.Write(ctx, func(c *sqlitedb.Conn) error {
 		for _, ch := range changes {
 			apply := changeRecord
-			if ch.Name().Kind == keystore.KindSend {
+			if ch.Name().Kind == keystore.KindClaim {
 				apply = addClaim
 			}
 			if err := apply(c, ch); err != nil {
@@ -128,7 +128,7 @@ func fromUnix(due int64) time.Time {
 func (s *Store) List(ctx context.Context, after keystore.Name, limit int) (records []*keystore.Record, err error) {
 	const text = `SELECT kind, km, sae, id, due, version, value FROM records
 		WHERE (kind, km, sae, id) > (?, ?, ?, ?) AND kind < ? ORDER BY kind, km, sae, id LIMIT ?`
-	claims := keystore.Name{Kind: keystore.KindSend} // what is before them, they, what is after them
+	claims := keystore.Name{Kind: keystore.KindClaim} // what is before them, they, what is after them
 	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
 		if after.Kind < claims.Kind {
 			if records, err = query(c, text, after.Kind, after.KM, after.SAE, after.ID, claims.Kind, limit); err != nil || len(records) == limit {

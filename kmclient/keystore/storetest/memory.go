@@ -68,6 +68,9 @@ func (s *memoryStore) Apply(ctx context.Context, changes ...keystore.Change) err
 		return err
 	}
 	defer s.m.mu.Unlock()
+	if l := s.m.limits; len(changes) > l.Changes {
+		return fmt.Errorf("%w: %d changes, of which one Apply takes %d", kmclient.ErrStore, len(changes), l.Changes)
+	}
 	for _, c := range changes {
 		now := s.m.records[c.Name()]
 		if (now == nil) != (c.Old == nil) || now != nil && now.Version != c.Old.Version {

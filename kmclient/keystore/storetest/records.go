@@ -160,14 +160,14 @@ func testList(k *kit) {
 	}
 }
 
-// Records of KindSend are names alone, and are there for ever.
+// Records of KindClaim are names alone, and are there for ever.
 func testClaims(k *kit) {
 	const u = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
 	ids := []string{u, strings.ToUpper(u), "{" + u + "}", strings.ReplaceAll(u, "-", ""), "00000000-0000-0000-0000-000000000000",
 		"ffffffff-ffff-ffff-ffff-ffffffffffff", "0123456789abcdef", "a", "é/%", strings.Repeat("x", 255), "MOCK-KEY-00000001-20251012195642"}
 	want := map[keystore.Name]bool{}
 	claim := func(km, sae, id string) keystore.Change {
-		n := keystore.Name{Kind: keystore.KindSend, KM: km, SAE: sae, ID: id}
+		n := keystore.Name{Kind: keystore.KindClaim, KM: km, SAE: sae, ID: id}
 		want[n] = true
 		return keystore.Change{New: &keystore.Record{Name: n}}
 	}
@@ -189,7 +189,7 @@ func testClaims(k *kit) {
 			k.Fatalf("%v: %v, %v", n, records, err)
 		}
 	}
-	for _, n := range []keystore.Name{{Kind: keystore.KindSend, ID: "fresh"}, {Kind: keystore.KindSend, KM: "km", ID: u}, {Kind: keystore.KindReceive, KM: "km", SAE: "a", ID: u}} {
+	for _, n := range []keystore.Name{{Kind: keystore.KindClaim, ID: "fresh"}, {Kind: keystore.KindClaim, KM: "km", ID: u}, {Kind: keystore.KindReceive, KM: "km", SAE: "a", ID: u}} {
 		if records, err := k.Get(k.Context(), n); err != nil || records[0] != nil {
 			k.Errorf("%v: %v, %v", n, records[0], err)
 		}
@@ -265,13 +265,13 @@ func testDue(k *kit) {
 	}
 }
 
-// As much as the engine says fits into one Apply.
+// As much fits into one Apply as the engine says.
 func testLimits(k *kit) {
 	l := k.Limits()
 	if l.Changes < 8 || l.Octets < 1<<20+64<<10 {
 		k.Fatalf("too low: %+v", l)
 	}
-	n := min(l.Changes, 5000)
+	n := min(l.Changes, 10_000)
 	value := strings.Repeat("v", min((l.Octets-300*n)/n, 64<<10))
 	changes := make([]keystore.Change, n)
 	for i := range changes {
@@ -279,6 +279,11 @@ func testLimits(k *kit) {
 	}
 	k.apply(changes...)
 	k.want(k.Store, fmt.Sprint(n-1), value)
+	claims := make([]keystore.Change, n)
+	for i := range claims {
+		claims[i].New = &keystore.Record{Name: keystore.Name{Kind: keystore.KindClaim, ID: fmt.Sprint(i)}}
+	}
+	k.apply(claims...)
 	one := strings.Repeat("v", 1<<20)
 	k.apply(keystore.Change{New: record("big", one)})
 	k.want(k.Store, "big", one)

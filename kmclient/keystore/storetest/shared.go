@@ -49,6 +49,35 @@ func testRace(k *kit) {
 	}
 }
 
+// Who sees a claim sees the record that was made with it, if that is read after it.
+func testOrder(k *kit) {
+	const rounds = 60
+	claim := func(i int) keystore.Name { return keystore.Name{Kind: keystore.KindClaim, ID: fmt.Sprint(i)} }
+	var both sync.WaitGroup
+	both.Go(func() {
+		for i := range rounds {
+			if err := k.Apply(k.Context(), keystore.Change{New: record(fmt.Sprint(i), "v")}, keystore.Change{New: &keystore.Record{Name: claim(i)}}); err != nil {
+				k.Error(err)
+			}
+		}
+	})
+	both.Go(func() {
+		other := k.open()
+		for i := 0; i < rounds && !k.Failed(); {
+			got, err := other.Get(k.Context(), claim(i), name(fmt.Sprint(i)))
+			switch {
+			case err != nil:
+				k.Error(err)
+			case got[0] != nil && got[1] == nil:
+				k.Errorf("round %d: the claim is there, and the record that was made with it is not", i)
+			case got[0] != nil:
+				i++
+			}
+		}
+	})
+	both.Wait()
+}
+
 func testReopen(k *kit) {
 	k.apply(keystore.Change{New: record("a", "1")})
 	if err := k.Compact(k.Context()); err != nil {

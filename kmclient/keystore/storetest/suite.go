@@ -27,6 +27,7 @@ func Run(t *testing.T, place Place) {
 		"Due":        testDue,
 		"Limits":     testLimits,
 		"Race":       testRace,
+		"Order":      testOrder,
 		"Reopen":     testReopen,
 		"OtherSees":  testOtherSees,
 		"GivenUp":    testGivenUp,

@@ -1,0 +1,317 @@
+package keystore_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// sends has the key manager give out a key ID to encrypt with, as one does that
+// was restored from a backup.
+func (k *kit) sends(m *keystore.Manager, id string) error {
+	k.Helper()
+	k.km.mu.Lock()
+	k.km.next = []string{id}
+	k.km.mu.Unlock()
+	keys, err := m.GetKeys(k.Context(), "A", 256, 1)
+	if err != nil && keys != nil {
+		k.Error("keys are returned with an error")
+	}
+	return err
+}
+
+// passes lets so much time pass that tombstones go.
+func (k *kit) passes(m *keystore.Manager) {
+	for range 3 {
+		k.clock.add(100 * day)
+		k.sweep(m)
+	}
+}
+
+// reused wants so many alarms, in the log and in the counts of all who share it.
+func (k *kit) reused(want int, managers ...*keystore.Manager) {
+	k.Helper()
+	counted := 0
+	for _, m := range managers {
+		counted += int(m.Stats().Reused)
+	}
+	if logged := strings.Count(k.log.String(), "alarm=reused"); logged != want || counted != want {
+		k.Errorf("%d alarms in the log and %d counted, want %d; log: %s", logged, counted, want, k.log)
+	}
+}
+
+// A key ID that was received is not sent with, whatever has become of the key,
+// by whichever relay: the pad would serve twice.
+func TestReceivedThenSent(t *testing.T) {
+	type step = func(k *kit, m *keystore.Manager, id string)
+	fetch := func(k *kit, m *keystore.Manager, id string) { k.get(m, id) }
+	deliver := func(k *kit, m *keystore.Manager, id string) {
+		fetch(k, m, id)
+		k.bind(m, "m", id)
+		k.deliver(m, id, rcpt)
+	}
+	for name, receive := range map[string]step{
+		"not bound yet": fetch,
+		"delivered":     deliver,
+		"closed": func(k *kit, m *keystore.Manager, id string) {
+			deliver(k, m, id)
+			k.clock.add(8 * day)
+			k.sweep(m)
+			k.wantState(id, kmclient.StateClosed)
+		},
+		"closed, and its tombstone gone": func(k *kit, m *keystore.Manager, id string) {
+			deliver(k, m, id)
+			k.passes(m)
+			k.wantState(id, "")
+		},
+		"closed without a message, and its tombstone gone": func(k *kit, m *keystore.Manager, id string) {
+			fetch(k, m, id)
+			if err := m.CloseKey(k.Context(), id); err != nil {
+				k.Fatal(err)
+			}
+			k.passes(m)
+			k.wantState(id, "")
+		},
+		"waited in memory": func(k *kit, m *keystore.Manager, id string) {
+			k.store.set(errDisk, false)
+			_, err := m.KeysByID(k.Context(), "A", id)
+			k.want(err, kmclient.ErrStore, true)
+			k.store.set(nil, false)
+			k.sweep(m)
+			k.wantState(id, kmclient.StateInUse)
+		},
+		"among more than go into one commit": func(k *kit, m *keystore.Manager, id string) {
+			k.get(m, append(k.sent(60), id)...)
+		},
+		"came with an answer that was refused": func(k *kit, m *keystore.Manager, id string) {
+			k.km.reorder = true
+			_, err := m.KeysByID(k.Context(), "A", append(k.sent(1), id)...)
+			k.want(err, kmclient.ErrBadKey, false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKit(t, nil)
+			id := k.sent(1)[0]
+			receive(k, k.Manager, id)
+			other := k.another(nil)
+			k.want(k.sends(k.Manager, id), keystore.ErrReused, true)
+			k.want(k.sends(other, id), keystore.ErrReused, true)
+			k.want(k.sends(other, strings.ToUpper(id)), keystore.ErrReused, true)
+			k.want(k.sends(other, "{"+id+"}"), keystore.ErrReused, true)
+			k.reused(4, k.Manager, other)
+			if err := k.sends(other, "fresh"); err != nil {
+				t.Errorf("a fresh key: %v", err)
+			}
+		})
+	}
+}
+
+// A key ID that was sent with opens no message. Nobody fetches the key: whoever
+// saw the ID on the wire can name it.
+func TestSentThenReceived(t *testing.T) {
+	for name, spell := range map[string]func(string) string{
+		"as it is":          func(id string) string { return id },
+		"in upper case":     strings.ToUpper,
+		"without hyphens":   func(id string) string { return strings.ReplaceAll(id, "-", "") },
+		"as a URN":          func(id string) string { return "urn:uuid:" + id },
+		"in braces":         func(id string) string { return "{" + id + "}" },
+		"that is no UUID":   func(string) string { return "key-1" },
+		"as long as it may": func(string) string { return strings.Repeat("k", kmclient.MaxIDLength) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKit(t, nil)
+			id := k.sent(1)[0]
+			if !strings.EqualFold(kmclient.CanonicalID(spell(id)), id) {
+				id = spell(id)
+			}
+			if err := k.sends(k.Manager, id); err != nil {
+				t.Fatal(err)
+			}
+			managers := []*keystore.Manager{k.Manager, k.another(nil)}
+			for _, m := range managers {
+				_, err := m.KeysByID(t.Context(), "A", spell(id))
+				k.want(err, keystore.ErrClaimed, false)
+				k.want(err, keystore.ErrReused, false)
+				_, err = m.KeysByID(t.Context(), "A", append(k.sent(3), spell(id))...) // a frame that names it
+				k.want(err, keystore.ErrClaimed, false)
+			}
+			k.reused(4, managers...)
+			if k.km.calls != 0 {
+				t.Errorf("the key manager was asked %d times for keys that are not to be handed out", k.km.calls)
+			}
+			k.wantState(spell(id), "")
+		})
+	}
+}
+
+// The ID is sent with while the key manager is still answering: what it gives out
+// is refused and wiped, and what else came is stored.
+func TestSentWhileFetched(t *testing.T) {
+	for name, n := range map[string]int{"one key": 1, "keys for several commits": 40} {
+		t.Run(name, func(t *testing.T) {
+			k := newKit(t, nil)
+			ids := k.sent(n)
+			id := ids[n/2]
+			delay := make(chan struct{})
+			k.km.delay = delay
+			done := make(chan error)
+			go func() {
+				_, err := k.KeysByID(t.Context(), "A", ids...)
+				done <- err
+			}()
+			time.Sleep(10 * time.Millisecond) // it has looked in the store, and asks
+			other := k.another(nil)
+			if err := k.sends(other, id); err != nil {
+				t.Fatal(err)
+			}
+			close(delay)
+			k.want(<-done, keystore.ErrClaimed, false)
+			k.reused(1, k.Manager, other)
+			if len(k.km.out) != n {
+				t.Fatalf("%d keys were given out, want %d", len(k.km.out), n)
+			}
+			for _, key := range k.km.out {
+				if key.Reveal() != nil {
+					t.Errorf("key %s is not wiped", key.ID())
+				}
+			}
+			if s := k.Stats(); s.Waiting != 0 || int(s.Stored) != n-1 || int(s.Fetched) != n-1 {
+				t.Errorf("%+v, want %d keys stored and none waiting", s, n-1)
+			}
+			k.wantState(id, "")
+			k.km.delay = nil
+			for _, stored := range ids {
+				if stored != id {
+					k.get(other, stored)
+				}
+			}
+		})
+	}
+}
+
+// The ID is sent with, by another relay, while the key waits in memory for the
+// store. It is refused then, and does not wait for ever.
+func TestSentWhileWaiting(t *testing.T) {
+	k := newKit(t, nil)
+	store := k.store
+	ids := k.sent(2)
+	store.set(errDisk, false)
+	_, err := k.KeysByID(t.Context(), "A", ids...)
+	k.want(err, kmclient.ErrStore, true)
+	other := k.another(nil)
+	if err := k.sends(other, ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	store.set(nil, false)
+	_, err = k.KeysByID(t.Context(), "A", ids[0])
+	k.want(err, keystore.ErrClaimed, false)
+	k.sweep(k.Manager)
+	if s := k.Stats(); s.Waiting != 0 || s.Stored != 1 {
+		t.Errorf("%+v, want one key stored and none waiting", s)
+	}
+	k.get(k.Manager, ids[1])
+	if err := k.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	k.wantState(ids[0], "")
+}
+
+// A key that comes without its caller claims its ID, and is refused if that has
+// had its use.
+func TestStrayClaims(t *testing.T) {
+	k, km := newStrayKit(t)
+	if err := k.sends(k.Manager, "sent"); err != nil {
+		t.Fatal(err)
+	}
+	keys := []*kmclient.Key{stray("sent", "bytes of a key"), stray("came", "bytes of another key")}
+	if err := km.keep("A", keys); !errors.Is(err, keystore.ErrClaimed) {
+		t.Errorf("kept, with error %v, want %v", err, keystore.ErrClaimed)
+	}
+	for _, key := range keys {
+		if key.Reveal() != nil {
+			t.Errorf("key %s is not wiped", key.ID())
+		}
+	}
+	k.reused(1, k.Manager)
+	k.wantState("sent", "")
+	k.wantState("came", kmclient.StateInUse)
+	k.want(k.sends(k.Manager, "came"), keystore.ErrReused, true)
+}
+
+// The same key once more, after its tombstone has gone: it has had its use.
+func TestReceivedAfterTombstone(t *testing.T) {
+	k := newKit(t, nil)
+	k.km.keeps = true
+	id := k.sent(1)[0]
+	k.get(k.Manager, id)
+	k.bind(k.Manager, "m", id)
+	k.deliver(k.Manager, id, rcpt)
+	octets := k.km.keys[id]
+	k.passes(k.Manager)
+	k.wantState(id, "")
+	k.km.keys[id] = octets // the key manager was restored
+	calls := k.km.calls
+	for _, m := range []*keystore.Manager{k.Manager, k.another(nil)} {
+		_, err := m.KeysByID(t.Context(), "A", id)
+		k.want(err, keystore.ErrClaimed, false)
+	}
+	if k.km.calls != calls {
+		t.Error("the key manager was asked")
+	}
+}
+
+// Two relays fetch the same keys at the same time from a key manager that gives
+// them to both: one stores them, and the other finds them.
+func TestStoredAtTheSameTime(t *testing.T) {
+	k := newKit(t, nil)
+	k.km.keeps = true
+	managers := []*keystore.Manager{k.Manager, k.another(nil), k.another(nil)}
+	for range 50 {
+		ids := k.sent(10) // takes two commits
+		var all sync.WaitGroup
+		for _, m := range managers {
+			all.Go(func() { k.get(m, ids...) })
+		}
+		all.Wait()
+	}
+	k.reused(0, managers...)
+	stored := int64(0)
+	for _, m := range managers {
+		stored += m.Stats().Stored
+	}
+	if stored != 500 {
+		t.Errorf("%d keys were stored, want 500", stored)
+	}
+}
+
+// One relay sends with an ID while another receives it: exactly one of them may.
+func TestSentAndReceivedAtTheSameTime(t *testing.T) {
+	k := newKit(t, nil)
+	other := k.another(nil)
+	won := map[bool]int{}
+	for range 200 {
+		id := k.sent(1)[0]
+		var sent, received error
+		var both sync.WaitGroup
+		both.Go(func() { _, received = k.KeysByID(t.Context(), "A", id) })
+		both.Go(func() {
+			time.Sleep(rand.N(300 * time.Microsecond)) // it has less to do
+			sent = k.sends(other, id)
+		})
+		both.Wait()
+		if (sent == nil) == (received == nil) {
+			t.Fatalf("key %s: to encrypt with: %v; to decrypt with: %v; want one of them refused", id, sent, received)
+		}
+		if sent != nil && !errors.Is(sent, keystore.ErrReused) || received != nil && !errors.Is(received, keystore.ErrClaimed) {
+			t.Fatalf("key %s: to encrypt with: %v; to decrypt with: %v", id, sent, received)
+		}
+		won[sent == nil]++
+	}
+	t.Logf("sent with %d, received %d", won[true], won[false])
+}
