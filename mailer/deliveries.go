@@ -5,24 +5,27 @@ import (
 	"errors"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// Deliveries remember who has got which message. A [keystore.Manager] does.
+// Deliveries remember who has got which message. A [keystore.Manager] does. A
+// message is known by the SAE ID of its sender, its identity, and the key ID in its
+// control part.
 type Deliveries interface {
-	// Delivered reports which recipients have got the message that a key
-	// belongs to, in their order.
-	Delivered(ctx context.Context, keyID string, rcpts ...string) ([]bool, error)
-	// RecordDelivered notes, durably, that recipients have got it.
-	RecordDelivered(ctx context.Context, keyID string, rcpts ...string) error
+	// Delivered reports which recipients have got a message, in their order. It
+	// is a keystore.ErrBound if the key belongs to another message.
+	Delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) ([]bool, error)
+	// RecordDelivered records, durably, that recipients have got it.
+	RecordDelivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) error
 }
 
-// deliver hands a message to those recipients that have not got it yet, and
-// notes that they have. A mail system that did not see our 250 sends a message
-// again, and one with many recipients in several transactions. opened is why
-// the message can't be delivered, if it can't.
+// deliver hands a message to the recipients that have not got it yet, and records
+// that they have. A mail system that did not see our 250 sends a message again, and
+// one with many recipients in several transactions. opened is why the message can't
+// be delivered, if it can't: under a key that is gone, it may have been before.
 func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[string]error, error) {
-	closed := errors.Is(opened, keystore.ErrClosed)
+	closed := errors.Is(opened, keystore.ErrClosed) || errors.Is(opened, keystore.ErrClaimed)
 	if opened != nil && !closed {
 		return nil, opened
 	}
@@ -70,7 +73,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[
 // undelivered returns the recipients that have not got the message.
 func (s *decryptSession) undelivered(f *found) ([]string, error) {
 	defer f.keys.since(time.Now())
-	done, err := s.o.Deliveries.Delivered(s.ctx, f.info.KeyID, s.rcpts...)
+	done, err := s.o.Deliveries.Delivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, s.rcpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -83,10 +86,10 @@ func (s *decryptSession) undelivered(f *found) ([]string, error) {
 	return left, nil
 }
 
-// recordDelivered notes that recipients have got the message.
+// recordDelivered records that recipients have got the message.
 func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
 	defer f.keys.since(time.Now())
-	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.KeyID, rcpts...)
+	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, rcpts...)
 }
 
 // only begins the next hop's transaction anew, for some of the recipients.

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
 
+	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
@@ -59,7 +61,11 @@ func deliver(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	m, err := keystore.New(struct{ kmclient.KeyManager }{}, vault, keystore.Options{SAE: args[1]})
 	ts.Check(err)
-	ts.Check(m.RecordDelivered(ctx, args[2], args[3:]...))
+	info, err := m.Show(ctx, args[2])
+	ts.Check(err)
+	message, err := hex.DecodeString(info.Message)
+	ts.Check(err)
+	ts.Check(m.RecordDelivered(ctx, info.Peer, cipher.Identity(message), args[2], args[3:]...))
 	ts.Check(vault.Close())
 }
 

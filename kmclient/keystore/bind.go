@@ -58,10 +58,7 @@ func (m *Manager) bind(ctx context.Context, from view, peer string, identity cip
 			if k.identity == identity && k.frame == frame {
 				continue
 			}
-			m.count.boundRefused.Add(1)
-			m.o.Logger.Error("a message was refused: its key belongs to another one; somebody may have copied the key ID",
-				"alarm", "bound", "key_id", k.spelled, "peer", peer)
-			return fmt.Errorf("%w: %s", ErrBound, k.spelled)
+			return m.refuseBound(peer, k)
 		}
 		k.state, k.used, k.identity, k.frame = kmclient.StateUsed, now, identity, frame
 		edits = append(edits, m.editKey(k, m.o.Close.dueUsed(now)))

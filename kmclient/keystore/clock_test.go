@@ -70,7 +70,7 @@ func TestClockAheadForAWhile(t *testing.T) {
 	k.step(-10 * 365 * day)
 	k.wantState(waiting, kmclient.StateUsed)
 	k.wantState(closed, kmclient.StateClosed)
-	if has, err := k.Delivered(t.Context(), closed, "first@x"); err != nil || !has[0] {
+	if has, err := k.Delivered(t.Context(), "A", k.message(closed), closed, "first@x"); err != nil || !has[0] {
 		t.Errorf("who has got the message is forgotten: %v, %v", has, err)
 	}
 	k.get(k.Manager, waiting)

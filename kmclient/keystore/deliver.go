@@ -5,50 +5,57 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Delivered reports, in the order of rcpts, which of them have got the message
-// that a key belongs to: they must not get it again. keyID is any key of the
-// message, as the one that its control part names; a closed one will do, and
-// for one that is unknown or bound to no message nobody has. If the key is closed
-// and one of them has not got it, that is counted and logged as an alarm: it is
-// no mail system that tries once more. If the message would have more than
-// MaxRecipients, the error is a kmclient.ErrBadRequest.
-func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) ([]bool, error) {
-	has := make([]bool, len(rcpts))
-	// The message that a key belongs to stays the same.
+// Delivered reports, in the order of rcpts, which of them have got a message from
+// peer: they must not get it again. The message is known by its identity. keyID is
+// any key that it names, as the one in its control part; it may be closed.
+//
+// If that key belongs to another message, or to none, the error is an ErrBound,
+// which is counted and logged as an alarm: a key ID proves nothing. If the key is
+// closed and one of rcpts has not got the message, that is counted and logged as an
+// alarm too: it is no mail system that tries once more. If the message would have
+// more than MaxRecipients, the error is a kmclient.ErrBadRequest.
+func (m *Manager) Delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) ([]bool, error) {
+	has, err := m.delivered(ctx, peer, identity, keyID, rcpts)
+	if err != nil {
+		return nil, m.fail(opDeliver, err)
+	}
+	return has, nil
+}
+
+func (m *Manager) delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts []string) ([]bool, error) {
+	// That a key belongs to a message never changes.
 	k, err := m.keyRecord(ctx, asSeen, keyID)
-	if errors.Is(err, errNotSeen) || err == nil && !k.bound() {
+	if errors.Is(err, errNotSeen) || err == nil && !k.belongs(identity) {
 		k.wipe()
 		k, err = m.keyRecord(ctx, asStored, keyID)
 	}
 	if err != nil {
-		return nil, m.fail(opDeliver, err)
-	}
-	if k == nil {
-		return has, nil
+		return nil, err
 	}
 	defer k.wipe()
-	if k.bound() {
-		msg, _, err := m.message(ctx, asStored, k.identity)
-		if err != nil {
-			return nil, m.fail(opDeliver, err)
-		}
-		left := 0
-		for i, rcpt := range rcpts {
-			if has[i] = msg.has(m.vault.recipient(k.identity[:], rcpt)); !has[i] {
-				left++
-			}
-		}
-		if msg != nil && left > 0 && len(msg.rcpts)+left > MaxRecipients {
-			return nil, m.fail(opDeliver, fmt.Errorf("%w: more than %d recipients of one message", kmclient.ErrBadRequest, MaxRecipients))
+	if k != nil && !k.belongs(identity) {
+		return nil, m.refuseBound(peer, k)
+	}
+	msg, _, err := m.message(ctx, asStored, identity)
+	if err != nil {
+		return nil, err
+	}
+	has := make([]bool, len(rcpts))
+	left := 0
+	for i, rcpt := range rcpts {
+		if has[i] = msg.has(m.vault.recipient(identity[:], rcpt)); !has[i] {
+			left++
 		}
 	}
-	if k.state == kmclient.StateClosed && slices.Contains(has, false) {
+	if msg != nil && left > 0 && len(msg.rcpts)+left > MaxRecipients {
+		return nil, fmt.Errorf("%w: more than %d recipients of one message", kmclient.ErrBadRequest, MaxRecipients)
+	}
+	if k != nil && k.state == kmclient.StateClosed && left > 0 {
 		m.count.closedRefused.Add(1)
 		m.o.Logger.Error("a message came under a closed key, for somebody who has not got it; it may be a replay",
 			"alarm", "closed", "key_id", k.spelled, "peer", k.peer)
@@ -56,31 +63,43 @@ func (m *Manager) Delivered(ctx context.Context, keyID string, rcpts ...string) 
 	return has, nil
 }
 
-// RecordDelivered records that these have got the message that a key belongs
-// to. It is to be called after the next hop's 250 and before one's own: if it
-// fails, the message is refused for now and may be delivered a second time.
-// Recording somebody twice is no error. Those beyond MaxRecipients, whom
-// Delivered has let pass at the same time as others, are logged and not recorded.
-func (m *Manager) RecordDelivered(ctx context.Context, keyID string, rcpts ...string) error {
-	return m.fail(opDeliver, change(func(from view) error { return m.recordDelivered(ctx, from, keyID, rcpts) }))
+// refuseBound is the alarm for a message whose key is not its own, and the error.
+func (m *Manager) refuseBound(peer string, k *keyRecord) error {
+	m.count.boundRefused.Add(1)
+	m.o.Logger.Error("a message was refused: its key belongs to another one, or to none; somebody may have copied the key ID",
+		"alarm", "bound", "key_id", k.spelled, "peer", peer)
+	return fmt.Errorf("%w: %s", ErrBound, k.spelled)
 }
 
-func (m *Manager) recordDelivered(ctx context.Context, from view, keyID string, rcpts []string) error {
+// RecordDelivered records that recipients have got a message from peer, which is
+// known as for Delivered. It is to be called after the next hop's 250 and before
+// one's own: if it fails, the message is refused for now and may be delivered a
+// second time. If the key belongs to another message, the error is an ErrBound and
+// an alarm; if it belongs to none, an ErrNotBound. Recording somebody twice is no
+// error. Those beyond MaxRecipients, whom Delivered has let pass at the same time
+// as others, are logged and not recorded.
+func (m *Manager) RecordDelivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) error {
+	return m.fail(opDeliver, change(func(from view) error { return m.recordDelivered(ctx, from, peer, identity, keyID, rcpts) }))
+}
+
+func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, identity cipher.Identity, keyID string, rcpts []string) error {
 	k, err := m.keyRecord(ctx, from, keyID)
 	if err != nil {
 		return err
 	}
 	defer k.wipe()
 	switch {
-	case k.bound():
+	case k.belongs(identity):
 	case from == asSeen:
-		return errNotSeen
+		return errNotSeen // nothing is refused without a look
 	case k == nil:
 		return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, keyID)
+	case k.bound():
+		return m.refuseBound(peer, k)
 	default:
 		return fmt.Errorf("%w: %s", ErrNotBound, keyID)
 	}
-	msg, old, err := m.message(ctx, from, k.identity)
+	msg, old, err := m.message(ctx, from, identity)
 	if err != nil {
 		return err
 	}
@@ -90,7 +109,7 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, keyID string, 
 	}
 	before := len(msg.rcpts)
 	for _, rcpt := range rcpts {
-		if sum := m.vault.recipient(k.identity[:], rcpt); !msg.has(sum) {
+		if sum := m.vault.recipient(identity[:], rcpt); !msg.has(sum) {
 			msg.rcpts = append(msg.rcpts, sum)
 		}
 	}
@@ -108,7 +127,7 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, keyID string, 
 	}
 	msg.last = now
 	err = m.vault.apply(ctx, edit{
-		old: old, name: m.messageName(k.identity), plain: msg.encode(),
+		old: old, name: m.messageName(identity), plain: msg.encode(),
 		due: m.o.Close.dueMessage(now, m.o.Tombstones),
 	})
 	if err == nil {

@@ -87,8 +87,9 @@ import (
 // What can go wrong, beside what [kmclient] knows. A Manager returns them in a
 // [kmclient.Error], whose Retry says whether the same can go well later.
 var (
-	// ErrBound: the key has opened another message already, or another frame
-	// of this one. Somebody may have copied a key ID into a message of his own.
+	// ErrBound: the key belongs to another message, or to another frame of this
+	// one; or to none, where one is asked for that was opened. Somebody may have
+	// copied a key ID into a message of his own.
 	ErrBound = errors.New("key belongs to another message: possible attack")
 	// ErrClosed: the key has served its purpose and is deleted.
 	ErrClosed = errors.New("key is closed")

@@ -139,6 +139,7 @@ type kit struct {
 	vault *keystore.Vault
 	clock *clock
 	log   *syncBuilder
+	bound sync.Map // the identities of messages, by the keys that bind has bound to them
 }
 
 func newKit(t *testing.T, change func(*kit, *keystore.Options)) *kit {
@@ -202,11 +203,21 @@ func (k *kit) bind(m *keystore.Manager, identity string, ids ...string) {
 	if err := m.BindKeys(k.Context(), "A", id(identity), 0, ids...); err != nil {
 		k.Fatal(err)
 	}
+	for _, key := range ids {
+		k.bound.Store(key, id(identity))
+	}
+}
+
+// message returns the identity of the message that bind has bound a key to.
+func (k *kit) message(keyID string) cipher.Identity {
+	identity, _ := k.bound.Load(keyID)
+	found, _ := identity.(cipher.Identity)
+	return found
 }
 
 func (k *kit) deliver(m *keystore.Manager, keyID string, rcpts ...string) {
 	k.Helper()
-	if err := m.RecordDelivered(k.Context(), keyID, rcpts...); err != nil {
+	if err := m.RecordDelivered(k.Context(), "A", k.message(keyID), keyID, rcpts...); err != nil {
 		k.Fatal(err)
 	}
 }

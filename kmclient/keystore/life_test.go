@@ -88,13 +88,13 @@ func TestDelivered(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
 	k.get(k.Manager, ids...)
-	k.want(k.RecordDelivered(t.Context(), ids[0], "a@x"), keystore.ErrNotBound, false)
-	k.want(k.RecordDelivered(t.Context(), "unknown", "a@x"), kmclient.ErrKeyNotFound, false)
+	k.want(k.RecordDelivered(t.Context(), "A", id("message"), ids[0], "a@x"), keystore.ErrNotBound, false)
+	k.want(k.RecordDelivered(t.Context(), "A", id("message"), "unknown", "a@x"), kmclient.ErrKeyNotFound, false)
 	k.bind(k.Manager, "message", ids[:2]...)
 	k.bind(k.Manager, "another", ids[2])
 	has := func(m *keystore.Manager, id string, want ...bool) {
 		t.Helper()
-		got, err := m.Delivered(t.Context(), id, "a@x.example", "b@x.example", "A@x.example")
+		got, err := m.Delivered(t.Context(), "A", k.message(id), id, "a@x.example", "b@x.example", "A@x.example")
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%v, %v, want %v", got, err, want)
 		}
@@ -124,7 +124,7 @@ func TestDeliveredRace(t *testing.T) {
 	for i := range 60 {
 		wg.Go(func() {
 			m := []*keystore.Manager{k.Manager, other}[i%2]
-			if err := m.RecordDelivered(t.Context(), ids[0], fmt.Sprint(i)); err != nil {
+			if err := m.RecordDelivered(t.Context(), "A", id("message"), ids[0], fmt.Sprint(i)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -156,7 +156,7 @@ func TestCloseAfter(t *testing.T) {
 	k.want(err, keystore.ErrClosed, false)
 	k.want(k.BindKeys(t.Context(), "A", id("delivered"), 0, ids[0]), keystore.ErrClosed, false)
 	for n, rcpts := range [][]string{{"a@x"}, {"a@x", "b@x"}} { // the second is an alarm
-		if has, err := k.Delivered(t.Context(), ids[0], rcpts...); err != nil || !has[0] || n == 1 && has[1] {
+		if has, err := k.Delivered(t.Context(), "A", id("delivered"), ids[0], rcpts...); err != nil || !has[0] || n == 1 && has[1] {
 			t.Errorf("a repeat is not recognised: %v, %v", has, err)
 		}
 		if got := strings.Count(k.log.String(), "alarm=closed"); got != n {

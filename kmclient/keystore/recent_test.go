@@ -29,7 +29,7 @@ func (k *kit) calls(name string, gets, applies int, step func()) {
 // has is whether somebody has got the message of a key.
 func (k *kit) has(m *keystore.Manager, keyID, rcpt string) bool {
 	k.Helper()
-	has, err := m.Delivered(k.Context(), keyID, rcpt)
+	has, err := m.Delivered(k.Context(), "A", k.message(keyID), keyID, rcpt)
 	if err != nil {
 		k.Fatal(err)
 	}

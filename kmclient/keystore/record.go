@@ -87,6 +87,11 @@ func (k *keyRecord) key(id string) *kmclient.Key { return kmclient.NewKey(id, sl
 // bound reports whether a key belongs to a message, as it does then for ever.
 func (k *keyRecord) bound() bool { return k != nil && !k.used.IsZero() }
 
+// belongs reports whether a key belongs to the message with this identity.
+func (k *keyRecord) belongs(identity cipher.Identity) bool {
+	return k.bound() && k.identity == identity
+}
+
 func (k *keyRecord) wipe() {
 	if k != nil {
 		clear(k.octets)

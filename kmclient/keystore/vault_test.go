@@ -110,7 +110,7 @@ func TestRotate(t *testing.T) {
 		k.get(m, ids[:100]...)
 		k.bind(m, "m", ids[:6]...)
 		k.get(m, k.sent(1)...)
-		if has, err := m.Delivered(t.Context(), ids[0], "a@x"); err != nil || !has[0] {
+		if has, err := m.Delivered(t.Context(), "A", id("m"), ids[0], "a@x"); err != nil || !has[0] {
 			t.Error(has, err)
 		}
 	}

@@ -170,7 +170,9 @@ func TestCommitsAreShared(t *testing.T) {
 	for i, step := range []func(id string) error{
 		func(id string) error { _, err := m.KeysByID(t.Context(), "A", id); return err },
 		func(id string) error { return m.BindKeys(t.Context(), "A", storetest.Identity(id), 0, id) },
-		func(id string) error { return m.RecordDelivered(t.Context(), id, "someone@example.org") },
+		func(id string) error {
+			return m.RecordDelivered(t.Context(), "A", storetest.Identity(id), id, "someone@example.org")
+		},
 	} {
 		release := lockFile(t, path)
 		var all sync.WaitGroup

@@ -43,7 +43,7 @@ func newPatient(t *testing.T) *patient {
 			if err := m.BindKeys(t.Context(), "A", storetest.Identity(ids[0]), 0, ids...); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.RecordDelivered(t.Context(), ids[0], "a@x"); err != nil {
+			if err := m.RecordDelivered(t.Context(), "A", storetest.Identity(ids[0]), ids[0], "a@x"); err != nil {
 				t.Fatal(err)
 			}
 			p.keys, p.delivered = append(p.keys, ids...), append(p.delivered, ids[0])
@@ -122,7 +122,7 @@ func (p *patient) examine(what string) (missing int) {
 		if err := m.BindKeys(p.Context(), "A", storetest.Identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) && !errors.Is(err, kmclient.ErrKeyNotFound) {
 			p.judge(what, err)
 		}
-		if _, err := m.Delivered(p.Context(), id, "a@x"); err != nil {
+		if _, err := m.Delivered(p.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil {
 			p.judge(what, err)
 		}
 	}
@@ -223,7 +223,7 @@ func (p *patient) allThere() {
 		}
 	}
 	for _, id := range p.delivered {
-		if has, err := m.Delivered(p.Context(), id, "a@x"); err != nil || !has[0] {
+		if has, err := m.Delivered(p.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil || !has[0] {
 			p.Errorf("a delivery is forgotten: %v, %v", has, err)
 		}
 	}

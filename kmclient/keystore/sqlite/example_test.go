@@ -47,13 +47,14 @@ func Example() {
 	if _, err := keys.KeysByID(ctx, "SAE-A", "key-1"); err != nil {
 		log.Fatal(err)
 	}
-	if err := keys.BindKeys(ctx, "SAE-A", storetest.Identity("a message"), 0, "key-1"); err != nil {
+	message := storetest.Identity("a message") // as in cipher.Info
+	if err := keys.BindKeys(ctx, "SAE-A", message, 0, "key-1"); err != nil {
 		log.Fatal(err)
 	}
-	if err := keys.RecordDelivered(ctx, "key-1", "bob@example.org"); err != nil {
+	if err := keys.RecordDelivered(ctx, "SAE-A", message, "key-1", "bob@example.org"); err != nil {
 		log.Fatal(err)
 	}
-	has, err := keys.Delivered(ctx, "key-1", "bob@example.org", "carol@example.org")
+	has, err := keys.Delivered(ctx, "SAE-A", message, "key-1", "bob@example.org", "carol@example.org")
 	fmt.Println(has, err)
 	// Output: [true false] <nil>
 }

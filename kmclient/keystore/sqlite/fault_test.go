@@ -96,7 +96,7 @@ func (x *trouble) refuses() (waiting string) {
 		x.Errorf("%d keys fetched and %d waiting, want one: no more is fetched before that is stored", x.asked-asked, s.Waiting)
 	}
 	x.temporary(x.m.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched))
-	x.temporary(x.m.RecordDelivered(ctx, x.bound, "a@x"))
+	x.temporary(x.m.RecordDelivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"))
 	x.temporary(x.m.CloseKey(ctx, x.fetched))
 	x.temporary(x.m.Sweep(ctx))
 	for range 2 {
@@ -108,7 +108,7 @@ func (x *trouble) refuses() (waiting string) {
 	// What is there can still be read.
 	x.get(x.fetched)
 	x.get(x.bound)
-	if has, err := x.m.Delivered(ctx, x.bound, "a@x"); err != nil || has[0] {
+	if has, err := x.m.Delivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"); err != nil || has[0] {
 		x.Errorf("%v, %v", has, err)
 	}
 	return waiting
@@ -120,7 +120,7 @@ func (x *trouble) recovers(waiting string) {
 	ctx := x.Context()
 	err := errors.Join(
 		x.m.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched),
-		x.m.RecordDelivered(ctx, x.bound, "a@x"),
+		x.m.RecordDelivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"),
 		x.m.Sweep(ctx), // which stores the key that waited
 		x.store.Check(ctx))
 	if err != nil {
@@ -140,7 +140,7 @@ func (x *trouble) recovers(waiting string) {
 	for _, id := range []string{x.fetched, x.bound, waiting} {
 		x.get(id)
 	}
-	if has, err := x.m.Delivered(ctx, x.bound, "a@x", "b@x"); err != nil || !has[0] || has[1] {
+	if has, err := x.m.Delivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x", "b@x"); err != nil || !has[0] || has[1] {
 		x.Errorf("%v, %v", has, err)
 	}
 }

@@ -100,7 +100,7 @@ func childReceive(path string) {
 				if sent, err := m.GetKeys(ctx, "A", 256, 3); err == nil {
 					say("sends", sent[2].ID())
 				}
-				if err := m.RecordDelivered(ctx, ids[0], "a@x"); err == nil {
+				if err := m.RecordDelivered(ctx, "A", storetest.Identity(ids[0]), ids[0], "a@x"); err == nil {
 					say("delivered", ids[0])
 				}
 			}
@@ -171,7 +171,7 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 		}
 	}
 	for _, id := range said["delivered"] {
-		if has, err := m.Delivered(t.Context(), id, "a@x"); err != nil || !has[0] {
+		if has, err := m.Delivered(t.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil || !has[0] {
 			t.Errorf("key %s, whose message was delivered: %v, %v", id, has, err)
 		}
 	}

@@ -83,10 +83,10 @@ func Message(m *keystore.Manager, id string) error {
 	if err := m.BindKeys(ctx, "A", Identity(id), 0, id); err != nil {
 		return err
 	}
-	if _, err := m.Delivered(ctx, id, "someone@example.org"); err != nil {
+	if _, err := m.Delivered(ctx, "A", Identity(id), id, "someone@example.org"); err != nil {
 		return err
 	}
-	return m.RecordDelivered(ctx, id, "someone@example.org")
+	return m.RecordDelivered(ctx, "A", Identity(id), id, "someone@example.org")
 }
 
 // Messages does so for n messages, of which sessions are under way at a time.

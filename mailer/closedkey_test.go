@@ -1,0 +1,219 @@
+package mailer
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A fixedKey is a key manager that gives out the same key each time, as one that
+// was set back, or as somebody who has only seen its ID makes it up.
+type fixedKey struct {
+	id     string
+	octets []byte
+}
+
+func (k fixedKey) Status(context.Context, string) (kmclient.Status, error) {
+	return kmclient.Status{KeySize: 256, StoredKeys: 1, MaxKeySize: 4096, MaxKeyPerRequest: 1}, nil
+}
+
+func (k fixedKey) GetKeys(_ context.Context, _ string, size, _ int) ([]*kmclient.Key, error) {
+	return []*kmclient.Key{kmclient.NewKey(k.id, bytes.Clone(k.octets[:size/8]))}, nil
+}
+
+// madeUp returns a key with this ID and other bytes for each seed.
+func madeUp(id string, seed uint64) fixedKey {
+	k := fixedKey{id, make([]byte, 512)}
+	random := rand.NewChaCha8([32]byte{byte(seed)})
+	_, _ = random.Read(k.octets)
+	return k
+}
+
+// sealWith encrypts a message with a key, as the relay of peer alpha does.
+func sealWith(t *testing.T, k fixedKey, suite cipher.Suite, message string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := cipher.Encrypt(t.Context(), &b, k, &cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B", LineEnd: cipher.LineEndCRLF, Suite: suite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = w.Write([]byte(message)); err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// A closedKit is a relay that has delivered message one to bob. Its key manager
+// gives the key out whenever it is asked.
+type closedKit struct {
+	*testing.T
+	hop    *testHop
+	relay  *testRelay
+	store  *keystore.Manager
+	client *testClient
+	suite  cipher.Suite
+	key    fixedKey
+	now    time.Time
+	one    string
+}
+
+const (
+	bob   = "bob@b.example"
+	carol = "carol@b.example"
+)
+
+func newClosedKit(t *testing.T, suite cipher.Suite, changes ...func(*Config)) *closedKit {
+	t.Helper()
+	k := &closedKit{T: t, hop: startHop(t), suite: suite, now: time.Now()}
+	k.relay, k.store = startStored(t, k.hop.addr(), keystore.Options{Now: func() time.Time { return k.now }}, changes...)
+	k.key = madeUp("9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c", 1)
+	k.one = k.seal(k.key, "message ONE")
+	k.give()
+	k.client = connect(t, k.relay)
+	return k
+}
+
+// give has the key manager give the key out, as one does that was restored from a
+// backup.
+func (k *closedKit) give() {
+	k.relay.km.mu.Lock()
+	defer k.relay.km.mu.Unlock()
+	size := 32
+	if k.suite == cipher.SuiteOTP {
+		size = len(k.key.octets)
+	}
+	k.relay.km.keys[k.key.id] = bytes.Clone(k.key.octets[:size])
+}
+
+func (k *closedKit) seal(key fixedKey, body string) string {
+	return sealWith(k.T, key, k.suite, strings.Replace(testMessage, "very secret body", body, 1))
+}
+
+// sends sends a message and checks the answer, how often it came out at the next
+// hop, and what the log has as the reason.
+func (k *closedKit) sends(what, message, to, want string, delivered int, reason string) {
+	k.Helper()
+	k.hop.forget()
+	logged := "reason=" + reason
+	if strings.Contains(reason, " ") {
+		logged = `reason="` + reason + `"`
+	}
+	before := strings.Count(k.relay.log.String(), logged)
+	if reply := k.client.mail(message, "alice@a.example", to); !strings.HasPrefix(reply, want) {
+		k.Errorf("%s: %s to %s is answered %q, want %s", k.suite, what, to, reply, want)
+	}
+	if n := len(k.hop.got()); n != delivered {
+		k.Errorf("%s: %s to %s was delivered %d times, want %d", k.suite, what, to, n, delivered)
+	}
+	if reason != "" && strings.Count(k.relay.log.String(), logged) != before+1 {
+		k.Errorf("%s: %s to %s: the log has not the reason %q", k.suite, what, to, reason)
+	}
+}
+
+// later lets time pass for the store, and closes the keys whose time has come.
+func (k *closedKit) later(d time.Duration) {
+	k.Helper()
+	k.now = k.now.Add(d)
+	if err := k.store.Sweep(k.Context()); err != nil {
+		k.Fatal(err)
+	}
+}
+
+// 250 is for a message that was delivered, and for no other one that names its
+// key: a key ID can be copied from the wire.
+func TestNothingButTheMessageIsDelivered(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+		k := newClosedKit(t, suite)
+		two := k.seal(k.key, "message TWO, quite another one")
+		rubbish := k.seal(madeUp(k.key.id, 2), "rubbish")
+		anew := k.seal(madeUp(strings.ToUpper(k.key.id), 2), "rubbish")
+		cut := k.one[:strings.LastIndex(k.one, "\r\n--")-60] + k.one[strings.LastIndex(k.one, "\r\n--"):]
+
+		k.sends("message one", k.one, bob, "250", 1, "")
+		k.sends("message two, key open", two, bob, "550 5.7.1", 0, "key bound")
+		k.sends("rubbish, key open", rubbish, bob, "550 5.7.7", 0, "authentication")
+		alarms := k.store.Stats().BoundRefused
+
+		k.later(8 * day)
+		attempts := 0
+		for what, message := range map[string]string{"message two": two, "rubbish": rubbish, "rubbish, with the ID spelled anew": anew} {
+			for _, rcpt := range []string{bob, carol} {
+				k.sends(what+", key closed", message, rcpt, "550 5.7.1", 0, "key bound")
+				attempts++
+			}
+		}
+		if s := k.store.Stats(); s.BoundRefused-alarms != int64(attempts) || s.ClosedRefused != 0 {
+			t.Errorf("%s: %d attempts are %d alarms for a bound key and %d for a closed one", suite, attempts, s.BoundRefused-alarms, s.ClosedRefused)
+		}
+		if suite == cipher.SuiteOTP { // a frame is whole before its key is asked for
+			k.sends("a part of message one, key closed", cut, carol, "550 5.7.", 0, "")
+		}
+		k.sends("message one again, key closed", k.one, bob, "250", 0, "")
+		k.sends("message one, key closed", k.one, carol, "550 5.7.1", 0, "key closed")
+		if s := k.store.Stats(); s.ClosedRefused != 1 || s.BoundRefused-alarms != int64(attempts) {
+			t.Errorf("%s: message one to another recipient is no alarm: %+v", suite, s)
+		}
+
+		// Also once nothing but the claim and the delivery is known, and the key
+		// manager has the key again.
+		k.give()
+		k.later(61 * day)
+		k.sends("message one again, tombstone gone", k.one, bob, "250", 0, "")
+		k.sends("message one, tombstone gone", k.one, carol, "550 5.7.1", 0, "key reused")
+		k.sends("message two, tombstone gone", two, bob, "550 5.7.1", 0, "key reused")
+		k.sends("rubbish, tombstone gone", rubbish, carol, "550 5.7.1", 0, "key reused")
+		k.later(100 * day)
+		k.sends("message one, all forgotten but the claim", k.one, bob, "550 5.7.1", 0, "key reused")
+	}
+}
+
+// The key has opened no message when it is closed: nothing that names it was
+// delivered to anybody.
+func TestClosedWithoutMessage(t *testing.T) {
+	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+		k := newClosedKit(t, suite)
+		rubbish := k.seal(madeUp(k.key.id, 2), "rubbish")
+		k.sends("rubbish", rubbish, bob, "550 5.7.7", 0, "authentication")
+		if err := k.store.CloseKey(t.Context(), k.key.id); err != nil {
+			t.Fatal(err)
+		}
+		for _, message := range []string{rubbish, k.one} {
+			k.sends("a message under a key that was closed unused", message, bob, "550 5.7.1", 0, "key bound")
+		}
+	}
+}
+
+// Over LMTP each recipient has an answer: the one who has got the message 250, and
+// nobody another one's.
+func TestClosedKeyOverLMTP(t *testing.T) {
+	k := newClosedKit(t, cipher.SuiteAES256GCM, overLMTP)
+	two := k.seal(k.key, "message TWO")
+	for _, c := range []struct {
+		what, message, want string
+		to                  []string
+	}{
+		{"message one", k.one, "250", []string{bob}},
+		{"message one, key closed", k.one, "550 250", []string{carol, bob}},
+		{"message two, key closed", two, "550 550", []string{bob, carol}},
+		{"message one again, key closed", k.one, "250", []string{bob}},
+	} {
+		if got := k.client.replies(c.message, c.to...); got != c.want {
+			t.Errorf("%s to %v is answered %s, want %s", c.what, c.to, got, c.want)
+		}
+		k.later(8 * 24 * time.Hour)
+	}
+	if n := len(k.hop.got()); n != 1 {
+		t.Errorf("%d messages were delivered, want 1", n)
+	}
+}
