@@ -39,12 +39,22 @@ type Lister interface {
 }
 
 // DeletesOnDelivery reports whether km says that its key manager deletes a key
-// when it gives it out, as ETSI GS QKD 014 has it. A caller must then keep a
-// key that it may need again, and CloseKey has nothing to do. km says so with
-// a method DeletesOnDelivery() bool.
+// when it gives it out, as ETSI GS QKD 014 has it. A caller must then keep a key
+// that it may need again, and CloseKey has nothing to do. km says so with a method
+// DeletesOnDelivery() bool, or the key manager behind it does that it returns from
+// a method Unwrap() KeyManager.
 func DeletesOnDelivery(km KeyManager) bool {
-	d, ok := km.(interface{ DeletesOnDelivery() bool })
-	return ok && d.DeletesOnDelivery()
+	for km != nil {
+		if d, ok := km.(interface{ DeletesOnDelivery() bool }); ok {
+			return d.DeletesOnDelivery()
+		}
+		u, ok := km.(interface{ Unwrap() KeyManager })
+		if !ok {
+			return false
+		}
+		km = u.Unwrap()
+	}
+	return false
 }
 
 // Status is what a key manager says of a link. The names follow ETSI GS QKD
