@@ -60,6 +60,7 @@ func params(dir string) testscript.Params {
 
 			"keyid":   keyID,
 			"deliver": deliver,
+			"receive": receive,
 			"sql":     runSQL,
 			"spoil":   spoil,
 		},

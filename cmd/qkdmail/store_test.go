@@ -16,6 +16,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -61,12 +62,28 @@ func deliver(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	m, err := keystore.New(struct{ kmclient.KeyManager }{}, vault, keystore.Options{SAE: args[1]})
 	ts.Check(err)
-	info, err := m.Show(ctx, args[2])
+	infos, err := m.Show(ctx, args[2])
 	ts.Check(err)
-	message, err := hex.DecodeString(info.Message)
+	message, err := hex.DecodeString(infos[0].Message)
 	ts.Check(err)
-	ts.Check(m.RecordDelivered(ctx, info.Peer, cipher.Identity(message), args[2], args[3:]...))
+	ts.Check(m.RecordDelivered(ctx, infos[0].Peer, cipher.Identity(message), args[2], args[3:]...))
 	ts.Check(vault.Close())
+}
+
+// receive STORE SAE PEER ID stores a key from a key manager that deletes keys.
+func receive(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: receive STORE SAE PEER ID")
+	}
+	ctx, path := context.Background(), ts.MkAbs(args[0])
+	store, err := sqlite.Open(ctx, path, sqlite.Options{})
+	ts.Check(err)
+	vault, err := keystore.Open(ctx, store, keystore.MadeKeyFile(path+".key", nil), nil)
+	ts.Check(err)
+	m, err := keystore.New(&storetest.Link{}, vault, keystore.Options{SAE: args[1]})
+	ts.Check(err)
+	_, err = m.KeysByID(ctx, args[2], args[3])
+	ts.Check(errors.Join(err, vault.Close()))
 }
 
 // sql FILE STATEMENT changes an SQLite file.

@@ -11,9 +11,11 @@ import (
 
 // editKey is the edit that stores a key record, a new one with its claim.
 func (m *Manager) editKey(k *keyRecord, due time.Time) edit {
-	e := edit{old: k.raw, name: m.keyName(k.spelled), due: due}
-	if k.raw == nil {
-		e.claim = m.claimName(k.spelled)
+	e := edit{old: k.raw, due: due}
+	if k.raw != nil {
+		e.name = k.raw.Name
+	} else {
+		e.name, e.claim = m.keyName(k.peer, k.spelled), m.claimName(k.peer, k.spelled)
 	}
 	e.state, e.plain = k.encode()
 	return e
@@ -33,7 +35,7 @@ func (m *Manager) BindKeys(ctx context.Context, peer string, identity cipher.Ide
 }
 
 func (m *Manager) bind(ctx context.Context, from view, peer string, identity cipher.Identity, frame uint64, ids []string) error {
-	records, err := m.keyRecords(ctx, from, ids)
+	records, err := m.keyRecords(ctx, from, peer, ids)
 	if err != nil {
 		return err
 	}

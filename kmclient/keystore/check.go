@@ -136,7 +136,7 @@ func checkKeyRecord(it *item, r *Report) error {
 	}
 	defer k.wipe()
 	switch {
-	case kmclient.CanonicalID(k.spelled) != it.ID:
+	case it.ID != recordID(k.peer, k.spelled) && it.ID != recordID("", k.spelled): // see Manager.peerIn
 		return fmt.Errorf("a key, under the name of another one: %.255q", k.spelled)
 	case k.state == kmclient.StateUsed && k.used.IsZero(), !k.used.IsZero() && k.state == kmclient.StateInUse:
 		return fmt.Errorf("a key whose state, %s, does not go with its dates", k.state)

@@ -108,7 +108,7 @@ func TestListDeliveries(t *testing.T) {
 	k.deliver(k.Manager, ids[99], "a@x", "b@x")
 	n := 0
 	for info, err := range k.List(t.Context()) {
-		shown, err2 := k.Show(t.Context(), info.ID)
+		shown, err2 := k.show(k.Manager, info.ID)
 		if err != nil || err2 != nil || info != shown {
 			t.Fatalf("listed %+v, %v, shown %+v, %v", info, err, shown, err2)
 		}

@@ -158,20 +158,15 @@ func TestSentWhileFetched(t *testing.T) {
 			k := newKit(t, nil)
 			ids := k.sent(n)
 			id := ids[n/2]
-			delay := make(chan struct{})
-			k.km.delay = delay
-			done := make(chan error)
-			go func() {
-				_, err := k.KeysByID(t.Context(), "A", ids...)
-				done <- err
-			}()
-			time.Sleep(10 * time.Millisecond) // it has looked in the store, and asks
 			other := k.another(nil)
-			if err := k.sends(other, id); err != nil {
-				t.Fatal(err)
+			k.km.finding = func() {
+				k.km.finding = nil
+				if err := k.sends(other, id); err != nil {
+					t.Error(err)
+				}
 			}
-			close(delay)
-			k.want(<-done, keystore.ErrClaimed, false)
+			_, err := k.KeysByID(t.Context(), "A", ids...)
+			k.want(err, keystore.ErrClaimed, false)
 			k.reused(1, k.Manager, other)
 			if len(k.km.out) != n {
 				t.Fatalf("%d keys were given out, want %d", len(k.km.out), n)
@@ -185,7 +180,6 @@ func TestSentWhileFetched(t *testing.T) {
 				t.Errorf("%+v, want %d keys stored and none waiting", s, n-1)
 			}
 			k.wantState(id, "")
-			k.km.delay = nil
 			for _, stored := range ids {
 				if stored != id {
 					k.get(other, stored)

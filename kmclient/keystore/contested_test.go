@@ -24,7 +24,7 @@ func TestContested(t *testing.T) {
 	k.get(k.another(nil), ids...)
 	k.bind(k.Manager, "m", ids[0])
 	k.wantState(ids[0], kmclient.StateUsed)
-	if info, err := k.Show(t.Context(), ids[0]); err != nil || info.Peer != "A" {
+	if info, err := k.show(k.Manager, ids[0]); err != nil || info.Peer != "A" {
 		t.Errorf("bound, the key is said to be of peer %q (%v), want A", info.Peer, err)
 	}
 	_, err := k.KeysByID(t.Context(), "C", ids[0])
@@ -64,7 +64,7 @@ func TestBoundBetweenCommits(t *testing.T) {
 	other := k.another(nil)
 	store.Store = &betweenApplies{Store: store.Store, do: func() { k.bind(other, "other", ids[29]) }}
 	k.want(k.BindKeys(t.Context(), "A", id("m"), 0, ids...), keystore.ErrBound, false)
-	info, err := k.Show(t.Context(), ids[29])
+	info, err := k.show(k.Manager, ids[29])
 	if want := id("other"); err != nil || info.Message != hex.EncodeToString(want[:]) {
 		t.Errorf("the key belongs to %s (%v), want the message that came first", info.Message, err)
 	}

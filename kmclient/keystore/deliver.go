@@ -29,10 +29,10 @@ func (m *Manager) Delivered(ctx context.Context, peer string, identity cipher.Id
 
 func (m *Manager) delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts []string) ([]bool, error) {
 	// That a key belongs to a message never changes.
-	k, err := m.keyRecord(ctx, asSeen, keyID)
+	k, err := m.keyRecord(ctx, asSeen, peer, keyID)
 	if errors.Is(err, errNotSeen) || err == nil && !k.belongs(identity) {
 		k.wipe()
-		k, err = m.keyRecord(ctx, asStored, keyID)
+		k, err = m.keyRecord(ctx, asStored, peer, keyID)
 	}
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (m *Manager) RecordDelivered(ctx context.Context, peer string, identity cip
 }
 
 func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, identity cipher.Identity, keyID string, rcpts []string) error {
-	k, err := m.keyRecord(ctx, from, keyID)
+	k, err := m.keyRecord(ctx, from, peer, keyID)
 	if err != nil {
 		return err
 	}
@@ -137,11 +137,11 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, i
 }
 
 // keyRecord returns what is known of one key, nil if nothing is.
-func (m *Manager) keyRecord(ctx context.Context, from view, id string) (*keyRecord, error) {
+func (m *Manager) keyRecord(ctx context.Context, from view, peer, id string) (*keyRecord, error) {
 	if err := kmclient.CheckID(id); err != nil {
 		return nil, fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)
 	}
-	records, err := m.keyRecords(ctx, from, []string{id})
+	records, err := m.keyRecords(ctx, from, peer, []string{id})
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func TestTooManyRecipients(t *testing.T) {
 
 	k.deliver(k.Manager, ids[0], "a@x", "b@x")
 	k.deliver(k.Manager, ids[0], "c@x")
-	if info, err := k.Show(t.Context(), ids[0]); err != nil || info.Recipients != keystore.MaxRecipients {
+	if info, err := k.show(k.Manager, ids[0]); err != nil || info.Recipients != keystore.MaxRecipients {
 		t.Errorf("%d recipients are recorded (%v), want %d", info.Recipients, err, keystore.MaxRecipients)
 	}
 	if has, err := k.Delivered(t.Context(), "A", id("m"), ids[0], "a@x"); err != nil || !has[0] {

@@ -1,80 +1,96 @@
 // Package keystore keeps keys durably between the key manager and the message.
 //
-// A key manager that deletes a key when it gives it out, as ETSI GS QKD 014 has
-// it, makes its caller the only holder of that key. A [Manager] stands before
-// any [kmclient.KeyManager], is one itself, and returns a receiving key only
-// once it is on disk, where it stays until its message has been delivered.
+// A key manager that deletes a key when it gives it out, as those of ETSI GS QKD
+// 014 do, makes its caller the only holder of that key. A [Manager] wraps any
+// [kmclient.KeyManager] and is one itself. It returns a receiving key only once
+// that is on disk, where it stays until its message is delivered.
 //
+//   - A key ID has one use here, to encrypt or to decrypt, for ever. It is claimed
+//     before the key is returned: a sending key's by a claim alone, since sending
+//     keys are never stored; a receiving key's in the commit that stores it. The
+//     claim stays when the key has gone. So no pad serves twice, also if the key
+//     manager was restored from a backup.
 //   - A key belongs to the first message that was verified under it
-//     ([Manager.BindKeys]); any other is refused, on every machine that shares
-//     the store.
-//   - Who has got a message is recorded ([Manager.RecordDelivered]), so that it
-//     is delivered to each recipient once.
-//   - What one call stores is in one commit if the engine takes so much in one:
-//     4095 short keys with SQLite, 41 with etcd as it is by default. Else it is
-//     in several, and each key is whole and right by itself: if a later commit
-//     fails, those of the earlier ones stay.
-//   - A [Policy] says when a key is closed: deleted here and, where there is
-//     such an operation, at the key manager. A tombstone stays for a while.
-//   - Sending keys are never stored. Their IDs are, before use, and for ever: a
-//     key manager that was restored from a backup must not make anyone use a
-//     pad twice.
+//     ([Manager.BindKeys]). Any other message is refused, on every machine that
+//     shares the store.
+//   - Who has got a message is recorded under its [cipher.Identity]
+//     ([Manager.RecordDelivered]), so that nobody gets it twice. Another message
+//     that names the same key does not count as delivered, whether the key is open
+//     or closed.
+//   - What one call stores is in one commit if the engine takes so much: 4096 short
+//     keys with SQLite, 20 with etcd as it is by default. Otherwise it takes several
+//     commits, and each key is whole by itself: if a later commit fails, the keys of
+//     the earlier ones stay.
+//   - A [Policy] says when a key is closed: deleted here and, if the key manager has
+//     such an operation, there. A tombstone stays for a while.
 //
 // # Engines
 //
-// Records are kept by a [Store]: keystore/sqlite for one machine, etcd for
-// several. A [Vault] seals what goes into it, each record under a key of its
-// own, made from the store key that a [KeySource] gives; recipients are there
-// as HMAC-SHA256 only. Not sealed are the names of records: the key manager's
-// and one's own SAE ID as they are configured, key IDs, message identities; and
-// states and dates. Whoever can write to the store can delete records, or put
-// back older ones, unnoticed; he can't read, change or swap any.
+// A [Store] keeps the records: keystore/sqlite for one machine, etcd for several. A
+// [Vault] seals each record under a key of its own, made from the store key that a
+// [KeySource] gives. Recipients are in it as HMAC-SHA256 only. What is not sealed is
+// the names of records, states and dates. Whoever can write to the store can delete
+// records, or put older ones back, and nobody notices; he can't read, change or swap
+// any.
+//
+// # Names
+//
+// A record's name holds the names of the key manager and of one's own SAE as they
+// are configured, and an ID. The ID of a message's record is the message's identity.
+// That of a key's record and claim is the key ID if that is a UUID, which is unique
+// over all peers; its spelling does not matter.
+//
+// Other key IDs may be in use with two peers at the same time, for two keys. So the
+// ID in the name is a UUID that SHA-256 makes of the peer's SAE ID and the key ID
+// (version 8, RFC 9562 §5.8). It has the same length whatever these are, takes as
+// little room as a UUID, and does not show them; both are in the sealed record. An
+// exception is a key manager that keeps its keys, and is asked for them by ID alone:
+// there an ID is one key whoever names it, so the peer is left out.
 //
 // # What grows
 //
-// The ID of a sending key is kept for ever, and there is no option to forget it.
-// Two messages under one pad give away both, to anyone who has kept the first,
-// so a reuse hurts as long as anybody cares for the older message; and a key
-// manager that was restored from an old backup gives out old IDs. What is kept
-// is as little as an engine can make of a name without a value:
+// Claims are kept for ever, and there is no option to forget them. Two messages
+// under one pad give away both, to anyone who has kept the first, so a reuse hurts
+// as long as anybody cares for the older message; and a key manager that was
+// restored from an old backup gives out old IDs. A claim takes as little as an
+// engine needs for a name without a value, whatever the key ID is:
 //
-//	SQLite  25 octets on disk for an ID that is a UUID
-//	etcd    125 octets on disk, of a quota of 2 GiB by default, and about
-//	        700 octets of memory, on each node
+//	SQLite  25 bytes on disk
+//	etcd    125 bytes on disk, of a quota of 2 GiB by default, and about 700
+//	        bytes of memory, on each node
 //
-// A message with AES takes one key: 25 MB for a million messages in SQLite. One
-// with a pad takes a key for each frame at least, and as many as its size
-// demands: with keys of 64 KiB a message of 100 KB takes 2, with keys of 32
-// octets some 6,000, and their IDs take more room than the message. So large keys
+// A message with AES takes one key at each end: 25 MB for a million messages in
+// SQLite. A message with a pad takes one key for each frame at least, and as many as
+// its size demands: with keys of 64 KiB a message of 100 KB takes 2, with keys of 32
+// bytes some 6,000, and their IDs take more room than the message. So large keys
 // save more than any expiry would.
 //
-// What is kept of an arriving message, about 700 octets in SQLite and 1 KiB in
+// What else is kept of an arriving message, about 700 bytes in SQLite and 1 KiB in
 // etcd, goes with its tombstone: 67 days after its delivery, by default.
 //
 // # Time
 //
 // The clock decides when a key of a delivered message is closed and when its
-// tombstone goes, and nothing else: no key that may still be needed, no binding
-// and no ID of a sending key depends on it (unless [Options.Undelivered] says
-// so). What holds when it is set:
+// tombstone goes, and nothing else: no key that may still be needed, no binding and
+// no claim depends on it (unless [Options.Undelivered] says so). What holds when it
+// is set:
 //
-//   - While a process runs, it judges by the earlier and notes with the later of
-//     two times: the clock's, and the clock's at its start plus the time it has
-//     run. So no step, ahead or back, for a while or for good, closes a key or
-//     forgets a tombstone before its time; some things last longer, until the
-//     next start at most, or as much longer as the clock was ahead.
-//   - A clock that is wrong when a process starts is believed. If it is ahead,
-//     and nobody sets it right before the first sweep, keys of messages that some
-//     recipients have got, and others are still waiting for, are closed too early.
-//     If it is behind, the next process does so with what was delivered before it
-//     was set right; a relay delivers nothing then, unless it is behind by less
-//     than the day that a message may be ahead. A relay is to be started after
-//     the clock has been set (systemd: time-sync.target).
-//   - A relay judges the age of a message by the clock alone. If that goes back
-//     by more than Tombstones are longer than the age that it accepts, by
-//     default 30 days, it accepts the Time of messages whose tombstones are
-//     gone. Their keys are gone as well, here and, as soon as it could be told,
-//     at the key manager, so that they still don't open.
+//   - While a process runs, it judges by the earlier and records the later of two
+//     times: the clock's, and the clock's at its start plus the time it has run. So
+//     no step of the clock, ahead or back, closes a key or forgets a tombstone too
+//     early. Some things last longer: until the next start at most, or as much
+//     longer as the clock was ahead.
+//   - A clock that is wrong when a process starts is believed. If it is ahead, and
+//     nobody sets it right before the first sweep, keys of messages that some
+//     recipients have got, and others still wait for, are closed too early. If it
+//     is behind, the next process does so with what was delivered before it was set
+//     right; a relay delivers nothing then, unless it is behind by less than the
+//     day that a message may be ahead. Start a relay after the clock has been set
+//     (systemd: time-sync.target).
+//   - A relay judges the age of a message by the clock alone. If that goes back by
+//     more than Tombstones are longer than the age that it accepts, by default 30
+//     days, it accepts the Time of messages whose tombstones are gone. Their keys
+//     are gone as well, and their IDs claimed, so that they still don't open.
 package keystore
 
 import (
@@ -84,8 +100,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// What can go wrong, beside what [kmclient] knows. A Manager returns them in a
-// [kmclient.Error], whose Retry says whether the same can go well later.
+// What can go wrong, besides what [kmclient] knows. A Manager returns these in a
+// [kmclient.Error], whose Retry says whether trying again can help.
 var (
 	// ErrBound: the key belongs to another message, or to another frame of this
 	// one; or to none, where one is asked for that was opened. Somebody may have
@@ -106,7 +122,7 @@ var (
 	// kmclient.ErrConfig.
 	ErrStoreKey = fmt.Errorf("%w: wrong store key", kmclient.ErrConfig)
 	// ErrRecord: a record can't be unsealed: it is damaged, or somebody has
-	// changed it. It is a kmclient.ErrStore, and trying again can help: once a
-	// backup is in the place of the store.
+	// changed it. It is a kmclient.ErrStore. Trying again helps once a backup has
+	// taken the place of the store.
 	ErrRecord = fmt.Errorf("%w: damaged record; a backup may have it whole", kmclient.ErrStore)
 )

@@ -31,7 +31,7 @@ func (v *Vault) Remembered() (values [][]byte, octets int) {
 
 // Fill has the message of a key delivered to n recipients, whoever they are.
 func (m *Manager) Fill(ctx context.Context, keyID string, n int) error {
-	k, err := m.keyRecord(ctx, asStored, keyID)
+	k, err := m.keyRecord(ctx, asStored, "A", keyID)
 	if err != nil {
 		return err
 	}
@@ -42,3 +42,6 @@ func (m *Manager) Fill(ctx context.Context, keyID string, n int) error {
 	}
 	return m.vault.apply(ctx, edit{name: m.messageName(k.identity), plain: msg.encode(), due: now.Add(time.Hour)})
 }
+
+// RecordID returns the ID that a key of peer has in names.
+func RecordID(peer, id string) string { return recordID(peer, id) }

@@ -41,12 +41,12 @@ func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
 		return f, false
 	}
 	for _, id := range ids {
-		if other := m.flights[kmclient.CanonicalID(id)]; other != nil {
+		if other := m.flights[m.keyID(peer, id)]; other != nil {
 			return other, false
 		}
 	}
 	for _, id := range ids {
-		m.flights[kmclient.CanonicalID(id)] = f
+		m.flights[m.keyID(peer, id)] = f
 	}
 	// Not under the caller's context: the answer may be the only copy.
 	m.work.Go(func() {
@@ -55,7 +55,7 @@ func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
 		f.err = m.fetch(ctx, peer, ids)
 		m.mu.Lock()
 		for _, id := range ids {
-			delete(m.flights, kmclient.CanonicalID(id))
+			delete(m.flights, m.keyID(peer, id))
 		}
 		m.mu.Unlock()
 		close(f.done)
@@ -149,7 +149,7 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 	}
 	var refused []string
 	err = retry(func() error {
-		present, claimed, err := m.known(ctx, asStored, ids)
+		present, claimed, err := m.known(ctx, asStored, peer, ids)
 		if err != nil {
 			return err
 		}

@@ -36,6 +36,7 @@ type fakeKM struct {
 	failing error         // what KeysByID and CloseKey return
 	delay   chan struct{} // KeysByID waits for it, if not nil
 	getting func()        // GetKeys calls it first, if not nil
+	finding func()        // KeysByID calls it first, if not nil
 	reorder bool          // KeysByID gives its keys in the wrong order
 }
 
@@ -67,6 +68,9 @@ func (f *fakeKM) GetKeys(_ context.Context, _ string, size, number int) (keys []
 }
 
 func (f *fakeKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
+	if f.finding != nil {
+		f.finding()
+	}
 	f.mu.Lock()
 	delay := f.delay
 	f.mu.Unlock()
@@ -229,9 +233,22 @@ func (k *kit) sweep(m *keystore.Manager) {
 	}
 }
 
+// show describes a key that one peer has at most.
+func (k *kit) show(m *keystore.Manager, id string) (keystore.Info, error) {
+	k.Helper()
+	infos, err := m.Show(k.Context(), id)
+	if err != nil {
+		return keystore.Info{}, err
+	}
+	if len(infos) != 1 {
+		k.Fatalf("%d keys have the ID %s, want one", len(infos), id)
+	}
+	return infos[0], nil
+}
+
 func (k *kit) state(id string) kmclient.State {
 	k.Helper()
-	info, err := k.Show(k.Context(), id)
+	info, err := k.show(k.Manager, id)
 	if errors.Is(err, kmclient.ErrKeyNotFound) {
 		return ""
 	}

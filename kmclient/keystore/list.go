@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -25,12 +26,14 @@ type Info struct {
 
 	Delivered  time.Time // when the message was delivered first
 	Recipients int       // who have got it
+
+	name Name // of its record
 }
 
 func (k *keyRecord) info() Info {
 	i := Info{
 		KeyInfo: kmclient.KeyInfo{ID: k.spelled, Size: k.size, Time: k.stored, State: k.state},
-		Peer:    k.peer, Stored: k.stored, InUse: k.inUse, Used: k.used, Closed: k.closed, Frame: k.frame,
+		Peer:    k.peer, Stored: k.stored, InUse: k.inUse, Used: k.used, Closed: k.closed, Frame: k.frame, name: k.raw.Name,
 	}
 	if k.identity != (cipher.Identity{}) {
 		i.Message = hex.EncodeToString(k.identity[:])
@@ -41,10 +44,10 @@ func (k *keyRecord) info() Info {
 // listPage is for how many keys deliveries are looked up in one go.
 const listPage = 64
 
-// List iterates over the receiving keys of this key manager and SAE, closed
-// ones included, in the order of their canonical IDs. One that is damaged comes
-// with what is known of it, its ID at least, and an ErrRecord, and the others
-// follow; any other error ends it.
+// List iterates over the receiving keys of this key manager and SAE, closed ones
+// included: those whose IDs are UUIDs in their order, among them the others in none.
+// One that is damaged comes with what is known of it, the ID in its name at least,
+// and an ErrRecord, and the others follow; any other error ends it.
 func (m *Manager) List(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		stop := errors.New("stop")
@@ -62,7 +65,7 @@ func (m *Manager) List(ctx context.Context) iter.Seq2[Info, error] {
 			return nil
 		}
 		err := m.vault.each(ctx, m.name(KindReceive, ""), m.within(KindReceive), func(r *Record, it *item, err error) error {
-			l := listed{Info{KeyInfo: kmclient.KeyInfo{ID: r.ID}}, err}
+			l := listed{Info{KeyInfo: kmclient.KeyInfo{ID: r.ID}, name: r.Name}, err}
 			if err == nil {
 				var k *keyRecord
 				if k, l.err = it.asKey(); l.err == nil {
@@ -88,13 +91,6 @@ func (m *Manager) List(ctx context.Context) iter.Seq2[Info, error] {
 type listed struct {
 	info Info
 	err  error
-}
-
-// within returns what tells the records of a kind of this key manager and SAE
-// from others.
-func (m *Manager) within(kind Kind) func(Name) bool {
-	start := m.name(kind, "")
-	return func(n Name) bool { n.ID = ""; return n == start }
 }
 
 // addDeliveries looks up what was delivered of the keys' messages.
@@ -134,8 +130,7 @@ func (m *Manager) addDeliveries(ctx context.Context, some []listed) error {
 	return nil
 }
 
-// ListKeys returns the receiving keys that are kept, in the order of their
-// canonical IDs.
+// ListKeys returns the receiving keys that are kept, in the order of List.
 func (m *Manager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err error) {
 	for info, err := range m.List(ctx) {
 		if err != nil {
@@ -148,24 +143,73 @@ func (m *Manager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err e
 	return infos, nil
 }
 
-// Show describes one receiving key and what was delivered of its message. A key
-// that is not here is a kmclient.ErrKeyNotFound.
-func (m *Manager) Show(ctx context.Context, id string) (Info, error) {
-	k, err := m.keyRecord(ctx, asStored, id)
-	if err == nil && k == nil {
-		err = kmclient.ErrKeyNotFound
+// Show describes the receiving keys with an ID: one if it is a UUID, else as many as
+// there are peers that use it, for which the whole store is read. If there is none,
+// the error is a kmclient.ErrKeyNotFound.
+func (m *Manager) Show(ctx context.Context, id string) (infos []Info, err error) {
+	if isUUID(id) {
+		infos, err = m.showOne(ctx, id)
+	} else {
+		infos, err = m.showAll(ctx, id)
 	}
-	if err != nil {
-		return Info{}, m.fail(opList, err)
+	if err == nil && len(infos) == 0 {
+		err = fmt.Errorf("%w: %.255q: it is not in the store", kmclient.ErrKeyNotFound, id)
+	}
+	return infos, m.fail(opList, err)
+}
+
+// showOne describes the key whose ID is a UUID, if there is one.
+func (m *Manager) showOne(ctx context.Context, id string) ([]Info, error) {
+	k, err := m.keyRecord(ctx, asStored, "", id)
+	if err != nil || k == nil {
+		return nil, err
 	}
 	defer k.wipe()
-	info := k.info()
-	if k.used.IsZero() {
-		return info, nil
+	one := []listed{{info: k.info()}}
+	if err := m.addDeliveries(ctx, one); err != nil {
+		return nil, err
 	}
-	msg, _, err := m.message(ctx, asStored, k.identity)
-	if msg != nil {
-		info.Delivered, info.Recipients = msg.first, len(msg.rcpts)
+	return []Info{one[0].info}, one[0].err
+}
+
+// showAll describes the keys of all peers with this ID. It passes over what can't
+// be read.
+func (m *Manager) showAll(ctx context.Context, id string) (infos []Info, err error) {
+	for info, err := range m.List(ctx) {
+		switch {
+		case errors.Is(err, ErrRecord) && info.ID != id:
+		case err != nil:
+			return nil, err
+		case info.ID == id:
+			infos = append(infos, info)
+		}
 	}
-	return info, m.fail(opList, err)
+	return infos, nil
+}
+
+// Key returns the key that List or Show has described, from the store alone. If it
+// is closed by now, the error is an ErrClosed; if it is gone, a
+// kmclient.ErrKeyNotFound.
+func (m *Manager) Key(ctx context.Context, info Info) (*kmclient.Key, error) {
+	k, err := m.key(ctx, info)
+	return k, m.fail(opList, err)
+}
+
+func (m *Manager) key(ctx context.Context, info Info) (*kmclient.Key, error) {
+	items, err := m.vault.get(ctx, asStored, info.name)
+	if err != nil {
+		return nil, err
+	}
+	if items[0] == nil {
+		return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, info.ID)
+	}
+	k, err := items[0].asKey()
+	if err != nil {
+		return nil, err
+	}
+	defer k.wipe()
+	if err := m.usable(k, k.peer); err != nil {
+		return nil, err
+	}
+	return k.key(k.spelled), nil
 }

@@ -89,8 +89,8 @@ type Manager struct {
 	mu       sync.Mutex
 	closed   bool               // nothing is fetched any more
 	ended    bool               // Close has ended: nothing can be kept any more
-	flights  map[string]*flight // those under way, by canonical ID
-	waiting  map[string]waiting // keys that could not be stored, by canonical ID
+	flights  map[string]*flight // those under way, by keyID
+	waiting  map[string]waiting // keys that could not be stored, by keyID
 	flushing *flushing          // that is under way, or nil
 	retrying bool               // somebody tries to store what waits, until that is done
 }
@@ -125,17 +125,6 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 	m.takeStrays(km)
 	return m, nil
 }
-
-// name names a record of this key manager and SAE.
-func (m *Manager) name(kind Kind, id string) Name {
-	return Name{Kind: kind, KM: m.o.KM, SAE: m.o.SAE, ID: id}
-}
-
-// keyName names the record of a receiving key.
-func (m *Manager) keyName(id string) Name { return m.name(KindReceive, kmclient.CanonicalID(id)) }
-
-// claimName names the claim of a key, whichever its direction.
-func (m *Manager) claimName(id string) Name { return m.name(KindClaim, kmclient.CanonicalID(id)) }
 
 // DeletesOnDelivery is false: what was fetched can be fetched again.
 func (m *Manager) DeletesOnDelivery() bool { return false }

@@ -94,7 +94,7 @@ func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys m
 // look adds the keys that are in the store to keys, and returns the IDs of the
 // others. As stored, an ID that has had its use is an ErrClaimed.
 func (m *Manager) look(ctx context.Context, from view, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
-	records, claimed, err := m.known(ctx, from, ids)
+	records, claimed, err := m.known(ctx, from, peer, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -193,14 +193,14 @@ func (m *Manager) usable(k *keyRecord, peer string) error {
 
 // known returns the records of keys, nil for one that has none, and those IDs
 // that are claimed without a record. Of what was seen it knows no claims.
-func (m *Manager) known(ctx context.Context, from view, ids []string) (records []*keyRecord, claimed []string, err error) {
+func (m *Manager) known(ctx context.Context, from view, peer string, ids []string) (records []*keyRecord, claimed []string, err error) {
 	if from == asSeen {
-		records, err = m.keyRecords(ctx, from, ids)
+		records, err = m.keyRecords(ctx, from, peer, ids)
 		return records, nil, err
 	}
 	names := make([]Name, 0, 2*len(ids))
 	for _, id := range ids {
-		names = append(names, m.claimName(id), m.keyName(id)) // a claim is read before the record that came with it
+		names = append(names, m.claimName(peer, id), m.keyName(peer, id)) // a claim is read before the record that came with it
 	}
 	items, err := m.vault.get(ctx, asStored, names...)
 	if err != nil {
@@ -209,12 +209,16 @@ func (m *Manager) known(ctx context.Context, from view, ids []string) (records [
 	keys := make([]*item, len(ids))
 	for i := range ids {
 		keys[i] = items[2*i+1]
-		if items[2*i] != nil && keys[i] == nil {
+	}
+	if records, err = asKeys(keys, ids); err != nil {
+		return nil, nil, err
+	}
+	for i, k := range records {
+		if k == nil && items[2*i] != nil {
 			claimed = append(claimed, ids[i])
 		}
 	}
-	records, err = asKeys(keys)
-	return records, claimed, err
+	return records, claimed, nil
 }
 
 // refuseClaimed is the alarm for keys to decrypt with whose IDs have had their
@@ -227,30 +231,36 @@ func (m *Manager) refuseClaimed(peer string, ids []string) error {
 }
 
 // keyRecords returns what is known of keys, nil for one of which nothing is.
-func (m *Manager) keyRecords(ctx context.Context, from view, ids []string) ([]*keyRecord, error) {
+func (m *Manager) keyRecords(ctx context.Context, from view, peer string, ids []string) ([]*keyRecord, error) {
 	names := make([]Name, len(ids))
 	for i, id := range ids {
-		names[i] = m.keyName(id)
+		names[i] = m.keyName(peer, id)
 	}
 	items, err := m.vault.get(ctx, from, names...)
 	if err != nil {
 		return nil, err
 	}
-	return asKeys(items)
+	return asKeys(items, ids)
 }
 
-// asKeys decodes receiving keys, nil for an item that is nil.
-func asKeys(items []*item) (records []*keyRecord, err error) {
+// asKeys decodes the receiving keys with these IDs, nil for an item that is nil. So
+// is one with another ID: whoever knows how names are made can name a key by that
+// of its record.
+func asKeys(items []*item, ids []string) (records []*keyRecord, err error) {
 	records = make([]*keyRecord, len(items))
 	for i, it := range items {
 		if it == nil {
 			continue
 		}
 		k, err2 := it.asKey()
-		if err2 != nil {
+		switch {
+		case err2 != nil:
 			err = err2
+		case kmclient.CanonicalID(k.spelled) != kmclient.CanonicalID(ids[i]):
+			k.wipe()
+		default:
+			records[i] = k
 		}
-		records[i] = k
 	}
 	if err != nil {
 		wipeRecords(records)

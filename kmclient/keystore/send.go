@@ -23,7 +23,7 @@ func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([
 		return nil, err
 	}
 	if err = kmclient.CheckKeys(keys, size, number); err == nil {
-		err = m.claim(ctx, keys)
+		err = m.claim(ctx, peer, keys)
 		m.unsure.Store(err != nil && !errors.Is(err, ErrReused))
 	}
 	if err != nil {
@@ -63,10 +63,10 @@ func (m *Manager) write(ctx context.Context) error {
 
 // claim claims the IDs of sending keys. If the outcome of a commit is not known,
 // its keys are lost: a claim is never taken for that of another call.
-func (m *Manager) claim(ctx context.Context, keys []*kmclient.Key) error {
+func (m *Manager) claim(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	edits := make([]edit, len(keys))
 	for i, k := range keys {
-		edits[i] = edit{name: m.claimName(k.ID()), bare: true}
+		edits[i] = edit{name: m.claimName(peer, k.ID()), bare: true}
 	}
 	made, err := m.vault.applySome(ctx, edits)
 	m.count.claimed.Add(int64(made))
@@ -82,9 +82,9 @@ func (m *Manager) claim(ctx context.Context, keys []*kmclient.Key) error {
 		return err
 	}
 	var again []string
-	for _, r := range records {
+	for i, r := range records {
 		if r != nil {
-			again = append(again, r.ID)
+			again = append(again, keys[made+i].ID())
 		}
 	}
 	if len(again) == 0 {
@@ -92,6 +92,6 @@ func (m *Manager) claim(ctx context.Context, keys []*kmclient.Key) error {
 	}
 	m.count.reused.Add(int64(len(again)))
 	m.o.Logger.Error("the key manager gave out key IDs to encrypt with that have had their use here; it may have been restored from a backup; none of the keys is used",
-		"alarm", "reused", "key_ids", again[:min(len(again), 5)], "number", len(again))
+		"alarm", "reused", "key_ids", again[:min(len(again), 5)], "number", len(again), "peer", peer)
 	return fmt.Errorf("%w: %d of %d, as %.255s", ErrReused, len(again), len(keys), again[0])
 }

@@ -10,11 +10,11 @@ import (
 )
 
 // A Store is an engine that keeps records: SQLite (keystore/sqlite) on one
-// machine, etcd for several. It knows nothing of keys and messages. What it
-// must do well is three things: a change is durable when Apply returns, it is
-// made as a whole or not at all, and it is made only if the records still are
-// what its maker has seen. All rules about keys are built on these, once, in
-// this package; keystore/storetest tests an engine for them.
+// machine, etcd for several. It knows nothing of keys and messages. It promises
+// three things: a change is durable when Apply returns, it is made as a whole or
+// not at all, and it is made only if the records still are what its maker has
+// seen. All rules about keys are built on these, once, in this package;
+// keystore/storetest tests an engine for them.
 //
 // The methods may be called from several goroutines, and several processes may
 // use the same records. An engine keeps no record for a limited time only, and
@@ -75,7 +75,7 @@ type Kind string
 // made, never changed, removed or only checked, and is kept for ever, so an
 // engine may keep it in few bytes.
 const (
-	KindReceive Kind = "receive" // a key to decrypt with; ID is the key's, canonical
+	KindReceive Kind = "receive" // a key to decrypt with; ID is a UUID, as the package's comment says
 	KindClaim   Kind = "claim"   // says that a key ID is taken, to encrypt or to decrypt with; ID as for KindReceive
 	KindMessage Kind = "message" // what was delivered of a message; ID is its identity, in hexadecimal
 	KindStore   Kind = "store"   // about the store itself

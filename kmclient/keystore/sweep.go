@@ -3,7 +3,6 @@ package keystore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -290,55 +289,4 @@ func (m *Manager) tellKM(ctx context.Context, k *keyRecord) error {
 	}
 	m.count.closedAtKM.Add(1)
 	return nil
-}
-
-// CloseKey closes a key now: here, where a tombstone stays, and at the key
-// manager. If that can't be told, the error says so and the sweep will. A key
-// that is not here is the key manager's business alone.
-func (m *Manager) CloseKey(ctx context.Context, id string) error {
-	var k *keyRecord
-	err := retry(func() (err error) {
-		if k, err = m.keyRecord(ctx, asStored, id); err != nil || k == nil {
-			return err
-		}
-		if k.state == kmclient.StateClosed && !k.atKM {
-			return fmt.Errorf("%w: %s", ErrClosed, id)
-		}
-		if k.state == kmclient.StateClosed {
-			return nil
-		}
-		e := m.closeEdit(k)
-		defer clear(e.plain)
-		if err = m.vault.apply(ctx, e); err == nil {
-			m.count.closed.Add(1)
-			m.vault.compacted.Store(false)
-		}
-		return err
-	})
-	switch {
-	case err != nil:
-		return m.fail(opClose, err)
-	case k == nil:
-		return m.km.CloseKey(ctx, id)
-	case !k.atKM:
-		return nil
-	}
-	if err := m.tellKM(ctx, k); err != nil {
-		return m.fail(opClose, fmt.Errorf("closed here; the key manager will be told later: %w", err))
-	}
-	return m.fail(opClose, m.settle(ctx, id))
-}
-
-// settle notes that the key manager knows that a key is closed.
-func (m *Manager) settle(ctx context.Context, id string) error {
-	k, err := m.keyRecord(ctx, asStored, id)
-	if err != nil || k == nil || !k.atKM {
-		return err
-	}
-	k.atKM = false
-	err = m.vault.apply(ctx, m.editKey(k, k.closed.Add(m.o.Tombstones)))
-	if errors.Is(err, ErrConflict) {
-		return nil // the sweep was faster
-	}
-	return err
 }

@@ -79,7 +79,7 @@ func TestSweepAllDamaged(t *testing.T) {
 	if got, err := m.SweepAll(t.Context(), false); err != nil || got != (keystore.Swept{Closed: 1, Damaged: 1}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if info, err := other.Show(t.Context(), ids[3]); err != nil || info.State != kmclient.StateUsed {
+	if info, err := k.show(other, ids[3]); err != nil || info.State != kmclient.StateUsed {
 		t.Error(info, err)
 	}
 	if err := k.store.Close(); err != nil {

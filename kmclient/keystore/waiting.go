@@ -21,7 +21,7 @@ func (m *Manager) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, k := range keys {
-		id := kmclient.CanonicalID(k.ID())
+		id := m.keyID(peer, k.ID())
 		if _, twice := m.waiting[id]; twice || m.ended {
 			k.Wipe()
 			continue
@@ -129,7 +129,7 @@ func (m *Manager) storeWaiting(ctx context.Context) error {
 		}
 		m.mu.Lock()
 		for _, k := range keys {
-			id := kmclient.CanonicalID(k.ID())
+			id := m.keyID(peer, k.ID())
 			if w, ok := m.waiting[id]; ok {
 				w.key.Wipe()
 				delete(m.waiting, id)
@@ -154,7 +154,7 @@ func (m *Manager) flushFirst(ctx context.Context, peer string, ids []string) (mi
 	if err := m.flush(ctx); err != nil {
 		return nil, err
 	}
-	records, claimed, err := m.known(ctx, asStored, ids)
+	records, claimed, err := m.known(ctx, asStored, peer, ids)
 	if err != nil {
 		return nil, err
 	}

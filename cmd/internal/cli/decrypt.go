@@ -81,17 +81,21 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 			warn("there is no key to close: this key manager deletes keys when it hands them out")
 			return nil
 		}
-		return closeKeysOf(ctx, km, r.Info().KeyIDs)
+		return closeKeysOf(ctx, km, r.Info())
 	}
 }
 
-// closeKeysOf closes all keys that it can: once the first is closed the message
-// can't be decrypted again, so there is no second chance for the others.
-func closeKeysOf(ctx context.Context, km kmclient.KeyManager, ids []string) error {
+// closeKeysOf closes all keys of a message that it can: once the first is closed
+// the message can't be decrypted again, so there is no second chance for the others.
+func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info) error {
+	closeKey := km.CloseKey
+	if kept, ok := km.(*KeptKM); ok { // which may have a key with the same ID from another peer
+		closeKey = func(ctx context.Context, id string) error { return kept.CloseKeyFrom(ctx, message.SenderSAE, id) }
+	}
 	var failed error
 	n := 0
-	for _, id := range ids {
-		if err := km.CloseKey(ctx, id); err != nil {
+	for _, id := range message.KeyIDs {
+		if err := closeKey(ctx, id); err != nil {
 			n++
 			if failed == nil {
 				failed = err
@@ -99,7 +103,7 @@ func closeKeysOf(ctx context.Context, km kmclient.KeyManager, ids []string) erro
 		}
 	}
 	if failed != nil {
-		return fmt.Errorf("the message is restored, but %d of its %d keys are not closed: %w", n, len(ids), failed)
+		return fmt.Errorf("the message is restored, but %d of its %d keys are not closed: %w", n, len(message.KeyIDs), failed)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/google/uuid"
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
@@ -27,7 +28,8 @@ another backup. Put back, the copy knows nothing of later keys.
 
 --reveal writes the keys themselves instead, in clear, closed ones left out, in the
 JSON format of the reference system and the mock: --km mock:FILE decrypts with
-them. Only that works with etcd, whose backup is "etcdctl snapshot save".`,
+them. With --peer it writes the keys of one peer. Only --reveal works with etcd, whose
+backup is "etcdctl snapshot save".`,
 		Example: `  qkdmail store export -o /backup/keys.db
   qkdmail store export --reveal --sae SAE_B -o rescued.json
   qkdmail decrypt --km mock:rescued.json --sae SAE_B -o message.eml secret.eml`,
@@ -100,7 +102,7 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 	if len(owners) > 1 && s.allSAEs {
 		return cli.Usage("the keys of %d SAE IDs are here, and a file is for one: choose with --sae", len(owners))
 	}
-	var r revealer
+	r := revealer{peer: s.Peer, peers: map[string]string{}}
 	err = cli.WriteOutput(target, cmd.OutOrStdout(), force, func(out io.Writer) error {
 		r.file = keydb.NewFileWriter(out)
 		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) error { return r.all(cmd.Context(), m) })
@@ -119,6 +121,8 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 // A revealer writes keys in clear, as they come.
 type revealer struct {
 	file    *keydb.FileWriter
+	peer    string            // whose keys, "" for all
+	peers   map[string]string // of IDs that are no UUIDs, which a file has once
 	damaged int
 }
 
@@ -131,21 +135,32 @@ func (r *revealer) all(ctx context.Context, m *keystore.Manager) error {
 		if err != nil {
 			r.damaged++
 		}
-		if info.Size == 0 || info.State == kmclient.StateClosed {
+		if info.Size == 0 || info.State == kmclient.StateClosed || r.peer != "" && info.Peer != r.peer {
 			continue
 		}
-		keys, err := m.KeysByID(ctx, info.Peer, info.ID)
-		if errors.Is(err, keystore.ErrClosed) {
-			continue // just now
-		}
-		if err != nil {
-			return err
-		}
-		err = r.file.Add(info.ID, keys[0].Reveal())
-		kmclient.WipeAll(keys)
-		if err != nil {
+		if err := r.one(ctx, m, info); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// one writes a key.
+func (r *revealer) one(ctx context.Context, m *keystore.Manager, info keystore.Info) error {
+	if other, twice := r.peers[info.ID]; twice {
+		return cli.Usage("%s and %s have a key with the ID %s, and a file is for one of them: choose with --peer",
+			cli.Printable(other), cli.Printable(info.Peer), cli.Printable(info.ID))
+	}
+	if uuid.Validate(info.ID) != nil {
+		r.peers[info.ID] = info.Peer
+	}
+	key, err := m.Key(ctx, info)
+	if errors.Is(err, keystore.ErrClosed) || errors.Is(err, kmclient.ErrKeyNotFound) {
+		return nil // just now
+	}
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	return r.file.Add(info.ID, key.Reveal())
 }

@@ -22,7 +22,9 @@ func (s *storeFlags) show() *cobra.Command {
 		Short: "Show all that is known of keys",
 		Long: `Show all that is known of keys: their dates, the message that they belong to and
 how many recipients have got it. Who these are is not known to the store, which
-has their addresses as HMAC only. The octets of a key are printed with --reveal.`,
+has their addresses as HMAC only. The octets of a key are printed with --reveal.
+
+An ID that is no UUID may be that of several keys, one for each peer; all are shown.`,
 		Example: `  qkdmail store show 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e
   qkdmail store show --json --reveal 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e`,
 		Args: cli.SomeArgs("ID", cli.MaxIDs),
@@ -48,18 +50,17 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 	for _, id := range ids {
 		before := len(keys)
 		err := s.each(cmd.Context(), vault, func(o keystore.Owner, m *keystore.Manager) error {
-			k, err := showOne(cmd.Context(), o, m, id, reveal)
-			switch {
-			case errors.Is(err, kmclient.ErrKeyNotFound):
+			shown, err := showAll(cmd.Context(), o, m, id, reveal)
+			if errors.Is(err, kmclient.ErrKeyNotFound) {
 				return nil // it may be another SAE's
-			case err != nil:
-				return err
 			}
-			keys = append(keys, k)
-			if k.Damaged {
-				damaged++
+			keys = append(keys, shown...)
+			for _, k := range shown {
+				if k.Damaged {
+					damaged++
+				}
 			}
-			return nil
+			return err
 		})
 		if err != nil {
 			return err
@@ -83,28 +84,28 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 	return damagedError(damaged)
 }
 
-// showOne returns what is known of a key, and with reveal its octets.
-func showOne(ctx context.Context, o keystore.Owner, m *keystore.Manager, id string, reveal bool) (keyJSON, error) {
-	info, err := m.Show(ctx, id)
+// showAll returns what is known of the keys with an ID, and with reveal their bytes.
+func showAll(ctx context.Context, o keystore.Owner, m *keystore.Manager, id string, reveal bool) (keys []keyJSON, err error) {
+	infos, err := m.Show(ctx, id)
 	if errors.Is(err, keystore.ErrRecord) {
-		info.ID = id
-		k := jsonOf(o, info)
-		k.Damaged = true
-		return k, nil
+		return []keyJSON{{ID: id, KM: o.KM, SAE: o.SAE, Damaged: true}}, nil
 	}
 	if err != nil {
-		return keyJSON{}, err
+		return nil, err
 	}
-	k := jsonOf(o, info)
-	if reveal && info.State != kmclient.StateClosed {
-		keys, err := m.KeysByID(ctx, info.Peer, id)
-		if err != nil {
-			return keyJSON{}, err
+	for _, info := range infos {
+		k := jsonOf(o, info)
+		if reveal && info.State != kmclient.StateClosed {
+			key, err := m.Key(ctx, info)
+			if err != nil {
+				return keys, err
+			}
+			k.Key = bytes.Clone(key.Reveal())
+			key.Wipe()
 		}
-		defer kmclient.WipeAll(keys)
-		k.Key = bytes.Clone(keys[0].Reveal())
+		keys = append(keys, k)
 	}
-	return k, nil
+	return keys, nil
 }
 
 func printShown(out io.Writer, keys []keyJSON) error {

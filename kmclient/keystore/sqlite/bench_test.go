@@ -64,7 +64,9 @@ func fill(t testing.TB, store *sqlite.Store, n int) {
 		var changes []keystore.Change
 		for i := range each {
 			id := uuid.NewString()
-			changes = append(changes, like(key, id, i), like(msg, fmt.Sprintf("%x", storetest.Identity(id)), i))
+			claim := keystore.Name{Kind: keystore.KindClaim, KM: key.KM, SAE: key.SAE, ID: id}
+			changes = append(changes, keystore.Change{New: &keystore.Record{Name: claim}},
+				like(key, id, i), like(msg, fmt.Sprintf("%x", storetest.Identity(id)), i))
 		}
 		if err := store.Apply(context.Background(), changes...); err != nil {
 			t.Fatal(err)

@@ -45,14 +45,23 @@ func claim(t testing.TB, m *keystore.Manager, n int) {
 // What is kept for ever of a key is little: the package's comment says how much.
 func TestClaimSize(t *testing.T) {
 	const n = 5_000
-	path := dbPath(t)
-	m, store := manager(t, path, &storetest.Link{Fresh: uuid.NewString})
-	before := size(t, store, path)
-	claim(t, m, n)
-	each := float64(size(t, store, path)-before) / n
-	t.Logf("%.1f octets a claim", each)
-	if each > 30 {
-		t.Errorf("%.1f octets a claim, want 30 at most", each)
+	made := 0
+	for name, fresh := range map[string]func() string{
+		"UUIDs": uuid.NewString,
+		"as the mock's": func() string {
+			made++
+			return fmt.Sprintf("MOCK-KEY-%08d-20251012195642", made)
+		},
+	} {
+		path := dbPath(t)
+		m, store := manager(t, path, &storetest.Link{Fresh: fresh})
+		before := size(t, store, path)
+		claim(t, m, n)
+		each := float64(size(t, store, path)-before) / n
+		t.Logf("%s: %.1f bytes a claim", name, each)
+		if each > 30 {
+			t.Errorf("%s: %.1f bytes a claim, want 30 at most", name, each)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 -- Version 3: a key ID has one use, to encrypt or to decrypt, so the IDs of
 -- receiving keys are claimed too. Those of keys whose tombstones are gone are not
--- known any more.
+-- known any more. From this version on, key IDs that are no UUIDs have other names,
+-- which can't be made here: what is under the old ones can be listed and exported.
 
 INSERT INTO scopes (km, sae) SELECT DISTINCT km, sae FROM records WHERE kind='receive'
   ON CONFLICT DO NOTHING;

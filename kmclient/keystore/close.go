@@ -1,0 +1,86 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// CloseKey closes a receiving key now: here, where a tombstone stays, and at the
+// key manager. If that can't be told, the error says so and the sweep will. A key
+// that is not here is the key manager's business alone. If keys of several peers
+// have this ID, the error is a kmclient.ErrBadRequest: see [Manager.CloseKeyFrom].
+func (m *Manager) CloseKey(ctx context.Context, id string) error {
+	peer, err := m.peerOf(ctx, id)
+	if err != nil {
+		return m.fail(opClose, err)
+	}
+	return m.CloseKeyFrom(ctx, peer, id)
+}
+
+// peerOf returns the peer of the only key with an ID, "" if there is none or it
+// does not matter.
+func (m *Manager) peerOf(ctx context.Context, id string) (peer string, err error) {
+	if isUUID(id) || !kmclient.DeletesOnDelivery(m.km) {
+		return "", nil
+	}
+	infos, err := m.showAll(ctx, id)
+	switch {
+	case err != nil || len(infos) == 0:
+		return "", err
+	case len(infos) > 1:
+		return "", fmt.Errorf("%w: keys of %d peers have the ID %s", kmclient.ErrBadRequest, len(infos), id)
+	}
+	return infos[0].Peer, nil
+}
+
+// CloseKeyFrom is CloseKey for the key with this ID that peer has encrypted with.
+func (m *Manager) CloseKeyFrom(ctx context.Context, peer, id string) error {
+	var k *keyRecord
+	err := retry(func() (err error) {
+		if k, err = m.keyRecord(ctx, asStored, peer, id); err != nil || k == nil {
+			return err
+		}
+		if k.state == kmclient.StateClosed && !k.atKM {
+			return fmt.Errorf("%w: %s", ErrClosed, id)
+		}
+		if k.state == kmclient.StateClosed {
+			return nil
+		}
+		e := m.closeEdit(k)
+		defer clear(e.plain)
+		if err = m.vault.apply(ctx, e); err == nil {
+			m.count.closed.Add(1)
+			m.vault.compacted.Store(false)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return m.fail(opClose, err)
+	case k == nil:
+		return m.km.CloseKey(ctx, id)
+	case !k.atKM:
+		return nil
+	}
+	if err := m.tellKM(ctx, k); err != nil {
+		return m.fail(opClose, fmt.Errorf("closed here; the key manager will be told later: %w", err))
+	}
+	return m.fail(opClose, m.settle(ctx, peer, id))
+}
+
+// settle records that the key manager knows that a key is closed.
+func (m *Manager) settle(ctx context.Context, peer, id string) error {
+	k, err := m.keyRecord(ctx, asStored, peer, id)
+	if err != nil || k == nil || !k.atKM {
+		return err
+	}
+	k.atKM = false
+	err = m.vault.apply(ctx, m.editKey(k, k.closed.Add(m.o.Tombstones)))
+	if errors.Is(err, ErrConflict) {
+		return nil // the sweep was faster
+	}
+	return err
+}

@@ -1,0 +1,55 @@
+package keystore
+
+import (
+	"crypto/sha256"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// recordID returns the ID that the records of a key of peer have in their names.
+// For a UUID it is the canonical form. Any other ID may be that of another key with
+// another peer, so for these it is a UUID of version 8 that SHA-256 makes of both
+// (RFC 9562 §5.8): it is as short, and hides the ID.
+func recordID(peer, id string) string {
+	if isUUID(id) {
+		return kmclient.CanonicalID(id)
+	}
+	return uuid.NewHash(sha256.New(), uuid.Nil, []byte(id+"\x00"+peer), 8).String() // an ID has no NUL
+}
+
+// isUUID reports whether an ID is a UUID in one of its spellings. A UUID is unique
+// over all peers.
+func isUUID(id string) bool { return uuid.Validate(kmclient.CanonicalID(id)) == nil }
+
+// name names a record of this key manager and SAE.
+func (m *Manager) name(kind Kind, id string) Name {
+	return Name{Kind: kind, KM: m.o.KM, SAE: m.o.SAE, ID: id}
+}
+
+// within returns what tells the records of a kind of this key manager and SAE
+// from others.
+func (m *Manager) within(kind Kind) func(Name) bool {
+	start := m.name(kind, "")
+	return func(n Name) bool { n.ID = ""; return n == start }
+}
+
+// peerIn returns peer as far as it tells keys with the same ID apart. A key manager
+// that keeps its keys is asked for them by ID alone: there an ID is one key, which
+// has one use, whichever peer it is said to be for.
+func (m *Manager) peerIn(peer string) string {
+	if kmclient.DeletesOnDelivery(m.km) {
+		return peer
+	}
+	return ""
+}
+
+// keyID returns the ID of a key of peer in names.
+func (m *Manager) keyID(peer, id string) string { return recordID(m.peerIn(peer), id) }
+
+// keyName names the record of a receiving key.
+func (m *Manager) keyName(peer, id string) Name { return m.name(KindReceive, m.keyID(peer, id)) }
+
+// claimName names the claim of a key, whichever its direction.
+func (m *Manager) claimName(peer, id string) Name { return m.name(KindClaim, m.keyID(peer, id)) }
