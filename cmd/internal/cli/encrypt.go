@@ -37,7 +37,8 @@ takes as much key as message. auto takes the pad for messages of up to
 
 With --store the IDs of the keys are kept for ever, before use, and one that the
 key manager hands out again is refused: a key manager that was restored from a
-backup would otherwise have a pad used twice. Keys themselves are not kept.`,
+backup would otherwise have a pad used twice. Keys themselves are not kept. An ID
+has one use in a store, so decrypt the message with another one.`,
 		Example: `  qkdmail encrypt -o secret.eml message.eml
   qkdmail encrypt --suite otp <message.eml >secret.eml
   qkdmail encrypt --out-dir encrypted/ mail/
