@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 // tlsFiles are the PEM files of mutual TLS. They are read again when they have
@@ -54,9 +56,9 @@ func (f *tlsFiles) stat() (seen [3]os.FileInfo, err error) {
 
 // load reads the files, which are as seen or newer.
 func (f *tlsFiles) load(seen [3]os.FileInfo) error {
-	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	pair, err := textfile.KeyPair(f.cert, f.key)
 	if err != nil {
-		return fmt.Errorf("%w: client certificate %s and key: %w", ErrConfig, f.cert, err)
+		return fmt.Errorf("%w: client certificate: %w", ErrConfig, err)
 	}
 	config, err := loadTLS(f.ca)
 	if err != nil {

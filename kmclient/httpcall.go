@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 const (
@@ -121,13 +122,9 @@ func loadTLS(caFile string) (*tls.Config, error) {
 	if caFile == "" {
 		return config, nil
 	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
+	var err error
+	if config.RootCAs, err = textfile.CAs(caFile); err != nil {
 		return nil, fmt.Errorf("%w: CA file: %w", ErrConfig, err)
-	}
-	config.RootCAs = x509.NewCertPool()
-	if !config.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%w: CA file %s holds no certificate in PEM form", ErrConfig, caFile)
 	}
 	return config, nil
 }

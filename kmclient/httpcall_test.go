@@ -213,6 +213,48 @@ func TestRESTOverTLS(t *testing.T) {
 	}
 }
 
+// TestRESTCAs: all CAs of a file are trusted, also behind a byte order mark, and a
+// file of which any is damaged is refused with its line.
+func TestRESTCAs(t *testing.T) {
+	server := httptest.NewTLSServer(answer(200, `{"keys":[`+keyJSON("a", randomOctets(32))+`]}`))
+	defer server.Close()
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	own, other := read(writeCert(t, server.Certificate().Raw)), read(writeCert(t, otherCert(t)))
+	damaged := strings.Replace(other, "\n", "\nAAAA", 3)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	for _, tt := range []struct{ name, text, want string }{
+		{"first of two", own + other, ""},
+		{"first of two behind a mark", "\uFEFF" + own + other, ""},
+		{"the only one behind a mark", "\uFEFF" + own, ""},
+		{"behind a damaged one", damaged + own, "ca.pem:1: "},
+		{"before a damaged one", own + damaged, "ca.pem:"},
+		{"UTF-16", "\xFF\xFE-\x00", "iconv"},
+	} {
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := NewREST(RESTOptions{URL: server.URL, CAFile: file})
+		if tt.want != "" {
+			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: %v, want an ErrConfig with %q", tt.name, err, tt.want)
+			}
+			continue
+		}
+		if err == nil {
+			_, err = r.GetKeys(t.Context(), "", 256, 1)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
 // otherCert returns a certificate that has signed nothing.
 func otherCert(t *testing.T) []byte {
 	t.Helper()

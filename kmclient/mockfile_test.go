@@ -2,6 +2,7 @@ package kmclient
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -156,4 +157,39 @@ func FuzzMockFile(f *testing.F) {
 			t.Errorf("written differently the second time: %q, then %q", written, again)
 		}
 	})
+}
+
+// TestMockFileFromEditors: an editor's byte order mark is no part of the file,
+// and one in UTF-16 is left as it is, with what to do about it.
+func TestMockFileFromEditors(t *testing.T) {
+	const text = `{"keys":{"a":"AAECAwQFBgcICQoLDA0ODw=="}}`
+	path := filepath.Join(t.TempDir(), "keys.json")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("\uFEFF" + text)
+	m := newMock(t, path)
+	if k, err := m.KeysByID(t.Context(), "", "a"); err != nil || len(k) != 1 {
+		t.Errorf("a key behind a byte order mark: %v", err)
+	}
+	getKeys(t, m, 1)
+	if err := m.CloseKey(t.Context(), "a"); err != nil {
+		t.Errorf("close a key that was behind a byte order mark: %v", err)
+	}
+	for _, utf16 := range []string{
+		"\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00",
+		"\x00" + strings.Join(strings.Split(text, ""), "\x00"),
+	} {
+		write(utf16)
+		_, err := newMock(t, path).GetKeys(t.Context(), "", 256, 1)
+		if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "iconv") {
+			t.Errorf("a file in UTF-16: %v, want an ErrStore that says how to convert it", err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != utf16 {
+			t.Errorf("the file was touched (%v)", err)
+		}
+	}
 }

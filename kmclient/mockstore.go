@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 const (
@@ -81,7 +82,11 @@ func readMockFile(file *os.File) (*mockFile, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	defer clear(data)
-	held, err := parseMockFile(data)
+	text, err := textfile.Decode(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	held, err := parseMockFile(text)
 	return held, info, err
 }
 

@@ -3,13 +3,10 @@ package mailer
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -30,7 +27,7 @@ func (c *Config) CheckFiles() error {
 		if cert == "" || private == "" {
 			return
 		}
-		if _, err := tls.LoadX509KeyPair(cert, private); err != nil {
+		if _, err := textfile.KeyPair(cert, private); err != nil {
 			f.add(key, "%v", err)
 		}
 	}
@@ -51,28 +48,14 @@ func (c *Config) CheckFiles() error {
 	return f.err()
 }
 
-// checkCAs reports whether a PEM file has a certificate.
+// checkCAs reports whether a PEM file has CAs and nothing that is damaged.
 func checkCAs(path string) error {
-	text, err := readBounded(path)
-	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
-		err = fmt.Errorf("%s: no PEM certificate in it", path)
-	}
+	_, err := textfile.CAs(path)
 	return err
 }
 
-// readBounded reads a file of at most 1 MiB.
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
-	if err == nil && len(text) > maxConfigSize {
-		err = fmt.Errorf("%s: longer than %s", path, octets(maxConfigSize))
-	}
-	return text, err
-}
+// readBounded reads a text file of at most 1 MiB.
+func readBounded(path string) ([]byte, error) { return textfile.Read(path, maxConfigSize) }
 
 // LoadPassword reads a password from the first line of a file, which is its
 // only one.
@@ -100,7 +83,7 @@ type UserFile struct {
 func LoadUsers(path string) (*UserFile, error) {
 	text, err := readBounded(path)
 	if err != nil {
-		return nil, &ConfigError{File: path, Message: err.Error()}
+		return nil, &ConfigError{File: path, Message: strings.TrimPrefix(err.Error(), path+": ")}
 	}
 	u := &UserFile{hashes: map[string][]byte{}}
 	lines := bufio.NewScanner(bytes.NewReader(text))

@@ -63,7 +63,7 @@ func TestUsersErrors(t *testing.T) {
 		"alice:$1$xxx$yyyy":                 ":1: must be",
 		"alice:" + hash + "\nalice:" + hash: ":2: this user",
 		"alice:" + strings.Replace(hash, "$04$", "$31$", 1): "a bcrypt cost of 31",
-		strings.Repeat("#", maxConfigSize+1):                "longer than 1 MiB",
+		strings.Repeat("#", maxConfigSize+1):                "over 1048576 bytes",
 	} {
 		_, err := LoadUsers(writeFile(t, text))
 		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
@@ -115,6 +115,89 @@ func TestCheckFiles(t *testing.T) {
 		"next_hop[0].auth_password_file", "km.ca", "km.cert"} {
 		if !found[key] {
 			t.Errorf("%s is not told in %v", key, found)
+		}
+	}
+}
+
+// TestByteOrderMark: a mark at the start of a file is no part of its text, and a
+// file in UTF-16 is refused with what to do.
+func TestByteOrderMark(t *testing.T) {
+	utf16 := func(text string) string { return "\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00" }
+	folder := t.TempDir()
+	if _, err := kmserver.WriteCerts(folder, kmserver.CertOptions{KMEs: []string{"KME"}, SAEs: []string{"SAE"}}); err != nil {
+		t.Fatal(err)
+	}
+	text := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	least, err := os.ReadFile("testdata/config/good-01-least.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := "alice:" + hashOf(t, "secret")
+	pair := func(cert, key string) error {
+		return (&Config{Listeners: []ListenerConfig{{TLSCert: cert, TLSKey: key}}, KM: KMConfig{Cert: cert, Key: key}}).CheckFiles()
+	}
+	for what, f := range map[string]struct {
+		text string
+		read func(path string) error
+	}{
+		"configuration": {string(least), func(path string) error { _, err := LoadConfig(path); return err }},
+		"password":      {"secret", func(path string) error { _, err := LoadPassword(path); return err }},
+		"users":         {users, func(path string) error { _, err := LoadUsers(path); return err }},
+		"CAs":           {text("ca.crt"), checkCAs},
+		"certificate":   {text("sae.crt"), func(path string) error { return pair(path, filepath.Join(folder, "sae.key")) }},
+		"private key":   {text("sae.key"), func(path string) error { return pair(filepath.Join(folder, "sae.crt"), path) }},
+	} {
+		for _, ok := range []string{f.text, "\uFEFF" + f.text} {
+			if err := f.read(writeFile(t, ok)); err != nil {
+				t.Errorf("%s that begins with %.3q: %v", what, ok, err)
+			}
+		}
+		err := f.read(writeFile(t, utf16(f.text)))
+		if err == nil || !strings.Contains(err.Error(), "iconv") {
+			t.Errorf("%s in UTF-16: %v, want an error that says how to convert it", what, err)
+		}
+	}
+	if p, err := LoadPassword(writeFile(t, "\uFEFFsecret")); p != "secret" {
+		t.Errorf("a password behind a mark is %q, %v", p, err)
+	}
+	if u, err := LoadUsers(writeFile(t, "\uFEFF"+users)); err != nil || !u.Check("alice", "secret") {
+		t.Errorf("the first user behind a mark is not known (%v)", err)
+	}
+	if _, err := ParseConfig("relay.toml", []byte(utf16(string(least)))); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "iconv") {
+		t.Errorf("a text in UTF-16: %v", err)
+	}
+}
+
+// TestNextHopCAs: a CA file of which a part is damaged is refused at the start,
+// and not when mail waits for that CA.
+func TestNextHopCAs(t *testing.T) {
+	folder := t.TempDir()
+	if _, err := kmserver.WriteCerts(folder, kmserver.CertOptions{KMEs: []string{"KME"}, SAEs: []string{"SAE"}}); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(filepath.Join(folder, "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := strings.Replace(string(good), "\n", "\nAAAA", 3)
+	for _, tt := range []struct{ name, text, want string }{
+		{"first damaged", damaged + string(good), "file:1: "},
+		{"second damaged", string(good) + damaged, "file:"},
+		{"none", "nothing", "no certificate"},
+	} {
+		path := writeFile(t, tt.text)
+		checked := (&Config{NextHops: []NextHopConfig{{TLSCA: path}}}).CheckFiles()
+		_, used := newConfiguredHop(DefaultConfig(), NextHopConfig{Name: "next", Address: "127.0.0.1:25", TLSCA: path}, nil)
+		for what, err := range map[string]error{"CheckFiles": checked, "the next hop": used} {
+			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s, %s: %v, want an ErrConfig with %q", tt.name, what, err, tt.want)
+			}
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package mailer
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 // ErrConfig: the configuration makes no sense, or can't be read.
@@ -70,7 +70,10 @@ func ParseConfig(name string, text []byte) (*Config, error) {
 	if len(text) > maxConfigSize {
 		return nil, &ConfigError{File: name, Message: fmt.Sprintf("longer than %d octets", maxConfigSize)}
 	}
-	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
+	text, err := textfile.Decode(text)
+	if err != nil {
+		return nil, &ConfigError{File: name, Message: err.Error()}
+	}
 	var tree map[string]any
 	if err := toml.Unmarshal(text, &tree); err != nil {
 		return nil, syntaxError(name, err)

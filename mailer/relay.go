@@ -3,18 +3,17 @@ package mailer
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpserver"
 )
@@ -187,13 +186,8 @@ func newConfiguredHop(cfg *Config, n NextHopConfig, log *slog.Logger) (*nexthop.
 		Logger: log,
 	}
 	if n.TLSCA != "" {
-		pem, err := os.ReadFile(n.TLSCA)
-		if err != nil {
+		if o.TLSConfig.RootCAs, err = textfile.CAs(n.TLSCA); err != nil {
 			return nil, fmt.Errorf("%w: next hop %s: %w", ErrConfig, n.Name, err)
-		}
-		o.TLSConfig.RootCAs = x509.NewCertPool()
-		if !o.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: next hop %s: no certificate in %s", ErrConfig, n.Name, n.TLSCA)
 		}
 	}
 	if n.AuthPasswordFile != "" {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpserver"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
@@ -86,7 +87,7 @@ func (r *Relay) rules(cfg *Config, l ListenerConfig, s *site) (smtpserver.Rules,
 	if l.TLS == TLSOff || l.TLS == "" {
 		return o, nil
 	}
-	cert, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey)
+	cert, err := textfile.KeyPair(l.TLSCert, l.TLSKey)
 	if err != nil {
 		return o, fmt.Errorf("%w: listener %s: %w", ErrConfig, l.Name, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 // What an import reads at most, in octets.
@@ -40,7 +41,7 @@ func (db *DB) Import(ctx context.Context, r io.Reader) (imported int, err error)
 		if err != nil {
 			return err
 		}
-		in := &importer{ctx: ctx, conn: c, pool: pool, generated: -1, source: meter{r: r}}
+		in := &importer{ctx: ctx, conn: c, pool: pool, generated: -1, source: meter{r: textfile.NewReader(r)}}
 		in.json = json.NewDecoder(&in.source)
 		if err := in.run(); err != nil {
 			return in.inFile(err)

@@ -167,3 +167,14 @@ func FuzzImport(f *testing.F) {
 		}
 	})
 }
+
+// An editor's byte order mark is no part of the file; UTF-16 is refused.
+func TestImportFromEditors(t *testing.T) {
+	if n, err := open(t, "").Import(t.Context(), iotest.OneByteReader(strings.NewReader("\uFEFF"+reference))); n != 2 || err != nil {
+		t.Errorf("behind a byte order mark: %d keys, %v; want 2", n, err)
+	}
+	utf16 := "\xFF\xFE" + strings.Join(strings.Split(reference, ""), "\x00") + "\x00"
+	if n, err := open(t, "").Import(t.Context(), strings.NewReader(utf16)); n != 0 || !errors.Is(err, ErrImport) || !strings.Contains(err.Error(), "iconv") {
+		t.Errorf("UTF-16: %d keys, %v; want an ErrImport that says how to convert it", n, err)
+	}
+}

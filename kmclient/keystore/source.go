@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 // A KeySource gives the store key, or several of which one is right: while the
@@ -131,7 +132,11 @@ func parseStoreKey(content []byte) (StoreKey, error) {
 	if len(content) == storeKeySize {
 		return StoreKey{bytes.Clone(content)}, nil
 	}
-	text := bytes.TrimSpace(content)
+	text, err := textfile.Decode(content)
+	if err != nil {
+		return StoreKey{}, err
+	}
+	text = bytes.TrimSpace(text)
 	octets := make([]byte, 64)
 	switch {
 	case len(text) == hex.EncodedLen(storeKeySize):

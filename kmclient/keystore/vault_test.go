@@ -3,6 +3,7 @@ package keystore_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -290,6 +291,37 @@ func TestMadeKeyFile(t *testing.T) {
 }
 
 // A key file is replaced while others work on: they find the new key.
+// A key file may come from an editor that begins it with a byte order mark. 32
+// bytes are a key, whatever they are.
+func TestKeyFileFromEditors(t *testing.T) {
+	key := strings.Repeat("k", 32)
+	text := base64.StdEncoding.EncodeToString([]byte(key))
+	path := filepath.Join(t.TempDir(), "store.key")
+	for _, tt := range []struct{ name, text, want string }{ // want: "" or what the error says
+		{"bytes", key, ""},
+		{"base64 behind a mark", "\uFEFF" + text + "\r\n", ""},
+		{"hexadecimal behind a mark", "\uFEFF" + hex.EncodeToString([]byte(key)), ""},
+		{"bytes that look like a mark", "\uFEFF" + key[3:], ""},
+		{"bytes that look like UTF-16", "\xFF\xFE" + key[2:], ""},
+		{"UTF-16", "\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00", "iconv"},
+		{"UTF-16 without a mark", strings.Join(strings.Split(text, ""), "\x00") + "\x00", "iconv"},
+	} {
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := keystore.KeyFile(path)(false)
+		switch {
+		case tt.want == "" && (err != nil || len(keys) != 1):
+			t.Errorf("%s: %d keys, %v", tt.name, len(keys), err)
+		case tt.want != "" && (!errors.Is(err, kmclient.ErrConfig) || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: %v, want an ErrConfig with %q", tt.name, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), text[:8]) {
+			t.Errorf("%s: the error shows the key", tt.name)
+		}
+	}
+}
+
 func TestReplaceKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db.key")
 	k := newKit(t, nil)

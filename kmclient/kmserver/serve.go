@@ -3,16 +3,15 @@ package kmserver
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 // How long a server waits for what, and how large the header of a request may
@@ -83,17 +82,13 @@ type TLSFiles struct {
 
 // ServerTLS returns the configuration for mutual TLS, 1.2 or later.
 func ServerTLS(f TLSFiles) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	pair, err := textfile.KeyPair(f.Cert, f.Key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: certificate of the KME: %w", kmclient.ErrConfig, err)
 	}
-	text, err := os.ReadFile(f.CA)
+	pool, err := textfile.CAs(f.CA)
 	if err != nil {
 		return nil, fmt.Errorf("%w: CA of the clients: %w", kmclient.ErrConfig, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%w: CA of the clients: no certificate in %s", kmclient.ErrConfig, f.CA)
 	}
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},

@@ -3,12 +3,11 @@ package admin
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -36,12 +35,7 @@ func expiry(file string) (time.Time, bool) {
 	if file == "" {
 		return time.Time{}, false
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return time.Time{}, false
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxCertFile))
+	text, err := textfile.Read(file, maxCertFile)
 	if err != nil {
 		return time.Time{}, false
 	}

@@ -3,16 +3,15 @@ package etcdstore
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync/atomic"
 
 	"google.golang.org/grpc/credentials"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 // tlsConfig returns how connections are secured, nil if they are not.
@@ -34,19 +33,15 @@ func (o *Options) hasFiles() bool { return o.CAFile != "" || o.CertFile != "" ||
 func (o *Options) readFiles() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
+		var err error
+		if config.RootCAs, err = textfile.CAs(o.CAFile); err != nil {
 			return nil, fmt.Errorf("%w: etcd CA file: %w", kmclient.ErrConfig, err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: etcd CA file %s holds no certificate in PEM form", kmclient.ErrConfig, o.CAFile)
 		}
 	}
 	if o.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		pair, err := textfile.KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("%w: etcd client certificate %s and key: %w", kmclient.ErrConfig, o.CertFile, err)
+			return nil, fmt.Errorf("%w: etcd client certificate: %w", kmclient.ErrConfig, err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

@@ -1,0 +1,138 @@
+// Package textfile reads the text files that people write for a program:
+// configurations, passwords, keys, PEM files with certificates. Editors on some
+// systems begin such a file with a UTF-8 byte order mark, which is no part of
+// its text, or write it as UTF-16, which no reader of these files understands
+// and some take for an empty file.
+package textfile
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+var (
+	// ErrUTF16: the file is UTF-16. The error says how to convert it.
+	ErrUTF16 = errors.New("UTF-16 text")
+	// ErrTooLong: the file is longer than its reader takes.
+	ErrTooLong = errors.New("too long")
+)
+
+const utf8Mark = "\xEF\xBB\xBF"
+
+// lookAhead is how many bytes at the start of a text tell UTF-16.
+const lookAhead = 64
+
+// Read returns the text of a file of at most limit bytes, without a byte order
+// mark at its start. A longer one is an [ErrTooLong], one in UTF-16 an
+// [ErrUTF16]. Errors name the file. The text may be secret: Read leaves no other
+// copy of it behind.
+func Read(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b, err := readAll(f, info.Size(), limit)
+	if err == nil {
+		var text []byte
+		if text, err = Decode(b); err == nil {
+			return text, nil
+		}
+		clear(b)
+	}
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		return nil, pe // has the name
+	}
+	return nil, fmt.Errorf("%s: %w", path, err)
+}
+
+// readAll reads r to its end. size is how many bytes it is likely to have.
+func readAll(r io.Reader, size, limit int64) ([]byte, error) {
+	b := make([]byte, 0, min(max(size, lookAhead), limit)+1) // room for the read that meets the end
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case int64(len(b)) > limit:
+			clear(b)
+			return nil, fmt.Errorf("%w: over %d bytes", ErrTooLong, limit)
+		case err == io.EOF:
+			return b, nil
+		case err != nil:
+			clear(b)
+			return nil, err
+		case len(b) == cap(b):
+			grown := append(make([]byte, 0, 2*cap(b)), b...)
+			clear(b)
+			b = grown
+		}
+	}
+}
+
+// Decode returns text without a byte order mark at its start, as part of b. Text
+// in UTF-16 is an [ErrUTF16].
+func Decode(b []byte) ([]byte, error) {
+	if name := utf16(b); name != "" {
+		return nil, fmt.Errorf("%w, not UTF-8: convert it, for example with: iconv -f %s -t UTF-8 OLD >NEW", ErrUTF16, name)
+	}
+	return bytes.TrimPrefix(b, []byte(utf8Mark)), nil
+}
+
+// NewReader returns a reader of the text that r has, as [Decode] does for one
+// that is in memory.
+func NewReader(r io.Reader) io.Reader { return &reader{src: bufio.NewReader(r)} }
+
+type reader struct {
+	src   *bufio.Reader
+	begun bool
+	err   error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if !r.begun {
+		r.begun = true
+		start, _ := r.src.Peek(lookAhead) // the next read has its error
+		text, err := Decode(start)
+		r.err = err
+		_, _ = r.src.Discard(len(start) - len(text))
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	return r.src.Read(p)
+}
+
+// IsUTF16 reports whether a text that starts with these bytes is UTF-16.
+func IsUTF16(start []byte) bool { return utf16(start) != "" }
+
+// utf16 returns the name that iconv(1) has for the encoding of a text that
+// starts with these bytes, if that is UTF-16: it has a byte order mark, or NULs
+// at every second byte, as far as its characters are ASCII.
+func utf16(start []byte) string {
+	if bytes.HasPrefix(start, []byte{0xFF, 0xFE}) || bytes.HasPrefix(start, []byte{0xFE, 0xFF}) {
+		return "UTF-16"
+	}
+	start = start[:min(len(start), lookAhead)&^1]
+	var nuls [2]int // at even and odd places
+	for i, c := range start {
+		if c == 0 {
+			nuls[i%2]++
+		}
+	}
+	enough := max(2, len(start)/4) // half of the characters
+	switch {
+	case nuls[0] == 0 && nuls[1] >= enough:
+		return "UTF-16LE"
+	case nuls[1] == 0 && nuls[0] >= enough:
+		return "UTF-16BE"
+	}
+	return ""
+}
