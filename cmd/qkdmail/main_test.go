@@ -49,6 +49,12 @@ func params(dir string) testscript.Params {
 		Dir:                 dir,
 		Setup:               keyManagers,
 		RequireExplicitExec: true,
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Getuid() == 0, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"flip":  flip,
@@ -216,8 +222,9 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
 }
 
-// stops COMMAND… runs a command whose standard input never says anything,
-// sends it SIGTERM, and wants it to end with exit code 75.
+// stops COMMAND… runs a command whose standard input never says anything and
+// whose standard output nobody reads, sends it SIGTERM, and wants it to end with
+// exit code 75.
 func stops(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: stops COMMAND…")
@@ -227,6 +234,9 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	stdin, err := cmd.StdinPipe()
 	ts.Check(err)
 	defer stdin.Close()
+	stdout, err := cmd.StdoutPipe()
+	ts.Check(err)
+	defer stdout.Close()
 	ts.Check(cmd.Start())
 	kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()

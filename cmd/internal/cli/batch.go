@@ -87,7 +87,7 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 
 // one does one message.
 func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do step) error {
-	in, closeInput, err := openInput(cmd, j.input)
+	in, closeInput, err := openInput(cmd.Context(), j.input)
 	if err != nil {
 		return err
 	}
@@ -95,51 +95,23 @@ func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do 
 	if bar != nil {
 		in = io.TeeReader(in, barWriter{bar})
 	}
-	out, err := createOutput(j.output, cmd.OutOrStdout(), b.force)
+	out, err := createOutput(cmd, j.output, b.force)
 	if err != nil {
 		return err
 	}
 	defer out.discard()
-	warn := func(text string) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: warning: %s\n", OneLine(fmt.Errorf("%s: %s", j.name, text), ""))
-	}
+	warn := func(text string) { note(cmd)("warning: %s: %s", j.name, text) }
 	if err := do(cmd.Context(), in, out, warn); err != nil {
 		return fmt.Errorf("%s: %w", j.name, err)
 	}
 	return nil
 }
 
-// openInput opens the input named arg, standard input for "-".
-func openInput(cmd *cobra.Command, arg string) (in io.Reader, closeInput func(), err error) {
-	if arg == "-" {
-		return interruptible(cmd.Context(), cmd.InOrStdin()), func() {}, nil
+// note returns a function that prints a line on standard error.
+func note(cmd *cobra.Command) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: %s\n", OneLine(fmt.Errorf(format, args...), ""))
 	}
-	f, err := os.Open(arg)
-	if err != nil {
-		return nil, nil, noInput(err)
-	}
-	if info, err := f.Stat(); err == nil && info.IsDir() {
-		_ = f.Close()
-		return nil, nil, Fail(ExitNoInput, "name a file", "%s is a folder", arg)
-	}
-	return f, func() { _ = f.Close() }, nil
-}
-
-// interruptible makes reading standard input end with ctx: a read of a pipe or
-// a terminal that nothing comes from can't be stopped.
-func interruptible(ctx context.Context, in io.Reader) io.Reader {
-	if f, ok := in.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && (info.Mode().IsRegular() || info.IsDir()) {
-			return in // which never waits
-		}
-	}
-	pr, pw := io.Pipe()
-	go func() {
-		_, err := io.CopyBuffer(pw, struct{ io.Reader }{in}, make([]byte, 256<<10))
-		_ = pw.CloseWithError(err)
-	}()
-	context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) })
-	return pr
 }
 
 // barWriter counts for a bar, whose own troubles are nobody's.
@@ -148,11 +120,6 @@ type barWriter struct{ bar *progressbar.ProgressBar }
 func (w barWriter) Write(p []byte) (int, error) {
 	_ = w.bar.Add(len(p))
 	return len(p), nil
-}
-
-// noInput makes the error of an input that can't be opened.
-func noInput(err error) error {
-	return Fail(ExitNoInput, "check the name and its permissions", "%w", err)
 }
 
 // jobs lists the messages that args name.
@@ -248,13 +215,6 @@ func checkOutputs(jobs []job) error {
 		seen[j.output] = j.input
 	}
 	return nil
-}
-
-func inputName(arg string) string {
-	if arg == "-" {
-		return "standard input"
-	}
-	return arg
 }
 
 // progress returns a bar for so many octets, nil where standard error is no

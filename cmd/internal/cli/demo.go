@@ -56,7 +56,7 @@ from the embedded mock, in a temporary file that is removed.`,
 			}
 			plain := []byte(demoMessage)
 			if len(args) == 1 {
-				if plain, err = readDemo(args[0]); err != nil {
+				if plain, err = readDemo(cmd.Context(), args[0]); err != nil {
 					return err
 				}
 			}
@@ -67,13 +67,13 @@ from the embedded mock, in a temporary file that is removed.`,
 	return cmd
 }
 
-func readDemo(path string) ([]byte, error) {
-	f, err := os.Open(path)
+func readDemo(ctx context.Context, path string) ([]byte, error) {
+	in, closeInput, err := openInput(ctx, path)
 	if err != nil {
-		return nil, noInput(err)
+		return nil, err
 	}
-	defer f.Close()
-	plain, err := io.ReadAll(io.LimitReader(f, maxDemo+1))
+	defer closeInput()
+	plain, err := io.ReadAll(io.LimitReader(in, maxDemo+1))
 	if err != nil {
 		return nil, noInput(err)
 	}

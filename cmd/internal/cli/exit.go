@@ -60,7 +60,6 @@ func advice() []struct {
 		code int
 		hint string
 	}{
-		{context.Canceled, ExitTempFail, "stopped; run it again"},
 		{cipher.ErrNotEncrypted, ExitData, "it is ordinary mail, there is nothing to decrypt"},
 		{cipher.ErrVersion, ExitData, "a newer qkdmail may read it"},
 		{cipher.ErrSuite, ExitData, "a newer qkdmail may read it"},
@@ -94,6 +93,9 @@ func advice() []struct {
 
 // explain returns the exit code of an error and what to do about it.
 func explain(err error) (code int, hint string) {
+	if errors.Is(err, context.Canceled) { // a signal, whatever it was that it stopped
+		return ExitTempFail, "stopped; run it again"
+	}
 	var f *failure
 	if errors.As(err, &f) {
 		return f.code, f.hint

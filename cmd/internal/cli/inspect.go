@@ -25,7 +25,7 @@ authenticated. - reads standard input.`,
   qkdmail inspect --json secret.eml | jq .key_ids`,
 		Args: SomeArgs("FILE", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, closeInput, err := openInput(cmd, args[0])
+			in, closeInput, err := openInput(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -52,6 +52,9 @@ func (k *keyFlags) get() *cobra.Command {
 			if number < 1 {
 				return Usage("--number %d: must be at least 1", number)
 			}
+			if _, err := toStandardOutput(cmd.OutOrStdout()); err != nil {
+				return err
+			}
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
 				keys, err := km.GetKeys(cmd.Context(), k.Peer, size, number)
 				if err != nil {
@@ -78,6 +81,9 @@ func (k *keyFlags) show() *cobra.Command {
 		Example: "  qkdmail key show MOCK-KEY-00000001-20251012195636",
 		Args:    SomeArgs("ID", MaxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := toStandardOutput(cmd.OutOrStdout()); err != nil {
+				return err
+			}
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
 				keys, err := km.KeysByID(cmd.Context(), k.Peer, args...)
 				if err != nil {

@@ -74,7 +74,7 @@ are imported or none. Without FILE standard input is read.`,
 			if len(args) > 1 {
 				return Usage("unexpected argument %q", args[1])
 			}
-			in, closeInput, err := openInput(cmd, append(args, "-")[0])
+			in, closeInput, err := openInput(cmd.Context(), append(args, "-")[0])
 			if err != nil {
 				return err
 			}
@@ -116,7 +116,7 @@ It holds the keys in clear.`,
 				return err
 			}
 			defer db.Close()
-			return WriteOutput(target, cmd.OutOrStdout(), force, func(out io.Writer) error { return db.Export(cmd.Context(), out) })
+			return WriteOutput(cmd, target, force, func(out io.Writer) error { return db.Export(cmd.Context(), out) })
 		},
 	}
 	DBFlag(cmd, &path)

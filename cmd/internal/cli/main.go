@@ -23,5 +23,8 @@ func Main(daemon *Daemon) int {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	// A write to a pipe that nobody reads any more is an error like others, and
+	// does not end the program by a signal before it has said so.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return execute(ctx, daemon, os.Args[1:])
 }

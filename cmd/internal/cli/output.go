@@ -1,19 +1,22 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/spf13/cobra"
 )
 
-// An output takes the result of a command: standard output, or a file that
-// appears under its name only when it is complete.
+// An output takes the result of a command: standard output, what is written to
+// as it is, or a file that appears under its name only when it is complete.
 type output struct {
 	io.Writer
 	file   *os.File
-	target string // "" where file is the target itself, or nothing is to be renamed
+	target string // "" where file is the target itself
 	force  bool
 }
 
@@ -24,8 +27,8 @@ func errExists(path string) error {
 
 // WriteOutput has write write the output named path, as createOutput has it; a
 // file appears on disk as a whole or not at all.
-func WriteOutput(path string, stdout io.Writer, force bool, write func(io.Writer) error) error {
-	out, err := createOutput(path, stdout, force)
+func WriteOutput(cmd *cobra.Command, path string, force bool, write func(io.Writer) error) error {
+	out, err := createOutput(cmd, path, force)
 	if err != nil {
 		return err
 	}
@@ -36,12 +39,22 @@ func WriteOutput(path string, stdout io.Writer, force bool, write func(io.Writer
 	return out.finish(true)
 }
 
-// createOutput opens the output named path, standard output for "" and "-".
-// A file is written beside its target and renamed at the end; a device or a
-// pipe is written to directly.
-func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
-	if path == "" || path == "-" {
-		return &output{Writer: stdout}, nil
+// createOutput opens the output named path, standard output for "" and "-". A
+// file is written beside its target and renamed at the end. A device, a pipe, or
+// what a name like /dev/fd/3 stands for is written to as it is; opening it and
+// writing to it end with the command's context.
+func createOutput(cmd *cobra.Command, path string, force bool) (*output, error) {
+	ctx := cmd.Context()
+	fd, named := descriptor(path)
+	switch {
+	case path == "" || path == "-" || named && fd == stdout:
+		return toStandardOutput(cmd.OutOrStdout())
+	case named:
+		f, err := openDescriptor(fd, true)
+		if err != nil {
+			return nil, Fail(ExitCantCreate, "name a file", "%s: %w", path, err)
+		}
+		return &output{Writer: writing(ctx, f), file: f}, nil
 	}
 	mode := fs.FileMode(0o600)
 	info, err := os.Stat(path)
@@ -49,11 +62,7 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 	case err == nil && info.IsDir():
 		return nil, Fail(ExitCantCreate, "name a file, or use --out-dir", "%s is a folder", path)
 	case err == nil && !info.Mode().IsRegular():
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return nil, cantCreate(err)
-		}
-		return &output{Writer: f, file: f}, nil
+		return openSpecial(ctx, path, info, force)
 	case err == nil && !force:
 		return nil, errExists(path)
 	case err == nil:
@@ -63,10 +72,27 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 		}
 		mode = info.Mode().Perm()
 	}
+	return createFile(path, mode, force)
+}
+
+// toStandardOutput returns the output to the command's standard output, if that
+// can be written to.
+func toStandardOutput(w io.Writer) (*output, error) {
+	s, ok := w.(*standardOutput)
+	if !ok {
+		return &output{Writer: w}, nil
+	}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return &output{Writer: s}, nil
+}
+
+// createFile makes a file that is to become path.
+func createFile(path string, mode fs.FileMode, force bool) (*output, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".qkdmail-*.tmp")
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
 			pe.Path = path // the user knows nothing of the temporary name
 		}
 		return nil, cantCreate(err)
@@ -79,6 +105,40 @@ func createOutput(path string, stdout io.Writer, force bool) (*output, error) {
 	return &output{Writer: f, file: f, target: path, force: force}, nil
 }
 
+// openSpecial opens what is no regular file and no folder, to write to it as it
+// is. One of another user is refused without force: in a folder like /tmp it may
+// have been made to get hold of what is written. Devices are made by root only.
+func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool) (*output, error) {
+	check := func(info fs.FileInfo) error {
+		uid, known := ownedBy(info)
+		switch device := info.Mode()&fs.ModeDevice != 0; {
+		case info.Mode()&fs.ModeSocket != 0:
+			return Fail(ExitCantCreate, "name a file or a pipe", "%s is a socket", path)
+		case known && !force && uid != os.Geteuid() && !(device && uid == 0):
+			return Fail(ExitCantCreate, "use --force if it is meant", "%s belongs to another user (uid %d), who could read what is written to it", path, uid)
+		}
+		return nil
+	}
+	if err := check(info); err != nil {
+		return nil, err
+	}
+	f, err := await(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
+	if err != nil {
+		return nil, cantCreate(err)
+	}
+	if info, err = f.Stat(); err == nil { // it may be another one by now
+		err = check(info)
+	}
+	if err == nil && info.Mode().IsRegular() {
+		err = errExists(path)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return &output{Writer: writing(ctx, f), file: f}, nil
+}
+
 func cantCreate(err error) error {
 	return Fail(ExitCantCreate, "check that the folder exists and can be written to", "%w", err)
 }
@@ -87,21 +147,18 @@ func cantCreate(err error) error {
 // returns, as far as the output is a file.
 func (o *output) finish(sync bool) error {
 	if o.file == nil {
-		if f, ok := o.Writer.(*os.File); ok && sync {
-			_ = f.Sync() // a pipe or terminal can't, and has nothing to lose
+		if _, ok := o.Writer.(*standardOutput); ok && sync {
+			return syncFile(os.Stdout)
 		}
 		return nil
 	}
-	if o.target == "" {
-		return o.file.Close()
-	}
 	defer o.discard()
 	if sync {
-		if err := o.file.Sync(); err != nil {
+		if err := syncFile(o.file); err != nil {
 			return err
 		}
 	}
-	if err := o.file.Close(); err != nil {
+	if err := o.file.Close(); err != nil || o.target == "" {
 		return err
 	}
 	if err := o.publish(); err != nil {

@@ -116,11 +116,16 @@ func execute(ctx context.Context, daemon *Daemon, args []string) int {
 	}
 	root := NewRoot(daemon)
 	root.SetArgs(args)
+	out := &standardOutput{ctx: ctx}
+	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
 	tempfail, _ := root.PersistentFlags().GetBool("tempfail")
 	if errors.Is(err, errHandOver) {
 		err = handOver(args)
 		tempfail = slices.Contains(args, "--tempfail") || slices.Contains(args, "--tempfail=true") // flags were left for the other program
+	}
+	if err == nil {
+		err = out.close()
 	}
 	if err == nil {
 		return ExitOK

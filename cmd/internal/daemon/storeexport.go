@@ -103,7 +103,7 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 		return cli.Usage("the keys of %d SAE IDs are here, and a file is for one: choose with --sae", len(owners))
 	}
 	r := revealer{peer: s.Peer, peers: map[string]string{}}
-	err = cli.WriteOutput(target, cmd.OutOrStdout(), force, func(out io.Writer) error {
+	err = cli.WriteOutput(cmd, target, force, func(out io.Writer) error {
 		r.file = keydb.NewFileWriter(out)
 		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) error { return r.all(cmd.Context(), m) })
 		if err != nil {

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+)
+
+// openInput opens the input named arg, standard input for "-". Both the opening
+// and the reading end with ctx.
+func openInput(ctx context.Context, arg string) (in io.Reader, closeInput func(), err error) {
+	fd, named := descriptor(arg)
+	if arg == "-" || named && fd == stdin {
+		if wasClosed(stdin) {
+			return nil, nil, Fail(ExitNoInput, "name a file, or redirect standard input from one", "standard input is closed")
+		}
+		return reading(ctx, os.Stdin), func() {}, nil
+	}
+	f, err := await(ctx, func() (*os.File, error) {
+		if named {
+			return openDescriptor(fd, false)
+		}
+		return os.Open(arg)
+	})
+	if err != nil {
+		return nil, nil, noInput(err)
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		_ = f.Close()
+		return nil, nil, Fail(ExitNoInput, "name a file", "%s is a folder", arg)
+	}
+	return reading(ctx, f), func() { _ = f.Close() }, nil
+}
+
+// noInput makes the error of an input that can't be opened.
+func noInput(err error) error {
+	return Fail(ExitNoInput, "check the name and its permissions", "%w", err)
+}
+
+func inputName(arg string) string {
+	if arg == "-" {
+		return "standard input"
+	}
+	return arg
+}
