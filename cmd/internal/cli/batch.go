@@ -45,7 +45,7 @@ type step func(ctx context.Context, in io.Reader, out *output, warn func(text st
 // run does all messages that args name. One that fails does not keep the
 // others from being done; the first failure gives the exit code.
 func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
-	jobs, err := b.jobs(args)
+	jobs, err := b.jobs(args, note(cmd))
 	if err != nil {
 		return err
 	}
@@ -122,8 +122,8 @@ func (w barWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// jobs lists the messages that args name.
-func (b *batch) jobs(args []string) ([]job, error) {
+// jobs lists the messages that args name, and notes what it passes over.
+func (b *batch) jobs(args []string, note func(string, ...any)) ([]job, error) {
 	if len(args) == 0 {
 		args = []string{"-"}
 	}
@@ -145,7 +145,7 @@ func (b *batch) jobs(args []string) ([]job, error) {
 	}
 	var jobs []job
 	for _, arg := range args {
-		more, err := b.list(arg)
+		more, err := b.list(arg, note)
 		if err != nil {
 			return nil, err
 		}
@@ -154,8 +154,10 @@ func (b *batch) jobs(args []string) ([]job, error) {
 	return jobs, checkOutputs(jobs)
 }
 
-// list returns the message that arg names, or the .eml files below it.
-func (b *batch) list(arg string) ([]job, error) {
+// list returns the message that arg names, or the .eml files below it. Below a
+// folder only regular files count, and links to them: a pipe there would keep
+// the others waiting.
+func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 	if arg == "-" {
 		return nil, Usage("standard input has no name: --out-dir needs files")
 	}
@@ -167,7 +169,8 @@ func (b *batch) list(arg string) ([]job, error) {
 		return []job{{name: arg, input: arg, output: filepath.Join(b.outDir, filepath.Base(arg)), size: info.Size()}}, nil
 	}
 	var jobs []job
-	err = filepath.WalkDir(arg, func(path string, d fs.DirEntry, err error) error {
+	// With the separator, arg is walked if it is a link to a folder.
+	err = filepath.WalkDir(arg+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.EqualFold(filepath.Ext(path), ".eml") {
 			if err == nil && d.IsDir() && b.isOutDir(path) {
 				return filepath.SkipDir // what an earlier run has written
@@ -175,8 +178,12 @@ func (b *batch) list(arg string) ([]job, error) {
 			return err
 		}
 		var size int64
-		if info, err := os.Stat(path); err == nil {
-			size = info.Size() // else it fails when it is opened
+		if info, err := os.Stat(path); err == nil { // else it fails when it is opened
+			if !info.Mode().IsRegular() {
+				note("%s is passed over: it is no regular file", path)
+				return nil
+			}
+			size = info.Size()
 		}
 		rel, err := filepath.Rel(arg, path)
 		if err != nil {
