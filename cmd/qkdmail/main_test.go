@@ -63,6 +63,7 @@ func params(dir string) testscript.Params {
 			"serve": serveKM,
 			"stops": stops,
 			"big":   big,
+			"form":  form,
 
 			"keyid":   keyID,
 			"deliver": deliver,
@@ -254,6 +255,30 @@ func big(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: big FILE")
 	}
 	text := "From: a@example.org\n\n" + strings.Repeat("0123456789\n", 27_271)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// form TO FORM FROM writes a file in another form: utf16, utf16be, or with line
+// ends cr or crcrlf.
+func form(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: form TO FORM FROM")
+	}
+	b, err := os.ReadFile(ts.MkAbs(args[2]))
+	ts.Check(err)
+	text := string(b)
+	switch args[1] {
+	case "utf16":
+		text = "\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00"
+	case "utf16be":
+		text = "\x00" + strings.Join(strings.Split(text, ""), "\x00")
+	case "cr":
+		text = strings.ReplaceAll(text, "\n", "\r")
+	case "crcrlf":
+		text = strings.ReplaceAll(text, "\n", "\r\r\n")
+	default:
+		ts.Fatalf("no form %q", args[1])
+	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 

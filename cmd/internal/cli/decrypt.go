@@ -64,9 +64,13 @@ whole message is on disk (or written, to a pipe): it can't be decrypted again th
 // decryptStep decrypts one message.
 func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys bool) step {
 	return func(ctx context.Context, in io.Reader, out *output, warn func(string)) error {
-		r, err := cipher.Decrypt(ctx, in, km, opts)
+		head, in, err := readHead(in, make([]byte, formStart))
 		if err != nil {
 			return err
+		}
+		r, err := cipher.Decrypt(ctx, in, km, opts)
+		if err != nil {
+			return notOurs(err, head)
 		}
 		if _, err := r.WriteTo(out); err != nil {
 			return err

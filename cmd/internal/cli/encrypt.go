@@ -28,8 +28,11 @@ func newEncrypt(g *Globals) *cobra.Command {
 standard output is written. Several files, or a folder with its .eml files, need
 --out-dir.
 
-The whole message goes inside, octet for octet. Outside stand copies of what
-transport and threading need, as --headers says; of Bcc never.
+A file is one message, and all of it goes inside, octet for octet: also one in
+UTF-16 or with odd line ends, of which a warning tells. An mbox file with several
+messages is refused: split it first, or use --force. Only the first 256 KiB are
+looked at for that. Outside stand copies of what transport and threading need, as
+--headers says; of Bcc never.
 
 Suites: aes-256-gcm takes a key of 256 bits a message. otp is a one-time pad and
 takes as much key as message. auto takes the pad for messages of up to
@@ -68,7 +71,7 @@ has one use in a store, so decrypt the message with another one.`,
 			}
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
 				return g.withStore(cmd, store, km, func(km kmclient.KeyManager) error {
-					return b.run(cmd, args, encryptStep(km, &opts))
+					return b.run(cmd, args, encryptStep(km, &opts, b.force))
 				})
 			})
 		},
@@ -81,13 +84,24 @@ has one use in a store, so decrypt the message with another one.`,
 	f.StringVar(&from, "from", "", "address for the outer From where the message has none")
 	f.BoolVar(&utf8, "smtputf8", false, "leave UTF-8 addresses outside as they are: the message needs SMTPUTF8 then")
 	b.flags(cmd)
+	f.Lookup("force").Usage = "overwrite files, and encrypt a file with several messages as one"
 	store.Register(f, "what keeps the IDs of used keys: an SQLite file, or etcd://HOST:PORT,…/PREFIX (default: nothing does)")
 	return cmd
 }
 
-// encryptStep encrypts one message.
-func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
+// encryptStep encrypts one message. A file with several is refused, unless it is
+// to be encrypted as one.
+func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions, asOne bool) step {
+	buf := make([]byte, formLimit)
 	return func(ctx context.Context, in io.Reader, out *output, warn func(string)) error {
+		head, in, err := readHead(in, buf)
+		if err != nil {
+			return err
+		}
+		form := formOf(head)
+		if form.several && !asOne {
+			return Fail(ExitData, "split it, for example with git mailsplit or formail -s, or use --force to encrypt it as one", "it is an mbox file with several messages")
+		}
 		w, err := cipher.Encrypt(ctx, out, km, opts)
 		if err != nil {
 			return err
@@ -108,7 +122,10 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 		if info.Bcc {
 			warn("it has a Bcc field, which all its recipients will see when they decrypt it: remove it before encryption")
 		}
-		if info.NoHeader {
+		for _, text := range form.warnings() {
+			warn(text)
+		}
+		if info.NoHeader && !form.utf16 {
 			warn("it has no header, so its sender is not known outside")
 		}
 		return out.finish(false)

@@ -30,9 +30,13 @@ authenticated. - reads standard input.`,
 				return err
 			}
 			defer closeInput()
+			head, in, err := readHead(in, make([]byte, formStart))
+			if err != nil {
+				return err
+			}
 			info, err := cipher.Inspect(in)
 			if err != nil {
-				return fmt.Errorf("%s: %w", inputName(args[0]), err)
+				return fmt.Errorf("%s: %w", inputName(args[0]), notOurs(err, head))
 			}
 			if asJSON {
 				return PrintJSON(cmd.OutOrStdout(), inspected(info))
