@@ -39,8 +39,9 @@ var (
 )
 
 const (
-	indPiece   = 65536  // most plaintext octets in a chunk or a frame
-	indMaxKeys = 262144 // most keys in an OTP message
+	indPiece   = 65536   // most plaintext octets in a chunk or a frame
+	indMaxKeys = 262144  // most keys in an OTP message
+	indMaxIDs  = 1 << 24 // most octets of their IDs together
 )
 
 func indDamaged(format string, args ...any) error { return indErr(errIndDamaged, format, args...) }
@@ -400,6 +401,7 @@ func indGCM(payload []byte, control map[string]string, keys map[string][]byte) (
 func indOTP(payload []byte, control map[string]string, keys map[string][]byte) ([]byte, error) {
 	var plaintext []byte
 	seen := map[string]bool{} // key IDs by value
+	spelled := 0              // their octets
 	rest := payload
 	take := func(n int) (octets []byte) { // nil where n octets aren't left
 		if n <= len(rest) {
@@ -420,7 +422,8 @@ func indOTP(payload []byte, control map[string]string, keys map[string][]byte) (
 			if err != nil {
 				return nil, err
 			}
-			if seen[indIDValue(id)] || len(seen) == indMaxKeys {
+			spelled += len(id)
+			if seen[indIDValue(id)] || len(seen) == indMaxKeys || spelled > indMaxIDs {
 				return nil, indDamaged("frame %d: key %q twice, or too many keys", number, id)
 			}
 			seen[indIDValue(id)] = true

@@ -40,9 +40,10 @@ import (
 
 // Sizes and limits of a frame.
 const (
-	MaxFrame   = 65536 // octets of plaintext
-	MaxKeys    = 255   // keys a frame
-	MaxIDs     = 1 << 18
+	MaxFrame   = 65536    // octets of plaintext
+	MaxKeys    = 255      // keys a frame
+	MaxIDs     = 1 << 18  // key IDs a message
+	MaxIDBytes = 16 << 20 // bytes of all key IDs of a message, as they are spelled
 	TagSize    = 16
 	authSize   = 32 // octets of the first key that are not pad: s and r
 	unusedSize = 16 // octets of every other key that are not pad
@@ -62,30 +63,36 @@ var (
 	ErrKeyID = errors.New("first key is not the one that the header names")
 	// ErrKeyRepeated: a key ID a second time in one message.
 	ErrKeyRepeated = errors.New("key ID named twice in one message")
-	// ErrTooManyKeys: more than MaxIDs keys in one message. Every ID of a
-	// message is remembered so that none comes twice; that needs a bound.
-	ErrTooManyKeys = fmt.Errorf("more than %d keys in one message", MaxIDs)
+	// ErrTooManyKeys: more than MaxIDs keys, or MaxIDBytes of their IDs, in one
+	// message. Every ID of a message is remembered so that none comes twice; that
+	// needs a bound.
+	ErrTooManyKeys = fmt.Errorf("more than %d keys, or %d MiB of key IDs, in one message", MaxIDs, MaxIDBytes>>20)
 	// ErrShortKeys: the keys hold less pad than the frame needs.
 	ErrShortKeys = errors.New("keys too short for the frame")
 )
 
 // An idSet holds the key IDs of a message.
-type idSet map[string]struct{}
+type idSet struct {
+	seen  map[string]struct{}
+	bytes int
+}
+
+func newIDSet() *idSet { return &idSet{seen: map[string]struct{}{}} }
 
 // add enters the IDs of a frame.
-func (s idSet) add(ids ...string) error {
+func (s *idSet) add(ids ...string) error {
 	for _, id := range ids {
 		c := kmclient.CanonicalID(id)
 		if u, err := uuid.Parse(c); err == nil {
 			c = string(u[:]) // 16 octets instead of 36: a message may have 262,144 of them
 		}
-		if _, ok := s[c]; ok {
+		if _, ok := s.seen[c]; ok {
 			return fmt.Errorf("%w: %s", ErrKeyRepeated, id)
 		}
-		if len(s) >= MaxIDs {
+		if s.bytes += len(id); len(s.seen) >= MaxIDs || s.bytes > MaxIDBytes {
 			return ErrTooManyKeys
 		}
-		s[c] = struct{}{}
+		s.seen[c] = struct{}{}
 	}
 	return nil
 }

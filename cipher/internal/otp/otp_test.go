@@ -465,14 +465,65 @@ func TestShortReceivingKey(t *testing.T) {
 }
 
 func TestTooManyKeys(t *testing.T) {
-	s := idSet{}
-	for i := range MaxIDs {
-		if err := s.add(fmt.Sprint(i)); err != nil {
-			t.Fatal(err)
+	long := strings.Repeat("x", 255)
+	for _, tt := range []struct {
+		name string
+		most int
+		id   func(i int) string
+	}{
+		{"short IDs", MaxIDs, func(i int) string { return fmt.Sprint(i) }},
+		{"UUIDs", MaxIDs, func(i int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012x", i) }},
+		{"the longest spelling of UUIDs", MaxIDs, func(i int) string { return fmt.Sprintf("urn:uuid:00000000-0000-0000-0000-%012x", i) }},
+		{"64 bytes", MaxIDs, func(i int) string { return fmt.Sprintf("%064d", i) }},
+		{"65 bytes", MaxIDBytes / 65, func(i int) string { return fmt.Sprintf("%065d", i) }},
+		{"the longest IDs", MaxIDBytes / 255, func(i int) string { return fmt.Sprint(long[:249], 100_000+i) }},
+	} {
+		s := newIDSet()
+		for i := range tt.most {
+			if err := s.add(tt.id(i)); err != nil {
+				t.Fatalf("%s: number %d of %d: %v", tt.name, i+1, tt.most, err)
+			}
+		}
+		if err := s.add(tt.id(tt.most)); !errors.Is(err, ErrTooManyKeys) {
+			t.Errorf("%s: one more than %d: error %v, want %v", tt.name, tt.most, err, ErrTooManyKeys)
 		}
 	}
-	if err := s.add("one more"); !errors.Is(err, ErrTooManyKeys) {
-		t.Errorf("error %v, want %v", err, ErrTooManyKeys)
+}
+
+// TestFramesWithLongIDs: what a message can make its reader remember is bounded
+// in bytes, in what Inspect reads as well as in what is decrypted.
+func TestFramesWithLongIDs(t *testing.T) {
+	pr, pw := io.Pipe()
+	defer pr.Close()
+	go func() {
+		for frame := 0; ; frame++ {
+			b := []byte{0, MaxKeys}
+			for key := range MaxKeys {
+				b = append(b, 255)
+				b = fmt.Appendf(b, "%0255d", frame*MaxKeys+key)
+			}
+			b = append(b, 0, 0, 0, 1, 'x')
+			if _, err := pw.Write(append(b, make([]byte, TagSize)...)); err != nil {
+				return
+			}
+		}
+	}()
+	r := NewFrameReader(pr)
+	defer r.Free()
+	for bytes := 0; ; {
+		f, err := r.Next()
+		if err != nil {
+			if !errors.Is(err, ErrTooManyKeys) {
+				t.Errorf("after %d bytes of IDs: %v, want %v", bytes, err, ErrTooManyKeys)
+			}
+			return
+		}
+		for _, id := range f.KeyIDs {
+			bytes += len(id)
+		}
+		if bytes > MaxIDBytes {
+			t.Fatalf("%d bytes of key IDs are taken, want at most %d", bytes, MaxIDBytes)
+		}
 	}
 }
 

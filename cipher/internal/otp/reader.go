@@ -33,7 +33,7 @@ func (f *Frame) Raw() [][]byte { return [][]byte{f.header, f.ciphertext, f.tag[:
 type FrameReader struct {
 	src    *bufio.Reader
 	frame  Frame
-	ids    idSet
+	ids    *idSet
 	number uint64
 	buf    *buffer.Buffer // the ciphertext
 	used   int            // octets of buf, at most
@@ -45,7 +45,7 @@ const headerSize = 1 << 10
 
 // NewFrameReader returns a FrameReader for the payload src.
 func NewFrameReader(src io.Reader) *FrameReader {
-	return &FrameReader{src: bufio.NewReaderSize(src, headerSize), ids: idSet{}}
+	return &FrameReader{src: bufio.NewReaderSize(src, headerSize), ids: newIDSet()}
 }
 
 // Free wipes what the last frames have become, if they were decrypted, and ends

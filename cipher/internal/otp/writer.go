@@ -32,7 +32,7 @@ type Writer struct {
 	dst     io.Writer
 	control []byte
 	number  uint64
-	ids     idSet
+	ids     *idSet
 	buf     *buffer.Buffer
 	plain   []byte // in buf, not yet sealed; its capacity is that of a frame
 	used    int    // octets of buf, at most
@@ -48,7 +48,7 @@ func NewWriter(opts WriterOptions) (*Writer, error) {
 		return nil, err
 	}
 	buf := buffer.Get()
-	return &Writer{opts: opts, ids: idSet{}, buf: buf, plain: buf[:0:c]}, nil
+	return &Writer{opts: opts, ids: newIDSet(), buf: buf, plain: buf[:0:c]}, nil
 }
 
 // Write encrypts p. A full frame is written out once an octet follows it,
