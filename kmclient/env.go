@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -38,29 +39,21 @@ type Options struct {
 //
 // Anything else is an ErrConfig.
 func Open(spec string, o Options) (KeyManager, error) {
-	scheme, rest, colon := strings.Cut(spec, ":")
-	switch {
-	case scheme == "mock" && colon:
+	if err := checkSpec(spec); err != nil {
+		return nil, err
+	}
+	switch scheme, rest, _ := strings.Cut(spec, ":"); scheme {
+	case "mock":
 		return openMock(rest, o)
-	case scheme == "http" || scheme == "https":
-		return openREST(spec, o)
-	case scheme == "etsi014" && colon:
+	case "etsi014":
 		return openETSI014(rest, o)
 	}
-	return nil, fmt.Errorf("%w: a key manager is mock:PATH, mock: (for %s), http://HOST:PORT, https://HOST:PORT or "+
-		"etsi014:https://HOST:PORT", ErrConfig, DefaultMockPath)
+	return openREST(spec, o)
 }
 
-// FromEnv returns the key manager that the environment names, with the
-// reference system's variables or with one that comes before them:
-//
-//	QKD_KM        what Open takes; the other variables don't choose then
-//	QKD_USE_MOCK  a Mock on DefaultMockPath (default true)
-//	QKD_KM_HOST   host of a key manager with the QMail REST API (default localhost)
-//	QKD_KM_PORT   its port (default 8080)
-//	QKD_KM_HTTPS  over TLS (default false)
-//
-// These take precedence over the Options of the same meaning:
+// FromEnv returns the key manager that the environment names (see [EnvSpec]), a
+// Mock on DefaultMockPath if it names none. These variables take precedence over
+// the Options of the same meaning:
 //
 //	QKD_KM_CA     CAFile
 //	QKD_KM_CERT   CertFile
@@ -68,8 +61,8 @@ func Open(spec string, o Options) (KeyManager, error) {
 //	QKD_KME_ID    KMEID
 //	QKD_SAE       SAE
 //
-// Truth is true, 1, yes, false, 0 or no, in any case. getenv is usually
-// [os.Getenv]; empty is the same as not set.
+// getenv is usually [os.Getenv]; empty is the same as not set. An error about the
+// value of a variable names the variable.
 func FromEnv(getenv func(string) string, o Options) (KeyManager, error) {
 	for name, option := range map[string]*string{
 		"QKD_KM_CA": &o.CAFile, "QKD_KM_CERT": &o.CertFile, "QKD_KM_KEY": &o.KeyFile, "QKD_KME_ID": &o.KMEID,
@@ -79,29 +72,82 @@ func FromEnv(getenv func(string) string, o Options) (KeyManager, error) {
 			*option = value
 		}
 	}
+	spec, err := EnvSpec(getenv)
+	if err != nil {
+		return nil, err
+	}
+	if spec == "" {
+		spec = "mock:"
+	}
+	km, err := Open(spec, o)
+	return km, NameVariables(err, getenv)
+}
+
+// EnvSpec returns the key manager that the environment names, as Open takes it,
+// or "" if it names none. It is named by QKD_KM, or else by the variables of the
+// reference system:
+//
+//	QKD_KM            what Open takes; the others don't count then
+//	QKD_USE_MOCK      true: a Mock on DefaultMockPath; false: one with the QMail REST API
+//	QKD_KM_HOST       its host (default localhost)
+//	QKD_KM_PORT       its port (default 8080)
+//	QKD_KM_HTTPS      over TLS (default false)
+//	QKD_KM_USE_HTTPS  the same, as the reference system spells it
+//
+// Without QKD_USE_MOCK those after it don't count. Truth is true, 1, yes, false, 0
+// or no, in any case. Any other value, and one that can't be used, is an ErrConfig
+// that names the variable.
+func EnvSpec(getenv func(string) string) (string, error) {
 	if spec := getenv("QKD_KM"); spec != "" {
-		return Open(spec, o)
+		if err := checkSpec(spec); err != nil {
+			return "", fmt.Errorf("QKD_KM: %w", err)
+		}
+		return spec, nil
 	}
-	mock, err := envBool(getenv, "QKD_USE_MOCK", true)
+	mock, set, err := envBool(getenv, "QKD_USE_MOCK")
+	switch {
+	case err != nil || !set:
+		return "", err
+	case mock:
+		return "mock:", nil
+	}
+	secure, err := envHTTPS(getenv)
 	if err != nil {
-		return nil, err
-	}
-	if mock {
-		return openMock("", o)
-	}
-	secure, err := envBool(getenv, "QKD_KM_HTTPS", false)
-	if err != nil {
-		return nil, err
+		return "", err
 	}
 	address, err := envAddress(getenv)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	u := url.URL{Scheme: "http", Host: address}
 	if secure {
 		u.Scheme = "https"
 	}
-	return openREST(u.String(), o)
+	return u.String(), nil
+}
+
+// NameVariables returns err with the names of the environment variables whose
+// values it speaks of. It looks for the values in its text.
+func NameVariables(err error, getenv func(string) string) error {
+	if err == nil {
+		return nil
+	}
+	var names []string
+	for _, name := range []string{"QKD_KM_HOST", "QKD_KM_CA", "QKD_KM_CERT", "QKD_KM_KEY", "QKD_KME_ID", "QKD_SAE", "QKD_PEER"} {
+		if value := getenv(name); value != "" && !strings.Contains(err.Error(), name) && speaksOf(err.Error(), value) {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return err
+	}
+	return fmt.Errorf("%w (from %s in the environment)", err, strings.Join(names, ", "))
+}
+
+// speaksOf reports whether text has value, and not as a part of a longer word.
+func speaksOf(text, value string) bool {
+	whole := regexp.MustCompile(`(^|[^A-Za-z0-9_/.-])` + regexp.QuoteMeta(value) + `($|[^A-Za-z0-9_/-])`)
+	return whole.MatchString(text)
 }
 
 // openMock, openREST and openETSI014 return an interface that is nil when
@@ -141,16 +187,54 @@ func openETSI014(urls string, o Options) (KeyManager, error) {
 	return e, nil
 }
 
-func envBool(getenv func(string) string, name string, otherwise bool) (bool, error) {
+// checkSpec reports whether Open understands spec.
+func checkSpec(spec string) error {
+	scheme, rest, colon := strings.Cut(spec, ":")
+	switch {
+	case scheme == "mock" && colon:
+		return nil
+	case scheme == "http" || scheme == "https":
+		_, _, err := checkBase(spec)
+		return err
+	case scheme == "etsi014" && colon:
+		for raw := range strings.SplitSeq(rest, ",") {
+			if _, err := checkKMEBase(raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: a key manager is mock:PATH, mock: (for %s), http://HOST:PORT, https://HOST:PORT or "+
+		"etsi014:https://HOST:PORT", ErrConfig, DefaultMockPath)
+}
+
+// envBool reads a variable that is true or false, and whether it is set.
+func envBool(getenv func(string) string, name string) (value, set bool, err error) {
 	switch strings.ToLower(strings.TrimSpace(getenv(name))) {
 	case "":
-		return otherwise, nil
+		return false, false, nil
 	case "true", "1", "yes":
-		return true, nil
+		return true, true, nil
 	case "false", "0", "no":
-		return false, nil
+		return false, true, nil
 	}
-	return false, fmt.Errorf("%w: %s must be true or false", ErrConfig, name)
+	return false, true, fmt.Errorf("%w: %s must be true, 1 or yes, or else false, 0 or no", ErrConfig, name)
+}
+
+// envHTTPS reads the two names of one variable.
+func envHTTPS(getenv func(string) string) (bool, error) {
+	ours, set, err := envBool(getenv, "QKD_KM_HTTPS")
+	if err != nil {
+		return false, err
+	}
+	theirs, too, err := envBool(getenv, "QKD_KM_USE_HTTPS")
+	switch {
+	case err != nil:
+		return false, err
+	case set && too && ours != theirs:
+		return false, fmt.Errorf("%w: QKD_KM_HTTPS and QKD_KM_USE_HTTPS mean the same and must not differ", ErrConfig)
+	}
+	return ours || theirs, nil
 }
 
 // envAddress returns HOST:PORT, with an IPv6 address in brackets.
@@ -168,7 +252,7 @@ func envAddress(getenv func(string) string) (string, error) {
 		port = "8080"
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", fmt.Errorf("%w: QKD_KM_PORT must be 1 to 65535", ErrConfig)
+		return "", fmt.Errorf("%w: QKD_KM_PORT must be a number from 1 to 65535", ErrConfig)
 	}
 	return net.JoinHostPort(host, port), nil
 }

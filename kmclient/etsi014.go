@@ -115,12 +115,9 @@ func NewETSI014(o ETSI014Options) (*ETSI014, error) {
 		return nil, err
 	}
 	for i, raw := range o.URLs {
-		base, secure, err := checkBase(raw)
+		base, err := checkKMEBase(raw)
 		if err != nil {
 			return nil, err
-		}
-		if !secure {
-			return nil, fmt.Errorf("%w: a KME's URL must be https://HOST:PORT", ErrConfig)
 		}
 		k := newKME(base, ids[i], files, o.Timeout)
 		k.alone = len(o.URLs) == 1

@@ -16,12 +16,9 @@ func (o ETSI014Options) Endpoint() (base string, config *tls.Config, err error) 
 	if len(o.URLs) != 1 {
 		return "", nil, fmt.Errorf("%w: %d KMEs: must be one", ErrConfig, len(o.URLs))
 	}
-	base, secure, err := checkBase(o.URLs[0])
+	base, err = checkKMEBase(o.URLs[0])
 	if err != nil {
 		return "", nil, err
-	}
-	if !secure {
-		return "", nil, fmt.Errorf("%w: a KME's URL must be https://HOST:PORT", ErrConfig)
 	}
 	ids, err := parseKMEIDs(o.KMEID, 1)
 	if err != nil {

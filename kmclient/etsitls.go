@@ -181,7 +181,7 @@ func parseKMEIDs(text string, n int) ([]kmeID, error) {
 	}
 	parts := strings.Split(text, ",")
 	if len(parts) != 1 && len(parts) != n {
-		return nil, fmt.Errorf("%w: %d KME IDs for %d KMEs", ErrConfig, len(parts), n)
+		return nil, fmt.Errorf("%w: %s: %d KME IDs for %d KMEs", ErrConfig, printable(text), len(parts), n)
 	}
 	for i := range ids {
 		id := kmeID{value: strings.TrimSpace(parts[i%len(parts)])}
@@ -192,7 +192,7 @@ func parseKMEIDs(text string, n int) ([]kmeID, error) {
 			}
 		}
 		if id.value == "" {
-			return nil, fmt.Errorf("%w: an empty KME ID", ErrConfig)
+			return nil, fmt.Errorf("%w: %s: an empty KME ID", ErrConfig, printable(text))
 		}
 		ids[i] = id
 	}

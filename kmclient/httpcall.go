@@ -104,6 +104,15 @@ func checkBase(raw string) (base string, secure bool, err error) {
 	return strings.TrimRight(u.String(), "/"), u.Scheme == "https", err
 }
 
+// checkKMEBase is checkBase for a KME, which speaks TLS only.
+func checkKMEBase(raw string) (base string, err error) {
+	base, secure, err := checkBase(raw)
+	if !secure {
+		return "", fmt.Errorf("%w: the URL of a KME must be https://HOST:PORT, since ETSI GS QKD 014 is over mutual TLS", ErrConfig)
+	}
+	return base, err
+}
+
 // climbs reports whether a path has a segment that RFC 3986 §5.2.4 would
 // remove, together with the one before.
 func climbs(path string) bool {

@@ -65,7 +65,7 @@ func NewREST(o RESTOptions) (*REST, error) {
 		return nil, err
 	}
 	if o.CAFile != "" && !secure {
-		return nil, fmt.Errorf("%w: a CA file needs an https URL", ErrConfig)
+		return nil, fmt.Errorf("%w: CA file %s: it needs an https URL", ErrConfig, o.CAFile)
 	}
 	if _, err := json.Marshal(o.ExtensionMandatory); err != nil {
 		return nil, fmt.Errorf("%w: mandatory extensions: %w", ErrConfig, err)
