@@ -206,7 +206,7 @@ func (f *findings) keyManager() {
 	scheme, rest, _ := strings.Cut(km.URL, ":")
 	switch {
 	case km.URL == "":
-		f.add("km.url", "missing")
+		f.add("km.url", "missing: name the key manager, as etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH")
 	case scheme == "etsi014":
 		for _, need := range []struct{ key, value string }{{"sae", km.SAE}, {"cert", km.Cert}, {"key", km.Key}} {
 			if need.value == "" {

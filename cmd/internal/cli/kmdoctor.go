@@ -25,7 +25,11 @@ site. The exit code is 69 if a rule is broken.`,
       --peer-url https://127.0.0.1:8444 --peer-cert certs/sae_b.crt --peer-key certs/sae_b.key`,
 		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			url, ok := strings.CutPrefix(g.Spec(), "etsi014:")
+			spec, err := g.Spec()
+			if err != nil {
+				return err
+			}
+			url, ok := strings.CutPrefix(spec, "etsi014:")
 			if !ok || strings.Contains(url, ",") {
 				return Usage("km doctor needs --km etsi014:https://HOST:PORT, of one KME")
 			}

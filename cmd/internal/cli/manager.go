@@ -9,6 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // withManager opens the key manager that the flags or the environment name,
@@ -24,40 +25,49 @@ func (g *Globals) withManager(cmd *cobra.Command, do func(kmclient.KeyManager) e
 	return do(km)
 }
 
-// OpenManager opens the key manager that the flags or the environment name. If
-// it is an io.Closer the caller closes it.
+// OpenManager opens the key manager that the flags or the environment name, or
+// else the mock, and says so. If it is an io.Closer the caller closes it.
 func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
-	spec := g.Spec()
+	spec, err := g.Spec()
+	if err != nil {
+		return nil, err
+	}
 	if strings.HasPrefix(spec, "etsi014:") && (g.SAE == "" || g.Peer == "") {
 		return nil, Fail(ExitConfig, "give both; a KME hands keys out for a pair of SAEs", "etsi014 needs --sae and --peer")
 	}
-	opts := kmclient.Options{
+	if spec == "" {
+		spec = "mock:"
+		note(cmd)("no key manager is named, so a mock is used, with keys in the file %s: it gives no security (%s)", kmclient.DefaultMockPath, HowToNameKM)
+	}
+	return kmclient.Open(spec, kmclient.Options{
 		CAFile: g.KMCA, CertFile: g.KMCert, KeyFile: g.KMKey, KMEID: g.KMEID, SAE: g.SAE,
 		Logger: Warnings(cmd),
 		MockDB: func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(cmd.Context(), path) },
-	}
-	if spec != "" {
-		return kmclient.Open(spec, opts)
-	}
-	return kmclient.FromEnv(chooserEnv, opts)
+	})
 }
 
-// Spec is what names the key manager, "" where the other variables do.
-func (g *Globals) Spec() string {
+// HowToNameKM says what to do where no key manager is named.
+const HowToNameKM = "name one with --km or QKD_KM, as etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH; QKD_KM_HOST counts with QKD_USE_MOCK=false only"
+
+// Spec is what names the key manager, in the flags or in the environment, as
+// kmclient.Open takes it; "" where nothing does.
+func (g *Globals) Spec() (string, error) {
 	if g.KM != "" {
-		return g.KM
+		return g.KM, nil
 	}
-	return os.Getenv("QKD_KM")
+	return kmclient.EnvSpec(os.Getenv)
 }
 
-// chooserEnv is the part of the environment that chooses a key manager. The
-// rest is in the flags already, which come before it.
-func chooserEnv(name string) string {
-	switch name {
-	case "QKD_USE_MOCK", "QKD_KM_HOST", "QKD_KM_PORT", "QKD_KM_HTTPS":
+// environment returns what [os.Getenv] does, but for variables that a flag on the
+// command line stands in for.
+func environment(flags *pflag.FlagSet) func(string) string {
+	return func(name string) string {
+		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "QKD_"), "_", "-"))
+		if flags.Changed(flag) || name == "QKD_KM_HOST" && (flags.Changed("km") || os.Getenv("QKD_KM") != "") {
+			return ""
+		}
 		return os.Getenv(name)
 	}
-	return ""
 }
 
 // Warnings logs to standard error what a user should know.

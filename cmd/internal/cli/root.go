@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/spf13/cobra"
 )
 
@@ -39,10 +40,14 @@ The key manager is named by --km:
                         --km-cert and --km-key for mutual TLS
 or else by the environment:
   QKD_KM         the same as --km
-  QKD_USE_MOCK   true (default): the mock in instance/mock_qkd_keys.json
-  QKD_KM_HOST    host of a QMail REST key manager (default localhost)
+  QKD_USE_MOCK   true: the mock in instance/mock_qkd_keys.json; false: a QMail
+                 REST key manager, at
+  QKD_KM_HOST    its host (default localhost)
   QKD_KM_PORT    its port (default 8080)
-  QKD_KM_HTTPS   true: HTTPS
+  QKD_KM_HTTPS   true: HTTPS; QKD_KM_USE_HTTPS is the same
+Where nothing names one, encrypt, decrypt, key and status use that mock, which
+gives no security, and say so; relay does not start.
+
 The other flags have their variables too: QKD_KM_CA, QKD_KM_CERT, QKD_KM_KEY,
 QKD_KME_ID, QKD_SAE, QKD_PEER.
 
@@ -118,7 +123,7 @@ func execute(ctx context.Context, daemon *Daemon, args []string) int {
 	root.SetArgs(args)
 	out := &standardOutput{ctx: ctx}
 	root.SetOut(out)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	tempfail, _ := root.PersistentFlags().GetBool("tempfail")
 	if errors.Is(err, errHandOver) {
 		err = handOver(args)
@@ -131,6 +136,9 @@ func execute(ctx context.Context, daemon *Daemon, args []string) int {
 		return ExitOK
 	}
 	code, hint := explain(err)
+	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a file has all that counts
+		err = kmclient.NameVariables(err, environment(root.PersistentFlags()))
+	}
 	fmt.Fprintf(root.ErrOrStderr(), "qkdmail: %s\n", OneLine(err, hint))
 	if tempfail && code != ExitUsage && code != ExitData {
 		code = ExitTempFail

@@ -119,9 +119,12 @@ func (r *relayFlags) loadMail() (*mailer.Config, error) {
 	case !quick:
 		return nil, cli.Usage("--config FILE, or --mode, --listen and --next-hop")
 	}
-	spec := r.Spec()
+	spec, err := r.Spec()
+	if err != nil {
+		return nil, err
+	}
 	if spec == "" {
-		spec = "mock:"
+		return nil, cli.Fail(cli.ExitConfig, cli.HowToNameKM, "no key manager is named")
 	}
 	return mailer.QuickConfig(mailer.QuickOptions{
 		Direction: mailer.Direction(r.mode), Listen: r.listen, NextHop: r.nextHop, Peer: r.Peer,

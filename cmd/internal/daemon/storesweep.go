@@ -127,14 +127,14 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 
 // sweepKM opens the key manager that is to be told, noKM if there is none.
 func (s *storeFlags) sweepKM(cmd *cobra.Command) (kmclient.KeyManager, error) {
-	switch {
-	case s.relay != nil:
+	if s.relay != nil {
 		s.SAE = s.relay.KM.SAE
 		return openBase(cmd.Context(), s.relay, cli.Warnings(cmd))
-	case s.Spec() != "":
-		return s.OpenManager(cmd)
 	}
-	return noKM{}, nil
+	if spec, err := s.Spec(); err != nil || spec == "" {
+		return noKM{}, err
+	}
+	return s.OpenManager(cmd)
 }
 
 func (t *swept) add(did keystore.Swept) {
