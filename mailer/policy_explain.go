@@ -9,8 +9,12 @@ import (
 )
 
 // Explain writes what the policy says of an address, as a recipient and as a
-// sender, in a few lines for people.
+// sender, in a few lines for people. What is no address is an [ErrAddress]; other
+// errors are those of w.
 func (p *Policy) Explain(w io.Writer, address string) error {
+	if err := CheckAddress(address); err != nil {
+		return err
+	}
 	var b strings.Builder
 	line := func(what, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-9s %s\n", what, shown(fmt.Sprintf(format, args...)))
@@ -22,11 +26,17 @@ func (p *Policy) Explain(w io.Writer, address string) error {
 	}
 	r := p.Outbound(address)
 	line("rule", "%s", p.ruleText(r.Rule))
-	line("mail to", "%s", r.text())
+	if isPostmaster(address) && r.Rule != "" {
+		line("mail to", "has no domain, so the default rule counts, encrypt = %q; it is for the postmaster of whoever gets it (RFC 5321 §4.5.1)", r.Mode)
+	} else {
+		line("mail to", "%s", r.text())
+	}
 	if r.Peer != nil {
 		line("suite", "%s", r.suiteText())
 	}
-	line("mail from", "%s", p.inboundText(domain))
+	if !isPostmaster(address) { // which is no sender
+		line("mail from", "%s", p.inboundText(domain))
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
 
 	"github.com/qkdmail/qkdmail/cipher"
 )
@@ -362,9 +363,13 @@ func TestExplain(t *testing.T) {
 		"u@x.c.b.example":      {`comes encrypted from peer "c", SAE SAE_C, or passes in clear`},
 		"u@mock.example":       {`is encrypted for peer "mock", or waits`},
 		"u@other.example":      {"rule      default", "leaves as it is", "no peer has this domain"},
-		"u@\x1b[2J\n.example":  {`u@\x1b[2J\n.example`},
 		"u@[192.0.2.1]":        {"domain    [192.0.2.1]", "rule      default"},
-		"postmaster":           {"rule      default"},
+		"postmaster":           {"rule      default", `mail to   has no domain, so the default rule counts, encrypt = "never"; it is for the postmaster of whoever gets it (RFC 5321 §4.5.1)`},
+		"Postmaster":           {"rule      default", "has no domain"},
+		"postmaster@b.example": {"rule      b.example", `is encrypted for peer "b"`},
+		`"u @ v"@b.example`:    {"rule      b.example"},
+		"u..v@b.example":       {"rule      b.example"}, // which some have, and the relay takes
+		"ü@bücher.test":        {"xn--bcher-kva.test"},
 		"u@xn--bcher-kva.test": {"xn--bcher-kva.test"},
 	} {
 		var b strings.Builder
@@ -378,6 +383,17 @@ func TestExplain(t *testing.T) {
 		}
 		if n := strings.Count(b.String(), "\n"); n > 6 || strings.ContainsRune(b.String(), '\x1b') {
 			t.Errorf("%d lines:\n%s", n, b.String())
+		}
+	}
+	for _, address := range []string{"", " ", "b.example", "@b.example", "u@", "u", "u@b.example ", " u@b.example", "u@b.example\n", "u@b example",
+		"<u@b.example>", "Bob <u@b.example>", "u@b.example (Bob)", "u@v@b.example", "u@@b.example", "u@b..example", "u@.b.example",
+		"u v@b.example", `"u"v@b.example`, `"u@b.example`, "u@b.example, v@b.example", "u@b.example;", "mailto:u@b.example", "u@\x1b[2J\n.example", "u@b.example\x00",
+		"postmaster ", "<postmaster>", "\xffu@b.example", "u@[192.0.2.1", "*@b.example,", "u@b,example"} {
+		var b strings.Builder
+		if err := p.Explain(&b, address); !errors.Is(err, ErrAddress) || b.Len() > 0 {
+			t.Errorf("%q: %v, want an ErrAddress, and nothing said:\n%s", address, err, b.String())
+		} else if strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("%q: the error has control characters", address)
 		}
 	}
 	none, err := NewPolicy(DefaultConfig())

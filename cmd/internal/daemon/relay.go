@@ -133,6 +133,11 @@ func (r *relayFlags) loadMail() (*mailer.Config, error) {
 }
 
 func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
+	for _, address := range args {
+		if err := mailer.CheckAddress(address); err != nil {
+			return cli.Usage("%w", err)
+		}
+	}
 	cfg, err := r.load()
 	if err != nil {
 		return err

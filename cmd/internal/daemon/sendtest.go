@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
@@ -46,8 +45,11 @@ It stops at the first hop that fails, and says what to do.`,
   qkdmail send-test --from alice@a.example --report bob@b.example
   qkdmail send-test --via relay bob@b.example`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 || !strings.Contains(args[0], "@") {
+			if len(args) != 1 {
 				return cli.Usage("one ADDRESS, as bob@b.example")
+			}
+			if err := mailer.CheckAddress(args[0]); err != nil {
+				return cli.Usage("%w", err)
 			}
 			return s.run(cmd, args[0])
 		},
