@@ -103,6 +103,18 @@ type simulator struct {
 	opts    kmserver.ServeOptions
 }
 
+// announce says where the key manager listens, and warns if others can reach it.
+func (s *simulator) announce(w io.Writer, at net.Addr) {
+	scheme, callers := "http", "anyone who connects"
+	if s.opts.TLS != nil {
+		scheme, callers = "https", "everyone who has a certificate of its CA"
+	}
+	fmt.Fprintf(w, "simulated key manager %s at %s://%s (not QKD: for development and tests)\n", s.name, scheme, at)
+	if a, ok := at.(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		fmt.Fprintf(w, "qkdmail: warning: %s can be reached from other machines, and gives keys to %s\n", at, callers)
+	}
+}
+
 func (s *kmServe) run(cmd *cobra.Command) error {
 	if s.memory {
 		s.Path = ""
@@ -213,11 +225,7 @@ func serve(ctx context.Context, stderr io.Writer, sites []simulator) error {
 	}
 	done := make(chan error, len(sites))
 	for i, at := range sites {
-		scheme := "http"
-		if at.opts.TLS != nil {
-			scheme = "https"
-		}
-		fmt.Fprintf(stderr, "simulated key manager %s at %s://%s (not QKD: for development and tests)\n", at.name, scheme, listeners[i].Addr())
+		at.announce(stderr, listeners[i].Addr())
 		go func() {
 			err := kmserver.Serve(ctx, listeners[i], at.handler, at.opts)
 			stop() // one without the other is no link
