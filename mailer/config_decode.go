@@ -157,7 +157,7 @@ func (d *configDecoder) scalar(at string, from any, to reflect.Value, unit strin
 func (d *configDecoder) inFolder(s, unit string) string {
 	before, path := "", s
 	switch {
-	case unit == "store" && s != StoreNone && !strings.HasPrefix(s, "etcd:"), unit == "file":
+	case unit == "store" && s != StoreNone && keystore.Scheme(s) == "", unit == "file":
 	case unit == "secret" && strings.HasPrefix(s, "file:"):
 		before, path = "file:", s[len("file:"):]
 	default:

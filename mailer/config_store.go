@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
@@ -17,6 +18,9 @@ const maxKept = 36500 * 24 * time.Hour // a hundred years
 func (f *findings) store() {
 	s := &f.c.Store
 	etcd := strings.HasPrefix(s.Path, "etcd:")
+	if err := keystore.CheckScheme(s.Path); err != nil {
+		f.add("store.path", "%s", strings.TrimPrefix(err.Error(), kmclient.ErrConfig.Error()+": "))
+	}
 	if etcd && !strings.HasPrefix(s.Path, StoreEtcd) {
 		f.add("store.path", "must be a file, %sHOST:PORT,…/PREFIX or %s", StoreEtcd, StoreNone)
 	}

@@ -159,6 +159,9 @@ func (g *Globals) OpenExisting(ctx context.Context, s StoreFlags, log *slog.Logg
 // OpenRecords opens the sealed records of the store at s.Path, which it does not
 // make.
 func (g *Globals) OpenRecords(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error) {
+	if err := keystore.CheckScheme(s.Path); err != nil {
+		return nil, advised(err)
+	}
 	if !s.IsEtcd() {
 		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
 			return nil, noStore(s.Path)
@@ -189,6 +192,9 @@ func (g *Globals) CheckStoreKey(s StoreFlags, log *slog.Logger) error {
 
 // source gives the keys of the store.
 func (g *Globals) source(s StoreFlags, log *slog.Logger) (keystore.KeySource, error) {
+	if err := keystore.CheckScheme(s.Path); err != nil {
+		return nil, advised(err)
+	}
 	switch {
 	case s.IsEtcd() && g.daemon == nil:
 		return nil, errHandOver

@@ -1,0 +1,32 @@
+package keystore
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+var schemed = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`) // one letter is a drive
+
+// Scheme returns what stands before the colon where a store is named as a URL is,
+// such as "etcd"; "" for the name of a file.
+func Scheme(where string) string {
+	if m := schemed.FindStringSubmatch(where); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// CheckScheme refuses a store that is named as a URL of a kind that there is not:
+// an SQLite file of that name would be made in silence. The error is a
+// kmclient.ErrConfig.
+func CheckScheme(where string) error {
+	switch scheme := Scheme(where); scheme {
+	case "", "etcd":
+		return nil
+	default:
+		return fmt.Errorf("%w: there is no key store of the kind %q: it is an SQLite file or etcd://HOST:PORT,…/PREFIX (a file of such a name is ./%s:…)",
+			kmclient.ErrConfig, scheme, scheme)
+	}
+}
