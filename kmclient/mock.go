@@ -39,6 +39,10 @@ type MockOptions struct {
 // file, as the two ends of a QKD link share keys; processes may do so at the
 // same time. There is no secrecy in that: whoever reads the file has the keys.
 //
+// The reference system's MockQKDClient reads the file when it starts and never
+// again, and then writes all that it knows: keys that others have added meanwhile
+// are lost. Don't share a file with one that is running; hand it over.
+//
 // The file is replaced as a whole, atomically, with every change, so a mock is
 // meant for some thousand keys. One that can't be read is an ErrStore and is
 // left as it is. Nothing is created before the first key is.

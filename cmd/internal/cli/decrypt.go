@@ -33,6 +33,7 @@ it to this program: the key is kept in a sealed file, --store, before anything i
 written. If the output can't be written, or is lost, the same command restores the
 message again. By default that is keys.db in $STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail,
 /var/lib/qkdmail (root) or ~/.local/state/qkdmail; "qkdmail store" looks after it.
+For root that is the store of the relay on this machine, and decrypt says so.
 
 With --close the keys are closed, in the store and at the key manager, once the
 whole message is on disk (or written, to a pipe): it can't be decrypted again then.`,

@@ -91,6 +91,13 @@ func (g *Globals) Keep(ctx context.Context, s StoreFlags, km kmclient.KeyManager
 // withStore calls do with the key manager, and a store before it if one is
 // wanted or needed. A store that can't be closed may have lost a key.
 func (g *Globals) withStore(cmd *cobra.Command, s StoreFlags, km kmclient.KeyManager, do func(kmclient.KeyManager) error) error {
+	chosen := s.Path != ""
+	if err := s.Where(kmclient.DeletesOnDelivery(km)); err != nil {
+		return err
+	}
+	if !chosen && s.Path != NoStore && os.Geteuid() == 0 {
+		note(cmd)("the keys are kept in %s, which a relay on this machine may use as well: name another with --store", s.Path)
+	}
 	kept, err := g.Keep(cmd.Context(), s, km, keystore.Options{SAE: g.SAE, Logger: Warnings(cmd)})
 	if err != nil {
 		return err
