@@ -185,10 +185,11 @@ func TestConnectionAfterRefusal(t *testing.T) {
 	for _, at := range []string{"MAIL", "RCPT", "DATA", "DOT"} {
 		t.Run(at, func(t *testing.T) {
 			noLeaks(t)
-			refusing := true
+			var refusing atomic.Bool
+			refusing.Store(true)
 			hop := startHop(t, func(h *testHop) {
 				h.script = func(line string) string {
-					if refusing && strings.HasPrefix(line, at) {
+					if refusing.Load() && strings.HasPrefix(line, at) {
 						return "450 4.2.0 later"
 					}
 					return ""
@@ -198,7 +199,7 @@ func TestConnectionAfterRefusal(t *testing.T) {
 			c := connect(t, r)
 			c.want("450", attempt(c, testMessage))
 			c.want("250", c.cmd("RSET"))
-			refusing = false
+			refusing.Store(false)
 			c.want("250", attempt(c, testMessage))
 			if n := hop.connections(); n > 2 { // the probe may have had one
 				t.Errorf("%d connections", n)

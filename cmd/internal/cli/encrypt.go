@@ -28,10 +28,9 @@ func newEncrypt(g *Globals) *cobra.Command {
 standard output is written. Several files, or a folder with its .eml files, need
 --out-dir.
 
-A file is one message, and all of it goes inside, octet for octet: also one in
-UTF-16 or with odd line ends, of which a warning tells. An mbox file with several
-messages is refused: split it first, or use --force. Only the first 256 KiB are
-looked at for that. Outside stand copies of what transport and threading need, as
+A file is one message, and all of it goes inside, byte for byte. A warning tells of
+an mbox file with several messages, of UTF-16 and of odd line ends, if they show in
+the first 256 KiB. Outside stand copies of what transport and threading need, as
 --headers says; of Bcc never.
 
 Suites: aes-256-gcm takes a key of 256 bits a message. otp is a one-time pad and
@@ -71,7 +70,7 @@ has one use in a store, so decrypt the message with another one.`,
 			}
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
 				return g.withStore(cmd, store, km, func(km kmclient.KeyManager) error {
-					return b.run(cmd, args, encryptStep(km, &opts, b.force))
+					return b.run(cmd, args, encryptStep(km, &opts))
 				})
 			})
 		},
@@ -84,14 +83,12 @@ has one use in a store, so decrypt the message with another one.`,
 	f.StringVar(&from, "from", "", "address for the outer From where the message has none")
 	f.BoolVar(&utf8, "smtputf8", false, "leave UTF-8 addresses outside as they are: the message needs SMTPUTF8 then")
 	b.flags(cmd)
-	f.Lookup("force").Usage = "overwrite files, and encrypt a file with several messages as one"
 	store.Register(f, "what keeps the IDs of used keys: an SQLite file, or etcd://HOST:PORT,…/PREFIX (default: nothing does)")
 	return cmd
 }
 
-// encryptStep encrypts one message. A file with several is refused, unless it is
-// to be encrypted as one.
-func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions, asOne bool) step {
+// encryptStep encrypts one message.
+func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 	buf := make([]byte, formLimit)
 	return func(ctx context.Context, in io.Reader, out *output, warn func(string)) error {
 		head, in, err := readHead(in, buf)
@@ -99,9 +96,6 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions, asOne bool
 			return err
 		}
 		form := formOf(head)
-		if form.several && !asOne {
-			return Fail(ExitData, "split it, for example with git mailsplit or formail -s, or use --force to encrypt it as one", "it is an mbox file with several messages")
-		}
 		w, err := cipher.Encrypt(ctx, out, km, opts)
 		if err != nil {
 			return err

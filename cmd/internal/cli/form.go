@@ -49,7 +49,7 @@ func (f form) warnings() (texts []string) {
 		texts = append(texts, "it has lines that end with CR CR LF; it is encrypted as it is")
 	}
 	if f.several {
-		texts = append(texts, "it holds several messages and is encrypted as one")
+		texts = append(texts, "it is an mbox file with several messages and is encrypted as one: its header is that of the first; to encrypt each, split it, for example with git mailsplit or formail -s")
 	}
 	return texts
 }

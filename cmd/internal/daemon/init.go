@@ -45,7 +45,8 @@ On a terminal it asks for what the flags don't say.`,
 		Example: `  qkdmail init
   qkdmail init --km etsi014:https://kme.a.example:8443 --sae SAE_A --peer SAE_B \
       --km-ca km-ca.crt --km-cert sae_a.crt --km-key sae_a.key \
-      --hostname mail.a.example --domain a.example --peer-domain b.example --peer-domain '*.b.example'`,
+      --hostname mail.a.example --domain a.example --peer-domain b.example \
+      --peer-domain '*.b.example'`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -107,7 +108,9 @@ func (f *initFlags) questions() []question {
 }
 
 // given reports whether a question was answered by its flag.
-func (q *question) given() bool { return q.value != nil && *q.value != "" || q.list != nil && len(*q.list) > 0 }
+func (q *question) given() bool {
+	return q.value != nil && *q.value != "" || q.list != nil && len(*q.list) > 0
+}
 
 // take takes an answer.
 func (q *question) take(answer string) {
