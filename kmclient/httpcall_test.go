@@ -64,7 +64,7 @@ func TestRESTSecondTryHelps(t *testing.T) {
 		answer(200, `{"stored_key_count":1}`)(w, req)
 	})
 	r.caller.pause = shortPause
-	if s, err := r.Status(t.Context(), ""); err != nil || s.StoredKeys != 1 {
+	if s, err := r.Status(t.Context(), ""); err != nil || said(s.StoredKeys) != 1 {
 		t.Errorf("Status = %+v, %v: the second answer was good", s, err)
 	}
 }

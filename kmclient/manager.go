@@ -57,27 +57,6 @@ func DeletesOnDelivery(km KeyManager) bool {
 	return false
 }
 
-// Status is what a key manager says of a link. The names follow ETSI GS QKD
-// 014 §6.1; a zero means that the key manager did not say.
-type Status struct {
-	SourceKME string `json:"source_KME_ID,omitempty"` // the KME that answers
-	TargetKME string `json:"target_KME_ID,omitempty"` // the KME at the other end
-	MasterSAE string `json:"master_SAE_ID,omitempty"` // the caller
-	SlaveSAE  string `json:"slave_SAE_ID,omitempty"`  // the peer
-
-	KeySize          int `json:"key_size,omitempty"`            // bits, the default of a key request
-	StoredKeys       int `json:"stored_key_count"`              // keys ready to be handed out
-	MaxKeys          int `json:"max_key_count,omitempty"`       // keys that the KME can store
-	MaxKeyPerRequest int `json:"max_key_per_request,omitempty"` // keys a request
-	MaxKeySize       int `json:"max_key_size,omitempty"`        // bits
-	MinKeySize       int `json:"min_key_size,omitempty"`        // bits
-	MaxSAEIDs        int `json:"max_SAE_ID_count,omitempty"`    // additional slave SAEs of a multicast key
-
-	// OnDemand says that keys are made when they are asked for, so that
-	// StoredKeys says nothing about how many can be had.
-	OnDemand bool `json:"on_demand,omitempty"`
-}
-
 // CheckSize reports whether size, in bits, can be the size of a key.
 func CheckSize(size int) error {
 	if size <= 0 || size%8 != 0 {

@@ -85,12 +85,14 @@ func NewMock(o MockOptions) (*Mock, error) {
 	return m, nil
 }
 
-// Status reports the limits of the mock and how many keys its file holds.
+// Status reports the limits of the mock, how many keys its file holds and how
+// many it has made.
 func (m *Mock) Status(ctx context.Context, _ string) (s Status, err error) {
 	err = m.read(ctx, operationStatus, func(f *mockFile) error {
 		s = Status{
-			KeySize: mockKeySize, MinKeySize: mockMinKeySize, MaxKeySize: mockMaxKeySize,
-			MaxKeyPerRequest: mockMaxKeys, StoredKeys: len(f.keys), OnDemand: true,
+			State: "operational", Mode: modeSimulation, Timestamp: time.Now().Format(time.RFC3339),
+			KeySize: mockKeySize, MinKeySize: mockMinKeySize, MaxKeySize: mockMaxKeySize, MaxKeyPerRequest: mockMaxKeys,
+			StoredKeys: new(len(f.keys)), KeysGenerated: new(int(f.generated)), OnDemand: true,
 		}
 		return nil
 	})

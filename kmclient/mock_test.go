@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"syscall"
@@ -73,8 +74,12 @@ func TestMockBothSides(t *testing.T) {
 		}
 	}
 	s, err := sender.Status(t.Context(), "")
-	want := Status{KeySize: 256, MinKeySize: 8, MaxKeySize: 1 << 20, MaxKeyPerRequest: 255, StoredKeys: 3, OnDemand: true}
-	if err != nil || s != want {
+	want := Status{State: "operational", Mode: "simulation", Timestamp: s.Timestamp, KeySize: 256, MinKeySize: 8,
+		MaxKeySize: 1 << 20, MaxKeyPerRequest: 255, StoredKeys: new(3), KeysGenerated: new(8), OnDemand: true}
+	if _, terr := time.Parse(time.RFC3339, s.Timestamp); terr != nil {
+		t.Errorf("Status says %q for the time: %v", s.Timestamp, terr)
+	}
+	if err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("Status = %+v, %v\nwant %+v", s, err, want)
 	}
 }
@@ -115,7 +120,7 @@ func TestMockPermissions(t *testing.T) {
 func TestMockReadingCreatesNothing(t *testing.T) {
 	dir := t.TempDir()
 	m := newMock(t, filepath.Join(dir, "instance", "keys.json"))
-	if s, err := m.Status(t.Context(), ""); err != nil || s.StoredKeys != 0 {
+	if s, err := m.Status(t.Context(), ""); err != nil || said(s.StoredKeys) != 0 {
 		t.Errorf("Status without a file = %+v, %v", s, err)
 	}
 	if infos, err := m.ListKeys(t.Context()); err != nil || len(infos) != 0 {
@@ -180,8 +185,8 @@ func TestMockIDs(t *testing.T) {
 	}
 	m := newMock(t, path)
 	getKeys(t, m, 3)
-	if s, err := m.Status(t.Context(), ""); err != nil || s.StoredKeys != 8 {
-		t.Errorf("5 keys and 3 new ones are %d (%v)", s.StoredKeys, err)
+	if s, err := m.Status(t.Context(), ""); err != nil || said(s.StoredKeys) != 8 {
+		t.Errorf("5 keys and 3 new ones are %d (%v)", said(s.StoredKeys), err)
 	}
 }
 

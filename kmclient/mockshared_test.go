@@ -34,8 +34,8 @@ func TestMockGoroutines(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s, err := mocks[0].Status(t.Context(), ""); err != nil || s.StoredKeys != 40 {
-		t.Errorf("80 keys less 40 closed are %d (%v)", s.StoredKeys, err)
+	if s, err := mocks[0].Status(t.Context(), ""); err != nil || said(s.StoredKeys) != 40 {
+		t.Errorf("80 keys less 40 closed are %d (%v)", said(s.StoredKeys), err)
 	}
 }
 

@@ -107,7 +107,7 @@ func TestRESTWithAGoodKeyManager(t *testing.T) {
 	ctx := t.Context()
 
 	s, err := r.Status(ctx, "")
-	if err != nil || s.StoredKeys != 7 || s.KeySize != 256 || s.MaxKeySize != 0 {
+	if err != nil || said(s.StoredKeys) != 7 || s.KeySize != 256 || s.MaxKeySize != 0 {
 		t.Errorf("Status = %+v, %v: want 7 keys of 256 bits and no limits", s, err)
 	}
 	keys, err := r.GetKeys(ctx, "", 512, 3)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 )
 
 // A keyAnswer is a key as the QMail REST API gives it out.
@@ -83,47 +82,6 @@ func decodeKey(body []byte, id string) (*Key, error) {
 		return nil, err
 	}
 	return k, nil
-}
-
-// decodeStatus reads a status leniently: names of ETSI GS QKD 014 §6.1, the
-// reference system's keys_stored, numbers and IDs as JSON numbers or strings.
-// What is missing or senseless stays zero.
-func decodeStatus(body []byte) (Status, error) {
-	var fields map[string]json.RawMessage
-	if err := decodeJSON(body, &fields); err != nil {
-		return Status{}, err
-	}
-	if fields == nil {
-		return Status{}, fmt.Errorf("%w: null", ErrBadAnswer)
-	}
-	text := func(name string) string {
-		var s string
-		var n json.Number
-		if json.Unmarshal(fields[name], &s) == nil {
-			return printable(s)
-		}
-		_ = json.Unmarshal(fields[name], &n)
-		return n.String()
-	}
-	count := func(name string) int {
-		n, err := strconv.Atoi(text(name))
-		if err != nil || n < 0 {
-			return 0
-		}
-		return n
-	}
-	s := Status{
-		SourceKME: text("source_KME_ID"), TargetKME: text("target_KME_ID"),
-		MasterSAE: text("master_SAE_ID"), SlaveSAE: text("slave_SAE_ID"),
-		KeySize: count("key_size"), StoredKeys: count("stored_key_count"),
-		MaxKeys: count("max_key_count"), MaxKeyPerRequest: count("max_key_per_request"),
-		MaxKeySize: count("max_key_size"), MinKeySize: count("min_key_size"),
-		MaxSAEIDs: count("max_SAE_ID_count"),
-	}
-	if _, ok := fields["stored_key_count"]; !ok {
-		s.StoredKeys = count("keys_stored")
-	}
-	return s, nil
 }
 
 // decodeJSON is json.Unmarshal with errors that quote nothing of body, which

@@ -15,7 +15,7 @@ func TestInClearNeverAfterKeys(t *testing.T) {
 	hop := startHop(t)
 	km := newTestKM()
 	km.status = func() (kmclient.Status, error) {
-		return kmclient.Status{KeySize: 256, StoredKeys: 100_000, MaxKeySize: 256, MinKeySize: 64, MaxKeyPerRequest: 8}, nil
+		return kmclient.Status{KeySize: 256, StoredKeys: new(100_000), MaxKeySize: 256, MinKeySize: 64, MaxKeyPerRequest: 8}, nil
 	}
 	n := 0
 	km.get = func(context.Context) error {

@@ -324,10 +324,10 @@ func (s *encryptSession) checkStock(g *group) error {
 	if err != nil {
 		return err
 	}
-	if status.OnDemand || status.KeySize <= 0 {
+	if status.OnDemand || status.KeySize <= 0 || status.StoredKeys == nil {
 		return nil
 	}
-	if have := int64(status.StoredKeys) * int64(status.KeySize/8); have < need || status.StoredKeys <= 0 {
+	if have := int64(*status.StoredKeys) * int64(status.KeySize/8); have < need || *status.StoredKeys <= 0 {
 		return kmclient.ErrKeyExhausted
 	}
 	return nil

@@ -113,7 +113,7 @@ func TestFailClosed(t *testing.T) {
 				case "fails":
 					km.status = func() (kmclient.Status, error) { return kmclient.Status{}, err }
 				case "empty":
-					km.status = func() (kmclient.Status, error) { return kmclient.Status{KeySize: 256, StoredKeys: 0}, nil }
+					km.status = func() (kmclient.Status, error) { return kmclient.Status{KeySize: 256, StoredKeys: new(0)}, nil }
 				}
 				r := startRelayWith(t, km, DirectionEncrypt, hop.addr(), func(c *Config) {
 					c.Rules = append(c.Rules, RuleConfig{Domain: "maybepad.example", Peer: "bravo", Encrypt: Opportunistic, Suite: "otp"})
@@ -186,7 +186,7 @@ func TestAutoBySizeOnly(t *testing.T) {
 	hop := startHop(t)
 	r := startRelay(t, DirectionEncrypt, hop.addr())
 	r.km.status = func() (kmclient.Status, error) {
-		return kmclient.Status{KeySize: 256, StoredKeys: 3, MaxKeySize: 4096, MaxKeyPerRequest: 128}, nil
+		return kmclient.Status{KeySize: 256, StoredKeys: new(3), MaxKeySize: 4096, MaxKeyPerRequest: 128}, nil
 	}
 	c := connect(t, r)
 	// The stock is checked against the declared size before the first key.

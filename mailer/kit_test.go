@@ -41,7 +41,7 @@ func (m *testKM) Status(context.Context, string) (kmclient.Status, error) {
 	if m.status != nil {
 		return m.status()
 	}
-	return kmclient.Status{KeySize: 256, StoredKeys: 100_000, MaxKeySize: 4096, MinKeySize: 64, MaxKeyPerRequest: 128}, nil
+	return kmclient.Status{KeySize: 256, StoredKeys: new(100_000), MaxKeySize: 4096, MinKeySize: 64, MaxKeyPerRequest: 128}, nil
 }
 
 func (m *testKM) GetKeys(ctx context.Context, _ string, size, number int) ([]*kmclient.Key, error) {

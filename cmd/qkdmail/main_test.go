@@ -98,6 +98,9 @@ func keyManagers(e *testscript.Env) error {
 		"KM_EMPTY":   answer(503, "application/json", `{"message":"no more keys available"}`),
 		"KM_AGAIN":   answer(200, "application/json", `{"keys":[{"key_ID":"again","key":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]}`),
 		"KM_REFUSES": answer(401, "text/html", "<html>who are you?</html>"),
+		"KM_REAL":    answer(200, "application/json", `{"status":"operational","qkd_link_status":"active","available_keys":1523,"queue_length":42}`),
+		"KM_LINK":    answer(200, "application/json", `{"status":"Operational","qkd_link_status":"Standby","available_keys":0}`),
+		"KM_SILENT":  answer(200, "application/json", `{}`),
 		"KM_HTML":    answer(200, "text/html", "<html>hello</html>"),
 	} {
 		s := httptest.NewServer(h)

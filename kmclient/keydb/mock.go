@@ -47,15 +47,21 @@ func NewMock(ctx context.Context, path string) (*Mock, error) {
 // Close closes the file.
 func (m *Mock) Close() error { return m.db.Close() }
 
-// Status reports the limits of the mock and how many keys its file holds.
+// Status reports the limits of the mock, how many keys its file holds and how
+// many it has made.
 func (m *Mock) Status(ctx context.Context, _ string) (kmclient.Status, error) {
-	n, err := m.db.Count(ctx, "")
+	stored, err := m.db.Count(ctx, "")
+	if err != nil {
+		return kmclient.Status{}, mockError("status", err)
+	}
+	generated, err := m.db.generated(ctx)
 	if err != nil {
 		return kmclient.Status{}, mockError("status", err)
 	}
 	return kmclient.Status{
-		KeySize: mockKeySize, MinKeySize: mockMinKeySize, MaxKeySize: mockMaxKeySize,
-		MaxKeyPerRequest: mockMaxKeys, StoredKeys: n, OnDemand: true,
+		State: "operational", Mode: "simulation", Timestamp: time.Now().Format(time.RFC3339),
+		KeySize: mockKeySize, MinKeySize: mockMinKeySize, MaxKeySize: mockMaxKeySize, MaxKeyPerRequest: mockMaxKeys,
+		StoredKeys: &stored, KeysGenerated: &generated, OnDemand: true,
 	}, nil
 }
 

@@ -240,9 +240,9 @@ func (m *meter) Read(p []byte) (int, error) {
 // of no use. Whoever gets the file has the keys.
 func (db *DB) Export(ctx context.Context, w io.Writer) error {
 	out := NewFileWriter(w)
-	var generated int64
-	err := db.read(ctx, func(c conn) error {
-		if err := c.Row([]any{&generated}, "SELECT coalesce(max(value), 0) FROM counters WHERE name=?", counterGenerated); err != nil {
+	var generated int
+	err := db.read(ctx, func(c conn) (err error) {
+		if generated, err = c.generated(); err != nil {
 			return err
 		}
 		return c.Rows(func(scan sqlitedb.Scan) error {
@@ -260,7 +260,21 @@ func (db *DB) Export(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return out.Close(generated)
+	return out.Close(int64(generated))
+}
+
+// generated returns how many keys the mock has made.
+func (db *DB) generated(ctx context.Context) (n int, err error) {
+	err = db.read(ctx, func(c conn) (err error) {
+		n, err = c.generated()
+		return err
+	})
+	return n, err
+}
+
+func (c conn) generated() (n int, err error) {
+	err = c.Row([]any{&n}, "SELECT coalesce(max(value), 0) FROM counters WHERE name=?", counterGenerated)
+	return n, err
 }
 
 // raise sets a counter that never goes back.

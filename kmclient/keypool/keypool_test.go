@@ -230,12 +230,12 @@ func TestPoolRefill(t *testing.T) {
 
 func TestPoolTakesWhatThereIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		km := &testKM{status: kmclient.Status{StoredKeys: 20}}
+		km := &testKM{status: kmclient.Status{StoredKeys: new(20)}}
 		km.before = func(_ context.Context, _ string, number int) error {
-			if number > km.status.StoredKeys {
+			if number > *km.status.StoredKeys {
 				return kmclient.ErrKeyExhausted
 			}
-			km.status.StoredKeys -= number
+			*km.status.StoredKeys -= number
 			return nil
 		}
 		p := newPool(t, km, Options{Low: 1})

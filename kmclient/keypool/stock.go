@@ -197,8 +197,8 @@ func (p *Pool) fetch(ctx context.Context, peer string, s *stock, number int) ([]
 		return keys, err
 	}
 	fewer := 1
-	if status, err := p.km.Status(ctx, peer); err == nil && !status.OnDemand && status.StoredKeys < number {
-		fewer = max(fewer, status.StoredKeys)
+	if status, err := p.km.Status(ctx, peer); err == nil && !status.OnDemand && status.StoredKeys != nil && *status.StoredKeys < number {
+		fewer = max(fewer, *status.StoredKeys)
 	}
 	return p.request(ctx, peer, fewer)
 }

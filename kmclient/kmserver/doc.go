@@ -4,7 +4,9 @@
 // link and no secrecy in that.
 //
 //   - [NewQMail] serves the QMail REST API: one key manager that sender and
-//     recipient share, without authentication.
+//     recipient share, without authentication. Its status has the members of
+//     that API (status, qkd_link_status, available_keys, queue_length) and
+//     those of ETSI GS QKD 014.
 //   - [NewETSI] serves ETSI GS QKD 014 V1.1.1: a network of KMEs with the SAEs
 //     attached to them, each KME with a handler of its own, over mutual TLS.
 //   - [Serve] runs a handler, [ServerTLS] makes the TLS configuration for it,

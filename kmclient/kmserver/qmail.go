@@ -86,8 +86,18 @@ func (c *core) status(s *stock) statusBody {
 	}
 }
 
+// qmailStatus is a status with what the QMail REST API adds to it.
+type qmailStatus struct {
+	State     string `json:"status"`
+	Link      string `json:"qkd_link_status"`
+	Available int    `json:"available_keys"`
+	Queue     int    `json:"queue_length"` // requests that wait: none ever does
+	statusBody
+}
+
 func (q *QMail) status() (any, error) {
-	s := q.core.status(q.stock)
+	s := qmailStatus{State: "operational", Link: "active", statusBody: q.core.status(q.stock)}
+	s.Available = s.Stored
 	s.SourceKME, s.TargetKME, s.MaxSAEIDs = "SIMULATOR", "SIMULATOR", 0
 	if q.core.o.Quirks.NumericTarget {
 		s.TargetKME = 1

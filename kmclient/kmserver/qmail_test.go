@@ -53,6 +53,7 @@ func TestQMailRules(t *testing.T) {
 		has                      string
 	}{
 		{"GET", "/api/v1/status", "", "", 200, `"key_size":256,"stored_key_count":100000,`},
+		{"GET", "/api/v1/status", "", "", 200, `"status":"operational","qkd_link_status":"active","available_keys":100000,"queue_length":0,`},
 		{"HEAD", "/api/v1/status", "", "", 200, ``},
 		{"POST", "/api/v1/status", "", "", 405, `{"message":"method not allowed"}`},
 		{"POST", "/api/v1/keys/get", "application/json", `{"key_size":256,"number":2}`, 200, `{"keys":[{"key_ID":"`},

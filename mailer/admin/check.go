@@ -74,13 +74,13 @@ func (m *Monitor) check(life context.Context) {
 	m.found = found
 	maps.DeleteFunc(m.forecast, func(name string, _ *forecast) bool { _, ok := found.peers[name]; return !ok })
 	for name, l := range found.peers {
-		if l.err != nil || l.status.OnDemand {
+		if l.err != nil || l.status.OnDemand || l.status.StoredKeys == nil {
 			continue
 		}
 		if m.forecast[name] == nil {
 			m.forecast[name] = &forecast{}
 		}
-		m.forecast[name].add(point{found.at, l.status.StoredKeys, m.keysUsed(name)})
+		m.forecast[name].add(point{found.at, *l.status.StoredKeys, m.keysUsed(name)})
 	}
 	m.tell(found)
 }
@@ -233,14 +233,14 @@ func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
 			continue // checkKM says so
 		}
 		known++
-		if !l.status.OnDemand && l.status.StoredKeys == 0 {
+		if stored := l.status.StoredKeys; !l.status.OnDemand && stored != nil && *stored == 0 {
 			without = append(without, name)
 			continue
 		}
 		if m.lacked(name, now) {
 			tooFew = append(tooFew, name)
 		}
-		if l.status.OnDemand {
+		if l.status.OnDemand || l.status.StoredKeys == nil {
 			continue
 		}
 		if left, falls, _ := m.forecast[name].lasts(); falls && left < runningOut {

@@ -131,7 +131,7 @@ func (r *rig) Status(_ context.Context, peer string) (kmclient.Status, error) {
 	defer r.mu.Unlock()
 	r.asked++
 	n := r.stock[peer]
-	return kmclient.Status{KeySize: 256, StoredKeys: max(n, 0), MaxKeys: 100_000, OnDemand: n < 0}, r.down
+	return kmclient.Status{KeySize: 256, StoredKeys: new(max(n, 0)), MaxKeys: 100_000, OnDemand: n < 0}, r.down
 }
 
 func (r *rig) CheckNextHops(context.Context) map[string]error {

@@ -121,10 +121,10 @@ func checkFigures() figures {
 		encrypted := r.m.encryptedFor()
 		for name, l := range f.peers {
 			r.put(of[1], truth(l.err == nil), name)
-			if l.err != nil || l.status.OnDemand || !slices.Contains(encrypted, name) {
+			if l.err != nil || l.status.OnDemand || l.status.StoredKeys == nil || !slices.Contains(encrypted, name) {
 				continue // where none is needed, having none must not alarm anybody
 			}
-			r.put(of[2], float64(l.status.StoredKeys), name)
+			r.put(of[2], float64(*l.status.StoredKeys), name)
 			if l.status.MaxKeys > 0 {
 				r.put(of[3], float64(l.status.MaxKeys), name)
 			}

@@ -178,8 +178,8 @@ func (m *Monitor) peerViews() []peerView {
 			v.Link, v.LinkText, v.Lasts = StateFailed, "Down: "+linkProblem(l.err), "not known"
 		case l.status.OnDemand:
 			v.Stock, v.Lasts = "made on demand", "as long as the link"
-		default:
-			m.stockView(&v, l.status.StoredKeys, slices.Contains(encrypted, name))
+		case l.status.StoredKeys != nil:
+			m.stockView(&v, *l.status.StoredKeys, slices.Contains(encrypted, name))
 		}
 		views = append(views, v)
 	}

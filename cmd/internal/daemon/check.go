@@ -119,10 +119,12 @@ func stock(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager, p *m
 		return "", err
 	case status.OnDemand:
 		return "answers, keys are made on demand", nil
-	case status.StoredKeys == 0:
+	case status.StoredKeys == nil:
+		return "answers, and does not say how many keys it has", nil
+	case *status.StoredKeys == 0:
 		return "", fmt.Errorf("%w: it answers, but has none in stock for peer %s", kmclient.ErrKeyExhausted, p.Name)
 	}
-	return fmt.Sprintf("answers, %d keys stored", status.StoredKeys), nil
+	return fmt.Sprintf("answers, %d keys stored", *status.StoredKeys), nil
 }
 
 // store says where keys are kept, and opens the store if there is one.
