@@ -18,11 +18,16 @@ var (
 	// ErrUnavailable: the key manager can't be reached, does not answer in
 	// time, or says that it can't serve now.
 	ErrUnavailable = errors.New("key manager unavailable")
-	// ErrRefused: the key manager does not serve this caller (401, 403).
+	// ErrRefused: the key manager does not serve this caller (401, 403). Some
+	// answer so for a key ID that they do not know, or that is not for this
+	// caller.
 	ErrRefused = errors.New("key manager refuses this caller")
 	// ErrBadRequest: the request can't be met, as a key size that is not a
 	// multiple of 8.
 	ErrBadRequest = errors.New("bad key request")
+	// ErrLimit is an ErrBadRequest: the request is for more keys, or longer
+	// ones, than the key manager gives in one; a smaller one can be met.
+	ErrLimit = fmt.Errorf("%w: over a limit of the key manager", ErrBadRequest)
 	// ErrBadAnswer: the answer is not what the protocol says, or too large.
 	ErrBadAnswer = errors.New("bad answer from the key manager")
 	// ErrBadKey: the key itself can't be used: wrong size, too few, an ID

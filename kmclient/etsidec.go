@@ -174,7 +174,7 @@ func (e *ETSI014) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) 
 	if err != nil {
 		return nil, &Error{Op: operationKeysByID, Err: fmt.Errorf("%w: %w", ErrBadRequest, err)}
 	}
-	q := call{op: operationKeysByID, method: http.MethodPost, path: l.path, body: body, limit: decLimit(len(ids)), byID: true}
+	q := call{op: operationKeysByID, method: http.MethodPost, path: l.path, body: body, limit: decLimit(len(ids)), ids: ids}
 	code, answer, failed := k.ask(ctx, q)
 	if failed != nil {
 		switch {
@@ -214,7 +214,7 @@ func match(keys []*Key, ids []string) (map[string]*Key, error) {
 	for _, k := range keys {
 		id := CanonicalID(k.ID())
 		if !asked[id] {
-			return nil, fmt.Errorf("%w: key %s, which was not asked for", ErrBadAnswer, k.ID())
+			return nil, fmt.Errorf("%w: key %s, which was not asked for", ErrBadAnswer, showID(k.ID()))
 		}
 		found[id] = k
 	}

@@ -42,7 +42,7 @@ func (m *idMemory) claim(peer string, keys []*Key) error {
 	defer m.mu.Unlock()
 	for _, k := range keys {
 		if _, ok := m.known[m.hash(peer, k.ID())]; ok {
-			return fmt.Errorf("%w: key %s: the KME has given it out before", ErrBadKey, k.ID())
+			return fmt.Errorf("%w: key %s: the KME has given it out before", ErrBadKey, showID(k.ID()))
 		}
 	}
 	m.add(peer, keys)

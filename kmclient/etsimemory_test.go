@@ -108,7 +108,7 @@ func TestKeptKeys(t *testing.T) {
 func FuzzETSIAnswer(f *testing.F) {
 	const id, other = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "key/2"
 	enc := call{op: operationGetKeys}
-	dec := call{op: operationKeysByID, byID: true}
+	dec := call{op: operationKeysByID, ids: []string{"x"}}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		if keys, err := decodeKeyList(body); err == nil {
 			found, err := match(keys, []string{id, other})
@@ -130,7 +130,7 @@ func FuzzETSIAnswer(f *testing.F) {
 			t.Errorf("a negative limit: %+v", s)
 		}
 		for _, q := range []call{enc, dec} {
-			e := refusal(q, status, body)
+			e := refusal(q, status, nil, body)
 			if e.Err == nil || len(e.Details) > maxDetails || len([]rune(e.Error())) > 1000 {
 				t.Errorf("%d: %d characters, %d details: %v", status, len(e.Error()), len(e.Details), e)
 			}

@@ -43,5 +43,5 @@ func ETSIPath(sae, operation string) (string, error) { return saePath(sae, opera
 // ETSIRefusal reads an answer of a KME other than 2xx as an [ETSI014] does. op
 // is what was asked for, as in [Error].Op.
 func ETSIRefusal(op string, status int, body []byte) *Error {
-	return refusal(call{op: op}, status, body)
+	return refusal(call{op: op}, status, nil, body)
 }

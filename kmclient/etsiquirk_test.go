@@ -3,7 +3,6 @@ package kmclient
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -301,48 +300,5 @@ func TestETSIStatusAnswers(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestSaysNotFound(t *testing.T) {
-	for message, want := range map[string]bool{
-		"one or more keys specified are not found on KME": true,
-		"Key not found":                  true,
-		"unknown key ID":                 true,
-		"KME: key_ID does not exist":     true,
-		"No such key":                    true,
-		"no key with this ID":            true,
-		"key has already been consumed":  true,
-		"The key ID isn't known":         true,
-		"":                               false,
-		"not found":                      false,
-		"slave SAE not found for keys":   false,
-		"key_IDs must not be empty":      false,
-		"size shall be a multiple of 8":  false,
-		"path /api/v1/keys/x not found":  false,
-		"key service unavailable":        false,
-		"resource not found: keys":       false,
-		"monkeys not found":              false,
-		"number of keys is not allowed":  false,
-		"the KME could not decrypt keys": false,
-	} {
-		if got := saysNotFound(message); got != want {
-			t.Errorf("%q: taken as a key not found: %t, want %t", message, got, want)
-		}
-	}
-}
-
-func TestKMDetails(t *testing.T) {
-	long := fmt.Sprintf(`{"details":[%s{"z":"%s"}]}`, strings.Repeat(`{"a":1},`, 20), strings.Repeat("x", 300))
-	if d := kmDetails([]byte(long)); len(d) != maxDetails || d[0] != `{"a":1}` {
-		t.Errorf("of 21 details %d are kept: %q", len(d), d)
-	}
-	if d := kmDetails([]byte(`{"details":[{"z":"` + strings.Repeat("x", 300) + `\u001b"}]}`)); len([]rune(d[0])) != maxMessage {
-		t.Errorf("a detail of %d characters, want %d", len([]rune(d[0])), maxMessage)
-	}
-	for _, body := range []string{``, `<html>`, `{"details":"text"}`, `{"details":{}}`, `[]`} {
-		if d := kmDetails([]byte(body)); d != nil {
-			t.Errorf("%s: details are %q, want none", body, d)
-		}
 	}
 }

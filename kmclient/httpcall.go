@@ -44,11 +44,11 @@ type caller struct {
 type call struct {
 	op     string // as in Error.Op
 	method string
-	path   string // percent-encoded, beneath the base
-	body   []byte // JSON
-	limit  int64  // octets of a good answer
-	again  bool   // asking twice does no harm
-	byID   bool   // names one key: 404 speaks of that key
+	path   string   // percent-encoded, beneath the base
+	body   []byte   // JSON
+	limit  int64    // octets of a good answer
+	again  bool     // asking twice does no harm
+	ids    []string // that it names: 404 speaks of these keys
 }
 
 // newCaller returns a caller for the key manager at base. It goes there
@@ -199,7 +199,7 @@ func (c *caller) once(ctx context.Context, q call) (int, []byte, *Error) {
 	case good:
 		return 0, nil, c.noAnswer(ctx, limited, q.op, true, err)
 	}
-	return 0, nil, refusal(q, resp.StatusCode, body)
+	return 0, nil, refusal(q, resp.StatusCode, resp.Header, body)
 }
 
 // traceSent tells whether a request may have reached its server. Until its

@@ -87,18 +87,18 @@ func CheckKeys(keys []*Key, size, number int) error {
 			return err
 		}
 		if size != 0 && k.Size() != size {
-			return fmt.Errorf("%w: key %s: asked for %d bits and got %d", ErrBadKey, k.ID(), size, k.Size())
+			return fmt.Errorf("%w: key %s: asked for %d bits and got %d", ErrBadKey, showID(k.ID()), size, k.Size())
 		}
 		b := k.Reveal()
 		if len(b) == 0 {
-			return fmt.Errorf("%w: key %s: empty", ErrBadKey, k.ID())
+			return fmt.Errorf("%w: key %s: empty", ErrBadKey, showID(k.ID()))
 		}
 		ids[CanonicalID(k.ID())] = struct{}{}
 		if len(b) < minJudged {
 			continue
 		}
 		if bytes.Equal(b[1:], b[:len(b)-1]) { // ends at the first that differs
-			return fmt.Errorf("%w: key %s: all octets equal", ErrBadKey, k.ID())
+			return fmt.Errorf("%w: key %s: all octets equal", ErrBadKey, showID(k.ID()))
 		}
 		if number > 1 { // one alone, which may be long, needs no comparison
 			judged++

@@ -1,125 +1,106 @@
 package kmclient
 
 import (
-	"bytes"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
-	"unicode"
-)
-
-// How much of a key manager's own words is kept.
-const (
-	maxMessage = 200 // characters of a message, or of one detail
-	maxDetails = 8
 )
 
 // refusal turns an answer other than 2xx into an error.
-func refusal(q call, status int, body []byte) *Error {
-	e := &Error{Op: q.op, Status: status, Message: kmMessage(body), Details: kmDetails(body)}
-	words := e.Message + ". " + strings.Join(e.Details, ". ")
-	switch {
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		e.Err = ErrRefused
-	case q.op == operationGetKeys && status >= 400 && saysExhausted(words):
-		// No standard gives running out of keys a code: 400 and 503 are in use.
-		e.Err, e.Retry = ErrKeyExhausted, true
-	case status == http.StatusNotFound && q.byID:
-		e.Err = ErrKeyNotFound
-	case q.op == operationKeysByID && status >= 400 && saysNotFound(words):
-		e.Err = ErrKeyNotFound // the standard's code is 400; 500 is in use as well
-	case status == http.StatusNotFound:
-		e.Err = fmt.Errorf("%w: it knows no such path: is the URL that of a key manager, and of this kind?", ErrBadAnswer)
-	case status == http.StatusTooManyRequests || status >= 500:
-		e.Err, e.Retry = ErrUnavailable, true
-	case status >= 400:
-		e.Err = ErrBadRequest
-	case status >= 300:
-		e.Err = fmt.Errorf("%w: a redirect, which is not followed", ErrBadAnswer)
-	default:
+func refusal(q call, status int, header http.Header, body []byte) *Error {
+	words := readWords(body, q.ids)
+	e := &Error{Op: q.op, Status: status, Message: words.message, Details: words.details}
+	switch notFound := q.op == operationKeysByID && saysNotFound(words.all); {
+	case status < 300:
 		e.Err = fmt.Errorf("%w: unexpected status", ErrBadAnswer)
+	case status < 400:
+		e.Err = fmt.Errorf("%w: a redirect, which is not followed", ErrBadAnswer)
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		e.Err = refused(q)
+	case notFound, status == http.StatusNotFound && len(q.ids) > 0:
+		e.Err = ErrKeyNotFound // the standard's code is 400; 404 and 500 are in use as well
+	case q.op == operationGetKeys:
+		e.Err = refusedKeys(status, header, words.all)
+	default:
+		e.Err = refusedStatus(status, hintsAtRetry(header, ""))
 	}
+	e.Retry = errors.Is(e.Err, ErrUnavailable) || errors.Is(e.Err, ErrKeyExhausted)
 	if isHTML(body) {
 		e.Err = fmt.Errorf("%w: an HTML page instead of JSON", e.Err)
 	}
 	return e
 }
 
-// isHTML reports whether a body is HTML (or XML): no JSON begins with "<".
-func isHTML(body []byte) bool {
-	return bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
+// refused is the error for 401 and 403. For a key by its ID it stays an
+// ErrRefused, not an ErrKeyNotFound: a certificate that is not accepted any
+// more must not make mail bounce whose keys are all there.
+func refused(q call) error {
+	if q.op == operationKeysByID {
+		return fmt.Errorf("%w: either this SAE as such, or a key that it does not hold or that is another SAE's", ErrRefused)
+	}
+	return ErrRefused
 }
 
-// kmMessage returns the key manager's own words from a JSON answer: printable
-// characters only, and not too many, since they go into logs.
-func kmMessage(body []byte) string {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil {
-		return ""
+// refusedStatus is the error for a status of 400 or more, whatever the words.
+func refusedStatus(status int, later bool) error {
+	switch status {
+	case http.StatusNotFound:
+		return fmt.Errorf("%w: it knows no such path: is the URL that of a key manager, and of this kind?", ErrBadAnswer)
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return ErrUnavailable
 	}
-	for _, name := range []string{"message", "error", "detail"} {
-		var text string
-		if json.Unmarshal(fields[name], &text) == nil && text != "" {
-			return printable(text)
-		}
+	if status >= 500 || later {
+		return ErrUnavailable
 	}
-	return ""
+	return ErrBadRequest
 }
 
-// kmDetails returns the "details" of ETSI GS QKD 014 §6.5: any objects, each
-// as one line of JSON.
-func kmDetails(body []byte) []string {
-	var answer struct {
-		Details []json.RawMessage `json:"details"`
+// refusedKeys is the error for a status of 400 or more to a request for fresh
+// keys. No standard gives running out of keys a code or words: 400, 404, 409
+// and 503 are in use, with any text.
+//
+// An ErrKeyExhausted can let mail out in clear, where the policy is
+// opportunistic. So it needs words that say that keys are lacking, and nothing
+// else in them that is. Whatever may pass but does not say so is an
+// ErrUnavailable.
+func refusedKeys(status int, header http.Header, words string) error {
+	t := readShortage(words)
+	later := hintsAtRetry(header, words)
+	switch {
+	case t.stranger:
+		return refusedStatus(status, false)
+	case t.short && t.outOfOrder, t.notThere && (t.outOfOrder || t.failed):
+		return ErrUnavailable
+	case (t.short || t.notThere) && !t.perRequest:
+		return ErrKeyExhausted
+	case t.limit || t.perRequest:
+		return refusedOverLimit(status, later && !t.perRequest)
+	case t.aboutKeys && later && !t.outOfOrder && !t.failed && (status < 500 || status == http.StatusServiceUnavailable) &&
+		status != http.StatusTooManyRequests:
+		return ErrKeyExhausted
+	case status == http.StatusNotFound && !t.outOfOrder && saysNotFound(words):
+		return ErrKeyExhausted
 	}
-	if json.Unmarshal(body, &answer) != nil {
-		return nil
-	}
-	var details []string
-	for _, raw := range answer.Details[:min(len(answer.Details), maxDetails)] {
-		if text := printable(string(raw)); text != "" {
-			details = append(details, text)
-		}
-	}
-	return details
+	return refusedStatus(status, later || t.outOfOrder)
 }
 
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r): // a line break is a blank
-			return ' '
-		case unicode.IsPrint(r) && r != unicode.ReplacementChar:
-			return r
-		}
-		return -1
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > maxMessage {
-		return string(r[:maxMessage-1]) + "…"
+// refusedOverLimit is the error for words that speak of a limit: one of a
+// request, or one that passes, as of requests a minute.
+func refusedOverLimit(status int, passes bool) error {
+	err := refusedStatus(status, passes)
+	if errors.Is(err, ErrBadRequest) {
+		return ErrLimit
 	}
-	return s
-}
-
-// saysExhausted reports whether a key manager's words mean that it has no
-// fresh key. It takes them narrowly ("no key_size", "connection pool
-// exhausted" don't count), since a policy may let mail out unencrypted when
-// there is no key, but not when the key manager is out of order.
-func saysExhausted(message string) bool {
-	message = strings.ToLower(message)
-	about := regexp.MustCompile(`\b(keys?|key ?(pool|store|material|buffer)|qkd|quantum)\b`)
-	out := regexp.MustCompile(`exhaust|insufficient|not enough|run out|ran out|out of keys?\b|depleted` +
-		`|\bno (\w+ )?keys?( material)?( (is|are|left|available|remain\w*|in|for|stored|ready|currently|at)\b|[.,;:!)]|$)`)
-	return about.MatchString(message) && out.MatchString(message)
+	return err
 }
 
 // saysNotFound reports whether a key manager's words mean that it does not
 // hold a key that was asked for by its ID. Words about anything else that is
 // not found, as an SAE, don't count.
 func saysNotFound(message string) bool {
-	message = strings.ToLower(message)
+	message = strings.ToLower(wordPatterns().paths.ReplaceAllString(message, " "))
 	about := regexp.MustCompile(`\bkeys?\b|\bkey[ _]?ids?\b`)
 	gone := regexp.MustCompile(`(\bnot|n't|\bnever) (be )?(found|exist\w*|known|present|stored)\b|unknown key|no such key` +
 		`|\bno (\w+ )?keys? (\w+ )?(found|with|for)\b|already (been )?(consumed|delivered|deleted|retrieved|used)`)

@@ -155,7 +155,7 @@ func (r *REST) KeysByID(ctx context.Context, _ string, ids ...string) (keys []*K
 
 func (r *REST) keyByID(ctx context.Context, path, id string) (*Key, error) {
 	q := call{op: operationKeysByID, method: http.MethodGet, path: path, limit: answerLimit(MaxRequestSize, 1),
-		again: true, byID: true}
+		again: true, ids: []string{id}}
 	code, body, failed := r.caller.do(ctx, q)
 	if failed != nil {
 		return nil, failed
@@ -174,7 +174,7 @@ func (r *REST) CloseKey(ctx context.Context, id string) error {
 	if err != nil {
 		return &Error{Op: operationCloseKey, Err: err}
 	}
-	q := call{op: operationCloseKey, method: http.MethodDelete, path: path, limit: errorLimit, byID: true}
+	q := call{op: operationCloseKey, method: http.MethodDelete, path: path, limit: errorLimit, ids: []string{id}}
 	_, body, failed := r.caller.do(ctx, q)
 	if failed != nil {
 		return failed
@@ -241,8 +241,8 @@ func answerLimit(size, number int) int64 {
 // manager says in it is worth telling: some say "error" and 200.
 func badAnswer(q call, status int, body []byte, err error) *Error {
 	e := &Error{Op: q.op, Status: status, Err: err}
-	if errors.Is(err, ErrBadAnswer) {
-		e.Message = kmMessage(body)
+	if root, isJSON := parseWords(body); isJSON && errors.Is(err, ErrBadAnswer) {
+		e.Message = show(messageOf(root), q.ids)
 	}
 	return e
 }

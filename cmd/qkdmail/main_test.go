@@ -96,6 +96,8 @@ func keyManagers(e *testscript.Env) error {
 		"KM_KEEPS":   keepsSecond(km),
 		"KM_DOWN":    answer(503, "text/html", "<html>maintenance</html>"),
 		"KM_EMPTY":   answer(503, "application/json", `{"message":"no more keys available"}`),
+		"KM_FEW":     answer(400, "application/json", `{"message":"The requested key amount exceeds the generated key count. Try again later."}`),
+		"KM_LIMIT":   answer(400, "application/json", `{"message":"number exceeds the maximum per request","details":[{"key":"q83vEjRWeJCrze8SNFZ4kA=="}]}`),
 		"KM_AGAIN":   answer(200, "application/json", `{"keys":[{"key_ID":"again","key":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]}`),
 		"KM_REFUSES": answer(401, "text/html", "<html>who are you?</html>"),
 		"KM_REAL":    answer(200, "application/json", `{"status":"operational","qkd_link_status":"active","available_keys":1523,"queue_length":42}`),

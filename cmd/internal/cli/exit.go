@@ -79,7 +79,7 @@ func advice() []struct {
 		{kmclient.ErrStoreBusy, ExitTempFail, "see what else uses the file, and how full its disk is"},
 		{kmclient.ErrStore, ExitConfig, "restore the file from a backup, or name another with --km or --store"},
 		{kmclient.ErrKeyNotFound, ExitNoPerm, "the key was closed, or has not reached this key manager yet: try again later"},
-		{kmclient.ErrRefused, ExitNoPerm, "the key manager must allow this SAE"},
+		{kmclient.ErrRefused, ExitNoPerm, "the key manager must allow this SAE, and a key that is named by its ID must be for it"},
 		{kmclient.ErrKeyExhausted, ExitTempFail, "try again when the link has made new keys"},
 		{kmclient.ErrUnsupported, ExitUnavailable, "ask the key manager's own tools"},
 		{kmclient.ErrUnavailable, ExitUnavailable, "check that the key manager runs and --km is right"},
