@@ -7,6 +7,10 @@
 // counted: when it gets too old, and when the pool is closed. A key manager
 // that keeps keys until they are closed then still has those.
 //
+// A key manager that refuses a batch, in whatever words, is asked for half of
+// it, and so on down to one key. What it gave is remembered, and the batches
+// grow again.
+//
 // Don't use one with a KME that drops an earlier key once the next is given
 // out.
 package keypool

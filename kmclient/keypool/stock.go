@@ -2,7 +2,6 @@ package keypool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -25,6 +24,7 @@ type stock struct {
 	fetching bool
 
 	limit  int           // keys a request, as the key manager says; 0: not asked yet
+	size   batchSize     // keys a request, as it gives them
 	pause  time.Duration // the next one after a failure
 	until  time.Time     // no fetch before
 	failed error         // why
@@ -46,8 +46,9 @@ type caller struct {
 
 // GetKeys hands out keys that were fetched ahead, where they have the pool's
 // size. If there are not enough, it waits for the next fetch, which is one for
-// all who wait; its failure is given to all of them. A moment after a failure
-// it is given to new callers as well, without a new request.
+// all who wait; its failure is given to all for whom there are not enough. A
+// moment after a failure it is given to new callers as well, without a new
+// request.
 func (p *Pool) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	if size != p.o.Size || number < 1 || number > p.o.Batch {
 		return p.km.GetKeys(ctx, peer, size, number)
@@ -124,6 +125,20 @@ func (p *Pool) serve(s *stock) {
 	}
 }
 
+// serveSmall hands out keys to whoever there are enough for, also behind one
+// who wants more.
+func (p *Pool) serveSmall(s *stock) {
+	waiting := s.callers
+	s.callers = nil
+	var left []*caller
+	for _, c := range waiting {
+		s.callers = []*caller{c}
+		p.serve(s)
+		left = append(left, s.callers...)
+	}
+	s.callers = left
+}
+
 // dismiss ends the wait of all.
 func (s *stock) dismiss(err error) {
 	for _, c := range s.callers {
@@ -175,32 +190,41 @@ func (p *Pool) refill(peer string, s *stock) {
 	})
 }
 
-// fetch asks the key manager for keys, within its limit. If it has not that
-// many, it is asked for those it has.
+// fetch asks the key manager for keys, within its limit. Where it refuses to
+// give that many, it is asked for half of them, and so on.
 func (p *Pool) fetch(ctx context.Context, peer string, s *stock, number int) ([]*kmclient.Key, error) {
+	number = min(number, p.limitOf(ctx, peer, s))
+	for {
+		p.mu.Lock()
+		batch := s.size.next(number, time.Now())
+		p.mu.Unlock()
+		keys, err := p.request(ctx, peer, batch)
+		p.mu.Lock()
+		again := s.size.learn(batch, err, time.Now())
+		p.mu.Unlock()
+		if !again {
+			return keys, err
+		}
+	}
+}
+
+// limitOf returns how many keys the key manager says that it gives in a
+// request.
+func (p *Pool) limitOf(ctx context.Context, peer string, s *stock) int {
 	p.mu.Lock()
 	limit := s.limit
 	p.mu.Unlock()
-	if limit == 0 {
-		if status, err := p.km.Status(ctx, peer); err == nil && status.MaxKeyPerRequest > 0 {
-			limit = status.MaxKeyPerRequest
-		} else {
-			limit = p.o.Batch // the key manager will say if it is too much
-		}
-		p.mu.Lock()
-		s.limit = limit
-		p.mu.Unlock()
+	if limit != 0 {
+		return limit
 	}
-	number = min(number, limit)
-	keys, err := p.request(ctx, peer, number)
-	if !errors.Is(err, kmclient.ErrKeyExhausted) || number == 1 {
-		return keys, err
+	limit = p.o.Batch // the key manager will say if it is too much
+	if status, err := p.km.Status(ctx, peer); err == nil && status.MaxKeyPerRequest > 0 {
+		limit = status.MaxKeyPerRequest
 	}
-	fewer := 1
-	if status, err := p.km.Status(ctx, peer); err == nil && !status.OnDemand && status.StoredKeys != nil && *status.StoredKeys < number {
-		fewer = max(fewer, *status.StoredKeys)
-	}
-	return p.request(ctx, peer, fewer)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.limit = limit
+	return limit
 }
 
 // request makes one request and checks its answer.
@@ -238,6 +262,7 @@ func (p *Pool) finish(peer string, s *stock, keys []*kmclient.Key, err error) {
 		p.discard(s)
 		s.dismiss(unavailable(ErrClosed))
 	case err != nil:
+		p.serveSmall(s)
 		s.pause = min(max(2*s.pause, firstPause), longestWait)
 		s.until, s.failed, s.limit = now.Add(s.pause), err, 0
 		s.dismiss(err)
