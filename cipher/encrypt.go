@@ -22,7 +22,8 @@ import (
 type KeySource interface {
 	// Status is asked for the limits of a key request, by the OTP suite only.
 	Status(ctx context.Context, peer string) (kmclient.Status, error)
-	// GetKeys returns number fresh keys of size bits each.
+	// GetKeys returns number fresh keys of size bits each. It is not asked for
+	// more than the status says that a request may have.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error)
 }
 
@@ -250,21 +251,23 @@ func (w *Writer) fail() error {
 // start opens the suite and hands it the beginning of the message; whole says
 // that this is all of it.
 func (w *Writer) start(whole bool) {
-	suite := w.opts.Suite
-	if suite == SuiteAuto {
-		suite = SuiteAES256GCM
+	w.info.Suite = w.opts.Suite
+	if w.info.Suite == SuiteAuto {
+		w.info.Suite = SuiteAES256GCM
 		if whole && len(w.head) <= w.opts.PadLimit {
-			suite = SuiteOTP
+			w.info.Suite = SuiteOTP
 		}
 	}
-	w.info.Suite = suite
+	if w.info.Suite == SuiteOTP {
+		w.suite, w.err = w.openOTP()
+		if w.opts.Suite == SuiteAuto && errors.Is(w.err, otp.ErrLimits) { // before any key was asked for
+			w.info.Suite, w.info.NoPad, w.err = SuiteAES256GCM, fromSuite(w.err), nil
+		}
+	}
 	w.info.Time = w.opts.Time.UTC()
 	w.info.SenderSAE, w.info.RecipientSAE = w.opts.SAE, w.opts.Peer
 	w.scan(whole)
-
-	if suite == SuiteOTP {
-		w.suite, w.err = w.openOTP()
-	} else {
+	if w.info.Suite == SuiteAES256GCM {
 		w.suite, w.err = w.openGCM()
 	}
 	if w.err == nil {
@@ -311,17 +314,9 @@ func (w *Writer) openOTP() (suiteWriter, error) {
 		return nil, err
 	}
 	s, err := otp.NewWriter(otp.WriterOptions{
-		Limits: otp.Limits{
-			MinKeySize: status.MinKeySize,
-			MaxKeySize: status.MaxKeySize,
-			MaxKeys:    status.MaxKeyPerRequest,
-		},
+		Limits: padLimits(status),
 		Keys: func(size, number int) ([]*kmclient.Key, error) {
-			keys, err := w.keys.GetKeys(w.ctx, w.opts.Peer, size, number)
-			for _, k := range keys {
-				w.info.KeyIDs = append(w.info.KeyIDs, k.ID())
-			}
-			return keys, err
+			return w.padKeys(size, number, status.MaxKeyPerRequest)
 		},
 		Open: w.openEnvelope,
 	})

@@ -7,6 +7,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
+	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 // What can be wrong with a message. Errors of a key source are passed on as
@@ -34,8 +35,8 @@ var (
 	// ErrTooManyKeys: the pad would take more keys than one message may
 	// have; AES-256-GCM takes one.
 	ErrTooManyKeys = errors.New("message too long for the one-time pad with keys of this size")
-	// ErrPad: the key manager's keys are too few or too short for a pad.
-	ErrPad = errors.New("keys too short for a one-time pad")
+	// ErrPad: the key manager's limits allow no key that makes a pad.
+	ErrPad = errors.New("no one-time pad with this key manager")
 	// ErrOptions: options that make no sense.
 	ErrOptions = errors.New("bad option")
 )
@@ -65,7 +66,8 @@ func fromSuite(err error) error {
 		{otp.ErrTrailing, ErrDamaged},
 		{otp.ErrKeyRepeated, ErrDamaged},
 		{otp.ErrTooManyKeys, ErrTooManyKeys},
-		{otp.ErrShortKeys, ErrPad},
+		{otp.ErrLimits, ErrPad},
+		{otp.ErrShortKeys, kmclient.ErrBadKey},
 	} {
 		if errors.Is(err, m.inner) {
 			return fmt.Errorf("%w: %w", m.outer, err)

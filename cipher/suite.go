@@ -16,7 +16,9 @@ const (
 	// SuiteOTP: a one-time pad with a one-time authenticator; as much key as
 	// message.
 	SuiteOTP Suite = "OTP"
-	// SuiteAuto is for encryption only: OTP up to a size, AES-256-GCM above.
+	// SuiteAuto is for encryption only: OTP up to a size, AES-256-GCM above. It
+	// also takes AES-256-GCM where the key manager's limits, as they stand in
+	// its status, rule a pad out; never for want of keys.
 	SuiteAuto Suite = "auto"
 )
 
@@ -38,7 +40,7 @@ type Info struct {
 	SenderSAE    string    // "" where the message has none
 	RecipientSAE string    // "" where the message has none
 	KeyID        string    // that the control part names; for OTP the first
-	KeyIDs       []string  // in the order of their use, as spelled by the key manager
+	KeyIDs       []string  // in the order of their use, as spelled by the key manager; where Encrypt fails, all that were fetched
 
 	// Identity of the message, which tells it from others under the same key.
 	// Only Decrypt sets it, before it asks for the first key: for OTP once the
@@ -62,6 +64,14 @@ type Info struct {
 	// Bcc reports that the message was seen to have a Bcc or Resent-Bcc
 	// field, which travels inside. Only Encrypt sets it.
 	Bcc bool
+	// NoPad is why SuiteAuto took AES-256-GCM for a message that is short
+	// enough for a pad: an ErrPad. It is the same for each message, as long as
+	// the key manager has the same limits. Only Encrypt sets it.
+	NoPad error
+	// WastedKeys counts keys that were fetched for the message and wiped
+	// unused, since others that they were needed with did not come. Encrypt
+	// has failed then, and the last of KeyIDs are theirs. Only Encrypt sets it.
+	WastedKeys int
 	// NoHeader reports that the input does not begin with a header field, so
 	// that the outer From is made up. Only Encrypt sets it.
 	NoHeader bool

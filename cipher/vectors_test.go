@@ -276,7 +276,7 @@ func acceptVectors(t *testing.T) map[string]vector {
 	}
 	small := newVectorKM()
 	small.status = kmclient.Status{MaxKeySize: 384, MaxKeyPerRequest: 3}
-	vectors["otp-many-frames"] = *small.makeVector(t, "frames of three keys of 48 octets", 500, pad)
+	vectors["otp-many-frames"] = *small.makeVector(t, "frames of 255 keys of 48 octets", 20_000, pad)
 	texts := newVectorKM()
 	texts.newID = mock
 	vectors["otp-text-ids"] = *texts.makeVector(t, "key IDs that are no UUIDs", 200, pad)
@@ -319,7 +319,7 @@ func rejectVectors(t *testing.T) map[string]vector {
 	aes := newVectorKM().makeVector(t, "", 70000, cipher.EncryptOptions{Note: &noNote, SAE: "SAE_A", Peer: "SAE_B"})
 	small := newVectorKM()
 	small.status = kmclient.Status{MaxKeySize: 384, MaxKeyPerRequest: 3}
-	pad := small.makeVector(t, "", 201, cipher.EncryptOptions{Note: &noNote, Suite: cipher.SuiteOTP})
+	pad := small.makeVector(t, "", firstPlain+122, cipher.EncryptOptions{Note: &noNote, Suite: cipher.SuiteOTP})
 	flip := func(i int) func([]byte) []byte {
 		return func(p []byte) []byte { p[(i+len(p))%len(p)] ^= 1; return p }
 	}
@@ -386,9 +386,12 @@ func rejectVectors(t *testing.T) map[string]vector {
 	return vectors
 }
 
-// firstFrame is the size of the first frame of the OTP message in
-// rejectVectors: 3 keys of 48 octets hold 80 octets of pad.
-const firstFrame = 2 + 3*17 + 4 + (3*48 - 16 - 3*16) + 16
+// The OTP message in rejectVectors: the plaintext of its first frame, for which
+// 255 keys of 48 octets hold pad, and the size of that frame.
+const (
+	firstPlain = 255*48 - 16 - 255*16
+	firstFrame = 2 + 255*17 + 4 + firstPlain + 16
+)
 
 // lastQuantum returns the last four characters of the payload, with so much
 // added to the last one that carries data. It must be a padded quantum.

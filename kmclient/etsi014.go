@@ -80,6 +80,7 @@ type ETSI014 struct {
 	request encRequest // what all requests for keys have in common
 	logger  *slog.Logger
 	handed  *idMemory
+	ids     idBytes
 	kept    *keptKeys
 	keep    KeepFunc                        // nil: keys that wait are kept in memory
 	pause   func(ctx context.Context) error // before a question is asked again
@@ -102,6 +103,7 @@ func NewETSI014(o ETSI014Options) (*ETSI014, error) {
 	if e.logger == nil {
 		e.logger = slog.New(slog.DiscardHandler)
 	}
+	e.ids.Store(16) // by the standard an ID is a UUID
 	e.kept = newKeptKeys(keepKeys, func(n int) { e.wasted.Add(int64(n)) })
 	if _, err := json.Marshal(e.request); err != nil {
 		return nil, fmt.Errorf("%w: extensions: %w", ErrConfig, err)
@@ -174,6 +176,7 @@ func (e *ETSI014) Status(ctx context.Context, peer string) (Status, error) {
 		s, err := k.statusWithin(ctx, len(order)-i, peer, path)
 		if err == nil {
 			e.compare(s)
+			s.KeyIDBytes = int(e.ids.Load())
 			return s, nil
 		}
 		failed = graver(failed, err)

@@ -120,6 +120,7 @@ func (e *ETSI014) getFrom(ctx context.Context, k *kme, r encRequest) (keys []*Ke
 	if err != nil {
 		return keys, &Error{Op: operationGetKeys, Status: http.StatusOK, Err: err}
 	}
+	e.ids.note(keys)
 	return keys, nil
 }
 

@@ -93,6 +93,7 @@ func (m *Mock) Status(ctx context.Context, _ string) (s Status, err error) {
 			State: "operational", Mode: modeSimulation, Timestamp: time.Now().Format(time.RFC3339),
 			KeySize: mockKeySize, MinKeySize: mockMinKeySize, MaxKeySize: mockMaxKeySize, MaxKeyPerRequest: mockMaxKeys,
 			StoredKeys: new(len(f.keys)), KeysGenerated: new(int(f.generated)), OnDemand: true,
+			KeyIDBytes: len(mockID(f.generated+1<<20, time.Now())),
 		}
 		return nil
 	})

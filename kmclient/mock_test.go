@@ -75,7 +75,7 @@ func TestMockBothSides(t *testing.T) {
 	}
 	s, err := sender.Status(t.Context(), "")
 	want := Status{State: "operational", Mode: "simulation", Timestamp: s.Timestamp, KeySize: 256, MinKeySize: 8,
-		MaxKeySize: 1 << 20, MaxKeyPerRequest: 255, StoredKeys: new(3), KeysGenerated: new(8), OnDemand: true}
+		MaxKeySize: 1 << 20, MaxKeyPerRequest: 255, StoredKeys: new(3), KeysGenerated: new(8), OnDemand: true, KeyIDBytes: 32}
 	if _, terr := time.Parse(time.RFC3339, s.Timestamp); terr != nil {
 		t.Errorf("Status says %q for the time: %v", s.Timestamp, terr)
 	}

@@ -231,11 +231,16 @@ func (f *mockFile) remove(id string) bool {
 func (f *mockFile) freshID(now time.Time) string {
 	for {
 		f.generated++
-		id := fmt.Sprintf("MOCK-KEY-%08d-%s", f.generated, now.Format("20060102150405"))
+		id := mockID(f.generated, now)
 		if _, taken := f.index[CanonicalID(id)]; !taken {
 			return id
 		}
 	}
+}
+
+// mockID is the ID of the key with that number.
+func mockID(number int64, made time.Time) string {
+	return fmt.Sprintf("MOCK-KEY-%08d-%s", number, made.Format("20060102150405"))
 }
 
 // encode returns the file as json.dump(…, indent=2) of Python writes it.

@@ -53,6 +53,7 @@ type RESTOptions struct {
 type REST struct {
 	caller     *caller
 	extensions []any
+	ids        idBytes
 }
 
 var _ KeyManager = (*REST)(nil)
@@ -91,6 +92,7 @@ func (r *REST) Status(ctx context.Context, _ string) (Status, error) {
 	if err != nil {
 		return Status{}, badAnswer(q, code, body, err)
 	}
+	s.KeyIDBytes = int(r.ids.Load())
 	return s, nil
 }
 
@@ -119,6 +121,7 @@ func (r *REST) GetKeys(ctx context.Context, _ string, size, number int) ([]*Key,
 	if err != nil {
 		return nil, badAnswer(q, code, body, err)
 	}
+	r.ids.note(keys)
 	return keys, nil
 }
 

@@ -32,6 +32,11 @@ type Status struct {
 	MinKeySize       int  `json:"min_key_size,omitempty"`        // bits
 	MaxSAEIDs        int  `json:"max_SAE_ID_count,omitempty"`    // additional slave SAEs of a multicast key
 
+	// KeyIDBytes is the most that a key ID of this key manager takes in a
+	// message, in bytes, by the IDs that the client has had from it: 16 for a
+	// UUID in its canonical spelling, else the length of the ID. 0: none yet.
+	KeyIDBytes int `json:"-"`
+
 	// OnDemand says that keys are made when they are asked for, so that
 	// StoredKeys says nothing about how many can be had.
 	OnDemand bool `json:"on_demand,omitempty"`

@@ -62,6 +62,7 @@ func (m *Mock) Status(ctx context.Context, _ string) (kmclient.Status, error) {
 		State: "operational", Mode: "simulation", Timestamp: time.Now().Format(time.RFC3339),
 		KeySize: mockKeySize, MinKeySize: mockMinKeySize, MaxKeySize: mockMaxKeySize, MaxKeyPerRequest: mockMaxKeys,
 		StoredKeys: &stored, KeysGenerated: &generated, OnDemand: true,
+		KeyIDBytes: len(mockID(int64(generated)+1<<20, time.Now())),
 	}, nil
 }
 
@@ -102,11 +103,16 @@ func (c conn) insertNumbered(pool int64, now time.Time, octets []byte) (string, 
 		if err != nil {
 			return "", err
 		}
-		id := fmt.Sprintf("MOCK-KEY-%08d-%s", next, now.Format("20060102150405"))
+		id := mockID(next, now)
 		if err := c.insert(pool, Grant{}, id, now, octets); !errors.Is(err, ErrExists) {
 			return id, err
 		}
 	}
+}
+
+// mockID is the ID of the key with that number, as kmclient.Mock has it.
+func mockID(number int64, made time.Time) string {
+	return fmt.Sprintf("MOCK-KEY-%08d-%s", number, made.Format("20060102150405"))
 }
 
 // KeysByID returns stored keys; they stay in the file.

@@ -52,7 +52,7 @@ func TestMock(t *testing.T) {
 	}
 	s, err := recipient.Status(t.Context(), "")
 	want := kmclient.Status{State: "operational", Mode: "simulation", Timestamp: s.Timestamp, KeySize: 256, MinKeySize: 8,
-		MaxKeySize: 1 << 20, MaxKeyPerRequest: 255, StoredKeys: new(2), KeysGenerated: new(3), OnDemand: true}
+		MaxKeySize: 1 << 20, MaxKeyPerRequest: 255, StoredKeys: new(2), KeysGenerated: new(3), OnDemand: true, KeyIDBytes: 32}
 	if err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("Status: %+v, %v\nwant %+v", s, err, want)
 	}

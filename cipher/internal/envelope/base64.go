@@ -117,6 +117,13 @@ func appendLines(out, p []byte, eol string) []byte {
 	return out
 }
 
+// PayloadText returns how many bytes a payload of n bytes has as text: in
+// base64, in lines that end with CRLF.
+func PayloadText(n int64) int64 {
+	lines := (n + lineOctets - 1) / lineOctets
+	return (n+2)/3*4 + 2*lines
+}
+
 // flush writes the text, if there is any.
 func (w *base64Writer) flush() error {
 	if w.text == nil {

@@ -45,6 +45,10 @@ const (
 	MaxIDs     = 1 << 18  // key IDs a message
 	MaxIDBytes = 16 << 20 // bytes of all key IDs of a message, as they are spelled
 	TagSize    = 16
+	// FrameOverhead is what a frame has beside its key IDs and ciphertext:
+	// flags, n, length and tag, in bytes.
+	FrameOverhead = 2 + 4 + TagSize
+
 	authSize   = 32 // octets of the first key that are not pad: s and r
 	unusedSize = 16 // octets of every other key that are not pad
 )
@@ -67,6 +71,8 @@ var (
 	// message. Every ID of a message is remembered so that none comes twice; that
 	// needs a bound.
 	ErrTooManyKeys = fmt.Errorf("more than %d keys, or %d MiB of key IDs, in one message", MaxIDs, MaxIDBytes>>20)
+	// ErrLimits: no key that the key manager's limits allow makes a pad.
+	ErrLimits = errors.New("the key manager's limits leave no key for a pad")
 	// ErrShortKeys: the keys hold less pad than the frame needs.
 	ErrShortKeys = errors.New("keys too short for the frame")
 )

@@ -114,11 +114,11 @@ func open(s *keyStore, payload []byte, keyID string) ([]byte, error) {
 func TestRoundTrip(t *testing.T) {
 	for name, limits := range map[string]Limits{
 		"no limits":             {},
-		"ETSI's example":        {MaxKeySize: 1024, MaxKeys: 128},
-		"4096 bits":             {MaxKeySize: 4096, MaxKeys: 128},
-		"256 bits, 255 keys":    {MaxKeySize: 256, MaxKeys: 1000},
-		"one key a request":     {MaxKeySize: 8192, MaxKeys: 1},
-		"only 512 bits":         {MinKeySize: 512, MaxKeySize: 512, MaxKeys: 10},
+		"ETSI's example":        {MaxKeySize: 1024},
+		"4096 bits":             {MaxKeySize: 4096},
+		"256 bits, 255 keys":    {MaxKeySize: 256},
+		"one key a request":     {MaxKeySize: 8192, frameKeys: 1},
+		"only 512 bits":         {MinKeySize: 512, MaxKeySize: 512, frameKeys: 10},
 		"a minimum of 100 kbit": {MinKeySize: 100000},
 	} {
 		c, err := limits.capacity()
@@ -183,7 +183,7 @@ func checkPads(t *testing.T, s *keyStore, payload, plain []byte) {
 // TestPlan checks for every length that a plan covers it within the limits and
 // wastes at most an octet a key.
 func TestPlan(t *testing.T) {
-	for _, l := range []Limits{{}, {MaxKeySize: 1024, MaxKeys: 128}, {MaxKeySize: 4096, MaxKeys: 128}, {MaxKeySize: 256}, {MaxKeySize: 4100}} {
+	for _, l := range []Limits{{}, {MaxKeySize: 1024}, {MaxKeySize: 4096}, {MaxKeySize: 256}, {MaxKeySize: 4100}} {
 		c, err := l.capacity()
 		if err != nil {
 			t.Fatal(err)
@@ -207,7 +207,7 @@ func TestPlan(t *testing.T) {
 func TestCost(t *testing.T) {
 	for _, size := range []int{10_000, 100_000, 1_000_000} {
 		s := newKeyStore()
-		seal(t, s, Limits{MaxKeySize: 4096, MaxKeys: 128}, random(size), size)
+		seal(t, s, Limits{MaxKeySize: 4096}, random(size), size)
 		octets := 0
 		for k := range maps.Values(s.keys) {
 			octets += len(k)
@@ -218,11 +218,71 @@ func TestCost(t *testing.T) {
 	}
 }
 
-func TestLimitsTooSmall(t *testing.T) {
-	for _, l := range []Limits{{MaxKeySize: 128}, {MaxKeySize: 248}, {MaxKeySize: 256, MaxKeys: 1}} {
-		if _, err := NewWriter(WriterOptions{Limits: l}); !errors.Is(err, ErrShortKeys) {
-			t.Errorf("%+v: error %v, want %v", l, err, ErrShortKeys)
+// TestCostIsExact compares what a message is said to take with what it takes.
+func TestCostIsExact(t *testing.T) {
+	for _, l := range []Limits{{}, {MaxKeySize: 256}, {MaxKeySize: 1000}, {MaxKeySize: 4096}, {MinKeySize: 3000}, {MinKeySize: 512, MaxKeySize: 512}} {
+		c, err := l.capacity()
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, size := range []int{0, 1, 16, 17, 100, c - 1, c, c + 1, 2 * c, 2*c + 1, 3*c + 5} {
+			s := newKeyStore()
+			payload, _ := seal(t, s, l, random(size), max(size, 1))
+			want := Cost{Frames: int64(len(split(t, payload))), Keys: int64(len(s.keys))}
+			for k := range maps.Values(s.keys) {
+				want.KeyBytes += int64(len(k))
+				want.KeySize = max(want.KeySize, 8*len(k))
+			}
+			if got, err := l.Cost(int64(size)); err != nil || got != want {
+				t.Errorf("%+v, %d bytes: %+v, %v\nwant %+v", l, size, got, err, want)
+			}
+		}
+		for _, size := range []int64{int64(c)*MaxIDs + 1, 1 << 62, 1<<63 - 1} {
+			if got, err := l.Cost(size); !errors.Is(err, ErrTooManyKeys) {
+				t.Errorf("%+v, %d bytes: %+v, %v, want ErrTooManyKeys", l, size, got, err)
+			}
+		}
+	}
+}
+
+// TestTooManyKeysAreNotFetched: keys are not spent on a frame that would be refused.
+func TestTooManyKeysAreNotFetched(t *testing.T) {
+	fetched := 0
+	w, err := NewWriter(WriterOptions{
+		Limits: Limits{MaxKeySize: 256},
+		Keys:   func(int, int) ([]*kmclient.Key, error) { fetched++; return nil, kmclient.ErrKeyExhausted },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for i := range MaxIDs - MaxKeys + 1 {
+		w.ids[fmt.Sprint(i)] = struct{}{}
+	}
+	if _, err := w.Write(make([]byte, MaxFrame)); !errors.Is(err, ErrTooManyKeys) || fetched != 0 {
+		t.Errorf("%v after %d requests, want ErrTooManyKeys before the first", err, fetched)
+	}
+}
+
+func TestLimitsTooSmall(t *testing.T) {
+	for _, l := range []Limits{
+		{MaxKeySize: 128}, {MaxKeySize: 248}, {MaxKeySize: 255}, {MinKeySize: 128, MaxKeySize: 192}, {MinKeySize: 512, MaxKeySize: 256},
+		{MinKeySize: 257, MaxKeySize: 263}, {MinKeySize: kmclient.MaxRequestSize + 1},
+	} {
+		if _, err := NewWriter(WriterOptions{Limits: l}); !errors.Is(err, ErrLimits) {
+			t.Errorf("%+v: error %v, want %v", l, err, ErrLimits)
+		}
+		if _, err := l.Cost(100); !errors.Is(err, ErrLimits) {
+			t.Errorf("%+v: a cost, %v, want %v", l, err, ErrLimits)
+		}
+	}
+	for _, l := range []Limits{{}, {MaxKeySize: 256}, {MinKeySize: 256, MaxKeySize: 256}, {MinKeySize: 257, MaxKeySize: 264}, {MinKeySize: kmclient.MaxRequestSize}} {
+		w, err := NewWriter(WriterOptions{Limits: l})
+		if err != nil {
+			t.Errorf("%+v: %v, want a pad", l, err)
+			continue
+		}
+		w.Abort()
 	}
 }
 
@@ -246,7 +306,7 @@ func split(t *testing.T, payload []byte) [][]byte {
 // flip of any bit, key IDs included, and a cut at any octet must be refused,
 // and nothing released but what stood before.
 func TestTamper(t *testing.T) {
-	limits := Limits{MaxKeySize: 512, MaxKeys: 3} // frames of 128 octets
+	limits := Limits{MaxKeySize: 512, frameKeys: 3} // frames of 128 octets
 	s := newKeyStore()
 	plain := random(300)
 	payload, keyID := seal(t, s, limits, plain, len(plain))
@@ -319,7 +379,7 @@ func TestTamper(t *testing.T) {
 func TestForgedFrame(t *testing.T) {
 	s := newKeyStore()
 	plain := random(100)
-	payload, _ := seal(t, s, Limits{MaxKeySize: 512, MaxKeys: 3}, plain, len(plain))
+	payload, _ := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, plain, len(plain))
 	f, err := NewFrameReader(bytes.NewReader(payload)).Next()
 	if err != nil {
 		t.Fatal(err)
@@ -369,7 +429,7 @@ func forge(id string, key, plain []byte) []byte {
 // costs none beyond the first frame that fails.
 func TestKeysFrameByFrame(t *testing.T) {
 	s := newKeyStore()
-	payload, keyID := seal(t, s, Limits{MaxKeySize: 512, MaxKeys: 3}, random(1000), 1000)
+	payload, keyID := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, random(1000), 1000)
 	frames := split(t, payload)
 	frames[1][len(frames[1])-1] ^= 1
 	if _, err := open(s, slices.Concat(frames...), keyID); !errors.Is(err, ErrTag) {
@@ -392,7 +452,7 @@ func TestKeyIDs(t *testing.T) {
 		s := newKeyStore()
 		s.newID = newID
 		plain := random(300)
-		payload, keyID := seal(t, s, Limits{MaxKeySize: 512, MaxKeys: 3}, plain, 300)
+		payload, keyID := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, plain, 300)
 		if got, err := open(s, payload, keyID); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -431,7 +491,7 @@ func TestBadKeySource(t *testing.T) {
 	for name, tt := range tests {
 		var out bytes.Buffer
 		w, err := NewWriter(WriterOptions{
-			Limits: Limits{MinKeySize: 512, MaxKeySize: 512, MaxKeys: 2},
+			Limits: Limits{MinKeySize: 512, MaxKeySize: 512, frameKeys: 2},
 			Keys:   func(size, number int) ([]*kmclient.Key, error) { return tt.keys(size, number), nil },
 			Open:   func(string) (io.Writer, []byte, error) { return &out, control, nil },
 		})
@@ -569,7 +629,7 @@ func FuzzReader(f *testing.F) {
 	n := byte(0)
 	s.newID = func() string { n++; return uuid.UUID{15: n}.String() }
 	plain := []byte("From: a@example.org\n\nhello, this takes more than one frame\n")
-	payload, keyID := seal(f, s, Limits{MaxKeySize: 384, MaxKeys: 2}, plain, len(plain))
+	payload, keyID := seal(f, s, Limits{MaxKeySize: 384, frameKeys: 2}, plain, len(plain))
 	f.Add(payload)
 	f.Add([]byte{1, 1, 1, 'a', 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {

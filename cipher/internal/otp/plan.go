@@ -1,58 +1,101 @@
 package otp
 
-import "fmt"
+import (
+	"fmt"
 
-// Limits is what a key manager accepts in one request; 0 means no limit.
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// Limits is what keys a key manager gives out; 0 means no limit. How many it
+// gives in one request is none of them: a frame's keys may be asked for in
+// several requests.
 type Limits struct {
 	MinKeySize int // bits
 	MaxKeySize int // bits
-	MaxKeys    int // keys a request
+
+	frameKeys int // keys a frame: for tests, which make small frames; 0: MaxKeys
 }
 
-// A plan is the key request for one frame.
+// A plan is which keys a frame takes.
 type plan struct {
 	size   int // bits of each key
 	number int
 }
 
-// largest returns the octets of the longest key that can be asked for and the
-// number of keys.
-func (l Limits) largest() (octets, keys int) {
-	octets = authSize + MaxFrame // no frame needs a longer one
-	if m := l.MaxKeySize / 8; m > 0 {
-		octets = min(octets, m)
+// A Cost is what a message takes.
+type Cost struct {
+	Frames, Keys int64
+	KeySize      int   // bits of the longest key
+	KeyBytes     int64 // of all keys together
+}
+
+// largest returns the bytes of the longest key that can be asked for and the
+// number of keys in a frame.
+func (l Limits) largest() (bytes, keys int) {
+	bytes = authSize + MaxFrame // no frame needs a longer one
+	if l.MaxKeySize > 0 {
+		bytes = min(bytes, l.MaxKeySize/8)
 	}
 	keys = MaxKeys
-	if l.MaxKeys > 0 {
-		keys = min(keys, l.MaxKeys)
+	if l.frameKeys > 0 {
+		keys = l.frameKeys
 	}
-	return octets, keys
+	return bytes, keys
 }
 
-// pad returns the octets of pad in n keys of this many octets.
-func pad(n, octets int) int { return n*(octets-unusedSize) - (authSize - unusedSize) }
+// pad returns the bytes of pad in n keys of this many bytes.
+func pad(n, bytes int) int { return n*(bytes-unusedSize) - (authSize - unusedSize) }
 
-// capacity returns the octets of plaintext that a frame can hold with the keys
-// of one request.
+// capacity returns the bytes of plaintext that a frame can hold. The error is
+// an ErrLimits.
 func (l Limits) capacity() (int, error) {
-	octets, keys := l.largest()
-	c := min(pad(keys, octets), MaxFrame)
-	if octets < authSize || c < 1 {
-		return 0, fmt.Errorf("%w: the key manager gives out %d × %d bits a request, and a pad needs more: use AES-256-GCM",
-			ErrShortKeys, keys, octets*8)
+	bytes, keys := l.largest()
+	least := (l.MinKeySize + 7) / 8
+	switch {
+	case bytes < authSize:
+		return 0, fmt.Errorf("%w: it gives keys of at most %d bits, and a pad takes keys of %d bits or more", ErrLimits, l.MaxKeySize, 8*authSize)
+	case l.MaxKeySize > 0 && least > l.MaxKeySize/8:
+		return 0, fmt.Errorf("%w: its shortest key, of %d bits, is longer than its longest, of %d bits", ErrLimits, l.MinKeySize, l.MaxKeySize)
+	case 8*least > kmclient.MaxRequestSize:
+		return 0, fmt.Errorf("%w: its shortest key has %d bits, and at most %d can be asked for", ErrLimits, l.MinKeySize, kmclient.MaxRequestSize)
 	}
-	return c, nil
+	return min(pad(keys, bytes), MaxFrame), nil
 }
 
-// plan returns the request with the fewest keys that covers length octets, and
-// of that the shortest keys: at most one octet a key is thrown away, unless
-// the key manager has a minimum.
+// plan returns the fewest keys that cover length bytes, and of that many the
+// shortest: at most one byte a key is thrown away, unless the key manager has a
+// minimum.
 func (l Limits) plan(length int) plan {
-	octets, _ := l.largest()
+	bytes, _ := l.largest()
 	n := 1
-	for pad(n, octets) < length {
+	for pad(n, bytes) < length {
 		n++
 	}
 	size := (length + (authSize - unusedSize) + n*unusedSize + n - 1) / n
 	return plan{size: 8 * max(size, authSize, (l.MinKeySize+7)/8), number: n}
+}
+
+// Cost returns what a message of this many bytes takes. The error is an
+// ErrLimits or an ErrTooManyKeys.
+func (l Limits) Cost(size int64) (Cost, error) {
+	c, err := l.capacity()
+	if err != nil {
+		return Cost{}, err
+	}
+	full := max(size-1, 0) / int64(c) // frames before the last
+	if full >= MaxIDs {
+		return Cost{}, ErrTooManyKeys
+	}
+	each, last := l.plan(c), l.plan(int(size-full*int64(c)))
+	cost := Cost{
+		Frames: full + 1, Keys: full*int64(each.number) + int64(last.number), KeySize: last.size,
+		KeyBytes: full*int64(each.number*each.size/8) + int64(last.number*last.size/8),
+	}
+	if full > 0 {
+		cost.KeySize = max(cost.KeySize, each.size)
+	}
+	if cost.Keys > MaxIDs {
+		return Cost{}, ErrTooManyKeys
+	}
+	return cost, nil
 }

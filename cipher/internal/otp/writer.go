@@ -15,8 +15,8 @@ import (
 type WriterOptions struct {
 	Limits Limits
 
-	// Keys fetches number fresh keys of size bits each. The Writer wipes
-	// them.
+	// Keys fetches number fresh keys of size bits each, in however many
+	// requests. The Writer wipes them.
 	Keys func(size, number int) ([]*kmclient.Key, error)
 
 	// Open is called once, with the ID of the first key, before the first
@@ -40,8 +40,7 @@ type Writer struct {
 	err     error
 }
 
-// NewWriter returns a Writer, or an ErrShortKeys where no key that the limits
-// allow is long enough for a pad.
+// NewWriter returns a Writer, or an ErrLimits where the limits rule a pad out.
 func NewWriter(opts WriterOptions) (*Writer, error) {
 	c, err := opts.Limits.capacity()
 	if err != nil {
@@ -101,6 +100,9 @@ var errClosed = errors.New("write after close")
 // writes the frame.
 func (w *Writer) seal(plain []byte, last bool) error {
 	p := w.opts.Limits.plan(len(plain))
+	if len(w.ids)+p.number > MaxIDs {
+		return ErrTooManyKeys // before keys are spent on it
+	}
 	keys, err := w.opts.Keys(p.size, p.number)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/mail"
 
@@ -34,8 +35,10 @@ the first 256 KiB. Outside stand copies of what transport and threading need, as
 --headers says; of Bcc never.
 
 Suites: aes-256-gcm takes a key of 256 bits a message. otp is a one-time pad and
-takes as much key as message. auto takes the pad for messages of up to
---pad-limit octets, and AES above; it does not look at how many keys are left.
+takes as much key as message, in as many requests as the key manager's limits
+make necessary. auto takes the pad for messages of up to --pad-limit octets, and
+AES above, or where the key manager's limits rule a pad out; it does not look at
+how many keys are left.
 
 With --store the IDs of the keys are kept for ever, before use, and one that the
 key manager hands out again is refused: a key manager that was restored from a
@@ -118,6 +121,9 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 		}
 		for _, text := range form.warnings() {
 			warn(text)
+		}
+		if info.NoPad != nil {
+			warn(fmt.Sprintf("it is encrypted with AES-256-GCM: %v", info.NoPad))
 		}
 		if info.NoHeader && !form.utf16 {
 			warn("it has no header, so its sender is not known outside")
