@@ -99,6 +99,15 @@ func TestETSIRequests(t *testing.T) {
 	if want := []string{"GET " + sae + "status", "POST " + sae + "enc_keys", "POST " + sae + "dec_keys"}; !slices.Equal(paths, want) {
 		t.Errorf("asked for %q, want %q", paths, want)
 	}
+	for range 2 { // those of one request are not those of the next
+		if _, err := e.GetKeysWith(t.Context(), "SAE_B", []any{map[string]any{"n": 3}}, 256, 1); err != nil {
+			t.Fatalf("GetKeysWith: %v", err)
+		}
+		const want = `[{"route":"direct"},{"n":3}]`
+		if got := string(must(json.Marshal(body["extension_mandatory"]))); got != want {
+			t.Errorf("extension_mandatory is %s, want %s", got, want)
+		}
+	}
 }
 
 func must(b []byte, err error) []byte {

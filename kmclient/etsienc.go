@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 // An encRequest is a key request (ETSI GS QKD 014 §6.2).
@@ -23,7 +24,16 @@ type encRequest struct {
 // and 64 MiB together, in as many requests as the KME's limits make necessary.
 // Keys of a call that fails midway are wiped, and counted as wasted.
 func (e *ETSI014) GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error) {
-	return e.GetMulticastKeys(ctx, peer, nil, size, number)
+	return e.getKeys(ctx, e.request, peer, size, number)
+}
+
+// GetKeysWith is like GetKeys; mandatory are further elements of
+// "extension_mandatory" (ETSI GS QKD 014 §6.2), objects that the KME must meet
+// or refuse.
+func (e *ETSI014) GetKeysWith(ctx context.Context, peer string, mandatory []any, size, number int) ([]*Key, error) {
+	r := e.request
+	r.Mandatory = slices.Concat(r.Mandatory, mandatory)
+	return e.getKeys(ctx, r, peer, size, number)
 }
 
 // GetMulticastKeys is like GetKeys; the SAEs in additional, too, can fetch the
@@ -33,12 +43,17 @@ func (e *ETSI014) GetMulticastKeys(
 	ctx context.Context, peer string, additional []string, size, number int,
 ) ([]*Key, error) {
 	r := e.request
-	r.Number, r.Size, r.Additional, r.peer = number, size, additional, peer
+	r.Additional = additional
+	return e.getKeys(ctx, r, peer, size, number)
+}
+
+func (e *ETSI014) getKeys(ctx context.Context, r encRequest, peer string, size, number int) ([]*Key, error) {
+	r.Number, r.Size, r.peer = number, size, peer
 	err := checkAmount(size, number)
 	if err == nil {
 		r.path, err = saePath(peer, "enc_keys")
 	}
-	for _, sae := range additional {
+	for _, sae := range r.Additional {
 		if err == nil {
 			_, err = saePath(sae, "enc_keys")
 		}

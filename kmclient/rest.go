@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -41,7 +42,8 @@ type RESTOptions struct {
 	// caller's context can only shorten it.
 	Timeout time.Duration
 	// ExtensionMandatory is sent with requests for keys as
-	// "extension_mandatory", if not empty.
+	// "extension_mandatory", if not empty: names, or objects. GetKeysWith has
+	// more for one request.
 	ExtensionMandatory []any
 }
 
@@ -98,7 +100,13 @@ func (r *REST) Status(ctx context.Context, _ string) (Status, error) {
 
 // GetKeys fetches fresh keys: at most MaxRequestKeys, of MaxRequestSize bits,
 // and 64 MiB together.
-func (r *REST) GetKeys(ctx context.Context, _ string, size, number int) ([]*Key, error) {
+func (r *REST) GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error) {
+	return r.GetKeysWith(ctx, peer, nil, size, number)
+}
+
+// GetKeysWith is like GetKeys; mandatory are further elements of
+// "extension_mandatory", which the key manager must meet or refuse.
+func (r *REST) GetKeysWith(ctx context.Context, _ string, mandatory []any, size, number int) ([]*Key, error) {
 	if err := checkAmount(size, number); err != nil {
 		return nil, &Error{Op: operationGetKeys, Err: err}
 	}
@@ -106,7 +114,7 @@ func (r *REST) GetKeys(ctx context.Context, _ string, size, number int) ([]*Key,
 		Size       int   `json:"key_size"`
 		Number     int   `json:"number"`
 		Extensions []any `json:"extension_mandatory,omitempty"`
-	}{size, number, r.extensions})
+	}{size, number, slices.Concat(r.extensions, mandatory)})
 	if err != nil {
 		return nil, &Error{Op: operationGetKeys, Err: fmt.Errorf("%w: %w", ErrBadRequest, err)}
 	}

@@ -154,6 +154,12 @@ func TestRESTExtensions(t *testing.T) {
 		if there != (len(extensions) > 0) || len(sent) != len(extensions) {
 			t.Errorf("with extensions %v the request is %v", extensions, got)
 		}
+		if _, err := r.GetKeysWith(t.Context(), "", []any{"one", "more"}, 256, 1); err != nil {
+			t.Fatalf("GetKeysWith: %v", err)
+		}
+		if sent, _ := got["extension_mandatory"].([]any); len(sent) != len(extensions)+2 || sent[len(sent)-1] != "more" {
+			t.Errorf("with extensions %v and two more the request is %v", extensions, got)
+		}
 		if got["key_size"] != 256.0 || got["number"] != 1.0 {
 			t.Errorf("the request is %v: want key_size 256 and number 1", got)
 		}

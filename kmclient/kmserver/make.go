@@ -3,8 +3,11 @@ package kmserver
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -24,7 +27,25 @@ const (
 // A keyRequest is what a caller wants.
 type keyRequest struct {
 	size, number        *int // bits, keys; nil: not said
-	mandatory, optional []map[string]any
+	mandatory, optional []extension
+}
+
+// An extension of a request: an object, as ETSI GS QKD 014 §6.2 has it, or a
+// name alone, as clients of the QMail REST API write it. It is its names.
+type extension []string
+
+// UnmarshalJSON reads an object or a string.
+func (e *extension) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 0 && raw[0] == '"' {
+		*e = extension{""}
+		return json.Unmarshal(raw, &(*e)[0])
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
+		return errors.New("an extension that is neither an object nor a string")
+	}
+	*e = slices.Sorted(maps.Keys(members))
+	return nil
 }
 
 // A container is keys as an answer has them.
@@ -89,12 +110,12 @@ func (c *core) checkExtensions(q keyRequest) error {
 }
 
 // extensions returns those that the simulator does not know or can't meet.
-func (c *core) extensions(list []map[string]any) (unknown, unmet []map[string]string) {
-	for _, extension := range list {
-		if len(extension) == 0 {
+func (c *core) extensions(list []extension) (unknown, unmet []map[string]string) {
+	for _, names := range list {
+		if len(names) == 0 {
 			unknown = append(unknown, map[string]string{"extension": ""})
 		}
-		for name := range extension {
+		for _, name := range names {
 			detail := map[string]string{"extension": name}
 			if met, known := c.o.Extensions[name]; !known {
 				unknown = append(unknown, detail)

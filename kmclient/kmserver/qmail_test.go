@@ -59,6 +59,7 @@ func TestQMailRules(t *testing.T) {
 		{"POST", "/api/v1/keys/get", "application/json", `{"key_size":256,"number":2}`, 200, `{"keys":[{"key_ID":"`},
 		{"POST", "/api/v1/keys/get", "application/json", `{"key_size":256,"number":2,"extension_mandatory":[]}`, 200, `{"keys":[`},
 		{"POST", "/api/v1/keys/get", "", "", 200, `{"keys":[`},
+		{"POST", "/api/v1/keys/get", "application/json", `{"extension_mandatory":["x"]}`, 400, `{"message":"not all extension_mandatory parameters are supported","details":[{"extension":"x"}]}`},
 		{"POST", "/api/v1/keys/get", "application/json", `{"extension_mandatory":[{"x":1}]}`, 400, `"message":"not all extension_mandatory parameters are supported"`},
 		{"POST", "/api/v1/keys/get", "application/json", `{"key_size":255}`, 400, `"size shall be a multiple of 8"`},
 		{"POST", "/api/v1/keys/get", "application/json", `{"number":129}`, 400, `"number shall be 1 to 128"`},

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -40,11 +42,18 @@ so for these commands as well.`,
 
 func (k *keyFlags) get() *cobra.Command {
 	var size, number int
+	var extensions []string
 	cmd := &cobra.Command{
-		Use:     "get",
-		Short:   "Fetch fresh keys",
-		Example: "  qkdmail key get --size 1024 --number 3 --json",
-		Args:    NoArgs,
+		Use:   "get",
+		Short: "Fetch fresh keys",
+		Long: `Fetch fresh keys. With --extension the key manager must meet extensions of the
+request ("extension_mandatory") or refuse it. NAME=VALUE is sent as an object,
+{"NAME": VALUE}, where VALUE is JSON or else a text. NAME alone is sent as a name to
+the QMail REST API, and as {"NAME": true} to a KME, since ETSI GS QKD 014 has
+objects only.`,
+		Example: `  qkdmail key get --size 1024 --number 3 --json
+  qkdmail key get --extension route_type=direct --extension n=3`,
+		Args: NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := kmclient.CheckSize(size); err != nil {
 				return Usage("%w", err)
@@ -56,7 +65,7 @@ func (k *keyFlags) get() *cobra.Command {
 				return err
 			}
 			return k.withManager(cmd, func(km kmclient.KeyManager) error {
-				keys, err := km.GetKeys(cmd.Context(), k.Peer, size, number)
+				keys, err := k.fresh(cmd.Context(), km, extensions, size, number)
 				if err != nil {
 					return err
 				}
@@ -64,10 +73,50 @@ func (k *keyFlags) get() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringArrayVar(&extensions, "extension", nil, "mandatory extension, NAME or NAME=VALUE; for each extension")
 	cmd.Flags().IntVar(&size, "size", 256, "size of each key in bits, a multiple of 8")
 	cmd.Flags().IntVar(&number, "number", 1, "number of keys")
 	k.revealFlag(cmd)
 	return cmd
+}
+
+// fresh fetches keys, with mandatory extensions if there are any.
+func (k *keyFlags) fresh(ctx context.Context, km kmclient.KeyManager, extensions []string, size, number int) ([]*kmclient.Key, error) {
+	if len(extensions) == 0 {
+		return km.GetKeys(ctx, k.Peer, size, number)
+	}
+	with, ok := km.(interface {
+		GetKeysWith(ctx context.Context, peer string, mandatory []any, size, number int) ([]*kmclient.Key, error)
+	})
+	if !ok {
+		return nil, fmt.Errorf("get keys: extensions: %w", kmclient.ErrUnsupported)
+	}
+	_, objects := km.(*kmclient.ETSI014)
+	mandatory := make([]any, len(extensions))
+	for i, arg := range extensions {
+		var err error
+		if mandatory[i], err = parseExtension(arg, objects); err != nil {
+			return nil, err
+		}
+	}
+	return with.GetKeysWith(ctx, k.Peer, mandatory, size, number)
+}
+
+// parseExtension returns what NAME or NAME=VALUE is sent as; object says that it
+// must be an object.
+func parseExtension(arg string, object bool) (any, error) {
+	name, text, hasValue := strings.Cut(arg, "=")
+	switch {
+	case name == "":
+		return nil, Usage("--extension %q: must be NAME or NAME=VALUE", arg)
+	case !hasValue && !object:
+		return name, nil
+	case !hasValue:
+		return map[string]any{name: true}, nil
+	case json.Valid([]byte(text)):
+		return map[string]any{name: json.RawMessage(text)}, nil
+	}
+	return map[string]any{name: text}, nil
 }
 
 func (k *keyFlags) revealFlag(cmd *cobra.Command) {
