@@ -18,12 +18,14 @@ const MaxIDLength = 255
 // State is where a key stands in its life.
 type State string
 
-// The states of a key, in the order in which it goes through them.
+// The states of a key, in the order in which it goes through them. Who tells
+// a state tells what it knows: a key store sees messages, a key manager only
+// who has fetched a key.
 const (
 	StateGenerated State = "generated" // made by the key manager
 	StateStored    State = "stored"    // kept until it is asked for
 	StateInUse     State = "in_use"    // handed out to encrypt or decrypt a message
-	StateUsed      State = "used"      // has encrypted or decrypted its message
+	StateUsed      State = "used"      // has served: in a key store it has opened its message; at a mock somebody has fetched it by its ID
 	StateClosed    State = "closed"    // deleted; its ID must not come back
 )
 
@@ -60,6 +62,9 @@ func (k *Key) Size() int { return k.info.Size }
 
 // Info describes the key without its bytes.
 func (k *Key) Info() KeyInfo { return k.info }
+
+// SetState notes where the key stands in its life. It tells nobody.
+func (k *Key) SetState(s State) { k.info.State = s }
 
 // Reveal returns the bytes of the key, nil once it is wiped. They are the
 // key's own, not a copy: the caller neither changes nor keeps them.

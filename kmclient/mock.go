@@ -1,6 +1,7 @@
 package kmclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -25,6 +26,7 @@ const (
 	mockManyKeys    = 10_000
 	mockManyOctets  = 16 << 20
 	mockLockTimeout = 30 * time.Second
+	mockNoteTimeout = time.Second // to note that a key is used
 )
 
 // MockOptions says where a mock keeps its keys.
@@ -113,6 +115,7 @@ func (m *Mock) GetKeys(ctx context.Context, _ string, size, number int) ([]*Key,
 			octets := make([]byte, size/8)
 			_, _ = rand.Read(octets) // never fails
 			f.add(id, octets)
+			f.setState(id, StateInUse)
 			keys = append(keys, f.copyOf(id))
 		}
 		return nil
@@ -124,12 +127,13 @@ func (m *Mock) GetKeys(ctx context.Context, _ string, size, number int) ([]*Key,
 	return keys, nil
 }
 
-// KeysByID returns stored keys; they stay in the file.
+// KeysByID returns stored keys; they stay in the file. If this mock has handed
+// them out, and the file can be written, it says then that they are used.
 func (m *Mock) KeysByID(ctx context.Context, _ string, ids ...string) ([]*Key, error) {
 	if err := checkIDs(ids); err != nil {
 		return nil, &Error{Op: operationKeysByID, Err: err}
 	}
-	var keys []*Key
+	var keys, handed []*Key // handed: handed out by this mock, and fetched now for the first time
 	err := m.read(ctx, operationKeysByID, func(f *mockFile) error {
 		for _, id := range ids {
 			k := f.copyOf(id)
@@ -137,6 +141,9 @@ func (m *Mock) KeysByID(ctx context.Context, _ string, ids ...string) ([]*Key, e
 				return fmt.Errorf("%w: %s", ErrKeyNotFound, id)
 			}
 			keys = append(keys, k)
+			if held, _ := f.find(id); held.state == StateInUse {
+				handed = append(handed, k)
+			}
 		}
 		return CheckKeys(keys, 0, len(ids))
 	})
@@ -144,8 +151,36 @@ func (m *Mock) KeysByID(ctx context.Context, _ string, ids ...string) ([]*Key, e
 		WipeAll(keys)
 		return nil, err
 	}
+	if len(handed) > 0 {
+		m.noteUsed(ctx, handed)
+	}
 	return keys, nil
 }
+
+// noteUsed writes into the file that keys were fetched by their IDs, unless it
+// stays locked: the keys are worth more than the note.
+func (m *Mock) noteUsed(ctx context.Context, keys []*Key) {
+	for _, k := range keys {
+		k.SetState(StateUsed)
+	}
+	ctx, cancel := context.WithTimeout(ctx, mockNoteTimeout)
+	defer cancel()
+	err := m.change(ctx, operationKeysByID, func(f *mockFile) error {
+		news := false
+		for _, k := range keys {
+			news = f.setState(k.ID(), StateUsed) || news
+		}
+		if !news {
+			return errNoNews // another process has noted it, or closed the keys
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errNoNews) {
+		m.logger.Debug("the mock key manager could not note that keys are used", "error", err)
+	}
+}
+
+var errNoNews = errors.New("nothing to note")
 
 // CloseKey removes a key from the file.
 func (m *Mock) CloseKey(ctx context.Context, id string) error {
@@ -164,12 +199,14 @@ func (m *Mock) CloseKey(ctx context.Context, id string) error {
 }
 
 // ListKeys returns the keys in the file, in its order, which is that of their
-// making. The time of keys with IDs that the mock has not made is zero.
+// making. The mock sees no messages: a key is in_use once it was handed out, used
+// once somebody has fetched it by its ID, as a recipient does, and stored where
+// another program has put it into the file. The time of keys with IDs that the mock has not made is zero.
 func (m *Mock) ListKeys(ctx context.Context) (infos []KeyInfo, err error) {
 	made := regexp.MustCompile(`^MOCK-KEY-\d{8,}-(\d{14})$`)
 	err = m.read(ctx, operationListKeys, func(f *mockFile) error {
 		for _, k := range f.keys {
-			info := KeyInfo{ID: k.id, Size: len(k.octets) * 8, State: StateStored}
+			info := KeyInfo{ID: k.id, Size: len(k.octets) * 8, State: cmp.Or(k.state, StateStored)}
 			if match := made.FindStringSubmatch(k.id); match != nil {
 				if t, err := time.ParseInLocation("20060102150405", match[1], time.Local); err == nil {
 					info.Time = t

@@ -15,30 +15,38 @@ import (
 	"unicode/utf8"
 )
 
-// The members of the mock's file that the reference system knows.
+// The members of the mock's file. The reference system does not know the last
+// one, and leaves it out when it writes the file.
 const (
 	memberKeys      = "keys"
 	memberGenerated = "keys_generated"
 	memberUpdated   = "last_updated"
+	memberStates    = "key_states"
 )
 
 // A mockFile is what the mock's file holds:
 //
-//	{"keys": {ID: base64, …}, "keys_generated": n, "last_updated": "…"}
+//	{"keys": {ID: base64, …}, "keys_generated": n, "last_updated": "…", "key_states": {ID: "in_use", …}}
+//
+// A key without a state is stored. The mock gives a state to keys that it has
+// handed out itself only, so that it does not write to the file of another
+// program for having read it.
 //
 // It keeps the order of everything, and members it does not know, so that the
 // reference system and a reader's diff find the file as they left it.
 type mockFile struct {
 	keys      []storedKey
-	index     map[string]int // of keys, by CanonicalID
-	generated int64          // the counter of IDs
-	updated   string         // as Python's datetime.isoformat writes it
-	members   []member       // in their order
+	index     map[string]int   // of keys, by CanonicalID
+	generated int64            // the counter of IDs
+	updated   string           // as Python's datetime.isoformat writes it
+	states    map[string]State // by CanonicalID; only while a file is read
+	members   []member         // in their order
 }
 
 type storedKey struct {
 	id     string // one that CheckID takes
 	octets []byte // at least one
+	state  State  // StateInUse, StateUsed, or "": StateStored
 }
 
 // A member of the JSON object; value is nil for those that mockFile has a
@@ -92,6 +100,10 @@ func (f *mockFile) complete() error {
 	if f.generated < 0 {
 		f.generated = int64(len(f.keys))
 	}
+	for i := range f.keys {
+		f.keys[i].state = f.states[CanonicalID(f.keys[i].id)]
+	}
+	f.states = nil
 	return nil
 }
 
@@ -112,6 +124,9 @@ func (f *mockFile) parseMember(d *json.Decoder, name string) (json.RawMessage, e
 		return nil, nil
 	case memberUpdated:
 		return nil, d.Decode(&f.updated)
+	case memberStates:
+		f.states = map[string]State{}
+		return nil, eachMember(d, func(id string) error { return f.parseState(d, id) })
 	}
 	var value json.RawMessage
 	err := d.Decode(&value)
@@ -132,6 +147,18 @@ func (f *mockFile) parseKey(d *json.Decoder, id string) error {
 	if !f.add(id, key) {
 		return fmt.Errorf("the key ID %s comes twice", id)
 	}
+	return nil
+}
+
+func (f *mockFile) parseState(d *json.Decoder, id string) error {
+	var state State
+	if err := d.Decode(&state); err != nil {
+		return err
+	}
+	if state != StateInUse && state != StateUsed {
+		return fmt.Errorf("%q is no state of a key", printable(string(state)))
+	}
+	f.states[CanonicalID(id)] = state
 	return nil
 }
 
@@ -186,7 +213,21 @@ func (f *mockFile) add(id string, octets []byte) bool {
 		return false
 	}
 	f.index[name] = len(f.keys)
-	f.keys = append(f.keys, storedKey{id, octets})
+	f.keys = append(f.keys, storedKey{id: id, octets: octets})
+	return true
+}
+
+// setState notes where a key stands in its life, and reports whether that is
+// news.
+func (f *mockFile) setState(id string, state State) bool {
+	i, ok := f.index[CanonicalID(id)]
+	if !ok || f.keys[i].state == state {
+		return false
+	}
+	f.keys[i].state = state
+	if !slices.ContainsFunc(f.members, func(m member) bool { return m.name == memberStates }) {
+		f.members = append(f.members, member{name: memberStates})
+	}
 	return true
 }
 
@@ -205,7 +246,11 @@ func (f *mockFile) copyOf(id string) *Key {
 	if !ok {
 		return nil
 	}
-	return NewKey(k.id, bytes.Clone(k.octets))
+	key := NewKey(k.id, bytes.Clone(k.octets))
+	if k.state != "" {
+		key.SetState(k.state)
+	}
+	return key
 }
 
 // remove forgets and clears the key with this ID.
@@ -247,14 +292,17 @@ func mockID(number int64, made time.Time) string {
 func (f *mockFile) encode() []byte {
 	size := 256
 	for _, k := range f.keys {
-		size += len(k.id) + base64.StdEncoding.EncodedLen(len(k.octets)) + 16
+		size += 2*len(k.id) + base64.StdEncoding.EncodedLen(len(k.octets)) + 40
 	}
 	for _, m := range f.members {
 		size += len(m.name) + 2*len(m.value) + 16
 	}
 	out := append(make([]byte, 0, size), '{')
-	for i, m := range f.members {
-		if i > 0 {
+	for _, m := range f.members {
+		if m.name == memberStates && !slices.ContainsFunc(f.keys, func(k storedKey) bool { return k.state != "" }) {
+			continue
+		}
+		if len(out) > 1 {
 			out = append(out, ',')
 		}
 		out = append(appendString(append(out, "\n  "...), m.name), ": "...)
@@ -265,6 +313,8 @@ func (f *mockFile) encode() []byte {
 			out = strconv.AppendInt(out, f.generated, 10)
 		case memberUpdated:
 			out = appendString(out, f.updated)
+		case memberStates:
+			out = f.appendStates(out)
 		default:
 			out = appendIndented(out, m.value)
 		}
@@ -283,6 +333,18 @@ func (f *mockFile) appendKeys(out []byte) []byte {
 		}
 		out = append(appendString(append(out, "\n    "...), k.id), `: "`...)
 		out = append(base64.StdEncoding.AppendEncode(out, k.octets), '"')
+	}
+	return append(out, "\n  }"...)
+}
+
+func (f *mockFile) appendStates(out []byte) []byte {
+	before := "{\n    "
+	for _, k := range f.keys {
+		if k.state != "" {
+			out = append(appendString(append(out, before...), k.id), ": "...)
+			out = appendString(out, string(k.state))
+			before = ",\n    "
+		}
 	}
 	return append(out, "\n  }"...)
 }

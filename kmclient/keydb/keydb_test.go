@@ -180,7 +180,7 @@ func TestListInPages(t *testing.T) {
 		put(t, db, "other", Grant{}, 1)
 		i := 0
 		for info, err := range db.List(t.Context(), "p") {
-			if err != nil || info.ID != keys[i].ID() || info.Size != 256 || info.Time.IsZero() || info.State != kmclient.StateStored {
+			if err != nil || info.ID != keys[i].ID() || info.Size != 256 || info.Time.IsZero() || info.State != kmclient.StateInUse {
 				t.Fatalf("key %d: %+v, %v", i, info, err)
 			}
 			i++

@@ -32,8 +32,26 @@ type Claim struct {
 	Keep   bool   // don't note that the reader has got them
 }
 
-// Put stores keys in a pool, all or none of them. An ID that the database has
-// is an ErrExists. The keys stay the caller's.
+// The numbers of a key's state in the database.
+const (
+	stateStored = iota // or not known
+	stateInUse
+	stateUsed
+)
+
+// stateOf returns the state with that number.
+func stateOf(number int) kmclient.State {
+	switch number {
+	case stateInUse:
+		return kmclient.StateInUse
+	case stateUsed:
+		return kmclient.StateUsed
+	}
+	return kmclient.StateStored
+}
+
+// Put stores keys in a pool that are handed out now, all or none of them. An ID
+// that the database has is an ErrExists. The keys stay the caller's.
 func (db *DB) Put(ctx context.Context, pool string, g Grant, keys ...*kmclient.Key) error {
 	for _, k := range keys {
 		if err := checkKey(k.ID(), k.Reveal()); err != nil {
@@ -49,7 +67,7 @@ func (db *DB) Put(ctx context.Context, pool string, g Grant, keys ...*kmclient.K
 			return err
 		}
 		for _, k := range keys {
-			if err := c.insert(into, g, k.ID(), time.Now(), k.Reveal()); err != nil {
+			if err := c.insert(into, g, stateInUse, k.ID(), time.Now(), k.Reveal()); err != nil {
 				return err
 			}
 		}
@@ -59,21 +77,58 @@ func (db *DB) Put(ctx context.Context, pool string, g Grant, keys ...*kmclient.K
 
 // Get returns keys of a pool, in the order of their IDs here, all or none.
 func (db *DB) Get(ctx context.Context, pool string, ids ...string) ([]*kmclient.Key, error) {
-	keys := make([]*kmclient.Key, 0, len(ids))
-	err := db.read(ctx, func(c conn) error {
+	keys, _, err := db.get(ctx, pool, ids)
+	return keys, err
+}
+
+// get is Get; handed are those of the keys that were put here when they were
+// handed out, and were not fetched since.
+func (db *DB) get(ctx context.Context, pool string, ids []string) (keys, handed []*kmclient.Key, err error) {
+	err = db.read(ctx, func(c conn) error {
 		for _, id := range ids {
 			var spelled string
 			var octets []byte
-			err := c.Row([]any{&spelled, &octets},
-				"SELECT spelled, octets FROM keys WHERE id=? AND pool=(SELECT id FROM pools WHERE name=?)", kmclient.CanonicalID(id), pool)
+			var state int
+			err := c.Row([]any{&spelled, &octets, &state},
+				"SELECT spelled, octets, state FROM keys WHERE id=? AND pool=(SELECT id FROM pools WHERE name=?)", kmclient.CanonicalID(id), pool)
 			if err != nil {
 				return notFound(err, id)
 			}
-			keys = append(keys, kmclient.NewKey(spelled, octets))
+			k := kmclient.NewKey(spelled, octets)
+			keys = append(keys, k)
+			switch state {
+			case stateInUse:
+				handed = append(handed, k)
+			case stateUsed:
+				k.SetState(kmclient.StateUsed)
+			}
 		}
 		return nil
 	})
-	return allOrNone(keys, err)
+	keys, err = allOrNone(keys, err)
+	return keys, handed, err
+}
+
+// Use is like Get, and notes that the keys were fetched by their IDs, if they
+// were put here when they were handed out: [kmclient.StateUsed]. The keys are
+// worth more than the note: they come also where that can't be written.
+func (db *DB) Use(ctx context.Context, pool string, ids ...string) ([]*kmclient.Key, error) {
+	keys, handed, err := db.get(ctx, pool, ids)
+	if err != nil || len(handed) == 0 {
+		return keys, err
+	}
+	for _, k := range handed {
+		k.SetState(kmclient.StateUsed)
+	}
+	_ = db.write(ctx, func(c conn) error {
+		for _, k := range handed {
+			if err := c.Exec("UPDATE keys SET state=? WHERE id=?", stateUsed, kmclient.CanonicalID(k.ID())); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return keys, nil
 }
 
 // Fetch returns keys that were granted to a reader, in the order of their IDs
@@ -175,15 +230,17 @@ func (db *DB) List(ctx context.Context, pool string) iter.Seq2[kmclient.KeyInfo,
 			infos := make([]kmclient.KeyInfo, 0, page)
 			err := db.read(ctx, func(c conn) error {
 				return c.Rows(func(scan sqlitedb.Scan) error {
-					info := kmclient.KeyInfo{State: kmclient.StateStored}
+					var info kmclient.KeyInfo
 					var made int64
-					err := scan(&after, &info.ID, &info.Size, &made)
+					var state int
+					err := scan(&after, &info.ID, &info.Size, &made, &state)
+					info.State = stateOf(state)
 					if made != 0 {
 						info.Time = time.UnixMicro(made)
 					}
 					infos = append(infos, info)
 					return err
-				}, `SELECT seq, spelled, 8*length(octets), made FROM keys
+				}, `SELECT seq, spelled, 8*length(octets), made, state FROM keys
 					WHERE pool=(SELECT id FROM pools WHERE name=?) AND seq>? ORDER BY seq LIMIT ?`, pool, after, page)
 			})
 			if err != nil {
@@ -216,15 +273,15 @@ func (db *DB) grow(c conn, pool string, n int) (id int64, err error) {
 
 // insert stores a key; grow has counted it already. The zero time is that of a
 // key of unknown age.
-func (c conn) insert(pool int64, g Grant, id string, made time.Time, octets []byte) error {
+func (c conn) insert(pool int64, g Grant, state int, id string, made time.Time, octets []byte) error {
 	name, micro := kmclient.CanonicalID(id), int64(0)
 	if !made.IsZero() {
 		micro = made.UnixMicro()
 	}
 	var seq int64
 	err := c.Row([]any{&seq},
-		`INSERT INTO keys (id, spelled, pool, master, waiting, made, octets) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO NOTHING RETURNING seq`, name, id, pool, g.Master, len(g.Readers), micro, octets)
+		`INSERT INTO keys (id, spelled, pool, master, waiting, made, octets, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO NOTHING RETURNING seq`, name, id, pool, g.Master, len(g.Readers), micro, octets, state)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("%w: %s", ErrExists, id)
 	}

@@ -104,7 +104,7 @@ func (c conn) insertNumbered(pool int64, now time.Time, octets []byte) (string, 
 			return "", err
 		}
 		id := mockID(next, now)
-		if err := c.insert(pool, Grant{}, id, now, octets); !errors.Is(err, ErrExists) {
+		if err := c.insert(pool, Grant{}, stateInUse, id, now, octets); !errors.Is(err, ErrExists) {
 			return id, err
 		}
 	}
@@ -115,12 +115,13 @@ func mockID(number int64, made time.Time) string {
 	return fmt.Sprintf("MOCK-KEY-%08d-%s", number, made.Format("20060102150405"))
 }
 
-// KeysByID returns stored keys; they stay in the file.
+// KeysByID returns stored keys; they stay in the file, which says then that they
+// are used, as kmclient.Mock has it.
 func (m *Mock) KeysByID(ctx context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	if err := checkIDs(ids); err != nil {
 		return nil, mockError("keys by ID", err)
 	}
-	keys, err := m.db.Get(ctx, "", ids...)
+	keys, err := m.db.Use(ctx, "", ids...)
 	if err == nil {
 		keys, err = allOrNone(keys, kmclient.CheckKeys(keys, 0, len(ids)))
 	}

@@ -9,14 +9,18 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 )
 
-//go:embed schema.sql
-var schema string
+var (
+	//go:embed schema1.sql
+	schema1 string
+	//go:embed schema2.sql
+	schema2 string
+)
 
 // format is that of key files.
 func format() sqlitedb.Format {
 	return sqlitedb.Format{
 		Application: 0x716B6462, // "qkdb"
-		Migrations:  []string{schema},
+		Migrations:  []string{schema1, schema2},
 	}
 }
 

@@ -156,7 +156,7 @@ func (in *importer) key(id string) error {
 	}
 	defer clear(octets)
 	in.read++
-	err = in.conn.insert(in.pool, Grant{}, id, mockTime(id), octets)
+	err = in.conn.insert(in.pool, Grant{}, stateStored, id, mockTime(id), octets)
 	if errors.Is(err, ErrExists) {
 		return in.conn.sameKey(in.pool, id, octets)
 	}

@@ -136,7 +136,7 @@ type oneKey struct {
 func (k *oneKey) wipe() { k.key.Wipe() }
 
 func (q *QMail) keyByID(ctx context.Context, id string, info *call) (any, error) {
-	keys, err := q.core.db.Get(ctx, "", id)
+	keys, err := q.core.db.Use(ctx, "", id)
 	if err != nil {
 		return nil, q.missing(err)
 	}

@@ -69,7 +69,7 @@ objects only.`,
 				if err != nil {
 					return err
 				}
-				return k.print(cmd.OutOrStdout(), keys)
+				return k.print(cmd.OutOrStdout(), keys, false)
 			})
 		},
 	}
@@ -138,7 +138,7 @@ func (k *keyFlags) show() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return k.print(cmd.OutOrStdout(), keys)
+				return k.print(cmd.OutOrStdout(), keys, true)
 			})
 		},
 	}
@@ -173,9 +173,12 @@ func (k *keyFlags) close() *cobra.Command {
 
 func (k *keyFlags) list() *cobra.Command {
 	return &cobra.Command{
-		Use:     "list",
-		Short:   "List the keys that the key manager stores",
-		Long:    "List the keys that the key manager stores. Only the mock can tell.",
+		Use:   "list",
+		Short: "List the keys that the key manager stores",
+		Long: `List the keys that the key manager stores. Only the mock can tell. It sees no
+messages, so a key is "in_use" once it was handed out, "used" once somebody has
+fetched it by its ID, as who decrypts does, and "stored" where another program
+has put it into the file. A closed key is gone.`,
 		Example: "  qkdmail key list --km mock:keys.json",
 		Args:    NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -219,8 +222,9 @@ func (k *keyFlags) printInfos(out io.Writer, infos []kmclient.KeyInfo) error {
 	return w.Flush()
 }
 
-// print prints fetched keys and wipes them.
-func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key) error {
+// print prints fetched keys, with their states if they may differ, and wipes
+// them.
+func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key, state bool) error {
 	defer kmclient.WipeAll(keys)
 	if k.asJSON {
 		list := make([]json.RawMessage, len(keys))
@@ -239,12 +243,18 @@ func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, "KEY ID\tBITS")
+	if state {
+		fmt.Fprint(w, "\tSTATE")
+	}
 	if k.reveal {
 		fmt.Fprint(w, "\tKEY")
 	}
 	fmt.Fprintln(w)
 	for _, key := range keys {
 		fmt.Fprintf(w, "%s\t%d", Printable(key.ID()), key.Size())
+		if state {
+			fmt.Fprintf(w, "\t%s", key.Info().State)
+		}
 		if k.reveal {
 			fmt.Fprintf(w, "\t%s", base64.StdEncoding.EncodeToString(key.Reveal()))
 		}
