@@ -71,7 +71,12 @@ const MaxKMEs = 16
 //     more. Keys that arrive when their caller has given up, or without the
 //     others of the same call, wait in memory for an hour for the next call
 //     that asks for them, or are handed over ([ETSI014.KeepWith]).
+//   - If a site's keys are spread over its KMEs, or a KME takes fewer IDs than
+//     its status says, keys are asked for one by one.
 //   - A key with an ID that this client has been given before is refused.
+//
+// A KME whose status fails with an HTTP error is taken to have no limits, and is
+// asked for fewer keys where it then tells of one.
 //
 // [ETSI014.Close] wipes the keys that wait.
 type ETSI014 struct {

@@ -81,12 +81,35 @@ func (e *ETSI014) deliver(l *lookup, failed *Error) ([]*Key, error) {
 	return keys, nil
 }
 
-// lookUp asks the KMEs in their order for the keys that are missing, and then
-// once more those whose answer was lost or that were busy. A request that has
-// begun goes on to its end even if its caller gives up: its answer may be the
-// only copy of the keys.
+// lookUp asks the KMEs for the keys that are missing. A KME refuses a request
+// as a whole: if some of the keys are at another one of this site, or if it
+// takes fewer IDs than its status says, they have to be asked for one by one.
 func (e *ETSI014) lookUp(ctx context.Context, l *lookup) *Error {
 	l.found = e.kept.take(l.peer, l.ids)
+	failed := e.ask(ctx, l)
+	missing := l.missing()
+	if failed == nil || len(missing) < 2 || !errors.Is(failed, ErrBadRequest) && (len(e.kmes) == 1 || !errors.Is(failed, ErrKeyNotFound)) {
+		return failed
+	}
+	for _, id := range missing { // ends with the first that no KME has
+		one := &lookup{peer: l.peer, path: l.path, ids: []string{id}, found: map[string]*Key{}}
+		err := e.ask(ctx, one)
+		maps.Copy(l.found, one.found)
+		if err == nil {
+			err = e.secure(l, one.found)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask asks the KMEs in their order for the keys that are missing, and then once
+// more those whose answer was lost or that were busy. A request that has begun
+// goes on to its end even if its caller gives up: its answer may be the only
+// copy of the keys.
+func (e *ETSI014) ask(ctx context.Context, l *lookup) *Error {
 	order := e.order()
 	last := make(map[*kme]*Error, len(order))
 	lost := false

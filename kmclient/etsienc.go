@@ -120,9 +120,14 @@ func (e *ETSI014) getFrom(ctx context.Context, k *kme, r encRequest) (keys []*Ke
 		return nil, failed
 	}
 	number := r.Number
+	most := limits.batch(number)
 	for len(keys) < number { // a KME may give fewer than asked for
-		r.Number = limits.batch(number - len(keys))
+		r.Number = min(most, number-len(keys))
 		some, err := e.encKeys(ctx, k, r)
+		if err != nil && errors.Is(err, ErrLimit) && r.Number > 1 {
+			most = r.Number / 2 // a limit that its status does not tell
+			continue
+		}
 		if err != nil {
 			return keys, err
 		}

@@ -112,8 +112,8 @@ func (k *kme) forget(peer string) {
 }
 
 // limitsOf returns the limits of requests about peer, asking the KME where
-// they are not known. A KME that answers, but not with a status, is taken to
-// have none.
+// they are not known. A KME that answers, but not with a status, whatever else,
+// is taken to have none: it may serve keys all the same.
 func (k *kme) limitsOf(ctx context.Context, peer string) (limits, *Error) {
 	k.mu.Lock()
 	l, ok := k.limits[peer]
@@ -126,7 +126,7 @@ func (k *kme) limitsOf(ctx context.Context, peer string) (limits, *Error) {
 		return limits{}, &Error{Op: operationStatus, Err: err}
 	}
 	if _, failed := k.status(ctx, peer, path); failed != nil {
-		if failed.Status == 0 || errors.Is(failed, ErrRefused) || failed.Status == http.StatusServiceUnavailable {
+		if failed.Status == 0 {
 			return limits{}, failed
 		}
 		k.remember(peer, limits{})

@@ -127,8 +127,8 @@ func TestETSIDecKeysAnswers(t *testing.T) {
 		"unknown 404 HTML":   {404, `<html>`, ErrKeyNotFound, 1, 0, 0},
 		"unknown 500":        {500, `{"error":"unknown key ID"}`, ErrKeyNotFound, 1, 0, 0},
 		"unknown in details": {400, `{"message":"bad","details":[{"key_ID":"x","why":"no such key"}]}`, ErrKeyNotFound, 1, 0, 0},
-		"400 another SAE":    {400, `{"message":"SAE_B is not known: no keys for it"}`, ErrBadRequest, 1, 0, 0},
-		"400 HTML":           {400, `<html>`, ErrBadRequest, 1, 0, 0},
+		"400 another SAE":    {400, `{"message":"SAE_B is not known: no keys for it"}`, ErrBadRequest, 2, 0, 0}, // once more for one key alone
+		"400 HTML":           {400, `<html>`, ErrBadRequest, 2, 0, 0},
 		"401":                {401, ``, ErrRefused, 1, 0, 0},
 		"500":                {500, `<html>`, ErrUnavailable, 1, 0, 0},
 		"503":                {503, ``, ErrUnavailable, 2, 0, 0},
@@ -269,10 +269,14 @@ func TestETSIStatusAnswers(t *testing.T) {
 	}{
 		"numeric ID":   {200, `{"target_KME_ID":4711,"status_extension":{"a":1}}`, nil, nil},
 		"HTML and 200": {200, `<html>`, ErrBadAnswer, nil},
-		"401 HTML":     {401, `<html>`, ErrRefused, ErrRefused},
+		"401 HTML":     {401, `<html>`, ErrRefused, nil},
 		"404":          {404, `<html>`, ErrBadAnswer, nil},
 		"500":          {500, ``, ErrUnavailable, nil},
-		"503":          {503, ``, ErrUnavailable, ErrUnavailable},
+		"400":          {400, `{"message":"bad"}`, ErrBadRequest, nil},
+		"403":          {403, ``, ErrRefused, nil},
+		"405":          {405, ``, ErrBadRequest, nil},
+		"501":          {501, ``, ErrUnavailable, nil},
+		"503":          {503, ``, ErrUnavailable, nil},
 		"endless":      {200, strings.Repeat(" ", 1<<20), ErrBadAnswer, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,8 +18,11 @@ type KeyManager interface {
 	Status(ctx context.Context, peer string) (Status, error)
 
 	// GetKeys fetches number fresh keys of size bits each. It returns exactly
-	// as many, all of that size, or an error and no key. It is not
-	// idempotent.
+	// as many, all of that size, or an error and no key: a longer key is
+	// refused as a shorter one is, since only this side knows how much of it
+	// was asked for, and the other side gets all of it. Whether there are keys
+	// is for the key manager to say then, and not for its Status before. It is
+	// not idempotent.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error)
 
 	// KeysByID fetches the keys with these IDs, in this order. If one of them

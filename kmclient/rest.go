@@ -106,10 +106,33 @@ func (r *REST) GetKeys(ctx context.Context, peer string, size, number int) ([]*K
 
 // GetKeysWith is like GetKeys; mandatory are further elements of
 // "extension_mandatory", which the key manager must meet or refuse.
-func (r *REST) GetKeysWith(ctx context.Context, _ string, mandatory []any, size, number int) ([]*Key, error) {
+func (r *REST) GetKeysWith(ctx context.Context, _ string, mandatory []any, size, number int) (keys []*Key, err error) {
 	if err := checkAmount(size, number); err != nil {
 		return nil, &Error{Op: operationGetKeys, Err: err}
 	}
+	defer func() {
+		if err != nil {
+			WipeAll(keys)
+			keys = nil
+		}
+	}()
+	for len(keys) < number { // a key manager may give fewer than asked for
+		some, err := r.getKeys(ctx, mandatory, size, number-len(keys))
+		if err != nil {
+			return keys, err
+		}
+		keys = append(keys, some...)
+	}
+	if err := CheckKeys(keys, size, number); err != nil {
+		return keys, &Error{Op: operationGetKeys, Status: http.StatusOK, Err: err}
+	}
+	r.ids.note(keys)
+	return keys, nil
+}
+
+// getKeys makes one request. It returns at least one key and at most as many as
+// asked for, all of the right size, or an error.
+func (r *REST) getKeys(ctx context.Context, mandatory []any, size, number int) ([]*Key, error) {
 	request, err := json.Marshal(struct {
 		Size       int   `json:"key_size"`
 		Number     int   `json:"number"`
@@ -129,7 +152,6 @@ func (r *REST) GetKeysWith(ctx context.Context, _ string, mandatory []any, size,
 	if err != nil {
 		return nil, badAnswer(q, code, body, err)
 	}
-	r.ids.note(keys)
 	return keys, nil
 }
 
@@ -251,7 +273,7 @@ func answerLimit(size, number int) int64 {
 // badAnswer is the error for a 2xx answer that can't be used. What the key
 // manager says in it is worth telling: some say "error" and 200.
 func badAnswer(q call, status int, body []byte, err error) *Error {
-	e := &Error{Op: q.op, Status: status, Err: err}
+	e := &Error{Op: q.op, Status: status, Err: err, Retry: errors.Is(err, ErrKeyExhausted)}
 	if root, isJSON := parseWords(body); isJSON && errors.Is(err, ErrBadAnswer) {
 		e.Message = show(messageOf(root), q.ids)
 	}

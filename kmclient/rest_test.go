@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,7 +186,7 @@ func TestRESTGetKeysBadAnswers(t *testing.T) {
 		"trailing text":   {200, good + "x", ErrBadAnswer, false},
 		"trailing object": {200, good + "{}", ErrBadAnswer, false},
 		"cut short":       {200, good[:len(good)-4], ErrBadAnswer, false},
-		"too few":         {200, `{"keys":[` + keyJSON("1", a) + `]}`, ErrBadKey, false},
+		"none at all":     {200, `{"keys":[]}`, ErrKeyExhausted, true},
 		"too many":        {200, `{"keys":[` + keyJSON("1", a) + `,` + keyJSON("2", b) + `,` + keyJSON("3", randomOctets(32)) + `]}`, ErrBadKey, false},
 		"short key":       {200, two(keyJSON("1", a), keyJSON("2", b[:16])), ErrBadKey, false},
 		"long key":        {200, two(keyJSON("1", a), keyJSON("2", append(bytes.Clone(b), b...))), ErrBadKey, false},
@@ -251,6 +252,35 @@ func TestRESTGetKeysBadAnswers(t *testing.T) {
 				t.Errorf("%q does not tell of the HTML page", err)
 			}
 		})
+	}
+}
+
+// A key manager that gives fewer keys than asked for is asked for the rest.
+func TestRESTFewerKeysThanAskedFor(t *testing.T) {
+	var asked []int
+	given := 0
+	r := restServer(t, func(w http.ResponseWriter, req *http.Request) {
+		var request struct {
+			Number int `json:"number"`
+		}
+		_ = json.NewDecoder(req.Body).Decode(&request)
+		asked = append(asked, request.Number)
+		if given == 4 {
+			answer(400, `{"message":"no keys available"}`)(w, req)
+			return
+		}
+		given++
+		answer(200, `{"keys":[`+keyJSON(fmt.Sprintf("key-%d", given), randomOctets(32))+`]}`)(w, req)
+	})
+	if keys, err := r.GetKeys(t.Context(), "", 256, 3); err != nil || len(keys) != 3 || !slices.Equal(asked, []int{3, 2, 1}) {
+		t.Errorf("%v, %v, having asked for %v, want 3 keys in 3 requests", keys, err, asked)
+	}
+	if keys, err := r.GetKeys(t.Context(), "", 256, 3); keys != nil || !errors.Is(err, ErrKeyExhausted) {
+		t.Errorf("a key manager that runs dry midway: %v, %v, want ErrKeyExhausted and no key", keys, err)
+	}
+	same := restServer(t, answer(200, `{"keys":[`+keyJSON("1", randomOctets(32))+`]}`))
+	if keys, err := same.GetKeys(t.Context(), "", 256, 3); keys != nil || !errors.Is(err, ErrBadKey) {
+		t.Errorf("one key again and again: %v, %v, want ErrBadKey", keys, err)
 	}
 }
 

@@ -23,13 +23,17 @@ func (a *keyAnswer) key() (*Key, error) {
 	return NewKey(a.ID, a.Key), nil
 }
 
-// decodeKeys reads the answer to a request for number keys of size bits.
+// decodeKeys reads the answer to a request for number keys of size bits. It
+// returns one at least and number at most, or an error and no key.
 func decodeKeys(body []byte, size, number int) ([]*Key, error) {
 	keys, err := decodeKeyList(body)
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckKeys(keys, size, number); err != nil {
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%w: an answer without keys", ErrKeyExhausted)
+	}
+	if err := CheckKeys(keys, size, min(len(keys), number)); err != nil {
 		WipeAll(keys)
 		return nil, err
 	}
