@@ -121,7 +121,10 @@ func (k *kme) status(r *http.Request, info *call, slave string) (any, error) {
 	if r.URL.RawQuery != "" {
 		return nil, badRequest("a status has no query")
 	}
-	s := k.core.status(k.network.stocks[poolOf(info.sae, slave)])
+	s, err := k.core.status(k.network.stocks[poolOf(info.sae, slave)])
+	if err != nil {
+		return nil, err
+	}
 	s.SourceKME, s.TargetKME, s.MasterSAE, s.SlaveSAE = k.id, k.network.home[slave], info.sae, slave
 	if k.core.o.Quirks.NumericTarget {
 		s.TargetKME = len(k.network.home[slave])

@@ -1,6 +1,7 @@
 package kmserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -79,15 +80,20 @@ func (c *core) checkAmount(q keyRequest) (size, number int, err error) {
 	if q.number != nil {
 		number = *q.number
 	}
+	quirks := c.o.Quirks
+	if quirks.RoundSize > 0 {
+		size = (size + quirks.RoundSize - 1) / quirks.RoundSize * quirks.RoundSize
+	}
 	switch {
 	case size%8 != 0:
 		return 0, 0, badRequest(wrongMultiple)
+	case quirks.IgnoreLimits && size > 0 && size <= keydb.MaxKeySize && number > 0 && number <= kmclient.MaxRequestKeys:
 	case size < c.o.MinKeySize || size > c.o.MaxKeySize:
 		return 0, 0, badRequest("size shall be %d to %d bits", c.o.MinKeySize, c.o.MaxKeySize)
 	case number < 1 || number > c.o.MaxKeysPerRequest:
 		return 0, 0, badRequest("number shall be 1 to %d", c.o.MaxKeysPerRequest)
 	}
-	if c.o.Quirks.IgnoreSize {
+	if quirks.IgnoreSize {
 		size = c.o.KeySize
 	}
 	return size, number, nil
@@ -130,6 +136,9 @@ func (c *core) extensions(list []extension) (unknown, unmet []map[string]string)
 // handOut makes keys for a pair of SAEs, or for nobody in particular, and
 // stores what is to be fetched of them later.
 func (c *core) handOut(ctx context.Context, from *stock, pool string, g keydb.Grant, size, number int) ([]*kmclient.Key, error) {
+	if most := c.o.Quirks.MostKeys; most > 0 {
+		number = min(number, most)
+	}
 	if c.o.Quirks.ForgetEarlier {
 		if err := c.forget(ctx, pool); err != nil {
 			return nil, err
@@ -145,7 +154,7 @@ func (c *core) handOut(ctx context.Context, from *stock, pool string, g keydb.Gr
 	cost := (number - len(keys)) * ((size + c.o.KeySize - 1) / c.o.KeySize)
 	if !from.take(cost) {
 		kmclient.WipeAll(keys)
-		return nil, &problem{status: c.o.ExhaustedStatus, message: "no keys available: the key pool is exhausted"}
+		return nil, &problem{status: c.o.ExhaustedStatus, message: cmp.Or(c.o.Quirks.ExhaustedMessage, "no keys available: the key pool is exhausted")}
 	}
 	fresh := make([]*kmclient.Key, 0, number)
 	for len(keys)+len(fresh) < number {

@@ -108,14 +108,21 @@ func (o Options) complete() (Options, error) {
 // KMEs in the field, for the tests of clients. The zero Quirks do nothing.
 // (Running out of keys as a 400 is [Options].ExhaustedStatus.)
 type Quirks struct {
-	UnknownKeyStatus int           // 404 or 500 for an unknown key ID, instead of 400 (QMail: 404)
+	UnknownKeyStatus int           // 401, 404 or 500 for an unknown key ID, instead of 400 (QMail: 404)
+	StatusStatus     int           // an HTTP status of 400 or more for every status of a link
+	ExhaustedMessage string        // the words when the stock is too small
+	ZeroStock        bool          // the status says that no key is stored
+	HideLimits       bool          // the status has no limits of number and size
 	HTMLErrors       bool          // HTML pages instead of error bodies, with 401 as well
 	NumericTarget    bool          // target_KME_ID is a number in the status
 	IgnoreQuery      bool          // size and number don't count with GET
 	IgnoreSize       bool          // every key has KeySize bits
+	IgnoreLimits     bool          // a number or size over the limits, or under, is served as well
+	RoundSize        int           // sizes are rounded up to a multiple of so many bits, instead of refused
 	KeepKeys         bool          // dec_keys gives a key as often as it is asked for
 	RepeatKeys       bool          // enc_keys gives again what nobody has fetched yet
 	FewerKeys        bool          // one key less than asked for
+	MostKeys         int           // no more keys than that in an answer, however many are asked for
 	ForgetEarlier    bool          // handing out keys drops the pair's earlier ones
 	LoseAnswers      int           // how many answers with keys are lost, their keys used up, before one arrives
 	Slow             time.Duration // keys are used up, then the answer takes so long
@@ -123,12 +130,15 @@ type Quirks struct {
 
 func (q Quirks) check() error {
 	switch q.UnknownKeyStatus {
-	case 0, http.StatusBadRequest, http.StatusNotFound, http.StatusInternalServerError:
+	case 0, http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusInternalServerError:
 	default:
-		return fmt.Errorf("%w: status %d for an unknown key: must be 400, 404 or 500", kmclient.ErrConfig, q.UnknownKeyStatus)
+		return fmt.Errorf("%w: status %d for an unknown key: must be 400, 401, 404 or 500", kmclient.ErrConfig, q.UnknownKeyStatus)
 	}
-	if q.LoseAnswers < 0 || q.Slow < 0 {
-		return fmt.Errorf("%w: a negative quirk", kmclient.ErrConfig)
+	if q.StatusStatus != 0 && (q.StatusStatus < 400 || q.StatusStatus > 599) {
+		return fmt.Errorf("%w: status %d for the status of a link: must be 400 to 599", kmclient.ErrConfig, q.StatusStatus)
+	}
+	if q.LoseAnswers < 0 || q.Slow < 0 || q.MostKeys < 0 || q.RoundSize < 0 || q.RoundSize%8 != 0 {
+		return fmt.Errorf("%w: a quirk that is negative, or rounds to no multiple of 8", kmclient.ErrConfig)
 	}
 	return nil
 }

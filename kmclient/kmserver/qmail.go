@@ -72,18 +72,29 @@ type statusBody struct {
 	KeySize    int    `json:"key_size"`
 	Stored     int    `json:"stored_key_count"`
 	Max        int    `json:"max_key_count"`
-	PerRequest int    `json:"max_key_per_request"`
-	MaxSize    int    `json:"max_key_size"`
-	MinSize    int    `json:"min_key_size"`
+	PerRequest int    `json:"max_key_per_request,omitempty"` // never 0, but for the quirk HideLimits
+	MaxSize    int    `json:"max_key_size,omitempty"`
+	MinSize    int    `json:"min_key_size,omitempty"`
 	MaxSAEIDs  int    `json:"max_SAE_ID_count"`
 }
 
-func (c *core) status(s *stock) statusBody {
+func (c *core) status(s *stock) (statusBody, error) {
+	quirks := c.o.Quirks
+	if quirks.StatusStatus != 0 {
+		return statusBody{}, &problem{status: quirks.StatusStatus, message: "the status is not available"}
+	}
 	ready, capacity := s.count()
-	return statusBody{
+	body := statusBody{
 		KeySize: c.o.KeySize, Stored: ready, Max: capacity, PerRequest: c.o.MaxKeysPerRequest,
 		MaxSize: c.o.MaxKeySize, MinSize: c.o.MinKeySize, MaxSAEIDs: c.o.MaxSAEIDs,
 	}
+	if quirks.ZeroStock {
+		body.Stored = 0
+	}
+	if quirks.HideLimits {
+		body.PerRequest, body.MaxSize, body.MinSize = 0, 0, 0
+	}
+	return body, nil
 }
 
 // qmailStatus is a status with what the QMail REST API adds to it.
@@ -96,8 +107,11 @@ type qmailStatus struct {
 }
 
 func (q *QMail) status() (any, error) {
-	s := qmailStatus{State: "operational", Link: "active", statusBody: q.core.status(q.stock)}
-	s.Available = s.Stored
+	body, err := q.core.status(q.stock)
+	if err != nil {
+		return nil, err
+	}
+	s := qmailStatus{State: "operational", Link: "active", Available: body.Stored, statusBody: body}
 	s.SourceKME, s.TargetKME, s.MaxSAEIDs = "SIMULATOR", "SIMULATOR", 0
 	if q.core.o.Quirks.NumericTarget {
 		s.TargetKME = 1

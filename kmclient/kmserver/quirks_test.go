@@ -27,9 +27,9 @@ func waiting(t *testing.T, path string) int {
 }
 
 func TestQuirkUnknownKey(t *testing.T) {
-	for _, status := range []int{404, 500} {
+	for _, status := range []int{401, 404, 500} {
 		s := start(t, Options{Quirks: Quirks{UnknownKeyStatus: status}})
-		if m := s.dec("x"); m.status != status || m.text() != notFound {
+		if m := s.dec("x"); m.status != status || status != 401 && m.text() != notFound {
 			t.Errorf("HTTP %d %s, want %d", m.status, m.body, status)
 		}
 	}
@@ -98,6 +98,47 @@ func TestQuirkFewerKeys(t *testing.T) {
 	}
 	if m := s.do(a, atA, "POST", encB, `{}`); string(m.body) != `{"keys":[]}` {
 		t.Errorf("one key less than one: %s", m.body)
+	}
+}
+
+func TestQuirkMostKeys(t *testing.T) {
+	s := start(t, Options{Quirks: Quirks{MostKeys: 2}})
+	for body, want := range map[string]int{`{"number":3}`: 2, `{"number":2}`: 2, `{}`: 1} {
+		if _, ids := s.enc(body); len(ids) != want {
+			t.Errorf("%s: %d keys, want %d", body, len(ids), want)
+		}
+	}
+}
+
+func TestQuirkLimits(t *testing.T) {
+	s := start(t, Options{MaxKeysPerRequest: 2, MaxKeySize: 512, Quirks: Quirks{IgnoreLimits: true, RoundSize: 64}})
+	keys, ids := s.enc(`{"number":3,"size":1025}`)
+	if len(ids) != 3 || len(keys[ids[0]]) != 1088/8 {
+		t.Errorf("%d keys of %d bytes, want 3 of 1088 bits", len(ids), len(keys[ids[0]]))
+	}
+	if m := s.do(a, atA, "POST", encB, `{"number":0}`); m.status != 400 {
+		t.Errorf("no key at all: HTTP %d, want 400", m.status)
+	}
+}
+
+func TestQuirkStatus(t *testing.T) {
+	s := start(t, Options{Capacity: 5, Quirks: Quirks{ZeroStock: true, HideLimits: true}})
+	text := string(s.do(a, atA, "GET", statusB, "").body)
+	if !strings.Contains(text, `"stored_key_count":0`) || strings.Contains(text, "max_key_size") || strings.Contains(text, "max_key_per_request") {
+		t.Errorf("%s, want no stock and no limits", text)
+	}
+	s = start(t, Options{Quirks: Quirks{StatusStatus: 503}})
+	if m := s.do(a, atA, "GET", statusB, ""); m.status != 503 {
+		t.Errorf("HTTP %d, want 503", m.status)
+	}
+	s.enc(`{}`)
+}
+
+func TestQuirkExhaustedMessage(t *testing.T) {
+	s := start(t, Options{Capacity: 1, Quirks: Quirks{ExhaustedMessage: "come again"}})
+	s.enc(`{}`)
+	if m := s.do(a, atA, "POST", encB, `{}`); m.status != 503 || m.text() != "come again" {
+		t.Errorf("HTTP %d %s", m.status, m.body)
 	}
 }
 
