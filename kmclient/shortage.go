@@ -154,7 +154,7 @@ var wordPatterns = sync.OnceValue(func() *patterns {
 		stock:   words(`availab\w*`, `generated`, `stored`, `remain\w*`, `existing`, `stocks?`, `buffers?`, `buffered`, `pools?`, `in store`, `left`, `reserves?`, `inventory`, `supply`, `ready`, `key (?:counts?|materials?|stores?)`),
 		size:    words(`sizes?`, `lengths?`, `long`, `bits`, `it`),
 
-		limit:      words(`max\w*`, `limit\w*`, `at most`, `up to`, `(?:allowed|permitted) (?:number|amount|sizes?|range)`, `(?:number|amount|size) (?:allowed|permitted)`, `quotas?`, `too many`, `too large`, `too big`, `out of range`, `must not exceed`, `(?:shall|must|should|has to) be (?:from )?(?:\d+ (?:to|and|through) \d+|between|less|lower|smaller|under|below)`, `between \d+ and \d+`, `threshold`),
+		limit:      words(`max\w*`, `limit\w*`, `at most`, `up to`, `(?:allowed|permitted) (?:number|amount|sizes?|range)`, `(?:number|amount|size) (?:allowed|permitted)`, `quotas?`, `too many`, `too large`, `too big`, `out of range`, `must not exceed`, `(?:shall|must|should|has to) (?:be|have) (?:from )?(?:\d+ (?:to|and|through) \d+|between|less|lower|smaller|under|below)`, `between \d+ and \d+`, `threshold`),
 		perRequest: words(`per (?:request|call|query|message|batch)`, `(?:in (?:a|one)|each|single|one) (?:single )?(?:request|call|query)`, `at once`, `at a time`),
 		outOfOrder: words(`databases?`, `db`, `sql\w*`, `connections?`, `sockets?`, `memory`, `ram`, `heap`, `disks?`, `file ?systems?`, `file (?:descriptors?|handles?)`, `threads?`, `workers?`, `cpus?`,
 			`time ?outs?`, `timed out`, `deadline`, `internal (?:server )?error`, `traceback`, `certificates?`, `licen[cs]es?`, `subscription`, `tokens?`, `credentials?`, `privileges?`, `permissions?`, `rights`,

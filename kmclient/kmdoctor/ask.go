@@ -70,6 +70,7 @@ type request struct {
 	query  string
 	body   string // JSON
 	keys   int    // that a good answer to enc_keys brings
+	bits   int    // of each of them; 0: the default
 }
 
 // An answer is what a KME says.
@@ -117,7 +118,8 @@ func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
 	case a.err != nil:
 		if refused := a.status != 0 && a.status/100 != 2; a.sent && !refused && q.keys > 0 {
 			d.report.KeysLost += q.keys
-			d.lost = true
+			d.spent += d.cost(q)
+			d.lost = append(d.lost, d.current)
 		}
 	case a.good():
 		d.contentTypes.note(contentTypeFault(a.kind))

@@ -47,6 +47,9 @@ func ids(keys []*key) (list []string) {
 func (d *doctor) fetch(ctx context.Context, q request, want []*key) error {
 	a := d.ask(ctx, d.peer, q)
 	defer a.wipe()
+	if overLimit(a) {
+		return fmt.Errorf("%s (%w)", a.tell(), errOverLimit)
+	}
 	if !a.good() {
 		return errors.New(a.tell())
 	}
@@ -83,16 +86,48 @@ const noKeyLeft = "not enough keys are left that the peer has not fetched"
 // decKeys fetches two keys in one request, or one where enc_keys gives no more.
 func (d *doctor) decKeys(ctx context.Context) verdict {
 	number, _ := d.status.amount()
+	switch {
+	case d.self() == "":
+		return skip("the own SAE ID was not given, and the KME does not say it")
+	case !d.peerThere:
+		return d.needs("peer-status")
+	}
+	number = max(1, min(number, len(d.waiting())))
 	keys := d.take(number)
 	if keys == nil {
 		return skip("%s", noKeyLeft)
 	}
 	d.delivered = keys
-	if err := d.fetch(ctx, byID(d.self(), ids(keys)...), keys); err != nil {
-		return fail("POST with %d IDs: %v", number, err)
-	}
-	return pass("POST with %d IDs: the same keys of %d bits", number, keys[0].bits())
+	return d.fetchAll(ctx, keys, fmt.Sprintf("POST with %s", tellIDs(number)))
 }
+
+// fetchAll fetches keys in one request, or one by one where the KME has a limit
+// of its own.
+func (d *doctor) fetchAll(ctx context.Context, keys []*key, asked string) verdict {
+	err := d.fetch(ctx, byID(d.self(), ids(keys)...), keys)
+	switch {
+	case err == nil:
+		return pass("%s: the same %s", asked, tellKeys(keys))
+	case !errors.Is(err, errOverLimit) || len(keys) == 1:
+		return fail("%s: %v", asked, err)
+	}
+	for _, k := range keys {
+		if alone := d.fetch(ctx, byID(d.self(), k.id), []*key{k}); alone != nil {
+			return fail("%s: %v; with one: %v", asked, err, alone)
+		}
+	}
+	return warn("%s: %v; one by one the same keys come", asked, err)
+}
+
+func tellIDs(number int) string {
+	if number == 1 {
+		return "1 ID"
+	}
+	return fmt.Sprintf("%d IDs", number)
+}
+
+// errOverLimit is beside the refusal of a request for too many keys.
+var errOverLimit = errors.New("a limit of the KME")
 
 func (d *doctor) decDeleted(ctx context.Context) verdict {
 	a := d.ask(ctx, d.peer, byID(d.self(), d.delivered[0].id))
@@ -153,11 +188,7 @@ func (d *doctor) decLater(ctx context.Context) verdict {
 	for _, k := range keys {
 		k.fetched = true
 	}
-	detail := fmt.Sprintf("POST with %d IDs of earlier requests", len(keys))
-	if err := d.fetch(ctx, byID(d.self(), ids(keys)...), keys); err != nil {
-		return fail("%s: %v", detail, err)
-	}
-	return pass("%s: the same keys", detail)
+	return d.fetchAll(ctx, keys, fmt.Sprintf("POST with %s of earlier requests", tellIDs(len(keys))))
 }
 
 func (d *doctor) decUnknown(ctx context.Context) verdict {
@@ -170,6 +201,10 @@ func (d *doctor) decUnknown(ctx context.Context) verdict {
 	return judge(q, a, nil, []string{wordsNotFound})
 }
 
+// noteAsked counts a key as fetched if an answer may have given it out: the
+// peer is not to be blamed for what was asked for here.
+func (k *key) noteAsked(a answer) { k.fetched = k.fetched || a.good() || a.err != nil }
+
 // decStranger asks as the master, who is no slave of its own key.
 func (d *doctor) decStranger(ctx context.Context) verdict {
 	keys := d.waiting()
@@ -181,6 +216,7 @@ func (d *doctor) decStranger(ctx context.Context) verdict {
 	}
 	a := d.ask(ctx, d.own, byID(d.self(), keys[0].id))
 	defer a.wipe()
+	keys[0].noteAsked(a)
 	asked := "asked by its master"
 	switch {
 	case a.good():
@@ -201,5 +237,6 @@ func (d *doctor) decOwn(ctx context.Context) verdict {
 	}
 	a := d.ask(ctx, d.own, byID(d.o.Peer, keys[0].id))
 	defer a.wipe()
+	keys[0].noteAsked(a)
 	return notGiven("asked by its master as if it were the peer's", a)
 }

@@ -18,7 +18,7 @@ import (
 type key struct {
 	id      string
 	octets  []byte // nil if it is not base64
-	fetched bool   // by the peer, or it was tried
+	fetched bool   // by the peer or by anybody, or it was tried
 }
 
 func (k *key) wipe() { clear(k.octets) }

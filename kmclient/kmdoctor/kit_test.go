@@ -87,6 +87,7 @@ func (w *world) options(peer bool) Options {
 	o := Options{
 		URL: w.url["KME_A"], SAE: "SAE_A", Peer: "SAE_B", KMEID: "KME_A",
 		CertFile: w.file("sae_a.crt"), KeyFile: w.file("sae_a.key"), CAFile: w.file("ca.crt"), Timeout: 10 * time.Second,
+		MaxKeys: 5000, // so that every check is made
 	}
 	if peer {
 		o.PeerURL, o.PeerCertFile, o.PeerKeyFile = w.url["KME_B"], w.file("sae_b.crt"), w.file("sae_b.key")

@@ -7,10 +7,11 @@
 //
 // # What it costs
 //
-// A KME that keeps the rules gives out 6 keys in a run; [Report].KeysUsed says
-// how many it was. One that does not may give out more, since some requests
-// are there to be refused. Without the peer's certificate nobody fetches the
-// keys at the other site, where they stay until the KME drops them.
+// A KME that keeps the rules gives out 6 keys in a run. One that does not may
+// give out more, since some requests are there to be refused: a check that could
+// bring the run over [Options].MaxKeys is skipped. [Report].KeysUsed says how
+// many it was. Without the peer's certificate nobody fetches the keys at the
+// other site, where they stay until the KME drops them.
 //
 // # Secrets
 //
@@ -24,12 +25,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 const defaultTimeout = 10 * time.Second
+
+// DefaultMaxKeys is [Options].MaxKeys where it is zero.
+const DefaultMaxKeys = 32
 
 // Options say which KME to check, and who asks.
 type Options struct {
@@ -45,6 +50,11 @@ type Options struct {
 	// may be empty. PeerCAFile is CAFile if empty.
 	PeerURL, PeerCertFile, PeerKeyFile string
 	PeerCAFile, PeerKMEID              string
+
+	// MaxKeys is how many keys of the KME's default size a run may make it give
+	// out; DefaultMaxKeys if zero. A KME that gives more than it is asked for can exceed it
+	// by one answer.
+	MaxKeys int
 
 	Timeout time.Duration // of one request, connecting included; 10 seconds if zero
 	Logger  *slog.Logger  // every request, at debug level; may be nil
@@ -90,17 +100,21 @@ type doctor struct {
 	posted    []*key    // by POST with number and size
 	gotten    []*key    // by GET with number and size
 	delivered []*key    // to the peer by POST
-	lost      bool      // an answer with keys did not arrive
+	answered  bool      // own has answered a request for its status, and not with a page for people
+	peerThere bool      // peer has, too
+	spent     int       // keys of the default size that were given out, or lost
+	lost      []string  // checks that asked for keys and got no answer
+	current   string    // the check that is made
 
 	errorBodies  tally // of refusals
 	contentTypes tally // of good answers
 }
 
 func newDoctor(o Options) (*doctor, error) {
-	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
+	o.Timeout, o.MaxKeys = cmp.Or(o.Timeout, defaultTimeout), cmp.Or(o.MaxKeys, DefaultMaxKeys)
 	o.PeerCAFile = cmp.Or(o.PeerCAFile, o.CAFile)
-	if o.Timeout < 0 {
-		return nil, fmt.Errorf("%w: a time-out of %v", kmclient.ErrConfig, o.Timeout)
+	if o.Timeout < 0 || o.MaxKeys < 0 {
+		return nil, fmt.Errorf("%w: a time-out of %v, or at most %d keys", kmclient.ErrConfig, o.Timeout, o.MaxKeys)
 	}
 	for _, sae := range []string{o.Peer, cmp.Or(o.SAE, o.Peer)} {
 		if _, err := kmclient.ETSIPath(sae, "status"); err != nil {
@@ -141,6 +155,7 @@ func (d *doctor) self() string { return cmp.Or(d.o.SAE, d.status.text["master_SA
 type step struct {
 	id, rule string
 	needs    []string // checks that must not have failed or been skipped
+	oneOf    []string // checks of which one must have passed; may be empty
 	peer     bool     // needs the peer's KME
 	run      func(*doctor, context.Context) verdict
 }
@@ -159,6 +174,7 @@ func skip(format string, args ...any) verdict { return verdict{Skip, fmt.Sprintf
 // run makes a check, if it can be made, and reports it.
 func (d *doctor) run(ctx context.Context, s step) {
 	before := d.report.KeysUsed
+	d.current = s.id
 	v := d.obstacle(ctx, s)
 	if v.result == "" {
 		v = s.run(d, ctx)
@@ -180,12 +196,26 @@ func (d *doctor) obstacle(ctx context.Context, s step) verdict {
 		return skip("needs the KME and the certificate of the peer, which were not given")
 	}
 	for _, id := range s.needs {
-		switch c := d.report.Check(id); c.Result {
-		case Fail:
-			return skip("needs %s, which failed", id)
-		case Skip, "":
-			return skip("needs %s, which was skipped", id)
+		if !d.kept(id) {
+			return d.needs(id)
 		}
 	}
+	if len(s.oneOf) > 0 && !slices.ContainsFunc(s.oneOf, d.kept) {
+		return d.needs(s.oneOf[0])
+	}
 	return verdict{}
+}
+
+// kept reports whether a check was made and passed, if with a warning.
+func (d *doctor) kept(id string) bool {
+	r := d.report.Check(id).Result
+	return r == Pass || r == Warn
+}
+
+// needs is the verdict on a check that can't be made for the sake of another.
+func (d *doctor) needs(id string) verdict {
+	if d.report.Check(id).Result == Fail {
+		return skip("needs %s, which failed", id)
+	}
+	return skip("needs %s, which was skipped", id)
 }

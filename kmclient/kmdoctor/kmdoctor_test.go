@@ -43,8 +43,9 @@ func TestConforming(t *testing.T) {
 		"without the peer":    {kmserver.Options{}, false, withoutPeer, 6},
 		"one key a request":   {kmserver.Options{MaxKeysPerRequest: 1}, true, "", 4},
 		"one size":            {kmserver.Options{KeySize: 256, MinKeySize: 256, MaxKeySize: 256}, true, "", 6},
-		"the least is usual":  {kmserver.Options{KeySize: 64}, true, "", 6},
-		"many keys a request": {kmserver.Options{MaxKeysPerRequest: 1024, MaxKeySize: 4096}, true, "refuse-number", 6},
+		"the least is usual":  {kmserver.Options{KeySize: 64}, true, "refuse-size", 6}, // it would cost 8,197 keys
+		"more than is read":   {kmserver.Options{MaxKeySize: 8 << 20}, true, "refuse-size", 6},
+		"many keys a request": {kmserver.Options{MaxKeysPerRequest: 1024, MaxKeySize: 4096}, true, "", 6},
 		"short keys":          {kmserver.Options{KeySize: 8, MinKeySize: 8, MaxKeySize: 8, MaxKeysPerRequest: 3}, true, "key-random", 6},
 		"a stock of ten":      {kmserver.Options{Capacity: 10}, true, "", 6},
 	} {
@@ -87,14 +88,27 @@ func TestQuirks(t *testing.T) {
 		"keys kept":       {kmserver.Options{Quirks: q{KeepKeys: true}}, "dec-deleted", "", ""},
 		"keys repeated":   {kmserver.Options{Quirks: q{RepeatKeys: true}}, "key-id-once", "", ""},
 		"fewer keys": {kmserver.Options{Quirks: q{FewerKeys: true}}, "enc-default enc-number enc-get enc-optional", "",
-			"dec-keys dec-deleted dec-later"},
+			"dec-stranger dec-own dec-whole dec-later"},
 		"earlier keys forgotten": {kmserver.Options{Quirks: q{ForgetEarlier: true}}, "dec-later", "", ""},
-		"an answer lost": {kmserver.Options{Quirks: q{LoseAnswers: 1}}, "enc-default", "",
-			"enc-number enc-size dec-keys dec-deleted enc-get dec-get enc-optional dec-stranger dec-own dec-whole dec-later key-id key-id-once key-base64 key-random"},
+		"an answer lost":         {kmserver.Options{Quirks: q{LoseAnswers: 1}}, "enc-default", "", ""},
+		"two answers lost": {kmserver.Options{Quirks: q{LoseAnswers: 2}}, "enc-default enc-number", "",
+			"enc-size enc-get enc-optional dec-keys dec-deleted dec-get dec-stranger dec-own dec-whole dec-later " +
+				"refuse-multiple refuse-number refuse-size refuse-mandatory refuse-json refuse-sae key-id key-id-once key-base64 key-random"},
 		"exhausted 503": {kmserver.Options{Capacity: 1}, "", "",
-			"enc-number enc-size dec-keys dec-deleted enc-get enc-optional dec-stranger dec-own dec-whole dec-later"},
+			"enc-number enc-size enc-get enc-optional dec-get dec-stranger dec-own dec-whole dec-later"},
 		"exhausted 400": {kmserver.Options{Capacity: 1, ExhaustedStatus: 400}, "", "",
-			"enc-number enc-size dec-keys dec-deleted enc-get enc-optional dec-stranger dec-own dec-whole dec-later"},
+			"enc-number enc-size enc-get enc-optional dec-get dec-stranger dec-own dec-whole dec-later"},
+		"exhausted, worded otherwise": {kmserver.Options{Capacity: 1, ExhaustedStatus: 400, Quirks: q{
+			ExhaustedMessage: "The requested key amount exceeds the generated key count. Try again later."}}, "", "",
+			"enc-number enc-size enc-get enc-optional dec-get dec-stranger dec-own dec-whole dec-later"},
+		"limits not kept":            {kmserver.Options{MaxKeysPerRequest: 2, MaxKeySize: 512, Quirks: q{IgnoreLimits: true}}, "refuse-number refuse-size", "", ""},
+		"limits not told":            {kmserver.Options{Quirks: q{HideLimits: true}}, "status-fields status-sizes status-counts", "", "enc-size refuse-number refuse-size"},
+		"sizes rounded up to 8 bits": {kmserver.Options{Quirks: q{RoundSize: 8}}, "", "refuse-multiple", ""},
+		"one key an answer":          {kmserver.Options{Quirks: q{MostKeys: 1}}, "enc-number enc-get", "", "dec-later"},
+		"0 stored, yet keys":         {kmserver.Options{Quirks: q{ZeroStock: true}}, "", "stored-count", ""},
+		"401 for an unknown key":     {kmserver.Options{Quirks: q{UnknownKeyStatus: 401}}, "dec-unknown", "", ""},
+		"status 500": {kmserver.Options{Quirks: q{StatusStatus: 500}}, "status peer-status", "",
+			"status-fields status-sizes status-counts status-sae enc-size refuse-number refuse-size stored-count"},
 		"strict about the optional": {kmserver.Options{StrictOptional: true}, "", "enc-optional", ""},
 		"busy":                      {kmserver.Options{Fail: "status=503:1"}, "status", "tls-client", "*"},
 	} {
@@ -143,8 +157,8 @@ func TestSlow(t *testing.T) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("took %v", took)
 	}
-	expect(t, r, Fail, "enc-default")
-	if r.KeysUsed != 0 || r.KeysLost != 1 || !strings.Contains(r.Summary(), "0 keys used, up to 1 lost") {
+	expect(t, r, Fail, "enc-default enc-number")
+	if r.KeysUsed != 0 || r.KeysLost != 3 || !strings.Contains(r.Summary(), "0 keys used, up to 3 lost") {
 		t.Errorf("%s", r.Summary())
 	}
 }
@@ -179,8 +193,8 @@ func TestNoKME(t *testing.T) {
 		"another KME":        {func(o *Options) { o.KMEID = "KME_B" }, "tls-kme-id", `is not the KME "KME_B"`},
 		"a web server":       {func(o *Options) { o.URL = w.serve(t, "kme_a", page, nil) }, "status", "is this a KME?"},
 		"an open web server": {func(o *Options) { o.URL = w.serve(t, "kme_a", page, noClient) }, "tls-client status", "is this a KME?"},
-		"another path":       {func(o *Options) { o.URL += "/kme" }, "status", "is the URL that of a KME?"},
-		"the peer's KME":     {func(o *Options) { o.URL, o.KMEID = w.url["KME_B"], "" }, "status", "is it the certificate of an SAE"},
+		"another path":       {func(o *Options) { o.URL += "/kme" }, "status enc-default", "is the URL that of a KME?"},
+		"the peer's KME":     {func(o *Options) { o.URL, o.KMEID = w.url["KME_B"], "" }, "status enc-default", "is it the certificate of an SAE"},
 		"a foreign client":   {func(o *Options) { o.CertFile, o.KeyFile = other.file("sae_a.crt"), other.file("sae_a.key") }, "status", "no answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -198,7 +212,7 @@ func TestNoKME(t *testing.T) {
 			expect(t, r, Fail, failed)
 			detail := ""
 			for id := range strings.FieldsSeq(test.fail) {
-				detail = r.Check(id).Detail
+				detail += r.Check(id).Detail + "; "
 			}
 			if !strings.Contains(detail, test.words) {
 				t.Errorf("detail %q\nwant   %q", detail, test.words)
@@ -251,6 +265,7 @@ func TestOptions(t *testing.T) {
 		"no such file":       func(o *Options) { o.CAFile = w.file("nothing") },
 		"half a peer":        func(o *Options) { o.PeerURL = "https://127.0.0.1:1" },
 		"two KME IDs":        func(o *Options) { o.KMEID = "a,b" },
+		"negative keys":      func(o *Options) { o.MaxKeys = -1 },
 		"negative time-out":  func(o *Options) { o.Timeout = -1 },
 	} {
 		o := w.options(false)

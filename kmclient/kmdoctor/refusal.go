@@ -21,19 +21,14 @@ const (
 	wordsNotFound  = "one or more keys specified are not found on KME"
 )
 
-// How much a request may cost that a KME should refuse.
-const (
-	maxRiskKeys = 256     // keys
-	maxRiskBits = 4 << 20 // bits, so that the answer can be read
-)
-
 // A refusal is a request for keys that is to be refused.
 type refusal struct {
 	id, rule string
-	needs    string
-	ask      func(status) (q request, risk string) // risk: why not to ask
-	codes    []int                                 // 400 alone if nil
-	words    []string                              // one of them; none: the standard has no words
+	needs    string // a check without which nobody knows what to ask for; may be empty
+	ask      func(*doctor) request
+	codes    []int                                // 400 alone if nil
+	words    []string                             // one of them; none: the standard has no words
+	served   func(q request, keys []*key) verdict // on what was not refused; nil: it must be
 }
 
 // post is a request for at most that many keys.
@@ -43,73 +38,98 @@ func post(keys int, format string, args ...any) request {
 
 func refusals() []refusal {
 	return []refusal{
-		{id: "refuse-multiple", rule: clause + "§6.2: a size that is no multiple of 8 is a 400 that says so", needs: "status-sizes",
-			ask:   func(s status) (request, string) { return post(1, `{"size":%d}`, s.number["key_size"]+1), "" },
-			words: []string{wordsMultiple}},
-		{id: "refuse-zero", rule: clause + "§6.2: number 0 is a 400", needs: "status",
-			ask: func(status) (request, string) { return post(1, `{"number":0}`), "" }},
-		{id: "refuse-number", rule: clause + "§6.1: a number over max_key_per_request is a 400", needs: "status-counts", ask: tooMany},
-		{id: "refuse-size", rule: clause + "§6.1: a size over max_key_size is a 400", needs: "status-sizes", ask: tooLarge},
-		{id: "refuse-mandatory", rule: clause + "§6.2: an unknown extension_mandatory is a 400 that says so", needs: "status",
-			ask:   func(status) (request, string) { return post(1, `{"extension_mandatory":%s}`, extension), "" },
+		{id: "refuse-multiple", rule: general + "a size that is no multiple of 8 is a 400 that says so, or rounded up", ask: (*doctor).noMultiple,
+			words: []string{wordsMultiple}, served: roundedUp},
+		{id: "refuse-number", rule: clause + "§6.1: a number over max_key_per_request is a 400", needs: "status-counts", ask: (*doctor).tooMany},
+		{id: "refuse-size", rule: clause + "§6.1: a size over max_key_size is a 400", needs: "status-sizes", ask: (*doctor).tooLarge},
+		{id: "refuse-mandatory", rule: clause + "§6.2: an unknown extension_mandatory is a 400 that says so",
+			ask:   func(*doctor) request { return post(1, `{"extension_mandatory":%s}`, extension) },
 			words: []string{wordsMandatory, wordsUnmet}},
-		{id: "refuse-json", rule: general + "a body that is not JSON is a 400", needs: "status",
-			ask: func(status) (request, string) { return post(1, `{"number":1`), "" }},
-		{id: "refuse-sae", rule: general + "keys for an unknown slave SAE are a 400 or 401", needs: "status",
-			ask: func(status) (request, string) {
+		{id: "refuse-json", rule: general + "a body that is not JSON is a 400",
+			ask: func(*doctor) request { return post(1, `{"number":1`) }},
+		{id: "refuse-sae", rule: general + "keys for an unknown slave SAE are a 400 or 401",
+			ask: func(*doctor) request {
 				q := post(1, `{}`)
 				q.sae = "unknown-" + uuid.NewString()
-				return q, ""
+				return q
 			},
 			codes: []int{http.StatusBadRequest, http.StatusUnauthorized}},
 	}
 }
 
-// tooMany asks for one key more than the limit, and for small ones.
-func tooMany(s status) (request, string) {
-	number := s.number["max_key_per_request"] + 1
-	if number > maxRiskKeys {
-		return request{}, fmt.Sprintf("a KME that did not refuse %d keys would waste them", number)
+// noMultiple asks for a key one bit longer than the default one.
+func (d *doctor) noMultiple() request {
+	size := assumedSize
+	if _, usual, _, sane := d.status.sizes(); sane {
+		size = usual
+	} else if len(d.first) > 0 && d.first[0].bits() > 0 {
+		size = d.first[0].bits()
 	}
-	if least, _, _, sane := s.sizes(); sane {
-		return post(number, `{"number":%d,"size":%d}`, number, least), ""
-	}
-	return post(number, `{"number":%d}`, number), ""
+	q := post(1, `{"size":%d}`, size+1)
+	q.bits = size + 1
+	return q
 }
 
-func tooLarge(s status) (request, string) {
-	size := s.number["max_key_size"]
-	if size > maxRiskBits {
-		return request{}, fmt.Sprintf("a KME that did not refuse a key of over %d bits would waste it", size)
+// roundedUp judges keys whose size was asked for as no multiple of 8. The
+// standard has words for refusing it, and none against a key that is a few bits
+// longer.
+func roundedUp(q request, keys []*key) verdict {
+	if len(keys) == 1 && keys[0].bits() > q.bits && keys[0].bits() < 2*q.bits {
+		return warn("%s: %s: it is rounded up, for which the standard has the error %s", q.tell(), tellKeys(keys), quote(wordsMultiple))
 	}
-	return post(1, `{"size":%d}`, size+8), ""
+	return verdict{}
+}
+
+// tooMany asks for one key more than the limit, and for small ones.
+func (d *doctor) tooMany() request {
+	number := d.status.number["max_key_per_request"] + 1
+	if least, _, _, sane := d.status.sizes(); sane {
+		q := post(number, `{"number":%d,"size":%d}`, number, least)
+		q.bits = least
+		return q
+	}
+	return post(number, `{"number":%d}`, number)
+}
+
+func (d *doctor) tooLarge() request {
+	size := d.status.number["max_key_size"] + 8
+	q := post(1, `{"size":%d}`, size)
+	q.bits = size
+	return q
 }
 
 func refusalSteps() []step {
 	var list []step
 	for _, r := range refusals() {
-		list = append(list, step{id: r.id, rule: r.rule, needs: []string{r.needs}, run: func(d *doctor, ctx context.Context) verdict {
-			return d.refuse(ctx, r)
-		}})
+		s := step{id: r.id, rule: r.rule, oneOf: served(), run: func(d *doctor, ctx context.Context) verdict { return d.refuse(ctx, r) }}
+		if r.needs != "" {
+			s.needs = []string{r.needs}
+		}
+		list = append(list, s)
 	}
 	return list
 }
 
 // refuse makes a request that is to be refused.
 func (d *doctor) refuse(ctx context.Context, r refusal) verdict {
-	q, risk := r.ask(d.status)
-	if risk != "" {
-		return skip("%s", risk)
+	q := r.ask(d)
+	if v := d.tooDear(q); v.result != "" {
+		return v
 	}
 	q.sae, q.what = cmp.Or(q.sae, d.o.Peer), "enc_keys"
 	a := d.ask(ctx, d.own, q)
 	defer a.wipe()
 	if a.good() {
 		keys, _ := d.countKeys(a, q)
+		if r.served != nil {
+			if v := r.served(q, keys); v.result != "" {
+				return v
+			}
+		}
 		return fail("%s: not refused: HTTP %d with %s", q.tell(), a.status, tellKeys(keys))
 	}
-	if exhausted(a) {
-		return skip("%s: the KME has no key now: %s", q.tell(), a.tell())
+	if why := exhausted(a); why != "" {
+		return skip("%s: %s: %s", q.tell(), why, a.tell())
 	}
 	return judge(q, a, r.codes, r.words)
 }
@@ -166,10 +186,10 @@ func errorBodyFault(a answer) string {
 	members, isJSON := asObject(a.body)
 	said, isText := message(a.body)
 	switch {
+	case a.status == http.StatusUnauthorized: // no body is prescribed, so any is fine
+		return ""
 	case isHTML(a.body):
 		return fmt.Sprintf("HTTP %d has an HTML page", a.status)
-	case a.status == http.StatusUnauthorized: // needs none; JSON does no harm
-		return ""
 	case !isJSON:
 		return fmt.Sprintf("HTTP %d has no JSON object", a.status)
 	case !isText || said == "":

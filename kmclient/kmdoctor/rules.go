@@ -16,7 +16,8 @@ const (
 
 // steps are the checks, in the order in which they are made: what needs
 // another comes after it, and keys are followed to the other site right after
-// they were given out, but for those of the first request.
+// they were given out, but for those of the first request. A check needs only
+// what it can't be made without: a KME whose status is wrong may serve keys.
 func steps() []step {
 	return slices.Concat(tlsSteps(), statusSteps(), encSteps(), refusalSteps(), decSteps(), lastSteps())
 }
@@ -32,6 +33,13 @@ func tlsSteps() []step {
 	}
 }
 
+// served are the checks of which one must have passed for a KME to be one that
+// serves this caller.
+func served() []string { return []string{"status", "enc-default"} }
+
+// servedPeer are those for the peer and its KME.
+func servedPeer() []string { return []string{"peer-status", "dec-keys"} }
+
 func statusSteps() []step {
 	needs := []string{"status"}
 	return []step{
@@ -44,29 +52,27 @@ func statusSteps() []step {
 }
 
 func encSteps() []step {
-	status, sizes := []string{"status"}, []string{"status", "status-sizes"}
-	peer := []string{"peer-status"}
+	reached := []string{"tls-handshake", "tls-certificate"}
 	return []step{
-		{id: "enc-default", rule: clause + "§6.2: POST enc_keys with {} gives 1 key of key_size", needs: status, run: (*doctor).encDefault},
-		{id: "enc-number", rule: clause + "§6.2: POST enc_keys gives as many keys as number says", needs: sizes, run: (*doctor).encNumber},
-		{id: "enc-size", rule: clause + "§6.2: POST enc_keys gives keys of the size asked for", needs: sizes, run: (*doctor).encSize},
-		{id: "peer-status", rule: general + "the peer's KME serves the peer, and the KMEs name each other", needs: status, peer: true, run: (*doctor).peerStatus},
-		{id: "dec-keys", rule: general + "POST dec_keys gives the peer the same keys", needs: peer, peer: true, run: (*doctor).decKeys},
+		{id: "enc-default", rule: clause + "§6.2: POST enc_keys with {} gives 1 key of key_size", needs: reached, run: (*doctor).encDefault},
+		{id: "enc-number", rule: clause + "§6.2: POST enc_keys gives as many keys as number says", oneOf: served(), run: (*doctor).encNumber},
+		{id: "enc-size", rule: clause + "§6.2: POST enc_keys gives keys of the size asked for", needs: []string{"status-sizes"}, run: (*doctor).encSize},
+		{id: "peer-status", rule: general + "the peer's KME serves the peer, and the KMEs name each other", oneOf: served(), peer: true, run: (*doctor).peerStatus},
+		{id: "dec-keys", rule: general + "POST dec_keys gives the peer the same keys", oneOf: served(), peer: true, run: (*doctor).decKeys},
 		{id: "dec-deleted", rule: general + "a key is deleted when dec_keys has given it out", needs: []string{"dec-keys"}, peer: true, run: (*doctor).decDeleted},
-		{id: "enc-get", rule: general + "GET enc_keys does as number and size in the query say", needs: sizes, run: (*doctor).encGet},
-		{id: "dec-get", rule: general + "GET dec_keys with key_ID gives the peer the same key", needs: peer, peer: true, run: (*doctor).decGet},
-		{id: "enc-optional", rule: clause + "§6.2: an unknown extension_optional does no harm", needs: status, run: (*doctor).encOptional},
-		{id: "dec-stranger", rule: general + "dec_keys is a 401 to a caller who was no named slave", needs: status, run: (*doctor).decStranger},
-		{id: "dec-own", rule: general + "who got a key from enc_keys can't fetch it again", needs: status, run: (*doctor).decOwn},
-		{id: "dec-whole", rule: general + "dec_keys with an unknown ID among others gives no key and uses up none", needs: peer, peer: true, run: (*doctor).decWhole},
+		{id: "enc-get", rule: general + "GET enc_keys does as number and size in the query say", oneOf: served(), run: (*doctor).encGet},
+		{id: "dec-get", rule: general + "GET dec_keys with key_ID gives the peer the same key", oneOf: servedPeer(), peer: true, run: (*doctor).decGet},
+		{id: "enc-optional", rule: clause + "§6.2: an unknown extension_optional does no harm", oneOf: served(), run: (*doctor).encOptional},
+		{id: "dec-stranger", rule: general + "dec_keys is a 401 to a caller who was no named slave", oneOf: served(), run: (*doctor).decStranger},
+		{id: "dec-own", rule: general + "who got a key from enc_keys can't fetch it again", oneOf: served(), run: (*doctor).decOwn},
+		{id: "dec-whole", rule: general + "dec_keys with an unknown ID among others gives no key and uses up none", oneOf: servedPeer(), peer: true, run: (*doctor).decWhole},
 	}
 }
 
 func decSteps() []step {
-	status := []string{"status"}
 	return []step{
-		{id: "dec-unknown", rule: general + "dec_keys with an unknown ID is a 400 that says so", needs: status, run: (*doctor).decUnknown},
-		{id: "dec-later", rule: general + "a key waits for the peer while others are given out", needs: []string{"peer-status"}, peer: true, run: (*doctor).decLater},
+		{id: "dec-unknown", rule: general + "dec_keys with an unknown ID is a 400 that says so", oneOf: served(), run: (*doctor).decUnknown},
+		{id: "dec-later", rule: general + "a key waits for the peer while others are given out", oneOf: servedPeer(), peer: true, run: (*doctor).decLater},
 	}
 }
 
@@ -80,6 +86,6 @@ func lastSteps() []step {
 			run: func(d *doctor, _ context.Context) verdict { return d.errorBodies.verdict("refusals") }},
 		{id: "content-type", rule: general + "answers are application/json",
 			run: func(d *doctor, _ context.Context) verdict { return d.contentTypes.verdict("answers") }},
-		{id: "stored-count", rule: sense + "stored_key_count stays between 0 and max_key_count", needs: []string{"status-counts"}, run: (*doctor).storedCount},
+		{id: "stored-count", rule: sense + "stored_key_count stays between 0 and max_key_count, and is not 0 where keys are given", needs: []string{"status"}, run: (*doctor).storedCount},
 	}
 }

@@ -54,6 +54,10 @@ func asString(raw json.RawMessage) (string, bool) {
 func (d *doctor) readStatus(ctx context.Context, at *site, sae string) (status, verdict) {
 	a := d.ask(ctx, at, request{method: http.MethodGet, sae: sae, what: "status"})
 	defer a.wipe()
+	if a.err == nil {
+		d.answered = d.answered || at == d.own && !(a.good() && isHTML(a.body))
+		d.peerThere = d.peerThere || at == d.peer
+	}
 	asked := "GET status: "
 	if !a.good() {
 		v := fail("%s%s", asked, a.tell())
@@ -161,7 +165,9 @@ func (d *doctor) statusSAE(context.Context) verdict {
 	master, slave := d.status.text["master_SAE_ID"], d.status.text["slave_SAE_ID"]
 	detail := fmt.Sprintf("master %s, slave %s", quote(master), quote(slave))
 	switch {
-	case master == "" || d.o.SAE != "" && master != d.o.SAE:
+	case master == "":
+		return fail("%s: clients can't tell whether the KME takes them for the right SAE", detail)
+	case d.o.SAE != "" && master != d.o.SAE:
 		return fail("%s; the caller is %s: is it the right certificate?", detail, quote(d.self()))
 	case slave != d.o.Peer:
 		return fail("%s; asked about %s", detail, quote(d.o.Peer))
@@ -179,7 +185,11 @@ func (d *doctor) peerStatus(ctx context.Context) verdict {
 		return v
 	}
 	ours := d.status.text
-	if got := theirs.text["master_SAE_ID"]; got != d.o.Peer {
+	switch got := theirs.text["master_SAE_ID"]; got {
+	case d.o.Peer:
+	case "":
+		return warn("its KME does not say which SAE it takes the peer for")
+	default:
 		return fail("its KME takes the peer for %s, not %s: is it the right certificate?", quote(got), quote(d.o.Peer))
 	}
 	detail := fmt.Sprintf("own KME: %s to %s, peer's KME: %s to %s", quote(ours["source_KME_ID"]), quote(ours["target_KME_ID"]),
@@ -195,9 +205,17 @@ func (d *doctor) storedCount(ctx context.Context) verdict {
 	if v.result != Pass {
 		return warn("at the end, %s", v.detail)
 	}
-	was, is, most := d.status.number["stored_key_count"], after.number["stored_key_count"], after.number["max_key_count"]
+	was, told := d.status.number["stored_key_count"]
+	is, toldAgain := after.number["stored_key_count"]
+	most, bounded := after.number["max_key_count"]
+	if !told || !toldAgain {
+		return skip("the status has no stored_key_count that is a number: see status-fields")
+	}
 	detail := fmt.Sprintf("%d at first, %d after %d keys, max_key_count %d", was, is, d.report.KeysUsed, most)
-	if is < 0 || is > most {
+	switch {
+	case was == 0 && d.report.KeysUsed > 0:
+		return warn("%s: 0 stored, yet keys are given: a client that goes by it asks for none", detail)
+	case is < 0 || bounded && is > most:
 		return warn("%s", detail)
 	}
 	return pass("%s", detail)
