@@ -54,12 +54,14 @@ func (b *batchSize) learn(number int, err error, now time.Time) (again bool) {
 // one might do better than, and has given out no key. Where an answer was lost,
 // nobody knows.
 func isRefused(err error) bool {
-	if errors.Is(err, kmclient.ErrRefused) { // it is the caller that is refused
+	e, ok := errors.AsType[*kmclient.Error](err)
+	switch {
+	case errors.Is(err, kmclient.ErrRefused): // it is the caller that is refused
 		return false
-	}
-	if errors.Is(err, kmclient.ErrKeyExhausted) || errors.Is(err, kmclient.ErrBadRequest) {
+	case ok && (e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout): // the answer may be lost behind it
+		return false
+	case errors.Is(err, kmclient.ErrKeyExhausted), errors.Is(err, kmclient.ErrBadRequest):
 		return true
 	}
-	e, ok := errors.AsType[*kmclient.Error](err)
 	return ok && e.Status != http.StatusTooManyRequests && (e.Status/100 == 4 || e.Status == http.StatusServiceUnavailable)
 }

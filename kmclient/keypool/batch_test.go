@@ -38,6 +38,7 @@ func TestPoolRefusedBatch(t *testing.T) {
 		"500":                         {refusal(500, kmclient.ErrUnavailable), false},
 		"502: the answer may be lost": {refusal(502, kmclient.ErrUnavailable), false},
 		"504: the answer may be lost": {refusal(504, kmclient.ErrUnavailable), false},
+		"504 with words of a KME":     {refusal(504, kmclient.ErrKeyExhausted), false},
 		"no answer":                   {refusal(0, kmclient.ErrUnavailable), false},
 		"keys that can't be used":     {refusal(200, kmclient.ErrBadKey), false},
 		"an answer that is none":      {refusal(200, kmclient.ErrBadAnswer), false},
