@@ -260,8 +260,11 @@ func (w *Writer) start(whole bool) {
 	}
 	if w.info.Suite == SuiteOTP {
 		w.suite, w.err = w.openOTP()
-		if w.opts.Suite == SuiteAuto && errors.Is(w.err, otp.ErrLimits) { // before any key was asked for
+		switch ruledOut := errors.Is(w.err, otp.ErrLimits); { // before any key was asked for
+		case ruledOut && w.opts.Suite == SuiteAuto:
 			w.info.Suite, w.info.NoPad, w.err = SuiteAES256GCM, fromSuite(w.err), nil
+		case ruledOut:
+			w.err = fmt.Errorf("%w; use %s", w.err, SuiteAES256GCM)
 		}
 	}
 	w.info.Time = w.opts.Time.UTC()

@@ -222,8 +222,8 @@ func TestPadRuledOut(t *testing.T) {
 		if ruledOut := info.NoPad != nil; ruledOut != errors.Is(err, cipher.ErrPad) || ruledOut && len(km.requests) > 0 {
 			t.Errorf("%s: otp: %v after %d requests, want ErrPad: %t, and no request then", name, err, len(km.requests), ruledOut)
 		}
-		if errors.Is(err, cipher.ErrPad) && !strings.Contains(err.Error(), "bits") {
-			t.Errorf("%s: %v does not say which limit it is", name, err)
+		if errors.Is(err, cipher.ErrPad) && (!strings.Contains(err.Error(), "bits") || !strings.Contains(err.Error(), "use AES-256-GCM")) {
+			t.Errorf("%s: %v does not say which limit it is, and what to do", name, err)
 		}
 		w.Abort()
 	}
