@@ -21,7 +21,7 @@ type fixedKey struct {
 }
 
 func (k fixedKey) Status(context.Context, string) (kmclient.Status, error) {
-	return kmclient.Status{KeySize: 256, StoredKeys: 1, MaxKeySize: 4096, MaxKeyPerRequest: 1}, nil
+	return kmclient.Status{KeySize: 256, StoredKeys: new(1), MaxKeySize: 4096, MaxKeyPerRequest: 1}, nil
 }
 
 func (k fixedKey) GetKeys(_ context.Context, _ string, size, _ int) ([]*kmclient.Key, error) {

@@ -257,7 +257,9 @@ func TestTooManyKeysAreNotFetched(t *testing.T) {
 	}
 	defer w.Abort()
 	for i := range MaxIDs - MaxKeys + 1 {
-		w.ids[fmt.Sprint(i)] = struct{}{}
+		if err := w.ids.add(fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := w.Write(make([]byte, MaxFrame)); !errors.Is(err, ErrTooManyKeys) || fetched != 0 {
 		t.Errorf("%v after %d requests, want ErrTooManyKeys before the first", err, fetched)

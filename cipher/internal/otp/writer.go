@@ -100,7 +100,7 @@ var errClosed = errors.New("write after close")
 // writes the frame.
 func (w *Writer) seal(plain []byte, last bool) error {
 	p := w.opts.Limits.plan(len(plain))
-	if len(w.ids)+p.number > MaxIDs {
+	if len(w.ids.seen)+p.number > MaxIDs {
 		return ErrTooManyKeys // before keys are spent on it
 	}
 	keys, err := w.opts.Keys(p.size, p.number)

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/spf13/cobra"
@@ -66,10 +68,15 @@ func handedOver(use, short string) *cobra.Command {
 }
 
 // handOver runs the daemon's program in the place of this one: what stands
-// beside it, or else in the PATH. It returns only if that fails.
-func handOver(args []string) error {
+// beside it, or else in the PATH. It returns only if that fails, or if a signal has
+// ended ctx: the other program would know nothing of it.
+func handOver(ctx context.Context, args []string) error {
 	program, err := findDaemon()
 	if err == nil {
+		signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end this program
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		err = replace(program, append([]string{daemonProgram}, args...))
 	}
 	return Fail(ExitUnavailable, "install it beside this program, with: go install github.com/qkdmail/qkdmail/cmd/{qkdmail,qkdmaild}@latest", "this needs the program %s: %w", daemonProgram, err)

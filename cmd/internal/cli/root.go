@@ -117,7 +117,7 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 // on standard error.
 func execute(ctx context.Context, daemon *Daemon, args []string) int {
 	if daemon == nil && len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
-		_ = handOver(args) // knows the flags of all commands; without it, those here are completed
+		_ = handOver(ctx, args) // knows the flags of all commands; without it, those here are completed
 	}
 	root := NewRoot(daemon)
 	root.SetArgs(args)
@@ -126,7 +126,7 @@ func execute(ctx context.Context, daemon *Daemon, args []string) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	tempfail, _ := root.PersistentFlags().GetBool("tempfail")
 	if errors.Is(err, errHandOver) {
-		err = handOver(args)
+		err = handOver(ctx, args)
 		tempfail = slices.Contains(args, "--tempfail") || slices.Contains(args, "--tempfail=true") // flags were left for the other program
 	}
 	if err == nil {
