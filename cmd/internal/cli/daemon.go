@@ -6,9 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/spf13/cobra"
@@ -69,12 +67,12 @@ func handedOver(use, short string) *cobra.Command {
 
 // handOver runs the daemon's program in the place of this one: what stands
 // beside it, or else in the PATH. It returns only if that fails, or if a signal has
-// ended ctx: the other program would know nothing of it.
-func handOver(ctx context.Context, args []string) error {
+// ended ctx: the other program would know nothing of it. After stop a signal ends
+// the program.
+func handOver(ctx context.Context, stop func(), args []string) error {
 	program, err := findDaemon()
 	if err == nil {
-		signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end this program
-		if ctx.Err() != nil {
+		if stop(); ctx.Err() != nil {
 			return ctx.Err()
 		}
 		err = replace(program, append([]string{daemonProgram}, args...))

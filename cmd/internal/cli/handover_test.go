@@ -18,7 +18,7 @@ func TestHandOverAfterSignal(t *testing.T) {
 	t.Setenv("PATH", dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := handOver(ctx, []string{"relay"})
+	err := handOver(ctx, func() {}, []string{"relay"})
 	if code, _ := explain(err); !errors.Is(err, context.Canceled) || code != ExitTempFail {
 		t.Errorf("%v (exit code %d), want context.Canceled (%d)", err, code, ExitTempFail)
 	}

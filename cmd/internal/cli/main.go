@@ -10,6 +10,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
 
@@ -21,10 +22,32 @@ func Main(daemon *Daemon) int {
 	log.SetOutput(io.Discard)
 	noCoreDumps()
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	ctx, stop := untilSignal()
+	defer stop()
 	// A write to a pipe that nobody reads any more is an error like others, and
 	// does not end the program by a signal before it has said so.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return execute(ctx, daemon, os.Args[1:])
+	return execute(ctx, stop, daemon, os.Args[1:])
+}
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second
+// one ends the program at once. So does the first once stop has returned; one that
+// came before has ended the context then.
+func untilSignal() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	seen := make(chan struct{})
+	go func() {
+		defer close(seen)
+		if _, came := <-signals; came {
+			cancel()
+			signal.Stop(signals)
+		}
+	}()
+	return ctx, sync.OnceFunc(func() {
+		signal.Stop(signals) // none is on its way then
+		close(signals)
+		<-seen
+	})
 }

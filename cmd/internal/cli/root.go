@@ -114,10 +114,10 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 }
 
 // execute runs a command line and returns its exit code. An error is one line
-// on standard error.
-func execute(ctx context.Context, daemon *Daemon, args []string) int {
+// on standard error. After stop signals don't end ctx any more.
+func execute(ctx context.Context, stop func(), daemon *Daemon, args []string) int {
 	if daemon == nil && len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
-		_ = handOver(ctx, args) // knows the flags of all commands; without it, those here are completed
+		_ = handOver(ctx, stop, args) // knows the flags of all commands; without it, those here are completed
 	}
 	root := NewRoot(daemon)
 	root.SetArgs(args)
@@ -126,7 +126,7 @@ func execute(ctx context.Context, daemon *Daemon, args []string) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	tempfail, _ := root.PersistentFlags().GetBool("tempfail")
 	if errors.Is(err, errHandOver) {
-		err = handOver(ctx, args)
+		err = handOver(ctx, stop, args)
 		tempfail = slices.Contains(args, "--tempfail") || slices.Contains(args, "--tempfail=true") // flags were left for the other program
 	}
 	if err == nil {
