@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -223,6 +224,10 @@ func (f *findings) keyManager() {
 		f.add("km.cert", "cert and key go together")
 	}
 	f.sae("km.sae", km.SAE)
+	// Without a file one direction is relayed, and its other end may ask for no SAE.
+	if f.c.file != "" && km.SAE == "" && scheme != "etsi014" && slices.ContainsFunc(f.c.Peers, func(p PeerConfig) bool { return p.SAEID() != "" }) {
+		f.add("km.sae", "missing: the peers have SAE IDs, so they would refuse our mail, which names none")
+	}
 	f.duration("km.request_timeout", km.RequestTimeout, 100*time.Millisecond, 10*time.Minute)
 	f.duration("km.timeout", km.Timeout, 100*time.Millisecond, 10*time.Minute)
 	f.duration("km.key_grace", km.KeyGrace, time.Minute, defaultMaxAge)
