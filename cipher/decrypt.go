@@ -1,11 +1,11 @@
 package cipher
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
@@ -91,6 +91,7 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 		}
 	}()
 	r := &Reader{ctx: ctx, keys: keys, info: outerInfo(outer)}
+	outer.Header = nil
 	if r.peer, err = checkSAEs(outer.Control, opts); err != nil {
 		return nil, err
 	}
@@ -263,13 +264,26 @@ func outerInfo(outer *envelope.Reader) Info {
 		SenderSAE:    readableSAE(outer.Control.SenderSAE),
 		RecipientSAE: readableSAE(outer.Control.RecipientSAE),
 	}
-	first := slices.IndexFunc(outer.Header, func(f rawheader.Field) bool { return f.Is(envelope.KeyIDField) })
-	info.Outer = make([]Field, 0, len(outer.Header))
-	for i, f := range outer.Header {
-		info.Outer = append(info.Outer, Field{Name: string(f.Name), Value: f.Text()})
-		if i < first {
-			info.Transit = append(info.Transit, f.Raw)
+	info.Transit = transit(outer.Header)
+	return info
+}
+
+// maxTransit is how much of the trace fields is kept, in bytes.
+const maxTransit = 64 << 10
+
+// transit returns copies of the trace fields above Qkdmail-Key-ID, as long as there
+// is room.
+func transit(header []byte) (fields [][]byte) {
+	names := []string{"Received", "Return-Path", "Delivered-To", "Authentication-Results"}
+	size := 0
+	for f := range rawheader.Fields(header, rawheader.Lenient) {
+		if f.Is(envelope.KeyIDField) {
+			return fields
+		}
+		if isOne(f, names) && size+len(f.Raw) <= maxTransit {
+			size += len(f.Raw)
+			fields = append(fields, bytes.Clone(f.Raw))
 		}
 	}
-	return info
+	return nil
 }

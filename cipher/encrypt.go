@@ -173,17 +173,13 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	}
 	for w.suite == nil && w.err == nil {
 		c := min(w.want-len(w.head), len(p))
-		if w.buf == nil && c > 0 {
-			w.buf = buffer.Get()
-			w.head = w.buf[:0]
-		}
-		w.head = append(w.head, p[:c]...)
+		w.hold(p[:c])
 		n, p = n+c, p[c:]
 		if len(w.head) < w.want {
 			w.info.PlaintextSize += int64(n)
 			return n, nil
 		}
-		if _, _, done := rawheader.Scan(w.head, rawheader.Strict); !done && w.want < maxScan {
+		if _, done := rawheader.End(w.head, rawheader.Strict); !done && w.want < maxScan {
 			w.want = min(2*w.want, maxScan)
 			continue
 		}
@@ -279,9 +275,23 @@ func (w *Writer) start(whole bool) {
 	w.wipeHead()
 }
 
+// hold adds p to the beginning of the message.
+func (w *Writer) hold(p []byte) {
+	if w.buf == nil && len(p) > 0 {
+		w.buf = buffer.Get()
+		w.head = w.buf[:0]
+	}
+	if need := len(w.head) + len(p); need > cap(w.head) {
+		longer := append(make([]byte, 0, min(max(need, 2*cap(w.head)), w.want)), w.head...)
+		clear(w.head)
+		w.head = longer
+	}
+	w.head = append(w.head, p...)
+}
+
 func (w *Writer) wipeHead() {
 	clear(w.head)
-	w.buf.Free(len(w.head)) // whatever outgrew it began there
+	w.buf.Free(len(w.head)) // where the head began, if it has outgrown it
 	w.buf, w.head = nil, nil
 }
 
@@ -332,16 +342,19 @@ func (w *Writer) openOTP() (suiteWriter, error) {
 // scan prepares the outer message from the beginning of the message, which is
 // not kept until the first key is there.
 func (w *Writer) scan(whole bool) {
-	fields, _, done := rawheader.Scan(w.head, rawheader.Strict)
-	if n := len(fields) - 1; !done && !whole && n >= 0 && fields[n].Offset+len(fields[n].Raw) == len(w.head) {
-		fields = fields[:n] // it goes on where the head ends
-	}
-	w.info.NoHeader = len(fields) == 0
-	for _, f := range fields {
+	_, done := rawheader.End(w.head, rawheader.Strict)
+	outer := newOuterBuilder(&w.opts)
+	w.info.NoHeader = true
+	for f := range rawheader.Fields(w.head, rawheader.Strict) {
+		if !done && !whole && f.Offset+len(f.Raw) == len(w.head) {
+			break // it goes on where the head ends
+		}
+		w.info.NoHeader = false
 		w.info.Bcc = w.info.Bcc || f.Is("Bcc") || f.Is("Resent-Bcc")
+		outer.take(f)
 	}
 	w.around = envelope.WriterOptions{
-		Outer: outerFields(fields, &w.opts),
+		Outer: outer.fields(),
 		Control: envelope.Control{
 			Suite:        string(w.info.Suite),
 			Time:         w.opts.Time,

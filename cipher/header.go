@@ -43,20 +43,65 @@ func ParseHeaderPolicy(name string) (HeaderPolicy, error) {
 // is reserved and never resolves (RFC 2606).
 const unknownSender = "unknown-sender@qkdmail.invalid"
 
-// maxOuter is the most octets of fields that are copied outside; mail systems
-// cut long headers, Postfix at 100 KiB.
-const maxOuter = 64 << 10
+// Limits of what is copied outside: bytes, since mail systems cut long headers,
+// Postfix at 100 KiB; and fields of which any number is allowed, since each takes
+// memory.
+const (
+	maxOuter    = 64 << 10
+	maxRepeated = 1000
+)
 
-// outerFields returns the fields that stand outside, each complete with its
-// CRLF. It is an allow-list, since others say too much (User-Agent, X-…,
-// Thread-Topic), and Bcc and Resent-Bcc above all.
+// An outerBuilder makes the fields that stand outside from those of the message.
+type outerBuilder struct {
+	opts     *EncryptOptions
+	single   []rawheader.Field // that RFC 5322 §3.6 allows once: the first of each counts
+	repeated []rawheader.Field // of which any number is allowed
+	out      [][]byte
+	size     int // of out, in bytes
+}
+
+func newOuterBuilder(opts *EncryptOptions) *outerBuilder { return &outerBuilder{opts: opts} }
+
+// take takes a field of the message if it may stand outside. That is an allow-list,
+// since others say too much (User-Agent, X-…, Thread-Topic), and Bcc and Resent-Bcc
+// above all.
+func (b *outerBuilder) take(f rawheader.Field) {
+	open := b.opts.Headers == HeadersNoConfidentiality
+	switch {
+	case isOne(f, singleFields), open && f.Is("Subject"):
+		if !slices.ContainsFunc(b.single, func(first rawheader.Field) bool { return first.Is(string(f.Name)) }) {
+			b.single = append(b.single, f)
+		}
+	case isOne(f, automaticFields), isList(f), isOne(f, resentFields), open && isOne(f, openFields):
+		if len(b.repeated) < maxRepeated {
+			b.repeated = append(b.repeated, f)
+		}
+	}
+}
+
+var (
+	singleFields    = []string{"From", "Sender", "Reply-To", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "References"}
+	automaticFields = []string{"Auto-Submitted", "Precedence"}
+	openFields      = []string{"Comments", "Keywords"}
+	resentFields    = []string{"Resent-Date", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc", "Resent-Message-ID"}
+)
+
+// isOne reports whether a field has one of these names.
+func isOne(f rawheader.Field, names []string) bool { return slices.ContainsFunc(names, f.Is) }
+
+// isList reports whether a field is one of a mailing list (RFC 2369, RFC 2919).
+func isList(f rawheader.Field) bool {
+	const list = "List-"
+	return len(f.Name) >= len(list) && strings.EqualFold(string(f.Name[:len(list)]), list)
+}
+
+// fields returns the fields that stand outside, each complete with its CRLF.
 //
 // They are our copies, not the original's: written anew in the plainest form,
 // so that no mail system on the way has anything to mend; where that can't be
-// done the field is left out, the original being in the payload. Of fields
-// that RFC 5322 §3.6 allows once the first counts.
-func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
-	b := outerBuilder{fields: fields, opts: opts}
+// done the field is left out, the original being in the payload.
+func (b *outerBuilder) fields() [][]byte {
+	opts := b.opts
 	from := b.copyFirst("From")
 	if from == "" {
 		first, _, _ := strings.Cut(strings.ReplaceAll(opts.From, "\r", "\n"), "\n")
@@ -83,14 +128,7 @@ func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
 	} else {
 		b.add("Subject", "[...]") // RFC 9788 §3.2.1; also where there is none
 	}
-	wanted := []string{"Auto-Submitted", "Precedence", "Comments", "Keywords"}
-	if !open {
-		wanted = wanted[:2]
-	}
-	b.copyAll(func(f rawheader.Field) bool {
-		const list = "List-"
-		return isOne(f, wanted) || len(f.Name) >= len(list) && strings.EqualFold(string(f.Name[:len(list)]), list)
-	})
+	b.copyAll(func(f rawheader.Field) bool { return !isOne(f, resentFields) })
 	// Last, since any number of them is allowed, and then above the others,
 	// in their own order, which groups them (RFC 5322 §3.6.6).
 	own := b.out
@@ -99,38 +137,25 @@ func outerFields(fields []rawheader.Field, opts *EncryptOptions) [][]byte {
 	return append(b.out, own...)
 }
 
-var resentFields = []string{"Resent-Date", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc", "Resent-Message-ID"}
-
-// isOne reports whether a field has one of these names.
-func isOne(f rawheader.Field, names []string) bool { return slices.ContainsFunc(names, f.Is) }
-
 // The date of RFC 5322 §3.3, in its zone and in UTC for an unknown one.
 const (
 	dateLayout        = "Mon, 2 Jan 2006 15:04:05 -0700"
 	unknownZoneLayout = "Mon, 2 Jan 2006 15:04:05 -0000"
 )
 
-// An outerBuilder collects the fields that stand outside.
-type outerBuilder struct {
-	fields []rawheader.Field
-	opts   *EncryptOptions
-	out    [][]byte
-	size   int
-}
-
-// copyAll copies all fields that are wanted.
+// copyAll copies the repeated fields that are wanted.
 func (b *outerBuilder) copyAll(wanted func(rawheader.Field) bool) {
-	for _, f := range b.fields {
+	for _, f := range b.repeated {
 		if wanted(f) {
 			b.add(string(f.Name), b.format(f))
 		}
 	}
 }
 
-// copyFirst copies the first field with this name and returns its value, ""
-// where there is none or it was left out.
+// copyFirst copies the field with this name, which is a single one, and returns its
+// value, "" where there is none or it was left out.
 func (b *outerBuilder) copyFirst(name string) string {
-	for _, f := range b.fields {
+	for _, f := range b.single {
 		if f.Is(name) {
 			if value := b.format(f); b.add(name, value) {
 				return value

@@ -7,17 +7,21 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
 // Inspect tells what an encrypted message says of itself, without any key. It
 // reads the whole message and checks its structure, but nothing of what it
 // tells is authenticated. The errors are those of [Decrypt].
 func Inspect(src io.Reader) (*Info, error) {
-	outer, err := envelope.NewReader(src)
+	outer, err := envelope.NewReader(nil, src)
 	if err != nil {
 		return nil, err
 	}
 	info := outerInfo(outer)
+	for f := range rawheader.Fields(outer.Header, rawheader.Lenient) {
+		info.Outer = append(info.Outer, Field{Name: string(f.Name), Value: f.Text()})
+	}
 	payload := &countingReader{r: outer}
 	switch info.Suite {
 	case SuiteAES256GCM:

@@ -14,37 +14,41 @@ import (
 // disclaimers put little before it.
 const SniffLimit = 256 << 10
 
-// Sniff tells whether a message is one of qkdmail, without taking anything
-// away: replay is the whole message again. It reads no more than it takes to
-// tell, SniffLimit octets at most, and holds them in memory. The error is that
-// of r; replay has it where it comes behind.
+// Sniff tells whether a message is one of qkdmail, without taking anything away:
+// replay is the whole message again. beginning is what the caller has read of it
+// already, nil for nothing; it is not copied, and must stay as it is until replay has
+// been read or has been given to Decrypt. rest has what follows. Sniff reads no more
+// than it takes to tell, at most up to SniffLimit or 64 KiB behind beginning, and
+// holds that in memory. The error is that of rest; replay has it where it comes
+// behind.
 //
 // A message that names a key in its header and has no control part in sight
 // counts as one of qkdmail: [Decrypt] will say that it is damaged. So does one
 // in a version that this release can't read.
-func Sniff(r io.Reader) (ours bool, replay io.Reader, err error) {
-	head := &recorder{src: r, buf: buffer.Get()}
+func Sniff(beginning []byte, rest io.Reader) (ours bool, replay io.Reader, err error) {
+	head := &recorder{src: rest, buf: buffer.Get(), limit: max(SniffLimit-len(beginning), 64<<10)}
 	head.read = head.buf[:0]
-	outer, err := envelope.NewReader(head)
+	outer, err := envelope.NewReader(beginning, head)
 	if head.err != nil {
 		head.free()
 		return false, nil, head.err
 	}
 	if err == nil && !head.full {
-		return true, &sniffed{head: head, outer: outer}, nil
+		return true, &sniffed{beginning: beginning, head: head, outer: outer}, nil
 	}
 	if err == nil {
 		outer.Free() // it may have taken the limit for the end
 	}
-	return !errors.Is(err, envelope.ErrNotEncrypted), head.replay(), nil
+	return !errors.Is(err, envelope.ErrNotEncrypted), head.replay(beginning), nil
 }
 
 // A sniffed message is read up to its payload: Decrypt goes on from there, and
 // does not do it again.
 type sniffed struct {
-	head  *recorder
-	outer *envelope.Reader // nil once the message is read in another way
-	whole io.Reader        // nil until then
+	beginning []byte
+	head      *recorder
+	outer     *envelope.Reader // nil once the message is read in another way
+	whole     io.Reader        // nil until then
 }
 
 // Read reads the message from its beginning.
@@ -54,7 +58,7 @@ func (s *sniffed) Read(p []byte) (int, error) {
 			return 0, io.EOF // Decrypt has it
 		}
 		s.outer.Free()
-		s.outer, s.whole = nil, s.head.replay()
+		s.outer, s.whole = nil, s.head.replay(s.beginning)
 	}
 	return s.whole.Read(p)
 }
@@ -63,7 +67,7 @@ func (s *sniffed) Read(p []byte) (int, error) {
 func openEnvelope(src io.Reader) (*envelope.Reader, error) {
 	s, ok := src.(*sniffed)
 	if !ok || s.outer == nil {
-		return envelope.NewReader(src)
+		return envelope.NewReader(nil, src)
 	}
 	outer := s.outer
 	s.head.free()
@@ -71,22 +75,23 @@ func openEnvelope(src io.Reader) (*envelope.Reader, error) {
 	return outer, nil
 }
 
-// A recorder keeps what is read through it, and ends at SniffLimit; once it is
-// done it does neither.
+// A recorder keeps what is read through it, and ends at its limit; once it is done it
+// does neither.
 type recorder struct {
-	src  io.Reader
-	buf  *buffer.Buffer
-	read []byte // in buf as long as it fits
-	err  error  // of src, but for io.EOF
-	full bool
-	done bool
+	src   io.Reader
+	limit int
+	buf   *buffer.Buffer
+	read  []byte // in buf as long as it fits
+	err   error  // of src, but for io.EOF
+	full  bool
+	done  bool
 }
 
 func (r *recorder) Read(p []byte) (int, error) {
 	if r.done {
 		return r.src.Read(p)
 	}
-	p = p[:min(len(p), SniffLimit-len(r.read))]
+	p = p[:min(len(p), r.limit-len(r.read))]
 	if r.full = len(p) == 0; r.full {
 		return 0, io.EOF
 	}
@@ -98,11 +103,11 @@ func (r *recorder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// replay reads all again.
-func (r *recorder) replay() io.Reader {
+// replay reads all again, with beginning before it.
+func (r *recorder) replay(beginning []byte) io.Reader {
 	read := bytes.Clone(r.read)
 	r.free()
-	return io.MultiReader(bytes.NewReader(read), r.src)
+	return io.MultiReader(bytes.NewReader(beginning), bytes.NewReader(read), r.src)
 }
 
 func (r *recorder) free() {

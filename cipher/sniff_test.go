@@ -31,28 +31,32 @@ func TestSniff(t *testing.T) {
 		"ours far behind":     {"Content-Type: multipart/mixed; boundary=m\n\n--m\n\n" + strings.Repeat("x\n", cipher.SniffLimit/2) + "\n--m\n" + ours + "\n--m--\n", false},
 		"ours in a forwarded": {"Content-Type: message/rfc822\n\n" + ours, false},
 	} {
-		got, replay, err := cipher.Sniff(iotest.HalfReader(strings.NewReader(tt.text)))
-		if err != nil || got != tt.ours {
-			t.Errorf("%s: ours: %v, %v; want %v", name, got, err, tt.ours)
-			continue
-		}
-		if again, err := io.ReadAll(replay); err != nil || string(again) != tt.text {
-			t.Errorf("%s: %d octets came back as %d, %v", name, len(tt.text), len(again), err)
-		}
-		// Decrypt goes on where Sniff has ended, with the same result.
-		_, replay, _ = cipher.Sniff(strings.NewReader(tt.text))
-		got1, err1 := decryptAll(t, km, replay)
-		got2, err2 := decryptAll(t, km, strings.NewReader(tt.text))
-		if got1 != got2 || fmt.Sprint(err1) != fmt.Sprint(err2) {
-			t.Errorf("%s: after Sniff %d octets, %v; without %d, %v", name, len(got1), err1, len(got2), err2)
-		}
-		if again, err := io.ReadAll(replay); err != nil || len(again) > 0 {
-			t.Errorf("%s: %d octets came a third time, %v", name, len(again), err)
+		want, wantErr := decryptAll(t, km, strings.NewReader(tt.text))
+		for _, held := range []int{0, 20, strings.Index(tt.text, "\n\n") + 1, strings.Index(tt.text, "\n\n") + 2, 300, 70_000} {
+			held = min(held, len(tt.text)) // what the caller has read
+			name := fmt.Sprintf("%s, %d bytes read", name, held)
+			got, replay, err := cipher.Sniff([]byte(tt.text[:held]), iotest.HalfReader(strings.NewReader(tt.text[held:])))
+			if err != nil || got != tt.ours {
+				t.Errorf("%s: ours: %v, %v; want %v", name, got, err, tt.ours)
+				continue
+			}
+			if again, err := io.ReadAll(replay); err != nil || string(again) != tt.text {
+				t.Errorf("%s: %d bytes came back as %d, %v", name, len(tt.text), len(again), err)
+			}
+			// Decrypt goes on where Sniff has ended, with the same result.
+			_, replay, _ = cipher.Sniff([]byte(tt.text[:held]), strings.NewReader(tt.text[held:]))
+			got1, err1 := decryptAll(t, km, replay)
+			if got1 != want || fmt.Sprint(err1) != fmt.Sprint(wantErr) {
+				t.Errorf("%s: after Sniff %d bytes, %v; without %d, %v", name, len(got1), err1, len(want), wantErr)
+			}
+			if again, err := io.ReadAll(replay); err != nil || len(again) > 0 {
+				t.Errorf("%s: %d bytes came a third time, %v", name, len(again), err)
+			}
 		}
 	}
 	for _, fail := range []error{errors.New("connection lost"), io.ErrUnexpectedEOF} {
 		for name, text := range map[string]string{"ours": ours, "plain": shortMessage, "header": "Subject: x\n"} {
-			_, replay, err := cipher.Sniff(io.MultiReader(strings.NewReader(text), iotest.ErrReader(fail)))
+			_, replay, err := cipher.Sniff(nil, io.MultiReader(strings.NewReader(text), iotest.ErrReader(fail)))
 			if err == nil {
 				_, err = io.Copy(io.Discard, replay)
 			}

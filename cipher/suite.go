@@ -53,12 +53,14 @@ type Info struct {
 	// Octets of the payload before base64. Only Inspect sets it.
 	PayloadSize int64
 
-	// Outer is the header of the encrypted message, unfolded, in its order.
-	// Encrypt does not set it.
+	// Outer is the header of the encrypted message, unfolded, in its order. Only
+	// Inspect sets it.
 	Outer []Field
-	// Transit are the fields above Qkdmail-Key-ID, each as it came, with
-	// folds and line end: what relays put there on the way. Empty where that
-	// field is missing. Encrypt does not set it.
+	// Transit are the trace fields above Qkdmail-Key-ID, each as it came, with
+	// folds and line end, 64 KiB at most: Received, Return-Path (RFC 5321 §4.4),
+	// Delivered-To (RFC 9228) and Authentication-Results (RFC 8601), which relays
+	// put there on the way. Empty where that field is missing. Encrypt does not
+	// set it.
 	Transit [][]byte
 
 	// Bcc reports that the message was seen to have a Bcc or Resent-Bcc

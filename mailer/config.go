@@ -248,8 +248,12 @@ type LimitsConfig struct {
 	LineLength int64 `toml:"line_length,size"`
 	HeaderSize int64 `toml:"header_size,size"` // default 256 KiB
 
-	Received             int `toml:"received"`               // Received fields, against loops; default 50
-	Recipients           int `toml:"recipients"`             // a transaction; default 1000
+	Received   int `toml:"received"`   // Received fields, against loops; default 50
+	Recipients int `toml:"recipients"` // a transaction; default 1000
+	// Memory bounds what all messages under way take together; one too many gets
+	// 421. 0, the default: 320 KiB for each of Connections, and 32 MiB.
+	Memory int64 `toml:"memory,size"`
+
 	Connections          int `toml:"connections"`            // of clients at one time, of each listener; default 500
 	ConnectionsPerClient int `toml:"connections_per_client"` // of one address; default 50
 }

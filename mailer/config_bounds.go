@@ -9,6 +9,9 @@ func (f *findings) bounds() {
 	f.size("limits.message_size", l.MessageSize, 64<<10, 1<<40)
 	f.size("limits.line_length", l.LineLength, 998, 1<<30)
 	f.size("limits.header_size", l.HeaderSize, 4<<10, 16<<20)
+	if l.Memory != 0 {
+		f.size("limits.memory", l.Memory, 8<<20, 1<<40)
+	}
 	f.number("limits.received", int64(l.Received), 1, 1000)
 	f.number("limits.recipients", int64(l.Recipients), 1, most)
 	f.number("limits.connections", int64(l.Connections), 1, most)

@@ -97,7 +97,11 @@ func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if r := checkAddress(to, s.opts.UTF8); r != nil {
 		return s.refused(DirectionDecrypt, "RCPT", r)
 	}
-	if err := s.out.Rcpt(to, opts); err != nil {
+	err := s.out.Rcpt(to, opts)
+	if err == nil {
+		err = s.recipient(to, opts)
+	}
+	if err != nil {
 		return s.refused(DirectionDecrypt, "RCPT", err)
 	}
 	s.rcpts = append(s.rcpts, to)
@@ -127,13 +131,19 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 	return err
 }
 
+// BeginData refuses a message for which there is no memory before it is sent.
+func (s *decryptSession) BeginData() error {
+	return s.refused(DirectionDecrypt, "DATA", s.beginData(1))
+}
+
 func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
-	h, err := s.read(r)
+	h, err := s.read(r, 1)
 	if err != nil {
 		s.rest(r)
 		return nil, s.finish(Report{Direction: DirectionDecrypt}, nil, err)
 	}
 	defer h.free()
+	h.dropOwnWords()
 	var found found
 	defer func() { found.inner.free() }()
 	var produce producer
@@ -152,13 +162,13 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 // open finds out what a message is, and refuses it if it can't be taken. The
 // producer writes what the next hop gets.
 func (s *decryptSession) open(h *head, f *found) (producer, error) {
-	ours, replay, err := cipher.Sniff(h.whole)
+	h.read = h.size
+	ours, replay, err := cipher.Sniff(h.raw[:h.size], h)
 	if err != nil {
 		return nil, err
 	}
-	h.whole = replay
 	if ours {
-		return s.restore(h, f)
+		return s.restore(h, replay, f)
 	}
 	f.how = OutcomePlain
 	if err := s.checkPlain(h); err != nil {
@@ -166,7 +176,7 @@ func (s *decryptSession) open(h *head, f *found) (producer, error) {
 	}
 	return func(dst io.Writer) error {
 		out := &prefixWriter{dst: dst, prefix: s.received()}
-		return block.Copy(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, h.withoutOwn())
+		return block.Copy(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, replay)
 	}, nil
 }
 
@@ -203,17 +213,18 @@ func errUnreadableSender() *refusal {
 }
 
 // restore decrypts a message of ours, up to its header.
-func (s *decryptSession) restore(h *head, f *found) (producer, error) {
+func (s *decryptSession) restore(h *head, replay io.Reader, f *found) (producer, error) {
 	f.how, f.keys.keyGate, f.keys.client = OutcomeDecrypted, s.gate, s.origin()
-	r, err := cipher.Decrypt(s.ctx, h.whole, &f.keys, &cipher.DecryptOptions{
+	f.outer = claimsOf(h)
+	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
 		SAE: s.step.SAE, Peers: s.peerSAEs(),
-		Accept: func(i *cipher.Info) error { return s.accept(i, f) },
+		Accept: func(i *cipher.Info) error { h.pass(); return s.accept(i, f) },
 	})
 	if err != nil {
 		return nil, s.noKeyLeft(err)
 	}
 	f.info = r.Info()
-	inner, err := readHead(r, int(s.step.Limits.HeaderSize))
+	inner, err := readHead(r, int(s.step.Limits.HeaderSize), s.step.memory)
 	if err != nil {
 		return nil, s.noKeyLeft(err)
 	}
@@ -221,21 +232,22 @@ func (s *decryptSession) restore(h *head, f *found) (producer, error) {
 	if err := s.checkSender(inner, f.peer); err != nil {
 		return nil, err
 	}
-	return func(dst io.Writer) error { return s.write(h, inner, dst, f) }, nil
+	return func(dst io.Writer) error { return s.write(inner, dst, f) }, nil
 }
 
 // write writes a restored message with what stands above it.
-func (s *decryptSession) write(h, inner *head, dst io.Writer, f *found) error {
+func (s *decryptSession) write(inner *head, dst io.Writer, f *found) error {
 	checked := &eightBitWriter{dst: dst, allowed: s.step.EightBit()}
 	above := &prefixWriter{dst: checked}
 	out := &smtpWriter{dst: above}
 	out.style(inner.raw)
-	above.prefix = s.result(h, inner, f, out.lf) + s.received() + transit(f.info.Transit)
+	above.prefix = s.result(inner, f, out.lf) + s.received() + transit(f.info.Transit)
 	if len(inner.raw) == 0 {
 		_, err := io.WriteString(checked, above.prefix) // an empty message has a place too
 		return err
 	}
-	if err := block.Copy(out, inner.whole); err != nil {
+	inner.pass()
+	if err := block.Copy(out, inner); err != nil {
 		return s.noKeyLeft(err)
 	}
 	return out.Close()

@@ -133,6 +133,9 @@ func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions) error {
 	if err := g.next.Rcpt(to, opts); err != nil {
 		return err
 	}
+	if err := s.recipient(to, opts); err != nil {
+		return err
+	}
 	g.rcpts = append(g.rcpts, to)
 	return nil
 }
@@ -193,8 +196,13 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 	return s.data(r, status)
 }
 
+// BeginData refuses a message for which there is no memory before it is sent.
+func (s *encryptSession) BeginData() error {
+	return s.refused(DirectionEncrypt, "DATA", s.beginData(len(s.groups)))
+}
+
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
-	h, err := s.read(r)
+	h, err := s.read(r, len(s.groups))
 	if err != nil {
 		s.rest(r)
 		return s.finish(Report{Direction: DirectionEncrypt}, nil, err)
@@ -228,15 +236,17 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 
 // deliver runs all groups at the same time, from one stream.
 func (s *encryptSession) deliver(h *head) {
+	mayBeSealed := h.count("Qkdmail-Key-ID") > 0
+	h.pass()
 	if len(s.groups) == 1 {
-		s.run(s.groups[0], h, h.whole)
+		s.run(s.groups[0], mayBeSealed, h)
 		return
 	}
-	readers, feed := tee(h.whole, len(s.groups))
+	readers, feed := tee(h, len(s.groups))
 	var wg sync.WaitGroup
 	for i, g := range s.groups {
 		wg.Go(func() {
-			s.run(g, h, readers[i])
+			s.run(g, mayBeSealed, readers[i])
 			_ = readers[i].CloseWithError(errNotRead)
 		})
 	}
@@ -244,18 +254,18 @@ func (s *encryptSession) deliver(h *head) {
 	wg.Wait()
 }
 
-func (s *encryptSession) run(g *group, h *head, src io.Reader) {
-	g.answers, g.err = s.send(g.next, g.rcpts, func(dst io.Writer) error { return s.produce(g, h, src, dst) }, &g.hopWait)
+func (s *encryptSession) run(g *group, mayBeSealed bool, src io.Reader) {
+	g.answers, g.err = s.send(g.next, g.rcpts, func(dst io.Writer) error { return s.produce(g, mayBeSealed, src, dst) }, &g.hopWait)
 }
 
 // produce writes what the next hop gets.
-func (s *encryptSession) produce(g *group, h *head, src io.Reader, dst io.Writer) error {
+func (s *encryptSession) produce(g *group, mayBeSealed bool, src io.Reader, dst io.Writer) error {
 	out := &prefixWriter{dst: dst, prefix: s.received()}
 	if g.route.Mode == Never {
 		g.done.how = OutcomeInClear
 		return s.clear(out, src)
 	}
-	if h.count("Qkdmail-Key-ID") > 0 {
+	if mayBeSealed {
 		sealed, replay, err := isSealed(s.ctx, src, s.step.SAE, g.route.Peer.SAE)
 		if err != nil {
 			return err

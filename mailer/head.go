@@ -3,6 +3,7 @@ package mailer
 import (
 	"bytes"
 	"io"
+	"iter"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -18,66 +19,130 @@ const (
 	outerResultField = "Qkdmail-Outer-Authentication-Results"
 )
 
-// A head is the header of a message that is being read.
+// A head is the header of a message that is being read, and a reader of the message
+// from its beginning. What it holds is given back once it is read and nothing else
+// needs it.
 type head struct {
-	fields []rawheader.Field
-	size   int          // octets of the header, with its blank line
-	whole  io.Reader    // the message from its beginning
-	raw    []byte       // what was read of it so far
-	block  *block.Block // where that is, but for a long header; nil: no more
+	raw       []byte // the header and what else was read so far
+	size      int    // bytes of the header, with its blank line
+	read      int    // of raw, in bytes
+	passing   bool   // nobody looks at the header any more
+	rest      io.Reader
+	messageID string
+
+	block   *block.Block // where raw is, but for a long header
+	used    int          // bytes of raw that may hold mail
+	memory  *memory
+	charged int64 // that it has taken of memory
+}
+
+// maxMessageID is how much of a message ID is kept for the log, in bytes.
+const maxMessageID = 1000
+
+// readHead reads a message up to the end of its header, at most limit bytes, and some
+// of what follows. It has to be freed.
+func readHead(r io.Reader, limit int, m *memory) (_ *head, err error) {
+	h := &head{block: block.Get(), rest: r, memory: m}
+	h.raw = h.block[:0:min(len(h.block), limit+1)]
+	defer func() {
+		if err != nil {
+			h.free()
+		}
+	}()
+	for {
+		n, err := io.ReadAtLeast(r, h.raw[len(h.raw):cap(h.raw)], 1)
+		seen := max(0, len(h.raw)-len("\n\r")) // a blank line may have begun there
+		h.raw = h.raw[:len(h.raw)+n]
+		h.used = len(h.raw)
+		atEnd := err == io.EOF
+		if err != nil && !atEnd {
+			return nil, err
+		}
+		full := len(h.raw) == cap(h.raw)
+		if atEnd || full || bytes.Contains(h.raw[seen:], []byte("\n\r\n")) || bytes.Contains(h.raw[seen:], []byte("\n\n")) {
+			size, done := rawheader.End(h.raw, rawheader.Lenient)
+			if done || atEnd {
+				h.size = size
+				id := h.text("Message-ID")
+				h.messageID = strings.Clone(id[:min(len(id), maxMessageID)])
+				return h, nil
+			}
+			if len(h.raw) > limit {
+				return nil, refuse(552, smtp.EnhancedCode{5, 3, 4}, "header size", "Header too large")
+			}
+		}
+		if full {
+			if err := h.grow(min(2*cap(h.raw), limit+1)); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// grow makes room for a header of so many bytes.
+func (h *head) grow(room int) error {
+	more := int64(room-block.Size) - h.charged // messageMemory has the block
+	if err := h.memory.take(more); err != nil {
+		return err
+	}
+	h.charged += more
+	longer := append(make([]byte, 0, room), h.raw...)
+	h.wipe()
+	h.raw, h.used = longer, len(longer)
+	return nil
+}
+
+// wipe wipes raw and gives its block back.
+func (h *head) wipe() {
+	if h.block != nil {
+		h.block.Free(h.used)
+		h.block = nil
+	} else {
+		clear(h.raw[:h.used])
+	}
+	h.raw, h.used = nil, 0
 }
 
 // free gives back what the header was read into. Nothing of it may be used any
 // more.
 func (h *head) free() {
-	if h != nil && h.block != nil {
-		h.block.Free(min(len(h.raw), len(h.block)))
-		h.block = nil
+	if h == nil || h.raw == nil {
+		return
+	}
+	h.wipe()
+	h.size, h.read = 0, 0
+	h.memory.give(h.charged)
+	h.charged = 0
+}
+
+// pass says that the message is only read from now on: nobody looks at the header.
+func (h *head) pass() {
+	if h.passing = true; h.read == len(h.raw) {
+		h.free()
 	}
 }
 
-// readHead reads a message up to the end of its header, at most limit octets,
-// and some of what follows. It has to be freed.
-func readHead(r io.Reader, limit int) (_ *head, err error) {
-	h := &head{block: block.Get()}
-	buf := h.block[:0:min(len(h.block), limit+1)]
-	defer func() {
-		if h.raw = buf; err != nil {
-			h.free()
-		}
-	}()
-	for {
-		n, err := io.ReadAtLeast(r, buf[len(buf):cap(buf)], 1)
-		seen := max(0, len(buf)-len("\n\r")) // a blank line may have begun there
-		buf = buf[:len(buf)+n]
-		atEnd := err == io.EOF
-		if err != nil && !atEnd {
-			return nil, err
-		}
-		if atEnd || len(buf) == cap(buf) || bytes.Contains(buf[seen:], []byte("\n\r\n")) || bytes.Contains(buf[seen:], []byte("\n\n")) {
-			fields, size, done := rawheader.Scan(buf, rawheader.Lenient)
-			if len(fields) >= rawheader.MaxFields {
-				// Those behind are out of sight, and must not get past us.
-				return nil, refuse(552, smtp.EnhancedCode{5, 3, 4}, "header size", "Too many header fields")
-			}
-			if done || atEnd {
-				h.fields, h.size, h.whole = fields, size, io.MultiReader(bytes.NewReader(buf), r)
-				return h, nil
-			}
-			if len(buf) > limit {
-				return nil, refuse(552, smtp.EnhancedCode{5, 3, 4}, "header size", "Header too large")
-			}
-		}
-		if len(buf) == cap(buf) {
-			buf = append(buf, make([]byte, min(len(buf), limit+1-len(buf)))...)[:len(buf)]
-		}
+// Read reads the message.
+func (h *head) Read(p []byte) (int, error) {
+	if h.read == len(h.raw) {
+		return h.rest.Read(p)
 	}
+	n := copy(p, h.raw[h.read:])
+	if h.read += n; h.passing && h.read == len(h.raw) {
+		h.free()
+	}
+	return n, nil
+}
+
+// fields yields the fields of the header.
+func (h *head) fields() iter.Seq[rawheader.Field] {
+	return rawheader.Fields(h.raw[:h.size], rawheader.Lenient)
 }
 
 // count returns how many fields have this name.
 func (h *head) count(name string) int {
 	n := 0
-	for _, f := range h.fields {
+	for f := range h.fields() {
 		if f.Is(name) {
 			n++
 		}
@@ -87,33 +152,24 @@ func (h *head) count(name string) int {
 
 // text returns the value of the first field with this name.
 func (h *head) text(name string) string {
-	for _, f := range h.fields {
-		if f.Is(name) {
-			return f.Text()
-		}
-	}
-	return ""
+	f, _ := rawheader.First(h.raw[:h.size], rawheader.Lenient, name)
+	return f.Text()
 }
 
-// withoutOwn returns the message without the fields whose names are the relay's own
-// words to those behind it; nothing else of it is changed.
-func (h *head) withoutOwn() io.Reader {
-	var kept []byte
-	rest := h.raw
-	for _, f := range h.fields {
-		if !isOwnWord(f) {
-			continue
+// dropOwnWords removes the fields whose names are the relay's own words to those
+// behind it. Nothing else of the message is changed.
+func (h *head) dropOwnWords() {
+	kept, from := 0, 0 // bytes of raw that stay, and where the next of them begin
+	for f := range h.fields() {
+		if isOwnWord(f) { // the scan looks at nothing before the end of f any more
+			kept += copy(h.raw[kept:], h.raw[from:f.Offset])
+			from = f.Offset + len(f.Raw)
 		}
-		kept = append(kept, h.raw[len(h.raw)-len(rest):f.Offset]...)
-		rest = h.raw[f.Offset+len(f.Raw):]
 	}
-	if len(rest) == len(h.raw) {
-		return h.whole
+	if from > 0 {
+		h.raw = h.raw[:kept+copy(h.raw[kept:], h.raw[from:])]
+		h.size -= from - kept
 	}
-	// whole begins with raw, which is replaced.
-	tail := io.Reader(h.whole)
-	_, _ = io.CopyN(io.Discard, tail, int64(len(h.raw)))
-	return io.MultiReader(bytes.NewReader(append(kept, rest...)), tail)
 }
 
 // isOwnWord reports whether only the relay itself may write a field of this name:

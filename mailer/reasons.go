@@ -47,6 +47,7 @@ func Reasons() []Reason {
 
 		{reasonNextHop, "The next hop refused the message.", "Its answer is in the log."},
 		{"next hop down", "The next hop can't be reached.", "Mail waits at its sender. Check the mail system behind the relay."},
+		{"memory", "More messages came at one time than there is memory for.", "They are sent again. Raise [limits] memory if the machine has more, or look for a client that keeps connections open."},
 		{"next hop busy", "All connections to the next hop are in use.", "Raise max_connections of the next hop, or find out why it is slow."},
 		{"next hop lost", "The next hop closed its connection.", "Mail waits at its sender. Check the next hop's log."},
 		{"next hop answer", "The next hop's answer is not SMTP.", "Check that the address of the next hop is a mail system."},

@@ -25,6 +25,7 @@ type Relay struct {
 
 	reloaded chan struct{}
 	observer relayObserver
+	memory   memory
 
 	mu   sync.Mutex
 	hops map[string]*nexthop.Hop
@@ -111,6 +112,7 @@ func (r *Relay) apply(cfg *Config, km kmclient.KeyManager) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.memory.limit.Store(cfg.Limits.MemoryBytes())
 	for i, s := range r.sites {
 		s.backend.Store(&backends[i])
 		s.hop.Store(hops[cfg.Listeners[i].NextHop])
@@ -155,6 +157,7 @@ func (r *Relay) backend(cfg *Config, l ListenerConfig, s *site, policy *Policy, 
 		Logger: r.log.With("listener", l.Name), Observer: &r.observer, LMTP: l.Protocol == ProtocolLMTP,
 		EightBit: func() bool { return hop.Offers().EightBit },
 		MaxSize:  func() int64 { return r.offers(s).Size },
+		memory:   &r.memory,
 	}
 	if l.AuthFile != "" {
 		users, err := LoadUsers(l.AuthFile)

@@ -20,7 +20,8 @@ type found struct {
 	peer *Peer
 	keys timedGate
 
-	inner *head // of the restored message; nil: none
+	outer claims // of the encrypted message
+	inner *head  // of the restored message; nil: none
 
 	hopWait time.Duration
 }
@@ -57,7 +58,7 @@ func (f *found) attrs() []slog.Attr {
 //	Qkdmail-Result: HOST; decrypt=pass; suite=OTP; peer=NAME; key-id=ID[; line-ends=lf][; outer-differs=from,date]
 //
 // It is on restored mail only, and above all else.
-func (s *session) result(outer, inner *head, f *found, lf bool) string {
+func (s *session) result(inner *head, f *found, lf bool) string {
 	clauses := []string{
 		s.step.Hostname, "decrypt=pass", "suite=" + string(f.info.Suite), "peer=" + oneWord(f.peer.Name),
 	}
@@ -67,29 +68,49 @@ func (s *session) result(outer, inner *head, f *found, lf bool) string {
 	if lf {
 		clauses = append(clauses, "line-ends=lf")
 	}
-	if d := differing(outer, inner); len(d) > 0 {
+	if d := differing(f.outer, inner); len(d) > 0 {
 		clauses = append(clauses, "outer-differs="+strings.Join(d, ","))
 	}
 	return ResultField + ": " + strings.Join(clauses, ";\r\n\t") + "\r\n"
+}
+
+// A claim is a field in which the encrypted message says what the one inside is.
+type claim struct {
+	field string
+	read  func(text string) string // for comparison; "" for what can't be read
+	text  string
+}
+
+type claims [4]claim
+
+// maxClaims is how much of them is kept, in bytes. No writer puts so much outside.
+const maxClaims = 64 << 10
+
+// claimsOf returns those of an encrypted message.
+func claimsOf(outer *head) claims {
+	c := claims{{field: "From", read: addressSet}, {field: "To", read: addressSet}, {field: "Date", read: instant}, {field: "Message-ID", read: messageID}}
+	left := maxClaims
+	for i := range c {
+		if text := outer.text(c[i].field); len(text) <= left {
+			c[i].text = text
+			left -= len(text)
+		}
+	}
+	return c
 }
 
 // differing returns the fields that say something else outside than inside.
 // What was outside is not authenticated, so filters that went by it, and people
 // who saw it, may have been deceived. A field that can't be read inside was
 // left out or made outside, and is not compared.
-func differing(outer, inner *head) []string {
+func differing(outer claims, inner *head) []string {
 	var names []string
-	for _, c := range []struct {
-		field string
-		read  func(text string) string
-	}{
-		{"From", addressSet}, {"To", addressSet}, {"Date", instant}, {"Message-ID", messageID},
-	} {
-		in, out := inner.text(c.field), outer.text(c.field)
-		if in == out {
+	for _, c := range outer {
+		in := inner.text(c.field)
+		if in == c.text {
 			continue // as it is nearly always; parsing takes longer
 		}
-		if was := c.read(in); was != "" && c.read(out) != was {
+		if was := c.read(in); was != "" && c.read(c.text) != was {
 			names = append(names, strings.ToLower(c.field))
 		}
 	}
@@ -131,23 +152,18 @@ func messageID(text string) string {
 	return text
 }
 
-// transit returns the fields that relays put on the encrypted message and that
-// stay on the restored one. Authentication-Results speak of the outer message,
-// and say so by their name; all others are dropped, since anyone on the way may
-// have put them there.
+// transit returns the trace fields that relays put on the encrypted message and that
+// stay on the restored one. Authentication-Results speak of the outer message, and
+// say so by their name.
 func transit(fields [][]byte) string {
 	var b strings.Builder
 	for _, raw := range fields {
-		parsed, _, _ := rawheader.Scan(raw, rawheader.Lenient)
-		if len(parsed) != 1 {
-			continue
-		}
-		f := parsed[0]
-		switch {
-		case f.Is("Received"), f.Is("Return-Path"), f.Is("Delivered-To"):
-			b.Write(crlf(raw))
-		case f.Is("Authentication-Results"):
-			fmt.Fprintf(&b, outerResultField+":%s\r\n", bytes.TrimRight(crlf(f.Value), "\r\n"))
+		for f := range rawheader.Fields(raw, rawheader.Lenient) {
+			if f.Is("Authentication-Results") {
+				fmt.Fprintf(&b, outerResultField+":%s\r\n", bytes.TrimRight(crlf(f.Value), "\r\n"))
+			} else {
+				b.Write(crlf(raw))
+			}
 		}
 	}
 	return b.String()

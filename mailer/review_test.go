@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -27,17 +26,19 @@ func TestRefusedIsNotSentInClear(t *testing.T) {
 	hop.none()
 }
 
-// Fields out of sight are not checked, so a message with too many is refused:
-// at the door, and sealed inside a peer's.
-func TestTooManyFieldsRefused(t *testing.T) {
+// However many fields stand before it, the From of a message is checked: at the
+// door, and sealed inside a peer's.
+func TestFromBehindManyFields(t *testing.T) {
 	noLeaks(t)
-	many := strings.Repeat("a:\r\n", rawheader.MaxFields)
+	many := strings.Repeat("a:\r\n", 50_000)
 	hop := startHop(t)
 	r := startRelay(t, DirectionDecrypt, hop.addr())
 	c := connect(t, r)
-	c.want("552 5.3.4", c.mail(many+testMessage, "x@x.example", "bob@b.example"))
-	c.want("552 5.3.4", c.mail(seal(t, r.km, many+testMessage), "alice@a.example", "bob@b.example"))
+	c.want("550 5.7.1", c.mail(many+testMessage, "x@x.example", "bob@b.example"))
+	c.want("550 5.7.1", c.mail(seal(t, r.km, many+strings.Replace(testMessage, "a.example", "c.example", 1)), "alice@a.example", "bob@b.example"))
 	hop.none()
+	c.want("250", c.mail(seal(t, r.km, many+testMessage), "alice@a.example", "bob@b.example"))
+	hop.one()
 }
 
 // A message that is encrypted for somebody else, or by somebody else, is

@@ -17,18 +17,31 @@ import (
 // A sender is what the From fields of a message may be read as. They decide
 // whether mail has to be encrypted and whose it may be, so it is not enough to
 // read what is correct: whatever any mail program may show as the sender counts.
-type sender struct{ fields []string }
+type sender struct {
+	fields  []string
+	tooMuch bool // there is more of it than fields has
+}
 
-// maxSender is how much of From is read, in bytes.
-const maxSender = 64 << 10
+// How much of From is read: bytes, and fields.
+const (
+	maxSender       = 64 << 10
+	maxSenderFields = 100
+)
 
 // sender returns that of a message.
 func (h *head) sender() sender {
 	var s sender
-	for _, f := range h.fields {
-		if f.Is("From") {
-			s.fields = append(s.fields, f.Text())
+	size := 0
+	for f := range h.fields() {
+		if !f.Is("From") {
+			continue
 		}
+		text := f.Text()
+		if size += len(text); size > maxSender || len(s.fields) == maxSenderFields {
+			s.tooMuch = true
+			break
+		}
+		s.fields = append(s.fields, text)
 	}
 	return s
 }
@@ -37,28 +50,21 @@ func (h *head) sender() sender {
 // too much of it, or an encoded word that can't be decoded here: a mail program may
 // be able to.
 func (s sender) readable() bool {
-	size := 0
 	for _, text := range s.fields {
-		if size += len(text); size > maxSender {
-			return false
-		}
 		for _, reading := range decodings(text) {
 			if !reading.whole {
 				return false
 			}
 		}
 	}
-	return true
+	return !s.tooMuch
 }
 
 // domains yields each domain that may be one of a sender's: what follows each "@"
 // in every reading of the fields, also without comments. Some come several times.
 func (s sender) domains() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		left := maxSender
 		for _, text := range s.fields {
-			text = text[:min(len(text), left)]
-			left -= len(text)
 			for _, reading := range decodings(text) {
 				if !eachDomain(shownText(reading.text), yield) {
 					return

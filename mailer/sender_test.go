@@ -148,7 +148,7 @@ func FuzzSender(f *testing.F) {
 			address = "@a.ex\u00ad\u200dample"
 		}
 		for _, text := range []string{before + " x" + address, before + address + " " + within, "\"" + before + address + "\" <x@y.example>"} {
-			s := sender{[]string{text}}
+			s := sender{fields: []string{text}}
 			found := !s.readable()
 			for d := range s.domains() {
 				found = found || strings.HasPrefix(normalDomain(d), "a.example")

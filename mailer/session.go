@@ -34,6 +34,8 @@ type Step struct {
 	MaxSize     func() int64  // of a message that can be taken now, in bytes, 0 for any; nil: Limits.MessageSize
 	Users       Users         // for AUTH PLAIN; nil: no authentication
 	RequireAuth bool          // no mail from who has not authenticated
+
+	memory *memory // of all messages under way, here and elsewhere; nil: as Limits say, for this step alone
 }
 
 func (s Step) withDefaults() Step {
@@ -51,6 +53,9 @@ func (s Step) withDefaults() Step {
 	}
 	if s.EightBit == nil {
 		s.EightBit = func() bool { return true }
+	}
+	if s.memory == nil {
+		s.memory = newMemory(s.Limits.Memory)
 	}
 	if s.MaxSize == nil {
 		limit := s.Limits.MessageSize
@@ -78,6 +83,8 @@ type session struct {
 	opts  smtp.MailOptions
 	start time.Time
 	lines *lineChecker // of the message; nil: there was no DATA yet
+	data  bool         // memory is taken for the message
+	taken int64        // of memory, for the message and its recipients
 }
 
 func newSession(step *Step, c client) *session {
@@ -134,8 +141,40 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	return nil
 }
 
+// beginData takes the memory for a message that goes to so many groups of
+// recipients, if that is not done: before DATA is answered where the server asks
+// then, so that a message that can't be taken need not be sent.
+func (s *session) beginData(groups int) error {
+	if s.data {
+		return nil
+	}
+	err := s.take(int64(max(1, groups)) * messageMemory)
+	s.data = err == nil
+	return err
+}
+
+// recipient takes the memory for a recipient who was accepted.
+func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
+	n := 4*len(to) + 256 // he is in several lists
+	if opts != nil {
+		n += len(opts.OriginalRecipient)
+	}
+	return s.take(int64(n))
+}
+
+// take takes n bytes of memory until the transaction ends.
+func (s *session) take(n int64) error {
+	err := s.step.memory.take(n)
+	if err == nil {
+		s.taken += n
+	}
+	return err
+}
+
 // end ends the transaction.
 func (s *session) end() {
+	s.step.memory.give(s.taken)
+	s.taken, s.data = 0, false
 	s.from, s.opts, s.begun, s.lines, s.start = "", smtp.MailOptions{}, false, nil, time.Time{}
 }
 
@@ -148,10 +187,13 @@ func (s *session) refused(direction Direction, command string, err error) error 
 	return s.finish(Report{Direction: direction, Command: command}, nil, err, slog.String("command", command))
 }
 
-// read checks DATA and returns its header.
-func (s *session) read(r io.Reader) (*head, error) {
+// read checks DATA, for so many groups of recipients, and returns its header.
+func (s *session) read(r io.Reader, groups int) (*head, error) {
+	if err := s.beginData(groups); err != nil {
+		return nil, err
+	}
 	s.lines = &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
-	h, err := readHead(s.lines, int(s.step.Limits.HeaderSize))
+	h, err := readHead(s.lines, int(s.step.Limits.HeaderSize), s.step.memory)
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +341,7 @@ func (s *session) loggable(text string) string {
 }
 
 func (s *session) messageID(h *head) string {
-	id := printable(h.text("Message-ID"))
+	id := printable(h.messageID)
 	if len(id) > 200 {
 		id = id[:200]
 	}
@@ -338,8 +380,11 @@ func printable(s string) string {
 	}, s)
 }
 
-// Logout ends the session.
-func (s *session) logout() { s.cancel() }
+// logout ends the session.
+func (s *session) logout() {
+	s.end()
+	s.cancel()
+}
 
 // plainReply strips a refusal to what go-smtp passes on.
 func plainReply(err error) error {

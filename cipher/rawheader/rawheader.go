@@ -22,6 +22,7 @@ package rawheader
 
 import (
 	"bytes"
+	"iter"
 	"strings"
 )
 
@@ -31,7 +32,8 @@ type Field struct {
 	Name  []byte // as spelled, without the colon and blanks before it
 	Value []byte // all after the colon, without the last line end
 
-	Offset int // of Raw in the scanned octets
+	Offset int // of Raw in the scanned bytes
+	value  int // where Value begins in them
 }
 
 // Is reports whether the field has this name, in any case.
@@ -57,51 +59,68 @@ const (
 	Lenient             // the line is skipped
 )
 
-// MaxFields is how many fields Scan returns at most; those behind are skipped.
-// No message has so many, and each takes more memory than the few octets that
-// it can be made of.
-const MaxFields = 10_000
+// Fields yields the fields of the header at the start of b. Where b ends before the
+// header does, the last one may go on. However many there are, none takes memory.
+func Fields(b []byte, mode Mode) iter.Seq[Field] {
+	return func(yield func(Field) bool) { scan(b, mode, yield) }
+}
 
-// Scan returns the fields of the header at the start of b and the number of
-// octets that the header takes, with the blank line. done is false where b
-// ends before the header does; the last field may go on then.
-func Scan(b []byte, mode Mode) (fields []Field, n int, done bool) {
+// First returns the first field of the header at the start of b with this name.
+func First(b []byte, mode Mode, name string) (Field, bool) {
+	for f := range Fields(b, mode) {
+		if f.Is(name) {
+			return f, true
+		}
+	}
+	return Field{}, false
+}
+
+// End returns how many bytes the header at the start of b takes, with the blank
+// line. done is false where b ends before the header does.
+func End(b []byte, mode Mode) (n int, done bool) {
+	return scan(b, mode, func(Field) bool { return true })
+}
+
+// scan yields the fields until yield returns false. What it returns is that of End
+// then, if it has come to the end.
+func scan(b []byte, mode Mode, yield func(Field) bool) (n int, done bool) {
 	bareCR := firstEndIsBareCR(b)
 	top := skipTop(b, bareCR)
-	start, value := -1, 0 // where the open field and its value begin
+	var field Field // the open one, if its Raw is not nil
 	for pos := top; pos < len(b); {
 		text, size, ended := cutLine(b[pos:], bareCR)
 		mode := mode
 		if !ended {
 			mode = Lenient // the line may go on, and be a field then
 		}
+		if len(text) > 0 && (text[0] == ' ' || text[0] == '\t') {
+			if field.Raw != nil {
+				field.Raw, field.Value = b[field.Offset:pos+size], b[field.value:pos+len(text)]
+			} else if mode == Strict && pos == top {
+				return top, true
+			}
+			pos += size
+			continue
+		}
+		if field.Raw != nil && !yield(field) {
+			return pos, false
+		}
+		field = Field{}
+		name, colon := fieldName(text)
 		switch {
 		case len(text) == 0 && ended:
-			return fields, pos + size, true
-		case len(text) > 0 && (text[0] == ' ' || text[0] == '\t'):
-			if start >= 0 {
-				f := &fields[len(fields)-1]
-				f.Raw, f.Value = b[start:pos+size], b[value:pos+len(text)]
-			} else if mode == Strict && pos == top {
-				return nil, top, true
-			}
-		default:
-			start = -1
-			if name, colon := fieldName(text); name != nil && len(fields) >= MaxFields {
-				// Not kept, but a field.
-			} else if name != nil {
-				start, value = pos, pos+colon+1
-				if fields == nil {
-					fields = make([]Field, 0, 8)
-				}
-				fields = append(fields, Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:], Offset: pos})
-			} else if mode == Strict {
-				return fields, pos, true
-			}
+			return pos + size, true
+		case name != nil:
+			field = Field{Raw: b[pos : pos+size], Name: name, Value: text[colon+1:], Offset: pos, value: pos + colon + 1}
+		case mode == Strict:
+			return pos, true
 		}
 		pos += size
 	}
-	return fields, len(b), false
+	if field.Raw != nil {
+		yield(field)
+	}
+	return len(b), false
 }
 
 // cutLine returns the first line of b without its line end, its size with it,

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestScan(t *testing.T) {
+func TestFields(t *testing.T) {
 	tests := []struct {
 		name, in string
 		mode     Mode
@@ -61,26 +61,45 @@ func TestScan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			fields, n, done := Scan([]byte(tt.in), tt.mode)
+			n, done := End([]byte(tt.in), tt.mode)
 			var got []string
-			for _, f := range fields {
+			for f := range Fields([]byte(tt.in), tt.mode) {
 				got = append(got, fmt.Sprintf("%s=%s", f.Name, f.Text()))
 			}
 			if tt.n < 0 {
 				tt.n = len(tt.in)
 			}
 			if g := strings.Join(got, "|"); g != tt.want || n != tt.n || done != tt.done {
-				t.Errorf("Scan(%q) = %q, %d, %v; want %q, %d, %v", tt.in, g, n, done, tt.want, tt.n, tt.done)
+				t.Errorf("%q: %q, %d, %v; want %q, %d, %v", tt.in, g, n, done, tt.want, tt.n, tt.done)
 			}
 		})
 	}
 }
 
-func TestMaxFields(t *testing.T) {
-	b := bytes.Repeat([]byte("a:\n"), 2*MaxFields)
-	fields, n, done := Scan(append(b, "\nbody"...), Strict)
-	if len(fields) != MaxFields || n != len(b)+1 || !done {
-		t.Errorf("%d fields in %d octets, done %v; want %d in %d", len(fields), n, done, MaxFields, len(b)+1)
+func TestFirst(t *testing.T) {
+	header := []byte("A: 1\r\nfrom: a\r\n b\r\nFrom: c\r\n\r\nTo: d\r\n")
+	if f, ok := First(header, Strict, "From"); !ok || f.Text() != "a b" || string(header[f.Offset:][:len(f.Raw)]) != string(f.Raw) {
+		t.Errorf("%q at %d, %v; want the first From", f.Raw, f.Offset, ok)
+	}
+	if f, ok := First(header, Strict, "To"); ok {
+		t.Errorf("%q of the body taken for a field", f.Raw)
+	}
+}
+
+// A header of many small fields takes no memory.
+func TestFieldsAllocate(t *testing.T) {
+	header := append(bytes.Repeat([]byte("a:\n"), 100_000), '\n')
+	allocs := testing.AllocsPerRun(5, func() {
+		n := 0
+		for f := range Fields(header, Lenient) {
+			n += len(f.Name)
+		}
+		if n != 100_000 {
+			t.Errorf("%d fields, want 100000", n)
+		}
+	})
+	if allocs > 2 {
+		t.Errorf("%v allocations, want 2 at most", allocs)
 	}
 }
 
@@ -92,9 +111,9 @@ func TestUsesCRLF(t *testing.T) {
 	}
 }
 
-// FuzzScan checks that the fields are where Scan says they are: in order,
+// FuzzFields checks that the fields are where Fields says they are: in order,
 // without overlap, inside the header, and that nothing was made up.
-func FuzzScan(f *testing.F) {
+func FuzzFields(f *testing.F) {
 	f.Add([]byte("A: 1\r\n b\r\n\r\nbody"), true)
 	f.Add([]byte("From x\rA: 1\r\rbody"), false)
 	f.Add([]byte(" fold\n\x00: \n:\n"), false)
@@ -104,12 +123,12 @@ func FuzzScan(f *testing.F) {
 		if strict {
 			mode = Strict
 		}
-		fields, n, _ := Scan(b, mode)
+		n, _ := End(b, mode)
 		if n < 0 || n > len(b) {
 			t.Fatalf("header of %d octets in an input of %d", n, len(b))
 		}
 		rest := b[:n]
-		for _, fd := range fields {
+		for fd := range Fields(b, mode) {
 			if !bytes.HasPrefix(b[fd.Offset:], fd.Raw) {
 				t.Fatalf("field %q is not at its offset %d", fd.Raw, fd.Offset)
 			}

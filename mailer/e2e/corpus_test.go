@@ -67,9 +67,8 @@ func corpus(t *testing.T) []letter {
 // notForSMTP says why a message can't be sent over SMTP, or is refused by
 // servers that keep to RFC 5321.
 func notForSMTP(data []byte) string {
-	fields, _, _ := rawheader.Scan(data, rawheader.Lenient)
 	received := 0
-	for _, f := range fields {
+	for f := range rawheader.Fields(data, rawheader.Lenient) {
 		if f.Is("Received") {
 			received++
 		}
@@ -176,9 +175,9 @@ func recipients(i int) []string {
 // one result.
 func checkAbove(t *testing.T, file string, above []byte) {
 	t.Helper()
-	fields, size, _ := rawheader.Scan(above, rawheader.Lenient)
+	size, _ := rawheader.End(above, rawheader.Lenient)
 	results := 0
-	for _, f := range fields {
+	for f := range rawheader.Fields(above, rawheader.Lenient) {
 		switch {
 		case f.Is("Qkdmail-Result"):
 			results++

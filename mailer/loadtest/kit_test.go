@@ -56,7 +56,7 @@ name = "peer"
 %s
 [limits]
 message_size = "2 GiB"
-connections = 600
+connections = 500
 connections_per_client = 600
 [log]
 level = "info"

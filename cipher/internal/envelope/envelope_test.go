@@ -110,8 +110,10 @@ func write(t testing.TB, payload []byte, note string, crlf bool) string {
 	return out.String()
 }
 
-func read(r io.Reader) (*Control, []byte, error) {
-	p, err := NewReader(r)
+func read(r io.Reader) (*Control, []byte, error) { return readBehind(nil, r) }
+
+func readBehind(beginning []byte, r io.Reader) (*Control, []byte, error) {
+	p, err := NewReader(beginning, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -372,6 +374,11 @@ func FuzzNewReader(f *testing.F) {
 		c2, p2, err2 := read(iotest.OneByteReader(bytes.NewReader(b)))
 		if (err1 == nil) != (err2 == nil) || err1 == nil && (*c1 != *c2 || !bytes.Equal(p1, p2)) {
 			t.Fatalf("depends on the sizes of reads: %v, %v", err1, err2)
+		}
+		half := len(b) / 2
+		c3, p3, err3 := readBehind(b[:half], bytes.NewReader(b[half:]))
+		if (err1 == nil) != (err3 == nil) || err1 == nil && (*c1 != *c3 || !bytes.Equal(p1, p3)) {
+			t.Fatalf("depends on what is in memory: %v, %v", err1, err3)
 		}
 		if err1 == nil {
 			if err := c1.Check(); err != nil {

@@ -20,7 +20,9 @@ const maxControlBody = 4 * maxControl
 // after the rest of the message has been looked at as well, and an ErrDamaged
 // in its place where a second message of ours is in there.
 type Reader struct {
-	Header  []rawheader.Field // of the outer message
+	// Header is that of the outer message, with its blank line. It is the caller's
+	// to release: a reader that goes on with the payload needs it no more.
+	Header  []byte
 	Control *Control
 
 	walk    *walker
@@ -36,28 +38,36 @@ type Reader struct {
 // is asked for.
 const smallRead = 1024
 
-// NewReader reads a message up to the payload. The error is ErrNotEncrypted
-// for mail that is none of ours, an ErrDamaged or ErrVersion for such as is.
-func NewReader(r io.Reader) (*Reader, error) {
-	p := &Reader{walk: newWalker(r)}
-	if err := p.open(); err != nil {
+// NewReader reads a message up to the payload. Its beginning may be in memory
+// already; rest has what follows. A header that is there as a whole is not copied.
+// The error is ErrNotEncrypted for mail that is none of ours, an ErrDamaged or
+// ErrVersion for such as is.
+func NewReader(beginning []byte, rest io.Reader) (*Reader, error) {
+	header, behind, whole := cutHeader(beginning)
+	if len(behind) > 0 {
+		rest = io.MultiReader(bytes.NewReader(behind), rest)
+	}
+	p := &Reader{Header: header, walk: newWalker(rest)}
+	if err := p.open(whole); err != nil {
 		p.Free()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *Reader) open() error {
+// open goes to the payload; hasHeader says that the header is read.
+func (p *Reader) open(hasHeader bool) (err error) {
 	w := p.walk
-	header, ended, err := w.header(maxHeader)
-	switch {
-	case err == errTooLong:
-		// No message of ours has a header like this.
-		return ErrNotEncrypted
-	case err != nil:
+	ended := false
+	if !hasHeader {
+		p.Header, ended, err = w.header(maxHeader)
+	}
+	if err == errTooLong || len(p.Header) > maxHeader {
+		return ErrNotEncrypted // no message of ours has a header like this
+	}
+	if err != nil {
 		return err
 	}
-	p.Header, _, _ = rawheader.Scan(header, rawheader.Lenient)
 	if !ended {
 		w.enter(readContentType(fieldText(p.Header, "Content-Type")))
 		p.Control, err = p.find()
@@ -93,7 +103,7 @@ var errFreed = errors.New("the reader was given up")
 // checkKeyID compares the header field, an index for filters and people, with
 // the control part, which has authority.
 func (p *Reader) checkKeyID() error {
-	for _, f := range p.Header {
+	for f := range rawheader.Fields(p.Header, rawheader.Lenient) {
 		if f.Is(KeyIDField) && kmclient.CanonicalID(f.Text()) != kmclient.CanonicalID(p.Control.KeyID) {
 			return damaged("%s and the control part name different keys", KeyIDField)
 		}
@@ -102,12 +112,12 @@ func (p *Reader) checkKeyID() error {
 }
 
 // find goes to the next control part and to the payload behind it. It returns
-// nil, nil at the end of the message.
+// nil, nil where there can be none any more.
 func (p *Reader) find() (*Control, error) {
 	for len(p.walk.inside) > 0 {
 		pt, err := p.walk.nextPart()
 		if err == io.EOF {
-			break
+			return nil, nil
 		}
 		if err != nil {
 			return nil, err
@@ -118,9 +128,6 @@ func (p *Reader) find() (*Control, error) {
 		if p.walk.inside[pt.level].encrypted {
 			return nil, damaged("multipart/encrypted begins with %.60q and not with the control part", pt.mediaType)
 		}
-	}
-	if err := p.walk.drain(); err != io.EOF {
-		return nil, err
 	}
 	return nil, nil
 }

@@ -146,6 +146,21 @@ func (w *walker) skip() (level int, closing bool, err error) {
 	}
 }
 
+// cutHeader returns the header of a message with its blank line, and what follows,
+// if b has all of it.
+func cutHeader(b []byte) (header, rest []byte, ok bool) {
+	for at := 0; ; {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return nil, b, false
+		}
+		line := b[at : at+i]
+		if at += i + 1; len(bytes.TrimRight(line, "\r")) == 0 {
+			return b[:at], b[at:], true
+		}
+	}
+}
+
 // header reads a header of at most limit octets with its blank line. It stops
 // before a delimiter, which it leaves unread and reports.
 func (w *walker) header(limit int) (b []byte, ended bool, err error) {
@@ -207,10 +222,9 @@ func (w *walker) nextPart() (*part, error) {
 		if err != nil && err != errTooLong {
 			return nil, err
 		}
-		fields, _, _ := rawheader.Scan(b, rawheader.Lenient)
-		t := readContentType(fieldText(fields, "Content-Type"))
+		t := readContentType(fieldText(b, "Content-Type"))
 		w.enter(t)
-		return &part{mediaType: t.media, encoding: readEncoding(fieldText(fields, "Content-Transfer-Encoding")), level: level}, nil
+		return &part{mediaType: t.media, encoding: readEncoding(fieldText(b, "Content-Transfer-Encoding")), level: level}, nil
 	}
 }
 
@@ -263,15 +277,11 @@ func (w *walker) body(limit int) ([]byte, error) {
 // that are US-ASCII, the Kelvin sign's is k, but none of the same length.
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
-// fieldText returns the value of the first field with this name, "" if there
-// is none.
-func fieldText(fields []rawheader.Field, name string) string {
-	for _, f := range fields {
-		if f.Is(name) {
-			return f.Text()
-		}
-	}
-	return ""
+// fieldText returns the value of the first field of a header with this name, "" if
+// there is none.
+func fieldText(header []byte, name string) string {
+	f, _ := rawheader.First(header, rawheader.Lenient, name)
+	return f.Text()
 }
 
 // damaged says what is wrong with a message of ours.

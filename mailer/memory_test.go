@@ -1,0 +1,80 @@
+package mailer
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Clients that hold on to a message take memory; who comes when there is none left is
+// told so before DATA, or as soon as his header is too long. When they go, it is free.
+func TestMemory(t *testing.T) {
+	long := strings.Repeat("X-A: "+strings.Repeat("x", 900)+"\r\n", 250)
+	directions(t, func(t *testing.T, d Direction) {
+		noLeaks(t)
+		hop := startHop(t)
+		r := startRelay(t, d, hop.addr(), func(c *Config) { c.Limits.Memory = 8 << 20 })
+		var clients []*testClient
+		held, busy, tooLong := 0, 0, 0
+		for range 30 {
+			c := connect(t, r)
+			clients = append(clients, c)
+			c.want("250", c.cmd("MAIL FROM:<x@x.example>"))
+			c.want("250", c.cmd("RCPT TO:<bob@b.example>"))
+			if reply := c.cmd("DATA"); reply[:3] != "354" {
+				busy++
+				c.want("421 4.3.2", reply)
+				continue
+			}
+			c.send("From: x@x.example\r\n" + long)
+			held++
+		}
+		for _, c := range clients[:held] {
+			c.send("\r\nbody\r\n.\r\n")
+			if reply := c.reply(); reply[:3] != "250" {
+				c.want("421 4.3.2", reply)
+				tooLong++
+			}
+		}
+		if busy == 0 || tooLong == 0 || tooLong == held {
+			t.Errorf("%d messages were taken, %d too many, %d too long", held-tooLong, busy, tooLong)
+		}
+		for _, c := range clients {
+			_ = c.conn.Close()
+		}
+		for end := time.Now().Add(patience); r.memory.taken.Load() != 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		if n := r.memory.taken.Load(); n != 0 {
+			t.Errorf("%d bytes are taken and nobody is there", n)
+		}
+	})
+}
+
+// A long header takes memory until it is read.
+func TestHeadMemory(t *testing.T) {
+	m := newMemory(1 << 20)
+	header := strings.Repeat("a:\r\n", 50_000)
+	h, err := readHead(strings.NewReader(header+"\r\nbody"), 1<<20, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := m.taken.Load(); n < int64(len(header)-64<<10) || n > 1<<20 {
+		t.Errorf("%d bytes taken for a header of %d", n, len(header))
+	}
+	if _, err := readHead(strings.NewReader(strings.Repeat(header, 4)+"\r\nbody"), 1<<20, m); reasonOf(err) != "memory" {
+		t.Errorf("error %v, want memory", err)
+	}
+	h.pass()
+	if whole, err := io.ReadAll(h); err != nil || string(whole) != header+"\r\nbody" {
+		t.Errorf("%d bytes came back as %d, %v", len(header)+len("\r\nbody"), len(whole), err)
+	}
+	if n := m.taken.Load(); n != 0 {
+		t.Errorf("%d bytes are taken after all was read", n)
+	}
+	h.free()
+	if n := m.taken.Load(); n != 0 {
+		t.Errorf("%d bytes are taken after it was freed twice", n)
+	}
+}
