@@ -113,9 +113,9 @@ type NextHopConfig struct {
 
 	MaxConnections int `toml:"max_connections"` // at one time; default 500
 	MaxIdle        int `toml:"max_idle"`        // of them, kept open for the next message; default 20
-	// MaxMessages is how many messages go through one connection; default 10.
-	// Exim only queues what comes after the tenth
-	// (smtp_accept_queue_per_connection).
+	// MaxMessages is how many messages go through one connection; 0, the default: 10
+	// where the greeting names Exim, which only queues what comes after the tenth
+	// (smtp_accept_queue_per_connection), else 1000.
 	MaxMessages int `toml:"max_messages"`
 }
 

@@ -154,7 +154,7 @@ func (f *findings) nextHops() map[string]int {
 		}
 		f.number(at+".max_connections", int64(n.MaxConnections), 1, 100_000)
 		f.number(at+".max_idle", int64(n.MaxIdle), 1, 100_000)
-		f.number(at+".max_messages", int64(n.MaxMessages), 1, 100_000)
+		f.number(at+".max_messages", int64(n.MaxMessages), 0, 100_000)
 	}
 	return names
 }

@@ -63,7 +63,7 @@ func (l *ListenerConfig) setDefaults() {
 }
 
 func (n *NextHopConfig) setDefaults() {
-	*n = NextHopConfig{Protocol: ProtocolSMTP, TLS: TLSOpportunistic, MaxConnections: 500, MaxIdle: 20, MaxMessages: 10}
+	*n = NextHopConfig{Protocol: ProtocolSMTP, TLS: TLSOpportunistic, MaxConnections: 500, MaxIdle: 20}
 }
 
 func (r *RuleConfig) setDefaults() {

@@ -192,15 +192,28 @@ func answer(prefix, reply string) func(string) string {
 // A connection takes a number of messages: Exim, by default, only queues what
 // comes after the tenth.
 func TestMessagesOfAConnection(t *testing.T) {
-	for configured, most := range map[int]int{0: 10, 1: 1, 3: 3} {
-		t.Run(fmt.Sprint(configured), func(t *testing.T) {
+	for _, tt := range []struct {
+		greeting         string
+		configured, most int
+	}{
+		{"220 mail.example ESMTP Exim 4.96 Sun, 29 Nov 2026 12:00:00 +0000", 0, 10},
+		{"220-mail.example\r\n220 ESMTP Exim 4.96", 0, 10},
+		{"220 mail.example ESMTP Exim 4.96", 12, 12},
+		{"220 mail.example ESMTP Postfix", 0, 12},
+		{"220 mail.example ESMTP", 1, 1},
+		{"220 mail.example ESMTP", 3, 3},
+	} {
+		t.Run(fmt.Sprint(tt.greeting[4:], tt.configured), func(t *testing.T) {
 			noLeaks(t)
 			var worst atomic.Int64
 			hop := startHop(t, func(h *testHop) {
 				h.perConn = func() func(string) string {
 					n := int64(0)
 					return func(line string) string {
-						if line == "DOT" {
+						switch line {
+						case "GREETING":
+							return tt.greeting
+						case "DOT":
 							n++
 							worst.Store(max(worst.Load(), n))
 						}
@@ -209,16 +222,14 @@ func TestMessagesOfAConnection(t *testing.T) {
 				}
 			})
 			r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
-				if configured > 0 {
-					c.NextHops[0].MaxMessages = configured
-				}
+				c.NextHops[0].MaxMessages = tt.configured
 			})
 			c := connect(t, r)
 			for range 12 {
 				c.want("250", attempt(c, testMessage))
 			}
-			if worst.Load() != int64(most) {
-				t.Errorf("%d messages through one connection, want %d", worst.Load(), most)
+			if worst.Load() != int64(tt.most) {
+				t.Errorf("%d messages through one connection, want %d", worst.Load(), tt.most)
 			}
 		})
 	}

@@ -22,6 +22,7 @@ type conn struct {
 	since      time.Time         // of its last use
 	kept       bool              // it was used before
 	messages   int               // that went through it
+	most       int               // of them
 	out        []byte            // commands that were not sent yet
 }
 

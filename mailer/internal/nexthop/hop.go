@@ -53,7 +53,7 @@ type Options struct {
 	MaxConns    int           // at one time; 500
 	MaxIdle     int           // of them kept open; 20
 	IdleFor     time.Duration // how long; 1 minute
-	MaxMessages int           // through one connection; 10
+	MaxMessages int           // through one connection; 10 at an Exim, else 1000
 
 	Connect  time.Duration // 30 s
 	Command  time.Duration // for each reply before the final dot; 5 min
@@ -81,7 +81,6 @@ func (o Options) withDefaults() Options {
 	duration(&o.Upload, 3*time.Minute)
 	number(&o.MaxConns, 500)
 	number(&o.MaxIdle, 20)
-	number(&o.MaxMessages, 10)
 	if o.Network == "" {
 		o.Network = "tcp"
 	}
@@ -180,7 +179,7 @@ func (h *Hop) put(c *conn) {
 	}
 	surplus := slices.Clone(h.idle[:old])
 	h.idle = slices.Delete(h.idle, 0, old)
-	if !h.closed && len(h.idle) < h.opts.MaxIdle && c.messages < h.opts.MaxMessages && !c.spoken() {
+	if !h.closed && len(h.idle) < h.opts.MaxIdle && c.messages < c.most && !c.spoken() {
 		h.idle = append(h.idle, c)
 	} else {
 		surplus = append(surplus, c)
