@@ -10,24 +10,16 @@ import (
 
 // PadCost is what a message takes with SuiteOTP.
 type PadCost struct {
+	Frames   int64 // each of which takes one request for keys, or more
 	Keys     int64 // keys, exactly
 	KeySize  int   // bits of the longest of them
 	KeyBytes int64 // of all of them together, exactly
 
-	// MessageBytes is the most that the encrypted message has, with CRLF line
-	// ends, if no key ID takes more than Status.KeyIDBytes (255 bytes each
-	// where that is not known) and the note has 8 KiB at most. How much of it
-	// the header outside takes is known only from the message: 64 KiB are
-	// allowed for it, and most messages are smaller by nearly that.
+	// MessageBytes is what the encrypted message has at least, with CRLF line ends:
+	// its payload, if key IDs take Status.KeyIDBytes each (1 byte where that is not
+	// known), without the header and the note.
 	MessageBytes int64
 }
-
-// What stands around a payload at most, in bytes: the fields outside, the note
-// in quoted-printable, and the control part and MIME with the rest.
-const (
-	maxNote     = 8 << 10
-	aroundBytes = maxOuter + 3*maxNote + maxNote/2 + 8<<10
-)
 
 // PadCostOf returns what a message of size bytes takes with SuiteOTP from a key
 // manager with this status: by its limits, whatever its stock. It is computed
@@ -41,14 +33,10 @@ func PadCostOf(s kmclient.Status, size int64) (PadCost, error) {
 	if err != nil {
 		return PadCost{}, fromSuite(err)
 	}
-	id := int64(s.KeyIDBytes)
-	if id <= 0 || id > kmclient.MaxIDLength {
-		id = kmclient.MaxIDLength
-	}
-	payload := c.Frames*otp.FrameOverhead + c.Keys*(1+id) + size
+	id := int64(max(1, min(s.KeyIDBytes, kmclient.MaxIDLength)))
 	return PadCost{
-		Keys: c.Keys, KeySize: c.KeySize, KeyBytes: c.KeyBytes,
-		MessageBytes: aroundBytes + envelope.PayloadText(payload),
+		Frames: c.Frames, Keys: c.Keys, KeySize: c.KeySize, KeyBytes: c.KeyBytes,
+		MessageBytes: envelope.PayloadText(c.Frames*otp.FrameOverhead + c.Keys*(1+id) + size),
 	}, nil
 }
 

@@ -15,31 +15,36 @@ import (
 const SniffLimit = 256 << 10
 
 // Sniff tells whether a message is one of qkdmail, without taking anything away:
-// replay is the whole message again. beginning is what the caller has read of it
+// info is what it says of itself up to its payload, nil if it is none, and replay is
+// the whole message again. beginning is what the caller has read of it
 // already, nil for nothing; it is not copied, and must stay as it is until replay has
 // been read or has been given to Decrypt. rest has what follows. Sniff reads no more
 // than it takes to tell, at most up to SniffLimit or 64 KiB behind beginning, and
 // holds that in memory. The error is that of rest; replay has it where it comes
 // behind.
 //
-// A message that names a key in its header and has no control part in sight
-// counts as one of qkdmail: [Decrypt] will say that it is damaged. So does one
-// in a version that this release can't read.
-func Sniff(beginning []byte, rest io.Reader) (ours bool, replay io.Reader, err error) {
+// A message that names a key in its header and has no control part in sight counts
+// as one of qkdmail, with an empty Info: [Decrypt] will say that it is damaged. So
+// does one in a version that this release can't read.
+func Sniff(beginning []byte, rest io.Reader) (info *Info, replay io.Reader, err error) {
 	head := &recorder{src: rest, buf: buffer.Get(), limit: max(SniffLimit-len(beginning), 64<<10)}
 	head.read = head.buf[:0]
 	outer, err := envelope.NewReader(beginning, head)
 	if head.err != nil {
 		head.free()
-		return false, nil, head.err
+		return nil, nil, head.err
 	}
 	if err == nil && !head.full {
-		return true, &sniffed{beginning: beginning, head: head, outer: outer}, nil
+		said := outerInfo(outer)
+		return &said, &sniffed{beginning: beginning, head: head, outer: outer}, nil
 	}
 	if err == nil {
 		outer.Free() // it may have taken the limit for the end
 	}
-	return !errors.Is(err, envelope.ErrNotEncrypted), head.replay(beginning), nil
+	if !errors.Is(err, envelope.ErrNotEncrypted) {
+		info = new(Info)
+	}
+	return info, head.replay(beginning), nil
 }
 
 // A sniffed message is read up to its payload: Decrypt goes on from there, and

@@ -36,8 +36,8 @@ func TestSniff(t *testing.T) {
 			held = min(held, len(tt.text)) // what the caller has read
 			name := fmt.Sprintf("%s, %d bytes read", name, held)
 			got, replay, err := cipher.Sniff([]byte(tt.text[:held]), iotest.HalfReader(strings.NewReader(tt.text[held:])))
-			if err != nil || got != tt.ours {
-				t.Errorf("%s: ours: %v, %v; want %v", name, got, err, tt.ours)
+			if err != nil || (got != nil) != tt.ours {
+				t.Errorf("%s: %+v, %v; want ours: %v", name, got, err, tt.ours)
 				continue
 			}
 			if again, err := io.ReadAll(replay); err != nil || string(again) != tt.text {

@@ -163,11 +163,11 @@ func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
 // producer writes what the next hop gets.
 func (s *decryptSession) open(h *head, f *found) (producer, error) {
 	h.read = h.size
-	ours, replay, err := cipher.Sniff(h.raw[:h.size], h)
+	info, replay, err := cipher.Sniff(h.raw[:h.size], h)
 	if err != nil {
 		return nil, err
 	}
-	if ours {
+	if info != nil {
 		return s.restore(h, replay, f)
 	}
 	f.how = OutcomePlain

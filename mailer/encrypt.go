@@ -1,9 +1,7 @@
 package mailer
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
@@ -27,6 +24,25 @@ type EncryptOptions struct {
 	// is opportunistic and the key manager said that it has no key; may be
 	// nil.
 	InClear func(peer string)
+
+	// Claims, if not nil, know which keys this site has encrypted with. A message
+	// that is encrypted already passes only if they know its key; it is encrypted
+	// again otherwise. Where Keys is one, as a keystore.Manager is, it is taken if
+	// this is nil.
+	Claims Claims
+
+	// NextSize is the size of a message that the backend behind takes, in bytes, 0
+	// for any; nil: any.
+	NextSize func() int64
+
+	stock *stock
+}
+
+// Claims know which keys were used to encrypt. A [keystore.Manager] does.
+type Claims interface {
+	// Claimed reports whether the key with this ID was taken here to encrypt for
+	// peer.
+	Claimed(ctx context.Context, peer, keyID string) (bool, error)
 }
 
 // Encrypt returns a backend that encrypts mail before it reaches next, as the
@@ -40,7 +56,11 @@ func Encrypt(next smtp.Backend, o EncryptOptions) smtp.Backend { return newEncry
 
 func newEncrypt(next smtp.Backend, o EncryptOptions) backend {
 	o.Step = o.withDefaults()
+	if c, ok := o.Keys.(Claims); ok && o.Claims == nil {
+		o.Claims = c
+	}
 	o.Keys = boundedKeys{o.Keys, o.KeyTimeout}
+	o.stock = newStock(o.Logger)
 	return backend{func(c client, conn *smtp.Conn) (smtp.Session, error) {
 		return &encryptSession{
 			session: newSession(&o.Step, c), o: &o,
@@ -72,6 +92,7 @@ type encryptSession struct {
 // A group are the recipients of a transaction that get the same message.
 type group struct {
 	route   Route
+	suite   cipher.Suite // the route's, or what is taken for it
 	next    smtp.Session
 	keys    timedSource
 	hopWait time.Duration
@@ -130,6 +151,9 @@ func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkSize(g); err != nil {
+		return err
+	}
 	if err := g.next.Rcpt(to, opts); err != nil {
 		return err
 	}
@@ -181,7 +205,7 @@ func (s *encryptSession) open(route Route) (*group, error) {
 		_ = next.Logout()
 		return nil, err
 	}
-	g := &group{route: route, next: next, keys: timedSource{KeySource: s.o.Keys}}
+	g := &group{route: route, suite: route.Suite, next: next, keys: timedSource{KeySource: s.o.Keys}}
 	s.groups = append(s.groups, g)
 	return g, nil
 }
@@ -266,44 +290,17 @@ func (s *encryptSession) produce(g *group, mayBeSealed bool, src io.Reader, dst 
 		return s.clear(out, src)
 	}
 	if mayBeSealed {
-		sealed, replay, err := isSealed(s.ctx, src, s.step.SAE, g.route.Peer.SAE)
+		sealed, replay, err := s.isSealed(g, src)
 		if err != nil {
 			return err
 		}
 		if src = replay; sealed {
 			g.done.how = OutcomePassed
-			return block.Copy(out, src)
+			return cipher.Reframe(out, src, s.sealing(g, g.suite))
 		}
 	}
-	err := s.checkStock(g)
-	if g.route.Mode == Opportunistic && errors.Is(err, kmclient.ErrKeyExhausted) {
-		return s.inClear(g, src, out)
-	}
-	if err != nil {
-		return err
-	}
-	return s.encrypt(g, src, out)
+	return s.seal(g, src, out)
 }
-
-// isSealed tells whether a message is encrypted already by this site for this
-// peer, perhaps by this relay in another pass. One that only says so in its
-// header is not, nor is one for somebody else, and goes out encrypted: what is
-// in it may be in clear, and encrypting twice does no harm. What was put around
-// the encrypted part since is not looked at.
-func isSealed(ctx context.Context, src io.Reader, sae, peer string) (sealed bool, replay io.Reader, err error) {
-	head, err := io.ReadAll(io.LimitReader(src, cipher.SniffLimit))
-	if err != nil {
-		return false, nil, err
-	}
-	// As the peer would read it, up to where he would ask for the key.
-	_, err = cipher.Decrypt(ctx, bytes.NewReader(head), nil, &cipher.DecryptOptions{
-		SAE: peer, Peers: []string{sae},
-		Accept: func(*cipher.Info) error { return errSealed },
-	})
-	return errors.Is(err, errSealed), io.MultiReader(bytes.NewReader(head), src), nil
-}
-
-var errSealed = errors.New("the message is encrypted")
 
 // clear passes a message on as it is.
 func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
@@ -318,98 +315,6 @@ func (s *encryptSession) inClear(g *group, src io.Reader, dst io.Writer) error {
 	}
 	g.done.how = OutcomeInClear
 	return s.clear(dst, src)
-}
-
-// checkStock refuses a message for whose pad the key manager has too few keys
-// before the first of them is spent on it.
-func (s *encryptSession) checkStock(g *group) error {
-	need := s.opts.Size
-	switch {
-	case g.route.Suite == cipher.SuiteAES256GCM:
-		return nil
-	case g.route.Suite == cipher.SuiteAuto && (need == 0 || need > int64(g.route.PadLimit)):
-		return nil // decided by the size, which is not known, or AES
-	}
-	status, err := g.keys.Status(s.ctx, g.route.Peer.SAE)
-	if err != nil {
-		return err
-	}
-	if status.OnDemand || status.KeySize <= 0 || status.StoredKeys == nil {
-		return nil
-	}
-	if have := int64(*status.StoredKeys) * int64(status.KeySize/8); have < need || *status.StoredKeys <= 0 {
-		return kmclient.ErrKeyExhausted
-	}
-	return nil
-}
-
-// encrypt encrypts a message. Where the route is opportunistic and the key
-// manager says that it has no key, before anything was written, it goes out in
-// clear; so much of it is held back until then.
-func (s *encryptSession) encrypt(g *group, src io.Reader, dst io.Writer) error {
-	first := &firstWrite{dst: dst}
-	w, err := cipher.Encrypt(s.ctx, first, &g.keys, &cipher.EncryptOptions{
-		Suite: g.route.Suite, PadLimit: g.route.PadLimit,
-		SAE: s.step.SAE, Peer: g.route.Peer.SAE,
-		Headers: s.o.Headers, Note: s.o.Note,
-		LineEnd: cipher.LineEndCRLF, UTF8: s.opts.UTF8, From: s.from,
-	})
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	opportunistic := g.route.Mode == Opportunistic
-	held, err := s.feed(w, src, first, opportunistic)
-	if opportunistic && !first.done && len(w.Info().KeyIDs) == 0 && errors.Is(err, kmclient.ErrKeyExhausted) {
-		return s.inClear(g, io.MultiReader(held, src), dst)
-	}
-	info := w.Info()
-	g.done = outcome{how: OutcomeEncrypted, suite: info.Suite, keys: len(info.KeyIDs), size: info.PlaintextSize}
-	if len(info.KeyIDs) > 0 {
-		g.done.keyID = info.KeyIDs[0]
-	}
-	return err
-}
-
-// feed writes src into the cipher, and closes it. It returns what it has
-// written before the cipher wrote anything, where hold says so.
-func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held *bytes.Buffer, err error) {
-	held = new(bytes.Buffer)
-	b, used := block.Get(), 0
-	defer func() { b.Free(used) }()
-	buf := b[:]
-	for {
-		n, rerr := io.ReadFull(src, buf)
-		used = max(used, n)
-		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { // session.read lets no other of these through
-			return held, rerr
-		}
-		if hold && !first.done {
-			held.Write(buf[:n])
-		}
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return held, err
-			}
-		}
-		if first.done {
-			held = new(bytes.Buffer)
-		}
-		if rerr != nil {
-			return held, w.Close()
-		}
-	}
-}
-
-// A firstWrite notes that something was written.
-type firstWrite struct {
-	dst  io.Writer
-	done bool
-}
-
-func (w *firstWrite) Write(p []byte) (int, error) {
-	w.done = true
-	return w.dst.Write(p)
 }
 
 // Reset ends the transaction.

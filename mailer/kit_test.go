@@ -92,6 +92,14 @@ func (m *testKM) KeysByID(ctx context.Context, _ string, ids ...string) ([]*kmcl
 
 func (m *testKM) CloseKey(context.Context, string) error { return nil }
 
+// Claimed reports whether this key manager has given a key out.
+func (m *testKM) Claimed(_ context.Context, _, id string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.keys[kmclient.CanonicalID(id)]
+	return ok, nil
+}
+
 func (m *testKM) count() (given, asked int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -95,11 +95,20 @@ func (w *stopwatch) since(start time.Time) { w.waited += time.Since(start) }
 type timedSource struct {
 	cipher.KeySource
 	stopwatch
+	status *kmclient.Status // that was given for this message
 }
 
+// Status is asked for once a message.
 func (t *timedSource) Status(ctx context.Context, peer string) (kmclient.Status, error) {
+	if t.status != nil {
+		return *t.status, nil
+	}
 	defer t.since(time.Now())
-	return t.KeySource.Status(ctx, peer)
+	s, err := t.KeySource.Status(ctx, peer)
+	if err == nil {
+		t.status = &s
+	}
+	return s, err
 }
 
 func (t *timedSource) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {

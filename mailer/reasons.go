@@ -22,6 +22,7 @@ func Reasons() []Reason {
 		{"key gone", "The key of an arriving message did not come in four hours.", "The sender is told and can send again. Check the QKD link."},
 		{"key bound", "The key of an arriving message belongs to another message.", "Somebody may have copied a key ID into a message of his own. Look for the message in the log."},
 		{"key closed", "The key of an arriving message has been used and deleted.", "An old message may have been sent again, by a mistake or by an attacker. Look for it in the log."},
+		{"no pad", "A rule asks for a one-time pad, and the key manager's limits allow no keys for it.", "Mail waits at its sender. Compare the limits in its status with docs/format.md, or set suite = \"auto\"."},
 		{"key reused", "A key ID came again that has had its use here.", "No key is used twice. If the key manager gave it out, it may have been restored from a backup: ask its vendor before mail goes on. Else somebody named it in a message: look for that in the log."},
 		{"rate", "A peer's messages name more unknown keys than are looked up.", "Somebody may try to keep the key manager busy. Look for the client in the log."},
 

@@ -122,7 +122,7 @@ func replies() []struct {
 		{cipher.ErrSAE, 550, smtp.EnhancedCode{5, 7, 1}, "sae", "The encrypted message is not from a configured peer to this site"},
 		{cipher.ErrVersion, 550, smtp.EnhancedCode{5, 7, 5}, "version", "The encrypted message is in a format unknown here"},
 		{cipher.ErrSuite, 550, smtp.EnhancedCode{5, 7, 5}, "suite", "The encrypted message uses a cipher suite unknown here"},
-		{cipher.ErrPad, 550, smtp.EnhancedCode{5, 7, 5}, "authentication", "The encrypted message does not fit its keys"},
+		{cipher.ErrPad, 451, smtp.EnhancedCode{4, 7, 5}, "no pad", "The key manager gives no keys for a one-time pad, try again later"},
 		{cipher.ErrTooManyKeys, 552, smtp.EnhancedCode{5, 3, 4}, "size", "The message is too long for a one-time pad"},
 		{cipher.ErrDamaged, 550, smtp.EnhancedCode{5, 7, 7}, "damaged", "The encrypted message is damaged, send it again"},
 		{keystore.ErrBound, 550, smtp.EnhancedCode{5, 7, 1}, "key bound", "The key of this message belongs to another message, send it again"},

@@ -171,7 +171,8 @@ func (r *Relay) backend(cfg *Config, l ListenerConfig, s *site, policy *Policy, 
 	}
 	return newEncrypt(hop, EncryptOptions{
 		Step: step, Keys: km, Headers: cfg.Headers.Policy, Note: cfg.Headers.Note,
-		InClear: func(peer string) { r.log.Warn("in clear for want of keys", "peer", peer) },
+		NextSize: func() int64 { return hop.Offers().Size },
+		InClear:  func(peer string) { r.log.Warn("in clear for want of keys", "peer", peer) },
 	}), nil
 }
 

@@ -94,37 +94,79 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store cli.
 func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *mailer.Policy, km kmclient.KeyManager) {
 	for _, p := range policy.Peers() {
 		what := "key manager for peer " + p.Name
-		text, err := stock(ctx, cfg, km, p)
-		switch {
-		case errors.Is(err, kmclient.ErrKeyExhausted) && !does(cfg, mailer.DirectionEncrypt):
-			f.add(what, "answers, no keys stored, and none are needed")
-		case errors.Is(err, kmclient.ErrKeyExhausted):
-			f.fail(what, stateWarning, err)
-		case err != nil:
+		status, err := statusOf(ctx, cfg, km, p)
+		if err != nil {
 			f.fail(what, stateFailed, err)
-		default:
+			continue
+		}
+		f.limits(what, cfg, p, status)
+		if text, none := stock(status); none && does(cfg, mailer.DirectionEncrypt) {
+			f.fail(what, stateWarning, errors.New(text))
+		} else {
 			f.add(what, text)
 		}
 	}
 }
 
-// stock asks a key manager how many keys it has for a peer. If there are none,
-// the error is a kmclient.ErrKeyExhausted.
-func stock(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager, p *mailer.Peer) (string, error) {
+// limits looks at what the key manager of a peer says of itself and of pads.
+func (f *findings) limits(what string, cfg *mailer.Config, p *mailer.Peer, status kmclient.Status) {
+	if trouble := status.Trouble(); trouble != "" {
+		f.fail(what, stateWarning, cli.Fail(cli.ExitUnavailable, "check it and the QKD link", "it says that %s", trouble))
+	}
+	if !does(cfg, mailer.DirectionEncrypt) {
+		return
+	}
+	switch waits, err := cfg.PadTrouble(p.Name, status); {
+	case waits:
+		f.fail(what, stateFailed, noPads(err))
+	case err != nil:
+		f.fail(what, stateWarning, fmt.Errorf("%w: AES-256-GCM is taken", err))
+	}
+}
+
+// noPads is the error of a key manager with which mail of a rule can't leave.
+func noPads(err error) error {
+	return cli.Fail(cli.ExitConfig, `set suite = "auto" or "aes-256-gcm" in the rules that have "otp"`, "%w", err)
+}
+
+// stock says how many keys a key manager has, by its status, and whether that is none.
+func stock(status kmclient.Status) (text string, none bool) {
+	switch {
+	case status.OnDemand:
+		return "answers, keys are made on demand", false
+	case status.StoredKeys == nil:
+		return "answers, and does not say how many keys it has", false
+	case *status.StoredKeys == 0:
+		return "answers, and says that it has no key in stock; some make keys when they are asked for", true
+	}
+	return fmt.Sprintf("answers, %d keys stored", *status.StoredKeys), false
+}
+
+// statusOf asks a key manager for its status.
+func statusOf(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager, p *mailer.Peer) (kmclient.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.KM.Timeout)
 	defer cancel()
-	status, err := km.Status(ctx, p.SAE)
-	switch {
-	case err != nil:
-		return "", err
-	case status.OnDemand:
-		return "answers, keys are made on demand", nil
-	case status.StoredKeys == nil:
-		return "answers, and does not say how many keys it has", nil
-	case *status.StoredKeys == 0:
-		return "", fmt.Errorf("%w: it answers, but has none in stock for peer %s", kmclient.ErrKeyExhausted, p.Name)
+	return km.Status(ctx, p.SAE)
+}
+
+// checkPads asks for the key manager's limits when the relay starts, and returns an
+// error if a rule asks for pads that they rule out. One that does not answer is no
+// error: the relay waits for none.
+func checkPads(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager) error {
+	policy, err := mailer.NewPolicy(cfg)
+	if err != nil || !does(cfg, mailer.DirectionEncrypt) {
+		return err
 	}
-	return fmt.Sprintf("answers, %d keys stored", *status.StoredKeys), nil
+	for _, p := range policy.Peers() {
+		status, err := statusOf(ctx, cfg, km, p)
+		if err != nil {
+			continue
+		}
+		if waits, err := cfg.PadTrouble(p.Name, status); waits {
+			return noPads(err)
+		}
+	}
+	return nil
 }
 
 // store says where keys are kept, and opens the store if there is one.
@@ -139,16 +181,20 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store cli.StoreFlag
 		f.fail(what, stateWarning, cli.Fail(cli.ExitConfig, "name one in [store], or leave path out", "none: the key of a message that is not delivered at the first try is lost"))
 		return
 	case store.Path == cli.NoStore:
-		f.add(what, "none: the key manager keeps the keys")
+		f.fail(what, stateWarning, cli.Fail(cli.ExitConfig, "name one in [store]",
+			"none: the key manager keeps the keys, but if it is restored from a backup and gives a key out again, nobody notices"))
 		return
 	}
 	detail := store.Path + ", opens"
+	if !store.IsEtcd() {
+		detail += "; other relays of this SAE must use the same one"
+	}
 	vault, _, err := r.OpenExisting(ctx, store, log)
 	switch {
 	case err == nil:
 		err = vault.Close()
 	case errors.Is(err, cli.ErrNoStore):
-		detail = store.Path + ", to be made"
+		detail = strings.Replace(detail, "opens", "to be made", 1)
 		err = r.CheckStoreKey(store, log)
 	}
 	if err != nil {

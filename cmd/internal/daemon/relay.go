@@ -184,8 +184,8 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 	}
 	defer forAdmin.close()
 	// Ends before forAdmin waits, also where the relay ends by itself.
-	ctx, stop := context.WithCancel(cmd.Context())
-	defer stop()
+	ctx, stop := context.WithCancelCause(cmd.Context())
+	defer stop(nil)
 	if err := relay.Listen(ctx); err != nil {
 		return cli.Fail(cli.ExitUnavailable, "give another address", "%w", err)
 	}
@@ -196,7 +196,16 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 	go r.reloads(ctx, hup, relay, monitor, cfg, km, log)
 	notify(log, systemd.SdNotifyReady)
 	context.AfterFunc(ctx, func() { notify(log, systemd.SdNotifyStopping) })
-	return relay.Serve(ctx)
+	go func() {
+		if err := checkPads(ctx, cfg, km.base); err != nil {
+			stop(err)
+		}
+	}()
+	err = relay.Serve(ctx)
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
 }
 
 // inForce is a configuration with what flags say against it.
@@ -265,6 +274,7 @@ type relayKM struct {
 type storedKM struct {
 	*relayKM
 	mailer.Deliveries
+	mailer.Claims
 	cipher.KeyBinder
 }
 
@@ -277,7 +287,7 @@ func (k *relayKM) forRelay() kmclient.KeyManager {
 	if k.kept == nil {
 		return k
 	}
-	return storedKM{k, k.kept, k.kept}
+	return storedKM{k, k.kept, k.kept, k.kept}
 }
 
 // openBase opens the key manager of a configuration, as it is.

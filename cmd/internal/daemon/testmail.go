@@ -59,7 +59,12 @@ func (t *testMail) keys(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer closeBase(km)
-	return stock(ctx, t.cfg, km, t.peer)
+	status, err := statusOf(ctx, t.cfg, km, t.peer)
+	if err != nil {
+		return "", err
+	}
+	text, _ := stock(status)
+	return text, nil
 }
 
 // hopTimeout bounds what one server may take for the whole of its part.

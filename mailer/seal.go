@@ -1,0 +1,118 @@
+package mailer
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/block"
+)
+
+// isSealed tells whether a message is encrypted already by this site for the peer of
+// a group, perhaps by this relay in another pass. It must say so, and name a key that
+// was claimed here to encrypt with: anyone can write what looks like an encrypted
+// message around a text in clear. One that is not is encrypted once more, which does
+// no harm.
+func (s *encryptSession) isSealed(g *group, src io.Reader) (sealed bool, replay io.Reader, err error) {
+	info, replay, err := cipher.Sniff(nil, src)
+	if err != nil || s.o.Claims == nil || info == nil || info.KeyID == "" ||
+		info.SenderSAE != s.step.SAE || info.RecipientSAE != g.route.Peer.SAE {
+		return false, replay, err
+	}
+	sealed, err = s.o.Claims.Claimed(s.ctx, g.route.Peer.SAE, info.KeyID)
+	return sealed, replay, err
+}
+
+// sealing says how a message of a group is encrypted under a suite.
+func (s *encryptSession) sealing(g *group, suite cipher.Suite) *cipher.EncryptOptions {
+	return &cipher.EncryptOptions{
+		Suite: suite, PadLimit: g.route.PadLimit, SAE: s.step.SAE, Peer: g.route.Peer.SAE,
+		Headers: s.o.Headers, Note: s.o.Note, LineEnd: cipher.LineEndCRLF, UTF8: s.opts.UTF8, From: s.from,
+	}
+}
+
+// seal encrypts a message. Where the rule is opportunistic and the key manager says
+// that it has no key for it, before anything was written, the message goes out under
+// the next best suite that the rule allows, in the end in clear.
+func (s *encryptSession) seal(g *group, src io.Reader, dst io.Writer) error {
+	err := s.checkStock(g)
+	if err == nil {
+		src, err = s.encrypt(g, g.suite, src, dst)
+	}
+	falls := func() bool {
+		return g.route.Mode == Opportunistic && errors.Is(err, kmclient.ErrKeyExhausted) && src != nil
+	}
+	if falls() && g.suite == cipher.SuiteAuto && g.done.suite != cipher.SuiteAES256GCM {
+		src, err = s.encrypt(g, cipher.SuiteAES256GCM, src, dst)
+	}
+	if falls() && g.done.keys == 0 {
+		return s.inClear(g, src, dst)
+	}
+	return err
+}
+
+// encrypt encrypts a message. If it fails before anything was written, again is the
+// message from its beginning where the rule is opportunistic.
+func (s *encryptSession) encrypt(g *group, suite cipher.Suite, src io.Reader, dst io.Writer) (again io.Reader, err error) {
+	first := &firstWrite{dst: dst}
+	w, err := cipher.Encrypt(s.ctx, first, &g.keys, s.sealing(g, suite))
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	opportunistic := g.route.Mode == Opportunistic
+	held, err := s.feed(w, src, first, opportunistic)
+	info := w.Info()
+	g.done = outcome{how: OutcomeEncrypted, suite: info.Suite, keys: g.done.keys + len(info.KeyIDs), size: info.PlaintextSize}
+	if len(info.KeyIDs) > 0 {
+		g.done.keyID = info.KeyIDs[0]
+	}
+	s.learn(g, info, err)
+	if opportunistic && !first.done {
+		again = io.MultiReader(held, src)
+	}
+	return again, err
+}
+
+// feed writes src into the cipher, and closes it. It returns what it has
+// written before the cipher wrote anything, where hold says so.
+func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held *bytes.Buffer, err error) {
+	held = new(bytes.Buffer)
+	b, used := block.Get(), 0
+	defer func() { b.Free(used) }()
+	buf := b[:]
+	for {
+		n, rerr := io.ReadFull(src, buf)
+		used = max(used, n)
+		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { // session.read lets no other of these through
+			return held, rerr
+		}
+		if hold && !first.done {
+			held.Write(buf[:n])
+		}
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return held, err
+			}
+		}
+		if first.done {
+			held = new(bytes.Buffer)
+		}
+		if rerr != nil {
+			return held, w.Close()
+		}
+	}
+}
+
+// A firstWrite notes that something was written.
+type firstWrite struct {
+	dst  io.Writer
+	done bool
+}
+
+func (w *firstWrite) Write(p []byte) (int, error) {
+	w.done = true
+	return w.dst.Write(p)
+}

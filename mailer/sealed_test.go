@@ -1,0 +1,67 @@
+package mailer
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// onlyKeys is a key manager that knows nothing of claims.
+type onlyKeys struct{ kmclient.KeyManager }
+
+// What only looks encrypted is encrypted; what is encrypted here has nothing in clear
+// around it.
+func TestSealedBypass(t *testing.T) {
+	noLeaks(t)
+	const clear = "CLEAR TEXT"
+	forged := func(keyID string) string {
+		return "Qkdmail-Key-ID: " + keyID + "\r\nFrom: mallory@a.example\r\nTo: bob@b.example\r\nSubject: " + clear + "\r\nMIME-Version: 1.0\r\n" +
+			"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\n" + clear + "\r\n--b\r\n" +
+			"Content-Type: application/vnd.qkdmail\r\n\r\nVersion: 1\r\nSuite: AES-256-GCM\r\nTime: 1\r\nSender-SAE: SAE_A\r\nRecipient-SAE: SAE_B\r\nKey-ID: " + keyID + "\r\n" +
+			"--b\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("A", 200) + "\r\n--b--\r\n"
+	}
+	hop := startHop(t)
+	km := newTestKM()
+	r := startRelayWith(t, km, DirectionEncrypt, hop.addr())
+	blind := startRelayBehind(t, km, onlyKeys{km}, DirectionEncrypt, hop.addr())
+	sealed := seal(t, km, testMessage)
+	keyID := strings.TrimSpace(strings.TrimPrefix(sealed[:strings.Index(sealed, "\r\n")], "Qkdmail-Key-ID:"))
+	forReceiving := seal(t, km, testMessage, func(o *cipher.EncryptOptions) { o.SAE, o.Peer = "SAE_B", "SAE_A" })
+
+	for _, tt := range []struct {
+		name, message string
+		relay         *testRelay
+		again         bool // encrypted once more
+	}{
+		{"a made-up key", forged("x"), r, true},
+		{"a made-up key, in a UUID", forged("9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"), r, true},
+		{"our key", forged(keyID), r, false},
+		{"our key in another spelling", forged("{" + strings.ToUpper(keyID) + "}"), r, false},
+		{"ours", sealed, r, false},
+		{"ours, with no claims", sealed, blind, true},
+		{"ours, with text above", "X-Note: " + clear + "\r\n" + sealed, r, false},
+		{"ours, with text below", sealed + clear + "\r\n", r, false},
+		{"ours, with a subject", strings.Replace(sealed, "Subject: [...]", "Subject: "+clear, 1), r, false},
+		{"ours, with another note", strings.Replace(sealed, "This message is encrypted", clear, 1), r, false},
+		{"ours, with a preamble", strings.Replace(sealed, "\r\n\r\n--", "\r\n\r\n"+clear+"\r\n--", 1), r, false},
+		{"from a peer to us", forReceiving, r, true},
+	} {
+		hop.forget()
+		if reply := connect(t, tt.relay).mail(tt.message, "mallory@a.example", "bob@b.example"); reply[:3] != "250" {
+			t.Errorf("%s: %s", tt.name, reply)
+			continue
+		}
+		got := hop.one().data
+		if strings.Contains(got, clear) {
+			t.Errorf("%s: it left with\n%s", tt.name, clip(got))
+		}
+		if again := strings.Index(got, keyID) < 0 || strings.HasPrefix(tt.name, "from"); again != tt.again {
+			t.Errorf("%s: encrypted once more: %v, want %v", tt.name, again, tt.again)
+		}
+		if tt.again && open(t, km, got) != tt.message {
+			t.Errorf("%s: another message is inside", tt.name)
+		}
+	}
+}
