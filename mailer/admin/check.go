@@ -174,18 +174,26 @@ func Ready(checks []Check) bool {
 
 func (m *Monitor) checkKM(f findings) Check {
 	c := Check{Name: "key manager", State: StateOK, Found: "It answers."}
-	var down []string
+	var down, ailing []string
 	var why error
+	trouble := ""
 	for _, name := range slices.Sorted(maps.Keys(f.peers)) {
-		if err := f.peers[name].err; err != nil {
-			down, why = append(down, name), err
+		l := f.peers[name]
+		if l.err != nil {
+			down, why = append(down, name), l.err
+		} else if t := l.status.Trouble(); t != "" {
+			ailing, trouble = append(ailing, name), t
 		}
 	}
 	switch {
 	case len(f.peers) == 0:
 		c.Found = "It is not asked: there is no peer."
 		return c
+	case len(down)+len(ailing) == 0:
+		return c
 	case len(down) == 0:
+		c.State, c.Found = StateWarning, "It answers, and says that "+trouble+" ("+names(ailing)+")."
+		c.Advice = "Check the key manager and the QKD link."
 		return c
 	case len(down) == len(f.peers):
 		c.State, c.Found = StateFailed, linkProblem(why)+"."
@@ -222,22 +230,34 @@ func (m *Monitor) lacked(peer string, now time.Time) bool {
 }
 
 // checkKeys looks at the stock. It is known where the key manager answers for a
-// peer at least.
+// peer at least. That it says 0 is no failure by itself: some make keys when they are
+// asked for.
 func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
 	c = Check{Name: "keys", State: StateOK, Found: "There are keys for all peers that mail is encrypted for."}
-	var without, tooFew, soon []string
-	known := 0
+	var without, silent, tooFew, soon, noPad []string
+	known, waits := 0, 0
 	for _, name := range m.encryptedFor() {
 		l, ok := f.peers[name]
 		if !ok || l.err != nil {
 			continue // checkKM says so
 		}
 		known++
-		if stored := l.status.StoredKeys; !l.status.OnDemand && stored != nil && *stored == 0 {
+		if mailWaits, err := m.config.Load().PadTrouble(name, l.status); err != nil {
+			noPad = append(noPad, name)
+			if mailWaits {
+				waits++
+			}
+		}
+		stored := l.status.StoredKeys
+		none := !l.status.OnDemand && stored != nil && *stored == 0
+		switch lacked := m.lacked(name, now); {
+		case none && lacked:
 			without = append(without, name)
 			continue
-		}
-		if m.lacked(name, now) {
+		case none:
+			silent = append(silent, name)
+			continue
+		case lacked:
 			tooFew = append(tooFew, name)
 		}
 		if l.status.OnDemand || l.status.StoredKeys == nil {
@@ -255,6 +275,9 @@ func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
 		return c, false
 	case len(without) == known:
 		c.State, c.Found, c.Advice = StateFailed, "There are none.", rate+" Mail waits at its sender."
+	case waits > 0:
+		c.State, c.Found = StateFailed, "Its limits allow no one-time pad for "+names(noPad)+", and a rule asks for nothing else."
+		c.Advice = `Set suite = "auto" or "aes-256-gcm" in that rule. Mail waits at its sender.`
 	case len(without)+len(tooFew)+len(soon) > 0:
 		c.State, c.Found, c.Advice = StateWarning, shortOfKeys(without, tooFew, soon), rate
 		if len(tooFew) > 0 {
@@ -263,6 +286,12 @@ func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
 		if len(without)+len(tooFew) > 0 {
 			c.Advice += " Mail that has none waits at its sender."
 		}
+	case len(silent) > 0:
+		c.State, c.Found = StateWarning, "The key manager says that it has none in stock for "+names(silent)+"."
+		c.Advice = "If it makes keys when they are asked for, that is as it should be. " + rate
+	case len(noPad) > 0:
+		c.State, c.Found = StateWarning, "Its limits allow no one-time pad for "+names(noPad)+"; AES-256-GCM is taken."
+		c.Advice = "Compare the limits in its status with docs/format.md."
 	}
 	return c, true
 }

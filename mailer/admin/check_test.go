@@ -25,11 +25,25 @@ func TestReady(t *testing.T) {
 		code   int
 		want   []string
 	}{
-		"all well":      {func(*rig) {}, 200, []string{"key manager  ok", "keys         ok", "next hop     ok", "store        ok"}},
-		"on demand":     {func(r *rig) { r.stock["SAE_B"], r.stock["SAE_C"] = -1, -1 }, 200, []string{"keys         ok"}},
-		"KM refuses":    {func(r *rig) { r.down = refused }, 503, []string{"key manager  failed   It refuses this client. Check"}},
-		"no keys":       {func(r *rig) { r.stock["SAE_B"], r.stock["SAE_C"] = 0, 0 }, 503, []string{"keys         failed   There are none. Check the QKD link"}},
-		"none for one":  {func(r *rig) { r.stock["SAE_C"] = 0 }, 200, []string{"keys         warning  There are none for site-c."}},
+		"all well":   {func(*rig) {}, 200, []string{"key manager  ok", "keys         ok", "next hop     ok", "store        ok"}},
+		"on demand":  {func(r *rig) { r.stock["SAE_B"], r.stock["SAE_C"] = -1, -1 }, 200, []string{"keys         ok"}},
+		"KM refuses": {func(r *rig) { r.down = refused }, 503, []string{"key manager  failed   It refuses this client. Check"}},
+		"no keys": {func(r *rig) {
+			r.stock["SAE_B"], r.stock["SAE_C"] = 0, 0
+			r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, noKeyLeft))
+			r.Message(report(mailer.DirectionEncrypt, "site-c", mailer.OutcomeDeferred, noKeyLeft))
+		}, 503, []string{"keys         failed   There are none. Check the QKD link"}},
+		"none for one": {func(r *rig) {
+			r.stock["SAE_C"] = 0
+			r.Message(report(mailer.DirectionEncrypt, "site-c", mailer.OutcomeDeferred, noKeyLeft))
+		}, 200, []string{"keys         warning  There are none for site-c."}},
+		"says 0": {func(r *rig) { r.stock["SAE_B"], r.stock["SAE_C"] = 0, 0 }, 200, []string{"keys         warning  The key manager says that it has none in stock for site-b and site-c."}},
+		"link down": {func(r *rig) { r.limits["SAE_C"] = kmclient.Status{Link: "degraded"} }, 200,
+			[]string{`key manager  warning  It answers, and says that the QKD link is "degraded" (site-c).`}},
+		"no pad, auto": {func(r *rig) { r.limits["SAE_B"] = kmclient.Status{MaxKeySize: 128} }, 200,
+			[]string{"keys         warning  Its limits allow no one-time pad for site-b; AES-256-GCM is taken."}},
+		"no pad, otp": {func(r *rig) { r.limits["SAE_C"] = kmclient.Status{MaxKeySize: 128} }, 503,
+			[]string{"keys         failed   Its limits allow no one-time pad for site-c, and a rule asks for nothing else."}},
 		"no next hop":   {func(r *rig) { r.hops["postfix-in"], r.hops["postfix-out"] = io.EOF, io.EOF }, 503, []string{"next hop     failed   Can't be reached: postfix-in and postfix-out. Check"}},
 		"one next hop":  {func(r *rig) { r.hops["postfix-in"] = io.EOF }, 200, []string{"next hop     warning  Can't be reached: postfix-in."}},
 		"store is full": {func(r *rig) { r.broken = kmclient.ErrStore }, 503, []string{"store        failed   It can't be written. Check the disk"}},
@@ -238,6 +252,8 @@ func TestHeadline(t *testing.T) {
 		"nothing was checked":    {func(r *rig) { r.check(t.Context()); r.pass(time.Hour) }, StateWarning, "Not known whether mail flows"},
 		"stopping, without keys": {func(r *rig) {
 			r.set(func() { r.stock["SAE_B"], r.stock["SAE_C"] = 0, 0 })
+			r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, noKeyLeft))
+			r.Message(report(mailer.DirectionEncrypt, "site-c", mailer.OutcomeDeferred, noKeyLeft))
 			r.check(t.Context())
 			r.stopping.Store(true)
 		}, StateFailed, "Mail waits"},

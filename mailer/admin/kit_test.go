@@ -22,7 +22,8 @@ type rig struct {
 	mu     sync.Mutex
 	now    time.Time
 	stock  map[string]int // keys, by SAE; -1: on demand
-	down   error          // of the key manager
+	limits map[string]kmclient.Status
+	down   error // of the key manager
 	hops   map[string]error
 	store  keystore.Stats
 	broken error // of the store
@@ -37,7 +38,7 @@ func newRig(t testing.TB, changes ...func(*Sources)) *rig {
 	}
 	r := &rig{
 		now:   time.Date(2026, 3, 4, 9, 30, 15, 0, time.UTC),
-		stock: map[string]int{"SAE_B": 48_000, "SAE_C": 9_200},
+		stock: map[string]int{"SAE_B": 48_000, "SAE_C": 9_200}, limits: map[string]kmclient.Status{},
 		hops:  map[string]error{"postfix-out": nil, "postfix-in": nil},
 		store: keystore.Stats{Swept: time.Date(2026, 3, 4, 9, 2, 0, 0, time.UTC), Stored: 5121, Fetched: 5121, FromStore: 40, Bound: 5098, Closed: 4410, ClosedAtKM: 12, Delivered: 6240, Claimed: 8102, Tombstones: 377},
 	}
@@ -131,7 +132,9 @@ func (r *rig) Status(_ context.Context, peer string) (kmclient.Status, error) {
 	defer r.mu.Unlock()
 	r.asked++
 	n := r.stock[peer]
-	return kmclient.Status{KeySize: 256, StoredKeys: new(max(n, 0)), MaxKeys: 100_000, OnDemand: n < 0}, r.down
+	s := r.limits[peer]
+	s.KeySize, s.StoredKeys, s.MaxKeys, s.OnDemand = 256, new(max(n, 0)), 100_000, n < 0
+	return s, r.down
 }
 
 func (r *rig) CheckNextHops(context.Context) map[string]error {

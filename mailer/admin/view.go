@@ -201,6 +201,11 @@ func (m *Monitor) stockView(v *peerView, stock int, needed bool) {
 	f := m.forecast[v.Name]
 	left, falls, known := f.lasts()
 	switch {
+	case stock == 0 && !m.lacked(v.Name, m.s.Now()):
+		v.Lasts = "none in stock"
+		if needed {
+			v.LastsState = StateWarning
+		}
 	case stock == 0:
 		v.Lasts = "none left"
 		if needed {
