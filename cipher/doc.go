@@ -38,7 +38,7 @@
 //	salt(32) ‖ commitment(32) ‖ chunks of up to 65,536 octets, each with its tag(16)
 //
 // OTP takes as many octets of key as the message has, and a few more, and is
-// secure against any computing power:
+// secure against any computing power as long as keys are random and used once:
 //
 //	frame… = flags(1) ‖ n(1) ‖ n key IDs ‖ length(4) ‖ ciphertext ‖ tag(16)
 //

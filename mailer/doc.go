@@ -2,11 +2,11 @@
 // encrypts what leaves a site and decrypts what arrives there, over SMTP and
 // LMTP, and wrappers that put the same step in front of a backend of one's own.
 //
-//	client ──▶ listener ──▶ Encrypt or Decrypt ──▶ NextHop ──▶ next hop
+//	client ──▶ listener ──▶ Encrypt or Decrypt ──▶ next hop
 //
-// Each of these is a [smtp.Backend] of github.com/emersion/go-smtp but the
-// first: [Encrypt] and [Decrypt] wrap any backend, [NextHop] is the backend that
-// delivers to another server, and [Relay] puts the three together.
+// [Encrypt] and [Decrypt] wrap any [smtp.Backend] of github.com/emersion/go-smtp,
+// and run under its server or the relay's own. [Relay] puts them between its
+// listeners and a backend that delivers to another server.
 //
 // # Promises
 //
@@ -20,6 +20,6 @@
 //
 // # Replies
 //
-// Sessions return *smtp.SMTPError only: go-smtp makes a permanent failure of
-// any other error and sends its text to the client.
+// Sessions return *smtp.SMTPError only: go-smtp's server makes a permanent failure
+// of any other error and sends its text to the client.
 package mailer
