@@ -133,11 +133,11 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 
 // BeginData refuses a message for which there is no memory before it is sent.
 func (s *decryptSession) BeginData() error {
-	return s.refused(DirectionDecrypt, "DATA", s.beginData(1))
+	return s.refused(DirectionDecrypt, "DATA", s.beginData(messageMemory))
 }
 
 func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
-	h, err := s.read(r, 1)
+	h, err := s.read(r, messageMemory)
 	if err != nil {
 		s.rest(r)
 		return nil, s.finish(Report{Direction: DirectionDecrypt}, nil, err)

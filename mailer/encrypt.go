@@ -222,11 +222,23 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 
 // BeginData refuses a message for which there is no memory before it is sent.
 func (s *encryptSession) BeginData() error {
-	return s.refused(DirectionEncrypt, "DATA", s.beginData(len(s.groups)))
+	return s.refused(DirectionEncrypt, "DATA", s.beginData(s.needs()))
+}
+
+// needs is the memory that a message takes, in bytes. Where auto gives long messages
+// a pad, more is held back until it is known how long this one is.
+func (s *encryptSession) needs() int64 {
+	n := int64(max(1, len(s.groups))) * messageMemory
+	for _, g := range s.groups {
+		if g.suite == cipher.SuiteAuto {
+			n += 2 * int64(max(0, g.route.PadLimit-cipher.DefaultPadLimit))
+		}
+	}
+	return n
 }
 
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
-	h, err := s.read(r, len(s.groups))
+	h, err := s.read(r, s.needs())
 	if err != nil {
 		s.rest(r)
 		return s.finish(Report{Direction: DirectionEncrypt}, nil, err)

@@ -57,6 +57,27 @@ func TestMemory(t *testing.T) {
 	})
 }
 
+// A message that may get a long pad takes more.
+func TestPadLimitMemory(t *testing.T) {
+	hop := startHop(t)
+	r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
+		c.Limits.Memory = 8 << 20
+		for i := range c.Rules {
+			if c.Rules[i].Suite == "auto" {
+				c.Rules[i].PadLimit = 1 << 20
+			}
+		}
+	})
+	for i, want := range []string{"354", "354", "354", "421 4.3.2"} {
+		c := connect(t, r)
+		c.want("250", c.cmd("MAIL FROM:<x@x.example>"))
+		c.want("250", c.cmd("RCPT TO:<bob@auto.example>"))
+		if reply := c.cmd("DATA"); !strings.HasPrefix(reply, want) {
+			t.Errorf("message %d: %s, want %s", i+1, reply, want)
+		}
+	}
+}
+
 // A long header takes memory until it is read.
 func TestHeadMemory(t *testing.T) {
 	m := newMemory(1 << 20)

@@ -141,14 +141,14 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	return nil
 }
 
-// beginData takes the memory for a message that goes to so many groups of
-// recipients, if that is not done: before DATA is answered where the server asks
-// then, so that a message that can't be taken need not be sent.
-func (s *session) beginData(groups int) error {
+// beginData takes n bytes of memory for a message, if that is not done: before DATA
+// is answered where the server asks then, so that a message that can't be taken need
+// not be sent.
+func (s *session) beginData(n int64) error {
 	if s.data {
 		return nil
 	}
-	err := s.take(int64(max(1, groups)) * messageMemory)
+	err := s.take(n)
 	s.data = err == nil
 	return err
 }
@@ -187,9 +187,9 @@ func (s *session) refused(direction Direction, command string, err error) error 
 	return s.finish(Report{Direction: direction, Command: command}, nil, err, slog.String("command", command))
 }
 
-// read checks DATA, for so many groups of recipients, and returns its header.
-func (s *session) read(r io.Reader, groups int) (*head, error) {
-	if err := s.beginData(groups); err != nil {
+// read checks DATA, which takes n bytes of memory, and returns its header.
+func (s *session) read(r io.Reader, n int64) (*head, error) {
+	if err := s.beginData(n); err != nil {
 		return nil, err
 	}
 	s.lines = &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
