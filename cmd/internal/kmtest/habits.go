@@ -36,7 +36,8 @@ func Habits() []Habit {
 		{Name: "sizes rounded up to 264", Options: o{Quirks: q{RoundSize: 264}}},
 		{Name: "size ignored", Options: o{KeySize: 512, Quirks: q{IgnoreSize: true}}},
 
-		// A pad for 464 octets takes 16 keys of 256 bits, one for 3,000 takes 95.
+		// A pad for 464 octets takes as much as 16 keys of 256 bits have, one for 3,000 as
+		// 95; more where keys are short.
 		{Name: "a stock of two", Options: o{Capacity: 2}},
 		{Name: "a stock of two, worded so", Options: o{Capacity: 2, ExhaustedStatus: 400, Quirks: q{ExhaustedMessage: words}}},
 		{Name: "the same with 503", Options: o{Capacity: 2, Quirks: q{ExhaustedMessage: words}}},
