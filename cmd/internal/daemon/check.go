@@ -101,7 +101,7 @@ func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *m
 		}
 		f.limits(what, cfg, p, status)
 		if text, none := stock(status); none && does(cfg, mailer.DirectionEncrypt) {
-			f.fail(what, stateWarning, errors.New(text))
+			f.fail(what, stateWarning, cli.Fail(cli.ExitTempFail, "if not, check the QKD link", "%s", text))
 		} else {
 			f.add(what, text)
 		}
@@ -120,7 +120,7 @@ func (f *findings) limits(what string, cfg *mailer.Config, p *mailer.Peer, statu
 	case waits:
 		f.fail(what, stateFailed, noPads(err))
 	case err != nil:
-		f.fail(what, stateWarning, fmt.Errorf("%w: AES-256-GCM is taken", err))
+		f.fail(what, stateWarning, cli.Fail(cli.ExitConfig, "compare the limits in qkdmail status with docs/format.md", "%w: AES-256-GCM is taken", err))
 	}
 }
 
