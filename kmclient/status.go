@@ -45,7 +45,7 @@ type Status struct {
 // Trouble returns what the key manager says is wrong with itself or with the
 // QKD link, in its own words, and "" if it says nothing of the kind. A word
 // counts in any case; one that is not known to mean that all is well is
-// trouble.
+// trouble. So are limits by which it gives no key of 256 bits.
 func (s Status) Trouble() string {
 	var trouble []string
 	if s.State != "" && !meansWell(s.State) {
@@ -53,6 +53,9 @@ func (s Status) Trouble() string {
 	}
 	if s.Link != "" && !meansWell(s.Link) {
 		trouble = append(trouble, fmt.Sprintf("the QKD link is %q", s.Link))
+	}
+	if s.MaxKeySize > 0 && s.MaxKeySize < 256 || s.MinKeySize > 256 {
+		trouble = append(trouble, "no key has 256 bits, as AES-256-GCM needs one")
 	}
 	return strings.Join(trouble, ", ")
 }

@@ -104,6 +104,25 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
+// A key manager whose limits allow no key of 256 bits is of no use to AES-256-GCM.
+func TestTroubleLimits(t *testing.T) {
+	for _, test := range []struct {
+		status  Status
+		trouble bool
+	}{
+		{Status{}, false},
+		{Status{MinKeySize: 64, MaxKeySize: 256}, false},
+		{Status{MinKeySize: 256}, false},
+		{Status{MaxKeySize: 255}, true},
+		{Status{MinKeySize: 257, MaxKeySize: 1024}, true},
+		{Status{State: "ok", Link: "up", MaxKeySize: 128}, true},
+	} {
+		if got := test.status.Trouble(); strings.Contains(got, "256 bits") != test.trouble {
+			t.Errorf("keys of %d to %d bits: trouble is %q", test.status.MinKeySize, test.status.MaxKeySize, got)
+		}
+	}
+}
+
 // FuzzStatus gives any bytes as a status: nothing may panic, and no count is
 // negative.
 func FuzzStatus(f *testing.F) {
