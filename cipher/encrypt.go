@@ -22,8 +22,8 @@ import (
 type KeySource interface {
 	// Status is asked for the limits of a key request, by the OTP suite only.
 	Status(ctx context.Context, peer string) (kmclient.Status, error)
-	// GetKeys returns number fresh keys of size bits each. It is not asked for
-	// more than the status says that a request may have.
+	// GetKeys returns number fresh keys of size bits each, or fewer if there are no
+	// more. It is not asked for more than the status says that a request may have.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error)
 }
 

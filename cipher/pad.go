@@ -61,7 +61,7 @@ func (w *Writer) padKeys(size, number, most int) ([]*kmclient.Key, error) {
 		for _, k := range some {
 			w.info.KeyIDs = append(w.info.KeyIDs, k.ID())
 		}
-		if err == nil && len(some) != n {
+		if err == nil && (len(some) == 0 || len(some) > n) {
 			err = fmt.Errorf("%w: asked for %d keys and got %d", kmclient.ErrBadKey, n, len(some))
 		}
 		if err != nil {

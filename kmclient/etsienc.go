@@ -21,8 +21,8 @@ type encRequest struct {
 }
 
 // GetKeys fetches fresh keys: at most MaxRequestKeys, of MaxRequestSize bits,
-// and 64 MiB together, in as many requests as the KME's limits make necessary.
-// Keys of a call that fails midway are wiped, and counted as wasted.
+// and 64 MiB together, in as many requests as the KME's limits make necessary. If
+// one of them fails, the keys of those before are all that there are.
 func (e *ETSI014) GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error) {
 	return e.getKeys(ctx, e.request, peer, size, number)
 }
@@ -128,12 +128,15 @@ func (e *ETSI014) getFrom(ctx context.Context, k *kme, r encRequest) (keys []*Ke
 			most = r.Number / 2 // a limit that its status does not tell
 			continue
 		}
+		if err != nil && len(keys) > 0 {
+			break
+		}
 		if err != nil {
-			return keys, err
+			return nil, err
 		}
 		keys = append(keys, some...)
 	}
-	err := CheckKeys(keys, r.Size, number)
+	err := CheckFresh(keys, r.Size, number)
 	if err == nil {
 		err = e.handed.claim(r.peer, keys)
 	}
@@ -192,10 +195,8 @@ func (e *ETSI014) encKeys(ctx context.Context, k *kme, r encRequest) ([]*Key, *E
 		return nil, badAnswer(q, code, answer, err)
 	case len(keys) == 0:
 		return nil, &Error{Op: q.op, Status: code, Retry: true, Err: fmt.Errorf("%w: an answer without keys", ErrKeyExhausted)}
-	case len(keys) > r.Number:
-		err = fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, r.Number, len(keys))
 	default:
-		err = CheckKeys(keys, r.Size, len(keys))
+		err = CheckFresh(keys, r.Size, r.Number)
 	}
 	if err != nil {
 		e.waste(keys)

@@ -17,12 +17,12 @@ type KeyManager interface {
 	// Status reports the link to peer and the limits of the key manager.
 	Status(ctx context.Context, peer string) (Status, error)
 
-	// GetKeys fetches number fresh keys of size bits each. It returns exactly
-	// as many, all of that size, or an error and no key: a longer key is
-	// refused as a shorter one is, since only this side knows how much of it
-	// was asked for, and the other side gets all of it. Whether there are keys
-	// is for the key manager to say then, and not for its Status before. It is
-	// not idempotent.
+	// GetKeys fetches number fresh keys of size bits each. It returns as many, or
+	// fewer if the key manager gives no more now, or an error and no key. All are
+	// of that size: a longer key is refused as a shorter one is, since only this
+	// side knows how much of it was asked for, and the other side gets all of it.
+	// Whether there are keys is for the key manager to say then, and not for its
+	// Status before. It is not idempotent.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error)
 
 	// KeysByID fetches the keys with these IDs, in this order. If one of them
@@ -81,6 +81,20 @@ func CheckKeys(keys []*Key, size, number int) error {
 	if len(keys) != number {
 		return fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, number, len(keys))
 	}
+	return checkEach(keys, size)
+}
+
+// CheckFresh reports whether keys answers a request for number fresh keys: it is
+// CheckKeys, but there may be fewer keys, one at least.
+func CheckFresh(keys []*Key, size, number int) error {
+	if len(keys) == 0 || len(keys) > number {
+		return fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, number, len(keys))
+	}
+	return checkEach(keys, size)
+}
+
+// checkEach looks at each key, and whether some are the same.
+func checkEach(keys []*Key, size int) error {
 	judged := 0
 	ids := make(map[string]struct{}, len(keys))
 	seed := maphash.MakeSeed()
@@ -103,7 +117,7 @@ func CheckKeys(keys []*Key, size, number int) error {
 		if bytes.Equal(b[1:], b[:len(b)-1]) { // ends at the first that differs
 			return fmt.Errorf("%w: key %s: all octets equal", ErrBadKey, showID(k.ID()))
 		}
-		if number > 1 { // one alone, which may be long, needs no comparison
+		if len(keys) > 1 { // one alone, which may be long, needs no comparison
 			judged++
 			sums[maphash.Bytes(seed, b)] = struct{}{}
 		}

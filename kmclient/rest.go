@@ -99,7 +99,8 @@ func (r *REST) Status(ctx context.Context, _ string) (Status, error) {
 }
 
 // GetKeys fetches fresh keys: at most MaxRequestKeys, of MaxRequestSize bits,
-// and 64 MiB together.
+// and 64 MiB together. If the key manager gives fewer than asked for, it is asked for
+// the others; if it refuses these, the keys that came are all that there are.
 func (r *REST) GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error) {
 	return r.GetKeysWith(ctx, peer, nil, size, number)
 }
@@ -118,12 +119,15 @@ func (r *REST) GetKeysWith(ctx context.Context, _ string, mandatory []any, size,
 	}()
 	for len(keys) < number { // a key manager may give fewer than asked for
 		some, err := r.getKeys(ctx, mandatory, size, number-len(keys))
+		if err != nil && len(keys) > 0 {
+			break
+		}
 		if err != nil {
 			return keys, err
 		}
 		keys = append(keys, some...)
 	}
-	if err := CheckKeys(keys, size, number); err != nil {
+	if err := CheckFresh(keys, size, number); err != nil {
 		return keys, &Error{Op: operationGetKeys, Status: http.StatusOK, Err: err}
 	}
 	r.ids.note(keys)

@@ -275,8 +275,11 @@ func TestRESTFewerKeysThanAskedFor(t *testing.T) {
 	if keys, err := r.GetKeys(t.Context(), "", 256, 3); err != nil || len(keys) != 3 || !slices.Equal(asked, []int{3, 2, 1}) {
 		t.Errorf("%v, %v, having asked for %v, want 3 keys in 3 requests", keys, err, asked)
 	}
+	if keys, err := r.GetKeys(t.Context(), "", 256, 3); len(keys) != 1 || err != nil {
+		t.Errorf("a key manager that runs dry midway: %v, %v, want the key that came", keys, err)
+	}
 	if keys, err := r.GetKeys(t.Context(), "", 256, 3); keys != nil || !errors.Is(err, ErrKeyExhausted) {
-		t.Errorf("a key manager that runs dry midway: %v, %v, want ErrKeyExhausted and no key", keys, err)
+		t.Errorf("a key manager that is dry: %v, %v, want ErrKeyExhausted and no key", keys, err)
 	}
 	same := restServer(t, answer(200, `{"keys":[`+keyJSON("1", randomOctets(32))+`]}`))
 	if keys, err := same.GetKeys(t.Context(), "", 256, 3); keys != nil || !errors.Is(err, ErrBadKey) {

@@ -33,7 +33,7 @@ func decodeKeys(body []byte, size, number int) ([]*Key, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w: an answer without keys", ErrKeyExhausted)
 	}
-	if err := CheckKeys(keys, size, min(len(keys), number)); err != nil {
+	if err := CheckFresh(keys, size, number); err != nil {
 		WipeAll(keys)
 		return nil, err
 	}

@@ -69,21 +69,51 @@ func TestPoolPassesThrough(t *testing.T) {
 	}
 }
 
-// badKM gives fewer keys than asked for.
+// badKM gives more keys than asked for.
 type badKM struct{ testKM }
 
 func (km *badKM) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
-	return km.testKM.GetKeys(ctx, peer, size, number-1)
+	return km.testKM.GetKeys(ctx, peer, size, number+1)
 }
 
 func TestPoolChecksKeys(t *testing.T) {
 	km := &badKM{}
 	p := newPool(t, km, Options{})
 	if _, err := p.GetKeys(t.Context(), "B", 256, 1); !errors.Is(err, kmclient.ErrBadKey) {
-		t.Errorf("a key manager that gives too few: %v, want ErrBadKey", err)
+		t.Errorf("a key manager that gives too many: %v, want ErrBadKey", err)
 	}
-	if s := p.Stats(); s.Fetched != 127 || s.Discarded != 127 || km.made[0].Reveal() != nil {
+	if s := p.Stats(); s.Fetched != 129 || s.Discarded != 129 || km.made[0].Reveal() != nil {
 		t.Errorf("%+v: want the keys wiped and counted", s)
+	}
+}
+
+// lastKM has a stock of 100 keys, gives what it has, and then none.
+type lastKM struct{ testKM }
+
+func (km *lastKM) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	km.testKM.mu.Lock()
+	left := 100 - len(km.made)
+	km.testKM.mu.Unlock()
+	if left == 0 {
+		return nil, &kmclient.Error{Op: "get keys", Status: 503, Retry: true, Err: kmclient.ErrKeyExhausted}
+	}
+	return km.testKM.GetKeys(ctx, peer, size, min(number, left))
+}
+
+// Of a key manager that gives fewer keys than the pool asks for no key is lost.
+func TestPoolTakesFewer(t *testing.T) {
+	km := &lastKM{}
+	p := newPool(t, km, Options{})
+	for i := range 100 {
+		if keys, err := p.GetKeys(t.Context(), "B", 256, 1); err != nil || len(keys) != 1 {
+			t.Fatalf("key %d of 100: %v, %v", i+1, keys, err)
+		}
+	}
+	if _, err := p.GetKeys(t.Context(), "B", 256, 1); !errors.Is(err, kmclient.ErrKeyExhausted) {
+		t.Errorf("after all of them: %v, want ErrKeyExhausted", err)
+	}
+	if s := p.Stats(); s.Served != 100 || s.Discarded != 0 {
+		t.Errorf("%+v: want 100 keys served and none discarded", s)
 	}
 }
 

@@ -237,7 +237,7 @@ func (p *Pool) request(ctx context.Context, peer string, number int) ([]*kmclien
 	defer p.mu.Unlock()
 	p.stats.Fetched += int64(len(keys))
 	if err == nil {
-		err = kmclient.CheckKeys(keys, p.o.Size, number)
+		err = kmclient.CheckFresh(keys, p.o.Size, number)
 	}
 	if err != nil {
 		p.stats.Failures++

@@ -22,7 +22,7 @@ func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([
 	if err != nil {
 		return nil, err
 	}
-	if err = kmclient.CheckKeys(keys, size, number); err == nil {
+	if err = kmclient.CheckFresh(keys, size, number); err == nil {
 		err = m.claim(ctx, peer, keys)
 		m.unsure.Store(err != nil && !errors.Is(err, ErrReused))
 	}

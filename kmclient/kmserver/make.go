@@ -151,8 +151,13 @@ func (c *core) handOut(ctx context.Context, from *stock, pool string, g keydb.Gr
 			return nil, err
 		}
 	}
-	cost := (number - len(keys)) * ((size + c.o.KeySize - 1) / c.o.KeySize)
-	if !from.take(cost) {
+	each := (size + c.o.KeySize - 1) / c.o.KeySize
+	cost := (number - len(keys)) * each
+	for !from.take(cost) {
+		if c.o.Quirks.GiveRest && number-1 > len(keys) {
+			number, cost = number-1, cost-each
+			continue
+		}
 		kmclient.WipeAll(keys)
 		return nil, &problem{status: c.o.ExhaustedStatus, message: cmp.Or(c.o.Quirks.ExhaustedMessage, "no keys available: the key pool is exhausted")}
 	}

@@ -123,6 +123,7 @@ type Quirks struct {
 	RepeatKeys       bool          // enc_keys gives again what nobody has fetched yet
 	FewerKeys        bool          // one key less than asked for
 	MostKeys         int           // no more keys than that in an answer, however many are asked for
+	GiveRest         bool          // the keys that are left, where more are asked for
 	ForgetEarlier    bool          // handing out keys drops the pair's earlier ones
 	LoseAnswers      int           // how many answers with keys are lost, their keys used up, before one arrives
 	Slow             time.Duration // keys are used up, then the answer takes so long

@@ -50,7 +50,10 @@ func (k *keyFlags) get() *cobra.Command {
 request ("extension_mandatory") or refuse it. NAME=VALUE is sent as an object,
 {"NAME": VALUE}, where VALUE is JSON or else a text. NAME alone is sent as a name to
 the QMail REST API, and as {"NAME": true} to a KME, since ETSI GS QKD 014 has
-objects only.`,
+objects only.
+
+If the key manager gives fewer keys than asked for, they are printed and the exit code
+is 75.`,
 		Example: `  qkdmail key get --size 1024 --number 3 --json
   qkdmail key get --extension route_type=direct --extension n=3`,
 		Args: NoArgs,
@@ -69,7 +72,10 @@ objects only.`,
 				if err != nil {
 					return err
 				}
-				return k.print(cmd.OutOrStdout(), keys, false)
+				if err := k.print(cmd.OutOrStdout(), keys, false); err != nil || len(keys) == number {
+					return err
+				}
+				return fmt.Errorf("%w: these are %d of %d", kmclient.ErrKeyExhausted, len(keys), number)
 			})
 		},
 	}

@@ -57,6 +57,10 @@ func wanted() map[string]outcomes {
 		// clear. The second gets none.
 		"a stock of two, key by key": {otp: empty, auto: empty, maybe: empty + ", then " + inClear},
 
+		"a stock of 15, as it is": few,
+		// They are in the pool then, and AES-256-GCM finds one there.
+		"a stock of 15, as it is, of 256 bits": few,
+
 		"an empty stock":               {empty, empty, empty, inClear},
 		"out of order, with 503":       same("km unavailable"),
 		"an empty stock, said in HTML": same("km unavailable"),

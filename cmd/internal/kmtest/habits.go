@@ -46,6 +46,8 @@ func Habits() []Habit {
 		{Name: "a stock of two, told as 0", Options: o{Capacity: 2, Quirks: q{ZeroStock: true}}},
 		{Name: "a stock of 15", Options: o{Capacity: 15, ExhaustedStatus: 400, Quirks: q{ExhaustedMessage: words}}},
 		{Name: "a stock of 20", Options: o{Capacity: 20}},
+		{Name: "a stock of 15, as it is", Options: o{Capacity: 15, Quirks: q{GiveRest: true}}},
+		{Name: "a stock of 15, as it is, of 256 bits", Options: o{MinKeySize: 256, MaxKeySize: 256, Capacity: 15, Quirks: q{GiveRest: true}}},
 		{Name: "an empty stock", Options: o{Capacity: 1, KeySize: 64}},
 		{Name: "out of order, with 503", Options: o{Capacity: 1, KeySize: 64, Quirks: q{ExhaustedMessage: "database connection pool exhausted"}}},
 
