@@ -75,8 +75,7 @@ func withoutKeys(value any) any {
 			v[name] = withoutKeys(member)
 		}
 	case []any:
-		const few = 8
-		if len(v) >= few && !slices.ContainsFunc(v, func(e any) bool { _, number := e.(json.Number); return !number }) {
+		if numbersIn(v) > fewBytes {
 			return nil
 		}
 		for i := range v {
@@ -84,6 +83,19 @@ func withoutKeys(value any) any {
 		}
 	}
 	return value
+}
+
+// numbersIn counts the numbers in a JSON array, and in those within.
+func numbersIn(v []any) (n int) {
+	for _, e := range v {
+		switch e := e.(type) {
+		case json.Number:
+			n++
+		case []any:
+			n += numbersIn(e)
+		}
+	}
+	return n
 }
 
 // messageOf returns the text that says most plainly what is wrong.
@@ -160,7 +172,13 @@ func isPlainText(body []byte) bool {
 }
 
 // show returns a key manager's text for a log.
-func show(text string, ids []string) string { return shorten(redact(oneLine(text), ids)) }
+func show(text string, ids []string) string {
+	odd := func(r rune) bool { return r == unicode.ReplacementChar || unicode.IsControl(r) && !unicode.IsSpace(r) }
+	if len(strings.FieldsFunc(text, odd)) > fewBytes { // bytes as they are
+		return redacted
+	}
+	return shorten(redact(oneLine(text), ids))
+}
 
 // printable returns a text for a log, or for a terminal.
 func printable(s string) string { return shorten(oneLine(s)) }

@@ -41,6 +41,17 @@ func TestRedact(t *testing.T) {
 		"ab cd ef 01 23 45 67 89":                         "[removed]",
 		"0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89":  "[removed]",
 		`\xab\xcd\xef\x01\x23\x45\x67\x89`:                "[removed]",
+		`bad: b'\x86\x0f!\xad\x89\x1fS\x99 \xd2Hf o' (32)`:  "bad: [removed]",
+		`not \x41 nor \x42, \x43`:                          "",
+		"key bytes [143, 213, 252, 22, 0, 1, 2, 3]":        "key bytes [[removed]]",
+		`["86","0f","21","ad","89","1f","53","99"]`:        `["[removed]"]`,
+		"8fd5fc16 f99c6f84 0011223a 44556677 then":         "[removed] 44556677 then",
+		"8fd5fc16 99996784 0011223a 4455667b":              "[removed]",
+		"q83vEjRWeJ Crze8SNF Z4kA then":                    "[removed] then",
+		"'q83vEjRWeJ', 'Crze8SNFZ4', 'kA=='":               "'[removed]'",
+		"requested amount exceeds available amount":        "",
+		"key_size 128, max_key_size 1024, min_key_size 64": "",
+		"SAE_ALICE_1 SAE_BOB_22 KME_SOUTH_3 not linked":    "",
 		"9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c" + b64:      "[removed]",
 	} {
 		if want == "" {
