@@ -88,8 +88,8 @@ func cutAddress(s string, inGroup bool) (item addressItem, separator byte, rest 
 }
 
 // addressTokenLen returns how many bytes the token at the start of s takes: a
-// comment, a quoted string, a domain literal, a quoted pair or a single byte.
-// It returns -1 if the token never closes. last is the byte before it, blanks
+// comment, a quoted string, a domain literal, an encoded word, a quoted pair or a
+// single byte. It returns -1 if the token never closes. last is the byte before it, blanks
 // and comments aside.
 func addressTokenLen(s string, last byte) int {
 	switch {
@@ -99,6 +99,8 @@ func addressTokenLen(s string, last byte) int {
 		return rawheader.QuotedLen(s)
 	case s[0] == '[' && last == '@':
 		return domainLiteralLen(s)
+	case strings.HasPrefix(s, "=?"):
+		return encodedWordLen(s)
 	case s[0] == '\\' && len(s) > 1:
 		// A quoted pair may not stand here, and programs read it in two ways. So
 		// what it quotes separates nothing; nor may it open or close anything.
@@ -108,6 +110,20 @@ func addressTokenLen(s string, last byte) int {
 		return 2
 	}
 	return 1
+}
+
+// encodedWordLen returns how many bytes the encoded word at the start of s takes
+// (RFC 2047 §2), 1 if there is none, and -1 if one only begins. Some programs write
+// commas, colons and at signs into them, which are part of a text then.
+func encodedWordLen(s string) int {
+	parts := strings.SplitN(s, "?", 5) // "=", charset, encoding, text, "=…"
+	if len(parts) < 4 || len(parts[2]) != 1 || strings.ContainsAny(parts[1], " \t\"(),:;<>@") {
+		return 1
+	}
+	if len(parts) < 5 || !strings.HasPrefix(parts[4], "=") || strings.ContainsAny(parts[3], " \t") {
+		return -1
+	}
+	return len(s) - len(parts[4]) + 1
 }
 
 // domainLiteralLen returns how many bytes the domain literal at the start of s

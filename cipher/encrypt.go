@@ -75,7 +75,7 @@ type EncryptOptions struct {
 	// can be used. Where this can't be used either, or is "", it is one under
 	// the reserved domain "invalid".
 	From string
-	// Time is the time of encryption; zero: now.
+	// Time is the time of encryption, from 1970 to 9999; zero: now.
 	Time time.Time
 }
 
@@ -114,6 +114,9 @@ func (o *EncryptOptions) withDefaults() (EncryptOptions, error) {
 	}
 	if opts.Time.IsZero() {
 		opts.Time = time.Now()
+	}
+	if !isDate(opts.Time) {
+		return opts, fmt.Errorf("%w: a time in the year %d", ErrOptions, opts.Time.UTC().Year())
 	}
 	opts.Time = opts.Time.Truncate(time.Second)
 	return opts, nil

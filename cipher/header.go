@@ -8,6 +8,7 @@ import (
 	"mime"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
@@ -142,6 +143,9 @@ const (
 	dateLayout        = "Mon, 2 Jan 2006 15:04:05 -0700"
 	unknownZoneLayout = "Mon, 2 Jan 2006 15:04:05 -0000"
 )
+
+// isDate reports whether the control part and a Date can have a time.
+func isDate(t time.Time) bool { return t.Unix() >= 0 && t.UTC().Year() <= 9999 }
 
 // copyAll copies the repeated fields that are wanted.
 func (b *outerBuilder) copyAll(wanted func(rawheader.Field) bool) {

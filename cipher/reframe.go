@@ -31,7 +31,9 @@ func Reframe(dst io.Writer, src io.Reader, opts *EncryptOptions) error {
 	if suite := Suite(outer.Control.Suite); suite != SuiteAES256GCM && suite != SuiteOTP {
 		return fmt.Errorf("%w %.40q", ErrSuite, suite)
 	}
-	o.Time = outer.Control.Time
+	if isDate(outer.Control.Time) {
+		o.Time = outer.Control.Time
+	}
 	fields := newOuterBuilder(&o)
 	for f := range rawheader.Fields(outer.Header, rawheader.Lenient) {
 		fields.take(f)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/mail"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
 )
@@ -53,6 +55,32 @@ func TestReframe(t *testing.T) {
 			if plain, err := io.ReadAll(r); err != nil || string(plain) != shortMessage {
 				t.Errorf("%s, %s: restored %q, %v", suite, name, plain, err)
 			}
+		}
+	}
+}
+
+// A time that a Date can't have does not get into one.
+func TestReframeDate(t *testing.T) {
+	km := newTestKM(t)
+	for _, seconds := range []string{"253402300800", "9223372036854775807"} {
+		opts := &cipher.EncryptOptions{SAE: "A", Peer: "B", Time: time.Unix(1700000000, 0)}
+		sealed := string(encrypt(t, km, []byte("To: b@b.example\n\ntext\n"), opts))
+		sealed = strings.Replace(sealed, "1700000000", seconds, 1)
+		opts.Time = time.Time{}
+		if at := strings.Index(sealed, "\nDate: "); at >= 0 {
+			sealed = sealed[:at] + sealed[at+strings.Index(sealed[at+1:], "\n")+1:]
+		}
+		var out bytes.Buffer
+		if err := cipher.Reframe(&out, strings.NewReader(sealed), opts); err != nil {
+			t.Errorf("%s: %v", seconds, err)
+			continue
+		}
+		header, err := mail.ReadMessage(&out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if date, err := header.Header.Date(); err != nil || date.Year() < 1900 || date.Year() > 9999 {
+			t.Errorf("%s: Date: %s", seconds, header.Header.Get("Date"))
 		}
 	}
 }

@@ -228,12 +228,16 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
 }
 
-// stops COMMAND… runs a command whose standard input never says anything and
-// whose standard output nobody reads, sends it SIGTERM, and wants it to end with
-// exit code 75.
+// stops [-hup] COMMAND… runs a command whose standard input never says anything and
+// whose standard output nobody reads, sends it SIGTERM, or SIGHUP, and wants it to
+// end with exit code 75.
 func stops(ts *testscript.TestScript, neg bool, args []string) {
+	sig := syscall.SIGTERM
+	if len(args) > 0 && args[0] == "-hup" {
+		sig, args = syscall.SIGHUP, args[1:]
+	}
 	if neg || len(args) < 1 {
-		ts.Fatalf("usage: stops COMMAND…")
+		ts.Fatalf("usage: stops [-hup] COMMAND…")
 	}
 	cmd := exec.Command(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[0]), args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
@@ -247,7 +251,7 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
 	time.Sleep(300 * time.Millisecond) // until it has its signal handler
-	ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	ts.Check(cmd.Process.Signal(sig))
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != cli.ExitTempFail {
 		ts.Fatalf("exit code %d, want %d", code, cli.ExitTempFail)

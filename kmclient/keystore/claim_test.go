@@ -1,12 +1,15 @@
 package keystore_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
@@ -308,4 +311,35 @@ func TestSentAndReceivedAtTheSameTime(t *testing.T) {
 		won[sent == nil]++
 	}
 	t.Logf("sent with %d, received %d", won[true], won[false])
+}
+
+// A key counts as claimed to encrypt with if it was, and if none to decrypt with has
+// its name, also where somebody knows how that is made.
+func TestClaimed(t *testing.T) {
+	k := newKit(t, nil)
+	k.km.next = []string{"sent-1", "received-1"}
+	if _, err := k.GetKeys(t.Context(), "B", 256, 1); err != nil {
+		t.Fatal(err)
+	}
+	ids := k.sent(1)
+	if _, err := k.KeysByID(t.Context(), "B", ids...); err != nil {
+		t.Fatal(err)
+	}
+	alias := func(id string) string { return uuid.NewHash(sha256.New(), uuid.Nil, []byte(id+"\x00B"), 8).String() }
+	for _, tt := range []struct {
+		peer, id string
+		want     bool
+	}{
+		{"B", "sent-1", true},
+		{"C", "sent-1", false},
+		{"B", ids[0], false},
+		{"B", alias(ids[0]), false},
+		{"B", "never seen", false},
+		{"B", "", false},
+		{"B", "no\x00ID", false},
+	} {
+		if got, err := k.Claimed(t.Context(), tt.peer, tt.id); got != tt.want || err != nil {
+			t.Errorf("%q for %s: %v, %v, want %v", tt.id, tt.peer, got, err, tt.want)
+		}
+	}
 }

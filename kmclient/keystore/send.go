@@ -96,12 +96,16 @@ func (m *Manager) claim(ctx context.Context, peer string, keys []*kmclient.Key) 
 	return fmt.Errorf("%w: %d of %d, as %.255s", ErrReused, len(again), len(keys), again[0])
 }
 
-// Claimed reports whether the key with this ID was claimed here to encrypt for peer.
-// An ID that a message named, and whose tombstone is gone, is not told from that.
+// Claimed reports whether the key with this ID was claimed here to encrypt for peer;
+// where it is a UUID, for any peer. One to decrypt with, whose tombstone is gone, is
+// not told from that.
 func (m *Manager) Claimed(ctx context.Context, peer, id string) (bool, error) {
 	if kmclient.CheckID(id) != nil {
 		return false, nil
 	}
-	_, claimed, err := m.known(ctx, asStored, peer, []string{id})
-	return len(claimed) > 0, m.fail(opGetKeys, err)
+	records, err := m.vault.store.Get(ctx, m.claimName(peer, id), m.keyName(peer, id))
+	if err != nil {
+		return false, m.fail(opGetKeys, err)
+	}
+	return records[0] != nil && records[1] == nil, nil
 }

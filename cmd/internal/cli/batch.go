@@ -45,6 +45,7 @@ type step func(ctx context.Context, in io.Reader, out *output, warn func(text st
 // run does all messages that args name. One that fails does not keep the
 // others from being done; the first failure gives the exit code.
 func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
+	defer untilHangUp(cmd)()
 	jobs, err := b.jobs(args, note(cmd))
 	if err != nil {
 		return err
@@ -140,7 +141,7 @@ func (b *batch) jobs(args []string, note func(string, ...any)) ([]job, error) {
 	if b.output != "" {
 		return nil, Usage("-o and --out-dir exclude each other")
 	}
-	if err := os.MkdirAll(b.outDir, 0o700); err != nil {
+	if err := makeFolder(b.outDir); err != nil {
 		return nil, cantCreate(err)
 	}
 	var jobs []job
@@ -191,7 +192,7 @@ func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 		}
 		out := filepath.Join(b.outDir, rel)
 		jobs = append(jobs, job{name: path, input: path, output: out, size: size})
-		return os.MkdirAll(filepath.Dir(out), 0o700)
+		return makeFolder(filepath.Dir(out))
 	})
 	if err != nil {
 		return nil, noInput(err)

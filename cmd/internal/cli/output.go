@@ -6,7 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -18,6 +20,7 @@ type output struct {
 	file   *os.File
 	target string // "" where file is the target itself
 	force  bool
+	mode   fs.FileMode // of the finished file; until then nobody else reads it
 }
 
 // errExists tells that the target is there already.
@@ -28,6 +31,7 @@ func errExists(path string) error {
 // WriteOutput has write write the output named path, as createOutput has it; a
 // file appears on disk as a whole or not at all.
 func WriteOutput(cmd *cobra.Command, path string, force bool, write func(io.Writer) error) error {
+	defer untilHangUp(cmd)()
 	out, err := createOutput(cmd, path, force)
 	if err != nil {
 		return err
@@ -37,6 +41,18 @@ func WriteOutput(cmd *cobra.Command, path string, force bool, write func(io.Writ
 		return err
 	}
 	return out.finish(true)
+}
+
+// untilHangUp has a command end with a SIGHUP as well until stop is called: with a
+// terminal that is closed, say, unless nohup has it go on. Without that, temporary
+// files would stay.
+func untilHangUp(cmd *cobra.Command) (stop func()) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return func() {}
+	}
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+	cmd.SetContext(ctx)
+	return stop
 }
 
 // createOutput opens the output named path, standard output for "" and "-". A
@@ -70,7 +86,9 @@ func createOutput(cmd *cobra.Command, path string, force bool) (*output, error) 
 		if path, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, cantCreate(err)
 		}
-		mode = info.Mode().Perm()
+		if uid, known := ownedBy(info); known && uid == os.Geteuid() {
+			mode = info.Mode().Perm() // what others may do with their file says nothing about ours
+		}
 	}
 	return createFile(path, mode, force)
 }
@@ -97,12 +115,7 @@ func createFile(path string, mode fs.FileMode, force bool) (*output, error) {
 		}
 		return nil, cantCreate(err)
 	}
-	if err := f.Chmod(mode); err != nil {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
-		return nil, cantCreate(err)
-	}
-	return &output{Writer: f, file: f, target: path, force: force}, nil
+	return &output{Writer: f, file: f, target: path, force: force, mode: mode}, nil
 }
 
 // openSpecial opens what is no regular file and no folder, to write to it as it
@@ -153,6 +166,11 @@ func (o *output) finish(sync bool) error {
 		return nil
 	}
 	defer o.discard()
+	if o.target != "" {
+		if err := o.file.Chmod(o.mode); err != nil {
+			return cantCreate(err)
+		}
+	}
 	if sync {
 		if err := syncFile(o.file); err != nil {
 			return err
@@ -168,6 +186,23 @@ func (o *output) finish(sync bool) error {
 		return syncFolder(filepath.Dir(o.target))
 	}
 	return nil
+}
+
+// makeFolder makes a folder and those around it that are missing. They are on disk
+// when it returns, so that a message in it is when its file is.
+func makeFolder(dir string) error {
+	dir = filepath.Clean(dir)
+	if _, err := os.Stat(dir); err == nil {
+		return os.MkdirAll(dir, 0o700) // which says that a file is none
+	}
+	parent := filepath.Dir(dir)
+	if err := makeFolder(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncFolder(parent)
 }
 
 // publish gives the finished file its name, and does not overwrite one that

@@ -85,7 +85,7 @@ func TestManyKeysInOneCommit(t *testing.T) {
 
 // migrated opens a file of an older version, which is made by the schemas up to
 // that and some statements.
-func migrated(t *testing.T, version int, statements ...string) *sqlite.Store {
+func migrated(t *testing.T, version int, statements ...string) (*sqlite.Store, error) {
 	t.Helper()
 	path := dbPath(t)
 	db, err := sql.Open("sqlite", path)
@@ -110,11 +110,10 @@ func migrated(t *testing.T, version int, statements ...string) *sqlite.Store {
 		t.Fatal(err)
 	}
 	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		t.Cleanup(func() { _ = store.Close() })
 	}
-	t.Cleanup(func() { _ = store.Close() })
-	return store
+	return store, err
 }
 
 // insert is a statement that makes a record of an older version.
@@ -125,16 +124,12 @@ func insert(kind, km, id string) string {
 // In a file of an older version the IDs of sending keys are claimed already, in
 // another form, and those of receiving keys are not yet.
 func TestClaimsMigrate(t *testing.T) {
-	ids := []string{"9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", "9b42e9e20a1b4c2d8e3f0123456789ab",
-		"9b42e9e2-0a1b-4c2d-8e3f-0123456789ax", "------------------------------------", "MOCK-KEY-00000001-20251012195642"}
-	received := []string{"r", "00000000-0a1b-4c2d-8e3f-0123456789ab", ids[0]} // and one that was sent with as well
+	ids := []string{"9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9b42e9e2-0a1b-4c2d-8e3f-0123456789ac"}
+	received := []string{"00000000-0a1b-4c2d-8e3f-0123456789ab", ids[0]} // and one that was sent with as well
 	for version, sent := range map[int]func(km, id string) string{
 		1: func(km, id string) string { return insert("send", km, id) },
 		2: func(km, id string) string {
-			packed := "'" + id + "'"
-			if id == ids[0] {
-				packed = "x'" + strings.ReplaceAll(id, "-", "") + "'"
-			}
+			packed := "x'" + strings.ReplaceAll(id, "-", "") + "'"
 			return fmt.Sprintf("INSERT INTO scopes (km, sae) VALUES ('%s', 'B') ON CONFLICT DO NOTHING; INSERT INTO claims (scope, id) SELECT n, %s FROM scopes WHERE km='%[1]s'", km, packed)
 		},
 	} {
@@ -157,7 +152,10 @@ func TestClaimsMigrate(t *testing.T) {
 				}
 			}
 			add(keystore.KindMessage, "km", "m", insert("message", "km", "m"))
-			store := migrated(t, version, statements...)
+			store, err := migrated(t, version, statements...)
+			if err != nil {
+				t.Fatal(err)
+			}
 			records, err := store.List(t.Context(), keystore.Name{}, 100)
 			if err != nil {
 				t.Fatal(err)
@@ -176,6 +174,20 @@ func TestClaimsMigrate(t *testing.T) {
 				t.Errorf("missing: %v", want)
 			}
 		})
+	}
+}
+
+// An ID that is no UUID had another name in older versions, by which it would not be
+// known again.
+func TestMigrateOnlyUUIDs(t *testing.T) {
+	for _, id := range []string{"9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", "9b42e9e20a1b4c2d8e3f0123456789ab",
+		"9b42e9e2-0a1b-4c2d-8e3f-0123456789ax", "------------------------------------", "MOCK-KEY-00000001-20251012195642", "r"} {
+		for kind, version := range map[string]int{"send": 1, "receive": 2} {
+			_, err := migrated(t, version, insert(kind, "km", id))
+			if !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "no UUIDs") || !strings.Contains(err.Error(), "begin with a new store") {
+				t.Errorf("%s %q from version %d: %v, want an ErrStore that says what to do", kind, id, version, err)
+			}
+		}
 	}
 }
 
