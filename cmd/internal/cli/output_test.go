@@ -66,7 +66,7 @@ func TestMakeFolder(t *testing.T) {
 		if err := makeFolder(name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if info, err := os.Stat(name); err != nil || !info.IsDir() {
+		if info, err := os.Stat(filepath.Clean(name)); err != nil || !info.IsDir() {
 			t.Errorf("%s: %v, want a folder", name, err)
 		}
 	}
