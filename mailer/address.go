@@ -33,8 +33,14 @@ func checkAddress(address string, utf8 bool) *refusal {
 }
 
 // isMailDomain accepts domain names, those that hosts should not have included,
-// and address literals.
+// and address literals. One that IDNA refuses is none: no rule knows whose it is, and
+// a program behind us may take it for another.
 func isMailDomain(s string) bool {
+	if hasEightBit([]byte(s)) {
+		if _, err := idnaProfile().ToASCII(s); err != nil {
+			return false
+		}
+	}
 	more := ""
 	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
 		s, more = s[1:len(s)-1], ":"

@@ -137,7 +137,7 @@ func (s *decryptSession) BeginData() error {
 }
 
 func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
-	h, err := s.read(r, messageMemory)
+	h, err := s.read(r, messageMemory, 1)
 	if err != nil {
 		s.rest(r)
 		return nil, s.finish(Report{Direction: DirectionDecrypt}, nil, err)
@@ -214,7 +214,7 @@ func errUnreadableSender() *refusal {
 
 // restore decrypts a message of ours, up to its header.
 func (s *decryptSession) restore(h *head, replay io.Reader, f *found) (producer, error) {
-	f.how, f.keys.keyGate, f.keys.client = OutcomeDecrypted, s.gate, s.origin()
+	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, s.origin(), s.take
 	f.outer = claimsOf(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
 		SAE: s.step.SAE, Peers: s.peerSAEs(),
@@ -224,7 +224,7 @@ func (s *decryptSession) restore(h *head, replay io.Reader, f *found) (producer,
 		return nil, s.noKeyLeft(err)
 	}
 	f.info = r.Info()
-	inner, err := readHead(r, int(s.step.Limits.HeaderSize), s.step.memory)
+	inner, err := readHead(r, int(s.step.Limits.HeaderSize), s.take)
 	if err != nil {
 		return nil, s.noKeyLeft(err)
 	}

@@ -205,7 +205,7 @@ func (s *encryptSession) open(route Route) (*group, error) {
 		_ = next.Logout()
 		return nil, err
 	}
-	g := &group{route: route, suite: route.Suite, next: next, keys: timedSource{KeySource: s.o.Keys}}
+	g := &group{route: route, suite: route.Suite, next: next, keys: timedSource{KeySource: s.o.Keys, take: s.take}}
 	s.groups = append(s.groups, g)
 	return g, nil
 }
@@ -222,30 +222,47 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 
 // BeginData refuses a message for which there is no memory before it is sent.
 func (s *encryptSession) BeginData() error {
-	return s.refused(DirectionEncrypt, "DATA", s.beginData(s.needs()))
+	n, _ := s.needs()
+	return s.refused(DirectionEncrypt, "DATA", s.beginData(n))
 }
 
-// needs is the memory that a message takes, in bytes. Where auto gives long messages
-// a pad, more is held back until it is known how long this one is.
-func (s *encryptSession) needs() int64 {
-	n := int64(max(1, len(s.groups))) * messageMemory
+// needs is the memory that a message takes, in bytes, and how often its header is held
+// at a time. For each group a cipher holds a message back until it knows how it is to be
+// encrypted, up to pad_limit where that is auto; and so does who may send it in clear
+// after that has failed.
+func (s *encryptSession) needs() (n int64, copies int) {
+	n, copies = int64(max(1, len(s.groups)))*messageMemory, 1
 	for _, g := range s.groups {
+		if g.route.Mode == Never {
+			continue
+		}
+		held := 2 // for a moment, as a buffer grows
+		if g.route.Mode == Opportunistic {
+			held++
+		}
+		copies += held
 		if g.suite == cipher.SuiteAuto {
-			n += 2 * int64(max(0, g.route.PadLimit-cipher.DefaultPadLimit))
+			n += int64(held) * int64(max(0, g.route.PadLimit-cipher.DefaultPadLimit))
 		}
 	}
-	return n
+	return n, copies
 }
 
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
-	h, err := s.read(r, s.needs())
+	n, copies := s.needs()
+	h, err := s.read(r, n, copies)
+	mayBeSealed := err == nil && h.count("Qkdmail-Key-ID") > 0
+	if mayBeSealed { // it is looked into, with its header twice
+		err = s.take(2 * int64(len(s.groups)) * h.charged)
+	}
 	if err != nil {
+		h.free()
 		s.rest(r)
 		return s.finish(Report{Direction: DirectionEncrypt}, nil, err)
 	}
 	defer h.free()
 	s.dropEmpty()
-	s.deliver(h)
+	s.deliver(h, mayBeSealed)
 	s.rest(r)
 	for _, g := range s.groups {
 		attrs := append(g.done.attrs(), slog.String("rule", g.route.Rule), slog.Int("recipients", len(g.rcpts)))
@@ -271,8 +288,7 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 }
 
 // deliver runs all groups at the same time, from one stream.
-func (s *encryptSession) deliver(h *head) {
-	mayBeSealed := h.count("Qkdmail-Key-ID") > 0
+func (s *encryptSession) deliver(h *head, mayBeSealed bool) {
 	h.pass()
 	if len(s.groups) == 1 {
 		s.run(s.groups[0], mayBeSealed, h)

@@ -32,17 +32,19 @@ type head struct {
 
 	block   *block.Block // where raw is, but for a long header
 	used    int          // bytes of raw that may hold mail
-	memory  *memory
-	charged int64 // that it has taken of memory
+	take    func(n int64) error
+	charged int64 // bytes of memory that it has taken
 }
 
 // maxMessageID is how much of a message ID is kept for the log, in bytes.
 const maxMessageID = 1000
 
 // readHead reads a message up to the end of its header, at most limit bytes, and some
-// of what follows. It has to be freed.
-func readHead(r io.Reader, limit int, m *memory) (_ *head, err error) {
-	h := &head{block: block.Get(), rest: r, memory: m}
+// of what follows. It has to be freed. What a header of more than a block takes of
+// memory is asked for with take, and not given back before the transaction ends: parts
+// of it are copied, and stay for longer than this.
+func readHead(r io.Reader, limit int, take func(n int64) error) (_ *head, err error) {
+	h := &head{block: block.Get(), rest: r, take: take}
 	h.raw = h.block[:0:min(len(h.block), limit+1)]
 	defer func() {
 		if err != nil {
@@ -82,7 +84,7 @@ func readHead(r io.Reader, limit int, m *memory) (_ *head, err error) {
 // grow makes room for a header of so many bytes.
 func (h *head) grow(room int) error {
 	more := int64(room-block.Size) - h.charged // messageMemory has the block
-	if err := h.memory.take(more); err != nil {
+	if err := h.take(more); err != nil {
 		return err
 	}
 	h.charged += more
@@ -111,8 +113,6 @@ func (h *head) free() {
 	}
 	h.wipe()
 	h.size, h.read = 0, 0
-	h.memory.give(h.charged)
-	h.charged = 0
 }
 
 // pass says that the message is only read from now on: nobody looks at the header.

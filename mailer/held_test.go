@@ -96,7 +96,7 @@ func TestRefusedIsWiped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for range 5 { // the pool may hand out another block
 				message := strings.NewReader(testMessage + strings.Repeat("very secret line\r\n", 1000) + bad)
-				if _, err := readHead(&lineChecker{src: message, maxSize: 18500}, 256<<10, newMemory(0)); err == nil {
+				if _, err := readHead(&lineChecker{src: message, maxSize: 18500}, 256<<10, newMemory(0).take); err == nil {
 					t.Fatal("not refused")
 				}
 				if b := block.Get(); bytes.Contains(b[:], []byte("very secret")) {

@@ -150,18 +150,18 @@ func (g *keyGate) admit(client, peer string, ids []string) error {
 		return kmclient.ErrKeyNotFound
 	}
 	tooMany := refuse(451, [3]int{4, 7, 0}, "rate", "Too many messages at once from this peer, try again later")
+	all := []*bucket{g.peers.of(peer, now)}
 	if client != "" {
-		b := g.clients.of(client, now)
+		all = append(all, g.clients.of(client, now))
+	}
+	for _, b := range all {
 		if b.left < 1 {
 			return tooMany
 		}
+	}
+	for _, b := range all {
 		b.left--
 	}
-	b := g.peers.of(peer, now)
-	if b.left < 1 {
-		return tooMany
-	}
-	b.left--
 	return nil
 }
 

@@ -3,6 +3,7 @@ package mailer
 import (
 	"context"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -61,5 +62,56 @@ func TestKeyGateRate(t *testing.T) {
 	}
 	if len(g.clients.byName) > gateMax {
 		t.Errorf("%d clients are remembered", len(g.clients.byName))
+	}
+}
+
+// A client is told from others by its network, however its address is written.
+func TestOrigin(t *testing.T) {
+	for addr, want := range map[string]string{
+		"192.0.2.1":             "192.0.2.1/32",
+		"IPv6:2001:db8::1":      "2001:db8::/64",
+		"IPV6:2001:db8::2":      "2001:db8::/64",
+		"ipv6:2001:DB8:0:0:1::": "2001:db8::/64",
+		"2001:db8::1":           "2001:db8::/64",
+		"IPv6:::ffff:192.0.2.1": "192.0.2.1/32",
+		"":                      "",
+		"[UNAVAILABLE]":         "",
+		"IPv6:":                 "",
+		"host.example":          "",
+	} {
+		s := &session{client: xforwarded(addr)}
+		if got := s.origin(); got != want {
+			t.Errorf("XFORWARD ADDR=%s: %q, want %q", addr, got, want)
+		}
+	}
+}
+
+// An xforwarded client has the address that XFORWARD says.
+type xforwarded string
+
+func (x xforwarded) XForward(name string) string { return map[string]string{"ADDR": string(x)}[name] }
+func (xforwarded) RemoteAddr() net.Addr          { return nil }
+func (xforwarded) Hello() string                 { return "" }
+func (xforwarded) Extended() bool                { return true }
+func (xforwarded) TLS() bool                     { return false }
+func (xforwarded) Close() error                  { return nil }
+
+// A look-up that the peer's budget refuses takes nothing from that of its client.
+func TestKeyGateTakesFromBothOrNone(t *testing.T) {
+	g := newKeyGate(someKeys{}, time.Second, time.Hour)
+	now := time.Now()
+	g.now = func() time.Time { return now }
+	for i := range peerBurst {
+		if err := g.admit("", "peer", []string{fmt.Sprint("gone-", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range clientBurst {
+		if err := g.admit("192.0.2.1/32", "peer", []string{fmt.Sprint("more-", i)}); err == nil {
+			t.Fatal("the peer's budget is used up, and a look-up was let through")
+		}
+	}
+	if err := g.admit("192.0.2.1/32", "other", []string{"one"}); err != nil {
+		t.Errorf("the client's budget was used up by look-ups that were refused: %v", err)
 	}
 }

@@ -177,7 +177,7 @@ func TestReadHead(t *testing.T) {
 		{"lines that are no fields", "A: 1\r\nfoo\r\nB: 2\r\n\r\n", 2, ""},
 	} {
 		for _, size := range []int{1, 7, 1 << 20} {
-			h, err := readHead(&chunks{[]byte(tt.in), size}, 1024, newMemory(0))
+			h, err := readHead(&chunks{[]byte(tt.in), size}, 1024, newMemory(0).take)
 			if reasonOf(err) != tt.reason {
 				t.Errorf("%s: %v", tt.name, err)
 			}
@@ -209,7 +209,7 @@ func TestHeadWithoutOwn(t *testing.T) {
 		"Qkdmail: 1\r\nX-Qkdmail-Result: 2\r\nQkdmail-Key-ID: 3\r\n\r\n": "Qkdmail: 1\r\nX-Qkdmail-Result: 2\r\nQkdmail-Key-ID: 3\r\n\r\n",
 	} {
 		for _, size := range []int{1, 5, 1 << 20} {
-			h, err := readHead(&chunks{[]byte(in), size}, 1<<20, newMemory(0))
+			h, err := readHead(&chunks{[]byte(in), size}, 1<<20, newMemory(0).take)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestSenders(t *testing.T) {
 		"ceo%x.example@y.example":                     "y.example",
 		strings.Repeat("(", 50_000) + "ceo@x.example": "x.example",
 	} {
-		h, err := readHead(strings.NewReader("To: c@z.example\r\nFrom: "+in+"\r\n\r\n"), 1<<20, newMemory(0))
+		h, err := readHead(strings.NewReader("To: c@z.example\r\nFrom: "+in+"\r\n\r\n"), 1<<20, newMemory(0).take)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +293,7 @@ func TestSendersOfBlanks(t *testing.T) {
 // No number of fields hides a From.
 func TestManyFields(t *testing.T) {
 	in := strings.Repeat("a:\r\n", 50_000) + "From: ceo@x.example\r\n\r\nbody\r\n"
-	h, err := readHead(strings.NewReader(in), 1<<20, newMemory(0))
+	h, err := readHead(strings.NewReader(in), 1<<20, newMemory(0).take)
 	if err != nil {
 		t.Fatal(err)
 	}

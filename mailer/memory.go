@@ -12,6 +12,10 @@ import (
 // it is. A header of more than a block takes more.
 const messageMemory = 320 << 10
 
+// keyMemory is what the ID of a key takes until its message is done, in bytes. A long
+// pad of short keys has very many.
+const keyMemory = 320
+
 // A memory bounds what all messages under way take, in bytes.
 type memory struct {
 	limit atomic.Int64 // 0: any

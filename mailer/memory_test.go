@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 // Clients that hold on to a message take memory; who comes when there is none left is
@@ -78,29 +80,70 @@ func TestPadLimitMemory(t *testing.T) {
 	}
 }
 
-// A long header takes memory until it is read.
+// A long header takes memory until its message is done, also when it has been read.
 func TestHeadMemory(t *testing.T) {
 	m := newMemory(1 << 20)
 	header := strings.Repeat("a:\r\n", 50_000)
-	h, err := readHead(strings.NewReader(header+"\r\nbody"), 1<<20, m)
+	h, err := readHead(strings.NewReader(header+"\r\nbody"), 1<<20, m.take)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := m.taken.Load(); n < int64(len(header)-64<<10) || n > 1<<20 {
 		t.Errorf("%d bytes taken for a header of %d", n, len(header))
 	}
-	if _, err := readHead(strings.NewReader(strings.Repeat(header, 4)+"\r\nbody"), 1<<20, m); reasonOf(err) != "memory" {
+	if _, err := readHead(strings.NewReader(strings.Repeat(header, 4)+"\r\nbody"), 1<<20, m.take); reasonOf(err) != "memory" {
 		t.Errorf("error %v, want memory", err)
 	}
 	h.pass()
 	if whole, err := io.ReadAll(h); err != nil || string(whole) != header+"\r\nbody" {
 		t.Errorf("%d bytes came back as %d, %v", len(header)+len("\r\nbody"), len(whole), err)
 	}
-	if n := m.taken.Load(); n != 0 {
-		t.Errorf("%d bytes are taken after all was read", n)
-	}
 	h.free()
-	if n := m.taken.Load(); n != 0 {
-		t.Errorf("%d bytes are taken after it was freed twice", n)
+	if n := m.taken.Load(); n < int64(len(header)-64<<10) {
+		t.Errorf("%d bytes are taken for a header of %d after all was read", n, len(header))
+	}
+}
+
+// What a message takes is counted as often as it is held, for each kind that is held
+// in more than one place.
+func TestMemoryOfCopies(t *testing.T) {
+	long := strings.Repeat("X-A: "+strings.Repeat("x", 900)+"\r\n", 250)
+	for _, tt := range []struct {
+		what, header, to string
+		least            int64 // bytes
+	}{
+		{"clear", "", "b@clear.example", messageMemory + 150<<10},
+		{"encrypted", "", "b@b.example", messageMemory + 3*150<<10},
+		{"opportunistic", "", "b@maybe.example", messageMemory + 4*150<<10},
+		{"looks encrypted", "Qkdmail-Key-ID: x\r\n", "b@b.example", messageMemory + 5*150<<10},
+	} {
+		hop := startHop(t)
+		r := startRelay(t, DirectionEncrypt, hop.addr())
+		c := connect(t, r)
+		c.want("250", c.cmd("MAIL FROM:<x@x.example>"))
+		c.want("250", c.cmd("RCPT TO:<"+tt.to+">"))
+		c.want("354", c.cmd("DATA"))
+		c.send("From: x@x.example\r\n" + tt.header + long + "\r\nbody\r\n")
+		taken := int64(0)
+		for end := time.Now().Add(patience); taken < tt.least && time.Now().Before(end); taken = r.memory.taken.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		if taken < tt.least {
+			t.Errorf("%s: %d bytes are taken for a header of %d, want %d at least", tt.what, taken, len(long), tt.least)
+		}
+		c.send(".\r\n")
+		c.want("250", c.reply())
+	}
+}
+
+// The IDs of the keys of a long pad are counted.
+func TestMemoryOfKeys(t *testing.T) {
+	hop := startHop(t)
+	km := &scarceKM{testKM: newTestKM(), left: 4 << 20, limits: kmclient.Status{KeySize: 256, MaxKeySize: 256, MinKeySize: 256, MaxKeyPerRequest: 128}}
+	r := startRelayBehind(t, km.testKM, km, DirectionEncrypt, hop.addr(), func(c *Config) { c.Limits.Memory = 8 << 20 })
+	c := connect(t, r)
+	c.mail(testMessage+strings.Repeat("0123456789\r\n", 60_000), "x@x.example", "b@pad.example")
+	if log := r.log.String(); !strings.Contains(log, "code=421 reason=memory") {
+		t.Errorf("a pad of 45,000 keys was not refused for its memory: %s", log)
 	}
 }

@@ -91,9 +91,11 @@ type stopwatch struct{ waited time.Duration }
 
 func (w *stopwatch) since(start time.Time) { w.waited += time.Since(start) }
 
-// A timedSource is keys to encrypt with, timed.
+// A timedSource is keys to encrypt with, timed. take asks for the memory that they
+// take.
 type timedSource struct {
 	cipher.KeySource
+	take func(n int64) error
 	stopwatch
 	status *kmclient.Status // that was given for this message
 }
@@ -112,6 +114,9 @@ func (t *timedSource) Status(ctx context.Context, peer string) (kmclient.Status,
 }
 
 func (t *timedSource) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	if err := t.take(int64(number) * keyMemory); err != nil {
+		return nil, err
+	}
 	defer t.since(time.Now())
 	return t.KeySource.GetKeys(ctx, peer, size, number)
 }
@@ -120,10 +125,14 @@ func (t *timedSource) GetKeys(ctx context.Context, peer string, size, number int
 type timedGate struct {
 	*keyGate
 	client string
+	take   func(n int64) error
 	stopwatch
 }
 
 func (t *timedGate) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+	if err := t.take(int64(len(ids)) * keyMemory); err != nil {
+		return nil, err
+	}
 	defer t.since(time.Now())
 	return t.keysByID(ctx, t.client, peer, ids...)
 }

@@ -255,3 +255,50 @@ func TestMistakes(t *testing.T) {
 	}
 	c.closed()
 }
+
+// Parameters that only inform, and would be too long or can't be written to the next
+// hop, are left out or encoded, and refuse no mail.
+func TestOddDSNParameters(t *testing.T) {
+	for rcpt, want := range map[string]string{
+		"ORCPT=rfc822;" + strings.Repeat("x", 480):              "ORCPT=rfc822;" + strings.Repeat("x", 480),
+		"ORCPT=rfc822;" + strings.Repeat("x", 600):              "",
+		"ORCPT=rfc822;" + strings.Repeat("\xe9", 300):           "", // three times as long as it is written
+		"ORCPT=rfc822;" + strings.Repeat("\xe9", 1900) + "RSET": "",
+		"ORCPT=a=<b>\xff@;x":                                    "ORCPT=a+3D<b>+FF@;x",
+		"ORCPT=" + strings.Repeat("t", 65) + ";x":               "ORCPT=" + strings.Repeat("t", 65) + ";x",
+		"NOTIFY=success,DELAY":                                  "NOTIFY=SUCCESS,DELAY",
+		"NOTIFY=FAILURE ORCPT=x-400;c+3Dx":                      "NOTIFY=FAILURE ORCPT=x-400;c+3Dx",
+	} {
+		hop := startHop(t)
+		r := startRelay(t, DirectionEncrypt, hop.addr())
+		c := connect(t, r)
+		c.want("250", c.cmd("MAIL FROM:<x@x.example> ENVID="+strings.Repeat("e", 101)))
+		c.want("250", c.cmd("RCPT TO:<b@clear.example> "+rcpt))
+		if want != "" {
+			want = " " + want
+		}
+		if commands := hop.commands(); !strings.HasSuffix(commands, "RCPT TO:<b@clear.example>"+want) || strings.Contains(commands, "ENVID") {
+			t.Errorf("%.80s: the next hop gets %.200q, want %.80q", rcpt, commands, want)
+		}
+	}
+	r := startRelay(t, DirectionDecrypt, startHop(t).addr())
+	c := connect(t, r)
+	c.want("250", c.cmd("MAIL FROM:<x@x.example>"))
+	for _, notify := range []string{"DELAY,DELAY", "SUCCESS,FAILURE,success", "NEVER,NEVER", "DELAY" + strings.Repeat(",DELAY", 300), ",", ""} {
+		c.want("501 5.5.4", c.cmd("RCPT TO:<b@b.example> NOTIFY="+notify))
+	}
+}
+
+// A domain that IDNA refuses is nobody's: no rule may be taken for it that another
+// program's reading would not have.
+func TestDomainsThatIDNARefuses(t *testing.T) {
+	r := startRelay(t, DirectionEncrypt, startHop(t).addr())
+	c := connect(t, r)
+	c.want("250", c.cmd("MAIL FROM:<x@x.example> SMTPUTF8"))
+	for _, domain := range []string{"b.exam\u200dple", "b\u2024example", "b.ex\u202eample", "\u0301b.example", "b.\ufffdexample"} {
+		c.want("553 5.1.3", c.cmd("RCPT TO:<u@"+domain+">"))
+	}
+	for _, domain := range []string{"b\u3002example", "\uff42.example", "b\u00fccher.example", "b_c.example"} {
+		c.want("250", c.cmd("RCPT TO:<u@"+domain+">"))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -35,27 +36,30 @@ func (s *encryptSession) sealing(g *group, suite cipher.Suite) *cipher.EncryptOp
 
 // seal encrypts a message. Where the rule is opportunistic and the key manager says
 // that it has no key for it, before anything was written, the message goes out under
-// the next best suite that the rule allows, in the end in clear.
+// the next best suite that the rule allows, in the end in clear. That takes its answer
+// to this message: what is known from others is no reason.
 func (s *encryptSession) seal(g *group, src io.Reader, dst io.Writer) error {
-	err := s.checkStock(g)
-	if err == nil {
-		src, err = s.encrypt(g, g.suite, src, dst)
+	trial, err := s.checkStock(g)
+	asked := err == nil
+	if asked {
+		src, err = s.encrypt(g, g.suite, trial, src, dst)
 	}
 	falls := func() bool {
 		return g.route.Mode == Opportunistic && errors.Is(err, kmclient.ErrKeyExhausted) && src != nil
 	}
 	if falls() && g.suite == cipher.SuiteAuto && g.done.suite != cipher.SuiteAES256GCM {
-		src, err = s.encrypt(g, cipher.SuiteAES256GCM, src, dst)
+		asked = true
+		src, err = s.encrypt(g, cipher.SuiteAES256GCM, false, src, dst)
 	}
-	if falls() && g.done.keys == 0 {
+	if falls() && asked && g.done.keys == 0 {
 		return s.inClear(g, src, dst)
 	}
 	return err
 }
 
-// encrypt encrypts a message. If it fails before anything was written, again is the
-// message from its beginning where the rule is opportunistic.
-func (s *encryptSession) encrypt(g *group, suite cipher.Suite, src io.Reader, dst io.Writer) (again io.Reader, err error) {
+// encrypt encrypts a message; trial is what checkStock says. If it fails before anything
+// was written, again is the message from its beginning where the rule is opportunistic.
+func (s *encryptSession) encrypt(g *group, suite cipher.Suite, trial bool, src io.Reader, dst io.Writer) (again io.Reader, err error) {
 	first := &firstWrite{dst: dst}
 	w, err := cipher.Encrypt(s.ctx, first, &g.keys, s.sealing(g, suite))
 	if err != nil {
@@ -69,17 +73,16 @@ func (s *encryptSession) encrypt(g *group, suite cipher.Suite, src io.Reader, ds
 	if len(info.KeyIDs) > 0 {
 		g.done.keyID = info.KeyIDs[0]
 	}
-	s.learn(g, info, err)
+	s.learn(g, info, trial, err)
 	if opportunistic && !first.done {
-		again = io.MultiReader(held, src)
+		again = io.MultiReader(&held, src)
 	}
 	return again, err
 }
 
 // feed writes src into the cipher, and closes it. It returns what it has
 // written before the cipher wrote anything, where hold says so.
-func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held *bytes.Buffer, err error) {
-	held = new(bytes.Buffer)
+func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held net.Buffers, err error) {
 	b, used := block.Get(), 0
 	defer func() { b.Free(used) }()
 	buf := b[:]
@@ -90,7 +93,7 @@ func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite
 			return held, rerr
 		}
 		if hold && !first.done {
-			held.Write(buf[:n])
+			held = append(held, bytes.Clone(buf[:n]))
 		}
 		if n > 0 {
 			if _, err := w.Write(buf[:n]); err != nil {
@@ -98,7 +101,7 @@ func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite
 			}
 		}
 		if first.done {
-			held = new(bytes.Buffer)
+			held = nil
 		}
 		if rerr != nil {
 			return held, w.Close()

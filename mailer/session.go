@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -84,7 +85,7 @@ type session struct {
 	start time.Time
 	lines *lineChecker // of the message; nil: there was no DATA yet
 	data  bool         // memory is taken for the message
-	taken int64        // of memory, for the message and its recipients
+	taken atomic.Int64 // of memory, for the message and its recipients
 }
 
 func newSession(step *Step, c client) *session {
@@ -155,7 +156,7 @@ func (s *session) beginData(n int64) error {
 
 // recipient takes the memory for a recipient who was accepted.
 func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
-	n := 4*len(to) + 256 // he is in several lists
+	n := 4*len(to) + 512 // he is in several lists
 	if opts != nil {
 		n += len(opts.OriginalRecipient)
 	}
@@ -166,15 +167,15 @@ func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
 func (s *session) take(n int64) error {
 	err := s.step.memory.take(n)
 	if err == nil {
-		s.taken += n
+		s.taken.Add(n)
 	}
 	return err
 }
 
 // end ends the transaction.
 func (s *session) end() {
-	s.step.memory.give(s.taken)
-	s.taken, s.data = 0, false
+	s.step.memory.give(s.taken.Swap(0))
+	s.data = false
 	s.from, s.opts, s.begun, s.lines, s.start = "", smtp.MailOptions{}, false, nil, time.Time{}
 }
 
@@ -187,13 +188,14 @@ func (s *session) refused(direction Direction, command string, err error) error 
 	return s.finish(Report{Direction: direction, Command: command}, nil, err, slog.String("command", command))
 }
 
-// read checks DATA, which takes n bytes of memory, and returns its header.
-func (s *session) read(r io.Reader, n int64) (*head, error) {
+// read checks DATA, which takes n bytes of memory, and returns its header. copies says
+// how often that is held at a time.
+func (s *session) read(r io.Reader, n int64, copies int) (*head, error) {
 	if err := s.beginData(n); err != nil {
 		return nil, err
 	}
 	s.lines = &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
-	h, err := readHead(s.lines, int(s.step.Limits.HeaderSize), s.step.memory)
+	h, err := readHead(s.lines, int(s.step.Limits.HeaderSize), func(n int64) error { return s.take(int64(copies) * n) })
 	if err != nil {
 		return nil, err
 	}
@@ -358,7 +360,12 @@ func (s *session) messageID(h *head) string {
 // origin is the network of the host that a message comes from, "" where only the
 // mail system before us is known, which sends everyone's.
 func (s *session) origin() string {
-	addr, err := netip.ParseAddr(strings.TrimPrefix(s.client.XForward("ADDR"), "IPV6:"))
+	const tag = "IPv6:" // RFC 5321 §4.1.3, in any case
+	text := s.client.XForward("ADDR")
+	if len(text) > len(tag) && strings.EqualFold(text[:len(tag)], tag) {
+		text = text[len(tag):]
+	}
+	addr, err := netip.ParseAddr(text)
 	if err != nil {
 		return ""
 	}

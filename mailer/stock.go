@@ -33,6 +33,9 @@ type shortage struct {
 	wait  time.Duration
 }
 
+// errNotTried: a message that might try a pad has not come so far.
+var errNotTried = errors.New("no pad was tried")
+
 // How long a pad is not tried: at first, and at most.
 const (
 	firstWait = time.Minute
@@ -47,8 +50,9 @@ func newStock(log *slog.Logger) *stock {
 // to a request for keys is certain: what its status says of the stock, 0 above all,
 // means little at one that makes keys when they are asked for. So it only counts for
 // a pad that takes several requests, and holds that off for a while. Mail that may
-// leave in clear is not held off for it.
-func (s *stock) check(peer string, cost cipher.PadCost, status kmclient.Status, opportunistic bool) error {
+// leave in clear is not held off for it. trial says that this pad is the one that may
+// be tried after a while: learn must be told how it ends.
+func (s *stock) check(peer string, cost cipher.PadCost, status kmclient.Status, opportunistic bool) (trial bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have, known := storedBytes(status)
@@ -56,19 +60,18 @@ func (s *stock) check(peer string, cost cipher.PadCost, status kmclient.Status, 
 	concerns := d != nil && cost.KeyBytes >= d.need && (d.dry || !opportunistic)
 	switch {
 	case known && have >= cost.KeyBytes:
-		return nil
+		return false, nil
 	case concerns && now.Before(d.until):
-		return fmt.Errorf("%w: a pad of %d bytes of key could not be had lately, the next attempt is in %v",
+		return false, fmt.Errorf("%w: a pad of %d bytes of key could not be had lately, the next attempt is in %v",
 			kmclient.ErrKeyExhausted, d.need, d.until.Sub(now).Round(time.Second))
-	case concerns: // one message may try
-		d.wait = min(2*d.wait, mostWait)
-		d.until = now.Add(d.wait)
-		return nil
+	case concerns:
+		d.until = now.Add(d.wait) // for the others
+		return true, nil
 	case known && inSeveralRequests(cost, status) && !opportunistic:
 		s.short[peer] = &shortage{need: cost.KeyBytes, until: now.Add(firstWait), wait: firstWait}
-		return fmt.Errorf("%w: a pad takes %d bytes of key and the key manager has %d", kmclient.ErrKeyExhausted, cost.KeyBytes, have)
+		return false, fmt.Errorf("%w: a pad takes %d bytes of key and the key manager has %d", kmclient.ErrKeyExhausted, cost.KeyBytes, have)
 	}
-	return nil
+	return false, nil
 }
 
 // storedBytes is how many bytes of key a status says that there are. It is not known
@@ -87,20 +90,25 @@ func inSeveralRequests(cost cipher.PadCost, s kmclient.Status) bool {
 }
 
 // learn takes note of how an attempt at a pad has ended, of which so many bytes of key
-// are needed. keys were handed out for it.
-func (s *stock) learn(peer string, need int64, keys int, err error) {
+// are needed. keys were handed out for it. A trial that finds the key manager short
+// again makes the wait longer; one that shows nothing, since its client has gone, say,
+// leaves the next one to another message.
+func (s *stock) learn(peer string, need int64, keys int, trial bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.short[peer]
-	switch {
+	switch short := errors.Is(err, kmclient.ErrKeyExhausted); {
 	case err == nil && d != nil && need >= d.need:
 		delete(s.short, peer)
-	case errors.Is(err, kmclient.ErrKeyExhausted) && keys > 0:
-		wait := firstWait
-		if d != nil {
-			wait, need = d.wait, min(need, d.need)
+	case short && keys > 0 && d == nil:
+		s.short[peer] = &shortage{need: need, dry: true, until: s.now().Add(firstWait), wait: firstWait}
+	case short && d != nil && (keys > 0 || trial):
+		if trial {
+			d.wait = min(2*d.wait, mostWait)
 		}
-		s.short[peer] = &shortage{need: need, dry: true, until: s.now().Add(wait), wait: wait}
+		d.need, d.dry, d.until = min(need, d.need), d.dry || keys > 0, s.now().Add(d.wait)
+	case err != nil && trial && d != nil:
+		d.until = s.now()
 	}
 }
 
@@ -171,25 +179,28 @@ func (s *encryptSession) checkSize(g *group) error {
 
 // checkStock refuses a message for whose pad there are too few keys, before the first
 // of them is spent on it.
-func (s *encryptSession) checkStock(g *group) error {
+func (s *encryptSession) checkStock(g *group) (trial bool, err error) {
 	cost, status, known, err := s.padCost(g)
 	if err != nil || !known {
-		return err
+		return false, err
 	}
 	return s.o.stock.check(g.route.Peer.SAE, cost, status, g.route.Mode == Opportunistic)
 }
 
 // learn takes note of how the encryption of a message has ended.
-func (s *encryptSession) learn(g *group, info *cipher.Info, err error) {
+func (s *encryptSession) learn(g *group, info *cipher.Info, trial bool, err error) {
 	if info.NoPad != nil {
 		s.o.stock.noPad(g.route.Peer.SAE, info.NoPad)
 	}
-	if info.Suite != cipher.SuiteOTP || err != nil && !errors.Is(err, kmclient.ErrKeyExhausted) {
-		return
+	if info.Suite != cipher.SuiteOTP {
+		if !trial {
+			return
+		}
+		err = errNotTried
 	}
 	status, serr := g.keys.Status(s.ctx, g.route.Peer.SAE)
 	cost, cerr := cipher.PadCostOf(status, max(s.opts.Size, info.PlaintextSize))
 	if serr == nil && cerr == nil {
-		s.o.stock.learn(g.route.Peer.SAE, cost.KeyBytes, len(info.KeyIDs), err)
+		s.o.stock.learn(g.route.Peer.SAE, cost.KeyBytes, len(info.KeyIDs), trial, err)
 	}
 }

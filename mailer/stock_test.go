@@ -18,13 +18,14 @@ func TestStock(t *testing.T) {
 		return kmclient.Status{KeySize: 256, StoredKeys: new(stored), MaxKeySize: 256, MaxKeyPerRequest: 128}
 	}
 	frames := func(n int64) cipher.PadCost { return cipher.PadCost{Frames: n, Keys: 255 * n, KeyBytes: 255 * 32 * n} }
+	const trial = true
 	one := cipher.PadCost{Frames: 1, Keys: 100, KeyBytes: 3200}
 	now := time.Now()
 	s := newStock(discardLog())
 	s.now = func() time.Time { return now }
 	check := func(what string, cost cipher.PadCost, status kmclient.Status, opportunistic, allowed bool) {
 		t.Helper()
-		err := s.check("B", cost, status, opportunistic)
+		_, err := s.check("B", cost, status, opportunistic)
 		if (err == nil) != allowed || err != nil && !errors.Is(err, kmclient.ErrKeyExhausted) {
 			t.Errorf("%s: %v, want allowed: %v", what, err, allowed)
 		}
@@ -45,22 +46,27 @@ func TestStock(t *testing.T) {
 	now = now.Add(61 * time.Second)
 	check("one may try", frames(3), status(10), false, true)
 	check("and no other", frames(3), status(10), false, false)
+	s.learn("B", frames(3).KeyBytes, 0, trial, errNotTried)
+	check("another, since it has shown nothing", frames(3), status(10), false, true)
+	s.learn("B", frames(3).KeyBytes, 200, trial, fmt.Errorf("test: %w", kmclient.ErrKeyExhausted))
 	now = now.Add(61 * time.Second)
 	check("for longer", frames(3), status(10), false, false)
 	now = now.Add(60 * time.Second)
 	check("then one", frames(3), status(10), false, true)
-	s.learn("B", frames(3).KeyBytes, 200, fmt.Errorf("test: %w", kmclient.ErrKeyExhausted))
+	now = now.Add(121 * time.Second)
+	check("and one more, since that one never ends", frames(3), status(10), false, true)
+	s.learn("B", frames(3).KeyBytes, 200, trial, fmt.Errorf("test: %w", kmclient.ErrKeyExhausted))
 	check("it ran dry", frames(3), status(0), false, false)
 	check("it ran dry, opportunistic", frames(3), status(0), true, false)
 	check("another peer's", frames(2), status(0), true, true)
 	now = now.Add(2 * time.Hour)
 	check("tried again", frames(3), status(0), true, true)
-	s.learn("B", frames(3).KeyBytes, 765, nil)
+	s.learn("B", frames(3).KeyBytes, 765, trial, nil)
 	check("it went well", frames(3), status(0), true, true)
-	s.learn("B", frames(3).KeyBytes, 0, kmclient.ErrKeyExhausted)
+	s.learn("B", frames(3).KeyBytes, 0, !trial, kmclient.ErrKeyExhausted)
 	check("nothing was used up", frames(3), status(0), true, true)
 	for range 20 {
-		s.learn("B", frames(3).KeyBytes, 1, kmclient.ErrKeyExhausted)
+		s.learn("B", frames(3).KeyBytes, 1, trial, kmclient.ErrKeyExhausted)
 		now = now.Add(mostWait + time.Second)
 		check("an hour at most", frames(3), status(0), false, true)
 	}
@@ -265,5 +271,23 @@ func TestPadTooLargeForNextHop(t *testing.T) {
 	c.want("250", withSize(c, message, "b@longauto.example"))
 	if got := hop.one().data; open(t, r.km, got) != message || !strings.Contains(got, "Suite: AES-256-GCM") {
 		t.Errorf("%q", clip(got))
+	}
+}
+
+// What is known from another message is no reason to send one in clear: there may be
+// keys by now.
+func TestHeldOffIsNotInClear(t *testing.T) {
+	noLeaks(t)
+	hop := startHop(t)
+	km := &scarceKM{testKM: newTestKM(), left: 64, limits: kmclient.Status{KeySize: 256, MaxKeySize: 256, MinKeySize: 256, MaxKeyPerRequest: 1}}
+	r := startRelayBehind(t, km.testKM, km, DirectionEncrypt, hop.addr(), withPads)
+	message := testMessage + "very secret\r\n"
+	connect(t, r).want("451", withSize(connect(t, r), message, "b@maybepad.example")) // two keys are used up
+	km.left = 1 << 20
+	connect(t, r).want("451", withSize(connect(t, r), message, "b@maybepad.example"))
+	hop.none()
+	connect(t, r).want("250", withSize(connect(t, r), message, "b@maybeauto.example"))
+	if data := hop.one().data; strings.Contains(data, "very secret") || !strings.Contains(data, "AES-256-GCM") {
+		t.Errorf("with auto, and one key there, it leaves as %s", clip(data))
 	}
 }

@@ -42,6 +42,7 @@ func TestRelayLongHeaders(t *testing.T) {
 		shapes["decrypt: ours, outside "+name] = header + sealed(t, keys, start+body)
 		shapes["decrypt: ours, inside "+name] = sealed(t, keys, header+body)
 	}
+	shapes["encrypt: looks encrypted"] = "Qkdmail-Key-ID: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n" + headers["small fields"] + body
 	for name, message := range shapes {
 		t.Run(name, func(t *testing.T) {
 			sink := startSink(t, &smtpkit.Sink{})

@@ -137,6 +137,13 @@ func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt 
 	return mail, rcpt
 }
 
+// How long the values of these parameters may be, in bytes. Longer ones are left out:
+// they only inform.
+const (
+	maxEnvID = 100 // RFC 3461 §4.4
+	maxORCPT = 500 // RFC 3461 §4.2
+)
+
 // mailCommand is MAIL. The client's SIZE is that of another message; RFC 1870 lets
 // it be left out.
 func (s *Session) mailCommand(c *conn) string {
@@ -152,8 +159,8 @@ func (s *Session) mailCommand(c *conn) string {
 		if s.opts.Return != "" {
 			b.WriteString(" RET=" + string(s.opts.Return))
 		}
-		if s.opts.EnvelopeID != "" {
-			b.WriteString(" ENVID=" + smtpwire.EncodeXtext(s.opts.EnvelopeID))
+		if id := smtpwire.EncodeXtext(s.opts.EnvelopeID); id != "" && len(id) <= maxEnvID {
+			b.WriteString(" ENVID=" + id)
 		}
 	}
 	return b.String()
@@ -168,8 +175,11 @@ func (s *Session) rcptCommand(c *conn, to string, opts *smtp.RcptOptions) string
 	for i, n := range opts.Notify {
 		b.WriteString([]string{" NOTIFY=", ","}[min(i, 1)] + string(n))
 	}
-	if opts.OriginalRecipient != "" {
-		b.WriteString(" ORCPT=" + smtpwire.EncodeORCPT(opts.OriginalRecipientType, opts.OriginalRecipient, s.opts.UTF8))
+	if opts.OriginalRecipient == "" {
+		return b.String()
+	}
+	if text := smtpwire.EncodeORCPT(opts.OriginalRecipientType, opts.OriginalRecipient, s.opts.UTF8); len(text) <= maxORCPT {
+		b.WriteString(" ORCPT=" + text)
 	}
 	return b.String()
 }

@@ -2,6 +2,7 @@ package smtpserver
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -99,7 +100,7 @@ func (c *Conn) mailOptions(params []smtpwire.Param) (*smtp.MailOptions, *smtp.SM
 			o.Return = smtp.DSNReturn(strings.ToUpper(p.Value))
 			ok = o.Return == smtp.DSNReturnFull || o.Return == smtp.DSNReturnHeaders
 		case p.Name == "ENVID":
-			o.EnvelopeID = informs(smtpwire.DecodeXtext(p.Value))
+			o.EnvelopeID = informs(smtpwire.DecodeXtext(p.Value), maxEnvID)
 		case p.Name == "AUTH" && len(c.mechanisms()) > 0:
 			// Whom the client believes to be the sender (RFC 4954 §5) stays here.
 		default:
@@ -137,7 +138,7 @@ func (c *Conn) rcptOptions(params []smtpwire.Param) (*smtp.RcptOptions, *smtp.SM
 			}
 		case p.Name == "ORCPT":
 			kind, address := smtpwire.DecodeORCPT(p.Value)
-			if o.OriginalRecipient = informs(address); o.OriginalRecipient != "" {
+			if o.OriginalRecipient = informs(address, maxORCPT); o.OriginalRecipient != "" {
 				o.OriginalRecipientType = kind
 			}
 		default:
@@ -147,30 +148,35 @@ func (c *Conn) rcptOptions(params []smtpwire.Param) (*smtp.RcptOptions, *smtp.SM
 	return o, nil
 }
 
+// How long values may be, in bytes.
+const (
+	maxEnvID = 100 // RFC 3461 §4.4
+	maxORCPT = 500 // RFC 3461 §4.2
+)
+
 // informs returns a value that only informs: it is passed on, whatever it is, and
-// refuses no mail. One with control characters, which could end up in the header
-// of a report, is left out.
-func informs(value string) string {
-	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7F }) {
+// refuses no mail. One that is too long is left out, and one with control characters,
+// which could end up in the header of a report.
+func informs(value string, most int) string {
+	if len(value) > most || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7F }) {
 		return ""
 	}
-	return value
+	return strings.Clone(value) // it is kept, and the line that it stands in need not be
 }
 
-// readNotify reads NOTIFY: NEVER alone, or some of the others (RFC 3461 §4.1).
+// readNotify reads NOTIFY: NEVER alone, or some of the others, each once
+// (RFC 3461 §4.1).
 func readNotify(value string) (list []smtp.DSNNotify, ok bool) {
+	if strings.EqualFold(value, string(smtp.DSNNotifyNever)) {
+		return []smtp.DSNNotify{smtp.DSNNotifyNever}, true
+	}
+	words := []smtp.DSNNotify{smtp.DSNNotifyDelayed, smtp.DSNNotifyFailure, smtp.DSNNotifySuccess}
 	for word := range strings.SplitSeq(value, ",") {
-		n := smtp.DSNNotify(strings.ToUpper(word))
-		switch n {
-		case smtp.DSNNotifyNever:
-			if value != word {
-				return nil, false
-			}
-		case smtp.DSNNotifyDelayed, smtp.DSNNotifyFailure, smtp.DSNNotifySuccess:
-		default:
+		i := slices.IndexFunc(words, func(n smtp.DSNNotify) bool { return strings.EqualFold(word, string(n)) })
+		if i < 0 || slices.Contains(list, words[i]) {
 			return nil, false
 		}
-		list = append(list, n)
+		list = append(list, words[i])
 	}
 	return list, true
 }

@@ -49,7 +49,7 @@ func EncodeXtext(s string) string {
 // type, and an address that says what was there.
 func DecodeORCPT(value string) (kind smtp.DSNAddressType, address string) {
 	name, rest, ok := strings.Cut(value, ";")
-	if !ok || name == "" {
+	if !ok || !isAtom(name) {
 		return "", value
 	}
 	kind = smtp.DSNAddressType(name)
@@ -57,6 +57,14 @@ func DecodeORCPT(value string) (kind smtp.DSNAddressType, address string) {
 		return kind, decodeUTF8Address(rest)
 	}
 	return kind, DecodeXtext(rest)
+}
+
+// isAtom reports whether the type of an address is one (RFC 3461 §4.2), of a sensible
+// length.
+func isAtom(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-'
+	})
 }
 
 // EncodeORCPT writes an ORCPT value; unitext says that it may hold UTF-8 as it
