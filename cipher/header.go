@@ -8,7 +8,6 @@ import (
 	"mime"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
@@ -138,15 +137,6 @@ func (b *outerBuilder) fields() [][]byte {
 	return append(b.out, own...)
 }
 
-// The date of RFC 5322 §3.3, in its zone and in UTC for an unknown one.
-const (
-	dateLayout        = "Mon, 2 Jan 2006 15:04:05 -0700"
-	unknownZoneLayout = "Mon, 2 Jan 2006 15:04:05 -0000"
-)
-
-// isDate reports whether the control part and a Date can have a time.
-func isDate(t time.Time) bool { return t.Unix() >= 0 && t.UTC().Year() <= 9999 }
-
 // copyAll copies the repeated fields that are wanted.
 func (b *outerBuilder) copyAll(wanted func(rawheader.Field) bool) {
 	for _, f := range b.repeated {
@@ -262,23 +252,6 @@ func formatText(text string) string {
 		text = strings.ToValidUTF8(decoded, "\uFFFD")
 	}
 	return mime.QEncoding.Encode("utf-8", strings.Join(strings.Fields(text), " "))
-}
-
-// formatDate returns the same instant in the form of RFC 5322 §3.3, in a zone
-// that exists.
-func formatDate(text string, policy HeaderPolicy) string {
-	t, zoned, err := rawheader.ParseDate(text)
-	if err != nil {
-		return ""
-	}
-	_, offset := t.Zone()
-	switch {
-	case policy == HeadersShy, offset < -14*3600, offset > 14*3600:
-		t = t.UTC()
-	case !zoned:
-		return t.Format(unknownZoneLayout)
-	}
-	return t.Format(dateLayout)
 }
 
 // formatID returns a message ID, if text is one and nothing else, as RFC 5322

@@ -2,6 +2,8 @@ package mailer
 
 import (
 	"net"
+	"net/netip"
+	"strings"
 
 	"github.com/emersion/go-smtp"
 )
@@ -55,4 +57,24 @@ func (c goSMTPClient) Close() error {
 		return nil
 	}
 	return c.Conn.Conn().Close()
+}
+
+// originOf is the network of the host that a message comes from, "" where only the
+// mail system before us is known, which sends everyone's.
+func originOf(c client) string {
+	const tag = "IPv6:" // RFC 5321 §4.1.3, in any case
+	text := c.XForward("ADDR")
+	if len(text) > len(tag) && strings.EqualFold(text[:len(tag)], tag) {
+		text = text[len(tag):]
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return ""
+	}
+	bits := 64 // of a site's IPv6 network
+	if addr = addr.Unmap(); addr.Is4() {
+		bits = 32
+	}
+	network, _ := addr.Prefix(bits)
+	return network.String()
 }

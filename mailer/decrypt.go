@@ -214,7 +214,7 @@ func errUnreadableSender() *refusal {
 
 // restore decrypts a message of ours, up to its header.
 func (s *decryptSession) restore(h *head, replay io.Reader, f *found) (producer, error) {
-	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, s.origin(), s.take
+	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
 	f.outer = claimsOf(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
 		SAE: s.step.SAE, Peers: s.peerSAEs(),

@@ -79,8 +79,7 @@ func TestOrigin(t *testing.T) {
 		"IPv6:":                 "",
 		"host.example":          "",
 	} {
-		s := &session{client: xforwarded(addr)}
-		if got := s.origin(); got != want {
+		if got := originOf(xforwarded(addr)); got != want {
 			t.Errorf("XFORWARD ADDR=%s: %q, want %q", addr, got, want)
 		}
 	}

@@ -45,3 +45,33 @@ func (m *memory) give(n int64) { m.taken.Add(-n) }
 func (l *LimitsConfig) MemoryBytes() int64 {
 	return cmp.Or(l.Memory, int64(l.Connections)*messageMemory+32<<20)
 }
+
+// beginData takes n bytes of memory for a message, if that is not done: before DATA
+// is answered where the server asks then, so that a message that can't be taken need
+// not be sent.
+func (s *session) beginData(n int64) error {
+	if s.data {
+		return nil
+	}
+	err := s.take(n)
+	s.data = err == nil
+	return err
+}
+
+// recipient takes the memory for a recipient who was accepted.
+func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
+	n := 4*len(to) + 512 // he is in several lists
+	if opts != nil {
+		n += len(opts.OriginalRecipient)
+	}
+	return s.take(int64(n))
+}
+
+// take takes n bytes of memory until the transaction ends.
+func (s *session) take(n int64) error {
+	err := s.step.memory.take(n)
+	if err == nil {
+		s.taken.Add(n)
+	}
+	return err
+}

@@ -57,7 +57,7 @@ func TestSealedBypass(t *testing.T) {
 		if strings.Contains(got, clear) {
 			t.Errorf("%s: it left with\n%s", tt.name, clip(got))
 		}
-		if again := strings.Index(got, keyID) < 0 || strings.HasPrefix(tt.name, "from"); again != tt.again {
+		if again := !strings.Contains(got, keyID) || strings.HasPrefix(tt.name, "from"); again != tt.again {
 			t.Errorf("%s: encrypted once more: %v, want %v", tt.name, again, tt.again)
 		}
 		if tt.again && open(t, km, got) != tt.message {

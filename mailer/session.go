@@ -8,7 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
+
 	"strings"
 	"sync/atomic"
 	"time"
@@ -140,36 +140,6 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	}
 	s.from, s.opts, s.start, s.begun = from, *opts, time.Now(), true
 	return nil
-}
-
-// beginData takes n bytes of memory for a message, if that is not done: before DATA
-// is answered where the server asks then, so that a message that can't be taken need
-// not be sent.
-func (s *session) beginData(n int64) error {
-	if s.data {
-		return nil
-	}
-	err := s.take(n)
-	s.data = err == nil
-	return err
-}
-
-// recipient takes the memory for a recipient who was accepted.
-func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
-	n := 4*len(to) + 512 // he is in several lists
-	if opts != nil {
-		n += len(opts.OriginalRecipient)
-	}
-	return s.take(int64(n))
-}
-
-// take takes n bytes of memory until the transaction ends.
-func (s *session) take(n int64) error {
-	err := s.step.memory.take(n)
-	if err == nil {
-		s.taken.Add(n)
-	}
-	return err
 }
 
 // end ends the transaction.
@@ -355,26 +325,6 @@ func (s *session) messageID(h *head) string {
 		return hex.EncodeToString(sum[:8])
 	}
 	return id
-}
-
-// origin is the network of the host that a message comes from, "" where only the
-// mail system before us is known, which sends everyone's.
-func (s *session) origin() string {
-	const tag = "IPv6:" // RFC 5321 §4.1.3, in any case
-	text := s.client.XForward("ADDR")
-	if len(text) > len(tag) && strings.EqualFold(text[:len(tag)], tag) {
-		text = text[len(tag):]
-	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return ""
-	}
-	bits := 64 // of a site's IPv6 network
-	if addr = addr.Unmap(); addr.Is4() {
-		bits = 32
-	}
-	network, _ := addr.Prefix(bits)
-	return network.String()
 }
 
 // printable makes what others said harmless in a log or a header.

@@ -1,0 +1,33 @@
+package cipher
+
+import (
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
+)
+
+// The date of RFC 5322 §3.3, in its zone and in UTC for an unknown one.
+const (
+	dateLayout        = "Mon, 2 Jan 2006 15:04:05 -0700"
+	unknownZoneLayout = "Mon, 2 Jan 2006 15:04:05 -0000"
+)
+
+// isDate reports whether the control part and a Date can have a time.
+func isDate(t time.Time) bool { return t.Unix() >= 0 && t.UTC().Year() <= 9999 }
+
+// formatDate returns the same instant in the form of RFC 5322 §3.3, in a zone
+// that exists.
+func formatDate(text string, policy HeaderPolicy) string {
+	t, zoned, err := rawheader.ParseDate(text)
+	if err != nil {
+		return ""
+	}
+	_, offset := t.Zone()
+	switch {
+	case policy == HeadersShy, offset < -14*3600, offset > 14*3600:
+		t = t.UTC()
+	case !zoned:
+		return t.Format(unknownZoneLayout)
+	}
+	return t.Format(dateLayout)
+}
