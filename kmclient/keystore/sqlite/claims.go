@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -47,7 +46,7 @@ func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
 	var added int
 	err := c.Row([]any{&added}, `INSERT INTO claims (scope, id) SELECT n, ? FROM scopes WHERE km=? AND sae=?
 		ON CONFLICT DO NOTHING RETURNING 1`, packID(n.ID), n.KM, n.SAE)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sqlitedb.ErrNoRow) {
 		return fmt.Errorf("%w: %v", keystore.ErrConflict, n)
 	}
 	return err
@@ -63,7 +62,7 @@ func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	var one int
 	err := c.Row([]any{&one}, "SELECT 1 FROM claims WHERE id=? AND scope=(SELECT n FROM scopes WHERE km=? AND sae=?)", packID(n.ID), n.KM, n.SAE)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	case errors.Is(err, sqlitedb.ErrNoRow):
 		return nil, nil
 	case err != nil:
 		return nil, err
