@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	readers     = 4 // connections that read at the same time
+	mostReaders = 4 // connections that read at the same time
 	defaultWait = 10 * time.Second
 )
 
@@ -33,8 +33,8 @@ type DB struct {
 	format  Format
 	wait    time.Duration
 	writer  *Conn
-	readers chan *Conn // those not in use; nil in memory, where the writer reads
-	opened  int        // of readers, those in use too
+	readers *readers // nil in memory, where the writer reads
+	opened  int      // of them
 	jobs    chan *job
 	commits atomic.Int64
 	quit    chan struct{} // closed by Close
@@ -86,13 +86,13 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if db.path == "" {
 		return nil
 	}
-	db.readers = make(chan *Conn, readers)
-	for range readers {
+	db.readers = newReaders(mostReaders)
+	for range mostReaders {
 		c, err := db.newConn(ctx, name)
 		if err != nil {
 			return err
 		}
-		db.readers <- c
+		db.readers.give(c)
 		db.opened++
 	}
 	return nil
@@ -112,7 +112,8 @@ func (db *DB) Close() (err error) {
 // closeAll closes the connections; those in use come back first.
 func (db *DB) closeAll() (err error) {
 	for range db.opened {
-		err = errors.Join(err, (<-db.readers).close())
+		<-db.readers.free
+		err = errors.Join(err, db.readers.take().close())
 	}
 	if db.writer != nil {
 		err = errors.Join(err, db.writer.close())
@@ -130,7 +131,7 @@ func (db *DB) name() string { return cmp.Or(db.path, "in memory") }
 // pragmas set a connection up. A commit is an fsync of the write-ahead log; a
 // log of 16 MiB is copied into the file in one go.
 const pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY; " +
-	"PRAGMA cache_size=-16000; PRAGMA wal_autocheckpoint=4000"
+	"PRAGMA cache_size=-4000; PRAGMA wal_autocheckpoint=4000"
 
 // newConn opens a connection. Turning the write-ahead log on is not covered by
 // SQLite's own waiting for other processes.

@@ -81,8 +81,11 @@ func tryChange(c *sqlitedb.Conn, ch keystore.Change) (bool, error) {
 	var err error
 	switch {
 	case r == ch.Old:
-		err = c.Row([]any{&rows}, "SELECT count(*) FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
+		err = c.Row([]any{&rows}, "SELECT 1 FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
 			string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
+		if errors.Is(err, sqlitedb.ErrNoRow) {
+			err = nil
+		}
 	case r == nil:
 		rows, err = c.Change("DELETE FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
 			string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
