@@ -18,6 +18,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 	"github.com/rogpeppe/go-internal/testscript"
+	_ "modernc.org/sqlite" // another program that has the file open
 )
 
 // TestEtcdScripts runs the scripts about stores in etcd with a cluster that asks

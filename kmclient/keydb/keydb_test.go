@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	_ "modernc.org/sqlite" // another program that has the file open
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )

@@ -2,7 +2,6 @@ package keydb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -172,10 +171,10 @@ func (c conn) fetch(claim Claim, id string) (*kmclient.Key, error) {
 	k := kmclient.NewKey(spelled, octets)
 	err = c.Row([]any{&fetched}, "SELECT fetched FROM readers WHERE key=? AND sae=?", seq, claim.Reader)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) || err == nil && master != claim.Master:
+	case errors.Is(err, sqlitedb.ErrNoRow) || err == nil && master != claim.Master:
 		err = fmt.Errorf("%w: %s", ErrNotGranted, id)
 	case err == nil && fetched != 0:
-		err = notFound(sql.ErrNoRows, id)
+		err = notFound(sqlitedb.ErrNoRow, id)
 	case err == nil && claim.Keep:
 	case err == nil && waiting > 1:
 		err = errors.Join(
@@ -213,7 +212,7 @@ func (db *DB) Delete(ctx context.Context, pool string, ids ...string) error {
 func (db *DB) Count(ctx context.Context, pool string) (n int, err error) {
 	err = db.read(ctx, func(c conn) error {
 		err := c.Row([]any{&n}, "SELECT keys FROM pools WHERE name=?", pool)
-		if errors.Is(err, sql.ErrNoRows) {
+		if errors.Is(err, sqlitedb.ErrNoRow) {
 			return nil
 		}
 		return err
@@ -282,7 +281,7 @@ func (c conn) insert(pool int64, g Grant, state int, id string, made time.Time, 
 	err := c.Row([]any{&seq},
 		`INSERT INTO keys (id, spelled, pool, master, waiting, made, octets, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING RETURNING seq`, name, id, pool, g.Master, len(g.Readers), micro, octets, state)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sqlitedb.ErrNoRow) {
 		return fmt.Errorf("%w: %s", ErrExists, id)
 	}
 	for _, sae := range g.Readers {
@@ -312,7 +311,7 @@ func checkKey(id string, octets []byte) error {
 
 // notFound is kmclient.ErrKeyNotFound where SQLite found no row.
 func notFound(err error, id string) error {
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sqlitedb.ErrNoRow) {
 		return fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)
 	}
 	return err

@@ -99,10 +99,10 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "secure_delete": "1"} {
-		var got string
+		var got any
 		err := db.read(t.Context(), func(c conn) error { return c.Row([]any{&got}, "PRAGMA "+pragma) })
-		if err != nil || got != want {
-			t.Errorf("%s is %s (%v), want %s", pragma, got, err, want)
+		if err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s is %v (%v), want %s", pragma, got, err, want)
 		}
 	}
 	keys := put(t, db, "", Grant{}, 20)

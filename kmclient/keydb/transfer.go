@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/subtle"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -169,7 +168,7 @@ func (c conn) sameKey(pool int64, id string, octets []byte) error {
 	var held []byte
 	err := c.Row([]any{&held}, "SELECT octets FROM keys WHERE id=? AND pool=?", kmclient.CanonicalID(id), pool)
 	defer clear(held)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && subtle.ConstantTimeCompare(held, octets) != 1 {
+	if errors.Is(err, sqlitedb.ErrNoRow) || err == nil && subtle.ConstantTimeCompare(held, octets) != 1 {
 		return fmt.Errorf("%w, with other bytes: %s", ErrExists, id)
 	}
 	return err
@@ -247,10 +246,11 @@ func (db *DB) Export(ctx context.Context, w io.Writer) error {
 		}
 		return c.Rows(func(scan sqlitedb.Scan) error {
 			var id string
-			var octets sql.RawBytes
+			var octets []byte
 			if err := scan(&id, &octets); err != nil {
 				return err
 			}
+			defer clear(octets)
 			if ctx.Err() != nil {
 				return kmclient.GaveUp(ctx)
 			}

@@ -71,6 +71,9 @@ func (m *Manager) bind(ctx context.Context, from view, peer string, identity cip
 	if err := m.vault.apply(ctx, edits...); err != nil {
 		return err
 	}
+	for _, e := range edits {
+		m.vault.recent.bind(e.name, identity)
+	}
 	m.count.bound.Add(int64(len(edits)))
 	return nil
 }

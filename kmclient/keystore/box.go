@@ -35,21 +35,34 @@ func (e edit) changes() int {
 	return 2
 }
 
-// get returns the records with these names, nil for one that is not there. If it
-// has asked the store, what comes next is sealed with the key of that moment: no
-// key is fetched, to be stored here, where that can't be had.
+// get returns the records with these names, nil for one that is not there.
 func (v *Vault) get(ctx context.Context, from view, names ...Name) ([]*item, error) {
 	if from == asSeen {
 		return v.recall(ctx, names)
 	}
+	records, err := v.store.Get(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	return v.noteRead(ctx, names, records)
+}
+
+// getReady is get from the store for one who may fetch what can't be had again:
+// what comes next is sealed with the store key of this moment, so nothing is
+// fetched where that is not known.
+func (v *Vault) getReady(ctx context.Context, names ...Name) ([]*item, error) {
 	records, err := v.store.Get(ctx, append(slices.Clone(names), headName())...)
 	if err != nil {
 		return nil, err
 	}
-	records, head := records[:len(names)], records[len(names)]
-	if err := v.follow(ctx, head); err != nil {
+	if err := v.follow(ctx, records[len(names)]); err != nil {
 		return nil, err
 	}
+	return v.noteRead(ctx, names, records[:len(names)])
+}
+
+// noteRead remembers records that have been read, and opens them.
+func (v *Vault) noteRead(ctx context.Context, names []Name, records []*Record) ([]*item, error) {
 	for i, r := range records {
 		v.note(names[i], r)
 	}

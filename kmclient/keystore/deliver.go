@@ -28,12 +28,7 @@ func (m *Manager) Delivered(ctx context.Context, peer string, identity cipher.Id
 }
 
 func (m *Manager) delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts []string) ([]bool, error) {
-	// That a key belongs to a message never changes.
-	k, err := m.keyRecord(ctx, asSeen, peer, keyID)
-	if errors.Is(err, errNotSeen) || err == nil && !k.belongs(identity) {
-		k.wipe()
-		k, err = m.keyRecord(ctx, asStored, peer, keyID)
-	}
+	k, err := m.ownerRecord(ctx, peer, identity, keyID)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +58,20 @@ func (m *Manager) delivered(ctx context.Context, peer string, identity cipher.Id
 	return has, nil
 }
 
+// ownerRecord returns the record of a key that may belong to a message; nil if
+// there is none, or if it is known to do so, which never changes.
+func (m *Manager) ownerRecord(ctx context.Context, peer string, identity cipher.Identity, keyID string) (*keyRecord, error) {
+	if m.vault.recent.belongs(m.keyName(peer, keyID), identity) {
+		return nil, nil
+	}
+	k, err := m.keyRecord(ctx, asSeen, peer, keyID)
+	if errors.Is(err, errNotSeen) || err == nil && !k.belongs(identity) {
+		k.wipe()
+		k, err = m.keyRecord(ctx, asStored, peer, keyID)
+	}
+	return k, err
+}
+
 // refuseBound is the alarm for a message whose key is not its own, and the error.
 func (m *Manager) refuseBound(peer string, k *keyRecord) error {
 	m.count.boundRefused.Add(1)
@@ -83,21 +92,8 @@ func (m *Manager) RecordDelivered(ctx context.Context, peer string, identity cip
 }
 
 func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, identity cipher.Identity, keyID string, rcpts []string) error {
-	k, err := m.keyRecord(ctx, from, peer, keyID)
-	if err != nil {
+	if err := m.checkBelongs(ctx, from, peer, identity, keyID); err != nil {
 		return err
-	}
-	defer k.wipe()
-	switch {
-	case k.belongs(identity):
-	case from == asSeen:
-		return errNotSeen // nothing is refused without a look
-	case k == nil:
-		return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, keyID)
-	case k.bound():
-		return m.refuseBound(peer, k)
-	default:
-		return fmt.Errorf("%w: %s", ErrNotBound, keyID)
 	}
 	msg, old, err := m.message(ctx, from, identity)
 	if err != nil {
@@ -121,7 +117,7 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, i
 		return nil
 	case len(msg.rcpts) > MaxRecipients:
 		m.o.Logger.Warn("a message has got to more recipients than can be recorded; the last may get it twice",
-			"key_id", k.spelled, "recipients", len(msg.rcpts), "most", MaxRecipients)
+			"key_id", keyID, "recipients", len(msg.rcpts), "most", MaxRecipients)
 		msg.rcpts = msg.rcpts[:MaxRecipients]
 		n = MaxRecipients - before
 	}
@@ -134,6 +130,29 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, i
 		m.count.delivered.Add(int64(n))
 	}
 	return err
+}
+
+// checkBelongs reports why a key does not belong to a message.
+func (m *Manager) checkBelongs(ctx context.Context, from view, peer string, identity cipher.Identity, keyID string) error {
+	if from == asSeen && m.vault.recent.belongs(m.keyName(peer, keyID), identity) {
+		return nil
+	}
+	k, err := m.keyRecord(ctx, from, peer, keyID)
+	if err != nil {
+		return err
+	}
+	defer k.wipe()
+	switch {
+	case k.belongs(identity):
+		return nil
+	case from == asSeen:
+		return errNotSeen // nothing is refused without a look
+	case k == nil:
+		return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, keyID)
+	case k.bound():
+		return m.refuseBound(peer, k)
+	}
+	return fmt.Errorf("%w: %s", ErrNotBound, keyID)
 }
 
 // keyRecord returns what is known of one key, nil if nothing is.

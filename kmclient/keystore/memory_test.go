@@ -3,6 +3,8 @@ package keystore
 import (
 	"fmt"
 	"testing"
+
+	"github.com/qkdmail/qkdmail/cipher"
 )
 
 // A record that is noted again takes the room that it took before.
@@ -30,4 +32,32 @@ func TestNotedAgain(t *testing.T) {
 	if m.note(name(-2), nil); len(m.old) != recentRecords || len(m.young) != 1 {
 		t.Errorf("%d are old and %d young, want all but one old", len(m.old), len(m.young))
 	}
+}
+
+// That a key belongs to a message is known until its record changes, of that
+// message only.
+func TestKnownToBelong(t *testing.T) {
+	var m memory
+	key, message, copied := Name{Kind: KindReceive, ID: "1"}, cipher.Identity{1}, cipher.Identity{2}
+	want := func(what string, want bool) {
+		t.Helper()
+		if m.belongs(key, message) != want || m.belongs(key, copied) {
+			t.Errorf("%s: %v, want %v; to another message: %v", what, !want, want, m.belongs(key, copied))
+		}
+	}
+	m.bind(key, message)
+	want("not noted", false)
+	m.note(key, &Record{})
+	want("not bound", false)
+	m.bind(key, message)
+	want("bound", true)
+	for i := range recentRecords {
+		m.note(Name{Kind: KindMessage, ID: fmt.Sprint(i)}, nil)
+	}
+	want("some time ago", true)
+	m.note(key, &Record{})
+	want("changed since", false)
+	m.bind(key, message)
+	m.forget(key)
+	want("forgotten", false)
 }

@@ -202,7 +202,7 @@ func (m *Manager) known(ctx context.Context, from view, peer string, ids []strin
 	for _, id := range ids {
 		names = append(names, m.claimName(peer, id), m.keyName(peer, id)) // a claim is read before the record that came with it
 	}
-	items, err := m.vault.get(ctx, asStored, names...)
+	items, err := m.vault.getReady(ctx, names...)
 	if err != nil {
 		return nil, nil, err
 	}

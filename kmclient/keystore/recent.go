@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
 )
 
 // A view says where records are taken from.
@@ -50,6 +52,7 @@ type memory struct {
 type seen struct {
 	record *Record
 	at     time.Time
+	bound  *cipher.Identity // the message that the key belongs to; nil: see the record
 }
 
 // note remembers a record, nil if there is none of that name.
@@ -61,7 +64,7 @@ func (m *memory) note(name Name, r *Record) {
 	if m.young == nil || len(m.young) == recentRecords || m.octets+octets > recentOctets {
 		m.young, m.old, m.octets = map[Name]seen{}, m.young, 0
 	}
-	m.young[name] = seen{r, time.Now()}
+	m.young[name] = seen{record: r, at: time.Now()}
 	m.octets += octets
 }
 
@@ -90,13 +93,35 @@ func (m *memory) forget(name Name) {
 // recall returns a record as it was last seen, nil if there was none; ok says
 // whether that was lately.
 func (m *memory) recall(name Name) (r *Record, ok bool) {
+	s, ok := m.recallSeen(name)
+	return s.record, ok
+}
+
+func (m *memory) recallSeen(name Name) (s seen, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s, ok := m.young[name]
+	s, ok = m.young[name]
 	if !ok {
 		s, ok = m.old[name]
 	}
-	return s.record, ok && time.Since(s.at) < recentFor
+	return s, ok && time.Since(s.at) < recentFor
+}
+
+// bind notes that the key whose record has just been noted belongs to a message,
+// so that nobody has to unseal it for that.
+func (m *memory) bind(name Name, identity cipher.Identity) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s, ok := m.young[name]; ok {
+		s.bound = &identity
+		m.young[name] = s
+	}
+}
+
+// belongs reports whether a key is known to belong to a message.
+func (m *memory) belongs(name Name, identity cipher.Identity) bool {
+	s, ok := m.recallSeen(name)
+	return ok && s.bound != nil && *s.bound == identity
 }
 
 // clear forgets everything.

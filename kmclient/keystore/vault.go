@@ -221,7 +221,7 @@ func (v *Vault) follow(ctx context.Context, head *Record) error {
 // ready reports whether something can be stored that can't be had again, as far
 // as the store key is concerned.
 func (v *Vault) ready(ctx context.Context) error {
-	_, err := v.get(ctx, asStored)
+	_, err := v.getReady(ctx)
 	return err
 }
 

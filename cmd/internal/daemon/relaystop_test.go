@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	_ "modernc.org/sqlite" // another program that has the file open
+
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"

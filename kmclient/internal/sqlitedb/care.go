@@ -17,25 +17,16 @@ const readersTime = 100 * time.Millisecond
 // Checkpoint empties the write-ahead log, which holds what was overwritten. If
 // others go on using it the error is an ErrInUse, and a later call may do it.
 func (db *DB) Checkpoint(ctx context.Context) error {
-	return db.submit(ctx, &job{apart: true, do: func(c *Conn) (err error) {
-		if err := c.patience(readersTime); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, c.patience(db.wait)) }()
+	return db.submit(ctx, &job{apart: true, do: func(c *Conn) error {
+		c.patience(readersTime)
+		defer c.patience(db.wait)
 		var busy, log, done int64
-		err = c.Row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
+		err := c.Row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
 		if isBusy(err) || err == nil && busy != 0 {
 			return fmt.Errorf("%s: %w", db.name(), ErrInUse)
 		}
 		return err
 	}})
-}
-
-// patience sets how long the connection waits for a lock. SQLite does that when
-// it prepares the statement.
-func (c *Conn) patience(d time.Duration) error {
-	_, err := c.sql.ExecContext(context.Background(), fmt.Sprintf("PRAGMA busy_timeout=%d", d.Milliseconds()))
-	return err
 }
 
 // Backup writes a copy of the database, as it is now, to a path where there is

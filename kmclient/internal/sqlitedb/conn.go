@@ -1,102 +1,198 @@
 package sqlitedb
 
 import (
-	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
 )
 
-// A Conn is a connection and the statements that it has prepared: their texts
+// ErrNoRow: a statement whose answer is one row has found none.
+var ErrNoRow = errors.New("no row")
+
+// A Conn is a connection with the statements that it has prepared: their texts
 // are few and constant. It belongs to one goroutine at a time, and to a
 // function of [DB.Write] or [DB.Read] only until that returns.
 //
-// Its statements run under no context: each is short, none is to be left half
-// done, and with a connection that was interrupted a database in memory may be
-// gone.
-type Conn struct {
-	sql        *sql.Conn
-	statements map[string]*sql.Stmt
-}
+// Its statements run under no context: each is short, and none is to be left half
+// done. Their arguments are int, int64, string, []byte or nil, and what is read
+// goes into *int, *int64, *string, *[]byte, or *any for one of int64, string,
+// []byte and nil.
+type Conn struct{ engine *sqlite.Conn }
 
-func (c *Conn) close() (err error) {
-	for _, s := range c.statements {
-		err = errors.Join(err, s.Close())
-	}
-	return errors.Join(err, c.sql.Close())
-}
-
-func (c *Conn) prepare(text string) (*sql.Stmt, error) {
-	if s, ok := c.statements[text]; ok {
-		return s, nil
-	}
-	s, err := c.sql.PrepareContext(context.Background(), text)
+// connect opens a connection to a file, or to ":memory:", that waits so long for
+// locks.
+func connect(name string, flags sqlite.OpenFlags, wait time.Duration) (*Conn, error) {
+	engine, err := sqlite.OpenConn(name, flags)
 	if err != nil {
-		return nil, err
+		return nil, engineError(err)
 	}
-	c.statements[text] = s
-	return s, nil
+	c := &Conn{engine}
+	c.patience(wait)
+	return c, nil
 }
 
-// Exec runs a statement that has no answer.
+// patience sets how long the connection waits for a lock.
+func (c *Conn) patience(d time.Duration) { c.engine.SetBusyTimeout(d) }
+
+func (c *Conn) close() error { return engineError(c.engine.Close()) }
+
+// Exec runs a statement that has no answer, or whose answer is of no interest.
 func (c *Conn) Exec(text string, args ...any) error {
-	_, err := c.exec(text, args)
+	s, err := c.begin(text, args)
+	for row := true; row && err == nil; {
+		row, err = step(s)
+	}
 	return err
 }
 
 // Change runs an INSERT, UPDATE or DELETE, and returns how many rows it has
 // changed.
-func (c *Conn) Change(text string, args ...any) (rows int64, err error) {
-	result, err := c.exec(text, args)
-	if err != nil {
+func (c *Conn) Change(text string, args ...any) (rows int, err error) {
+	if err := c.Exec(text, args...); err != nil {
 		return 0, err
 	}
-	return result.RowsAffected()
+	return c.engine.Changes(), nil
 }
 
-func (c *Conn) exec(text string, args []any) (sql.Result, error) {
-	s, err := c.prepare(text)
-	if err != nil {
-		return nil, err
-	}
-	return s.ExecContext(context.Background(), args...)
-}
-
-// Row runs a statement whose answer is one row, sql.ErrNoRows if none.
+// Row runs a statement whose answer is one row, ErrNoRow if none.
 func (c *Conn) Row(into []any, text string, args ...any) error {
-	s, err := c.prepare(text)
+	s, err := c.begin(text, args)
 	if err != nil {
 		return err
 	}
-	return scanError(s.QueryRowContext(context.Background(), args...).Scan(into...))
-}
-
-// Scan reads a row, as sql.Rows.Scan does. What does not fit is an ErrDamaged.
-type Scan func(into ...any) error
-
-func scanError(err error) error {
-	if err == nil || errors.Is(err, sql.ErrNoRows) || isSQLite(err) {
+	row, err := step(s)
+	switch {
+	case err != nil:
 		return err
+	case !row:
+		return ErrNoRow
 	}
-	return fmt.Errorf("%w: %w", ErrDamaged, err)
+	return errors.Join(scan(s, into), engineError(s.Reset()))
 }
+
+// Scan reads a row. What does not fit is an ErrDamaged.
+type Scan func(into ...any) error
 
 // Rows runs a statement and calls each for every row of its answer.
 func (c *Conn) Rows(each func(Scan) error, text string, args ...any) error {
-	s, err := c.prepare(text)
+	s, err := c.begin(text, args)
 	if err != nil {
 		return err
 	}
-	rows, err := s.QueryContext(context.Background(), args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	scan := func(into ...any) error { return scanError(rows.Scan(into...)) }
-	for rows.Next() {
-		if err := each(scan); err != nil {
+	read := func(into ...any) error { return scan(s, into) }
+	for {
+		if row, err := step(s); err != nil || !row {
 			return err
 		}
+		if err := each(read); err != nil {
+			return errors.Join(err, engineError(s.Reset()))
+		}
 	}
-	return rows.Err()
+}
+
+// script runs statements one after the other.
+func (c *Conn) script(text string) error {
+	for {
+		if text = strings.Trim(text, "; \n"); text == "" {
+			return nil
+		}
+		s, left, err := c.engine.PrepareTransient(text)
+		if err != nil {
+			return engineError(err)
+		}
+		for row := true; row && err == nil; {
+			row, err = step(s)
+		}
+		if err = errors.Join(err, engineError(s.Finalize())); err != nil {
+			return err
+		}
+		text = text[len(text)-left:]
+	}
+}
+
+// begin returns a statement with its arguments, before its first step.
+func (c *Conn) begin(text string, args []any) (*sqlite.Stmt, error) {
+	s, err := c.engine.Prepare(text)
+	if err != nil {
+		return nil, engineError(err)
+	}
+	if n := s.BindParamCount(); n != len(args) {
+		return nil, fmt.Errorf("%d arguments, want %d: %s", len(args), n, text)
+	}
+	for i, arg := range args {
+		switch a := arg.(type) {
+		case int:
+			s.BindInt64(i+1, int64(a))
+		case int64:
+			s.BindInt64(i+1, a)
+		case string:
+			s.BindText(i+1, a)
+		case []byte:
+			s.BindBytes(i+1, a)
+		case nil:
+			s.BindNull(i + 1)
+		default:
+			return nil, fmt.Errorf("an argument of type %T: %s", arg, text)
+		}
+	}
+	return s, nil
+}
+
+func step(s *sqlite.Stmt) (row bool, err error) {
+	row, err = s.Step()
+	return row, engineError(err)
+}
+
+// scan reads a row into variables.
+func scan(s *sqlite.Stmt, into []any) error {
+	if n := s.ColumnCount(); n != len(into) {
+		return fmt.Errorf("%d variables for %d columns", len(into), n)
+	}
+	for i, v := range into {
+		if !scanColumn(s, i, v) {
+			return fmt.Errorf("%w: a %v in column %d, which is no %T", ErrDamaged, s.ColumnType(i), i, v)
+		}
+	}
+	return nil
+}
+
+// scanColumn reads one column, if it has the type of the variable.
+func scanColumn(s *sqlite.Stmt, i int, into any) bool {
+	is := s.ColumnType(i)
+	switch v := into.(type) {
+	case *int:
+		*v = s.ColumnInt(i)
+		return is == sqlite.TypeInteger && int64(*v) == s.ColumnInt64(i)
+	case *int64:
+		*v = s.ColumnInt64(i)
+		return is == sqlite.TypeInteger
+	case *string:
+		*v = s.ColumnText(i)
+		return is == sqlite.TypeText
+	case *[]byte:
+		*v = columnBytes(s, i)
+		return is == sqlite.TypeBlob
+	case *any:
+		switch is {
+		case sqlite.TypeInteger:
+			*v = s.ColumnInt64(i)
+		case sqlite.TypeText:
+			*v = s.ColumnText(i)
+		case sqlite.TypeBlob:
+			*v = columnBytes(s, i)
+		default:
+			*v = nil
+		}
+		return is != sqlite.TypeFloat
+	}
+	return false
+}
+
+func columnBytes(s *sqlite.Stmt, i int) []byte {
+	b := make([]byte, s.ColumnLen(i))
+	s.ColumnBytes(i, b)
+	return b
 }

@@ -16,8 +16,7 @@ import (
 	"errors"
 	"fmt"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	"zombiezen.com/go/sqlite"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -36,11 +35,27 @@ var (
 // ErrInUse: the write-ahead log was not emptied, since others read it or write.
 var ErrInUse = errors.New("others use its write-ahead log")
 
+// A sqliteError is an error of SQLite.
+type sqliteError struct{ error }
+
+func (e sqliteError) Unwrap() error { return e.error }
+
+// code returns what is wrong, without the details.
+func (e sqliteError) code() sqlite.ResultCode { return sqlite.ErrCode(e.error).ToPrimary() }
+
+// engineError marks an error, which may be nil, as one of SQLite.
+func engineError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return sqliteError{err}
+}
+
 // storeError is the kmclient.ErrStore for an error of SQLite or of damage: it
 // says in plain words what is wrong, and with which file. Others pass as they
 // are.
 func (db *DB) storeError(err error) error {
-	e, ok := errors.AsType[*sqlite.Error](err)
+	e, ok := errors.AsType[sqliteError](err)
 	switch {
 	case errors.Is(err, kmclient.ErrStore):
 		return err
@@ -64,38 +79,33 @@ func (p passing) Is(target error) bool { return target == kmclient.ErrStoreBusy 
 
 // passes reports whether something may get well without anybody touching the
 // file.
-func passes(e *sqlite.Error) bool {
-	switch e.Code() & 0xFF {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+func passes(e sqliteError) bool {
+	switch e.code() {
+	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultFull, sqlite.ResultIOErr:
 		return true
 	}
 	return false
 }
 
-func inWords(e *sqlite.Error) string {
-	switch e.Code() & 0xFF {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+func inWords(e sqliteError) string {
+	switch e.code() {
+	case sqlite.ResultBusy, sqlite.ResultLocked:
 		return "it stays locked by another process"
-	case sqlite3.SQLITE_FULL:
+	case sqlite.ResultFull:
 		return "the disk is full"
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
+	case sqlite.ResultReadOnly, sqlite.ResultPerm, sqlite.ResultCantOpen:
 		return "it or its folder can't be written"
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return ErrDamaged.Error()
-	case sqlite3.SQLITE_IOERR:
+	case sqlite.ResultIOErr:
 		return "the disk can't be read or written"
 	}
 	return ""
 }
 
-func isSQLite(err error) bool {
-	_, ok := errors.AsType[*sqlite.Error](err)
-	return ok
-}
-
 func isBusy(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && e.Code()&0xFF == sqlite3.SQLITE_BUSY
+	e, ok := errors.AsType[sqliteError](err)
+	return ok && e.code() == sqlite.ResultBusy
 }
 
 // closedError is the error of what is called after Close.

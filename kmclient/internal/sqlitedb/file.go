@@ -2,24 +2,21 @@ package sqlitedb
 
 import (
 	"bytes"
-	"context"
-	"database/sql"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
-	"time"
+
+	"zombiezen.com/go/sqlite"
 )
 
 // prepareFile makes the file, if it is not there, and checks without writing
 // to it that it is one of the format.
-func (db *DB) prepareFile(ctx context.Context) error {
+func (db *DB) prepareFile() error {
 	info, err := os.Stat(db.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = makeFile(db.path, func(path string) error { return db.create(ctx, path) })
+		err = makeFile(db.path, func(path string) error { return db.create(path) })
 		if err == nil || errors.Is(err, fs.ErrExist) { // another process was faster
 			info, err = os.Stat(db.path)
 		}
@@ -38,14 +35,14 @@ func (db *DB) prepareFile(ctx context.Context) error {
 	if err := checkLog(db.path); err != nil {
 		return err
 	}
-	look, err := sql.Open("sqlite", dsn(db.path, "ro", db.wait))
+	look, err := connect(db.path, sqlite.OpenReadOnly, db.wait)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = look.Close() }()
+	defer func() { _ = look.close() }()
 	var application int64
 	var version int
-	err = look.QueryRowContext(ctx, "SELECT user_version, application_id FROM pragma_user_version, pragma_application_id").Scan(&version, &application)
+	err = look.Row([]any{&version, &application}, "SELECT user_version, application_id FROM pragma_user_version, pragma_application_id")
 	switch {
 	case err != nil:
 		return err
@@ -70,17 +67,11 @@ func checkMagic(path string) error {
 }
 
 // create puts the newest schema into an empty file.
-func (db *DB) create(ctx context.Context, path string) (err error) {
-	fresh, err := sql.Open("sqlite", dsn(path, "rw", db.wait))
+func (db *DB) create(path string) error {
+	c, err := connect(path, sqlite.OpenReadWrite, db.wait)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, fresh.Close()) }()
-	sc, err := fresh.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	c := &Conn{sql: sc, statements: map[string]*sql.Stmt{}}
 	return errors.Join(c.migrate(db.format), c.close())
 }
 
@@ -122,13 +113,4 @@ func syncFile(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-// dsn names a file to the driver; mode is SQLite's: ro or rw.
-func dsn(path, mode string, wait time.Duration) string {
-	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
-		"mode":    {mode},
-		"_pragma": {fmt.Sprintf("busy_timeout(%d)", wait.Milliseconds())},
-	}.Encode()}
-	return u.String()
 }

@@ -3,7 +3,6 @@ package sqlitedb
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,11 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"zombiezen.com/go/sqlite"
+
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 const (
-	readers     = 4 // connections that read at the same time
+	mostReaders = 4 // connections that read at the same time
 	defaultWait = 10 * time.Second
 )
 
@@ -31,9 +32,9 @@ type DB struct {
 	path    string // empty: in memory
 	format  Format
 	wait    time.Duration
-	sql     *sql.DB
 	writer  *Conn
-	readers chan *Conn // those not in use; nil in memory, where the writer reads
+	readers *readers // nil in memory, where the writer reads
+	opened  int      // of them
 	jobs    chan *job
 	commits atomic.Int64
 	quit    chan struct{} // closed by Close
@@ -52,9 +53,7 @@ func Open(ctx context.Context, path string, f Format, wait time.Duration) (*DB, 
 		jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := db.open(ctx); err != nil {
-		if db.sql != nil {
-			_ = db.sql.Close()
-		}
+		_ = db.closeAll()
 		if err = db.storeError(err); !errors.Is(err, kmclient.ErrStore) && !errors.Is(err, kmclient.ErrUnavailable) {
 			err = fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
 		}
@@ -73,15 +72,12 @@ func (db *DB) open(ctx context.Context) (err error) {
 		if db.path, err = filepath.Abs(db.path); err != nil {
 			return err
 		}
-		if err := db.prepareFile(ctx); err != nil {
+		if err := db.prepareFile(); err != nil {
 			return err
 		}
-		name = dsn(db.path, "rw", db.wait)
+		name = db.path
 	}
-	if db.sql, err = sql.Open("sqlite", name); err != nil {
-		return err
-	}
-	if db.writer, err = db.newConn(ctx); err != nil {
+	if db.writer, err = db.newConn(ctx, name); err != nil {
 		return err
 	}
 	if err := db.writer.migrate(db.format); err != nil {
@@ -90,13 +86,14 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if db.path == "" {
 		return nil
 	}
-	db.readers = make(chan *Conn, readers)
-	for range readers {
-		c, err := db.newConn(ctx)
+	db.readers = newReaders(mostReaders)
+	for range mostReaders {
+		c, err := db.newConn(ctx, name)
 		if err != nil {
 			return err
 		}
-		db.readers <- c
+		db.readers.give(c)
+		db.opened++
 	}
 	return nil
 }
@@ -107,13 +104,20 @@ func (db *DB) Close() (err error) {
 	db.closing.Do(func() {
 		close(db.quit)
 		<-db.done
-		if db.readers != nil {
-			for range readers { // those in use come back first
-				err = errors.Join(err, (<-db.readers).close())
-			}
-		}
-		err = db.storeError(errors.Join(err, db.writer.close(), db.sql.Close()))
+		err = db.storeError(db.closeAll())
 	})
+	return err
+}
+
+// closeAll closes the connections; those in use come back first.
+func (db *DB) closeAll() (err error) {
+	for range db.opened {
+		<-db.readers.free
+		err = errors.Join(err, db.readers.take().close())
+	}
+	if db.writer != nil {
+		err = errors.Join(err, db.writer.close())
+	}
 	return err
 }
 
@@ -127,29 +131,30 @@ func (db *DB) name() string { return cmp.Or(db.path, "in memory") }
 // pragmas set a connection up. A commit is an fsync of the write-ahead log; a
 // log of 16 MiB is copied into the file in one go.
 const pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY; " +
-	"PRAGMA cache_size=-16000; PRAGMA wal_autocheckpoint=4000"
+	"PRAGMA cache_size=-4000; PRAGMA wal_autocheckpoint=4000"
 
 // newConn opens a connection. Turning the write-ahead log on is not covered by
 // SQLite's own waiting for other processes.
-func (db *DB) newConn(ctx context.Context) (*Conn, error) {
-	sc, err := db.sql.Conn(ctx)
+func (db *DB) newConn(ctx context.Context, name string) (*Conn, error) {
+	c, err := connect(name, sqlite.OpenReadWrite, db.wait)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{sql: sc, statements: map[string]*sql.Stmt{}}
 	for deadline := time.Now().Add(db.wait); ; {
-		_, err := sc.ExecContext(ctx, pragmas)
+		err := c.script(pragmas)
 		if err == nil {
 			return c, nil
 		}
-		if !isBusy(err) || time.Now().After(deadline) {
-			return nil, err
+		if isBusy(err) && time.Now().Before(deadline) {
+			select {
+			case <-time.After(5 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				err = kmclient.GaveUp(ctx)
+			}
 		}
-		select {
-		case <-ctx.Done():
-			return nil, kmclient.GaveUp(ctx)
-		case <-time.After(5 * time.Millisecond):
-		}
+		_ = c.close()
+		return nil, err
 	}
 }
 
@@ -169,7 +174,7 @@ func (c *Conn) migrate(f Format) (err error) {
 	}
 	for i, step := range f.Migrations[version:] {
 		text := fmt.Sprintf("%s; PRAGMA application_id=%d; PRAGMA user_version=%d", step, f.Application, version+i+1)
-		if _, err := c.sql.ExecContext(context.Background(), text); err != nil {
+		if err := c.script(text); err != nil {
 			return err
 		}
 	}

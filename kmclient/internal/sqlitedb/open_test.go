@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	_ "modernc.org/sqlite" // another program that has the file open
+
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -71,9 +73,9 @@ func TestFile(t *testing.T) {
 	path := testPath(t)
 	db := openTest(t, path)
 	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "secure_delete": "1", "user_version": "1"} {
-		var got string
-		if err := db.writer.Row([]any{&got}, "PRAGMA "+pragma); err != nil || got != want {
-			t.Errorf("%s is %s (%v), want %s", pragma, got, err, want)
+		var got any
+		if err := db.writer.Row([]any{&got}, "PRAGMA "+pragma); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s is %v (%v), want %s", pragma, got, err, want)
 		}
 	}
 	if err := db.put(t.Context(), 1, "v"); err != nil {

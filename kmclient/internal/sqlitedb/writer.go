@@ -184,8 +184,9 @@ func (db *DB) apart(ctx context.Context, do func(*Conn) error) error {
 		return db.submit(ctx, &job{do: do, apart: true})
 	}
 	select {
-	case c := <-db.readers:
-		defer func() { db.readers <- c }()
+	case <-db.readers.free:
+		c := db.readers.take()
+		defer db.readers.give(c)
 		return db.storeError(do(c))
 	case <-ctx.Done():
 		return kmclient.GaveUp(ctx)

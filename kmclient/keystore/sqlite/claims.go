@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -41,16 +40,21 @@ func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
 		return fmt.Errorf("a claim is only made, with neither value nor date: %v", ch.Name())
 	}
 	n := ch.New.Name
-	if err := c.Exec("INSERT INTO scopes (km, sae) VALUES (?, ?) ON CONFLICT DO NOTHING", n.KM, n.SAE); err != nil {
-		return err
+	for range 2 { // the second time with a scope, if it is that which was missing
+		added, err := c.Change("INSERT INTO claims (scope, id) SELECT n, ? FROM scopes WHERE km=? AND sae=? ON CONFLICT DO NOTHING",
+			packID(n.ID), n.KM, n.SAE)
+		if err != nil || added == 1 {
+			return err
+		}
+		made, err := c.Change("INSERT INTO scopes (km, sae) VALUES (?, ?) ON CONFLICT DO NOTHING", n.KM, n.SAE)
+		if err != nil {
+			return err
+		}
+		if made == 0 {
+			break
+		}
 	}
-	var added int
-	err := c.Row([]any{&added}, `INSERT INTO claims (scope, id) SELECT n, ? FROM scopes WHERE km=? AND sae=?
-		ON CONFLICT DO NOTHING RETURNING 1`, packID(n.ID), n.KM, n.SAE)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("%w: %v", keystore.ErrConflict, n)
-	}
-	return err
+	return fmt.Errorf("%w: %v", keystore.ErrConflict, n)
 }
 
 // claim returns the record of a claim, which has one state only.
@@ -63,7 +67,7 @@ func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	var one int
 	err := c.Row([]any{&one}, "SELECT 1 FROM claims WHERE id=? AND scope=(SELECT n FROM scopes WHERE km=? AND sae=?)", packID(n.ID), n.KM, n.SAE)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	case errors.Is(err, sqlitedb.ErrNoRow):
 		return nil, nil
 	case err != nil:
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	_ "modernc.org/sqlite" // another program that has the file open
+
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -38,9 +37,9 @@ func getRecord(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	r := &keystore.Record{Name: n}
 	var due int64
 	err := c.Row([]any{&due, &r.Version, &r.Value},
-		"SELECT due, version, value FROM records WHERE kind=? AND km=? AND sae=? AND id=?", n.Kind, n.KM, n.SAE, n.ID)
+		"SELECT due, version, value FROM records WHERE kind=? AND km=? AND sae=? AND id=?", string(n.Kind), n.KM, n.SAE, n.ID)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	case errors.Is(err, sqlitedb.ErrNoRow):
 		return nil, nil
 	case err != nil:
 		return nil, err
@@ -78,23 +77,26 @@ func changeRecord(c *sqlitedb.Conn, ch keystore.Change) error {
 // expected.
 func tryChange(c *sqlitedb.Conn, ch keystore.Change) (bool, error) {
 	r, n := ch.New, ch.Name()
-	var rows int64
+	var rows int
 	var err error
 	switch {
 	case r == ch.Old:
-		err = c.Row([]any{&rows}, "SELECT count(*) FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
-			n.Kind, n.KM, n.SAE, n.ID, ch.Old.Version)
+		err = c.Row([]any{&rows}, "SELECT 1 FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
+			string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
+		if errors.Is(err, sqlitedb.ErrNoRow) {
+			err = nil
+		}
 	case r == nil:
 		rows, err = c.Change("DELETE FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
-			n.Kind, n.KM, n.SAE, n.ID, ch.Old.Version)
+			string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
 	case ch.Old == nil:
 		r.Version = newVersion()
 		rows, err = c.Change("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-			n.Kind, n.KM, n.SAE, n.ID, toUnix(r.Due), r.Version, octets(r.Value))
+			string(n.Kind), n.KM, n.SAE, n.ID, toUnix(r.Due), r.Version, octets(r.Value))
 	default:
 		r.Version = newVersion()
 		rows, err = c.Change("UPDATE records SET due=?, version=?, value=? WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
-			toUnix(r.Due), r.Version, octets(r.Value), n.Kind, n.KM, n.SAE, n.ID, ch.Old.Version)
+			toUnix(r.Due), r.Version, octets(r.Value), string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
 	}
 	return rows == 1, err
 }
@@ -131,7 +133,7 @@ func (s *Store) List(ctx context.Context, after keystore.Name, limit int) (recor
 	claims := keystore.Name{Kind: keystore.KindClaim} // what is before them, they, what is after them
 	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
 		if after.Kind < claims.Kind {
-			if records, err = query(c, text, after.Kind, after.KM, after.SAE, after.ID, claims.Kind, limit); err != nil || len(records) == limit {
+			if records, err = query(c, text, string(after.Kind), after.KM, after.SAE, after.ID, string(claims.Kind), limit); err != nil || len(records) == limit {
 				return err
 			}
 			after = claims
@@ -142,7 +144,7 @@ func (s *Store) List(ctx context.Context, after keystore.Name, limit int) (recor
 				return err
 			}
 		}
-		more, err := query(c, text, after.Kind, after.KM, after.SAE, after.ID, "\U0010FFFF", limit-len(records))
+		more, err := query(c, text, string(after.Kind), after.KM, after.SAE, after.ID, "\U0010FFFF", limit-len(records))
 		records = append(records, more...)
 		return err
 	})
@@ -163,7 +165,7 @@ func query(c *sqlitedb.Conn, text string, args ...any) (records []*keystore.Reco
 	err = c.Rows(func(scan sqlitedb.Scan) error {
 		r := &keystore.Record{}
 		var due int64
-		err := scan(&r.Kind, &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
+		err := scan((*string)(&r.Kind), &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
 		r.Due = fromUnix(due)
 		records = append(records, r)
 		return err
