@@ -1,0 +1,94 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
+)
+
+// one is the server that most tests share, each with a schema of its own.
+var one pgtest.Shared
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	one.Stop()
+	os.Exit(code)
+}
+
+func shared(t testing.TB) *pgtest.Server {
+	t.Helper()
+	return one.Server(t)
+}
+
+var schemas atomic.Int64
+
+// newSchema makes an empty schema and returns the URL of a store in it.
+func newSchema(t testing.TB, first *pgtest.Server, others ...*pgtest.Server) string {
+	t.Helper()
+	url := fmt.Sprintf("%s&search_path=test%d", first.URL(others...), schemas.Add(1))
+	if err := postgres.Init(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+func openStore(t testing.TB, url string) *postgres.Store {
+	t.Helper()
+	return openWith(t, postgres.Options{URL: url})
+}
+
+func openWith(t testing.TB, o postgres.Options) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func name(id string) keystore.Name {
+	return keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "sae", ID: id}
+}
+
+func record(id, value string) *keystore.Record {
+	return &keystore.Record{Name: name(id), Value: []byte(value)}
+}
+
+// put makes a new record.
+func put(t testing.TB, s keystore.Store, id string) {
+	t.Helper()
+	if err := s.Apply(t.Context(), keystore.Change{New: record(id, "v")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// get returns a record, nil if there is none.
+func get(t testing.TB, s keystore.Store, id string) *keystore.Record {
+	t.Helper()
+	records, err := s.Get(t.Context(), name(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records[0]
+}
+
+// wantRefused wants a kmclient.ErrStore with some words in it, and no password.
+func wantRefused(t testing.TB, err error, words string) {
+	t.Helper()
+	if !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), words) {
+		t.Errorf("got %v, want an ErrStore: %s", err, words)
+	}
+	if err != nil && strings.Contains(err.Error(), pgtest.Password) {
+		t.Errorf("the password shows: %v", err)
+	}
+}
