@@ -99,11 +99,14 @@ type unconnected struct{ error }
 
 func (u unconnected) Unwrap() error { return u.error }
 
-// attempt makes a request once. A connection with which something may be wrong is
-// not used again.
+// attempt makes a request once. If its connection breaks, the others are not trusted
+// any more either.
 func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
 	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
+		if isLate(err) {
+			s.pool.Reset()
+		}
 		return unconnected{err}
 	}
 	defer pooled.Release()
@@ -112,11 +115,10 @@ func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn
 	if c.session.cancelled {
 		err = errCancelled
 	}
-	if errors.Is(err, errCancelled) || hasCode(err, readOnlyTransaction) {
+	if err != nil && (c.IsClosed() || c.session.cancelled || hasCode(err, readOnlyTransaction)) {
 		_ = c.Close(ctx)
-	}
-	if c.IsClosed() {
 		cut(c.Conn)
+		s.pool.Reset()
 	}
 	return err
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,16 +13,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // one is the server that most tests share, each with a schema of its own.
 var one pgtest.Shared
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	one.Stop()
-	os.Exit(code)
-}
 
 func shared(t testing.TB) *pgtest.Server {
 	t.Helper()
@@ -91,4 +86,27 @@ func wantRefused(t testing.TB, err error, words string) {
 	if err != nil && strings.Contains(err.Error(), pgtest.Password) {
 		t.Errorf("the password shows: %v", err)
 	}
+}
+
+// schemaName is that of the schema that was made last.
+func schemaName() string { return fmt.Sprintf("test%d", schemas.Load()) }
+
+// newManager returns a manager on a store.
+func newManager(t testing.TB, s keystore.Store) *keystore.Manager {
+	t.Helper()
+	m, err := manager(s, filepath.Join(t.TempDir(), "store.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// manager returns one on a store, which is sealed with the key in a file that is made
+// with the store.
+func manager(s keystore.Store, key string) (*keystore.Manager, error) {
+	v, err := keystore.Open(context.Background(), s, keystore.MadeKeyFile(key, nil), nil)
+	if err != nil {
+		return nil, err
+	}
+	return keystore.New(&storetest.Link{}, v, keystore.Options{KM: "km", SAE: "B"})
 }

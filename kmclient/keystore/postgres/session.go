@@ -148,7 +148,6 @@ func (s *Store) leave() {
 	for i, c := range s.pool.AcquireAllIdle(ctx) {
 		if i == 0 && len(known) > 0 && !s.behind.Load() {
 			_, _ = c.Exec(ctx, "DELETE FROM sessions WHERE id=ANY($1)", octets16(slices.Collect(maps.Keys(known))))
-			cut(c.Conn())
 		}
 		c.Release()
 	}

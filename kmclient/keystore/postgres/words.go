@@ -16,7 +16,7 @@ func inWords(err error) string {
 	}
 	_, dialed := errors.AsType[*pgconn.ConnectError](err)
 	_, unsent := errors.AsType[unconnected](err)
-	late := errors.Is(err, context.DeadlineExceeded)
+	late := isLate(err)
 	switch {
 	case dialed:
 		return "no server can be reached that takes writes"
@@ -81,3 +81,5 @@ func plain(err error) error {
 	}
 	return err
 }
+
+func isLate(err error) bool { return errors.Is(err, context.DeadlineExceeded) }

@@ -33,9 +33,10 @@ type Server struct {
 	dir  string // of the server, with its data in dir/data
 	port int
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd     // nil if it does not run
-	done chan struct{} // closed when cmd has ended
+	settings []string
+	mu       sync.Mutex
+	cmd      *exec.Cmd     // nil if it does not run
+	done     chan struct{} // closed when cmd has ended
 }
 
 // Start makes a server and starts it, with settings such as "max_connections=5".
@@ -130,12 +131,13 @@ func (s *Server) run(name string, args ...string) {
 	}
 }
 
-// Restart ends the server in good order, if it runs, and starts it with settings.
+// Restart ends the server in good order, if it runs, and starts it with more settings.
 func (s *Server) Restart(settings ...string) {
 	s.t.Helper()
 	s.Stop()
 	args := []string{"-D", s.data(), "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="}
-	for _, setting := range settings {
+	s.settings = append(s.settings, settings...) // the last of each counts
+	for _, setting := range s.settings {
 		args = append(args, "-c", setting)
 	}
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -230,7 +232,7 @@ func (s *Server) URL(others ...*Server) string {
 // Exec runs SQL as the superuser.
 func (s *Server) Exec(sql string) {
 	s.t.Helper()
-	c, err := s.connect()
+	c, err := s.connect("&default_transaction_read_only=off")
 	if err == nil {
 		defer func() { _ = c.Close(context.Background()) }()
 		err = c.PgConn().Exec(context.Background(), sql).Close()
@@ -240,15 +242,15 @@ func (s *Server) Exec(sql string) {
 	}
 }
 
-func (s *Server) connect() (*pgx.Conn, error) {
+func (s *Server) connect(parameters string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return pgx.Connect(ctx, s.url("postgres")+"?sslmode=disable")
+	return pgx.Connect(ctx, s.url("postgres")+"?sslmode=disable"+parameters)
 }
 
 // query returns the one value that SQL asks for, as text.
 func (s *Server) query(sql string) (text string, err error) {
-	c, err := s.connect()
+	c, err := s.connect("")
 	if err != nil {
 		return "", err
 	}
@@ -278,13 +280,25 @@ func (s *Server) Wait(sql string) {
 	}
 }
 
-// Set changes a setting of the running server, for later connections; "" is its
-// default.
+// Set changes a setting of the running server.
 func (s *Server) Set(name, value string) {
 	s.t.Helper()
 	s.Exec("ALTER SYSTEM SET " + pgx.Identifier{name}.Sanitize() + " = '" + value + "'")
 	s.Exec("SELECT pg_reload_conf()")
 	s.Wait("SELECT current_setting('" + name + "') = '" + value + "'")
+}
+
+// Hold runs SQL in a transaction, which goes on until release.
+func (s *Server) Hold(sql string) (release func()) {
+	s.t.Helper()
+	c, err := s.connect("")
+	if err == nil {
+		err = c.PgConn().Exec(context.Background(), "BEGIN; "+sql).Close()
+	}
+	if err != nil {
+		s.t.Fatalf("%.100s: %v", sql, err)
+	}
+	return sync.OnceFunc(func() { _ = c.Close(context.Background()) })
 }
 
 // Snapshot stops the server and returns a copy of its files, which Restore puts in
