@@ -28,6 +28,7 @@ func Run(t *testing.T, place Place) {
 		"Limits":     testLimits,
 		"Race":       testRace,
 		"Order":      testOrder,
+		"Linear":     testLinear,
 		"Reopen":     testReopen,
 		"OtherSees":  testOtherSees,
 		"GivenUp":    testGivenUp,

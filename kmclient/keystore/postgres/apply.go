@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A statement makes some changes. It fails with a division by zero if one of their
+// records is not as expected: that needs nothing but SQL, and undoes the whole
+// transaction at once.
+type statement struct {
+	sql  string
+	args []any
+	name keystore.Name // of the first change
+}
+
+const (
+	insertRecords = `WITH done AS (INSERT INTO records (kind, km, sae, id, due, version, value)
+		SELECT kind, km, sae, id, due, version, value
+		FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[])
+			WITH ORDINALITY AS c(kind, km, sae, id, due, version, value, n)
+		ORDER BY n ON CONFLICT DO NOTHING RETURNING 1) SELECT 1/(count(*)=$8)::int FROM done`
+	updateRecord = `WITH done AS (UPDATE records SET due=$1, version=$2, value=$3
+		WHERE kind=$4 AND km=$5 AND sae=$6 AND id=$7 AND version=$8 RETURNING 1) SELECT 1/count(*) FROM done`
+	deleteRecord = `WITH done AS (DELETE FROM records
+		WHERE kind=$1 AND km=$2 AND sae=$3 AND id=$4 AND version=$5 RETURNING 1) SELECT 1/count(*) FROM done`
+	checkRecord = `WITH held AS (SELECT 1 FROM records
+		WHERE kind=$1 AND km=$2 AND sae=$3 AND id=$4 AND version=$5 FOR SHARE) SELECT 1/count(*) FROM held`
+)
+
+// Apply makes changes, all or none.
+func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
+	statements, err := plan(changes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.where, err)
+	}
+	return s.call(ctx, once, func(ctx context.Context, c *conn) error { return s.apply(ctx, c, statements) })
+}
+
+// apply makes one transaction, and one round trip once the server knows the
+// statements. There is no BEGIN: the server takes what comes before the Sync of the
+// protocol for one transaction.
+func (s *Store) apply(ctx context.Context, c *conn, statements []statement) error {
+	b := &pgx.Batch{}
+	c.session.count(b)
+	first := b.Len()
+	for _, st := range statements {
+		b.Queue(st.sql, st.args...)
+	}
+	at, err := c.send(ctx, b)
+	switch {
+	case err == nil && c.session.cancelled:
+		return errCancelled
+	case err == nil:
+		s.committed(c.session)
+		return nil
+	case !hasCode(err, divisionByZero):
+		return err
+	case at == 0: // the session is not what it was: another server answers
+		s.behind.Store(true)
+		return errBehind
+	}
+	return fmt.Errorf("%w: %v", keystore.ErrConflict, statements[at-first].name)
+}
+
+// plan returns the statements for some changes. All Applys take the locks in the
+// same order, so that no two of them wait for each other: claims first, then
+// records, by their names.
+func plan(changes []keystore.Change) (statements []statement, err error) {
+	var claims []keystore.Name
+	var records []keystore.Change
+	for _, ch := range changes {
+		if err := ch.Name().Check(); err != nil {
+			return nil, err
+		}
+		if ch.Name().Kind != keystore.KindClaim {
+			records = append(records, ch)
+			continue
+		}
+		if ch.Old != nil || len(ch.New.Value) > 0 || !ch.New.Due.IsZero() {
+			return nil, fmt.Errorf("a claim is only made, with neither value nor date: %v", ch.Name())
+		}
+		claims = append(claims, ch.New.Name)
+	}
+	slices.SortFunc(records, func(a, b keystore.Change) int { return a.Name().Compare(b.Name()) })
+	return append(planClaims(claims), planRecords(records)...), nil
+}
+
+// planRecords makes one statement of new records that follow each other, and one of
+// each other change.
+func planRecords(records []keystore.Change) (statements []statement) {
+	for len(records) > 0 {
+		n := 0
+		for n < len(records) && records[n].Old == nil {
+			n++
+		}
+		if n > 0 {
+			statements = append(statements, insertStatement(records[:n]))
+		} else {
+			statements = append(statements, changeStatement(records[0]))
+			n = 1
+		}
+		records = records[n:]
+	}
+	return statements
+}
+
+func insertStatement(changes []keystore.Change) statement {
+	var parts [4][][]byte
+	var dues, versions []int64
+	var values [][]byte
+	for _, ch := range changes {
+		r := ch.New
+		r.Version = newVersion()
+		for i, part := range nameParts(r.Name) {
+			parts[i] = append(parts[i], part)
+		}
+		dues, versions, values = append(dues, toUnix(r.Due)), append(versions, r.Version), append(values, octets(r.Value))
+	}
+	return statement{insertRecords, []any{parts[0], parts[1], parts[2], parts[3], dues, versions, values, len(changes)}, changes[0].Name()}
+}
+
+func changeStatement(ch keystore.Change) statement {
+	r, n := ch.New, ch.Name()
+	p := nameParts(n)
+	old := []any{p[0], p[1], p[2], p[3], ch.Old.Version}
+	switch r {
+	case ch.Old:
+		return statement{checkRecord, old, n}
+	case nil:
+		return statement{deleteRecord, old, n}
+	}
+	r.Version = newVersion()
+	return statement{updateRecord, append([]any{toUnix(r.Due), r.Version, octets(r.Value)}, old...), n}
+}
+
+// newVersion returns one that no record has had, and none will have.
+func newVersion() int64 { return 1 + rand.Int64N(1<<62) }
+
+// nameParts returns the parts of a name as columns.
+func nameParts(n keystore.Name) [4][]byte {
+	return [4][]byte{[]byte(n.Kind), []byte(n.KM), []byte(n.SAE), []byte(n.ID)}
+}
+
+// octets never is nil, which would be NULL.
+func octets(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func toUnix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func fromUnix(due int64) time.Time {
+	if due == 0 {
+		return time.Time{}
+	}
+	return time.Unix(due, 0)
+}

@@ -1,0 +1,169 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// Whether a request may be sent again when it is not known if it was carried out.
+const (
+	repeatable = true
+	once       = false
+)
+
+const (
+	pause    = 50 * time.Millisecond // before a request is sent again
+	attempts = 10                    // at what others get in the way of
+)
+
+// Codes of errors, by PostgreSQL's names for them.
+const (
+	divisionByZero       = "22012" // a guard of Apply has failed
+	readOnlyTransaction  = "25006"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	tooManyConnections   = "53300"
+	adminShutdown        = "57P01"
+	crashShutdown        = "57P02"
+	cannotConnectNow     = "57P03"
+)
+
+var (
+	errClosed    = errors.New("closed")
+	errCancelled = errors.New("somebody has cancelled a commit, or ended the server, while it waited for the synchronous standby: it may be lost or not")
+)
+
+// A conn is a connection of the pool that is in use.
+type conn struct {
+	*pgx.Conn
+	session *session
+}
+
+// send sends statements together and waits until all are carried out. After an
+// error, at is the number of the one that has failed, or that of all.
+func (c *conn) send(ctx context.Context, b *pgx.Batch) (at int, err error) {
+	results := c.SendBatch(ctx, b)
+	for at < b.Len() && err == nil {
+		if _, err = results.Exec(); err == nil {
+			at++
+		}
+	}
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	return at, err
+}
+
+// call makes a request, and again where that can help and is right, until the
+// time-out of the store.
+func (s *Store) call(ctx context.Context, again bool, request func(context.Context, *conn) error) error {
+	bounded, cancel := context.WithTimeout(context.WithValue(ctx, dialKey{}, true), s.timeout)
+	defer cancel()
+	var reason error // what has gone wrong, as far as it is known
+	for try := 1; ; try++ {
+		switch {
+		case ctx.Err() != nil:
+			return kmclient.GaveUp(ctx)
+		case s.closed.Load():
+			return s.storeError(errClosed)
+		case s.behind.Load():
+			return s.storeError(errBehind)
+		}
+		err := s.attempt(bounded, request)
+		switch {
+		case err == nil, errors.Is(err, keystore.ErrConflict):
+			return err
+		case reason == nil || bounded.Err() == nil:
+			reason = err
+		}
+		if ctx.Err() == nil && !s.closed.Load() && (bounded.Err() != nil || !mayRepeat(err, again, try)) {
+			return s.storeError(reason)
+		}
+		select {
+		case <-bounded.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// An unconnected is the error of a request that was not sent.
+type unconnected struct{ error }
+
+func (u unconnected) Unwrap() error { return u.error }
+
+// attempt makes a request once. If its connection breaks, the others are not trusted
+// any more either.
+func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
+	pooled, err := s.pool.Acquire(ctx)
+	if err != nil {
+		if isLate(err) {
+			s.pool.Reset()
+		}
+		return unconnected{err}
+	}
+	defer pooled.Release()
+	c := &conn{pooled.Conn(), sessionOf(pooled.Conn().PgConn())}
+	err = request(ctx, c)
+	if c.session.cancelled {
+		err = errCancelled
+	}
+	if err != nil && (c.IsClosed() || c.session.cancelled || hasCode(err, readOnlyTransaction)) {
+		_ = c.Close(ctx)
+		cut(c.Conn)
+		s.pool.Reset()
+	}
+	return err
+}
+
+// mayRepeat reports whether a request that has failed can go well the next time and
+// may be sent again. What the server says with the severity ERROR it says instead of
+// the commit; what ends the connection tells nothing of it.
+func mayRepeat(err error, again bool, try int) bool {
+	_, unsent := errors.AsType[unconnected](err)
+	again = again || unsent || pgconn.SafeToRetry(err)
+	said, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case errors.Is(err, errReadOnly): // as setUp says
+		return true
+	case !ok:
+		return again && isNetwork(err)
+	case again:
+		return passes(said.Code)
+	}
+	return said.SeverityUnlocalized == "ERROR" && try < attempts &&
+		(said.Code == serializationFailure || said.Code == deadlockDetected || said.Code == readOnlyTransaction)
+}
+
+// passes reports whether an error of the server may be gone a moment later.
+func passes(code string) bool {
+	switch code {
+	case serializationFailure, deadlockDetected, readOnlyTransaction, tooManyConnections, adminShutdown, crashShutdown, cannotConnectNow:
+		return true
+	}
+	return false
+}
+
+func hasCode(err error, code string) bool {
+	said, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && said.Code == code
+}
+
+// storeError is the kmclient.ErrStore for an error of the server or the way to it:
+// it says in plain words what is wrong, and with which servers.
+func (s *Store) storeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if words := inWords(err); words != "" {
+		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.where, words, plain(err))
+	}
+	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, plain(err))
+}

@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// What a server is refused for.
+var (
+	errFsync    = errors.New("the server runs with fsync=off, and would lose keys when its machine fails: switch fsync on, and make the database anew or from a backup if the machine has failed meanwhile")
+	errPages    = errors.New("the server runs with full_page_writes=off, and a failure of its machine can damage what it has: switch full_page_writes on")
+	errReadOnly = errors.New("the server takes no writes now: it is a standby, or transactions are read-only")
+	errSplit    = errors.New("the server, or a pooler before it, does not make one transaction of statements that are sent together")
+)
+
+const (
+	warnNoStandby = "no synchronous standby (synchronous_standby_names is empty): if the server is lost, so are its last commits, and keys that were used may seem unused"
+	warnClearText = "the connection may be in clear text: set sslmode=verify-full and sslrootcert=FILE in the URL"
+)
+
+// settings make a connection what the statements here expect, as far as the server
+// has them. Every statement finds its rows by an index, also where the server's
+// statistics are old and tell it that the table is small.
+const settings = `SELECT set_config(name, value, false) FROM (VALUES
+	('search_path', $1), ('statement_timeout', $2), ('default_transaction_isolation', 'read committed'),
+	('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('jit', 'off'),
+	('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
+	('synchronous_commit', CASE WHEN current_setting('synchronous_commit', true)='remote_apply' THEN 'remote_apply' ELSE 'on' END)
+	) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL`
+
+// setUp makes a new connection fit for use, or refuses it.
+func (s *Store) setUp(ctx context.Context, c *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // the pool's has none
+	defer cancel()
+	err := s.checkServer(ctx, c)
+	if err == nil {
+		_, err = c.Exec(ctx, settings, s.schema, strconv.FormatInt(s.timeout.Milliseconds(), 10))
+	}
+	if err == nil {
+		err = s.checkLevel(ctx, c)
+	}
+	if err == nil {
+		err = s.join(ctx, c)
+	}
+	if err != nil {
+		cut(c)
+	}
+	return err
+}
+
+// checkServer refuses a server that loses what it has acknowledged, or can't
+// acknowledge anything.
+func (s *Store) checkServer(ctx context.Context, c *pgx.Conn) error {
+	var fsync, pages, standbys, readOnly string
+	var recovery bool
+	err := c.QueryRow(ctx, `SELECT coalesce(current_setting('fsync', true), 'on'), coalesce(current_setting('full_page_writes', true), 'on'),
+		coalesce(current_setting('synchronous_standby_names', true), 'none needed'), current_setting('transaction_read_only'),
+		pg_is_in_recovery()`).Scan(&fsync, &pages, &standbys, &readOnly, &recovery)
+	switch {
+	case err != nil:
+		return err
+	case fsync == "off":
+		return errFsync
+	case pages == "off":
+		return errPages
+	case recovery || readOnly == "on":
+		return errReadOnly
+	}
+	var warnings []string
+	if standbys == "" {
+		warnings = append(warnings, warnNoStandby)
+	}
+	if s.clearText {
+		warnings = append(warnings, warnClearText)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.warnings = slices.Clip(warnings)
+	return nil
+}
+
+// probe makes sure that statements which are sent together are one transaction: the
+// first is undone if the second fails.
+func probe(ctx context.Context, c *conn) error {
+	id := [16]byte(uuid.New())
+	b := &pgx.Batch{}
+	b.Queue("INSERT INTO sessions (id, commits) VALUES ($1, 0)", id)
+	b.Queue("SELECT 1/count(*) FROM sessions WHERE id IS NULL")
+	if at, err := c.send(ctx, b); at != 1 || !hasCode(err, divisionByZero) {
+		return err
+	}
+	var n int
+	err := c.QueryRow(ctx, "SELECT count(*) FROM sessions WHERE id=$1", id).Scan(&n)
+	if err == nil && n > 0 {
+		err = errSplit
+	}
+	return err
+}
+
+// dialKey marks the context of a call that may make connections.
+type dialKey struct{}
+
+var errNoCancel = errors.New("requests to cancel are not sent")
+
+// dialNoCancel returns a way to connect that pgx can't use to cancel what it has
+// given up. A server that is waiting for its standby would stop waiting: the commit
+// would be seen by others, and lost if the standby took over.
+func dialNoCancel(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if ctx.Value(dialKey{}) == nil {
+			return nil, errNoCancel
+		}
+		return dial(ctx, network, address)
+	}
+}
+
+// noticeCancelled hears from a server that somebody has cancelled a commit which
+// was waiting for the standby: it is made, and may be lost with the server. The
+// names of PostgreSQL's source files are in all languages the same.
+func noticeCancelled(c *pgconn.PgConn, n *pgconn.Notice) {
+	if s := sessionOf(c); s != nil && n.File == "syncrep.c" {
+		s.cancelled = true
+	}
+}
+
+// cut ends a connection at once. pgx would wait for the server's word on what is
+// under way.
+func cut(c *pgx.Conn) { _ = c.PgConn().Conn().Close() }
+
+// checkLevel makes sure that the schema is there, and of this version.
+func (s *Store) checkLevel(ctx context.Context, c *pgx.Conn) error {
+	level, err := readLevel(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case level == 0:
+		return fmt.Errorf("the schema %q is not there, or the role may not use it: run qkdmail store init, as a role that may make schemas, and give the relay's role the rights that it prints", s.schema)
+	case level < len(migrations()):
+		return fmt.Errorf("the schema %q is of an older version (%d, not %d): run qkdmail store init", s.schema, level, len(migrations()))
+	case level > len(migrations()):
+		return fmt.Errorf("the schema %q is of a later version (%d, not %d): use the program that has made it", s.schema, level, len(migrations()))
+	}
+	return nil
+}

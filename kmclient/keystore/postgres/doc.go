@@ -1,0 +1,2 @@
+// Package postgres keeps the records of a keystore in PostgreSQL.
+package postgres

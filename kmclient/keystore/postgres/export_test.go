@@ -1,0 +1,28 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+)
+
+// Setting returns a setting of a connection of s.
+func Setting(t *testing.T, s *Store, name string) (value string) {
+	t.Helper()
+	err := s.call(t.Context(), repeatable, func(ctx context.Context, c *conn) error {
+		return c.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&value)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// ClearText reports whether a URL is warned of.
+func ClearText(t *testing.T, url string) bool {
+	t.Helper()
+	p, err := parse(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.clearText
+}

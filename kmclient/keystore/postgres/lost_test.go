@@ -1,0 +1,184 @@
+package postgres_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
+)
+
+// calls are all that a store can be asked for.
+func calls(t *testing.T) map[string]func(keystore.Store) error {
+	return map[string]func(keystore.Store) error{
+		"Apply":   func(s keystore.Store) error { return s.Apply(t.Context(), keystore.Change{New: record("new", "v")}) },
+		"Get":     func(s keystore.Store) error { return second(s.Get(t.Context(), name("key"))) },
+		"List":    func(s keystore.Store) error { return second(s.List(t.Context(), keystore.Name{}, 10)) },
+		"Due":     func(s keystore.Store) error { return second(s.Due(t.Context(), "km", "sae", time.Now(), 10)) },
+		"Compact": func(s keystore.Store) error { return s.Compact(t.Context()) },
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// wantBehind wants every call refused, with the reason. The first may only find out
+// that its connection is not there any more.
+func wantBehind(t *testing.T, s keystore.Store, first func(keystore.Store) error) {
+	t.Helper()
+	if err := first(s); err == nil || !strings.Contains(err.Error(), "connection") {
+		wantRefused(t, err, "without the last commits")
+	}
+	for range 2 {
+		for what, call := range calls(t) {
+			if err := call(s); err == nil {
+				t.Errorf("%s goes on", what)
+			} else {
+				wantRefused(t, err, "restored from a backup")
+			}
+		}
+	}
+}
+
+// A standby takes over that has not got the last commits: whoever has seen them
+// refuses it, whatever it is asked for first.
+func TestPromotedBehind(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.Start(t)
+	standby := primary.Follow("standby")
+	url := newSchema(t, primary, standby)
+	stores := map[string]*postgres.Store{}
+	for what := range calls(t) {
+		stores[what] = openStore(t, url)
+		put(t, stores[what], "first-"+what)
+	}
+	idle := openStore(t, url)
+	primary.Wait("SELECT count(*)=1 AND bool_and(replay_lsn=pg_current_wal_lsn()) FROM pg_stat_replication")
+	standby.Stop()
+	for what, s := range stores {
+		put(t, s, "last-"+what)
+	}
+	primary.Kill()
+	standby.Restart()
+	standby.Promote()
+	for what, call := range calls(t) {
+		wantBehind(t, stores[what], call)
+	}
+	retry(t, func() error { return apply(idle, "seen") }) // it has seen nothing that is lost
+	if s := openStore(t, url); get(t, s, "first-Get") == nil || get(t, s, "last-Get") != nil {
+		t.Error("the standby is not what this test is about")
+	}
+}
+
+// The server is restored from a copy of its files: of a time before the first commit
+// of a connection, or of a later one.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t)
+	url := newSchema(t, server)
+	early := openStore(t, url)
+	put(t, early, "a")
+	snapshot := server.Snapshot()
+	server.Restart()
+	retry(t, func() error { return second(early.Get(t.Context(), name("a"))) })
+	put(t, early, "b") // on a new connection, which stands for the first one too
+	late := openStore(t, url)
+	put(t, late, "c")
+	server.Restore(snapshot)
+	server.Restart()
+	wantBehind(t, early, calls(t)["Apply"])
+	wantBehind(t, late, calls(t)["Get"])
+
+	now := openStore(t, url)
+	put(t, now, "d")
+	server.Kill()
+	server.Restart()
+	retry(t, func() error { return apply(now, "e") })
+	if get(t, now, "d") == nil {
+		t.Error("a crash has lost a commit")
+	}
+}
+
+// retry repeats what may fail while a server comes up.
+func retry(t *testing.T, do func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := do()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A connection that leads to another server all at once, as through a pooler, is
+// noticed by the next Apply, which changes nothing.
+func TestSwitched(t *testing.T) {
+	server := shared(t)
+	url := newSchema(t, server)
+	s := openWith(t, postgres.Options{URL: url, Connections: 1})
+	put(t, s, "a")
+	put(t, s, "b")
+	server.Exec(fmt.Sprintf("UPDATE test%d.sessions SET commits=1", schemas.Load()))
+	wantBehind(t, s, func(s keystore.Store) error { return apply(s, "c") })
+	if get(t, openStore(t, url), "c") != nil {
+		t.Error("a change was made")
+	}
+}
+
+// A standby that has every commit takes over, and the relays go on.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	primary, standby := pgtest.StartPair(t)
+	url := newSchema(t, primary, standby)
+	s, other := openStore(t, url), openStore(t, url)
+	if w := s.Warnings(); len(w) != 0 {
+		t.Errorf("warnings: %q", w)
+	}
+	for i := range 20 {
+		put(t, s, fmt.Sprint("s", i))
+		put(t, other, fmt.Sprint("o", i))
+	}
+	primary.Kill()
+	standby.Promote()
+	retry(t, func() error { return second(s.Get(t.Context(), name("s0"))) })
+	put(t, s, "after")
+	for i := range 20 {
+		if get(t, s, fmt.Sprint("o", i)) == nil || get(t, other, fmt.Sprint("s", i)) == nil {
+			t.Errorf("commit %d is lost", i)
+		}
+	}
+	if w := s.Warnings(); len(w) != 1 {
+		t.Errorf("warnings without a standby: %q", w)
+	}
+}
+
+// Rows of sessions don't pile up: those whose connections have ended are removed with
+// the next commits, and the rest when the store is closed.
+func TestSessions(t *testing.T) {
+	server := shared(t)
+	url := newSchema(t, server)
+	s := openStore(t, url)
+	count := func(want string) {
+		t.Helper()
+		if got := server.Query(fmt.Sprintf("SELECT count(*) FROM test%d.sessions", schemas.Load())); got != want {
+			t.Errorf("%s sessions, want %s", got, want)
+		}
+	}
+	count("0")
+	for i := range 5 {
+		put(t, s, fmt.Sprint("a", i))
+		put(t, s, fmt.Sprint("b", i))
+		count("1")
+		server.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='qkdmail'")
+		retry(t, func() error { return second(s.Get(t.Context(), name("a"))) })
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	count("0")
+}

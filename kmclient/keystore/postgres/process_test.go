@@ -1,0 +1,228 @@
+package postgres_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+)
+
+// childEnv makes the test binary a child of TestProcesses; it is the URL of a
+// store and the file of its store key.
+const childEnv = "POSTGRES_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if url, key, found := strings.Cut(os.Getenv(childEnv), " "); found {
+		if err := bindChild(url, key); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	one.Stop()
+	os.Exit(code)
+}
+
+// bindChild binds the keys it reads the IDs of, all of them at the same time, to
+// messages of its own.
+func bindChild(url, key string) error {
+	s, err := postgres.Open(context.Background(), postgres.Options{URL: url})
+	if err != nil {
+		return err
+	}
+	m, err := manager(s, key)
+	if err != nil {
+		return err
+	}
+	own := storetest.Identity(uuid.NewString())
+	var all sync.WaitGroup
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		id := lines.Text()
+		all.Go(func() {
+			keys, err := m.KeysByID(context.Background(), "A", id)
+			if err == nil {
+				kmclient.WipeAll(keys)
+				err = m.BindKeys(context.Background(), "A", own, 0, id)
+			}
+			word := "opened"
+			if errors.Is(err, keystore.ErrBound) {
+				word = "refused"
+			} else if err != nil {
+				word = "error " + err.Error()
+			}
+			_, _ = os.Stdout.WriteString(word + " " + id + "\n") // at once, as a whole
+		})
+	}
+	all.Wait()
+	return nil
+}
+
+// Processes verify another message each under the same keys, at the same time:
+// one of them may open a key's message.
+func TestProcesses(t *testing.T) {
+	const processes, keys = 3, 200
+	url := newSchema(t, shared(t))
+	key := filepath.Join(t.TempDir(), "store.key")
+	if _, err := manager(openStore(t, url), key); err != nil {
+		t.Fatal(err)
+	}
+	var ids strings.Builder
+	for range keys {
+		fmt.Fprintln(&ids, uuid.NewString())
+	}
+	var mu sync.Mutex
+	opened := map[string]int{}
+	refusals, won := 0, [processes]int{}
+	var all sync.WaitGroup
+	for p := range processes {
+		out := startChild(t, url+" "+key, ids.String())
+		all.Go(func() {
+			for lines := bufio.NewScanner(out); lines.Scan(); {
+				word, id, _ := strings.Cut(lines.Text(), " ")
+				mu.Lock()
+				switch word {
+				case "opened":
+					opened[id]++
+					won[p]++
+				case "refused":
+					refusals++
+				default:
+					t.Error(lines.Text())
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	for id, n := range opened {
+		if n != 1 {
+			t.Errorf("key %s has opened %d messages", id, n)
+		}
+	}
+	if len(opened) != keys || refusals != (processes-1)*keys {
+		t.Errorf("%d keys have opened a message, and %d were refused", len(opened), refusals)
+	}
+	t.Logf("keys that went to each process: %v", won)
+}
+
+// startChild starts a child with an input, and returns its output.
+func startChild(t *testing.T, env, in string) io.Reader {
+	t.Helper()
+	child := exec.CommandContext(t.Context(), os.Args[0])
+	child.Env = append(os.Environ(), childEnv+"="+env)
+	child.Stdin, child.Stderr = strings.NewReader(in), os.Stderr
+	out, err := child.StdoutPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = child.Wait() })
+	return out
+}
+
+// Applys that change, check, make and delete the same records in any order don't
+// wait for each other in a circle.
+func TestNoDeadlock(t *testing.T) {
+	server := shared(t)
+	url := newSchema(t, server)
+	const deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname='postgres'"
+	before := server.Query(deadlocks)
+	var all sync.WaitGroup
+	for w := range 4 {
+		s := openStore(t, url)
+		all.Go(func() {
+			for round := range 40 {
+				if err := shuffle(s, w, round); err != nil && !errors.Is(err, keystore.ErrConflict) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if after := server.Query(deadlocks); after != before {
+		t.Errorf("%s deadlocks, %s before", after, before)
+	}
+}
+
+// shuffle does something else with each of some records, and makes claims.
+func shuffle(s *postgres.Store, w, round int) error {
+	ids := []string{"a", "b", "c", "d"}
+	names := make([]keystore.Name, len(ids))
+	for i, id := range ids {
+		names[i] = name(id)
+	}
+	got, err := s.Get(context.Background(), names...)
+	if err != nil {
+		return err
+	}
+	var changes []keystore.Change
+	for i, old := range got {
+		c := keystore.Change{Old: old, New: record(ids[i], fmt.Sprint(w, round))}
+		switch (w + round + i) % 4 {
+		case 0:
+			c.New = old
+		case 1:
+			if c.New = nil; old == nil {
+				continue
+			}
+		}
+		if c.Old != nil || c.New != nil {
+			changes = append(changes, c)
+		}
+	}
+	for i := range 3 {
+		claim := keystore.Name{Kind: keystore.KindClaim, ID: fmt.Sprint((w+i)%5, "-", round)}
+		changes = append(changes, keystore.Change{New: &keystore.Record{Name: claim}})
+	}
+	if w%2 == 1 {
+		slices.Reverse(changes)
+	}
+	return s.Apply(context.Background(), changes...)
+}
+
+// Whoever changes a record gets to it, also if many others check it all the time.
+func TestCheckedAllTheTime(t *testing.T) {
+	url := newSchema(t, shared(t))
+	s, other := openStore(t, url), openStore(t, url)
+	put(t, s, "guard")
+	guard := get(t, s, "guard")
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				fresh := keystore.Change{New: record(fmt.Sprint(i, "-", n), "v")}
+				if err := other.Apply(ctx, fresh, keystore.Change{Old: guard, New: guard}); errors.Is(err, keystore.ErrConflict) {
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(time.Second / 2)
+	start := time.Now()
+	if err := s.Apply(t.Context(), keystore.Change{Old: guard, New: record("guard", "2")}); err != nil {
+		t.Error(err)
+	}
+	t.Logf("it took %v", time.Since(start))
+	stop()
+	all.Wait()
+}

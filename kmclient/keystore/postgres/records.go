@@ -1,0 +1,161 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// getRecords finds records and claims in one statement, and so at one moment: who
+// sees a claim sees what was made with it.
+const getRecords = `SELECT n.i, r.due, r.version, r.value
+	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i)
+	JOIN records r ON r.kind=n.kind AND r.km=n.km AND r.sae=n.sae AND r.id=n.id`
+
+const getClaims = `
+	UNION ALL SELECT n.i, 0, 1, ''
+	FROM unnest($5::bytea[], $6::bytea[], $7::uuid[], $8::bigint[]) AS n(km, sae, id, i)
+	JOIN scopes s ON s.km=n.km AND s.sae=n.sae JOIN claims c ON c.scope=s.n AND c.id=n.id
+	UNION ALL SELECT n.i, 0, 1, ''
+	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i)
+	JOIN scopes s ON s.km=n.km AND s.sae=n.sae JOIN other_claims c ON c.scope=s.n AND c.id=n.id WHERE n.kind='claim'`
+
+// Get returns records by their names.
+func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+	for _, n := range names {
+		if err := n.Check(); err != nil {
+			return nil, s.storeError(err)
+		}
+	}
+	sql, args := getStatement(names)
+	var records []*keystore.Record
+	err := s.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
+		records = make([]*keystore.Record, len(names))
+		rows, err := c.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		var i, due, version int64
+		var value []byte
+		_, err = pgx.ForEachRow(rows, []any{&i, &due, &version, &value}, func() error {
+			records[i-1] = &keystore.Record{Name: names[i-1], Due: fromUnix(due), Version: version, Value: value}
+			value = nil // the next row's is read into a new one
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
+}
+
+// getStatement returns the statement for some names: without claims if there are
+// none among them.
+func getStatement(names []keystore.Name) (sql string, args []any) {
+	var parts [4][][]byte
+	var kms, saes [][]byte
+	var uuids [][16]byte
+	var at []int64
+	claims := false
+	for i, n := range names {
+		p := nameParts(n)
+		for i, part := range p {
+			parts[i] = append(parts[i], part)
+		}
+		if n.Kind != keystore.KindClaim {
+			continue
+		}
+		claims = true
+		if u, ok := asUUID(n.ID); ok {
+			kms, saes, uuids, at = append(kms, p[1]), append(saes, p[2]), append(uuids, u), append(at, int64(i+1))
+		}
+	}
+	args = []any{parts[0], parts[1], parts[2], parts[3]}
+	if !claims {
+		return getRecords, args
+	}
+	return getRecords + getClaims, append(args, kms, saes, uuids, at)
+}
+
+// List returns the records that follow a name.
+func (s *Store) List(ctx context.Context, after keystore.Name, limit int) ([]*keystore.Record, error) {
+	if err := after.Check(); err != nil {
+		return nil, s.storeError(err)
+	}
+	var records []*keystore.Record
+	err := s.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
+		records, err = list(ctx, c, after, limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
+}
+
+// afterAllKinds is greater than every kind.
+var afterAllKinds = keystore.Kind(strings.Repeat("\xFF", 256))
+
+// list reads what is before the claims, they, and what is after them.
+func list(ctx context.Context, c *conn, after keystore.Name, limit int) (records []*keystore.Record, err error) {
+	const text = `SELECT kind, km, sae, id, due, version, value FROM records
+		WHERE (kind, km, sae, id) > ($1, $2, $3, $4) AND kind < $5 ORDER BY kind, km, sae, id LIMIT $6`
+	some := func(before keystore.Kind) error {
+		p := nameParts(after)
+		more, err := query(ctx, c, text, p[0], p[1], p[2], p[3], []byte(before), limit-len(records))
+		records = append(records, more...)
+		return err
+	}
+	from := &after
+	if after.Kind < keystore.KindClaim {
+		if err := some(keystore.KindClaim); err != nil || len(records) == limit {
+			return records, err
+		}
+		after, from = keystore.Name{Kind: keystore.KindClaim}, nil
+	}
+	if after.Kind == keystore.KindClaim {
+		more, err := listClaims(ctx, c.Conn, from, limit-len(records))
+		if records = append(records, more...); err != nil || len(records) == limit {
+			return records, err
+		}
+	}
+	return records, some(afterAllKinds)
+}
+
+// Due returns the records that are due, the earliest first.
+func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*keystore.Record, error) {
+	if err := (keystore.Name{KM: km, SAE: sae}).Check(); err != nil {
+		return nil, s.storeError(err)
+	}
+	var records []*keystore.Record
+	err := s.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
+		records, err = query(ctx, c, `SELECT kind, km, sae, id, due, version, value FROM records
+			WHERE km=$1 AND sae=$2 AND due<>0 AND due<=$3 ORDER BY due LIMIT $4`, []byte(km), []byte(sae), now.Unix(), limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
+}
+
+func query(ctx context.Context, c *conn, text string, args ...any) ([]*keystore.Record, error) {
+	rows, err := c.Query(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*keystore.Record, error) {
+		var kind, km, sae, id []byte
+		var due int64
+		r := &keystore.Record{}
+		err := row.Scan(&kind, &km, &sae, &id, &due, &r.Version, &r.Value)
+		r.Name = keystore.Name{Kind: keystore.Kind(kind), KM: string(km), SAE: string(sae), ID: string(id)}
+		r.Due = fromUnix(due)
+		return r, err
+	})
+}

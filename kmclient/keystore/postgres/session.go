@@ -1,0 +1,154 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A session is one connection of this process. Its row in the table sessions
+// counts its commits: each Apply adds 1 in its own transaction, if the number is
+// what this process knows. So the server can't go back behind a commit that the
+// Store has seen without being noticed: every new connection is to a server that
+// has all that is known of all sessions, or it is refused.
+//
+// The row is made with the first commit. From then on it also stands for the
+// sessions that had ended before the connection was made, since the server had
+// their commits then: they are forgotten, and their rows removed.
+type session struct {
+	id      uuid.UUID
+	commits int64
+	covers  []uuid.UUID // sessions that its first commit stands for
+	remove  []uuid.UUID // sessions that nobody asks for any more
+
+	cancelled bool // the server has not waited for its standby: see noticeCancelled
+}
+
+const sessionKey = "session" // of the custom data of a connection
+
+func sessionOf(c *pgconn.PgConn) *session {
+	s, _ := c.CustomData()[sessionKey].(*session)
+	return s
+}
+
+var errBehind = errors.New("the PostgreSQL server was restored from a backup, or has become the primary without the last commits that the one before had acknowledged: keys may seem unused there that are used up; start the relays again once it is as it should be")
+
+// join begins the session of a new connection, if its server has all commits that
+// are known.
+func (s *Store) join(ctx context.Context, c *pgx.Conn) error {
+	for {
+		known, retired := s.sessions()
+		lost, err := lostSessions(ctx, c, known)
+		if err != nil {
+			return err
+		}
+		if len(lost) == 0 {
+			c.PgConn().CustomData()[sessionKey] = &session{id: uuid.New(), covers: retired}
+			return nil
+		}
+		if s.knows(lost) {
+			s.behind.Store(true)
+			return errBehind
+		}
+		// Meanwhile another session stands for them.
+	}
+}
+
+// sessions returns what is known of all sessions, and which of them have ended.
+func (s *Store) sessions() (known map[uuid.UUID]int64, retired []uuid.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.known), slices.Collect(maps.Keys(s.retired))
+}
+
+// knows reports whether one of the sessions has not been forgotten.
+func (s *Store) knows(ids []uuid.UUID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(ids, func(id uuid.UUID) bool { _, found := s.known[id]; return found })
+}
+
+// lostSessions returns the sessions of which the server does not have all commits
+// that are known.
+func lostSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) (lost []uuid.UUID, err error) {
+	if len(known) == 0 {
+		return nil, nil
+	}
+	rows, err := c.Query(ctx, "SELECT id, commits FROM sessions WHERE id=ANY($1)", octets16(slices.Collect(maps.Keys(known))))
+	if err != nil {
+		return nil, err
+	}
+	var id [16]byte
+	var commits int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &commits}, func() error {
+		if commits >= known[id] {
+			delete(known, id)
+		}
+		return nil
+	})
+	return slices.Collect(maps.Keys(known)), err
+}
+
+// octets16 returns IDs as pgx takes them.
+func octets16(ids []uuid.UUID) [][16]byte {
+	all := make([][16]byte, len(ids))
+	for i, id := range ids {
+		all[i] = id
+	}
+	return all
+}
+
+// count queues what counts the commit of a session, and must come first.
+func (n *session) count(b *pgx.Batch) {
+	if n.commits == 0 {
+		b.Queue("INSERT INTO sessions (id, commits) VALUES ($1, 1)", [16]byte(n.id))
+	} else {
+		b.Queue("WITH done AS (UPDATE sessions SET commits=commits+1 WHERE id=$1 AND commits=$2 RETURNING 1) SELECT 1/count(*) FROM done",
+			[16]byte(n.id), n.commits)
+	}
+	if len(n.remove) > 0 { // a row that is locked belongs to a transaction whose outcome nobody has learned
+		b.Queue("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE id=ANY($1) FOR UPDATE SKIP LOCKED)", octets16(n.remove))
+	}
+}
+
+// committed notes that the session has made a commit.
+func (s *Store) committed(n *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.commits++
+	s.known[n.id] = n.commits
+	n.remove = n.covers
+	for _, id := range n.covers {
+		delete(s.known, id)
+		delete(s.retired, id)
+	}
+	n.covers = nil
+}
+
+// retire is called before a connection ends.
+func (s *Store) retire(c *pgx.Conn) {
+	n := sessionOf(c.PgConn())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n != nil && n.commits > 0 {
+		s.retired[n.id] = true
+	}
+}
+
+// leave removes the rows of this process, if a connection is at hand.
+func (s *Store) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	known, _ := s.sessions()
+	for i, c := range s.pool.AcquireAllIdle(ctx) {
+		if i == 0 && len(known) > 0 && !s.behind.Load() {
+			_, _ = c.Exec(ctx, "DELETE FROM sessions WHERE id=ANY($1)", octets16(slices.Collect(maps.Keys(known))))
+		}
+		c.Release()
+	}
+}
