@@ -11,18 +11,21 @@ import (
 )
 
 // getRecords finds records and claims in one statement, and so at one moment: who
-// sees a claim sees what was made with it.
+// sees a claim sees what was made with it. OFFSET 0 keeps the server from reading a
+// table for the names, which it would do where its statistics say that the table is
+// small: each name is looked up by an index.
 const getRecords = `SELECT n.i, r.due, r.version, r.value
-	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i)
-	JOIN records r ON r.kind=n.kind AND r.km=n.km AND r.sae=n.sae AND r.id=n.id`
+	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i),
+	LATERAL (SELECT due, version, value FROM records WHERE kind=n.kind AND km=n.km AND sae=n.sae AND id=n.id OFFSET 0) r`
 
 const getClaims = `
 	UNION ALL SELECT n.i, 0, 1, ''
-	FROM unnest($5::bytea[], $6::bytea[], $7::uuid[], $8::bigint[]) AS n(km, sae, id, i)
-	JOIN scopes s ON s.km=n.km AND s.sae=n.sae JOIN claims c ON c.scope=s.n AND c.id=n.id
+	FROM unnest($5::bytea[], $6::bytea[], $7::uuid[], $8::bigint[]) AS n(km, sae, id, i),
+	LATERAL (SELECT FROM claims WHERE scope=(SELECT s.n FROM scopes s WHERE s.km=n.km AND s.sae=n.sae) AND id=n.id OFFSET 0) c
 	UNION ALL SELECT n.i, 0, 1, ''
-	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i)
-	JOIN scopes s ON s.km=n.km AND s.sae=n.sae JOIN other_claims c ON c.scope=s.n AND c.id=n.id WHERE n.kind='claim'`
+	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i),
+	LATERAL (SELECT FROM other_claims WHERE scope=(SELECT s.n FROM scopes s WHERE s.km=n.km AND s.sae=n.sae) AND id=n.id OFFSET 0) c
+	WHERE n.kind='claim'`
 
 // Get returns records by their names.
 func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
