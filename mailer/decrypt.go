@@ -195,21 +195,21 @@ func (s *decryptSession) checkPlain(h *head) error {
 		return notEncrypted(domain)
 	}
 	from := h.sender()
-	for domain := range from.domains() {
+	for _, domain := range from.domains {
 		if policy.InboundRequired(domain) {
 			return notEncrypted(domain)
 		}
 	}
-	if policy.AnyInboundRequired() && !from.readable() {
+	if policy.AnyInboundRequired() && !from.readable {
 		return errUnreadableSender()
 	}
 	return nil
 }
 
-// errUnreadableSender refuses a message whose From could show a name that it may not
-// bear: a check that can't read its input refuses.
+// errUnreadableSender refuses a message whose From or Sender could show a name that it
+// may not bear: a check that can't read its input refuses.
 func errUnreadableSender() *refusal {
-	return refuse(550, smtp.EnhancedCode{5, 7, 1}, "unreadable sender", "The From field of the message can't be read")
+	return refuse(550, smtp.EnhancedCode{5, 7, 1}, "unreadable sender", "The From or Sender field of the message can't be read")
 }
 
 // restore decrypts a message of ours, up to its header.
@@ -306,12 +306,12 @@ func (s *decryptSession) checkSender(inner *head, peer *Peer) error {
 		return anothers(domain)
 	}
 	from := inner.sender()
-	for domain := range from.domains() {
+	for _, domain := range from.domains {
 		if !policy.mayWriteAs(peer, domain) {
 			return anothers(domain)
 		}
 	}
-	if policy.knowsOthers(peer) && !from.readable() {
+	if policy.knowsOthers(peer) && !from.readable {
 		return errUnreadableSender()
 	}
 	return nil

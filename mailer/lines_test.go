@@ -226,42 +226,42 @@ func TestHeadWithoutOwn(t *testing.T) {
 func TestSenders(t *testing.T) {
 	for in, want := range map[string]string{
 		"a@x.example": "x.example",
-		"A <a@x.example>, \"B, c\" <b@y.example>":     "x.example y.example",
-		"a@x.example\r\nFrom: b@y.example":            "x.example y.example",
-		"broken <a@x.example\r\n":                     "x.example",
-		"(a@x.example":                                "x.example",
-		"g: a@x.example, b@y.example;":                "x.example y.example",
-		"\r\n a@x.example":                            "x.example",
-		"nobody":                                      "",
-		"ceo(c)@x.example":                            "x.example",
-		"ceo@(c)x.example":                            "x.example",
-		"ceo@(c (d) \\) e) x.example":                 "x.example",
-		"ceo@x(c).example":                            "x x.example",
-		"ceo @ x . example":                           "x.example",
-		"\"ceo\" @x.example":                          "x.example",
-		"\"ceo\"@x.example, x(":                       "x.example",
-		"=?utf-8?q?ceo=40x.example?=":                 "x.example",
-		"ceo@=?utf-8?q?x=2Eexample?=":                 "x.example",
-		"\"ceo@x.example\" <a@y.example>":             "x.example y.example",
-		"[ceo@x.example]":                             "x.example",
-		"'ceo@x.example'":                             "x.example",
-		"ceo@x.example!":                              "x.example",
-		"ceo@x.example\\":                             "x.example",
-		"ceo@x.example\u00a0":                         "x.example",
-		"ceo@x.example\xff":                           "x.example",
-		"ceo@x\uff0eexample":                          "x.example",
-		"ceo@x \uff0e example":                        "x.example",
-		"@a.example,@b.example:ceo@x.example":         "a.example b.example x.example",
-		"ceo@x.example.":                              "x.example.",
-		"ceo%x.example@y.example":                     "y.example",
-		strings.Repeat("(", 50_000) + "ceo@x.example": "x.example",
+		"A <a@x.example>, \"B, c\" <b@y.example>":    "x.example y.example",
+		"a@x.example\r\nFrom: b@y.example":           "x.example y.example",
+		"broken <a@x.example\r\n":                    "x.example",
+		"(a@x.example":                               "x.example",
+		"g: a@x.example, b@y.example;":               "x.example y.example",
+		"\r\n a@x.example":                           "x.example",
+		"nobody":                                     "",
+		"ceo(c)@x.example":                           "x.example",
+		"ceo@(c)x.example":                           "x.example",
+		"ceo@(c (d) \\) e) x.example":                "x.example",
+		"ceo@x(c).example":                           "x x.example",
+		"ceo @ x . example":                          "x.example",
+		"\"ceo\" @x.example":                         "x.example",
+		"\"ceo\"@x.example, x(":                      "x.example",
+		"=?utf-8?q?ceo=40x.example?=":                "x.example",
+		"ceo@=?utf-8?q?x=2Eexample?=":                "x.example",
+		"\"ceo@x.example\" <a@y.example>":            "x.example y.example",
+		"[ceo@x.example]":                            "x.example",
+		"'ceo@x.example'":                            "x.example",
+		"ceo@x.example!":                             "x.example",
+		"ceo@x.example\\":                            "x.example",
+		"ceo@x.example\u00a0":                        "x.example",
+		"ceo@x.example\xff":                          "x.example",
+		"ceo@x\uff0eexample":                         "x.example",
+		"ceo@x \uff0e example":                       "x.example",
+		"@a.example,@b.example:ceo@x.example":        "a.example b.example x.example",
+		"ceo@x.example.":                             "x.example.",
+		"ceo%x.example@y.example":                    "y.example",
+		strings.Repeat("(", 5_000) + "ceo@x.example": "x.example",
 	} {
 		h, err := readHead(strings.NewReader("To: c@z.example\r\nFrom: "+in+"\r\n\r\n"), 1<<20, newMemory(0).take)
 		if err != nil {
 			t.Fatal(err)
 		}
 		found := map[string]bool{}
-		for d := range h.sender().domains() {
+		for _, d := range h.sender().domains {
 			found[d] = true
 		}
 		for _, domain := range strings.Fields(want) {
@@ -275,17 +275,18 @@ func TestSenders(t *testing.T) {
 	}
 }
 
-// TestSendersOfBlanks: a step for each blank, not for each pair of them, which
-// would outlast the time that the tests have by far.
+// TestSendersOfBlanks: a step for each blank, not for each pair of them.
 func TestSendersOfBlanks(t *testing.T) {
-	blanks := strings.Repeat(" ", 1<<20)
+	blanks := strings.Repeat(" ", 4000)
 	for in, want := range map[string]string{
-		"x@a" + blanks + ".": "a.", "x@a" + blanks + "b": "a", "x@a." + blanks + "b": "a.b", "x@" + blanks: "",
+		"x@a" + blanks + ".": "a.", "x@a" + blanks + "b": "a", "x@a." + blanks + "b": "a.b", "x@" + blanks: "", "x@a." + blanks: "a.",
 	} {
-		var got []string
-		eachDomain(in, func(d string) bool { got = append(got, d); return true })
-		if want == "" && len(got) > 0 || want != "" && !slices.Contains(got, want) {
-			t.Errorf("%s: %q, want %q", strings.ReplaceAll(in, blanks, " … "), got, want)
+		s := readSender(in)
+		if want == "" && len(s.domains) > 0 || want != "" && !slices.Contains(s.domains, want) {
+			t.Errorf("%s: %q, want %q", strings.ReplaceAll(in, blanks, " … "), s.domains, want)
+		}
+		if s.work > 3*len(in) {
+			t.Errorf("%s: %d steps", strings.ReplaceAll(in, blanks, " … "), s.work)
 		}
 	}
 }
@@ -297,7 +298,7 @@ func TestManyFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := slices.Collect(h.sender().domains()); !slices.Contains(got, "x.example") {
+	if got := h.sender().domains; !slices.Contains(got, "x.example") {
 		t.Errorf("domains of the sender %q, want x.example", got)
 	}
 }

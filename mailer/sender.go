@@ -2,301 +2,223 @@ package mailer
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/hex"
-	"io"
-	"iter"
+	"net/mail"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
-	"github.com/emersion/go-message/charset"
+	"golang.org/x/text/unicode/bidi"
 	"golang.org/x/text/unicode/norm"
 )
 
-// A sender is what the From fields of a message may be read as. They decide
-// whether mail has to be encrypted and whose it may be, so it is not enough to
-// read what is correct: whatever any mail program may show as the sender counts.
+// A sender is what the From fields of a message may be read as. They decide whether
+// mail has to be encrypted and whose it may be, so it is not enough to read what is
+// correct: whatever any mail program may show as the sender counts.
+//
+// Where From may be taken for empty, Sender counts too: older Thunderbirds show it
+// then. Resent-From does not: it is for information only (RFC 5322 §3.6.6), no program
+// shows it in the place of From.
 type sender struct {
-	fields  []string
-	tooMuch bool // there is more of it than fields has
+	domains  []string // each that may be the sender's, in some program's reading
+	readable bool     // all that can be shown is known
+
+	seen map[string]bool // the domains
+	work int             // characters looked at for them
 }
 
-// How much of From is read: bytes, and fields.
+// How much is read of the fields: bytes, domains found and characters looked at. Real
+// ones have less than 2 KiB; what has more is unreadable.
 const (
-	maxSender       = 64 << 10
-	maxSenderFields = 100
+	maxSender  = 8 << 10
+	maxDomains = 500
+	maxWork    = 100 * maxSender
 )
 
 // sender returns that of a message.
 func (h *head) sender() sender {
-	var s sender
-	size := 0
+	values, all := h.values("From", maxSender)
+	if len(values) == 0 || slices.ContainsFunc(values, mayBeEmpty) {
+		more, allMore := h.values("Sender", maxSender)
+		values, all = append(values, more...), all && allMore
+	}
+	s := readSender(values...)
+	s.readable = s.readable && all
+	return s
+}
+
+// values returns the values of all fields with a name, but for what makes them longer
+// than a limit.
+func (h *head) values(name string, limit int) (values []string, all bool) {
 	for f := range h.fields() {
-		if !f.Is("From") {
+		if !f.Is(name) {
 			continue
 		}
-		text := f.Text()
-		if size += len(text); size > maxSender || len(s.fields) == maxSenderFields {
-			s.tooMuch = true
-			break
+		if limit -= len(f.Value) + 1; limit < 0 {
+			return values, false
 		}
-		s.fields = append(s.fields, text)
+		values = append(values, string(f.Value))
+	}
+	return values, true
+}
+
+// mayBeEmpty reports whether a program may find no address in the value of a field: a
+// strict reader has trouble with it, as with an address that is a comment.
+func mayBeEmpty(value string) bool {
+	list, err := mail.ParseAddressList(unfolded(value))
+	return err != nil || len(list) == 0
+}
+
+func unfolded(value string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(value, "\r\n", ""), "\n", "")
+}
+
+// readSender reads the values of fields, with their folds.
+func readSender(values ...string) sender {
+	s := sender{readable: true, seen: map[string]bool{}}
+	for _, value := range values {
+		readings, whole := decodings(unfolded(value))
+		s.readable = s.readable && whole
+		for _, reading := range readings {
+			s.read(shownText(reading))
+			if strings.ContainsFunc(reading, isRightToLeft) {
+				s.read(shownText(rightToLeft(reading)))
+			}
+		}
 	}
 	return s
 }
 
-// readable reports whether all that can be shown is known. It is not where there is
-// too much of it, or an encoded word that can't be decoded here: a mail program may
-// be able to.
-func (s sender) readable() bool {
-	for _, text := range s.fields {
-		for _, reading := range decodings(text) {
-			if !reading.whole {
-				return false
-			}
-		}
+// isHiding reports whether a character may hide others, or show them in another
+// order: controls, and what embeds, overrides or isolates a direction (UAX #9 §2).
+// Nobody's name has any.
+func isHiding(r rune) bool {
+	return unicode.IsControl(r) && r != '\t' || r >= '\u202A' && r <= '\u202E' || r >= '\u2066' && r <= '\u2069'
+}
+
+// read finds the domains in a text: those after each "@", with comments read in each
+// way.
+func (s *sender) read(text string) {
+	styles := []commentStyle{{kept: true}}
+	if strings.Contains(text, "(") {
+		styles = append(styles, commentStyle{nest: true, pairs: true}, commentStyle{nest: true}, commentStyle{})
 	}
-	return !s.tooMuch
-}
-
-// domains yields each domain that may be one of a sender's: what follows each "@"
-// in every reading of the fields, also without comments. Some come several times.
-func (s sender) domains() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, text := range s.fields {
-			for _, reading := range decodings(text) {
-				if !eachDomain(shownText(reading.text), yield) {
-					return
-				}
-				if strings.Contains(reading.text, "(") && !eachDomain(shownText(withoutComments(reading.text)), yield) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// A decoding is a reading of a text that may hold encoded words (RFC 2047); whole
-// says that none of them was beyond us.
-type decoding struct {
-	text  string
-	whole bool
-}
-
-// maxNested is how often the outcome of decoding is decoded again: some programs
-// do, by mistake.
-const maxNested = 3
-
-// decodings returns the readings of a text: as it is, and with its encoded words
-// decoded as one program or another does.
-func decodings(text string) []decoding {
-	list := []decoding{{text, true}}
-	for _, way := range []wordReading{{}, {keepBlanks: true, single: true}, {stopAtPadding: true}, {rawBytes: true}} {
-		before := text
-		for range maxNested {
-			if !strings.Contains(before, "=?") {
-				break
-			}
-			after := way.decode(before)
-			if !slices.Contains(list, after) {
-				list = append(list, after)
-			}
-			if after.text == before {
-				break
-			}
-			before = after.text
-		}
-	}
-	return list
-}
-
-// A wordReading is a way to read encoded words. All are lenient: a charset may have
-// a language (RFC 2231 §5), padding may be missing, the end as well, and words may
-// be anywhere, within quotes and addresses too.
-type wordReading struct {
-	keepBlanks    bool // between two words, which RFC 2047 §6.2 drops
-	single        bool // each word by itself, even if a character is cut between two
-	stopAtPadding bool // base64 ends at "="; else it is skipped
-	rawBytes      bool // without regard to the charset
-}
-
-// An encodedWord is one in a text, from start to end.
-type encodedWord struct {
-	start, end              int
-	charset, encoding, body string
-}
-
-// maxCharset is the longest name of a charset, in bytes, with what is around it.
-const maxCharset = 100
-
-// nextWord finds the next encoded word from a place on. Its body ends at "?=", where
-// the next word begins, or with the text.
-func nextWord(text string, from int) (w encodedWord, ok bool) {
+	s.work += len(text)
 	for {
-		i := strings.Index(text[from:], "=?")
-		if i < 0 {
-			return w, false
+		_, rest, ok := strings.Cut(text, "@")
+		if !ok {
+			return
 		}
-		from += i + len("=?")
-		w.start = from - len("=?")
-		var rest string
-		var found bool
-		if w.charset, rest, found = strings.Cut(text[from:], "?"); !found || len(w.charset) > maxCharset {
-			continue
+		for _, style := range styles {
+			s.readDomain(rest, style)
 		}
-		if w.encoding, rest, found = strings.Cut(rest, "?"); !found || len(strings.TrimSpace(w.encoding)) != 1 {
-			continue
-		}
-		w.charset, _, _ = strings.Cut(strings.ToLower(strings.TrimSpace(w.charset)), "*")
-		w.encoding = strings.TrimSpace(w.encoding)
-		w.body = bodyOf(rest)
-		w.end = len(text) - len(rest) + len(w.body)
-		switch after := text[w.end:]; {
-		case strings.HasPrefix(after, "?=?"): // which may begin the next one as well
-			w.end++
-		case strings.HasPrefix(after, "?="):
-			w.end += len("?=")
-		}
-		return w, true
+		text = rest
 	}
 }
 
-// bodyOf returns the body of an encoded word that a text begins with.
-func bodyOf(text string) string {
-	end := len(text)
-	if i := strings.Index(text, "?="); i >= 0 {
-		end = i
-	}
-	for from := 0; from < end; {
-		i := strings.Index(text[from:end], "=?")
-		if i < 0 {
-			break
-		}
-		if from += i; !strings.HasPrefix(text[from:], "=?=") { // that is padding, and the end
-			return text[:from]
-		}
-		from++
-	}
-	return text[:end]
-}
-
-// decode decodes the words of a text.
-func (r wordReading) decode(text string) decoding {
-	d := decoding{whole: true}
-	var out, run strings.Builder // run: the bytes of adjacent words of one charset
-	runCharset := ""
-	flush := func() {
-		decoded, ok := r.inCharset(runCharset, run.String())
-		d.whole = d.whole && ok
-		out.WriteString(decoded)
-		run.Reset()
-	}
-	end := 0
-	for w, ok := nextWord(text, 0); ok; w, ok = nextWord(text, end) {
-		between := text[end:w.start]
-		adjacent := end > 0 && strings.TrimSpace(between) == "" && !r.keepBlanks
-		if !adjacent || w.charset != runCharset || r.single {
-			flush()
-		}
-		if !adjacent {
-			out.WriteString(between)
-		}
-		if word, known := r.wordBytes(w.encoding, w.body); known {
-			runCharset = w.charset
-			run.Write(word)
-		} else {
-			d.whole = false
-			flush()
-			out.WriteString(text[w.start:w.end])
-		}
-		end = w.end
-	}
-	flush()
-	out.WriteString(text[end:])
-	d.text = out.String()
-	return d
-}
-
-// wordBytes undoes the encoding of a word.
-func (r wordReading) wordBytes(encoding, text string) ([]byte, bool) {
-	switch {
-	case strings.EqualFold(encoding, "B"):
-		return r.base64(text), true
-	case strings.EqualFold(encoding, "Q"):
-		return quotedBytes(text), true
-	}
-	return nil, false
-}
-
-// base64 decodes what there is, whatever is between.
-func (r wordReading) base64(text string) []byte {
-	clean := strings.Map(func(c rune) rune {
+// readDomain finds the domains that a text may begin with. Where it has something that
+// no domain has, be it a blank, a quotation mark or a comment, one program takes that
+// for the end and another one leaves it out: both count. A dot is no such place, for
+// example.co is not example.co.uk's.
+func (s *sender) readDomain(text string, style commentStyle) {
+	var d bytes.Buffer
+	length := 0
+	dot := true // one more would make an empty label
+	for i, size := 0, 0; i < len(text) && s.hasTime(); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(text[i:])
 		switch {
-		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '+', c == '/', c == '=' && r.stopAtPadding:
-			return c
-		case c == '-':
-			return '+' // of base64url
-		case c == '_':
-			return '/'
-		}
-		return -1
-	}, text)
-	var out []byte
-	for part := range strings.SplitSeq(clean, "=") {
-		if len(part)%4 == 1 {
-			part = part[:len(part)-1] // six bits make no byte
-		}
-		b, _ := base64.RawStdEncoding.DecodeString(part)
-		out = append(out, b...)
-	}
-	return out
-}
-
-// quotedBytes decodes the Q encoding; what is no code stays.
-func quotedBytes(text string) []byte {
-	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '_':
-			out = append(out, ' ')
-		case c == '=' && i+2 < len(text):
-			if b, err := hex.DecodeString(text[i+1 : i+3]); err == nil {
-				out = append(out, b...)
-				i += 2
-				continue
+		case strings.ContainsRune("@,;:", r): // a domain never goes on behind these
+			s.add(d.String())
+			return
+		case isDot(r) && !dot:
+			d.WriteByte('.')
+			dot = true
+		case isOfDomain(r):
+			if length++; length > maxDomain {
+				return // nobody's
 			}
-			out = append(out, c)
+			d.WriteRune(r)
+			dot = false
 		default:
-			out = append(out, c)
+			s.add(d.String())
+			if r == '(' {
+				var looked int
+				size, looked = style.comment(text[i:])
+				s.work += looked
+			}
 		}
 	}
-	return out
+	s.add(d.String())
 }
 
-// inCharset turns the bytes of words into UTF-8.
-func (r wordReading) inCharset(name, text string) (string, bool) {
-	if text == "" || r.rawBytes {
-		return strings.ToValidUTF8(text, "\uFFFD"), true
+// hasTime counts a step and reports whether it may be made.
+func (s *sender) hasTime() bool {
+	s.work++
+	s.readable = s.readable && s.work <= maxWork
+	return s.work <= maxWork
+}
+
+// add adds a domain.
+func (s *sender) add(d string) {
+	if d == "" || s.seen[d] {
+		return
 	}
-	decoder, err := charset.Reader(name, strings.NewReader(text))
-	if err != nil {
-		return strings.ToValidUTF8(text, "\uFFFD"), false
+	if len(s.domains) == maxDomains {
+		s.readable = false
+		return
 	}
-	decoded, err := io.ReadAll(decoder)
-	return strings.ToValidUTF8(string(decoded), "\uFFFD"), err == nil
+	s.seen[d] = true
+	s.domains = append(s.domains, d)
+}
+
+func isDot(r rune) bool { return r == '.' || r == '\u3002' } // IDNA takes the others that NFKC leaves for dots
+
+func isOfDomain(r rune) bool {
+	return r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
+}
+
+// A commentStyle is how a program reads comments in parentheses (RFC 5322 §3.2.2).
+// It is asked only where one stands in a domain: what is before it, as a quoted
+// string with a parenthesis, must not make a difference.
+type commentStyle struct {
+	kept  bool // the parentheses are left out, not what they hold
+	nest  bool // comments may have comments
+	pairs bool // a backslash takes the meaning from what follows
+}
+
+// comment returns the length of the comment that a text begins with, and how much of it
+// was looked at. One that is not closed is but a parenthesis: programs differ on where
+// it ends.
+func (c commentStyle) comment(text string) (length, looked int) {
+	if c.kept {
+		return 1, 1
+	}
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\' && c.pairs:
+			i++
+		case text[i] == '(' && (c.nest || depth == 0):
+			depth++
+		case text[i] == ')':
+			if depth--; depth == 0 {
+				return i + 1, i + 1
+			}
+		}
+	}
+	return 1, len(text)
 }
 
 // shownText returns a text as a person sees it: without what is never shown
-// (Unicode's Default_Ignorable_Code_Point) and without backslashes, and letters
-// that only look different as what they are (NFKC).
+// (Unicode's Default_Ignorable_Code_Point), and letters that only look different as
+// what they are (NFKC).
 func shownText(text string) string {
-	ascii := !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
-	if ascii && !strings.Contains(text, `\`) {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return text
 	}
 	text = strings.Map(func(r rune) rune {
-		if r == '\\' || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Cf, unicode.Variation_Selector) {
+		if unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Cf, unicode.Variation_Selector) {
 			return -1
 		}
 		return r
@@ -304,68 +226,37 @@ func shownText(text string) string {
 	return norm.NFKC.String(text)
 }
 
-// eachDomain yields the domain after each "@" of a text, blanks around its dots
-// left out (RFC 5322 §4.4). It reports whether to go on.
-func eachDomain(text string, yield func(string) bool) bool {
-	for {
-		_, rest, ok := strings.Cut(text, "@")
-		if !ok {
-			return true
-		}
-		if d := leadingDomain(rest); d != "" && !yield(d) {
-			return false
-		}
-		text = rest
-	}
+func isRightToLeft(r rune) bool { return slices.Contains([]bidi.Class{bidi.R, bidi.AL}, classOf(r)) }
+
+func classOf(r rune) bidi.Class {
+	p, _ := bidi.LookupRune(r)
+	return p.Class()
 }
 
-// leadingDomain returns the longest domain that a text begins with.
-func leadingDomain(text string) string {
-	var b strings.Builder
-	dot, blank := true, false // a blank may stand before and after a dot
-	for _, r := range text {
-		switch {
-		case r == '.' || strings.ContainsRune("\u3002\uff0e\uff61", r): // IDNA takes these for dots
-			dot = true
-		case unicode.IsSpace(r) || unicode.IsControl(r):
-			blank = true
-			continue
-		case r == '-' || r == '_' || r != unicode.ReplacementChar && (unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)):
-			if blank && !dot {
-				return b.String()
-			}
-			dot = false
-		default:
-			return b.String()
+// rightToLeft returns a text in the order in which it is shown where its first letter
+// is written from right to left, as an invisible U+200F is: from its end to its
+// beginning, but for what is written from left to right in it (UAX #9 §3.3, roughly).
+func rightToLeft(text string) string {
+	shown := []rune(text)
+	slices.Reverse(shown)
+	start, end := -1, -1 // of what is from left to right
+	turn := func() {
+		if start >= 0 {
+			slices.Reverse(shown[start:end])
 		}
-		blank = false
-		b.WriteRune(r)
+		start = -1
 	}
-	return b.String()
-}
-
-// withoutComments leaves out what is in parentheses, which nest. One that is
-// not closed is left in: programs differ on where it ends.
-func withoutComments(text string) string {
-	var b bytes.Buffer
-	depth, open := 0, 0
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '\\' && depth > 0:
-			i++ // a quoted-pair
-		case c == '(':
-			if depth == 0 {
-				open = i
+	for i, r := range shown {
+		switch classOf(r) {
+		case bidi.R, bidi.AL:
+			turn()
+		case bidi.L, bidi.EN, bidi.AN:
+			if start < 0 {
+				start = i
 			}
-			depth++
-		case c == ')' && depth > 0:
-			depth--
-		case depth == 0:
-			b.WriteByte(c)
+			end = i + 1
 		}
 	}
-	if depth > 0 {
-		b.WriteString(text[open:])
-	}
-	return b.String()
+	turn()
+	return string(shown)
 }

@@ -1,8 +1,13 @@
 package mailer
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
+	"net/mail"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +71,66 @@ func disguises() []string {
 	}
 }
 
+// evasions are Froms that no two mail programs need show the same, and that some show
+// as one in a domain of one letter, which is a % here, and ".example".
+func evasions(letter string) []string {
+	word := func(charset, text string) string {
+		return "=?" + charset + "?B?" + base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(text, "%", letter))) + "?="
+	}
+	long := strings.Repeat("a", 120)
+	var many strings.Builder
+	for i := range maxDomains + 1 {
+		fmt.Fprintf(&many, "a@%d.y,", i)
+	}
+	list := []string{
+		// A parenthesis that is no comment, and comments within a domain.
+		`"Alice (" <alice@(x)%.example>`, `"(" <alice@(x)%.example> ")"`, `"Alice \"(" <alice@%(x).example>`,
+		`=?utf-8?Q?=28?= <alice@(x)=?utf-8?Q?%.example?=> =?utf-8?Q?=29?=`, `Alice :( <alice@(:)%.example>`, `alice@((x)%.example`,
+		`alice@(\()%.example`, `alice@(\)(x)%.example`, `alice@(()%.example`, `alice@(x(y)z)%.exa(m)mple`, `alice@%.ex(x)(y)ample`,
+		`")" <alice@(a)(b)%.example> "("`, `alice@(@evil.example)%.example`, `alice@(x, y; z: t)%.example`,
+		// Quotation marks within an address, which jsmime drops.
+		`Alice <alice@"%.example">`, `Alice <alice@"%".example>`, `alice@"%"."example"`, `"alice"@"%.exam"ple`, `alice@'%.example'`, `alice@"%.\example"`,
+		`"alice@%.exam""ple" <evil@x.example>`, `alice"@"%.example <evil@x.example>`, `"alice""@%""."example <evil@x.example>`,
+		`"alice@%.exam" "ple" <evil@x.example>`, `"alice@%.exam"ple <evil@x.example>`, `"alice@\"%.example\"" <evil@x.example>`,
+		// Blanks within a label, which Python deletes.
+		`Alice <alice@%.exam ple>`, "Alice <alice@%.exam\tple>", "Alice <alice@%.exam\r\n ple>", `alice@%.e x a m p l e`, "alice@% .exam\u00a0ple", "alice@%.exam\u3000ple",
+		`=?utf-8?Q?alice=40%.exam_ple?= <evil@x.example>`, "alice@%.exam\u2003(x) \u2028ple", `alice @ %. exam =?utf-8?Q?ple?=`,
+		// A domain with more behind it.
+		`"alice@%.example. CEO" <evil@x.example>`, `"alice@%.example .CEO" <evil@x.example>`, `"alice@%.example CEO" <evil@x.example>`, `"alice@%.example... CEO" <evil@x.example>`,
+		`"alice@%.example.\" CEO" <evil@x.example>`, `alice@%.example.(CEO) <evil@x.example>`, `"alice@%.example!CEO" <evil@x.example>`, `"alice@%.example/CEO.x" <evil@x.example>`,
+		`=?utf-8?Q?alice=40%.example?=CEO <evil@x.example>`, `=?utf-8?Q?alice=40%.example.?= =?utf-8?Q?CEO?= <evil@x.example>`, `alice@..%..example`, `alice@.%.example`,
+		`alice@[%.example]`, `alice@<%.example>`, `alice@%.exam<>ple`, `alice@evil@%.example@x.example`,
+		// Encoded words that are longer than they may be.
+		`=?utf-8*` + long + `?Q?alice=40%=2Eexample?= <evil@x.example>`, `=?utf-8` + strings.Repeat(" ", 100) + `?Q?alice=40%=2Eexample?= <evil@x.example>`,
+		`=?utf-8?` + strings.Repeat(" ", 200) + `Q?alice=40%=2Eexample?= <evil@x.example>`, `=?utf-8?Q?` + strings.Repeat("_", 200) + `alice=40%=2Eexample?= <evil@x.example>`,
+		`=?x-` + long + `?Q?alice=40%=2Eexample?= <evil@x.example>`, `=?utf-8?Quoted?alice=40%=2Eexample?= <evil@x.example>`, `=?utf-8?Base64?YWxpY2U?= <evil@x.example>`,
+		`=?"utf-8"?Q?alice=40%=2Eexample?= <evil@x.example>`,
+		// Charsets that nobody has here, or in which nothing is what it looks like.
+		word("iso-2022-kr", "alice@%.example") + " <evil@x.example>", word("csiso2022kr", "alice@%.example"), word("iso-2022-cn", "x"), word("hz-gb-2312", "alice@~{#a~}.example"),
+		word("iso-2022-jp-2", "alice@%.example"), word("utf-16", "\xff\xfea\x00"), word("utf-32", "a"), word("cp037", "\x81\x7c"), word("utf-7", "alice+AEA-%.example"), word("unicode-1-1-utf-7", "x"), word("replacement", "x"),
+		// Controls.
+		"\"alice@%.exam\x7fple\" <evil@x.example>", "alice@%.exam\x01ple", "alice@%.exam\x1b[Dple", "alice@%.exam\u0085ple", "alice\b@%.example", "evil\x0calice@%.example",
+		`=?utf-8?Q?alice=40%=2Eexam=01ple?= <evil@x.example>`, `=?utf-8?Q?alice=40%=2Eexam=00ple?= <evil@x.example>`, `=?utf-8?Q?alice=40%=2Eexam=0D=0Aple?= <evil@x.example>`,
+		`=?iso-8859-1?Q?alice=40%=2Eexam=9Aple?= <evil@x.example>`, word("us-ascii", "alice@%.exam\x00\x08ple"), word("utf-8", "evil\r\nFrom: alice@%.example"),
+		// Directions.
+		"\"\u202eelpmaxe.%@ecila\" <evil@x.example>", "\u2067alice\u2069 <evil@x.example>", "\u2066x", "\u202dx", "\u202bx", word("utf-8", "\u202eelpmaxe"),
+		"=?utf-8?Q?=E2=80=AEelpmaxe?=", "\u200f%.example\u200f@\u200falice <evil@x.example>", "\"\u05d0 %.example@\u061calice\"", "\u200fexample.\u200f%@\u200falice",
+		// Bytes that are no text.
+		"\"alice@%.exam\xffple\" <evil@x.example>", "alice@%.exam\xc0\xafple", "alice@%.exam\xed\xa0\x80ple", "\xe9 <evil@x.example>", `=?utf-8?Q?alice=40%=2Eexam=FFple?=`, `=?utf-8?Q?alice=40%=2Eexam=C3?=ple`,
+		word("iso-2022-jp", "alice@%.exam\x1b$B") + " " + word("iso-2022-jp", "ple") + " <evil@x.example>", word("iso-2022-jp", "alice@\x1b$B"), word("iso-2022-jp", "x\x1b(I"),
+		word("iso-2022-jp", "x\x1b"), word("shift_jis", "alice\x83") + " " + word("shift_jis", "@%.example"), word("euc-jp", "alice\x8f"), word("gb18030", "alice\x81\x30"),
+		// Too much.
+		strings.Repeat("x@y.example, ", 700), strings.Repeat("\r\n ", 3000) + "alice@%.example", many.String(), strings.Repeat("@(", 2000),
+		// No From, as some programs see it.
+		"\r\nSender: alice@%.example", "nobody\r\nSender: alice@%.example", "(x@x.example)\r\nSender: alice@%.example", "\"x@x.example\"\r\nSender: Alice <alice@%.example>",
+		"undisclosed:;\r\nSender: alice@%.example", "joe@x.example\r\nFrom:\r\nSender: alice@%.example", "<>\r\nSender: evil@x.example\r\nsender : alice@(x)%.example", "\r\nSender: \x01",
+	}
+	for i := range list {
+		list[i] = strings.ReplaceAll(list[i], "%", letter)
+	}
+	return list
+}
+
 // Plain mail that may show as a peer's is refused, whatever its From is made of, and
 // so is what one peer sends as another or as us.
 func TestDisguisedSender(t *testing.T) {
@@ -73,7 +138,7 @@ func TestDisguisedSender(t *testing.T) {
 	hop := startHop(t)
 	r := startRelay(t, DirectionDecrypt, hop.addr(), func(c *Config) { c.Site.Domains = []string{"b.example"} })
 	c := connect(t, r)
-	for _, from := range disguises() {
+	for _, from := range slices.Concat(disguises(), evasions("a")) {
 		plain := "From: " + from + "\r\nTo: bob@b.example\r\nSubject: x\r\n\r\nhi\r\n"
 		if got := c.mail(plain, "bounce@x.example", "bob@b.example"); !strings.HasPrefix(got, "550 5.7.1") {
 			t.Errorf("in clear, From: %.80q: %s", from, got)
@@ -83,13 +148,17 @@ func TestDisguisedSender(t *testing.T) {
 		if got := c.mail(sealed, "x@c.example", "bob@b.example"); !strings.HasPrefix(got, "550 5.7.1") {
 			t.Errorf("from peer C, From: %.80q: %s", from, got)
 		}
-		ours := strings.Replace(strings.ReplaceAll(from, "a.example", "b.example"), "a=2Eexample", "b=2Eexample", 1)
-		if ours == from {
-			continue
+	}
+	ours := evasions("b")
+	for _, from := range disguises() {
+		if our := strings.Replace(strings.ReplaceAll(from, "a.example", "b.example"), "a=2Eexample", "b=2Eexample", 1); our != from {
+			ours = append(ours, our)
 		}
-		inner = strings.Replace(testMessage, "Alice <alice@a.example>", ours, 1)
+	}
+	for _, from := range ours {
+		inner := strings.Replace(testMessage, "Alice <alice@a.example>", from, 1)
 		if got := c.mail(seal(t, r.km, inner), "alice@a.example", "bob@b.example"); !strings.HasPrefix(got, "550 5.7.1") {
-			t.Errorf("from peer A in our name, From: %.80q: %s", ours, got)
+			t.Errorf("from peer A in our name, From: %.80q: %s", from, got)
 		}
 	}
 	if got := c.mail(seal(t, r.km, testMessage), "ceo@b.example", "bob@b.example"); !strings.HasPrefix(got, "550 5.7.1") {
@@ -111,6 +180,11 @@ func TestUndisguisedSender(t *testing.T) {
 		"joe@x.example", "=?utf-8?Q?J=C3=B6rg_M=C3=BCller?= <joerg@x.example>", "=?iso-2022-jp?B?GyRCO2UbKEI=?= <x@x.example>",
 		"\"What=? ever? Really?\" <joe@x.example>", "a.example <joe@x.example>", "=?gb2312?B?xOO6ww==?= <x@x.example>", "=?windows-1252?Q?=80?= <x@x.example>",
 		"=?koi8-r?Q?=D0?= <x@x.example>", "joe%a.example@x.example", "\u200bjoe@x.example", "Alice at a.example <joe@x.example>", "",
+		"\"Bob Smith\" <bob@d.example>", "\"joe@x.example\" <joe@x.example>", "\"joe@x.example via list\" <list@x.example>", "joe@x.example (Joe (a.example))", "joe@a.example.com", "joe@a.example.co.uk", "joe@xa.example", "joe@sub.a.example",
+		"\"Smith, Joe (a.example)\" <joe@x.example>", "joe@x.example, \"a.example\" <mary@y.example>", "\"joe\\@x.example\" <joe@x.example>", "=?iso-8859-1?Q?O=92Brien?= <joe@x.example>", "=?us-ascii?Q?a=09b?= <joe@x.example>",
+		"=?utf-8?B?4oCc?= =?utf-8?B?w7w=?= <joe@x.example>", "=?utf-8?B?" + base64.StdEncoding.EncodeToString([]byte("J\xc3")) + "?= =?utf-8?B?" + base64.StdEncoding.EncodeToString([]byte("\xb6rg")) + "?= <joe@x.example>",
+		"\u05d0\u05dc\u05d9\u05e1 <joe@x.example>", "\u200f\u05d0\u05dc\u05d9\u05e1\u200f <joe@x.example>", "=?windows-1256?B?48Y=?= <joe@x.example>", "Joe\r\n <joe@x.example>", "Joe\t<joe@x.example>", "\"Joe :-) (\" <joe@x.example>", "MAILER-DAEMON@x.example (Mail Delivery System)",
+		"joe@x.example\r\nSender: alice@a.example", "Joe <joe@x.example>\r\nResent-From: alice@a.example", strings.Repeat("Joe Smith <joe@x.example>, ", 100) + "joe@x.example",
 	} {
 		if got := c.mail("From: "+from+"\r\nTo: bob@b.example\r\n\r\nhi\r\n", "bounce@x.example", "bob@b.example"); !strings.HasPrefix(got, "250") {
 			t.Errorf("From: %q: %s", from, got)
@@ -128,6 +202,56 @@ func TestUndisguisedSender(t *testing.T) {
 	})
 	c = connect(t, r)
 	c.want("250", c.mail("From: =?x-unknown?Q?x?= <x@x.example>\r\n\r\nhi\r\n", "bounce@x.example", "bob@b.example"))
+}
+
+// TestSenderOfCorpus: what real and hostile messages come with can be read, and is
+// found, but for these.
+func TestSenderOfCorpus(t *testing.T) {
+	unreadable := map[string]string{
+		"13f1858423d03319": "a byte that is no UTF-8",
+		"1710b5571be64ec6": "a byte that is no UTF-8",
+		"1b3cd7439e830729": "bytes that are no UTF-8",
+		"3c788686bc3f9624": "a byte that is no UTF-8",
+		"3fd53da37977c739": "a byte that is no UTF-8",
+		"14545f7a74b42b46": "an encoded word of a line feed",
+		"3042054de0b0d92e": "a control character",
+		"3b87d2e903d841e1": "a control character",
+	}
+	external := os.Getenv("QKDMAIL_CORPUS")
+	if external == "" {
+		external = filepath.Join("..", "..", "shared", "corpus")
+	}
+	files, err := filepath.Glob(filepath.Join(external, "*.eml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Skipf("SKIPPED: no messages in %s", external)
+	}
+	for _, file := range files {
+		message, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := readHead(bytes.NewReader(message), 1<<20, newMemory(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := h.sender()
+		name := strings.TrimSuffix(filepath.Base(file), ".eml")
+		if why := unreadable[name]; s.readable != (why == "") {
+			t.Errorf("%s: readable %v (%s)", name, s.readable, why)
+		}
+		addresses, _ := mail.ParseAddressList(h.text("From"))
+		for _, a := range addresses {
+			if d := domainOf(a.Address); d != "" && !slices.ContainsFunc(s.domains, func(found string) bool { return normalDomain(found) == d }) {
+				t.Errorf("%s: %s is not among %q", name, d, s.domains)
+			}
+		}
+		if len(s.domains) > maxDomains/10 || s.work > maxWork/10 {
+			t.Errorf("%s: %d domains and %d steps: near the bounds", name, len(s.domains), s.work)
+		}
+	}
 }
 
 // FuzzSender hides an address in a From, and looks for it.
@@ -148,9 +272,9 @@ func FuzzSender(f *testing.F) {
 			address = "@a.ex\u00ad\u200dample"
 		}
 		for _, text := range []string{before + " x" + address, before + address + " " + within, "\"" + before + address + "\" <x@y.example>"} {
-			s := sender{fields: []string{text}}
-			found := !s.readable()
-			for d := range s.domains() {
+			s := readSender(text)
+			found := !s.readable
+			for _, d := range s.domains {
 				found = found || strings.HasPrefix(normalDomain(d), "a.example")
 			}
 			if !found {
@@ -158,4 +282,46 @@ func FuzzSender(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzSenderWork wants any bytes read in bounded work.
+func FuzzSenderWork(f *testing.F) {
+	for _, from := range evasions("a") {
+		f.Add(from)
+	}
+	for _, piece := range []string{"=?utf-8?q?a ", "=?", "=?x?q?=3D=3Fx=3Fq=3Fa_ ", "@(", "@)", "(@", "@a ", "\ufdfa@", "\u05d0@a ", "=?gb18030?b?YWFh ", "=?utf-8?q?@a.b ", "?=?"} {
+		f.Add(strings.Repeat(piece, maxSender/len(piece)))
+	}
+	f.Fuzz(func(t *testing.T, from string) {
+		s := readSender(from)
+		for _, d := range s.domains {
+			normalDomain(d)
+		}
+		if len(from) > maxSender {
+			return // head.sender lets none pass
+		}
+		// Each of some 13 readings, three times as long by its charset and 11 times by
+		// NFKC at most, is begun even if there is no time for it any more.
+		if limit := maxWork + 13*33*2*maxSender; s.work > limit || len(s.domains) > maxDomains {
+			t.Errorf("%d steps for %d bytes, %d domains", s.work, len(from), len(s.domains))
+		}
+		if readings, _ := decodings(from); len(readings) > 1+4*maxNested {
+			t.Errorf("%d readings", len(readings))
+		}
+	})
+}
+
+// BenchmarkSender: twice the text takes twice the time.
+func BenchmarkSender(b *testing.B) {
+	for _, piece := range []string{"=?utf-8?q?a ", "=?", "@a "} {
+		for _, size := range []int{maxSender / 2, maxSender} {
+			from := strings.Repeat(piece, size/len(piece))
+			b.Run(fmt.Sprintf("%q/%d", piece, size), func(b *testing.B) {
+				b.SetBytes(int64(len(from)))
+				for b.Loop() {
+					readSender(from)
+				}
+			})
+		}
+	}
 }
