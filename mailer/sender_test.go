@@ -233,7 +233,7 @@ func TestSenderOfCorpus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := readHead(bytes.NewReader(message), 1<<20, newMemory(0))
+		h, err := readHead(bytes.NewReader(message), 1<<20, newMemory(0).take)
 		if err != nil {
 			t.Fatal(err)
 		}
