@@ -31,7 +31,7 @@ const (
 // statistics are old and tell it that the table is small.
 const settings = `SELECT set_config(name, value, false) FROM (VALUES
 	('search_path', $1), ('statement_timeout', $2), ('default_transaction_isolation', 'read committed'),
-	('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('jit', 'off'),
+	('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
 	('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
 	('synchronous_commit', CASE WHEN current_setting('synchronous_commit', true)='remote_apply' THEN 'remote_apply' ELSE 'on' END)
 	) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL`
