@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -175,10 +176,13 @@ func TestStalled(t *testing.T) {
 	url := strings.Replace(newSchema(t, server), server.Address(), p.address, 1)
 	s := openWith(t, postgres.Options{URL: url, Timeout: short})
 	done := make(chan error)
-	for _, id := range []string{"1", "2", "3", "4", "5", "6"} { // several connections
-		go func() { done <- apply(s, id) }()
+	release := lock(t, server)
+	for i := range 12 { // a connection each
+		go func() { done <- apply(s, fmt.Sprint(i)) }()
 	}
-	for range 6 {
+	server.Wait("SELECT count(*)=12 FROM pg_stat_activity WHERE application_name='qkdmail' AND wait_event_type='Lock'")
+	release()
+	for range 12 {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -203,10 +207,10 @@ func TestStandbyGone(t *testing.T) {
 	s, other := openWith(t, postgres.Options{URL: url, Timeout: short}), openStore(t, url)
 	put(t, s, "a")
 	standby.Stop()
-	const waiting = "FROM pg_stat_activity WHERE wait_event='SyncRep'"
+	const unsynced = "FROM pg_stat_activity WHERE wait_event='SyncRep'"
 	wantRefused(t, apply(s, "given up"), "synchronous standby")
 	time.Sleep(short / 2)
-	primary.Wait("SELECT count(*)=1 " + waiting)
+	primary.Wait("SELECT count(*)=1 " + unsynced)
 	if get(t, other, "given up") != nil {
 		t.Error("others see what the standby does not have")
 	}
@@ -214,13 +218,13 @@ func TestStandbyGone(t *testing.T) {
 	for _, end := range []string{"pg_cancel_backend", "pg_terminate_backend"} {
 		done := make(chan error)
 		go func() { done <- apply(patient, end) }()
-		primary.Wait("SELECT count(*)=2 " + waiting)
-		primary.Exec("SELECT " + end + "(pid) " + waiting + " AND query_start=(SELECT max(query_start) " + waiting + ")")
+		primary.Wait("SELECT count(*)=2 " + unsynced)
+		primary.Exec("SELECT " + end + "(pid) " + unsynced + " AND query_start=(SELECT max(query_start) " + unsynced + ")")
 		wantRefused(t, <-done, "synchronous standby")
 	}
 	standby.Restart()
 	retry(t, func() error { return apply(s, "b") })
-	primary.Wait("SELECT count(*)=0 " + waiting)
+	primary.Wait("SELECT count(*)=0 " + unsynced)
 	if get(t, other, "given up") == nil {
 		t.Error("it was committed, and is not there")
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -137,66 +136,6 @@ func startChild(t *testing.T, env, in string) io.Reader {
 	}
 	t.Cleanup(func() { _ = child.Wait() })
 	return out
-}
-
-// Applys that change, check, make and delete the same records in any order don't
-// wait for each other in a circle.
-func TestNoDeadlock(t *testing.T) {
-	server := shared(t)
-	url := newSchema(t, server)
-	const deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname='postgres'"
-	before := server.Query(deadlocks)
-	var all sync.WaitGroup
-	for w := range 4 {
-		s := openStore(t, url)
-		all.Go(func() {
-			for round := range 40 {
-				if err := shuffle(s, w, round); err != nil && !errors.Is(err, keystore.ErrConflict) {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	if after := server.Query(deadlocks); after != before {
-		t.Errorf("%s deadlocks, %s before", after, before)
-	}
-}
-
-// shuffle does something else with each of some records, and makes claims.
-func shuffle(s *postgres.Store, w, round int) error {
-	ids := []string{"a", "b", "c", "d"}
-	names := make([]keystore.Name, len(ids))
-	for i, id := range ids {
-		names[i] = name(id)
-	}
-	got, err := s.Get(context.Background(), names...)
-	if err != nil {
-		return err
-	}
-	var changes []keystore.Change
-	for i, old := range got {
-		c := keystore.Change{Old: old, New: record(ids[i], fmt.Sprint(w, round))}
-		switch (w + round + i) % 4 {
-		case 0:
-			c.New = old
-		case 1:
-			if c.New = nil; old == nil {
-				continue
-			}
-		}
-		if c.Old != nil || c.New != nil {
-			changes = append(changes, c)
-		}
-	}
-	for i := range 3 {
-		claim := keystore.Name{Kind: keystore.KindClaim, ID: fmt.Sprint((w+i)%5, "-", round)}
-		changes = append(changes, keystore.Change{New: &keystore.Record{Name: claim}})
-	}
-	if w%2 == 1 {
-		slices.Reverse(changes)
-	}
-	return s.Apply(context.Background(), changes...)
 }
 
 // Whoever changes a record gets to it, also if many others check it all the time.

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -13,6 +14,7 @@ type proxy struct {
 
 	mu      sync.Mutex
 	stalled bool
+	passes  []*atomic.Bool
 }
 
 func newProxy(t *testing.T, to string) *proxy {
@@ -35,21 +37,20 @@ func newProxy(t *testing.T, to string) *proxy {
 				continue
 			}
 			t.Cleanup(func() { _, _ = in.Close(), out.Close() })
-			stalled := p.isStalled()
-			go p.pass(in, out, stalled)
-			go p.pass(out, in, stalled)
+			passes := p.fresh()
+			go pass(in, out, passes)
+			go pass(out, in, passes)
 		}
 	}()
 	return p
 }
 
-// pass passes on what arrives until the proxy stalls: it never passes anything on
-// again then.
-func (p *proxy) pass(from, to net.Conn, stalled bool) {
+// pass passes on what arrives, as long as it may.
+func pass(from, to net.Conn, may *atomic.Bool) {
 	b := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(b)
-		if stalled = stalled || p.isStalled(); stalled && err == nil {
+		if err == nil && !may.Load() {
 			continue
 		}
 		if err == nil {
@@ -62,17 +63,28 @@ func (p *proxy) pass(from, to net.Conn, stalled bool) {
 	}
 }
 
-func (p *proxy) isStalled() bool {
+// fresh returns whether a new connection passes anything on, now and later.
+func (p *proxy) fresh() *atomic.Bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stalled
+	may := &atomic.Bool{}
+	may.Store(!p.stalled)
+	p.passes = append(p.passes, may)
+	return may
 }
 
-func (p *proxy) stall()  { p.set(true) }
-func (p *proxy) resume() { p.set(false) }
-
-func (p *proxy) set(stalled bool) {
+// stall has no connection pass anything on any more, nor new ones until resume.
+func (p *proxy) stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stalled = stalled
+	p.stalled = true
+	for _, may := range p.passes {
+		may.Store(false)
+	}
+}
+
+func (p *proxy) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stalled = false
 }

@@ -1,0 +1,94 @@
+package postgres_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
+)
+
+const waiting = "FROM pg_stat_activity WHERE application_name='qkdmail' AND wait_event_type='Lock'"
+
+// Two Applys that change the same records in another order don't wait for each other:
+// both are held up at the second of three records, and only one goes on.
+func TestNoDeadlock(t *testing.T) {
+	server := shared(t)
+	s := openStore(t, newSchema(t, server))
+	var changes []keystore.Change
+	for _, id := range []string{"a", "b", "c"} {
+		put(t, s, id)
+		changes = append(changes, keystore.Change{Old: get(t, s, id), New: record(id, "2")})
+	}
+	other := []keystore.Change{}
+	for _, c := range slices.Backward(changes) {
+		other = append(other, keystore.Change{Old: c.Old, New: record(c.Old.ID, "3")})
+	}
+	release := server.Hold("SELECT 1 FROM " + schemaName() + ".records WHERE id='b' FOR UPDATE")
+	defer release()
+	done := make(chan error, 2)
+	go func() { done <- s.Apply(t.Context(), changes...) }()
+	go func() { done <- s.Apply(t.Context(), other...) }()
+	server.Wait("SELECT count(*)=2 " + waiting)
+	release()
+	first, then := <-done, <-done
+	if first != nil && then != nil || !errors.Is(errors.Join(first, then), keystore.ErrConflict) {
+		t.Errorf("got %v and %v, want one conflict", first, then)
+	}
+	if strings.Contains(server.Log(), "deadlock detected") {
+		t.Error("a deadlock")
+	}
+}
+
+// What is only checked stays as it is until the commit.
+func TestCheckHolds(t *testing.T) {
+	server := shared(t)
+	url := newSchema(t, server)
+	s, other := openStore(t, url), openWith(t, postgres.Options{URL: url, Timeout: short})
+	put(t, s, "guard")
+	guard := get(t, s, "guard")
+	release := server.Hold("INSERT INTO " + schemaName() + ".records VALUES ('receive', 'km', 'sae', 'z', 0, 1, '')")
+	defer release()
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Apply(t.Context(), keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("z", "v")})
+	}()
+	server.Wait("SELECT count(*)=1 " + waiting)
+	change := keystore.Change{Old: guard, New: record("guard", "2")}
+	wantRefused(t, other.Apply(t.Context(), change), "")
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A claim that two make at the same time is one's, and the other's whole Apply is
+// undone.
+func TestSameClaim(t *testing.T) {
+	url := newSchema(t, shared(t))
+	stores := []*postgres.Store{openStore(t, url), openStore(t, url)}
+	for range 20 {
+		done := make(chan error, 2)
+		claim := keystore.Name{Kind: keystore.KindClaim, KM: "km", ID: uuid.NewString()}
+		for i, s := range stores {
+			go func() {
+				done <- s.Apply(t.Context(), keystore.Change{New: &keystore.Record{Name: claim}}, keystore.Change{New: record(claim.ID+string(rune('0'+i)), "v")})
+			}()
+		}
+		won := 0
+		for range stores {
+			if err := <-done; err == nil {
+				won++
+			} else if !errors.Is(err, keystore.ErrConflict) {
+				t.Error(err)
+			}
+		}
+		if a, b := get(t, stores[0], claim.ID+"0"), get(t, stores[0], claim.ID+"1"); won != 1 || (a == nil) == (b == nil) {
+			t.Errorf("%d have it", won)
+		}
+	}
+}
