@@ -64,7 +64,6 @@ func (s *Store) apply(ctx context.Context, c *conn, statements []statement) erro
 	case !hasCode(err, divisionByZero):
 		return err
 	case at == 0: // the session is not what it was: another server answers
-		s.behind.Store(true)
 		return errBehind
 	}
 	return fmt.Errorf("%w: %v", keystore.ErrConflict, statements[at-first].name)

@@ -74,8 +74,6 @@ func (s *Store) call(ctx context.Context, again bool, request func(context.Conte
 			return kmclient.GaveUp(ctx)
 		case s.closed.Load():
 			return s.storeError(errClosed)
-		case s.behind.Load():
-			return s.storeError(errBehind)
 		}
 		err := s.attempt(bounded, request)
 		switch {
@@ -115,7 +113,7 @@ func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn
 	if c.session.cancelled {
 		err = errCancelled
 	}
-	if err != nil && (c.IsClosed() || c.session.cancelled || hasCode(err, readOnlyTransaction)) {
+	if err != nil && (c.IsClosed() || c.session.cancelled || hasCode(err, readOnlyTransaction) || errors.Is(err, errBehind)) {
 		_ = c.Close(ctx)
 		cut(c.Conn)
 		s.pool.Reset()
@@ -131,6 +129,8 @@ func mayRepeat(err error, again bool, try int) bool {
 	again = again || unsent || pgconn.SafeToRetry(err)
 	said, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
+	case errors.Is(err, errBehind): // no server has what it must, though others were tried
+		return false
 	case errors.Is(err, errReadOnly): // as setUp says
 		return true
 	case !ok:
@@ -161,6 +161,9 @@ func hasCode(err error, code string) bool {
 func (s *Store) storeError(err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, errBehind) {
+		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, errBehind)
 	}
 	if words := inWords(err); words != "" {
 		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.where, words, plain(err))

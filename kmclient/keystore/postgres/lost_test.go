@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
@@ -181,4 +183,29 @@ func TestSessions(t *testing.T) {
 		t.Error(err)
 	}
 	count("0")
+}
+
+// The old primary comes back, without knowing of the one that has taken over: it takes
+// writes, and is named first in the URL. Whoever has seen later commits passes it by.
+func TestOldPrimaryReturns(t *testing.T) {
+	t.Parallel()
+	primary, standby := pgtest.StartPair(t)
+	url := newSchema(t, primary, standby)
+	s := openStore(t, url)
+	put(t, s, "before")
+	primary.Kill()
+	standby.Promote()
+	retry(t, func() error { return second(s.Get(t.Context(), name("before"))) })
+	put(t, s, "after")
+	primary.Restart()
+	for range 3 {
+		standby.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='qkdmail'")
+		retry(t, func() error { return second(s.Get(t.Context(), name("after"))) })
+		if get(t, s, "after") == nil {
+			t.Fatal("the old primary was asked")
+		}
+		put(t, s, uuid.NewString())
+	}
+	standby.Kill() // only the old one is left
+	wantBehind(t, s, calls(t)["Get"])
 }

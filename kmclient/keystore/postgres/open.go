@@ -39,7 +39,6 @@ type Store struct {
 	retired  map[uuid.UUID]bool  // sessions whose connection has ended
 	warnings []string            // about the server of the latest connection
 
-	behind  atomic.Bool // the server has lost commits that this Store has seen
 	closing sync.Once
 	closed  atomic.Bool
 }
@@ -71,6 +70,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	p.config.AfterConnect, p.config.BeforeClose = s.setUp, s.retire
 	p.config.ConnConfig.DialFunc = dialNoCancel(p.config.ConnConfig.DialFunc)
 	p.config.ConnConfig.OnNotice = noticeCancelled
+	p.config.ConnConfig.ValidateConnect = s.notBehind(p.config.ConnConfig.ValidateConnect)
 	if s.pool, err = pgxpool.NewWithConfig(context.Background(), p.config); err != nil { // it has not connected yet
 		return nil, s.storeError(err)
 	}
@@ -98,10 +98,11 @@ func (s *Store) Limits() keystore.Limits {
 // Compact does what a role that does not own the tables can do, which is little:
 // the server gives up what was overwritten and deleted by itself, as the package's
 // comment says. It removes the rows of sessions of processes that have ended
-// without a Close.
+// without a Close, long after: a process that has not connected for so long would
+// miss them.
 func (s *Store) Compact(ctx context.Context) error {
 	return s.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
-		_, err := c.Exec(ctx, "DELETE FROM sessions WHERE made < current_date - 30")
+		_, err := c.Exec(ctx, "DELETE FROM sessions WHERE made < current_date - 400")
 		return err
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -52,11 +54,57 @@ func (s *Store) join(ctx context.Context, c *pgx.Conn) error {
 			return nil
 		}
 		if s.knows(lost) {
-			s.behind.Store(true)
 			return errBehind
 		}
 		// Meanwhile another session stands for them.
 	}
+}
+
+// notBehind returns a check of a server that is tried: the one that takes the URL's
+// parameters into account, and whether it has all commits that are known. Of several
+// servers the next one is tried then: a primary that was taken for dead and comes
+// back, without knowing of the one that has taken over, takes writes too.
+func (s *Store) notBehind(check pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	return func(ctx context.Context, c *pgconn.PgConn) error {
+		if check != nil {
+			if err := check(ctx, c); err != nil {
+				return err
+			}
+		}
+		known, _ := s.sessions()
+		lost, err := s.lostThere(ctx, c, known)
+		if err == nil && s.knows(lost) {
+			err = errBehind
+		}
+		return err
+	}
+}
+
+// lostThere is lostSessions before pgx knows the connection.
+func (s *Store) lostThere(ctx context.Context, c *pgconn.PgConn, known map[uuid.UUID]int64) (lost []uuid.UUID, err error) {
+	if len(known) == 0 {
+		return nil, nil
+	}
+	var ids []string
+	for id := range known {
+		ids = append(ids, id.String())
+	}
+	r := c.ExecParams(ctx, "SELECT id, commits FROM "+s.quoted()+".sessions WHERE id=ANY($1::uuid[])",
+		[][]byte{[]byte("{" + strings.Join(ids, ",") + "}")}, nil, nil, nil).Read()
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	for _, row := range r.Rows {
+		id, idErr := uuid.ParseBytes(row[0])
+		commits, err := strconv.ParseInt(string(row[1]), 10, 64)
+		if err := errors.Join(idErr, err); err != nil {
+			return nil, err
+		}
+		if commits >= known[id] {
+			delete(known, id)
+		}
+	}
+	return slices.Collect(maps.Keys(known)), nil
 }
 
 // sessions returns what is known of all sessions, and which of them have ended.
@@ -146,7 +194,7 @@ func (s *Store) leave() {
 	defer cancel()
 	known, _ := s.sessions()
 	for i, c := range s.pool.AcquireAllIdle(ctx) {
-		if i == 0 && len(known) > 0 && !s.behind.Load() {
+		if i == 0 && len(known) > 0 {
 			_, _ = c.Exec(ctx, "DELETE FROM sessions WHERE id=ANY($1)", octets16(slices.Collect(maps.Keys(known))))
 		}
 		c.Release()

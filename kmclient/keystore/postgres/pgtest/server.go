@@ -68,10 +68,27 @@ func StartPair(t testing.TB, settings ...string) (primary, standby *Server) {
 func (s *Server) Follow(name string, settings ...string) *Server {
 	s.t.Helper()
 	standby := prepare(s.t)
-	standby.run("pg_basebackup", "--no-sync", "--write-recovery-conf", "--checkpoint=fast", "-D", standby.data(),
-		"-d", s.url("postgres")+"?application_name="+name)
+	standby.follow(s, name)
 	standby.Restart(settings...)
 	return standby
+}
+
+// Rejoin makes a server that does not run a standby of primary, with a copy of its
+// data, at the address that it had.
+func (s *Server) Rejoin(primary *Server, name string) {
+	s.t.Helper()
+	if err := os.RemoveAll(s.data()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.follow(primary, name)
+	s.Restart()
+}
+
+// follow copies the data of a primary, and how to follow it.
+func (s *Server) follow(primary *Server, name string) {
+	s.t.Helper()
+	s.run("pg_basebackup", "--no-sync", "--write-recovery-conf", "--checkpoint=fast", "-D", s.data(),
+		"-d", primary.url("postgres")+"?application_name="+name)
 }
 
 // prepare returns a server that has no data yet.
