@@ -157,12 +157,14 @@ func (c *KMConfig) PoolOptions() keypool.Options {
 const (
 	StoreNone = "none"    // keys are not kept
 	StoreEtcd = "etcd://" // what the URL of a cluster begins with: etcd://HOST:PORT,…/PREFIX
+
+	StorePostgres = "postgres://" // what the URL of a database begins with, as libpq has it; also postgresql://
 )
 
 // StoreConfig says where keys are kept until their messages are delivered, and
 // for how long: see package [keystore].
 type StoreConfig struct {
-	// Path is an SQLite file, a StoreEtcd URL or StoreNone. "": a file in the
+	// Path is an SQLite file, a StorePostgres or StoreEtcd URL, or StoreNone. "": a file in the
 	// state directory, if the key manager deletes keys when it hands them out.
 	Path string `toml:"path,store"`
 	// Key seals what is stored: "file:PATH", "credential:NAME" or "env:NAME", as

@@ -33,16 +33,17 @@ func TestHandOver(t *testing.T) {
 		code          int
 		want          string
 	}{
-		"beside":          {filepath.Join(both, "qkdmail"), "", []string{"relay", "--help"}, 0, help},
-		"beside the file": {linked, "", []string{"relay", "--help"}, 0, help},
-		"in the PATH":     {filepath.Join(alone, "qkdmail"), both, []string{"relay", "--help"}, 0, help},
-		"its exit code":   {filepath.Join(both, "qkdmail"), "", []string{"relay"}, 64, "--config FILE"},
-		"nowhere":         {filepath.Join(alone, "qkdmail"), "", []string{"relay", "--help"}, 69, "go install github.com/qkdmail/qkdmail/cmd/{qkdmail,qkdmaild}@latest"},
-		"tempfail":        {filepath.Join(alone, "qkdmail"), "", []string{"--tempfail", "relay"}, 75, "qkdmaild"},
-		"completion":      {filepath.Join(both, "qkdmail"), "", []string{"__complete", "relay", "--next"}, 0, "--next-hop"},
-		"completion here": {filepath.Join(alone, "qkdmail"), "", []string{"__complete", "encrypt", "--sui"}, 0, "--suite"},
-		"a subcommand":    {filepath.Join(both, "qkdmail"), "", []string{"km", "serve", "--help"}, 0, "authenticates nobody"},
-		"an etcd store":   {filepath.Join(alone, "qkdmail"), "", []string{"decrypt", "--km", "mock:k.json", "--store", "etcd://127.0.0.1:1/x"}, 69, "qkdmaild"},
+		"beside":             {filepath.Join(both, "qkdmail"), "", []string{"relay", "--help"}, 0, help},
+		"beside the file":    {linked, "", []string{"relay", "--help"}, 0, help},
+		"in the PATH":        {filepath.Join(alone, "qkdmail"), both, []string{"relay", "--help"}, 0, help},
+		"its exit code":      {filepath.Join(both, "qkdmail"), "", []string{"relay"}, 64, "--config FILE"},
+		"nowhere":            {filepath.Join(alone, "qkdmail"), "", []string{"relay", "--help"}, 69, "go install github.com/qkdmail/qkdmail/cmd/{qkdmail,qkdmaild}@latest"},
+		"tempfail":           {filepath.Join(alone, "qkdmail"), "", []string{"--tempfail", "relay"}, 75, "qkdmaild"},
+		"completion":         {filepath.Join(both, "qkdmail"), "", []string{"__complete", "relay", "--next"}, 0, "--next-hop"},
+		"completion here":    {filepath.Join(alone, "qkdmail"), "", []string{"__complete", "encrypt", "--sui"}, 0, "--suite"},
+		"a subcommand":       {filepath.Join(both, "qkdmail"), "", []string{"km", "serve", "--help"}, 0, "authenticates nobody"},
+		"a PostgreSQL store": {filepath.Join(alone, "qkdmail"), "", []string{"decrypt", "--km", "mock:k.json", "--store", "postgres://127.0.0.1:1/x"}, 69, "qkdmaild"},
+		"an etcd store":      {filepath.Join(alone, "qkdmail"), "", []string{"decrypt", "--km", "mock:k.json", "--store", "etcd://127.0.0.1:1/x"}, 69, "qkdmaild"},
 	} {
 		cmd := exec.Command(tt.program, tt.args...)
 		cmd.Env = append(os.Environ(), "PATH="+tt.path)

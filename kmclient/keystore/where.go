@@ -3,6 +3,7 @@ package keystore
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -23,10 +24,27 @@ func Scheme(where string) string {
 // kmclient.ErrConfig.
 func CheckScheme(where string) error {
 	switch scheme := Scheme(where); scheme {
-	case "", "etcd":
+	case "", "etcd", "postgres", "postgresql":
 		return nil
 	default:
-		return fmt.Errorf("%w: there is no key store of the kind %q: it is an SQLite file or etcd://HOST:PORT,…/PREFIX (a file of such a name is ./%s:…)",
+		return fmt.Errorf("%w: there is no key store of the kind %q: it is an SQLite file, postgres://USER@HOST/DATABASE or etcd://HOST:PORT,…/PREFIX (a file of such a name is ./%s:…)",
 			kmclient.ErrConfig, scheme, scheme)
 	}
+}
+
+// Shown returns how a store is named for people: a URL without what stands before
+// its hosts and behind its path, where a password can be.
+func Shown(where string) string {
+	scheme := Scheme(where)
+	if scheme == "" {
+		return where
+	}
+	rest := strings.TrimPrefix(where[len(scheme)+1:], "//")
+	at := strings.LastIndexByte(rest, '@')
+	if query := strings.IndexByte(rest, '?'); query >= 0 && query < at { // in which of both?
+		return scheme + "://…"
+	}
+	rest, _, _ = strings.Cut(rest[at+1:], "?")
+	rest, _, _ = strings.Cut(rest, "#")
+	return scheme + "://" + rest
 }

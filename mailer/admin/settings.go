@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -69,7 +70,7 @@ func kmRows(km *mailer.KMConfig) []setting {
 }
 
 func storeRows(s *mailer.StoreConfig) []setting {
-	path := withoutPassword(s.Path)
+	path := keystore.Shown(s.Path)
 	switch path {
 	case mailer.StoreNone:
 		return []setting{{"Place", path}}

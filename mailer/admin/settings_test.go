@@ -73,6 +73,9 @@ func TestSettingsWithoutStore(t *testing.T) {
 	for path, want := range map[string]string{
 		mailer.StoreNone: "[{Place none}]",
 		"keys.db":        "[{Place keys.db} {Sealed with file beside it}]",
+
+		"postgres://u:SE?CRET@h/db": "[{Place postgres://…} {Sealed with file beside it}]",
+		"postgres://u:SECRET@h/db?": "[{Place postgres://h/db} {Sealed with file beside it}]",
 	} {
 		if got := fmt.Sprint(storeRows(&mailer.StoreConfig{Path: path})); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)

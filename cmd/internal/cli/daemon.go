@@ -25,6 +25,8 @@ type Daemon struct {
 	Serve func() *cobra.Command
 	// OpenEtcd opens a key store that is named etcd://….
 	OpenEtcd func(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error)
+	// OpenPostgres opens a key store that is named postgres://….
+	OpenPostgres func(ctx context.Context, s StoreFlags) (keystore.Store, error)
 }
 
 // What the commands of the daemon are for, in the help of both programs.

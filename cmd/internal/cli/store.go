@@ -19,7 +19,7 @@ import (
 
 // StoreFlags say where keys are kept. What is for etcd is empty otherwise.
 type StoreFlags struct {
-	Path string // an SQLite file, etcd://…, NoStore, or "" for what the command takes by default
+	Path string // an SQLite file, postgres://…, etcd://…, NoStore, or "" for what the command takes by default
 	Key  string // see [keystore.ParseKeySource]
 
 	CA, Cert, CertKey string // PEM files
@@ -39,6 +39,17 @@ func (s *StoreFlags) Register(f *pflag.FlagSet, usage string) {
 
 // IsEtcd reports whether the store is in etcd.
 func (s *StoreFlags) IsEtcd() bool { return strings.HasPrefix(s.Path, "etcd:") }
+
+// IsPostgres reports whether the store is in PostgreSQL.
+func (s *StoreFlags) IsPostgres() bool {
+	return strings.HasPrefix(s.Path, "postgres:") || strings.HasPrefix(s.Path, "postgresql:")
+}
+
+// IsFile reports whether the store is a file, or none.
+func (s *StoreFlags) IsFile() bool { return keystore.Scheme(s.Path) == "" }
+
+// Shown is the Path without a password.
+func (s *StoreFlags) Shown() string { return keystore.Shown(s.Path) }
 
 // Where makes Path what it is by default: the file in the state directory if a
 // store is needed, else none.
@@ -84,7 +95,7 @@ func (g *Globals) Keep(ctx context.Context, s StoreFlags, km kmclient.KeyManager
 		_ = vault.Close()
 		return nil, err
 	}
-	o.Logger.Info("keys are kept", "store", s.Path)
+	o.Logger.Info("keys are kept", "store", s.Shown())
 	return &KeptKM{m, vault}, nil
 }
 
@@ -169,7 +180,7 @@ func (g *Globals) OpenRecords(ctx context.Context, s StoreFlags, log *slog.Logge
 	if err := keystore.CheckScheme(s.Path); err != nil {
 		return nil, advised(err)
 	}
-	if !s.IsEtcd() {
+	if s.IsFile() {
 		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
 			return nil, noStore(s.Path)
 		}
@@ -181,7 +192,7 @@ func (g *Globals) OpenRecords(ctx context.Context, s StoreFlags, log *slog.Logge
 var ErrNoStore = errors.New("there is no key store")
 
 func noStore(path string) error {
-	return Fail(ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, path)
+	return Fail(ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, keystore.Shown(path))
 }
 
 // CheckStoreKey reports whether the key that --store-key names can be had. The
@@ -203,8 +214,10 @@ func (g *Globals) source(s StoreFlags, log *slog.Logger) (keystore.KeySource, er
 		return nil, advised(err)
 	}
 	switch {
-	case s.IsEtcd() && g.daemon == nil:
+	case !s.IsFile() && g.daemon == nil:
 		return nil, errHandOver
+	case s.IsPostgres() && s.Key == "":
+		return nil, Fail(ExitConfig, "name what it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
 	case s.IsEtcd() && s.Key == "":
 		return nil, Fail(ExitConfig, "name what it is sealed with, as file:PATH", "a store in etcd needs --store-key")
 	}
@@ -213,6 +226,9 @@ func (g *Globals) source(s StoreFlags, log *slog.Logger) (keystore.KeySource, er
 }
 
 func (g *Globals) openStore(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error) {
+	if s.IsPostgres() {
+		return g.openPostgres(ctx, s)
+	}
 	if !s.IsEtcd() {
 		if s.CA+s.Cert+s.CertKey != "" {
 			return nil, Fail(ExitUsage, "name etcd://HOST:PORT,…/PREFIX with --store", "certificates are for a store in etcd")
@@ -228,6 +244,25 @@ func (g *Globals) openStore(ctx context.Context, s StoreFlags, log *slog.Logger)
 		return nil, Fail(ExitUnavailable, "check that etcd runs, and --store and what belongs to it", "open the key store: %w", err)
 	}
 	return store, advised(err)
+}
+
+func (g *Globals) openPostgres(ctx context.Context, s StoreFlags) (keystore.Store, error) {
+	if s.CA+s.Cert+s.CertKey != "" {
+		return nil, Fail(ExitUsage, "name sslrootcert, sslcert and sslkey in its URL", "the flags for certificates are not for a store in PostgreSQL")
+	}
+	store, err := g.daemon.OpenPostgres(ctx, s)
+	if err != nil {
+		return nil, PostgresError(err)
+	}
+	return store, nil
+}
+
+// PostgresError says what to do about an error of a store in PostgreSQL.
+func PostgresError(err error) error {
+	if errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) {
+		return Fail(ExitUnavailable, "check that PostgreSQL runs, and --store", "open the key store: %w", err)
+	}
+	return advised(err)
 }
 
 // StateDir returns where a program keeps what it must not lose: systemd's

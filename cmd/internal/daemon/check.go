@@ -11,6 +11,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/spf13/cobra"
 )
@@ -185,13 +186,14 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store cli.StoreFlag
 			"none: the key manager keeps the keys, but if it is restored from a backup and gives a key out again, nobody notices"))
 		return
 	}
-	detail := store.Path + ", opens"
-	if !store.IsEtcd() {
+	detail := store.Shown() + ", opens"
+	if store.IsFile() {
 		detail += "; other relays of this SAE must use the same one"
 	}
-	vault, _, err := r.OpenExisting(ctx, store, log)
+	vault, records, err := r.OpenExisting(ctx, store, log)
 	switch {
 	case err == nil:
+		f.serverWarnings(what, records)
 		err = vault.Close()
 	case errors.Is(err, cli.ErrNoStore):
 		detail = strings.Replace(detail, "opens", "to be made", 1)
@@ -202,6 +204,17 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store cli.StoreFlag
 		return
 	}
 	f.add(what, detail)
+}
+
+// serverWarnings says what is questionable about the server of a store.
+func (f *findings) serverWarnings(what string, records keystore.Store) {
+	server, ok := records.(interface{ Warnings() []string })
+	if !ok {
+		return
+	}
+	for _, w := range server.Warnings() {
+		f.fail(what, stateWarning, errors.New(w))
+	}
 }
 
 // nextHops greets them. They may be set up later.

@@ -9,6 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/spf13/cobra"
 )
 
@@ -18,8 +19,9 @@ func New() *cli.Daemon {
 		Commands: func(g *cli.Globals) []*cobra.Command {
 			return []*cobra.Command{newRelay(g), newStore(g), newInit(g), newSendTest(g)}
 		},
-		Serve:    newKMServe,
-		OpenEtcd: openEtcd,
+		Serve:        newKMServe,
+		OpenEtcd:     openEtcd,
+		OpenPostgres: openPostgres,
 	}
 }
 
@@ -32,6 +34,15 @@ func openEtcd(ctx context.Context, s cli.StoreFlags, log *slog.Logger) (keystore
 	o.CAFile, o.CertFile, o.KeyFile = s.CA, s.Cert, s.CertKey
 	o.Logger = log
 	store, err := etcdstore.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// openPostgres opens a key store in PostgreSQL.
+func openPostgres(ctx context.Context, s cli.StoreFlags) (keystore.Store, error) {
+	store, err := postgres.Open(ctx, postgres.Options{URL: s.Path})
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const storeUsage = "what keeps the keys: an SQLite file, etcd://HOST:PORT,…/PREFIX, or none (default: keys.db in the state directory, for relay where the key manager deletes keys when it hands them out)"
+const storeUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, etcd://HOST:PORT,…/PREFIX, or none (default: keys.db in the state directory, for relay where the key manager deletes keys when it hands them out)"
 
 // storeFlags are the flags of the store commands.
 type storeFlags struct {
@@ -32,7 +32,8 @@ func newStore(g *cli.Globals) *cobra.Command {
 		Use:   "store",
 		Short: cli.ShortStore,
 		Long: `Look after the store that keeps the keys of arriving messages until these are
-delivered: an SQLite file, or a part of an etcd cluster that several relays share.
+delivered: an SQLite file, or a schema in PostgreSQL or a part of an etcd cluster that
+several relays share.
 No key manager is needed, and relays may run meanwhile.
 
 --config takes the store, its key and its policies from a relay's configuration;
@@ -44,7 +45,7 @@ Run them as the relay's user: runuser -u qkdmail -- qkdmail store … A store ke
 is a credential of the relay's unit is not there for them; name it with --store-key
 file:PATH, or run them with systemd-run -p LoadCredentialEncrypted=….
 
-These commands make no store where there is none.`,
+These commands make no store where there is none, except "init" in PostgreSQL.`,
 		Example: `  qkdmail store list --config /etc/qkdmail/relay.toml --state in_use
   qkdmail store export --config /etc/qkdmail/relay.toml -o /backup/keys.db
   qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
@@ -55,7 +56,7 @@ These commands make no store where there is none.`,
 	s.Register(f, storeUsage)
 	f.StringVarP(&s.config, "config", "c", "", "TOML file of the relay")
 	f.BoolVar(&s.asJSON, "json", false, "print JSON")
-	cmd.AddCommand(s.list(), s.show(), s.sweep(), s.export(), s.rotate(), s.verify())
+	cmd.AddCommand(s.init(), s.list(), s.show(), s.sweep(), s.export(), s.rotate(), s.verify())
 	return cmd
 }
 

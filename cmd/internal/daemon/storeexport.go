@@ -28,8 +28,9 @@ another backup. Put back, the copy knows nothing of later keys.
 
 --reveal writes the keys themselves instead, in clear, closed ones left out, in the
 JSON format of the reference system and the mock: --km mock:FILE decrypts with
-them. With --peer it writes the keys of one peer. Only --reveal works with etcd, whose
-backup is "etcdctl snapshot save".`,
+them. With --peer it writes the keys of one peer. Only --reveal works with PostgreSQL,
+whose backup is that of the database, and with etcd, whose backup is "etcdctl snapshot
+save".`,
 		Example: `  qkdmail store export -o /backup/keys.db
   qkdmail store export --reveal --sae SAE_B -o rescued.json
   qkdmail decrypt --km mock:rescued.json --sae SAE_B -o message.eml secret.eml`,
@@ -58,6 +59,9 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	}
 	if err := s.settle(cmd); err != nil {
 		return err
+	}
+	if s.IsPostgres() {
+		return cli.Usage("%s: back the database up with: pg_dump", s.Shown())
 	}
 	if s.IsEtcd() {
 		return cli.Usage("%s: back a cluster up with: etcdctl snapshot save FILE", s.Path)

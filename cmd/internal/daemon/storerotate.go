@@ -53,7 +53,7 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	}
 	path, isFile := strings.CutPrefix(s.Key, "file:")
 	switch {
-	case s.Key == "" && !s.IsEtcd():
+	case s.Key == "" && !s.IsEtcd() && !s.IsPostgres():
 		path = s.Path + ".key"
 	case !isFile:
 		return cli.Usage("--new-key is missing: the store key is in no file in whose place a new one could be put")
@@ -108,8 +108,8 @@ func interrupted(err error) error {
 
 func (s *storeFlags) printRotated(cmd *cobra.Command, key, next string) error {
 	if s.asJSON {
-		return cli.PrintJSON(cmd.OutOrStdout(), map[string]string{"store": s.Path, "store_key": key})
+		return cli.PrintJSON(cmd.OutOrStdout(), map[string]string{"store": s.Shown(), "store_key": key})
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is sealed with the key in %s\n%s\n", s.Path, key, next)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is sealed with the key in %s\n%s\n", s.Shown(), key, next)
 	return err
 }

@@ -71,7 +71,7 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 	if v == nil {
 		return err
 	}
-	v.Store = s.Path
+	v.Store = s.Shown()
 	if s.asJSON {
 		err = errors.Join(err, cli.PrintJSON(cmd.OutOrStdout(), v))
 	} else {
@@ -83,7 +83,7 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 	case v.File != "" && v.File != sound:
 		return cli.Fail(cli.ExitData, whenDamaged, "%s", v.File)
 	case v.Damaged > 0:
-		return cli.Fail(cli.ExitData, whenDamaged, "%s: %s damaged", s.Path, count(v.Damaged, "record is", "records are"))
+		return cli.Fail(cli.ExitData, whenDamaged, "%s: %s damaged", s.Shown(), count(v.Damaged, "record is", "records are"))
 	}
 	return nil
 }
