@@ -75,7 +75,7 @@ func inEtcd(t testing.TB, c *etcdtest.Cluster, prefix string) storeOf {
 	}
 	ca, cert, certKey := c.Files()
 	s := storeOf{flags: []string{"--store-key", "file:" + key, "--store-ca", ca, "--store-cert", cert, "--store-cert-key", certKey}, ends: c.Endpoints()}
-	s.url = "etcd://@0,@1,@2" + prefix
+	s.url = "etcd://{0},{1},{2}" + prefix
 	return s
 }
 

@@ -42,7 +42,7 @@ type relay struct {
 
 // storeOf is where the relays of one direction keep their keys.
 type storeOf struct {
-	url   string   // as --store has it, with @0, @1 … in the places of endpoints
+	url   string   // as --store has it, with {0}, {1} … in the places of endpoints
 	flags []string // more of the command line
 	ends  []string // endpoints: each relay has gates before them
 }
@@ -63,7 +63,7 @@ func newRelay(t testing.TB, o *order, l *link, direction, name string, store sto
 	for i, end := range store.ends {
 		g := newGate(t, o, end)
 		r.store = append(r.store, g)
-		url = strings.Replace(url, fmt.Sprintf("@%d", i), g.addr, 1)
+		url = strings.Replace(url, fmt.Sprintf("{%d}", i), g.addr, 1)
 	}
 	protocol, rules := "lmtp", sendingRules
 	if direction == decrypt {

@@ -41,6 +41,10 @@ func TestThroughput(t *testing.T) {
 		return err
 	})
 	settings := []*setting{newSetting(t, o, link, "one with SQLite", 1, storeOf{url: filepath.Join(t.TempDir(), "keys.db")}, sink)}
+	p := startPair(t)
+	for _, n := range []int{1, 2, 4} {
+		settings = append(settings, newSetting(t, o, link, fmt.Sprintf("%d with PostgreSQL", n), n, p.store(fmt.Sprintf("throughput%d", n)), sink))
+	}
 	for _, n := range []int{1, 2, 4} {
 		store := inEtcd(t, cluster, fmt.Sprintf("/throughput/%d", n))
 		settings = append(settings, newSetting(t, o, link, fmt.Sprintf("%d with etcd", n), n, store, sink))

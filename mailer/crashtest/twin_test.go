@@ -13,22 +13,21 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
 )
 
 // TestTwins offers two messages under one key to several relays at the same
-// time, while these and the leader of etcd are killed: somebody who has got hold
+// time, while these and the primary of their store are killed: somebody who has got hold
 // of a key must not have another message opened with it. One of the two is
 // delivered, the other refused, whichever relay has which.
 func TestTwins(t *testing.T) {
 	const pairs = 150
-	cluster := etcdtest.Start(t, etcdtest.Options{Nodes: 3, TLS: true})
+	p := startPair(t)
 	link := newLink(t, "")
 	sink := &twinSink{arrived: map[int]bool{}}
 	addr := serveSMTP(t, sink.take)
 	o := &order{}
 	var relays []*relay
-	store := inEtcd(t, cluster, "/twins")
+	store := p.store("twins")
 	for _, name := range []string{"decrypt0", "decrypt1", "decrypt2"} {
 		relays = append(relays, newRelay(t, o, link, decrypt, name, store, addr))
 	}
@@ -46,7 +45,7 @@ func TestTwins(t *testing.T) {
 	}
 	c := newChaos(1, relays)
 	c.kills(400 * time.Millisecond)
-	c.leaders(cluster, 4*time.Second)
+	c.takeovers(p, 6*time.Second)
 	twins := newTwins(t, link)
 	for n := range pairs {
 		for i, text := range twins.pair(t, n) {

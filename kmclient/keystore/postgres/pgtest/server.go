@@ -57,7 +57,7 @@ func Start(t testing.TB, settings ...string) *Server {
 func StartPair(t testing.TB, settings ...string) (primary, standby *Server) {
 	t.Helper()
 	primary = Start(t, settings...)
-	standby = primary.Follow("standby")
+	standby = primary.Follow("standby", settings...)
 	primary.Set("synchronous_standby_names", "standby")
 	primary.Wait("SELECT count(*)=1 FROM pg_stat_replication WHERE sync_state='sync'")
 	return primary, standby

@@ -1,0 +1,126 @@
+package crashtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
+	"github.com/qkdmail/qkdmail/mailer/internal/relaytest"
+)
+
+// TestPostgreSQL kills relays that have their stores on a primary with a synchronous
+// standby, and the primary, so that the standby takes over.
+func TestPostgreSQL(t *testing.T) {
+	for _, decrypters := range []int{2, 4} {
+		t.Run(fmt.Sprint(decrypters), func(t *testing.T) {
+			seed := uint64(relaytest.Number(t, seedEnv, int(time.Now().UnixNano()&0xFFFFFF)))
+			t.Logf("seed %d", seed)
+			p := startPair(t)
+			w := newWorld(t, seed, failures, 2, decrypters, stores{p.store("a"), p.store("b")})
+			c := newChaos(seed, w.relays)
+			c.kills(500 * time.Millisecond)
+			c.cuts(time.Second)
+			long := seconds(t) / 2
+			c.takeovers(p, min(8*time.Second, long/2))
+			run(t, w, c, long)
+			claimed := idsIn(t, p.open("a"), keystore.KindClaim)
+			kept := idsIn(t, p.open("b"), keystore.KindReceive)
+			w.conclude(t, claimed, kept)
+			if p.takeovers.Load() == 0 {
+				t.Errorf("no standby took over: nothing is shown by that (seed %d)", seed)
+			}
+			t.Logf("a standby took over %d times, and %d times the old primary came back as if nothing had happened", p.takeovers.Load(), p.returns.Load())
+		})
+	}
+}
+
+// takeovers has the primary killed now and then.
+func (c *chaos) takeovers(p *pair, most time.Duration) {
+	c.every(most, func(random *rand.Rand) { p.takeOver(random.IntN(2) == 0) })
+}
+
+// A pair is a primary and its standby, at two addresses.
+type pair struct {
+	t         testing.TB
+	takeovers atomic.Int64
+	returns   atomic.Int64 // of old primaries
+
+	mu       sync.Mutex
+	primary  *pgtest.Server
+	standby  *pgtest.Server
+	standbys int
+}
+
+func startPair(t testing.TB) *pair {
+	t.Helper()
+	p := &pair{t: t}
+	p.primary, p.standby = pgtest.StartPair(t, "max_connections=200")
+	return p
+}
+
+// takeOver kills the primary, has the standby take over, and makes the server that
+// was killed its standby. If back, that first runs for a moment as the primary that it
+// was: nothing tells it that there is another one.
+func (p *pair) takeOver(back bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.primary
+	old.Kill()
+	p.standby.Promote()
+	p.takeovers.Add(1)
+	if back {
+		old.Restart()
+		time.Sleep(300 * time.Millisecond)
+		old.Stop()
+		p.returns.Add(1)
+	}
+	p.primary = p.standby
+	p.standbys++
+	name := fmt.Sprint("standby", p.standbys)
+	p.standby = old
+	old.Rejoin(p.primary, name)
+	p.primary.Set("synchronous_standby_names", name)
+	p.primary.Wait("SELECT count(*)=1 FROM pg_stat_replication WHERE sync_state='sync'")
+}
+
+// store makes a store in a schema of the pair, with a store key of its own.
+func (p *pair) store(schema string) storeOf {
+	p.t.Helper()
+	key := filepath.Join(p.t.TempDir(), "store.key")
+	octets := make([]byte, 32)
+	for i := range octets {
+		octets[i] = byte(rand.Int())
+	}
+	if err := os.WriteFile(key, octets, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := postgres.Init(p.t.Context(), p.url(schema)); err != nil {
+		p.t.Fatal(err)
+	}
+	ends := []string{p.primary.Address(), p.standby.Address()}
+	url := strings.NewReplacer(ends[0], "{0}", ends[1], "{1}").Replace(p.url(schema))
+	return storeOf{url: url, flags: []string{"--store-key", "file:" + key}, ends: ends}
+}
+
+func (p *pair) url(schema string) string {
+	return p.primary.URL(p.standby) + "&search_path=" + schema
+}
+
+func (p *pair) open(schema string) keystore.Store {
+	p.t.Helper()
+	s, err := postgres.Open(p.t.Context(), postgres.Options{URL: p.url(schema)})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = s.Close() })
+	return s
+}
