@@ -17,6 +17,7 @@ import (
 
 const (
 	defaultTimeout = 10 * time.Second
+	lifetime       = time.Hour       // of a connection: the servers that DNS names may change
 	closeTimeout   = 2 * time.Second // to remove what the server knows of this process
 )
 
@@ -68,6 +69,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	p.within(s.timeout)
 	p.config.MinConns, p.config.MinIdleConns = 0, 0 // so that each is made by Store.attempt
+	p.config.MaxConnLifetime, p.config.MaxConnLifetimeJitter, p.config.MaxConnIdleTime = lifetime, lifetime/6, lifetime/6
 	p.config.AfterConnect, p.config.BeforeClose = s.setUp, s.retire
 	p.config.ConnConfig.DialFunc = dialNoCancel(p.config.ConnConfig.DialFunc)
 	p.config.ConnConfig.OnNotice = noticeCancelled
