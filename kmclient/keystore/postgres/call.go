@@ -113,12 +113,22 @@ func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn
 	if c.session.cancelled {
 		err = errCancelled
 	}
-	if err != nil && (c.IsClosed() || c.session.cancelled || hasCode(err, readOnlyTransaction) || errors.Is(err, errBehind)) {
+	if !isSound(err) {
 		_ = c.Close(ctx)
 		cut(c.Conn)
 		s.pool.Reset()
 	}
 	return err
+}
+
+// isSound reports whether a connection can still be used after an error, and it is
+// known that nothing was committed: the server has said ERROR.
+func isSound(err error) bool {
+	if err == nil || errors.Is(err, keystore.ErrConflict) {
+		return true
+	}
+	said, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && said.SeverityUnlocalized == "ERROR" && said.Code != readOnlyTransaction
 }
 
 // mayRepeat reports whether a request that has failed can go well the next time and

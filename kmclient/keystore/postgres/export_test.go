@@ -26,3 +26,6 @@ func ClearText(t *testing.T, url string) bool {
 	}
 	return p.clearText
 }
+
+// SchemaOf returns the schema of s.
+func SchemaOf(s *Store) string { return s.schema }

@@ -209,3 +209,26 @@ func TestOldPrimaryReturns(t *testing.T) {
 	standby.Kill() // only the old one is left
 	wantBehind(t, s, calls(t)["Get"])
 }
+
+// Rows of sessions that nobody needs any more go after a month, those of a process
+// that lives stay.
+func TestOldSessions(t *testing.T) {
+	server := shared(t)
+	url := newSchema(t, server)
+	s, other := openStore(t, url), openStore(t, url)
+	put(t, s, "a")
+	sessions := schemaName() + ".sessions"
+	server.Exec("UPDATE " + sessions + " SET made=current_date-20; INSERT INTO " + sessions + " VALUES (gen_random_uuid(), 7, current_date-31)")
+	server.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='qkdmail'")
+	retry(t, func() error { return second(s.Get(t.Context(), name("a"))) })
+	if got := server.Query("SELECT count(*) FROM " + sessions + " WHERE made=current_date"); got != "1" {
+		t.Errorf("%s rows were kept, want 1", got)
+	}
+	if err := other.Compact(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := server.Query("SELECT count(*) FROM " + sessions); got != "1" {
+		t.Errorf("%s rows are left, want 1", got)
+	}
+	put(t, s, "b")
+}

@@ -17,6 +17,7 @@ import (
 
 const (
 	defaultTimeout = 10 * time.Second
+	lifetime       = time.Hour       // of a connection: the servers that DNS names may change
 	closeTimeout   = 2 * time.Second // to remove what the server knows of this process
 )
 
@@ -67,6 +68,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	p.within(s.timeout)
 	p.config.MinConns, p.config.MinIdleConns = 0, 0 // so that each is made by Store.attempt
+	p.config.MaxConnLifetime, p.config.MaxConnLifetimeJitter, p.config.MaxConnIdleTime = lifetime, lifetime/6, lifetime/6
 	p.config.AfterConnect, p.config.BeforeClose = s.setUp, s.retire
 	p.config.ConnConfig.DialFunc = dialNoCancel(p.config.ConnConfig.DialFunc)
 	p.config.ConnConfig.OnNotice = noticeCancelled
@@ -98,11 +100,10 @@ func (s *Store) Limits() keystore.Limits {
 // Compact does what a role that does not own the tables can do, which is little:
 // the server gives up what was overwritten and deleted by itself, as the package's
 // comment says. It removes the rows of sessions of processes that have ended
-// without a Close, long after: a process that has not connected for so long would
-// miss them.
+// without a Close.
 func (s *Store) Compact(ctx context.Context) error {
 	return s.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
-		_, err := c.Exec(ctx, "DELETE FROM sessions WHERE made < current_date - 400")
+		_, err := c.Exec(ctx, "DELETE FROM sessions WHERE made < current_date - 30")
 		return err
 	})
 }

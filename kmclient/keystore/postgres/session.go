@@ -50,6 +50,9 @@ func (s *Store) join(ctx context.Context, c *pgx.Conn) error {
 			return err
 		}
 		if len(lost) == 0 {
+			if err := keepSessions(ctx, c, known); err != nil {
+				return err
+			}
 			c.PgConn().CustomData()[sessionKey] = &session{id: uuid.New(), covers: retired}
 			return nil
 		}
@@ -127,20 +130,38 @@ func lostSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) (
 	if len(known) == 0 {
 		return nil, nil
 	}
-	rows, err := c.Query(ctx, "SELECT id, commits FROM sessions WHERE id=ANY($1)", octets16(slices.Collect(maps.Keys(known))))
+	there := map[uuid.UUID]int64{}
+	rows, err := c.Query(ctx, "SELECT id, commits FROM sessions WHERE id=ANY($1)", keys(known))
 	if err != nil {
 		return nil, err
 	}
 	var id [16]byte
 	var commits int64
 	_, err = pgx.ForEachRow(rows, []any{&id, &commits}, func() error {
-		if commits >= known[id] {
-			delete(known, id)
-		}
+		there[id] = commits
 		return nil
 	})
-	return slices.Collect(maps.Keys(known)), err
+	for id, commits := range known {
+		if there[id] < commits {
+			lost = append(lost, id)
+		}
+	}
+	return lost, err
 }
+
+// keepSessions has the rows of sessions stay, of which Compact removes those that are
+// a month old. A process that lives makes connections more often.
+func keepSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) error {
+	if len(known) == 0 {
+		return nil
+	}
+	_, err := c.Exec(ctx, `UPDATE sessions SET made=current_date WHERE id IN
+		(SELECT id FROM sessions WHERE id=ANY($1) AND made < current_date - 7 FOR UPDATE SKIP LOCKED)`, keys(known))
+	return err
+}
+
+// keys returns the IDs of sessions as pgx takes them.
+func keys(known map[uuid.UUID]int64) [][16]byte { return octets16(slices.Collect(maps.Keys(known))) }
 
 // octets16 returns IDs as pgx takes them.
 func octets16(ids []uuid.UUID) [][16]byte {
@@ -195,7 +216,7 @@ func (s *Store) leave() {
 	known, _ := s.sessions()
 	for i, c := range s.pool.AcquireAllIdle(ctx) {
 		if i == 0 && len(known) > 0 {
-			_, _ = c.Exec(ctx, "DELETE FROM sessions WHERE id=ANY($1)", octets16(slices.Collect(maps.Keys(known))))
+			_, _ = c.Exec(ctx, "DELETE FROM sessions WHERE id=ANY($1)", keys(known))
 		}
 		c.Release()
 	}
