@@ -155,16 +155,14 @@ func (c *KMConfig) PoolOptions() keypool.Options {
 
 // What StoreConfig.Path can be beside the path of a file.
 const (
-	StoreNone = "none"    // keys are not kept
-	StoreEtcd = "etcd://" // what the URL of a cluster begins with: etcd://HOST:PORT,…/PREFIX
-
+	StoreNone     = "none"        // keys are not kept
 	StorePostgres = "postgres://" // what the URL of a database begins with, as libpq has it; also postgresql://
 )
 
 // StoreConfig says where keys are kept until their messages are delivered, and
 // for how long: see package [keystore].
 type StoreConfig struct {
-	// Path is an SQLite file, a StorePostgres or StoreEtcd URL, or StoreNone. "": a file in the
+	// Path is an SQLite file, a StorePostgres URL, or StoreNone. "": a file in the
 	// state directory, if the key manager deletes keys when it hands them out.
 	Path string `toml:"path,store"`
 	// Key seals what is stored: "file:PATH", "credential:NAME" or "env:NAME", as
@@ -175,11 +173,6 @@ type StoreConfig struct {
 	Close       keystore.Policy `toml:"close"`       // default after:7d
 	Tombstones  time.Duration   `toml:"tombstones"`  // how long a closed key is remembered; default 60 days
 	Undelivered time.Duration   `toml:"undelivered"` // when a key goes whose message did not come; 0, the default, is never
-
-	// PEM files, of an etcd cluster. With one of them there is TLS.
-	TLSCA   string `toml:"tls_ca,file"`
-	TLSCert string `toml:"tls_cert,file"`
-	TLSKey  string `toml:"tls_key,file"`
 }
 
 // A PeerConfig is a site that mail is exchanged with.

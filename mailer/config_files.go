@@ -43,8 +43,6 @@ func (c *Config) CheckFiles() error {
 	}
 	pair("km.cert", c.KM.Cert, c.KM.Key)
 	file("km.ca", c.KM.CA, checkCAs)
-	pair("store.tls_cert", c.Store.TLSCert, c.Store.TLSKey)
-	file("store.tls_ca", c.Store.TLSCA, checkCAs)
 	return f.err()
 }
 

@@ -17,13 +17,9 @@ const maxKept = 36500 * 24 * time.Hour // a hundred years
 // store checks [store].
 func (f *findings) store() {
 	s := &f.c.Store
-	etcd := strings.HasPrefix(s.Path, "etcd:")
 	postgres := strings.HasPrefix(s.Path, "postgres:") || strings.HasPrefix(s.Path, "postgresql:")
 	if err := keystore.CheckScheme(s.Path); err != nil {
 		f.add("store.path", "%s", strings.TrimPrefix(err.Error(), kmclient.ErrConfig.Error()+": "))
-	}
-	if etcd && !strings.HasPrefix(s.Path, StoreEtcd) {
-		f.add("store.path", "must be a file, %sHOST:PORT,…/PREFIX or %s", StoreEtcd, StoreNone)
 	}
 	if postgres && !strings.Contains(s.Path, "://") {
 		f.add("store.path", "must be a file, %sUSER@HOST:PORT,…/DATABASE or %s", StorePostgres, StoreNone)
@@ -31,19 +27,12 @@ func (f *findings) store() {
 	if _, err := keystore.ParseKeySource(s.Key, "beside", nil); err != nil {
 		f.add("store.key", "must be file:PATH, credential:NAME or env:NAME") // it could be the key itself
 	}
-	if (etcd || postgres) && s.Key == "" {
+	if postgres && s.Key == "" {
 		f.add("store.key", "missing: there is no file that it could lie beside")
 	}
 	f.kept("store.tombstones", s.Tombstones)
 	if s.Undelivered != 0 {
 		f.kept("store.undelivered", s.Undelivered)
-	}
-	if postgres && s.TLSCA+s.TLSCert+s.TLSKey != "" {
-		f.add("store.path", "tls_ca, tls_cert and tls_key are for %s…: name sslrootcert, sslcert and sslkey in the URL", StoreEtcd)
-	} else if !etcd && s.TLSCA+s.TLSCert+s.TLSKey != "" {
-		f.add("store.path", "tls_ca, tls_cert and tls_key are for %s…", StoreEtcd)
-	} else if (s.TLSCert == "") != (s.TLSKey == "") {
-		f.add("store.tls_cert", "tls_cert and tls_key go together")
 	}
 }
 

@@ -11,7 +11,7 @@ func TestConfigStorePaths(t *testing.T) {
 		{"store", "none", "none"},
 		{"store", "./none", "/etc/qkdmail/none"},
 		{"store", "", ""},
-		{"store", "etcd://127.0.0.1:2379/qkdmail", "etcd://127.0.0.1:2379/qkdmail"},
+		{"store", "postgres://relay@127.0.0.1/mail", "postgres://relay@127.0.0.1/mail"},
 		{"secret", "file:store.key", "file:/etc/qkdmail/store.key"},
 		{"secret", "file:/run/store.key", "file:/run/store.key"},
 		{"secret", "file:", "file:"},

@@ -154,8 +154,8 @@ func TestConfigValues(t *testing.T) {
 
 	c = goodConfig(t, "good-05-store.toml")
 	if want := (StoreConfig{
-		Path: "etcd://127.0.0.1:2379,127.0.0.1:2380/qkdmail", Key: "credential:store", Close: keystore.AfterDelivery(),
-		Tombstones: 31 * 24 * time.Hour, Undelivered: 90 * 24 * time.Hour, TLSCA: filepath.Join(folder, "ca.crt"),
+		Path: "postgres://relay@127.0.0.1:5432,127.0.0.1:5433/mail", Key: "credential:store", Close: keystore.AfterDelivery(),
+		Tombstones: 31 * 24 * time.Hour, Undelivered: 90 * 24 * time.Hour,
 	}); c.Store != want {
 		t.Errorf("got %+v, want %+v", c.Store, want)
 	}

@@ -43,7 +43,6 @@ func TestHandOver(t *testing.T) {
 		"completion here":    {filepath.Join(alone, "qkdmail"), "", []string{"__complete", "encrypt", "--sui"}, 0, "--suite"},
 		"a subcommand":       {filepath.Join(both, "qkdmail"), "", []string{"km", "serve", "--help"}, 0, "authenticates nobody"},
 		"a PostgreSQL store": {filepath.Join(alone, "qkdmail"), "", []string{"decrypt", "--km", "mock:k.json", "--store", "postgres://127.0.0.1:1/x"}, 69, "qkdmaild"},
-		"an etcd store":      {filepath.Join(alone, "qkdmail"), "", []string{"decrypt", "--km", "mock:k.json", "--store", "etcd://127.0.0.1:1/x"}, 69, "qkdmaild"},
 	} {
 		cmd := exec.Command(tt.program, tt.args...)
 		cmd.Env = append(os.Environ(), "PATH="+tt.path)

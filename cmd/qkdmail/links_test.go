@@ -15,13 +15,11 @@ func TestLinks(t *testing.T) {
 	heavy := []string{ // each with what is below it
 		own + "cmd/internal/daemon",
 		own + "mailer",
-		own + "kmclient/keystore/etcdstore",
 		own + "kmclient/keystore/postgres",
 		"github.com/emersion/go-smtp",
 		"github.com/jackc",
 		"github.com/pelletier/go-toml",
 		"github.com/prometheus",
-		"go.etcd.io",
 		"go.opentelemetry.io",
 		"go.uber.org",
 		"google.golang.org",

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -250,11 +251,23 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Start())
 	kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
-	time.Sleep(300 * time.Millisecond) // until it has its signal handler
+	waitUntilRead(stdin) // it has its signal handler then
 	ts.Check(cmd.Process.Signal(sig))
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != cli.ExitTempFail {
 		ts.Fatalf("exit code %d, want %d", code, cli.ExitTempFail)
+	}
+}
+
+// waitUntilRead writes something into a pipe and waits until it is read, for two
+// seconds at most, as not all commands read their standard input.
+func waitUntilRead(pipe io.WriteCloser) {
+	_, _ = io.WriteString(pipe, "F")
+	f, ok := pipe.(*os.File)
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if ok && unread(f) == 0 {
+			return
+		}
 	}
 }
 

@@ -7,36 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"path/filepath"
 	"regexp"
-	"testing"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite" // another program that has the file open
 )
-
-// TestEtcdScripts runs the scripts about stores in etcd with a cluster that asks
-// for certificates.
-func TestEtcdScripts(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.Options{TLS: true})
-	p := params(filepath.Join("testdata", "etcd"))
-	setup := p.Setup
-	p.Setup = func(e *testscript.Env) error {
-		ca, cert, key := cluster.Files()
-		e.Setenv("ETCD", "etcd://"+cluster.Endpoints()[0])
-		e.Setenv("ETCD_CA", ca)
-		e.Setenv("ETCD_CERT", cert)
-		e.Setenv("ETCD_KEY", key)
-		return setup(e)
-	}
-	testscript.Run(t, p)
-}
 
 // keyid NAME FILE puts the key ID of an encrypted message into $NAME.
 func keyID(ts *testscript.TestScript, neg bool, args []string) {

@@ -11,7 +11,7 @@ import (
 var schemed = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`) // one letter is a drive
 
 // Scheme returns what stands before the colon where a store is named as a URL is,
-// such as "etcd"; "" for the name of a file.
+// such as "postgres"; "" for the name of a file.
 func Scheme(where string) string {
 	if m := schemed.FindStringSubmatch(where); m != nil {
 		return m[1]
@@ -24,10 +24,10 @@ func Scheme(where string) string {
 // kmclient.ErrConfig.
 func CheckScheme(where string) error {
 	switch scheme := Scheme(where); scheme {
-	case "", "etcd", "postgres", "postgresql":
+	case "", "postgres", "postgresql":
 		return nil
 	default:
-		return fmt.Errorf("%w: there is no key store of the kind %q: it is an SQLite file, postgres://USER@HOST/DATABASE or etcd://HOST:PORT,…/PREFIX (a file of such a name is ./%s:…)",
+		return fmt.Errorf("%w: there is no key store of the kind %q: it is an SQLite file or postgres://USER@HOST/DATABASE (a file of such a name is ./%s:…)",
 			kmclient.ErrConfig, scheme, scheme)
 	}
 }

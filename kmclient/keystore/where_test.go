@@ -21,7 +21,7 @@ func TestScheme(t *testing.T) {
 			t.Errorf("%q: scheme %q, want %q", where, got, scheme)
 		}
 		err := keystore.CheckScheme(where)
-		if good := scheme == "" || scheme == "etcd" || scheme == "postgres" || scheme == "postgresql"; good != (err == nil) || !good && !errors.Is(err, kmclient.ErrConfig) {
+		if good := scheme == "" || scheme == "postgres" || scheme == "postgresql"; good != (err == nil) || !good && !errors.Is(err, kmclient.ErrConfig) {
 			t.Errorf("%q: %v", where, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "s3cret") {
@@ -34,7 +34,7 @@ func TestScheme(t *testing.T) {
 func TestShown(t *testing.T) {
 	for where, want := range map[string]string{
 		"keys.db": "keys.db", "dir/u:p@x.db": "dir/u:p@x.db", "none": "none",
-		"etcd://127.0.0.1:2379/x":                       "etcd://127.0.0.1:2379/x",
+		"mysql://127.0.0.1:2379/x":                      "mysql://127.0.0.1:2379/x",
 		"postgres://relay@a:1,b:2/db":                   "postgres://a:1,b:2/db",
 		"postgres://u:s3cret@a:1,b:2/db?sslmode=verify": "postgres://a:1,b:2/db",
 		"postgres://u:s3/cr@et@h/db":                    "postgres://h/db",

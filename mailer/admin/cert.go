@@ -17,7 +17,7 @@ const maxCertFile = 1 << 20
 // expiries returns when the certificates of a configuration end, by what they
 // are for. One that can't be read is left out: the program that uses it says so.
 func expiries(cfg *mailer.Config) map[string]time.Time {
-	files := map[string]string{"key manager client": cfg.KM.Cert, "store client": cfg.Store.TLSCert}
+	files := map[string]string{"key manager client": cfg.KM.Cert}
 	for _, l := range cfg.Listeners {
 		files["listener "+l.Name] = l.TLSCert
 	}

@@ -19,7 +19,6 @@ func TestWithoutPassword(t *testing.T) {
 		"https://u:SECRET@km.example/path?token=SECRET#SECRET":            "https://km.example/path",
 		"https://u:SE/CRET@SECRET@km.example":                             "https://km.example",
 		"etsi014:https://u:SECRET@a.example:1,https://SECRET@b.example:2": "etsi014:https://a.example:1,https://b.example:2",
-		"etcd://u:SECRET@a:1,b:2/prefix":                                  "etcd://a:1,b:2/prefix",
 	} {
 		if got := withoutPassword(given); got != want {
 			t.Errorf("%s: %s, want %s", given, got, want)
@@ -43,7 +42,7 @@ func TestNoSecretOfTheConfiguration(t *testing.T) {
 	}
 	// A URL with a password may be refused elsewhere; this must not rely on it.
 	cfg.KM.URL = "etsi014:https://" + secret + ":" + secret + "@kme.example:8443"
-	cfg.Store.Path = "etcd://" + secret + ":" + secret + "@a.example:2379/prefix?" + secret
+	cfg.Store.Path = "postgres://" + secret + ":" + secret + "@a.example:5432/mail?" + secret
 	cfg.Store.Key = "env:" + secret
 	r := newRig(t, func(s *Sources) { s.Config = cfg })
 	r.set(func() {
@@ -61,7 +60,7 @@ func TestNoSecretOfTheConfiguration(t *testing.T) {
 		}
 	}
 	_, page := get(t, url+"/")
-	for _, want := range []string{"kme.example:8443", "etcd://a.example:2379/prefix", "relay.example", "<dd>env</dd>"} {
+	for _, want := range []string{"kme.example:8443", "postgres://a.example:5432/mail", "relay.example", "<dd>env</dd>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not show %s", want)
 		}

@@ -11,7 +11,7 @@ import (
 
 // What can be asked of a run, by environment variables.
 const (
-	secondsEnv  = "QKDMAIL_CRASH_SECONDS"  // for how long things go wrong, half of it each with etcd; 60: a minute in CI
+	secondsEnv  = "QKDMAIL_CRASH_SECONDS"  // for how long things go wrong, half of it each with PostgreSQL; 60: a minute in CI
 	messagesEnv = "QKDMAIL_CRASH_MESSAGES" // that are sent at most; no limit
 	seedEnv     = "QKDMAIL_CRASH_SEED"     // of a run to repeat
 )

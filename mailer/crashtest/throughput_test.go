@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore/etcdtest"
 )
 
 // A setting is some decrypting relays that share a store.
@@ -23,15 +22,14 @@ type setting struct {
 }
 
 // TestThroughput tells how many messages one, two and four relays with their
-// keys in etcd decrypt in a second, for each that one with a file does. All of
-// it runs on one machine, the three nodes of etcd included, so that this says
+// keys in PostgreSQL decrypt in a second, for each that one with a file does. All of
+// it runs on one machine, the primary and its standby included, so that this says
 // what sharing costs, and not what more machines bring.
 func TestThroughput(t *testing.T) {
 	if os.Getenv(secondsEnv) == "" {
 		t.Skip("SKIPPED: a measurement, not a test; scripts/crash-store runs it")
 	}
 	const rounds, messages = 4, 200 // the first round is not counted
-	cluster := etcdtest.Start(t, etcdtest.Options{Nodes: 3, TLS: true})
 	link := newLink(t, "")
 	o := &order{}
 	var arrived atomic.Int64
@@ -44,10 +42,6 @@ func TestThroughput(t *testing.T) {
 	p := startPair(t)
 	for _, n := range []int{1, 2, 4} {
 		settings = append(settings, newSetting(t, o, link, fmt.Sprintf("%d with PostgreSQL", n), n, p.store(fmt.Sprintf("throughput%d", n)), sink))
-	}
-	for _, n := range []int{1, 2, 4} {
-		store := inEtcd(t, cluster, fmt.Sprintf("/throughput/%d", n))
-		settings = append(settings, newSetting(t, o, link, fmt.Sprintf("%d with etcd", n), n, store, sink))
 	}
 	sender := newTwins(t, link)
 	text := []byte("From: alice@a.example\r\nTo: bob@b.example\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 30))

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,8 +22,6 @@ type Daemon struct {
 	Commands func(*Globals) []*cobra.Command
 	// Serve is "km serve".
 	Serve func() *cobra.Command
-	// OpenEtcd opens a key store that is named etcd://….
-	OpenEtcd func(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error)
 	// OpenPostgres opens a key store that is named postgres://….
 	OpenPostgres func(ctx context.Context, s StoreFlags) (keystore.Store, error)
 }

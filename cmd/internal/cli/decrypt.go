@@ -57,7 +57,7 @@ whole message is on disk (or written, to a pipe): it can't be decrypted again th
 		},
 	}
 	b.flags(cmd)
-	store.Register(cmd.Flags(), "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, etcd://HOST:PORT,…/PREFIX, or none (default: a file in the state directory where the key manager deletes keys when it hands them out)")
+	store.Register(cmd.Flags(), "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory where the key manager deletes keys when it hands them out)")
 	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys when the whole message is written")
 	return cmd
 }

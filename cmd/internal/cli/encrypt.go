@@ -86,7 +86,7 @@ has one use in a store, so decrypt the message with another one.`,
 	f.StringVar(&from, "from", "", "address for the outer From where the message has none")
 	f.BoolVar(&utf8, "smtputf8", false, "leave UTF-8 addresses outside as they are: the message needs SMTPUTF8 then")
 	b.flags(cmd)
-	store.Register(f, "what keeps the IDs of used keys: an SQLite file, postgres://USER@HOST/DATABASE, or etcd://HOST:PORT,…/PREFIX (default: nothing does)")
+	store.Register(f, "what keeps the IDs of used keys: an SQLite file, or postgres://USER@HOST/DATABASE (default: nothing does)")
 	return cmd
 }
 

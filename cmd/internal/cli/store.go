@@ -17,12 +17,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// StoreFlags say where keys are kept. What is for etcd is empty otherwise.
+// StoreFlags say where keys are kept.
 type StoreFlags struct {
-	Path string // an SQLite file, postgres://…, etcd://…, NoStore, or "" for what the command takes by default
+	Path string // an SQLite file, postgres://…, NoStore, or "" for what the command takes by default
 	Key  string // see [keystore.ParseKeySource]
-
-	CA, Cert, CertKey string // PEM files
 }
 
 // NoStore is the Path where no key is kept.
@@ -32,13 +30,7 @@ const NoStore = "none"
 func (s *StoreFlags) Register(f *pflag.FlagSet, usage string) {
 	f.StringVar(&s.Path, "store", s.Path, usage)
 	f.StringVar(&s.Key, "store-key", s.Key, "what the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside an SQLite file)")
-	f.StringVar(&s.CA, "store-ca", s.CA, "PEM file with the CA of etcd's certificates")
-	f.StringVar(&s.Cert, "store-cert", s.Cert, "PEM file with our certificate for etcd")
-	f.StringVar(&s.CertKey, "store-cert-key", s.CertKey, "PEM file with the private key of --store-cert")
 }
-
-// IsEtcd reports whether the store is in etcd.
-func (s *StoreFlags) IsEtcd() bool { return strings.HasPrefix(s.Path, "etcd:") }
 
 // IsPostgres reports whether the store is in PostgreSQL.
 func (s *StoreFlags) IsPostgres() bool {
@@ -126,7 +118,7 @@ func (g *Globals) OpenVault(ctx context.Context, s StoreFlags, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	store, err := g.openStore(ctx, s, log)
+	store, err := g.openStore(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +177,7 @@ func (g *Globals) OpenRecords(ctx context.Context, s StoreFlags, log *slog.Logge
 			return nil, noStore(s.Path)
 		}
 	}
-	return g.openStore(ctx, s, log)
+	return g.openStore(ctx, s)
 }
 
 // ErrNoStore: there is no store where one should be.
@@ -218,41 +210,22 @@ func (g *Globals) source(s StoreFlags, log *slog.Logger) (keystore.KeySource, er
 		return nil, errHandOver
 	case s.IsPostgres() && s.Key == "":
 		return nil, Fail(ExitConfig, "name what it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
-	case s.IsEtcd() && s.Key == "":
-		return nil, Fail(ExitConfig, "name what it is sealed with, as file:PATH", "a store in etcd needs --store-key")
 	}
 	source, err := keystore.ParseKeySource(s.Key, s.Path+".key", log)
 	return source, advised(err)
 }
 
-func (g *Globals) openStore(ctx context.Context, s StoreFlags, log *slog.Logger) (keystore.Store, error) {
+func (g *Globals) openStore(ctx context.Context, s StoreFlags) (keystore.Store, error) {
 	if s.IsPostgres() {
-		return g.openPostgres(ctx, s)
-	}
-	if !s.IsEtcd() {
-		if s.CA+s.Cert+s.CertKey != "" {
-			return nil, Fail(ExitUsage, "name etcd://HOST:PORT,…/PREFIX with --store", "certificates are for a store in etcd")
-		}
-		store, err := sqlite.Open(ctx, s.Path, sqlite.Options{})
+		store, err := g.daemon.OpenPostgres(ctx, s)
 		if err != nil {
-			return nil, advised(fmt.Errorf("open the key store: %w", err))
+			return nil, PostgresError(err)
 		}
 		return store, nil
 	}
-	store, err := g.daemon.OpenEtcd(ctx, s, log)
-	if errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) {
-		return nil, Fail(ExitUnavailable, "check that etcd runs, and --store and what belongs to it", "open the key store: %w", err)
-	}
-	return store, advised(err)
-}
-
-func (g *Globals) openPostgres(ctx context.Context, s StoreFlags) (keystore.Store, error) {
-	if s.CA+s.Cert+s.CertKey != "" {
-		return nil, Fail(ExitUsage, "name sslrootcert, sslcert and sslkey in its URL", "the flags for certificates are not for a store in PostgreSQL")
-	}
-	store, err := g.daemon.OpenPostgres(ctx, s)
+	store, err := sqlite.Open(ctx, s.Path, sqlite.Options{})
 	if err != nil {
-		return nil, PostgresError(err)
+		return nil, advised(fmt.Errorf("open the key store: %w", err))
 	}
 	return store, nil
 }

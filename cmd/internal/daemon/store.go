@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const storeUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, etcd://HOST:PORT,…/PREFIX, or none (default: keys.db in the state directory, for relay where the key manager deletes keys when it hands them out)"
+const storeUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: keys.db in the state directory, for relay where the key manager deletes keys when it hands them out)"
 
 // storeFlags are the flags of the store commands.
 type storeFlags struct {
@@ -32,9 +32,8 @@ func newStore(g *cli.Globals) *cobra.Command {
 		Use:   "store",
 		Short: cli.ShortStore,
 		Long: `Look after the store that keeps the keys of arriving messages until these are
-delivered: an SQLite file, or a schema in PostgreSQL or a part of an etcd cluster that
-several relays share.
-No key manager is needed, and relays may run meanwhile.
+delivered: an SQLite file, or a schema in PostgreSQL that several relays share. No key
+manager is needed, and relays may run meanwhile.
 
 --config takes the store, its key and its policies from a relay's configuration;
 flags come before it. Without either it is the file of the state directory. With
@@ -86,9 +85,6 @@ func (s *storeFlags) settle(cmd *cobra.Command) error {
 func storeOf(flags cli.StoreFlags, c mailer.StoreConfig) cli.StoreFlags {
 	flags.Path = cmp.Or(flags.Path, c.Path)
 	flags.Key = cmp.Or(flags.Key, c.Key)
-	if flags.IsEtcd() {
-		flags.CA, flags.Cert, flags.CertKey = cmp.Or(flags.CA, c.TLSCA), cmp.Or(flags.Cert, c.TLSCert), cmp.Or(flags.CertKey, c.TLSKey)
-	}
 	return flags
 }
 

@@ -9,20 +9,18 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// A flag comes before the key of the file, and what is for etcd is taken for a
-// store in etcd only.
+// A flag comes before the key of the file.
 func TestStoreOf(t *testing.T) {
-	file := mailer.StoreConfig{Path: "etcd://a/x", Key: "env:K", TLSCA: "ca", TLSCert: "cert", TLSKey: "key"}
-	all := cli.StoreFlags{Path: "etcd://b/y", Key: "env:L", CA: "ca2", Cert: "cert2", CertKey: "key2"}
+	file := mailer.StoreConfig{Path: "postgres://a/x", Key: "env:K"}
+	all := cli.StoreFlags{Path: "postgres://b/y", Key: "env:L"}
 	for name, tt := range map[string]struct {
 		flags, want cli.StoreFlags
 	}{
-		"no flag":       {cli.StoreFlags{}, cli.StoreFlags{Path: "etcd://a/x", Key: "env:K", CA: "ca", Cert: "cert", CertKey: "key"}},
-		"all flags":     {all, all},
-		"another key":   {cli.StoreFlags{Key: "env:L"}, cli.StoreFlags{Path: "etcd://a/x", Key: "env:L", CA: "ca", Cert: "cert", CertKey: "key"}},
-		"an SQLite":     {cli.StoreFlags{Path: "copy.db"}, cli.StoreFlags{Path: "copy.db", Key: "env:K"}},
-		"none":          {cli.StoreFlags{Path: cli.NoStore}, cli.StoreFlags{Path: cli.NoStore, Key: "env:K"}},
-		"a certificate": {cli.StoreFlags{CA: "ca2"}, cli.StoreFlags{Path: "etcd://a/x", Key: "env:K", CA: "ca2", Cert: "cert", CertKey: "key"}},
+		"no flag":     {cli.StoreFlags{}, cli.StoreFlags{Path: "postgres://a/x", Key: "env:K"}},
+		"all flags":   {all, all},
+		"another key": {cli.StoreFlags{Key: "env:L"}, cli.StoreFlags{Path: "postgres://a/x", Key: "env:L"}},
+		"an SQLite":   {cli.StoreFlags{Path: "copy.db"}, cli.StoreFlags{Path: "copy.db", Key: "env:K"}},
+		"none":        {cli.StoreFlags{Path: cli.NoStore}, cli.StoreFlags{Path: cli.NoStore, Key: "env:K"}},
 	} {
 		if got := storeOf(tt.flags, file); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)

@@ -29,8 +29,7 @@ another backup. Put back, the copy knows nothing of later keys.
 --reveal writes the keys themselves instead, in clear, closed ones left out, in the
 JSON format of the reference system and the mock: --km mock:FILE decrypts with
 them. With --peer it writes the keys of one peer. Only --reveal works with PostgreSQL,
-whose backup is that of the database, and with etcd, whose backup is "etcdctl snapshot
-save".`,
+whose backup is that of the database.`,
 		Example: `  qkdmail store export -o /backup/keys.db
   qkdmail store export --reveal --sae SAE_B -o rescued.json
   qkdmail decrypt --km mock:rescued.json --sae SAE_B -o message.eml secret.eml`,
@@ -62,9 +61,6 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	}
 	if s.IsPostgres() {
 		return cli.Usage("%s: back the database up with: pg_dump", s.Shown())
-	}
-	if s.IsEtcd() {
-		return cli.Usage("%s: back a cluster up with: etcdctl snapshot save FILE", s.Path)
 	}
 	records, err := s.OpenRecords(cmd.Context(), s.StoreFlags, cli.Warnings(cmd))
 	if err != nil {

@@ -53,7 +53,7 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	}
 	path, isFile := strings.CutPrefix(s.Key, "file:")
 	switch {
-	case s.Key == "" && !s.IsEtcd() && !s.IsPostgres():
+	case s.Key == "" && !s.IsPostgres():
 		path = s.Path + ".key"
 	case !isFile:
 		return cli.Usage("--new-key is missing: the store key is in no file in whose place a new one could be put")

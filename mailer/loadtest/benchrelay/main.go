@@ -14,7 +14,7 @@
 // key manager their keys are derived in memory, so that none is in the figures.
 //
 // Usage: go run ./mailer/loadtest/benchrelay [-rounds N] [-sessions N] [-scale F]
-// [-only REGEXP] [-json FILE] [-profiles DIR] [-etcd] [-syscalls]
+// [-only REGEXP] [-json FILE] [-profiles DIR] [-postgres URL] [-syscalls]
 package main
 
 import (
@@ -37,7 +37,8 @@ type bench struct {
 	only             *regexp.Regexp
 	json             string // file of the results; "": none
 	profiles         string // folder for a CPU profile of each relay; "": none
-	etcd, syscalls   bool
+	postgres         string
+	syscalls         bool
 
 	dir     string
 	bg      processes
@@ -55,13 +56,13 @@ func main() {
 	only := flag.String("only", "", "measure the pass-through and what matches this, of \"NAME MODE SIZE\"")
 	flag.StringVar(&b.json, "json", "", "file to write the results to, as JSON")
 	flag.StringVar(&b.profiles, "profiles", "", "folder to write a CPU profile of each relay to")
-	flag.BoolVar(&b.etcd, "etcd", false, "also with a key store in etcd")
+	flag.StringVar(&b.postgres, "postgres", "", "also with a key store at this URL of PostgreSQL, whose schema \"qkdmail store init\" has made")
 	flag.BoolVar(&b.syscalls, "syscalls", false, "also count system calls; needs strace")
 	flag.StringVar(&r.name, "role", "", "be one of the relays: pass, encrypt or decrypt (used by the program itself)")
 	flag.StringVar(&r.next, "next", "", "next hop of -role")
 	flag.StringVar(&r.km, "km", "", "ETSI key manager of -role, HOST:PORT; \"\": keys are derived")
 	flag.StringVar(&r.certs, "certs", "", "folder with its certificates")
-	flag.StringVar(&r.store, "store", "", "key store of -role, a file or an etcd URL; \"\": none")
+	flag.StringVar(&r.store, "store", "", "key store of -role, a file or a PostgreSQL URL; \"\": none")
 	flag.StringVar(&r.profile, "cpuprofile", "", "where -role writes its CPU profile")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -42,7 +42,7 @@ func (p *processes) stop() {
 	}
 	for _, cmd := range p.running {
 		timer := time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Kill() })
-		if cmd.Args[0] == "smtp-sink" || cmd.Args[0] == "etcd" { // which do not wait for their input to end
+		if cmd.Args[0] == "smtp-sink" { // which does not wait for their input to end
 			_ = cmd.Process.Kill()
 		}
 		_ = cmd.Wait()

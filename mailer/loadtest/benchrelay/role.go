@@ -21,7 +21,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/etcdstore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpkit"
@@ -161,12 +161,8 @@ func openETSI(address, certs, sae string) (kmclient.KeyManager, error) {
 func (r *role) vault(ctx context.Context) (*keystore.Vault, error) {
 	var store keystore.Store
 	var err error
-	if strings.HasPrefix(r.store, "etcd://") {
-		o, perr := etcdstore.ParseURL(r.store)
-		if perr != nil {
-			return nil, perr
-		}
-		store, err = etcdstore.Open(ctx, o)
+	if strings.HasPrefix(r.store, "postgres://") {
+		store, err = postgres.Open(ctx, postgres.Options{URL: r.store})
 	} else {
 		store, err = sqlite.Open(ctx, r.store, sqlite.Options{})
 	}

@@ -116,16 +116,11 @@ func (b *bench) roles(ctx context.Context) []started {
 		{&target{name: "qkdmail, encrypt, ETSI 014", part: 1}, etsi(0, "encrypt")},
 		{&target{name: "qkdmail, decrypt, ETSI 014, SQLite", part: 0.25, unique: true}, etsi(1, "decrypt", "-store", b.file("store.db"))},
 	}
-	if !b.etcd {
-		return roles
-	}
-	url, err := b.startEtcd(ctx)
-	if err != nil {
-		b.skip("a key store in etcd: %v", err)
+	if b.postgres == "" {
 		return roles
 	}
 	return append(roles, started{
-		&target{name: "qkdmail, decrypt, ETSI 014, etcd", part: 0.25, unique: true}, etsi(1, "decrypt", "-store", url),
+		&target{name: "qkdmail, decrypt, ETSI 014, PostgreSQL", part: 0.25, unique: true}, etsi(1, "decrypt", "-store", b.postgres),
 	})
 }
 
