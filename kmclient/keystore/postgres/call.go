@@ -172,7 +172,11 @@ func (s *Store) storeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if words := inWords(err); words != "" {
+	words := inWords(err)
+	switch {
+	case isLate(err): // as Store.call has it, not the caller's context
+		return fmt.Errorf("%w %s: %s: %v", kmclient.ErrStore, s.where, words, plain(err))
+	case words != "":
 		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.where, words, plain(err))
 	}
 	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, plain(err))
