@@ -18,7 +18,7 @@
 //     that names the same key does not count as delivered, whether the key is open
 //     or closed.
 //   - What one call stores is in one commit if the engine takes so much: 4096 short
-//     keys with SQLite, 20 with etcd as it is by default. Otherwise it takes several
+//     keys with SQLite and PostgreSQL, 20 with etcd as it is by default. Otherwise it takes several
 //     commits, and each key is whole by itself: if a later commit fails, the keys of
 //     the earlier ones stay.
 //   - A [Policy] says when a key is closed: deleted here and, if the key manager has
@@ -26,12 +26,12 @@
 //
 // # Engines
 //
-// A [Store] keeps the records: keystore/sqlite for one machine, etcd for several. A
-// [Vault] seals each record under a key of its own, made from the store key that a
-// [KeySource] gives. Recipients are in it as HMAC-SHA256 only. What is not sealed is
-// the names of records, states and dates. Whoever can write to the store can delete
-// records, or put older ones back, and nobody notices; he can't read, change or swap
-// any.
+// A [Store] keeps the records: keystore/sqlite for one machine, keystore/postgres and
+// etcd for several. A [Vault] seals each record under a key of its own, made from the
+// store key that a [KeySource] gives. Recipients are in it as HMAC-SHA256 only. What is
+// not sealed is the names of records, states and dates. Whoever can write to the store
+// can delete records, or put older ones back, and nobody notices; he can't read, change
+// or swap any.
 //
 // # Names
 //
@@ -55,9 +55,10 @@
 // restored from an old backup gives out old IDs. A claim takes as little as an
 // engine needs for a name without a value, whatever the key ID is:
 //
-//	SQLite  25 bytes on disk
-//	etcd    125 bytes on disk, of a quota of 2 GiB by default, and about 700
-//	        bytes of memory, on each node
+//	SQLite      25 bytes on disk
+//	PostgreSQL  52 bytes on disk, and 55 in its index
+//	etcd        125 bytes on disk, of a quota of 2 GiB by default, and about 700
+//	            bytes of memory, on each node
 //
 // A message with AES takes one key at each end: 25 MB for a million messages in
 // SQLite. A message with a pad takes one key for each frame at least, and as many as
@@ -66,7 +67,7 @@
 // save more than any expiry would.
 //
 // What else is kept of an arriving message, about 700 bytes in SQLite and 1 KiB in
-// etcd, goes with its tombstone: 67 days after its delivery, by default.
+// PostgreSQL and etcd, goes with its tombstone: 67 days after its delivery, by default.
 //
 // # Time
 //

@@ -10,7 +10,7 @@ import (
 )
 
 // A Store is an engine that keeps records: SQLite (keystore/sqlite) on one
-// machine, etcd for several. It knows nothing of keys and messages. It promises
+// machine, PostgreSQL (keystore/postgres) or etcd for several. It knows nothing of keys and messages. It promises
 // three things: a change is durable when Apply returns, it is made as a whole or
 // not at all, and it is made only if the records still are what its maker has
 // seen. All rules about keys are built on these, once, in this package;
