@@ -100,7 +100,7 @@ type unconnected struct{ error }
 func (u unconnected) Unwrap() error { return u.error }
 
 // attempt makes a request once. If its connection breaks, the others are not trusted
-// any more either.
+// any more either; if it is cut because the caller has gone, they are.
 func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
 	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -118,7 +118,9 @@ func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn
 	if !isSound(err) {
 		_ = c.Close(ctx)
 		cut(c.Conn)
-		s.pool.Reset()
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			s.pool.Reset()
+		}
 	}
 	return err
 }
