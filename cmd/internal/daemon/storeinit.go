@@ -18,8 +18,9 @@ older version to this one, and print the SQL that gives the relays' role what it
 needs. The schema is qkdmail, or what search_path= in the URL says.
 
 --store names the database with a role that may make schemas in it. The relays use
-another, which needs only what is printed: run it with psql. Passwords belong into
-libpq's password file or the environment variable PGPASSWORD.
+another, made beforehand (createuser qkdmail), which needs only what is printed: run it
+with psql. Passwords belong into libpq's password file or the environment variable
+PGPASSWORD.
 
 Relays of the version before must be stopped; what is in the store stays there.`,
 		Example: `  qkdmail store init --store postgres://postgres@db.example/mail

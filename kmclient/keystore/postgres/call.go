@@ -98,7 +98,7 @@ type unconnected struct{ error }
 func (u unconnected) Unwrap() error { return u.error }
 
 // attempt makes a request once. If its connection breaks, the others are not trusted
-// any more either.
+// any more either; if it is cut because the caller has gone, they are.
 func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
 	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -116,7 +116,9 @@ func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn
 	if !isSound(err) {
 		_ = c.Close(ctx)
 		cut(c.Conn)
-		s.pool.Reset()
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			s.pool.Reset()
+		}
 	}
 	return err
 }
@@ -172,10 +174,13 @@ func (s *Store) storeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, errBehind) {
+	words := inWords(err)
+	switch {
+	case errors.Is(err, errBehind):
 		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, errBehind)
-	}
-	if words := inWords(err); words != "" {
+	case isLate(err): // as Store.call has it, not the caller's context
+		return fmt.Errorf("%w %s: %s: %v", kmclient.ErrStore, s.where, words, plain(err))
+	case words != "":
 		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.where, words, plain(err))
 	}
 	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, plain(err))

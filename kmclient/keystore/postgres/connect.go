@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func probe(ctx context.Context, c *conn) error {
 	b.Queue("INSERT INTO sessions (id, commits) VALUES ($1, 0)", id)
 	b.Queue("SELECT 1/count(*) FROM sessions WHERE id IS NULL")
 	if at, err := c.send(ctx, b); at != 1 || !hasCode(err, divisionByZero) {
-		return err
+		return cmp.Or(err, errSplit)
 	}
 	var n int
 	err := c.QueryRow(ctx, "SELECT count(*) FROM sessions WHERE id=$1", id).Scan(&n)

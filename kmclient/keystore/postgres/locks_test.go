@@ -2,9 +2,11 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -90,5 +92,35 @@ func TestSameClaim(t *testing.T) {
 		if a, b := get(t, stores[0], claim.ID+"0"), get(t, stores[0], claim.ID+"1"); won != 1 || (a == nil) == (b == nil) {
 			t.Errorf("%d have it", won)
 		}
+	}
+}
+
+// As many records as one Apply takes are changed, checked and deleted at once.
+func TestManyChanges(t *testing.T) {
+	s := openStore(t, newSchema(t, shared(t)))
+	n := s.Limits().Changes
+	records := make([]*keystore.Record, n)
+	fresh := func(i int) *keystore.Record { return record(fmt.Sprint(i), "v") }
+	for _, step := range []func(i int) keystore.Change{
+		func(i int) keystore.Change { return keystore.Change{New: fresh(i)} },
+		func(i int) keystore.Change { return keystore.Change{Old: records[i], New: fresh(i)} },
+		func(i int) keystore.Change { return keystore.Change{Old: records[i], New: records[i]} },
+		func(i int) keystore.Change { return keystore.Change{Old: records[i]} },
+	} {
+		changes := make([]keystore.Change, n)
+		for i := range changes {
+			changes[i] = step(i)
+		}
+		start := time.Now()
+		if err := s.Apply(t.Context(), changes...); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d changes in %v", n, time.Since(start))
+		for i, c := range changes {
+			records[i] = c.New
+		}
+	}
+	if left, err := s.List(t.Context(), keystore.Name{}, 1); err != nil || len(left) > 0 {
+		t.Error(left, err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
@@ -229,4 +231,35 @@ func TestStandbyGone(t *testing.T) {
 		t.Error("it was committed, and is not there")
 	}
 	put(t, patient, "c")
+}
+
+// An Apply and a Get take one round trip each, however much they do.
+func TestOneRoundTrip(t *testing.T) {
+	const trip = 200 * time.Millisecond
+	server := shared(t)
+	p := newProxy(t, server.Address())
+	s := openWith(t, postgres.Options{URL: strings.Replace(newSchema(t, server), server.Address(), p.address, 1), Connections: 1})
+	put(t, s, "guard")
+	guard := get(t, s, "guard")
+	claim := func(id string) keystore.Name { return keystore.Name{Kind: keystore.KindClaim, KM: "km", ID: id} }
+	apply := func(id string) error {
+		return s.Apply(t.Context(), keystore.Change{New: record(id, "v")}, keystore.Change{New: &keystore.Record{Name: claim(id)}},
+			keystore.Change{New: &keystore.Record{Name: claim(uuid.NewString())}}, keystore.Change{Old: guard, New: guard})
+	}
+	look := func() error { return second(s.Get(t.Context(), name("a"), claim("a"), claim("b"), name("guard"))) }
+	for _, id := range []string{"a", "b"} { // the server learns the statements
+		if err := errors.Join(apply(id), look()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.delay.Store(int64(trip / 2))
+	for what, do := range map[string]func() error{"Apply": func() error { return apply("c") }, "Get": look} {
+		start := time.Now()
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took < trip || took > 2*trip-trip/10 {
+			t.Errorf("%s took %v, with %v for a round trip", what, took, trip)
+		}
+	}
 }

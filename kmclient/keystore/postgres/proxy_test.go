@@ -5,12 +5,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // A proxy stands between a store and a server, and can stop to pass anything on,
 // without ending a connection.
 type proxy struct {
 	address string
+	delay   atomic.Int64 // of what passes, in each direction
 
 	mu      sync.Mutex
 	stalled bool
@@ -38,21 +40,22 @@ func newProxy(t *testing.T, to string) *proxy {
 			}
 			t.Cleanup(func() { _, _ = in.Close(), out.Close() })
 			passes := p.fresh()
-			go pass(in, out, passes)
-			go pass(out, in, passes)
+			go p.pass(in, out, passes)
+			go p.pass(out, in, passes)
 		}
 	}()
 	return p
 }
 
 // pass passes on what arrives, as long as it may.
-func pass(from, to net.Conn, may *atomic.Bool) {
+func (p *proxy) pass(from, to net.Conn, may *atomic.Bool) {
 	b := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(b)
 		if err == nil && !may.Load() {
 			continue
 		}
+		time.Sleep(time.Duration(p.delay.Load()))
 		if err == nil {
 			_, err = to.Write(b[:n])
 		}

@@ -1,13 +1,16 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // A claim is there for ever, and takes few octets.
@@ -36,4 +39,39 @@ func TestClaimSize(t *testing.T) {
 		t.Errorf("a claim takes %.1f octets, want %d at most", heap, most)
 	}
 	t.Logf("a claim takes %.1f octets, and %.1f of the index", heap, index)
+}
+
+// Every statement finds its rows by an index, also while the tables are small: a plan
+// that is made then stays in use when they have grown.
+func TestIndexes(t *testing.T) {
+	server := shared(t)
+	s := openStore(t, newSchema(t, server))
+	scans := func() string {
+		return server.Query("SELECT sum(seq_scan)::text FROM pg_stat_user_tables WHERE schemaname='" + schemaName() +
+			"' AND relname IN ('records', 'claims', 'other_claims', 'scopes')")
+	}
+	m := newManager(t, s)
+	storetest.Messages(t, m, 20, 2)
+	server.Exec("ANALYZE") // now the planner knows how small they are
+	before := scans()
+	storetest.Messages(t, m, 20, 2)
+	if err := m.Sweep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	put(t, s, "a")
+	r := get(t, s, "a")
+	claims := keystore.Name{Kind: keystore.KindClaim}
+	_, err := s.Get(t.Context(), name("a"), claims, keystore.Name{Kind: keystore.KindClaim, ID: uuid.NewString()})
+	_, err2 := s.List(t.Context(), keystore.Name{}, 1000)
+	_, err3 := s.List(t.Context(), claims, 1000)
+	_, err4 := s.Due(t.Context(), "km", "B", time.Now(), 1000)
+	err5 := s.Apply(t.Context(), keystore.Change{Old: r, New: r}, keystore.Change{New: record("b", "v")}, keystore.Change{New: &keystore.Record{Name: claims}})
+	err6 := s.Apply(t.Context(), keystore.Change{Old: r})
+	if err := errors.Join(err, err2, err3, err4, err5, err6, s.Close()); err != nil { // the end of a connection has its counts written
+		t.Fatal(err)
+	}
+	server.Wait("SELECT sum(idx_scan)>100 FROM pg_stat_user_tables WHERE schemaname='" + schemaName() + "'")
+	if after := scans(); after != before {
+		t.Errorf("%s scans of whole tables, %s before", after, before)
+	}
 }

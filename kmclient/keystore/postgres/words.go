@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -73,11 +75,23 @@ func isNetwork(err error) bool {
 	return dialed || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
-// plain returns an error without the user and the database, which pgx names
-// together with what has failed.
+// A failedConnect is the error of a connection to any of several servers, in one line
+// and without the user, whom pgx names too.
+type failedConnect struct{ *pgconn.ConnectError }
+
+func (f failedConnect) Error() string {
+	inner := f.ConnectError.Unwrap()
+	if inner == nil {
+		return "no answer"
+	}
+	lines := strings.Split(inner.Error(), "\n")
+	return strings.Join(slices.Compact(lines), "; ") // one server may be tried with and without TLS
+}
+
+// plain returns an error as it is shown.
 func plain(err error) error {
-	if dialed, ok := errors.AsType[*pgconn.ConnectError](err); ok && dialed.Unwrap() != nil {
-		return dialed.Unwrap()
+	if dialed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return failedConnect{dialed}
 	}
 	return err
 }

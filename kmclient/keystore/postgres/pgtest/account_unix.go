@@ -11,7 +11,7 @@ import (
 
 // serverAccount returns the account that a server runs as, nil for that of the test.
 // PostgreSQL refuses to run as root.
-func serverAccount() (*syscall.Credential, error) {
+func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
@@ -22,10 +22,18 @@ func serverAccount() (*syscall.Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	uid, err := strconv.Atoi(u.Uid)
 	if err != nil {
 		return nil, err
 	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
+	gid, err := strconv.Atoi(u.Gid)
+	return &account{uid, gid}, err
+}
+
+// credential is how a process is told its account.
+func credential(a *account) *syscall.Credential {
+	if a == nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
 }

@@ -10,7 +10,7 @@ import (
 func (s *Server) SmallDisk(name, size string) (grow func(size string)) {
 	s.t.Helper()
 	dir := filepath.Join(s.dir, name)
-	account, _ := serverAccount()
+	owner, _ := serverAccount()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
@@ -18,8 +18,8 @@ func (s *Server) SmallDisk(name, size string) (grow func(size string)) {
 		s.t.Skip("SKIPPED: a small file system can't be mounted; that needs root: ", err)
 	}
 	s.t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	if account != nil {
-		if err := os.Chown(dir, int(account.Uid), int(account.Gid)); err != nil {
+	if owner != nil {
+		if err := os.Chown(dir, owner.uid, owner.gid); err != nil {
 			s.t.Fatal(err)
 		}
 	}

@@ -4,6 +4,6 @@ package pgtest
 
 import "syscall"
 
-func attributes(account *syscall.Credential) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: account}
+func attributes(a *account) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: credential(a)}
 }

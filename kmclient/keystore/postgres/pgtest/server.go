@@ -99,13 +99,13 @@ func prepare(t testing.TB) *Server {
 	if bin == "" {
 		t.Skip("SKIPPED: PostgreSQL is not installed (Debian: postgresql)")
 	}
-	account, err := serverAccount()
+	owner, err := serverAccount()
 	if err != nil {
 		t.Skip("SKIPPED: PostgreSQL refuses to run as root: ", err)
 	}
 	dir, err := os.MkdirTemp("", "pgtest-") // the folders of a test are closed to other accounts
-	if err == nil && account != nil {
-		err = os.Chown(dir, int(account.Uid), int(account.Gid))
+	if err == nil && owner != nil {
+		err = os.Chown(dir, owner.uid, owner.gid)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +120,9 @@ func prepare(t testing.TB) *Server {
 	}
 	return s
 }
+
+// An account runs programs.
+type account struct{ uid, gid int }
 
 // freePort returns a port below those that the system gives to clients: a server that
 // is started again must get its own.
@@ -141,8 +144,8 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
-	account, _ := serverAccount()
-	cmd.SysProcAttr = attributes(account)
+	owner, _ := serverAccount()
+	cmd.SysProcAttr = attributes(owner)
 	return cmd
 }
 
