@@ -92,23 +92,10 @@ func (p *pair) takeOver(back bool) {
 	p.primary.Wait("SELECT count(*)=1 FROM pg_stat_replication WHERE sync_state='sync'")
 }
 
-// store makes a store in a schema of the pair, with a store key of its own.
+// store makes a store in a schema of the pair.
 func (p *pair) store(schema string) storeOf {
 	p.t.Helper()
-	key := filepath.Join(p.t.TempDir(), "store.key")
-	octets := make([]byte, 32)
-	for i := range octets {
-		octets[i] = byte(rand.Int())
-	}
-	if err := os.WriteFile(key, octets, 0o600); err != nil {
-		p.t.Fatal(err)
-	}
-	if err := postgres.Init(p.t.Context(), p.url(schema)); err != nil {
-		p.t.Fatal(err)
-	}
-	ends := []string{p.primary.Address(), p.standby.Address()}
-	url := strings.NewReplacer(ends[0], "{0}", ends[1], "{1}").Replace(p.url(schema))
-	return storeOf{url: url, flags: []string{"--store-key", "file:" + key}, ends: ends}
+	return inPostgres(p.t, p.url(schema), p.primary.Address(), p.standby.Address())
 }
 
 func (p *pair) url(schema string) string {
@@ -117,10 +104,65 @@ func (p *pair) url(schema string) string {
 
 func (p *pair) open(schema string) keystore.Store {
 	p.t.Helper()
-	s, err := postgres.Open(p.t.Context(), postgres.Options{URL: p.url(schema)})
-	if err != nil {
-		p.t.Fatal(err)
+	return openPostgres(p.t, p.url(schema))
+}
+
+// inPostgres makes the schema of a URL, and is a store in it with a store key of its
+// own. ends are the servers of the URL.
+func inPostgres(t testing.TB, url string, ends ...string) storeOf {
+	t.Helper()
+	if err := postgres.Init(t.Context(), url); err != nil {
+		t.Fatal(err)
 	}
-	p.t.Cleanup(func() { _ = s.Close() })
+	key := filepath.Join(t.TempDir(), "store.key")
+	octets := make([]byte, 32)
+	for i := range octets {
+		octets[i] = byte(rand.Int())
+	}
+	if err := os.WriteFile(key, octets, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, end := range ends {
+		url = strings.Replace(url, end, fmt.Sprintf("{%d}", i), 1)
+	}
+	return storeOf{url: url, flags: []string{"--store-key", "file:" + key}, ends: ends}
+}
+
+func openPostgres(t testing.TB, url string) keystore.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
 	return s
+}
+
+// TestPatroni kills relays, and the primary of a cluster in which Patroni decides who
+// takes over.
+func TestPatroni(t *testing.T) {
+	if os.Getenv(secondsEnv) == "" {
+		t.Skip("SKIPPED: it takes minutes; scripts/crash-store runs it")
+	}
+	seed := uint64(relaytest.Number(t, seedEnv, int(time.Now().UnixNano()&0xFFFFFF)))
+	t.Logf("seed %d", seed)
+	p := pgtest.StartPatroni(t)
+	url := func(schema string) string { return p.URL() + "&search_path=" + schema }
+	w := newWorld(t, seed, failures, 2, 2, stores{inPostgres(t, url("a"), p.Addresses()...), inPostgres(t, url("b"), p.Addresses()...)})
+	c := newChaos(seed, w.relays)
+	c.kills(2 * time.Second)
+	c.cuts(2 * time.Second)
+	var takeovers atomic.Int64
+	c.every(time.Second, func(*rand.Rand) {
+		p.KillPrimary()
+		takeovers.Add(1)
+	})
+	run(t, w, c, seconds(t))
+	claimed := idsIn(t, openPostgres(t, url("a")), keystore.KindClaim)
+	kept := idsIn(t, openPostgres(t, url("b")), keystore.KindReceive)
+	w.conclude(t, claimed, kept)
+	t.Logf("Patroni made another server the primary %d times", takeovers.Load())
+	if takeovers.Load() == 0 {
+		t.Error("no server took over: nothing is shown by that")
+	}
 }

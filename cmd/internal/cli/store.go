@@ -122,6 +122,11 @@ func (g *Globals) OpenVault(ctx context.Context, s StoreFlags, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
+	if server, ok := store.(interface{ Warnings() []string }); ok {
+		for _, w := range server.Warnings() {
+			log.Warn("the server of the key store is not as it should be", "store", s.Shown(), "warning", w)
+		}
+	}
 	vault, err := keystore.Open(ctx, store, source, log)
 	return vault, advised(err)
 }
