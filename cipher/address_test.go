@@ -128,6 +128,9 @@ func TestFormatRecipients(t *testing.T) {
 	}
 }
 
+// wordWithSeparator is an encoded word with what separates addresses in it.
+var wordWithSeparator = regexp.MustCompile(`=\?[^?]*\?[^?]\?[^ \t]*[,;:@]`)
+
 // FuzzAddresses checks that every address that comes out stands whole in the
 // input, and that others read the same in what comes out.
 func FuzzAddresses(f *testing.F) {
@@ -135,6 +138,8 @@ func FuzzAddresses(f *testing.F) {
 		"a@x.org, Bob <b@x.org>; c@x.org (Carl)", `g: "a b"."c"@x.org, <@r,@s:d@[192.0.2.1]>;`, `a\,b@x.org, "x\"y" <c@x.org>`,
 		"a (x) . b @ (y) x . org, a@b@c, <a@b> <c@d>", "a@[1, b@x.org", "J\u00F6rg <a@x.org>, j\xF6rg@x.org", "=?utf-7?q?x?= <a@x.org>, \"b@x.org",
 		"a(x)b@x.org, a..b@x.org, root, <a@x.org>.evil.org",
+		"=?utf-8?q?\"x?= <a@x.org>, \"b@x.org", "=?utf-8?q?(x?= <a@x.org>, (b@x.org", "=?utf-8?q?x,y@z.org:?= <a@x.org>, b@x.org",
+		"=?utf-7?b?xg= <a@x.org>,  b@x.org",
 	} {
 		f.Add(in, false)
 		f.Add(in, true)
@@ -161,7 +166,8 @@ func FuzzAddresses(f *testing.F) {
 				t.Fatalf("%q: address %q does not stand in it whole, as is seen from %q", in, a.Address, flat)
 			}
 		}
-		if theirs, err := mail.ParseAddressList(in); err == nil && usable(theirs) != usable(list) {
+		separated := wordWithSeparator.MatchString(in) // net/mail takes what is in it for a separator
+		if theirs, err := mail.ParseAddressList(in); err == nil && !separated && usable(theirs) != usable(list) {
 			t.Fatalf("%q has the addresses %s, but net/mail sees %s", in, usable(list), usable(theirs))
 		}
 

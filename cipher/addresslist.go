@@ -113,17 +113,25 @@ func addressTokenLen(s string, last byte) int {
 }
 
 // encodedWordLen returns how many bytes the encoded word at the start of s takes
-// (RFC 2047 §2), 1 if there is none, and -1 if one only begins. Some programs write
-// commas, colons and at signs into them, which are part of a text then.
+// (RFC 2047 §2). Some programs write commas, colons and at signs into them, which are
+// part of a text then and separate nothing. It returns 1 if there is no word or it
+// needs no such care, and -1 if it has separators, and it is in doubt where it ends.
 func encodedWordLen(s string) int {
-	parts := strings.SplitN(s, "?", 5) // "=", charset, encoding, text, "=…"
+	parts := strings.SplitN(s, "?", 4) // "=", charset, encoding, text and what follows
 	if len(parts) < 4 || len(parts[2]) != 1 || strings.ContainsAny(parts[1], " \t\"(),:;<>@") {
 		return 1
 	}
-	if len(parts) < 5 || !strings.HasPrefix(parts[4], "=") || strings.ContainsAny(parts[3], " \t") {
+	body, rest, closed := strings.Cut(parts[3], "?=")
+	if blank := strings.IndexAny(body, " \t"); blank >= 0 {
+		body, closed = body[:blank], false
+	}
+	switch separates, quotes := strings.ContainsAny(body, ",;:@"), strings.ContainsAny(body, `"()<>[]\`); {
+	case closed && !quotes:
+		return len(s) - len(rest)
+	case separates:
 		return -1
 	}
-	return len(s) - len(parts[4]) + 1
+	return 1
 }
 
 // domainLiteralLen returns how many bytes the domain literal at the start of s
