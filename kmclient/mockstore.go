@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
@@ -157,14 +158,14 @@ func (s *mockStore) replace(data []byte) (_ *os.File, _ fs.FileInfo, err error) 
 	if err := os.Rename(temp, s.path); err != nil {
 		return nil, nil, err
 	}
-	return file, info, syncFolder(filepath.Dir(s.path))
+	return file, info, durable.Sync(filepath.Dir(s.path))
 }
 
 // lock keeps other processes, and other mocks in this one, from changing the
 // file until unlock is called. It creates the folder and a lock file beside
 // the file, which stays: to remove it would be a race.
 func (s *mockStore) lock(ctx context.Context) (unlock func(), err error) {
-	if err := makeFolder(filepath.Dir(s.path)); err != nil {
+	if err := durable.MakeFolder(filepath.Dir(s.path)); err != nil {
 		return nil, fmt.Errorf("%w %s: its folder can't be made: %w", ErrStore, s.path, err)
 	}
 	lock := flock.New(s.path+".lock", flock.SetPermissions(0o600))
@@ -176,28 +177,4 @@ func (s *mockStore) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, fmt.Errorf("%w %s: can't be locked: %w", ErrStore, s.path, err)
 	}
 	return func() { _ = lock.Close() }, nil
-}
-
-// makeFolder makes a folder and those above it, durably.
-func makeFolder(dir string) error {
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	parent := filepath.Dir(dir)
-	if err := makeFolder(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncFolder(parent)
-}
-
-// syncFolder makes what has been created in a folder, or renamed, durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/durable"
 )
 
 // Rotate seals all records with another store key. From then on the old one
@@ -162,7 +163,7 @@ func ReplaceKeyFile(ctx context.Context, v *Vault, path string) error {
 	}
 	err = os.Rename(next, path)
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = durable.Sync(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: store key: the new one is in %s and has to be moved to %s: %w", kmclient.ErrConfig, next, path, err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
@@ -160,7 +161,7 @@ const newSuffix = ".new"
 // one is named, or else for this one alone.
 func writeKeyFile(path, old string, key StoreKey) error {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeFolder(dir); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(dir, ".store-key-*") // mode 0600
@@ -180,13 +181,5 @@ func writeKeyFile(path, old string, key StoreKey) error {
 	if err := os.Link(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Sync(dir)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -141,7 +142,7 @@ func (b *batch) jobs(args []string, note func(string, ...any)) ([]job, error) {
 	if b.output != "" {
 		return nil, Usage("-o and --out-dir exclude each other")
 	}
-	if err := makeFolder(b.outDir); err != nil {
+	if err := durable.MakeFolder(b.outDir); err != nil {
 		return nil, cantCreate(err)
 	}
 	var jobs []job
@@ -192,7 +193,7 @@ func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 		}
 		out := filepath.Join(b.outDir, rel)
 		jobs = append(jobs, job{name: path, input: path, output: out, size: size})
-		return makeFolder(filepath.Dir(out))
+		return durable.MakeFolder(filepath.Dir(out))
 	})
 	if err != nil {
 		return nil, noInput(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"github.com/spf13/cobra"
 )
 
@@ -183,26 +184,9 @@ func (o *output) finish(sync bool) error {
 		return err
 	}
 	if sync {
-		return syncFolder(filepath.Dir(o.target))
+		return durable.Sync(filepath.Dir(o.target))
 	}
 	return nil
-}
-
-// makeFolder makes a folder and those around it that are missing. They are on disk
-// when it returns, so that a message in it is when its file is.
-func makeFolder(dir string) error {
-	dir = filepath.Clean(dir)
-	if _, err := os.Stat(dir); err == nil {
-		return os.MkdirAll(dir, 0o700) // which says that a file is none
-	}
-	parent := filepath.Dir(dir)
-	if err := makeFolder(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncFolder(parent)
 }
 
 // publish gives the finished file its name, and does not overwrite one that
@@ -234,14 +218,4 @@ func (o *output) discard() {
 			_ = os.Remove(o.file.Name())
 		}
 	}
-}
-
-// syncFolder makes a new name durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

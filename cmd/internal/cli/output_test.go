@@ -57,25 +57,3 @@ func TestOutputMode(t *testing.T) {
 		}
 	}
 }
-
-// Folders that are made for messages are there, also where some were before.
-func TestMakeFolder(t *testing.T) {
-	dir := t.TempDir()
-	t.Chdir(dir)
-	for _, name := range []string{"a/b/c", "a/b/d", "./e/../f", filepath.Join(dir, "g/h"), "."} {
-		if err := makeFolder(name); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		if info, err := os.Stat(filepath.Clean(name)); err != nil || !info.IsDir() {
-			t.Errorf("%s: %v, want a folder", name, err)
-		}
-	}
-	if err := os.WriteFile("file", nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"file", "file/x"} {
-		if err := makeFolder(name); err == nil {
-			t.Errorf("%s: no error, and it is no folder", name)
-		}
-	}
-}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"zombiezen.com/go/sqlite"
 )
 
@@ -83,7 +84,7 @@ func makeFile(path string, fill func(path string) error) error {
 		return &fs.PathError{Op: "make", Path: path, Err: fs.ErrExist}
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeFolder(dir); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
@@ -97,20 +98,11 @@ func makeFile(path string, fill func(path string) error) error {
 	if err := fill(f.Name()); err != nil {
 		return err
 	}
-	if err := syncFile(f.Name()); err != nil {
+	if err := durable.Sync(f.Name()); err != nil {
 		return err
 	}
 	if err := os.Link(f.Name(), path); err != nil {
 		return err
 	}
-	return syncFile(dir)
-}
-
-// syncFile waits until a file or a folder is on disk.
-func syncFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.Sync(dir)
 }
