@@ -66,7 +66,7 @@ func TestTrailingBlanks(t *testing.T) {
 		r := startRelay(t, d, hop.addr())
 		c := dial(t, r.addr)
 		c.want("220", c.reply())
-		for command, want := range map[string]string{"NOOP ": "250", "RSET\t": "250", "VRFY x  ": "252", "HELP ": "502"} {
+		for command, want := range map[string]string{"NOOP ": "250", "RSET\t": "250", "VRFY x  ": "252", "HELP ": "214 2.0.0", "help me": "214 2.0.0", "EXPN list": "502 5.5.1", "TURN": "502 5.5.1"} {
 			c.want(want, c.cmd(command))
 		}
 		c.want("250", c.cmd("EHLO c.example \t"))

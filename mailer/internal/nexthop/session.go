@@ -137,13 +137,6 @@ func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt 
 	return mail, rcpt
 }
 
-// How long the values of these parameters may be, in bytes. Longer ones are left out:
-// they only inform.
-const (
-	maxEnvID = 100 // RFC 3461 §4.4
-	maxORCPT = 500 // RFC 3461 §4.2
-)
-
 // mailCommand is MAIL. The client's SIZE is that of another message; RFC 1870 lets
 // it be left out.
 func (s *Session) mailCommand(c *conn) string {
@@ -159,7 +152,7 @@ func (s *Session) mailCommand(c *conn) string {
 		if s.opts.Return != "" {
 			b.WriteString(" RET=" + string(s.opts.Return))
 		}
-		if id := smtpwire.EncodeXtext(s.opts.EnvelopeID); id != "" && len(id) <= maxEnvID {
+		if id := smtpwire.EncodeXtext(s.opts.EnvelopeID); id != "" && len(id) <= smtpwire.MaxEnvID {
 			b.WriteString(" ENVID=" + id)
 		}
 	}
@@ -178,7 +171,7 @@ func (s *Session) rcptCommand(c *conn, to string, opts *smtp.RcptOptions) string
 	if opts.OriginalRecipient == "" {
 		return b.String()
 	}
-	if text := smtpwire.EncodeORCPT(opts.OriginalRecipientType, opts.OriginalRecipient, s.opts.UTF8); len(text) <= maxORCPT {
+	if text := smtpwire.EncodeORCPT(opts.OriginalRecipientType, opts.OriginalRecipient, s.opts.UTF8); len(text) <= smtpwire.MaxORCPT {
 		b.WriteString(" ORCPT=" + text)
 	}
 	return b.String()

@@ -46,8 +46,12 @@ func (c *Conn) dispatch(verb, arg string) {
 		c.hangUp(502, smtp.EnhancedCode{5, 5, 1}, "CHUNKING is not offered")
 	case "AUTH", "MAIL", "RCPT", "DATA":
 		c.transact(verb, arg)
-	case "EXPN", "HELP", "SEND", "SOML", "SAML", "TURN":
-		c.refuse(502, smtp.EnhancedCode{5, 5, 1}, "Command not implemented")
+	case "HELP":
+		c.reply(214, smtp.EnhancedCode{2, 0, 0}, "EHLO shows what is offered; see RFC 5321") // §4.1.1.8
+	case "EXPN", "SEND", "SOML", "SAML", "TURN":
+		// RFC 5321 §3.5.2 and Appendix F leave them to the server: there are no lists here,
+		// no terminals, and no mail that could be sent back.
+		c.refuse(502, smtp.EnhancedCode{5, 5, 1}, verb+" is not offered")
 	default:
 		c.refuse(500, smtp.EnhancedCode{5, 5, 2}, "Command unknown")
 	}

@@ -100,7 +100,7 @@ func (c *Conn) mailOptions(params []smtpwire.Param) (*smtp.MailOptions, *smtp.SM
 			o.Return = smtp.DSNReturn(strings.ToUpper(p.Value))
 			ok = o.Return == smtp.DSNReturnFull || o.Return == smtp.DSNReturnHeaders
 		case p.Name == "ENVID":
-			o.EnvelopeID = informs(smtpwire.DecodeXtext(p.Value), maxEnvID)
+			o.EnvelopeID = informs(smtpwire.DecodeXtext(p.Value), smtpwire.MaxEnvID)
 		case p.Name == "AUTH" && len(c.mechanisms()) > 0:
 			// Whom the client believes to be the sender (RFC 4954 §5) stays here.
 		default:
@@ -138,7 +138,7 @@ func (c *Conn) rcptOptions(params []smtpwire.Param) (*smtp.RcptOptions, *smtp.SM
 			}
 		case p.Name == "ORCPT":
 			kind, address := smtpwire.DecodeORCPT(p.Value)
-			if o.OriginalRecipient = informs(address, maxORCPT); o.OriginalRecipient != "" {
+			if o.OriginalRecipient = informs(address, smtpwire.MaxORCPT); o.OriginalRecipient != "" {
 				o.OriginalRecipientType = kind
 			}
 		default:
@@ -147,12 +147,6 @@ func (c *Conn) rcptOptions(params []smtpwire.Param) (*smtp.RcptOptions, *smtp.SM
 	}
 	return o, nil
 }
-
-// How long values may be, in bytes.
-const (
-	maxEnvID = 100 // RFC 3461 §4.4
-	maxORCPT = 500 // RFC 3461 §4.2
-)
 
 // informs returns a value that only informs: it is passed on, whatever it is, and
 // refuses no mail. One that is too long is left out, and one with control characters,

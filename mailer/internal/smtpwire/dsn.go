@@ -9,6 +9,13 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
+// How long the values of these parameters may be, in bytes. Longer ones are left out:
+// they only inform.
+const (
+	MaxEnvID = 100 // RFC 3461 §4.4
+	MaxORCPT = 500 // RFC 3461 §4.2
+)
+
 // DecodeXtext undoes RFC 3461 §4, byte by byte. A value that is not xtext is
 // returned as it is: it only informs, and refuses no mail.
 func DecodeXtext(s string) string {

@@ -131,7 +131,9 @@ func (n *node) kill() {
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
 	if pid, err := strconv.Atoi(first); err == nil {
-		_ = syscall.Kill(pid, syscall.SIGQUIT)
+		if server, err := os.FindProcess(pid); err == nil {
+			_ = server.Signal(syscall.SIGQUIT)
+		}
 	}
 }
 
