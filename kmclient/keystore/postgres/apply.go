@@ -3,13 +3,12 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
 )
 
 // A statement makes some changes. It fails with a division by zero if one of their
@@ -83,8 +82,8 @@ func plan(changes []keystore.Change) (statements []statement, err error) {
 			records = append(records, ch)
 			continue
 		}
-		if ch.Old != nil || len(ch.New.Value) > 0 || !ch.New.Due.IsZero() {
-			return nil, fmt.Errorf("a claim is only made, with neither value nor date: %v", ch.Name())
+		if err := sqlrow.CheckClaim(ch); err != nil {
+			return nil, err
 		}
 		claims = append(claims, ch.New.Name)
 	}
@@ -117,11 +116,11 @@ func insertStatement(changes []keystore.Change) statement {
 	var values [][]byte
 	for _, ch := range changes {
 		r := ch.New
-		r.Version = newVersion()
+		r.Version = sqlrow.NewVersion()
 		for i, part := range nameParts(r.Name) {
 			parts[i] = append(parts[i], part)
 		}
-		dues, versions, values = append(dues, toUnix(r.Due)), append(versions, r.Version), append(values, octets(r.Value))
+		dues, versions, values = append(dues, sqlrow.FromTime(r.Due)), append(versions, r.Version), append(values, sqlrow.Octets(r.Value))
 	}
 	return statement{insertRecords, []any{parts[0], parts[1], parts[2], parts[3], dues, versions, values, len(changes)}, changes[0].Name()}
 }
@@ -136,36 +135,11 @@ func changeStatement(ch keystore.Change) statement {
 	case nil:
 		return statement{deleteRecord, old, n}
 	}
-	r.Version = newVersion()
-	return statement{updateRecord, append([]any{toUnix(r.Due), r.Version, octets(r.Value)}, old...), n}
+	r.Version = sqlrow.NewVersion()
+	return statement{updateRecord, append([]any{sqlrow.FromTime(r.Due), r.Version, sqlrow.Octets(r.Value)}, old...), n}
 }
-
-// newVersion returns one that no record has had, and none will have.
-func newVersion() int64 { return 1 + rand.Int64N(1<<62) }
 
 // nameParts returns the parts of a name as columns.
 func nameParts(n keystore.Name) [4][]byte {
 	return [4][]byte{[]byte(n.Kind), []byte(n.KM), []byte(n.SAE), []byte(n.ID)}
-}
-
-// octets never is nil, which would be NULL.
-func octets(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
-}
-
-func toUnix(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
-}
-
-func fromUnix(due int64) time.Time {
-	if due == 0 {
-		return time.Time{}
-	}
-	return time.Unix(due, 0)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
 )
 
 // The records of KindClaim have tables of their own, since they are nothing but
@@ -26,12 +27,6 @@ const (
 		ORDER BY c.n ON CONFLICT DO NOTHING RETURNING 1) SELECT 1/(count(*)=$4)::int FROM done`
 )
 
-// asUUID returns an ID as a UUID if it is one in its canonical spelling.
-func asUUID(id string) (u uuid.UUID, ok bool) {
-	u, err := uuid.Parse(id)
-	return u, err == nil && u.String() == id
-}
-
 // planClaims makes up to three statements for the claims of each scope, in the order
 // of the scopes.
 func planClaims(names []keystore.Name) (statements []statement) {
@@ -45,7 +40,7 @@ func planClaims(names []keystore.Name) (statements []statement) {
 		var uuids [][16]byte
 		var others [][]byte
 		for _, n := range names[:n] {
-			if u, ok := asUUID(n.ID); ok {
+			if u, ok := sqlrow.UUID(n.ID); ok {
 				uuids = append(uuids, u)
 			} else {
 				others = append(others, []byte(n.ID))
@@ -62,11 +57,6 @@ func planClaims(names []keystore.Name) (statements []statement) {
 		names = names[n:]
 	}
 	return statements
-}
-
-// claim returns the record of a claim, which has one state only.
-func claim(n keystore.Name) *keystore.Record {
-	return &keystore.Record{Name: n, Version: 1, Value: []byte{}}
 }
 
 // A scope is a KM and an SAE, with the number that stands for them in the tables.
@@ -107,7 +97,7 @@ func listScope(ctx context.Context, c *pgx.Conn, s scope, after *string, limit i
 	other, u := []byte{}, uuid.UUID{} // the first that may follow
 	isUUID, isLast := false, false
 	if after != nil {
-		if u, isUUID = asUUID(*after); isUUID {
+		if u, isUUID = sqlrow.UUID(*after); isUUID {
 			isLast = !increment(&u)
 		} else {
 			u, other = uuid.UUID{}, append([]byte(*after), 0)
@@ -122,7 +112,7 @@ func listScope(ctx context.Context, c *pgx.Conn, s scope, after *string, limit i
 		var id []byte
 		if _, err := pgx.ForEachRow(rows, []any{&id}, func() error {
 			n.ID = string(id)
-			records = append(records, claim(n))
+			records = append(records, sqlrow.Claim(n))
 			return nil
 		}); err != nil {
 			return nil, err
@@ -138,7 +128,7 @@ func listScope(ctx context.Context, c *pgx.Conn, s scope, after *string, limit i
 	var id [16]byte
 	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
 		n.ID = uuid.UUID(id).String()
-		records = append(records, claim(n))
+		records = append(records, sqlrow.Claim(n))
 		return nil
 	})
 	return records, err

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
 )
 
 // getRecords finds records and claims in one statement, and so at one moment: who
@@ -45,7 +46,7 @@ func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Re
 		var i, due, version int64
 		var value []byte
 		_, err = pgx.ForEachRow(rows, []any{&i, &due, &version, &value}, func() error {
-			records[i-1] = &keystore.Record{Name: names[i-1], Due: fromUnix(due), Version: version, Value: value}
+			records[i-1] = &keystore.Record{Name: names[i-1], Due: sqlrow.ToTime(due), Version: version, Value: value}
 			value = nil // the next row's is read into a new one
 			return nil
 		})
@@ -74,7 +75,7 @@ func getStatement(names []keystore.Name) (sql string, args []any) {
 			continue
 		}
 		claims = true
-		if u, ok := asUUID(n.ID); ok {
+		if u, ok := sqlrow.UUID(n.ID); ok {
 			kms, saes, uuids, at = append(kms, p[1]), append(saes, p[2]), append(uuids, u), append(at, int64(i+1))
 		}
 	}
@@ -158,7 +159,7 @@ func query(ctx context.Context, c *conn, text string, args ...any) ([]*keystore.
 		r := &keystore.Record{}
 		err := row.Scan(&kind, &km, &sae, &id, &due, &r.Version, &r.Value)
 		r.Name = keystore.Name{Kind: keystore.Kind(kind), KM: string(km), SAE: string(sae), ID: string(id)}
-		r.Due = fromUnix(due)
+		r.Due = sqlrow.ToTime(due)
 		return r, err
 	})
 }

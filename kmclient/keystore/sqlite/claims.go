@@ -8,6 +8,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
 )
 
 // The records of KindClaim have a table of their own, in which each takes about
@@ -16,7 +17,7 @@ import (
 // packID returns how an ID stands in the table: a UUID as its 16 octets. SQLite
 // takes no text for a blob, so no two IDs are the same there.
 func packID(id string) any {
-	if u, err := uuid.Parse(id); err == nil && u.String() == id {
+	if u, ok := sqlrow.UUID(id); ok {
 		return u[:]
 	}
 	return id
@@ -36,8 +37,8 @@ func unpackID(packed any) (string, error) {
 
 // addClaim makes a claim, the only change that it ever goes through.
 func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
-	if ch.Old != nil || len(ch.New.Value) > 0 || !ch.New.Due.IsZero() {
-		return fmt.Errorf("a claim is only made, with neither value nor date: %v", ch.Name())
+	if err := sqlrow.CheckClaim(ch); err != nil {
+		return err
 	}
 	n := ch.New.Name
 	for range 2 { // the second time with a scope, if it is that which was missing
@@ -57,11 +58,6 @@ func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
 	return fmt.Errorf("%w: %v", keystore.ErrConflict, n)
 }
 
-// claim returns the record of a claim, which has one state only.
-func claim(n keystore.Name) *keystore.Record {
-	return &keystore.Record{Name: n, Version: 1, Value: []byte{}}
-}
-
 // getClaim returns a claim, nil if it is not there.
 func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	var one int
@@ -72,7 +68,7 @@ func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	case err != nil:
 		return nil, err
 	}
-	return claim(n), nil
+	return sqlrow.Claim(n), nil
 }
 
 // listClaims returns the claims that follow a name, by KM and SAE; of these, those
@@ -101,7 +97,7 @@ func listClaims(c *sqlitedb.Conn, after keystore.Name, limit int) (records []*ke
 			if err == nil {
 				n.ID, err = unpackID(packed)
 			}
-			records = append(records, claim(n))
+			records = append(records, sqlrow.Claim(n))
 			return err
 		}, "SELECT id FROM claims WHERE scope=? AND id>? ORDER BY id LIMIT ?", numbers[i], from, limit-len(records))
 	}

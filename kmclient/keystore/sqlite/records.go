@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
 )
 
 // Get returns records by their names.
@@ -44,7 +44,7 @@ func getRecord(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	case err != nil:
 		return nil, err
 	}
-	r.Due = fromUnix(due)
+	r.Due = sqlrow.ToTime(due)
 	return r, nil
 }
 
@@ -90,40 +90,15 @@ func tryChange(c *sqlitedb.Conn, ch keystore.Change) (bool, error) {
 		rows, err = c.Change("DELETE FROM records WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
 			string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
 	case ch.Old == nil:
-		r.Version = newVersion()
+		r.Version = sqlrow.NewVersion()
 		rows, err = c.Change("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-			string(n.Kind), n.KM, n.SAE, n.ID, toUnix(r.Due), r.Version, octets(r.Value))
+			string(n.Kind), n.KM, n.SAE, n.ID, sqlrow.FromTime(r.Due), r.Version, sqlrow.Octets(r.Value))
 	default:
-		r.Version = newVersion()
+		r.Version = sqlrow.NewVersion()
 		rows, err = c.Change("UPDATE records SET due=?, version=?, value=? WHERE kind=? AND km=? AND sae=? AND id=? AND version=?",
-			toUnix(r.Due), r.Version, octets(r.Value), string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
+			sqlrow.FromTime(r.Due), r.Version, sqlrow.Octets(r.Value), string(n.Kind), n.KM, n.SAE, n.ID, ch.Old.Version)
 	}
 	return rows == 1, err
-}
-
-// newVersion returns one that no record has had, and none will have.
-func newVersion() int64 { return 1 + rand.Int64N(1<<62) }
-
-// octets never is nil, which would be NULL.
-func octets(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
-}
-
-func toUnix(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
-}
-
-func fromUnix(due int64) time.Time {
-	if due == 0 {
-		return time.Time{}
-	}
-	return time.Unix(due, 0)
 }
 
 // List returns the records that follow a name.
@@ -166,7 +141,7 @@ func query(c *sqlitedb.Conn, text string, args ...any) (records []*keystore.Reco
 		r := &keystore.Record{}
 		var due int64
 		err := scan((*string)(&r.Kind), &r.KM, &r.SAE, &r.ID, &due, &r.Version, &r.Value)
-		r.Due = fromUnix(due)
+		r.Due = sqlrow.ToTime(due)
 		records = append(records, r)
 		return err
 	}, text, args...)
