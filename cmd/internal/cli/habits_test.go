@@ -70,31 +70,20 @@ func wanted() map[string]verdicts {
 // The command line at key managers with each habit: what it encrypts comes back octet
 // for octet, and what it can't has an exit code and words that fit, and no file.
 func TestHabits(t *testing.T) {
-	want := wanted()
-	for _, h := range kmtest.Habits() {
-		w := want[h.Name]
-		delete(want, h.Name)
-		for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
-			if h.Strangers && api == kmtest.QMail {
-				continue
-			}
-			for suite, end := range map[string][2]ending{"otp": w.otp, "aes-256-gcm": w.aes, "auto": w.auto} {
-				t.Run(api+"/"+h.Name+"/"+suite, func(t *testing.T) {
-					t.Parallel()
-					s := &shell{t: t, dir: t.TempDir(), link: h.Start(t, api)}
-					inside := map[string]string{"otp": "OTP", "aes-256-gcm": "AES-256-GCM", "auto": "OTP"}[suite]
-					if h.Name == "keys said to be too short" {
-						inside = "AES-256-GCM"
-					}
-					s.tryHabit(464, suite, inside, end[0])
-					s.tryHabit(1000, suite, inside, end[1])
-				})
-			}
+	kmtest.Each(t, wanted(), func(h kmtest.Habit, api string, w verdicts) {
+		for suite, end := range map[string][2]ending{"otp": w.otp, "aes-256-gcm": w.aes, "auto": w.auto} {
+			t.Run(api+"/"+h.Name+"/"+suite, func(t *testing.T) {
+				t.Parallel()
+				s := &shell{t: t, dir: t.TempDir(), link: h.Start(t, api)}
+				inside := map[string]string{"otp": "OTP", "aes-256-gcm": "AES-256-GCM", "auto": "OTP"}[suite]
+				if h.Name == "keys said to be too short" {
+					inside = "AES-256-GCM"
+				}
+				s.tryHabit(464, suite, inside, end[0])
+				s.tryHabit(1000, suite, inside, end[1])
+			})
 		}
-	}
-	for name := range want {
-		t.Errorf("no habit has the name %q", name)
-	}
+	})
 }
 
 // A shell runs command lines in a folder, at both sides of a link.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -77,36 +78,23 @@ func wanted() map[string]outcomes {
 // arrives octet for octet, or waits at its sender for a reason that fits. None is
 // returned, and none leaves in clear where the key manager has a key for it.
 func TestHabits(t *testing.T) {
-	want := wanted()
-	for _, h := range kmtest.Habits() {
-		w := want[h.Name]
-		delete(want, h.Name)
-		for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
-			if h.Strangers && api == kmtest.QMail {
+	kmtest.Each(t, wanted(), func(h kmtest.Habit, api string, w outcomes) {
+		for name, tt := range map[string]struct{ rule, became, usual string }{
+			"otp":           {`suite = "otp"`, w.otp, "OTP"},
+			"aes-256-gcm":   {`suite = "aes-256-gcm"`, w.aes, "AES-256-GCM"},
+			"auto":          {`suite = "auto"`, w.auto, "OTP"},
+			"opportunistic": {`encrypt = "opportunistic"`, w.maybe, ""},
+		} {
+			became := cmp.Or(tt.became, tt.usual)
+			if became == "" {
 				continue
 			}
-			for name, tt := range map[string]struct{ rule, became, usual string }{
-				"otp":           {`suite = "otp"`, w.otp, "OTP"},
-				"aes-256-gcm":   {`suite = "aes-256-gcm"`, w.aes, "AES-256-GCM"},
-				"auto":          {`suite = "auto"`, w.auto, "OTP"},
-				"opportunistic": {`encrypt = "opportunistic"`, w.maybe, ""},
-			} {
-				if tt.became == "" {
-					tt.became = tt.usual
-				}
-				if tt.became == "" {
-					continue
-				}
-				t.Run(api+"/"+h.Name+"/"+name, func(t *testing.T) {
-					t.Parallel()
-					tryHabit(t, h, api, tt.rule, tt.became)
-				})
-			}
+			t.Run(api+"/"+h.Name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				tryHabit(t, h, api, tt.rule, became)
+			})
 		}
-	}
-	for name := range want {
-		t.Errorf("no habit has the name %q", name)
-	}
+	})
 }
 
 func tryHabit(t *testing.T, h kmtest.Habit, api, rule, want string) {

@@ -1,7 +1,9 @@
 package kmtest
 
 import (
+	"maps"
 	"net/http"
+	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 )
@@ -58,6 +60,24 @@ func Habits() []Habit {
 		{Name: "401 for a key that is not here", Options: o{Quirks: q{UnknownKeyStatus: http.StatusUnauthorized}}},
 		{Name: "401 in HTML", Strangers: true, Options: o{Quirks: q{HTMLErrors: true}}},
 		{Name: "an empty stock, said in HTML", Options: o{Capacity: 1, KeySize: 64, Quirks: q{HTMLErrors: true}}},
+	}
+}
+
+// Each calls try for each habit with each API that it is one of, and what want has
+// under its name. A name that is no habit's fails the test.
+func Each[V any](t *testing.T, want map[string]V, try func(h Habit, api string, want V)) {
+	t.Helper()
+	left := maps.Clone(want)
+	for _, h := range Habits() {
+		delete(left, h.Name)
+		for _, api := range []string{ETSI, QMail} {
+			if !h.Strangers || api == ETSI {
+				try(h, api, want[h.Name])
+			}
+		}
+	}
+	for name := range left {
+		t.Errorf("no habit has the name %q", name)
 	}
 }
 
