@@ -348,12 +348,24 @@ func (m *Monitor) checkStore(f findings) Check {
 	switch {
 	case f.store != nil:
 		return Check{"store", StateFailed, "It can't be written.",
-			"Check the disk or the cluster that it is on: space, permissions, health; the cause is in the log. Mail waits at its sender."}
+			"Check the disk or the server that it is on: space, permissions, health; the cause is in the log. Mail waits at its sender."}
 	case stats.Waiting > 0:
 		return Check{"store", StateWarning, fmt.Sprintf("%d keys could not be stored yet and live in memory only.", stats.Waiting),
-			"Don't stop the relay. Check the disk or the cluster that the store is on."}
+			"Don't stop the relay. Check the disk or the server that the store is on."}
+	}
+	if warnings := m.storeWarnings(); len(warnings) > 0 {
+		return Check{"store", StateWarning, "It can be written. But: " + strings.Join(warnings, "; ") + ".",
+			"See docs/scaling.md for the server's settings. They are looked at with each new connection."}
 	}
 	return Check{"store", StateOK, "It can be written.", ""}
+}
+
+// storeWarnings is what is questionable about the server of the store.
+func (m *Monitor) storeWarnings() []string {
+	if m.s.StoreWarnings == nil {
+		return nil
+	}
+	return m.s.StoreWarnings()
 }
 
 // names joins names for people.

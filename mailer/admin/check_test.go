@@ -44,10 +44,11 @@ func TestReady(t *testing.T) {
 			[]string{"keys         warning  Its limits allow no one-time pad for site-b; AES-256-GCM is taken."}},
 		"no pad, otp": {func(r *rig) { r.limits["SAE_C"] = kmclient.Status{MaxKeySize: 128} }, 503,
 			[]string{"keys         failed   Its limits allow no one-time pad for site-c, and a rule asks for nothing else."}},
-		"no next hop":   {func(r *rig) { r.hops["postfix-in"], r.hops["postfix-out"] = io.EOF, io.EOF }, 503, []string{"next hop     failed   Can't be reached: postfix-in and postfix-out. Check"}},
-		"one next hop":  {func(r *rig) { r.hops["postfix-in"] = io.EOF }, 200, []string{"next hop     warning  Can't be reached: postfix-in."}},
-		"store is full": {func(r *rig) { r.broken = kmclient.ErrStore }, 503, []string{"store        failed   It can't be written. Check the disk"}},
-		"keys wait":     {func(r *rig) { r.store.Waiting = 3 }, 200, []string{"store        warning  3 keys could not be stored yet", "Don't stop the relay"}},
+		"no next hop":    {func(r *rig) { r.hops["postfix-in"], r.hops["postfix-out"] = io.EOF, io.EOF }, 503, []string{"next hop     failed   Can't be reached: postfix-in and postfix-out. Check"}},
+		"one next hop":   {func(r *rig) { r.hops["postfix-in"] = io.EOF }, 200, []string{"next hop     warning  Can't be reached: postfix-in."}},
+		"store is full":  {func(r *rig) { r.broken = kmclient.ErrStore }, 503, []string{"store        failed   It can't be written. Check the disk"}},
+		"store's server": {func(r *rig) { r.warned = []string{"no standby", "clear text"} }, 200, []string{"store        warning  It can be written. But: no standby; clear text.", "docs/scaling.md"}},
+		"keys wait":      {func(r *rig) { r.store.Waiting = 3 }, 200, []string{"store        warning  3 keys could not be stored yet", "Don't stop the relay"}},
 	} {
 		r := newRig(t)
 		tt.change(r)

@@ -27,7 +27,8 @@ type rig struct {
 	hops   map[string]error
 	store  keystore.Stats
 	broken error // of the store
-	asked  int   // how often the key manager was
+	warned []string
+	asked  int // how often the key manager was
 }
 
 func newRig(t testing.TB, changes ...func(*Sources)) *rig {
@@ -47,6 +48,11 @@ func newRig(t testing.TB, changes ...func(*Sources)) *rig {
 		Pool: func() keypool.Stats { return keypool.Stats{Requests: 60, Fetched: 7680, Served: 7500, Stock: 180} },
 		KMEs: func() kmclient.ETSI014Stats { return kmclient.ETSI014Stats{Failovers: 1} },
 		Now:  r.clock,
+		StoreWarnings: func() []string {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.warned
+		},
 	}
 	for _, change := range changes {
 		change(&s)

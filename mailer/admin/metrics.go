@@ -110,6 +110,7 @@ func checkFigures() figures {
 		gauge("key_stock_capacity", "Keys that the key manager can have ready for a peer that mail is encrypted for; absent where it does not say.", "peer"),
 		gauge("next_hop_up", "1 if a next hop can be reached.", "next_hop"),
 		gauge("store_up", "1 if the store for keys can be written; absent where there is none."),
+		gauge("store_warnings", "What is questionable about the server of the store, as a number; the status page says what it is."),
 	}, func(r *reading, of []figure) {
 		r.put(of[0], truth(Ready(r.m.Checks())))
 		r.m.mu.Lock()
@@ -134,6 +135,7 @@ func checkFigures() figures {
 		}
 		if r.m.s.Store != nil {
 			r.put(of[5], truth(f.store == nil))
+			r.put(of[6], float64(len(r.m.storeWarnings())))
 		}
 	}}
 }

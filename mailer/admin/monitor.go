@@ -36,12 +36,16 @@ type Sources struct {
 	Config   *mailer.Config
 	Keys     KeyManager
 	NextHops NextHops
-	Store    Store                        // nil: there is none
-	Pool     func() keypool.Stats         // nil: there is none
-	KMEs     func() kmclient.ETSI014Stats // nil: the key manager is another one
-	Version  string                       // of the program
-	Logger   *slog.Logger                 // for what was found to be wrong, once; may be nil
-	Now      func() time.Time             // the clock; nil: time.Now
+	Store    Store // nil: there is none
+	// StoreWarnings returns what is questionable about the server that the store is
+	// on, as texts for people; nil: there is no server.
+	StoreWarnings func() []string
+
+	Pool    func() keypool.Stats         // nil: there is none
+	KMEs    func() kmclient.ETSI014Stats // nil: the key manager is another one
+	Version string                       // of the program
+	Logger  *slog.Logger                 // for what was found to be wrong, once; may be nil
+	Now     func() time.Time             // the clock; nil: time.Now
 }
 
 // A Monitor is what is known of a running relay. It is a [mailer.Observer].

@@ -61,6 +61,9 @@ func (s *StoreFlags) Where(needed bool) error {
 // A KeptKM is a key manager with a store before it.
 type KeptKM struct {
 	*keystore.Manager
+	// Warnings returns what is questionable about the server of the store.
+	Warnings func() []string
+
 	vault *keystore.Vault
 }
 
@@ -78,7 +81,7 @@ func (g *Globals) Keep(ctx context.Context, s StoreFlags, km kmclient.KeyManager
 	if s.Path == NoStore {
 		return nil, nil
 	}
-	vault, err := g.OpenVault(ctx, s, o.Logger)
+	vault, store, err := g.openVault(ctx, s, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +91,19 @@ func (g *Globals) Keep(ctx context.Context, s StoreFlags, km kmclient.KeyManager
 		return nil, err
 	}
 	o.Logger.Info("keys are kept", "store", s.Shown())
-	return &KeptKM{m, vault}, nil
+	warnings := func() []string { return Warned(store) }
+	for _, w := range warnings() {
+		o.Logger.Warn("the server of the key store is not as it should be", "store", s.Shown(), "warning", w)
+	}
+	return &KeptKM{m, warnings, vault}, nil
+}
+
+// Warned returns what is questionable about the server of a store.
+func Warned(store keystore.Store) []string {
+	if server, ok := store.(interface{ Warnings() []string }); ok {
+		return server.Warnings()
+	}
+	return nil
 }
 
 // withStore calls do with the key manager, and a store before it if one is
@@ -112,23 +127,18 @@ func (g *Globals) withStore(cmd *cobra.Command, s StoreFlags, km kmclient.KeyMan
 	return errors.Join(err, kept.Close())
 }
 
-// OpenVault opens the store at s.Path, and makes it if it is not there.
-func (g *Globals) OpenVault(ctx context.Context, s StoreFlags, log *slog.Logger) (*keystore.Vault, error) {
+// openVault opens the store at s.Path, and makes it if it is not there.
+func (g *Globals) openVault(ctx context.Context, s StoreFlags, log *slog.Logger) (*keystore.Vault, keystore.Store, error) {
 	source, err := g.source(s, log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	store, err := g.openStore(ctx, s)
 	if err != nil {
-		return nil, err
-	}
-	if server, ok := store.(interface{ Warnings() []string }); ok {
-		for _, w := range server.Warnings() {
-			log.Warn("the server of the key store is not as it should be", "store", s.Shown(), "warning", w)
-		}
+		return nil, nil, err
 	}
 	vault, err := keystore.Open(ctx, store, source, log)
-	return vault, advised(err)
+	return vault, store, advised(err)
 }
 
 // advised says which flags to look at where a store can't be opened.

@@ -80,7 +80,7 @@ func (a *adminListener) watch(ctx context.Context, cfg *mailer.Config, relay *ma
 	}
 	s := admin.Sources{Config: cfg, Keys: km, NextHops: relay, Version: version, Logger: a.log}
 	if km.kept != nil {
-		s.Store = km.kept
+		s.Store, s.StoreWarnings = km.kept, km.kept.Warnings
 	}
 	if km.pool != nil {
 		s.Pool = km.pool.Stats

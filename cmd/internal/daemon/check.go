@@ -208,11 +208,7 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store cli.StoreFlag
 
 // serverWarnings says what is questionable about the server of a store.
 func (f *findings) serverWarnings(what string, records keystore.Store) {
-	server, ok := records.(interface{ Warnings() []string })
-	if !ok {
-		return
-	}
-	for _, w := range server.Warnings() {
+	for _, w := range cli.Warned(records) {
 		f.fail(what, stateWarning, errors.New(w))
 	}
 }

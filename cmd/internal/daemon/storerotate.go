@@ -30,7 +30,11 @@ runuser -u qkdmail -- qkdmail store rotate …
 are started again with it: mail waits meanwhile. This is the way for keys that come
 as a credential or from the environment, and for a file on several machines.
 
-Interrupted, run it again with the same flags; until then both keys are needed.`,
+Interrupted, run it again with the same flags; until then both keys are needed.
+
+In PostgreSQL the old records remain in the server's files and write-ahead log, sealed
+with the old key, until those are used again; VACUUM FULL of the table records makes
+that sooner. SQLite overwrites them.`,
 		Example: `  runuser -u qkdmail -- qkdmail store rotate --config /etc/qkdmail/relay.toml
   head -c 32 /dev/urandom | base64 >new.key
   qkdmail store rotate --store-key file:old.key --new-key file:new.key`,

@@ -29,7 +29,10 @@ keys at once, as after a change of the policy.
 The policies are those of --config and the flags. Without --config, --close has to
 say when the keys of delivered messages are closed: what is closed is gone. The key
 manager is told of closed keys where --config or --km names one, for the keys of
-its SAE ID; otherwise the relay's next sweep tells it.`,
+its SAE ID; otherwise the relay's next sweep tells it.
+
+With SQLite the write-ahead log is emptied then, which holds copies of what was
+deleted. PostgreSQL gives them up by itself (autovacuum).`,
 		Example: `  qkdmail store sweep --config /etc/qkdmail/relay.toml --dry-run
   qkdmail store sweep --close after-delivery
   qkdmail store sweep --config /etc/qkdmail/relay.toml --undelivered 90d`,

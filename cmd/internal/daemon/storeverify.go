@@ -25,7 +25,9 @@ What is damaged is named, and makes the exit code 65. What can't be opened at al
 78: with a wrong store key, or a file whose beginning or write-ahead log is damaged.
 
 A file is opened as a relay does: its folder must be writable, and one of an older
-version is brought to the present schema. To leave a backup as it is, verify a copy.`,
+version is brought to the present schema. To leave a backup as it is, verify a copy.
+
+In PostgreSQL the records are checked, and not the server's files: pg_amcheck does that.`,
 		Example: `  qkdmail store verify
   qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
 		Args: cli.NoArgs,
