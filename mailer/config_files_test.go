@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -89,11 +88,8 @@ func TestPassword(t *testing.T) {
 }
 
 func TestCheckFiles(t *testing.T) {
-	folder := t.TempDir()
-	if _, err := kmserver.WriteCerts(folder, kmserver.CertOptions{KMEs: []string{"KME"}, SAEs: []string{"SAE"}}); err != nil {
-		t.Fatal(err)
-	}
-	cert, key, ca := filepath.Join(folder, "sae.crt"), filepath.Join(folder, "sae.key"), filepath.Join(folder, "ca.crt")
+	certs := makeCerts(t)
+	cert, key, ca := certs.cert, certs.key, certs.ca
 	c := &Config{
 		Listeners: []ListenerConfig{{}, {TLSCert: cert, TLSKey: key, AuthFile: writeFile(t, "alice:"+hashOf(t, "secret"))}},
 		NextHops:  []NextHopConfig{{TLSCA: ca, AuthPasswordFile: writeFile(t, "secret")}},
@@ -104,8 +100,8 @@ func TestCheckFiles(t *testing.T) {
 	}
 	c = &Config{
 		Listeners: []ListenerConfig{{TLSCert: cert, TLSKey: cert, AuthFile: "none"}},
-		NextHops:  []NextHopConfig{{TLSCA: key, AuthPasswordFile: folder}},
-		KM:        KMConfig{CA: "none", Cert: filepath.Join(folder, "kme.crt"), Key: key},
+		NextHops:  []NextHopConfig{{TLSCA: key, AuthPasswordFile: t.TempDir()}},
+		KM:        KMConfig{CA: "none", Cert: certs.otherCA, Key: key},
 	}
 	found := map[string]bool{}
 	for _, e := range configErrors(t, c.CheckFiles()) {
@@ -123,12 +119,9 @@ func TestCheckFiles(t *testing.T) {
 // file in UTF-16 is refused with what to do.
 func TestByteOrderMark(t *testing.T) {
 	utf16 := func(text string) string { return "\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00" }
-	folder := t.TempDir()
-	if _, err := kmserver.WriteCerts(folder, kmserver.CertOptions{KMEs: []string{"KME"}, SAEs: []string{"SAE"}}); err != nil {
-		t.Fatal(err)
-	}
-	text := func(name string) string {
-		b, err := os.ReadFile(filepath.Join(folder, name))
+	certs := makeCerts(t)
+	text := func(path string) string {
+		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,9 +142,9 @@ func TestByteOrderMark(t *testing.T) {
 		"configuration": {string(least), func(path string) error { _, err := LoadConfig(path); return err }},
 		"password":      {"secret", func(path string) error { _, err := LoadPassword(path); return err }},
 		"users":         {users, func(path string) error { _, err := LoadUsers(path); return err }},
-		"CAs":           {text("ca.crt"), checkCAs},
-		"certificate":   {text("sae.crt"), func(path string) error { return pair(path, filepath.Join(folder, "sae.key")) }},
-		"private key":   {text("sae.key"), func(path string) error { return pair(filepath.Join(folder, "sae.crt"), path) }},
+		"CAs":           {text(certs.ca), checkCAs},
+		"certificate":   {text(certs.cert), func(path string) error { return pair(path, certs.key) }},
+		"private key":   {text(certs.key), func(path string) error { return pair(certs.cert, path) }},
 	} {
 		for _, ok := range []string{f.text, "\uFEFF" + f.text} {
 			if err := f.read(writeFile(t, ok)); err != nil {
@@ -177,11 +170,8 @@ func TestByteOrderMark(t *testing.T) {
 // TestNextHopCAs: a CA file of which a part is damaged is refused at the start,
 // and not when mail waits for that CA.
 func TestNextHopCAs(t *testing.T) {
-	folder := t.TempDir()
-	if _, err := kmserver.WriteCerts(folder, kmserver.CertOptions{KMEs: []string{"KME"}, SAEs: []string{"SAE"}}); err != nil {
-		t.Fatal(err)
-	}
-	good, err := os.ReadFile(filepath.Join(folder, "ca.crt"))
+	certs := makeCerts(t)
+	good, err := os.ReadFile(certs.ca)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/cmd/internal/daemon"
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -79,7 +79,7 @@ func params(dir string) testscript.Params {
 // is in $CA) work, the others are down, empty, refuse, give out one key again and
 // again, or answer nonsense.
 func keyManagers(e *testscript.Env) error {
-	km, err := kmserver.NewQMail(context.Background(), kmserver.Options{})
+	km, err := kmsim.NewQMail(context.Background(), kmsim.Options{})
 	if err != nil {
 		return err
 	}

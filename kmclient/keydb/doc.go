@@ -1,5 +1,5 @@
 // Package keydb keeps keys in one SQLite file, for key managers that make
-// their keys themselves: the simulator in kmclient/kmserver, and [Mock], the
+// their keys themselves: the simulator in kmclient/kmsim, and [Mock], the
 // key manager without hardware for more keys than a JSON file can take.
 //
 // Several goroutines and several processes may use a file at the same time.

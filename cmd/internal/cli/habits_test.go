@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 )
 
 // An ending is how "encrypt" ends: its exit code, and words on standard error.
@@ -165,7 +165,7 @@ func TestHabitUnknownKey(t *testing.T) {
 					if _, code, said := s.encrypt(464, suite, "sealed"); code != ExitOK {
 						t.Fatalf("exit code %d, %q", code, said)
 					}
-					s.link.Become(kmtest.Habit{Options: kmserver.Options{Quirks: kmserver.Quirks{UnknownKeyStatus: status}}})
+					s.link.Become(kmtest.Habit{Options: kmsim.Options{Quirks: kmsim.Quirks{UnknownKeyStatus: status}}})
 					if code, said := s.decrypt("sealed", "back"); code != ExitNoPerm || !strings.Contains(said, words) {
 						t.Errorf("exit code %d, %q; want %d, %q", code, said, ExitNoPerm, words)
 					}

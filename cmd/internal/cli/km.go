@@ -6,8 +6,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 	"github.com/spf13/cobra"
 )
 
@@ -27,7 +27,7 @@ one process serves both sites. It is not QKD.`,
 }
 
 func newKMCerts() *cobra.Command {
-	var o kmserver.CertOptions
+	var o kmsim.CertOptions
 	cmd := &cobra.Command{
 		Use:   "certs DIR",
 		Short: "Make certificates for the simulator and its SAEs",
@@ -38,7 +38,7 @@ are for development: whoever has ca.key can be any SAE. Nothing is overwritten.`
   qkdmail km certs --kme KME_1 --sae ALICE --sae BOB --host km.example certs/`,
 		Args: SomeArgs("DIR", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			files, err := kmserver.WriteCerts(args[0], o)
+			files, err := kmsim.WriteCerts(args[0], o)
 			if err != nil {
 				return Fail(ExitCantCreate, "name another folder, or check the IDs", "%w", err)
 			}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/qkdmail/qkdmail/kmclient/kmdoctor"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmdoctor"
 	"github.com/spf13/cobra"
 )
 

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer"
-	"github.com/qkdmail/qkdmail/mailer/admin"
 	"github.com/spf13/cobra"
 )
 

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
 )
 
 // What can become of mail beside a suite and a 451, which are in the tables as "OTP",
@@ -173,7 +173,7 @@ func (c *chain) want(what, message, want string) {
 // A stock that fills slowly: a rule that allows clear text takes AES-256-GCM where one
 // key is enough for that, though a pad takes 16.
 func TestHabitSmallStock(t *testing.T) {
-	slow := kmtest.Habit{Options: kmserver.Options{Capacity: 10, Rate: 0.5}}
+	slow := kmtest.Habit{Options: kmsim.Options{Capacity: 10, Rate: 0.5}}
 	for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
 		c := startChain(t, slow, api, "encrypt = \"opportunistic\"\nsuite = \"auto\"\n")
 		for i := range 5 {
@@ -209,7 +209,7 @@ func TestHabitUnknownKey(t *testing.T) {
 					if code := c.encrypts.send(mailOf(464)); code != 250 {
 						t.Fatalf("encryption answers %d", code)
 					}
-					c.link.Become(kmtest.Habit{Options: kmserver.Options{Quirks: kmserver.Quirks{UnknownKeyStatus: status}}})
+					c.link.Become(kmtest.Habit{Options: kmsim.Options{Quirks: kmsim.Quirks{UnknownKeyStatus: status}}})
 					code := c.decrypt(c.sealed.take()[0])
 					if said := c.decrypts.log.last(); code != 451 || said.Reason != reason {
 						t.Errorf("answered %d, reason %q; want 451, %q", code, said.Reason, reason)

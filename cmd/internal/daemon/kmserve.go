@@ -11,16 +11,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/mailer"
-	"github.com/qkdmail/qkdmail/mailer/admin"
 	"github.com/spf13/cobra"
 )
 
 // kmServe are the flags of "km serve".
 type kmServe struct {
-	kmserver.Options
+	kmsim.Options
 	api      string
 	listen   string
 	kmes     []string
@@ -92,7 +92,7 @@ func (s *kmServe) flags(cmd *cobra.Command) {
 // A network is what the key managers have in common.
 type network interface {
 	io.Closer
-	Stocks() []kmserver.Stock
+	Stocks() []kmsim.Stock
 }
 
 // A simulator is one listening key manager.
@@ -100,7 +100,7 @@ type simulator struct {
 	name    string
 	listen  string
 	handler http.Handler
-	opts    kmserver.ServeOptions
+	opts    kmsim.ServeOptions
 }
 
 // announce says where the key manager listens, and warns if others can reach it.
@@ -153,15 +153,15 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 }
 
 func (s *kmServe) qmail(ctx context.Context) ([]simulator, network, error) {
-	km, err := kmserver.NewQMail(ctx, s.Options)
+	km, err := kmsim.NewQMail(ctx, s.Options)
 	if err != nil {
 		return nil, nil, err
 	}
-	return []simulator{{"QMail REST API", s.listen, km, kmserver.ServeOptions{Logger: s.Logger}}}, km, nil
+	return []simulator{{"QMail REST API", s.listen, km, kmsim.ServeOptions{Logger: s.Logger}}}, km, nil
 }
 
 func (s *kmServe) etsi(ctx context.Context) ([]simulator, network, error) {
-	topology := kmserver.Topology{Identity: kmserver.Identity(s.identity)}
+	topology := kmsim.Topology{Identity: kmsim.Identity(s.identity)}
 	var sites []simulator
 	for _, arg := range s.kmes {
 		id, address, ok := strings.Cut(arg, "=")
@@ -176,9 +176,9 @@ func (s *kmServe) etsi(ctx context.Context) ([]simulator, network, error) {
 		if !ok {
 			return nil, nil, cli.Usage("--sae %q: must be ID=KME", arg)
 		}
-		topology.SAEs = append(topology.SAEs, kmserver.SAE{ID: id, KME: kme})
+		topology.SAEs = append(topology.SAEs, kmsim.SAE{ID: id, KME: kme})
 	}
-	km, err := kmserver.NewETSI(ctx, topology, s.Options)
+	km, err := kmsim.NewETSI(ctx, topology, s.Options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -191,14 +191,14 @@ func (s *kmServe) etsi(ctx context.Context) ([]simulator, network, error) {
 }
 
 // secure gives a KME its handler and its certificate.
-func (s *kmServe) secure(at *simulator, km *kmserver.ETSI) (err error) {
+func (s *kmServe) secure(at *simulator, km *kmsim.ETSI) (err error) {
 	if at.handler, err = km.Handler(at.name); err != nil {
 		return err
 	}
-	cert, key := kmserver.CertFiles(at.name)
-	ca, _ := kmserver.CertFiles("CA")
+	cert, key := kmsim.CertFiles(at.name)
+	ca, _ := kmsim.CertFiles("CA")
 	at.opts.Logger = s.Logger
-	at.opts.TLS, err = kmserver.ServerTLS(kmserver.TLSFiles{
+	at.opts.TLS, err = kmsim.ServerTLS(kmsim.TLSFiles{
 		Cert: filepath.Join(s.certs, cert), Key: filepath.Join(s.certs, key), CA: filepath.Join(s.certs, ca),
 	})
 	if err != nil {
@@ -227,7 +227,7 @@ func serve(ctx context.Context, stderr io.Writer, sites []simulator) error {
 	for i, at := range sites {
 		at.announce(stderr, listeners[i].Addr())
 		go func() {
-			err := kmserver.Serve(ctx, listeners[i], at.handler, at.opts)
+			err := kmsim.Serve(ctx, listeners[i], at.handler, at.opts)
 			stop() // one without the other is no link
 			done <- err
 		}()

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
 // TestSimulatorWarns: a simulator that other machines can reach says who gets its
@@ -27,7 +27,7 @@ func TestSimulatorWarns(t *testing.T) {
 		{"192.0.2.1", &tls.Config{}, "gives keys to everyone who has a certificate of its CA"},
 	} {
 		var out strings.Builder
-		s := &simulator{name: "KME_A", opts: kmserver.ServeOptions{TLS: tt.tls}}
+		s := &simulator{name: "KME_A", opts: kmsim.ServeOptions{TLS: tt.tls}}
 		s.announce(&out, &net.TCPAddr{IP: net.ParseIP(tt.ip), Port: 8080})
 		if got := out.String(); strings.Contains(got, "warning") != (tt.want != "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s, TLS %t:\n%swant %q", tt.ip, tt.tls != nil, got, tt.want)

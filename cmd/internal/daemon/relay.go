@@ -15,12 +15,12 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/mailer"
-	"github.com/qkdmail/qkdmail/mailer/admin"
 	"github.com/spf13/cobra"
 )
 

@@ -5,14 +5,14 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
 // A Habit is what key managers in the field do. The test of the clients,
-// kmclient/kmserver/habits_test.go, has most of them under the same names.
+// kmclient/kmsim/habits_test.go, has most of them under the same names.
 type Habit struct {
 	Name    string
-	Options kmserver.Options
+	Options kmsim.Options
 	// Strangers: the KMEs have no keys for our two SAEs (ETSI only).
 	Strangers bool
 }
@@ -20,8 +20,8 @@ type Habit struct {
 // Habits returns all habits. "none" is the first.
 func Habits() []Habit {
 	type (
-		o = kmserver.Options
-		q = kmserver.Quirks
+		o = kmsim.Options
+		q = kmsim.Quirks
 	)
 	const words = "The requested key amount exceeds the generated key count. Try again later."
 	return []Habit{

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/kmclient/kmserver"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
 // The APIs that a Habit can be started with.
@@ -50,7 +50,7 @@ func (h Habit) Start(t testing.TB, api string) *Link {
 		return l
 	}
 	certs := t.TempDir()
-	if _, err := kmserver.WriteCerts(certs, kmserver.CertOptions{}); err != nil {
+	if _, err := kmsim.WriteCerts(certs, kmsim.CertOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	l.kmes = map[string]*atomic.Pointer[http.Handler]{"KME_A": {}, "KME_B": {}}
@@ -65,7 +65,7 @@ func (h Habit) Start(t testing.TB, api string) *Link {
 func (l *Link) Become(h Habit) {
 	l.t.Helper()
 	if l.simple != nil {
-		q, err := kmserver.NewQMail(l.t.Context(), h.Options)
+		q, err := kmsim.NewQMail(l.t.Context(), h.Options)
 		if err != nil {
 			l.t.Fatal(err)
 		}
@@ -73,14 +73,14 @@ func (l *Link) Become(h Habit) {
 		l.simple.Store(new(http.Handler(q)))
 		return
 	}
-	topology := kmserver.Topology{
+	topology := kmsim.Topology{
 		KMEs: []string{"KME_A", "KME_B"},
-		SAEs: []kmserver.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
+		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
 	}
 	if h.Strangers {
 		topology.Pairs = [][2]string{}
 	}
-	e, err := kmserver.NewETSI(l.t.Context(), topology, h.Options)
+	e, err := kmsim.NewETSI(l.t.Context(), topology, h.Options)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -98,12 +98,12 @@ func (l *Link) Become(h Habit) {
 func (l *Link) side(certs, kme, sae, peer string) Side {
 	l.t.Helper()
 	file := func(id string) (cert, key string) {
-		cert, key = kmserver.CertFiles(id)
+		cert, key = kmsim.CertFiles(id)
 		return filepath.Join(certs, cert), filepath.Join(certs, key)
 	}
 	ca, _ := file("CA")
 	cert, key := file(kme)
-	config, err := kmserver.ServerTLS(kmserver.TLSFiles{Cert: cert, Key: key, CA: ca})
+	config, err := kmsim.ServerTLS(kmsim.TLSFiles{Cert: cert, Key: key, CA: ca})
 	if err != nil {
 		l.t.Fatal(err)
 	}

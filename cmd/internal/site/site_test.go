@@ -46,7 +46,7 @@ func TestPostfixLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := fileOf(t, sample(t), name); got != string(want) {
-			t.Errorf("%s is not mailer/e2e/testdata/%s:\n%s", name, tested, got)
+			t.Errorf("%s is not cmd/internal/e2e/testdata/%s:\n%s", name, tested, got)
 		}
 	}
 }

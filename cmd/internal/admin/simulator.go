@@ -1,0 +1,89 @@
+package admin
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+)
+
+// A Simulator has the metrics of a simulated key manager.
+type Simulator struct {
+	reg      *prometheus.Registry
+	requests *prometheus.CounterVec
+	keys     *prometheus.CounterVec
+	took     *prometheus.HistogramVec
+}
+
+// NewSimulator returns one, whose Observe is for [kmsim.Options].
+func NewSimulator(version string) *Simulator {
+	s := &Simulator{
+		reg: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "qkdmail_simulator_requests_total", Help: "Requests, by HTTP status; none where no answer was sent.",
+		}, []string{"kme", "operation", "status"}),
+		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "qkdmail_simulator_keys_total", Help: "Keys that were handed out.",
+		}, []string{"kme", "operation"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "qkdmail_simulator_request_duration_seconds", Help: "How long answers took.", Buckets: prometheus.DefBuckets,
+		}, []string{"kme", "operation"}),
+	}
+	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(version), s.requests, s.keys, s.took)
+	return s
+}
+
+// Observe counts a request.
+func (s *Simulator) Observe(r kmsim.Request) {
+	kme, status := r.KME, "none"
+	if kme == "" {
+		kme = none
+	}
+	if r.Status != 0 {
+		status = strconv.Itoa(r.Status)
+	}
+	s.requests.WithLabelValues(kme, r.Operation, status).Inc()
+	s.took.WithLabelValues(kme, r.Operation).Observe(r.Took.Seconds())
+	if r.Keys > 0 {
+		s.keys.WithLabelValues(kme, r.Operation).Add(float64(r.Keys))
+	}
+}
+
+// Watch has the stocks of a simulator among the metrics. It is called once.
+func (s *Simulator) Watch(stocks func() []kmsim.Stock) {
+	s.reg.MustRegister(&stockCollector{stocks, gauge("simulator_key_stock",
+		"Keys that a pair of SAEs has ready; absent where they are made on demand.", "saes")})
+}
+
+type stockCollector struct {
+	stocks func() []kmsim.Stock
+	figure
+}
+
+// Describe tells the one metric.
+func (c *stockCollector) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
+
+// Collect reads the stocks.
+func (c *stockCollector) Collect(out chan<- prometheus.Metric) {
+	for _, s := range c.stocks() {
+		if s.OnDemand {
+			continue
+		}
+		saes := none
+		if len(s.SAEs) > 0 {
+			saes = strings.Join(s.SAEs, " ")
+		}
+		out <- prometheus.MustNewConstMetric(c.desc, c.kind, float64(s.Ready), saes)
+	}
+}
+
+// Handler serves /metrics, /healthz and /readyz.
+func (s *Simulator) Handler() http.Handler {
+	mux := healthMux(func() []Check { return []Check{{"simulator", StateOK, "It serves.", ""}} })
+	mux.Handle("GET /metrics", metricsHandler(s.reg))
+	return mux
+}

@@ -1,0 +1,210 @@
+package crashtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A link is a simulated QKD link: two KMEs over mutual TLS that delete a key
+// when they hand it out. It remembers all of them.
+type link struct {
+	dir   string            // with the certificates
+	addrs map[string]string // HOST:PORT by SAE
+
+	mu       sync.Mutex
+	keys     map[string][]byte // that enc_keys gave out, by ID; nil once they were seen in a ciphertext
+	begins   map[string]string // IDs, by how a key begins
+	given    map[string]int    // how often dec_keys gave out a key
+	broken   map[string]int    // how often dec_keys was asked for a key and died without an answer
+	repeated []string          // IDs of keys that came twice, by ID or octets
+}
+
+// failures are how often a KME answers wrongly, or not at all, or does what it
+// was asked for and does not say so.
+const failures = "status=503:0.01,cut:0.005,lost:0.001"
+
+func newLink(t testing.TB, fail string) *link {
+	t.Helper()
+	l := &link{
+		dir: t.TempDir(), addrs: map[string]string{}, keys: map[string][]byte{}, begins: map[string]string{},
+		given: map[string]int{}, broken: map[string]int{},
+	}
+	if _, err := kmsim.WriteCerts(l.dir, kmsim.CertOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	etsi, err := kmsim.NewETSI(t.Context(), kmsim.Topology{
+		KMEs: []string{"KME_A", "KME_B"}, SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
+	}, kmsim.Options{Fail: fail})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var served sync.WaitGroup
+	t.Cleanup(func() {
+		stop()
+		served.Wait()
+		_ = etsi.Close()
+	})
+	for sae, kme := range map[string]string{"SAE_A": "KME_A", "SAE_B": "KME_B"} {
+		handler, err := etsi.Handler(kme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, key := kmsim.CertFiles(kme)
+		config, err := kmsim.ServerTLS(kmsim.TLSFiles{Cert: l.file(cert), Key: l.file(key), CA: l.file("ca.crt")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.addrs[sae] = listener.Addr().String()
+		served.Go(func() {
+			_ = kmsim.Serve(ctx, listener, l.record(handler), kmsim.ServeOptions{TLS: config, Logger: slog.New(slog.DiscardHandler)})
+		})
+	}
+	return l
+}
+
+func (l *link) file(name string) string { return filepath.Join(l.dir, name) }
+
+// record stands before a KME and notes what it gives out, before the caller
+// can have it.
+func (l *link) record(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		op := path.Base(r.URL.Path)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler) // the caller has gone
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		answer := &recorder{ResponseWriter: w, note: func(text []byte) { l.note(op, text) }}
+		defer func() {
+			if !answer.begun && op == "dec_keys" {
+				l.died(body)
+			}
+		}()
+		next.ServeHTTP(answer, r)
+	})
+}
+
+// A recorder shows an answer to note before it goes out.
+type recorder struct {
+	http.ResponseWriter
+	note   func([]byte)
+	begun  bool
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.begun, r.status = true, status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write is called once: the simulator has its answers in one piece.
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == http.StatusOK {
+		r.note(p)
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+// note notes the keys of an answer.
+func (l *link) note(op string, answer []byte) {
+	var container struct {
+		Keys []struct {
+			ID  string `json:"key_ID"`
+			Key []byte `json:"key"`
+		} `json:"keys"`
+	}
+	if op != "enc_keys" && op != "dec_keys" {
+		return
+	}
+	if err := json.Unmarshal(answer, &container); err != nil {
+		panic(fmt.Sprintf("the simulator's answer: %v", err))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range container.Keys {
+		if op == "dec_keys" {
+			l.given[k.ID]++
+			continue
+		}
+		begin := string(k.Key[:min(16, len(k.Key))])
+		if _, twice := l.keys[k.ID]; twice || l.begins[begin] != "" {
+			l.repeated = append(l.repeated, k.ID)
+		}
+		l.keys[k.ID], l.begins[begin] = k.Key, k.ID
+	}
+}
+
+// died notes a request for keys that got no answer.
+func (l *link) died(request []byte) {
+	var asked struct {
+		IDs []struct {
+			ID string `json:"key_ID"`
+		} `json:"key_IDs"`
+	}
+	if json.Unmarshal(request, &asked) != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range asked.IDs {
+		l.broken[k.ID]++
+	}
+}
+
+// KeysByID returns keys for the checker, which sees each of them once.
+func (l *link) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var keys []*kmclient.Key
+	for _, id := range ids {
+		octets := l.keys[id]
+		if octets == nil {
+			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)
+		}
+		keys = append(keys, kmclient.NewKey(id, octets))
+		l.keys[id] = nil
+	}
+	return keys, nil
+}
+
+// handedOut says how often dec_keys gave out a key, and may have.
+func (l *link) handedOut(id string) (given, broken int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.given[id], l.broken[id]
+}
+
+// handed returns how many keys were given out, to either side.
+func (l *link) handed() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, given := range l.given {
+		n += given
+	}
+	return n + len(l.keys)
+}
+
+// number returns how many keys enc_keys gave out.
+func (l *link) number() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.keys)
+}

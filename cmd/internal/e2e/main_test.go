@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
+)
+
+// programs are those that the tests run.
+var programs relaytest.Programs
+
+func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
+
+// qkdmail returns the path of the program.
+func qkdmail(t *testing.T) string {
+	t.Helper()
+	return programs.Qkdmail(t)
+}
+
+// needs skips the test where something is missing that it can't do without.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("SKIPPED: %s is not installed; scripts/install-test-tools installs it", p)
+		}
+	}
+}
+
+// needsPostfix skips the test where Postfix can't be run.
+func needsPostfix(t *testing.T) {
+	t.Helper()
+	needs(t, "postfix", "postconf", "postqueue")
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: Postfix runs as root only")
+	}
+}
+
+// long skips a long test with -short.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: long, and this is -short")
+	}
+}

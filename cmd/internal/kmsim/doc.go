@@ -1,0 +1,31 @@
+// Package kmsim simulates key managers, to develop and test against without
+// QKD hardware. It is a simulator: its keys come from the system's randomness
+// and reach both sites because one process serves both. There is no quantum
+// link and no secrecy in that.
+//
+//   - [NewQMail] serves the QMail REST API: one key manager that sender and
+//     recipient share, without authentication. Its status has the members of
+//     that API (status, qkd_link_status, available_keys, queue_length) and
+//     those of ETSI GS QKD 014.
+//   - [NewETSI] serves ETSI GS QKD 014 V1.1.1: a network of KMEs with the SAEs
+//     attached to them, each KME with a handler of its own, over mutual TLS.
+//   - [Serve] runs a handler, [ServerTLS] makes the TLS configuration for it,
+//     and [WriteCerts] the certificates.
+//
+// By default keys are made when they are asked for and never run out.
+// [Options] makes the simulator slow, empty or broken, and [Quirks] makes it
+// stray from the standard as KMEs in the field do.
+//
+// # Answers outside the standard
+//
+// ETSI GS QKD 014 knows 200, 400, 401 and 503. What is wrong with a request as
+// HTTP gets HTTP's own answer: 404 for an unknown path, 405 for a method, 413
+// for too large a body, 415 for one that is not application/json. Requests are
+// read strictly, since a simulator is there to find a client's mistakes: a
+// member or query parameter that the standard doesn't have is a 400.
+//
+// # Secrets
+//
+// Logs and errors have no key bytes. Keys are in a keydb file or in memory,
+// unencrypted; see package keydb.
+package kmsim

@@ -1,0 +1,309 @@
+package kmsim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+)
+
+// ETSI is a simulated network of KMEs with the API of ETSI GS QKD 014 V1.1.1:
+//
+//	GET       /api/v1/keys/{slave_SAE_ID}/status
+//	POST, GET /api/v1/keys/{slave_SAE_ID}/enc_keys
+//	POST, GET /api/v1/keys/{master_SAE_ID}/dec_keys
+//
+// A key leaves the master's KME when enc_keys hands it out, and each slave's
+// when dec_keys does: nobody gets one twice. Callers are known by their client
+// certificate; who has none, is not at this KME or may not have the key gets a
+// 401 without a body.
+type ETSI struct {
+	core    *core
+	network *network
+	kmes    map[string]*kme
+}
+
+// A kme is one KME of the network.
+type kme struct {
+	*ETSI
+	id string
+}
+
+// NewETSI returns the network; [ETSI.Close] ends it.
+func NewETSI(ctx context.Context, t Topology, o Options) (*ETSI, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	n, err := t.check(o)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCore(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	e := &ETSI{core: c, network: n, kmes: map[string]*kme{}}
+	for _, id := range t.KMEs {
+		e.kmes[id] = &kme{e, id}
+	}
+	return e, nil
+}
+
+// Close closes the key store.
+func (e *ETSI) Close() error { return e.core.db.Close() }
+
+// Handler returns the handler of the KME with this ID, to be served over
+// mutual TLS.
+func (e *ETSI) Handler(id string) (http.Handler, error) {
+	k, ok := e.kmes[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: no KME %q", kmclient.ErrConfig, id)
+	}
+	return k, nil
+}
+
+// ServeHTTP answers a request.
+func (k *kme) ServeHTTP(w http.ResponseWriter, r *http.Request) { k.core.serve(w, r, k.id, k.answer) }
+
+func (k *kme) answer(r *http.Request, info *call) (any, error) {
+	s := pathSegments(r)
+	if len(s) != 5 || s[0] != "api" || s[1] != "v1" || s[2] != "keys" {
+		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+	}
+	var do func(*http.Request, *call, string) (any, error)
+	methods := "GET, POST"
+	switch s[4] {
+	case "status":
+		do, methods = k.status, "GET, HEAD"
+	case "enc_keys":
+		do = k.encKeys
+	case "dec_keys":
+		do = k.decKeys
+	default:
+		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+	}
+	allowed := r.Method == http.MethodGet ||
+		r.Method == http.MethodPost && s[4] != "status" || r.Method == http.MethodHead && s[4] == "status"
+	if !allowed { // HEAD would use up keys that it doesn't return
+		return nil, notAllowed(methods)
+	}
+	sae, ok := k.network.caller(r)
+	if !ok || k.network.home[sae] != k.id {
+		return nil, unauthorized()
+	}
+	info.sae = sae
+	return do(r, info, s[3])
+}
+
+func unauthorized() *problem { return &problem{status: http.StatusUnauthorized} }
+
+// checkPeer reports whether the caller may have keys together with peer.
+func (k *kme) checkPeer(caller, peer, what string) error {
+	if _, ok := k.network.home[peer]; !ok {
+		return badRequest("%s %s is not known", what, shorten(peer))
+	}
+	if !k.network.paired(caller, peer) {
+		return unauthorized()
+	}
+	return nil
+}
+
+func (k *kme) status(r *http.Request, info *call, slave string) (any, error) {
+	if err := k.checkPeer(info.sae, slave, "slave_SAE_ID"); err != nil {
+		return nil, err
+	}
+	if r.URL.RawQuery != "" {
+		return nil, badRequest("a status has no query")
+	}
+	s, err := k.core.status(k.network.stocks[poolOf(info.sae, slave)])
+	if err != nil {
+		return nil, err
+	}
+	s.SourceKME, s.TargetKME, s.MasterSAE, s.SlaveSAE = k.id, k.network.home[slave], info.sae, slave
+	if k.core.o.Quirks.NumericTarget {
+		s.TargetKME = len(k.network.home[slave])
+	}
+	return s, nil
+}
+
+func (k *kme) encKeys(r *http.Request, info *call, slave string) (any, error) {
+	if err := k.checkPeer(info.sae, slave, "slave_SAE_ID"); err != nil {
+		return nil, err
+	}
+	var q keyRequest
+	var additional []string
+	var err error
+	if r.Method == http.MethodGet {
+		q, err = queryAmount(r)
+	} else if err = noQuery(r); err == nil {
+		err = readObject(r, map[string]any{
+			"number": &q.number, "size": &q.size, "additional_slave_SAE_IDs": &additional,
+			"extension_mandatory": &q.mandatory, "extension_optional": &q.optional,
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	size, number, err := k.core.checkAmount(q)
+	if err == nil {
+		err = k.core.checkExtensions(q)
+	}
+	if err == nil {
+		err = k.checkAdditional(info.sae, slave, additional)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if k.core.o.Quirks.IgnoreQuery && r.Method == http.MethodGet {
+		size, number = k.core.o.KeySize, 1
+	}
+	pool := poolOf(info.sae, slave)
+	grant := keydb.Grant{Master: info.sae, Readers: append([]string{slave}, additional...)}
+	keys, err := k.core.handOut(r.Context(), k.network.stocks[pool], pool, grant, size, number)
+	if err != nil {
+		return nil, err
+	}
+	info.keys = len(keys)
+	return newContainer(keys), nil
+}
+
+// checkAdditional checks the further slaves of a multicast request.
+func (k *kme) checkAdditional(master, slave string, additional []string) error {
+	if most := k.core.o.MaxSAEIDs; len(additional) > most {
+		return badRequest("additional_slave_SAE_IDs shall have at most %d IDs", most)
+	}
+	seen := map[string]bool{master: true, slave: true}
+	for _, id := range additional {
+		if seen[id] {
+			return badRequest("additional_slave_SAE_IDs shall name each SAE once, and neither master nor slave: %s", shorten(id))
+		}
+		seen[id] = true
+		if err := k.checkPeer(master, id, "additional slave_SAE_ID"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A keyID is how a request names a key; extensions of an ID are ignored.
+type keyID struct {
+	ID        *string        `json:"key_ID"`
+	Extension map[string]any `json:"key_ID_extension"`
+}
+
+func (k *kme) decKeys(r *http.Request, info *call, master string) (any, error) {
+	if _, ok := k.network.home[master]; !ok || !k.network.paired(info.sae, master) {
+		return nil, unauthorized() // whoever this is, it named no such caller
+	}
+	ids, err := readKeyIDs(r)
+	if err != nil {
+		return nil, err
+	}
+	if most := k.core.o.MaxKeysPerRequest; len(ids) < 1 || len(ids) > most {
+		return nil, badRequest("key_IDs shall have 1 to %d IDs", most)
+	}
+	claim := keydb.Claim{Master: master, Reader: info.sae, Keep: k.core.o.Quirks.KeepKeys}
+	keys, err := k.core.db.Fetch(r.Context(), claim, ids...)
+	switch {
+	case errors.Is(err, keydb.ErrNotGranted):
+		return nil, unauthorized()
+	case errors.Is(err, kmclient.ErrKeyNotFound):
+		p := badRequest(notFound)
+		if status := k.core.o.Quirks.UnknownKeyStatus; status != 0 {
+			p.status = status
+		}
+		return nil, p
+	case err != nil:
+		return nil, err
+	}
+	info.keys = len(keys)
+	return newContainer(keys), nil
+}
+
+// readKeyIDs returns the IDs that a request for keys names.
+func readKeyIDs(r *http.Request) (ids []string, err error) {
+	if r.Method == http.MethodGet {
+		return queryKeyID(r)
+	}
+	if err := noQuery(r); err != nil {
+		return nil, err
+	}
+	var list []keyID
+	var extension map[string]any
+	if err := readObject(r, map[string]any{"key_IDs": &list, "key_IDs_extension": &extension}); err != nil {
+		return nil, err
+	}
+	for _, k := range list {
+		if k.ID == nil {
+			return nil, badRequest("key_IDs is malformed: an element without key_ID")
+		}
+		ids = append(ids, *k.ID)
+	}
+	return ids, nil
+}
+
+func noQuery(r *http.Request) error {
+	if r.URL.RawQuery != "" {
+		return badRequest("a POST has no query")
+	}
+	return nil
+}
+
+// query reads a query of which each parameter may come once.
+func query(r *http.Request, known ...string) (map[string]string, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, badRequest("the query is malformed")
+	}
+	q := map[string]string{}
+	for _, name := range known {
+		if list, ok := values[name]; ok {
+			if len(list) != 1 {
+				return nil, badRequest("%s shall come once", name)
+			}
+			q[name] = list[0]
+		}
+		delete(values, name)
+	}
+	for name := range values {
+		return nil, badRequest("unknown parameter %s: use POST", shorten(name))
+	}
+	return q, nil
+}
+
+func queryAmount(r *http.Request) (want keyRequest, err error) {
+	q, err := query(r, "number", "size")
+	if err != nil {
+		return want, err
+	}
+	for name, into := range map[string]**int{"number": &want.number, "size": &want.size} {
+		text, ok := q[name]
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return want, badRequest("%s shall be an integer", name)
+		}
+		*into = &n
+	}
+	return want, nil
+}
+
+func queryKeyID(r *http.Request) ([]string, error) {
+	q, err := query(r, "key_ID")
+	if err != nil {
+		return nil, err
+	}
+	id, ok := q["key_ID"]
+	if !ok {
+		return nil, badRequest("key_ID is missing")
+	}
+	return []string{id}, nil
+}

@@ -1,0 +1,178 @@
+package kmsim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keypool"
+)
+
+// startKMEs returns a client of a simulated KME on the loopback interface, over
+// mutual TLS, and one of the KME at the other site.
+func startKMEs(tb testing.TB) (a, b *kmclient.ETSI014) {
+	tb.Helper()
+	certs := filepath.Join(tb.TempDir(), "certs")
+	if _, err := WriteCerts(certs, CertOptions{}); err != nil {
+		tb.Fatal(err)
+	}
+	network, err := NewETSI(tb.Context(), Topology{
+		KMEs: []string{"KME_A", "KME_B"},
+		SAEs: []SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
+	}, Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = network.Close() })
+	client := func(site string) *kmclient.ETSI014 {
+		file := func(name string) string { return filepath.Join(certs, name) }
+		handler, err := network.Handler("KME_" + site)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(handler)
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		if server.TLS, err = ServerTLS(TLSFiles{
+			Cert: file("kme_" + strings.ToLower(site) + ".crt"), Key: file("kme_" + strings.ToLower(site) + ".key"), CA: file("ca.crt"),
+		}); err != nil {
+			tb.Fatal(err)
+		}
+		server.StartTLS()
+		tb.Cleanup(server.Close)
+		km, err := kmclient.NewETSI014(kmclient.ETSI014Options{
+			URLs: []string{server.URL}, SAE: "SAE_" + site, KMEID: "KME_" + site, CAFile: file("ca.crt"),
+			CertFile: file("sae_" + strings.ToLower(site) + ".crt"), KeyFile: file("sae_" + strings.ToLower(site) + ".key"),
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { _ = km.Close() })
+		return km
+	}
+	return client("A"), client("B")
+}
+
+// BenchmarkETSIGetKeys takes a key of 256 bits a message: keys/s over all
+// callers, and the time that a caller waits.
+func BenchmarkETSIGetKeys(b *testing.B) {
+	for _, pooled := range []bool{false, true} {
+		for _, callers := range []int{1, 32} {
+			b.Run(fmt.Sprintf("pool=%t/callers=%d", pooled, callers), func(b *testing.B) {
+				client, _ := startKMEs(b)
+				km := kmclient.KeyManager(client)
+				if pooled {
+					pool, err := keypool.New(client, keypool.Options{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer func() { _ = pool.Close(b.Context()) }()
+					km = pool
+				}
+				get := func() error {
+					keys, err := km.GetKeys(b.Context(), "SAE_B", 256, 1)
+					kmclient.WipeAll(keys)
+					return err
+				}
+				if err := get(); err != nil { // connects
+					b.Fatal(err)
+				}
+				measure(b, callers, get)
+			})
+		}
+	}
+}
+
+// BenchmarkETSIKeysByID fetches one key a message, as a receiver does.
+func BenchmarkETSIKeysByID(b *testing.B) {
+	for _, callers := range []int{1, 32} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			sender, receiver := startKMEs(b)
+			var ids []string
+			for len(ids) < b.N+1 {
+				keys, err := sender.GetKeys(b.Context(), "SAE_B", 256, min(b.N+1-len(ids), kmclient.MaxRequestKeys))
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, k := range keys {
+					ids = append(ids, k.ID())
+				}
+			}
+			var next atomic.Int64
+			get := func() error {
+				keys, err := receiver.KeysByID(b.Context(), "SAE_A", ids[next.Add(1)-1])
+				kmclient.WipeAll(keys)
+				return err
+			}
+			if err := get(); err != nil {
+				b.Fatal(err)
+			}
+			measure(b, callers, get)
+		})
+	}
+}
+
+// measure calls get, which takes a key, b.N times from some callers.
+func measure(b *testing.B, callers int, get func() error) {
+	waits := make([]time.Duration, b.N)
+	var next atomic.Int64
+	var group sync.WaitGroup
+	b.ResetTimer()
+	for range callers {
+		group.Go(func() {
+			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
+				start := time.Now()
+				if err := get(); err != nil {
+					b.Error(err)
+					return
+				}
+				waits[i] = time.Since(start)
+			}
+		})
+	}
+	group.Wait()
+	b.StopTimer()
+	slices.Sort(waits)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "keys/s")
+	b.ReportMetric(float64(waits[b.N/2].Nanoseconds())/1e3, "p50-µs")
+	b.ReportMetric(float64(waits[b.N*99/100].Nanoseconds())/1e3, "p99-µs")
+}
+
+// Both sites, each with its own KME: what is taken at one is found at the
+// other, through a pool, and deleted then.
+func TestETSIBothSites(t *testing.T) {
+	a, b := startKMEs(t)
+	pool, err := keypool.New(a, keypool.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	for range 3 {
+		sent, err := pool.GetKeys(ctx, "SAE_B", 256, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		received, err := b.KeysByID(ctx, "SAE_A", sent[1].ID(), sent[0].ID())
+		if err != nil || string(received[0].Reveal()) != string(sent[1].Reveal()) {
+			t.Errorf("the other site: %v, %v, want the same keys", received, err)
+		}
+		if _, err := b.KeysByID(ctx, "SAE_A", sent[0].ID()); err == nil {
+			t.Error("a key came twice")
+		}
+	}
+	if err := pool.Close(context.WithoutCancel(ctx)); err != nil {
+		t.Error(err)
+	}
+	if s := pool.Stats(); s.Requests != 1 || s.Served != 6 || s.Fetched != s.Served+s.Discarded {
+		t.Errorf("%+v: want one request for the six keys", s)
+	}
+}

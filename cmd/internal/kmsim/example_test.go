@@ -1,0 +1,75 @@
+package kmsim_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+func ExampleNewQMail() {
+	ctx := context.Background()
+	simulator, err := kmsim.NewQMail(ctx, kmsim.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = simulator.Close() }()
+	server := httptest.NewServer(simulator) // or kmsim.Serve
+	defer server.Close()
+
+	km, err := kmclient.NewREST(kmclient.RESTOptions{URL: server.URL})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer km.CloseIdle()
+	keys, err := km.GetKeys(ctx, "", 256, 2)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer kmclient.WipeAll(keys)
+	fmt.Println(len(keys), "keys of", keys[0].Size(), "bits")
+	// Output: 2 keys of 256 bits
+}
+
+// Two KMEs, each with an SAE; a real program calls Serve with the handlers.
+func ExampleNewETSI() {
+	network, err := kmsim.NewETSI(context.Background(), kmsim.Topology{
+		KMEs: []string{"KME_A", "KME_B"},
+		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
+	}, kmsim.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = network.Close() }()
+	handler, err := network.Handler("KME_A")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer := httptest.NewRecorder() // without a client certificate
+	handler.ServeHTTP(answer, httptest.NewRequest("GET", "/api/v1/keys/SAE_B/status", nil))
+	fmt.Println(answer.Code)
+	// Output: 401
+}
+
+func ExampleWriteCerts() {
+	dir, err := os.MkdirTemp("", "certs")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	names, err := kmsim.WriteCerts(filepath.Join(dir, "certs"), kmsim.CertOptions{
+		KMEs: []string{"KME_A"}, SAEs: []string{"SAE_A"},
+	})
+	fmt.Println(names, err)
+	// Output: [ca.crt ca.key kme_a.crt kme_a.key sae_a.crt sae_a.key] <nil>
+}

@@ -1,0 +1,145 @@
+package kmsim
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+)
+
+// Options say how a simulator behaves. The zero Options are those of a quick
+// key manager that never runs out of keys and forgets them when it ends.
+type Options struct {
+	// Path is the keydb file of the keys that wait to be fetched; empty: they
+	// are in memory. Simulators in several processes may share a file, as the
+	// two KMEs of a link.
+	Path string
+
+	KeySize           int // bits, of a key whose size the request doesn't say; 256 if zero
+	MinKeySize        int // bits; 64 if zero
+	MaxKeySize        int // bits; 524,544 if zero: 64 KiB of pad and 32 octets more
+	MaxKeysPerRequest int // 128 if zero
+	// MaxSAEIDs is how many additional slave SAEs a request may name (ETSI
+	// only): max_SAE_ID_count. Zero: no multicast.
+	MaxSAEIDs int
+	// MaxWaiting is how many keys of a pair of SAEs may wait to be fetched,
+	// or are kept (QMail); 1,048,576 if zero. Above, there are no more. That
+	// bounds the memory or disk used, together with MaxKeySize.
+	MaxWaiting int
+
+	// Rate and Capacity give each pair of SAEs (QMail: all callers together)
+	// a stock of keys, which is full at the start, loses a key for each
+	// KeySize bits that are handed out, or part thereof, and gains Rate keys
+	// a second. It is not kept over a restart. Rate alone: a Capacity of
+	// 100,000 keys. Capacity alone: a stock that is used up. Neither: keys
+	// are made on demand.
+	Rate     float64 // keys a second
+	Capacity int     // keys
+	// ExhaustedStatus is the HTTP status when the stock is too small, 503
+	// (if zero) or 400: the standard assigns none.
+	ExhaustedStatus int
+
+	Latency time.Duration // before every answer
+	Fail    string        // what goes wrong at random; see ParseFail
+
+	// Extensions are the names that extension_mandatory and
+	// extension_optional may have. True: the simulator says that it has met
+	// the request; false: that it could not. It does nothing else with them.
+	Extensions map[string]bool
+	// StrictOptional refuses a request with an extension_optional that is not
+	// met, instead of ignoring that.
+	StrictOptional bool
+
+	Quirks Quirks       // for tests
+	Logger *slog.Logger // access log and failures; may be nil
+
+	// Observe is told of each request, for metrics, by several goroutines at
+	// the same time; may be nil.
+	Observe func(Request)
+}
+
+const (
+	defaultCapacity = 100_000   // keys
+	maxAnswer       = 256 << 20 // octets of key in one answer
+)
+
+// complete fills in the defaults and checks what is there.
+func (o Options) complete() (Options, error) {
+	o.KeySize = cmp.Or(o.KeySize, 256)
+	o.MinKeySize = cmp.Or(o.MinKeySize, 64)
+	o.MaxKeySize = cmp.Or(o.MaxKeySize, 8*(64<<10+32))
+	o.MaxKeysPerRequest = cmp.Or(o.MaxKeysPerRequest, 128)
+	o.MaxWaiting = cmp.Or(o.MaxWaiting, 1<<20)
+	o.ExhaustedStatus = cmp.Or(o.ExhaustedStatus, http.StatusServiceUnavailable)
+	if o.Rate > 0 && o.Capacity == 0 {
+		o.Capacity = defaultCapacity
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	for name, size := range map[string]int{"key size": o.KeySize, "smallest key size": o.MinKeySize, "largest key size": o.MaxKeySize} {
+		if size < 8 || size%8 != 0 || size > keydb.MaxKeySize {
+			return o, fmt.Errorf("%w: %s %d: must be a multiple of 8 bits, 8 to %d", kmclient.ErrConfig, name, size, keydb.MaxKeySize)
+		}
+	}
+	switch {
+	case o.KeySize < o.MinKeySize || o.KeySize > o.MaxKeySize:
+		return o, fmt.Errorf("%w: key size %d: must be %d to %d bits", kmclient.ErrConfig, o.KeySize, o.MinKeySize, o.MaxKeySize)
+	case o.MaxKeysPerRequest < 1 || o.MaxKeysPerRequest > kmclient.MaxRequestKeys:
+		return o, fmt.Errorf("%w: %d keys a request: must be 1 to %d", kmclient.ErrConfig, o.MaxKeysPerRequest, kmclient.MaxRequestKeys)
+	case o.MaxKeySize/8*o.MaxKeysPerRequest > maxAnswer:
+		return o, fmt.Errorf("%w: %d keys of %d bits a request: over %d octets together", kmclient.ErrConfig, o.MaxKeysPerRequest, o.MaxKeySize, maxAnswer)
+	case o.MaxSAEIDs < 0 || o.MaxWaiting < 0 || o.Capacity < 0 || o.Latency < 0:
+		return o, fmt.Errorf("%w: a negative limit", kmclient.ErrConfig)
+	case o.Rate < 0 || math.IsInf(o.Rate, 0) || math.IsNaN(o.Rate):
+		return o, fmt.Errorf("%w: rate %v keys a second", kmclient.ErrConfig, o.Rate)
+	case o.ExhaustedStatus != http.StatusServiceUnavailable && o.ExhaustedStatus != http.StatusBadRequest:
+		return o, fmt.Errorf("%w: status %d for no keys: must be 400 or 503", kmclient.ErrConfig, o.ExhaustedStatus)
+	}
+	return o, o.Quirks.check()
+}
+
+// Quirks make a simulator stray from the standard in ways that were seen in
+// KMEs in the field, for the tests of clients. The zero Quirks do nothing.
+// (Running out of keys as a 400 is [Options].ExhaustedStatus.)
+type Quirks struct {
+	UnknownKeyStatus int           // 401, 404 or 500 for an unknown key ID, instead of 400 (QMail: 404)
+	StatusStatus     int           // an HTTP status of 400 or more for every status of a link
+	ExhaustedMessage string        // the words when the stock is too small
+	ZeroStock        bool          // the status says that no key is stored
+	HideLimits       bool          // the status has no limits of number and size
+	HTMLErrors       bool          // HTML pages instead of error bodies, with 401 as well
+	NumericTarget    bool          // target_KME_ID is a number in the status
+	IgnoreQuery      bool          // size and number don't count with GET
+	IgnoreSize       bool          // every key has KeySize bits
+	IgnoreLimits     bool          // a number or size over the limits, or under, is served as well
+	RoundSize        int           // sizes are rounded up to a multiple of so many bits, instead of refused
+	KeepKeys         bool          // dec_keys gives a key as often as it is asked for
+	RepeatKeys       bool          // enc_keys gives again what nobody has fetched yet
+	FewerKeys        bool          // one key less than asked for
+	MostKeys         int           // no more keys than that in an answer, however many are asked for
+	GiveRest         bool          // the keys that are left, where more are asked for
+	ForgetEarlier    bool          // handing out keys drops the pair's earlier ones
+	LoseAnswers      int           // how many answers with keys are lost, their keys used up, before one arrives
+	Slow             time.Duration // keys are used up, then the answer takes so long
+}
+
+func (q Quirks) check() error {
+	switch q.UnknownKeyStatus {
+	case 0, http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusInternalServerError:
+	default:
+		return fmt.Errorf("%w: status %d for an unknown key: must be 400, 401, 404 or 500", kmclient.ErrConfig, q.UnknownKeyStatus)
+	}
+	if q.StatusStatus != 0 && (q.StatusStatus < 400 || q.StatusStatus > 599) {
+		return fmt.Errorf("%w: status %d for the status of a link: must be 400 to 599", kmclient.ErrConfig, q.StatusStatus)
+	}
+	if q.LoseAnswers < 0 || q.Slow < 0 || q.MostKeys < 0 || q.RoundSize < 0 || q.RoundSize%8 != 0 {
+		return fmt.Errorf("%w: a quirk that is negative, or rounds to no multiple of 8", kmclient.ErrConfig)
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package kmsim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+)
+
+// openStore returns a manager on the key store at path, and the store.
+func openStore(path string, km kmclient.KeyManager) (*keystore.Manager, *sqlite.Store, error) {
+	store, err := sqlite.Open(context.Background(), path, sqlite.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := keystore.Open(context.Background(), store, keystore.MadeKeyFile(path+".key", nil), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B"})
+	return m, store, err
+}
+
+// A link is two simulated KMEs, which give out two keys a request.
+type link struct {
+	t     testing.TB
+	certs string
+	url   map[string]string // by KME
+	hook  atomic.Value      // func(n int, w http.ResponseWriter) bool: answers the n-th dec_keys itself, if it returns true
+	asked atomic.Int64      // how often for dec_keys
+}
+
+func newLink(t testing.TB) *link {
+	t.Helper()
+	l := &link{t: t, certs: t.TempDir(), url: map[string]string{}}
+	topology := Topology{
+		KMEs: []string{"KME_A", "KME_B"},
+		SAEs: []SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
+	}
+	if _, err := WriteCerts(l.certs, CertOptions{KMEs: topology.KMEs, SAEs: []string{"SAE_A", "SAE_B"}}); err != nil {
+		t.Fatal(err)
+	}
+	network, err := NewETSI(t.Context(), topology, Options{MaxKeysPerRequest: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = network.Close() })
+	for _, id := range topology.KMEs {
+		handler, err := network.Handler(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, key := CertFiles(id)
+		config, err := ServerTLS(TLSFiles{Cert: filepath.Join(l.certs, cert), Key: filepath.Join(l.certs, key),
+			CA: filepath.Join(l.certs, "ca.crt")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/dec_keys") {
+				n := int(l.asked.Add(1))
+				if hook, _ := l.hook.Load().(func(int, http.ResponseWriter) bool); hook != nil && hook(n, w) {
+					return
+				}
+			}
+			handler.ServeHTTP(w, r)
+		}))
+		server.TLS = config
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		l.url[id] = server.URL
+	}
+	return l
+}
+
+func (l *link) client(sae, kme string) *kmclient.ETSI014 {
+	l.t.Helper()
+	cert, key := CertFiles(sae)
+	km, err := kmclient.NewETSI014(kmclient.ETSI014Options{URLs: []string{l.url[kme]}, SAE: sae, KMEID: kme,
+		CertFile: filepath.Join(l.certs, cert), KeyFile: filepath.Join(l.certs, key), CAFile: filepath.Join(l.certs, "ca.crt")})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = km.Close() })
+	return km
+}
+
+// send returns keys with which SAE_A has encrypted, and their IDs.
+func (l *link) send(n int) (sent []*kmclient.Key, ids []string) {
+	l.t.Helper()
+	sent, err := l.client("SAE_A", "KME_A").GetKeys(l.t.Context(), "SAE_B", 256, n)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, k := range sent {
+		ids = append(ids, k.ID())
+	}
+	return sent, ids
+}
+
+// process is a recipient that has just been started: a store, a manager and a
+// client of KME_B. stop is its end.
+func (l *link) process(path string) (m *keystore.Manager, stop func()) {
+	l.t.Helper()
+	km := l.client("SAE_B", "KME_B")
+	m, store, err := openStore(path, km)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return m, func() { _, _ = km.Close(), store.Close() }
+}
+
+// has reports whether a process that is started now finds keys in the store.
+func (l *link) has(path string, sent ...*kmclient.Key) bool {
+	m, store, err := openStore(path, &storetest.Link{Gone: func(string) bool { return true }})
+	if err != nil {
+		l.t.Error(err)
+		return false
+	}
+	defer func() { _ = store.Close() }()
+	for _, k := range sent {
+		keys, err := m.KeysByID(context.Background(), "SAE_A", k.ID())
+		if err != nil || !bytes.Equal(keys[0].Reveal(), k.Reveal()) {
+			return false
+		}
+	}
+	return true
+}
+
+// A frame's keys come in several requests, and one of them fails. Those that
+// came are in the store before the error is returned, and those of each request
+// before the next one is made: KMEs delete what they give out.
+func TestPartOfAFrame(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(http.ResponseWriter)
+		want   error
+	}{
+		"refused": {func(w http.ResponseWriter) { http.Error(w, `{"message":"busy"}`, http.StatusServiceUnavailable) }, kmclient.ErrUnavailable},
+		"unknown": {func(w http.ResponseWriter) {
+			http.Error(w, `{"message":"one or more keys specified are not found on KME"}`, http.StatusBadRequest)
+		}, kmclient.ErrKeyNotFound},
+		"cut": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, kmclient.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, path := newLink(t), filepath.Join(t.TempDir(), "keys.db")
+			sent, ids := l.send(5)
+			var early atomic.Bool
+			l.hook.Store(func(n int, w http.ResponseWriter) bool {
+				if n == 1 {
+					return false
+				}
+				if n == 2 && !l.has(path, sent[:2]...) {
+					early.Store(true)
+				}
+				c.answer(w)
+				return true
+			})
+			m, stop := l.process(path)
+			if _, err := m.KeysByID(t.Context(), "SAE_A", ids...); !errors.Is(err, c.want) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if early.Load() {
+				t.Error("a process killed between two requests would have lost the keys of the first")
+			}
+			stop()
+			if !l.has(path, sent[:2]...) {
+				t.Error("the keys that came are lost with the process")
+			}
+			l.hook.Store(func(int, http.ResponseWriter) bool { return false })
+			m, stop = l.process(path)
+			defer stop()
+			before := l.asked.Load()
+			keys, err := m.KeysByID(t.Context(), "SAE_A", ids...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, k := range keys {
+				if !bytes.Equal(k.Reveal(), sent[i].Reveal()) {
+					t.Errorf("key %d has other octets", i)
+				}
+			}
+			if n := l.asked.Load() - before; n != 2 {
+				t.Errorf("%d requests for 3 keys, 2 a request", n)
+			}
+		})
+	}
+}
+
+// The keys of an answer that comes after its caller has given up are stored.
+func TestLateAnswer(t *testing.T) {
+	l, path := newLink(t), filepath.Join(t.TempDir(), "keys.db")
+	sent, ids := l.send(1)
+	late := make(chan struct{})
+	l.hook.Store(func(int, http.ResponseWriter) bool { <-late; return false })
+	km := l.client("SAE_B", "KME_B")
+	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := keystore.Open(t.Context(), store, keystore.MadeKeyFile(path+".key", nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = v.Close() }()
+	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B", FetchTimeout: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.KeysByID(t.Context(), "SAE_A", ids...); !errors.Is(err, kmclient.ErrUnavailable) {
+		t.Fatalf("got %v, want ErrUnavailable", err)
+	}
+	close(late)
+	for end := time.Now().Add(10 * time.Second); !l.has(path, sent...); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the key of a late answer is not in the store")
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package kmsim
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+)
+
+// QMail is a simulated key manager with the QMail REST API:
+//
+//	GET    /api/v1/status
+//	POST   /api/v1/keys/get   {"key_size", "number"[, "extension_mandatory"]}
+//	GET    /api/v1/keys/{id}
+//	DELETE /api/v1/keys/{id}
+//
+// Whoever reaches it gets the keys: it authenticates nobody, so it belongs on
+// a loopback address. Keys stay until they are deleted.
+type QMail struct {
+	core  *core
+	stock *stock
+}
+
+// NewQMail returns a handler; [QMail.Close] ends it. Its keys are those of
+// keydb's pool "", so it may share a file with keydb.Mock.
+func NewQMail(ctx context.Context, o Options) (*QMail, error) {
+	c, err := newCore(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return &QMail{core: c, stock: newStock(c.o)}, nil
+}
+
+// Close closes the key store.
+func (q *QMail) Close() error { return q.core.db.Close() }
+
+// ServeHTTP answers a request.
+func (q *QMail) ServeHTTP(w http.ResponseWriter, r *http.Request) { q.core.serve(w, r, "", q.answer) }
+
+func (q *QMail) answer(r *http.Request, info *call) (any, error) {
+	s := pathSegments(r)
+	if len(s) < 3 || len(s) > 4 || s[0] != "api" || s[1] != "v1" {
+		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+	}
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case len(s) == 3 && s[2] == "status":
+		if !reads {
+			return nil, notAllowed("GET, HEAD")
+		}
+		return q.status()
+	case len(s) == 3 || s[2] != "keys":
+		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+	case r.Method == http.MethodPost && s[3] == "get":
+		return q.getKeys(r, info)
+	case reads:
+		return q.keyByID(r.Context(), s[3], info)
+	case r.Method == http.MethodDelete:
+		return q.deleteKey(r.Context(), s[3])
+	}
+	return nil, notAllowed("GET, HEAD, DELETE")
+}
+
+// statusBody is the status of a link; the names are those of ETSI GS QKD 014.
+type statusBody struct {
+	SourceKME  string `json:"source_KME_ID"`
+	TargetKME  any    `json:"target_KME_ID"` // a string, but for the quirk NumericTarget
+	MasterSAE  string `json:"master_SAE_ID"`
+	SlaveSAE   string `json:"slave_SAE_ID"`
+	KeySize    int    `json:"key_size"`
+	Stored     int    `json:"stored_key_count"`
+	Max        int    `json:"max_key_count"`
+	PerRequest int    `json:"max_key_per_request,omitempty"` // never 0, but for the quirk HideLimits
+	MaxSize    int    `json:"max_key_size,omitempty"`
+	MinSize    int    `json:"min_key_size,omitempty"`
+	MaxSAEIDs  int    `json:"max_SAE_ID_count"`
+}
+
+func (c *core) status(s *stock) (statusBody, error) {
+	quirks := c.o.Quirks
+	if quirks.StatusStatus != 0 {
+		return statusBody{}, &problem{status: quirks.StatusStatus, message: "the status is not available"}
+	}
+	ready, capacity := s.count()
+	body := statusBody{
+		KeySize: c.o.KeySize, Stored: ready, Max: capacity, PerRequest: c.o.MaxKeysPerRequest,
+		MaxSize: c.o.MaxKeySize, MinSize: c.o.MinKeySize, MaxSAEIDs: c.o.MaxSAEIDs,
+	}
+	if quirks.ZeroStock {
+		body.Stored = 0
+	}
+	if quirks.HideLimits {
+		body.PerRequest, body.MaxSize, body.MinSize = 0, 0, 0
+	}
+	return body, nil
+}
+
+// qmailStatus is a status with what the QMail REST API adds to it.
+type qmailStatus struct {
+	State     string `json:"status"`
+	Link      string `json:"qkd_link_status"`
+	Available int    `json:"available_keys"`
+	Queue     int    `json:"queue_length"` // requests that wait: none ever does
+	statusBody
+}
+
+func (q *QMail) status() (any, error) {
+	body, err := q.core.status(q.stock)
+	if err != nil {
+		return nil, err
+	}
+	s := qmailStatus{State: "operational", Link: "active", Available: body.Stored, statusBody: body}
+	s.SourceKME, s.TargetKME, s.MaxSAEIDs = "SIMULATOR", "SIMULATOR", 0
+	if q.core.o.Quirks.NumericTarget {
+		s.TargetKME = 1
+	}
+	return s, nil
+}
+
+func (q *QMail) getKeys(r *http.Request, info *call) (any, error) {
+	var want keyRequest
+	if err := readObject(r, map[string]any{
+		"key_size": &want.size, "number": &want.number, "extension_mandatory": &want.mandatory,
+	}); err != nil {
+		return nil, err
+	}
+	if err := q.core.checkExtensions(want); err != nil {
+		return nil, err
+	}
+	size, number, err := q.core.checkAmount(want)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := q.core.handOut(r.Context(), q.stock, "", keydb.Grant{}, size, number)
+	if err != nil {
+		return nil, err
+	}
+	info.keys = len(keys)
+	return newContainer(keys), nil
+}
+
+// oneKey is a key as the look-up by ID shows it.
+type oneKey struct {
+	keyBody
+	key *kmclient.Key
+}
+
+func (k *oneKey) wipe() { k.key.Wipe() }
+
+func (q *QMail) keyByID(ctx context.Context, id string, info *call) (any, error) {
+	keys, err := q.core.db.Use(ctx, "", id)
+	if err != nil {
+		return nil, q.missing(err)
+	}
+	info.keys = 1
+	k := keys[0]
+	return &oneKey{keyBody{ID: k.ID(), Key: k.Reveal(), Size: k.Size()}, k}, nil
+}
+
+func (q *QMail) deleteKey(ctx context.Context, id string) (any, error) {
+	if err := q.core.db.Delete(ctx, "", id); err != nil {
+		return nil, q.missing(err)
+	}
+	return map[string]string{"message": "key deleted"}, nil
+}
+
+func (q *QMail) missing(err error) error {
+	if !errors.Is(err, kmclient.ErrKeyNotFound) {
+		return err
+	}
+	p := &problem{status: http.StatusNotFound, message: "key not found"}
+	if status := q.core.o.Quirks.UnknownKeyStatus; status != 0 {
+		p.status = status
+	}
+	return p
+}

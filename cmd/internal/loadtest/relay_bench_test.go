@@ -1,0 +1,116 @@
+package loadtest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// The benchmarks send messages over loopback to a sink, through a relay or the
+// plain one that it is compared with: over connections that are kept, with
+// commands one by one or pipelined, or a connection for each message. Client and
+// sink are in the same process and in all figures.
+
+func BenchmarkPassThrough(b *testing.B) {
+	benchRelay(b, func(b *testing.B, sink string) string {
+		l := listen(b)
+		server := smtpkit.PassThrough(sink)
+		go func() { _ = server.Serve(l) }()
+		b.Cleanup(func() { _ = server.Close() })
+		return l.Addr().String()
+	}, func(_ testing.TB, message []byte) []byte { return message })
+}
+
+func BenchmarkEncryptRelay(b *testing.B) {
+	benchRelay(b, func(b *testing.B, sink string) string {
+		return inProcess(b, mailer.DirectionEncrypt, sink, nil)
+	}, func(_ testing.TB, message []byte) []byte { return message })
+}
+
+func BenchmarkDecryptRelay(b *testing.B) {
+	benchRelay(b, func(b *testing.B, sink string) string {
+		return inProcess(b, mailer.DirectionDecrypt, sink, nil)
+	}, encrypted)
+}
+
+// benchRelay sends messages of two sizes through what start starts, in three
+// ways. prepare makes what is sent.
+func benchRelay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(testing.TB, []byte) []byte) {
+	for _, size := range []int{4_000, 50_000} {
+		for _, way := range []struct {
+			name string
+			send func(*smtpkit.Client, []byte) error
+		}{
+			{"kept", func(c *smtpkit.Client, m []byte) error { return c.Send(alice, bob, bytes.NewReader(m)) }},
+			{"pipelined", func(c *smtpkit.Client, m []byte) error { return c.SendPipelined(alice, bob, bytes.NewReader(m)) }},
+			{"new", sendAndRedial},
+		} {
+			b.Run(fmt.Sprintf("%dkB/%s", size/1000, way.name), func(b *testing.B) { benchWay(b, start, prepare, size, way.send) })
+		}
+	}
+}
+
+const alice, bob = "alice@a.example", "bob@b.example"
+
+// sendAndRedial sends a message, and leaves the client with a new connection.
+func sendAndRedial(c *smtpkit.Client, message []byte) error {
+	if err := c.Send(alice, bob, bytes.NewReader(message)); err != nil {
+		return err
+	}
+	if err := c.Quit(); err != nil {
+		return err
+	}
+	fresh, err := smtpkit.Dial(c.Conn.RemoteAddr().String(), 10*time.Minute)
+	if err == nil {
+		*c = *fresh
+	}
+	return err
+}
+
+func benchWay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(testing.TB, []byte) []byte, size int, send func(*smtpkit.Client, []byte) error) {
+	l := listen(b)
+	var taken atomic.Int64
+	sink := smtpkit.Sink{Take: func(r io.Reader) {
+		_, _ = io.Copy(io.Discard, r)
+		taken.Add(1)
+	}}
+	go sink.Serve(l)
+	address := start(b, l.Addr().String())
+	message := prepare(b, smtpkit.Message(size))
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		c, err := smtpkit.Dial(address, 10*time.Minute)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		for pb.Next() {
+			if err := send(c, message); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+		_ = c.Quit()
+	})
+	b.StopTimer()
+	if n := taken.Load(); n != int64(b.N) {
+		b.Errorf("%d messages came of %d", n, b.N)
+	}
+}
+
+func listen(b *testing.B) net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = l.Close() })
+	return l
+}
