@@ -27,12 +27,12 @@ func corpus(t *testing.T) []letter {
 	t.Helper()
 	external := os.Getenv("QKDMAIL_CORPUS")
 	if external == "" {
-		external = filepath.Join("..", "..", "..", "shared", "corpus")
+		external = filepath.Join("..", "..", "..", "..", "shared", "corpus")
 	}
 	var letters []letter
 	why := map[string]int{}
 	files := 0
-	for _, dir := range []string{filepath.Join("..", "..", "testdata", "mail"), external} {
+	for _, dir := range []string{filepath.Join("..", "..", "..", "testdata", "mail"), external} {
 		names, err := filepath.Glob(filepath.Join(dir, "*.eml"))
 		if err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 // document is docs/postfix.md.
 func document(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "postfix.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "postfix.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 func TestQuickstart(t *testing.T) {
 	needsPostfix(t)
 	needs(t, "bash", "awk")
-	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "quickstart.md"))
+	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "quickstart.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // A Habit is what key managers in the field do. The test of the clients,
-// kmclient/kmsim/habits_test.go, has most of them under the same names.
+// cmd/internal/kmsim/habits_test.go, has most of them under the same names.
 type Habit struct {
 	Name    string
 	Options kmsim.Options

@@ -41,7 +41,7 @@ func fileOf(t *testing.T, s *Site, name string) string {
 // docs/postfix.md explains.
 func TestPostfixLines(t *testing.T) {
 	for name, tested := range map[string]string{MainFile: "main.cf", MasterFile: "master.cf"} {
-		want, err := os.ReadFile(filepath.Join("..", "..", "..", "mailer", "e2e", "testdata", tested))
+		want, err := os.ReadFile(filepath.Join("..", "e2e", "testdata", tested))
 		if err != nil {
 			t.Fatal(err)
 		}
