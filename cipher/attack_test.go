@@ -385,7 +385,7 @@ func TestKeySourceEndsMidMessage(t *testing.T) {
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
 		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
 		for _, n := range []int{100, 1500, 2000, len(outer) / 2, len(outer) - 100} {
-			r, err := cipher.Decrypt(t.Context(), io.MultiReader(bytes.NewReader(outer[:n]), iotest.ErrReader(io.ErrUnexpectedEOF)), km, nil)
+			r, err := cipher.Decrypt(t.Context(), io.MultiReader(bytes.NewReader(outer[:n]), iotest.ErrReader(io.ErrUnexpectedEOF)), km, unbound())
 			if err == nil {
 				_, err = io.Copy(io.Discard, r)
 			}
@@ -417,8 +417,8 @@ func TestBinding(t *testing.T) {
 		km := newTestKM(t)
 		plain := bytes.Repeat([]byte("x\n"), 100_000)
 		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
-		b := &binder{testKM: km}
-		if got, err := decrypt(t, b, outer, nil); err != nil || !bytes.Equal(got, plain) {
+		b := new(binder)
+		if got, err := decrypt(t, km, outer, bindTo(b)); err != nil || !bytes.Equal(got, plain) {
 			t.Fatalf("%s: %v", suite, err)
 		}
 		var bound []string
@@ -431,23 +431,39 @@ func TestBinding(t *testing.T) {
 		if !slices.Equal(bound, infoOf(t, outer).KeyIDs) {
 			t.Errorf("%s: bound %d keys, want those of the message", suite, len(bound))
 		}
-		again := &binder{testKM: km}
-		_, _ = decrypt(t, again, bytes.ReplaceAll(outer, []byte("\n"), []byte("\r\n")), nil)
-		other := &binder{testKM: km}
-		_, _ = decrypt(t, other, encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite}), nil)
+		again := new(binder)
+		_, _ = decrypt(t, km, bytes.ReplaceAll(outer, []byte("\n"), []byte("\r\n")), bindTo(again))
+		other := new(binder)
+		_, _ = decrypt(t, km, encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite}), bindTo(other))
 		if again.calls[0].identity != b.calls[0].identity || other.calls[0].identity == b.calls[0].identity {
 			t.Errorf("%s: the identity is not that of the message", suite)
 		}
 		refuse := errors.New("bound to another message")
-		if got, err := decrypt(t, &binder{testKM: km, err: refuse}, outer, nil); !errors.Is(err, refuse) || len(got) > 0 {
+		if got, err := decrypt(t, km, outer, bindTo(&binder{err: refuse})); !errors.Is(err, refuse) || len(got) > 0 {
 			t.Errorf("%s: released %d octets, error %v, want %v", suite, len(got), err, refuse)
 		}
 		altered := bytes.Clone(outer)
 		i := bytes.Index(altered, []byte("base64\n\n")) + 300
 		altered[i] ^= 1
-		none := &binder{testKM: km}
-		if _, err := decrypt(t, none, altered, nil); err == nil || len(none.calls) > 0 {
+		none := new(binder)
+		if _, err := decrypt(t, km, altered, bindTo(none)); err == nil || len(none.calls) > 0 {
 			t.Errorf("%s: an altered message bound its key %d times, error %v", suite, len(none.calls), err)
+		}
+	}
+}
+
+// TestNoBinder wants Decrypt to refuse a caller that says nothing about binding:
+// it must not read a byte or ask for a key.
+func TestNoBinder(t *testing.T) {
+	for name, opts := range map[string]*cipher.DecryptOptions{"no options": nil, "no binder": {SAE: "B"}} {
+		km := newTestKM(t)
+		src := bytes.NewReader(encrypt(t, km, []byte(shortMessage), nil))
+		size := src.Len()
+		if _, err := cipher.Decrypt(t.Context(), src, km, opts); !errors.Is(err, kmclient.ErrConfig) {
+			t.Errorf("%s: error %v, want %v", name, err, kmclient.ErrConfig)
+		}
+		if src.Len() != size || km.gets != 0 {
+			t.Errorf("%s: %d bytes were read and %d keys asked for", name, size-src.Len(), km.gets)
 		}
 	}
 }
@@ -459,8 +475,8 @@ func TestIdentityBeforeKeys(t *testing.T) {
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
 		km := newTestKM(t)
 		outer := encrypt(t, km, bytes.Repeat([]byte("x\n"), 100_000), &cipher.EncryptOptions{Suite: suite})
-		b := &binder{testKM: km}
-		if _, err := decrypt(t, b, outer, nil); err != nil {
+		b := new(binder)
+		if _, err := decrypt(t, km, outer, bindTo(b)); err != nil {
 			t.Fatal(err)
 		}
 		altered := bytes.Clone(outer)
@@ -475,7 +491,7 @@ func TestIdentityBeforeKeys(t *testing.T) {
 			if _, err := decrypt(t, asks, c.message, opts); !errors.Is(err, kmclient.ErrKeyNotFound) {
 				t.Fatalf("%s, %s: error %v, want %v", suite, name, err, kmclient.ErrKeyNotFound)
 			}
-			if len(asks.seen) != 1 || asks.seen[0] == (cipher.Identity{}) || (asks.seen[0] == b.calls[0].identity) != c.same {
+			if len(asks.seen) != 1 || asks.seen[0] == (kmclient.Identity{}) || (asks.seen[0] == b.calls[0].identity) != c.same {
 				t.Errorf("%s, %s: identities %x when a key was asked for, bound as %x", suite, name, asks.seen, b.calls[0].identity)
 			}
 		}
@@ -486,7 +502,7 @@ func TestIdentityBeforeKeys(t *testing.T) {
 type askedKM struct {
 	err  error
 	info *cipher.Info
-	seen []cipher.Identity
+	seen []kmclient.Identity
 }
 
 func (a *askedKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key, error) {
@@ -495,18 +511,20 @@ func (a *askedKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key,
 }
 
 type binder struct {
-	*testKM
 	err   error
 	calls []bindCall
 }
 
+// bindTo are options that accept any message and bind its keys to b.
+func bindTo(b *binder) *cipher.DecryptOptions { return &cipher.DecryptOptions{Binder: b} }
+
 type bindCall struct {
-	identity cipher.Identity
+	identity kmclient.Identity
 	frame    uint64
 	ids      []string
 }
 
-func (b *binder) BindKeys(_ context.Context, _ string, identity cipher.Identity, frame uint64, ids ...string) error {
+func (b *binder) BindKeys(_ context.Context, _ string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	b.calls = append(b.calls, bindCall{identity, frame, ids})
 	return b.err
 }

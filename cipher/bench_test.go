@@ -142,7 +142,7 @@ func BenchmarkDecrypt(b *testing.B) {
 }
 
 func benchDecrypt(b testing.TB, km cipher.KeyFinder, outer []byte) {
-	r, err := cipher.Decrypt(b.Context(), bytes.NewReader(outer), km, nil)
+	r, err := cipher.Decrypt(b.Context(), bytes.NewReader(outer), km, unbound())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func BenchmarkFile(b *testing.B) {
 		return w.Close()
 	}
 	decryptFile := func(dst, src *os.File) error {
-		r, err := cipher.Decrypt(b.Context(), src, km, nil)
+		r, err := cipher.Decrypt(b.Context(), src, km, unbound())
 		if err != nil {
 			return err
 		}

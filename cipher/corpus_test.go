@@ -2,6 +2,7 @@ package cipher_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"mime"
@@ -57,11 +58,19 @@ func encrypt(t testing.TB, km cipher.KeySource, plain []byte, opts *cipher.Encry
 	return out.Bytes()
 }
 
+// unbound are options that accept any message and bind no key.
+func unbound() *cipher.DecryptOptions { return &cipher.DecryptOptions{Binder: cipher.Unbound} }
+
 // decrypt restores a message, and returns what was released also before an
-// error.
+// error. Without a Binder in opts it binds no key.
 func decrypt(t testing.TB, km cipher.KeyFinder, outer []byte, opts *cipher.DecryptOptions) ([]byte, error) {
 	t.Helper()
-	r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, opts)
+	with := unbound()
+	if opts != nil {
+		*with = *opts
+	}
+	with.Binder = cmp.Or(with.Binder, cipher.Unbound)
+	r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, with)
 	if err != nil {
 		return nil, err
 	}

@@ -22,25 +22,34 @@ type KeyFinder interface {
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
 }
 
-// An Identity tells encrypted messages apart. It is SHA-256 over the control
-// octets and the beginning of the payload, decoded: salt and commitment of
-// AES-256-GCM, the whole first frame of OTP. The same message sent again has the
-// same identity. It needs no key, so by itself it proves nothing.
-type Identity [sha256.Size]byte
-
-// A KeyBinder is a KeyFinder that remembers which message its keys belong to.
+// A KeyBinder remembers which message a key belongs to.
 type KeyBinder interface {
-	KeyFinder
 	// BindKeys is called when a part of a message was verified under these
-	// keys, before an octet of it is released: for each frame of OTP with its
-	// number, for AES-256-GCM once, with frame 0. An error refuses the message;
-	// it is one where the keys are bound to another message or frame.
-	BindKeys(ctx context.Context, peer string, identity Identity, frame uint64, ids ...string) error
+	// keys, before a byte of it is released: for each frame of OTP with its
+	// number, for AES-256-GCM once, with frame 0. It returns an error if the
+	// keys are bound to another message or frame; any error refuses the message.
+	BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error
 }
 
-// DecryptOptions says which messages are accepted. The zero value accepts
-// those without SAEs.
+// Unbound is a KeyBinder that remembers nothing: whoever can write to the mail's
+// path may name a key again, in a message that its sender has made with it. It is
+// for key managers that are themselves a test, and for archives that are read
+// more than once.
+var Unbound KeyBinder = unbound{}
+
+type unbound struct{}
+
+func (unbound) BindKeys(context.Context, string, kmclient.Identity, uint64, ...string) error {
+	return nil
+}
+
+// DecryptOptions says which messages are accepted. With no more than a Binder it
+// accepts those without SAEs.
 type DecryptOptions struct {
+	// Binder sees that a key opens one message only. It must be set:
+	// a keystore.Store, or Unbound.
+	Binder KeyBinder
+
 	SAE   string   // own SAE ID, which the message must be addressed to; "": none
 	Peers []string // SAE IDs of possible senders; empty: only messages without one
 
@@ -54,13 +63,14 @@ type DecryptOptions struct {
 // authenticated; but only when Read has returned io.EOF it is sure that they
 // are all of the message, and that nothing was wrong with what came after.
 type Reader struct {
-	ctx   context.Context
-	keys  KeyFinder
-	peer  string // SAE ID of the sender
-	suite suiteReader
-	plain []byte // verified, not yet released
-	info  Info
-	err   error
+	ctx    context.Context
+	keys   KeyFinder
+	binder KeyBinder
+	peer   string // SAE ID of the sender
+	suite  suiteReader
+	plain  []byte // verified, not yet released
+	info   Info
+	err    error
 }
 
 // A suiteReader takes the payload apart.
@@ -76,10 +86,10 @@ type suiteReader interface {
 //
 // The error is ErrNotEncrypted for other mail, ErrDamaged, ErrVersion,
 // ErrSuite, ErrSAE, ErrWrongKey or ErrAltered for a message that can't be
-// decrypted, or what src or keys returned. opts may be nil.
+// decrypted, or what src, keys or the binder returned.
 func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOptions) (_ *Reader, err error) {
-	if opts == nil {
-		opts = &DecryptOptions{}
+	if opts == nil || opts.Binder == nil {
+		return nil, fmt.Errorf("%w: cipher.DecryptOptions.Binder is not set", kmclient.ErrConfig)
 	}
 	outer, err := openEnvelope(src)
 	if err != nil {
@@ -90,7 +100,7 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 			outer.Free()
 		}
 	}()
-	r := &Reader{ctx: ctx, keys: keys, info: outerInfo(outer)}
+	r := &Reader{ctx: ctx, keys: keys, binder: opts.Binder, info: outerInfo(outer)}
 	outer.Header = nil
 	if r.peer, err = checkSAEs(outer.Control, opts); err != nil {
 		return nil, err
@@ -202,19 +212,17 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 	return r.bind(0, outer.Control.KeyID)
 }
 
-// bind tells a KeyBinder which message its keys belong to.
+// bind binds the keys of a frame to the message.
 func (r *Reader) bind(frame uint64, ids ...string) error {
-	b, ok := r.keys.(KeyBinder)
-	if !ok {
-		return nil
-	}
-	if err := b.BindKeys(r.ctx, r.peer, r.info.Identity, frame, ids...); err != nil {
+	if err := r.binder.BindKeys(r.ctx, r.peer, r.info.Identity, frame, ids...); err != nil {
 		return fmt.Errorf("bind the key: %w", err)
 	}
 	return nil
 }
 
-func identityOf(control []byte, beginning ...[]byte) (id Identity) {
+// identityOf is SHA-256 over the control octets and the beginning of the decoded
+// payload: salt and commitment of AES-256-GCM, the whole first frame of OTP.
+func identityOf(control []byte, beginning ...[]byte) (id kmclient.Identity) {
 	h := sha256.New()
 	_, _ = h.Write(control)
 	for _, b := range beginning {

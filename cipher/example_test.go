@@ -73,7 +73,9 @@ func ExampleDecrypt() {
 		return
 	}
 
-	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, nil)
+	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, &cipher.DecryptOptions{
+		Binder: cipher.Unbound, // or a keystore.Store, which sees that a key opens one message only
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -62,7 +62,7 @@ func memoryTest(t *testing.T, suite cipher.Suite) {
 	go func() {
 		pw.CloseWithError(encryptBig(t.Context(), pw, suite))
 	}()
-	r, err := cipher.Decrypt(t.Context(), pr, newDerivedKM(), nil)
+	r, err := cipher.Decrypt(t.Context(), pr, newDerivedKM(), unbound())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func TestReframe(t *testing.T) {
 			if n := strings.Count(out.String(), "\n--"); n != strings.Count(string(encrypt(t, km, []byte(shortMessage), opts)), "\n--") {
 				t.Errorf("%s, %s: %d delimiters in\n%s", suite, name, n, out.String())
 			}
-			r, err := cipher.Decrypt(t.Context(), &out, km, &cipher.DecryptOptions{SAE: "B", Peers: []string{"A"}})
+			r, err := cipher.Decrypt(t.Context(), &out, km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: "B", Peers: []string{"A"}})
 			if err != nil {
 				t.Errorf("%s, %s: %v", suite, name, err)
 				continue

@@ -57,7 +57,7 @@ func reuse(t *testing.T, km *testKM, random *rand.Rand, suite cipher.Suite) {
 	}
 
 	refuse := random.IntN(4) == 0
-	r, err := cipher.Decrypt(t.Context(), &wire, km, &cipher.DecryptOptions{Accept: func(*cipher.Info) error {
+	r, err := cipher.Decrypt(t.Context(), &wire, km, &cipher.DecryptOptions{Binder: cipher.Unbound, Accept: func(*cipher.Info) error {
 		if refuse {
 			return errRefused
 		}

@@ -41,7 +41,7 @@ func TestShortWriteTo(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := cipher.Decrypt(t.Context(), &b, km, nil)
+	r, err := cipher.Decrypt(t.Context(), &b, km, unbound())
 	if err != nil {
 		t.Fatal(err)
 	}

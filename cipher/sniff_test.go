@@ -68,7 +68,7 @@ func TestSniff(t *testing.T) {
 }
 
 func decryptAll(t *testing.T, km *testKM, src io.Reader) (string, error) {
-	r, err := cipher.Decrypt(t.Context(), src, km, nil)
+	r, err := cipher.Decrypt(t.Context(), src, km, unbound())
 	if err != nil {
 		_, _ = io.Copy(io.Discard, src)
 		return "", err

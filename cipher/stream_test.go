@@ -32,7 +32,7 @@ func TestCopy(t *testing.T) {
 			if err := w.Close(); err != nil {
 				t.Fatal(err)
 			}
-			r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer.Bytes()), km, nil)
+			r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer.Bytes()), km, unbound())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestCopyFails(t *testing.T) {
 				t.Errorf("%s, source that breaks at %d: the message is complete", suite, at)
 			}
 
-			r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, nil)
+			r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, unbound())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +114,7 @@ func TestCopyFails(t *testing.T) {
 			i := 2000 + at*4/3*77/76
 			altered[i] ^= 1 // a letter, or a line end
 			var got bytes.Buffer
-			r, err = cipher.Decrypt(t.Context(), bytes.NewReader(altered), km, nil)
+			r, err = cipher.Decrypt(t.Context(), bytes.NewReader(altered), km, unbound())
 			if err == nil {
 				_, err = io.Copy(&got, r)
 			}
@@ -133,7 +133,7 @@ func TestCopyFails(t *testing.T) {
 func TestCopyKeepsUp(t *testing.T) {
 	km, plain := newDerivedKM(), benchMessage(5<<20)
 	outer := encrypt(t, km, plain, nil)
-	r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, nil)
+	r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, unbound())
 	if err != nil {
 		t.Fatal(err)
 	}

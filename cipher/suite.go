@@ -2,6 +2,7 @@ package cipher
 
 import (
 	"fmt"
+	"github.com/qkdmail/qkdmail/kmclient"
 	"net/url"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ type Info struct {
 	// Identity of the message, which tells it from others under the same key.
 	// Only Decrypt sets it, before it asks for the first key: for OTP once the
 	// first frame is read. Until a key has verified something it proves nothing.
-	Identity Identity
+	Identity kmclient.Identity
 
 	// Octets of the message before encryption. Decrypt counts what it has
 	// released.

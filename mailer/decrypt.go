@@ -217,7 +217,7 @@ func (s *decryptSession) restore(h *head, replay io.Reader, f *found) (producer,
 	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
 	f.outer = claimsOf(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
-		SAE: s.step.SAE, Peers: s.peerSAEs(),
+		Binder: &f.keys, SAE: s.step.SAE, Peers: s.peerSAEs(),
 		Accept: func(i *cipher.Info) error { h.pass(); return s.accept(i, f) },
 	})
 	if err != nil {

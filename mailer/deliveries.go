@@ -3,9 +3,9 @@ package mailer
 import (
 	"context"
 	"errors"
+	"github.com/qkdmail/qkdmail/kmclient"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
@@ -15,9 +15,9 @@ import (
 type Deliveries interface {
 	// Delivered reports which recipients have got a message, in their order. It
 	// is a keystore.ErrBound if the key belongs to another message.
-	Delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) ([]bool, error)
+	Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error)
 	// RecordDelivered records, durably, that recipients have got it.
-	RecordDelivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) error
+	RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error
 }
 
 // deliver hands a message to the recipients that have not got it yet, and records

@@ -54,12 +54,12 @@ type slowStore struct {
 	wait time.Duration
 }
 
-func (s slowStore) Delivered(_ context.Context, _ string, _ cipher.Identity, _ string, rcpts ...string) ([]bool, error) {
+func (s slowStore) Delivered(_ context.Context, _ string, _ kmclient.Identity, _ string, rcpts ...string) ([]bool, error) {
 	time.Sleep(s.wait)
 	return make([]bool, len(rcpts)), nil
 }
 
-func (s slowStore) RecordDelivered(context.Context, string, cipher.Identity, string, ...string) error {
+func (s slowStore) RecordDelivered(context.Context, string, kmclient.Identity, string, ...string) error {
 	time.Sleep(s.wait)
 	return nil
 }

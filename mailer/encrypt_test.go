@@ -52,7 +52,7 @@ func TestEncryptPolicy(t *testing.T) {
 		if got := cutReceived(t, m.data); !strings.HasPrefix(got, "(own Received)Qkdmail-Key-ID: ") || strings.Contains(m.data, "secret") {
 			t.Errorf("%s: %s", tt.to, got)
 		}
-		in, err := cipher.Decrypt(t.Context(), strings.NewReader(m.data), r.km, &cipher.DecryptOptions{SAE: tt.peer, Peers: []string{"SAE_A"}})
+		in, err := cipher.Decrypt(t.Context(), strings.NewReader(m.data), r.km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: tt.peer, Peers: []string{"SAE_A"}})
 		if err != nil {
 			t.Errorf("%s: %v", tt.to, err)
 			continue

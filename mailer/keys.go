@@ -117,7 +117,7 @@ func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...stri
 }
 
 // bindKeys passes on what a key store behind the gate has to know.
-func (g *keyGate) bindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
+func (g *keyGate) bindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	binder, ok := g.finder.(cipher.KeyBinder)
 	if !ok {
 		return nil

@@ -295,7 +295,7 @@ func seal(t testing.TB, km *testKM, message string, changes ...func(*cipher.Encr
 // open decrypts what the encrypt relay has sent to peer bravo.
 func open(t testing.TB, km *testKM, message string) string {
 	t.Helper()
-	r, err := cipher.Decrypt(t.Context(), strings.NewReader(message), km, &cipher.DecryptOptions{SAE: "SAE_B", Peers: []string{"SAE_A"}})
+	r, err := cipher.Decrypt(t.Context(), strings.NewReader(message), km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: "SAE_B", Peers: []string{"SAE_A"}})
 	if err != nil {
 		t.Fatalf("%v of\n%s", err, message)
 	}

@@ -56,7 +56,7 @@ func TestLMTPGroups(t *testing.T) {
 		t.Error("in clear:", clip(got))
 	}
 	for rcpts, peer := range map[string]string{"<1@b.example> <3@b.example>": "SAE_B", "<4@c.example>": "SAE_C", "<5@pad.example>": "SAE_B"} {
-		in, err := cipher.Decrypt(t.Context(), strings.NewReader(byRcpts[rcpts]), r.km, &cipher.DecryptOptions{SAE: peer, Peers: []string{"SAE_A"}})
+		in, err := cipher.Decrypt(t.Context(), strings.NewReader(byRcpts[rcpts]), r.km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: peer, Peers: []string{"SAE_A"}})
 		if err != nil {
 			t.Fatal(rcpts, err)
 		}

@@ -137,7 +137,7 @@ func (t *timedGate) KeysByID(ctx context.Context, peer string, ids ...string) ([
 	return t.keysByID(ctx, t.client, peer, ids...)
 }
 
-func (t *timedGate) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
+func (t *timedGate) BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	defer t.since(time.Now())
 	return t.bindKeys(ctx, peer, identity, frame, ids...)
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"regexp"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
@@ -47,7 +46,7 @@ func deliver(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	message, err := hex.DecodeString(infos[0].Message)
 	ts.Check(err)
-	ts.Check(m.RecordDelivered(ctx, infos[0].Peer, cipher.Identity(message), args[2], args[3:]...))
+	ts.Check(m.RecordDelivered(ctx, infos[0].Peer, kmclient.Identity(message), args[2], args[3:]...))
 	ts.Check(vault.Close())
 }
 

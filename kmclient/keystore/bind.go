@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -26,7 +25,7 @@ func (m *Manager) editKey(k *keyRecord, due time.Time) edit {
 // error, also at the same time; for another one it is an ErrBound, which is
 // counted and logged as an alarm. None of the keys is bound anew then, unless they
 // take several commits and the other message came between two of them.
-func (m *Manager) BindKeys(ctx context.Context, peer string, identity cipher.Identity, frame uint64, ids ...string) error {
+func (m *Manager) BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	err := checkIDs(ids)
 	if err == nil {
 		err = change(func(from view) error { return m.bind(ctx, from, peer, identity, frame, ids) })
@@ -34,7 +33,7 @@ func (m *Manager) BindKeys(ctx context.Context, peer string, identity cipher.Ide
 	return m.fail(opBind, err)
 }
 
-func (m *Manager) bind(ctx context.Context, from view, peer string, identity cipher.Identity, frame uint64, ids []string) error {
+func (m *Manager) bind(ctx context.Context, from view, peer string, identity kmclient.Identity, frame uint64, ids []string) error {
 	records, err := m.keyRecords(ctx, from, peer, ids)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -122,7 +121,7 @@ func checkMessage(it *item) error {
 	switch {
 	case err != nil || msg.first.IsZero() || len(msg.rcpts) == 0:
 		return errors.New("the record of a message, with impossible content")
-	case hexErr != nil || len(identity) != len(cipher.Identity{}):
+	case hexErr != nil || len(identity) != len(kmclient.Identity{}):
 		return errors.New("the record of a message, under a name that is none")
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -19,7 +18,7 @@ import (
 // closed and one of rcpts has not got the message, that is counted and logged as an
 // alarm too: it is no mail system that tries once more. If the message would have
 // more than MaxRecipients, the error is a kmclient.ErrBadRequest.
-func (m *Manager) Delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) ([]bool, error) {
+func (m *Manager) Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error) {
 	has, err := m.delivered(ctx, peer, identity, keyID, rcpts)
 	if err != nil {
 		return nil, m.fail(opDeliver, err)
@@ -27,7 +26,7 @@ func (m *Manager) Delivered(ctx context.Context, peer string, identity cipher.Id
 	return has, nil
 }
 
-func (m *Manager) delivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts []string) ([]bool, error) {
+func (m *Manager) delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts []string) ([]bool, error) {
 	k, err := m.ownerRecord(ctx, peer, identity, keyID)
 	if err != nil {
 		return nil, err
@@ -60,7 +59,7 @@ func (m *Manager) delivered(ctx context.Context, peer string, identity cipher.Id
 
 // ownerRecord returns the record of a key that may belong to a message; nil if
 // there is none, or if it is known to do so, which never changes.
-func (m *Manager) ownerRecord(ctx context.Context, peer string, identity cipher.Identity, keyID string) (*keyRecord, error) {
+func (m *Manager) ownerRecord(ctx context.Context, peer string, identity kmclient.Identity, keyID string) (*keyRecord, error) {
 	if m.vault.recent.belongs(m.keyName(peer, keyID), identity) {
 		return nil, nil
 	}
@@ -87,11 +86,11 @@ func (m *Manager) refuseBound(peer string, k *keyRecord) error {
 // an alarm; if it belongs to none, an ErrNotBound. Recording somebody twice is no
 // error. Those beyond MaxRecipients, whom Delivered has let pass at the same time
 // as others, are logged and not recorded.
-func (m *Manager) RecordDelivered(ctx context.Context, peer string, identity cipher.Identity, keyID string, rcpts ...string) error {
+func (m *Manager) RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error {
 	return m.fail(opDeliver, change(func(from view) error { return m.recordDelivered(ctx, from, peer, identity, keyID, rcpts) }))
 }
 
-func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, identity cipher.Identity, keyID string, rcpts []string) error {
+func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, identity kmclient.Identity, keyID string, rcpts []string) error {
 	if err := m.checkBelongs(ctx, from, peer, identity, keyID); err != nil {
 		return err
 	}
@@ -133,7 +132,7 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, i
 }
 
 // checkBelongs reports why a key does not belong to a message.
-func (m *Manager) checkBelongs(ctx context.Context, from view, peer string, identity cipher.Identity, keyID string) error {
+func (m *Manager) checkBelongs(ctx context.Context, from view, peer string, identity kmclient.Identity, keyID string) error {
 	if from == asSeen && m.vault.recent.belongs(m.keyName(peer, keyID), identity) {
 		return nil
 	}
@@ -167,13 +166,13 @@ func (m *Manager) keyRecord(ctx context.Context, from view, peer, id string) (*k
 	return records[0], nil
 }
 
-func (m *Manager) messageName(identity cipher.Identity) Name {
+func (m *Manager) messageName(identity kmclient.Identity) Name {
 	return m.name(KindMessage, hex.EncodeToString(identity[:]))
 }
 
 // message returns who has got a message, nil if nobody has, and the record that
 // says so.
-func (m *Manager) message(ctx context.Context, from view, identity cipher.Identity) (*messageRecord, *Record, error) {
+func (m *Manager) message(ctx context.Context, from view, identity kmclient.Identity) (*messageRecord, *Record, error) {
 	items, err := m.vault.get(ctx, from, m.messageName(identity))
 	if err != nil || items[0] == nil {
 		return nil, nil, err

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
@@ -99,7 +98,7 @@ func TestDeliveryOfAMessage(t *testing.T) {
 			c.state(k)
 			identity := id(c.message)
 			if c.message == "" {
-				identity = cipher.Identity{}
+				identity = kmclient.Identity{}
 			}
 			for relay, m := range map[string]*keystore.Manager{"this relay": k.Manager, "another": k.another(nil)} {
 				has, err := m.Delivered(t.Context(), "A", identity, c.key(k), c.rcpts...)

@@ -13,7 +13,7 @@
 //   - A key belongs to the first message that was verified under it
 //     ([Manager.BindKeys]). Any other message is refused, on every machine that
 //     shares the store.
-//   - Who has got a message is recorded under its [cipher.Identity]
+//   - Who has got a message is recorded under its [kmclient.Identity]
 //     ([Manager.RecordDelivered]), so that nobody gets it twice. Another message
 //     that names the same key does not count as delivered, whether the key is open
 //     or closed.

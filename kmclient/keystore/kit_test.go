@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
@@ -213,9 +212,9 @@ func (k *kit) bind(m *keystore.Manager, identity string, ids ...string) {
 }
 
 // message returns the identity of the message that bind has bound a key to.
-func (k *kit) message(keyID string) cipher.Identity {
+func (k *kit) message(keyID string) kmclient.Identity {
 	identity, _ := k.bound.Load(keyID)
-	found, _ := identity.(cipher.Identity)
+	found, _ := identity.(kmclient.Identity)
 	return found
 }
 
@@ -274,7 +273,7 @@ func (k *kit) want(err, sentinel error, retry bool) {
 	}
 }
 
-func id(s string) cipher.Identity { return sha256.Sum256([]byte(s)) }
+func id(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 
 // A faulty store fails when it is told to.
 type faulty struct {

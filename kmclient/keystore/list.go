@@ -8,7 +8,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -35,7 +34,7 @@ func (k *keyRecord) info() Info {
 		KeyInfo: kmclient.KeyInfo{ID: k.spelled, Size: k.size, Time: k.stored, State: k.state},
 		Peer:    k.peer, Stored: k.stored, InUse: k.inUse, Used: k.used, Closed: k.closed, Frame: k.frame, name: k.raw.Name,
 	}
-	if k.identity != (cipher.Identity{}) {
+	if k.identity != (kmclient.Identity{}) {
 		i.Message = hex.EncodeToString(k.identity[:])
 	}
 	return i

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -98,7 +97,6 @@ type Manager struct {
 var (
 	_ kmclient.KeyManager = (*Manager)(nil)
 	_ kmclient.Lister     = (*Manager)(nil)
-	_ cipher.KeyBinder    = (*Manager)(nil)
 )
 
 // New returns a Manager before km. It closes neither km nor the vault. A client

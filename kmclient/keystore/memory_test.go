@@ -2,9 +2,8 @@ package keystore
 
 import (
 	"fmt"
+	"github.com/qkdmail/qkdmail/kmclient"
 	"testing"
-
-	"github.com/qkdmail/qkdmail/cipher"
 )
 
 // A record that is noted again takes the room that it took before.
@@ -38,7 +37,7 @@ func TestNotedAgain(t *testing.T) {
 // message only.
 func TestKnownToBelong(t *testing.T) {
 	var m memory
-	key, message, copied := Name{Kind: KindReceive, ID: "1"}, cipher.Identity{1}, cipher.Identity{2}
+	key, message, copied := Name{Kind: KindReceive, ID: "1"}, kmclient.Identity{1}, kmclient.Identity{2}
 	want := func(what string, want bool) {
 		t.Helper()
 		if m.belongs(key, message) != want || m.belongs(key, copied) {

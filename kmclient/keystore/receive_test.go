@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
@@ -278,7 +277,7 @@ func TestBindRace(t *testing.T) {
 		ids := k.sent(2)
 		k.get(k.Manager, ids...)
 		var mu sync.Mutex
-		won := map[cipher.Identity]int{}
+		won := map[kmclient.Identity]int{}
 		var wg sync.WaitGroup
 		for i := range 12 {
 			wg.Go(func() {

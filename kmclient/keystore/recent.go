@@ -2,10 +2,9 @@ package keystore
 
 import (
 	"errors"
+	"github.com/qkdmail/qkdmail/kmclient"
 	"sync"
 	"time"
-
-	"github.com/qkdmail/qkdmail/cipher"
 )
 
 // A view says where records are taken from.
@@ -52,7 +51,7 @@ type memory struct {
 type seen struct {
 	record *Record
 	at     time.Time
-	bound  *cipher.Identity // the message that the key belongs to; nil: see the record
+	bound  *kmclient.Identity // the message that the key belongs to; nil: see the record
 }
 
 // note remembers a record, nil if there is none of that name.
@@ -109,7 +108,7 @@ func (m *memory) recallSeen(name Name) (s seen, ok bool) {
 
 // bind notes that the key whose record has just been noted belongs to a message,
 // so that nobody has to unseal it for that.
-func (m *memory) bind(name Name, identity cipher.Identity) {
+func (m *memory) bind(name Name, identity kmclient.Identity) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if s, ok := m.young[name]; ok {
@@ -119,7 +118,7 @@ func (m *memory) bind(name Name, identity cipher.Identity) {
 }
 
 // belongs reports whether a key is known to belong to a message.
-func (m *memory) belongs(name Name, identity cipher.Identity) bool {
+func (m *memory) belongs(name Name, identity kmclient.Identity) bool {
 	s, ok := m.recallSeen(name)
 	return ok && s.bound != nil && *s.bound == identity
 }

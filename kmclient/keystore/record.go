@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
@@ -29,7 +28,7 @@ type keyRecord struct {
 	inUse    time.Time
 	used     time.Time // zero: bound to no message
 	closed   time.Time
-	identity cipher.Identity // of the message that it is bound to
+	identity kmclient.Identity // of the message that it is bound to
 	frame    uint64
 	atKM     bool // closed here, and the key manager has still to be told
 	octets   []byte
@@ -88,7 +87,7 @@ func (k *keyRecord) key(id string) *kmclient.Key { return kmclient.NewKey(id, sl
 func (k *keyRecord) bound() bool { return k != nil && !k.used.IsZero() }
 
 // belongs reports whether a key belongs to the message with this identity.
-func (k *keyRecord) belongs(identity cipher.Identity) bool {
+func (k *keyRecord) belongs(identity kmclient.Identity) bool {
 	return k.bound() && k.identity == identity
 }
 

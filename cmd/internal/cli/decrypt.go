@@ -50,7 +50,8 @@ whole message is on disk (or written, to a pipe): it can't be decrypted again th
 			}
 			b.done = "decrypted"
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
-				return g.withStore(cmd, store, km, func(km kmclient.KeyManager) error {
+				return g.withStore(cmd, store, km, func(km kmclient.KeyManager, binder cipher.KeyBinder) error {
+					opts.Binder = binder
 					return b.run(cmd, args, decryptStep(km, &opts, closeKey))
 				})
 			})

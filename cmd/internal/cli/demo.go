@@ -131,7 +131,7 @@ func demo(ctx context.Context, out io.Writer, plain []byte, suite cipher.Suite) 
 }
 
 func demoDecrypt(ctx context.Context, km cipher.KeyFinder, wire []byte) ([]byte, error) {
-	r, err := cipher.Decrypt(ctx, bytes.NewReader(wire), km, nil)
+	r, err := cipher.Decrypt(ctx, bytes.NewReader(wire), km, &cipher.DecryptOptions{Binder: cipher.Unbound})
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ has one use in a store, so decrypt the message with another one.`,
 				store.Path = NoStore
 			}
 			return g.withManager(cmd, func(km kmclient.KeyManager) error {
-				return g.withStore(cmd, store, km, func(km kmclient.KeyManager) error {
+				return g.withStore(cmd, store, km, func(km kmclient.KeyManager, _ cipher.KeyBinder) error {
 					return b.run(cmd, args, encryptStep(km, &opts))
 				})
 			})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/qkdmail/qkdmail/cipher"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -106,9 +107,9 @@ func Warned(store keystore.Store) []string {
 	return nil
 }
 
-// withStore calls do with the key manager, and a store before it if one is
-// wanted or needed. A store that can't be closed may have lost a key.
-func (g *Globals) withStore(cmd *cobra.Command, s StoreFlags, km kmclient.KeyManager, do func(kmclient.KeyManager) error) error {
+// withStore calls do with the key manager and cipher.Unbound, or with a store in
+// front of the key manager if one is wanted or needed. A store that can't be closed may have lost a key.
+func (g *Globals) withStore(cmd *cobra.Command, s StoreFlags, km kmclient.KeyManager, do func(kmclient.KeyManager, cipher.KeyBinder) error) error {
 	chosen := s.Path != ""
 	if err := s.Where(kmclient.DeletesOnDelivery(km)); err != nil {
 		return err
@@ -121,9 +122,9 @@ func (g *Globals) withStore(cmd *cobra.Command, s StoreFlags, km kmclient.KeyMan
 		return err
 	}
 	if kept == nil {
-		return do(km)
+		return do(km, cipher.Unbound)
 	}
-	err = do(kept)
+	err = do(kept, kept)
 	return errors.Join(err, kept.Close())
 }
 

@@ -267,7 +267,7 @@ func (w *world) seen(data []byte, to []string, whole bool) *passed {
 // decrypts decrypts a ciphertext with the keys that the key manager gave out,
 // and compares it with the message.
 func (w *world) decrypts(data []byte, number int) error {
-	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(data), w.link, &cipher.DecryptOptions{SAE: "SAE_B", Peers: []string{"SAE_A"}})
+	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(data), w.link, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: "SAE_B", Peers: []string{"SAE_A"}})
 	if err != nil {
 		return err
 	}

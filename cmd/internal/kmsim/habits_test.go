@@ -126,7 +126,7 @@ func (h habit) tryPad(t *testing.T, sender, recipient kmclient.KeyManager, from,
 	if err != nil {
 		return
 	}
-	r, err := cipher.Decrypt(t.Context(), &wire, recipient, &cipher.DecryptOptions{SAE: to, Peers: []string{from}})
+	r, err := cipher.Decrypt(t.Context(), &wire, recipient, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: to, Peers: []string{from}})
 	var got bytes.Buffer
 	if err == nil {
 		_, err = got.ReadFrom(r)

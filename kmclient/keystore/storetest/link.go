@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
@@ -68,7 +67,7 @@ func (l *Link) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmc
 }
 
 // Identity returns that of a message, which follows from s.
-func Identity(s string) cipher.Identity { return sha256.Sum256([]byte(s)) }
+func Identity(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 
 // Message does all that one arriving message asks of a store, as a relay does:
 // its key is fetched and stored, bound to it, and its delivery looked up and
