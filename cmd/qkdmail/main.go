@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
+	"github.com/qkdmail/qkdmail/cmd/internal/daemon"
 )
 
-func main() { os.Exit(cli.Main(nil)) }
+func main() { os.Exit(cli.Main(daemon.Commands)) }

@@ -22,16 +22,12 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
-	"github.com/qkdmail/qkdmail/cmd/internal/daemon"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"qkdmail":  main,
-		"qkdmaild": func() { os.Exit(cli.Main(daemon.New())) },
-	})
+	testscript.Main(m, map[string]func(){"qkdmail": main})
 }
 
 // TestScripts runs the program as a user would, script by script.

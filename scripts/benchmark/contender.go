@@ -144,7 +144,7 @@ func (b *bench) gpg(ctx context.Context) (*contender, error) {
 // it would grow, and with it the time to write it.
 func (b *bench) qkdmail(name string, most int, encryptFlags ...string) *contender {
 	keys := filepath.Join(b.dir, "keys.json")
-	program := b.program("qkdmail")
+	program := b.program()
 	return &contender{
 		name: name, most: most,
 		encrypt: command(append([]string{program, "encrypt", "--km", "mock:" + keys}, encryptFlags...)...),
@@ -159,7 +159,7 @@ func (b *bench) otpREST(ctx context.Context) (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	program := b.program("qkdmail")
+	program := b.program()
 	return &contender{
 		name: nameOTPREST, most: 25 * mega,
 		encrypt: command(program, "encrypt", "--suite", "otp", "--km", url),
@@ -169,7 +169,7 @@ func (b *bench) otpREST(ctx context.Context) (*contender, error) {
 
 // keyManager starts a simulated key manager and returns its URL.
 func (b *bench) keyManager(ctx context.Context, flags ...string) (url string, err error) {
-	argv := append([]string{b.program("qkdmaild"), "km", "serve", "--api", "qmail", "--memory", "--quiet", "--listen", "127.0.0.1:0"}, flags...)
+	argv := append([]string{b.program(), "km", "serve", "--api", "qmail", "--memory", "--quiet", "--listen", "127.0.0.1:0"}, flags...)
 	return b.services.start(ctx, `at (http://\S+)`, argv...)
 }
 

@@ -81,11 +81,11 @@ func (b *bench) keys(ctx context.Context) error {
 			return err
 		}
 		before := m.octets.Load()
-		if _, err := measure(ctx, sealed, []string{b.program("qkdmail"), "encrypt", "--suite", "otp", "--km", m.URL, plain}); err != nil {
+		if _, err := measure(ctx, sealed, []string{b.program(), "encrypt", "--suite", "otp", "--km", m.URL, plain}); err != nil {
 			return err
 		}
 		octets := m.octets.Load() - before
-		if _, err := measure(ctx, restored, []string{b.program("qkdmail"), "decrypt", "--km", m.URL, sealed}); err != nil {
+		if _, err := measure(ctx, restored, []string{b.program(), "decrypt", "--km", m.URL, sealed}); err != nil {
 			return err
 		}
 		if err := sameFile(plain, restored); err != nil {

@@ -148,15 +148,15 @@ func run(ctx context.Context, root, out string, p plan) error {
 	return errors.Join(failed, b.write(out, filepath.Base(svg)))
 }
 
-// build builds the programs as the packages have them (scripts/package).
+// build builds the program as the packages have it (scripts/package).
 func (b *bench) build(ctx context.Context) error {
-	cmd := b.goCommand(ctx, "build", "-buildvcs=true", "-trimpath", "-ldflags", "-s -w", "-o", b.dir, "./cmd/qkdmail", "./cmd/qkdmaild")
+	cmd := b.goCommand(ctx, "build", "-buildvcs=true", "-trimpath", "-ldflags", "-s -w", "-o", b.dir, "./cmd/qkdmail")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return runCommand(cmd)
 }
 
-// program is the path of one of our programs.
-func (b *bench) program(name string) string { return filepath.Join(b.dir, name) }
+// program is the path of qkdmail.
+func (b *bench) program() string { return filepath.Join(b.dir, "qkdmail") }
 
 // describe says what this is measured on.
 func (b *bench) describe(ctx context.Context) error {
@@ -172,7 +172,7 @@ func (b *bench) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	version, err := output(ctx, b.program("qkdmail"), "--version")
+	version, err := output(ctx, b.program(), "--version")
 	if err != nil {
 		return err
 	}

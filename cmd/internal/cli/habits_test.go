@@ -97,7 +97,7 @@ type shell struct {
 // on standard error.
 func (s *shell) run(at kmtest.Side, args ...string) (code int, said string) {
 	var stderr bytes.Buffer
-	root := NewRoot(nil)
+	root := NewRoot()
 	root.SetErr(&stderr)
 	root.SetArgs(append(args, "--km", at.KM, "--sae", at.SAE, "--peer", at.Peer, "--km-ca", at.CA, "--km-cert", at.Cert, "--km-key", at.Key))
 	err := root.ExecuteContext(s.t.Context())

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newKM has the commands around key managers themselves.
-func newKM(g *Globals) *cobra.Command {
+// NewKM has the commands around key managers themselves; serve is one of them.
+func NewKM(g *Globals, serve *cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "km",
 		Short: "Simulate, check and fill key managers",
@@ -22,7 +22,7 @@ one process serves both sites. It is not QKD.`,
 		Args: NoCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(g.serveCommand(), newKMCerts(), newKMImport(), newKMExport(), newKMDoctor(g))
+	cmd.AddCommand(serve, newKMCerts(), newKMImport(), newKMExport(), newKMDoctor(g))
 	return cmd
 }
 

@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -24,7 +22,6 @@ type Globals struct {
 	Peer   string
 
 	tempfail bool
-	daemon   *Daemon // nil in the client program
 }
 
 const rootLong = `qkdmail encrypts e-mail with keys from Quantum Key Distribution (QKD), and
@@ -55,10 +52,12 @@ Exit codes: 0 done, 64 usage, 65 bad message, 66 no input, 69 key manager
 unavailable, 73 can't create the output, 74 reading or writing failed, 75 try
 again (no key now), 77 key not found or refused, 78 configuration.`
 
-// NewRoot returns the command tree; without daemon, commands that need it are
-// handed over.
-func NewRoot(daemon *Daemon) *cobra.Command {
-	g := &Globals{daemon: daemon}
+// Commands makes the commands of a package.
+type Commands func(*Globals) []*cobra.Command
+
+// NewRoot returns the command tree, with the commands of other packages.
+func NewRoot(more ...Commands) *cobra.Command {
+	g := &Globals{}
 	root := &cobra.Command{
 		Use:           "qkdmail",
 		Short:         "Encrypt e-mail with keys from Quantum Key Distribution",
@@ -79,8 +78,10 @@ func NewRoot(daemon *Daemon) *cobra.Command {
 	f.StringVar(&g.SAE, "sae", os.Getenv("QKD_SAE"), "own SAE ID")
 	f.StringVar(&g.Peer, "peer", os.Getenv("QKD_PEER"), "SAE ID of the other side")
 	f.BoolVar(&g.tempfail, "tempfail", false, "exit with 75 where it is not 0, 64 or 65: for Postfix pipe(8), which bounces on others")
-	root.AddCommand(newEncrypt(g), newDecrypt(g), newInspect(), newKey(g), newStatus(g), newDemo(), newKM(g))
-	root.AddCommand(g.daemonCommands()...)
+	root.AddCommand(newEncrypt(g), newDecrypt(g), newInspect(), newKey(g), newStatus(g), newDemo())
+	for _, commands := range more {
+		root.AddCommand(commands(g)...)
+	}
 	return root
 }
 
@@ -114,21 +115,14 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 }
 
 // execute runs a command line and returns its exit code. An error is one line
-// on standard error. After stop signals don't end ctx any more.
-func execute(ctx context.Context, stop func(), daemon *Daemon, args []string) int {
-	if daemon == nil && len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
-		_ = handOver(ctx, stop, args) // knows the flags of all commands; without it, those here are completed
-	}
-	root := NewRoot(daemon)
+// on standard error.
+func execute(ctx context.Context, more Commands, args []string) int {
+	root := NewRoot(more)
 	root.SetArgs(args)
 	out := &standardOutput{ctx: ctx}
 	root.SetOut(out)
 	cmd, err := root.ExecuteContextC(ctx)
 	tempfail, _ := root.PersistentFlags().GetBool("tempfail")
-	if errors.Is(err, errHandOver) {
-		err = handOver(ctx, stop, args)
-		tempfail = slices.Contains(args, "--tempfail") || slices.Contains(args, "--tempfail=true") // flags were left for the other program
-	}
 	if err == nil {
 		err = out.close()
 	}

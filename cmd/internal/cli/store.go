@@ -13,6 +13,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -221,10 +222,7 @@ func (g *Globals) source(s StoreFlags, log *slog.Logger) (keystore.KeySource, er
 	if err := keystore.CheckScheme(s.Path); err != nil {
 		return nil, advised(err)
 	}
-	switch {
-	case !s.IsFile() && g.daemon == nil:
-		return nil, errHandOver
-	case s.IsPostgres() && s.Key == "":
+	if s.IsPostgres() && s.Key == "" {
 		return nil, Fail(ExitConfig, "name what it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
 	}
 	source, err := keystore.ParseKeySource(s.Key, s.Path+".key", log)
@@ -233,7 +231,7 @@ func (g *Globals) source(s StoreFlags, log *slog.Logger) (keystore.KeySource, er
 
 func (g *Globals) openStore(ctx context.Context, s StoreFlags) (keystore.Store, error) {
 	if s.IsPostgres() {
-		store, err := g.daemon.OpenPostgres(ctx, s)
+		store, err := postgres.Open(ctx, postgres.Options{URL: s.Path})
 		if err != nil {
 			return nil, PostgresError(err)
 		}

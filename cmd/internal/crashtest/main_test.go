@@ -16,15 +16,15 @@ const (
 	seedEnv     = "QKDMAIL_CRASH_SEED"     // of a run to repeat
 )
 
-// programs are those that the tests run.
-var programs relaytest.Programs
+// program is qkdmail, which the tests run.
+var program relaytest.Program
 
-func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
 
 // qkdmail returns the path of the program.
 func qkdmail(t testing.TB) string {
 	t.Helper()
-	return programs.Qkdmail(t)
+	return program.Path(t)
 }
 
 // await waits until something is so.

@@ -84,7 +84,7 @@ func startRelay(t testing.TB, side kmtest.Side, nextHop, rule string) *running {
 		t.Fatal(err)
 	}
 	r := &running{t: t, log: &relayLog{listening: make(chan string, 1)}, ended: make(chan struct{})}
-	root := cli.NewRoot(New())
+	root := cli.NewRoot(Commands)
 	root.SetArgs([]string{"relay", "--config", file})
 	root.SetErr(r.log)
 	ctx, stop := context.WithCancel(context.Background())

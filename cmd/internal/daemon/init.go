@@ -35,7 +35,7 @@ func newInit(g *cli.Globals) *cobra.Command {
 	f := &initFlags{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: cli.ShortInit,
+		Short: "Make the files that a site needs",
 		Long: `Make the files that this site needs to exchange encrypted mail with another:
 the relay's configuration with comments, the lines for Postfix's main.cf and
 master.cf, and a systemd unit where the package has not brought one. Nothing is
@@ -206,9 +206,9 @@ Next:
     relay, and Postfix anew:
 `, s.Dir, site.ConfigFile, address, site.MainFile, site.MasterFile)
 	if s.Unit {
-		fmt.Fprintf(out, `      # without the package: the account, the programs and the unit
+		fmt.Fprintf(out, `      # without the package: the account, the program and the unit
       useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail
-      install -m 0755 "$(command -v qkdmail)" "$(command -v qkdmaild)" /usr/bin/
+      install -m 0755 "$(command -v qkdmail)" /usr/bin/
       chgrp -R qkdmail %[1]s
       cp %[1]s/%[2]s /etc/systemd/system/ && systemctl daemon-reload
 `, s.Dir, site.UnitFile)

@@ -36,7 +36,7 @@ func newKMServe() *cobra.Command {
 	s := &kmServe{}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: cli.ShortServe,
+		Short: "Run a simulated key manager",
 		Long: `Run a simulated key manager, to develop and test against, until it is stopped.
 
 --api qmail serves the QMail REST API over plain HTTP: one key manager that both

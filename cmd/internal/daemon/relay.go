@@ -41,7 +41,7 @@ func newRelay(g *cli.Globals) *cobra.Command {
 	r := &relayFlags{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "relay [flags] [ADDRESS…]",
-		Short: cli.ShortRelay,
+		Short: "Encrypt outgoing and decrypt arriving mail, between two mail systems",
 		Long: `Stand between two mail systems, encrypt what leaves and decrypt what arrives,
 over SMTP and LMTP, as a configuration file says (docs/relay.toml has every key).
 SIGHUP reads it again; with an error in it, or where listeners, [km], [store] or

@@ -30,7 +30,7 @@ func newSendTest(g *cli.Globals) *cobra.Command {
 	s := &sendTest{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "send-test [flags] ADDRESS",
-		Short: cli.ShortSendTest,
+		Short: "Send a message through the whole path and report each hop",
 		Long: `Send one message through the whole path, and report each hop: the
 configuration, what it says about ADDRESS, the key manager, the relay's
 listeners, its next hops, the mail server that takes the message (--via), and

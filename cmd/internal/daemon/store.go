@@ -30,7 +30,7 @@ func newStore(g *cli.Globals) *cobra.Command {
 	s := &storeFlags{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: cli.ShortStore,
+		Short: "Look after the keys of arriving messages",
 		Long: `Look after the store that keeps the keys of arriving messages until these are
 delivered: an SQLite file, or a schema in PostgreSQL that several relays share. No key
 manager is needed, and relays may run meanwhile.

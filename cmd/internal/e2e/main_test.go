@@ -8,15 +8,15 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// programs are those that the tests run.
-var programs relaytest.Programs
+// program is qkdmail, which the tests run.
+var program relaytest.Program
 
-func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
 
 // qkdmail returns the path of the program.
 func qkdmail(t *testing.T) string {
 	t.Helper()
-	return programs.Qkdmail(t)
+	return program.Path(t)
 }
 
 // needs skips the test where something is missing that it can't do without.

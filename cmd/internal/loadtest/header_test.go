@@ -47,7 +47,7 @@ func TestRelayLongHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sink := startSink(t, &smtpkit.Sink{})
 			direction, _, _ := strings.Cut(name, ":")
-			r := startRelay(t, programs.Qkdmail(t), direction, sink, keys)
+			r := startRelay(t, program.Path(t), direction, sink, keys)
 			refused := hold(t, r, message)
 			_, most := r.memory(t)
 			t.Logf("%d KiB at most; %d of %d clients were refused", most, refused, heldSessions)

@@ -28,10 +28,10 @@ func needsFigures(t *testing.T) {
 	}
 }
 
-// programs are those that the tests run.
-var programs relaytest.Programs
+// program is qkdmail, which the tests run.
+var program relaytest.Program
 
-func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
 
 // A relay is a process of "qkdmail relay".
 type relay struct {
@@ -71,7 +71,7 @@ suite = "aes-256-gcm"
 // startChain starts encrypt → decrypt → sink, and returns both relays.
 func startChain(t *testing.T, sink string) (encrypt, decrypt *relay) {
 	t.Helper()
-	qkdmail, keys := programs.Qkdmail(t), filepath.Join(t.TempDir(), "keys.json")
+	qkdmail, keys := program.Path(t), filepath.Join(t.TempDir(), "keys.json")
 	decrypt = startRelay(t, qkdmail, "decrypt", sink, keys)
 	encrypt = startRelay(t, qkdmail, "encrypt", decrypt.address, keys)
 	return encrypt, decrypt

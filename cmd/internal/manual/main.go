@@ -31,7 +31,7 @@ func main() {
 }
 
 func write(man, completions string) error {
-	root := cli.NewRoot(daemon.New())
+	root := cli.NewRoot(daemon.Commands)
 	root.DisableAutoGenTag = true
 	date, err := pageDate()
 	if err != nil {

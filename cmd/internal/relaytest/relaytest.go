@@ -1,5 +1,5 @@
 // Package relaytest has what the tests of whole relay processes share: the
-// programs as they are installed, waiting for something to be so, and numbers from
+// program as it is installed, waiting for something to be so, and numbers from
 // the environment.
 package relaytest
 
@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// Programs are qkdmail and qkdmaild, built when they are first asked for. The
-// zero value is ready to use.
-type Programs struct {
+// Program is qkdmail, built when it is first asked for. The zero value is ready to
+// use.
+type Program struct {
 	once sync.Once
 	dir  string
 	err  error
 }
 
-// Qkdmail returns the path of qkdmail; qkdmaild stands beside it.
-func (p *Programs) Qkdmail(t testing.TB) string {
+// Path returns the path of qkdmail.
+func (p *Program) Path(t testing.TB) string {
 	t.Helper()
 	p.once.Do(p.build)
 	if p.err != nil {
@@ -32,19 +32,18 @@ func (p *Programs) Qkdmail(t testing.TB) string {
 	return filepath.Join(p.dir, "qkdmail")
 }
 
-func (p *Programs) build() {
-	if p.dir, p.err = os.MkdirTemp("", "qkdmail-programs-"); p.err != nil {
+func (p *Program) build() {
+	if p.dir, p.err = os.MkdirTemp("", "qkdmail-program-"); p.err != nil {
 		return
 	}
-	const cmd = "github.com/qkdmail/qkdmail/cmd/"
-	if out, err := exec.Command("go", "build", "-o", p.dir, cmd+"qkdmail", cmd+"qkdmaild").CombinedOutput(); err != nil {
-		p.err = fmt.Errorf("build the programs: %w: %s", err, out)
+	if out, err := exec.Command("go", "build", "-o", p.dir, "github.com/qkdmail/qkdmail/cmd/qkdmail").CombinedOutput(); err != nil {
+		p.err = fmt.Errorf("build qkdmail: %w: %s", err, out)
 	}
 }
 
-// Main runs the tests of a package, removes the programs, and returns the exit
+// Main runs the tests of a package, removes the program, and returns the exit
 // code.
-func (p *Programs) Main(m *testing.M) int {
+func (p *Program) Main(m *testing.M) int {
 	code := m.Run()
 	if p.dir != "" {
 		_ = os.RemoveAll(p.dir)

@@ -173,7 +173,7 @@ func TestUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unit = strings.ReplaceAll(unit, "/usr/bin/qkdmaild", program)
+	unit = strings.ReplaceAll(unit, "/usr/bin/qkdmail", program)
 	unit = strings.ReplaceAll(unit, "Documentation=man:qkdmail-relay(1)\n", "")
 	file := filepath.Join(t.TempDir(), UnitFile)
 	if err := os.WriteFile(file, []byte(unit), 0o600); err != nil {
