@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
 const exampleMessage = `From: Alice <alice@example.org>
@@ -21,12 +21,12 @@ It is on.
 `
 
 // exampleKM is a mock key manager that both sides of an example share.
-func exampleKM() (km *kmclient.Mock, remove func()) {
+func exampleKM() (km *mock.KeyManager, remove func()) {
 	dir, err := os.MkdirTemp("", "qkdmail")
 	if err != nil {
 		panic(err)
 	}
-	km, err = kmclient.NewMock(kmclient.MockOptions{Path: filepath.Join(dir, "keys.json")})
+	km, err = mock.New(mock.Options{Path: filepath.Join(dir, "keys.json")})
 	if err != nil {
 		panic(err)
 	}

@@ -3,17 +3,18 @@
 // one a KME (Key Management Entity) and its caller an SAE (Secure Application
 // Entity).
 //
-// [KeyManager] has the four operations that a mail cipher needs. Behind it:
+// [KeyManager] has the four operations that a mail cipher needs. A package a
+// protocol implements it:
 //
-//   - [ETSI014]: ETSI GS QKD 014 V1.1.1, which QKD systems speak, over mutual
+//   - etsi014: ETSI GS QKD 014 V1.1.1, which QKD systems speak, over mutual
 //     TLS.
-//   - [REST]: the QMail REST API, over HTTP or HTTPS.
-//   - [Mock]: no hardware at all; random keys in one JSON file that the
-//     sending and the receiving side share.
+//   - rest: the QMail REST API, over HTTP or HTTPS.
+//   - mock: no hardware at all; random keys in one JSON file that the sending
+//     and the receiving side share.
 //
-// [FromEnv] chooses one of them from the environment, [Open] from a string
-// such as "mock:keys.json" or "https://km.example:8443". Package keypool
-// fetches keys ahead from any of them.
+// Package open chooses one of them from the environment, or from a string such
+// as "mock:keys.json" or "https://km.example:8443". Package keypool fetches keys
+// ahead from any of them, package keystore keeps those that arrive.
 //
 // # Sizes
 //
@@ -36,6 +37,6 @@
 //
 // A key manager may delete a key once it has given it out, so [KeyManager.GetKeys]
 // is never repeated after a failure that leaves open whether the keys were
-// handed out; an [ETSI014] asks for new ones then. [Error.Retry] says whether
+// handed out; the client of ETSI 014 asks for new ones then. [Error.Retry] says whether
 // asking again can help.
 package kmclient

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
 // What can go wrong with a key manager. Errors of this package are one of
@@ -61,7 +63,7 @@ type Error struct {
 	Retry   bool     // asking again later can help
 	Err     error    // one of the sentinels, possibly wrapped
 
-	lost bool // the request may have been served, and its answer did not arrive
+	Lost bool // the request may have been served, and its answer did not arrive
 }
 
 // Error returns one line that names the operation, the cause and the key
@@ -76,7 +78,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": key manager says %q", e.Message)
 	}
 	if len(e.Details) > 0 {
-		fmt.Fprintf(&b, " %q", printable(strings.Join(e.Details, " ")))
+		fmt.Fprintf(&b, " %q", redact.Line(strings.Join(e.Details, " ")))
 	}
 	return b.String()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
 // MaxIDLength is the longest key ID, in octets, that a message can carry.
@@ -131,7 +132,7 @@ func CheckID(id string) error {
 		return fmt.Errorf("%w: a key ID of %d octets: must be 1 to %d", ErrBadKey, len(id), MaxIDLength)
 	}
 	if strings.ContainsFunc(id, func(r rune) bool { return r < 0x21 || r > 0x7E }) {
-		return fmt.Errorf("%w: key ID %q: must be printable US-ASCII without blanks", ErrBadKey, showID(id))
+		return fmt.Errorf("%w: key ID %q: must be printable US-ASCII without blanks", ErrBadKey, redact.ID(id))
 	}
 	return nil
 }

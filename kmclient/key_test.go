@@ -2,53 +2,25 @@ package kmclient
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// randomOctets returns n octets that are a key for one test.
-func randomOctets(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return b
-}
-
-// showsKey reports whether text holds a recognisable piece of a key, in any of
-// the spellings that fmt and encoding/json have for octets.
-func showsKey(text string, octets []byte) bool {
-	text = strings.ToLower(text)
-	decimal := strings.Trim(fmt.Sprint(octets[:6]), "[]")
-	for _, piece := range []string{
-		string(octets[:6]),
-		hex.EncodeToString(octets[:6]),
-		fmt.Sprintf("% x", octets[:6]),
-		strings.Trim(fmt.Sprintf("%#v", octets[:6]), "[]byte{}"),
-		decimal,
-		strings.ReplaceAll(decimal, " ", ","),
-		base64.StdEncoding.EncodeToString(octets[:6]),
-	} {
-		if strings.Contains(text, strings.ToLower(piece)) {
-			return true
-		}
-	}
-	return false
-}
-
 func TestKeyHidesItsOctets(t *testing.T) {
-	octets := randomOctets(32)
+	octets := fakekm.RandomBytes(32)
 	k := NewKey("key-1", octets)
 	inside := struct{ Keys []*Key }{[]*Key{k}}
 
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d"} {
 		for _, value := range []any{k, inside.Keys, inside} {
-			if text := fmt.Sprintf(verb, value); showsKey(text, octets) {
+			if text := fmt.Sprintf(verb, value); fakekm.Shows(text, octets) {
 				t.Errorf("fmt shows the key with %s in a %T", verb, value)
 			}
 		}
@@ -62,7 +34,7 @@ func TestKeyHidesItsOctets(t *testing.T) {
 	} {
 		var b bytes.Buffer
 		slog.New(handler(&b)).Info("test", "key", k, "keys", inside.Keys, "inside", inside)
-		if showsKey(b.String(), octets) {
+		if fakekm.Shows(b.String(), octets) {
 			t.Errorf("slog's %s handler shows the key", name)
 		}
 	}
@@ -70,13 +42,13 @@ func TestKeyHidesItsOctets(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a key can't be marshalled: %v", err)
 	}
-	if showsKey(string(text), octets) || !bytes.Contains(text, []byte(`"key_size":256`)) {
+	if fakekm.Shows(string(text), octets) || !bytes.Contains(text, []byte(`"key_size":256`)) {
 		t.Error("encoding/json shows the key, or not its size")
 	}
 }
 
 func TestKeyRevealAndWipe(t *testing.T) {
-	octets := randomOctets(16)
+	octets := fakekm.RandomBytes(16)
 	want := bytes.Clone(octets)
 	k := NewKey("key-1", octets)
 	if !bytes.Equal(k.Reveal(), want) {

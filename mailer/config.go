@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	kmopen "github.com/qkdmail/qkdmail/kmclient/open"
 )
 
 // Config is the configuration of a relay, usually from one TOML file: see
@@ -120,9 +120,9 @@ type NextHopConfig struct {
 }
 
 // KMConfig names the key manager. Its keys CA to KMEID are those of
-// [kmclient.Options].
+// [kmopen.Options].
 type KMConfig struct {
-	URL   string `toml:"url"` // as kmclient.Open takes it
+	URL   string `toml:"url"` // as kmopen.KeyManager takes it
 	SAE   string `toml:"sae"` // our own SAE ID; "": none
 	CA    string `toml:"ca,file"`
 	Cert  string `toml:"cert,file"`
@@ -141,9 +141,9 @@ type KMConfig struct {
 	PoolMaxAge time.Duration `toml:"pool_max_age"` // of a key that waits
 }
 
-// Options returns what [kmclient.Open] takes beside the URL.
-func (c *KMConfig) Options() kmclient.Options {
-	return kmclient.Options{
+// Options returns what [kmopen.KeyManager] takes beside the URL.
+func (c *KMConfig) Options() kmopen.Options {
+	return kmopen.Options{
 		CAFile: c.CA, CertFile: c.Cert, KeyFile: c.Key, KMEID: c.KMEID, SAE: c.SAE, Timeout: c.RequestTimeout,
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	kmopen "github.com/qkdmail/qkdmail/kmclient/open"
 )
 
 // configErrors takes a joined error apart.
@@ -171,7 +171,7 @@ func TestConfigValues(t *testing.T) {
 func TestKMOptions(t *testing.T) {
 	km := KMConfig{CA: "ca", Cert: "cert", Key: "key", KMEID: "id", SAE: "sae", RequestTimeout: 1, Timeout: 2,
 		PoolBatch: 3, PoolMax: 4, PoolMaxAge: 5}
-	want := kmclient.Options{CAFile: "ca", CertFile: "cert", KeyFile: "key", KMEID: "id", SAE: "sae", Timeout: 1}
+	want := kmopen.Options{CAFile: "ca", CertFile: "cert", KeyFile: "key", KMEID: "id", SAE: "sae", Timeout: 1}
 	if got := km.Options(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}

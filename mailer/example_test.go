@@ -12,6 +12,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -43,7 +44,7 @@ func sharedKeys() (km kmclient.KeyManager, remove func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	km, err = kmclient.NewMock(kmclient.MockOptions{Path: filepath.Join(dir, "keys.json")})
+	km, err = mock.New(mock.Options{Path: filepath.Join(dir, "keys.json")})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -19,7 +19,7 @@ const (
 	mockMaxKeys    = 255     // keys a request
 )
 
-// Mock is a key manager without hardware, as kmclient.Mock is, with its keys
+// Mock is a key manager without hardware, as mock.KeyManager is, with its keys
 // in a database: for many keys, and many processes that share them. Sender and
 // recipient use the same file. There is no secrecy in that: whoever reads the
 // file has the keys.
@@ -110,13 +110,13 @@ func (c conn) insertNumbered(pool int64, now time.Time, octets []byte) (string, 
 	}
 }
 
-// mockID is the ID of the key with that number, as kmclient.Mock has it.
+// mockID is the ID of the key with that number, as mock.KeyManager has it.
 func mockID(number int64, made time.Time) string {
 	return fmt.Sprintf("MOCK-KEY-%08d-%s", number, made.Format("20060102150405"))
 }
 
 // KeysByID returns stored keys; they stay in the file, which says then that they
-// are used, as kmclient.Mock has it.
+// are used, as mock.KeyManager has it.
 func (m *Mock) KeysByID(ctx context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	if err := checkIDs(ids); err != nil {
 		return nil, mockError("keys by ID", err)

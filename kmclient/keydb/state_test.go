@@ -23,7 +23,7 @@ func states(t *testing.T, m *Mock) (all []kmclient.State) {
 	return all
 }
 
-// As kmclient.Mock: in_use when a key was handed out, used when somebody has
+// As mock.KeyManager: in_use when a key was handed out, used when somebody has
 // fetched it by its ID, stored when it was imported.
 func TestMockStates(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")

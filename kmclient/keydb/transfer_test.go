@@ -13,6 +13,7 @@ import (
 	"testing/iotest"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
 const reference = `{
@@ -113,7 +114,7 @@ func TestImportReadError(t *testing.T) {
 func TestImportFromMock(t *testing.T) {
 	dir := t.TempDir()
 	from := filepath.Join(dir, "from.json")
-	m, err := kmclient.NewMock(kmclient.MockOptions{Path: from})
+	m, err := mock.New(mock.Options{Path: from})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func TestImportFromMock(t *testing.T) {
 	}
 	to := filepath.Join(dir, "to.json")
 	write(t, to, out.String())
-	m, err = kmclient.NewMock(kmclient.MockOptions{Path: to})
+	m, err = mock.New(mock.Options{Path: to})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
 // One request to the key manager brings keys for many messages.
@@ -18,7 +19,7 @@ func ExampleNew() {
 		return
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	km, err := kmclient.NewMock(kmclient.MockOptions{Path: filepath.Join(dir, "keys.json")})
+	km, err := mock.New(mock.Options{Path: filepath.Join(dir, "keys.json")})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -100,7 +100,7 @@ var (
 )
 
 // New returns a Manager before km. It closes neither km nor the vault. A client
-// that has a method KeepWith, as [kmclient.ETSI014] has, also behind others with
+// that has a method KeepWith, as [etsi014.Client] has, also behind others with
 // a method Unwrap, hands over to this Manager the keys that it gets without
 // their caller: so one client has one Manager.
 func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {

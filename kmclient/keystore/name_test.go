@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
@@ -195,10 +195,10 @@ func TestOneUseForEachPeer(t *testing.T) {
 // A strayPeerKM hands keys over that came without their caller.
 type strayPeerKM struct {
 	*peerKM
-	keep kmclient.KeepFunc
+	keep etsi014.KeepFunc
 }
 
-func (s *strayPeerKM) KeepWith(keep kmclient.KeepFunc) { s.keep = keep }
+func (s *strayPeerKM) KeepWith(keep etsi014.KeepFunc) { s.keep = keep }
 
 // Keys of two peers with the same ID are fetched at the same time, and wait in
 // memory for the store at the same time.

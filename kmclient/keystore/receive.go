@@ -15,7 +15,7 @@ import (
 // from the key manager, all in one call to it. What came from the key manager is
 // on disk, and its ID claimed, before it is returned; in one commit if the engine
 // takes so many keys. Where the client needs several requests for a call
-// ([kmclient.ETSI014.KeepWith]), what one of them brought is on disk before the
+// ([etsi014.Client.KeepWith]), what one of them brought is on disk before the
 // next one is made, and before an error is returned.
 //
 // If a key is closed, the error is an ErrClosed. If an ID is claimed and has no

@@ -5,11 +5,12 @@ import (
 	"fmt"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
 // A straying client is one that may get some keys of a call and not the others,
 // or get them when nobody waits for them any more.
-type straying interface{ KeepWith(keep kmclient.KeepFunc) }
+type straying interface{ KeepWith(keep etsi014.KeepFunc) }
 
 // takeStrays has the client behind km, if it is one of that kind, hand over
 // what it gets.

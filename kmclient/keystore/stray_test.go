@@ -5,16 +5,17 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // A strayKM hands keys over that came without their caller.
 type strayKM struct {
 	*fakeKM
-	keep kmclient.KeepFunc
+	keep etsi014.KeepFunc
 }
 
-func (s *strayKM) KeepWith(keep kmclient.KeepFunc) { s.keep = keep }
+func (s *strayKM) KeepWith(keep etsi014.KeepFunc) { s.keep = keep }
 
 // A wrapKM is a key manager around another one.
 type wrapKM struct{ kmclient.KeyManager }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
@@ -46,7 +47,7 @@ func newRig(t testing.TB, changes ...func(*Sources)) *rig {
 	s := Sources{
 		Config: cfg, Keys: r, NextHops: r, Store: r, Version: "v1.2.3",
 		Pool: func() keypool.Stats { return keypool.Stats{Requests: 60, Fetched: 7680, Served: 7500, Stock: 180} },
-		KMEs: func() kmclient.ETSI014Stats { return kmclient.ETSI014Stats{Failovers: 1} },
+		KMEs: func() etsi014.Stats { return etsi014.Stats{Failovers: 1} },
 		Now:  r.clock,
 		StoreWarnings: func() []string {
 			r.mu.Lock()

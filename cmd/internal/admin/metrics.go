@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
@@ -26,7 +26,7 @@ type reading struct {
 	out   chan<- prometheus.Metric
 	store keystore.Stats
 	pool  keypool.Stats
-	kmes  kmclient.ETSI014Stats
+	kmes  etsi014.Stats
 }
 
 func (r *reading) put(f figure, value float64, labels ...string) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
@@ -41,11 +42,11 @@ type Sources struct {
 	// on, as texts for people; nil: there is no server.
 	StoreWarnings func() []string
 
-	Pool    func() keypool.Stats         // nil: there is none
-	KMEs    func() kmclient.ETSI014Stats // nil: the key manager is another one
-	Version string                       // of the program
-	Logger  *slog.Logger                 // for what was found to be wrong, once; may be nil
-	Now     func() time.Time             // the clock; nil: time.Now
+	Pool    func() keypool.Stats // nil: there is none
+	KMEs    func() etsi014.Stats // nil: the key manager is another one
+	Version string               // of the program
+	Logger  *slog.Logger         // for what was found to be wrong, once; may be nil
+	Now     func() time.Time     // the clock; nil: time.Now
 }
 
 // A Monitor is what is known of a running relay. It is a [mailer.Observer].

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
 	"github.com/spf13/cobra"
 )
 
@@ -90,7 +90,7 @@ func demo(ctx context.Context, out io.Writer, plain []byte, suite cipher.Suite) 
 		return cantCreate(err)
 	}
 	defer os.RemoveAll(dir)
-	km, err := kmclient.NewMock(kmclient.MockOptions{Path: filepath.Join(dir, "keys.json")})
+	km, err := mock.New(mock.Options{Path: filepath.Join(dir, "keys.json")})
 	if err != nil {
 		return err
 	}

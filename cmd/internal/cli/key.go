@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/spf13/cobra"
 )
 
@@ -97,7 +98,7 @@ func (k *keyFlags) fresh(ctx context.Context, km kmclient.KeyManager, extensions
 	if !ok {
 		return nil, fmt.Errorf("get keys: extensions: %w", kmclient.ErrUnsupported)
 	}
-	_, objects := km.(*kmclient.ETSI014)
+	_, objects := km.(*etsi014.Client)
 	mandatory := make([]any, len(extensions))
 	for i, arg := range extensions {
 		var err error

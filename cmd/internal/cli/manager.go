@@ -8,6 +8,8 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
+	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -37,9 +39,9 @@ func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	}
 	if spec == "" {
 		spec = "mock:"
-		note(cmd)("no key manager is named, so a mock is used, with keys in the file %s: it gives no security (%s)", kmclient.DefaultMockPath, HowToNameKM)
+		note(cmd)("no key manager is named, so a mock is used, with keys in the file %s: it gives no security (%s)", mock.DefaultPath, HowToNameKM)
 	}
-	return kmclient.Open(spec, kmclient.Options{
+	return open.KeyManager(spec, open.Options{
 		CAFile: g.KMCA, CertFile: g.KMCert, KeyFile: g.KMKey, KMEID: g.KMEID, SAE: g.SAE,
 		Logger: Warnings(cmd),
 		MockDB: func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(cmd.Context(), path) },
@@ -50,12 +52,12 @@ func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 const HowToNameKM = "name one with --km or QKD_KM, as etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH; QKD_KM_HOST counts with QKD_USE_MOCK=false only"
 
 // Spec is what names the key manager, in the flags or in the environment, as
-// kmclient.Open takes it; "" where nothing does.
+// open.KeyManager takes it; "" where nothing does.
 func (g *Globals) Spec() (string, error) {
 	if g.KM != "" {
 		return g.KM, nil
 	}
-	return kmclient.EnvSpec(os.Getenv)
+	return open.EnvSpec(os.Getenv)
 }
 
 // environment returns what [os.Getenv] does, but for variables that a flag on the

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/spf13/cobra"
 )
 
@@ -131,7 +131,7 @@ func execute(ctx context.Context, more Commands, args []string) int {
 	}
 	code, hint := explain(err)
 	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a file has all that counts
-		err = kmclient.NameVariables(err, environment(root.PersistentFlags()))
+		err = open.NameVariables(err, environment(root.PersistentFlags()))
 	}
 	fmt.Fprintf(root.ErrOrStderr(), "qkdmail: %s\n", OneLine(err, hint))
 	if tempfail && code != ExitUsage && code != ExitData {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/open"
 )
 
 // TestTwins offers two messages under one key to several relays at the same
@@ -124,7 +125,7 @@ type twins struct{ km kmclient.KeyManager }
 
 func newTwins(t testing.TB, l *link) *twins {
 	t.Helper()
-	km, err := kmclient.Open("etsi014:https://"+l.addrs["SAE_A"], kmclient.Options{
+	km, err := open.KeyManager("etsi014:https://"+l.addrs["SAE_A"], open.Options{
 		SAE: "SAE_A", CAFile: l.file("ca.crt"), CertFile: l.file("sae_a.crt"), KeyFile: l.file("sae_a.key"),
 	})
 	if err != nil {

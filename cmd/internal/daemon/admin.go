@@ -9,7 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/spf13/cobra"
 )
@@ -85,7 +85,7 @@ func (a *adminListener) watch(ctx context.Context, cfg *mailer.Config, relay *ma
 	if km.pool != nil {
 		s.Pool = km.pool.Stats
 	}
-	if e, ok := km.base.(*kmclient.ETSI014); ok {
+	if e, ok := km.base.(*etsi014.Client); ok {
 		s.KMEs = e.Stats
 	}
 	m := admin.New(s)

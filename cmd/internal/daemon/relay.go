@@ -20,6 +20,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/spf13/cobra"
 )
@@ -295,7 +296,7 @@ func openBase(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (kmclie
 	opts := cfg.KM.Options()
 	opts.Logger = log
 	opts.MockDB = func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(ctx, path) }
-	return kmclient.Open(cfg.KM.URL, opts)
+	return open.KeyManager(cfg.KM.URL, opts)
 }
 
 // closeBase ends the use of a key manager.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
 const (
@@ -33,7 +34,7 @@ type site struct {
 	timeout time.Duration // of one request
 }
 
-func newSite(o kmclient.ETSI014Options) (*site, error) {
+func newSite(o etsi014.Options) (*site, error) {
 	base, config, err := o.Endpoint()
 	if err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (a answer) tell() string {
 	case isHTML(a.body):
 		return fmt.Sprintf("HTTP %d with an HTML page", a.status)
 	}
-	if words := kmclient.ETSIRefusal("", a.status, a.body).Message; words != "" {
+	if words := etsi014.Refusal("", a.status, a.body).Message; words != "" {
 		return fmt.Sprintf("HTTP %d %s", a.status, quote(words))
 	}
 	return fmt.Sprintf("HTTP %d", a.status)
@@ -131,7 +132,7 @@ func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
 
 // ask sends a request; the time for it includes that for connecting.
 func (s *site) ask(ctx context.Context, client *http.Client, q request) (a answer) {
-	path, err := kmclient.ETSIPath(q.sae, q.what)
+	path, err := etsi014.Path(q.sae, q.what)
 	if err != nil {
 		return answer{err: err}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
 // encKeys asks for keys, which count as used. If there are none to judge, the
@@ -104,7 +105,7 @@ func exhausted(a answer) string {
 	if a.err != nil || a.good() {
 		return ""
 	}
-	switch err := kmclient.ETSIRefusal("get keys", a.status, a.body); {
+	switch err := etsi014.Refusal("get keys", a.status, a.body); {
 	case errors.Is(err, kmclient.ErrKeyExhausted):
 		return "the KME has no key now"
 	case errors.Is(err, kmclient.ErrUnavailable) && (a.status == http.StatusServiceUnavailable || a.status/100 == 4):
@@ -115,7 +116,7 @@ func exhausted(a answer) string {
 
 // overLimit reports whether a KME says that a request is over a limit of its.
 func overLimit(a answer) bool {
-	return a.err == nil && !a.good() && errors.Is(kmclient.ETSIRefusal("get keys", a.status, a.body), kmclient.ErrLimit)
+	return a.err == nil && !a.good() && errors.Is(etsi014.Refusal("get keys", a.status, a.body), kmclient.ErrLimit)
 }
 
 // tellKeys says how many keys came, and of what size.

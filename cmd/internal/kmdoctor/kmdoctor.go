@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
 const defaultTimeout = 10 * time.Second
@@ -44,7 +45,7 @@ type Options struct {
 
 	CertFile, KeyFile string // client certificate and its private key, PEM
 	CAFile            string // CAs to trust instead of the system's, PEM
-	KMEID             string // ID that the KME's certificate must hold, as in kmclient.ETSI014Options; may be empty
+	KMEID             string // ID that the KME's certificate must hold, as in etsi014.Options; may be empty
 
 	// The peer's KME and certificate, to follow keys to the other site; all
 	// may be empty. PeerCAFile is CAFile if empty.
@@ -117,7 +118,7 @@ func newDoctor(o Options) (*doctor, error) {
 		return nil, fmt.Errorf("%w: a time-out of %v, or at most %d keys", kmclient.ErrConfig, o.Timeout, o.MaxKeys)
 	}
 	for _, sae := range []string{o.Peer, cmp.Or(o.SAE, o.Peer)} {
-		if _, err := kmclient.ETSIPath(sae, "status"); err != nil {
+		if _, err := etsi014.Path(sae, "status"); err != nil {
 			return nil, fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
 		}
 	}
@@ -126,11 +127,11 @@ func newDoctor(o Options) (*doctor, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	d.own, err = newSite(kmclient.ETSI014Options{
+	d.own, err = newSite(etsi014.Options{
 		URLs: []string{o.URL}, CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile, KMEID: o.KMEID, Timeout: o.Timeout,
 	})
 	if err == nil && o.withPeer() {
-		d.peer, err = newSite(kmclient.ETSI014Options{
+		d.peer, err = newSite(etsi014.Options{
 			URLs: []string{o.PeerURL}, CertFile: o.PeerCertFile, KeyFile: o.PeerKeyFile, CAFile: o.PeerCAFile, KMEID: o.PeerKMEID,
 			Timeout: o.Timeout,
 		})

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
 // etsiClient returns the project's own client of an SAE.
-func (s *site) etsiClient(sae, kme string) *kmclient.ETSI014 {
+func (s *site) etsiClient(sae, kme string) *etsi014.Client {
 	s.t.Helper()
-	km, err := kmclient.NewETSI014(kmclient.ETSI014Options{
+	km, err := etsi014.New(etsi014.Options{
 		URLs: []string{s.url[kme]}, SAE: sae, KMEID: kme,
 		CertFile: s.file(sae, "crt"), KeyFile: s.file(sae, "key"), CAFile: filepath.Join(s.certs, "ca.crt"),
 	})

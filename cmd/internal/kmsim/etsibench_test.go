@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 )
 
 // startKMEs returns a client of a simulated KME on the loopback interface, over
 // mutual TLS, and one of the KME at the other site.
-func startKMEs(tb testing.TB) (a, b *kmclient.ETSI014) {
+func startKMEs(tb testing.TB) (a, b *etsi014.Client) {
 	tb.Helper()
 	certs := filepath.Join(tb.TempDir(), "certs")
 	if _, err := WriteCerts(certs, CertOptions{}); err != nil {
@@ -34,7 +35,7 @@ func startKMEs(tb testing.TB) (a, b *kmclient.ETSI014) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = network.Close() })
-	client := func(site string) *kmclient.ETSI014 {
+	client := func(site string) *etsi014.Client {
 		file := func(name string) string { return filepath.Join(certs, name) }
 		handler, err := network.Handler("KME_" + site)
 		if err != nil {
@@ -49,7 +50,7 @@ func startKMEs(tb testing.TB) (a, b *kmclient.ETSI014) {
 		}
 		server.StartTLS()
 		tb.Cleanup(server.Close)
-		km, err := kmclient.NewETSI014(kmclient.ETSI014Options{
+		km, err := etsi014.New(etsi014.Options{
 			URLs: []string{server.URL}, SAE: "SAE_" + site, KMEID: "KME_" + site, CAFile: file("ca.crt"),
 			CertFile: file("sae_" + strings.ToLower(site) + ".crt"), KeyFile: file("sae_" + strings.ToLower(site) + ".key"),
 		})

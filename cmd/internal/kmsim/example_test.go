@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/rest"
 )
 
 func ExampleNewQMail() {
@@ -22,7 +23,7 @@ func ExampleNewQMail() {
 	server := httptest.NewServer(simulator) // or kmsim.Serve
 	defer server.Close()
 
-	km, err := kmclient.NewREST(kmclient.RESTOptions{URL: server.URL})
+	km, err := rest.New(rest.Options{URL: server.URL})
 	if err != nil {
 		fmt.Println(err)
 		return

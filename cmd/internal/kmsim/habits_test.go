@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/rest"
 )
 
 // A habit is what key managers in the field do, and what must come of it.
@@ -57,7 +58,7 @@ func TestHabits(t *testing.T) {
 			h.try(t, s.etsiClient(a, atA), s.etsiClient(b, atB), a, b)
 		})
 		t.Run("QMail/"+name, func(t *testing.T) {
-			km, err := kmclient.NewREST(kmclient.RESTOptions{URL: qmail(t, h.o)})
+			km, err := rest.New(rest.Options{URL: qmail(t, h.o)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
@@ -84,10 +85,10 @@ func newLink(t testing.TB) *link {
 	return l
 }
 
-func (l *link) client(sae, kme string) *kmclient.ETSI014 {
+func (l *link) client(sae, kme string) *etsi014.Client {
 	l.t.Helper()
 	cert, key := CertFiles(sae)
-	km, err := kmclient.NewETSI014(kmclient.ETSI014Options{URLs: []string{l.url[kme]}, SAE: sae, KMEID: kme,
+	km, err := etsi014.New(etsi014.Options{URLs: []string{l.url[kme]}, SAE: sae, KMEID: kme,
 		CertFile: filepath.Join(l.certs, cert), KeyFile: filepath.Join(l.certs, key), CAFile: filepath.Join(l.certs, "ca.crt")})
 	if err != nil {
 		l.t.Fatal(err)

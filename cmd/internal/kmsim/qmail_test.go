@@ -14,6 +14,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keydb"
+	"github.com/qkdmail/qkdmail/kmclient/rest"
 )
 
 // qmail serves the QMail REST API until the test ends and returns its URL.
@@ -97,7 +98,7 @@ func TestQMailRules(t *testing.T) {
 func TestQMailClient(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
 	base := qmail(t, Options{Path: path})
-	km, err := kmclient.NewREST(kmclient.RESTOptions{URL: base})
+	km, err := rest.New(rest.Options{URL: base})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func TestQMailClient(t *testing.T) {
 }
 
 func TestQMailExhausted(t *testing.T) {
-	km, err := kmclient.NewREST(kmclient.RESTOptions{URL: qmail(t, Options{Capacity: 1})})
+	km, err := rest.New(rest.Options{URL: qmail(t, Options{Capacity: 1})})
 	if err != nil {
 		t.Fatal(err)
 	}

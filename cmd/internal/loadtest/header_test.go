@@ -12,7 +12,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
 // mostHeld is what a relay takes at most for 500 clients that hold on to messages
@@ -64,7 +64,7 @@ func TestRelayLongHeaders(t *testing.T) {
 // sealed is a message that is encrypted for the relays here, with CRLF.
 func sealed(t *testing.T, keys, message string) string {
 	t.Helper()
-	km, err := kmclient.NewMock(kmclient.MockOptions{Path: keys})
+	km, err := mock.New(mock.Options{Path: keys})
 	if err != nil {
 		t.Fatal(err)
 	}

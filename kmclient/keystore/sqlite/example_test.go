@@ -35,7 +35,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer func() { _ = vault.Close() }()
-	km := &storetest.Link{} // as a kmclient.ETSI014
+	km := &storetest.Link{} // as a etsi014.Client
 	keys, err := keystore.New(km, vault, keystore.Options{KM: "main", SAE: "SAE-B", Logger: logger})
 	if err != nil {
 		log.Fatal(err)

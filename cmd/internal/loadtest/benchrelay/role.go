@@ -24,6 +24,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -153,7 +154,7 @@ func (r *role) keys(ctx context.Context, sae string) (kmclient.KeyManager, func(
 // openETSI is a client of a key manager, with the certificate of an SAE.
 func openETSI(address, certs, sae string) (kmclient.KeyManager, error) {
 	base := filepath.Join(certs, strings.ToLower(sae))
-	return kmclient.Open("etsi014:https://"+address, kmclient.Options{
+	return open.KeyManager("etsi014:https://"+address, open.Options{
 		CAFile: filepath.Join(certs, "ca.crt"), CertFile: base + ".crt", KeyFile: base + ".key", SAE: sae,
 	})
 }

@@ -1,0 +1,89 @@
+package etsi014
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
+)
+
+// Keys of one message that two KMEs hold are put together, also where each KME
+// refuses to give any of them, since it does not have all.
+func TestKeysAtTwoKMEsThatRefuse(t *testing.T) {
+	for name, at := range map[string]string{"half": "1122", "in turn": "1212", "first alone": "1222", "last alone": "1112"} {
+		ca := fakekm.NewCA(t)
+		kmes := map[byte]*fakeKME{'1': newFakeKME(t, ca), '2': newFakeKME(t, ca)}
+		e := etsiClient(t, Options{}, kmes['1'], kmes['2'])
+		var kept []int
+		e.KeepWith(func(_ string, keys []*kmclient.Key) error { kept = append(kept, len(keys)); return nil })
+		var ids []string
+		var octets [][]byte
+		for i := range at {
+			octets = append(octets, fakekm.RandomBytes(32))
+			ids = append(ids, kmes[at[i]].put(octets[i]))
+		}
+		keys, err := e.KeysByID(t.Context(), "B", ids...)
+		if err != nil || len(keys) != 4 {
+			t.Errorf("%s: %v, %v, want all four keys", name, keys, err)
+			continue
+		}
+		for i, k := range keys {
+			if !bytes.Equal(k.Reveal(), octets[i]) {
+				t.Errorf("%s: key %d is another one", name, i)
+			}
+		}
+		if len(kept) != 3 {
+			t.Errorf("%s: %d keys were made safe before the next was asked for, want 3", name, len(kept))
+		}
+	}
+	// Unknown keys are not asked for one by one to their end.
+	ca := fakekm.NewCA(t)
+	first, second := newFakeKME(t, ca), newFakeKME(t, ca)
+	e := etsiClient(t, Options{}, first, second)
+	ids := []string{first.put(fakekm.RandomBytes(32))}
+	for i := range 100 {
+		ids = append(ids, fmt.Sprint("unknown-", i))
+	}
+	if _, err := e.KeysByID(t.Context(), "B", ids...); !errors.Is(err, kmclient.ErrKeyNotFound) {
+		t.Errorf("one key of 101: %v, want ErrKeyNotFound", err)
+	}
+	if n := first.requests("dec_keys") + second.requests("dec_keys"); n > 6 {
+		t.Errorf("100 unknown keys took %d requests, want 2 for all, and then 1 for the known and 2 for the first unknown", n)
+	}
+	if s := e.Stats(); s.Kept != 1 {
+		t.Errorf("counted %+v, want the known key kept", s)
+	}
+}
+
+// A KME that tells no limits, since its status fails, is asked for fewer.
+func TestLimitsThatAreNotTold(t *testing.T) {
+	for _, limit := range []int{1, 3} {
+		km := newFakeKME(t, fakekm.NewCA(t))
+		km.perRequest = limit
+		km.hook = func(op string, _ int, w http.ResponseWriter, _ []byte) bool {
+			if op == "status" {
+				fakekm.Answer(500, "")(w, nil)
+			}
+			return op == "status"
+		}
+		e := etsiClient(t, Options{}, km)
+		keys, err := e.GetKeys(t.Context(), "B", 256, 20)
+		if err != nil || len(keys) != 20 {
+			t.Fatalf("%d keys a request: %v, %v, want 20 keys", limit, keys, err)
+		}
+		var ids []string
+		for _, k := range keys {
+			ids = append(ids, k.ID())
+		}
+		if again, err := e.KeysByID(t.Context(), "B", ids...); err != nil || len(again) != 20 {
+			t.Errorf("%d IDs a request: %v, %v, want 20 keys", limit, again, err)
+		}
+		if s := e.Stats(); s.Wasted != 0 || s.Burned != 0 {
+			t.Errorf("%d keys a request: counted %+v, want nothing wasted", limit, s)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package etsi014
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
+)
+
+// tlsFiles are the PEM files of mutual TLS. They are read again when they have
+// changed; what can't be used then leaves the old ones in use.
+type tlsFiles struct {
+	cert, key, ca string // ca may be empty
+	logger        *slog.Logger
+
+	mu         sync.Mutex
+	seen       [3]os.FileInfo // as of the last good reading
+	pair       tls.Certificate
+	roots      *x509.CertPool // nil: the system's
+	generation int64
+	complaint  string // the last one, not to be repeated
+}
+
+func openTLSFiles(cert, key, ca string, logger *slog.Logger) (*tlsFiles, error) {
+	if cert == "" || key == "" {
+		return nil, fmt.Errorf("%w: ETSI 014 needs a client certificate and its private key", kmclient.ErrConfig)
+	}
+	f := &tlsFiles{cert: cert, key: key, ca: ca, logger: logger}
+	seen, err := f.stat()
+	if err == nil {
+		err = f.load(seen)
+	}
+	return f, err
+}
+
+func (f *tlsFiles) stat() (seen [3]os.FileInfo, err error) {
+	for i, name := range []string{f.cert, f.key, f.ca} {
+		if name == "" {
+			continue
+		}
+		if seen[i], err = os.Stat(name); err != nil {
+			return seen, fmt.Errorf("%w: certificate files: %w", kmclient.ErrConfig, err)
+		}
+	}
+	return seen, nil
+}
+
+// load reads the files, which are as seen or newer.
+func (f *tlsFiles) load(seen [3]os.FileInfo) error {
+	pair, err := textfile.KeyPair(f.cert, f.key)
+	if err != nil {
+		return fmt.Errorf("%w: client certificate: %w", kmclient.ErrConfig, err)
+	}
+	config, err := kmhttp.TLS(f.ca)
+	if err != nil {
+		return err
+	}
+	f.pair, f.roots, f.seen, f.complaint = pair, config.RootCAs, seen, ""
+	f.generation++
+	return nil
+}
+
+// refresh reads the files again if they have changed, and returns a number
+// that is another one then.
+func (f *tlsFiles) refresh() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	seen, err := f.stat()
+	if err == nil && sameFiles(seen, f.seen) {
+		return f.generation
+	}
+	if err == nil {
+		err = f.load(seen)
+	}
+	switch {
+	case err == nil:
+		f.logger.Info("the certificate files have changed; new connections use them", "certificate", f.cert)
+	case err.Error() != f.complaint:
+		f.complaint = err.Error()
+		f.logger.Error("the certificate files have changed and can't be used; the old ones stay in use", "error", err)
+	}
+	return f.generation
+}
+
+func sameFiles(a, b [3]os.FileInfo) bool {
+	for i := range a {
+		if a[i] == nil && b[i] == nil {
+			continue
+		}
+		if a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime()) || !os.SameFile(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// dialer returns what connects to the KME with this ID, within a time.
+func (f *tlsFiles) dialer(id kmeID, limit time.Duration) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := (&tls.Dialer{Config: f.config(host, id)}).DialContext(limited, network, address)
+		if err != nil && limited.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("no connection within %v: %w", limit, os.ErrDeadlineExceeded)
+		}
+		return conn, err
+	}
+}
+
+// config returns what the next connection to host uses. It has verified the
+// KME's identity before any request is sent.
+func (f *tlsFiles) config(host string, id kmeID) *tls.Config {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	config := &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{f.pair},
+		RootCAs:      f.roots,
+		ServerName:   host,
+	}
+	if id.value == "" {
+		return config
+	}
+	roots := f.roots
+	// A KME's certificate names the KME, not always its host. One that a CA of
+	// the operator's own has issued is verified here, but for the host name.
+	config.InsecureSkipVerify = roots != nil
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		if roots != nil {
+			if err := verifyChain(s.PeerCertificates, roots); err != nil {
+				return err
+			}
+		}
+		return id.check(s.PeerCertificates[0])
+	}
+	return config
+}
+
+// verifyChain does what crypto/tls does but for the host name.
+func verifyChain(certs []*x509.Certificate, roots *x509.CertPool) error {
+	between := x509.NewCertPool()
+	for _, c := range certs[1:] {
+		between.AddCert(c)
+	}
+	if _, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between}); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: certs, Err: err}
+	}
+	return nil
+}

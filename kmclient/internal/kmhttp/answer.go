@@ -1,0 +1,136 @@
+package kmhttp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/keyjson"
+)
+
+const (
+	MaxRequestOctets = 64 << 20 // of all keys of one call together
+	StatusLimit      = 64 << 10 // octets of a status
+)
+
+// CheckAmount reports whether number keys of size bits can be asked for.
+func CheckAmount(size, number int) error {
+	if err := kmclient.CheckSize(size); err != nil {
+		return err
+	}
+	switch {
+	case number < 1 || number > kmclient.MaxRequestKeys:
+		return fmt.Errorf("%w: %d keys: must be 1 to %d", kmclient.ErrBadRequest, number, kmclient.MaxRequestKeys)
+	case size > kmclient.MaxRequestSize:
+		return fmt.Errorf("%w: key size %d: must be at most %d bits", kmclient.ErrBadRequest, size, kmclient.MaxRequestSize)
+	case size/8*number > MaxRequestOctets:
+		return fmt.Errorf("%w: %d keys of %d bits: over %d octets together", kmclient.ErrBadRequest, number, size, MaxRequestOctets)
+	}
+	return nil
+}
+
+// AnswerLimit returns how many octets an answer with number keys of size bits
+// may have: base64, the names and ID around it, and some white space.
+func AnswerLimit(size, number int) int64 {
+	return int64(number)*(int64(size)/8*4/3+1<<10) + 64<<10
+}
+
+// A keyAnswer is a key as the QMail REST API gives it out.
+type keyAnswer struct {
+	ID   string         `json:"key_ID"`
+	Key  keyjson.Octets `json:"key"`
+	Size *int           `json:"key_size"` // bits; not always there
+}
+
+// key returns the key of an answer, having checked what the answer says of it.
+func (a *keyAnswer) key() (*kmclient.Key, error) {
+	if a.Size != nil && *a.Size != len(a.Key)*8 {
+		return nil, fmt.Errorf("%w: said to be of %d bits, and has %d", kmclient.ErrBadKey, *a.Size, len(a.Key)*8)
+	}
+	return kmclient.NewKey(a.ID, a.Key), nil
+}
+
+// DecodeKeys reads the answer to a request for number keys of size bits. It
+// returns one at least and number at most, or an error and no key.
+func DecodeKeys(body []byte, size, number int) ([]*kmclient.Key, error) {
+	keys, err := DecodeKeyList(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%w: an answer without keys", kmclient.ErrKeyExhausted)
+	}
+	if err := kmclient.CheckFresh(keys, size, number); err != nil {
+		kmclient.WipeAll(keys)
+		return nil, err
+	}
+	return keys, nil
+}
+
+// DecodeKeyList reads an answer with any number of keys, whose IDs and octets
+// are still to be checked.
+func DecodeKeyList(body []byte) (keys []*kmclient.Key, err error) {
+	var answer struct {
+		Keys []keyAnswer `json:"keys"`
+	}
+	defer func() {
+		if err != nil {
+			for _, k := range answer.Keys {
+				clear(k.Key)
+			}
+			keys = nil
+		}
+	}()
+	if err := decodeJSON(body, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Keys == nil {
+		return nil, fmt.Errorf("%w: no keys in it", kmclient.ErrBadAnswer)
+	}
+	for i := range answer.Keys {
+		k, err := answer.Keys[i].key()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// DecodeKey reads the answer to a request for the key id.
+func DecodeKey(body []byte, id string) (*kmclient.Key, error) {
+	var answer keyAnswer
+	var k *kmclient.Key
+	err := decodeJSON(body, &answer)
+	if err == nil && kmclient.CanonicalID(answer.ID) != kmclient.CanonicalID(id) {
+		err = fmt.Errorf("%w: it names another key than the one asked for", kmclient.ErrBadAnswer)
+	}
+	if err == nil {
+		k, err = answer.key()
+	}
+	if err != nil {
+		clear(answer.Key)
+		return nil, err
+	}
+	return k, nil
+}
+
+// decodeJSON is json.Unmarshal with errors that quote nothing of body, which
+// may be keys, and are a kmclient.ErrBadAnswer.
+func decodeJSON(body []byte, v any) error {
+	err := json.Unmarshal(body, v)
+	if err == nil {
+		return nil
+	}
+	if isHTML(body) {
+		return fmt.Errorf("%w: an HTML page instead of JSON", kmclient.ErrBadAnswer)
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("%w: JSON of another form than expected (octet %d)", kmclient.ErrBadAnswer, wrong.Offset)
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("%w: not JSON (octet %d of %d)", kmclient.ErrBadAnswer, syntax.Offset, len(body))
+	}
+	return fmt.Errorf("%w: %w", kmclient.ErrBadAnswer, err)
+}

@@ -1,0 +1,182 @@
+package mock
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/durable"
+	"github.com/qkdmail/qkdmail/kmclient/internal/keyjson"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
+)
+
+const (
+	fileLimit = 1 << 30              // octets
+	lockPoll  = 2 * time.Millisecond // how often a lock that another process holds is tried
+)
+
+// A fileStore reads and replaces the mock's file. It remembers what the file
+// held, for as long as nobody has changed it. Its methods are not for several
+// goroutines at the same time.
+type fileStore struct {
+	path string
+
+	// What was last read or written, and the file that it was. The file is
+	// kept open: were it closed, its inode number could go to a later file,
+	// which might look the same.
+	held *keyFile
+	file *os.File
+	info fs.FileInfo
+}
+
+func (s *fileStore) exists() bool {
+	_, err := os.Stat(s.path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// load returns what the file holds now.
+func (s *fileStore) load() (*keyFile, error) {
+	info, err := os.Stat(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.forget()
+		return newKeyFile(), nil
+	}
+	if err != nil {
+		return nil, s.unreadable(err)
+	}
+	if s.held != nil && os.SameFile(info, s.info) && info.Size() == s.info.Size() && info.ModTime().Equal(s.info.ModTime()) {
+		return s.held, nil
+	}
+	s.forget()
+	if !info.Mode().IsRegular() { // before it is opened: a pipe would block
+		return nil, s.unreadable(errors.New("not a regular file"))
+	}
+	file, err := os.Open(s.path)
+	if err != nil {
+		return nil, s.unreadable(err)
+	}
+	held, info, err := readKeyFile(file)
+	if err != nil {
+		_ = file.Close()
+		return nil, s.unreadable(err)
+	}
+	s.held, s.file, s.info = held, file, info
+	return held, nil
+}
+
+func readKeyFile(file *os.File) (*keyFile, fs.FileInfo, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if info.Size() > fileLimit {
+		return nil, nil, fmt.Errorf("over %d octets", fileLimit)
+	}
+	data, err := keyjson.Read(file, info.Size(), fileLimit)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(data)
+	text, err := textfile.Decode(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	held, err := parseKeyFile(text)
+	return held, info, err
+}
+
+// unreadable is the error for a file that has to be seen to by a person.
+func (s *fileStore) unreadable(err error) error {
+	return fmt.Errorf("%w %s: %w; it is left as it is: repair it, put a backup in its place, or move it away to begin anew",
+		kmclient.ErrStore, s.path, err)
+}
+
+// forget makes the next load read the file.
+func (s *fileStore) forget() {
+	if s.held == nil {
+		return
+	}
+	for _, k := range s.held.keys {
+		clear(k.octets)
+	}
+	_ = s.file.Close() // only read, or synced before
+	s.held, s.file, s.info = nil, nil, nil
+}
+
+// save replaces the file with f, durably, and returns its size in octets. The
+// caller holds the lock.
+func (s *fileStore) save(f *keyFile) (int, error) {
+	f.updated = time.Now().Format("2006-01-02T15:04:05.000000")
+	data := f.encode()
+	defer clear(data)
+	file, info, err := s.replace(data)
+	if err != nil {
+		s.forget()
+		return 0, fmt.Errorf("%w %s: can't be written: %w", kmclient.ErrStore, s.path, err)
+	}
+	if s.file != nil {
+		_ = s.file.Close()
+	}
+	s.held, s.file, s.info = f, file, info
+	return len(data), nil
+}
+
+// replace writes a temporary file beside the file and renames it. Its name is
+// always the same, so that a crash leaves at most one, which the next change
+// removes.
+func (s *fileStore) replace(data []byte) (_ *os.File, _ fs.FileInfo, err error) {
+	temp := s.path + ".tmp"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	file, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+			_ = os.Remove(temp) // keys; no harm if it has its final name already
+		}
+	}()
+	if _, err := io.Copy(file, bytes.NewReader(data)); err != nil {
+		return nil, nil, err
+	}
+	if err := file.Sync(); err != nil {
+		return nil, nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := os.Rename(temp, s.path); err != nil {
+		return nil, nil, err
+	}
+	return file, info, durable.Sync(filepath.Dir(s.path))
+}
+
+// lock keeps other processes, and other mocks in this one, from changing the
+// file until unlock is called. It creates the folder and a lock file beside
+// the file, which stays: to remove it would be a race.
+func (s *fileStore) lock(ctx context.Context) (unlock func(), err error) {
+	if err := durable.MakeFolder(filepath.Dir(s.path)); err != nil {
+		return nil, fmt.Errorf("%w %s: its folder can't be made: %w", kmclient.ErrStore, s.path, err)
+	}
+	lock := flock.New(s.path+".lock", flock.SetPermissions(0o600))
+	if _, err := lock.TryLockContext(ctx, lockPoll); err != nil {
+		_ = lock.Close()
+		if ctx.Err() != nil {
+			return nil, kmclient.GaveUp(ctx)
+		}
+		return nil, fmt.Errorf("%w %s: can't be locked: %w", kmclient.ErrStore, s.path, err)
+	}
+	return func() { _ = lock.Close() }, nil
+}

@@ -1,0 +1,161 @@
+package open
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// FromEnv returns the key manager that the environment names (see [EnvSpec]), a
+// Mock on mock.DefaultPath if it names none. These variables take precedence over
+// the Options of the same meaning:
+//
+//	QKD_KM_CA     CAFile
+//	QKD_KM_CERT   CertFile
+//	QKD_KM_KEY    KeyFile
+//	QKD_KME_ID    KMEID
+//	QKD_SAE       SAE
+//
+// getenv is usually [os.Getenv]; empty is the same as not set. An error about the
+// value of a variable names the variable.
+func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error) {
+	for name, option := range map[string]*string{
+		"QKD_KM_CA": &o.CAFile, "QKD_KM_CERT": &o.CertFile, "QKD_KM_KEY": &o.KeyFile, "QKD_KME_ID": &o.KMEID,
+		"QKD_SAE": &o.SAE,
+	} {
+		if value := getenv(name); value != "" {
+			*option = value
+		}
+	}
+	spec, err := EnvSpec(getenv)
+	if err != nil {
+		return nil, err
+	}
+	if spec == "" {
+		spec = "mock:"
+	}
+	km, err := KeyManager(spec, o)
+	return km, NameVariables(err, getenv)
+}
+
+// EnvSpec returns the key manager that the environment names, as KeyManager takes it,
+// or "" if it names none. It is named by QKD_KM, or else by the variables of the
+// reference system:
+//
+//	QKD_KM            what KeyManager takes; the others don't count then
+//	QKD_USE_MOCK      true: a mock on mock.DefaultPath; false: one with the QMail REST API
+//	QKD_KM_HOST       its host (default localhost)
+//	QKD_KM_PORT       its port (default 8080)
+//	QKD_KM_HTTPS      over TLS (default false)
+//	QKD_KM_USE_HTTPS  the same, as the reference system spells it
+//
+// Without QKD_USE_MOCK those after it don't count. Truth is true, 1, yes, false, 0
+// or no, in any case. Any other value, and one that can't be used, is a kmclient.ErrConfig
+// that names the variable.
+func EnvSpec(getenv func(string) string) (string, error) {
+	if spec := getenv("QKD_KM"); spec != "" {
+		if err := checkSpec(spec); err != nil {
+			return "", fmt.Errorf("QKD_KM: %w", err)
+		}
+		return spec, nil
+	}
+	mock, set, err := envBool(getenv, "QKD_USE_MOCK")
+	switch {
+	case err != nil || !set:
+		return "", err
+	case mock:
+		return "mock:", nil
+	}
+	secure, err := envHTTPS(getenv)
+	if err != nil {
+		return "", err
+	}
+	address, err := envAddress(getenv)
+	if err != nil {
+		return "", err
+	}
+	u := url.URL{Scheme: "http", Host: address}
+	if secure {
+		u.Scheme = "https"
+	}
+	return u.String(), nil
+}
+
+// NameVariables returns err with the names of the environment variables whose
+// values it speaks of. It looks for the values in its text.
+func NameVariables(err error, getenv func(string) string) error {
+	if err == nil {
+		return nil
+	}
+	var names []string
+	for _, name := range []string{"QKD_KM_HOST", "QKD_KM_CA", "QKD_KM_CERT", "QKD_KM_KEY", "QKD_KME_ID", "QKD_SAE", "QKD_PEER"} {
+		if value := getenv(name); value != "" && !strings.Contains(err.Error(), name) && speaksOf(err.Error(), value) {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return err
+	}
+	return fmt.Errorf("%w (from %s in the environment)", err, strings.Join(names, ", "))
+}
+
+// speaksOf reports whether text has value, and not as a part of a longer word.
+func speaksOf(text, value string) bool {
+	whole := regexp.MustCompile(`(^|[^A-Za-z0-9_/.-])` + regexp.QuoteMeta(value) + `($|[^A-Za-z0-9_/-])`)
+	return whole.MatchString(text)
+}
+
+// envBool reads a variable that is true or false, and whether it is set.
+func envBool(getenv func(string) string, name string) (value, set bool, err error) {
+	switch strings.ToLower(strings.TrimSpace(getenv(name))) {
+	case "":
+		return false, false, nil
+	case "true", "1", "yes":
+		return true, true, nil
+	case "false", "0", "no":
+		return false, true, nil
+	}
+	return false, true, fmt.Errorf("%w: %s must be true, 1 or yes, or else false, 0 or no", kmclient.ErrConfig, name)
+}
+
+// envHTTPS reads the two names of one variable.
+func envHTTPS(getenv func(string) string) (bool, error) {
+	ours, set, err := envBool(getenv, "QKD_KM_HTTPS")
+	if err != nil {
+		return false, err
+	}
+	theirs, too, err := envBool(getenv, "QKD_KM_USE_HTTPS")
+	switch {
+	case err != nil:
+		return false, err
+	case set && too && ours != theirs:
+		return false, fmt.Errorf("%w: QKD_KM_HTTPS and QKD_KM_USE_HTTPS mean the same and must not differ", kmclient.ErrConfig)
+	}
+	return ours || theirs, nil
+}
+
+// envAddress returns HOST:PORT, with an IPv6 address in brackets.
+func envAddress(getenv func(string) string) (string, error) {
+	host := strings.TrimSpace(getenv("QKD_KM_HOST"))
+	if host == "" {
+		host = "localhost"
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":/@?#%\\[] \t") {
+		return "", fmt.Errorf("%w: QKD_KM_HOST must be a host name or an IP address and nothing else (the port is QKD_KM_PORT)", kmclient.ErrConfig)
+	}
+	port := strings.TrimSpace(getenv("QKD_KM_PORT"))
+	if port == "" {
+		port = "8080"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", fmt.Errorf("%w: QKD_KM_PORT must be a number from 1 to 65535", kmclient.ErrConfig)
+	}
+	return net.JoinHostPort(host, port), nil
+}

@@ -1,0 +1,219 @@
+// Package rest is a client of the QMail REST API, over HTTP or HTTPS.
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
+)
+
+// Options says where a key manager with the QMail REST API is.
+type Options struct {
+	// URL is http://HOST:PORT or https://HOST:PORT; a path, beneath which
+	// the API is, may follow.
+	URL string
+	// CAFile is a PEM file with the CAs to trust instead of the system's; only
+	// with https.
+	CAFile string
+	// Timeout is for one request, connecting included; 30 seconds if zero. The
+	// caller's context can only shorten it.
+	Timeout time.Duration
+	// ExtensionMandatory is sent with requests for keys as
+	// "extension_mandatory", if not empty: names, or objects. GetKeysWith has
+	// more for one request.
+	ExtensionMandatory []any
+}
+
+// Client is a client of the QMail REST API. Its key manager knows no SAEs: peer
+// is ignored. Keys stay at the key manager until [Client.CloseKey].
+//
+// Status and look-ups by ID are tried a second time after what may have been a
+// hiccup of the network or of a gateway; getting and closing keys never are.
+type Client struct {
+	caller     *kmhttp.Client
+	extensions []any
+	ids        kmhttp.IDBytes
+}
+
+var _ kmclient.KeyManager = (*Client)(nil)
+
+// New returns a client; it connects to nothing yet. Options that make no
+// sense are a kmclient.ErrConfig.
+func New(o Options) (*Client, error) {
+	base, secure, err := kmhttp.CheckBase(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.CAFile != "" && !secure {
+		return nil, fmt.Errorf("%w: CA file %s: it needs an https URL", kmclient.ErrConfig, o.CAFile)
+	}
+	if _, err := json.Marshal(o.ExtensionMandatory); err != nil {
+		return nil, fmt.Errorf("%w: mandatory extensions: %w", kmclient.ErrConfig, err)
+	}
+	tlsConfig, err := kmhttp.TLS(o.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{caller: kmhttp.New(base, tlsConfig, o.Timeout), extensions: o.ExtensionMandatory}, nil
+}
+
+// CloseIdle closes the connections that no request is using.
+func (r *Client) CloseIdle() { r.caller.HTTP.CloseIdleConnections() }
+
+// Status reports what the key manager says of itself.
+func (r *Client) Status(ctx context.Context, _ string) (kmclient.Status, error) {
+	q := kmhttp.Call{Op: kmhttp.OpStatus, Method: http.MethodGet, Path: "/api/v1/status", Limit: kmhttp.StatusLimit, Again: true}
+	code, body, failed := r.caller.Do(ctx, q)
+	if failed != nil {
+		return kmclient.Status{}, failed
+	}
+	s, err := kmhttp.DecodeStatus(body)
+	if err != nil {
+		return kmclient.Status{}, kmhttp.BadAnswer(q, code, body, err)
+	}
+	s.KeyIDBytes = int(r.ids.Load())
+	return s, nil
+}
+
+// GetKeys fetches fresh keys: at most kmclient.MaxRequestKeys, of kmclient.MaxRequestSize bits,
+// and 64 MiB together. If the key manager gives fewer than asked for, it is asked for
+// the others; if it refuses these, the keys that came are all that there are.
+func (r *Client) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	return r.GetKeysWith(ctx, peer, nil, size, number)
+}
+
+// GetKeysWith is like GetKeys; mandatory are further elements of
+// "extension_mandatory", which the key manager must meet or refuse.
+func (r *Client) GetKeysWith(ctx context.Context, _ string, mandatory []any, size, number int) (keys []*kmclient.Key, err error) {
+	if err := kmhttp.CheckAmount(size, number); err != nil {
+		return nil, &kmclient.Error{Op: kmhttp.OpGetKeys, Err: err}
+	}
+	defer func() {
+		if err != nil {
+			kmclient.WipeAll(keys)
+			keys = nil
+		}
+	}()
+	for len(keys) < number { // a key manager may give fewer than asked for
+		some, err := r.getKeys(ctx, mandatory, size, number-len(keys))
+		if err != nil && len(keys) > 0 {
+			break
+		}
+		if err != nil {
+			return keys, err
+		}
+		keys = append(keys, some...)
+	}
+	if err := kmclient.CheckFresh(keys, size, number); err != nil {
+		return keys, &kmclient.Error{Op: kmhttp.OpGetKeys, Status: http.StatusOK, Err: err}
+	}
+	r.ids.Note(keys)
+	return keys, nil
+}
+
+// getKeys makes one request. It returns at least one key and at most as many as
+// asked for, all of the right size, or an error.
+func (r *Client) getKeys(ctx context.Context, mandatory []any, size, number int) ([]*kmclient.Key, error) {
+	request, err := json.Marshal(struct {
+		Size       int   `json:"key_size"`
+		Number     int   `json:"number"`
+		Extensions []any `json:"extension_mandatory,omitempty"`
+	}{size, number, slices.Concat(r.extensions, mandatory)})
+	if err != nil {
+		return nil, &kmclient.Error{Op: kmhttp.OpGetKeys, Err: fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)}
+	}
+	q := kmhttp.Call{Op: kmhttp.OpGetKeys, Method: http.MethodPost, Path: "/api/v1/keys/get", Body: request,
+		Limit: kmhttp.AnswerLimit(size, number)}
+	code, body, failed := r.caller.Do(ctx, q)
+	if failed != nil {
+		return nil, failed
+	}
+	defer clear(body)
+	keys, err := kmhttp.DecodeKeys(body, size, number)
+	if err != nil {
+		return nil, kmhttp.BadAnswer(q, code, body, err)
+	}
+	return keys, nil
+}
+
+// KeysByID fetches stored keys, one request each, of at most kmclient.MaxRequestKeys
+// IDs that are all different.
+func (r *Client) KeysByID(ctx context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
+	if err := kmclient.CheckIDs(ids); err != nil {
+		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Err: err}
+	}
+	paths := make([]string, len(ids))
+	for i, id := range ids {
+		if paths[i], err = keyPath(id); err != nil {
+			return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Err: err}
+		}
+	}
+	defer func() {
+		if err != nil {
+			kmclient.WipeAll(keys)
+			keys = nil
+		}
+	}()
+	for i, id := range ids {
+		k, err := r.keyByID(ctx, paths[i], id)
+		if err != nil {
+			return keys, err
+		}
+		keys = append(keys, k)
+	}
+	if err := kmclient.CheckKeys(keys, 0, len(ids)); err != nil {
+		return keys, &kmclient.Error{Op: kmhttp.OpKeysByID, Status: http.StatusOK, Err: err}
+	}
+	return keys, nil
+}
+
+func (r *Client) keyByID(ctx context.Context, path, id string) (*kmclient.Key, error) {
+	q := kmhttp.Call{Op: kmhttp.OpKeysByID, Method: http.MethodGet, Path: path, Limit: kmhttp.AnswerLimit(kmclient.MaxRequestSize, 1),
+		Again: true, IDs: []string{id}}
+	code, body, failed := r.caller.Do(ctx, q)
+	if failed != nil {
+		return nil, failed
+	}
+	defer clear(body)
+	k, err := kmhttp.DecodeKey(body, id)
+	if err != nil {
+		return nil, kmhttp.BadAnswer(q, code, body, err)
+	}
+	return k, nil
+}
+
+// CloseKey deletes a key at the key manager.
+func (r *Client) CloseKey(ctx context.Context, id string) error {
+	path, err := keyPath(id)
+	if err != nil {
+		return &kmclient.Error{Op: kmhttp.OpCloseKey, Err: err}
+	}
+	q := kmhttp.Call{Op: kmhttp.OpCloseKey, Method: http.MethodDelete, Path: path, Limit: kmhttp.ErrorLimit, IDs: []string{id}}
+	_, body, failed := r.caller.Do(ctx, q)
+	if failed != nil {
+		return failed
+	}
+	clear(body) // a key manager may show once more what it has deleted
+	return nil
+}
+
+// keyPath returns the path of one key. The ID comes from a message, so it must
+// not lead to another path: PathEscape encodes everything that could, but
+// servers and gateways that decode before they resolve "..", as many do, would
+// climb all the same. An ID of that kind is refused.
+func keyPath(id string) (string, error) {
+	if err := kmclient.CheckID(id); err != nil {
+		return "", err
+	}
+	if kmhttp.Climbs(id) {
+		return "", fmt.Errorf("%w: key ID %q: a dot or two between slashes", kmclient.ErrBadKey, id)
+	}
+	return "/api/v1/keys/" + url.PathEscape(id), nil
+}
