@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
-	"github.com/qkdmail/qkdmail/cmd/internal/daemon"
 )
 
-func main() { os.Exit(cli.Main(daemon.Commands)) }
+func main() { os.Exit(cli.Main()) }

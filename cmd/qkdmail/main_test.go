@@ -21,8 +21,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/cmd/internal/messagecmd"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -210,7 +211,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	b, err := os.ReadFile(path)
 	ts.Check(err)
-	ts.Check(os.WriteFile(path, cli.FlipPayloadBit(b), 0o600))
+	ts.Check(os.WriteFile(path, messagecmd.FlipPayloadBit(b), 0o600))
 }
 
 // cut FILE OCTETS takes so many octets off the end of a file.
@@ -250,8 +251,8 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	waitUntilRead(stdin) // it has its signal handler then
 	ts.Check(cmd.Process.Signal(sig))
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != cli.ExitTempFail {
-		ts.Fatalf("exit code %d, want %d", code, cli.ExitTempFail)
+	if code := cmd.ProcessState.ExitCode(); code != terminal.ExitTempFail {
+		ts.Fatalf("exit code %d, want %d", code, terminal.ExitTempFail)
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 )
 
 // An ending is how "encrypt" ends: its exit code, and words on standard error.
@@ -32,13 +34,13 @@ func pads(e ending) verdicts { return verdicts{otp: twice(e), auto: twice(e)} }
 
 func wanted() map[string]verdicts {
 	var (
-		empty  = ending{ExitTempFail, "key manager has no key left"}
-		worded = ending{ExitTempFail, `says "The requested key amount exceeds the generated key count. Try again later.": try again when the link has made new keys`}
-		down   = ending{ExitUnavailable, "check that the key manager runs"}
-		bad    = ending{ExitUnavailable, "the key manager does not work as it should: do not use its keys"}
-		html   = ending{ExitNoPerm, "an HTML page instead of JSON (HTTP 401): the key manager must allow this SAE"}
-		noPad  = ending{ExitConfig, "it gives keys of at most 128 bits, and a pad takes keys of 256 bits or more; use AES-256-GCM: use --suite aes-256-gcm"}
-		short  = ending{ExitUnavailable, `says "size shall be 64 to 128 bits": the key manager can't meet this: see qkdmail status`}
+		empty  = ending{terminal.ExitTempFail, "key manager has no key left"}
+		worded = ending{terminal.ExitTempFail, `says "The requested key amount exceeds the generated key count. Try again later.": try again when the link has made new keys`}
+		down   = ending{terminal.ExitUnavailable, "check that the key manager runs"}
+		bad    = ending{terminal.ExitUnavailable, "the key manager does not work as it should: do not use its keys"}
+		html   = ending{terminal.ExitNoPerm, "an HTML page instead of JSON (HTTP 401): the key manager must allow this SAE"}
+		noPad  = ending{terminal.ExitConfig, "it gives keys of at most 128 bits, and a pad takes keys of 256 bits or more; use AES-256-GCM: use --suite aes-256-gcm"}
+		short  = ending{terminal.ExitUnavailable, `says "size shall be 64 to 128 bits": the key manager can't meet this: see qkdmail status`}
 	)
 	return map[string]verdicts{
 		"sizes rounded up to 264": anySuite(bad),
@@ -47,7 +49,7 @@ func wanted() map[string]verdicts {
 		"a stock of two":                       pads(empty),
 		"a stock of two, worded so":            pads(worded),
 		"the same with 503":                    pads(worded),
-		"a code instead of words":              pads(ending{ExitTempFail, `says "INSUFFICIENT_KEYS": try again`}),
+		"a code instead of words":              pads(ending{terminal.ExitTempFail, `says "INSUFFICIENT_KEYS": try again`}),
 		"a stock of two, key by key":           pads(empty),
 		"a stock of two, told as 0":            pads(empty),
 		"a stock of 15":                        pads(worded),
@@ -56,14 +58,14 @@ func wanted() map[string]verdicts {
 		"a stock of 20":                        {otp: [2]ending{1: empty}, auto: [2]ending{1: empty}},
 
 		"an empty stock":               anySuite(empty),
-		"out of order, with 503":       anySuite(ending{ExitUnavailable, `says "database connection pool exhausted": check that the key manager runs`}),
+		"out of order, with 503":       anySuite(ending{terminal.ExitUnavailable, `says "database connection pool exhausted": check that the key manager runs`}),
 		"an empty stock, said in HTML": anySuite(down),
 		"401 in HTML":                  anySuite(html),
 
 		"keys too short":            {otp: twice(noPad), aes: twice(short), auto: twice(short)},
-		"keys said to be too short": {otp: twice(noPad), auto: twice(ending{ExitOK, "it is encrypted with AES-256-GCM: no one-time pad"})},
+		"keys said to be too short": {otp: twice(noPad), auto: twice(ending{terminal.ExitOK, "it is encrypted with AES-256-GCM: no one-time pad"})},
 		"a status that fails":       pads(down),
-		"a status that is refused":  pads(ending{ExitNoPerm, `(HTTP 403): key manager says "the status is not available"`}),
+		"a status that is refused":  pads(ending{terminal.ExitNoPerm, `(HTTP 403): key manager says "the status is not available"`}),
 	}
 }
 
@@ -102,10 +104,10 @@ func (s *shell) run(at kmtest.Side, args ...string) (code int, said string) {
 	root.SetArgs(append(args, "--km", at.KM, "--sae", at.SAE, "--peer", at.Peer, "--km-ca", at.CA, "--km-cert", at.Cert, "--km-key", at.Key))
 	err := root.ExecuteContext(s.t.Context())
 	if err == nil {
-		return ExitOK, stderr.String()
+		return terminal.ExitOK, stderr.String()
 	}
-	code, hint := explain(err)
-	return code, stderr.String() + OneLine(err, hint)
+	code, hint := terminal.Explain(err)
+	return code, stderr.String() + terminal.OneLine(err, hint)
 }
 
 func (s *shell) path(name string) string { return filepath.Join(s.dir, name) }
@@ -124,7 +126,7 @@ func (s *shell) encrypt(size int, suite, out string) (message []byte, code int, 
 
 // decrypt decrypts a file. The keys that it fetches are kept nowhere.
 func (s *shell) decrypt(in, out string) (code int, said string) {
-	return s.run(s.link.B, "decrypt", "--store", NoStore, "-o", s.path(out), s.path(in))
+	return s.run(s.link.B, "decrypt", "--store", flags.NoStore, "-o", s.path(out), s.path(in))
 }
 
 func (s *shell) tryHabit(size int, suite, inside string, want ending) {
@@ -135,7 +137,7 @@ func (s *shell) tryHabit(size int, suite, inside string, want ending) {
 		s.t.Errorf("%d octets: exit code %d, %q; want %d, %q", size, code, said, want.code, want.words)
 	}
 	out, err := os.ReadFile(s.path(sealed))
-	if code != ExitOK {
+	if code != terminal.ExitOK {
 		if err == nil {
 			s.t.Errorf("%d octets: exit code %d, and it has written %q", size, code, out)
 		}
@@ -144,7 +146,7 @@ func (s *shell) tryHabit(size int, suite, inside string, want ending) {
 	if err != nil || !bytes.Contains(out, []byte("Suite: "+inside+"\r\n")) {
 		s.t.Errorf("%d octets: is not encrypted with %s, %v: %q", size, inside, err, out)
 	}
-	if code, said = s.decrypt(sealed, back); code != ExitOK {
+	if code, said = s.decrypt(sealed, back); code != terminal.ExitOK {
 		s.t.Errorf("%d octets: decrypt ends with %d, %q", size, code, said)
 		return
 	}
@@ -162,12 +164,12 @@ func TestHabitUnknownKey(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%d/%s", api, status, suite), func(t *testing.T) {
 					t.Parallel()
 					s := &shell{t: t, dir: t.TempDir(), link: kmtest.Named("none").Start(t, api)}
-					if _, code, said := s.encrypt(464, suite, "sealed"); code != ExitOK {
+					if _, code, said := s.encrypt(464, suite, "sealed"); code != terminal.ExitOK {
 						t.Fatalf("exit code %d, %q", code, said)
 					}
 					s.link.Become(kmtest.Habit{Options: kmsim.Options{Quirks: kmsim.Quirks{UnknownKeyStatus: status}}})
-					if code, said := s.decrypt("sealed", "back"); code != ExitNoPerm || !strings.Contains(said, words) {
-						t.Errorf("exit code %d, %q; want %d, %q", code, said, ExitNoPerm, words)
+					if code, said := s.decrypt("sealed", "back"); code != terminal.ExitNoPerm || !strings.Contains(said, words) {
+						t.Errorf("exit code %d, %q; want %d, %q", code, said, terminal.ExitNoPerm, words)
 					}
 					if _, err := os.Stat(s.path("back")); err == nil {
 						t.Error("it has written something")

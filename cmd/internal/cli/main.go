@@ -12,8 +12,8 @@ import (
 )
 
 // Main runs the command line of this process and returns its exit code, with
-// which the process is to end. more are the commands of other packages.
-func Main(more Commands) int {
+// which the process is to end.
+func Main() int {
 	// net/http logs stray octets of a connection, which might be a key's, on
 	// the standard logger.
 	log.SetOutput(io.Discard)
@@ -25,5 +25,5 @@ func Main(more Commands) int {
 	// A write to a pipe that nobody reads any more is an error like others, and
 	// does not end the program by a signal before it has said so.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return execute(ctx, more, os.Args[1:])
+	return execute(ctx, os.Args[1:])
 }

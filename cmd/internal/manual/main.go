@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
-	"github.com/qkdmail/qkdmail/cmd/internal/daemon"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 )
@@ -22,16 +22,16 @@ import (
 func main() {
 	if len(os.Args) != 3 {
 		fmt.Fprintln(os.Stderr, "usage: manual MAN-DIR COMPLETIONS-DIR")
-		os.Exit(cli.ExitUsage)
+		os.Exit(terminal.ExitUsage)
 	}
 	if err := write(os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, "manual:", err)
-		os.Exit(cli.ExitCantCreate)
+		os.Exit(terminal.ExitCantCreate)
 	}
 }
 
 func write(man, completions string) error {
-	root := cli.NewRoot(daemon.Commands)
+	root := cli.NewRoot()
 	root.DisableAutoGenTag = true
 	date, err := pageDate()
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
-	"github.com/qkdmail/qkdmail/cmd/internal/daemon"
 	"github.com/spf13/cobra"
 )
 
@@ -24,7 +23,7 @@ func each(c *cobra.Command, do func(*cobra.Command)) {
 // TestHelp: each command says what it is for, and shows how.
 func TestHelp(t *testing.T) {
 	commands := 0
-	each(cli.NewRoot(daemon.Commands), func(c *cobra.Command) {
+	each(cli.NewRoot(), func(c *cobra.Command) {
 		commands++
 		if c.Short == "" || c.Example == "" {
 			t.Errorf("%s: short %q, example %q; it must have both", c.CommandPath(), c.Short, c.Example)
@@ -48,7 +47,7 @@ func TestWrite(t *testing.T) {
 	if err := write(man, completions); err != nil {
 		t.Fatal(err)
 	}
-	each(cli.NewRoot(daemon.Commands), func(c *cobra.Command) {
+	each(cli.NewRoot(), func(c *cobra.Command) {
 		page, err := os.ReadFile(filepath.Join(man, strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"))
 		if err != nil || !strings.Contains(string(page), `"Jan 2026"`) {
 			t.Errorf("page of %s: %v:\n%.300s", c.CommandPath(), err, page)

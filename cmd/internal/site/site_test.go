@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/cmd/internal/cli"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -161,7 +161,7 @@ func TestUnit(t *testing.T) {
 	if !strings.Contains(unit, "--config "+s.Config()+"\n") {
 		t.Errorf("the unit does not name %s", s.Config())
 	}
-	if want := fmt.Sprintf("\nRestartPreventExitStatus=%d %d\n", cli.ExitUsage, cli.ExitConfig); !strings.Contains(unit, want) {
+	if want := fmt.Sprintf("\nRestartPreventExitStatus=%d %d\n", terminal.ExitUsage, terminal.ExitConfig); !strings.Contains(unit, want) {
 		t.Errorf("the unit must have %q: those errors don't pass by themselves", want)
 	}
 	analyze, err := exec.LookPath("systemd-analyze")

@@ -1,0 +1,35 @@
+// Package flags has the flags that several commands have, and what they name: the
+// key manager, the key store, and what a relay's configuration says of both.
+package flags
+
+import (
+	"os"
+
+	"github.com/spf13/pflag"
+)
+
+// Globals are the flags that every command has.
+type Globals struct {
+	KM     string // the key manager; see Spec
+	KMCA   string // PEM file
+	KMCert string // PEM file
+	KMKey  string // PEM file
+	KMEID  string
+	SAE    string
+	Peer   string
+}
+
+// TempFail is the name of the flag that has nearly every failure exit with 75.
+const TempFail = "tempfail"
+
+// Register adds the flags. The environment has their defaults.
+func (g *Globals) Register(f *pflag.FlagSet) {
+	f.StringVar(&g.KM, "km", "", "key manager: mock:PATH, http://HOST:PORT, https://HOST:PORT or etsi014:https://HOST:PORT[,…]")
+	f.StringVar(&g.KMCA, "km-ca", os.Getenv("QKD_KM_CA"), "PEM file with the CA of the key manager's certificate")
+	f.StringVar(&g.KMCert, "km-cert", os.Getenv("QKD_KM_CERT"), "PEM file with our certificate for the key manager")
+	f.StringVar(&g.KMKey, "km-key", os.Getenv("QKD_KM_KEY"), "PEM file with the private key of --km-cert")
+	f.StringVar(&g.KMEID, "kme-id", os.Getenv("QKD_KME_ID"), "KME ID that the key manager's certificate must hold (its CN, URI or DNS name, or serial number)")
+	f.StringVar(&g.SAE, "sae", os.Getenv("QKD_SAE"), "own SAE ID")
+	f.StringVar(&g.Peer, "peer", os.Getenv("QKD_PEER"), "SAE ID of the other side")
+	f.Bool(TempFail, false, "exit with 75 where it is not 0, 64 or 65: for Postfix pipe(8), which bounces on others")
+}

@@ -1,0 +1,53 @@
+package flags
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/open"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// BadConfig gives an error of a relay's configuration its exit code.
+func BadConfig(err error) error {
+	if errors.Is(err, mailer.ErrConfig) {
+		return terminal.Fail(terminal.ExitConfig, "see docs/relay.toml for every key", "%w", err)
+	}
+	return err
+}
+
+// OpenConfigured opens the key manager of a relay's configuration, as it is.
+func OpenConfigured(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (kmclient.KeyManager, error) {
+	opts := cfg.KM.Options()
+	opts.Logger = log
+	opts.MockDB = func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(ctx, path) }
+	return open.KeyManager(cfg.KM.URL, opts)
+}
+
+// CloseManager ends the use of a key manager.
+func CloseManager(km kmclient.KeyManager) {
+	if c, ok := km.(io.Closer); ok {
+		_ = c.Close()
+	}
+}
+
+// Or returns s, and what a relay's configuration says where s says nothing.
+func (s Store) Or(c mailer.StoreConfig) Store {
+	s.Path = cmp.Or(s.Path, c.Path)
+	s.Key = cmp.Or(s.Key, c.Key)
+	return s
+}
+
+// KeepOptions are how a relay keeps keys.
+func KeepOptions(cfg *mailer.Config, log *slog.Logger) keystore.Options {
+	return keystore.Options{
+		SAE: cfg.KM.SAE, Close: cfg.Store.Close, Tombstones: cfg.Store.Tombstones, Undelivered: cfg.Store.Undelivered, Logger: log,
+	}
+}

@@ -1,0 +1,42 @@
+package flags
+
+import (
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// A flag comes before the key of the file.
+func TestStoreOr(t *testing.T) {
+	file := mailer.StoreConfig{Path: "postgres://a/x", Key: "env:K"}
+	all := Store{Path: "postgres://b/y", Key: "env:L"}
+	for name, tt := range map[string]struct {
+		flags, want Store
+	}{
+		"no flag":     {Store{}, Store{Path: "postgres://a/x", Key: "env:K"}},
+		"all flags":   {all, all},
+		"another key": {Store{Key: "env:L"}, Store{Path: "postgres://a/x", Key: "env:L"}},
+		"an SQLite":   {Store{Path: "copy.db"}, Store{Path: "copy.db", Key: "env:K"}},
+		"none":        {Store{Path: NoStore}, Store{Path: NoStore, Key: "env:K"}},
+	} {
+		if got := tt.flags.Or(file); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
+		}
+	}
+}
+
+// The policies of the file are those of the relay's store.
+func TestKeepOptions(t *testing.T) {
+	cfg := mailer.DefaultConfig()
+	cfg.KM.SAE = "SAE_B"
+	cfg.Store.Close, cfg.Store.Undelivered = keystore.AfterDelivery(), 90*24*time.Hour
+	o := KeepOptions(cfg, nil)
+	if o.KM != "" { // what is in stores that are there already
+		t.Errorf("keys are kept for key manager %q", o.KM)
+	}
+	if o.SAE != "SAE_B" || o.Close != keystore.AfterDelivery() || o.Tombstones != 60*24*time.Hour || o.Undelivered != 90*24*time.Hour {
+		t.Errorf("%+v", o)
+	}
+}

@@ -1,0 +1,277 @@
+package flags
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// A Store says where keys are kept.
+type Store struct {
+	Path string // an SQLite file, postgres://…, NoStore, or "" for what the command takes by default
+	Key  string // see [keystore.ParseKeySource]
+}
+
+// StoreUsage says what --store is for where a store may be needed.
+const StoreUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: keys.db in the state directory, for relay where the key manager deletes keys when it hands them out)"
+
+// NoStore is the Path where no key is kept.
+const NoStore = "none"
+
+// Register adds the flags; usage says what --store is for.
+func (s *Store) Register(f *pflag.FlagSet, usage string) {
+	f.StringVar(&s.Path, "store", s.Path, usage)
+	f.StringVar(&s.Key, "store-key", s.Key, "what the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside an SQLite file)")
+}
+
+// IsPostgres reports whether the store is in PostgreSQL.
+func (s *Store) IsPostgres() bool {
+	return strings.HasPrefix(s.Path, "postgres:") || strings.HasPrefix(s.Path, "postgresql:")
+}
+
+// IsFile reports whether the store is a file, or none.
+func (s *Store) IsFile() bool { return keystore.Scheme(s.Path) == "" }
+
+// Shown is the Path without a password.
+func (s *Store) Shown() string { return keystore.Shown(s.Path) }
+
+// Where makes Path what it is by default: the file in the state directory if a
+// store is needed, else none.
+func (s *Store) Where(needed bool) error {
+	switch {
+	case s.Path != "":
+		return nil
+	case !needed:
+		s.Path = NoStore
+		return nil
+	}
+	dir, err := StateDir()
+	s.Path = filepath.Join(dir, "keys.db")
+	return err
+}
+
+// A KeptKM is a key manager with a store before it.
+type KeptKM struct {
+	*keystore.Manager
+	// Warnings returns what is questionable about the server of the store.
+	Warnings func() []string
+
+	vault *keystore.Vault
+}
+
+// Close stores what is still to be stored, and closes the store.
+func (k *KeptKM) Close() error {
+	return errors.Join(k.Manager.Close(context.Background()), k.vault.Close())
+}
+
+// Keep returns the key manager with a store before it, or nil if none is
+// wanted or needed. The options' SAE is the name under which keys are kept.
+func (g *Globals) Keep(ctx context.Context, s Store, km kmclient.KeyManager, o keystore.Options) (*KeptKM, error) {
+	if err := s.Where(kmclient.DeletesOnDelivery(km)); err != nil {
+		return nil, err
+	}
+	if s.Path == NoStore {
+		return nil, nil
+	}
+	vault, store, err := g.openVault(ctx, s, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	m, err := keystore.New(km, vault, o)
+	if err != nil {
+		_ = vault.Close()
+		return nil, err
+	}
+	o.Logger.Info("keys are kept", "store", s.Shown())
+	warnings := func() []string { return Warned(store) }
+	for _, w := range warnings() {
+		o.Logger.Warn("the server of the key store is not as it should be", "store", s.Shown(), "warning", w)
+	}
+	return &KeptKM{m, warnings, vault}, nil
+}
+
+// Warned returns what is questionable about the server of a store.
+func Warned(store keystore.Store) []string {
+	if server, ok := store.(interface{ Warnings() []string }); ok {
+		return server.Warnings()
+	}
+	return nil
+}
+
+// WithStore calls do with the key manager and cipher.Unbound, or with a store in
+// front of the key manager if one is wanted or needed. A store that can't be closed may have lost a key.
+func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager, do func(kmclient.KeyManager, cipher.KeyBinder) error) error {
+	chosen := s.Path != ""
+	if err := s.Where(kmclient.DeletesOnDelivery(km)); err != nil {
+		return err
+	}
+	if !chosen && s.Path != NoStore && os.Geteuid() == 0 {
+		terminal.Note(cmd)("the keys are kept in %s, which a relay on this machine may use as well: name another with --store", s.Path)
+	}
+	kept, err := g.Keep(cmd.Context(), s, km, keystore.Options{SAE: g.SAE, Logger: terminal.Warnings(cmd)})
+	if err != nil {
+		return err
+	}
+	if kept == nil {
+		return do(km, cipher.Unbound)
+	}
+	err = do(kept, kept)
+	return errors.Join(err, kept.Close())
+}
+
+// openVault opens the store at s.Path, and makes it if it is not there.
+func (g *Globals) openVault(ctx context.Context, s Store, log *slog.Logger) (*keystore.Vault, keystore.Store, error) {
+	source, err := g.source(s, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := g.openStore(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	vault, err := keystore.Open(ctx, store, source, log)
+	return vault, store, advised(err)
+}
+
+// advised says which flags to look at where a store can't be opened.
+func advised(err error) error {
+	switch {
+	case errors.Is(err, keystore.ErrStoreKey):
+		return terminal.Fail(terminal.ExitConfig, "name the key that it is sealed with, with --store-key", "%w", err)
+	case errors.Is(err, kmclient.ErrConfig):
+		return terminal.Fail(terminal.ExitConfig, "check --store and --store-key", "%w", err)
+	case errors.Is(err, kmclient.ErrStoreBusy): // exits as advice says
+		return err
+	case errors.Is(err, kmclient.ErrStore):
+		return terminal.Fail(terminal.ExitConfig, "restore a backup, or name another with --store", "%w", err)
+	}
+	return err
+}
+
+// OpenExisting opens the store at s.Path, which it does not make. others are
+// more keys that may be needed.
+func (g *Globals) OpenExisting(ctx context.Context, s Store, log *slog.Logger, others ...keystore.KeySource) (*keystore.Vault, keystore.Store, error) {
+	source, err := g.source(s, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := g.OpenRecords(ctx, s, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	vault, err := keystore.Open(ctx, store, func(fresh bool) ([]keystore.StoreKey, error) {
+		if fresh {
+			return nil, noStore(s.Path)
+		}
+		keys, err := source(fresh)
+		for _, other := range others {
+			more, otherErr := other(false)
+			keys, err = append(keys, more...), errors.Join(err, otherErr)
+		}
+		return keys, err
+	}, log)
+	return vault, store, advised(err)
+}
+
+// OpenRecords opens the sealed records of the store at s.Path, which it does not
+// make.
+func (g *Globals) OpenRecords(ctx context.Context, s Store, log *slog.Logger) (keystore.Store, error) {
+	if err := keystore.CheckScheme(s.Path); err != nil {
+		return nil, advised(err)
+	}
+	if s.IsFile() {
+		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
+			return nil, noStore(s.Path)
+		}
+	}
+	return g.openStore(ctx, s)
+}
+
+// ErrNoStore: there is no store where one should be.
+var ErrNoStore = errors.New("there is no key store")
+
+func noStore(path string) error {
+	return terminal.Fail(terminal.ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, keystore.Shown(path))
+}
+
+// CheckStoreKey reports whether the key that --store-key names can be had. The
+// one that lies beside an SQLite file by default is made with it.
+func (g *Globals) CheckStoreKey(s Store, log *slog.Logger) error {
+	if s.Key == "" {
+		return nil
+	}
+	source, err := g.source(s, log)
+	if err == nil {
+		_, err = source(false)
+	}
+	return advised(err)
+}
+
+// source gives the keys of the store.
+func (g *Globals) source(s Store, log *slog.Logger) (keystore.KeySource, error) {
+	if err := keystore.CheckScheme(s.Path); err != nil {
+		return nil, advised(err)
+	}
+	if s.IsPostgres() && s.Key == "" {
+		return nil, terminal.Fail(terminal.ExitConfig, "name what it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
+	}
+	source, err := keystore.ParseKeySource(s.Key, s.Path+".key", log)
+	return source, advised(err)
+}
+
+func (g *Globals) openStore(ctx context.Context, s Store) (keystore.Store, error) {
+	if s.IsPostgres() {
+		store, err := postgres.Open(ctx, postgres.Options{URL: s.Path})
+		if err != nil {
+			return nil, PostgresError(err)
+		}
+		return store, nil
+	}
+	store, err := sqlite.Open(ctx, s.Path, sqlite.Options{})
+	if err != nil {
+		return nil, advised(fmt.Errorf("open the key store: %w", err))
+	}
+	return store, nil
+}
+
+// PostgresError says what to do about an error of a store in PostgreSQL.
+func PostgresError(err error) error {
+	if errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) {
+		return terminal.Fail(terminal.ExitUnavailable, "check that PostgreSQL runs, and --store", "open the key store: %w", err)
+	}
+	return advised(err)
+}
+
+// StateDir returns where a program keeps what it must not lose: systemd's
+// StateDirectory, else the system's for root and the user's for others.
+func StateDir() (string, error) {
+	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
+		return strings.Split(dirs, ":")[0], nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "qkdmail"), nil
+	}
+	if os.Getuid() == 0 {
+		return "/var/lib/qkdmail", nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", terminal.Fail(terminal.ExitConfig, "name a file with --store, or none", "no state directory: %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "qkdmail"), nil
+}

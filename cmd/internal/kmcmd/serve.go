@@ -1,0 +1,241 @@
+package kmcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/admin"
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/spf13/cobra"
+)
+
+// kmServe are the flags of "km serve".
+type kmServe struct {
+	kmsim.Options
+	api      string
+	listen   string
+	kmes     []string
+	saes     []string
+	certs    string
+	identity string
+	memory   bool
+	admin    string
+	quiet    bool
+}
+
+func newKMServe() *cobra.Command {
+	s := &kmServe{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a simulated key manager",
+		Long: `Run a simulated key manager, to develop and test against, until it is stopped.
+
+--api qmail serves the QMail REST API over plain HTTP: one key manager that both
+sides share. It authenticates nobody: keep it on a loopback address.
+
+--api etsi014 serves ETSI GS QKD 014 V1.1.1 over mutual TLS: linked KMEs that
+hand the same key to both sides and delete it on delivery. The certificates are
+those of "qkdmail km certs".
+
+Keys are made when they are asked for and never run out; --rate and --capacity
+change that. --fail makes a share of the requests go wrong: rules with commas
+between them, each ACTION:PROBABILITY, where ACTION is status=CODE, cut (the
+connection is closed, nothing is done) or lost (it is done, and nobody learns).`,
+		Example: `  qkdmail km serve --api qmail --listen 127.0.0.1:8080
+
+  qkdmail km certs certs/
+  qkdmail km serve --api etsi014 --certs certs/ \
+      --kme KME_A=127.0.0.1:8443 --kme KME_B=127.0.0.1:8444 \
+      --sae SAE_A=KME_A --sae SAE_B=KME_B
+
+  qkdmail km serve --api qmail --rate 10 --capacity 100 --fail status=503:0.1,lost:0.01`,
+		Args: flags.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+	}
+	s.flags(cmd)
+	return cmd
+}
+
+func (s *kmServe) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.api, "api", "etsi014", "qmail or etsi014")
+	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of --api qmail")
+	f.StringArrayVar(&s.kmes, "kme", []string{"KME_A=127.0.0.1:8443", "KME_B=127.0.0.1:8444"}, "KME and its address, ID=HOST:PORT; for each KME")
+	f.StringArrayVar(&s.saes, "sae", []string{"SAE_A=KME_A", "SAE_B=KME_B"}, "SAE and its KME, ID=KME; for each SAE")
+	f.StringVar(&s.certs, "certs", "certs", "folder with the certificates of the KMEs")
+	f.StringVar(&s.identity, "identity", "cn", "where a client certificate has the SAE ID: cn, uri, dns or serial")
+	DBFlag(cmd, &s.Path)
+	f.BoolVar(&s.memory, "memory", false, "keep the keys in memory and forget them at the end")
+	f.IntVar(&s.KeySize, "key-size", 256, "bits of a key whose size is not asked for")
+	f.IntVar(&s.MinKeySize, "min-key-size", 64, "bits")
+	f.IntVar(&s.MaxKeySize, "max-key-size", 524544, "bits")
+	f.IntVar(&s.MaxKeysPerRequest, "max-keys-per-request", 128, "keys")
+	f.IntVar(&s.MaxSAEIDs, "max-sae-ids", 0, "additional slave SAEs of a multicast key; 0 for no multicast")
+	f.Float64Var(&s.Rate, "rate", 0, "new keys a second; 0 for on demand")
+	f.IntVar(&s.Capacity, "capacity", 0, "keys in stock at most; 0 for on demand")
+	f.IntVar(&s.ExhaustedStatus, "exhausted-status", 503, "HTTP status when the stock is too small: 503 or 400")
+	f.DurationVar(&s.Latency, "latency", 0, "wait so long before every answer")
+	f.StringVar(&s.Fail, "fail", "", "what goes wrong, as status=503:0.1,lost:0.01")
+	f.BoolVar(&s.quiet, "quiet", false, "no access log")
+	flags.Admin(f, &s.admin, "/healthz, /readyz and /metrics")
+}
+
+// A network is what the key managers have in common.
+type network interface {
+	io.Closer
+	Stocks() []kmsim.Stock
+}
+
+// A simulator is one listening key manager.
+type simulator struct {
+	name    string
+	listen  string
+	handler http.Handler
+	opts    kmsim.ServeOptions
+}
+
+// announce says where the key manager listens, and warns if others can reach it.
+func (s *simulator) announce(w io.Writer, at net.Addr) {
+	scheme, callers := "http", "anyone who connects"
+	if s.opts.TLS != nil {
+		scheme, callers = "https", "everyone who has a certificate of its CA"
+	}
+	fmt.Fprintf(w, "simulated key manager %s at %s://%s (not QKD: for development and tests)\n", s.name, scheme, at)
+	if a, ok := at.(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		fmt.Fprintf(w, "qkdmail: warning: %s can be reached from other machines, and gives keys to %s\n", at, callers)
+	}
+}
+
+func (s *kmServe) run(cmd *cobra.Command) error {
+	if s.memory {
+		s.Path = ""
+	}
+	level := slog.LevelInfo
+	if s.quiet {
+		level = slog.LevelWarn
+	}
+	s.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	forAdmin, err := admin.Listen(cmd.Context(), mailer.AdminConfig{Address: s.admin}, s.Logger)
+	if err != nil {
+		return terminal.Fail(terminal.ExitUnavailable, "give another address", "admin: %w", err)
+	}
+	defer forAdmin.Close()
+	metrics := admin.NewSimulator(cmd.Root().Version)
+	s.Observe = metrics.Observe
+	var (
+		sites []simulator
+		km    network
+	)
+	switch s.api {
+	case "qmail":
+		sites, km, err = s.qmail(cmd.Context())
+	case "etsi014":
+		sites, km, err = s.etsi(cmd.Context())
+	default:
+		err = terminal.Usage("--api %q: must be qmail or etsi014", s.api)
+	}
+	if err != nil {
+		return err
+	}
+	defer km.Close()
+	metrics.Watch(km.Stocks)
+	forAdmin.Serve(metrics.Handler(), false)
+	return serve(cmd.Context(), cmd.ErrOrStderr(), sites)
+}
+
+func (s *kmServe) qmail(ctx context.Context) ([]simulator, network, error) {
+	km, err := kmsim.NewQMail(ctx, s.Options)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []simulator{{"QMail REST API", s.listen, km, kmsim.ServeOptions{Logger: s.Logger}}}, km, nil
+}
+
+func (s *kmServe) etsi(ctx context.Context) ([]simulator, network, error) {
+	topology := kmsim.Topology{Identity: kmsim.Identity(s.identity)}
+	var sites []simulator
+	for _, arg := range s.kmes {
+		id, address, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, nil, terminal.Usage("--kme %q: must be ID=HOST:PORT", arg)
+		}
+		topology.KMEs = append(topology.KMEs, id)
+		sites = append(sites, simulator{name: id, listen: address})
+	}
+	for _, arg := range s.saes {
+		id, kme, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, nil, terminal.Usage("--sae %q: must be ID=KME", arg)
+		}
+		topology.SAEs = append(topology.SAEs, kmsim.SAE{ID: id, KME: kme})
+	}
+	km, err := kmsim.NewETSI(ctx, topology, s.Options)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range sites {
+		if err := s.secure(&sites[i], km); err != nil {
+			return nil, nil, errors.Join(err, km.Close())
+		}
+	}
+	return sites, km, nil
+}
+
+// secure gives a KME its handler and its certificate.
+func (s *kmServe) secure(at *simulator, km *kmsim.ETSI) (err error) {
+	if at.handler, err = km.Handler(at.name); err != nil {
+		return err
+	}
+	cert, key := kmsim.CertFiles(at.name)
+	ca, _ := kmsim.CertFiles("CA")
+	at.opts.Logger = s.Logger
+	at.opts.TLS, err = kmsim.ServerTLS(kmsim.TLSFiles{
+		Cert: filepath.Join(s.certs, cert), Key: filepath.Join(s.certs, key), CA: filepath.Join(s.certs, ca),
+	})
+	if err != nil {
+		return terminal.Fail(terminal.ExitConfig, "make them with: qkdmail km certs "+s.certs, "certificate of %s: %w", at.name, err)
+	}
+	return nil
+}
+
+// serve serves all sites until ctx ends or one of them fails. It says where
+// they listen once all do.
+func serve(ctx context.Context, stderr io.Writer, sites []simulator) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	listeners := make([]net.Listener, len(sites))
+	for i, at := range sites {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", at.listen)
+		if err != nil {
+			for _, l := range listeners[:i] {
+				_ = l.Close()
+			}
+			return terminal.Fail(terminal.ExitUnavailable, "give another address", "%w", err)
+		}
+		listeners[i] = l
+	}
+	done := make(chan error, len(sites))
+	for i, at := range sites {
+		at.announce(stderr, listeners[i].Addr())
+		go func() {
+			err := kmsim.Serve(ctx, listeners[i], at.handler, at.opts)
+			stop() // one without the other is no link
+			done <- err
+		}()
+	}
+	var all []error
+	for range sites {
+		all = append(all, <-done)
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,13 @@
+// Package messagecmd has the commands for messages in files: encrypt, decrypt, inspect
+// and demo.
+package messagecmd
+
+import (
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/spf13/cobra"
+)
+
+// Commands makes the commands of this package.
+func Commands(g *flags.Globals) []*cobra.Command {
+	return []*cobra.Command{newEncrypt(g), newDecrypt(g), newInspect(), newDemo()}
+}

@@ -1,0 +1,117 @@
+package messagecmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/spf13/cobra"
+)
+
+func newDecrypt(g *flags.Globals) *cobra.Command {
+	var (
+		b        batch
+		closeKey bool
+		store    flags.Store
+	)
+	cmd := &cobra.Command{
+		Use:   "decrypt [flags] [FILE…]",
+		Short: "Decrypt messages",
+		Long: `Decrypt messages and restore the originals octet for octet. Without FILE, or
+with -, standard input is read; without -o, standard output is written. Several
+files, or a folder with its .eml files, need --out-dir.
+
+Prefer -o: the file appears only when the whole message was verified. Standard
+output gets each part of the message as soon as that part is verified, so when a
+later part turns out to be altered the beginning, which is authentic, has been
+written already; the exit code tells.
+
+A key manager that deletes a key when it hands it out (ETSI GS QKD 014) leaves
+it to this program: the key is kept in a sealed file, --store, before anything is
+written. If the output can't be written, or is lost, the same command restores the
+message again. By default that is keys.db in $STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail,
+/var/lib/qkdmail (root) or ~/.local/state/qkdmail; "qkdmail store" looks after it.
+For root that is the store of the relay on this machine, and decrypt says so.
+
+With --close the keys are closed, in the store and at the key manager, once the
+whole message is on disk (or written, to a pipe): it can't be decrypted again then.`,
+		Example: `  qkdmail decrypt -o message.eml secret.eml
+  qkdmail decrypt --close -o message.eml secret.eml
+  qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 \
+      --sae SAE_B --peer SAE_A --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
+  qkdmail decrypt --out-dir restored/ encrypted/
+  qkdmail decrypt <secret.eml >message.eml`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts := cipher.DecryptOptions{SAE: g.SAE}
+			if g.Peer != "" {
+				opts.Peers = []string{g.Peer}
+			}
+			b.done = "decrypted"
+			return g.WithManager(cmd, func(km kmclient.KeyManager) error {
+				return g.WithStore(cmd, store, km, func(km kmclient.KeyManager, binder cipher.KeyBinder) error {
+					opts.Binder = binder
+					return b.run(cmd, args, decryptStep(km, &opts, closeKey))
+				})
+			})
+		},
+	}
+	b.flags(cmd)
+	store.Register(cmd.Flags(), "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory where the key manager deletes keys when it hands them out)")
+	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys when the whole message is written")
+	return cmd
+}
+
+// decryptStep decrypts one message.
+func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys bool) step {
+	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn func(string)) error {
+		head, in, err := readHead(in, make([]byte, formStart))
+		if err != nil {
+			return err
+		}
+		r, err := cipher.Decrypt(ctx, in, km, opts)
+		if err != nil {
+			return notOurs(err, head)
+		}
+		if _, err := r.WriteTo(out); err != nil {
+			return err
+		}
+		if err := out.Finish(closeKeys); err != nil {
+			return err
+		}
+		if !closeKeys {
+			return nil
+		}
+		if kmclient.DeletesOnDelivery(km) {
+			warn("there is no key to close: this key manager deletes keys when it hands them out")
+			return nil
+		}
+		return closeKeysOf(ctx, km, r.Info())
+	}
+}
+
+// closeKeysOf closes all keys of a message that it can: once the first is closed
+// the message can't be decrypted again, so there is no second chance for the others.
+func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info) error {
+	closeKey := km.CloseKey
+	if kept, ok := km.(*flags.KeptKM); ok { // which may have a key with the same ID from another peer
+		closeKey = func(ctx context.Context, id string) error { return kept.CloseKeyFrom(ctx, message.SenderSAE, id) }
+	}
+	var failed error
+	n := 0
+	for _, id := range message.KeyIDs {
+		if err := closeKey(ctx, id); err != nil {
+			n++
+			if failed == nil {
+				failed = err
+			}
+		}
+	}
+	if failed != nil {
+		return fmt.Errorf("the message is restored, but %d of its %d keys are not closed: %w", n, len(message.KeyIDs), failed)
+	}
+	return nil
+}

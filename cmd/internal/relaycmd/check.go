@@ -1,0 +1,251 @@
+package relaycmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/spf13/cobra"
+)
+
+// What a finding can be.
+const (
+	stateOK      = "ok"
+	stateWarning = "warning" // not so now, but it may be once the relay runs
+	stateFailed  = "failed"
+)
+
+// A finding is one thing that "relay --check" has found out.
+type finding struct {
+	What   string `json:"check"`
+	State  string `json:"state"`
+	Detail string `json:"detail"`
+	Advice string `json:"advice,omitempty"`
+}
+
+// findings collects what is found out. One that fails does not keep the others
+// from being looked for, but without a key manager there is no word on a store.
+type findings struct {
+	out    io.Writer
+	asJSON bool
+	first  error // what failed first
+}
+
+func (f *findings) add(what, detail string) { f.print(finding{what, stateOK, detail, ""}) }
+
+// fail adds what went wrong; a warning is not an error of the check.
+func (f *findings) fail(what, state string, err error) {
+	f.print(finding{what, state, terminal.OneLine(err, ""), terminal.Advice(err)})
+	if state == stateFailed && f.first == nil {
+		f.first = fmt.Errorf("%s: %w", what, err)
+	}
+}
+
+func (f *findings) print(g finding) {
+	if f.asJSON {
+		_ = json.NewEncoder(f.out).Encode(g)
+		return
+	}
+	text := terminal.Printable(g.Detail)
+	if g.State != stateOK {
+		text = strings.ToUpper(g.State) + ": " + text
+	}
+	if g.Advice != "" {
+		text += ": " + g.Advice
+	}
+	fmt.Fprintf(f.out, "%s: %s\n", g.What, text)
+}
+
+// checkAll is --check of a configuration that is good in itself. It leaves
+// nothing behind.
+func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store flags.Store, log *slog.Logger, addresses []string) error {
+	policy, err := mailer.NewPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	f := &findings{out: cmd.OutOrStdout(), asJSON: r.asJSON}
+	f.add("configuration", "good")
+	ctx := cmd.Context()
+	if base, err := flags.OpenConfigured(ctx, cfg, log); err != nil {
+		f.fail("key manager", stateFailed, err)
+	} else {
+		defer flags.CloseManager(base)
+		f.keyManager(ctx, cfg, policy, base)
+		f.store(ctx, r, store, kmclient.DeletesOnDelivery(base), log)
+	}
+	f.nextHops(ctx, cfg)
+	for _, a := range addresses {
+		if err := f.address(policy, a); err != nil {
+			return errors.Join(f.first, err)
+		}
+	}
+	return f.first
+}
+
+// keyManager asks for the keys of each peer. Where nothing is encrypted, none
+// are needed.
+func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *mailer.Policy, km kmclient.KeyManager) {
+	for _, p := range policy.Peers() {
+		what := "key manager for peer " + p.Name
+		status, err := statusOf(ctx, cfg, km, p)
+		if err != nil {
+			f.fail(what, stateFailed, err)
+			continue
+		}
+		f.limits(what, cfg, p, status)
+		if text, none := stock(status); none && does(cfg, mailer.DirectionEncrypt) {
+			f.fail(what, stateWarning, terminal.Fail(terminal.ExitTempFail, "if not, check the QKD link", "%s", text))
+		} else {
+			f.add(what, text)
+		}
+	}
+}
+
+// limits looks at what the key manager of a peer says of itself and of pads.
+func (f *findings) limits(what string, cfg *mailer.Config, p *mailer.Peer, status kmclient.Status) {
+	if trouble := status.Trouble(); trouble != "" {
+		f.fail(what, stateWarning, terminal.Fail(terminal.ExitUnavailable, "check it and the QKD link", "it says that %s", trouble))
+	}
+	if !does(cfg, mailer.DirectionEncrypt) {
+		return
+	}
+	switch waits, err := cfg.PadTrouble(p.Name, status); {
+	case waits:
+		f.fail(what, stateFailed, noPads(err))
+	case err != nil:
+		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "compare the limits in qkdmail status with docs/format.md", "%w: AES-256-GCM is taken", err))
+	}
+}
+
+// noPads is the error of a key manager with which mail of a rule can't leave.
+func noPads(err error) error {
+	return terminal.Fail(terminal.ExitConfig, `set suite = "auto" or "aes-256-gcm" in the rules that have "otp"`, "%w", err)
+}
+
+// stock says how many keys a key manager has, by its status, and whether that is none.
+func stock(status kmclient.Status) (text string, none bool) {
+	switch {
+	case status.OnDemand:
+		return "answers, keys are made on demand", false
+	case status.StoredKeys == nil:
+		return "answers, and does not say how many keys it has", false
+	case *status.StoredKeys == 0:
+		return "answers, and says that it has no key in stock; some make keys when they are asked for", true
+	}
+	return fmt.Sprintf("answers, %d keys stored", *status.StoredKeys), false
+}
+
+// statusOf asks a key manager for its status.
+func statusOf(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager, p *mailer.Peer) (kmclient.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, cfg.KM.Timeout)
+	defer cancel()
+	return km.Status(ctx, p.SAE)
+}
+
+// checkPads asks for the key manager's limits when the relay starts, and returns an
+// error if a rule asks for pads that they rule out. One that does not answer is no
+// error: the relay waits for none.
+func checkPads(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager) error {
+	policy, err := mailer.NewPolicy(cfg)
+	if err != nil || !does(cfg, mailer.DirectionEncrypt) {
+		return err
+	}
+	for _, p := range policy.Peers() {
+		status, err := statusOf(ctx, cfg, km, p)
+		if err != nil {
+			continue
+		}
+		if waits, err := cfg.PadTrouble(p.Name, status); waits {
+			return noPads(err)
+		}
+	}
+	return nil
+}
+
+// store says where keys are kept, and opens the store if there is one.
+func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, needed bool, log *slog.Logger) {
+	const what = "key store"
+	if err := store.Where(needed); err != nil {
+		f.fail(what, stateFailed, err)
+		return
+	}
+	switch {
+	case store.Path == flags.NoStore && needed:
+		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store], or leave path out", "none: the key of a message that is not delivered at the first try is lost"))
+		return
+	case store.Path == flags.NoStore:
+		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store]",
+			"none: the key manager keeps the keys, but if it is restored from a backup and gives a key out again, nobody notices"))
+		return
+	}
+	detail := store.Shown() + ", opens"
+	if store.IsFile() {
+		detail += "; other relays of this SAE must use the same one"
+	}
+	vault, records, err := r.OpenExisting(ctx, store, log)
+	switch {
+	case err == nil:
+		f.serverWarnings(what, records)
+		err = vault.Close()
+	case errors.Is(err, flags.ErrNoStore):
+		detail = strings.Replace(detail, "opens", "to be made", 1)
+		err = r.CheckStoreKey(store, log)
+	}
+	if err != nil {
+		f.fail(what, stateFailed, err)
+		return
+	}
+	f.add(what, detail)
+}
+
+// serverWarnings says what is questionable about the server of a store.
+func (f *findings) serverWarnings(what string, records keystore.Store) {
+	for _, w := range flags.Warned(records) {
+		f.fail(what, stateWarning, errors.New(w))
+	}
+}
+
+// nextHops greets them. They may be set up later.
+func (f *findings) nextHops(ctx context.Context, cfg *mailer.Config) {
+	for _, n := range cfg.NextHops {
+		detail, err := greeting(ctx, n.Address, n.Protocol, "until it listens there, mail waits")
+		if err != nil {
+			f.fail("next hop "+n.Name, stateWarning, err)
+			continue
+		}
+		f.add("next hop "+n.Name, detail)
+	}
+}
+
+// address tells what happens to mail for and from an address.
+func (f *findings) address(policy *mailer.Policy, address string) error {
+	if !f.asJSON {
+		return policy.Explain(f.out, address)
+	}
+	var text strings.Builder
+	if err := policy.Explain(&text, address); err != nil {
+		return err
+	}
+	route := policy.Outbound(address)
+	explained := struct {
+		Address string `json:"address"`
+		Encrypt string `json:"encrypt"`
+		Peer    string `json:"peer,omitempty"`
+		Suite   string `json:"suite,omitempty"`
+		Rule    string `json:"rule,omitempty"`
+		Text    string `json:"explanation"`
+	}{Address: address, Encrypt: route.Mode.String(), Rule: route.Rule, Text: text.String()}
+	if route.Peer != nil {
+		explained.Peer, explained.Suite = route.Peer.Name, string(route.Suite)
+	}
+	return json.NewEncoder(f.out).Encode(explained)
+}

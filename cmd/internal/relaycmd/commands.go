@@ -1,0 +1,13 @@
+// Package relaycmd has the commands of the relay and around it: relay, with its
+// --check, init and send-test.
+package relaycmd
+
+import (
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/spf13/cobra"
+)
+
+// Commands makes the commands of this package.
+func Commands(g *flags.Globals) []*cobra.Command {
+	return []*cobra.Command{newRelay(g), newInit(g), newSendTest(g)}
+}

@@ -1,0 +1,224 @@
+package relaycmd
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/site"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// initFlags are the flags of "init".
+type initFlags struct {
+	*flags.Globals
+	dir      string
+	hostname string
+	own      []string
+	peerName string
+	domains  []string
+	suite    string
+	port     int
+	force    bool
+}
+
+func newInit(g *flags.Globals) *cobra.Command {
+	f := &initFlags{Globals: g}
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make the files that a site needs",
+		Long: `Make the files that this site needs to exchange encrypted mail with another:
+the relay's configuration with comments, the lines for Postfix's main.cf and
+master.cf, and a systemd unit where the package has not brought one. Nothing is
+put in force, and nothing is overwritten without --force.
+
+On a terminal it asks for what the flags don't say.`,
+		Example: `  qkdmail init
+  qkdmail init --km etsi014:https://kme.a.example:8443 --sae SAE_A --peer SAE_B \
+      --km-ca km-ca.crt --km-cert sae_a.crt --km-key sae_a.key \
+      --hostname mail.a.example --domain a.example --peer-domain b.example \
+      --peer-domain '*.b.example'`,
+		Args: flags.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.dir, "dir", "/etc/qkdmail", "folder for the files; paths of --km-ca and the like are relative to it")
+	fs.StringVar(&f.hostname, "hostname", "", "name of this mail server (default: the host's)")
+	fs.StringArrayVar(&f.own, "domain", nil, "mail domain of this site, or *.DOMAIN for all beneath; for each (default: the host's without its first label)")
+	fs.StringVar(&f.peerName, "peer-name", "", "a name for the other site, for the log (default: its first domain)")
+	fs.StringArrayVar(&f.domains, "peer-domain", nil, "mail domain of the other site, or *.DOMAIN for all beneath; for each")
+	fs.StringVar(&f.suite, "suite", "auto", "auto, otp or aes-256-gcm")
+	fs.IntVar(&f.port, "port", site.FirstPort, "first of five ports between Postfix and the relay: the first is for your mail servers, the others are on loopback")
+	fs.BoolVar(&f.force, "force", false, "overwrite the files")
+	return cmd
+}
+
+func (f *initFlags) run(cmd *cobra.Command) error {
+	if err := f.ask(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	s, err := f.site()
+	if err != nil {
+		return err
+	}
+	made, err := s.Files()
+	if err != nil {
+		return terminal.Fail(terminal.ExitConfig, "see qkdmail init --help", "%w", err)
+	}
+	if err := s.Write(made, f.force); errors.Is(err, fs.ErrExist) {
+		return terminal.Fail(terminal.ExitCantCreate, "use --force to overwrite it, or --dir for another folder; nothing was made", "%w", err)
+	} else if err != nil {
+		return terminal.Fail(terminal.ExitCantCreate, "run it as root, or use --dir for another folder", "%w", err)
+	}
+	return f.next(cmd.OutOrStdout(), s, made)
+}
+
+// A question is asked for a flag that was not given.
+type question struct {
+	flag, text string
+	otherwise  func() string // nil: there must be an answer
+	value      *string
+	list       *[]string // instead of value
+	needed     func() bool
+}
+
+func (f *initFlags) questions() []question {
+	host, _ := os.Hostname()
+	always := func() bool { return true }
+	etsi := func() bool { return strings.HasPrefix(f.KM, "etsi014:") }
+	return []question{
+		{flag: "--hostname", text: "Name of this mail server", otherwise: func() string { return host }, value: &f.hostname, needed: always},
+		{flag: "--domain", text: "Mail domains of this site, with blanks between", otherwise: func() string { return site.DomainOf(f.hostname) }, list: &f.own, needed: always},
+		{flag: "--km", text: "Key manager of this site (etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH)", value: &f.KM, needed: always},
+		{flag: "--sae", text: "Our own SAE ID at the key manager", value: &f.SAE, needed: etsi},
+		{flag: "--km-cert", text: "PEM file with our certificate for the key manager", value: &f.KMCert, needed: etsi},
+		{flag: "--km-key", text: "PEM file with its private key", value: &f.KMKey, needed: etsi},
+		{flag: "--peer", text: "SAE ID of the other site", value: &f.Peer, needed: etsi},
+		{flag: "--peer-domain", text: "Mail domains of the other site, with blanks between", list: &f.domains, needed: always},
+	}
+}
+
+// given reports whether a question was answered by its flag.
+func (q *question) given() bool {
+	return q.value != nil && *q.value != "" || q.list != nil && len(*q.list) > 0
+}
+
+// take takes an answer.
+func (q *question) take(answer string) {
+	if q.value != nil {
+		*q.value = answer
+		return
+	}
+	*q.list = strings.FieldsFunc(answer, func(r rune) bool { return r == ' ' || r == ',' })
+}
+
+// ask asks for what is missing, on a terminal, or says which flags are.
+func (f *initFlags) ask(in io.Reader, out io.Writer) error {
+	f.KM = cmp.Or(f.KM, os.Getenv("QKD_KM"))
+	file, ok := in.(*os.File)
+	asks := ok && term.IsTerminal(int(file.Fd()))
+	lines := bufio.NewScanner(in)
+	var missing []string
+	for _, q := range f.questions() {
+		if !q.needed() || q.given() {
+			continue
+		}
+		answer := ""
+		if q.otherwise != nil {
+			answer = q.otherwise()
+		}
+		if asks {
+			var err error
+			if answer, err = answerTo(q, answer, lines, out); err != nil {
+				return err
+			}
+		}
+		switch {
+		case answer != "":
+			q.take(answer)
+		case q.otherwise == nil:
+			missing = append(missing, q.flag)
+		}
+	}
+	if len(missing) > 0 {
+		return terminal.Usage("%s must be given", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// answerTo asks a question until there is an answer, which may be the one that is
+// proposed.
+func answerTo(q question, proposed string, lines *bufio.Scanner, out io.Writer) (string, error) {
+	for {
+		fmt.Fprint(out, q.text)
+		if proposed != "" {
+			fmt.Fprintf(out, " [%s]", proposed)
+		}
+		fmt.Fprint(out, ": ")
+		if !lines.Scan() {
+			return "", terminal.Usage("no answer for %s: nothing was made", q.flag)
+		}
+		if answer := cmp.Or(strings.TrimSpace(lines.Text()), proposed); answer != "" || q.otherwise != nil {
+			return answer, nil
+		}
+	}
+}
+
+// site is what the flags and answers say.
+func (f *initFlags) site() (*site.Site, error) {
+	dir, err := filepath.Abs(f.dir)
+	if err != nil {
+		return nil, terminal.Usage("--dir: %w", err)
+	}
+	s := &site.Site{
+		Dir: dir, Hostname: f.hostname, Domains: f.own, Suite: f.suite, Port: f.port,
+		KM:   mailer.KMConfig{URL: f.KM, SAE: f.SAE, CA: f.KMCA, Cert: f.KMCert, Key: f.KMKey, KMEID: f.KMEID},
+		Peer: mailer.PeerConfig{Name: cmp.Or(f.peerName, site.PeerName(f.domains[0])), SAE: f.Peer, Domains: f.domains},
+	}
+	_, err = os.Stat("/usr/lib/systemd/system/" + site.UnitFile)
+	s.Unit = err != nil || dir != "/etc/qkdmail"
+	return s, nil
+}
+
+// next tells what was made and what comes next.
+func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
+	for _, m := range made {
+		fmt.Fprintf(out, "made %s\n", filepath.Join(s.Dir, m.Name))
+	}
+	address := "someone@" + strings.TrimPrefix(f.domains[0], "*.")
+	fmt.Fprintf(out, `
+Next:
+ 1. Look through %[1]s/%[2]s. The certificates for the key manager must be
+    where it says, and the relay's account must be able to read them.
+ 2. Check it, with the key manager, and see what will happen to an address:
+      qkdmail relay --config %[1]s/%[2]s --check %[3]s
+ 3. Add %[4]s to main.cf and %[5]s to master.cf. The
+    line "smtp inet" takes the place of the one that is there. Then start the
+    relay, and Postfix anew:
+`, s.Dir, site.ConfigFile, address, site.MainFile, site.MasterFile)
+	if s.Unit {
+		fmt.Fprintf(out, `      # without the package: the account, the program and the unit
+      useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail
+      install -m 0755 "$(command -v qkdmail)" /usr/bin/
+      chgrp -R qkdmail %[1]s
+      cp %[1]s/%[2]s /etc/systemd/system/ && systemctl daemon-reload
+`, s.Dir, site.UnitFile)
+	}
+	_, err := fmt.Fprintf(out, `      systemctl enable --now qkdmail-relay && postfix reload
+ 4. Send a message through all of it:
+      qkdmail send-test --config %s/%s %s
+
+docs/postfix.md explains each line for Postfix. The other site does the same.
+`, s.Dir, site.ConfigFile, address)
+	return err
+}

@@ -1,0 +1,62 @@
+package relaycmd
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+)
+
+// TestNotify runs a relay as systemd does with Type=notify.
+func TestNotify(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", socket)
+	config := filepath.Join(dir, "relay.toml")
+	if err := os.WriteFile(config, []byte(relayConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	cmd := newRelay(&flags.Globals{})
+	cmd.SetArgs([]string{"--config", config})
+	cmd.SetErr(io.Discard)
+	done := make(chan error, 1)
+	go func() { done <- cmd.ExecuteContext(ctx) }()
+	told := func() string {
+		t.Helper()
+		_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+		b := make([]byte, 100)
+		n, err := l.Read(b)
+		if err != nil {
+			t.Fatalf("the service manager was told nothing: %v", err)
+		}
+		return string(b[:n])
+	}
+	if got := told(); got != "READY=1" {
+		t.Fatalf("told %q, want READY=1 once the relay listens", got)
+	}
+	stop()
+	if got := told(); got != "STOPPING=1" {
+		t.Errorf("told %q, want STOPPING=1", got)
+	}
+	// A reload that comes too late must not end the process: it would take the
+	// messages with it that are under way.
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,72 @@
+package relaycmd
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+const relayConfig = `
+[[listener]]
+name = "out"
+direction = "encrypt"
+address = "127.0.0.1:0"
+next_hop = "next"
+
+[[next_hop]]
+name = "next"
+address = "127.0.0.1:1"
+
+[km]
+url = "mock:keys.json"
+
+[[peer]]
+name = "bravo"
+domains = ["b.example"]
+
+[[rule]]
+domain = "default"
+peer = "bravo"
+`
+
+// TestReadAgain reads a configuration that has changed since the start. What
+// can't take effect must be refused, and not be half in force.
+func TestReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "relay.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(relayConfig)
+	r := &relayFlags{Globals: &flags.Globals{}, config: file}
+	first, err := r.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"the same":            {relayConfig, true},
+		"another rule":        {strings.Replace(relayConfig, `domain = "default"`, "domain = \"default\"\nsuite = \"otp\"", 1), true},
+		"another key manager": {strings.Replace(relayConfig, "keys.json", "others.json", 1), false},
+		"another SAE":         {strings.Replace(relayConfig, "[km]", "[km]\nsae = \"SAE_C\"", 1), false},
+		"another store":       {relayConfig + "[store]\npath = \"other.db\"\n", false},
+		"another policy":      {relayConfig + "[store]\nclose = \"never\"\n", false},
+		"another admin":       {relayConfig + "[admin]\naddress = \":1\"\n", false},
+		"an unknown key":      {relayConfig + "unknown = 1\n", false},
+		"an empty file":       {"", false},
+	} {
+		write(tt.text)
+		if _, err := r.again(first); (err == nil) != tt.ok || !tt.ok && !errors.Is(err, mailer.ErrConfig) {
+			t.Errorf("%s: error %v, want ok: %v", name, err, tt.ok)
+		}
+	}
+}

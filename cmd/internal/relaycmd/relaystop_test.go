@@ -1,0 +1,70 @@
+package relaycmd
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	_ "modernc.org/sqlite" // another program that has the file open
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A deletingKM gives out any key, once.
+type deletingKM struct{ kmclient.KeyManager }
+
+func (deletingKM) DeletesOnDelivery() bool { return true }
+
+func (deletingKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
+	for _, id := range ids {
+		octets := make([]byte, 32)
+		_, _ = rand.Read(octets)
+		keys = append(keys, kmclient.NewKey(id, octets))
+	}
+	return keys, nil
+}
+
+// A relay that stops while keys wait in memory, and can't store them, says that
+// they are lost, and does not end as if all were well.
+func TestStopsWithKeysWaiting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db")
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	kept, err := (&flags.Globals{}).Keep(t.Context(), flags.Store{Path: path}, deletingKM{}, keystore.Options{Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full(t, path)
+	if _, err := kept.KeysByID(t.Context(), "A", "some-key"); !errors.Is(err, kmclient.ErrStore) {
+		t.Fatalf("got %v, want ErrStore", err)
+	}
+	log.Reset()
+	km := &relayKM{KeyManager: kept, kept: kept, base: deletingKM{}}
+	if err := km.end(logger); !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "lost") {
+		t.Errorf("the relay has lost a key and ends with %v", err)
+	}
+	if s := log.String(); !strings.Contains(s, "level=ERROR") || !strings.Contains(s, "1 keys") || !strings.Contains(s, "lost") {
+		t.Errorf("the relay has lost a key and says %q", s)
+	}
+}
+
+// full makes a store one that takes no more records.
+func full(t *testing.T, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'as a full disk'); END"); err != nil {
+		t.Fatal(err)
+	}
+}

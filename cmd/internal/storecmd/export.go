@@ -1,0 +1,167 @@
+package storecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/google/uuid"
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keydb"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/spf13/cobra"
+)
+
+func (s *storeFlags) export() *cobra.Command {
+	var target string
+	var reveal, force bool
+	cmd := &cobra.Command{
+		Use:   "export -o FILE",
+		Short: "Back up a store, or rescue the keys in it",
+		Long: `Copy an SQLite store to a new file, as it is at this moment, while relays go on.
+What is in it is sealed as before: it needs the store key, which belongs into
+another backup. Put back, the copy knows nothing of later keys.
+
+--reveal writes the keys themselves instead, in clear, closed ones left out, in the
+JSON format of the reference system and the mock: --km mock:FILE decrypts with
+them. With --peer it writes the keys of one peer. Only --reveal works with PostgreSQL,
+whose backup is that of the database.`,
+		Example: `  qkdmail store export -o /backup/keys.db
+  qkdmail store export --reveal --sae SAE_B -o rescued.json
+  qkdmail decrypt --km mock:rescued.json --sae SAE_B -o message.eml secret.eml`,
+		Args: flags.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if reveal {
+				return s.exportKeys(cmd, target, force)
+			}
+			if force {
+				return terminal.Usage("--force goes with --reveal: a backup overwrites nothing")
+			}
+			return s.backUp(cmd, target)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&target, "output", "o", "", "write to this file; with --reveal also - for standard output")
+	f.BoolVar(&reveal, "reveal", false, "write the keys in clear")
+	f.BoolVar(&force, "force", false, "overwrite the file of --reveal")
+	return cmd
+}
+
+// backUp copies the sealed records, for which no store key is needed.
+func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
+	if target == "" || target == "-" {
+		return terminal.Usage("-o FILE is missing")
+	}
+	if err := s.settle(cmd); err != nil {
+		return err
+	}
+	if s.IsPostgres() {
+		return terminal.Usage("%s: back the database up with: pg_dump", s.Shown())
+	}
+	records, err := s.OpenRecords(cmd.Context(), s.Store, terminal.Warnings(cmd))
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+	file, ok := records.(*sqlite.Store)
+	if !ok {
+		return fmt.Errorf("a store that can't be copied: %T", records)
+	}
+	err = file.Backup(cmd.Context(), target)
+	_, notMade := errors.AsType[*fs.PathError](err)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return terminal.Fail(terminal.ExitCantCreate, "name another", "%s exists", target)
+	case notMade:
+		return terminal.Fail(terminal.ExitCantCreate, "check that the folder can be written to", "%w", err)
+	case err != nil:
+		return terminal.Fail(terminal.ExitIO, "check the disks; nothing was written", "%w", err)
+	}
+	if s.asJSON {
+		return terminal.PrintJSON(cmd.OutOrStdout(), map[string]string{"store": s.Path, "copy": target})
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "copied %s to %s, sealed: it needs the store key, which is to be kept elsewhere\n", s.Path, target)
+	return err
+}
+
+// exportKeys writes the keys in clear.
+func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) error {
+	vault, err := s.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer vault.Close()
+	owners, err := vault.Owners(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if len(owners) > 1 && s.allSAEs {
+		return terminal.Usage("the keys of %d SAE IDs are here, and a file is for one: choose with --sae", len(owners))
+	}
+	r := revealer{peer: s.Peer, peers: map[string]string{}}
+	err = terminal.WriteOutput(cmd, target, force, func(out io.Writer) error {
+		r.file = keydb.NewFileWriter(out)
+		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) error { return r.all(cmd.Context(), m) })
+		if err != nil {
+			return err
+		}
+		return r.file.Close(int64(r.file.Len()))
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(r.file.Len(), "key", "keys"))
+	return damagedError(r.damaged)
+}
+
+// A revealer writes keys in clear, as they come.
+type revealer struct {
+	file    *keydb.FileWriter
+	peer    string            // whose keys, "" for all
+	peers   map[string]string // of IDs that are no UUIDs, which a file has once
+	damaged int
+}
+
+// all writes those of a manager that can be had.
+func (r *revealer) all(ctx context.Context, m *keystore.Manager) error {
+	for info, err := range m.List(ctx) {
+		if err != nil && !errors.Is(err, keystore.ErrRecord) {
+			return err
+		}
+		if err != nil {
+			r.damaged++
+		}
+		if info.Size == 0 || info.State == kmclient.StateClosed || r.peer != "" && info.Peer != r.peer {
+			continue
+		}
+		if err := r.one(ctx, m, info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// one writes a key.
+func (r *revealer) one(ctx context.Context, m *keystore.Manager, info keystore.Info) error {
+	if other, twice := r.peers[info.ID]; twice {
+		return terminal.Usage("%s and %s have a key with the ID %s, and a file is for one of them: choose with --peer",
+			terminal.Printable(other), terminal.Printable(info.Peer), terminal.Printable(info.ID))
+	}
+	if uuid.Validate(info.ID) != nil {
+		r.peers[info.ID] = info.Peer
+	}
+	key, err := m.Key(ctx, info)
+	if errors.Is(err, keystore.ErrClosed) || errors.Is(err, kmclient.ErrKeyNotFound) {
+		return nil // just now
+	}
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	return r.file.Add(info.ID, key.Reveal())
+}

@@ -1,0 +1,226 @@
+package storecmd
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/spf13/cobra"
+)
+
+// listFlags choose among the keys of a store.
+type listFlags struct {
+	states []string
+	before string
+}
+
+func (s *storeFlags) list() *cobra.Command {
+	var l listFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the keys that are kept",
+		Long: `List the keys that are kept, closed ones included, with when they came, which
+message they belong to (the beginning of its identity) and when it was delivered
+first. A damaged record is listed as such and makes the exit code 65.
+
+States: in_use was handed out to decrypt, but no message was verified under it;
+used belongs to a message; closed is deleted and remembered. Those that no message
+came for are --state in_use --before 90d.`,
+		Example: `  qkdmail store list
+  qkdmail store list --state in_use --before 30d
+  qkdmail store list --peer SAE_A --before 2026-01-31 --json`,
+		Args: flags.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			wanted, err := l.filter(s.Peer, time.Now())
+			if err != nil {
+				return err
+			}
+			return s.runList(cmd, wanted)
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&l.states, "state", nil, "only keys in one of these states: in_use, used, closed")
+	f.StringVar(&l.before, "before", "", "only keys that came before this date (2026-01-31, or with a time as RFC 3339 has it) or this long ago (30d, 12h)")
+	return cmd
+}
+
+// filter returns what tells the keys that are wanted; peer is "" for all.
+func (l *listFlags) filter(peer string, now time.Time) (func(keystore.Info) bool, error) {
+	known := []string{string(kmclient.StateStored), string(kmclient.StateInUse), string(kmclient.StateUsed), string(kmclient.StateClosed)}
+	for _, state := range l.states {
+		if !slices.Contains(known, state) {
+			return nil, terminal.Usage("--state %q: must be in_use, used or closed", state)
+		}
+	}
+	before, err := parseBefore(l.before, now)
+	if err != nil {
+		return nil, err
+	}
+	return func(i keystore.Info) bool {
+		return (l.states == nil || slices.Contains(l.states, string(i.State))) && (peer == "" || i.Peer == peer) &&
+			(before.IsZero() || i.Stored.Before(before))
+	}, nil
+}
+
+// parseBefore understands dates and ages; the empty text is the zero time.
+func parseBefore(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	age, err := keystore.ParseDuration(text)
+	if err != nil || age < 0 {
+		return time.Time{}, terminal.Usage("--before %q: must be a date as 2026-01-31 or 2026-01-31T12:00:00Z, or an age as 30d", text)
+	}
+	return now.Add(-age), nil
+}
+
+func (s *storeFlags) runList(cmd *cobra.Command, wanted func(keystore.Info) bool) error {
+	vault, err := s.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer vault.Close()
+	out := newLister(cmd.OutOrStdout(), s.asJSON)
+	err = s.each(cmd.Context(), vault, func(o keystore.Owner, m *keystore.Manager) error {
+		for info, err := range m.List(cmd.Context()) {
+			switch {
+			case errors.Is(err, keystore.ErrRecord):
+				err = out.damagedKey(o, info)
+			case err == nil && wanted(info):
+				err = out.key(o, info)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, out.close(err == nil)); err != nil {
+		return err
+	}
+	return damagedError(out.damaged)
+}
+
+// keyJSON is a key of the store for programs.
+type keyJSON struct {
+	ID         string         `json:"key_id"`
+	Size       int            `json:"key_size,omitzero"` // bits
+	State      kmclient.State `json:"state,omitzero"`
+	KM         string         `json:"km,omitzero"`
+	SAE        string         `json:"sae,omitzero"`
+	Peer       string         `json:"peer,omitzero"`
+	Stored     time.Time      `json:"stored,omitzero"`
+	InUse      time.Time      `json:"in_use,omitzero"`
+	Used       time.Time      `json:"used,omitzero"`
+	Closed     time.Time      `json:"closed,omitzero"`
+	Message    string         `json:"message,omitzero"`
+	Frame      uint64         `json:"frame,omitzero"`
+	Delivered  time.Time      `json:"delivered,omitzero"`
+	Recipients int            `json:"recipients,omitzero"`
+	Key        []byte         `json:"key,omitzero"` // base64; with --reveal
+	Damaged    bool           `json:"damaged,omitzero"`
+}
+
+func jsonOf(o keystore.Owner, i keystore.Info) keyJSON {
+	return keyJSON{
+		ID: i.ID, Size: i.Size, State: i.State, KM: o.KM, SAE: o.SAE, Peer: i.Peer,
+		Stored: i.Stored, InUse: i.InUse, Used: i.Used, Closed: i.Closed,
+		Message: i.Message, Frame: i.Frame, Delivered: i.Delivered, Recipients: i.Recipients,
+	}
+}
+
+// A lister prints keys as they come, and keeps none of them.
+type lister struct {
+	out     *bufio.Writer
+	asJSON  bool
+	n       int
+	damaged int
+}
+
+func newLister(out io.Writer, asJSON bool) *lister {
+	return &lister{out: bufio.NewWriter(out), asJSON: asJSON}
+}
+
+const listRow = "%-36s  %7s  %-6s  %-19s  %-19s  %-12s  %s\n"
+
+func (l *lister) key(o keystore.Owner, i keystore.Info) error {
+	if l.asJSON {
+		return l.json(jsonOf(o, i))
+	}
+	l.head()
+	message := i.Message[:min(len(i.Message), 12)]
+	_, err := fmt.Fprintf(l.out, listRow, terminal.Printable(i.ID), fmt.Sprint(i.Size), i.State, when(i.Stored), when(i.Delivered), terminal.OrDash(message), terminal.OrDash(terminal.Printable(i.Peer)))
+	return err
+}
+
+// damagedKey prints a record that can't be read, as far as it can.
+func (l *lister) damagedKey(o keystore.Owner, i keystore.Info) error {
+	l.damaged++
+	if l.asJSON {
+		j := jsonOf(o, i)
+		j.Damaged = true
+		return l.json(j)
+	}
+	l.head()
+	_, err := fmt.Fprintf(l.out, "%-36s  damaged\n", terminal.Printable(i.ID))
+	return err
+}
+
+// head prints the heads of the columns, once.
+func (l *lister) head() {
+	if l.n++; l.n == 1 {
+		_, _ = fmt.Fprintf(l.out, listRow, "KEY ID", "BITS", "STATE", "STORED", "DELIVERED", "MESSAGE", "PEER") // its error stays
+	}
+}
+
+// json prints an element of the array.
+func (l *lister) json(v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("  ", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	before := ",\n  "
+	if l.n++; l.n == 1 {
+		before = "[\n  "
+	}
+	_, err := l.out.WriteString(before + string(bytes.TrimSuffix(b.Bytes(), []byte("\n"))))
+	return err
+}
+
+// close ends the array, if what was printed is all of it.
+func (l *lister) close(whole bool) error {
+	switch {
+	case !l.asJSON:
+		l.head()
+	case !whole:
+	case l.n == 0:
+		_, _ = l.out.WriteString("[]\n")
+	default:
+		_, _ = l.out.WriteString("\n]\n")
+	}
+	return l.out.Flush()
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.DateTime)
+}

@@ -1,0 +1,151 @@
+package storecmd
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/spf13/cobra"
+)
+
+// storeFlags are the flags of the store commands.
+type storeFlags struct {
+	*flags.Globals
+	flags.Store
+	config string
+	asJSON bool
+
+	relay   *mailer.Config // what --config names, nil without it
+	allSAEs bool           // --sae does not say whose keys
+}
+
+func newStore(g *flags.Globals) *cobra.Command {
+	s := &storeFlags{Globals: g}
+	cmd := &cobra.Command{
+		Use:   "store",
+		Short: "Look after the keys of arriving messages",
+		Long: `Look after the store that keeps the keys of arriving messages until these are
+delivered: an SQLite file, or a schema in PostgreSQL that several relays share. No key
+manager is needed, and relays may run meanwhile.
+
+--config takes the store, its key and its policies from a relay's configuration;
+flags come before it. Without either it is the file of the state directory. With
+--sae (or QKD_SAE), list, show, sweep and export --reveal see only what was kept
+for this SAE ID.
+
+Run them as the relay's user: runuser -u qkdmail -- qkdmail store … A store key that
+is a credential of the relay's unit is not there for them; name it with --store-key
+file:PATH, or run them with systemd-run -p LoadCredentialEncrypted=….
+
+These commands make no store where there is none, except "init" in PostgreSQL.`,
+		Example: `  qkdmail store list --config /etc/qkdmail/relay.toml --state in_use
+  qkdmail store export --config /etc/qkdmail/relay.toml -o /backup/keys.db
+  qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
+		Args: flags.NoCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f := cmd.PersistentFlags()
+	s.Store.Register(f, flags.StoreUsage)
+	f.StringVarP(&s.config, "config", "c", "", "TOML file of the relay")
+	f.BoolVar(&s.asJSON, "json", false, "print JSON")
+	cmd.AddCommand(s.init(), s.list(), s.show(), s.sweep(), s.export(), s.rotate(), s.verify())
+	return cmd
+}
+
+// settle makes the flags whole: with those of the configuration, and the place
+// of the store by default.
+func (s *storeFlags) settle(cmd *cobra.Command) error {
+	s.allSAEs = s.SAE == "" && !cmd.Flags().Changed("sae")
+	if s.config != "" {
+		cfg, err := mailer.LoadConfig(s.config)
+		if err != nil {
+			return flags.BadConfig(err)
+		}
+		s.relay = cfg
+		s.Store = s.Or(cfg.Store)
+	}
+	if err := s.Where(true); err != nil {
+		return err
+	}
+	if s.Path == flags.NoStore {
+		return terminal.Fail(terminal.ExitConfig, "name one with --store", "no key is kept: the store is none")
+	}
+	return nil
+}
+
+// open settles the flags and opens the store, which is there already. The caller
+// closes it.
+func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Vault, error) {
+	if err := s.settle(cmd); err != nil {
+		return nil, err
+	}
+	vault, _, err := s.OpenExisting(cmd.Context(), s.Store, terminal.Warnings(cmd))
+	return vault, err
+}
+
+// each calls use with those whose keys are in the store, all or those of --sae,
+// and a manager that asks no key manager.
+func (s *storeFlags) each(ctx context.Context, vault *keystore.Vault, use func(keystore.Owner, *keystore.Manager) error) error {
+	return s.eachWith(ctx, vault, noKM{}, keystore.Options{}, use)
+}
+
+// eachWith is each with managers before a key manager. That is asked for the
+// keys of one SAE alone.
+func (s *storeFlags) eachWith(ctx context.Context, vault *keystore.Vault, km kmclient.KeyManager, o keystore.Options, use func(keystore.Owner, *keystore.Manager) error) error {
+	owners, err := vault.Owners(ctx)
+	if err != nil {
+		return err
+	}
+	all := s.allSAEs && km == noKM{}
+	for _, owner := range owners {
+		if !all && owner.SAE != s.SAE {
+			continue
+		}
+		o.KM, o.SAE = owner.KM, owner.SAE
+		m, err := keystore.New(km, vault, o)
+		if err != nil {
+			return err
+		}
+		if err := use(owner, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noKM stands where no key manager is wanted: the store alone is asked.
+type noKM struct{}
+
+var errNoKM = fmt.Errorf("%w: none is asked", kmclient.ErrUnavailable)
+
+func (noKM) Status(context.Context, string) (kmclient.Status, error) {
+	return kmclient.Status{}, errNoKM
+}
+
+func (noKM) GetKeys(context.Context, string, int, int) ([]*kmclient.Key, error) { return nil, errNoKM }
+
+func (noKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key, error) {
+	return nil, errNoKM
+}
+
+func (noKM) CloseKey(context.Context, string) error { return errNoKM }
+
+// damagedError is the error of a command that has met damaged records.
+func damagedError(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return terminal.Fail(terminal.ExitData, "see qkdmail store verify", "%s damaged", count(n, "record is", "records are"))
+}
+
+// count is a number of things.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,168 @@
+package storecmd
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/spf13/cobra"
+)
+
+// sweepFlags say what a sweep closes and removes.
+type sweepFlags struct {
+	close, tombstones, undelivered string
+	dryRun                         bool
+}
+
+func (s *storeFlags) sweep() *cobra.Command {
+	var f sweepFlags
+	cmd := &cobra.Command{
+		Use:   "sweep",
+		Short: "Close keys whose time has come, and remove tombstones",
+		Long: `Close the keys of delivered messages whose time has come, and remove what has been
+remembered for long enough. Relays do that about once an hour; this looks at all
+keys at once, as after a change of the policy.
+
+The policies are those of --config and the flags. Without --config, --close has to
+say when the keys of delivered messages are closed: what is closed is gone. The key
+manager is told of closed keys where --config or --km names one, for the keys of
+its SAE ID; otherwise the relay's next sweep tells it.
+
+With SQLite the write-ahead log is emptied then, which holds copies of what was
+deleted. PostgreSQL gives them up by itself (autovacuum).`,
+		Example: `  qkdmail store sweep --config /etc/qkdmail/relay.toml --dry-run
+  qkdmail store sweep --close after-delivery
+  qkdmail store sweep --config /etc/qkdmail/relay.toml --undelivered 90d`,
+		Args: flags.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.runSweep(cmd, f) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.close, "close", "", "when the key of a delivered message is closed: after-delivery, after:DURATION or never (default: as --config says)")
+	fs.StringVar(&f.tombstones, "tombstones", "", "how long a closed key is remembered, at least 31d (default 60d)")
+	fs.StringVar(&f.undelivered, "undelivered", "", "close keys as well whose message was not delivered for so long, at least 31d, or 0 (default: never)")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "say what would be done")
+	return cmd
+}
+
+// options are the policies of a configuration with the flags. Without either, keys
+// would be closed that the relay's own policy keeps.
+func (f *sweepFlags) options(cfg *mailer.Config) (o keystore.Options, err error) {
+	if cfg != nil {
+		o = flags.KeepOptions(cfg, nil)
+	} else if f.close == "" {
+		return o, terminal.Usage("without --config, --close has to say when the keys of delivered messages are closed")
+	}
+	if f.close != "" {
+		if o.Close, err = keystore.ParsePolicy(f.close); err != nil {
+			return o, terminal.Usage("--close %q: must be after-delivery, after:DURATION as after:7d, or never", f.close)
+		}
+	}
+	for _, d := range []struct {
+		flag, text string
+		to         *time.Duration
+	}{{"--tombstones", f.tombstones, &o.Tombstones}, {"--undelivered", f.undelivered, &o.Undelivered}} {
+		if d.text == "" {
+			continue
+		}
+		*d.to, err = keystore.ParseDuration(d.text)
+		never := d.to == &o.Undelivered && *d.to == 0
+		if err != nil || *d.to < mailer.MinTombstones && !never {
+			return o, terminal.Usage("%s %q: must be 31d or more, since messages are accepted for 30 days and from a day ahead", d.flag, d.text)
+		}
+	}
+	return o, nil
+}
+
+// swept is the outcome for programs.
+type swept struct {
+	Closed     int  `json:"closed"`
+	Told       int  `json:"closed_at_km"`
+	Untold     int  `json:"to_close_at_km"`
+	Tombstones int  `json:"tombstones_removed"`
+	Messages   int  `json:"messages_removed"`
+	Damaged    int  `json:"damaged"`
+	DryRun     bool `json:"dry_run"`
+}
+
+func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
+	if err := s.settle(cmd); err != nil {
+		return err
+	}
+	o, err := f.options(s.relay)
+	if err != nil {
+		return err
+	}
+	km, err := s.sweepKM(cmd)
+	if err != nil {
+		return err
+	}
+	defer flags.CloseManager(km)
+	if km != (noKM{}) {
+		o.Logger = terminal.Warnings(cmd)
+	}
+	vault, _, err := s.OpenExisting(cmd.Context(), s.Store, terminal.Warnings(cmd))
+	if err != nil {
+		return err
+	}
+	defer vault.Close()
+	total := &swept{DryRun: f.dryRun}
+	err = s.eachWith(cmd.Context(), vault, km, o, func(_ keystore.Owner, m *keystore.Manager) error {
+		did, err := m.SweepAll(cmd.Context(), f.dryRun)
+		total.add(did)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.asJSON {
+		err = terminal.PrintJSON(cmd.OutOrStdout(), total)
+	} else {
+		err = total.print(cmd)
+	}
+	if err != nil {
+		return err
+	}
+	return damagedError(total.Damaged)
+}
+
+// sweepKM opens the key manager that is to be told, noKM if there is none.
+func (s *storeFlags) sweepKM(cmd *cobra.Command) (kmclient.KeyManager, error) {
+	if s.relay != nil {
+		s.SAE = s.relay.KM.SAE
+		return flags.OpenConfigured(cmd.Context(), s.relay, terminal.Warnings(cmd))
+	}
+	if spec, err := s.Spec(); err != nil || spec == "" {
+		return noKM{}, err
+	}
+	return s.OpenManager(cmd)
+}
+
+func (t *swept) add(did keystore.Swept) {
+	t.Closed += did.Closed
+	t.Told += did.Told
+	t.Untold += did.Untold
+	t.Tombstones += did.Tombstones
+	t.Messages += did.Messages
+	t.Damaged += did.Damaged
+}
+
+func (t *swept) print(cmd *cobra.Command) error {
+	out := cmd.OutOrStdout()
+	closed, removed := "closed", "removed"
+	if t.DryRun {
+		closed, removed = "would close", "would remove"
+	}
+	fmt.Fprintf(out, "%s %s", closed, count(t.Closed, "key", "keys"))
+	if t.Told > 0 {
+		fmt.Fprintf(out, "; closed %d at the key manager", t.Told)
+	}
+	_, err := fmt.Fprintf(out, "\n%s %s and %s\n", removed, count(t.Tombstones, "tombstone", "tombstones"), count(t.Messages, "record of deliveries", "records of deliveries"))
+	if t.Untold > 0 {
+		fmt.Fprintf(out, "%s still to be closed at the key manager: the relay does that, or --km\n", count(t.Untold, "key is", "keys are"))
+	}
+	return err
+}

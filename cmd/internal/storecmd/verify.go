@@ -1,0 +1,149 @@
+package storecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/spf13/cobra"
+)
+
+func (s *storeFlags) verify() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify",
+		Short: "Check that a store can be read as a whole",
+		Long: `Check a store: that the SQLite file is sound, that the store key is right, and that
+every record can be unsealed and says what it can say. Relays may run meanwhile.
+
+What is damaged is named, and makes the exit code 65. What can't be opened at all is
+78: with a wrong store key, or a file whose beginning or write-ahead log is damaged.
+
+A file is opened as a relay does: its folder must be writable, and one of an older
+version is brought to the present schema. To leave a backup as it is, verify a copy.
+
+In PostgreSQL the records are checked, and not the server's files: pg_amcheck does that.`,
+		Example: `  qkdmail store verify
+  qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
+		Args: flags.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.runVerify(cmd) },
+	}
+}
+
+// verified is the outcome for programs.
+type verified struct {
+	Store    string                 `json:"store"`
+	File     string                 `json:"file,omitempty"` // "sound", or what is wrong with it; SQLite only
+	Keys     map[kmclient.State]int `json:"keys"`
+	Messages int                    `json:"messages"`
+	Claims   int                    `json:"claimed_key_ids"`
+	Damaged  int                    `json:"damaged"`
+	Damages  []damage               `json:"damages,omitempty"`
+}
+
+// damage is a record that can't be used.
+type damage struct {
+	Kind   keystore.Kind `json:"kind"`
+	KM     string        `json:"km,omitempty"`
+	SAE    string        `json:"sae,omitempty"`
+	ID     string        `json:"id"`
+	Reason string        `json:"reason"`
+}
+
+const sound = "sound"
+
+func (s *storeFlags) runVerify(cmd *cobra.Command) error {
+	if err := s.settle(cmd); err != nil {
+		return err
+	}
+	vault, records, err := s.OpenExisting(cmd.Context(), s.Store, terminal.Warnings(cmd))
+	if errors.Is(err, keystore.ErrRecord) {
+		return terminal.Fail(terminal.ExitData, whenDamaged, "%w", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer vault.Close()
+	v, err := verifyAll(cmd.Context(), vault, records)
+	if v == nil {
+		return err
+	}
+	v.Store = s.Shown()
+	if s.asJSON {
+		err = errors.Join(err, terminal.PrintJSON(cmd.OutOrStdout(), v))
+	} else {
+		err = errors.Join(err, v.print(cmd.OutOrStdout()))
+	}
+	switch {
+	case err != nil:
+		return err
+	case v.File != "" && v.File != sound:
+		return terminal.Fail(terminal.ExitData, whenDamaged, "%s", v.File)
+	case v.Damaged > 0:
+		return terminal.Fail(terminal.ExitData, whenDamaged, "%s: %s damaged", s.Shown(), count(v.Damaged, "record is", "records are"))
+	}
+	return nil
+}
+
+const whenDamaged = "the others can be used; keep a copy as it is, and put a backup in its place if the keys are needed"
+
+// verifyAll checks the file and all records. The outcome is nil where there is
+// none.
+func verifyAll(ctx context.Context, vault *keystore.Vault, records keystore.Store) (*verified, error) {
+	v := &verified{}
+	if file, ok := records.(interface{ Check(context.Context) error }); ok {
+		v.File = sound
+		if err := file.Check(ctx); errors.Is(err, kmclient.ErrStore) {
+			v.File = terminal.OneLine(err, "")
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	r, err := vault.Check(ctx)
+	if err != nil && (v.File == sound || v.File == "") {
+		return nil, err
+	}
+	v.Keys, v.Messages, v.Claims, v.Damaged = r.Keys, r.Messages, r.Claims, r.Damaged
+	for _, d := range r.Damages {
+		v.Damages = append(v.Damages, damage{d.Name.Kind, d.Name.KM, d.Name.SAE, d.Name.ID, d.Reason})
+	}
+	return v, nil
+}
+
+func (v *verified) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "Store\t%s\n", v.Store)
+	if v.File != "" {
+		fmt.Fprintf(w, "File\t%s\n", v.File)
+	}
+	fmt.Fprintln(w, "Store key\tright")
+	total := 0
+	var parts []string
+	for _, state := range []kmclient.State{kmclient.StateStored, kmclient.StateInUse, kmclient.StateUsed, kmclient.StateClosed} {
+		if n := v.Keys[state]; n > 0 {
+			total += n
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	keys := fmt.Sprint(total)
+	if len(parts) > 0 {
+		keys += ": " + strings.Join(parts, ", ")
+	}
+	fmt.Fprintf(w, "Keys\t%s\n", keys)
+	fmt.Fprintf(w, "Delivered messages\t%d\n", v.Messages)
+	fmt.Fprintf(w, "Claimed key IDs\t%d\n", v.Claims)
+	fmt.Fprintf(w, "Damaged records\t%d\n", v.Damaged)
+	for _, d := range v.Damages {
+		fmt.Fprintf(w, "  %s %s\t%s\n", d.Kind, terminal.Printable(d.ID), d.Reason)
+	}
+	if left := v.Damaged - len(v.Damages); left > 0 {
+		fmt.Fprintf(w, "  and %d more\t\n", left)
+	}
+	return w.Flush()
+}
