@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -76,11 +75,10 @@ func params(dir string) testscript.Params {
 // is in $CA) work, the others are down, empty, refuse, give out one key again and
 // again, or answer nonsense.
 func keyManagers(e *testscript.Env) error {
-	km, err := kmsim.NewQMail(context.Background(), kmsim.Options{})
+	km, err := kmsim.NewQMail(kmsim.Options{})
 	if err != nil {
 		return err
 	}
-	e.Defer(func() { _ = km.Close() })
 	answer := func(status int, contentType, body string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)

@@ -24,15 +24,11 @@ type Options struct {
 
 	// Of ETSI 014 only, as in etsi014.Options.
 	SAE, CertFile, KeyFile, KMEID string
-
-	// MockDB opens a mock whose path ends in .db. Package keydb has one, with
-	// the database that it needs; nil: such a path is a kmclient.ErrConfig.
-	MockDB func(path string) (kmclient.KeyManager, error)
 }
 
 // KeyManager returns the key manager that spec names:
 //
-//	mock:PATH           a mock on this file; Options.MockDB's if it ends in .db
+//	mock:PATH           a mock on this JSON file; PATH.db is refused
 //	mock:               a mock on mock.DefaultPath
 //	http://HOST:PORT    the QMail REST API; a path may follow
 //	https://HOST:PORT   the same over TLS
@@ -57,13 +53,6 @@ func KeyManager(spec string, o Options) (kmclient.KeyManager, error) {
 // there is an error, which a nil *mock.KeyManager in it would not be.
 
 func openMock(path string, o Options) (kmclient.KeyManager, error) {
-	if strings.HasSuffix(path, ".db") {
-		if o.MockDB == nil {
-			return nil, fmt.Errorf("%w: this program has no database for mock:%s; use a path that does not end in .db",
-				kmclient.ErrConfig, path)
-		}
-		return o.MockDB(path)
-	}
 	m, err := mock.New(mock.Options{Path: path, Logger: o.Logger})
 	if err != nil {
 		return nil, err
@@ -95,6 +84,9 @@ func checkSpec(spec string) error {
 	scheme, rest, colon := strings.Cut(spec, ":")
 	switch {
 	case scheme == "mock" && colon:
+		if base, isDB := strings.CutSuffix(rest, ".db"); isDB {
+			return fmt.Errorf("%w: the mock keeps its keys in a JSON file: use mock:%s.json", kmclient.ErrConfig, base)
+		}
 		return nil
 	case scheme == "http" || scheme == "https":
 		_, _, err := kmhttp.CheckBase(spec)

@@ -1,7 +1,6 @@
 package open
 
 import (
-	"os"
 	"reflect"
 
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
@@ -48,6 +47,7 @@ func TestOpen(t *testing.T) {
 		"mock:":                  "mock " + byDefault,
 		"mock:/a/keys.json":      "mock /a/keys.json",
 		"mock:/a/b:c.json":       "mock /a/b:c.json",
+		"mock:/a/keys.db":        "", // the mock has no database
 		"http://km:8080":         "http://km:8080",
 		"http://km:8080/":        "http://km:8080",
 		"https://km.example:1/p": "https://km.example:1/p",
@@ -68,6 +68,9 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := KeyManager("http://km:1", Options{CAFile: "ca.pem"}); !errors.Is(err, kmclient.ErrConfig) {
 		t.Errorf("a CA file and no TLS: %v, want ErrConfig", err)
+	}
+	if _, err := KeyManager("mock:a/keys.db", Options{}); err == nil || !strings.Contains(err.Error(), "use mock:a/keys.json") {
+		t.Errorf("a database: %v, want an error that names a JSON file", err)
 	}
 	_, err = KeyManager("nonsense", Options{})
 	for _, form := range []string{"mock:PATH", "http://HOST:PORT", "https://HOST:PORT"} {
@@ -95,21 +98,5 @@ func TestOpenETSI014(t *testing.T) {
 		if km, err := KeyManager(spec, Options{CertFile: cert, KeyFile: key}); !errors.Is(err, kmclient.ErrConfig) || km != nil {
 			t.Errorf("KeyManager(%q) = %v, %v, want nil and ErrConfig", spec, km, err)
 		}
-	}
-}
-
-func TestOpenMockDB(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
-	if km, err := KeyManager("mock:"+path, Options{}); !errors.Is(err, kmclient.ErrConfig) || km != nil {
-		t.Errorf("a database without a hook: %v, %v, want ErrConfig", km, err)
-	}
-	var got string
-	hook := func(path string) (kmclient.KeyManager, error) { got = path; return mock.New(mock.Options{}) }
-	km, err := FromEnv(func(name string) string { return map[string]string{"QKD_KM": "mock:" + path}[name] }, Options{MockDB: hook})
-	if err != nil || km == nil || got != path {
-		t.Errorf("with a hook: %v, %v, and it was given %q", km, err, got)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Error("a file was made by opening")
 	}
 }

@@ -169,7 +169,7 @@ func (b *bench) otpREST(ctx context.Context) (*contender, error) {
 
 // keyManager starts a simulated key manager and returns its URL.
 func (b *bench) keyManager(ctx context.Context, flags ...string) (url string, err error) {
-	argv := append([]string{b.program(), "km", "serve", "--api", "qmail", "--memory", "--quiet", "--listen", "127.0.0.1:0"}, flags...)
+	argv := append([]string{b.program(), "km", "serve", "--api", "qmail", "--quiet", "--listen", "127.0.0.1:0"}, flags...)
 	return b.services.start(ctx, `at (http://\S+)`, argv...)
 }
 

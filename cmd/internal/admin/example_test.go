@@ -30,12 +30,11 @@ func ExampleMonitor() {
 // A simulated key manager has its metrics as well.
 func ExampleSimulator() {
 	metrics := admin.NewSimulator("v1.0.0")
-	km, err := kmsim.NewQMail(context.Background(), kmsim.Options{Capacity: 100, Observe: metrics.Observe})
+	km, err := kmsim.NewQMail(kmsim.Options{Capacity: 100, Observe: metrics.Observe})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer km.Close()
 	metrics.Watch(km.Stocks)
 
 	answer := httptest.NewRecorder()

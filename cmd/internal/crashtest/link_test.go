@@ -45,7 +45,7 @@ func newLink(t testing.TB, fail string) *link {
 	if _, err := kmsim.WriteCerts(l.dir, kmsim.CertOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	etsi, err := kmsim.NewETSI(t.Context(), kmsim.Topology{
+	etsi, err := kmsim.NewETSI(kmsim.Topology{
 		KMEs: []string{"KME_A", "KME_B"}, SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
 	}, kmsim.Options{Fail: fail})
 	if err != nil {
@@ -56,7 +56,6 @@ func newLink(t testing.TB, fail string) *link {
 	t.Cleanup(func() {
 		stop()
 		served.Wait()
-		_ = etsi.Close()
 	})
 	for sae, kme := range map[string]string{"SAE_A": "KME_A", "SAE_B": "KME_B"} {
 		handler, err := etsi.Handler(kme)

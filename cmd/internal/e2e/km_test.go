@@ -21,7 +21,7 @@ func etsi(t *testing.T, gates map[string]*tap) func(site string) string {
 	certs := filepath.Join(dir, "certs")
 	run(t, nil, qkdmail(t), "km", "certs", certs)
 	ports := map[string]int{"a": freePort(t), "b": freePort(t)}
-	cmd := exec.Command(qkdmail(t), "km", "serve", "--api", "etsi014", "--certs", certs, "--memory", "--quiet",
+	cmd := exec.Command(qkdmail(t), "km", "serve", "--api", "etsi014", "--certs", certs, "--quiet",
 		"--kme", fmt.Sprintf("KME_A=127.0.0.1:%d", ports["a"]), "--kme", fmt.Sprintf("KME_B=127.0.0.1:%d", ports["b"]))
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/spf13/cobra"
@@ -41,7 +40,6 @@ func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	return open.KeyManager(spec, open.Options{
 		CAFile: g.KMCA, CertFile: g.KMCert, KeyFile: g.KMKey, KMEID: g.KMEID, SAE: g.SAE,
 		Logger: terminal.Warnings(cmd),
-		MockDB: func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(cmd.Context(), path) },
 	})
 }
 

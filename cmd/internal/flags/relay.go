@@ -9,7 +9,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/qkdmail/qkdmail/mailer"
@@ -27,7 +26,6 @@ func BadConfig(err error) error {
 func OpenConfigured(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (kmclient.KeyManager, error) {
 	opts := cfg.KM.Options()
 	opts.Logger = log
-	opts.MockDB = func(path string) (kmclient.KeyManager, error) { return keydb.NewMock(ctx, path) }
 	return open.KeyManager(cfg.KM.URL, opts)
 }
 

@@ -28,7 +28,6 @@ type kmServe struct {
 	saes     []string
 	certs    string
 	identity string
-	memory   bool
 	admin    string
 	quiet    bool
 }
@@ -48,7 +47,7 @@ hand the same key to both sides and delete it on delivery. The certificates are
 those of "qkdmail km certs".
 
 Keys are made when they are asked for and never run out; --rate and --capacity
-change that. --fail makes a share of the requests go wrong: rules with commas
+change that. They are kept in memory, and go with the process. --fail makes a share of the requests go wrong: rules with commas
 between them, each ACTION:PROBABILITY, where ACTION is status=CODE, cut (the
 connection is closed, nothing is done) or lost (it is done, and nobody learns).`,
 		Example: `  qkdmail km serve --api qmail --listen 127.0.0.1:8080
@@ -74,8 +73,6 @@ func (s *kmServe) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&s.saes, "sae", []string{"SAE_A=KME_A", "SAE_B=KME_B"}, "SAE and its KME, ID=KME; for each SAE")
 	f.StringVar(&s.certs, "certs", "certs", "folder with the certificates of the KMEs")
 	f.StringVar(&s.identity, "identity", "cn", "where a client certificate has the SAE ID: cn, uri, dns or serial")
-	DBFlag(cmd, &s.Path)
-	f.BoolVar(&s.memory, "memory", false, "keep the keys in memory and forget them at the end")
 	f.IntVar(&s.KeySize, "key-size", 256, "bits of a key whose size is not asked for")
 	f.IntVar(&s.MinKeySize, "min-key-size", 64, "bits")
 	f.IntVar(&s.MaxKeySize, "max-key-size", 524544, "bits")
@@ -88,12 +85,6 @@ func (s *kmServe) flags(cmd *cobra.Command) {
 	f.StringVar(&s.Fail, "fail", "", "what goes wrong, as status=503:0.1,lost:0.01")
 	f.BoolVar(&s.quiet, "quiet", false, "no access log")
 	flags.Admin(f, &s.admin, "/healthz, /readyz and /metrics")
-}
-
-// A network is what the key managers have in common.
-type network interface {
-	io.Closer
-	Stocks() []kmsim.Stock
 }
 
 // A simulator is one listening key manager.
@@ -117,9 +108,6 @@ func (s *simulator) announce(w io.Writer, at net.Addr) {
 }
 
 func (s *kmServe) run(cmd *cobra.Command) error {
-	if s.memory {
-		s.Path = ""
-	}
 	level := slog.LevelInfo
 	if s.quiet {
 		level = slog.LevelWarn
@@ -133,35 +121,34 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 	metrics := admin.NewSimulator(cmd.Root().Version)
 	s.Observe = metrics.Observe
 	var (
-		sites []simulator
-		km    network
+		sites  []simulator
+		stocks func() []kmsim.Stock
 	)
 	switch s.api {
 	case "qmail":
-		sites, km, err = s.qmail(cmd.Context())
+		sites, stocks, err = s.qmail()
 	case "etsi014":
-		sites, km, err = s.etsi(cmd.Context())
+		sites, stocks, err = s.etsi()
 	default:
 		err = terminal.Usage("--api %q: must be qmail or etsi014", s.api)
 	}
 	if err != nil {
 		return err
 	}
-	defer km.Close()
-	metrics.Watch(km.Stocks)
+	metrics.Watch(stocks)
 	forAdmin.Serve(metrics.Handler(), false)
 	return serve(cmd.Context(), cmd.ErrOrStderr(), sites)
 }
 
-func (s *kmServe) qmail(ctx context.Context) ([]simulator, network, error) {
-	km, err := kmsim.NewQMail(ctx, s.Options)
+func (s *kmServe) qmail() ([]simulator, func() []kmsim.Stock, error) {
+	km, err := kmsim.NewQMail(s.Options)
 	if err != nil {
 		return nil, nil, err
 	}
-	return []simulator{{"QMail REST API", s.listen, km, kmsim.ServeOptions{Logger: s.Logger}}}, km, nil
+	return []simulator{{"QMail REST API", s.listen, km, kmsim.ServeOptions{Logger: s.Logger}}}, km.Stocks, nil
 }
 
-func (s *kmServe) etsi(ctx context.Context) ([]simulator, network, error) {
+func (s *kmServe) etsi() ([]simulator, func() []kmsim.Stock, error) {
 	topology := kmsim.Topology{Identity: kmsim.Identity(s.identity)}
 	var sites []simulator
 	for _, arg := range s.kmes {
@@ -179,16 +166,16 @@ func (s *kmServe) etsi(ctx context.Context) ([]simulator, network, error) {
 		}
 		topology.SAEs = append(topology.SAEs, kmsim.SAE{ID: id, KME: kme})
 	}
-	km, err := kmsim.NewETSI(ctx, topology, s.Options)
+	km, err := kmsim.NewETSI(topology, s.Options)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i := range sites {
 		if err := s.secure(&sites[i], km); err != nil {
-			return nil, nil, errors.Join(err, km.Close())
+			return nil, nil, err
 		}
 	}
-	return sites, km, nil
+	return sites, km.Stocks, nil
 }
 
 // secure gives a KME its handler and its certificate.

@@ -55,7 +55,7 @@ func serve(ctx context.Context, certs string) (url string, err error) {
 	if _, err := kmsim.WriteCerts(certs, kmsim.CertOptions{}); err != nil {
 		return "", err
 	}
-	network, err := kmsim.NewETSI(ctx, kmsim.Topology{
+	network, err := kmsim.NewETSI(kmsim.Topology{
 		KMEs: []string{"KME_A", "KME_B"},
 		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
 	}, kmsim.Options{Quirks: kmsim.Quirks{IgnoreQuery: true}})
@@ -76,9 +76,6 @@ func serve(ctx context.Context, certs string) (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	go func() {
-		_ = kmsim.Serve(ctx, l, handler, kmsim.ServeOptions{TLS: config})
-		_ = network.Close()
-	}()
+	go func() { _ = kmsim.Serve(ctx, l, handler, kmsim.ServeOptions{TLS: config}) }()
 	return "https://" + l.Addr().String(), nil
 }

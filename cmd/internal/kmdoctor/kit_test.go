@@ -33,14 +33,13 @@ func start(t testing.TB, o kmsim.Options, wrap func(kme string, h http.Handler) 
 		t.Fatal(err)
 	}
 	o.Logger = slog.New(counter{w})
-	network, err := kmsim.NewETSI(t.Context(), kmsim.Topology{
+	network, err := kmsim.NewETSI(kmsim.Topology{
 		KMEs: []string{"KME_A", "KME_B"},
 		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
 	}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = network.Close() })
 	for _, id := range []string{"KME_A", "KME_B"} {
 		handler, err := network.Handler(id)
 		if err != nil {

@@ -2,7 +2,6 @@ package kmsim
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -12,17 +11,11 @@ import (
 // A key that goes through both KMEs over mutual TLS: enc_keys and dec_keys,
 // batch keys each.
 func BenchmarkETSI(b *testing.B) {
-	for _, store := range []string{"memory", "file"} {
-		for _, callers := range []int{1, 32} {
-			for _, batch := range []int{1, 128} {
-				b.Run(fmt.Sprintf("%s/callers=%d/batch=%d", store, callers, batch), func(b *testing.B) {
-					o := Options{}
-					if store == "file" {
-						o.Path = filepath.Join(b.TempDir(), "keys.db")
-					}
-					benchETSI(b, start(b, o), callers, batch)
-				})
-			}
+	for _, callers := range []int{1, 32} {
+		for _, batch := range []int{1, 128} {
+			b.Run(fmt.Sprintf("callers=%d/batch=%d", callers, batch), func(b *testing.B) {
+				benchETSI(b, start(b, Options{}), callers, batch)
+			})
 		}
 	}
 }

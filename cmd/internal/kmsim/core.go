@@ -16,20 +16,18 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
-
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 )
 
 // A core is what both APIs have in common: it reads requests, writes answers
 // and the access log, and does what Options say against that.
 type core struct {
 	o     Options
-	db    *keydb.DB
+	held  *keyring
 	rules []FailRule
 	lost  atomic.Int64 // answers that are still to be lost
 }
 
-func newCore(ctx context.Context, o Options) (*core, error) {
+func newCore(o Options) (*core, error) {
 	o, err := o.complete()
 	if err != nil {
 		return nil, err
@@ -38,11 +36,7 @@ func newCore(ctx context.Context, o Options) (*core, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := keydb.Open(ctx, o.Path, keydb.Options{MaxKeys: o.MaxWaiting})
-	if err != nil {
-		return nil, err
-	}
-	c := &core{o: o, db: db, rules: rules}
+	c := &core{o: o, held: newKeyring(o.MaxWaiting), rules: rules}
 	c.lost.Store(int64(o.Quirks.LoseAnswers))
 	return c, nil
 }
@@ -53,7 +47,6 @@ type problem struct {
 	message string // none with a 401
 	details []map[string]string
 	allow   string // methods, with a 405
-	cause   error  // for the log only
 }
 
 func (p *problem) Error() string { return p.message }
@@ -108,9 +101,6 @@ func (c *core) serve(w http.ResponseWriter, r *http.Request, kme string, do func
 	if err != nil {
 		p := c.problemOf(err)
 		status, answer = p.status, c.errorBody(p)
-		if p.cause != nil {
-			c.o.Logger.ErrorContext(r.Context(), "simulator failed", "error", p.cause)
-		}
 		if p.allow != "" {
 			w.Header().Set("Allow", p.allow)
 		}
@@ -157,10 +147,7 @@ func (c *core) problemOf(err error) *problem {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &problem{status: http.StatusRequestEntityTooLarge, message: fmt.Sprintf("the body shall have at most %d octets", tooLarge.Limit)}
 	}
-	if errors.Is(err, keydb.ErrFull) {
-		return &problem{status: c.o.ExhaustedStatus, message: "key store exhausted: too many keys wait to be fetched"}
-	}
-	return &problem{status: http.StatusServiceUnavailable, message: "the key store is out of order", cause: err}
+	return &problem{status: c.o.ExhaustedStatus, message: "key store exhausted: " + err.Error()} // errFull
 }
 
 // errorBody returns the body of an error: none with a 401.

@@ -26,6 +26,6 @@
 //
 // # Secrets
 //
-// Logs and errors have no key bytes. Keys are in a keydb file or in memory,
-// unencrypted; see package keydb.
+// Logs and errors have no key bytes. Keys are in memory only, and go with the
+// process.
 package kmsim

@@ -1,7 +1,6 @@
 package kmsim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"strconv"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 )
 
 // ETSI is a simulated network of KMEs with the API of ETSI GS QKD 014 V1.1.1:
@@ -34,8 +32,8 @@ type kme struct {
 	id string
 }
 
-// NewETSI returns the network; [ETSI.Close] ends it.
-func NewETSI(ctx context.Context, t Topology, o Options) (*ETSI, error) {
+// NewETSI returns a network of KMEs.
+func NewETSI(t Topology, o Options) (*ETSI, error) {
 	o, err := o.complete()
 	if err != nil {
 		return nil, err
@@ -44,7 +42,7 @@ func NewETSI(ctx context.Context, t Topology, o Options) (*ETSI, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCore(ctx, o)
+	c, err := newCore(o)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +52,6 @@ func NewETSI(ctx context.Context, t Topology, o Options) (*ETSI, error) {
 	}
 	return e, nil
 }
-
-// Close closes the key store.
-func (e *ETSI) Close() error { return e.core.db.Close() }
 
 // Handler returns the handler of the KME with this ID, to be served over
 // mutual TLS.
@@ -164,8 +159,8 @@ func (k *kme) encKeys(r *http.Request, info *call, slave string) (any, error) {
 		size, number = k.core.o.KeySize, 1
 	}
 	pool := poolOf(info.sae, slave)
-	grant := keydb.Grant{Master: info.sae, Readers: append([]string{slave}, additional...)}
-	keys, err := k.core.handOut(r.Context(), k.network.stocks[pool], pool, grant, size, number)
+	to := grant{pool, info.sae, append([]string{slave}, additional...)}
+	keys, err := k.core.handOut(k.network.stocks[pool], to, size, number)
 	if err != nil {
 		return nil, err
 	}
@@ -208,10 +203,9 @@ func (k *kme) decKeys(r *http.Request, info *call, master string) (any, error) {
 	if most := k.core.o.MaxKeysPerRequest; len(ids) < 1 || len(ids) > most {
 		return nil, badRequest("key_IDs shall have 1 to %d IDs", most)
 	}
-	claim := keydb.Claim{Master: master, Reader: info.sae, Keep: k.core.o.Quirks.KeepKeys}
-	keys, err := k.core.db.Fetch(r.Context(), claim, ids...)
+	keys, err := k.core.held.fetch(master, info.sae, k.core.o.Quirks.KeepKeys, ids)
 	switch {
-	case errors.Is(err, keydb.ErrNotGranted):
+	case errors.Is(err, errNotGranted):
 		return nil, unauthorized()
 	case errors.Is(err, kmclient.ErrKeyNotFound):
 		p := badRequest(notFound)

@@ -10,7 +10,6 @@ import (
 	"math/big"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,77 +18,42 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Keys that wait to be fetched survive a restart; those that were fetched stay gone.
-func TestRestart(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.db")
-	s := start(t, Options{Path: path})
-	sent, ids := s.enc(`{"number":3}`)
-	s.dec(ids[0]).keys(t)
-	s.stop()
-	s = start(t, Options{Path: path})
-	got, _ := s.dec(ids[2], ids[1]).keys(t)
-	if !bytes.Equal(got[ids[1]], sent[ids[1]]) || !bytes.Equal(got[ids[2]], sent[ids[2]]) {
-		t.Error("other keys after a restart")
-	}
-	if m := s.dec(ids[0]); m.status != 400 || m.text() != notFound {
-		t.Errorf("a key that was fetched before the restart: HTTP %d %s", m.status, m.body)
-	}
-}
-
-// Two simulators on one file are linked, as if one process served both sites.
-func TestSharedFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.db")
-	one, other := start(t, Options{Path: path}), start(t, Options{Path: path})
-	sent, ids := one.enc(`{"number":2}`)
-	got, _ := other.dec(ids...).keys(t)
-	if !bytes.Equal(got[ids[1]], sent[ids[1]]) {
-		t.Error("other keys at the other site")
-	}
-	if m := one.dec(ids[0]); m.status != 400 || m.text() != notFound {
-		t.Errorf("a key that the other one has handed out: HTTP %d %s", m.status, m.body)
-	}
-}
-
 // 32 callers on each side: no ID twice, no key lost.
 func TestConcurrent(t *testing.T) {
-	for name, path := range map[string]string{"memory": "", "file": filepath.Join(t.TempDir(), "keys.db")} {
-		t.Run(name, func(t *testing.T) {
-			s := start(t, Options{Path: path})
-			s.enc(`{}`) // makes the clients
-			s.dec("x")
-			var seen sync.Map
-			var all sync.WaitGroup
-			for range 32 {
-				all.Go(func() {
-					for range 5 {
-						m, err := s.try(a, atA, "POST", encB, `{"number":4}`)
-						if err != nil || m.status != 200 {
-							t.Errorf("enc_keys: HTTP %d, %v", m.status, err)
-							return
-						}
-						sent, ids := m.keys(t)
-						for _, id := range ids {
-							if _, twice := seen.LoadOrStore(id, true); twice {
-								t.Errorf("%s handed out twice", id)
-							}
-						}
-						m, err = s.try(b, atB, "POST", decA, idList(ids...))
-						if err != nil || m.status != 200 {
-							t.Errorf("dec_keys: HTTP %d, %v", m.status, err)
-							return
-						}
-						got, _ := m.keys(t)
-						for id, key := range sent {
-							if !bytes.Equal(key, got[id]) {
-								t.Errorf("%s differs", id)
-							}
-						}
+	s := start(t, Options{})
+	s.enc(`{}`) // makes the clients
+	s.dec("x")
+	var seen sync.Map
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			for range 5 {
+				m, err := s.try(a, atA, "POST", encB, `{"number":4}`)
+				if err != nil || m.status != 200 {
+					t.Errorf("enc_keys: HTTP %d, %v", m.status, err)
+					return
+				}
+				sent, ids := m.keys(t)
+				for _, id := range ids {
+					if _, twice := seen.LoadOrStore(id, true); twice {
+						t.Errorf("%s handed out twice", id)
 					}
-				})
+				}
+				m, err = s.try(b, atB, "POST", decA, idList(ids...))
+				if err != nil || m.status != 200 {
+					t.Errorf("dec_keys: HTTP %d, %v", m.status, err)
+					return
+				}
+				got, _ := m.keys(t)
+				for id, key := range sent {
+					if !bytes.Equal(key, got[id]) {
+						t.Errorf("%s differs", id)
+					}
+				}
 			}
-			all.Wait()
 		})
 	}
+	all.Wait()
 }
 
 // Of many who ask for one key, one gets it.
@@ -180,13 +144,12 @@ func TestFail(t *testing.T) {
 		t.Errorf("status=500: HTTP %d %s", m.status, m.body)
 	}
 	for fail, left := range map[string]int{"cut:1": 0, "lost:1": 2} {
-		path := filepath.Join(t.TempDir(), "keys.db")
-		s := start(t, Options{Path: path, Fail: fail})
+		s := start(t, Options{Fail: fail})
 		if m, err := s.try(a, atA, "POST", encB, `{"number":2}`); err == nil {
 			t.Errorf("%s: HTTP %d, want no answer", fail, m.status)
 		}
 		s.stop()
-		if n := waiting(t, path); n != left {
+		if n := s.waiting(); n != left {
 			t.Errorf("%s: %d keys are stored, want %d", fail, n, left)
 		}
 	}
@@ -296,7 +259,7 @@ func TestConfig(t *testing.T) {
 		"pair with itself": {KMEs: []string{"K"}, SAEs: []SAE{{"S", "K"}}, Pairs: [][2]string{{"S", "S"}}},
 		"identity":         {KMEs: []string{"K"}, Identity: "ou"},
 	} {
-		if _, err := NewETSI(t.Context(), topology, Options{}); !errors.Is(err, kmclient.ErrConfig) {
+		if _, err := NewETSI(topology, Options{}); !errors.Is(err, kmclient.ErrConfig) {
 			t.Errorf("%s: %v, want ErrConfig", name, err)
 		}
 	}
@@ -306,15 +269,14 @@ func TestConfig(t *testing.T) {
 		"rate": {Rate: -1}, "status": {ExhaustedStatus: 404}, "quirk": {Quirks: Quirks{UnknownKeyStatus: 200}},
 		"lose": {Quirks: Quirks{LoseAnswers: -1}}, "fail": {Fail: "often"},
 	} {
-		if _, err := NewETSI(t.Context(), testTopology(), o); !errors.Is(err, kmclient.ErrConfig) {
+		if _, err := NewETSI(testTopology(), o); !errors.Is(err, kmclient.ErrConfig) {
 			t.Errorf("%s: %v, want ErrConfig", name, err)
 		}
 	}
-	e, err := NewETSI(t.Context(), testTopology(), Options{Rate: 1})
+	e, err := NewETSI(testTopology(), Options{Rate: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = e.Close() }()
 	if _, err := e.Handler("KME_X"); !errors.Is(err, kmclient.ErrConfig) {
 		t.Errorf("an unknown KME: %v", err)
 	}

@@ -27,14 +27,13 @@ func startKMEs(tb testing.TB) (a, b *etsi014.Client) {
 	if _, err := WriteCerts(certs, CertOptions{}); err != nil {
 		tb.Fatal(err)
 	}
-	network, err := NewETSI(tb.Context(), Topology{
+	network, err := NewETSI(Topology{
 		KMEs: []string{"KME_A", "KME_B"},
 		SAEs: []SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
 	}, Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = network.Close() })
 	client := func(site string) *etsi014.Client {
 		file := func(name string) string { return filepath.Join(certs, name) }
 		handler, err := network.Handler("KME_" + site)

@@ -14,12 +14,11 @@ import (
 
 func ExampleNewQMail() {
 	ctx := context.Background()
-	simulator, err := kmsim.NewQMail(ctx, kmsim.Options{})
+	simulator, err := kmsim.NewQMail(kmsim.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer func() { _ = simulator.Close() }()
 	server := httptest.NewServer(simulator) // or kmsim.Serve
 	defer server.Close()
 
@@ -41,7 +40,7 @@ func ExampleNewQMail() {
 
 // Two KMEs, each with an SAE; a real program calls Serve with the handlers.
 func ExampleNewETSI() {
-	network, err := kmsim.NewETSI(context.Background(), kmsim.Topology{
+	network, err := kmsim.NewETSI(kmsim.Topology{
 		KMEs: []string{"KME_A", "KME_B"},
 		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
 	}, kmsim.Options{})
@@ -49,7 +48,6 @@ func ExampleNewETSI() {
 		fmt.Println(err)
 		return
 	}
-	defer func() { _ = network.Close() }()
 	handler, err := network.Handler("KME_A")
 	if err != nil {
 		fmt.Println(err)

@@ -52,11 +52,10 @@ func FuzzETSIRequest(f *testing.F) {
 	f.Add("GET", "/api/v1/keys/SAE_B/enc_keys?number=3&size=128", "", []byte{})
 	f.Add("POST", "/api/v1/keys/SAE_B/dec_keys", "application/json", []byte(`{"key_IDs":[{"key_ID":"x"}]}`))
 	f.Fuzz(func(t *testing.T, method, target, kind string, body []byte) {
-		e, err := NewETSI(t.Context(), testTopology(), Options{MaxSAEIDs: 2, MaxKeySize: 1024})
+		e, err := NewETSI(testTopology(), Options{MaxSAEIDs: 2, MaxKeySize: 1024})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = e.Close() }()
 		h, err := e.Handler(atA)
 		if err != nil {
 			t.Fatal(err)
@@ -81,11 +80,10 @@ func FuzzQMailRequest(f *testing.F) {
 	f.Add("GET", "/api/v1/keys/a%2Fb", "", []byte{})
 	f.Add("DELETE", "/api/v1/keys/x", "", []byte{})
 	f.Fuzz(func(t *testing.T, method, target, kind string, body []byte) {
-		q, err := NewQMail(t.Context(), Options{MaxKeySize: 1024})
+		q, err := NewQMail(Options{MaxKeySize: 1024})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = q.Close() }()
 		if w := answerTo(q, "", method, target, kind, body); w != nil {
 			checkAnswer(t, w)
 		}

@@ -40,6 +40,7 @@ type site struct {
 	url     map[string]string // by KME
 	mu      sync.Mutex
 	clients map[string]*http.Client // by SAE
+	held    *keyring
 	stop    func()
 }
 
@@ -58,10 +59,11 @@ func startWith(t testing.TB, topology Topology, o Options, optionalCert bool) *s
 	if _, err := WriteCerts(s.certs, CertOptions{KMEs: topology.KMEs, SAEs: all}); err != nil {
 		t.Fatal(err)
 	}
-	e, err := NewETSI(t.Context(), topology, o)
+	e, err := NewETSI(topology, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.held = e.core.held
 	ctx, cancel := context.WithCancel(context.Background())
 	var servers sync.WaitGroup
 	for _, id := range topology.KMEs {
@@ -82,9 +84,6 @@ func startWith(t testing.TB, topology Topology, o Options, optionalCert bool) *s
 		}
 		cancel()
 		servers.Wait()
-		if err := e.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
 	})
 	t.Cleanup(s.stop)
 	return s
@@ -234,6 +233,13 @@ func (s *site) enc(body string) (map[string][]byte, []string) {
 func (s *site) dec(ids ...string) message {
 	s.t.Helper()
 	return s.do("SAE_B", "KME_B", "POST", "/api/v1/keys/SAE_A/dec_keys", idList(ids...))
+}
+
+// waiting returns how many keys of SAE_A and SAE_B can be fetched.
+func (s *site) waiting() int {
+	s.held.mu.Lock()
+	defer s.held.mu.Unlock()
+	return s.held.count[poolOf("SAE_A", "SAE_B")]
 }
 
 func idList(ids ...string) string {

@@ -2,7 +2,6 @@ package kmsim
 
 import (
 	"cmp"
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 )
 
 // The words of errors that both APIs have.
@@ -87,7 +85,7 @@ func (c *core) checkAmount(q keyRequest) (size, number int, err error) {
 	switch {
 	case size%8 != 0:
 		return 0, 0, badRequest(wrongMultiple)
-	case quirks.IgnoreLimits && size > 0 && size <= keydb.MaxKeySize && number > 0 && number <= kmclient.MaxRequestKeys:
+	case quirks.IgnoreLimits && size > 0 && size <= maxKeySize && number > 0 && number <= kmclient.MaxRequestKeys:
 	case size < c.o.MinKeySize || size > c.o.MaxKeySize:
 		return 0, 0, badRequest("size shall be %d to %d bits", c.o.MinKeySize, c.o.MaxKeySize)
 	case number < 1 || number > c.o.MaxKeysPerRequest:
@@ -133,23 +131,17 @@ func (c *core) extensions(list []extension) (unknown, unmet []map[string]string)
 	return unknown, unmet
 }
 
-// handOut makes keys for a pair of SAEs, or for nobody in particular, and
-// stores what is to be fetched of them later.
-func (c *core) handOut(ctx context.Context, from *stock, pool string, g keydb.Grant, size, number int) ([]*kmclient.Key, error) {
+// handOut makes keys and keeps copies of them for those who may fetch them later.
+func (c *core) handOut(from *stock, to grant, size, number int) ([]*kmclient.Key, error) {
 	if most := c.o.Quirks.MostKeys; most > 0 {
 		number = min(number, most)
 	}
 	if c.o.Quirks.ForgetEarlier {
-		if err := c.forget(ctx, pool); err != nil {
-			return nil, err
-		}
+		c.held.forget(to.pool)
 	}
 	var keys []*kmclient.Key
 	if c.o.Quirks.RepeatKeys {
-		var err error
-		if keys, err = c.earlier(ctx, pool, size, number); err != nil {
-			return nil, err
-		}
+		keys = c.held.earlier(to.pool, size, number)
 	}
 	each := (size + c.o.KeySize - 1) / c.o.KeySize
 	cost := (number - len(keys)) * each
@@ -167,7 +159,7 @@ func (c *core) handOut(ctx context.Context, from *stock, pool string, g keydb.Gr
 		_, _ = rand.Read(octets) // never fails
 		fresh = append(fresh, kmclient.NewKey(uuid.NewString(), octets))
 	}
-	err := c.db.Put(ctx, pool, g, fresh...)
+	err := c.held.put(to, fresh...)
 	keys = append(keys, fresh...)
 	if err != nil {
 		from.giveBack(cost)
@@ -179,34 +171,4 @@ func (c *core) handOut(ctx context.Context, from *stock, pool string, g keydb.Gr
 		keys = keys[:number-1]
 	}
 	return keys, nil
-}
-
-// forget is the quirk ForgetEarlier.
-func (c *core) forget(ctx context.Context, pool string) error {
-	for info, err := range c.db.List(ctx, pool) {
-		if err == nil {
-			err = c.db.Delete(ctx, pool, info.ID)
-		}
-		if err != nil && !errors.Is(err, kmclient.ErrKeyNotFound) { // fetched meanwhile
-			return err
-		}
-	}
-	return nil
-}
-
-// earlier is the quirk RepeatKeys.
-func (c *core) earlier(ctx context.Context, pool string, size, number int) ([]*kmclient.Key, error) {
-	var ids []string
-	for info, err := range c.db.List(ctx, pool) {
-		if err != nil {
-			return nil, err
-		}
-		if info.Size == size {
-			ids = append(ids, info.ID)
-		}
-		if len(ids) == number {
-			break
-		}
-	}
-	return c.db.Get(ctx, pool, ids...)
 }

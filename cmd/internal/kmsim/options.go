@@ -9,17 +9,11 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 )
 
 // Options say how a simulator behaves. The zero Options are those of a quick
 // key manager that never runs out of keys and forgets them when it ends.
 type Options struct {
-	// Path is the keydb file of the keys that wait to be fetched; empty: they
-	// are in memory. Simulators in several processes may share a file, as the
-	// two KMEs of a link.
-	Path string
-
 	KeySize           int // bits, of a key whose size the request doesn't say; 256 if zero
 	MinKeySize        int // bits; 64 if zero
 	MaxKeySize        int // bits; 524,544 if zero: 64 KiB of pad and 32 octets more
@@ -29,7 +23,7 @@ type Options struct {
 	MaxSAEIDs int
 	// MaxWaiting is how many keys of a pair of SAEs may wait to be fetched,
 	// or are kept (QMail); 1,048,576 if zero. Above, there are no more. That
-	// bounds the memory or disk used, together with MaxKeySize.
+	// bounds the memory used, together with MaxKeySize.
 	MaxWaiting int
 
 	// Rate and Capacity give each pair of SAEs (QMail: all callers together)
@@ -83,8 +77,8 @@ func (o Options) complete() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	for name, size := range map[string]int{"key size": o.KeySize, "smallest key size": o.MinKeySize, "largest key size": o.MaxKeySize} {
-		if size < 8 || size%8 != 0 || size > keydb.MaxKeySize {
-			return o, fmt.Errorf("%w: %s %d: must be a multiple of 8 bits, 8 to %d", kmclient.ErrConfig, name, size, keydb.MaxKeySize)
+		if size < 8 || size%8 != 0 || size > maxKeySize {
+			return o, fmt.Errorf("%w: %s %d: must be a multiple of 8 bits, 8 to %d", kmclient.ErrConfig, name, size, maxKeySize)
 		}
 	}
 	switch {

@@ -52,11 +52,10 @@ func newLink(t testing.TB) *link {
 	if _, err := WriteCerts(l.certs, CertOptions{KMEs: topology.KMEs, SAEs: []string{"SAE_A", "SAE_B"}}); err != nil {
 		t.Fatal(err)
 	}
-	network, err := NewETSI(t.Context(), topology, Options{MaxKeysPerRequest: 2})
+	network, err := NewETSI(topology, Options{MaxKeysPerRequest: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = network.Close() })
 	for _, id := range topology.KMEs {
 		handler, err := network.Handler(id)
 		if err != nil {

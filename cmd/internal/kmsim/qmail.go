@@ -1,12 +1,9 @@
 package kmsim
 
 import (
-	"context"
-	"errors"
 	"net/http"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 )
 
 // QMail is a simulated key manager with the QMail REST API:
@@ -23,18 +20,14 @@ type QMail struct {
 	stock *stock
 }
 
-// NewQMail returns a handler; [QMail.Close] ends it. Its keys are those of
-// keydb's pool "", so it may share a file with keydb.Mock.
-func NewQMail(ctx context.Context, o Options) (*QMail, error) {
-	c, err := newCore(ctx, o)
+// NewQMail returns a key manager.
+func NewQMail(o Options) (*QMail, error) {
+	c, err := newCore(o)
 	if err != nil {
 		return nil, err
 	}
 	return &QMail{core: c, stock: newStock(c.o)}, nil
 }
-
-// Close closes the key store.
-func (q *QMail) Close() error { return q.core.db.Close() }
 
 // ServeHTTP answers a request.
 func (q *QMail) ServeHTTP(w http.ResponseWriter, r *http.Request) { q.core.serve(w, r, "", q.answer) }
@@ -56,9 +49,9 @@ func (q *QMail) answer(r *http.Request, info *call) (any, error) {
 	case r.Method == http.MethodPost && s[3] == "get":
 		return q.getKeys(r, info)
 	case reads:
-		return q.keyByID(r.Context(), s[3], info)
+		return q.keyByID(s[3], info)
 	case r.Method == http.MethodDelete:
-		return q.deleteKey(r.Context(), s[3])
+		return q.deleteKey(s[3])
 	}
 	return nil, notAllowed("GET, HEAD, DELETE")
 }
@@ -133,7 +126,7 @@ func (q *QMail) getKeys(r *http.Request, info *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := q.core.handOut(r.Context(), q.stock, "", keydb.Grant{}, size, number)
+	keys, err := q.core.handOut(q.stock, grant{}, size, number)
 	if err != nil {
 		return nil, err
 	}
@@ -149,27 +142,23 @@ type oneKey struct {
 
 func (k *oneKey) wipe() { k.key.Wipe() }
 
-func (q *QMail) keyByID(ctx context.Context, id string, info *call) (any, error) {
-	keys, err := q.core.db.Use(ctx, "", id)
+func (q *QMail) keyByID(id string, info *call) (any, error) {
+	k, err := q.core.held.get(id)
 	if err != nil {
-		return nil, q.missing(err)
+		return nil, q.missing()
 	}
 	info.keys = 1
-	k := keys[0]
 	return &oneKey{keyBody{ID: k.ID(), Key: k.Reveal(), Size: k.Size()}, k}, nil
 }
 
-func (q *QMail) deleteKey(ctx context.Context, id string) (any, error) {
-	if err := q.core.db.Delete(ctx, "", id); err != nil {
-		return nil, q.missing(err)
+func (q *QMail) deleteKey(id string) (any, error) {
+	if err := q.core.held.delete(id); err != nil {
+		return nil, q.missing()
 	}
 	return map[string]string{"message": "key deleted"}, nil
 }
 
-func (q *QMail) missing(err error) error {
-	if !errors.Is(err, kmclient.ErrKeyNotFound) {
-		return err
-	}
+func (q *QMail) missing() error {
 	p := &problem{status: http.StatusNotFound, message: "key not found"}
 	if status := q.core.o.Quirks.UnknownKeyStatus; status != 0 {
 		p.status = status

@@ -7,20 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/rest"
 )
 
 // qmail serves the QMail REST API until the test ends and returns its URL.
 func qmail(t testing.TB, o Options) string {
 	t.Helper()
-	q, err := NewQMail(t.Context(), o)
+	q, err := NewQMail(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,9 +29,6 @@ func qmail(t testing.TB, o Options) string {
 		http.DefaultClient.CloseIdleConnections()
 		cancel()
 		running.Wait()
-		if err := q.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
 	})
 	return address
 }
@@ -96,8 +91,7 @@ func TestQMailRules(t *testing.T) {
 
 // The client of package kmclient works with it, and keys stay until closed.
 func TestQMailClient(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.db")
-	base := qmail(t, Options{Path: path})
+	base := qmail(t, Options{})
 	km, err := rest.New(rest.Options{URL: base})
 	if err != nil {
 		t.Fatal(err)
@@ -119,15 +113,6 @@ func TestQMailClient(t *testing.T) {
 	}
 	if err := km.CloseKey(ctx, keys[0].ID()); !errors.Is(err, kmclient.ErrKeyNotFound) {
 		t.Errorf("CloseKey again: %v", err)
-	}
-	// A mock on the same file has the same keys.
-	mock, err := keydb.NewMock(ctx, path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = mock.Close() }()
-	if got, err := mock.KeysByID(ctx, "", keys[1].ID()); err != nil || !bytes.Equal(got[0].Reveal(), keys[1].Reveal()) {
-		t.Errorf("the mock: %v, %v", got, err)
 	}
 }
 

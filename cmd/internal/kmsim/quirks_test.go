@@ -3,28 +3,10 @@ package kmsim
 import (
 	"bytes"
 	"encoding/json"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 )
-
-// waiting returns how many keys of SAE_A and SAE_B a file has.
-func waiting(t *testing.T, path string) int {
-	t.Helper()
-	db, err := keydb.Open(t.Context(), path, keydb.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	n, err := db.Count(t.Context(), poolOf(a, b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
 
 func TestQuirkUnknownKey(t *testing.T) {
 	for _, status := range []int{401, 404, 500} {
@@ -153,8 +135,7 @@ func TestQuirkForgetEarlier(t *testing.T) {
 }
 
 func TestQuirkLoseAnswers(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.db")
-	s := start(t, Options{Path: path, Quirks: Quirks{LoseAnswers: 2}})
+	s := start(t, Options{Quirks: Quirks{LoseAnswers: 2}})
 	s.do(a, atA, "GET", statusB, "") // has no keys, so it is not lost
 	for range 2 {
 		if m, err := s.try(a, atA, "POST", encB, `{}`); err == nil {
@@ -163,21 +144,20 @@ func TestQuirkLoseAnswers(t *testing.T) {
 	}
 	s.enc(`{}`)
 	s.stop()
-	if n := waiting(t, path); n != 3 {
+	if n := s.waiting(); n != 3 {
 		t.Errorf("%d keys are stored, want 3", n)
 	}
 }
 
 func TestQuirkSlow(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.db")
-	s := start(t, Options{Path: path, Quirks: Quirks{Slow: 10 * time.Second}})
+	s := start(t, Options{Quirks: Quirks{Slow: 10 * time.Second}})
 	s.do(a, atA, "GET", statusB, "")
 	s.client(a).Timeout = 100 * time.Millisecond
 	if m, err := s.try(a, atA, "POST", encB, `{}`); err == nil {
 		t.Errorf("HTTP %d, want a time-out", m.status)
 	}
 	s.stop()
-	if n := waiting(t, path); n != 1 {
+	if n := s.waiting(); n != 1 {
 		t.Errorf("%d keys are stored, want 1", n)
 	}
 }

@@ -35,11 +35,10 @@ func TestOperation(t *testing.T) {
 
 func TestObserveAndStocks(t *testing.T) {
 	var seen []Request
-	km, err := NewQMail(t.Context(), Options{Capacity: 10, Observe: func(r Request) { seen = append(seen, r) }})
+	km, err := NewQMail(Options{Capacity: 10, Observe: func(r Request) { seen = append(seen, r) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer km.Close()
 	ask := func(method, path, body string) {
 		r := httptest.NewRequest(method, path, strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
@@ -63,11 +62,10 @@ func TestObserveAndStocks(t *testing.T) {
 
 func TestStocksOfPairs(t *testing.T) {
 	topology := Topology{KMEs: []string{"K"}, SAEs: []SAE{{"B/1", "K"}, {"A", "K"}, {"C", "K"}}}
-	km, err := NewETSI(t.Context(), topology, Options{})
+	km, err := NewETSI(topology, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer km.Close()
 	var pairs []string
 	for _, s := range km.Stocks() {
 		if !s.OnDemand {

@@ -65,11 +65,10 @@ func (h Habit) Start(t testing.TB, api string) *Link {
 func (l *Link) Become(h Habit) {
 	l.t.Helper()
 	if l.simple != nil {
-		q, err := kmsim.NewQMail(l.t.Context(), h.Options)
+		q, err := kmsim.NewQMail(h.Options)
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		l.t.Cleanup(func() { _ = q.Close() })
 		l.simple.Store(new(http.Handler(q)))
 		return
 	}
@@ -80,11 +79,10 @@ func (l *Link) Become(h Habit) {
 	if h.Strangers {
 		topology.Pairs = [][2]string{}
 	}
-	e, err := kmsim.NewETSI(l.t.Context(), topology, h.Options)
+	e, err := kmsim.NewETSI(topology, h.Options)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { _ = e.Close() })
 	for id, at := range l.kmes {
 		handler, err := e.Handler(id)
 		if err != nil {

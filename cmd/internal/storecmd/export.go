@@ -11,7 +11,6 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keydb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/spf13/cobra"
@@ -105,23 +104,23 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 	}
 	r := revealer{peer: s.Peer, peers: map[string]string{}}
 	err = terminal.WriteOutput(cmd, target, force, func(out io.Writer) error {
-		r.file = keydb.NewFileWriter(out)
+		r.file = newKeyFile(out)
 		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) error { return r.all(cmd.Context(), m) })
 		if err != nil {
 			return err
 		}
-		return r.file.Close(int64(r.file.Len()))
+		return r.file.end()
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(r.file.Len(), "key", "keys"))
+	fmt.Fprintf(cmd.ErrOrStderr(), "exported %s in clear\n", count(r.file.keys, "key", "keys"))
 	return damagedError(r.damaged)
 }
 
 // A revealer writes keys in clear, as they come.
 type revealer struct {
-	file    *keydb.FileWriter
+	file    *keyFile
 	peer    string            // whose keys, "" for all
 	peers   map[string]string // of IDs that are no UUIDs, which a file has once
 	damaged int
@@ -163,5 +162,5 @@ func (r *revealer) one(ctx context.Context, m *keystore.Manager, info keystore.I
 		return err
 	}
 	defer key.Wipe()
-	return r.file.Add(info.ID, key.Reveal())
+	return r.file.add(info.ID, key.Reveal())
 }

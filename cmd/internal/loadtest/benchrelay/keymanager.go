@@ -28,7 +28,7 @@ func startKeyManagers(ctx context.Context, dir string) (*keyManagers, error) {
 	}
 	names := []string{"KME_A", "KME_B"}
 	var err error
-	k.sim, err = kmsim.NewETSI(ctx, kmsim.Topology{
+	k.sim, err = kmsim.NewETSI(kmsim.Topology{
 		KMEs: names, SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
 	}, kmsim.Options{Observe: func(kmsim.Request) { k.requests.Add(1) }})
 	if err != nil {
@@ -69,5 +69,4 @@ func (k *keyManagers) serve(ctx context.Context, i int, name string) error {
 func (k *keyManagers) stop() {
 	k.cancel()
 	k.served.Wait()
-	_ = k.sim.Close()
 }

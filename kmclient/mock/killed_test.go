@@ -1,0 +1,73 @@
+package mock
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
+)
+
+// TestKilled kills two processes while they make keys in one file. Each key
+// that a process has got is there afterwards, and the file can be used.
+func TestKilled(t *testing.T) {
+	const variable = "MOCK_TEST_KILLED"
+	if path := os.Getenv(variable); path != "" { // one of them
+		for m := newMock(t, path); ; {
+			fmt.Println(getKeys(t, m, 1)[0].ID())
+		}
+	}
+	path := filepath.Join(t.TempDir(), "keys.json")
+	ids := make(chan string)
+	for range 2 {
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilled$")
+		child.Env = append(os.Environ(), variable+"="+path)
+		out, err := child.StdoutPipe()
+		if err == nil {
+			err = child.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			lines := bufio.NewScanner(out)
+			for n := 1; lines.Scan(); n++ {
+				ids <- lines.Text()
+				if n == 50 {
+					_ = child.Process.Kill() // its last lines still come
+				}
+			}
+			_ = child.Wait() // an error: it was killed
+			ids <- ""
+		}()
+	}
+	seen := map[string]bool{}
+	for ended := 0; ended < 2; {
+		id := <-ids
+		switch {
+		case id == "":
+			ended++
+		case seen[id]:
+			t.Errorf("%s was handed out twice", id)
+		}
+		seen[id] = true
+	}
+	delete(seen, "")
+	if len(seen) < 100 {
+		t.Fatalf("%d keys were handed out, want 100 at least", len(seen))
+	}
+	m := newMock(t, path)
+	for id := range seen {
+		if _, err := m.KeysByID(t.Context(), "", id); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	// One key of each process may be on its way: stored, and not handed out.
+	if s, err := m.Status(t.Context(), ""); err != nil || fakekm.Count(s.StoredKeys) > len(seen)+2 {
+		t.Errorf("%d keys stored (%v), of which %d were handed out", fakekm.Count(s.StoredKeys), err, len(seen))
+	}
+	getKeys(t, m, 1)
+}
