@@ -93,6 +93,9 @@ func TestCorpus(t *testing.T) {
 	forPython := t.TempDir()
 	for name, files := range found {
 		t.Run(name, func(t *testing.T) {
+			if name == "external" && testing.Short() {
+				t.Skip("SKIPPED: takes long, and this is -short")
+			}
 			for _, file := range files {
 				plain, err := os.ReadFile(file)
 				if err != nil {

@@ -50,7 +50,7 @@ func TestOuterHeader(t *testing.T) {
 		{"at sign in an encoded word", "From: =?utf-8?b?Y2FuYXJ5?=@x.org\nTo: =?utf-8?q?canary@z.org?= <bob@y.org>\n", "From: unknown-sender@qkdmail.invalid\nTo: bob@y.org\n!canary", cipher.EncryptOptions{}},
 		{"encoded word that never ends", "From: a@x.org\nTo: b@x.org, =?utf-8?q?re,plan@canary.org, <bob@y.org>\n", "To: b@x.org\n!canary\n!bob", cipher.EncryptOptions{}},
 		{"encoded word with a blank", "From: a@x.org\nTo: b@x.org, =?utf-8?q?re, plan@canary.org?= <bob@y.org>\n", "To: b@x.org\n!canary\n!bob", cipher.EncryptOptions{}},
-		{"quote in an encoded word", "From: a@x.org\nTo: b@x.org, =?utf-8?q?\"x,y?= <c@x.org>, \"d@x.org\n", "To: b@x.org\n!c@x\n!d@x", cipher.EncryptOptions{}},
+		{"quote in an encoded word", "From: a@x.org\nTo: b@x.org, =?utf-8?q?\"x,y?= <c@y.org>, \"d@y.org\n", "To: b@x.org\n!c@y\n!d@y", cipher.EncryptOptions{}},
 		{"no encoded word", "From: a@x.org\nTo: =?, c@x.org, d=?x@x.org\n", "To: c@x.org\n!d=", cipher.EncryptOptions{}},
 		{"From is a group", "From: x:;\nSender: y:;\nReply-To: z:;\n", "From: unknown-sender@qkdmail.invalid\n!undisclosed", cipher.EncryptOptions{}},
 		{"Sender is one", "From: a@x.org\nSender: b@x.org, nora@y.org\n", "Sender: b@x.org\n!nora@y.org", cipher.EncryptOptions{}},

@@ -28,6 +28,9 @@ func TestMemory(t *testing.T) {
 		memoryTest(t, cipher.Suite(os.Getenv(memoryChild)))
 		return
 	}
+	if testing.Short() {
+		t.Skip("SKIPPED: takes long, and this is -short")
+	}
 	if raceEnabled {
 		t.Skip("the race detector takes memory of its own: run without -race")
 	}

@@ -23,6 +23,9 @@ const (
 // TestMemory sends 1 GiB through "qkdmail encrypt | qkdmail decrypt" and reads
 // from the kernel how much memory each of the two took at most.
 func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: takes long, and this is -short")
+	}
 	if raceEnabled {
 		t.Skip("the race detector takes memory of its own: run without -race")
 	}

@@ -30,6 +30,9 @@ type browser struct {
 
 func newBrowser(t *testing.T, expected ...string) *browser {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short starts no browser")
+	}
 	program := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil {

@@ -238,6 +238,9 @@ func TestPromtoolAlerts(t *testing.T) {
 // promtool runs Prometheus's tool and returns what it says on standard error.
 func promtool(t *testing.T, input string, args ...string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short runs no promtool")
+	}
 	program, err := exec.LookPath("promtool")
 	if err != nil {
 		t.Skip("SKIPPED: promtool is not installed: metrics, alerts and queries are not checked by it")

@@ -194,6 +194,9 @@ func TestConnectionsAtWorkStay(t *testing.T) {
 
 // Stopping does not wait for clients that do nothing.
 func TestServerStops(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: takes long, and this is -short")
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -116,11 +116,7 @@ func (c *chaos) stop(t testing.TB) {
 // seconds is for how long things go wrong.
 func seconds(t testing.TB) time.Duration {
 	t.Helper()
-	n := relaytest.Number(t, secondsEnv, 60)
-	if testing.Short() {
-		n = min(n, 5)
-	}
-	return time.Duration(n) * time.Second
+	return time.Duration(relaytest.Number(t, secondsEnv, 60)) * time.Second
 }
 
 // run sends messages for so long, with harm done meanwhile, and waits until all

@@ -28,10 +28,7 @@ func TestBothWays(t *testing.T) {
 			w := newWorld(t, o)
 			const secret = "the-secret-of-the-body"
 			head := "From: Alice\r\nTo: bob\r\nReturn-Path: <x@a.example>\r\nBcc: c@b.example\r\nSubject: s\r\n"
-			large := 20 << 20
-			if testing.Short() {
-				large = 1 << 20
-			}
+			const large = 20 << 20
 			for what, text := range map[string]string{
 				"small":  head + "\r\n" + secret + "\r\n.\r\n..\r\n",
 				"header": head + "X-Long: " + strings.Repeat("0123456789", 20_000) + "\r\n\r\n" + secret + "\r\n",
@@ -126,7 +123,6 @@ func TestArriving(t *testing.T) {
 // TestTraps shows why the settings of docs/postfix.md are needed: it leaves
 // them out.
 func TestTraps(t *testing.T) {
-	long(t)
 	t.Run("octets", func(t *testing.T) {
 		w := newWorld(t, options{edit: func(site, file, text string) string {
 			if file != "master.cf" {

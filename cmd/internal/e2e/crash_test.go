@@ -22,9 +22,6 @@ import (
 func TestSIGKILL(t *testing.T) {
 	needsPostfix(t)
 	number := relaytest.Number(t, "QKDMAIL_CRASH_MESSAGES", 2000)
-	if testing.Short() {
-		number = min(number, 200)
-	}
 	seed := relaytest.Number(t, "QKDMAIL_CRASH_SEED", int(time.Now().UnixNano()&0xFFFFFF))
 	w := newWorld(t, options{})
 	const secret = "numbered-and-never-in-clear"

@@ -19,9 +19,13 @@ func qkdmail(t *testing.T) string {
 	return program.Path(t)
 }
 
-// needs skips the test where something is missing that it can't do without.
+// needs skips a test that can't do without these programs where one is missing,
+// and with -short.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short runs no mail system")
+	}
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skipf("SKIPPED: %s is not installed; scripts/install-test-tools installs it", p)
@@ -35,13 +39,5 @@ func needsPostfix(t *testing.T) {
 	needs(t, "postfix", "postconf", "postqueue")
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: Postfix runs as root only")
-	}
-}
-
-// long skips a long test with -short.
-func long(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("SKIPPED: long, and this is -short")
 	}
 }

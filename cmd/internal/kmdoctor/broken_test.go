@@ -116,6 +116,9 @@ func serveAnyway(e *exchange) {
 }
 
 func TestBroken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: takes long, and this is -short")
+	}
 	noSizes := "enc-size refuse-size" // all that can't be made without
 	for name, test := range map[string]struct {
 		change     func(*exchange)

@@ -117,6 +117,9 @@ func childReceive(path string) {
 // Children that receive are killed at random moments. Whatever one of them had
 // said it has is in the store: keys, bindings, claims and deliveries.
 func TestKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: takes long, and this is -short")
+	}
 	most, long := 200, 10*time.Second
 	if n, err := strconv.Atoi(os.Getenv(killsEnv)); err == nil {
 		most, long = n, 24*time.Hour

@@ -32,6 +32,9 @@ type node struct {
 // the primary and another its synchronous standby.
 func StartPatroni(t testing.TB) *Patroni {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short starts no Patroni")
+	}
 	if _, err := exec.LookPath("patroni"); err != nil {
 		t.Skip("SKIPPED: Patroni is not installed (Debian: patroni and python3-pysyncobj)")
 	}

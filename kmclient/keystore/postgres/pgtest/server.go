@@ -95,6 +95,9 @@ func (s *Server) follow(primary *Server, name string) {
 // prepare returns a server that has no data yet.
 func prepare(t testing.TB) *Server {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short starts no PostgreSQL")
+	}
 	bin := programs()
 	if bin == "" {
 		t.Skip("SKIPPED: PostgreSQL is not installed (Debian: postgresql)")
