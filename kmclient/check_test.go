@@ -54,37 +54,3 @@ func TestCheckSize(t *testing.T) {
 		}
 	}
 }
-
-// A wrapper says what the key manager behind it says, unless it knows better.
-func TestDeletesOnDelivery(t *testing.T) {
-	deletes, keeps := deletesAll{}, keepsAll{}
-	for name, c := range map[string]struct {
-		km   KeyManager
-		want bool
-	}{
-		"none":                             {nil, false},
-		"deletes":                          {deletes, true},
-		"keeps":                            {keeps, false},
-		"around one that deletes":          {wrapped{deletes}, true},
-		"two around one":                   {wrapped{wrapped{deletes}}, true},
-		"around one that keeps":            {wrapped{keeps}, false},
-		"around none":                      {wrapped{}, false},
-		"keeps what the other one deletes": {keepsAll{wrapped{deletes}}, false},
-	} {
-		if got := DeletesOnDelivery(c.km); got != c.want {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-	}
-}
-
-type wrapped struct{ KeyManager }
-
-func (w wrapped) Unwrap() KeyManager { return w.KeyManager }
-
-type keepsAll struct{ wrapped }
-
-func (keepsAll) DeletesOnDelivery() bool { return false }
-
-type deletesAll struct{ wrapped }
-
-func (deletesAll) DeletesOnDelivery() bool { return true }

@@ -29,6 +29,12 @@ type KeyManager interface {
 	// CloseKey says that a key has served its purpose; the key manager
 	// deletes it. An unknown key is an ErrKeyNotFound.
 	CloseKey(ctx context.Context, id string) error
+
+	// DeletesOnDelivery reports whether the key manager deletes a key when it
+	// gives it out, as ETSI GS QKD 014 has it. A caller must then keep a key that
+	// it may need again, and CloseKey has nothing to do. A wrapper reports what
+	// the key manager that it wraps does, unless it keeps the keys itself.
+	DeletesOnDelivery() bool
 }
 
 // A Lister is a KeyManager that can tell which keys it stores.
@@ -36,23 +42,4 @@ type Lister interface {
 	// ListKeys returns the stored keys without their bytes, oldest first
 	// where the key manager knows their order.
 	ListKeys(ctx context.Context) ([]KeyInfo, error)
-}
-
-// DeletesOnDelivery reports whether km says that its key manager deletes a key
-// when it gives it out, as ETSI GS QKD 014 has it. A caller must then keep a key
-// that it may need again, and CloseKey has nothing to do. km says so with a method
-// DeletesOnDelivery() bool, or the key manager behind it does that it returns from
-// a method Unwrap() KeyManager.
-func DeletesOnDelivery(km KeyManager) bool {
-	for km != nil {
-		if d, ok := km.(interface{ DeletesOnDelivery() bool }); ok {
-			return d.DeletesOnDelivery()
-		}
-		u, ok := km.(interface{ Unwrap() KeyManager })
-		if !ok {
-			return false
-		}
-		km = u.Unwrap()
-	}
-	return false
 }

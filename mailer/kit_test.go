@@ -92,6 +92,8 @@ func (m *testKM) KeysByID(ctx context.Context, _ string, ids ...string) ([]*kmcl
 
 func (m *testKM) CloseKey(context.Context, string) error { return nil }
 
+func (m *testKM) DeletesOnDelivery() bool { return false }
+
 // Claimed reports whether this key manager has given a key out.
 func (m *testKM) Claimed(_ context.Context, _, id string) (bool, error) {
 	m.mu.Lock()

@@ -52,8 +52,8 @@ func TestRoundTrip(t *testing.T) {
 	if n := km.requests("dec_keys"); n != 4 {
 		t.Errorf("an unknown key was asked for %d times, want once", n-3)
 	}
-	if err := e.CloseKey(ctx, ids[0]); err != nil || !kmclient.DeletesOnDelivery(e) {
-		t.Errorf("CloseKey: %v, DeletesOnDelivery %t; want nothing to do, and true", err, kmclient.DeletesOnDelivery(e))
+	if err := e.CloseKey(ctx, ids[0]); err != nil || !e.DeletesOnDelivery() {
+		t.Errorf("CloseKey: %v, DeletesOnDelivery %t; want nothing to do, and true", err, e.DeletesOnDelivery())
 	}
 	if s := e.Stats(); s != (Stats{}) {
 		t.Errorf("Stats are %+v after nothing went wrong", s)

@@ -114,10 +114,7 @@ func (p *Pool) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmc
 func (p *Pool) CloseKey(ctx context.Context, id string) error { return p.km.CloseKey(ctx, id) }
 
 // DeletesOnDelivery says what the key manager says of itself.
-func (p *Pool) DeletesOnDelivery() bool { return kmclient.DeletesOnDelivery(p.km) }
-
-// Unwrap returns the key manager behind the pool.
-func (p *Pool) Unwrap() kmclient.KeyManager { return p.km }
+func (p *Pool) DeletesOnDelivery() bool { return p.km.DeletesOnDelivery() }
 
 // Stats returns the counts so far.
 func (p *Pool) Stats() Stats {

@@ -23,7 +23,7 @@ func (m *Manager) CloseKey(ctx context.Context, id string) error {
 // peerOf returns the peer of the only key with an ID, "" if there is none or it
 // does not matter.
 func (m *Manager) peerOf(ctx context.Context, id string) (peer string, err error) {
-	if isUUID(id) || !kmclient.DeletesOnDelivery(m.km) {
+	if isUUID(id) || !m.km.DeletesOnDelivery() {
 		return "", nil
 	}
 	infos, err := m.showAll(ctx, id)

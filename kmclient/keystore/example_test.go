@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
@@ -17,11 +18,12 @@ func ExampleManager_BindKeys() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	keys, err := keystore.New(newKM(), vault, keystore.Options{SAE: "B"})
+	km := newKM() // usually an etsi014.Client
+	keys, err := keystore.New(km, vault, keystore.Options{SAE: "B"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	sent, err := newKMKeys(ctx, keys)
+	sent, err := sentKey(ctx, km)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -37,8 +39,9 @@ func ExampleManager_BindKeys() {
 	// true
 }
 
-func newKMKeys(ctx context.Context, m *keystore.Manager) (string, error) {
-	keys, err := m.Unwrap().GetKeys(ctx, "B", 256, 1)
+// sentKey returns the ID of a key that the other site has encrypted with.
+func sentKey(ctx context.Context, km kmclient.KeyManager) (string, error) {
+	keys, err := km.GetKeys(ctx, "B", 256, 1)
 	if err != nil {
 		return "", err
 	}

@@ -127,9 +127,6 @@ func New(km kmclient.KeyManager, vault *Vault, o Options) (*Manager, error) {
 // DeletesOnDelivery is false: what was fetched can be fetched again.
 func (m *Manager) DeletesOnDelivery() bool { return false }
 
-// Unwrap returns the key manager behind m.
-func (m *Manager) Unwrap() kmclient.KeyManager { return m.km }
-
 // Status passes through to the key manager.
 func (m *Manager) Status(ctx context.Context, peer string) (kmclient.Status, error) {
 	return m.km.Status(ctx, peer)

@@ -39,7 +39,7 @@ func (m *Manager) within(kind Kind) func(Name) bool {
 // that keeps its keys is asked for them by ID alone: there an ID is one key, which
 // has one use, whichever peer it is said to be for.
 func (m *Manager) peerIn(peer string) string {
-	if kmclient.DeletesOnDelivery(m.km) {
+	if m.km.DeletesOnDelivery() {
 		return peer
 	}
 	return ""

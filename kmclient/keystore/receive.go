@@ -145,7 +145,7 @@ func (m *Manager) lookAfter(ctx context.Context, own bool, peer string, ids []st
 // anybody's rubbish that names a key has it fetched for the peer that it says it
 // is from. One that deletes what it gives out can't be asked again.
 func (m *Manager) contested(k *keyRecord, peer string) bool {
-	return k.peer != peer && k.state == kmclient.StateInUse && !kmclient.DeletesOnDelivery(m.km)
+	return k.peer != peer && k.state == kmclient.StateInUse && !m.km.DeletesOnDelivery()
 }
 
 // confirm asks the key manager for those of records, some of which may be nil,
@@ -290,7 +290,7 @@ func wipeRecords(records []*keyRecord) {
 // not have: another relay may have been faster by a moment. It returns those
 // that are still to be fetched, or failed if none has come.
 func (m *Manager) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) ([]string, error) {
-	if !kmclient.DeletesOnDelivery(m.km) {
+	if !m.km.DeletesOnDelivery() {
 		return nil, failed
 	}
 	for _, pause := range []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond} {

@@ -31,7 +31,7 @@ func TestKept(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	k.wantState(ids[0], kmclient.StateInUse)
-	if kmclient.DeletesOnDelivery(k) {
+	if k.DeletesOnDelivery() {
 		t.Error("says that keys are deleted")
 	}
 }

@@ -241,7 +241,7 @@ func (m *Manager) closeEdit(k *keyRecord) edit {
 	now := m.clock.late()
 	k.wipe()
 	k.octets = nil
-	k.state, k.closed, k.atKM = kmclient.StateClosed, now, !kmclient.DeletesOnDelivery(m.km)
+	k.state, k.closed, k.atKM = kmclient.StateClosed, now, !m.km.DeletesOnDelivery()
 	due := time.Unix(1, 0) // at once
 	if !k.atKM {
 		due = now.Add(m.o.Tombstones)

@@ -3,8 +3,6 @@ package keystore
 import (
 	"context"
 	"errors"
-
-	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 // Swept says what SweepAll has done, or would do.
@@ -25,7 +23,7 @@ func (m *Manager) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 	s := &sweep{m: m, now: m.clock.early(), dryRun: dryRun}
 	var total Swept
 	err := s.all(ctx, KindReceive, &total)
-	if err == nil && total.Closed > 0 && !dryRun && !kmclient.DeletesOnDelivery(m.km) {
+	if err == nil && total.Closed > 0 && !dryRun && !m.km.DeletesOnDelivery() {
 		s.untold, total.Damaged = 0, 0 // they are counted once more
 		err = s.all(ctx, KindReceive, &total)
 	}

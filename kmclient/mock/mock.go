@@ -202,6 +202,9 @@ func (m *KeyManager) CloseKey(ctx context.Context, id string) error {
 	})
 }
 
+// DeletesOnDelivery is false: a key stays in the file until it is closed.
+func (m *KeyManager) DeletesOnDelivery() bool { return false }
+
 // ListKeys returns the keys in the file, in its order, which is that of their
 // making. The mock sees no messages: a key is in_use once it was handed out, used
 // once somebody has fetched it by its ID, as a recipient does, and stored where

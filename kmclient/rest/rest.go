@@ -204,6 +204,9 @@ func (r *Client) CloseKey(ctx context.Context, id string) error {
 	return nil
 }
 
+// DeletesOnDelivery is false: the key manager keeps a key until it is closed.
+func (r *Client) DeletesOnDelivery() bool { return false }
+
 // keyPath returns the path of one key. The ID comes from a message, so it must
 // not lead to another path: PathEscape encodes everything that could, but
 // servers and gateways that decode before they resolve "..", as many do, would

@@ -82,7 +82,7 @@ func (k *KeptKM) Close() error {
 // Keep returns the key manager with a store before it, or nil if none is
 // wanted or needed. The options' SAE is the name under which keys are kept.
 func (g *Globals) Keep(ctx context.Context, s Store, km kmclient.KeyManager, o keystore.Options) (*KeptKM, error) {
-	if err := s.Where(kmclient.DeletesOnDelivery(km)); err != nil {
+	if err := s.Where(km.DeletesOnDelivery()); err != nil {
 		return nil, err
 	}
 	if s.Path == NoStore {
@@ -117,7 +117,7 @@ func Warned(store keystore.Store) []string {
 // front of the key manager if one is wanted or needed. A store that can't be closed may have lost a key.
 func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager, do func(kmclient.KeyManager, cipher.KeyBinder) error) error {
 	chosen := s.Path != ""
-	if err := s.Where(kmclient.DeletesOnDelivery(km)); err != nil {
+	if err := s.Where(km.DeletesOnDelivery()); err != nil {
 		return err
 	}
 	if !chosen && s.Path != NoStore && os.Geteuid() == 0 {

@@ -163,7 +163,7 @@ func (k *keyFlags) close() *cobra.Command {
 		Args:    flags.SomeArgs("ID", flags.MaxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.WithManager(cmd, func(km kmclient.KeyManager) error {
-				if kmclient.DeletesOnDelivery(km) {
+				if km.DeletesOnDelivery() {
 					return fmt.Errorf("close key: %w: it deletes keys when it hands them out", kmclient.ErrUnsupported)
 				}
 				for _, id := range args {

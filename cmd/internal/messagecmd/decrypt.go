@@ -85,7 +85,7 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 		if !closeKeys {
 			return nil
 		}
-		if kmclient.DeletesOnDelivery(km) {
+		if km.DeletesOnDelivery() {
 			warn("there is no key to close: this key manager deletes keys when it hands them out")
 			return nil
 		}

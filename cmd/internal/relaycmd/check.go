@@ -80,7 +80,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store flag
 	} else {
 		defer flags.CloseManager(base)
 		f.keyManager(ctx, cfg, policy, base)
-		f.store(ctx, r, store, kmclient.DeletesOnDelivery(base), log)
+		f.store(ctx, r, store, base.DeletesOnDelivery(), log)
 	}
 	f.nextHops(ctx, cfg)
 	for _, a := range addresses {

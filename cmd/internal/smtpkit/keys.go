@@ -42,6 +42,9 @@ func (*Keys) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclient.K
 // CloseKey has nothing to close.
 func (*Keys) CloseKey(context.Context, string) error { return nil }
 
+// DeletesOnDelivery is false: a key can be derived again.
+func (*Keys) DeletesOnDelivery() bool { return false }
+
 func derived(id string) *kmclient.Key {
 	sum := sha256.Sum256([]byte(id))
 	return kmclient.NewKey(id, sum[:])

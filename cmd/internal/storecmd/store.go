@@ -134,6 +134,8 @@ func (noKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key, error
 
 func (noKM) CloseKey(context.Context, string) error { return errNoKM }
 
+func (noKM) DeletesOnDelivery() bool { return false }
+
 // damagedError is the error of a command that has met damaged records.
 func damagedError(n int) error {
 	if n == 0 {
