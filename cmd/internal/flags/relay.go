@@ -2,7 +2,6 @@ package flags
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -23,7 +22,7 @@ func BadConfig(err error) error {
 }
 
 // OpenConfigured opens the key manager of a relay's configuration, as it is.
-func OpenConfigured(ctx context.Context, cfg *mailer.Config, log *slog.Logger) (kmclient.KeyManager, error) {
+func OpenConfigured(cfg *mailer.Config, log *slog.Logger) (kmclient.KeyManager, error) {
 	opts := cfg.KM.Options()
 	opts.Logger = log
 	return open.KeyManager(cfg.KM.URL, opts)

@@ -75,7 +75,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store flag
 	f := &findings{out: cmd.OutOrStdout(), asJSON: r.asJSON}
 	f.add("configuration", "good")
 	ctx := cmd.Context()
-	if base, err := flags.OpenConfigured(ctx, cfg, log); err != nil {
+	if base, err := flags.OpenConfigured(cfg, log); err != nil {
 		f.fail("key manager", stateFailed, err)
 	} else {
 		defer flags.CloseManager(base)

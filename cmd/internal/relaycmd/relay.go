@@ -284,7 +284,7 @@ func (k *relayKM) forRelay() kmclient.KeyManager {
 
 // relayKeys opens the key manager of a configuration, with what is before it.
 func relayKeys(ctx context.Context, g *flags.Globals, cfg *mailer.Config, store flags.Store, log *slog.Logger) (*relayKM, error) {
-	base, err := flags.OpenConfigured(ctx, cfg, log)
+	base, err := flags.OpenConfigured(cfg, log)
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func (t *testMail) route(address string) (string, error) {
 
 // keys asks the key manager for its stock.
 func (t *testMail) keys(ctx context.Context) (string, error) {
-	km, err := flags.OpenConfigured(ctx, t.cfg, nil)
+	km, err := flags.OpenConfigured(t.cfg, nil)
 	if err != nil {
 		return "", err
 	}

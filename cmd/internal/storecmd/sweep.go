@@ -133,7 +133,7 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 func (s *storeFlags) sweepKM(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	if s.relay != nil {
 		s.SAE = s.relay.KM.SAE
-		return flags.OpenConfigured(cmd.Context(), s.relay, terminal.Warnings(cmd))
+		return flags.OpenConfigured(s.relay, terminal.Warnings(cmd))
 	}
 	if spec, err := s.Spec(); err != nil || spec == "" {
 		return noKM{}, err
