@@ -1,4 +1,4 @@
-package main
+package repotest
 
 import (
 	"os"
@@ -10,7 +10,6 @@ import (
 
 // TestDocumentLinks: what the documents point to in this repository is there.
 func TestDocumentLinks(t *testing.T) {
-	root := filepath.Join("..", "..")
 	var documents []string
 	for _, pattern := range []string{"*.md", "docs/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))

@@ -1,0 +1,138 @@
+package repotest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/qkdmail/qkdmail"
+
+// root is the folder of the repository.
+var root = filepath.Join("..", "..", "..")
+
+// A pkg is what go list says of a package of this module.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Deps       []string // all that it imports, directly or not, without tests
+}
+
+// path is the package's place in the repository.
+func (p pkg) path() string { return local(p.ImportPath) }
+
+// local is the place of a package in the repository; an import path of other
+// modules and of the standard library stays as it is.
+func local(importPath string) string { return strings.TrimPrefix(importPath, module+"/") }
+
+// packages are all packages of the module.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,GoFiles,Deps", "./...")
+	cmd.Dir = root
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 20 {
+		t.Fatalf("go list names only %d packages", len(all))
+	}
+	return all
+}
+
+// TestTable: the table of docs/architecture.md has a row for each package, and
+// no other.
+func TestTable(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]int{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		rows[m[1]]++
+	}
+	for _, p := range packages(t) {
+		if rows[p.path()] != 1 {
+			t.Errorf("%s has %d rows in the table, want 1: say what it knows and what it must not know", p.path(), rows[p.path()])
+		}
+		delete(rows, p.path())
+	}
+	for name := range rows {
+		t.Errorf("the table has a row for %s, which is no package", name)
+	}
+}
+
+// A rule says what packages must not import, directly or not. A name stands for
+// the package and all below it; one that ends in /. for the package alone.
+type rule struct {
+	of, not []string
+}
+
+var rules = []rule{
+	// The trees stand above each other: cmd, mailer, cipher, kmclient.
+	{of: []string{"kmclient"}, not: []string{"cipher", "mailer", "cmd"}},
+	{of: []string{"cipher"}, not: []string{"mailer", "cmd"}},
+	{of: []string{"mailer"}, not: []string{"cmd"}},
+
+	// A program that encrypts compiles no server, no SQL and no metrics.
+	{of: []string{"cipher", "kmclient/."}, not: []string{"net/http", "database/sql/.", "github.com/emersion/go-smtp"}},
+	{of: []string{"cipher", "kmclient/."}, not: []string{"modernc.org", "zombiezen.com", "github.com/jackc", "github.com/prometheus", "github.com/pelletier"}},
+	{of: []string{"kmclient/."}, not: protocols},
+
+	// A protocol knows neither mail nor another protocol.
+	{of: protocols, not: []string{"github.com/emersion"}},
+	{of: []string{"kmclient/etsi014"}, not: []string{"kmclient/rest", "kmclient/mock"}},
+	{of: []string{"kmclient/rest"}, not: []string{"kmclient/etsi014", "kmclient/mock"}},
+	{of: []string{"kmclient/mock"}, not: []string{"kmclient/etsi014", "kmclient/rest", "net/http"}},
+}
+
+// protocols are the ways to reach a key manager.
+var protocols = []string{"kmclient/etsi014", "kmclient/rest", "kmclient/mock"}
+
+// TestRules: no package imports what it must not know.
+func TestRules(t *testing.T) {
+	all := packages(t)
+	for _, r := range rules {
+		seen := false
+		for _, p := range all {
+			if !slices.ContainsFunc(r.of, func(of string) bool { return within(p.path(), of) }) {
+				continue
+			}
+			seen = true
+			for _, dep := range p.Deps {
+				if slices.ContainsFunc(r.not, func(not string) bool { return within(local(dep), not) }) {
+					t.Errorf("%s must not import %s, directly or through others", p.path(), local(dep))
+				}
+			}
+		}
+		if !seen {
+			t.Errorf("a rule is about %v: there is no such package", r.of)
+		}
+	}
+}
+
+// within reports whether a package is the named one or below it.
+func within(path, name string) bool {
+	name, alone := strings.CutSuffix(name, "/.")
+	return path == name || !alone && strings.HasPrefix(path, name+"/")
+}
