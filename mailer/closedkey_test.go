@@ -59,7 +59,7 @@ type closedKit struct {
 	*testing.T
 	hop    *testHop
 	relay  *testRelay
-	store  *keystore.Manager
+	store  *keystore.Store
 	client *testClient
 	suite  cipher.Suite
 	key    fixedKey

@@ -20,7 +20,7 @@ type DecryptOptions struct {
 	Keys cipher.KeyFinder
 
 	// Deliveries, if not nil, keep a message from being delivered to anybody
-	// twice. Where Keys is one, as a keystore.Manager is, it is taken if this
+	// twice. Where Keys is one, as a keystore.Store is, it is taken if this
 	// is nil.
 	Deliveries Deliveries
 

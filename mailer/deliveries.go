@@ -9,7 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// Deliveries remember who has got which message. A [keystore.Manager] does. A
+// Deliveries remember who has got which message. A [keystore.Store] does. A
 // message is known by the SAE ID of its sender, its identity, and the key ID in its
 // control part.
 type Deliveries interface {

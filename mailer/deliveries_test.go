@@ -32,19 +32,15 @@ func (m deletingKM) KeysByID(ctx context.Context, peer string, ids ...string) ([
 }
 
 // startStored runs a decrypt relay with a key store.
-func startStored(t *testing.T, hop string, o keystore.Options, changes ...func(*Config)) (*testRelay, *keystore.Manager) {
+func startStored(t *testing.T, hop string, o keystore.Options, changes ...func(*Config)) (*testRelay, *keystore.Store) {
 	t.Helper()
 	km := newTestKM()
-	vault, err := keystore.Open(t.Context(), storetest.NewMemory().Open(), keystore.Keys(keystore.NewStoreKey()), discardLog())
+	o.Engine, o.Key, o.SAE = storetest.NewMemory().Open(), keystore.Keys(keystore.NewStoreKey()), "SAE_B"
+	m, err := keystore.Open(t.Context(), deletingKM{km}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.SAE = "SAE_B"
-	m, err := keystore.New(deletingKM{km}, vault, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close(context.Background()); _ = vault.Close() })
+	t.Cleanup(func() { _ = m.Close(context.Background()) })
 	return startRelayBehind(t, km, m, DirectionDecrypt, hop, changes...), m
 }
 

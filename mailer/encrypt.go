@@ -27,7 +27,7 @@ type EncryptOptions struct {
 
 	// Claims, if not nil, know which keys this site has encrypted with. A message
 	// that is encrypted already passes only if they know its key; it is encrypted
-	// again otherwise. Where Keys is one, as a keystore.Manager is, it is taken if
+	// again otherwise. Where Keys is one, as a keystore.Store is, it is taken if
 	// this is nil.
 	Claims Claims
 
@@ -38,7 +38,7 @@ type EncryptOptions struct {
 	stock *stock
 }
 
-// Claims know which keys were used to encrypt. A [keystore.Manager] does.
+// Claims know which keys were used to encrypt. A [keystore.Store] does.
 type Claims interface {
 	// Claimed reports whether the key with this ID was taken here to encrypt for
 	// peer.

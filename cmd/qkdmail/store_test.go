@@ -35,19 +35,13 @@ func deliver(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: deliver STORE SAE ID RECIPIENT…")
 	}
-	ctx, path := context.Background(), ts.MkAbs(args[0])
-	store, err := sqlite.Open(ctx, path, sqlite.Options{})
-	ts.Check(err)
-	vault, err := keystore.Open(ctx, store, keystore.KeyFile(path+".key"), nil)
-	ts.Check(err)
-	m, err := keystore.New(struct{ kmclient.KeyManager }{}, vault, keystore.Options{SAE: args[1]})
-	ts.Check(err)
-	infos, err := m.Show(ctx, args[2])
+	ctx, store := context.Background(), openStore(ts, args[0], args[1], nil)
+	infos, err := store.Show(ctx, args[2])
 	ts.Check(err)
 	message, err := hex.DecodeString(infos[0].Message)
 	ts.Check(err)
-	ts.Check(m.RecordDelivered(ctx, infos[0].Peer, kmclient.Identity(message), args[2], args[3:]...))
-	ts.Check(vault.Close())
+	ts.Check(store.RecordDelivered(ctx, infos[0].Peer, kmclient.Identity(message), args[2], args[3:]...))
+	ts.Check(store.Close(ctx))
 }
 
 // receive STORE SAE PEER ID stores a key from a key manager that deletes keys.
@@ -55,15 +49,20 @@ func receive(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: receive STORE SAE PEER ID")
 	}
-	ctx, path := context.Background(), ts.MkAbs(args[0])
-	store, err := sqlite.Open(ctx, path, sqlite.Options{})
+	ctx, store := context.Background(), openStore(ts, args[0], args[1], &storetest.Link{})
+	_, err := store.KeysByID(ctx, args[2], args[3])
+	ts.Check(errors.Join(err, store.Close(ctx)))
+}
+
+// openStore opens the store in a file, and makes it with a store key beside it if it is
+// not there.
+func openStore(ts *testscript.TestScript, file, sae string, km kmclient.KeyManager) *keystore.Store {
+	ctx, path := context.Background(), ts.MkAbs(file)
+	engine, err := sqlite.Open(ctx, path, sqlite.Options{})
 	ts.Check(err)
-	vault, err := keystore.Open(ctx, store, keystore.MadeKeyFile(path+".key", nil), nil)
+	store, err := keystore.Open(ctx, km, keystore.Options{Engine: engine, Key: keystore.MadeKeyFile(path+".key", nil), SAE: sae})
 	ts.Check(err)
-	m, err := keystore.New(&storetest.Link{}, vault, keystore.Options{SAE: args[1]})
-	ts.Check(err)
-	_, err = m.KeysByID(ctx, args[2], args[3])
-	ts.Check(errors.Join(err, vault.Close()))
+	return store
 }
 
 // sql FILE STATEMENT changes an SQLite file.

@@ -36,11 +36,11 @@ func (e edit) changes() int {
 }
 
 // get returns the records with these names, nil for one that is not there.
-func (v *Vault) get(ctx context.Context, from view, names ...Name) ([]*item, error) {
+func (v *sealed) get(ctx context.Context, from view, names ...Name) ([]*item, error) {
 	if from == asSeen {
 		return v.recall(ctx, names)
 	}
-	records, err := v.store.Get(ctx, names...)
+	records, err := v.engine.Get(ctx, names...)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,8 @@ func (v *Vault) get(ctx context.Context, from view, names ...Name) ([]*item, err
 // getReady is get from the store for one who may fetch what can't be had again:
 // what comes next is sealed with the store key of this moment, so nothing is
 // fetched where that is not known.
-func (v *Vault) getReady(ctx context.Context, names ...Name) ([]*item, error) {
-	records, err := v.store.Get(ctx, append(slices.Clone(names), headName())...)
+func (v *sealed) getReady(ctx context.Context, names ...Name) ([]*item, error) {
+	records, err := v.engine.Get(ctx, append(slices.Clone(names), headName())...)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (v *Vault) getReady(ctx context.Context, names ...Name) ([]*item, error) {
 }
 
 // noteRead remembers records that have been read, and opens them.
-func (v *Vault) noteRead(ctx context.Context, names []Name, records []*Record) ([]*item, error) {
+func (v *sealed) noteRead(ctx context.Context, names []Name, records []*Record) ([]*item, error) {
 	for i, r := range records {
 		v.note(names[i], r)
 	}
@@ -71,14 +71,14 @@ func (v *Vault) noteRead(ctx context.Context, names []Name, records []*Record) (
 
 // note remembers a record, nil if there is none. A claim is not worth the room:
 // nothing is refused by what was seen, and nothing changes it.
-func (v *Vault) note(n Name, r *Record) {
+func (v *sealed) note(n Name, r *Record) {
 	if n.Kind == KindReceive || n.Kind == KindMessage {
 		v.recent.note(n, r)
 	}
 }
 
 // recall returns the records with these names as they were last seen.
-func (v *Vault) recall(ctx context.Context, names []Name) ([]*item, error) {
+func (v *sealed) recall(ctx context.Context, names []Name) ([]*item, error) {
 	records := make([]*Record, len(names))
 	for i, n := range names {
 		var ok bool
@@ -94,7 +94,7 @@ func (v *Vault) recall(ctx context.Context, names []Name) ([]*item, error) {
 }
 
 // unsealAll opens records, of which some may be nil. There is nothing in a claim.
-func (v *Vault) unsealAll(ctx context.Context, records []*Record) (items []*item, err error) {
+func (v *sealed) unsealAll(ctx context.Context, records []*Record) (items []*item, err error) {
 	items = make([]*item, len(records))
 	for i, r := range records {
 		if r == nil {
@@ -122,7 +122,7 @@ func (it *item) wipe() {
 
 // unseal opens a record. One that was sealed with a store key that is new to
 // this process makes it look for that.
-func (v *Vault) unseal(ctx context.Context, r *Record) (*item, error) {
+func (v *sealed) unseal(ctx context.Context, r *Record) (*item, error) {
 	number, err := generationOf(r.Value)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrRecord, r.Name)
@@ -143,7 +143,7 @@ func (v *Vault) unseal(ctx context.Context, r *Record) (*item, error) {
 	return it, nil
 }
 
-func (v *Vault) keyOf(number uint32) (id []byte, key StoreKey, ok bool) {
+func (v *sealed) keyOf(number uint32) (id []byte, key StoreKey, ok bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	key, ok = v.byGen[number]
@@ -152,14 +152,14 @@ func (v *Vault) keyOf(number uint32) (id []byte, key StoreKey, ok bool) {
 
 // apply makes edits: in one commit, unless there are more than the engine takes
 // in one. The callers' rules allow for that: each edit is right by itself.
-func (v *Vault) apply(ctx context.Context, edits ...edit) error {
+func (v *sealed) apply(ctx context.Context, edits ...edit) error {
 	_, err := v.applySome(ctx, edits)
 	return err
 }
 
 // applySome is apply, and returns how many edits, from the first one on, are in
 // commits that were made.
-func (v *Vault) applySome(ctx context.Context, edits []edit) (made int, err error) {
+func (v *sealed) applySome(ctx context.Context, edits []edit) (made int, err error) {
 	for len(edits) > 0 {
 		n := v.fit(edits)
 		if err := v.applyBatch(ctx, edits[:n]); err != nil {
@@ -172,8 +172,8 @@ func (v *Vault) applySome(ctx context.Context, edits []edit) (made int, err erro
 
 // fit returns how many of edits, from the first one on, go into one commit. An
 // edit and its claim are never split.
-func (v *Vault) fit(edits []edit) (n int) {
-	l := v.store.Limits()
+func (v *sealed) fit(edits []edit) (n int) {
+	l := v.engine.Limits()
 	changes, octets := 1, 1024 // for the store's own record
 	for _, e := range edits {
 		changes += e.changes()
@@ -188,13 +188,13 @@ func (v *Vault) fit(edits []edit) (n int) {
 
 // applyBatch makes edits in one commit, sealed with the store key of that
 // moment.
-func (v *Vault) applyBatch(ctx context.Context, edits []edit) error {
+func (v *sealed) applyBatch(ctx context.Context, edits []edit) error {
 	for {
 		head, changes, err := v.sealAll(edits)
 		if err != nil {
 			return err
 		}
-		err = v.store.Apply(ctx, changes...)
+		err = v.engine.Apply(ctx, changes...)
 		v.noteAll(changes[1:], err)
 		if !errors.Is(err, ErrConflict) {
 			return err
@@ -213,7 +213,7 @@ func (v *Vault) applyBatch(ctx context.Context, edits []edit) error {
 }
 
 // noteAll remembers what has become of changes, whose outcome is err.
-func (v *Vault) noteAll(changes []Change, err error) {
+func (v *sealed) noteAll(changes []Change, err error) {
 	for _, c := range changes {
 		if err != nil {
 			v.recent.forget(c.Name())
@@ -225,7 +225,7 @@ func (v *Vault) noteAll(changes []Change, err error) {
 
 // sealAll returns the changes for edits, and the store's own record, which must
 // still be as it is when they are made.
-func (v *Vault) sealAll(edits []edit) (*Record, []Change, error) {
+func (v *sealed) sealAll(edits []edit) (*Record, []Change, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	changes := make([]Change, 0, 2*len(edits)+1)
@@ -270,9 +270,9 @@ const page = 256
 
 // pages calls use with the records that follow a name, a page at a time and in
 // the order of their names, up to the first that is not within.
-func (v *Vault) pages(ctx context.Context, after Name, within func(Name) bool, use func([]*Record) error) error {
+func (v *sealed) pages(ctx context.Context, after Name, within func(Name) bool, use func([]*Record) error) error {
 	for {
-		records, err := v.store.List(ctx, after, page)
+		records, err := v.engine.List(ctx, after, page)
 		if err != nil {
 			return err
 		}
@@ -288,7 +288,7 @@ func (v *Vault) pages(ctx context.Context, after Name, within func(Name) bool, u
 
 // each is pages, with one record at a time. Those that can't be unsealed come
 // with an error.
-func (v *Vault) each(ctx context.Context, after Name, within func(Name) bool, use func(*Record, *item, error) error) error {
+func (v *sealed) each(ctx context.Context, after Name, within func(Name) bool, use func(*Record, *item, error) error) error {
 	return v.pages(ctx, after, within, func(records []*Record) error {
 		for _, r := range records {
 			it, err := v.unseal(ctx, r)

@@ -9,19 +9,27 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// An Owner is whose records they are: the names under which a [Manager] keeps
-// its own, as its Options have them.
+// An Owner is whose records they are: the names under which a Store keeps its own,
+// as its Options have them.
 type Owner struct {
 	KM  string
 	SAE string
 }
 
-// Owners returns whose keys and messages are in the store.
-func (v *Vault) Owners(ctx context.Context) (owners []Owner, err error) {
+// For returns the store as another owner has it, for maintenance: it fetches no
+// key. It ends with s, and needs no Close of its own.
+func (s *Store) For(o Owner) *Store {
+	other := s.o
+	other.KM, other.SAE = o.KM, o.SAE
+	return &Store{km: s.km, sealed: s.sealed, o: other, clock: s.clock, closed: true, borrowed: true}
+}
+
+// Owners returns whose keys and messages the engine keeps: those of s, and others.
+func (s *Store) Owners(ctx context.Context) (owners []Owner, err error) {
 	seen := map[Owner]bool{}
 	for _, kind := range sealedKinds() {
 		for after := (Name{Kind: kind}); ; {
-			records, err := v.store.List(ctx, after, 1)
+			records, err := s.sealed.engine.List(ctx, after, 1)
 			if err != nil {
 				return nil, err
 			}
@@ -47,11 +55,19 @@ type Report struct {
 
 	Damaged int      // records that can't be used; they are not among the others
 	Damages []Damage // the first hundred of them
+
+	// Engine is what is wrong with the structures of the engine itself, as those of
+	// an SQLite file, nil if nothing is. The other fields then count what could be
+	// read.
+	Engine error
 }
 
-// A Damage is a record that can't be used.
+// A Damage is a record that can't be used: of a key ("receive"), a key ID that is
+// taken ("claim"), a message ("message") or of the store itself ("store").
 type Damage struct {
-	Name   Name
+	Kind   string
+	Owner  Owner
+	ID     string // in the record's name; that of a key only if it is a UUID
 	Reason string
 }
 
@@ -59,28 +75,33 @@ const maxDamages = 100
 
 func (r *Report) add(n Name, reason string) {
 	if r.Damaged++; len(r.Damages) < maxDamages {
-		r.Damages = append(r.Damages, Damage{n, reason})
+		r.Damages = append(r.Damages, Damage{string(n.Kind), Owner{n.KM, n.SAE}, n.ID, reason})
 	}
 }
 
-// Check reads all records, unseals those that are sealed and says what is there
-// and what can't be used. Of the engine's own structures it sees nothing: an
-// SQLite file has a check of its own.
-func (v *Vault) Check(ctx context.Context) (*Report, error) {
+// Check reads all that is in the store, whoever the owner, and reports what is
+// there and what can't be used.
+func (s *Store) Check(ctx context.Context) (*Report, error) {
 	r := &Report{Keys: map[kmclient.State]int{}}
-	err := v.pages(ctx, Name{}, func(Name) bool { return true }, func(records []*Record) error {
+	if r.Engine = s.sealed.engine.Check(ctx); r.Engine != nil && !errors.Is(r.Engine, kmclient.ErrStore) {
+		return nil, r.Engine
+	}
+	err := s.sealed.pages(ctx, Name{}, func(Name) bool { return true }, func(records []*Record) error {
 		for _, record := range records {
-			if err := v.checkRecord(ctx, record, r); err != nil {
+			if err := s.sealed.checkRecord(ctx, record, r); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return r, err
+	if err != nil && r.Engine == nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // checkRecord adds a record to a report.
-func (v *Vault) checkRecord(ctx context.Context, record *Record, r *Report) error {
+func (v *sealed) checkRecord(ctx context.Context, record *Record, r *Report) error {
 	switch record.Kind {
 	case KindClaim:
 		r.Claims++
@@ -135,7 +156,7 @@ func checkKeyRecord(it *item, r *Report) error {
 	}
 	defer k.wipe()
 	switch {
-	case it.ID != recordID(k.peer, k.spelled) && it.ID != recordID("", k.spelled): // see Manager.peerIn
+	case it.ID != recordID(k.peer, k.spelled) && it.ID != recordID("", k.spelled): // see Store.peerIn
 		return fmt.Errorf("a key, under the name of another one: %.255q", k.spelled)
 	case k.state == kmclient.StateUsed && k.used.IsZero(), !k.used.IsZero() && k.state == kmclient.StateInUse:
 		return fmt.Errorf("a key whose state, %s, does not go with its dates", k.state)

@@ -23,16 +23,16 @@ func sealed(r *keystore.Report) int {
 func TestCheck(t *testing.T) {
 	k := newKit(t, closing(keystore.AfterDelivery()))
 	ids := k.sent(300)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids[:20]...)
-	k.deliver(k.Manager, ids[0], "a@x", "b@x")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids[:20]...)
+	k.deliver(k.Store, ids[0], "a@x", "b@x")
 	if err := k.CloseKey(t.Context(), ids[0]); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := k.GetKeys(t.Context(), "A", 256, 7); err != nil {
 		t.Fatal(err)
 	}
-	r, err := k.vault.Check(t.Context())
+	r, err := k.Check(t.Context())
 	want := fmt.Sprint(map[kmclient.State]int{kmclient.StateInUse: 280, kmclient.StateUsed: 19, kmclient.StateClosed: 1})
 	if err != nil || fmt.Sprint(r.Keys) != want || r.Messages != 1 || r.Claims != 307 || r.Damaged != 0 || r.Damages != nil {
 		t.Errorf("%+v, %v", r, err)
@@ -44,9 +44,9 @@ func TestCheck(t *testing.T) {
 func TestCheckDamaged(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(4)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids...)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.deliver(k.Store, ids[0], "a@x")
 	store := k.mem.Open()
 	read := func(id string) *keystore.Record {
 		records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: id})
@@ -63,13 +63,13 @@ func TestCheckDamaged(t *testing.T) {
 	if err := store.Apply(t.Context(), changes...); err != nil {
 		t.Fatal(err)
 	}
-	r, err := k.vault.Check(t.Context())
+	r, err := k.Check(t.Context())
 	if err != nil || r.Damaged != 3 || len(r.Damages) != 3 || r.Keys[kmclient.StateUsed] != 2 || r.Messages != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	for _, d := range r.Damages {
-		known := d.Name.ID == "x" && d.Reason == "of an unknown kind" ||
-			(d.Name.ID == ids[1] || d.Name.ID == ids[3]) && strings.HasPrefix(d.Reason, "can't be unsealed")
+		known := d.ID == "x" && d.Reason == "of an unknown kind" ||
+			(d.ID == ids[1] || d.ID == ids[3]) && strings.HasPrefix(d.Reason, "can't be unsealed")
 		if !known {
 			t.Errorf("%+v", d)
 		}
@@ -78,7 +78,7 @@ func TestCheckDamaged(t *testing.T) {
 
 func TestOwners(t *testing.T) {
 	k := newKit(t, nil)
-	if owners, err := k.vault.Owners(t.Context()); err != nil || len(owners) != 0 {
+	if owners, err := k.Owners(t.Context()); err != nil || len(owners) != 0 {
 		t.Error(owners, err)
 	}
 	want := []keystore.Owner{{"", ""}, {"", "B"}, {"km", "A"}, {"km", "B"}, {"other", "é"}}
@@ -89,11 +89,13 @@ func TestOwners(t *testing.T) {
 		k.bind(m, "m", ids[0])
 		k.deliver(m, ids[0], "a@x")
 	}
-	if owners, err := k.vault.Owners(t.Context()); err != nil || !slices.Equal(owners, want) {
+	if owners, err := k.Owners(t.Context()); err != nil || !slices.Equal(owners, want) {
 		t.Errorf("%v, %v, want %v", owners, err, want)
 	}
-	k.store.Close()
-	if _, err := k.vault.Owners(t.Context()); !errors.Is(err, kmclient.ErrStore) {
+	if err := k.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := k.Owners(t.Context()); !errors.Is(err, kmclient.ErrStore) {
 		t.Error(err)
 	}
 }
@@ -102,13 +104,13 @@ func TestOwners(t *testing.T) {
 func TestListDeliveries(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(200)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "pad", ids[:100]...)
-	k.bind(k.Manager, "held back", ids[100:150]...)
-	k.deliver(k.Manager, ids[99], "a@x", "b@x")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "pad", ids[:100]...)
+	k.bind(k.Store, "held back", ids[100:150]...)
+	k.deliver(k.Store, ids[99], "a@x", "b@x")
 	n := 0
 	for info, err := range k.List(t.Context()) {
-		shown, err2 := k.show(k.Manager, info.ID)
+		shown, err2 := k.show(k.Store, info.ID)
 		if err != nil || err2 != nil || info != shown {
 			t.Fatalf("listed %+v, %v, shown %+v, %v", info, err, shown, err2)
 		}

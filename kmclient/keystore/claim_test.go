@@ -17,7 +17,7 @@ import (
 
 // sends has the key manager give out a key ID to encrypt with, as one does that
 // was restored from a backup.
-func (k *kit) sends(m *keystore.Manager, id string) error {
+func (k *kit) sends(m *keystore.Store, id string) error {
 	k.Helper()
 	k.km.mu.Lock()
 	k.km.next = []string{id}
@@ -30,7 +30,7 @@ func (k *kit) sends(m *keystore.Manager, id string) error {
 }
 
 // passes lets so much time pass that tombstones go.
-func (k *kit) passes(m *keystore.Manager) {
+func (k *kit) passes(m *keystore.Store) {
 	for range 3 {
 		k.clock.add(100 * day)
 		k.sweep(m)
@@ -38,7 +38,7 @@ func (k *kit) passes(m *keystore.Manager) {
 }
 
 // reused wants so many alarms, in the log and in the counts of all who share it.
-func (k *kit) reused(want int, managers ...*keystore.Manager) {
+func (k *kit) reused(want int, managers ...*keystore.Store) {
 	k.Helper()
 	counted := 0
 	for _, m := range managers {
@@ -52,9 +52,9 @@ func (k *kit) reused(want int, managers ...*keystore.Manager) {
 // A key ID that was received is not sent with, whatever has become of the key,
 // by whichever relay: the pad would serve twice.
 func TestReceivedThenSent(t *testing.T) {
-	type step = func(k *kit, m *keystore.Manager, id string)
-	fetch := func(k *kit, m *keystore.Manager, id string) { k.get(m, id) }
-	deliver := func(k *kit, m *keystore.Manager, id string) {
+	type step = func(k *kit, m *keystore.Store, id string)
+	fetch := func(k *kit, m *keystore.Store, id string) { k.get(m, id) }
+	deliver := func(k *kit, m *keystore.Store, id string) {
 		fetch(k, m, id)
 		k.bind(m, "m", id)
 		k.deliver(m, id, rcpt)
@@ -62,18 +62,18 @@ func TestReceivedThenSent(t *testing.T) {
 	for name, receive := range map[string]step{
 		"not bound yet": fetch,
 		"delivered":     deliver,
-		"closed": func(k *kit, m *keystore.Manager, id string) {
+		"closed": func(k *kit, m *keystore.Store, id string) {
 			deliver(k, m, id)
 			k.clock.add(8 * day)
 			k.sweep(m)
 			k.wantState(id, kmclient.StateClosed)
 		},
-		"closed, and its tombstone gone": func(k *kit, m *keystore.Manager, id string) {
+		"closed, and its tombstone gone": func(k *kit, m *keystore.Store, id string) {
 			deliver(k, m, id)
 			k.passes(m)
 			k.wantState(id, "")
 		},
-		"closed without a message, and its tombstone gone": func(k *kit, m *keystore.Manager, id string) {
+		"closed without a message, and its tombstone gone": func(k *kit, m *keystore.Store, id string) {
 			fetch(k, m, id)
 			if err := m.CloseKey(k.Context(), id); err != nil {
 				k.Fatal(err)
@@ -81,18 +81,18 @@ func TestReceivedThenSent(t *testing.T) {
 			k.passes(m)
 			k.wantState(id, "")
 		},
-		"waited in memory": func(k *kit, m *keystore.Manager, id string) {
-			k.store.set(errDisk, false)
+		"waited in memory": func(k *kit, m *keystore.Store, id string) {
+			k.engine.set(errDisk, false)
 			_, err := m.KeysByID(k.Context(), "A", id)
 			k.want(err, kmclient.ErrStore, true)
-			k.store.set(nil, false)
+			k.engine.set(nil, false)
 			k.sweep(m)
 			k.wantState(id, kmclient.StateInUse)
 		},
-		"among more than go into one commit": func(k *kit, m *keystore.Manager, id string) {
+		"among more than go into one commit": func(k *kit, m *keystore.Store, id string) {
 			k.get(m, append(k.sent(60), id)...)
 		},
-		"came with an answer that was refused": func(k *kit, m *keystore.Manager, id string) {
+		"came with an answer that was refused": func(k *kit, m *keystore.Store, id string) {
 			k.km.reorder = true
 			_, err := m.KeysByID(k.Context(), "A", append(k.sent(1), id)...)
 			k.want(err, kmclient.ErrBadKey, false)
@@ -101,13 +101,13 @@ func TestReceivedThenSent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := newKit(t, nil)
 			id := k.sent(1)[0]
-			receive(k, k.Manager, id)
+			receive(k, k.Store, id)
 			other := k.another(nil)
-			k.want(k.sends(k.Manager, id), keystore.ErrReused, true)
+			k.want(k.sends(k.Store, id), keystore.ErrReused, true)
 			k.want(k.sends(other, id), keystore.ErrReused, true)
 			k.want(k.sends(other, strings.ToUpper(id)), keystore.ErrReused, true)
 			k.want(k.sends(other, "{"+id+"}"), keystore.ErrReused, true)
-			k.reused(4, k.Manager, other)
+			k.reused(4, k.Store, other)
 			if err := k.sends(other, "fresh"); err != nil {
 				t.Errorf("a fresh key: %v", err)
 			}
@@ -133,10 +133,10 @@ func TestSentThenReceived(t *testing.T) {
 			if !strings.EqualFold(kmclient.CanonicalID(spell(id)), id) {
 				id = spell(id)
 			}
-			if err := k.sends(k.Manager, id); err != nil {
+			if err := k.sends(k.Store, id); err != nil {
 				t.Fatal(err)
 			}
-			managers := []*keystore.Manager{k.Manager, k.another(nil)}
+			managers := []*keystore.Store{k.Store, k.another(nil)}
 			for _, m := range managers {
 				_, err := m.KeysByID(t.Context(), "A", spell(id))
 				k.want(err, keystore.ErrClaimed, false)
@@ -170,7 +170,7 @@ func TestSentWhileFetched(t *testing.T) {
 			}
 			_, err := k.KeysByID(t.Context(), "A", ids...)
 			k.want(err, keystore.ErrClaimed, false)
-			k.reused(1, k.Manager, other)
+			k.reused(1, k.Store, other)
 			if len(k.km.out) != n {
 				t.Fatalf("%d keys were given out, want %d", len(k.km.out), n)
 			}
@@ -196,7 +196,7 @@ func TestSentWhileFetched(t *testing.T) {
 // store. It is refused then, and does not wait for ever.
 func TestSentWhileWaiting(t *testing.T) {
 	k := newKit(t, nil)
-	store := k.store
+	store := k.engine
 	ids := k.sent(2)
 	store.set(errDisk, false)
 	_, err := k.KeysByID(t.Context(), "A", ids...)
@@ -208,14 +208,15 @@ func TestSentWhileWaiting(t *testing.T) {
 	store.set(nil, false)
 	_, err = k.KeysByID(t.Context(), "A", ids[0])
 	k.want(err, keystore.ErrClaimed, false)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	if s := k.Stats(); s.Waiting != 0 || s.Stored != 1 {
 		t.Errorf("%+v, want one key stored and none waiting", s)
 	}
-	k.get(k.Manager, ids[1])
+	k.get(k.Store, ids[1])
 	if err := k.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
+	k.Store = k.another(nil)
 	k.wantState(ids[0], "")
 }
 
@@ -223,7 +224,7 @@ func TestSentWhileWaiting(t *testing.T) {
 // had its use.
 func TestStrayClaims(t *testing.T) {
 	k, km := newStrayKit(t)
-	if err := k.sends(k.Manager, "sent"); err != nil {
+	if err := k.sends(k.Store, "sent"); err != nil {
 		t.Fatal(err)
 	}
 	keys := []*kmclient.Key{stray("sent", "bytes of a key"), stray("came", "bytes of another key")}
@@ -235,10 +236,10 @@ func TestStrayClaims(t *testing.T) {
 			t.Errorf("key %s is not wiped", key.ID())
 		}
 	}
-	k.reused(1, k.Manager)
+	k.reused(1, k.Store)
 	k.wantState("sent", "")
 	k.wantState("came", kmclient.StateInUse)
-	k.want(k.sends(k.Manager, "came"), keystore.ErrReused, true)
+	k.want(k.sends(k.Store, "came"), keystore.ErrReused, true)
 }
 
 // The same key once more, after its tombstone has gone: it has had its use.
@@ -246,15 +247,15 @@ func TestReceivedAfterTombstone(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
 	id := k.sent(1)[0]
-	k.get(k.Manager, id)
-	k.bind(k.Manager, "m", id)
-	k.deliver(k.Manager, id, rcpt)
+	k.get(k.Store, id)
+	k.bind(k.Store, "m", id)
+	k.deliver(k.Store, id, rcpt)
 	octets := k.km.keys[id]
-	k.passes(k.Manager)
+	k.passes(k.Store)
 	k.wantState(id, "")
 	k.km.keys[id] = octets // the key manager was restored
 	calls := k.km.calls
-	for _, m := range []*keystore.Manager{k.Manager, k.another(nil)} {
+	for _, m := range []*keystore.Store{k.Store, k.another(nil)} {
 		_, err := m.KeysByID(t.Context(), "A", id)
 		k.want(err, keystore.ErrClaimed, false)
 	}
@@ -268,7 +269,7 @@ func TestReceivedAfterTombstone(t *testing.T) {
 func TestStoredAtTheSameTime(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
-	managers := []*keystore.Manager{k.Manager, k.another(nil), k.another(nil)}
+	managers := []*keystore.Store{k.Store, k.another(nil), k.another(nil)}
 	for range 50 {
 		ids := k.sent(10) // takes two commits
 		var all sync.WaitGroup

@@ -33,7 +33,7 @@ func (k *stepKit) step(d time.Duration) { k.clock.add(d) }
 
 // restart returns the manager of a process that is started now.
 func (k *stepKit) restart() {
-	k.Manager, k.running = k.another(nil), 0
+	k.Store, k.running = k.another(nil), 0
 	k.SetRunning(func() time.Duration { return k.running })
 }
 
@@ -42,9 +42,9 @@ func (k *stepKit) restart() {
 func (k *stepKit) received(name string) string {
 	k.Helper()
 	id := k.sent(1)[0]
-	k.get(k.Manager, id)
-	k.bind(k.Manager, name, id)
-	k.deliver(k.Manager, id, "first@x")
+	k.get(k.Store, id)
+	k.bind(k.Store, name, id)
+	k.deliver(k.Store, id, "first@x")
 	return id
 }
 
@@ -55,12 +55,12 @@ func TestClockAheadForAWhile(t *testing.T) {
 	k := newStepKit(t)
 	closed := k.received("closed")
 	k.pass(8 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(closed, kmclient.StateClosed)
 	waiting := k.received("waiting")
 	k.step(10 * 365 * day)
 	k.pass(time.Hour)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	if _, err := k.SweepAll(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -73,13 +73,13 @@ func TestClockAheadForAWhile(t *testing.T) {
 	if has, err := k.Delivered(t.Context(), "A", k.message(closed), closed, "first@x"); err != nil || !has[0] {
 		t.Errorf("who has got the message is forgotten: %v, %v", has, err)
 	}
-	k.get(k.Manager, waiting)
-	k.deliver(k.Manager, waiting, "second@x")
+	k.get(k.Store, waiting)
+	k.deliver(k.Store, waiting, "second@x")
 	k.pass(8 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(waiting, kmclient.StateClosed)
 	k.pass(60 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(closed, "")
 }
 
@@ -95,20 +95,20 @@ func TestClockBackForAWhile(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.pass(time.Hour)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 		k.step(10 * 365 * day)
 		if restarts {
 			k.restart()
 		}
 		k.pass(2 * time.Hour)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 		k.wantState(waiting, kmclient.StateUsed)
 		k.wantState(closed, kmclient.StateClosed)
 		k.pass(8 * day)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 		k.wantState(waiting, kmclient.StateClosed)
 		k.pass(50 * day)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 		k.wantState(closed, kmclient.StateClosed)
 	}
 }
@@ -126,13 +126,13 @@ func TestClockSetRightAfterStart(t *testing.T) {
 	waiting := k.received("waiting")
 	for range 3 {
 		k.pass(day)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 	}
 	k.wantState(before, kmclient.StateUsed)
 	k.wantState(waiting, kmclient.StateUsed)
 	k.pass(5 * day)
 	k.restart()
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(before, kmclient.StateClosed)
 	k.wantState(waiting, kmclient.StateClosed)
 }
@@ -145,7 +145,7 @@ func TestClockSlewed(t *testing.T) {
 		k.pass(day)
 		k.step(-time.Second)
 	}
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(id, kmclient.StateClosed)
 	if strings.Contains(k.log.String(), "the clock was set") {
 		t.Error(k.log)
@@ -156,10 +156,10 @@ func TestClockSlewed(t *testing.T) {
 func TestSystemClock(t *testing.T) {
 	k := newKit(t, func(k *kit, o *keystore.Options) { o.Now, o.Close = nil, keystore.AfterDelivery() })
 	id := k.sent(1)[0]
-	k.get(k.Manager, id)
-	k.bind(k.Manager, "m", id)
-	k.deliver(k.Manager, id, "a@x")
-	info, err := k.show(k.Manager, id)
+	k.get(k.Store, id)
+	k.bind(k.Store, "m", id)
+	k.deliver(k.Store, id, "a@x")
+	info, err := k.show(k.Store, id)
 	if err != nil || time.Since(info.Stored).Abs() > time.Minute || time.Since(info.Delivered).Abs() > time.Minute {
 		t.Errorf("%+v, %v", info, err)
 	}

@@ -11,22 +11,22 @@ import (
 // CloseKey closes a receiving key now: here, where a tombstone stays, and at the
 // key manager. If that can't be told, the error says so and the sweep will. A key
 // that is not here is the key manager's business alone. If keys of several peers
-// have this ID, the error is a kmclient.ErrBadRequest: see [Manager.CloseKeyFrom].
-func (m *Manager) CloseKey(ctx context.Context, id string) error {
-	peer, err := m.peerOf(ctx, id)
+// have this ID, the error is a kmclient.ErrBadRequest: see [Store.CloseKeyFrom].
+func (s *Store) CloseKey(ctx context.Context, id string) error {
+	peer, err := s.peerOf(ctx, id)
 	if err != nil {
-		return m.fail(opClose, err)
+		return s.fail(opClose, err)
 	}
-	return m.CloseKeyFrom(ctx, peer, id)
+	return s.CloseKeyFrom(ctx, peer, id)
 }
 
 // peerOf returns the peer of the only key with an ID, "" if there is none or it
 // does not matter.
-func (m *Manager) peerOf(ctx context.Context, id string) (peer string, err error) {
-	if isUUID(id) || !m.km.DeletesOnDelivery() {
+func (s *Store) peerOf(ctx context.Context, id string) (peer string, err error) {
+	if isUUID(id) || !s.km.DeletesOnDelivery() {
 		return "", nil
 	}
-	infos, err := m.showAll(ctx, id)
+	infos, err := s.showAll(ctx, id)
 	switch {
 	case err != nil || len(infos) == 0:
 		return "", err
@@ -37,10 +37,10 @@ func (m *Manager) peerOf(ctx context.Context, id string) (peer string, err error
 }
 
 // CloseKeyFrom is CloseKey for the key with this ID that peer has encrypted with.
-func (m *Manager) CloseKeyFrom(ctx context.Context, peer, id string) error {
+func (s *Store) CloseKeyFrom(ctx context.Context, peer, id string) error {
 	var k *keyRecord
 	err := retry(func() (err error) {
-		if k, err = m.keyRecord(ctx, asStored, peer, id); err != nil || k == nil {
+		if k, err = s.keyRecord(ctx, asStored, peer, id); err != nil || k == nil {
 			return err
 		}
 		if k.state == kmclient.StateClosed && !k.atKM {
@@ -49,36 +49,36 @@ func (m *Manager) CloseKeyFrom(ctx context.Context, peer, id string) error {
 		if k.state == kmclient.StateClosed {
 			return nil
 		}
-		e := m.closeEdit(k)
+		e := s.closeEdit(k)
 		defer clear(e.plain)
-		if err = m.vault.apply(ctx, e); err == nil {
-			m.count.closed.Add(1)
-			m.vault.compacted.Store(false)
+		if err = s.sealed.apply(ctx, e); err == nil {
+			s.count.closed.Add(1)
+			s.sealed.compacted.Store(false)
 		}
 		return err
 	})
 	switch {
 	case err != nil:
-		return m.fail(opClose, err)
+		return s.fail(opClose, err)
 	case k == nil:
-		return m.km.CloseKey(ctx, id)
+		return s.km.CloseKey(ctx, id)
 	case !k.atKM:
 		return nil
 	}
-	if err := m.tellKM(ctx, k); err != nil {
-		return m.fail(opClose, fmt.Errorf("closed here; the key manager will be told later: %w", err))
+	if err := s.tellKM(ctx, k); err != nil {
+		return s.fail(opClose, fmt.Errorf("closed here; the key manager will be told later: %w", err))
 	}
-	return m.fail(opClose, m.settle(ctx, peer, id))
+	return s.fail(opClose, s.settle(ctx, peer, id))
 }
 
 // settle records that the key manager knows that a key is closed.
-func (m *Manager) settle(ctx context.Context, peer, id string) error {
-	k, err := m.keyRecord(ctx, asStored, peer, id)
+func (s *Store) settle(ctx context.Context, peer, id string) error {
+	k, err := s.keyRecord(ctx, asStored, peer, id)
 	if err != nil || k == nil || !k.atKM {
 		return err
 	}
 	k.atKM = false
-	err = m.vault.apply(ctx, m.editKey(k, k.closed.Add(m.o.Tombstones)))
+	err = s.sealed.apply(ctx, s.editKey(k, k.closed.Add(s.o.Tombstones)))
 	if errors.Is(err, ErrConflict) {
 		return nil // the sweep was faster
 	}

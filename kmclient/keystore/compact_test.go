@@ -21,31 +21,31 @@ func TestCompact(t *testing.T) {
 			k := newKit(t, closing(keystore.AfterDelivery()))
 			want := func(calls int, failed error) {
 				t.Helper()
-				before := k.store.compacted
+				before := k.engine.compacted
 				err := sweep(k)
 				if failed != nil {
 					k.want(err, failed, true)
 				} else if err != nil {
 					t.Error(err)
 				}
-				if got := k.store.compacted - before; got != calls {
+				if got := k.engine.compacted - before; got != calls {
 					t.Errorf("compacted %d times, want %d", got, calls)
 				}
 			}
 			want(1, nil) // whatever an earlier process has left
 			want(0, nil)
 			ids := k.sent(2)
-			k.get(k.Manager, ids...)
-			k.bind(k.Manager, "m", ids[0])
-			k.deliver(k.Manager, ids[0], rcpt)
+			k.get(k.Store, ids...)
+			k.bind(k.Store, "m", ids[0])
+			k.deliver(k.Store, ids[0], rcpt)
 			k.clock.add(2 * time.Minute)
-			k.store.compact = errDisk
+			k.engine.compact = errDisk
 			want(1, kmclient.ErrStore)
 			k.wantState(ids[0], kmclient.StateClosed)
 			want(1, kmclient.ErrStore)
-			k.store.compact = keystore.ErrUncompacted // which is no failure
+			k.engine.compact = keystore.ErrUncompacted // which is no failure
 			want(1, nil)
-			k.store.compact = nil
+			k.engine.compact = nil
 			want(1, nil)
 			want(0, nil)
 			if err := k.CloseKey(t.Context(), ids[1]); err != nil {
@@ -53,8 +53,8 @@ func TestCompact(t *testing.T) {
 			}
 			want(1, nil)
 			want(0, nil)
-			if _, err := k.another(nil).SweepAll(t.Context(), true); err != nil || k.store.compacted != 0 {
-				t.Errorf("a dry run compacts: %d times, %v", k.store.compacted, err)
+			if _, err := k.another(nil).SweepAll(t.Context(), true); err != nil || k.engine.compacted != 0 {
+				t.Errorf("a dry run compacts: %d times, %v", k.engine.compacted, err)
 			}
 		})
 	}

@@ -20,11 +20,11 @@ func TestContested(t *testing.T) {
 	if _, err := k.KeysByID(t.Context(), "C", ids...); err != nil { // rubbish that says it is from C
 		t.Fatal(err)
 	}
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 	k.get(k.another(nil), ids...)
-	k.bind(k.Manager, "m", ids[0])
+	k.bind(k.Store, "m", ids[0])
 	k.wantState(ids[0], kmclient.StateUsed)
-	if info, err := k.show(k.Manager, ids[0]); err != nil || info.Peer != "A" {
+	if info, err := k.show(k.Store, ids[0]); err != nil || info.Peer != "A" {
 		t.Errorf("bound, the key is said to be of peer %q (%v), want A", info.Peer, err)
 	}
 	_, err := k.KeysByID(t.Context(), "C", ids[0])
@@ -59,22 +59,22 @@ func TestRefusedAnswerIsKept(t *testing.T) {
 func TestBoundBetweenCommits(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(30) // twice as many as the engine takes
-	k.get(k.Manager, ids...)
-	store := k.store
+	k.get(k.Store, ids...)
+	engine := k.engine
 	other := k.another(nil)
-	store.Store = &betweenApplies{Store: store.Store, do: func() { k.bind(other, "other", ids[29]) }}
+	engine.Engine = &betweenApplies{Engine: engine.Engine, do: func() { k.bind(other, "other", ids[29]) }}
 	k.want(k.BindKeys(t.Context(), "A", id("m"), 0, ids...), keystore.ErrBound, false)
-	info, err := k.show(k.Manager, ids[29])
+	info, err := k.show(k.Store, ids[29])
 	if want := id("other"); err != nil || info.Message != hex.EncodeToString(want[:]) {
 		t.Errorf("the key belongs to %s (%v), want the message that came first", info.Message, err)
 	}
-	k.bind(k.Manager, "m", ids[:14]...) // those of the first commit stay as they are
+	k.bind(k.Store, "m", ids[:14]...) // those of the first commit stay as they are
 	k.want(k.BindKeys(t.Context(), "A", id("third"), 0, ids[0]), keystore.ErrBound, false)
 }
 
 // betweenApplies does something before the second Apply.
 type betweenApplies struct {
-	keystore.Store
+	keystore.Engine
 	n  int
 	do func()
 }
@@ -83,5 +83,5 @@ func (b *betweenApplies) Apply(ctx context.Context, changes ...keystore.Change) 
 	if b.n++; b.n == 2 {
 		b.do()
 	}
-	return b.Store.Apply(ctx, changes...)
+	return b.Engine.Apply(ctx, changes...)
 }

@@ -18,31 +18,31 @@ import (
 // closed and one of rcpts has not got the message, that is counted and logged as an
 // alarm too: it is no mail system that tries once more. If the message would have
 // more than MaxRecipients, the error is a kmclient.ErrBadRequest.
-func (m *Manager) Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error) {
-	has, err := m.delivered(ctx, peer, identity, keyID, rcpts)
+func (s *Store) Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error) {
+	has, err := s.delivered(ctx, peer, identity, keyID, rcpts)
 	if err != nil {
-		return nil, m.fail(opDeliver, err)
+		return nil, s.fail(opDeliver, err)
 	}
 	return has, nil
 }
 
-func (m *Manager) delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts []string) ([]bool, error) {
-	k, err := m.ownerRecord(ctx, peer, identity, keyID)
+func (s *Store) delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts []string) ([]bool, error) {
+	k, err := s.ownerRecord(ctx, peer, identity, keyID)
 	if err != nil {
 		return nil, err
 	}
 	defer k.wipe()
 	if k != nil && !k.belongs(identity) {
-		return nil, m.refuseBound(peer, k)
+		return nil, s.refuseBound(peer, k)
 	}
-	msg, _, err := m.message(ctx, asStored, identity)
+	msg, _, err := s.message(ctx, asStored, identity)
 	if err != nil {
 		return nil, err
 	}
 	has := make([]bool, len(rcpts))
 	left := 0
 	for i, rcpt := range rcpts {
-		if has[i] = msg.has(m.vault.recipient(identity[:], rcpt)); !has[i] {
+		if has[i] = msg.has(s.sealed.recipient(identity[:], rcpt)); !has[i] {
 			left++
 		}
 	}
@@ -50,8 +50,8 @@ func (m *Manager) delivered(ctx context.Context, peer string, identity kmclient.
 		return nil, fmt.Errorf("%w: more than %d recipients of one message", kmclient.ErrBadRequest, MaxRecipients)
 	}
 	if k != nil && k.state == kmclient.StateClosed && left > 0 {
-		m.count.closedRefused.Add(1)
-		m.o.Logger.Error("a message came under a closed key, for somebody who has not got it; it may be a replay",
+		s.count.closedRefused.Add(1)
+		s.o.Logger.Error("a message came under a closed key, for somebody who has not got it; it may be a replay",
 			"alarm", "closed", "key_id", k.spelled, "peer", k.peer)
 	}
 	return has, nil
@@ -59,22 +59,22 @@ func (m *Manager) delivered(ctx context.Context, peer string, identity kmclient.
 
 // ownerRecord returns the record of a key that may belong to a message; nil if
 // there is none, or if it is known to do so, which never changes.
-func (m *Manager) ownerRecord(ctx context.Context, peer string, identity kmclient.Identity, keyID string) (*keyRecord, error) {
-	if m.vault.recent.belongs(m.keyName(peer, keyID), identity) {
+func (s *Store) ownerRecord(ctx context.Context, peer string, identity kmclient.Identity, keyID string) (*keyRecord, error) {
+	if s.sealed.recent.belongs(s.keyName(peer, keyID), identity) {
 		return nil, nil
 	}
-	k, err := m.keyRecord(ctx, asSeen, peer, keyID)
+	k, err := s.keyRecord(ctx, asSeen, peer, keyID)
 	if errors.Is(err, errNotSeen) || err == nil && !k.belongs(identity) {
 		k.wipe()
-		k, err = m.keyRecord(ctx, asStored, peer, keyID)
+		k, err = s.keyRecord(ctx, asStored, peer, keyID)
 	}
 	return k, err
 }
 
 // refuseBound is the alarm for a message whose key is not its own, and the error.
-func (m *Manager) refuseBound(peer string, k *keyRecord) error {
-	m.count.boundRefused.Add(1)
-	m.o.Logger.Error("a message was refused: its key belongs to another one, or to none; somebody may have copied the key ID",
+func (s *Store) refuseBound(peer string, k *keyRecord) error {
+	s.count.boundRefused.Add(1)
+	s.o.Logger.Error("a message was refused: its key belongs to another one, or to none; somebody may have copied the key ID",
 		"alarm", "bound", "key_id", k.spelled, "peer", peer)
 	return fmt.Errorf("%w: %s", ErrBound, k.spelled)
 }
@@ -86,25 +86,25 @@ func (m *Manager) refuseBound(peer string, k *keyRecord) error {
 // an alarm; if it belongs to none, an ErrNotBound. Recording somebody twice is no
 // error. Those beyond MaxRecipients, whom Delivered has let pass at the same time
 // as others, are logged and not recorded.
-func (m *Manager) RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error {
-	return m.fail(opDeliver, change(func(from view) error { return m.recordDelivered(ctx, from, peer, identity, keyID, rcpts) }))
+func (s *Store) RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error {
+	return s.fail(opDeliver, change(func(from view) error { return s.recordDelivered(ctx, from, peer, identity, keyID, rcpts) }))
 }
 
-func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, identity kmclient.Identity, keyID string, rcpts []string) error {
-	if err := m.checkBelongs(ctx, from, peer, identity, keyID); err != nil {
+func (s *Store) recordDelivered(ctx context.Context, from view, peer string, identity kmclient.Identity, keyID string, rcpts []string) error {
+	if err := s.checkBelongs(ctx, from, peer, identity, keyID); err != nil {
 		return err
 	}
-	msg, old, err := m.message(ctx, from, identity)
+	msg, old, err := s.message(ctx, from, identity)
 	if err != nil {
 		return err
 	}
-	now := m.clock.late()
+	now := s.clock.late()
 	if msg == nil {
 		msg = &messageRecord{first: now}
 	}
 	before := len(msg.rcpts)
 	for _, rcpt := range rcpts {
-		if sum := m.vault.recipient(identity[:], rcpt); !msg.has(sum) {
+		if sum := s.sealed.recipient(identity[:], rcpt); !msg.has(sum) {
 			msg.rcpts = append(msg.rcpts, sum)
 		}
 	}
@@ -115,28 +115,28 @@ func (m *Manager) recordDelivered(ctx context.Context, from view, peer string, i
 	case n == 0:
 		return nil
 	case len(msg.rcpts) > MaxRecipients:
-		m.o.Logger.Warn("a message has got to more recipients than can be recorded; the last may get it twice",
+		s.o.Logger.Warn("a message has got to more recipients than can be recorded; the last may get it twice",
 			"key_id", keyID, "recipients", len(msg.rcpts), "most", MaxRecipients)
 		msg.rcpts = msg.rcpts[:MaxRecipients]
 		n = MaxRecipients - before
 	}
 	msg.last = now
-	err = m.vault.apply(ctx, edit{
-		old: old, name: m.messageName(identity), plain: msg.encode(),
-		due: m.o.Close.dueMessage(now, m.o.Tombstones),
+	err = s.sealed.apply(ctx, edit{
+		old: old, name: s.messageName(identity), plain: msg.encode(),
+		due: s.o.Close.dueMessage(now, s.o.Tombstones),
 	})
 	if err == nil {
-		m.count.delivered.Add(int64(n))
+		s.count.delivered.Add(int64(n))
 	}
 	return err
 }
 
 // checkBelongs reports why a key does not belong to a message.
-func (m *Manager) checkBelongs(ctx context.Context, from view, peer string, identity kmclient.Identity, keyID string) error {
-	if from == asSeen && m.vault.recent.belongs(m.keyName(peer, keyID), identity) {
+func (s *Store) checkBelongs(ctx context.Context, from view, peer string, identity kmclient.Identity, keyID string) error {
+	if from == asSeen && s.sealed.recent.belongs(s.keyName(peer, keyID), identity) {
 		return nil
 	}
-	k, err := m.keyRecord(ctx, from, peer, keyID)
+	k, err := s.keyRecord(ctx, from, peer, keyID)
 	if err != nil {
 		return err
 	}
@@ -149,31 +149,31 @@ func (m *Manager) checkBelongs(ctx context.Context, from view, peer string, iden
 	case k == nil:
 		return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, keyID)
 	case k.bound():
-		return m.refuseBound(peer, k)
+		return s.refuseBound(peer, k)
 	}
 	return fmt.Errorf("%w: %s", ErrNotBound, keyID)
 }
 
 // keyRecord returns what is known of one key, nil if nothing is.
-func (m *Manager) keyRecord(ctx context.Context, from view, peer, id string) (*keyRecord, error) {
+func (s *Store) keyRecord(ctx context.Context, from view, peer, id string) (*keyRecord, error) {
 	if err := kmclient.CheckID(id); err != nil {
 		return nil, fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)
 	}
-	records, err := m.keyRecords(ctx, from, peer, []string{id})
+	records, err := s.keyRecords(ctx, from, peer, []string{id})
 	if err != nil {
 		return nil, err
 	}
 	return records[0], nil
 }
 
-func (m *Manager) messageName(identity kmclient.Identity) Name {
-	return m.name(KindMessage, hex.EncodeToString(identity[:]))
+func (s *Store) messageName(identity kmclient.Identity) Name {
+	return s.name(KindMessage, hex.EncodeToString(identity[:]))
 }
 
 // message returns who has got a message, nil if nobody has, and the record that
 // says so.
-func (m *Manager) message(ctx context.Context, from view, identity kmclient.Identity) (*messageRecord, *Record, error) {
-	items, err := m.vault.get(ctx, from, m.messageName(identity))
+func (s *Store) message(ctx context.Context, from view, identity kmclient.Identity) (*messageRecord, *Record, error) {
+	items, err := s.sealed.get(ctx, from, s.messageName(identity))
 	if err != nil || items[0] == nil {
 		return nil, nil, err
 	}

@@ -14,8 +14,8 @@ import (
 func TestTooManyRecipients(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids...)
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
 	if err := k.Fill(t.Context(), ids[0], keystore.MaxRecipients-1); err != nil {
 		t.Fatal(err)
 	}
@@ -25,9 +25,9 @@ func TestTooManyRecipients(t *testing.T) {
 	_, err := k.Delivered(t.Context(), "A", id("m"), ids[0], "a@x", "b@x")
 	k.want(err, kmclient.ErrBadRequest, false)
 
-	k.deliver(k.Manager, ids[0], "a@x", "b@x")
-	k.deliver(k.Manager, ids[0], "c@x")
-	if info, err := k.show(k.Manager, ids[0]); err != nil || info.Recipients != keystore.MaxRecipients {
+	k.deliver(k.Store, ids[0], "a@x", "b@x")
+	k.deliver(k.Store, ids[0], "c@x")
+	if info, err := k.show(k.Store, ids[0]); err != nil || info.Recipients != keystore.MaxRecipients {
 		t.Errorf("%d recipients are recorded (%v), want %d", info.Recipients, err, keystore.MaxRecipients)
 	}
 	if has, err := k.Delivered(t.Context(), "A", id("m"), ids[0], "a@x"); err != nil || !has[0] {
@@ -53,7 +53,7 @@ func TestDeliveryOfAMessage(t *testing.T) {
 	gone := func(k *deliveryKit) { // the tombstones go before the record of the delivery does
 		shut(k)
 		k.clock.add(61 * day)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 		k.wantState(k.first, "")
 	}
 	none := keystore.Stats{}
@@ -92,15 +92,15 @@ func TestDeliveryOfAMessage(t *testing.T) {
 			k := &deliveryKit{kit: newKit(t, nil)}
 			ids := k.sent(3)
 			k.first, k.second, k.free = ids[0], ids[1], ids[2]
-			k.get(k.Manager, ids...)
-			k.bind(k.Manager, "one", k.first, k.second)
-			k.deliver(k.Manager, k.first, bob)
+			k.get(k.Store, ids...)
+			k.bind(k.Store, "one", k.first, k.second)
+			k.deliver(k.Store, k.first, bob)
 			c.state(k)
 			identity := id(c.message)
 			if c.message == "" {
 				identity = kmclient.Identity{}
 			}
-			for relay, m := range map[string]*keystore.Manager{"this relay": k.Manager, "another": k.another(nil)} {
+			for relay, m := range map[string]*keystore.Store{"this relay": k.Store, "another": k.another(nil)} {
 				has, err := m.Delivered(t.Context(), "A", identity, c.key(k), c.rcpts...)
 				if c.want == nil {
 					k.want(err, keystore.ErrBound, false)
@@ -136,24 +136,24 @@ func TestRecordOfAnotherMessage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := newKit(t, nil)
 			key := k.sent(1)[0]
-			k.get(k.Manager, key)
-			k.bind(k.Manager, "one", key)
+			k.get(k.Store, key)
+			k.bind(k.Store, "one", key)
 			if closes {
 				if err := k.CloseKey(t.Context(), key); err != nil {
 					t.Fatal(err)
 				}
 			}
-			for _, m := range []*keystore.Manager{k.Manager, k.another(nil)} {
+			for _, m := range []*keystore.Store{k.Store, k.another(nil)} {
 				k.want(m.RecordDelivered(t.Context(), "A", id("two"), key, rcpt), keystore.ErrBound, false)
 				if s := m.Stats(); s.BoundRefused != 1 || s.Delivered != 0 {
 					t.Errorf("%+v, want one alarm and nothing recorded", s)
 				}
 			}
-			if has := k.has(k.Manager, key, rcpt); has {
+			if has := k.has(k.Store, key, rcpt); has {
 				t.Error("the recipient has got the key's message, which was delivered to nobody")
 			}
-			k.deliver(k.Manager, key, rcpt)
-			if has := k.has(k.Manager, key, rcpt); !has {
+			k.deliver(k.Store, key, rcpt)
+			if has := k.has(k.Store, key, rcpt); !has {
 				t.Error("the recipient has not got the key's message, which was delivered")
 			}
 		})
@@ -164,11 +164,11 @@ func TestRecordOfAnotherMessage(t *testing.T) {
 func TestBoundByAnotherSinceSeen(t *testing.T) {
 	k := newKit(t, nil)
 	key := k.sent(1)[0]
-	k.get(k.Manager, key)
+	k.get(k.Store, key)
 	other := k.another(nil)
 	k.bind(other, "one", key)
 	k.deliver(other, key, rcpt)
-	if !k.has(k.Manager, key, rcpt) || k.Stats().BoundRefused != 0 {
+	if !k.has(k.Store, key, rcpt) || k.Stats().BoundRefused != 0 {
 		t.Errorf("the message was delivered by another relay, and this one does not know: %+v", k.Stats())
 	}
 	_, err := k.Delivered(t.Context(), "A", id("two"), key, rcpt)

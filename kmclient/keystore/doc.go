@@ -11,10 +11,10 @@
 //     claim stays when the key has gone. So no pad serves twice, also if the key
 //     manager was restored from a backup.
 //   - A key belongs to the first message that was verified under it
-//     ([Manager.BindKeys]). Any other message is refused, on every machine that
+//     ([Store.BindKeys]). Any other message is refused, on every machine that
 //     shares the store.
 //   - Who has got a message is recorded under its [kmclient.Identity]
-//     ([Manager.RecordDelivered]), so that nobody gets it twice. Another message
+//     ([Store.RecordDelivered]), so that nobody gets it twice. Another message
 //     that names the same key does not count as delivered, whether the key is open
 //     or closed.
 //   - What one call stores is in one commit if the engine takes so much: 4096 short

@@ -1,51 +1,88 @@
 package keystore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
+	"os"
+	"path/filepath"
 
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
+// A recipient that keeps its keys in a file, with the store key beside it.
+func Example() {
+	dir, err := os.MkdirTemp("", "keystore")
+	check(err)
+	defer func() { _ = os.RemoveAll(dir) }()
+	ctx, path := context.Background(), filepath.Join(dir, "keys.db")
+
+	engine, err := sqlite.Open(ctx, path, sqlite.Options{})
+	check(err)
+	keys, err := keystore.Open(ctx, &storetest.Link{}, keystore.Options{ // in its place, a client of your key manager
+		Engine: engine,
+		Key:    keystore.MadeKeyFile(path+".key", nil),
+		SAE:    "SAE_B",
+	})
+	check(err)
+	defer func() { check(keys.Close(ctx)) }()
+
+	r, err := cipher.Decrypt(ctx, encrypted("Hello Bob"), keys, &cipher.DecryptOptions{
+		Binder: keys, SAE: "SAE_B", Peers: []string{"SAE_A"},
+	})
+	check(err)
+	message, err := io.ReadAll(r)
+	check(err)
+	fmt.Printf("%s\n", message) // to Bob, and then:
+	info := r.Info()
+	check(keys.RecordDelivered(ctx, info.SenderSAE, info.Identity, info.KeyID, "bob@example.org"))
+
+	has, err := keys.Delivered(ctx, info.SenderSAE, info.Identity, info.KeyID, "bob@example.org", "carol@example.org")
+	fmt.Println(has, err)
+	// Output:
+	// Hello Bob
+	// [true false] <nil>
+}
+
+// encrypted returns a message from SAE_A to SAE_B.
+func encrypted(message string) io.Reader {
+	var b bytes.Buffer
+	w, err := cipher.Encrypt(context.Background(), &b, &storetest.Link{}, &cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B"})
+	check(err)
+	_, err = io.WriteString(w, message)
+	check(errors.Join(err, w.Close()))
+	return &b
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
 // The second message under one key is refused, whoever receives it.
-func ExampleManager_BindKeys() {
+func ExampleStore_BindKeys() {
 	ctx := context.Background()
-	vault, err := keystore.Open(ctx, storetest.NewMemory().Open(), keystore.Keys(keystore.NewStoreKey()), nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	km := newKM() // usually an etsi014.Client
-	keys, err := keystore.New(km, vault, keystore.Options{SAE: "B"})
-	if err != nil {
-		log.Fatal(err)
-	}
-	sent, err := sentKey(ctx, km)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if _, err := keys.KeysByID(ctx, "A", sent); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(keys.BindKeys(ctx, "A", id("a message"), 0, sent))
-	fmt.Println(keys.BindKeys(ctx, "A", id("a message"), 0, sent))
-	fmt.Println(errors.Is(keys.BindKeys(ctx, "A", id("a copied key ID"), 0, sent), keystore.ErrBound))
+	keys, err := keystore.Open(ctx, &storetest.Link{}, keystore.Options{
+		Engine: storetest.NewMemory().Open(), Key: keystore.Keys(keystore.NewStoreKey()), SAE: "SAE_B",
+	})
+	check(err)
+	defer func() { check(keys.Close(ctx)) }()
+	_, err = keys.KeysByID(ctx, "SAE_A", "key-1")
+	check(err)
+	fmt.Println(keys.BindKeys(ctx, "SAE_A", id("a message"), 0, "key-1"))
+	fmt.Println(keys.BindKeys(ctx, "SAE_A", id("a message"), 0, "key-1"))
+	fmt.Println(errors.Is(keys.BindKeys(ctx, "SAE_A", id("a copied key ID"), 0, "key-1"), keystore.ErrBound))
 	// Output:
 	// <nil>
 	// <nil>
 	// true
-}
-
-// sentKey returns the ID of a key that the other site has encrypted with.
-func sentKey(ctx context.Context, km kmclient.KeyManager) (string, error) {
-	keys, err := km.GetKeys(ctx, "B", 256, 1)
-	if err != nil {
-		return "", err
-	}
-	return keys[0].ID(), nil
 }
 
 func ExampleParsePolicy() {

@@ -31,72 +31,72 @@ func (f *flight) await(ctx context.Context) error {
 // takeOff begins to fetch keys, unless one of them is being fetched already:
 // then it returns that flight, which is not its own. A key manager that deletes
 // keys gives the second who asks nothing.
-func (m *Manager) takeOff(peer string, ids []string) (f *flight, own bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	f = &flight{peer: peer, ids: ids, done: make(chan struct{})}
-	if m.closed {
+	if s.closed {
 		f.err = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
 		close(f.done)
 		return f, false
 	}
 	for _, id := range ids {
-		if other := m.flights[m.keyID(peer, id)]; other != nil {
+		if other := s.flights[s.keyID(peer, id)]; other != nil {
 			return other, false
 		}
 	}
 	for _, id := range ids {
-		m.flights[m.keyID(peer, id)] = f
+		s.flights[s.keyID(peer, id)] = f
 	}
 	// Not under the caller's context: the answer may be the only copy.
-	m.work.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), m.o.FetchTimeout)
+	s.work.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.o.FetchTimeout)
 		defer cancel()
-		f.err = m.fetch(ctx, peer, ids)
-		m.mu.Lock()
+		f.err = s.fetch(ctx, peer, ids)
+		s.mu.Lock()
 		for _, id := range ids {
-			delete(m.flights, m.keyID(peer, id))
+			delete(s.flights, s.keyID(peer, id))
 		}
-		m.mu.Unlock()
+		s.mu.Unlock()
 		close(f.done)
 	})
 	return f, true
 }
 
 // fetch fetches keys and stores them.
-func (m *Manager) fetch(ctx context.Context, peer string, ids []string) error {
-	ids, err := m.flushFirst(ctx, peer, ids)
+func (s *Store) fetch(ctx context.Context, peer string, ids []string) error {
+	ids, err := s.flushFirst(ctx, peer, ids)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	keys, err := m.km.KeysByID(ctx, peer, ids...)
+	keys, err := s.km.KeysByID(ctx, peer, ids...)
 	if err != nil {
 		return err
 	}
 	if err := matches(keys, ids); err != nil {
-		_ = m.keepStrays(peer, keys) // the key manager may have them no more; that they can't be stored is logged
+		_ = s.keepStrays(peer, keys) // the key manager may have them no more; that they can't be stored is logged
 		return err
 	}
-	return m.keep(ctx, peer, keys)
+	return s.keep(ctx, peer, keys)
 }
 
 // keep stores keys that have come for peer, and wipes them. If that can't be done
 // they wait in memory. Keys whose IDs have had their use are refused, and are an
 // ErrClaimed; the others are stored.
-func (m *Manager) keep(ctx context.Context, peer string, keys []*kmclient.Key) error {
+func (s *Store) keep(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	// The time that the key manager took is not taken from the store.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.o.FetchTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.FetchTimeout)
 	defer cancel()
-	n, err := m.store(ctx, peer, keys)
+	n, err := s.store(ctx, peer, keys)
 	if err == nil || errors.Is(err, ErrClaimed) {
-		m.count.fetched.Add(int64(n))
+		s.count.fetched.Add(int64(n))
 		kmclient.WipeAll(keys)
 		return err
 	}
-	if all, ok := m.hold(peer, keys); ok {
-		m.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", all, "error", err)
+	if all, ok := s.hold(peer, keys); ok {
+		s.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", all, "error", err)
 	} else {
-		m.o.Logger.Error("keys came after the key store was closed; they are lost", "keys", len(keys), "peer", peer)
+		s.o.Logger.Error("keys came after the key store was closed; they are lost", "keys", len(keys), "peer", peer)
 	}
 	return err
 }
@@ -137,10 +137,10 @@ func checkSize(k *kmclient.Key) error {
 // is there already stays as it is: everybody gets the key that was stored first.
 // Keys whose IDs have had their use are not stored: once all others are, the
 // error is an ErrClaimed.
-func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
+func (s *Store) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
 	// They have just been looked for in vain, most times. If they are there by
 	// now, that is a conflict.
-	if n, err = m.storeNew(ctx, peer, keys); !errors.Is(err, ErrConflict) {
+	if n, err = s.storeNew(ctx, peer, keys); !errors.Is(err, ErrConflict) {
 		return n, err
 	}
 	ids := make([]string, len(keys))
@@ -149,7 +149,7 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 	}
 	var refused []string
 	err = retry(func() error {
-		present, claimed, err := m.known(ctx, asStored, peer, ids)
+		present, claimed, err := s.known(ctx, asStored, peer, ids)
 		if err != nil {
 			return err
 		}
@@ -159,42 +159,42 @@ func (m *Manager) store(ctx context.Context, peer string, keys []*kmclient.Key) 
 		for i, k := range keys {
 			switch {
 			case present[i] != nil:
-				m.compare(peer, k, present[i])
+				s.compare(peer, k, present[i])
 			case !slices.Contains(claimed, k.ID()):
 				missing = append(missing, k)
 			}
 		}
-		more, err := m.storeNew(ctx, peer, missing)
+		more, err := s.storeNew(ctx, peer, missing)
 		n += more
 		return err
 	})
 	if err == nil && len(refused) > 0 {
-		err = m.refuseClaimed(peer, refused)
+		err = s.refuseClaimed(peer, refused)
 	}
 	return n, err
 }
 
 // compare raises the alarm if a key has come once more with other bytes.
-func (m *Manager) compare(peer string, k *kmclient.Key, present *keyRecord) {
+func (s *Store) compare(peer string, k *kmclient.Key, present *keyRecord) {
 	if present.state == kmclient.StateClosed || bytes.Equal(present.octets, k.Reveal()) {
 		return
 	}
-	m.count.changed.Add(1)
-	m.o.Logger.Error("the key manager gave out a key with other bytes than before; it is not used",
+	s.count.changed.Add(1)
+	s.o.Logger.Error("the key manager gave out a key with other bytes than before; it is not used",
 		"alarm", "changed", "key_id", k.ID(), "peer", peer)
 }
 
 // storeNew stores keys, of which there are no records, and claims their IDs.
-func (m *Manager) storeNew(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
+func (s *Store) storeNew(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
 	edits := make([]edit, 0, len(keys))
 	defer func() { wipeEdits(edits) }()
 	for _, k := range keys {
-		r := newKeyRecord(peer, k, m.clock.late())
-		edits = append(edits, m.editKey(r, m.dueUnused(r)))
+		r := newKeyRecord(peer, k, s.clock.late())
+		edits = append(edits, s.editKey(r, s.dueUnused(r)))
 		r.wipe()
 	}
-	n, err = m.vault.applySome(ctx, edits)
-	m.count.stored.Add(int64(n))
+	n, err = s.sealed.applySome(ctx, edits)
+	s.count.stored.Add(int64(n))
 	return n, err
 }
 

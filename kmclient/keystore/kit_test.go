@@ -131,44 +131,48 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// A kit is a manager on a store in memory before a fake key manager.
+// A kit is a store in memory of the keys of a fake key manager.
 type kit struct {
 	*testing.T
-	*keystore.Manager
-	km    *fakeKM
-	mem   *storetest.Memory
-	store *faulty
-	key   keystore.StoreKey
-	vault *keystore.Vault
-	clock *clock
-	log   *syncBuilder
-	bound sync.Map // the identities of messages, by the keys that bind has bound to them
+	*keystore.Store
+	km     *fakeKM
+	mem    *storetest.Memory
+	engine *faulty // of the store that was opened last
+	key    keystore.StoreKey
+	clock  *clock
+	log    *syncBuilder
+	bound  sync.Map // the identities of messages, by the keys that bind has bound to them
 }
 
 func newKit(t *testing.T, change func(*kit, *keystore.Options)) *kit {
 	k := &kit{T: t, km: newKM(), mem: storetest.NewMemory(), key: keystore.NewStoreKey(),
 		clock: &clock{now: time.Date(2025, 5, 6, 7, 8, 9, 0, time.UTC)}, log: &syncBuilder{}}
-	k.Manager = k.another(change)
+	k.Store = k.another(change)
 	return k
 }
 
-// another returns a manager on the same records, as of another process.
-func (k *kit) another(change func(*kit, *keystore.Options)) *keystore.Manager {
+// another returns a store on the same records, as of another process.
+func (k *kit) another(change func(*kit, *keystore.Options)) *keystore.Store {
 	k.Helper()
-	k.store = &faulty{Store: k.mem.Open()}
-	var err error
-	if k.vault, err = keystore.Open(k.Context(), k.store, keystore.Keys(k.key), nil); err != nil {
-		k.Fatal(err)
+	return k.before(k.km, change)
+}
+
+// before is another, of the keys of km.
+func (k *kit) before(km kmclient.KeyManager, change func(*kit, *keystore.Options)) *keystore.Store {
+	k.Helper()
+	k.engine = &faulty{Engine: k.mem.Open()}
+	o := keystore.Options{
+		Engine: k.engine, Key: keystore.Keys(k.key), KM: "km", SAE: "B",
+		SweepEvery: -1, Now: k.clock.Now, Logger: k.logger(),
 	}
-	o := keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now, Logger: k.logger()}
 	if change != nil {
 		change(k, &o)
 	}
-	m, err := keystore.New(k.km, k.vault, o)
+	s, err := keystore.Open(k.Context(), km, o)
 	if err != nil {
 		k.Fatal(err)
 	}
-	return m
+	return s
 }
 
 func (k *kit) logger() *slog.Logger { return slog.New(slog.NewTextHandler(k.log, nil)) }
@@ -187,7 +191,7 @@ func (k *kit) sent(n int) (ids []string) {
 }
 
 // get fetches keys and wants them to be those of the link.
-func (k *kit) get(m *keystore.Manager, ids ...string) []*kmclient.Key {
+func (k *kit) get(m *keystore.Store, ids ...string) []*kmclient.Key {
 	k.Helper()
 	keys, err := m.KeysByID(k.Context(), "A", ids...)
 	if err != nil || len(keys) != len(ids) {
@@ -201,7 +205,7 @@ func (k *kit) get(m *keystore.Manager, ids ...string) []*kmclient.Key {
 	return keys
 }
 
-func (k *kit) bind(m *keystore.Manager, identity string, ids ...string) {
+func (k *kit) bind(m *keystore.Store, identity string, ids ...string) {
 	k.Helper()
 	if err := m.BindKeys(k.Context(), "A", id(identity), 0, ids...); err != nil {
 		k.Fatal(err)
@@ -218,14 +222,14 @@ func (k *kit) message(keyID string) kmclient.Identity {
 	return found
 }
 
-func (k *kit) deliver(m *keystore.Manager, keyID string, rcpts ...string) {
+func (k *kit) deliver(m *keystore.Store, keyID string, rcpts ...string) {
 	k.Helper()
 	if err := m.RecordDelivered(k.Context(), "A", k.message(keyID), keyID, rcpts...); err != nil {
 		k.Fatal(err)
 	}
 }
 
-func (k *kit) sweep(m *keystore.Manager) {
+func (k *kit) sweep(m *keystore.Store) {
 	k.Helper()
 	if err := m.Sweep(k.Context()); err != nil {
 		k.Fatal(err)
@@ -233,7 +237,7 @@ func (k *kit) sweep(m *keystore.Manager) {
 }
 
 // show describes a key that one peer has at most.
-func (k *kit) show(m *keystore.Manager, id string) (keystore.Info, error) {
+func (k *kit) show(m *keystore.Store, id string) (keystore.Info, error) {
 	k.Helper()
 	infos, err := m.Show(k.Context(), id)
 	if err != nil {
@@ -247,7 +251,7 @@ func (k *kit) show(m *keystore.Manager, id string) (keystore.Info, error) {
 
 func (k *kit) state(id string) kmclient.State {
 	k.Helper()
-	info, err := k.show(k.Manager, id)
+	info, err := k.show(k.Store, id)
 	if errors.Is(err, kmclient.ErrKeyNotFound) {
 		return ""
 	}
@@ -275,9 +279,9 @@ func (k *kit) want(err, sentinel error, retry bool) {
 
 func id(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 
-// A faulty store fails when it is told to.
+// A faulty engine fails when it is told to.
 type faulty struct {
-	keystore.Store
+	keystore.Engine
 	mu   sync.Mutex
 	fail error         // of Apply
 	lost bool          // Apply is done, and its answer lost
@@ -312,7 +316,7 @@ func (f *faulty) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.R
 	f.mu.Lock()
 	f.gets++
 	f.mu.Unlock()
-	return f.Store.Get(ctx, names...)
+	return f.Engine.Get(ctx, names...)
 }
 
 func (f *faulty) Apply(ctx context.Context, changes ...keystore.Change) error {
@@ -324,7 +328,7 @@ func (f *faulty) Apply(ctx context.Context, changes ...keystore.Change) error {
 		time.Sleep(slow)
 	}
 	if err == nil || lost {
-		if err := f.Store.Apply(ctx, changes...); err != nil {
+		if err := f.Engine.Apply(ctx, changes...); err != nil {
 			return err
 		}
 	}

@@ -22,13 +22,13 @@ func closing(p keystore.Policy) func(*kit, *keystore.Options) {
 // Sending keys' IDs are claimed in one commit, before use, and for good.
 func TestClaim(t *testing.T) {
 	k := newKit(t, nil)
-	before := k.store.applies()
+	before := k.engine.applies()
 	keys, err := k.GetKeys(t.Context(), "A", 256, 10)
-	if err != nil || len(keys) != 10 || k.store.applies() != before+1 {
-		t.Fatalf("%d keys, %d commits, %v", len(keys), k.store.applies()-before, err)
+	if err != nil || len(keys) != 10 || k.engine.applies() != before+1 {
+		t.Fatalf("%d keys, %d commits, %v", len(keys), k.engine.applies()-before, err)
 	}
 	k.clock.add(10 * 365 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.km.next = []string{"fresh", strings.ToUpper(keys[7].ID())}
 	again, err := k.another(nil).GetKeys(t.Context(), "A", 256, 3)
 	k.want(err, keystore.ErrReused, true)
@@ -38,9 +38,9 @@ func TestClaim(t *testing.T) {
 	if _, err = k.GetKeys(t.Context(), "A", 256, 40); err != nil { // in several commits
 		t.Error(err)
 	}
-	k.store.set(errDisk, false)
+	k.engine.set(errDisk, false)
 	m := k.another(nil)
-	k.store.set(errDisk, false)
+	k.engine.set(errDisk, false)
 	_, err = m.GetKeys(t.Context(), "A", 256, 1)
 	k.want(err, kmclient.ErrStore, true)
 	if s := k.Stats(); s.Claimed != 50 {
@@ -53,11 +53,11 @@ func TestClaim(t *testing.T) {
 		t.Error("keys were fetched for nothing")
 	}
 	for range 2 {
-		k.store.set(nil, false)
+		k.engine.set(nil, false)
 		if _, err = m.GetKeys(t.Context(), "A", 256, 1); err != nil {
 			t.Error(err)
 		}
-		k.store.set(errDisk, false)
+		k.engine.set(errDisk, false)
 		_, err = m.GetKeys(t.Context(), "A", 256, 1)
 		k.want(err, kmclient.ErrStore, true)
 	}
@@ -87,27 +87,27 @@ func TestSendingKeysNotStored(t *testing.T) {
 func TestDelivered(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 	k.want(k.RecordDelivered(t.Context(), "A", id("message"), ids[0], "a@x"), keystore.ErrNotBound, false)
 	k.want(k.RecordDelivered(t.Context(), "A", id("message"), "unknown", "a@x"), kmclient.ErrKeyNotFound, false)
-	k.bind(k.Manager, "message", ids[:2]...)
-	k.bind(k.Manager, "another", ids[2])
-	has := func(m *keystore.Manager, id string, want ...bool) {
+	k.bind(k.Store, "message", ids[:2]...)
+	k.bind(k.Store, "another", ids[2])
+	has := func(m *keystore.Store, id string, want ...bool) {
 		t.Helper()
 		got, err := m.Delivered(t.Context(), "A", k.message(id), id, "a@x.example", "b@x.example", "A@x.example")
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%v, %v, want %v", got, err, want)
 		}
 	}
-	has(k.Manager, ids[0], false, false, false)
-	has(k.Manager, "unknown", false, false, false)
-	k.deliver(k.Manager, ids[0], "a@X.example")
-	has(k.Manager, ids[0], true, false, false)
-	has(k.Manager, ids[1], true, false, false) // another key of the message
-	has(k.Manager, ids[2], false, false, false)
+	has(k.Store, ids[0], false, false, false)
+	has(k.Store, "unknown", false, false, false)
+	k.deliver(k.Store, ids[0], "a@X.example")
+	has(k.Store, ids[0], true, false, false)
+	has(k.Store, ids[1], true, false, false) // another key of the message
+	has(k.Store, ids[2], false, false, false)
 	k.deliver(k.another(nil), ids[1], "a@x.example", "b@x.example", "b@x.example")
-	has(k.Manager, ids[0], true, true, false)
-	info, err := k.show(k.Manager, ids[0])
+	has(k.Store, ids[0], true, true, false)
+	info, err := k.show(k.Store, ids[0])
 	if err != nil || info.Recipients != 2 || !info.Delivered.Equal(k.clock.Now()) || len(info.Message) != 64 {
 		t.Errorf("%+v, %v", info, err)
 	}
@@ -118,19 +118,19 @@ func TestDeliveredRace(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(nil)
 	ids := k.sent(1)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "message", ids...)
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "message", ids...)
 	var wg sync.WaitGroup
 	for i := range 60 {
 		wg.Go(func() {
-			m := []*keystore.Manager{k.Manager, other}[i%2]
+			m := []*keystore.Store{k.Store, other}[i%2]
 			if err := m.RecordDelivered(t.Context(), "A", id("message"), ids[0], fmt.Sprint(i)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if info, err := k.show(k.Manager, ids[0]); err != nil || info.Recipients != 60 {
+	if info, err := k.show(k.Store, ids[0]); err != nil || info.Recipients != 60 {
 		t.Errorf("%d recorded, %v", info.Recipients, err)
 	}
 }
@@ -139,16 +139,16 @@ func TestDeliveredRace(t *testing.T) {
 func TestCloseAfter(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(4)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "delivered", ids[:2]...)
-	k.bind(k.Manager, "waiting", ids[2])
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "delivered", ids[:2]...)
+	k.bind(k.Store, "waiting", ids[2])
 	k.clock.add(day)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.deliver(k.Store, ids[0], "a@x")
 	k.clock.add(6 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[0], kmclient.StateUsed)
 	k.clock.add(day + time.Minute)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[0], kmclient.StateClosed)
 	k.wantState(ids[1], kmclient.StateClosed)
 
@@ -164,15 +164,15 @@ func TestCloseAfter(t *testing.T) {
 		}
 	}
 	k.clock.add(59 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[0], kmclient.StateClosed)
 	k.clock.add(2 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[0], "")
 	k.wantState(ids[2], kmclient.StateUsed) // never delivered, and still there
 	k.wantState(ids[3], kmclient.StateInUse)
 	k.clock.add(30 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	records, err := k.mem.Open().List(t.Context(), keystore.Name{Kind: keystore.KindMessage}, 10)
 	if err != nil || len(records) != 3 || records[0].Kind == keystore.KindMessage { // two keys, and the store's own
 		t.Errorf("left: %v, %v", records, err)
@@ -186,16 +186,16 @@ func TestCloseAfter(t *testing.T) {
 func TestLateDelivery(t *testing.T) {
 	k := newKit(t, closing(keystore.AfterDelivery()))
 	ids := k.sent(2)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "message", ids...)
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "message", ids...)
 	for range 4 * 24 {
 		k.clock.add(time.Hour)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 	}
 	k.wantState(ids[1], kmclient.StateUsed)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.deliver(k.Store, ids[0], "a@x")
 	k.clock.add(day + time.Hour)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[0], kmclient.StateClosed)
 	k.wantState(ids[1], kmclient.StateClosed)
 }
@@ -205,16 +205,16 @@ func TestNeverAndUndelivered(t *testing.T) {
 	drop := newKit(t, func(_ *kit, o *keystore.Options) { o.Undelivered = 40 * day })
 	for _, k := range []*kit{never, drop} {
 		ids := k.sent(3)
-		k.get(k.Manager, ids...)
-		k.bind(k.Manager, "delivered", ids[0])
-		k.bind(k.Manager, "not", ids[1])
-		k.deliver(k.Manager, ids[0], "a@x")
+		k.get(k.Store, ids...)
+		k.bind(k.Store, "delivered", ids[0])
+		k.bind(k.Store, "not", ids[1])
+		k.deliver(k.Store, ids[0], "a@x")
 		k.clock.add(39 * day)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 		k.wantState(ids[2], kmclient.StateInUse)
 		k.wantState(ids[1], kmclient.StateUsed)
 		k.clock.add(9 * day)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 		want := kmclient.StateClosed
 		if k == never {
 			want = kmclient.StateUsed
@@ -231,9 +231,9 @@ func TestNeverAndUndelivered(t *testing.T) {
 func TestPolicyChanged(t *testing.T) {
 	k := newKit(t, closing(keystore.Never()))
 	ids := k.sent(1)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids...)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.deliver(k.Store, ids[0], "a@x")
 	k.clock.add(31 * day)
 	k.sweep(k.another(closing(keystore.AfterDelivery())))
 	k.wantState(ids[0], kmclient.StateClosed)
@@ -244,12 +244,12 @@ func TestCloseAtKM(t *testing.T) {
 	k := newKit(t, closing(keystore.AfterDelivery()))
 	k.km.keeps = true
 	ids := k.sent(3)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids[:2]...)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids[:2]...)
+	k.deliver(k.Store, ids[0], "a@x")
 	k.km.failing = &kmclient.Error{Op: "close key", Err: kmclient.ErrUnavailable}
 	k.clock.add(2 * time.Minute)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[0], kmclient.StateClosed)
 	if s := k.Stats(); len(k.km.closed) != 0 || s.Closed != 2 || s.ClosedAtKM != 0 {
 		t.Errorf("%v, %+v", k.km.closed, s)
@@ -260,11 +260,11 @@ func TestCloseAtKM(t *testing.T) {
 	}
 	k.km.failing = nil
 	k.clock.add(2 * time.Hour)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	if s := k.Stats(); len(k.km.closed) != 3 || s.Closed != 3 || s.ClosedAtKM != 3 {
 		t.Errorf("%v, %+v", k.km.closed, s)
 	}
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	if len(k.km.closed) != 3 {
 		t.Error("told twice")
 	}
@@ -275,7 +275,7 @@ func TestCloseKey(t *testing.T) {
 		k := newKit(t, nil)
 		k.km.keeps = keeps
 		ids := k.sent(2)
-		k.get(k.Manager, ids[0])
+		k.get(k.Store, ids[0])
 		if err := k.CloseKey(t.Context(), ids[0]); err != nil {
 			t.Error(err)
 		}
@@ -293,18 +293,18 @@ func TestCloseKey(t *testing.T) {
 func TestClockSteps(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids[0])
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids[0])
 	k.clock.add(-20 * 365 * day)
-	k.sweep(k.Manager)
-	k.bind(k.Manager, "n", ids[1])
-	k.get(k.Manager, ids...)
+	k.sweep(k.Store)
+	k.bind(k.Store, "n", ids[1])
+	k.get(k.Store, ids...)
 	k.clock.add(60 * 365 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.clock.add(-40 * 365 * day)
-	k.get(k.Manager, ids...)
-	k.deliver(k.Manager, ids[0], "a@x")
-	k.sweep(k.Manager)
+	k.get(k.Store, ids...)
+	k.deliver(k.Store, ids[0], "a@x")
+	k.sweep(k.Store)
 	k.wantState(ids[0], kmclient.StateUsed)
 }
 
@@ -314,13 +314,13 @@ func TestSweepMany(t *testing.T) {
 	other := k.another(closing(keystore.AfterDelivery()))
 	ids := k.sent(1000)
 	for part := range slices.Chunk(ids, 100) {
-		k.get(k.Manager, part...)
-		k.bind(k.Manager, part[0], part...)
-		k.deliver(k.Manager, part[0], "a@x")
+		k.get(k.Store, part...)
+		k.bind(k.Store, part[0], part...)
+		k.deliver(k.Store, part[0], "a@x")
 	}
 	k.clock.add(time.Hour)
 	var wg sync.WaitGroup
-	for _, m := range []*keystore.Manager{k.Manager, other} {
+	for _, m := range []*keystore.Store{k.Store, other} {
 		wg.Go(func() { k.sweep(m) })
 	}
 	wg.Wait()
@@ -340,9 +340,9 @@ func TestSweepMany(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	k := newKit(t, closing(keystore.AfterDelivery()))
 	ids := k.sent(3)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids...)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.deliver(k.Store, ids[0], "a@x")
 	name := keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[1]}
 	store := k.mem.Open()
 	records, err := store.Get(t.Context(), name)
@@ -358,7 +358,7 @@ func TestDamaged(t *testing.T) {
 	_, err = k.KeysByID(t.Context(), "A", ids[1])
 	k.want(err, keystore.ErrRecord, true)
 	k.clock.add(time.Hour)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[0], kmclient.StateClosed)
 	k.wantState(ids[2], kmclient.StateClosed)
 	seen, failed := 0, 0
@@ -367,8 +367,8 @@ func TestDamaged(t *testing.T) {
 			failed++
 		}
 	}
-	r, err := k.vault.Check(t.Context())
-	if seen != 3 || failed != 1 || sealed(r) != 3 || err != nil || r.Damaged != 1 || r.Damages[0].Name != name {
+	r, err := k.Check(t.Context())
+	if seen != 3 || failed != 1 || sealed(r) != 3 || err != nil || r.Damaged != 1 || r.Damages[0].ID != name.ID {
 		t.Errorf("%d listed, %d damaged, check: %+v, %v", seen, failed, r, err)
 	}
 }

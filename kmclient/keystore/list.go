@@ -47,23 +47,23 @@ const listPage = 64
 // included: those whose IDs are UUIDs in their order, among them the others in none.
 // One that is damaged comes with what is known of it, the ID in its name at least,
 // and an ErrRecord, and the others follow; any other error ends it.
-func (m *Manager) List(ctx context.Context) iter.Seq2[Info, error] {
+func (s *Store) List(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		stop := errors.New("stop")
 		var some []listed
 		flush := func() error {
-			if err := m.addDeliveries(ctx, some); err != nil {
+			if err := s.addDeliveries(ctx, some); err != nil {
 				return err
 			}
 			for _, l := range some {
-				if !yield(l.info, m.fail(opList, l.err)) {
+				if !yield(l.info, s.fail(opList, l.err)) {
 					return stop
 				}
 			}
 			some = some[:0]
 			return nil
 		}
-		err := m.vault.each(ctx, m.name(KindReceive, ""), m.within(KindReceive), func(r *Record, it *item, err error) error {
+		err := s.sealed.each(ctx, s.name(KindReceive, ""), s.within(KindReceive), func(r *Record, it *item, err error) error {
 			l := listed{Info{KeyInfo: kmclient.KeyInfo{ID: r.ID}, name: r.Name}, err}
 			if err == nil {
 				var k *keyRecord
@@ -81,7 +81,7 @@ func (m *Manager) List(ctx context.Context) iter.Seq2[Info, error] {
 			err = flush()
 		}
 		if err != nil && err != stop {
-			yield(Info{}, m.fail(opList, err))
+			yield(Info{}, s.fail(opList, err))
 		}
 	}
 }
@@ -93,18 +93,18 @@ type listed struct {
 }
 
 // addDeliveries looks up what was delivered of the keys' messages.
-func (m *Manager) addDeliveries(ctx context.Context, some []listed) error {
+func (s *Store) addDeliveries(ctx context.Context, some []listed) error {
 	var names []Name
 	at := map[string]int{} // a message has many keys
 	for _, l := range some {
 		if id := l.info.Message; id != "" {
 			if _, twice := at[id]; !twice {
 				at[id] = len(names)
-				names = append(names, m.name(KindMessage, id))
+				names = append(names, s.name(KindMessage, id))
 			}
 		}
 	}
-	records, err := m.vault.store.Get(ctx, names...)
+	records, err := s.sealed.engine.Get(ctx, names...)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (m *Manager) addDeliveries(ctx context.Context, some []listed) error {
 		if !bound || records[n] == nil {
 			continue
 		}
-		it, err := m.vault.unseal(ctx, records[n])
+		it, err := s.sealed.unseal(ctx, records[n])
 		if err == nil {
 			var msg *messageRecord
 			if msg, err = it.asMessage(); err == nil {
@@ -130,8 +130,8 @@ func (m *Manager) addDeliveries(ctx context.Context, some []listed) error {
 }
 
 // ListKeys returns the receiving keys that are kept, in the order of List.
-func (m *Manager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err error) {
-	for info, err := range m.List(ctx) {
+func (s *Store) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err error) {
+	for info, err := range s.List(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -145,27 +145,27 @@ func (m *Manager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err e
 // Show describes the receiving keys with an ID: one if it is a UUID, else as many as
 // there are peers that use it, for which the whole store is read. If there is none,
 // the error is a kmclient.ErrKeyNotFound.
-func (m *Manager) Show(ctx context.Context, id string) (infos []Info, err error) {
+func (s *Store) Show(ctx context.Context, id string) (infos []Info, err error) {
 	if isUUID(id) {
-		infos, err = m.showOne(ctx, id)
+		infos, err = s.showOne(ctx, id)
 	} else {
-		infos, err = m.showAll(ctx, id)
+		infos, err = s.showAll(ctx, id)
 	}
 	if err == nil && len(infos) == 0 {
 		err = fmt.Errorf("%w: %.255q: it is not in the store", kmclient.ErrKeyNotFound, id)
 	}
-	return infos, m.fail(opList, err)
+	return infos, s.fail(opList, err)
 }
 
 // showOne describes the key whose ID is a UUID, if there is one.
-func (m *Manager) showOne(ctx context.Context, id string) ([]Info, error) {
-	k, err := m.keyRecord(ctx, asStored, "", id)
+func (s *Store) showOne(ctx context.Context, id string) ([]Info, error) {
+	k, err := s.keyRecord(ctx, asStored, "", id)
 	if err != nil || k == nil {
 		return nil, err
 	}
 	defer k.wipe()
 	one := []listed{{info: k.info()}}
-	if err := m.addDeliveries(ctx, one); err != nil {
+	if err := s.addDeliveries(ctx, one); err != nil {
 		return nil, err
 	}
 	return []Info{one[0].info}, one[0].err
@@ -173,8 +173,8 @@ func (m *Manager) showOne(ctx context.Context, id string) ([]Info, error) {
 
 // showAll describes the keys of all peers with this ID. It passes over what can't
 // be read.
-func (m *Manager) showAll(ctx context.Context, id string) (infos []Info, err error) {
-	for info, err := range m.List(ctx) {
+func (s *Store) showAll(ctx context.Context, id string) (infos []Info, err error) {
+	for info, err := range s.List(ctx) {
 		switch {
 		case errors.Is(err, ErrRecord) && info.ID != id:
 		case err != nil:
@@ -189,13 +189,13 @@ func (m *Manager) showAll(ctx context.Context, id string) (infos []Info, err err
 // Key returns the key that List or Show has described, from the store alone. If it
 // is closed by now, the error is an ErrClosed; if it is gone, a
 // kmclient.ErrKeyNotFound.
-func (m *Manager) Key(ctx context.Context, info Info) (*kmclient.Key, error) {
-	k, err := m.key(ctx, info)
-	return k, m.fail(opList, err)
+func (s *Store) Key(ctx context.Context, info Info) (*kmclient.Key, error) {
+	k, err := s.key(ctx, info)
+	return k, s.fail(opList, err)
 }
 
-func (m *Manager) key(ctx context.Context, info Info) (*kmclient.Key, error) {
-	items, err := m.vault.get(ctx, asStored, info.name)
+func (s *Store) key(ctx context.Context, info Info) (*kmclient.Key, error) {
+	items, err := s.sealed.get(ctx, asStored, info.name)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (m *Manager) key(ctx context.Context, info Info) (*kmclient.Key, error) {
 		return nil, err
 	}
 	defer k.wipe()
-	if err := m.usable(k, k.peer); err != nil {
+	if err := s.usable(k, k.peer); err != nil {
 		return nil, err
 	}
 	return k.key(k.spelled), nil

@@ -24,32 +24,32 @@ func recordID(peer, id string) string {
 func isUUID(id string) bool { return uuid.Validate(kmclient.CanonicalID(id)) == nil }
 
 // name names a record of this key manager and SAE.
-func (m *Manager) name(kind Kind, id string) Name {
-	return Name{Kind: kind, KM: m.o.KM, SAE: m.o.SAE, ID: id}
+func (s *Store) name(kind Kind, id string) Name {
+	return Name{Kind: kind, KM: s.o.KM, SAE: s.o.SAE, ID: id}
 }
 
 // within returns what tells the records of a kind of this key manager and SAE
 // from others.
-func (m *Manager) within(kind Kind) func(Name) bool {
-	start := m.name(kind, "")
+func (s *Store) within(kind Kind) func(Name) bool {
+	start := s.name(kind, "")
 	return func(n Name) bool { n.ID = ""; return n == start }
 }
 
 // peerIn returns peer as far as it tells keys with the same ID apart. A key manager
 // that keeps its keys is asked for them by ID alone: there an ID is one key, which
 // has one use, whichever peer it is said to be for.
-func (m *Manager) peerIn(peer string) string {
-	if m.km.DeletesOnDelivery() {
+func (s *Store) peerIn(peer string) string {
+	if s.km.DeletesOnDelivery() {
 		return peer
 	}
 	return ""
 }
 
 // keyID returns the ID of a key of peer in names.
-func (m *Manager) keyID(peer, id string) string { return recordID(m.peerIn(peer), id) }
+func (s *Store) keyID(peer, id string) string { return recordID(s.peerIn(peer), id) }
 
 // keyName names the record of a receiving key.
-func (m *Manager) keyName(peer, id string) Name { return m.name(KindReceive, m.keyID(peer, id)) }
+func (s *Store) keyName(peer, id string) Name { return s.name(KindReceive, s.keyID(peer, id)) }
 
 // claimName names the claim of a key, whichever its direction.
-func (m *Manager) claimName(peer, id string) Name { return m.name(KindClaim, m.keyID(peer, id)) }
+func (s *Store) claimName(peer, id string) Name { return s.name(KindClaim, s.keyID(peer, id)) }

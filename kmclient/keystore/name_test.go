@@ -64,22 +64,12 @@ func (p *peerKM) CloseKey(_ context.Context, id string) error {
 func newPeerKit(t *testing.T) (*kit, *peerKM) {
 	k := newKit(t, nil)
 	km := &peerKM{given: map[string]int{}}
-	k.Manager = k.before(km)
+	k.Store = k.before(km, nil)
 	return k, km
 }
 
-// before returns a manager on the same records before another key manager.
-func (k *kit) before(km kmclient.KeyManager) *keystore.Manager {
-	k.Helper()
-	m, err := keystore.New(km, k.vault, keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now, Logger: k.logger()})
-	if err != nil {
-		k.Fatal(err)
-	}
-	return m
-}
-
 // from fetches keys from a peer and wants them to be his.
-func (k *kit) from(m *keystore.Manager, peer string, ids ...string) {
+func (k *kit) from(m *keystore.Store, peer string, ids ...string) {
 	k.Helper()
 	keys, err := m.KeysByID(k.Context(), peer, ids...)
 	if err != nil {
@@ -105,9 +95,9 @@ func TestSameIDOfTwoPeers(t *testing.T) {
 			long := strings.Repeat("p", kmclient.MaxIDLength)
 			peers := []string{"A", "C", "", long}
 			for _, peer := range peers {
-				k.from(k.Manager, peer, ids...)
+				k.from(k.Store, peer, ids...)
 			}
-			m := k.before(km) // of another process
+			m := k.before(km, nil) // of another process
 			for _, peer := range peers {
 				k.from(m, peer, ids...)
 				if err := m.BindKeys(t.Context(), peer, id("of "+peer), 0, ids...); err != nil {
@@ -149,7 +139,7 @@ func TestSameIDOfTwoPeers(t *testing.T) {
 			_, err = m.KeysByID(t.Context(), "C", ids[0])
 			k.want(err, keystore.ErrClosed, false)
 			k.from(m, "A", ids...)
-			r, err := k.vault.Check(t.Context())
+			r, err := k.Check(t.Context())
 			if err != nil || r.Damaged != 0 || r.Claims != 2*len(peers) {
 				t.Errorf("check: %+v, %v", r, err)
 			}
@@ -160,7 +150,7 @@ func TestSameIDOfTwoPeers(t *testing.T) {
 // A key of which one peer alone has the ID can be closed by the ID.
 func TestCloseOnlyKeyWithID(t *testing.T) {
 	k, km := newPeerKit(t)
-	k.from(k.Manager, "A", "1")
+	k.from(k.Store, "A", "1")
 	if err := k.CloseKey(t.Context(), "1"); err != nil {
 		t.Error(err)
 	}
@@ -178,7 +168,7 @@ func TestOneUseForEachPeer(t *testing.T) {
 		_, err := k.GetKeys(t.Context(), peer, 256, 1)
 		return err
 	}
-	k.from(k.Manager, "A", "1")
+	k.from(k.Store, "A", "1")
 	k.want(send("A", "1"), keystore.ErrReused, true)
 	if err := send("C", "1"); err != nil {
 		t.Errorf("the key of another peer: %v", err)
@@ -186,7 +176,7 @@ func TestOneUseForEachPeer(t *testing.T) {
 	k.want(send("C", "1"), keystore.ErrReused, true)
 	_, err := k.KeysByID(t.Context(), "C", "1")
 	k.want(err, keystore.ErrClaimed, false)
-	k.from(k.Manager, "A", "1")
+	k.from(k.Store, "A", "1")
 	if log := k.log.String(); strings.Count(log, "key_ids=[1]") != 3 {
 		t.Errorf("the alarms do not have the ID as it is spelled: %s", log)
 	}
@@ -206,14 +196,16 @@ func TestSameIDAtTheSameTime(t *testing.T) {
 	k, km := newPeerKit(t)
 	var all sync.WaitGroup
 	for _, peer := range []string{"A", "C", "A", "C"} {
-		all.Go(func() { k.from(k.Manager, peer, "1") })
+		all.Go(func() { k.from(k.Store, peer, "1") })
 	}
 	all.Wait()
-	k.store.set(errDisk, false)
+	first := k.engine
+	first.set(errDisk, false)
 	_, err := k.KeysByID(t.Context(), "A", "2")
 	k.want(err, kmclient.ErrStore, true)
 	strays := &strayPeerKM{peerKM: km}
-	m := k.before(strays)
+	m := k.before(strays, nil)
+	k.engine.set(errDisk, false)
 	for _, peer := range []string{"A", "C"} {
 		if err := strays.keep(peer, []*kmclient.Key{kmclient.NewKey("3", bytesOf(peer, "3"))}); !errors.Is(err, errDisk) {
 			t.Errorf("kept, with error %v", err)
@@ -222,11 +214,12 @@ func TestSameIDAtTheSameTime(t *testing.T) {
 	if n := m.Stats().Waiting; n != 2 {
 		t.Errorf("%d keys wait, want 2", n)
 	}
-	k.store.set(nil, false)
+	k.engine.set(nil, false)
 	k.sweep(m)
-	k.sweep(k.Manager)
-	k.from(k.before(km), "A", "2", "3")
-	k.from(k.before(km), "C", "3")
+	first.set(nil, false)
+	k.sweep(k.Store)
+	k.from(k.before(km, nil), "A", "2", "3")
+	k.from(k.before(km, nil), "C", "3")
 }
 
 // At a key manager that keeps its keys, and is asked for them by ID alone, an ID is
@@ -240,8 +233,8 @@ func TestSameIDOfOneKey(t *testing.T) {
 	if _, err := k.KeysByID(t.Context(), "C", key); err != nil { // rubbish that says it is from C
 		t.Fatal(err)
 	}
-	k.get(k.Manager, key)
-	k.bind(k.Manager, "m", key)
+	k.get(k.Store, key)
+	k.bind(k.Store, "m", key)
 	k.want(k.BindKeys(t.Context(), "C", id("another"), 0, key), kmclient.ErrKeyNotFound, false)
 	for _, peer := range []string{"A", "C", "D"} {
 		k.km.next = []string{key}
@@ -249,7 +242,7 @@ func TestSameIDOfOneKey(t *testing.T) {
 		k.want(err, keystore.ErrReused, true)
 	}
 	k.wantState(key, kmclient.StateUsed)
-	if r, err := k.vault.Check(t.Context()); err != nil || r.Damaged != 0 {
+	if r, err := k.Check(t.Context()); err != nil || r.Damaged != 0 {
 		t.Errorf("check: %+v, %v", r, err)
 	}
 }
@@ -258,7 +251,7 @@ func TestSameIDOfOneKey(t *testing.T) {
 // beside its own: it would be used twice in one message.
 func TestNameIsNoID(t *testing.T) {
 	k, _ := newPeerKit(t)
-	k.from(k.Manager, "A", "1")
+	k.from(k.Store, "A", "1")
 	name := keystore.RecordID("A", "1")
 	for _, ids := range [][]string{{name}, {"1", name}, {strings.ToUpper(name)}} {
 		_, err := k.KeysByID(t.Context(), "A", ids...)

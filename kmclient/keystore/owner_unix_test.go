@@ -21,12 +21,12 @@ func TestReplaceKeyFileOwner(t *testing.T) {
 		t.Skip("SKIPPED: only root can give a file away")
 	}
 	path := filepath.Join(t.TempDir(), "keys.db.key")
-	v, err := keystore.Open(t.Context(), storetest.NewMemory().Open(), keystore.MadeKeyFile(path, nil), nil)
+	s, err := openWith(t, storetest.NewMemory(), keystore.MadeKeyFile(path, nil))
 	if err == nil {
 		err = os.Chown(path, 4242, 4343)
 	}
 	if err == nil {
-		err = keystore.ReplaceKeyFile(t.Context(), v, path)
+		err = s.ReplaceKeyFile(t.Context(), path)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -35,8 +35,8 @@ func TestReplaceKeyFileOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := info.Sys().(*syscall.Stat_t); s.Uid != 4242 || s.Gid != 4343 || info.Mode() != 0o600 {
-		t.Errorf("the new file is %d:%d, %v", s.Uid, s.Gid, info.Mode())
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 4242 || owner.Gid != 4343 || info.Mode() != 0o600 {
+		t.Errorf("the new file is %d:%d, %v", owner.Uid, owner.Gid, info.Mode())
 	}
 }
 

@@ -55,28 +55,24 @@ func TestLongest(t *testing.T) {
 		o.Close, o.Tombstones, o.Undelivered = keystore.After(2_500_000*time.Hour), keystore.Longest, keystore.Longest
 	})
 	ids := k.sent(1)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids...)
-	k.deliver(k.Manager, ids[0], rcpt)
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.deliver(k.Store, ids[0], rcpt)
 	for range 3 {
 		k.clock.add(33 * 365 * day)
-		k.sweep(k.Manager)
+		k.sweep(k.Store)
 	}
 	k.wantState(ids[0], kmclient.StateUsed)
-	if !k.has(k.Manager, ids[0], rcpt) {
+	if !k.has(k.Store, ids[0], rcpt) {
 		t.Error("the record of the delivery is gone")
 	}
 }
 
 func TestOptions(t *testing.T) {
-	vault, err := keystore.Open(t.Context(), storetest.NewMemory().Open(), keystore.Keys(keystore.NewStoreKey()), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = vault.Close() }()
 	for _, d := range []time.Duration{-1, keystore.Longest + 1, math.MaxInt64} {
 		for name, o := range map[string]keystore.Options{"tombstones": {Tombstones: d}, "undelivered": {Undelivered: d}} {
-			if _, err := keystore.New(newKM(), vault, o); !errors.Is(err, kmclient.ErrConfig) {
+			o.Engine, o.Key = storetest.NewMemory().Open(), keystore.Keys(keystore.NewStoreKey())
+			if _, err := keystore.Open(t.Context(), newKM(), o); !errors.Is(err, kmclient.ErrConfig) {
 				t.Errorf("%s: %v: %v, want an ErrConfig", name, d, err)
 			}
 		}

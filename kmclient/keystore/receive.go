@@ -24,16 +24,16 @@ import (
 // stored, it waits in memory until it can, and no other is fetched before; the
 // error is then a kmclient.ErrStore, and trying again helps. A caller that gives
 // up loses nothing.
-func (m *Manager) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+func (s *Store) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	err := checkIDs(ids)
 	if err == nil && len(peer) > kmclient.MaxIDLength {
 		err = fmt.Errorf("%w: an SAE ID of %d octets", kmclient.ErrBadRequest, len(peer))
 	}
 	if err != nil {
-		return nil, m.fail(opKeysByID, err)
+		return nil, s.fail(opKeysByID, err)
 	}
 	keys := make(map[string]*kmclient.Key, len(ids)) // by ID as asked
-	err = m.collect(ctx, peer, ids, keys)
+	err = s.collect(ctx, peer, ids, keys)
 	result := make([]*kmclient.Key, 0, len(ids))
 	for _, id := range ids {
 		if k := keys[id]; k != nil {
@@ -45,7 +45,7 @@ func (m *Manager) KeysByID(ctx context.Context, peer string, ids ...string) ([]*
 	}
 	if err != nil {
 		kmclient.WipeAll(result)
-		return nil, m.fail(opKeysByID, err)
+		return nil, s.fail(opKeysByID, err)
 	}
 	return result, nil
 }
@@ -70,22 +70,22 @@ func checkIDs(ids []string) error {
 }
 
 // collect adds the keys with these IDs to keys.
-func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) error {
-	missing, err := m.look(ctx, asStored, peer, ids, keys)
-	m.count.fromStore.Add(int64(len(keys)))
+func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) error {
+	missing, err := s.look(ctx, asStored, peer, ids, keys)
+	s.count.fromStore.Add(int64(len(keys)))
 	for err == nil && len(missing) > 0 {
-		f, own := m.takeOff(peer, missing)
+		f, own := s.takeOff(peer, missing)
 		err = f.await(ctx)
 		same := f.peer == peer && slices.Equal(f.ids, missing)
 		switch {
 		case same && errors.Is(err, kmclient.ErrKeyNotFound):
-			missing, err = m.foundSince(ctx, peer, missing, keys, err)
+			missing, err = s.foundSince(ctx, peer, missing, keys, err)
 			continue
 		case !same && !errors.Is(err, kmclient.ErrUnavailable) && !errors.Is(err, kmclient.ErrStore):
 			err = nil // that says nothing of these keys
 		}
 		if err == nil {
-			missing, err = m.lookAfter(ctx, own, peer, missing, keys)
+			missing, err = s.lookAfter(ctx, own, peer, missing, keys)
 		}
 	}
 	return err
@@ -93,17 +93,17 @@ func (m *Manager) collect(ctx context.Context, peer string, ids []string, keys m
 
 // look adds the keys that are in the store to keys, and returns the IDs of the
 // others. As stored, an ID that has had its use is an ErrClaimed.
-func (m *Manager) look(ctx context.Context, from view, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
-	records, claimed, err := m.known(ctx, from, peer, ids)
+func (s *Store) look(ctx context.Context, from view, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
+	records, claimed, err := s.known(ctx, from, peer, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer wipeRecords(records)
 	if len(claimed) > 0 {
-		return nil, m.refuseClaimed(peer, claimed)
+		return nil, s.refuseClaimed(peer, claimed)
 	}
 	if from == asStored {
-		if err := m.confirm(ctx, peer, records); err != nil {
+		if err := s.confirm(ctx, peer, records); err != nil {
 			return nil, err
 		}
 	}
@@ -111,7 +111,7 @@ func (m *Manager) look(ctx context.Context, from view, peer string, ids []string
 		if k == nil {
 			continue
 		}
-		if err := m.usable(k, peer); err != nil {
+		if err := s.usable(k, peer); err != nil {
 			return nil, err
 		}
 	}
@@ -127,9 +127,9 @@ func (m *Manager) look(ctx context.Context, from view, peer string, ids []string
 
 // lookAfter is look after a flight. What one's own has stored needs no look: it
 // was so while the call was under way.
-func (m *Manager) lookAfter(ctx context.Context, own bool, peer string, ids []string, keys map[string]*kmclient.Key) ([]string, error) {
+func (s *Store) lookAfter(ctx context.Context, own bool, peer string, ids []string, keys map[string]*kmclient.Key) ([]string, error) {
 	if own {
-		missing, err := m.look(ctx, asSeen, peer, ids, keys)
+		missing, err := s.look(ctx, asSeen, peer, ids, keys)
 		if err == nil {
 			ids = missing
 		}
@@ -137,34 +137,34 @@ func (m *Manager) lookAfter(ctx context.Context, own bool, peer string, ids []st
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	return m.look(ctx, asStored, peer, ids, keys)
+	return s.look(ctx, asStored, peer, ids, keys)
 }
 
 // contested reports whether a key that came for another peer may be this one's:
 // it has opened no message. Where a key manager binds no key to a pair of SAEs,
 // anybody's rubbish that names a key has it fetched for the peer that it says it
 // is from. One that deletes what it gives out can't be asked again.
-func (m *Manager) contested(k *keyRecord, peer string) bool {
-	return k.peer != peer && k.state == kmclient.StateInUse && !m.km.DeletesOnDelivery()
+func (s *Store) contested(k *keyRecord, peer string) bool {
+	return k.peer != peer && k.state == kmclient.StateInUse && !s.km.DeletesOnDelivery()
 }
 
 // confirm asks the key manager for those of records, some of which may be nil,
 // that are contested, and makes them peer's where it gives out the same octets.
 // In the store they are so once they belong to a message.
-func (m *Manager) confirm(ctx context.Context, peer string, records []*keyRecord) error {
+func (s *Store) confirm(ctx context.Context, peer string, records []*keyRecord) error {
 	var contested []*keyRecord
 	var ids []string
 	for _, k := range records {
-		if k != nil && m.contested(k, peer) {
+		if k != nil && s.contested(k, peer) {
 			contested, ids = append(contested, k), append(ids, k.spelled)
 		}
 	}
 	if len(ids) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.o.FetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 	defer cancel()
-	keys, err := m.km.KeysByID(ctx, peer, ids...)
+	keys, err := s.km.KeysByID(ctx, peer, ids...)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (m *Manager) confirm(ctx context.Context, peer string, records []*keyRecord
 }
 
 // usable reports why a key is not for a message from peer.
-func (m *Manager) usable(k *keyRecord, peer string) error {
+func (s *Store) usable(k *keyRecord, peer string) error {
 	switch {
 	case k.peer != peer:
 		return fmt.Errorf("%w: %s from %q: it is another peer's", kmclient.ErrKeyNotFound, k.spelled, peer)
@@ -193,16 +193,16 @@ func (m *Manager) usable(k *keyRecord, peer string) error {
 
 // known returns the records of keys, nil for one that has none, and those IDs
 // that are claimed without a record. Of what was seen it knows no claims.
-func (m *Manager) known(ctx context.Context, from view, peer string, ids []string) (records []*keyRecord, claimed []string, err error) {
+func (s *Store) known(ctx context.Context, from view, peer string, ids []string) (records []*keyRecord, claimed []string, err error) {
 	if from == asSeen {
-		records, err = m.keyRecords(ctx, from, peer, ids)
+		records, err = s.keyRecords(ctx, from, peer, ids)
 		return records, nil, err
 	}
 	names := make([]Name, 0, 2*len(ids))
 	for _, id := range ids {
-		names = append(names, m.claimName(peer, id), m.keyName(peer, id)) // a claim is read before the record that came with it
+		names = append(names, s.claimName(peer, id), s.keyName(peer, id)) // a claim is read before the record that came with it
 	}
-	items, err := m.vault.getReady(ctx, names...)
+	items, err := s.sealed.getReady(ctx, names...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -223,20 +223,20 @@ func (m *Manager) known(ctx context.Context, from view, peer string, ids []strin
 
 // refuseClaimed is the alarm for keys to decrypt with whose IDs have had their
 // use, and the error.
-func (m *Manager) refuseClaimed(peer string, ids []string) error {
-	m.count.reused.Add(int64(len(ids)))
-	m.o.Logger.Error("a key was refused: its ID has had its use here; a message may name a key that was sent with, or the key manager was restored from a backup",
+func (s *Store) refuseClaimed(peer string, ids []string) error {
+	s.count.reused.Add(int64(len(ids)))
+	s.o.Logger.Error("a key was refused: its ID has had its use here; a message may name a key that was sent with, or the key manager was restored from a backup",
 		"alarm", "reused", "key_ids", ids[:min(len(ids), 5)], "number", len(ids), "peer", peer)
 	return fmt.Errorf("%w: %.255s", ErrClaimed, ids[0])
 }
 
 // keyRecords returns what is known of keys, nil for one of which nothing is.
-func (m *Manager) keyRecords(ctx context.Context, from view, peer string, ids []string) ([]*keyRecord, error) {
+func (s *Store) keyRecords(ctx context.Context, from view, peer string, ids []string) ([]*keyRecord, error) {
 	names := make([]Name, len(ids))
 	for i, id := range ids {
-		names[i] = m.keyName(peer, id)
+		names[i] = s.keyName(peer, id)
 	}
-	items, err := m.vault.get(ctx, from, names...)
+	items, err := s.sealed.get(ctx, from, names...)
 	if err != nil {
 		return nil, err
 	}
@@ -289,8 +289,8 @@ func wipeRecords(records []*keyRecord) {
 // foundSince looks in the store once more for keys that the key manager does
 // not have: another relay may have been faster by a moment. It returns those
 // that are still to be fetched, or failed if none has come.
-func (m *Manager) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) ([]string, error) {
-	if !m.km.DeletesOnDelivery() {
+func (s *Store) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) ([]string, error) {
+	if !s.km.DeletesOnDelivery() {
 		return nil, failed
 	}
 	for _, pause := range []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond} {
@@ -299,7 +299,7 @@ func (m *Manager) foundSince(ctx context.Context, peer string, missing []string,
 		case <-ctx.Done():
 			return nil, failed
 		}
-		left, err := m.look(ctx, asStored, peer, missing, keys)
+		left, err := s.look(ctx, asStored, peer, missing, keys)
 		if err != nil || len(left) < len(missing) {
 			return left, err
 		}

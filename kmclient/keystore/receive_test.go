@@ -19,7 +19,7 @@ import (
 func TestKept(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
-	first := k.get(k.Manager, ids...)
+	first := k.get(k.Store, ids...)
 	again := k.get(k.another(nil), ids[2], strings.ToUpper(ids[0]))
 	if !bytes.Equal(first[2].Reveal(), again[0].Reveal()) || !bytes.Equal(first[0].Reveal(), again[1].Reveal()) {
 		t.Error("other octets")
@@ -40,18 +40,18 @@ func TestKept(t *testing.T) {
 func TestFrame(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(10)
-	k.get(k.Manager, ids[:4]...)
-	before := k.store.applies()
-	k.get(k.Manager, ids...)
-	if k.km.calls != 2 || k.km.given != 10 || k.store.applies() != before+1 {
-		t.Errorf("%d calls, %d keys, %d commits", k.km.calls, k.km.given, k.store.applies()-before)
+	k.get(k.Store, ids[:4]...)
+	before := k.engine.applies()
+	k.get(k.Store, ids...)
+	if k.km.calls != 2 || k.km.given != 10 || k.engine.applies() != before+1 {
+		t.Errorf("%d calls, %d keys, %d commits", k.km.calls, k.km.given, k.engine.applies()-before)
 	}
 	if s := k.Stats(); s.FromStore != 4 || s.Fetched != 10 {
 		t.Errorf("%+v", s)
 	}
 	many := k.sent(100) // more than the engine takes at once
-	k.get(k.Manager, many...)
-	k.bind(k.Manager, "many", many...)
+	k.get(k.Store, many...)
+	k.bind(k.Store, "many", many...)
 }
 
 func TestBadRequests(t *testing.T) {
@@ -81,7 +81,7 @@ func TestFetchFails(t *testing.T) {
 	_, err = k.KeysByID(t.Context(), "A", ids...)
 	k.want(err, kmclient.ErrUnavailable, true)
 	k.km.failing = nil
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 }
 
 // While the disk is full nothing is lost, nothing is returned, and nothing else
@@ -89,7 +89,7 @@ func TestFetchFails(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(4)
-	k.store.set(errDisk, false)
+	k.engine.set(errDisk, false)
 	_, err := k.KeysByID(t.Context(), "A", ids[:2]...)
 	k.want(err, kmclient.ErrStore, true)
 	_, err = k.KeysByID(t.Context(), "A", ids[2:]...)
@@ -97,24 +97,25 @@ func TestDiskFull(t *testing.T) {
 	if s := k.Stats(); k.km.given != 2 || s.Waiting != 2 || s.Stored != 0 || s.StoreErrors == 0 {
 		t.Errorf("%d keys fetched, %+v", k.km.given, s)
 	}
-	k.store.set(nil, false)
-	k.get(k.Manager, ids[0], ids[3])
+	k.engine.set(nil, false)
+	k.get(k.Store, ids[0], ids[3])
 	k.get(k.another(nil), ids[1])
 	if s := k.Stats(); s.Waiting != 0 || s.Stored != 3 {
 		t.Errorf("%+v", s)
 	}
 }
 
-// Keys that wait are stored at the latest with Close, which else tells.
+// Keys that wait are stored with Close at the latest, or it says that they are lost.
+// Afterwards nothing is fetched.
 func TestWaitingAtClose(t *testing.T) {
 	for _, full := range []bool{false, true} {
 		k := newKit(t, nil)
 		ids := k.sent(1)
-		k.store.set(errDisk, false)
+		k.engine.set(errDisk, false)
 		_, err := k.KeysByID(t.Context(), "A", ids...)
 		k.want(err, kmclient.ErrStore, true)
 		if !full {
-			k.store.set(nil, false)
+			k.engine.set(nil, false)
 		}
 		if err := k.Close(t.Context()); (err != nil) != full {
 			t.Errorf("full %v: %v", full, err)
@@ -122,8 +123,12 @@ func TestWaitingAtClose(t *testing.T) {
 		if !full {
 			k.get(k.another(nil), ids...)
 		}
+		given := k.km.given
 		_, err = k.KeysByID(t.Context(), "A", k.sent(1)...)
-		k.want(err, kmclient.ErrUnavailable, true)
+		k.want(err, kmclient.ErrStore, true)
+		if k.km.given != given {
+			t.Error("a key was fetched for a closed store")
+		}
 	}
 }
 
@@ -131,12 +136,12 @@ func TestWaitingAtClose(t *testing.T) {
 func TestCommitAnswerLost(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
-	k.store.set(errDisk, true)
+	k.engine.set(errDisk, true)
 	_, err := k.KeysByID(t.Context(), "A", ids...)
 	k.want(err, kmclient.ErrStore, true)
-	k.store.set(nil, false)
-	k.get(k.Manager, ids...)
-	k.get(k.Manager, k.sent(1)...) // flushes what waits
+	k.engine.set(nil, false)
+	k.get(k.Store, ids...)
+	k.get(k.Store, k.sent(1)...) // flushes what waits
 	if s := k.Stats(); s.Waiting != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -167,7 +172,7 @@ func TestSameTime(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			m := k.Manager
+			m := k.Store
 			if i%2 == 1 {
 				m = other
 			}
@@ -210,18 +215,18 @@ func TestPartlyTaken(t *testing.T) {
 func TestOtherPeer(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 	_, err := k.KeysByID(t.Context(), "C", ids...)
 	k.want(err, kmclient.ErrKeyNotFound, false)
 	k.want(k.BindKeys(t.Context(), "C", id("c"), 0, ids...), kmclient.ErrKeyNotFound, false)
-	k.bind(k.Manager, "a", ids...)
+	k.bind(k.Store, "a", ids...)
 }
 
 // Keys of another key manager or SAE are other keys, and sending keys are none.
 func TestIndex(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 	for _, o := range []keystore.Options{{KM: "other", SAE: "B"}, {KM: "km", SAE: "other"}} {
 		m := k.another(func(_ *kit, set *keystore.Options) { set.KM, set.SAE = o.KM, o.SAE })
 		_, err := m.KeysByID(t.Context(), "A", ids...)
@@ -241,8 +246,8 @@ func TestBind(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(nil)
 	ids := k.sent(4)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "message", ids[:2]...)
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "message", ids[:2]...)
 	k.bind(other, "message", ids[:2]...)
 	k.wantState(ids[0], kmclient.StateUsed)
 	k.wantState(ids[2], kmclient.StateInUse)
@@ -261,9 +266,9 @@ func TestBind(t *testing.T) {
 		t.Errorf("log: %s", log)
 	}
 	// A failed binding is none.
-	k.store.set(errDisk, false)
+	k.engine.set(errDisk, false)
 	k.want(bind("third", 0, ids[3]), kmclient.ErrStore, true)
-	k.store.set(nil, false)
+	k.engine.set(nil, false)
 	if err := bind("third", 1, ids[3]); err != nil {
 		t.Error(err)
 	}
@@ -272,10 +277,10 @@ func TestBind(t *testing.T) {
 // Of many identities that are verified at the same time, one gets the key.
 func TestBindRace(t *testing.T) {
 	k := newKit(t, nil)
-	managers := []*keystore.Manager{k.Manager, k.another(nil), k.another(nil)}
+	managers := []*keystore.Store{k.Store, k.another(nil), k.another(nil)}
 	for range 20 {
 		ids := k.sent(2)
-		k.get(k.Manager, ids...)
+		k.get(k.Store, ids...)
 		var mu sync.Mutex
 		won := map[kmclient.Identity]int{}
 		var wg sync.WaitGroup
@@ -305,16 +310,16 @@ func TestOtherOctets(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
 	ids := k.sent(2)
-	k.store.set(errDisk, false)
+	k.engine.set(errDisk, false)
 	_, err := k.KeysByID(t.Context(), "A", ids...) // they wait
 	k.want(err, kmclient.ErrStore, true)
-	first := k.store
+	first := k.engine
 	k.km.keys[ids[0]] = bytes.Repeat([]byte("ab"), 16)
 	stored := k.get(k.another(nil), ids[0])
 	first.set(nil, false)
 	k.km.failing = errors.New("not asked")
-	k.sweep(k.Manager)
-	if keys := k.get(k.Manager, ids...); !bytes.Equal(keys[0].Reveal(), stored[0].Reveal()) {
+	k.sweep(k.Store)
+	if keys := k.get(k.Store, ids...); !bytes.Equal(keys[0].Reveal(), stored[0].Reveal()) {
 		t.Error("other octets than those stored first")
 	}
 	if !strings.Contains(k.log.String(), "alarm=changed") || k.Stats().Changed != 1 {

@@ -18,16 +18,16 @@ const rcpt, other = "one@example.org", "other@example.org"
 // calls runs a step and wants it to make so many calls of the engine at most.
 func (k *kit) calls(name string, gets, applies int, step func()) {
 	k.Helper()
-	g, a := k.store.calls()
+	g, a := k.engine.calls()
 	step()
-	g2, a2 := k.store.calls()
+	g2, a2 := k.engine.calls()
 	if g2-g > gets || a2-a > applies {
 		k.Errorf("%s: %d reads and %d changes, want %d and %d at most", name, g2-g, a2-a, gets, applies)
 	}
 }
 
 // has is whether somebody has got the message of a key.
-func (k *kit) has(m *keystore.Manager, keyID, rcpt string) bool {
+func (k *kit) has(m *keystore.Store, keyID, rcpt string) bool {
 	k.Helper()
 	has, err := m.Delivered(k.Context(), "A", k.message(keyID), keyID, rcpt)
 	if err != nil {
@@ -41,7 +41,7 @@ func (k *kit) has(m *keystore.Manager, keyID, rcpt string) bool {
 func TestCallsOfMessage(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
-	m := k.Manager
+	m := k.Store
 	k.calls("fetch", 1, 1, func() { k.get(m, ids...) })
 	k.calls("bind", 0, 1, func() { k.bind(m, "mail", ids...) })
 	k.calls("look", 1, 0, func() { k.has(m, ids[0], rcpt) })
@@ -66,25 +66,25 @@ func TestCallsOfMessage(t *testing.T) {
 
 // What another process has done since a record was seen counts.
 func TestOthersMeanwhile(t *testing.T) {
-	fetched := func(k *kit, _ *keystore.Manager, key string) { k.get(k.Manager, key) }
-	bound := func(k *kit, m *keystore.Manager, key string) {
+	fetched := func(k *kit, _ *keystore.Store, key string) { k.get(k.Store, key) }
+	bound := func(k *kit, m *keystore.Store, key string) {
 		fetched(k, m, key)
-		k.bind(k.Manager, "mail", key)
+		k.bind(k.Store, "mail", key)
 	}
-	looked := func(k *kit, m *keystore.Manager, key string) {
+	looked := func(k *kit, m *keystore.Store, key string) {
 		bound(k, m, key)
-		k.has(k.Manager, key, rcpt)
+		k.has(k.Store, key, rcpt)
 	}
-	closes := func(k *kit, m *keystore.Manager, key string) {
+	closes := func(k *kit, m *keystore.Store, key string) {
 		if err := m.CloseKey(k.Context(), key); err != nil {
 			k.Error(err)
 		}
 	}
-	binds := func(identity string) func(*kit, *keystore.Manager, string) {
-		return func(k *kit, m *keystore.Manager, key string) { k.bind(m, identity, key) }
+	binds := func(identity string) func(*kit, *keystore.Store, string) {
+		return func(k *kit, m *keystore.Store, key string) { k.bind(m, identity, key) }
 	}
-	delivers := func(rcpt string) func(*kit, *keystore.Manager, string) {
-		return func(k *kit, m *keystore.Manager, key string) { k.deliver(m, key, rcpt) }
+	delivers := func(rcpt string) func(*kit, *keystore.Store, string) {
+		return func(k *kit, m *keystore.Store, key string) { k.deliver(m, key, rcpt) }
 	}
 	wantBind := func(want error) func(*kit, string) {
 		return func(k *kit, key string) {
@@ -97,7 +97,7 @@ func TestOthersMeanwhile(t *testing.T) {
 			}
 		}
 	}
-	type step = func(*kit, *keystore.Manager, string)
+	type step = func(*kit, *keystore.Store, string)
 	for name, c := range map[string]struct {
 		own, others step
 		then        func(*kit, string)
@@ -111,31 +111,31 @@ func TestOthersMeanwhile(t *testing.T) {
 		"closed before it is fetched again": {bound, closes, func(k *kit, key string) {
 			_, err := k.KeysByID(k.Context(), "A", key)
 			k.want(err, keystore.ErrClosed, false)
-			if k.has(k.Manager, key, rcpt) || k.Stats().ClosedRefused != 1 {
+			if k.has(k.Store, key, rcpt) || k.Stats().ClosedRefused != 1 {
 				k.Errorf("no alarm: %+v", k.Stats())
 			}
 		}},
 		"delivered before the look": {bound, delivers(rcpt), func(k *kit, key string) {
-			if !k.has(k.Manager, key, rcpt) {
+			if !k.has(k.Store, key, rcpt) {
 				k.Error("it would be delivered twice")
 			}
 		}},
 		"delivered to another after the look": {looked, delivers(other), func(k *kit, key string) {
-			k.deliver(k.Manager, key, rcpt)
-			if !k.has(k.Manager, key, rcpt) || !k.has(k.Manager, key, other) || k.Stats().Delivered != 1 {
+			k.deliver(k.Store, key, rcpt)
+			if !k.has(k.Store, key, rcpt) || !k.has(k.Store, key, other) || k.Stats().Delivered != 1 {
 				k.Errorf("a recipient was lost: %+v", k.Stats())
 			}
 		}},
 		"delivered after the look": {looked, delivers(rcpt), func(k *kit, key string) {
-			k.deliver(k.Manager, key, rcpt)
+			k.deliver(k.Store, key, rcpt)
 			if s := k.Stats(); s.Delivered != 0 {
 				k.Errorf("counted twice: %+v", s)
 			}
 		}},
 		"closed after the look": {looked, closes, func(k *kit, key string) {
-			k.deliver(k.Manager, key, rcpt)
+			k.deliver(k.Store, key, rcpt)
 			k.wantState(key, kmclient.StateClosed)
-			if !k.has(k.Manager, key, rcpt) {
+			if !k.has(k.Store, key, rcpt) {
 				k.Error("the delivery was lost")
 			}
 		}},
@@ -143,7 +143,7 @@ func TestOthersMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := newKit(t, nil)
 			key := k.sent(1)[0]
-			c.own(k, k.Manager, key)
+			c.own(k, k.Store, key)
 			c.others(k, k.another(nil), key)
 			c.then(k, key)
 		})
@@ -155,7 +155,7 @@ func TestOthersMeanwhile(t *testing.T) {
 func TestOthersMeanwhileOfMany(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(40)
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 	k.bind(k.another(nil), "copy", ids[39])
 	k.want(k.BindKeys(t.Context(), "A", id("mail"), 0, ids...), keystore.ErrBound, false)
 	k.wantState(ids[0], kmclient.StateInUse)
@@ -167,22 +167,16 @@ func TestRotateMeanwhile(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		k := newKit(t, nil)
 		keys := []keystore.StoreKey{k.key}
-		open := func() (*keystore.Vault, *keystore.Manager) {
-			vault, err := keystore.Open(t.Context(), k.mem.Open(), func(bool) ([]keystore.StoreKey, error) { return keys, nil }, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m, err := keystore.New(k.km, vault, keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return vault, m
+		open := func() *keystore.Store {
+			return k.another(func(_ *kit, o *keystore.Options) {
+				o.Key = func(bool) ([]keystore.StoreKey, error) { return keys, nil }
+			})
 		}
-		vault, m := open()
+		m := open()
 		rotate := func() {
-			by := vault
+			by := m
 			if !own {
-				by, _ = open()
+				by = open()
 			}
 			next := keystore.NewStoreKey()
 			keys = append(keys, next)
@@ -206,16 +200,16 @@ func TestRotateMeanwhile(t *testing.T) {
 	}
 }
 
-// What is remembered is bounded, sealed, and gone with the vault.
+// What is remembered is bounded, sealed, and gone with the store.
 func TestRememberedIsBounded(t *testing.T) {
 	k := newKit(t, nil)
 	var secret []byte
 	for range 60 {
-		for _, key := range k.get(k.Manager, k.sent(100)...) {
+		for _, key := range k.get(k.Store, k.sent(100)...) {
 			secret = key.Reveal()
 		}
 	}
-	values, _ := k.vault.Remembered()
+	values, _ := k.Remembered()
 	if len(values) == 0 || len(values) > 1024 {
 		t.Errorf("%d records are remembered of 6000", len(values))
 	}
@@ -226,16 +220,16 @@ func TestRememberedIsBounded(t *testing.T) {
 		large := bytes.Repeat([]byte{200, byte(i)}, keystore.MaxKeySize/16)
 		name := strings.Repeat("k", i+1)
 		k.km.keys[name] = large
-		k.get(k.Manager, name)
+		k.get(k.Store, name)
 	}
-	if _, octets := k.vault.Remembered(); octets > 5<<20 {
+	if _, octets := k.Remembered(); octets > 5<<20 {
 		t.Errorf("%d octets are remembered", octets)
 	}
-	if err := k.vault.Close(); err != nil {
+	if err := k.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if values, _ = k.vault.Remembered(); len(values) > 0 {
-		t.Errorf("%d records are remembered by a closed vault", len(values))
+	if values, _ = k.Remembered(); len(values) > 0 {
+		t.Errorf("%d records are remembered by a closed store", len(values))
 	}
 }
 
@@ -244,12 +238,12 @@ func TestRememberedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
 		ids := k.sent(2)
-		k.get(k.Manager, ids...)
-		k.calls("at once", 0, 1, func() { k.bind(k.Manager, "mail", ids[0]) })
+		k.get(k.Store, ids...)
+		k.calls("at once", 0, 1, func() { k.bind(k.Store, "mail", ids[0]) })
 		time.Sleep(2 * time.Minute)
-		before, _ := k.store.calls()
-		k.bind(k.Manager, "mail", ids[1])
-		if after, _ := k.store.calls(); after == before {
+		before, _ := k.engine.calls()
+		k.bind(k.Store, "mail", ids[1])
+		if after, _ := k.engine.calls(); after == before {
 			t.Error("it was not")
 		}
 	})
@@ -259,10 +253,10 @@ func TestRememberedForAWhile(t *testing.T) {
 func TestForgottenWhenUnsure(t *testing.T) {
 	k := newKit(t, nil)
 	key := k.sent(1)[0]
-	k.get(k.Manager, key)
-	k.store.set(errDisk, true) // done, and not heard of
+	k.get(k.Store, key)
+	k.engine.set(errDisk, true) // done, and not heard of
 	k.want(k.BindKeys(t.Context(), "A", id("mail"), 0, key), kmclient.ErrStore, true)
-	k.store.set(nil, false)
-	k.calls("bind again", 1, 0, func() { k.bind(k.Manager, "mail", key) })
+	k.engine.set(nil, false)
+	k.calls("bind again", 1, 0, func() { k.bind(k.Store, "mail", key) })
 	k.want(k.BindKeys(t.Context(), "A", id("copy"), 0, key), keystore.ErrBound, false)
 }

@@ -12,20 +12,23 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/durable"
 )
 
-// Rotate seals all records with another store key. From then on the old one
-// opens nothing but copies that were made before. Messages may be worked on
-// meanwhile.
+// Rotate seals all records, whoever the owner, with another store key. From then
+// on the old one opens nothing but copies that were made before. Messages may be
+// worked on meanwhile.
 //
 // If it is interrupted, both keys are needed to open the store until Rotate has
 // been called again, with the same new key, and has come to its end. Other
 // processes ask their KeySource again when they meet the new key; one whose
-// source does not give it can't read or write any more, and its Managers ask the
-// key manager for no key: its errors are an ErrStoreKey until it is started with
-// the new key.
+// source does not give it can't read or write any more, and asks the key manager
+// for no key: its errors are an ErrStoreKey until it is started with the new key.
 //
 // Recipients stay recorded under the key that was made with the store, since
 // they are not known here; it is sealed with the new key.
-func (v *Vault) Rotate(ctx context.Context, newKey StoreKey) error {
+func (s *Store) Rotate(ctx context.Context, newKey StoreKey) error {
+	return s.sealed.rotate(ctx, newKey)
+}
+
+func (v *sealed) rotate(ctx context.Context, newKey StoreKey) error {
 	if len(newKey.octets) != storeKeySize {
 		return fmt.Errorf("%w: store key of %d octets, must be %d", kmclient.ErrConfig, len(newKey.octets), storeKeySize)
 	}
@@ -47,7 +50,7 @@ func (v *Vault) Rotate(ctx context.Context, newKey StoreKey) error {
 
 // beginRotation makes newKey the one that seals, and returns its number. If the
 // store has it already, an earlier call is carried on.
-func (v *Vault) beginRotation(ctx context.Context, newKey StoreKey) (uint32, error) {
+func (v *sealed) beginRotation(ctx context.Context, newKey StoreKey) (uint32, error) {
 	v.mu.Lock()
 	v.addKey(newKey)
 	v.mu.Unlock()
@@ -80,7 +83,7 @@ func (v *Vault) beginRotation(ctx context.Context, newKey StoreKey) (uint32, err
 
 // resealAll seals the records of a kind. None is added under the old key while
 // it runs; one that is changed meanwhile is under the new key already.
-func (v *Vault) resealAll(ctx context.Context, kind Kind, number uint32) error {
+func (v *sealed) resealAll(ctx context.Context, kind Kind, number uint32) error {
 	var edits []edit
 	flush := func() error {
 		defer func() {
@@ -108,7 +111,7 @@ func (v *Vault) resealAll(ctx context.Context, kind Kind, number uint32) error {
 
 // applyEach makes edits, and leaves out those whose record was changed
 // meanwhile by somebody else.
-func (v *Vault) applyEach(ctx context.Context, edits []edit) error {
+func (v *sealed) applyEach(ctx context.Context, edits []edit) error {
 	err := v.apply(ctx, edits...)
 	if !errors.Is(err, ErrConflict) {
 		return err
@@ -122,7 +125,7 @@ func (v *Vault) applyEach(ctx context.Context, edits []edit) error {
 }
 
 // endRotation forgets the old key.
-func (v *Vault) endRotation(ctx context.Context, number uint32) error {
+func (v *sealed) endRotation(ctx context.Context, number uint32) error {
 	v.mu.RLock()
 	head := v.head
 	v.mu.RUnlock()
@@ -145,9 +148,9 @@ func (v *Vault) endRotation(ctx context.Context, number uint32) error {
 
 // ReplaceKeyFile makes a new store key, changes to it and puts it into the file
 // at path, in the place of the old one and with its owner and permissions.
-// Interrupted at any moment, it can be
-// called again; in between a [KeyFile] gives both keys.
-func ReplaceKeyFile(ctx context.Context, v *Vault, path string) error {
+// Interrupted at any moment, it can be called again; in between a [KeyFile] gives
+// both keys.
+func (s *Store) ReplaceKeyFile(ctx context.Context, path string) error {
 	next := path + newSuffix
 	if _, err := os.Lstat(next); errors.Is(err, os.ErrNotExist) {
 		if err := writeKeyFile(next, path, NewStoreKey()); err != nil {
@@ -158,7 +161,7 @@ func ReplaceKeyFile(ctx context.Context, v *Vault, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := v.Rotate(ctx, key); err != nil {
+	if err := s.Rotate(ctx, key); err != nil {
 		return err
 	}
 	err = os.Rename(next, path)

@@ -12,7 +12,7 @@ import (
 func TestRotatedElsewhere(t *testing.T) {
 	rotated := func(k *kit, next keystore.StoreKey) {
 		k.Helper()
-		other, err := keystore.Open(k.Context(), k.mem.Open(), keystore.Keys(k.key), nil)
+		other, err := open(t, k.mem, k.key)
 		if err != nil {
 			t.Fatal(err)
 		}

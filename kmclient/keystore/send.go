@@ -14,21 +14,21 @@ import (
 // the error is an ErrReused, all keys of the call are wiped, and it is counted
 // and logged as an alarm: the key manager may have been restored from a backup.
 // The next call may get fresh keys.
-func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
-	if err := m.probe(ctx); err != nil {
-		return nil, m.fail(opGetKeys, err)
+func (s *Store) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	if err := s.probe(ctx); err != nil {
+		return nil, s.fail(opGetKeys, err)
 	}
-	keys, err := m.km.GetKeys(ctx, peer, size, number)
+	keys, err := s.km.GetKeys(ctx, peer, size, number)
 	if err != nil {
 		return nil, err
 	}
 	if err = kmclient.CheckFresh(keys, size, number); err == nil {
-		err = m.claim(ctx, peer, keys)
-		m.unsure.Store(err != nil && !errors.Is(err, ErrReused))
+		err = s.claim(ctx, peer, keys)
+		s.unsure.Store(err != nil && !errors.Is(err, ErrReused))
 	}
 	if err != nil {
 		kmclient.WipeAll(keys)
-		return nil, m.fail(opGetKeys, err)
+		return nil, s.fail(opGetKeys, err)
 	}
 	return keys, nil
 }
@@ -36,25 +36,25 @@ func (m *Manager) GetKeys(ctx context.Context, peer string, size, number int) ([
 // probe reports whether a claim can be stored, as far as the store key tells, or
 // by writing something if the last one could not be: else every try would cost
 // keys until the store is well again.
-func (m *Manager) probe(ctx context.Context) error {
-	if !m.unsure.Load() {
-		return m.vault.ready(ctx)
+func (s *Store) probe(ctx context.Context) error {
+	if !s.unsure.Load() {
+		return s.sealed.ready(ctx)
 	}
-	return m.write(ctx)
+	return s.write(ctx)
 }
 
 // CheckStore writes something into the store, and returns why that can't be
 // done. It is for those who watch over a store, and not counted in Stats.
-func (m *Manager) CheckStore(ctx context.Context) error { return m.write(ctx) }
+func (s *Store) CheckStore(ctx context.Context) error { return s.write(ctx) }
 
 // write writes a record that says nothing.
-func (m *Manager) write(ctx context.Context) error {
-	name := m.name(KindStore, "probe")
-	records, err := m.vault.store.Get(ctx, name)
+func (s *Store) write(ctx context.Context) error {
+	name := s.name(KindStore, "probe")
+	records, err := s.sealed.engine.Get(ctx, name)
 	if err != nil {
 		return err
 	}
-	err = m.vault.apply(ctx, edit{old: records[0], name: name, bare: true})
+	err = s.sealed.apply(ctx, edit{old: records[0], name: name, bare: true})
 	if errors.Is(err, ErrConflict) {
 		return nil // somebody else could write
 	}
@@ -63,13 +63,13 @@ func (m *Manager) write(ctx context.Context) error {
 
 // claim claims the IDs of sending keys. If the outcome of a commit is not known,
 // its keys are lost: a claim is never taken for that of another call.
-func (m *Manager) claim(ctx context.Context, peer string, keys []*kmclient.Key) error {
+func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	edits := make([]edit, len(keys))
 	for i, k := range keys {
-		edits[i] = edit{name: m.claimName(peer, k.ID()), bare: true}
+		edits[i] = edit{name: s.claimName(peer, k.ID()), bare: true}
 	}
-	made, err := m.vault.applySome(ctx, edits)
-	m.count.claimed.Add(int64(made))
+	made, err := s.sealed.applySome(ctx, edits)
+	s.count.claimed.Add(int64(made))
 	if !errors.Is(err, ErrConflict) {
 		return err
 	}
@@ -77,7 +77,7 @@ func (m *Manager) claim(ctx context.Context, peer string, keys []*kmclient.Key) 
 	for _, e := range edits[made:] {
 		names = append(names, e.name)
 	}
-	records, err := m.vault.store.Get(ctx, names...)
+	records, err := s.sealed.engine.Get(ctx, names...)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,8 @@ func (m *Manager) claim(ctx context.Context, peer string, keys []*kmclient.Key) 
 	if len(again) == 0 {
 		return fmt.Errorf("%w: a record that came and went", ErrConflict)
 	}
-	m.count.reused.Add(int64(len(again)))
-	m.o.Logger.Error("the key manager gave out key IDs to encrypt with that have had their use here; it may have been restored from a backup; none of the keys is used",
+	s.count.reused.Add(int64(len(again)))
+	s.o.Logger.Error("the key manager gave out key IDs to encrypt with that have had their use here; it may have been restored from a backup; none of the keys is used",
 		"alarm", "reused", "key_ids", again[:min(len(again), 5)], "number", len(again), "peer", peer)
 	return fmt.Errorf("%w: %d of %d, as %.255s", ErrReused, len(again), len(keys), again[0])
 }
@@ -99,13 +99,13 @@ func (m *Manager) claim(ctx context.Context, peer string, keys []*kmclient.Key) 
 // Claimed reports whether the key with this ID was claimed here to encrypt for peer;
 // where it is a UUID, for any peer. One to decrypt with, whose tombstone is gone, is
 // not told from that.
-func (m *Manager) Claimed(ctx context.Context, peer, id string) (bool, error) {
+func (s *Store) Claimed(ctx context.Context, peer, id string) (bool, error) {
 	if kmclient.CheckID(id) != nil {
 		return false, nil
 	}
-	records, err := m.vault.store.Get(ctx, m.claimName(peer, id), m.keyName(peer, id))
+	records, err := s.sealed.engine.Get(ctx, s.claimName(peer, id), s.keyName(peer, id))
 	if err != nil {
-		return false, m.fail(opGetKeys, err)
+		return false, s.fail(opGetKeys, err)
 	}
 	return records[0] != nil && records[1] == nil, nil
 }

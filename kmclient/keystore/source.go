@@ -29,7 +29,7 @@ func Keys(keys ...StoreKey) KeySource {
 }
 
 // KeyFile is a source that reads a file: 32 octets, as they are, in base64 or
-// in hexadecimal, with or without a line end. FILE.new, where [ReplaceKeyFile]
+// in hexadecimal, with or without a line end. FILE.new, where [Store.ReplaceKeyFile]
 // was interrupted, is read as well.
 func KeyFile(path string) KeySource {
 	return func(bool) ([]StoreKey, error) {

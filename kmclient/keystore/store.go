@@ -5,143 +5,279 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A Store is an engine that keeps records: SQLite (keystore/sqlite) on one
-// machine, PostgreSQL (keystore/postgres) for several. It knows nothing of keys and messages. It promises
-// three things: a change is durable when Apply returns, it is made as a whole or
-// not at all, and it is made only if the records still are what its maker has
-// seen. All rules about keys are built on these, once, in this package;
-// keystore/storetest tests an engine for them.
-//
-// The methods may be called from several goroutines, and several processes may
-// use the same records. An engine keeps no record for a limited time only, and
-// takes no lease or clock into account.
-//
-// Errors are ErrConflict, [kmclient.ErrStore] where the store can't be used now
-// (full, read-only, damaged, locked, no quorum) and [kmclient.ErrUnavailable]
-// where the caller's context has ended. An engine does not repeat an Apply
-// whose outcome it does not know: the second could conflict with the first.
-type Store interface {
-	// Get returns the records with these names, in this order, nil for one
-	// that is not there. It sees every change whose Apply has returned, in
-	// whichever process. It reads all records at one moment, or in this order:
-	// of two that are made by one Apply, who sees the first sees the second.
-	Get(ctx context.Context, names ...Name) ([]*Record, error)
+// Options of a Store. Engine and Key must be set; zero is the default of the others.
+// Tombstones and Undelivered are a hundred years at most.
+type Options struct {
+	Engine Engine    // keeps the records; the Store closes it, and so does an Open that fails
+	Key    KeySource // gives the store key, which seals the records
 
-	// Apply makes all of these changes or none of them, and returns once they
-	// are on disk. It sets the Version of each New that it wrote, except those
-	// of KindClaim. Each name occurs once at most, and there are no more changes
-	// than Limits says. If a record is not what its change expects, the error is
-	// an ErrConflict. After any other error the changes may have been made
-	// nevertheless.
-	Apply(ctx context.Context, changes ...Change) error
+	KM  string // a name for the key manager under which its keys are stored; it must not change. May be empty
+	SAE string // own SAE ID; "" if there is none
 
-	// List returns the records that follow a name, in the order of
-	// [Name.Compare], limit of them at most; fewer only at the end. Among those
-	// of KindClaim with the same KM and SAE the order of the IDs is the
-	// engine's own.
-	List(ctx context.Context, after Name, limit int) ([]*Record, error)
+	Close Policy // when keys of delivered messages are closed; after:7d
 
-	// Due returns records with this KM and SAE, of any kind, and a Due that is
-	// not after now, the earliest first, limit of them at most; fewer only if
-	// there are no more.
-	Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*Record, error)
+	// Tombstones is how long it is remembered that a key was closed, and who
+	// has got its message; 60 days. It must be longer than the age of messages
+	// that are accepted: a relay's MaxAge is 30 days.
+	Tombstones time.Duration
 
-	// Compact gives up, as far as the engine can, the copies that it still has
-	// of what was overwritten and deleted. If others are just reading them, the
-	// error is an ErrUncompacted, and a later call may do it.
-	Compact(ctx context.Context) error
+	// Undelivered is when a key goes whose message was not delivered, or never
+	// came, from when it was stored. Zero is never: no key that may still be
+	// needed hangs on a clock. If set, it must be longer than the age of
+	// messages that are accepted.
+	Undelivered time.Duration
 
-	// Limits says how much one Apply takes.
-	Limits() Limits
+	// SweepEvery is how often keys are closed whose time has come, and tombstones
+	// removed: an hour. Negative is never. A program that does not know the policy of
+	// others on the same records must not sweep.
+	SweepEvery time.Duration
 
-	// Close ends the use of the store; its methods then return errors.
-	Close() error
+	// FetchTimeout is for a fetch from the key manager, with the time to store
+	// it; 2 minutes. A fetch goes on when its caller gives up.
+	FetchTimeout time.Duration
+
+	Logger *slog.Logger     // for alarms and what goes wrong in the background; may be nil
+	Now    func() time.Time // a clock that is never set; that of the system, which may be
 }
 
-// Limits bound one Apply.
-type Limits struct {
-	Changes int // changes, at least 8
-	Octets  int // of names and values together, at least 1 MiB + 64 KiB
+// Stats counts what a Store has done since it was opened.
+type Stats struct {
+	Fetched   int64 // receiving keys that came from the key manager, and were new here
+	FromStore int64 // receiving keys that were there already
+	Stored    int64 // receiving keys committed
+	Claimed   int64 // sending key IDs committed
+	Bound     int64 // keys bound to a message
+	Delivered int64 // recipients recorded
+
+	BoundRefused  int64 // keys refused because they belong to another message: alarm
+	ClosedRefused int64 // messages under a closed key for somebody who has not got them: alarm
+	Reused        int64 // key IDs that came again, to encrypt or to decrypt with: alarm
+	Changed       int64 // receiving keys that came again with other octets: alarm
+	StoreErrors   int64 // operations that failed for the store
+
+	Closed     int64 // keys closed here
+	ClosedAtKM int64 // of them, closed at the key manager as well
+	Tombstones int64 // tombstones removed for their age
+	Waiting    int   // keys that were fetched and could not be stored yet: they live in memory only
+
+	Swept time.Time // when a sweep last came to its end; zero: not yet
 }
 
-// A Kind says what a record is about.
-type Kind string
+type counters struct {
+	fetched, fromStore, stored, claimed, bound, delivered atomic.Int64
+	boundRefused, closedRefused, reused, changed          atomic.Int64
+	storeErrors                                           atomic.Int64
+	closed, closedAtKM, tombstones                        atomic.Int64
+	swept                                                 atomic.Pointer[time.Time]
+}
 
-// The kinds of records. A record of KindClaim has no value and no Due. It is
-// made, never changed, removed or only checked, and is kept for ever, so an
-// engine may keep it in few bytes.
-const (
-	KindReceive Kind = "receive" // a key to decrypt with; ID is a UUID, as the package's comment says
-	KindClaim   Kind = "claim"   // says that a key ID is taken, to encrypt or to decrypt with; ID as for KindReceive
-	KindMessage Kind = "message" // what was delivered of a message; ID is its identity, in hexadecimal
-	KindStore   Kind = "store"   // about the store itself
+// A Store is a key manager with a memory; see the package's comment. Its methods
+// may be called from several goroutines at the same time.
+type Store struct {
+	km       kmclient.KeyManager
+	sealed   *sealed
+	borrowed bool // sealed is closed with another Store
+	o        Options
+	clock    timekeeper
+	count    counters
+
+	work    sync.WaitGroup // fetches, and attempts to store what they brought
+	quit    chan struct{}  // closed when Close is called
+	sweeper sync.WaitGroup
+	unsure  atomic.Bool // the last claim may not have been stored
+
+	mu       sync.Mutex
+	closed   bool               // nothing is fetched any more
+	ended    bool               // Close has ended: nothing can be kept any more
+	flights  map[string]*flight // those under way, by keyID
+	waiting  map[string]waiting // keys that could not be stored, by keyID
+	flushing *flushing          // that is under way, or nil
+	retrying bool               // somebody tries to store what waits, until that is done
+}
+
+var (
+	_ kmclient.KeyManager = (*Store)(nil)
+	_ kmclient.Lister     = (*Store)(nil)
 )
 
-// maxPart is the size of a part of a name in octets.
-const maxPart = 255
-
-// A Name finds a record. Its parts are 0 to 255 octets, none of them NUL.
-type Name struct {
-	Kind Kind
-	KM   string // the key manager, as the configuration names it
-	SAE  string // own SAE ID, "" if there is none
-	ID   string
+// Open returns a Store of the keys of km. If none of the keys of o.Key is that of the
+// records, the error is an ErrStoreKey. The Store sweeps until it is closed. It does
+// not close km. A client that has a method KeepWith, as [etsi014.Client] has, also
+// behind others with a method Unwrap, hands over to this Store the keys that it gets
+// without their caller: so one client has one Store.
+//
+// Without a key manager, km is nil, nothing is fetched and nothing swept by itself:
+// that is for maintenance.
+func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error) {
+	if o.Engine == nil {
+		return nil, fmt.Errorf("%w: a key store needs an engine", kmclient.ErrConfig)
+	}
+	o.Tombstones = cmp.Or(o.Tombstones, 60*24*time.Hour)
+	o.SweepEvery = cmp.Or(o.SweepEvery, time.Hour)
+	o.FetchTimeout = cmp.Or(o.FetchTimeout, 2*time.Minute)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	if km == nil {
+		km, o.SweepEvery = noKM{}, -1
+	}
+	s := &Store{km: km, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}, quit: make(chan struct{})}
+	s.clock = newTimekeeper(o.Now, o.Logger)
+	err := s.checkOptions()
+	if err == nil {
+		s.sealed, err = openSealed(ctx, o.Engine, o.Key, o.Logger)
+	}
+	if err != nil {
+		_ = o.Engine.Close()
+		return nil, fmt.Errorf("open the key store: %w", err)
+	}
+	s.takeStrays(km)
+	if o.SweepEvery > 0 {
+		s.sweeper.Go(s.sweepAgain)
+	}
+	return s, nil
 }
 
-// Compare orders names by Kind, KM, SAE and ID, octet by octet.
-func (n Name) Compare(o Name) int {
-	return cmp.Or(strings.Compare(string(n.Kind), string(o.Kind)), strings.Compare(n.KM, o.KM),
-		strings.Compare(n.SAE, o.SAE), strings.Compare(n.ID, o.ID))
-}
-
-// String returns the name for people.
-func (n Name) String() string { return fmt.Sprintf("%s %q %q %q", n.Kind, n.KM, n.SAE, n.ID) }
-
-// parts returns the parts of a name in their order.
-func (n Name) parts() [4]string { return [4]string{string(n.Kind), n.KM, n.SAE, n.ID} }
-
-// Check reports whether a record can have this name.
-func (n Name) Check() error {
-	for _, p := range n.parts() {
-		if len(p) > maxPart || strings.IndexByte(p, 0) >= 0 {
-			return fmt.Errorf("%w: a record can't have the name %.300q", errRecord, n.String())
-		}
+func (s *Store) checkOptions() error {
+	o := &s.o
+	switch {
+	case o.Key == nil:
+		return fmt.Errorf("%w: it needs a store key", kmclient.ErrConfig)
+	case o.Tombstones < 0, o.Undelivered < 0, o.FetchTimeout < 0:
+		return fmt.Errorf("%w: a negative time", kmclient.ErrConfig)
+	case o.Tombstones > longest, o.Undelivered > longest:
+		return fmt.Errorf("%w: keys or tombstones are to be kept for more than a hundred years", kmclient.ErrConfig)
+	}
+	if err := s.name(KindReceive, "").Check(); err != nil {
+		return fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
 	}
 	return nil
 }
 
-// A Record is what a Store keeps. Nobody changes one that came from a Store or
-// was given to one, the Value included; but Apply sets the Version.
-type Record struct {
-	Name
-	Due     time.Time // when the sweep is to look at it, in whole seconds; zero: never
-	Value   []byte    // sealed; empty for KindClaim; 2 MiB at most
-	Version int64     // set by the Store: never the same for two states of a record
+// DeletesOnDelivery is false: what was fetched can be fetched again.
+func (s *Store) DeletesOnDelivery() bool { return false }
+
+// Warnings returns what is questionable about the server that keeps the records, or
+// the way to it, in sentences for the administrator.
+func (s *Store) Warnings() []string { return s.sealed.engine.Warnings() }
+
+// Status passes through to the key manager.
+func (s *Store) Status(ctx context.Context, peer string) (kmclient.Status, error) {
+	return s.km.Status(ctx, peer)
 }
 
-// A Change takes a record from Old to New.
-type Change struct {
-	Old *Record // as it was read; nil: there must be none with New's name
-	New *Record // with Old's name; nil: Old is deleted; the same pointer as Old: it must only still be there, unchanged
-}
-
-// Name returns the name of the record that is changed.
-func (c Change) Name() Name {
-	if c.New != nil {
-		return c.New.Name
+// Stats returns the counts so far.
+func (s *Store) Stats() Stats {
+	c := &s.count
+	s.mu.Lock()
+	n := len(s.waiting)
+	s.mu.Unlock()
+	stats := Stats{
+		Fetched: c.fetched.Load(), FromStore: c.fromStore.Load(), Stored: c.stored.Load(), Claimed: c.claimed.Load(),
+		Bound: c.bound.Load(), Delivered: c.delivered.Load(), BoundRefused: c.boundRefused.Load(),
+		ClosedRefused: c.closedRefused.Load(), Reused: c.reused.Load(), Changed: c.changed.Load(), StoreErrors: c.storeErrors.Load(),
+		Closed: c.closed.Load(), ClosedAtKM: c.closedAtKM.Load(), Tombstones: c.tombstones.Load(), Waiting: n,
 	}
-	return c.Old.Name
+	if at := c.swept.Load(); at != nil {
+		stats.Swept = *at
+	}
+	return stats
 }
 
-// ErrConflict: a record is not any more what a Change expected.
-var ErrConflict = errors.New("the record was changed meanwhile")
+// Close ends the use of the store. Nothing is fetched afterwards. It waits for fetches
+// that are under way, stores the keys that could not be stored before, or returns how
+// many of them are lost, stops the sweeps, closes the engine and wipes the store key. It
+// waits no longer than ctx allows.
+func (s *Store) Close(ctx context.Context) error {
+	if s.borrowed {
+		return nil
+	}
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.quit)
+	}
+	s.mu.Unlock()
+	wait(ctx, &s.work)
+	err := s.storeLast(ctx)
+	wait(ctx, &s.sweeper)
+	return errors.Join(err, s.sealed.close())
+}
 
-// ErrUncompacted: the engine still has copies of what was overwritten and deleted,
-// since others are using them.
-var ErrUncompacted = errors.New("copies of what was overwritten are in use and stay for now")
+// wait waits for what is under way, until ctx ends.
+func wait(ctx context.Context, work *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
 
-var errRecord = errors.New("bad record")
+// storeLast stores the keys that wait for it, and wipes those that can't be stored.
+func (s *Store) storeLast(ctx context.Context) error {
+	err := s.flush(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	lost := len(s.waiting)
+	for id, w := range s.waiting {
+		w.key.Wipe()
+		delete(s.waiting, id)
+	}
+	if lost > 0 {
+		return fmt.Errorf("%d keys that were fetched could not be stored and are lost: %w", lost, err)
+	}
+	return err
+}
+
+// Names of operations in errors.
+const (
+	opKeysByID = "keys by ID"
+	opGetKeys  = "get keys"
+	opBind     = "bind keys"
+	opDeliver  = "record delivery"
+	opClose    = "close key"
+	opList     = "list keys"
+)
+
+// fail is the error for a caller: with what it needs to decide what to do next.
+func (s *Store) fail(op string, err error) error {
+	if _, ok := errors.AsType[*kmclient.Error](err); err == nil || ok {
+		return err
+	}
+	if errors.Is(err, kmclient.ErrStore) {
+		s.count.storeErrors.Add(1)
+	}
+	if errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("%w: too many others work with the same record: %w", kmclient.ErrUnavailable, err)
+	}
+	retry := errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrStoreKey) ||
+		errors.Is(err, ErrReused) && !errors.Is(err, ErrClaimed)
+	return &kmclient.Error{Op: op, Retry: retry, Err: err}
+}
+
+// attempts is how often a change is tried that others get in the way of.
+const attempts = 40
+
+// retry calls change until it meets no conflict, with longer and longer pauses:
+// a mailing list's message may be delivered in many transactions at a time.
+func retry(change func() error) (err error) {
+	for n := range attempts {
+		if err = change(); !errors.Is(err, ErrConflict) {
+			return err
+		}
+		time.Sleep(rand.N(time.Duration(n+1) * time.Millisecond))
+	}
+	return err
+}

@@ -14,10 +14,10 @@ type straying interface{ KeepWith(keep etsi014.KeepFunc) }
 
 // takeStrays has the client behind km, if it is one of that kind, hand over
 // what it gets.
-func (m *Manager) takeStrays(km kmclient.KeyManager) {
+func (s *Store) takeStrays(km kmclient.KeyManager) {
 	for km != nil {
-		if s, ok := km.(straying); ok {
-			s.KeepWith(m.keepStrays)
+		if c, ok := km.(straying); ok {
+			c.KeepWith(s.keepStrays)
 			return
 		}
 		u, ok := km.(interface{ Unwrap() kmclient.KeyManager })
@@ -30,7 +30,7 @@ func (m *Manager) takeStrays(km kmclient.KeyManager) {
 
 // keepStrays is what such a client calls. It keeps what is a key by itself, under
 // the ID that it came with.
-func (m *Manager) keepStrays(peer string, keys []*kmclient.Key) error {
+func (s *Store) keepStrays(peer string, keys []*kmclient.Key) error {
 	var usable []*kmclient.Key
 	seen := map[string]bool{}
 	for _, k := range keys {
@@ -40,12 +40,12 @@ func (m *Manager) keepStrays(peer string, keys []*kmclient.Key) error {
 			err = fmt.Errorf("%w: key %s came twice", kmclient.ErrBadKey, k.ID())
 		}
 		if err != nil {
-			m.o.Logger.Error("a key without its caller is not kept", "peer", peer, "error", err)
+			s.o.Logger.Error("a key without its caller is not kept", "peer", peer, "error", err)
 			k.Wipe()
 			continue
 		}
 		seen[id] = true
 		usable = append(usable, k)
 	}
-	return m.keep(context.Background(), peer, usable)
+	return s.keep(context.Background(), peer, usable)
 }

@@ -25,11 +25,7 @@ func (w wrapKM) Unwrap() kmclient.KeyManager { return w.KeyManager }
 func newStrayKit(t *testing.T) (*kit, *strayKM) {
 	k := newKit(t, nil)
 	km := &strayKM{fakeKM: k.km}
-	m, err := keystore.New(wrapKM{km}, k.vault, keystore.Options{KM: "km", SAE: "B", Now: k.clock.Now, Logger: k.logger()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Manager = m
+	k.Store = k.before(wrapKM{km}, nil)
 	return k, km
 }
 
@@ -65,7 +61,7 @@ func TestStrays(t *testing.T) {
 // Close they can't.
 func TestStraysWait(t *testing.T) {
 	k, km := newStrayKit(t)
-	store := k.store
+	store := k.engine
 	store.set(errDisk, false)
 	for range 2 {
 		if err := km.keep("A", []*kmclient.Key{stray("a", "octets of a key")}); err == nil {
@@ -76,7 +72,7 @@ func TestStraysWait(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	store.set(nil, false)
-	k.get(k.Manager, k.sent(1)...)
+	k.get(k.Store, k.sent(1)...)
 	k.get(k.another(nil), "a")
 	if err := k.Close(t.Context()); err != nil {
 		t.Error(err)

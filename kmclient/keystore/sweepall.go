@@ -19,37 +19,37 @@ type Swept struct {
 // an earlier policy has set: it is for a policy that has changed. It postpones
 // nothing that an earlier one would look at sooner. With dryRun it changes
 // nothing, and says what it would do.
-func (m *Manager) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
-	s := &sweep{m: m, now: m.clock.early(), dryRun: dryRun}
+func (s *Store) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
+	run := s.newSweep(dryRun)
 	var total Swept
-	err := s.all(ctx, KindReceive, &total)
-	if err == nil && total.Closed > 0 && !dryRun && !m.km.DeletesOnDelivery() {
-		s.untold, total.Damaged = 0, 0 // they are counted once more
-		err = s.all(ctx, KindReceive, &total)
+	err := run.all(ctx, KindReceive, &total)
+	if err == nil && total.Closed > 0 && !dryRun && !s.km.DeletesOnDelivery() {
+		run.untold, total.Damaged = 0, 0 // they are counted once more
+		err = run.all(ctx, KindReceive, &total)
 	}
 	if err == nil {
-		err = s.all(ctx, KindMessage, &total)
+		err = run.all(ctx, KindMessage, &total)
 	}
-	err = s.compact(ctx, err)
-	total.Told, total.Untold = int(s.told), int(s.untold)
-	return total, m.fail(opClose, err)
+	err = run.compact(ctx, err)
+	total.Told, total.Untold = int(run.told), int(run.untold)
+	return total, s.fail(opClose, err)
 }
 
 // all works on all records of a kind.
-func (s *sweep) all(ctx context.Context, kind Kind, total *Swept) error {
-	return s.m.vault.pages(ctx, s.m.name(kind, ""), s.m.within(kind), func(records []*Record) error {
-		return s.some(ctx, records, total)
+func (run *sweep) all(ctx context.Context, kind Kind, total *Swept) error {
+	return run.store.sealed.pages(ctx, run.store.name(kind, ""), run.store.within(kind), func(records []*Record) error {
+		return run.some(ctx, records, total)
 	})
 }
 
 // some works on a page of records, due or not.
-func (s *sweep) some(ctx context.Context, records []*Record, total *Swept) error {
+func (run *sweep) some(ctx context.Context, records []*Record, total *Swept) error {
 	var edits []edit
 	defer func() { wipeEdits(edits) }()
-	s.begin()
+	run.begin()
 	messages := 0
 	for _, r := range records {
-		e, err := s.edit(ctx, r)
+		e, err := run.edit(ctx, r)
 		if errors.Is(err, ErrRecord) {
 			total.Damaged++
 			continue
@@ -66,13 +66,13 @@ func (s *sweep) some(ctx context.Context, records []*Record, total *Swept) error
 		}
 		edits = append(edits, e)
 	}
-	if !s.dryRun {
-		if err := s.commit(ctx, edits); err != nil {
+	if !run.dryRun {
+		if err := run.commit(ctx, edits); err != nil {
 			return err
 		}
 	}
-	total.Closed += int(s.closed)
-	total.Tombstones += int(s.removed)
+	total.Closed += int(run.closed)
+	total.Tombstones += int(run.removed)
 	total.Messages += messages
 	return nil
 }

@@ -14,9 +14,9 @@ import (
 func TestSweepAll(t *testing.T) {
 	k := newKit(t, func(k *kit, o *keystore.Options) { k.km.keeps, o.Close, o.Undelivered = true, keystore.Never(), 90*day })
 	ids := k.sent(600)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids[:300]...)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids[:300]...)
+	k.deliver(k.Store, ids[0], "a@x")
 	k.clock.add(time.Minute)
 	soon := k.another(closing(keystore.AfterDelivery()))
 	all := func(dryRun bool, want keystore.Swept) {
@@ -25,9 +25,9 @@ func TestSweepAll(t *testing.T) {
 			t.Errorf("%+v, %v, want %+v", got, err, want)
 		}
 	}
-	before := k.store.applies()
+	before := k.engine.applies()
 	all(true, keystore.Swept{Closed: 300, Untold: 300})
-	if k.store.applies() != before || len(k.km.closed) != 0 {
+	if k.engine.applies() != before || len(k.km.closed) != 0 {
 		t.Error("a dry run has changed something")
 	}
 	k.km.failing = &kmclient.Error{Op: "close key", Err: kmclient.ErrUnavailable}
@@ -45,7 +45,7 @@ func TestSweepAll(t *testing.T) {
 	// The keys without a message go when the relay's policy says so: another
 	// one, which keeps them for ever, has not put that off.
 	k.clock.add(91 * day)
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	k.wantState(ids[599], kmclient.StateClosed)
 	all(true, keystore.Swept{Messages: 1})
 	k.clock.add(61 * day)
@@ -57,9 +57,9 @@ func TestSweepAllDamaged(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(func(_ *kit, o *keystore.Options) { o.SAE = "C" })
 	ids := k.sent(4)
-	k.get(k.Manager, ids[:3]...)
+	k.get(k.Store, ids[:3]...)
 	k.get(other, ids[3])
-	for _, m := range []*keystore.Manager{k.Manager, other} {
+	for _, m := range []*keystore.Store{k.Store, other} {
 		id := ids[0]
 		if m == other {
 			id = ids[3]
@@ -82,7 +82,7 @@ func TestSweepAllDamaged(t *testing.T) {
 	if info, err := k.show(other, ids[3]); err != nil || info.State != kmclient.StateUsed {
 		t.Error(info, err)
 	}
-	if err := k.store.Close(); err != nil {
+	if err := k.engine.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.SweepAll(t.Context(), false); !errors.Is(err, kmclient.ErrStore) {
@@ -96,18 +96,18 @@ func TestNeverThenAfter(t *testing.T) {
 	const day = 24 * time.Hour
 	k := newKit(t, func(_ *kit, o *keystore.Options) { o.Close = keystore.Never() })
 	ids := k.sent(2)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids...)
-	k.deliver(k.Manager, ids[0], "a@b")
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.deliver(k.Store, ids[0], "a@b")
 	k.clock.add(day)
-	k.deliver(k.Manager, ids[0], "c@b")
-	hours := func(m *keystore.Manager, n int) {
+	k.deliver(k.Store, ids[0], "c@b")
+	hours := func(m *keystore.Store, n int) {
 		for range n {
 			k.clock.add(time.Hour)
 			k.sweep(m)
 		}
 	}
-	hours(k.Manager, 24*90-12)
+	hours(k.Store, 24*90-12)
 	k.wantState(ids[0], kmclient.StateUsed)
 	m := k.another(func(_ *kit, o *keystore.Options) { o.Close = keystore.After(7 * day) })
 	hours(m, 24*31)
@@ -115,7 +115,7 @@ func TestNeverThenAfter(t *testing.T) {
 	k.wantState(ids[1], kmclient.StateClosed)
 	hours(m, 24*90)
 	k.wantState(ids[0], "")
-	if left, err := k.store.List(t.Context(), keystore.Name{Kind: keystore.KindMessage}, 1); err != nil || len(left) > 0 && left[0].Kind == keystore.KindMessage {
+	if left, err := k.engine.List(t.Context(), keystore.Name{Kind: keystore.KindMessage}, 1); err != nil || len(left) > 0 && left[0].Kind == keystore.KindMessage {
 		t.Errorf("the record of the delivery is still there: %v, %v", left, err)
 	}
 }
@@ -128,10 +128,10 @@ func TestLongThenShort(t *testing.T) {
 	}
 	k := newKit(t, policy(7*day))
 	ids := k.sent(1)
-	k.get(k.Manager, ids...)
-	k.bind(k.Manager, "m", ids...)
-	k.deliver(k.Manager, ids[0], "a@b")
-	days := func(m *keystore.Manager, n int) {
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.deliver(k.Store, ids[0], "a@b")
+	days := func(m *keystore.Store, n int) {
 		for range n {
 			k.clock.add(day)
 			k.sweep(m)

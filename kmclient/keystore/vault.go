@@ -18,11 +18,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A Vault is a [Store] whose records are sealed. Several Managers may use one,
-// and several processes the same store. Its methods may be called from several
+// sealed are the records of an engine, sealed with the store key. Several
+// processes may use the same ones. The methods may be called from several
 // goroutines at the same time.
-type Vault struct {
-	store  Store
+type sealed struct {
+	engine Engine
 	source KeySource
 	logger *slog.Logger
 	recent memory
@@ -59,23 +59,15 @@ type generation struct {
 
 const headVersion = 1
 
-// Open opens the records in a store, or prepares one that is empty. If none of
-// the keys of source is that of the store, the error is an ErrStoreKey. The
-// Vault closes the store; so does a failing Open. logger may be nil.
-func Open(ctx context.Context, store Store, source KeySource, logger *slog.Logger) (*Vault, error) {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
-	v := &Vault{store: store, source: source, logger: logger}
-	if err := v.open(ctx); err != nil {
-		_ = store.Close()
-		return nil, fmt.Errorf("open the key store: %w", err)
-	}
-	return v, nil
+// openSealed opens the records of an engine, or prepares one that is empty. If none
+// of the keys of source is that of the store, the error is an ErrStoreKey.
+func openSealed(ctx context.Context, engine Engine, source KeySource, logger *slog.Logger) (*sealed, error) {
+	v := &sealed{engine: engine, source: source, logger: logger}
+	return v, v.open(ctx)
 }
 
-func (v *Vault) open(ctx context.Context) error {
-	if l := v.store.Limits(); l.Changes < 8 || l.Octets < 1<<20+64<<10 {
+func (v *sealed) open(ctx context.Context) error {
+	if l := v.engine.Limits(); l.Changes < 8 || l.Octets < 1<<20+64<<10 {
 		return fmt.Errorf("%w: engine with limits %+v", kmclient.ErrConfig, l)
 	}
 	head, err := v.readHead(ctx)
@@ -97,7 +89,7 @@ func (v *Vault) open(ctx context.Context) error {
 }
 
 // readKeys takes the keys that the source gives now. The lock is held.
-func (v *Vault) readKeys(fresh bool) error {
+func (v *sealed) readKeys(fresh bool) error {
 	keys, err := v.source(fresh)
 	if err != nil {
 		return err
@@ -116,23 +108,23 @@ func (v *Vault) readKeys(fresh bool) error {
 
 // addKey makes a key known, a copy of it, since Close wipes those. The lock is
 // held.
-func (v *Vault) addKey(k StoreKey) {
+func (v *sealed) addKey(k StoreKey) {
 	if !slices.ContainsFunc(v.keys, func(o StoreKey) bool { return bytes.Equal(o.octets, k.octets) }) {
 		v.keys = append(v.keys, StoreKey{bytes.Clone(k.octets)})
 	}
 }
 
 // readHead returns the store's own record, nil if the store is empty.
-func (v *Vault) readHead(ctx context.Context) (*Record, error) {
-	records, err := v.store.Get(ctx, headName())
+func (v *sealed) readHead(ctx context.Context) (*Record, error) {
+	records, err := v.engine.Get(ctx, headName())
 	if err != nil || records[0] != nil {
 		return first(records), err
 	}
-	any, err := v.store.List(ctx, Name{}, 1)
+	any, err := v.engine.List(ctx, Name{}, 1)
 	if err != nil || len(any) == 0 {
 		return nil, err
 	}
-	if records, err = v.store.Get(ctx, headName()); err == nil && records[0] == nil { // not just made by another process
+	if records, err = v.engine.Get(ctx, headName()); err == nil && records[0] == nil { // not just made by another process
 		err = fmt.Errorf("%w: there are records, but not the one that says how they are sealed", ErrRecord)
 	}
 	return first(records), err
@@ -146,7 +138,7 @@ func first(records []*Record) *Record {
 }
 
 // create prepares an empty store. Another process may be faster.
-func (v *Vault) create(ctx context.Context) error {
+func (v *sealed) create(ctx context.Context) error {
 	secret := make([]byte, 16+sha256.Size)
 	_, _ = rand.Read(secret) // never fails
 	c := headContent{Version: headVersion, StoreID: secret[:16]}
@@ -161,17 +153,17 @@ func (v *Vault) create(ctx context.Context) error {
 	return nil
 }
 
-func (v *Vault) writeHead(ctx context.Context, old *Record, c headContent) error {
+func (v *sealed) writeHead(ctx context.Context, old *Record, c headContent) error {
 	value, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	return v.store.Apply(ctx, Change{Old: old, New: &Record{Name: headName(), Value: value}})
+	return v.engine.Apply(ctx, Change{Old: old, New: &Record{Name: headName(), Value: value}})
 }
 
 // reload reads the store's own record and finds the keys that it speaks of. If
 // it has none, the source may have it by now.
-func (v *Vault) reload(ctx context.Context) error {
+func (v *sealed) reload(ctx context.Context) error {
 	head, err := v.readHead(ctx)
 	if err != nil {
 		return err
@@ -208,7 +200,7 @@ func (v *Vault) reload(ctx context.Context) error {
 
 // follow takes note of the store's own record, as just read: another process may
 // have changed the store key since.
-func (v *Vault) follow(ctx context.Context, head *Record) error {
+func (v *sealed) follow(ctx context.Context, head *Record) error {
 	v.mu.RLock()
 	same := head != nil && head.Version == v.head.Version
 	v.mu.RUnlock()
@@ -220,13 +212,13 @@ func (v *Vault) follow(ctx context.Context, head *Record) error {
 
 // ready reports whether something can be stored that can't be had again, as far
 // as the store key is concerned.
-func (v *Vault) ready(ctx context.Context) error {
+func (v *sealed) ready(ctx context.Context) error {
 	_, err := v.getReady(ctx)
 	return err
 }
 
 // match finds the keys of the generations of a store, as far as they are known.
-func (v *Vault) match(c headContent) (byGen map[uint32]StoreKey, rcptKey []byte) {
+func (v *sealed) match(c headContent) (byGen map[uint32]StoreKey, rcptKey []byte) {
 	byGen = map[uint32]StoreKey{}
 	for _, g := range c.Generations {
 		for _, k := range v.keys {
@@ -259,11 +251,11 @@ func decodeHead(r *Record) (c headContent, err error) {
 
 // compact has the engine give up what was overwritten, unless it has done so
 // since. What is in use now is left to a later call.
-func (v *Vault) compact(ctx context.Context) error {
+func (v *sealed) compact(ctx context.Context) error {
 	if v.compacted.Swap(true) {
 		return nil
 	}
-	err := v.store.Compact(ctx)
+	err := v.engine.Compact(ctx)
 	if err != nil {
 		v.compacted.Store(false)
 	}
@@ -274,9 +266,9 @@ func (v *Vault) compact(ctx context.Context) error {
 	return err
 }
 
-// Close closes the store and wipes the store keys.
-func (v *Vault) Close() error {
-	err := v.store.Close()
+// close closes the engine and wipes the store keys.
+func (v *sealed) close() error {
+	err := v.engine.Close()
 	v.recent.clear()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -289,7 +281,7 @@ func (v *Vault) Close() error {
 
 // recipient returns how a recipient of a message is recorded. Its domain counts
 // in lower case.
-func (v *Vault) recipient(identity []byte, rcpt string) (sum [rcptSize]byte) {
+func (v *sealed) recipient(identity []byte, rcpt string) (sum [rcptSize]byte) {
 	if at := strings.LastIndexByte(rcpt, '@'); at >= 0 {
 		rcpt = rcpt[:at] + strings.ToLower(rcpt[at:])
 	}

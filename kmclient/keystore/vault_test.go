@@ -17,9 +17,15 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
-func open(t *testing.T, m *storetest.Memory, keys ...keystore.StoreKey) (*keystore.Vault, error) {
+// open opens the store in m without a key manager.
+func open(t *testing.T, m *storetest.Memory, keys ...keystore.StoreKey) (*keystore.Store, error) {
 	t.Helper()
-	return keystore.Open(t.Context(), m.Open(), keystore.Keys(keys...), nil)
+	return openWith(t, m, keystore.Keys(keys...))
+}
+
+func openWith(t *testing.T, m *storetest.Memory, key keystore.KeySource) (*keystore.Store, error) {
+	t.Helper()
+	return keystore.Open(t.Context(), nil, keystore.Options{Engine: m.Open(), Key: key})
 }
 
 func TestWrongStoreKey(t *testing.T) {
@@ -29,7 +35,7 @@ func TestWrongStoreKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Close(); err != nil {
+	if err := v.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if _, err := open(t, m, wrong); !errors.Is(err, keystore.ErrStoreKey) || !errors.Is(err, kmclient.ErrConfig) {
@@ -53,7 +59,7 @@ func TestWrongStoreKey(t *testing.T) {
 func TestMoved(t *testing.T) {
 	k, l := newKit(t, nil), newKit(t, nil)
 	ids := k.sent(2)
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 	names := []keystore.Name{
 		{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[0]}, {Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[1]},
 	}
@@ -91,23 +97,16 @@ func TestRotate(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(600)
 	for i := 0; i < 600; i += 200 {
-		k.get(k.Manager, ids[i:i+200]...)
+		k.get(k.Store, ids[i:i+200]...)
 	}
-	k.bind(k.Manager, "m", ids[:5]...)
-	k.deliver(k.Manager, ids[0], "a@x")
+	k.bind(k.Store, "m", ids[:5]...)
+	k.deliver(k.Store, ids[0], "a@x")
 	next := keystore.NewStoreKey()
-	both, err := keystore.Open(t.Context(), k.mem.Open(), keystore.Keys(k.key, next), nil)
-	if err != nil {
+	knows := k.another(func(k *kit, o *keystore.Options) { o.Key = keystore.Keys(k.key, next) })
+	if err := k.Rotate(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
-	knows, err := keystore.New(k.km, both, keystore.Options{KM: "km", SAE: "B"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := k.vault.Rotate(t.Context(), next); err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range []*keystore.Manager{k.Manager, knows} {
+	for _, m := range []*keystore.Store{k.Store, knows} {
 		k.get(m, ids[:100]...)
 		k.bind(m, "m", ids[:6]...)
 		k.get(m, k.sent(1)...)
@@ -131,7 +130,7 @@ func TestRotate(t *testing.T) {
 func TestRotateWithout(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
-	k.get(k.Manager, ids...)
+	k.get(k.Store, ids...)
 	v, err := open(t, k.mem, k.key)
 	if err != nil {
 		t.Fatal(err)
@@ -155,10 +154,10 @@ func TestRotateInterrupted(t *testing.T) {
 	for stop := 0; !done; stop++ {
 		k := newKit(t, nil)
 		ids := k.sent(20)
-		k.get(k.Manager, ids...)
+		k.get(k.Store, ids...)
 		next := keystore.NewStoreKey()
-		s := &dying{Store: k.mem.Open(), left: stop}
-		v, err := keystore.Open(t.Context(), s, keystore.Keys(k.key), nil)
+		engine := &dying{Engine: k.mem.Open(), left: stop}
+		v, err := keystore.Open(t.Context(), nil, keystore.Options{Engine: engine, Key: keystore.Keys(k.key)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,9 +191,9 @@ func TestRotateInterrupted(t *testing.T) {
 	}
 }
 
-// A dying store makes a number of changes and then no other.
+// A dying engine makes a number of changes and then no other.
 type dying struct {
-	keystore.Store
+	keystore.Engine
 	left int
 }
 
@@ -202,12 +201,12 @@ func (d *dying) Apply(ctx context.Context, changes ...keystore.Change) error {
 	if d.left--; d.left < 0 {
 		return errDisk
 	}
-	return d.Store.Apply(ctx, changes...)
+	return d.Engine.Apply(ctx, changes...)
 }
 
 func TestHeadLost(t *testing.T) {
 	k := newKit(t, nil)
-	k.get(k.Manager, k.sent(1)...)
+	k.get(k.Store, k.sent(1)...)
 	store := k.mem.Open()
 	records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindStore, ID: "head"})
 	if err != nil {
@@ -247,7 +246,7 @@ func TestKeySources(t *testing.T) {
 	} {
 		source, err := keystore.ParseKeySource(spec, "unused", nil)
 		if err == nil {
-			_, err = keystore.Open(t.Context(), m.Open(), source, nil)
+			_, err = openWith(t, m, source)
 		}
 		if (err == nil) != good || err != nil && (!errors.Is(err, kmclient.ErrConfig) || strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s: %v", spec, err)
@@ -271,7 +270,7 @@ func TestMadeKeyFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keystore.Open(t.Context(), m.Open(), source, logger); err != nil {
+		if _, err := openWith(t, m, source); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -282,7 +281,7 @@ func TestMadeKeyFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keystore.Open(t.Context(), m.Open(), keystore.MadeKeyFile(path, logger), nil); !errors.Is(err, kmclient.ErrConfig) {
+	if _, err := openWith(t, m, keystore.MadeKeyFile(path, logger)); !errors.Is(err, kmclient.ErrConfig) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(path); err == nil {
@@ -290,7 +289,6 @@ func TestMadeKeyFile(t *testing.T) {
 	}
 }
 
-// A key file is replaced while others work on: they find the new key.
 // A key file may come from an editor that begins it with a byte order mark. 32
 // bytes are a key, whatever they are.
 func TestKeyFileFromEditors(t *testing.T) {
@@ -322,29 +320,22 @@ func TestKeyFileFromEditors(t *testing.T) {
 	}
 }
 
+// A key file is replaced while others work on: they find the new key.
 func TestReplaceKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db.key")
 	k := newKit(t, nil)
 	k.mem = storetest.NewMemory()
-	manager := func() (*keystore.Manager, *keystore.Vault) {
-		v, err := keystore.Open(t.Context(), k.mem.Open(), keystore.MadeKeyFile(path, nil), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := keystore.New(k.km, v, keystore.Options{SAE: "B"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m, v
+	start := func() *keystore.Store {
+		return k.another(func(_ *kit, o *keystore.Options) { o.Key = keystore.MadeKeyFile(path, nil) })
 	}
-	running, _ := manager()
+	running := start()
 	ids := k.sent(3)
 	k.get(running, ids...)
-	_, v := manager()
+	s := start()
 	before, _ := os.ReadFile(path)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := keystore.ReplaceKeyFile(ctx, v, path); err == nil {
+	if err := s.ReplaceKeyFile(ctx, path); err == nil {
 		t.Error("done under a context that has ended")
 	}
 	k.get(running, ids...)
@@ -354,7 +345,7 @@ func TestReplaceKeyFile(t *testing.T) {
 	if err := os.Remove(path + ".new"); err != nil { // made before that, when the context had ended
 		t.Fatal(err)
 	}
-	if err := keystore.ReplaceKeyFile(t.Context(), v, path); err != nil {
+	if err := s.ReplaceKeyFile(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o440 {
@@ -367,6 +358,5 @@ func TestReplaceKeyFile(t *testing.T) {
 	k.get(running, ids...)
 	k.bind(running, "m", ids...)
 	k.get(running, k.sent(1)...)
-	m, _ := manager()
-	k.get(m, ids...)
+	k.get(start(), ids...)
 }

@@ -17,20 +17,20 @@ type waiting struct {
 
 // hold has keys wait in memory, and returns how many do so then. After Close has
 // ended it wipes them.
-func (m *Manager) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (s *Store) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, k := range keys {
-		id := m.keyID(peer, k.ID())
-		if _, twice := m.waiting[id]; twice || m.ended {
+		id := s.keyID(peer, k.ID())
+		if _, twice := s.waiting[id]; twice || s.ended {
 			k.Wipe()
 			continue
 		}
-		m.count.fetched.Add(1)
-		m.waiting[id] = waiting{peer, k}
+		s.count.fetched.Add(1)
+		s.waiting[id] = waiting{peer, k}
 	}
-	m.keepTrying()
-	return len(m.waiting), !m.ended
+	s.keepTrying()
+	return len(s.waiting), !s.ended
 }
 
 // How long after an attempt to store the keys that wait there is another: each
@@ -43,25 +43,25 @@ const (
 // keepTrying sees to it that the keys that wait are stored as soon as the store
 // is well: until then they would be lost with the process, and no other relay
 // can have them. m.mu is held.
-func (m *Manager) keepTrying() {
-	if m.retrying || m.closed {
+func (s *Store) keepTrying() {
+	if s.retrying || s.closed {
 		return
 	}
-	m.retrying = true
-	m.work.Go(func() {
+	s.retrying = true
+	s.work.Go(func() {
 		for pause := firstPause; ; pause = min(2*pause, lastPause) {
 			select {
 			case <-time.After(pause):
-			case <-m.quit:
+			case <-s.quit:
 				return
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), m.o.FetchTimeout)
-			_ = m.flush(ctx) // it is said already that they wait
+			ctx, cancel := context.WithTimeout(context.Background(), s.o.FetchTimeout)
+			_ = s.flush(ctx) // it is said already that they wait
 			cancel()
-			m.mu.Lock()
-			m.retrying = len(m.waiting) > 0
-			again := m.retrying
-			m.mu.Unlock()
+			s.mu.Lock()
+			s.retrying = len(s.waiting) > 0
+			again := s.retrying
+			s.mu.Unlock()
 			if !again {
 				return
 			}
@@ -77,24 +77,24 @@ type flushing struct {
 
 // flush stores the keys that wait for it, if any. A store may take long to fail,
 // and would do so again for the next caller: so all share one attempt.
-func (m *Manager) flush(ctx context.Context) error {
+func (s *Store) flush(ctx context.Context) error {
 	for {
-		m.mu.Lock()
-		if len(m.waiting) == 0 {
-			m.mu.Unlock()
+		s.mu.Lock()
+		if len(s.waiting) == 0 {
+			s.mu.Unlock()
 			return nil
 		}
-		f, own := m.flushing, m.flushing == nil
+		f, own := s.flushing, s.flushing == nil
 		if own {
 			f = &flushing{done: make(chan struct{})}
-			m.flushing = f
+			s.flushing = f
 		}
-		m.mu.Unlock()
+		s.mu.Unlock()
 		if own {
-			f.err = m.storeWaiting(ctx)
-			m.mu.Lock()
-			m.flushing = nil
-			m.mu.Unlock()
+			f.err = s.storeWaiting(ctx)
+			s.mu.Lock()
+			s.flushing = nil
+			s.mu.Unlock()
 			close(f.done)
 			return f.err
 		}
@@ -113,30 +113,30 @@ func (m *Manager) flush(ctx context.Context) error {
 
 // storeWaiting stores the keys that wait now. Those whose IDs have had their use
 // meanwhile are wiped: they would wait for ever.
-func (m *Manager) storeWaiting(ctx context.Context) error {
-	m.mu.Lock()
+func (s *Store) storeWaiting(ctx context.Context) error {
+	s.mu.Lock()
 	byPeer := map[string][]*kmclient.Key{} // copies: Close, which does not wait for ever, wipes those that wait
-	for _, w := range m.waiting {
+	for _, w := range s.waiting {
 		byPeer[w.peer] = append(byPeer[w.peer], kmclient.NewKey(w.key.ID(), bytes.Clone(w.key.Reveal())))
 	}
-	m.mu.Unlock()
+	s.mu.Unlock()
 	for _, keys := range byPeer {
 		defer kmclient.WipeAll(keys)
 	}
 	for peer, keys := range byPeer {
-		if _, err := m.store(ctx, peer, keys); err != nil && !errors.Is(err, ErrClaimed) {
+		if _, err := s.store(ctx, peer, keys); err != nil && !errors.Is(err, ErrClaimed) {
 			return err
 		}
-		m.mu.Lock()
+		s.mu.Lock()
 		for _, k := range keys {
-			id := m.keyID(peer, k.ID())
-			if w, ok := m.waiting[id]; ok {
+			id := s.keyID(peer, k.ID())
+			if w, ok := s.waiting[id]; ok {
 				w.key.Wipe()
-				delete(m.waiting, id)
+				delete(s.waiting, id)
 			}
 		}
-		m.mu.Unlock()
-		m.o.Logger.Info("keys that waited in memory are stored", "peer", peer, "keys", len(keys))
+		s.mu.Unlock()
+		s.o.Logger.Info("keys that waited in memory are stored", "peer", peer, "keys", len(keys))
 	}
 	return nil
 }
@@ -144,23 +144,23 @@ func (m *Manager) storeWaiting(ctx context.Context) error {
 // flushFirst stores the keys that wait for it, if any, and returns those of ids
 // that are not in the store then. If that can't be done nothing may be fetched:
 // it would have to wait as well. An ID that has had its use is an ErrClaimed.
-func (m *Manager) flushFirst(ctx context.Context, peer string, ids []string) (missing []string, err error) {
-	m.mu.Lock()
-	n := len(m.waiting)
-	m.mu.Unlock()
+func (s *Store) flushFirst(ctx context.Context, peer string, ids []string) (missing []string, err error) {
+	s.mu.Lock()
+	n := len(s.waiting)
+	s.mu.Unlock()
 	if n == 0 {
 		return ids, nil
 	}
-	if err := m.flush(ctx); err != nil {
+	if err := s.flush(ctx); err != nil {
 		return nil, err
 	}
-	records, claimed, err := m.known(ctx, asStored, peer, ids)
+	records, claimed, err := s.known(ctx, asStored, peer, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer wipeRecords(records)
 	if len(claimed) > 0 {
-		return nil, m.refuseClaimed(peer, claimed)
+		return nil, s.refuseClaimed(peer, claimed)
 	}
 	for i, k := range records {
 		if k == nil {

@@ -21,8 +21,8 @@ func TestSlowFailure(t *testing.T) {
 		k := newKit(t, nil)
 		ids := k.sent(9)
 		const slow = 10 * time.Second
-		k.store.slow = slow
-		k.store.set(errDisk, false)
+		k.engine.slow = slow
+		k.engine.set(errDisk, false)
 		_, err := k.KeysByID(t.Context(), "A", ids[0])
 		k.want(err, kmclient.ErrStore, true)
 
@@ -42,9 +42,9 @@ func TestSlowFailure(t *testing.T) {
 			t.Errorf("%d keys wait, %d were fetched; want 1", n, k.km.given)
 		}
 
-		k.store.set(nil, false)
+		k.engine.set(nil, false)
 		for _, id := range ids {
-			all.Go(func() { k.get(k.Manager, id) })
+			all.Go(func() { k.get(k.Store, id) })
 		}
 		all.Wait()
 		if n := k.Stats().Waiting; n != 0 {
@@ -62,14 +62,14 @@ func TestWaitingIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
 		id := k.sent(1)[0]
-		k.store.set(errDisk, false)
+		k.engine.set(errDisk, false)
 		_, err := k.KeysByID(t.Context(), "A", id)
 		k.want(err, kmclient.ErrStore, true)
 		time.Sleep(time.Hour)
-		if n := k.store.applies(); n < 10 || n > 1000 {
+		if n := k.engine.applies(); n < 10 || n > 1000 {
 			t.Errorf("%d attempts to store a key within an hour", n)
 		}
-		k.store.set(nil, false)
+		k.engine.set(nil, false)
 		time.Sleep(time.Minute)
 		if n := k.Stats().Waiting; n != 0 {
 			t.Errorf("%d keys still wait a minute after the store is well again", n)
@@ -82,7 +82,7 @@ func TestWaitingIsStored(t *testing.T) {
 func TestCloseWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
-		k.store.set(errDisk, false)
+		k.engine.set(errDisk, false)
 		_, err := k.KeysByID(t.Context(), "A", k.sent(1)[0])
 		k.want(err, kmclient.ErrStore, true)
 		if err := k.Close(t.Context()); !errors.Is(err, errDisk) {
@@ -95,60 +95,61 @@ func TestCloseWhileWaiting(t *testing.T) {
 func TestCloseWhileFlushing(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
-	k.store.set(errDisk, false)
+	k.engine.set(errDisk, false)
 	_, err := k.KeysByID(t.Context(), "A", ids...)
 	k.want(err, kmclient.ErrStore, true)
-	k.store.set(nil, false)
-	slow := &slowStore{Store: k.store.Store, in: make(chan struct{}), out: make(chan struct{})}
-	k.store.Store = slow
-	swept := make(chan error)
-	go func() { swept <- k.Sweep(context.Background()) }()
+	k.engine.set(nil, false)
+	slow := &slowEngine{Engine: k.engine.Engine, in: make(chan struct{}), out: make(chan struct{}), swept: make(chan error)}
+	k.engine.Engine = slow
+	go func() { slow.swept <- k.Sweep(context.Background()) }()
 	<-slow.in
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := k.Close(ctx); !errors.Is(err, kmclient.ErrUnavailable) {
 		t.Errorf("Close: %v, want ErrUnavailable", err)
 	}
-	close(slow.out)
-	if err := <-swept; err != nil {
-		t.Error(err)
-	}
 	k.get(k.another(nil), ids...)
 }
 
-// A slowStore has a conflict first, and takes its time for the look at receiving
-// keys that follows.
-type slowStore struct {
-	keystore.Store
+// A slowEngine has a conflict first, and takes its time for the look at receiving
+// keys that follows. Close lets what is under way come to its end.
+type slowEngine struct {
+	keystore.Engine
 	conflict, look sync.Once
 	in, out        chan struct{}
+	swept          chan error
 }
 
-func (s *slowStore) Apply(ctx context.Context, changes ...keystore.Change) (err error) {
+func (s *slowEngine) Close() error {
+	close(s.out)
+	return errors.Join(<-s.swept, s.Engine.Close())
+}
+
+func (s *slowEngine) Apply(ctx context.Context, changes ...keystore.Change) (err error) {
 	s.conflict.Do(func() { err = keystore.ErrConflict })
 	if err != nil {
 		return err
 	}
-	return s.Store.Apply(ctx, changes...)
+	return s.Engine.Apply(ctx, changes...)
 }
 
-func (s *slowStore) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+func (s *slowEngine) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
 	if slices.ContainsFunc(names, func(n keystore.Name) bool { return n.Kind == keystore.KindReceive }) {
 		s.look.Do(func() {
 			close(s.in)
 			<-s.out
 		})
 	}
-	return s.Store.Get(ctx, names...)
+	return s.Engine.Get(ctx, names...)
 }
 
 // A handler of logs may ask for what there is to show.
 func TestLogsWithoutLock(t *testing.T) {
 	k := newKit(t, nil)
 	h := &asking{Handler: slog.DiscardHandler}
-	k.Manager = k.another(func(_ *kit, o *keystore.Options) { o.Logger = slog.New(h) })
-	h.m = k.Manager
-	k.store.set(errDisk, false)
+	k.Store = k.another(func(_ *kit, o *keystore.Options) { o.Logger = slog.New(h) })
+	h.m = k.Store
+	k.engine.set(errDisk, false)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	_, err := k.KeysByID(ctx, "A", k.sent(1)...)
@@ -157,7 +158,7 @@ func TestLogsWithoutLock(t *testing.T) {
 
 type asking struct {
 	slog.Handler
-	m *keystore.Manager
+	m *keystore.Store
 }
 
 func (a *asking) Enabled(context.Context, slog.Level) bool { return true }

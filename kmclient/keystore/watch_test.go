@@ -15,7 +15,7 @@ func TestCheckStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := k.vault.Close(); err != nil {
+	if err := k.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.CheckStore(t.Context()); !errors.Is(err, kmclient.ErrStore) {
@@ -31,10 +31,10 @@ func TestSwept(t *testing.T) {
 	if at := k.Stats().Swept; !at.IsZero() {
 		t.Errorf("swept at %v, before any sweep", at)
 	}
-	k.sweep(k.Manager)
+	k.sweep(k.Store)
 	want := k.clock.Now()
 	k.clock.add(time.Hour)
-	if err := k.vault.Close(); err != nil {
+	if err := k.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.Sweep(t.Context()); err == nil {

@@ -26,7 +26,7 @@ type NextHops interface {
 	CheckNextHops(ctx context.Context) map[string]error
 }
 
-// A Store keeps keys; a [keystore.Manager] is one.
+// A Store keeps keys; a [keystore.Store] is one.
 type Store interface {
 	Stats() keystore.Stats
 	CheckStore(ctx context.Context) error

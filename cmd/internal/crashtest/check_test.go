@@ -11,7 +11,7 @@ import (
 )
 
 // idsIn returns the key IDs of one kind that a store has records of.
-func idsIn(t testing.TB, s keystore.Store, kind keystore.Kind) map[string]bool {
+func idsIn(t testing.TB, s keystore.Engine, kind keystore.Kind) map[string]bool {
 	t.Helper()
 	ids := map[string]bool{}
 	const page = 1000

@@ -102,7 +102,7 @@ func (p *pair) url(schema string) string {
 	return p.primary.URL(p.standby) + "&search_path=" + schema
 }
 
-func (p *pair) open(schema string) keystore.Store {
+func (p *pair) open(schema string) keystore.Engine {
 	p.t.Helper()
 	return openPostgres(p.t, p.url(schema))
 }
@@ -128,7 +128,7 @@ func inPostgres(t testing.TB, url string, ends ...string) storeOf {
 	return storeOf{url: url, flags: []string{"--store-key", "file:" + key}, ends: ends}
 }
 
-func openPostgres(t testing.TB, url string) keystore.Store {
+func openPostgres(t testing.TB, url string) keystore.Engine {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), postgres.Options{URL: url})
 	if err != nil {

@@ -83,7 +83,7 @@ func lock(t testing.TB, file string, long time.Duration) {
 	_ = tx.Rollback()
 }
 
-func openSQLite(t testing.TB, file string) keystore.Store {
+func openSQLite(t testing.TB, file string) keystore.Engine {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), file, sqlite.Options{})
 	if err != nil {

@@ -65,56 +65,37 @@ func (s *Store) Where(needed bool) error {
 	return err
 }
 
-// A KeptKM is a key manager with a store before it.
-type KeptKM struct {
-	*keystore.Manager
-	// Warnings returns what is questionable about the server of the store.
-	Warnings func() []string
-
-	vault *keystore.Vault
-}
-
-// Close stores what is still to be stored, and closes the store.
-func (k *KeptKM) Close() error {
-	return errors.Join(k.Manager.Close(context.Background()), k.vault.Close())
-}
-
-// Keep returns the key manager with a store before it, or nil if none is
-// wanted or needed. The options' SAE is the name under which keys are kept.
-func (g *Globals) Keep(ctx context.Context, s Store, km kmclient.KeyManager, o keystore.Options) (*KeptKM, error) {
+// Keep opens the store of the keys of km, or returns nil if none is wanted or needed,
+// and makes it if it is not there. The options' SAE is the name under which keys are
+// kept.
+func (g *Globals) Keep(ctx context.Context, s Store, km kmclient.KeyManager, o keystore.Options) (*keystore.Store, error) {
 	if err := s.Where(km.DeletesOnDelivery()); err != nil {
 		return nil, err
 	}
 	if s.Path == NoStore {
 		return nil, nil
 	}
-	vault, store, err := g.openVault(ctx, s, o.Logger)
-	if err != nil {
+	var err error
+	if o.Key, err = g.source(s, o.Logger); err != nil {
 		return nil, err
 	}
-	m, err := keystore.New(km, vault, o)
-	if err != nil {
-		_ = vault.Close()
+	if o.Engine, err = openEngine(ctx, s); err != nil {
 		return nil, err
+	}
+	store, err := keystore.Open(ctx, km, o)
+	if err != nil {
+		return nil, advised(err)
 	}
 	o.Logger.Info("keys are kept", "store", s.Shown())
-	warnings := func() []string { return Warned(store) }
-	for _, w := range warnings() {
+	for _, w := range store.Warnings() {
 		o.Logger.Warn("the server of the key store is not as it should be", "store", s.Shown(), "warning", w)
 	}
-	return &KeptKM{m, warnings, vault}, nil
-}
-
-// Warned returns what is questionable about the server of a store.
-func Warned(store keystore.Store) []string {
-	if server, ok := store.(interface{ Warnings() []string }); ok {
-		return server.Warnings()
-	}
-	return nil
+	return store, nil
 }
 
 // WithStore calls do with the key manager and cipher.Unbound, or with a store in
-// front of the key manager if one is wanted or needed. A store that can't be closed may have lost a key.
+// front of the key manager if one is wanted or needed. A store that can't be closed
+// may have lost a key.
 func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager, do func(kmclient.KeyManager, cipher.KeyBinder) error) error {
 	chosen := s.Path != ""
 	if err := s.Where(km.DeletesOnDelivery()); err != nil {
@@ -123,29 +104,16 @@ func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager,
 	if !chosen && s.Path != NoStore && os.Geteuid() == 0 {
 		terminal.Note(cmd)("the keys are kept in %s, which a relay on this machine may use as well: name another with --store", s.Path)
 	}
-	kept, err := g.Keep(cmd.Context(), s, km, keystore.Options{SAE: g.SAE, Logger: terminal.Warnings(cmd)})
+	// No sweeps: a relay that uses the same store may have another policy.
+	store, err := g.Keep(cmd.Context(), s, km, keystore.Options{SAE: g.SAE, SweepEvery: -1, Logger: terminal.Warnings(cmd)})
 	if err != nil {
 		return err
 	}
-	if kept == nil {
+	if store == nil {
 		return do(km, cipher.Unbound)
 	}
-	err = do(kept, kept)
-	return errors.Join(err, kept.Close())
-}
-
-// openVault opens the store at s.Path, and makes it if it is not there.
-func (g *Globals) openVault(ctx context.Context, s Store, log *slog.Logger) (*keystore.Vault, keystore.Store, error) {
-	source, err := g.source(s, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	store, err := g.openStore(ctx, s)
-	if err != nil {
-		return nil, nil, err
-	}
-	vault, err := keystore.Open(ctx, store, source, log)
-	return vault, store, advised(err)
+	err = do(store, store)
+	return errors.Join(err, store.Close(context.Background()))
 }
 
 // advised says which flags to look at where a store can't be opened.
@@ -163,18 +131,17 @@ func advised(err error) error {
 	return err
 }
 
-// OpenExisting opens the store at s.Path, which it does not make. others are
-// more keys that may be needed.
-func (g *Globals) OpenExisting(ctx context.Context, s Store, log *slog.Logger, others ...keystore.KeySource) (*keystore.Vault, keystore.Store, error) {
-	source, err := g.source(s, log)
+// OpenExisting opens the store at s.Path, which it does not make, of the keys of km,
+// which may be nil. others give more keys that may be needed.
+func (g *Globals) OpenExisting(ctx context.Context, s Store, km kmclient.KeyManager, o keystore.Options, others ...keystore.KeySource) (*keystore.Store, error) {
+	source, err := g.source(s, o.Logger)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	store, err := g.OpenRecords(ctx, s, log)
-	if err != nil {
-		return nil, nil, err
+	if o.Engine, err = OpenEngine(ctx, s); err != nil {
+		return nil, err
 	}
-	vault, err := keystore.Open(ctx, store, func(fresh bool) ([]keystore.StoreKey, error) {
+	o.Key = func(fresh bool) ([]keystore.StoreKey, error) {
 		if fresh {
 			return nil, noStore(s.Path)
 		}
@@ -184,13 +151,14 @@ func (g *Globals) OpenExisting(ctx context.Context, s Store, log *slog.Logger, o
 			keys, err = append(keys, more...), errors.Join(err, otherErr)
 		}
 		return keys, err
-	}, log)
-	return vault, store, advised(err)
+	}
+	store, err := keystore.Open(ctx, km, o)
+	return store, advised(err)
 }
 
-// OpenRecords opens the sealed records of the store at s.Path, which it does not
-// make.
-func (g *Globals) OpenRecords(ctx context.Context, s Store, log *slog.Logger) (keystore.Store, error) {
+// OpenEngine opens what keeps the sealed records of the store at s.Path, which it does
+// not make.
+func OpenEngine(ctx context.Context, s Store) (keystore.Engine, error) {
 	if err := keystore.CheckScheme(s.Path); err != nil {
 		return nil, advised(err)
 	}
@@ -199,7 +167,7 @@ func (g *Globals) OpenRecords(ctx context.Context, s Store, log *slog.Logger) (k
 			return nil, noStore(s.Path)
 		}
 	}
-	return g.openStore(ctx, s)
+	return openEngine(ctx, s)
 }
 
 // ErrNoStore: there is no store where one should be.
@@ -234,19 +202,19 @@ func (g *Globals) source(s Store, log *slog.Logger) (keystore.KeySource, error) 
 	return source, advised(err)
 }
 
-func (g *Globals) openStore(ctx context.Context, s Store) (keystore.Store, error) {
+func openEngine(ctx context.Context, s Store) (keystore.Engine, error) {
 	if s.IsPostgres() {
-		store, err := postgres.Open(ctx, postgres.Options{URL: s.Path})
+		engine, err := postgres.Open(ctx, postgres.Options{URL: s.Path})
 		if err != nil {
 			return nil, PostgresError(err)
 		}
-		return store, nil
+		return engine, nil
 	}
-	store, err := sqlite.Open(ctx, s.Path, sqlite.Options{})
+	engine, err := sqlite.Open(ctx, s.Path, sqlite.Options{})
 	if err != nil {
 		return nil, advised(fmt.Errorf("open the key store: %w", err))
 	}
-	return store, nil
+	return engine, nil
 }
 
 // PostgresError says what to do about an error of a store in PostgreSQL.

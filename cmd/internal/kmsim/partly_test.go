@@ -16,21 +16,17 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
-// openStore returns a manager on the key store at path, and the store.
-func openStore(path string, km kmclient.KeyManager) (*keystore.Manager, *sqlite.Store, error) {
-	store, err := sqlite.Open(context.Background(), path, sqlite.Options{})
+// openStore opens the key store at path.
+func openStore(path string, km kmclient.KeyManager, timeout time.Duration) (*keystore.Store, error) {
+	engine, err := sqlite.Open(context.Background(), path, sqlite.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	v, err := keystore.Open(context.Background(), store, keystore.MadeKeyFile(path+".key", nil), nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B"})
-	return m, store, err
+	return keystore.Open(context.Background(), km, keystore.Options{
+		Engine: engine, Key: keystore.MadeKeyFile(path+".key", nil), KM: "km", SAE: "B", FetchTimeout: timeout,
+	})
 }
 
 // A link is two simulated KMEs, which give out two keys a request.
@@ -109,26 +105,26 @@ func (l *link) send(n int) (sent []*kmclient.Key, ids []string) {
 	return sent, ids
 }
 
-// process is a recipient that has just been started: a store, a manager and a
-// client of KME_B. stop is its end.
-func (l *link) process(path string) (m *keystore.Manager, stop func()) {
+// process is a recipient that has just been started: a store of the keys of a client of
+// KME_B. stop is its end.
+func (l *link) process(path string) (store *keystore.Store, stop func()) {
 	l.t.Helper()
 	km := l.client("SAE_B", "KME_B")
-	m, store, err := openStore(path, km)
+	store, err := openStore(path, km, 0)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return m, func() { _, _ = km.Close(), store.Close() }
+	return store, func() { _, _ = km.Close(), store.Close(context.Background()) }
 }
 
 // has reports whether a process that is started now finds keys in the store.
 func (l *link) has(path string, sent ...*kmclient.Key) bool {
-	m, store, err := openStore(path, &storetest.Link{Gone: func(string) bool { return true }})
+	m, err := openStore(path, nil, 0)
 	if err != nil {
 		l.t.Error(err)
 		return false
 	}
-	defer func() { _ = store.Close() }()
+	defer func() { _ = m.Close(context.Background()) }()
 	for _, k := range sent {
 		keys, err := m.KeysByID(context.Background(), "SAE_A", k.ID())
 		if err != nil || !bytes.Equal(keys[0].Reveal(), k.Reveal()) {
@@ -204,19 +200,11 @@ func TestLateAnswer(t *testing.T) {
 	late := make(chan struct{})
 	l.hook.Store(func(int, http.ResponseWriter) bool { <-late; return false })
 	km := l.client("SAE_B", "KME_B")
-	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	m, err := openStore(path, km, 500*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := keystore.Open(t.Context(), store, keystore.MadeKeyFile(path+".key", nil), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = v.Close() }()
-	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B", FetchTimeout: 500 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
+	defer func() { _ = m.Close(context.Background()) }()
 	if _, err := m.KeysByID(t.Context(), "SAE_A", ids...); !errors.Is(err, kmclient.ErrUnavailable) {
 		t.Fatalf("got %v, want ErrUnavailable", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/spf13/cobra"
 )
 
@@ -97,7 +98,7 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 // the message can't be decrypted again, so there is no second chance for the others.
 func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info) error {
 	closeKey := km.CloseKey
-	if kept, ok := km.(*flags.KeptKM); ok { // which may have a key with the same ID from another peer
+	if kept, ok := km.(*keystore.Store); ok { // which may have a key with the same ID from another peer
 		closeKey = func(ctx context.Context, id string) error { return kept.CloseKeyFrom(ctx, message.SenderSAE, id) }
 	}
 	var failed error

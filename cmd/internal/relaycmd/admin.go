@@ -16,8 +16,8 @@ func watch(ctx context.Context, l *admin.Listener, cfg *mailer.Config, relay *ma
 		return nil
 	}
 	s := admin.Sources{Config: cfg, Keys: km, NextHops: relay, Version: version, Logger: log}
-	if km.kept != nil {
-		s.Store, s.StoreWarnings = km.kept, km.kept.Warnings
+	if km.store != nil {
+		s.Store, s.StoreWarnings = km.store, km.store.Warnings
 	}
 	if km.pool != nil {
 		s.Pool = km.pool.Stats

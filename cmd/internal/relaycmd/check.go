@@ -191,11 +191,13 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 	if store.IsFile() {
 		detail += "; other relays of this SAE must use the same one"
 	}
-	vault, records, err := r.OpenExisting(ctx, store, log)
+	opened, err := r.OpenExisting(ctx, store, nil, keystore.Options{Logger: log})
 	switch {
 	case err == nil:
-		f.serverWarnings(what, records)
-		err = vault.Close()
+		for _, w := range opened.Warnings() {
+			f.fail(what, stateWarning, errors.New(w))
+		}
+		err = opened.Close(ctx)
 	case errors.Is(err, flags.ErrNoStore):
 		detail = strings.Replace(detail, "opens", "to be made", 1)
 		err = r.CheckStoreKey(store, log)
@@ -205,13 +207,6 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 		return
 	}
 	f.add(what, detail)
-}
-
-// serverWarnings says what is questionable about the server of a store.
-func (f *findings) serverWarnings(what string, records keystore.Store) {
-	for _, w := range flags.Warned(records) {
-		f.fail(what, stateWarning, errors.New(w))
-	}
 }
 
 // nextHops greets them. They may be set up later.

@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"syscall"
-	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/qkdmail/qkdmail/cipher"
@@ -20,6 +19,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/spf13/cobra"
 )
@@ -257,9 +257,9 @@ func (r *relayFlags) again(old *mailer.Config) (*mailer.Config, error) {
 // store for receiving ones, before the key manager itself.
 type relayKM struct {
 	kmclient.KeyManager
-	pool *keypool.Pool
-	kept *flags.KeptKM // nil without a store
-	base kmclient.KeyManager
+	pool  *keypool.Pool
+	store *keystore.Store // nil without one
+	base  kmclient.KeyManager
 }
 
 // storedKM is a relayKM that the relay sees the store of.
@@ -272,14 +272,14 @@ type storedKM struct {
 
 // KeysByID is the store's, with and without a pool before it.
 func (k storedKM) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
-	return k.kept.KeysByID(ctx, peer, ids...)
+	return k.store.KeysByID(ctx, peer, ids...)
 }
 
 func (k *relayKM) forRelay() kmclient.KeyManager {
-	if k.kept == nil {
+	if k.store == nil {
 		return k
 	}
-	return storedKM{k, k.kept, k.kept, k.kept}
+	return storedKM{k, k.store, k.store, k.store}
 }
 
 // relayKeys opens the key manager of a configuration, with what is before it.
@@ -289,13 +289,12 @@ func relayKeys(ctx context.Context, g *flags.Globals, cfg *mailer.Config, store 
 		return nil, err
 	}
 	km := &relayKM{KeyManager: base, base: base}
-	if km.kept, err = g.Keep(ctx, store, base, flags.KeepOptions(cfg, log)); err != nil {
+	if km.store, err = g.Keep(ctx, store, base, flags.KeepOptions(cfg, log)); err != nil {
 		_ = km.close()
 		return nil, err
 	}
-	if km.kept != nil {
-		km.KeyManager = km.kept
-		go km.kept.SweepEvery(ctx, time.Hour)
+	if km.store != nil {
+		km.KeyManager = km.store
 	}
 	if cfg.KM.Pool && does(cfg, mailer.DirectionEncrypt) {
 		if km.pool, err = keypool.New(km.KeyManager, cfg.KM.PoolOptions()); err != nil {
@@ -317,8 +316,8 @@ func (k *relayKM) close() (err error) {
 	if k.pool != nil {
 		_ = k.pool.Close(context.Background())
 	}
-	if k.kept != nil {
-		err = k.kept.Close()
+	if k.store != nil {
+		err = k.store.Close(context.Background())
 	}
 	flags.CloseManager(k.base)
 	return err

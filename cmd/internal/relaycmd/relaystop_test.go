@@ -38,16 +38,16 @@ func TestStopsWithKeysWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	kept, err := (&flags.Globals{}).Keep(t.Context(), flags.Store{Path: path}, deletingKM{}, keystore.Options{Logger: logger})
+	store, err := (&flags.Globals{}).Keep(t.Context(), flags.Store{Path: path}, deletingKM{}, keystore.Options{Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
 	full(t, path)
-	if _, err := kept.KeysByID(t.Context(), "A", "some-key"); !errors.Is(err, kmclient.ErrStore) {
+	if _, err := store.KeysByID(t.Context(), "A", "some-key"); !errors.Is(err, kmclient.ErrStore) {
 		t.Fatalf("got %v, want ErrStore", err)
 	}
 	log.Reset()
-	km := &relayKM{KeyManager: kept, kept: kept, base: deletingKM{}}
+	km := &relayKM{KeyManager: store, store: store, base: deletingKM{}}
 	if err := km.end(logger); !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "lost") {
 		t.Errorf("the relay has lost a key and ends with %v", err)
 	}

@@ -62,14 +62,14 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	if s.IsPostgres() {
 		return terminal.Usage("%s: back the database up with: pg_dump", s.Shown())
 	}
-	records, err := s.OpenRecords(cmd.Context(), s.Store, terminal.Warnings(cmd))
+	engine, err := flags.OpenEngine(cmd.Context(), s.Store)
 	if err != nil {
 		return err
 	}
-	defer records.Close()
-	file, ok := records.(*sqlite.Store)
+	defer engine.Close()
+	file, ok := engine.(*sqlite.Engine)
 	if !ok {
-		return fmt.Errorf("a store that can't be copied: %T", records)
+		return fmt.Errorf("a store that can't be copied: %T", engine)
 	}
 	err = file.Backup(cmd.Context(), target)
 	_, notMade := errors.AsType[*fs.PathError](err)
@@ -90,12 +90,12 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 
 // exportKeys writes the keys in clear.
 func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) error {
-	vault, err := s.open(cmd)
+	store, err := s.open(cmd)
 	if err != nil {
 		return err
 	}
-	defer vault.Close()
-	owners, err := vault.Owners(cmd.Context())
+	defer store.Close(cmd.Context())
+	owners, err := store.Owners(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 	r := revealer{peer: s.Peer, peers: map[string]string{}}
 	err = terminal.WriteOutput(cmd, target, force, func(out io.Writer) error {
 		r.file = newKeyFile(out)
-		err := s.each(cmd.Context(), vault, func(_ keystore.Owner, m *keystore.Manager) error { return r.all(cmd.Context(), m) })
+		err := s.each(cmd.Context(), store, s.allSAEs, func(_ keystore.Owner, store *keystore.Store) error { return r.all(cmd.Context(), store) })
 		if err != nil {
 			return err
 		}
@@ -126,9 +126,9 @@ type revealer struct {
 	damaged int
 }
 
-// all writes those of a manager that can be had.
-func (r *revealer) all(ctx context.Context, m *keystore.Manager) error {
-	for info, err := range m.List(ctx) {
+// all writes those of a store that can be had.
+func (r *revealer) all(ctx context.Context, store *keystore.Store) error {
+	for info, err := range store.List(ctx) {
 		if err != nil && !errors.Is(err, keystore.ErrRecord) {
 			return err
 		}
@@ -138,7 +138,7 @@ func (r *revealer) all(ctx context.Context, m *keystore.Manager) error {
 		if info.Size == 0 || info.State == kmclient.StateClosed || r.peer != "" && info.Peer != r.peer {
 			continue
 		}
-		if err := r.one(ctx, m, info); err != nil {
+		if err := r.one(ctx, store, info); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ func (r *revealer) all(ctx context.Context, m *keystore.Manager) error {
 }
 
 // one writes a key.
-func (r *revealer) one(ctx context.Context, m *keystore.Manager, info keystore.Info) error {
+func (r *revealer) one(ctx context.Context, store *keystore.Store, info keystore.Info) error {
 	if other, twice := r.peers[info.ID]; twice {
 		return terminal.Usage("%s and %s have a key with the ID %s, and a file is for one of them: choose with --peer",
 			terminal.Printable(other), terminal.Printable(info.Peer), terminal.Printable(info.ID))
@@ -154,7 +154,7 @@ func (r *revealer) one(ctx context.Context, m *keystore.Manager, info keystore.I
 	if uuid.Validate(info.ID) != nil {
 		r.peers[info.ID] = info.Peer
 	}
-	key, err := m.Key(ctx, info)
+	key, err := store.Key(ctx, info)
 	if errors.Is(err, keystore.ErrClosed) || errors.Is(err, kmclient.ErrKeyNotFound) {
 		return nil // just now
 	}

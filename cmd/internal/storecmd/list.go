@@ -89,14 +89,14 @@ func parseBefore(text string, now time.Time) (time.Time, error) {
 }
 
 func (s *storeFlags) runList(cmd *cobra.Command, wanted func(keystore.Info) bool) error {
-	vault, err := s.open(cmd)
+	store, err := s.open(cmd)
 	if err != nil {
 		return err
 	}
-	defer vault.Close()
+	defer store.Close(cmd.Context())
 	out := newLister(cmd.OutOrStdout(), s.asJSON)
-	err = s.each(cmd.Context(), vault, func(o keystore.Owner, m *keystore.Manager) error {
-		for info, err := range m.List(cmd.Context()) {
+	err = s.each(cmd.Context(), store, s.allSAEs, func(o keystore.Owner, store *keystore.Store) error {
+		for info, err := range store.List(cmd.Context()) {
 			switch {
 			case errors.Is(err, keystore.ErrRecord):
 				err = out.damagedKey(o, info)

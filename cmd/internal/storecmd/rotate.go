@@ -66,12 +66,12 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return terminal.Usage("%s is a link, in whose place a new key can't be put: name the file itself, or a new one with --new-key", path)
 	}
-	vault, err := s.open(cmd)
+	store, err := s.open(cmd)
 	if err != nil {
 		return err
 	}
-	defer vault.Close()
-	if err := keystore.ReplaceKeyFile(cmd.Context(), vault, path); err != nil {
+	defer store.Close(cmd.Context())
+	if err := store.ReplaceKeyFile(cmd.Context(), path); err != nil {
 		return interrupted(err)
 	}
 	return s.printRotated(cmd, path, "relays that read this file go on; back it up, apart from the store, and copy it to all machines that share the store")
@@ -93,12 +93,12 @@ func (s *storeFlags) changeKey(cmd *cobra.Command, newKey string) error {
 	if err != nil {
 		return terminal.Fail(terminal.ExitConfig, "make one with: head -c 32 /dev/urandom | base64 >FILE", "--new-key: %w", err)
 	}
-	vault, _, err := s.OpenExisting(cmd.Context(), s.Store, terminal.Warnings(cmd), keystore.Keys(keys...))
+	store, err := s.OpenExisting(cmd.Context(), s.Store, nil, keystore.Options{Logger: terminal.Warnings(cmd)}, keystore.Keys(keys...))
 	if err != nil {
 		return err
 	}
-	defer vault.Close()
-	if err := vault.Rotate(cmd.Context(), keys[0]); err != nil {
+	defer store.Close(cmd.Context())
+	if err := store.Rotate(cmd.Context(), keys[0]); err != nil {
 		return interrupted(err)
 	}
 	return s.printRotated(cmd, newKey, "start the relays again with it: until then they answer 451 and mail waits")

@@ -36,11 +36,11 @@ An ID that is no UUID may be that of several keys, one for each peer; all are sh
 }
 
 func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) error {
-	vault, err := s.open(cmd)
+	store, err := s.open(cmd)
 	if err != nil {
 		return err
 	}
-	defer vault.Close()
+	defer store.Close(cmd.Context())
 	var keys []keyJSON
 	defer func() {
 		for _, k := range keys {
@@ -50,8 +50,8 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 	damaged := 0
 	for _, id := range ids {
 		before := len(keys)
-		err := s.each(cmd.Context(), vault, func(o keystore.Owner, m *keystore.Manager) error {
-			shown, err := showAll(cmd.Context(), o, m, id, reveal)
+		err := s.each(cmd.Context(), store, s.allSAEs, func(o keystore.Owner, store *keystore.Store) error {
+			shown, err := showAll(cmd.Context(), o, store, id, reveal)
 			if errors.Is(err, kmclient.ErrKeyNotFound) {
 				return nil // it may be another SAE's
 			}
@@ -86,8 +86,8 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 }
 
 // showAll returns what is known of the keys with an ID, and with reveal their bytes.
-func showAll(ctx context.Context, o keystore.Owner, m *keystore.Manager, id string, reveal bool) (keys []keyJSON, err error) {
-	infos, err := m.Show(ctx, id)
+func showAll(ctx context.Context, o keystore.Owner, store *keystore.Store, id string, reveal bool) (keys []keyJSON, err error) {
+	infos, err := store.Show(ctx, id)
 	if errors.Is(err, keystore.ErrRecord) {
 		return []keyJSON{{ID: id, KM: o.KM, SAE: o.SAE, Damaged: true}}, nil
 	}
@@ -97,7 +97,7 @@ func showAll(ctx context.Context, o keystore.Owner, m *keystore.Manager, id stri
 	for _, info := range infos {
 		k := jsonOf(o, info)
 		if reveal && info.State != kmclient.StateClosed {
-			key, err := m.Key(ctx, info)
+			key, err := store.Key(ctx, info)
 			if err != nil {
 				return keys, err
 			}

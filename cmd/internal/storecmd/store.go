@@ -6,7 +6,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/spf13/cobra"
@@ -77,64 +76,32 @@ func (s *storeFlags) settle(cmd *cobra.Command) error {
 	return nil
 }
 
-// open settles the flags and opens the store, which is there already. The caller
-// closes it.
-func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Vault, error) {
+// open settles the flags and opens the store, which is there already, without a key
+// manager. The caller closes it.
+func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Store, error) {
 	if err := s.settle(cmd); err != nil {
 		return nil, err
 	}
-	vault, _, err := s.OpenExisting(cmd.Context(), s.Store, terminal.Warnings(cmd))
-	return vault, err
+	return s.OpenExisting(cmd.Context(), s.Store, nil, keystore.Options{Logger: terminal.Warnings(cmd)})
 }
 
-// each calls use with those whose keys are in the store, all or those of --sae,
-// and a manager that asks no key manager.
-func (s *storeFlags) each(ctx context.Context, vault *keystore.Vault, use func(keystore.Owner, *keystore.Manager) error) error {
-	return s.eachWith(ctx, vault, noKM{}, keystore.Options{}, use)
-}
-
-// eachWith is each with managers before a key manager. That is asked for the
-// keys of one SAE alone.
-func (s *storeFlags) eachWith(ctx context.Context, vault *keystore.Vault, km kmclient.KeyManager, o keystore.Options, use func(keystore.Owner, *keystore.Manager) error) error {
-	owners, err := vault.Owners(ctx)
+// each calls use with the store as each of those has it whose keys are in it: of --sae
+// alone, or of all.
+func (s *storeFlags) each(ctx context.Context, store *keystore.Store, all bool, use func(keystore.Owner, *keystore.Store) error) error {
+	owners, err := store.Owners(ctx)
 	if err != nil {
 		return err
 	}
-	all := s.allSAEs && km == noKM{}
 	for _, owner := range owners {
 		if !all && owner.SAE != s.SAE {
 			continue
 		}
-		o.KM, o.SAE = owner.KM, owner.SAE
-		m, err := keystore.New(km, vault, o)
-		if err != nil {
-			return err
-		}
-		if err := use(owner, m); err != nil {
+		if err := use(owner, store.For(owner)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// noKM stands where no key manager is wanted: the store alone is asked.
-type noKM struct{}
-
-var errNoKM = fmt.Errorf("%w: none is asked", kmclient.ErrUnavailable)
-
-func (noKM) Status(context.Context, string) (kmclient.Status, error) {
-	return kmclient.Status{}, errNoKM
-}
-
-func (noKM) GetKeys(context.Context, string, int, int) ([]*kmclient.Key, error) { return nil, errNoKM }
-
-func (noKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key, error) {
-	return nil, errNoKM
-}
-
-func (noKM) CloseKey(context.Context, string) error { return errNoKM }
-
-func (noKM) DeletesOnDelivery() bool { return false }
 
 // damagedError is the error of a command that has met damaged records.
 func damagedError(n int) error {

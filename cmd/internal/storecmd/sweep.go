@@ -101,17 +101,16 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 		return err
 	}
 	defer flags.CloseManager(km)
-	if km != (noKM{}) {
-		o.Logger = terminal.Warnings(cmd)
-	}
-	vault, _, err := s.OpenExisting(cmd.Context(), s.Store, terminal.Warnings(cmd))
+	o.Logger, o.SweepEvery = terminal.Warnings(cmd), -1
+	store, err := s.OpenExisting(cmd.Context(), s.Store, km, o)
 	if err != nil {
 		return err
 	}
-	defer vault.Close()
+	defer store.Close(cmd.Context())
 	total := &swept{DryRun: f.dryRun}
-	err = s.eachWith(cmd.Context(), vault, km, o, func(_ keystore.Owner, m *keystore.Manager) error {
-		did, err := m.SweepAll(cmd.Context(), f.dryRun)
+	all := s.allSAEs && km == nil // a key manager is told of the keys of one SAE
+	err = s.each(cmd.Context(), store, all, func(_ keystore.Owner, store *keystore.Store) error {
+		did, err := store.SweepAll(cmd.Context(), f.dryRun)
 		total.add(did)
 		return err
 	})
@@ -129,14 +128,14 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 	return damagedError(total.Damaged)
 }
 
-// sweepKM opens the key manager that is to be told, noKM if there is none.
+// sweepKM opens the key manager that is to be told, nil if there is none.
 func (s *storeFlags) sweepKM(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	if s.relay != nil {
 		s.SAE = s.relay.KM.SAE
 		return flags.OpenConfigured(s.relay, terminal.Warnings(cmd))
 	}
 	if spec, err := s.Spec(); err != nil || spec == "" {
-		return noKM{}, err
+		return nil, err
 	}
 	return s.OpenManager(cmd)
 }

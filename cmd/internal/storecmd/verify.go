@@ -1,7 +1,6 @@
 package storecmd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,11 +48,11 @@ type verified struct {
 
 // damage is a record that can't be used.
 type damage struct {
-	Kind   keystore.Kind `json:"kind"`
-	KM     string        `json:"km,omitempty"`
-	SAE    string        `json:"sae,omitempty"`
-	ID     string        `json:"id"`
-	Reason string        `json:"reason"`
+	Kind   string `json:"kind"`
+	KM     string `json:"km,omitempty"`
+	SAE    string `json:"sae,omitempty"`
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
 }
 
 const sound = "sound"
@@ -62,23 +61,23 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 	if err := s.settle(cmd); err != nil {
 		return err
 	}
-	vault, records, err := s.OpenExisting(cmd.Context(), s.Store, terminal.Warnings(cmd))
+	store, err := s.OpenExisting(cmd.Context(), s.Store, nil, keystore.Options{Logger: terminal.Warnings(cmd)})
 	if errors.Is(err, keystore.ErrRecord) {
 		return terminal.Fail(terminal.ExitData, whenDamaged, "%w", err)
 	}
 	if err != nil {
 		return err
 	}
-	defer vault.Close()
-	v, err := verifyAll(cmd.Context(), vault, records)
-	if v == nil {
+	defer store.Close(cmd.Context())
+	r, err := store.Check(cmd.Context())
+	if err != nil {
 		return err
 	}
-	v.Store = s.Shown()
+	v := s.verified(r)
 	if s.asJSON {
-		err = errors.Join(err, terminal.PrintJSON(cmd.OutOrStdout(), v))
+		err = terminal.PrintJSON(cmd.OutOrStdout(), v)
 	} else {
-		err = errors.Join(err, v.print(cmd.OutOrStdout()))
+		err = v.print(cmd.OutOrStdout())
 	}
 	switch {
 	case err != nil:
@@ -93,27 +92,19 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 
 const whenDamaged = "the others can be used; keep a copy as it is, and put a backup in its place if the keys are needed"
 
-// verifyAll checks the file and all records. The outcome is nil where there is
-// none.
-func verifyAll(ctx context.Context, vault *keystore.Vault, records keystore.Store) (*verified, error) {
-	v := &verified{}
-	if file, ok := records.(interface{ Check(context.Context) error }); ok {
+// verified returns what a check has found, for programs.
+func (s *storeFlags) verified(r *keystore.Report) *verified {
+	v := &verified{Store: s.Shown(), Keys: r.Keys, Messages: r.Messages, Claims: r.Claims, Damaged: r.Damaged}
+	switch {
+	case r.Engine != nil:
+		v.File = terminal.OneLine(r.Engine, "")
+	case s.IsFile():
 		v.File = sound
-		if err := file.Check(ctx); errors.Is(err, kmclient.ErrStore) {
-			v.File = terminal.OneLine(err, "")
-		} else if err != nil {
-			return nil, err
-		}
 	}
-	r, err := vault.Check(ctx)
-	if err != nil && (v.File == sound || v.File == "") {
-		return nil, err
-	}
-	v.Keys, v.Messages, v.Claims, v.Damaged = r.Keys, r.Messages, r.Claims, r.Damaged
 	for _, d := range r.Damages {
-		v.Damages = append(v.Damages, damage{d.Name.Kind, d.Name.KM, d.Name.SAE, d.Name.ID, d.Reason})
+		v.Damages = append(v.Damages, damage{d.Kind, d.Owner.KM, d.Owner.SAE, d.ID, d.Reason})
 	}
-	return v, nil
+	return v
 }
 
 func (v *verified) print(out io.Writer) error {

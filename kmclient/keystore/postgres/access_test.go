@@ -31,7 +31,7 @@ func withRole(url, role string) string { return strings.Replace(url, "//"+pgtest
 func TestRelayRole(t *testing.T) {
 	server := shared(t)
 	url := asRole(t, server, newSchema(t, server), "relay", "LOGIN")
-	storetest.Messages(t, newManager(t, openStore(t, url)), 20, 5)
+	storetest.Messages(t, newStore(t, openEngine(t, url)), 20, 5)
 	c, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestRefused(t *testing.T) {
 func TestLevels(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
-	put(t, openStore(t, url), "a")
+	put(t, openEngine(t, url), "a")
 	server.Exec("UPDATE " + schemaName() + ".level SET n=n+1")
 	_, err := postgres.Open(t.Context(), postgres.Options{URL: url})
 	wantRefused(t, err, "later version")
@@ -89,7 +89,7 @@ func TestLevels(t *testing.T) {
 	if err := postgres.Init(t.Context(), url); err != nil {
 		t.Error(err)
 	}
-	if get(t, openStore(t, url), "a") == nil {
+	if get(t, openEngine(t, url), "a") == nil {
 		t.Error("the record is gone")
 	}
 }
@@ -100,7 +100,7 @@ func TestUnsafe(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
 	url := newSchema(t, server)
-	s := openStore(t, url)
+	s := openEngine(t, url)
 	if w := strings.Join(s.Warnings(), "\n"); !strings.Contains(w, "synchronous_standby_names") {
 		t.Errorf("warnings: %q", w)
 	}
@@ -113,7 +113,7 @@ func TestUnsafe(t *testing.T) {
 	}
 	for setting, want := range map[string]string{"off": "on", "local": "on", "remote_write": "on", "on": "on", "remote_apply": "remote_apply"} {
 		server.Set("synchronous_commit", setting)
-		if got := postgres.Setting(t, openStore(t, url), "synchronous_commit"); got != want {
+		if got := postgres.Setting(t, openEngine(t, url), "synchronous_commit"); got != want {
 			t.Errorf("synchronous_commit=%s: got %s, want %s", setting, got, want)
 		}
 	}

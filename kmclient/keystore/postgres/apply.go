@@ -35,18 +35,18 @@ const (
 )
 
 // Apply makes changes, all or none.
-func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
+func (e *Engine) Apply(ctx context.Context, changes ...keystore.Change) error {
 	statements, err := plan(changes)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.where, err)
+		return fmt.Errorf("%s: %w", e.where, err)
 	}
-	return s.call(ctx, once, func(ctx context.Context, c *conn) error { return s.apply(ctx, c, statements) })
+	return e.call(ctx, once, func(ctx context.Context, c *conn) error { return e.apply(ctx, c, statements) })
 }
 
 // apply makes one transaction, and one round trip once the server knows the
 // statements. There is no BEGIN: the server takes what comes before the Sync of the
 // protocol for one transaction.
-func (s *Store) apply(ctx context.Context, c *conn, statements []statement) error {
+func (e *Engine) apply(ctx context.Context, c *conn, statements []statement) error {
 	b := &pgx.Batch{}
 	c.session.count(b)
 	first := b.Len()
@@ -58,7 +58,7 @@ func (s *Store) apply(ctx context.Context, c *conn, statements []statement) erro
 	case err == nil && c.session.cancelled:
 		return errCancelled
 	case err == nil:
-		s.committed(c.session)
+		e.committed(c.session)
 		return nil
 	case !hasCode(err, divisionByZero):
 		return err

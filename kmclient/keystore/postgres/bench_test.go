@@ -19,7 +19,7 @@ func BenchmarkMessage(b *testing.B) {
 			} else {
 				primary, _ = pgtest.StartPair(b)
 			}
-			m := newManager(b, openStore(b, newSchema(b, primary)))
+			m := newStore(b, openEngine(b, newSchema(b, primary)))
 			for _, sessions := range []int{1, 20} {
 				b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
 					storetest.Messages(b, m, b.N, sessions)

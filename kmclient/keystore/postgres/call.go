@@ -64,26 +64,26 @@ func (c *conn) send(ctx context.Context, b *pgx.Batch) (at int, err error) {
 
 // call makes a request, and again where that can help and is right, until the
 // time-out of the store.
-func (s *Store) call(ctx context.Context, again bool, request func(context.Context, *conn) error) error {
-	bounded, cancel := context.WithTimeout(context.WithValue(ctx, dialKey{}, true), s.timeout)
+func (e *Engine) call(ctx context.Context, again bool, request func(context.Context, *conn) error) error {
+	bounded, cancel := context.WithTimeout(context.WithValue(ctx, dialKey{}, true), e.timeout)
 	defer cancel()
 	var reason error // what has gone wrong, as far as it is known
 	for try := 1; ; try++ {
 		switch {
 		case ctx.Err() != nil:
 			return kmclient.GaveUp(ctx)
-		case s.closed.Load():
-			return s.storeError(errClosed)
+		case e.closed.Load():
+			return e.storeError(errClosed)
 		}
-		err := s.attempt(bounded, request)
+		err := e.attempt(bounded, request)
 		switch {
 		case err == nil, errors.Is(err, keystore.ErrConflict):
 			return err
 		case reason == nil || bounded.Err() == nil:
 			reason = err
 		}
-		if ctx.Err() == nil && !s.closed.Load() && (bounded.Err() != nil || !mayRepeat(err, again, try)) {
-			return s.storeError(reason)
+		if ctx.Err() == nil && !e.closed.Load() && (bounded.Err() != nil || !mayRepeat(err, again, try)) {
+			return e.storeError(reason)
 		}
 		select {
 		case <-bounded.Done():
@@ -99,11 +99,11 @@ func (u unconnected) Unwrap() error { return u.error }
 
 // attempt makes a request once. If its connection breaks, the others are not trusted
 // any more either; if it is cut because the caller has gone, they are.
-func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
-	pooled, err := s.pool.Acquire(ctx)
+func (e *Engine) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
+	pooled, err := e.pool.Acquire(ctx)
 	if err != nil {
 		if isLate(err) {
-			s.pool.Reset()
+			e.pool.Reset()
 		}
 		return unconnected{err}
 	}
@@ -117,7 +117,7 @@ func (s *Store) attempt(ctx context.Context, request func(context.Context, *conn
 		_ = c.Close(ctx)
 		cut(c.Conn)
 		if !errors.Is(ctx.Err(), context.Canceled) {
-			s.pool.Reset()
+			e.pool.Reset()
 		}
 	}
 	return err
@@ -170,18 +170,18 @@ func hasCode(err error, code string) bool {
 
 // storeError is the kmclient.ErrStore for an error of the server or the way to it:
 // it says in plain words what is wrong, and with which servers.
-func (s *Store) storeError(err error) error {
+func (e *Engine) storeError(err error) error {
 	if err == nil {
 		return nil
 	}
 	words := inWords(err)
 	switch {
 	case errors.Is(err, errBehind):
-		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, errBehind)
+		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, e.where, errBehind)
 	case isLate(err): // as Store.call has it, not the caller's context
-		return fmt.Errorf("%w %s: %s: %v", kmclient.ErrStore, s.where, words, plain(err))
+		return fmt.Errorf("%w %s: %s: %v", kmclient.ErrStore, e.where, words, plain(err))
 	case words != "":
-		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.where, words, plain(err))
+		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, e.where, words, plain(err))
 	}
-	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, s.where, plain(err))
+	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, e.where, plain(err))
 }

@@ -38,18 +38,18 @@ const settings = `SELECT set_config(name, value, false) FROM (VALUES
 	) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL`
 
 // setUp makes a new connection fit for use, or refuses it.
-func (s *Store) setUp(ctx context.Context, c *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout) // the pool's has none
+func (e *Engine) setUp(ctx context.Context, c *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout) // the pool's has none
 	defer cancel()
-	err := s.checkServer(ctx, c)
+	err := e.checkServer(ctx, c)
 	if err == nil {
-		_, err = c.Exec(ctx, settings, s.schema, strconv.FormatInt(s.timeout.Milliseconds(), 10))
+		_, err = c.Exec(ctx, settings, e.schema, strconv.FormatInt(e.timeout.Milliseconds(), 10))
 	}
 	if err == nil {
-		err = s.checkLevel(ctx, c)
+		err = e.checkLevel(ctx, c)
 	}
 	if err == nil {
-		err = s.join(ctx, c)
+		err = e.join(ctx, c)
 	}
 	if err != nil {
 		cut(c)
@@ -59,7 +59,7 @@ func (s *Store) setUp(ctx context.Context, c *pgx.Conn) error {
 
 // checkServer refuses a server that loses what it has acknowledged, or can't
 // acknowledge anything.
-func (s *Store) checkServer(ctx context.Context, c *pgx.Conn) error {
+func (e *Engine) checkServer(ctx context.Context, c *pgx.Conn) error {
 	var fsync, pages, standbys, readOnly string
 	var recovery bool
 	err := c.QueryRow(ctx, `SELECT coalesce(current_setting('fsync', true), 'on'), coalesce(current_setting('full_page_writes', true), 'on'),
@@ -79,12 +79,12 @@ func (s *Store) checkServer(ctx context.Context, c *pgx.Conn) error {
 	if standbys == "" {
 		warnings = append(warnings, warnNoStandby)
 	}
-	if s.clearText {
+	if e.clearText {
 		warnings = append(warnings, warnClearText)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.warnings = slices.Clip(warnings)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.warnings = slices.Clip(warnings)
 	return nil
 }
 
@@ -137,17 +137,17 @@ func noticeCancelled(c *pgconn.PgConn, n *pgconn.Notice) {
 func cut(c *pgx.Conn) { _ = c.PgConn().Conn().Close() }
 
 // checkLevel makes sure that the schema is there, and of this version.
-func (s *Store) checkLevel(ctx context.Context, c *pgx.Conn) error {
+func (e *Engine) checkLevel(ctx context.Context, c *pgx.Conn) error {
 	level, err := readLevel(ctx, c)
 	switch {
 	case err != nil:
 		return err
 	case level == 0:
-		return fmt.Errorf("the schema %q is not there, or the role may not use it: run qkdmail store init, as a role that may make schemas, and give the relay's role the rights that it prints", s.schema)
+		return fmt.Errorf("the schema %q is not there, or the role may not use it: run qkdmail store init, as a role that may make schemas, and give the relay's role the rights that it prints", e.schema)
 	case level < len(migrations()):
-		return fmt.Errorf("the schema %q is of an older version (%d, not %d): run qkdmail store init", s.schema, level, len(migrations()))
+		return fmt.Errorf("the schema %q is of an older version (%d, not %d): run qkdmail store init", e.schema, level, len(migrations()))
 	case level > len(migrations()):
-		return fmt.Errorf("the schema %q is of a later version (%d, not %d): use the program that has made it", s.schema, level, len(migrations()))
+		return fmt.Errorf("the schema %q is of a later version (%d, not %d): use the program that has made it", e.schema, level, len(migrations()))
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
-	s := openStore(t, newSchema(t, server))
+	s := openEngine(t, newSchema(t, server))
 	grow := server.SmallDisk("small", "8m")
 	server.Exec("ALTER TABLE " + postgres.SchemaOf(s) + ".records SET TABLESPACE small")
 	value := make([]byte, 1<<20)

@@ -21,7 +21,7 @@
 // nothing of what was lost.
 //
 // Without a synchronous standby, the loss of the server is the loss of its last
-// commits: [Store.Warnings] says so. With one (synchronous_standby_names), a commit
+// commits: [Engine.Warnings] says so. With one (synchronous_standby_names), a commit
 // waits for it, and Apply fails where it does not come back in time; relays need two
 // standbys, as in "ANY 1 (a, b)", to go on without one. Two servers must never take
 // writes at the same time: whatever promotes a standby has to make sure that the old

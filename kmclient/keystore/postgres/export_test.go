@@ -6,7 +6,7 @@ import (
 )
 
 // Setting returns a setting of a connection of s.
-func Setting(t *testing.T, s *Store, name string) (value string) {
+func Setting(t *testing.T, s *Engine, name string) (value string) {
 	t.Helper()
 	err := s.call(t.Context(), repeatable, func(ctx context.Context, c *conn) error {
 		return c.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&value)
@@ -28,4 +28,4 @@ func ClearText(t *testing.T, url string) bool {
 }
 
 // SchemaOf returns the schema of s.
-func SchemaOf(s *Store) string { return s.schema }
+func SchemaOf(s *Engine) string { return s.schema }

@@ -24,20 +24,20 @@ func BenchmarkGrown(b *testing.B) {
 		sizes = []size{{0, 0}, {100_000, 0}, {0, 10_000}}
 	}
 	server := pgtest.Start(b)
-	var managers []*keystore.Manager
+	var stores []*keystore.Store
 	for _, n := range sizes {
-		m := newManager(b, openStore(b, newSchema(b, server)))
+		m := newStore(b, openEngine(b, newSchema(b, server)))
 		storetest.Messages(b, m, 200, sessions)
 		schema := schemaName()
 		server.Exec(fmt.Sprintf("INSERT INTO %s.claims SELECT s.n, gen_random_uuid() FROM %[1]s.scopes s, generate_series(1, %d)", schema, n.claims))
 		server.Exec(fmt.Sprintf(`INSERT INTO %s.records SELECT kind, km, sae, convert_to(gen_random_uuid()::text, 'UTF8'), due+100000000+g, version, value
 			FROM (SELECT * FROM %[1]s.records WHERE kind='receive' LIMIT 1) r, generate_series(1, %d) g`, schema, n.tombstones))
-		managers = append(managers, m)
+		stores = append(stores, m)
 	}
 	server.Exec("VACUUM ANALYZE")
 	times := make([][]float64, len(sizes))
 	for b.Loop() {
-		for i, m := range managers {
+		for i, m := range stores {
 			start := time.Now()
 			storetest.Messages(b, m, each, sessions)
 			times[i] = append(times[i], float64(time.Since(start))/each)

@@ -36,12 +36,12 @@ func newSchema(t testing.TB, first *pgtest.Server, others ...*pgtest.Server) str
 	return url
 }
 
-func openStore(t testing.TB, url string) *postgres.Store {
+func openEngine(t testing.TB, url string) *postgres.Engine {
 	t.Helper()
 	return openWith(t, postgres.Options{URL: url})
 }
 
-func openWith(t testing.TB, o postgres.Options) *postgres.Store {
+func openWith(t testing.TB, o postgres.Options) *postgres.Engine {
 	t.Helper()
 	s, err := postgres.Open(context.Background(), o)
 	if err != nil {
@@ -60,7 +60,7 @@ func record(id, value string) *keystore.Record {
 }
 
 // put makes a new record.
-func put(t testing.TB, s keystore.Store, id string) {
+func put(t testing.TB, s keystore.Engine, id string) {
 	t.Helper()
 	if err := s.Apply(t.Context(), keystore.Change{New: record(id, "v")}); err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func put(t testing.TB, s keystore.Store, id string) {
 }
 
 // get returns a record, nil if there is none.
-func get(t testing.TB, s keystore.Store, id string) *keystore.Record {
+func get(t testing.TB, s keystore.Engine, id string) *keystore.Record {
 	t.Helper()
 	records, err := s.Get(t.Context(), name(id))
 	if err != nil {
@@ -91,22 +91,20 @@ func wantRefused(t testing.TB, err error, words string) {
 // schemaName is that of the schema that was made last.
 func schemaName() string { return fmt.Sprintf("test%d", schemas.Load()) }
 
-// newManager returns a manager on a store.
-func newManager(t testing.TB, s keystore.Store) *keystore.Manager {
+// newStore opens the store of an engine.
+func newStore(t testing.TB, e keystore.Engine) *keystore.Store {
 	t.Helper()
-	m, err := manager(s, filepath.Join(t.TempDir(), "store.key"))
+	s, err := storeIn(e, filepath.Join(t.TempDir(), "store.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return s
 }
 
-// manager returns one on a store, which is sealed with the key in a file that is made
-// with the store.
-func manager(s keystore.Store, key string) (*keystore.Manager, error) {
-	v, err := keystore.Open(context.Background(), s, keystore.MadeKeyFile(key, nil), nil)
-	if err != nil {
-		return nil, err
-	}
-	return keystore.New(&storetest.Link{}, v, keystore.Options{KM: "km", SAE: "B"})
+// storeIn opens the store of an engine, which is sealed with the key in a file that is
+// made with the store.
+func storeIn(e keystore.Engine, key string) (*keystore.Store, error) {
+	return keystore.Open(context.Background(), &storetest.Link{}, keystore.Options{
+		Engine: e, Key: keystore.MadeKeyFile(key, nil), KM: "km", SAE: "B", SweepEvery: -1,
+	})
 }

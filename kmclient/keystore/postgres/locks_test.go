@@ -20,7 +20,7 @@ const waiting = "FROM pg_stat_activity WHERE application_name='qkdmail' AND wait
 // both are held up at the second of three records, and only one goes on.
 func TestNoDeadlock(t *testing.T) {
 	server := shared(t)
-	s := openStore(t, newSchema(t, server))
+	s := openEngine(t, newSchema(t, server))
 	var changes []keystore.Change
 	for _, id := range []string{"a", "b", "c"} {
 		put(t, s, id)
@@ -50,7 +50,7 @@ func TestNoDeadlock(t *testing.T) {
 func TestCheckHolds(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
-	s, other := openStore(t, url), openWith(t, postgres.Options{URL: url, Timeout: short})
+	s, other := openEngine(t, url), openWith(t, postgres.Options{URL: url, Timeout: short})
 	put(t, s, "guard")
 	guard := get(t, s, "guard")
 	release := server.Hold("INSERT INTO " + schemaName() + ".records VALUES ('receive', 'km', 'sae', 'z', 0, 1, '')")
@@ -72,7 +72,7 @@ func TestCheckHolds(t *testing.T) {
 // undone.
 func TestSameClaim(t *testing.T) {
 	url := newSchema(t, shared(t))
-	stores := []*postgres.Store{openStore(t, url), openStore(t, url)}
+	stores := []*postgres.Engine{openEngine(t, url), openEngine(t, url)}
 	for range 20 {
 		done := make(chan error, 2)
 		claim := keystore.Name{Kind: keystore.KindClaim, KM: "km", ID: uuid.NewString()}
@@ -97,7 +97,7 @@ func TestSameClaim(t *testing.T) {
 
 // As many records as one Apply takes are changed, checked and deleted at once.
 func TestManyChanges(t *testing.T) {
-	s := openStore(t, newSchema(t, shared(t)))
+	s := openEngine(t, newSchema(t, shared(t)))
 	n := s.Limits().Changes
 	records := make([]*keystore.Record, n)
 	fresh := func(i int) *keystore.Record { return record(fmt.Sprint(i), "v") }

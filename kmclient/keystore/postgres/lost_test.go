@@ -14,13 +14,13 @@ import (
 )
 
 // calls are all that a store can be asked for.
-func calls(t *testing.T) map[string]func(keystore.Store) error {
-	return map[string]func(keystore.Store) error{
-		"Apply":   func(s keystore.Store) error { return s.Apply(t.Context(), keystore.Change{New: record("new", "v")}) },
-		"Get":     func(s keystore.Store) error { return second(s.Get(t.Context(), name("key"))) },
-		"List":    func(s keystore.Store) error { return second(s.List(t.Context(), keystore.Name{}, 10)) },
-		"Due":     func(s keystore.Store) error { return second(s.Due(t.Context(), "km", "sae", time.Now(), 10)) },
-		"Compact": func(s keystore.Store) error { return s.Compact(t.Context()) },
+func calls(t *testing.T) map[string]func(keystore.Engine) error {
+	return map[string]func(keystore.Engine) error{
+		"Apply":   func(s keystore.Engine) error { return s.Apply(t.Context(), keystore.Change{New: record("new", "v")}) },
+		"Get":     func(s keystore.Engine) error { return second(s.Get(t.Context(), name("key"))) },
+		"List":    func(s keystore.Engine) error { return second(s.List(t.Context(), keystore.Name{}, 10)) },
+		"Due":     func(s keystore.Engine) error { return second(s.Due(t.Context(), "km", "sae", time.Now(), 10)) },
+		"Compact": func(s keystore.Engine) error { return s.Compact(t.Context()) },
 	}
 }
 
@@ -28,7 +28,7 @@ func second[T any](_ T, err error) error { return err }
 
 // wantBehind wants every call refused, with the reason. The first may only find out
 // that its connection is not there any more.
-func wantBehind(t *testing.T, s keystore.Store, first func(keystore.Store) error) {
+func wantBehind(t *testing.T, s keystore.Engine, first func(keystore.Engine) error) {
 	t.Helper()
 	if err := first(s); err == nil || !strings.Contains(err.Error(), "connection") {
 		wantRefused(t, err, "without the last commits")
@@ -51,12 +51,12 @@ func TestPromotedBehind(t *testing.T) {
 	primary := pgtest.Start(t)
 	standby := primary.Follow("standby")
 	url := newSchema(t, primary, standby)
-	stores := map[string]*postgres.Store{}
+	stores := map[string]*postgres.Engine{}
 	for what := range calls(t) {
-		stores[what] = openStore(t, url)
+		stores[what] = openEngine(t, url)
 		put(t, stores[what], "first-"+what)
 	}
-	idle := openStore(t, url)
+	idle := openEngine(t, url)
 	primary.Wait("SELECT count(*)=1 AND bool_and(replay_lsn=pg_current_wal_lsn()) FROM pg_stat_replication")
 	standby.Stop()
 	for what, s := range stores {
@@ -69,7 +69,7 @@ func TestPromotedBehind(t *testing.T) {
 		wantBehind(t, stores[what], call)
 	}
 	retry(t, func() error { return apply(idle, "seen") }) // it has seen nothing that is lost
-	if s := openStore(t, url); get(t, s, "first-Get") == nil || get(t, s, "last-Get") != nil {
+	if s := openEngine(t, url); get(t, s, "first-Get") == nil || get(t, s, "last-Get") != nil {
 		t.Error("the standby is not what this test is about")
 	}
 }
@@ -80,20 +80,20 @@ func TestRestored(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
 	url := newSchema(t, server)
-	early := openStore(t, url)
+	early := openEngine(t, url)
 	put(t, early, "a")
 	snapshot := server.Snapshot()
 	server.Restart()
 	retry(t, func() error { return second(early.Get(t.Context(), name("a"))) })
 	put(t, early, "b") // on a new connection, which stands for the first one too
-	late := openStore(t, url)
+	late := openEngine(t, url)
 	put(t, late, "c")
 	server.Restore(snapshot)
 	server.Restart()
 	wantBehind(t, early, calls(t)["Apply"])
 	wantBehind(t, late, calls(t)["Get"])
 
-	now := openStore(t, url)
+	now := openEngine(t, url)
 	put(t, now, "d")
 	server.Kill()
 	server.Restart()
@@ -126,8 +126,8 @@ func TestSwitched(t *testing.T) {
 	put(t, s, "a")
 	put(t, s, "b")
 	server.Exec(fmt.Sprintf("UPDATE test%d.sessions SET commits=1", schemas.Load()))
-	wantBehind(t, s, func(s keystore.Store) error { return apply(s, "c") })
-	if get(t, openStore(t, url), "c") != nil {
+	wantBehind(t, s, func(s keystore.Engine) error { return apply(s, "c") })
+	if get(t, openEngine(t, url), "c") != nil {
 		t.Error("a change was made")
 	}
 }
@@ -137,7 +137,7 @@ func TestFailover(t *testing.T) {
 	t.Parallel()
 	primary, standby := pgtest.StartPair(t)
 	url := newSchema(t, primary, standby)
-	s, other := openStore(t, url), openStore(t, url)
+	s, other := openEngine(t, url), openEngine(t, url)
 	if w := s.Warnings(); len(w) != 0 {
 		t.Errorf("warnings: %q", w)
 	}
@@ -164,7 +164,7 @@ func TestFailover(t *testing.T) {
 func TestSessions(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
-	s := openStore(t, url)
+	s := openEngine(t, url)
 	count := func(want string) {
 		t.Helper()
 		if got := server.Query(fmt.Sprintf("SELECT count(*) FROM test%d.sessions", schemas.Load())); got != want {
@@ -191,7 +191,7 @@ func TestOldPrimaryReturns(t *testing.T) {
 	t.Parallel()
 	primary, standby := pgtest.StartPair(t)
 	url := newSchema(t, primary, standby)
-	s := openStore(t, url)
+	s := openEngine(t, url)
 	put(t, s, "before")
 	primary.Kill()
 	standby.Promote()
@@ -215,7 +215,7 @@ func TestOldPrimaryReturns(t *testing.T) {
 func TestOldSessions(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
-	s, other := openStore(t, url), openStore(t, url)
+	s, other := openEngine(t, url), openEngine(t, url)
 	put(t, s, "a")
 	sessions := schemaName() + ".sessions"
 	server.Exec("UPDATE " + sessions + " SET made=current_date-20; INSERT INTO " + sessions + " VALUES (gen_random_uuid(), 7, current_date-31)")

@@ -21,16 +21,16 @@ const (
 	closeTimeout   = 2 * time.Second // to remove what the server knows of this process
 )
 
-// Options of a Store. Only URL is mandatory.
+// Options of an Engine. Only URL is mandatory.
 type Options struct {
 	URL         string        // as CheckURL says
 	Connections int           // at most; 16, or what the URL says, if zero
 	Timeout     time.Duration // for each call, with all attempts and the time to wait for a connection; 10 s if zero
 }
 
-// A Store is a schema in a PostgreSQL database. Its methods may be called from
+// An Engine is a schema in a PostgreSQL database. Its methods may be called from
 // several goroutines at the same time.
-type Store struct {
+type Engine struct {
 	*place
 	timeout time.Duration
 	pool    *pgxpool.Pool
@@ -44,14 +44,14 @@ type Store struct {
 	closed  atomic.Bool
 }
 
-var _ keystore.Store = (*Store)(nil)
+var _ keystore.Engine = (*Engine)(nil)
 
 // Open connects to a server and returns once it has answered and is fit to keep
 // keys. Options that make no sense are a kmclient.ErrConfig; a server that can't be
 // reached within the time-out, takes no writes, loses data when its machine fails
 // (fsync or full_page_writes off), or has no schema of this version is a
 // kmclient.ErrStore that says so.
-func Open(ctx context.Context, o Options) (*Store, error) {
+func Open(ctx context.Context, o Options) (*Engine, error) {
 	p, err := parse(o.URL)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Timeout < 0 || o.Connections < 0 || o.Connections > 1000 {
 		return nil, fmt.Errorf("%w: PostgreSQL: a negative time-out, or not 0 to 1000 connections", kmclient.ErrConfig)
 	}
-	s := &Store{place: p, timeout: o.Timeout, known: map[uuid.UUID]int64{}, retired: map[uuid.UUID]bool{}}
+	s := &Engine{place: p, timeout: o.Timeout, known: map[uuid.UUID]int64{}, retired: map[uuid.UUID]bool{}}
 	if s.timeout == 0 {
 		s.timeout = defaultTimeout
 	}
@@ -67,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		p.config.MaxConns = int32(o.Connections)
 	}
 	p.within(s.timeout)
-	p.config.MinConns, p.config.MinIdleConns = 0, 0 // so that each is made by Store.attempt
+	p.config.MinConns, p.config.MinIdleConns = 0, 0 // so that each is made by Engine.attempt
 	p.config.MaxConnLifetime, p.config.MaxConnLifetimeJitter, p.config.MaxConnIdleTime = lifetime, lifetime/6, lifetime/6
 	p.config.AfterConnect, p.config.BeforeClose = s.setUp, s.retire
 	p.config.ConnConfig.DialFunc = dialNoCancel(p.config.ConnConfig.DialFunc)
@@ -85,35 +85,38 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // Warnings returns what is questionable about the server or the way to it, in
 // sentences for the administrator, as it was when the latest connection was made.
-func (s *Store) Warnings() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.warnings)
+func (e *Engine) Warnings() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.warnings)
 }
 
 // Limits are those of what one Apply holds in memory: 4096 keys of a few hundred
 // bytes, each with its claim, and the store's own record.
-func (s *Store) Limits() keystore.Limits {
+func (e *Engine) Limits() keystore.Limits {
 	return keystore.Limits{Changes: 2*4096 + 1, Octets: 16 << 20}
 }
+
+// Check is nil: the server's files are looked at with pg_amcheck.
+func (e *Engine) Check(context.Context) error { return nil }
 
 // Compact does what a role that does not own the tables can do, which is little:
 // the server gives up what was overwritten and deleted by itself, as the package's
 // comment says. It removes the rows of sessions of processes that have ended
 // without a Close.
-func (s *Store) Compact(ctx context.Context) error {
-	return s.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
+func (e *Engine) Compact(ctx context.Context) error {
+	return e.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
 		_, err := c.Exec(ctx, "DELETE FROM sessions WHERE made < current_date - 30")
 		return err
 	})
 }
 
 // Close ends the connections. Closing twice does no harm.
-func (s *Store) Close() error {
-	s.closing.Do(func() {
-		s.closed.Store(true)
-		s.leave()
-		s.pool.Close()
+func (e *Engine) Close() error {
+	e.closing.Do(func() {
+		e.closed.Store(true)
+		e.leave()
+		e.pool.Close()
 	})
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 const short = time.Second // for calls that fail
 
 // apply makes a new record.
-func apply(s keystore.Store, id string) error {
+func apply(s keystore.Engine, id string) error {
 	return s.Apply(context.Background(), keystore.Change{New: record(id, "v")})
 }
 
@@ -47,7 +47,7 @@ func TestDown(t *testing.T) {
 // Somebody ends all connections, or cancels what waits for a lock.
 func TestCancelled(t *testing.T) {
 	server := shared(t)
-	s := openStore(t, newSchema(t, server))
+	s := openEngine(t, newSchema(t, server))
 	put(t, s, "a")
 	server.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='qkdmail'")
 	if get(t, s, "a") == nil {
@@ -146,7 +146,7 @@ func TestStandby(t *testing.T) {
 		standby.Promote()
 		close(promoted)
 	}()
-	put(t, openStore(t, url), "a")
+	put(t, openEngine(t, url), "a")
 	<-promoted
 }
 
@@ -206,7 +206,7 @@ func TestStandbyGone(t *testing.T) {
 	t.Parallel()
 	primary, standby := pgtest.StartPair(t)
 	url := newSchema(t, primary)
-	s, other := openWith(t, postgres.Options{URL: url, Timeout: short}), openStore(t, url)
+	s, other := openWith(t, postgres.Options{URL: url, Timeout: short}), openEngine(t, url)
 	put(t, s, "a")
 	standby.Stop()
 	const unsynced = "FROM pg_stat_activity WHERE wait_event='SyncRep'"
@@ -216,7 +216,7 @@ func TestStandbyGone(t *testing.T) {
 	if get(t, other, "given up") != nil {
 		t.Error("others see what the standby does not have")
 	}
-	patient := openStore(t, url)
+	patient := openEngine(t, url)
 	for _, end := range []string{"pg_cancel_backend", "pg_terminate_backend"} {
 		done := make(chan error)
 		go func() { done <- apply(patient, end) }()

@@ -46,7 +46,7 @@ func bindChild(url, key string) error {
 	if err != nil {
 		return err
 	}
-	m, err := manager(s, key)
+	m, err := storeIn(s, key)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func TestProcesses(t *testing.T) {
 	const processes, keys = 3, 200
 	url := newSchema(t, shared(t))
 	key := filepath.Join(t.TempDir(), "store.key")
-	if _, err := manager(openStore(t, url), key); err != nil {
+	if _, err := storeIn(openEngine(t, url), key); err != nil {
 		t.Fatal(err)
 	}
 	var ids strings.Builder
@@ -141,7 +141,7 @@ func startChild(t *testing.T, env, in string) io.Reader {
 // Whoever changes a record gets to it, also if many others check it all the time.
 func TestCheckedAllTheTime(t *testing.T) {
 	url := newSchema(t, shared(t))
-	s, other := openStore(t, url), openStore(t, url)
+	s, other := openEngine(t, url), openEngine(t, url)
 	put(t, s, "guard")
 	guard := get(t, s, "guard")
 	ctx, stop := context.WithCancel(t.Context())

@@ -29,15 +29,15 @@ const getClaims = `
 	WHERE n.kind='claim'`
 
 // Get returns records by their names.
-func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+func (e *Engine) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
 	for _, n := range names {
 		if err := n.Check(); err != nil {
-			return nil, s.storeError(err)
+			return nil, e.storeError(err)
 		}
 	}
 	sql, args := getStatement(names)
 	var records []*keystore.Record
-	err := s.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
+	err := e.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
 		records = make([]*keystore.Record, len(names))
 		rows, err := c.Query(ctx, sql, args...)
 		if err != nil {
@@ -87,12 +87,12 @@ func getStatement(names []keystore.Name) (sql string, args []any) {
 }
 
 // List returns the records that follow a name.
-func (s *Store) List(ctx context.Context, after keystore.Name, limit int) ([]*keystore.Record, error) {
+func (e *Engine) List(ctx context.Context, after keystore.Name, limit int) ([]*keystore.Record, error) {
 	if err := after.Check(); err != nil {
-		return nil, s.storeError(err)
+		return nil, e.storeError(err)
 	}
 	var records []*keystore.Record
-	err := s.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
+	err := e.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
 		records, err = list(ctx, c, after, limit)
 		return err
 	})
@@ -132,12 +132,12 @@ func list(ctx context.Context, c *conn, after keystore.Name, limit int) (records
 }
 
 // Due returns the records that are due, the earliest first.
-func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*keystore.Record, error) {
+func (e *Engine) Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*keystore.Record, error) {
 	if err := (keystore.Name{KM: km, SAE: sae}).Check(); err != nil {
-		return nil, s.storeError(err)
+		return nil, e.storeError(err)
 	}
 	var records []*keystore.Record
-	err := s.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
+	err := e.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
 		records, err = query(ctx, c, `SELECT kind, km, sae, id, due, version, value FROM records
 			WHERE km=$1 AND sae=$2 AND due<>0 AND due<=$3 ORDER BY due LIMIT $4`, []byte(km), []byte(sae), now.Unix(), limit)
 		return err

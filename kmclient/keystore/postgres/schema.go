@@ -25,7 +25,7 @@ func Init(ctx context.Context, url string) error {
 		return err
 	}
 	p.within(defaultTimeout)
-	s := &Store{place: p}
+	s := &Engine{place: p}
 	c, err := pgx.ConnectConfig(ctx, p.config.ConnConfig)
 	if err != nil {
 		return s.storeError(err)

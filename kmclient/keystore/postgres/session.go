@@ -42,9 +42,9 @@ var errBehind = errors.New("the PostgreSQL server was restored from a backup, or
 
 // join begins the session of a new connection, if its server has all commits that
 // are known.
-func (s *Store) join(ctx context.Context, c *pgx.Conn) error {
+func (e *Engine) join(ctx context.Context, c *pgx.Conn) error {
 	for {
-		known, retired := s.sessions()
+		known, retired := e.sessions()
 		lost, err := lostSessions(ctx, c, known)
 		if err != nil {
 			return err
@@ -56,7 +56,7 @@ func (s *Store) join(ctx context.Context, c *pgx.Conn) error {
 			c.PgConn().CustomData()[sessionKey] = &session{id: uuid.New(), covers: retired}
 			return nil
 		}
-		if s.knows(lost) {
+		if e.knows(lost) {
 			return errBehind
 		}
 		// Meanwhile another session stands for them.
@@ -67,16 +67,16 @@ func (s *Store) join(ctx context.Context, c *pgx.Conn) error {
 // parameters into account, and whether it has all commits that are known. Of several
 // servers the next one is tried then: a primary that was taken for dead and comes
 // back, without knowing of the one that has taken over, takes writes too.
-func (s *Store) notBehind(check pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+func (e *Engine) notBehind(check pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	return func(ctx context.Context, c *pgconn.PgConn) error {
 		if check != nil {
 			if err := check(ctx, c); err != nil {
 				return err
 			}
 		}
-		known, _ := s.sessions()
-		lost, err := s.lostThere(ctx, c, known)
-		if err == nil && s.knows(lost) {
+		known, _ := e.sessions()
+		lost, err := e.lostThere(ctx, c, known)
+		if err == nil && e.knows(lost) {
 			err = errBehind
 		}
 		return err
@@ -84,7 +84,7 @@ func (s *Store) notBehind(check pgconn.ValidateConnectFunc) pgconn.ValidateConne
 }
 
 // lostThere is lostSessions before pgx knows the connection.
-func (s *Store) lostThere(ctx context.Context, c *pgconn.PgConn, known map[uuid.UUID]int64) (lost []uuid.UUID, err error) {
+func (e *Engine) lostThere(ctx context.Context, c *pgconn.PgConn, known map[uuid.UUID]int64) (lost []uuid.UUID, err error) {
 	if len(known) == 0 {
 		return nil, nil
 	}
@@ -92,7 +92,7 @@ func (s *Store) lostThere(ctx context.Context, c *pgconn.PgConn, known map[uuid.
 	for id := range known {
 		ids = append(ids, id.String())
 	}
-	r := c.ExecParams(ctx, "SELECT id, commits FROM "+s.quoted()+".sessions WHERE id=ANY($1::uuid[])",
+	r := c.ExecParams(ctx, "SELECT id, commits FROM "+e.quoted()+".sessions WHERE id=ANY($1::uuid[])",
 		[][]byte{[]byte("{" + strings.Join(ids, ",") + "}")}, nil, nil, nil).Read()
 	if r.Err != nil {
 		return nil, r.Err
@@ -111,17 +111,17 @@ func (s *Store) lostThere(ctx context.Context, c *pgconn.PgConn, known map[uuid.
 }
 
 // sessions returns what is known of all sessions, and which of them have ended.
-func (s *Store) sessions() (known map[uuid.UUID]int64, retired []uuid.UUID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.known), slices.Collect(maps.Keys(s.retired))
+func (e *Engine) sessions() (known map[uuid.UUID]int64, retired []uuid.UUID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.known), slices.Collect(maps.Keys(e.retired))
 }
 
 // knows reports whether one of the sessions has not been forgotten.
-func (s *Store) knows(ids []uuid.UUID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.ContainsFunc(ids, func(id uuid.UUID) bool { _, found := s.known[id]; return found })
+func (e *Engine) knows(ids []uuid.UUID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(ids, func(id uuid.UUID) bool { _, found := e.known[id]; return found })
 }
 
 // lostSessions returns the sessions of which the server does not have all commits
@@ -186,35 +186,35 @@ func (n *session) count(b *pgx.Batch) {
 }
 
 // committed notes that the session has made a commit.
-func (s *Store) committed(n *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (e *Engine) committed(n *session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	n.commits++
-	s.known[n.id] = n.commits
+	e.known[n.id] = n.commits
 	n.remove = n.covers
 	for _, id := range n.covers {
-		delete(s.known, id)
-		delete(s.retired, id)
+		delete(e.known, id)
+		delete(e.retired, id)
 	}
 	n.covers = nil
 }
 
 // retire is called before a connection ends.
-func (s *Store) retire(c *pgx.Conn) {
+func (e *Engine) retire(c *pgx.Conn) {
 	n := sessionOf(c.PgConn())
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if n != nil && n.commits > 0 {
-		s.retired[n.id] = true
+		e.retired[n.id] = true
 	}
 }
 
 // leave removes the rows of this process, if a connection is at hand.
-func (s *Store) leave() {
+func (e *Engine) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	known, _ := s.sessions()
-	for i, c := range s.pool.AcquireAllIdle(ctx) {
+	known, _ := e.sessions()
+	for i, c := range e.pool.AcquireAllIdle(ctx) {
 		if i == 0 && len(known) > 0 {
 			_, _ = c.Exec(ctx, "DELETE FROM sessions WHERE id=ANY($1)", keys(known))
 		}

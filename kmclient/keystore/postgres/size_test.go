@@ -16,7 +16,7 @@ import (
 // A claim is there for ever, and takes few octets.
 func TestClaimSize(t *testing.T) {
 	server := shared(t)
-	s := openStore(t, newSchema(t, server))
+	s := openEngine(t, newSchema(t, server))
 	const batches, batch, most = 10, 4096, 64
 	for range batches {
 		changes := make([]keystore.Change, batch)
@@ -45,12 +45,12 @@ func TestClaimSize(t *testing.T) {
 // that is made then stays in use when they have grown.
 func TestIndexes(t *testing.T) {
 	server := shared(t)
-	s := openStore(t, newSchema(t, server))
+	s := openEngine(t, newSchema(t, server))
 	scans := func() string {
 		return server.Query("SELECT sum(seq_scan)::text FROM pg_stat_user_tables WHERE schemaname='" + schemaName() +
 			"' AND relname IN ('records', 'claims', 'other_claims', 'scopes')")
 	}
-	m := newManager(t, s)
+	m := newStore(t, s)
 	storetest.Messages(t, m, 20, 2)
 	server.Exec("ANALYZE") // now the planner knows how small they are
 	before := scans()

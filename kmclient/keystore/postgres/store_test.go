@@ -11,8 +11,8 @@ import (
 // The suite that every engine passes.
 func TestStore(t *testing.T) {
 	server := shared(t)
-	storetest.Run(t, func(t *testing.T) func() (keystore.Store, error) {
+	storetest.Run(t, func(t *testing.T) func() (keystore.Engine, error) {
 		url := newSchema(t, server)
-		return func() (keystore.Store, error) { return postgres.Open(t.Context(), postgres.Options{URL: url}) }
+		return func() (keystore.Engine, error) { return postgres.Open(t.Context(), postgres.Options{URL: url}) }
 	})
 }

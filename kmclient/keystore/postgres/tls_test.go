@@ -19,7 +19,7 @@ func TestTLS(t *testing.T) {
 	_, err := postgres.Open(t.Context(), postgres.Options{URL: strings.Replace(url, "sslmode=disable", "sslmode=require", 1), Timeout: short})
 	wantRefused(t, err, "refused TLS")
 	ca, foreign := server.TLS()
-	s := openStore(t, secure(ca))
+	s := openEngine(t, secure(ca))
 	put(t, s, "a")
 	if on := server.Query("SELECT bool_and(ssl)::text FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name='qkdmail'"); on != "true" {
 		t.Errorf("ssl: %s", on)

@@ -84,22 +84,22 @@ func absent(t *testing.T, in map[string][]byte, what string, octets []byte) {
 func TestBackup(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 32}
-	m, store := manager(t, path, km)
+	store, engine := newStore(t, path, km)
 	var ids []string
 	for range 50 {
 		ids = append(ids, uuid.NewString())
 	}
-	received, err := m.KeysByID(t.Context(), "A", ids...)
+	received, err := store.KeysByID(t.Context(), "A", ids...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent, err := m.GetKeys(t.Context(), "A", 256, 50)
+	sent, err := store.GetKeys(t.Context(), "A", 256, 50)
 	if err != nil {
 		t.Fatal(err)
 	}
 	machine := t.TempDir()
 	copied := filepath.Join(machine, "keys.db")
-	if err := store.Backup(t.Context(), copied); err != nil {
+	if err := engine.Backup(t.Context(), copied); err != nil {
 		t.Fatal(err)
 	}
 	for _, octets := range km.sent {
@@ -114,7 +114,7 @@ func TestBackup(t *testing.T) {
 	}
 
 	again := &storetest.Link{Gone: func(string) bool { return true }}
-	restored, _ := manager(t, copied, again)
+	restored, _ := newStore(t, copied, again)
 	keys, err := restored.KeysByID(t.Context(), "A", ids...)
 	if err != nil {
 		t.Fatal(err)
@@ -141,15 +141,15 @@ func TestClosedLeavesNothing(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 10_000}
 	ahead := time.Duration(0)
-	m, store, err := open(path, km, func() time.Time { return time.Now().Add(ahead) })
+	store, engine, err := open(path, km, func() time.Time { return time.Now().Add(ahead) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = store.Close() }()
+	defer func() { _ = engine.Close() }()
 	var ids []string
 	sealed := map[string][]byte{}
 	seal := func(id string) []byte {
-		records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: id})
+		records, err := engine.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: id})
 		if err != nil || records[0] == nil {
 			t.Fatal(err)
 		}
@@ -157,14 +157,14 @@ func TestClosedLeavesNothing(t *testing.T) {
 	}
 	for range 20 {
 		id := uuid.NewString()
-		if err := storetest.Message(m, id); err != nil {
+		if err := storetest.Message(store, id); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
 		sealed[id] = seal(id)
 	}
 	kept := uuid.NewString()
-	if _, err := m.KeysByID(t.Context(), "A", kept); err != nil {
+	if _, err := store.KeysByID(t.Context(), "A", kept); err != nil {
 		t.Fatal(err)
 	}
 	found := false
@@ -174,14 +174,14 @@ func TestClosedLeavesNothing(t *testing.T) {
 	if !found {
 		t.Fatal("this would find nothing where there is something")
 	}
-	if err := m.CloseKey(t.Context(), ids[0]); err != nil { // at once
+	if err := store.CloseKey(t.Context(), ids[0]); err != nil { // at once
 		t.Fatal(err)
 	}
 	ahead = 8 * 24 * time.Hour
-	if err := m.Sweep(t.Context()); err != nil { // the others, and compacts
+	if err := store.Sweep(t.Context()); err != nil { // the others, and compacts
 		t.Fatal(err)
 	}
-	if s := m.Stats(); s.Closed != 20 {
+	if s := store.Stats(); s.Closed != 20 {
 		t.Fatalf("%d keys closed", s.Closed)
 	}
 	all := files(t, path)
@@ -192,12 +192,12 @@ func TestClosedLeavesNothing(t *testing.T) {
 		absent(t, all, "a closed key", km.octets(id))
 		absent(t, all, "a closed key as it was sealed", sealed[id][6:])
 	}
-	if keys, err := m.KeysByID(t.Context(), "A", kept); err != nil || !bytes.Equal(keys[0].Reveal(), km.octets(kept)) {
+	if keys, err := store.KeysByID(t.Context(), "A", kept); err != nil || !bytes.Equal(keys[0].Reveal(), km.octets(kept)) {
 		t.Errorf("a key that was not closed: %v", err)
 	}
 	// A backup that is made now has nothing of them either.
 	copied := filepath.Join(t.TempDir(), "copy.db")
-	if err := store.Backup(t.Context(), copied); err != nil {
+	if err := engine.Backup(t.Context(), copied); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range ids {

@@ -24,15 +24,15 @@ import (
 // as long as they really are.
 func settled(t testing.TB) (key, msg *keystore.Record) {
 	t.Helper()
-	m, store := manager(t, dbPath(t), &storetest.Link{})
+	store, engine := newStore(t, dbPath(t), &storetest.Link{})
 	id := uuid.NewString()
-	if err := storetest.Message(m, id); err != nil {
+	if err := storetest.Message(store, id); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.CloseKey(t.Context(), id); err != nil {
+	if err := store.CloseKey(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	list, err := store.List(t.Context(), keystore.Name{}, 10)
+	list, err := engine.List(t.Context(), keystore.Name{}, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func settled(t testing.TB) (key, msg *keystore.Record) {
 
 // fill adds the records of n messages that were delivered and closed in the
 // last two months.
-func fill(t testing.TB, store *sqlite.Store, n int) {
+func fill(t testing.TB, engine *sqlite.Engine, n int) {
 	t.Helper()
 	key, msg := settled(t)
 	like := func(r *keystore.Record, id string, i int) keystore.Change {
@@ -68,7 +68,7 @@ func fill(t testing.TB, store *sqlite.Store, n int) {
 			changes = append(changes, keystore.Change{New: &keystore.Record{Name: claim}},
 				like(key, id, i), like(msg, fmt.Sprintf("%x", storetest.Identity(id)), i))
 		}
-		if err := store.Apply(context.Background(), changes...); err != nil {
+		if err := engine.Apply(context.Background(), changes...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,22 +83,22 @@ func BenchmarkTombstones(b *testing.B) {
 	if testing.Short() {
 		numbers = numbers[:2]
 	}
-	var managers []*keystore.Manager
+	var stores []*keystore.Store
 	var octets float64 // a message that was delivered and closed
 	for _, n := range numbers {
 		path := dbPath(b)
-		m, store := manager(b, path, &storetest.Link{})
-		before := size(b, store, path)
-		fill(b, store, n)
-		octets = float64(size(b, store, path)-before) / float64(max(n, 1))
-		storetest.Messages(b, m, 100, 1)
-		managers = append(managers, m)
+		store, engine := newStore(b, path, &storetest.Link{})
+		before := size(b, engine, path)
+		fill(b, engine, n)
+		octets = float64(size(b, engine, path)-before) / float64(max(n, 1))
+		storetest.Messages(b, store, 100, 1)
+		stores = append(stores, store)
 	}
 	wall, cpu := make([][]float64, len(numbers)), make([][]float64, len(numbers))
 	for b.Loop() {
-		for i, m := range managers {
+		for i, store := range stores {
 			start, before := time.Now(), cpuTime(b)
-			storetest.Messages(b, m, each, 1)
+			storetest.Messages(b, store, each, 1)
 			wall[i] = append(wall[i], float64(time.Since(start))/each)
 			cpu[i] = append(cpu[i], float64(cpuTime(b)-before)/each)
 		}
@@ -124,11 +124,11 @@ func median(values []float64) float64 {
 func BenchmarkMessage(b *testing.B) {
 	for _, sessions := range []int{1, 20} {
 		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-			m, store := manager(b, dbPath(b), &storetest.Link{})
+			store, engine := newStore(b, dbPath(b), &storetest.Link{})
 			b.ResetTimer()
-			before, cpu := store.Commits(), cpuTime(b)
-			storetest.Messages(b, m, b.N, sessions)
-			b.ReportMetric(float64(store.Commits()-before)/float64(b.N), "fsyncs/op")
+			before, cpu := engine.Commits(), cpuTime(b)
+			storetest.Messages(b, store, b.N, sessions)
+			b.ReportMetric(float64(engine.Commits()-before)/float64(b.N), "fsyncs/op")
 			b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 		})
 	}
@@ -146,9 +146,9 @@ func cpuTime(b *testing.B) time.Duration {
 
 // A batch of 128 sending keys' IDs, in one commit.
 func BenchmarkClaim(b *testing.B) {
-	m, _ := manager(b, dbPath(b), &storetest.Link{Fresh: uuid.NewString})
+	store, _ := newStore(b, dbPath(b), &storetest.Link{Fresh: uuid.NewString})
 	for b.Loop() {
-		claim(b, m, 128)
+		claim(b, store, 128)
 	}
 }
 
@@ -158,22 +158,22 @@ func BenchmarkClaim(b *testing.B) {
 func TestCommitsAreShared(t *testing.T) {
 	const sessions = 20
 	path := dbPath(t)
-	m, store := manager(t, path, &storetest.Link{})
-	before := store.Commits()
-	storetest.Messages(t, m, 10, 1)
-	if n := store.Commits() - before; n != 30 {
+	store, engine := newStore(t, path, &storetest.Link{})
+	before := engine.Commits()
+	storetest.Messages(t, store, 10, 1)
+	if n := engine.Commits() - before; n != 30 {
 		t.Errorf("%d commits for 10 messages, want 30", n)
 	}
-	before = store.Commits()
+	before = engine.Commits()
 	ids := make([]string, sessions)
 	for i := range ids {
 		ids[i] = uuid.NewString()
 	}
 	for i, step := range []func(id string) error{
-		func(id string) error { _, err := m.KeysByID(t.Context(), "A", id); return err },
-		func(id string) error { return m.BindKeys(t.Context(), "A", storetest.Identity(id), 0, id) },
+		func(id string) error { _, err := store.KeysByID(t.Context(), "A", id); return err },
+		func(id string) error { return store.BindKeys(t.Context(), "A", storetest.Identity(id), 0, id) },
 		func(id string) error {
-			return m.RecordDelivered(t.Context(), "A", storetest.Identity(id), id, "someone@example.org")
+			return store.RecordDelivered(t.Context(), "A", storetest.Identity(id), id, "someone@example.org")
 		},
 	} {
 		release := lockFile(t, path)
@@ -189,7 +189,7 @@ func TestCommitsAreShared(t *testing.T) {
 		release()
 		all.Wait()
 	}
-	n := store.Commits() - before
+	n := engine.Commits() - before
 	t.Logf("%.2f commits a message with %d at a time", float64(n)/sessions, sessions)
 	if n > sessions {
 		t.Errorf("%d commits for %d messages, want one each at most", n, sessions)
@@ -201,12 +201,12 @@ func TestCommitsAreShared(t *testing.T) {
 func TestFlat(t *testing.T) {
 	const each = 20
 	path := dbPath(t)
-	m, store := manager(t, path, &storetest.Link{})
+	store, engine := newStore(t, path, &storetest.Link{})
 	cost := func() int64 {
-		if err := store.Compact(t.Context()); err != nil {
+		if err := engine.Compact(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		storetest.Messages(t, m, each, 1)
+		storetest.Messages(t, store, each, 1)
 		log, err := os.Stat(path + "-wal")
 		if err != nil {
 			t.Fatal(err)
@@ -215,7 +215,7 @@ func TestFlat(t *testing.T) {
 	}
 	cost()
 	empty := cost()
-	fill(t, store, 5_000)
+	fill(t, engine, 5_000)
 	full := cost()
 	t.Logf("a message writes %d octets at the beginning and %d after 5,000", empty, full)
 	if 2*full > 3*empty {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
@@ -33,37 +32,37 @@ type patient struct {
 func newPatient(t *testing.T) *patient {
 	p := &patient{T: t, path: dbPath(t)}
 	km := &storetest.Link{Fresh: uuid.NewString}
-	m, store := manager(t, p.path, km)
+	store, engine := newStore(t, p.path, km)
 	receive := func(n int) {
 		for range n {
 			ids := []string{uuid.NewString(), uuid.NewString()}
-			if _, err := m.KeysByID(t.Context(), "A", ids...); err != nil {
+			if _, err := store.KeysByID(t.Context(), "A", ids...); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.BindKeys(t.Context(), "A", storetest.Identity(ids[0]), 0, ids...); err != nil {
+			if err := store.BindKeys(t.Context(), "A", storetest.Identity(ids[0]), 0, ids...); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.RecordDelivered(t.Context(), "A", storetest.Identity(ids[0]), ids[0], "a@x"); err != nil {
+			if err := store.RecordDelivered(t.Context(), "A", storetest.Identity(ids[0]), ids[0], "a@x"); err != nil {
 				t.Fatal(err)
 			}
 			p.keys, p.delivered = append(p.keys, ids...), append(p.delivered, ids[0])
 		}
 	}
 	receive(60)
-	sent, err := m.GetKeys(t.Context(), "A", 256, 100)
+	sent, err := store.GetKeys(t.Context(), "A", 256, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range sent {
 		p.claimed = append(p.claimed, k.ID())
 	}
-	if err := store.Compact(t.Context()); err != nil {
+	if err := engine.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	receive(10)
 	all := files(t, p.path)
 	p.whole, p.log = all["keys.db"], all["keys.db-wal"]
-	if err := store.Close(); err != nil {
+	if err := engine.Close(); err != nil {
 		t.Fatal(err)
 	}
 	p.closed = files(t, p.path)["keys.db"]
@@ -89,25 +88,16 @@ func (p *patient) put(file, log []byte) {
 // returned is wrong. It returns how many keys were not to be had.
 func (p *patient) examine(what string) (missing int) {
 	p.Helper()
-	store, err := sqlite.Open(p.Context(), p.path, sqlite.Options{})
-	if err != nil {
-		p.judge(what, err)
-		return len(p.keys)
-	}
 	km := &storetest.Link{Keeps: true, Gone: func(string) bool { return true }}
-	v, err := keystore.Open(p.Context(), store, keystore.KeyFile(p.path+".key"), nil)
+	store, engine, err := open(p.path, km, nil)
 	if err != nil {
 		p.judge(what, err)
 		return len(p.keys)
 	}
-	defer func() { _ = v.Close() }()
-	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B"})
-	if err != nil {
-		p.Fatal(err)
-	}
+	defer func() { _ = engine.Close() }()
 	unseen := 0 // keys of which nothing is known any more
 	for _, id := range p.keys {
-		keys, err := m.KeysByID(p.Context(), "A", id)
+		keys, err := store.KeysByID(p.Context(), "A", id)
 		switch {
 		case err == nil && !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)):
 			p.Errorf("%s: %s is another key", what, id)
@@ -119,22 +109,22 @@ func (p *patient) examine(what string) (missing int) {
 		}
 	}
 	for _, id := range p.delivered {
-		if err := m.BindKeys(p.Context(), "A", storetest.Identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) && !errors.Is(err, kmclient.ErrKeyNotFound) {
+		if err := store.BindKeys(p.Context(), "A", storetest.Identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) && !errors.Is(err, kmclient.ErrKeyNotFound) {
 			p.judge(what, err)
 		}
-		if _, err := m.Delivered(p.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil {
+		if _, err := store.Delivered(p.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil {
 			p.judge(what, err)
 		}
 	}
-	if err := m.Sweep(p.Context()); err != nil {
+	if err := store.Sweep(p.Context()); err != nil {
 		p.judge(what, err)
 	}
-	for info, err := range m.List(p.Context()) {
+	for info, err := range store.List(p.Context()) {
 		if err != nil {
 			p.judge(what, fmt.Errorf("%s: %w", info.ID, err))
 		}
 	}
-	if unseen > 0 && store.Check(p.Context()) == nil {
+	if unseen > 0 && engine.Check(p.Context()) == nil {
 		p.Errorf("%s: %d keys are gone, and a check finds nothing wrong", what, unseen)
 	}
 	return missing + unseen
@@ -148,8 +138,8 @@ func (p *patient) judge(what string, err error) {
 		return
 	}
 	e, ok := errors.AsType[*kmclient.Error](err)
-	store := errors.Is(err, kmclient.ErrStore) || errors.Is(err, keystore.ErrStoreKey) // which looks the same
-	if !store || ok && !e.Retry || !strings.Contains(err.Error(), "backup") {
+	engine := errors.Is(err, kmclient.ErrStore) || errors.Is(err, keystore.ErrStoreKey) // which looks the same
+	if !engine || ok && !e.Retry || !strings.Contains(err.Error(), "backup") {
 		p.Errorf("%s: got %v, want a temporary ErrStore that says what to do", what, err)
 	}
 }
@@ -216,18 +206,18 @@ func (p *patient) allThere() {
 		p.Errorf("%d keys are lost", missing)
 	}
 	n := 0
-	m, store := manager(p.T, p.path, &storetest.Link{Fresh: func() string { n++; return p.claimed[n-1] }})
+	store, engine := newStore(p.T, p.path, &storetest.Link{Fresh: func() string { n++; return p.claimed[n-1] }})
 	for range p.claimed {
-		if _, err := m.GetKeys(p.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
+		if _, err := store.GetKeys(p.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
 			p.Errorf("a claim is forgotten: %v", err)
 		}
 	}
 	for _, id := range p.delivered {
-		if has, err := m.Delivered(p.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil || !has[0] {
+		if has, err := store.Delivered(p.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil || !has[0] {
 			p.Errorf("a delivery is forgotten: %v, %v", has, err)
 		}
 	}
-	if err := errors.Join(store.Check(p.Context()), store.Close()); err != nil {
+	if err := errors.Join(engine.Check(p.Context()), engine.Close()); err != nil {
 		p.Error(err)
 	}
 }
@@ -256,19 +246,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 	p := newPatient(t)
 	p.put(p.whole, p.log)
 	p.allThere()
-	store, err := sqlite.Open(t.Context(), p.path, sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := keystore.Open(t.Context(), store, keystore.KeyFile(p.path+".key"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = v.Close() }()
-	m, err := keystore.New(&storetest.Link{Keeps: true, Fresh: uuid.NewString}, v, keystore.Options{KM: "km", SAE: "B"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, engine := newStore(t, p.path, &storetest.Link{Keeps: true, Fresh: uuid.NewString})
 	f, err := os.OpenFile(p.path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +261,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 	}
 	failed := 0
 	for _, id := range append(p.keys, uuid.NewString(), uuid.NewString()) {
-		keys, err := m.KeysByID(t.Context(), "A", id)
+		keys, err := store.KeysByID(t.Context(), "A", id)
 		if err != nil {
 			p.judge("open", err)
 			failed++
@@ -294,7 +272,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 	if failed == 0 {
 		t.Error("nothing was hit")
 	}
-	if err := store.Check(t.Context()); !errors.Is(err, kmclient.ErrStore) {
+	if err := engine.Check(t.Context()); !errors.Is(err, kmclient.ErrStore) {
 		t.Errorf("check: %v", err)
 	}
 }

@@ -15,13 +15,13 @@
 // A damaged file is refused where the damage shows: at once if it hit the
 // beginning or the write-ahead log, else with the records that it hit. Nobody gets
 // another record instead. A record whose place SQLite has lost looks as if it had
-// never been there, and only [Store.Check] finds out; if the claim of a key is still
+// never been there, and only [Engine.Check] finds out; if the claim of a key is still
 // there, the key counts as used. No check sees a wrong byte in a claim. Nothing
 // mends a file: stop its process, keep the file, and put a backup in its place,
 // without FILE-wal and FILE-shm.
 //
 // A copy of the file alone is no backup while it is open: the newest changes
-// are in FILE-wal. [Store.Backup] makes one.
+// are in FILE-wal. [Engine.Backup] makes one.
 package sqlite
 
 import (

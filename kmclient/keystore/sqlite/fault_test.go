@@ -22,8 +22,8 @@ import (
 type trouble struct {
 	*testing.T
 	path      string
-	m         *keystore.Manager
-	store     *sqlite.Store
+	store     *keystore.Store
+	engine    *sqlite.Engine
 	km        *storetest.Link
 	asked     int // of the key manager, for receiving keys
 	fetched   string
@@ -45,10 +45,10 @@ func newTrouble(t *testing.T, dir string, wait time.Duration, words string) *tro
 	for _, id := range []string{x.fetched, x.bound} {
 		x.get(id)
 	}
-	if err := x.m.BindKeys(t.Context(), "A", storetest.Identity("bound"), 0, x.bound); err != nil {
+	if err := x.store.BindKeys(t.Context(), "A", storetest.Identity("bound"), 0, x.bound); err != nil {
 		t.Fatal(err)
 	}
-	if err := x.store.Compact(t.Context()); err != nil { // so that there is no room in the log
+	if err := x.engine.Compact(t.Context()); err != nil { // so that there is no room in the log
 		t.Fatal(err)
 	}
 	return x
@@ -57,23 +57,16 @@ func newTrouble(t *testing.T, dir string, wait time.Duration, words string) *tro
 func (x *trouble) start() {
 	x.Helper()
 	var err error
-	if x.store, err = sqlite.Open(x.Context(), x.path, sqlite.Options{Wait: x.wait}); err != nil {
+	if x.store, x.engine, err = openWith(x.path, sqlite.Options{Wait: x.wait}, x.km, nil); err != nil {
 		x.Fatal(err)
 	}
-	v, err := keystore.Open(x.Context(), x.store, keystore.MadeKeyFile(x.path+".key", nil), nil)
-	if err != nil {
-		x.Fatal(err)
-	}
-	x.Cleanup(func() { _ = v.Close() })
-	if x.m, err = keystore.New(x.km, v, keystore.Options{KM: "km", SAE: "B"}); err != nil {
-		x.Fatal(err)
-	}
+	x.Cleanup(func() { _ = x.store.Close(context.Background()) })
 }
 
 // get wants a key to be there.
 func (x *trouble) get(id string) {
 	x.Helper()
-	keys, err := x.m.KeysByID(x.Context(), "A", id)
+	keys, err := x.store.KeysByID(x.Context(), "A", id)
 	if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
 		x.Errorf("key %s: %v", id, err)
 	}
@@ -87,20 +80,20 @@ func (x *trouble) refuses() (waiting string) {
 	waiting = uuid.NewString()
 	asked := x.asked
 	for range 3 {
-		_, err := x.m.KeysByID(ctx, "A", waiting)
+		_, err := x.store.KeysByID(ctx, "A", waiting)
 		x.temporary(err)
-		_, err = x.m.KeysByID(ctx, "A", uuid.NewString())
+		_, err = x.store.KeysByID(ctx, "A", uuid.NewString())
 		x.temporary(err)
 	}
-	if s := x.m.Stats(); x.asked != asked+1 || s.Waiting != 1 {
+	if s := x.store.Stats(); x.asked != asked+1 || s.Waiting != 1 {
 		x.Errorf("%d keys fetched and %d waiting, want one: no more is fetched before that is stored", x.asked-asked, s.Waiting)
 	}
-	x.temporary(x.m.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched))
-	x.temporary(x.m.RecordDelivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"))
-	x.temporary(x.m.CloseKey(ctx, x.fetched))
-	x.temporary(x.m.Sweep(ctx))
+	x.temporary(x.store.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched))
+	x.temporary(x.store.RecordDelivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"))
+	x.temporary(x.store.CloseKey(ctx, x.fetched))
+	x.temporary(x.store.Sweep(ctx))
 	for range 2 {
-		keys, err := x.m.GetKeys(ctx, "A", 256, 1)
+		keys, err := x.store.GetKeys(ctx, "A", 256, 1)
 		if x.temporary(err); keys != nil {
 			x.Error("a sending key was returned whose ID is not stored")
 		}
@@ -108,7 +101,7 @@ func (x *trouble) refuses() (waiting string) {
 	// What is there can still be read.
 	x.get(x.fetched)
 	x.get(x.bound)
-	if has, err := x.m.Delivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"); err != nil || has[0] {
+	if has, err := x.store.Delivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"); err != nil || has[0] {
 		x.Errorf("%v, %v", has, err)
 	}
 	return waiting
@@ -119,20 +112,20 @@ func (x *trouble) recovers(waiting string) {
 	x.Helper()
 	ctx := x.Context()
 	err := errors.Join(
-		x.m.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched),
-		x.m.RecordDelivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"),
-		x.m.Sweep(ctx), // which stores the key that waited
-		x.store.Check(ctx))
+		x.store.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched),
+		x.store.RecordDelivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"),
+		x.store.Sweep(ctx), // which stores the key that waited
+		x.engine.Check(ctx))
 	if err != nil {
 		x.Error(err)
 	}
-	if _, err := x.m.GetKeys(ctx, "A", 256, 1); err != nil {
+	if _, err := x.store.GetKeys(ctx, "A", 256, 1); err != nil {
 		x.Error(err)
 	}
-	if s := x.m.Stats(); s.Waiting != 0 {
+	if s := x.store.Stats(); s.Waiting != 0 {
 		x.Errorf("%d keys are waiting still", s.Waiting)
 	}
-	if err := x.store.Close(); err != nil {
+	if err := x.engine.Close(); err != nil {
 		x.Error(err)
 	}
 	x.km.Gone = func(string) bool { return true }
@@ -140,7 +133,7 @@ func (x *trouble) recovers(waiting string) {
 	for _, id := range []string{x.fetched, x.bound, waiting} {
 		x.get(id)
 	}
-	if has, err := x.m.Delivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x", "b@x"); err != nil || !has[0] || has[1] {
+	if has, err := x.store.Delivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x", "b@x"); err != nil || !has[0] || has[1] {
 		x.Errorf("%v, %v", has, err)
 	}
 }
@@ -150,7 +143,7 @@ func TestDiskFull(t *testing.T) {
 	x := newTrouble(t, dir, 0, "the disk is full")
 	free := fillDisk(t, dir)
 	waiting := x.refuses()
-	wantTemporary(t, x.store.Backup(t.Context(), filepath.Join(dir, "copy.db")), "the disk is full")
+	wantTemporary(t, x.engine.Backup(t.Context(), filepath.Join(dir, "copy.db")), "the disk is full")
 	if _, err := sqlite.Open(t.Context(), filepath.Join(dir, "other.db"), sqlite.Options{}); err == nil {
 		t.Error("a new file on a full disk")
 	}
@@ -158,7 +151,7 @@ func TestDiskFull(t *testing.T) {
 	if names, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(names) > 0 {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
-	if err := x.store.Backup(t.Context(), filepath.Join(dir, "copy.db")); err != nil {
+	if err := x.engine.Backup(t.Context(), filepath.Join(dir, "copy.db")); err != nil {
 		t.Error(err)
 	}
 	x.recovers(waiting)
@@ -186,7 +179,7 @@ func TestLockedToTheEnd(t *testing.T) {
 	waiting := x.refuses()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if err := x.m.Close(ctx); !errors.Is(err, kmclient.ErrStore) {
+	if err := x.store.Close(ctx); !errors.Is(err, kmclient.ErrStore) {
 		t.Errorf("got %v, want an error that tells of key %s", err, waiting)
 	}
 }
@@ -210,7 +203,7 @@ func TestReadOnly(t *testing.T) {
 		protect = func(on bool) { remount(t, dir, on) }
 	}
 	x := newTrouble(t, dir, 0, "can't be written")
-	if err := x.store.Close(); err != nil {
+	if err := x.engine.Close(); err != nil {
 		t.Fatal(err)
 	}
 	protect(true)
@@ -228,8 +221,8 @@ func TestReadOnly(t *testing.T) {
 
 func TestModes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "keys.db")
-	m, _ := manager(t, path, &storetest.Link{})
-	if _, err := m.KeysByID(t.Context(), "A", "x"); err != nil {
+	store, _ := newStore(t, path, &storetest.Link{})
+	if _, err := store.KeysByID(t.Context(), "A", "x"); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]os.FileMode{"": 0o600, "-wal": 0o600, "-shm": 0o600, ".key": 0o600} {

@@ -19,9 +19,9 @@ import (
 )
 
 // size returns how large the file is with nothing in its write-ahead log.
-func size(t testing.TB, store *sqlite.Store, path string) int64 {
+func size(t testing.TB, engine *sqlite.Engine, path string) int64 {
 	t.Helper()
-	if err := store.Compact(context.Background()); err != nil {
+	if err := engine.Compact(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
@@ -31,10 +31,10 @@ func size(t testing.TB, store *sqlite.Store, path string) int64 {
 	return info.Size()
 }
 
-func claim(t testing.TB, m *keystore.Manager, n int) {
+func claim(t testing.TB, store *keystore.Store, n int) {
 	t.Helper()
 	for left := n; left > 0; left -= 128 {
-		keys, err := m.GetKeys(context.Background(), "A", 256, min(left, 128))
+		keys, err := store.GetKeys(context.Background(), "A", 256, min(left, 128))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,10 +54,10 @@ func TestClaimSize(t *testing.T) {
 		},
 	} {
 		path := dbPath(t)
-		m, store := manager(t, path, &storetest.Link{Fresh: fresh})
-		before := size(t, store, path)
-		claim(t, m, n)
-		each := float64(size(t, store, path)-before) / n
+		store, engine := newStore(t, path, &storetest.Link{Fresh: fresh})
+		before := size(t, engine, path)
+		claim(t, store, n)
+		each := float64(size(t, engine, path)-before) / n
 		t.Logf("%s: %.1f bytes a claim", name, each)
 		if each > 30 {
 			t.Errorf("%s: %.1f bytes a claim, want 30 at most", name, each)
@@ -67,25 +67,25 @@ func TestClaimSize(t *testing.T) {
 
 // As many keys as one call may ask for are stored in one commit, with their claims.
 func TestManyKeysInOneCommit(t *testing.T) {
-	m, store := manager(t, dbPath(t), &storetest.Link{})
+	store, engine := newStore(t, dbPath(t), &storetest.Link{})
 	ids := make([]string, kmclient.MaxRequestKeys)
 	for i := range ids {
 		ids[i] = uuid.NewString()
 	}
-	before := store.Commits()
-	keys, err := m.KeysByID(t.Context(), "A", ids...)
+	before := engine.Commits()
+	keys, err := store.KeysByID(t.Context(), "A", ids...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	kmclient.WipeAll(keys)
-	if n := store.Commits() - before; n != 1 {
+	if n := engine.Commits() - before; n != 1 {
 		t.Errorf("%d keys were stored in %d commits, want 1", len(ids), n)
 	}
 }
 
 // migrated opens a file of an older version, which is made by the schemas up to
 // that and some statements.
-func migrated(t *testing.T, version int, statements ...string) (*sqlite.Store, error) {
+func migrated(t *testing.T, version int, statements ...string) (*sqlite.Engine, error) {
 	t.Helper()
 	path := dbPath(t)
 	db, err := sql.Open("sqlite", path)
@@ -109,11 +109,11 @@ func migrated(t *testing.T, version int, statements ...string) (*sqlite.Store, e
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	engine, err := sqlite.Open(t.Context(), path, sqlite.Options{})
 	if err == nil {
-		t.Cleanup(func() { _ = store.Close() })
+		t.Cleanup(func() { _ = engine.Close() })
 	}
-	return store, err
+	return engine, err
 }
 
 // insert is a statement that makes a record of an older version.
@@ -152,11 +152,11 @@ func TestClaimsMigrate(t *testing.T) {
 				}
 			}
 			add(keystore.KindMessage, "km", "m", insert("message", "km", "m"))
-			store, err := migrated(t, version, statements...)
+			engine, err := migrated(t, version, statements...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			records, err := store.List(t.Context(), keystore.Name{}, 100)
+			records, err := engine.List(t.Context(), keystore.Name{}, 100)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +165,7 @@ func TestClaimsMigrate(t *testing.T) {
 					t.Errorf("%v is there, and should not be", r.Name)
 				}
 				again := keystore.Change{New: &keystore.Record{Name: r.Name}}
-				if err := store.Apply(t.Context(), again); !errors.Is(err, keystore.ErrConflict) {
+				if err := engine.Apply(t.Context(), again); !errors.Is(err, keystore.ErrConflict) {
 					t.Errorf("%v can be made again: %v", r.Name, err)
 				}
 				delete(want, r.Name)
@@ -195,9 +195,9 @@ func TestMigrateOnlyUUIDs(t *testing.T) {
 func TestReceivedBeforeMigration(t *testing.T) {
 	path := dbPath(t)
 	km := &storetest.Link{}
-	m, store := manager(t, path, km)
+	store, engine := newStore(t, path, km)
 	id := uuid.NewString()
-	if err := errors.Join(storetest.Message(m, id), store.Close()); err != nil {
+	if err := errors.Join(storetest.Message(store, id), engine.Close()); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", path)
@@ -207,9 +207,9 @@ func TestReceivedBeforeMigration(t *testing.T) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	m, _ = manager(t, path, km)
+	store, _ = newStore(t, path, km)
 	km.Fresh = func() string { return id }
-	if _, err := m.GetKeys(t.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
+	if _, err := store.GetKeys(t.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
 		t.Errorf("a key that was received before the migration is given out to encrypt with: %v, want ErrReused", err)
 	}
 }

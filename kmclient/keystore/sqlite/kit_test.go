@@ -17,29 +17,31 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
 
-// open returns a manager on the file at path, and the file.
-func open(path string, km kmclient.KeyManager, now func() time.Time) (*keystore.Manager, *sqlite.Store, error) {
-	store, err := sqlite.Open(context.Background(), path, sqlite.Options{})
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := keystore.Open(context.Background(), store, keystore.MadeKeyFile(path+".key", nil), nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := keystore.New(km, v, keystore.Options{KM: "km", SAE: "B", Now: now})
-	return m, store, err
+// open opens the store in the file at path, and returns its engine as well.
+func open(path string, km kmclient.KeyManager, now func() time.Time) (*keystore.Store, *sqlite.Engine, error) {
+	return openWith(path, sqlite.Options{}, km, now)
 }
 
-// manager returns one on the file at path for the length of a test.
-func manager(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Manager, *sqlite.Store) {
+func openWith(path string, o sqlite.Options, km kmclient.KeyManager, now func() time.Time) (*keystore.Store, *sqlite.Engine, error) {
+	engine, err := sqlite.Open(context.Background(), path, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := keystore.Open(context.Background(), km, keystore.Options{
+		Engine: engine, Key: keystore.MadeKeyFile(path+".key", nil), KM: "km", SAE: "B", SweepEvery: -1, Now: now,
+	})
+	return store, engine, err
+}
+
+// newStore opens the store in the file at path for the length of a test.
+func newStore(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Store, *sqlite.Engine) {
 	t.Helper()
-	m, store, err := open(path, km, nil)
+	store, engine, err := open(path, km, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = store.Close() })
-	return m, store
+	t.Cleanup(func() { _ = engine.Close() })
+	return store, engine
 }
 
 func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "keys.db") }

@@ -33,17 +33,17 @@ type Options struct {
 	Wait time.Duration // for another process that holds the lock; 10 s if zero
 }
 
-// A Store is a file of records. Its methods may be called from several
+// An Engine is a file of records. Its methods may be called from several
 // goroutines at the same time.
-type Store struct{ file *sqlitedb.DB }
+type Engine struct{ file *sqlitedb.DB }
 
-var _ keystore.Store = (*Store)(nil)
+var _ keystore.Engine = (*Engine)(nil)
 
 // Open opens the file at path, having made it (mode 0600) and its folders
 // (0700) if they are not there. A file that is empty, no SQLite database,
 // another program's or of a later version is a kmclient.ErrStore and is left as
 // it is.
-func Open(ctx context.Context, path string, o Options) (*Store, error) {
+func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	if path == "" {
 		return nil, errNoPath
 	}
@@ -51,27 +51,30 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{file}, nil
+	return &Engine{file}, nil
 }
 
 // Close ends what is being written and closes the file. Closing twice does no
 // harm.
-func (s *Store) Close() error { return s.file.Close() }
+func (e *Engine) Close() error { return e.file.Close() }
+
+// Warnings is empty: there is no server.
+func (e *Engine) Warnings() []string { return nil }
 
 // Limits are those of what one Apply holds in memory: 4096 keys of a few hundred
 // bytes, each with its claim, and the store's own record.
-func (s *Store) Limits() keystore.Limits {
+func (e *Engine) Limits() keystore.Limits {
 	return keystore.Limits{Changes: 2*4096 + 1, Octets: 16 << 20}
 }
 
 // Commits returns how many commits were made since the file was opened, each
 // with its fsync.
-func (s *Store) Commits() int64 { return s.file.Commits() }
+func (e *Engine) Commits() int64 { return e.file.Commits() }
 
 // Compact empties the write-ahead log, which holds what was overwritten. While
 // others go on using it, that is a keystore.ErrUncompacted.
-func (s *Store) Compact(ctx context.Context) error {
-	err := s.file.Checkpoint(ctx)
+func (e *Engine) Compact(ctx context.Context) error {
+	err := e.file.Checkpoint(ctx)
 	if errors.Is(err, sqlitedb.ErrInUse) {
 		return fmt.Errorf("%w: %w", keystore.ErrUncompacted, err)
 	}
@@ -80,8 +83,8 @@ func (s *Store) Compact(ctx context.Context) error {
 
 // Backup writes a copy of the file, as it is now, to a path where there is
 // nothing, as a whole or not at all. What is in it is sealed as it is here.
-func (s *Store) Backup(ctx context.Context, path string) error { return s.file.Backup(ctx, path) }
+func (e *Engine) Backup(ctx context.Context, path string) error { return e.file.Backup(ctx, path) }
 
 // Check reads the whole file and reports whether it is sound. That takes a
 // second or more for each gigabyte.
-func (s *Store) Check(ctx context.Context) error { return s.file.Check(ctx) }
+func (e *Engine) Check(ctx context.Context) error { return e.file.Check(ctx) }

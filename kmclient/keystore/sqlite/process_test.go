@@ -73,7 +73,7 @@ func say(words ...any) { _, _ = os.Stdout.WriteString(fmt.Sprintln(words...)) }
 // the caller has it, "bound" when it is bound, "sends" when an ID was claimed.
 func childReceive(path string) {
 	km := &storetest.Link{Gone: func(id string) bool { say("gives", id); return false }, Fresh: uuid.NewString}
-	m, _, err := open(path, km, nil)
+	store, _, err := open(path, km, nil)
 	if err != nil {
 		say("error", err)
 		return
@@ -84,7 +84,7 @@ func childReceive(path string) {
 		all.Go(func() {
 			for {
 				ids := []string{uuid.NewString(), uuid.NewString()}
-				keys, err := m.KeysByID(ctx, "A", ids...)
+				keys, err := store.KeysByID(ctx, "A", ids...)
 				if err != nil {
 					say("error", err)
 					return
@@ -92,22 +92,22 @@ func childReceive(path string) {
 				for _, k := range keys {
 					say("has", k.ID())
 				}
-				if err := m.BindKeys(ctx, "A", storetest.Identity(ids[0]), 0, ids...); err != nil {
+				if err := store.BindKeys(ctx, "A", storetest.Identity(ids[0]), 0, ids...); err != nil {
 					say("error", err)
 					return
 				}
 				say("bound", ids[0])
-				if sent, err := m.GetKeys(ctx, "A", 256, 3); err == nil {
+				if sent, err := store.GetKeys(ctx, "A", 256, 3); err == nil {
 					say("sends", sent[2].ID())
 				}
-				if err := m.RecordDelivered(ctx, "A", storetest.Identity(ids[0]), ids[0], "a@x"); err == nil {
+				if err := store.RecordDelivered(ctx, "A", storetest.Identity(ids[0]), ids[0], "a@x"); err == nil {
 					say("delivered", ids[0])
 				}
 			}
 		})
 	}
 	all.Go(func() {
-		for m.Sweep(ctx) == nil {
+		for store.Sweep(ctx) == nil {
 			time.Sleep(time.Millisecond)
 		}
 	})
@@ -158,29 +158,29 @@ func TestKilled(t *testing.T) {
 func checkSaid(t *testing.T, path string, said map[string][]string) {
 	asked := ""
 	km := &storetest.Link{Gone: func(id string) bool { asked = id; return true }}
-	m, store := manager(t, path, km)
-	if err := store.Check(t.Context()); err != nil {
+	store, engine := newStore(t, path, km)
+	if err := engine.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	for _, id := range said["has"] {
-		keys, err := m.KeysByID(t.Context(), "A", id)
+		keys, err := store.KeysByID(t.Context(), "A", id)
 		if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
 			t.Errorf("key %s, which was returned: %v", id, err)
 		}
 	}
 	for _, id := range said["bound"] {
-		if err := m.BindKeys(t.Context(), "A", storetest.Identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) {
+		if err := store.BindKeys(t.Context(), "A", storetest.Identity("another"), 0, id); !errors.Is(err, keystore.ErrBound) {
 			t.Errorf("key %s, which was bound: %v", id, err)
 		}
 	}
 	for _, id := range said["delivered"] {
-		if has, err := m.Delivered(t.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil || !has[0] {
+		if has, err := store.Delivered(t.Context(), "A", storetest.Identity(id), id, "a@x"); err != nil || !has[0] {
 			t.Errorf("key %s, whose message was delivered: %v, %v", id, has, err)
 		}
 	}
 	for _, id := range said["sends"] {
 		km.Fresh = func() string { return id }
-		if _, err := m.GetKeys(t.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
+		if _, err := store.GetKeys(t.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
 			t.Errorf("sending key %s comes a second time: %v", id, err)
 		}
 	}
@@ -191,7 +191,7 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 
 // childBind binds the keys it reads the IDs of to messages of its own.
 func childBind(path string) {
-	m, _, err := open(path, &storetest.Link{}, nil)
+	store, _, err := open(path, &storetest.Link{}, nil)
 	if err != nil {
 		say("error", err)
 		return
@@ -199,10 +199,10 @@ func childBind(path string) {
 	own := storetest.Identity(uuid.NewString())
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		id := lines.Text()
-		keys, err := m.KeysByID(context.Background(), "A", id)
+		keys, err := store.KeysByID(context.Background(), "A", id)
 		if err == nil {
 			kmclient.WipeAll(keys)
-			err = m.BindKeys(context.Background(), "A", own, 0, id)
+			err = store.BindKeys(context.Background(), "A", own, 0, id)
 		}
 		switch {
 		case err == nil:
@@ -220,7 +220,7 @@ func childBind(path string) {
 func TestBindProcesses(t *testing.T) {
 	const keys = 300
 	path := dbPath(t)
-	manager(t, path, &storetest.Link{})
+	newStore(t, path, &storetest.Link{})
 	var in [2]io.Writer
 	var children [2]*exec.Cmd
 	var lines [2]*bufio.Scanner

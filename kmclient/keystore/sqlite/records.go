@@ -12,9 +12,9 @@ import (
 )
 
 // Get returns records by their names.
-func (s *Store) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+func (e *Engine) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
 	records := make([]*keystore.Record, len(names))
-	err := s.file.Read(ctx, func(c *sqlitedb.Conn) (err error) {
+	err := e.file.Read(ctx, func(c *sqlitedb.Conn) (err error) {
 		for i, n := range names {
 			get := getRecord
 			if n.Kind == keystore.KindClaim {
@@ -49,8 +49,8 @@ func getRecord(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 }
 
 // Apply makes changes, all or none.
-func (s *Store) Apply(ctx context.Context, changes ...keystore.Change) error {
-	return s.file.Write(ctx, func(c *sqlitedb.Conn) error {
+func (e *Engine) Apply(ctx context.Context, changes ...keystore.Change) error {
+	return e.file.Write(ctx, func(c *sqlitedb.Conn) error {
 		for _, ch := range changes {
 			apply := changeRecord
 			if ch.Name().Kind == keystore.KindClaim {
@@ -102,11 +102,11 @@ func tryChange(c *sqlitedb.Conn, ch keystore.Change) (bool, error) {
 }
 
 // List returns the records that follow a name.
-func (s *Store) List(ctx context.Context, after keystore.Name, limit int) (records []*keystore.Record, err error) {
+func (e *Engine) List(ctx context.Context, after keystore.Name, limit int) (records []*keystore.Record, err error) {
 	const text = `SELECT kind, km, sae, id, due, version, value FROM records
 		WHERE (kind, km, sae, id) > (?, ?, ?, ?) AND kind < ? ORDER BY kind, km, sae, id LIMIT ?`
 	claims := keystore.Name{Kind: keystore.KindClaim} // what is before them, they, what is after them
-	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
+	err = e.file.Read(ctx, func(c *sqlitedb.Conn) error {
 		if after.Kind < claims.Kind {
 			if records, err = query(c, text, string(after.Kind), after.KM, after.SAE, after.ID, string(claims.Kind), limit); err != nil || len(records) == limit {
 				return err
@@ -127,8 +127,8 @@ func (s *Store) List(ctx context.Context, after keystore.Name, limit int) (recor
 }
 
 // Due returns the records that are due, the earliest first.
-func (s *Store) Due(ctx context.Context, km, sae string, now time.Time, limit int) (records []*keystore.Record, err error) {
-	err = s.file.Read(ctx, func(c *sqlitedb.Conn) error {
+func (e *Engine) Due(ctx context.Context, km, sae string, now time.Time, limit int) (records []*keystore.Record, err error) {
+	err = e.file.Read(ctx, func(c *sqlitedb.Conn) error {
 		records, err = query(c, `SELECT kind, km, sae, id, due, version, value FROM records
 			WHERE km=? AND sae=? AND due<>0 AND due<=? ORDER BY due LIMIT ?`, km, sae, now.Unix(), limit)
 		return err

@@ -11,27 +11,27 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) func() (keystore.Store, error) {
+	storetest.Run(t, func(t *testing.T) func() (keystore.Engine, error) {
 		path := filepath.Join(t.TempDir(), "state", "keys.db")
-		return func() (keystore.Store, error) { return sqlite.Open(t.Context(), path, sqlite.Options{}) }
+		return func() (keystore.Engine, error) { return sqlite.Open(t.Context(), path, sqlite.Options{}) }
 	})
 }
 
 // Compact says that others keep it from doing anything.
 func TestCompactInUse(t *testing.T) {
 	path := dbPath(t)
-	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	engine, err := sqlite.Open(t.Context(), path, sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = store.Close() }()
+	defer func() { _ = engine.Close() }()
 	release := lockFile(t, path)
 	defer release()
-	if err := store.Compact(t.Context()); !errors.Is(err, keystore.ErrUncompacted) {
+	if err := engine.Compact(t.Context()); !errors.Is(err, keystore.ErrUncompacted) {
 		t.Errorf("got %v, want an ErrUncompacted", err)
 	}
 	release()
-	if err := store.Compact(t.Context()); err != nil {
+	if err := engine.Compact(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

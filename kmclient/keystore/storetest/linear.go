@@ -94,7 +94,7 @@ func testLinear(k *kit) {
 // A linearClient makes one call after the other.
 type linearClient struct {
 	*kit
-	store   keystore.Store
+	store   keystore.Engine
 	id      int
 	start   time.Time
 	history []porcupine.Operation

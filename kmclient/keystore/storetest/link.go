@@ -72,7 +72,7 @@ func Identity(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 // Message does all that one arriving message asks of a store, as a relay does:
 // its key is fetched and stored, bound to it, and its delivery looked up and
 // recorded; three commits.
-func Message(m *keystore.Manager, id string) error {
+func Message(m *keystore.Store, id string) error {
 	ctx := context.Background()
 	keys, err := m.KeysByID(ctx, "A", id)
 	if err != nil {
@@ -89,7 +89,7 @@ func Message(m *keystore.Manager, id string) error {
 }
 
 // Messages does so for n messages, of which sessions are under way at a time.
-func Messages(t testing.TB, m *keystore.Manager, n, sessions int) {
+func Messages(t testing.TB, m *keystore.Store, n, sessions int) {
 	var left atomic.Int64
 	left.Store(int64(n))
 	var all sync.WaitGroup

@@ -8,8 +8,8 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	storetest.Run(t, func(*testing.T) func() (keystore.Store, error) {
+	storetest.Run(t, func(*testing.T) func() (keystore.Engine, error) {
 		m := storetest.NewMemory()
-		return func() (keystore.Store, error) { return m.Open(), nil }
+		return func() (keystore.Engine, error) { return m.Open(), nil }
 	})
 }

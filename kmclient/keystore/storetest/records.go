@@ -49,22 +49,22 @@ func testValues(k *kit) {
 	}
 	big := bytes.Repeat([]byte("big "), 1<<18)
 	k.apply(keystore.Change{New: record("big", string(big))}, keystore.Change{New: record("none", "")})
-	k.want(k.Store, "big", string(big))
-	k.want(k.Store, "none", "")
+	k.want(k.Engine, "big", string(big))
+	k.want(k.Engine, "none", "")
 }
 
 func testConflict(k *kit) {
 	k.apply(keystore.Change{New: record("a", "1")})
 	k.wantConflict(keystore.Change{New: record("a", "2")})
-	first := k.get(k.Store, "a")
+	first := k.get(k.Engine, "a")
 	k.apply(keystore.Change{Old: first, New: record("a", "2")})
 	k.wantConflict(keystore.Change{Old: first, New: record("a", "3")})
 	k.wantConflict(keystore.Change{Old: first})
-	k.want(k.Store, "a", "2")
-	second := k.get(k.Store, "a")
+	k.want(k.Engine, "a", "2")
+	second := k.get(k.Engine, "a")
 	k.apply(keystore.Change{Old: second})
 	k.wantConflict(keystore.Change{Old: second, New: record("a", "3")})
-	if r := k.get(k.Store, "a"); r != nil {
+	if r := k.get(k.Engine, "a"); r != nil {
 		k.Errorf("deleted, and still there: %v", r.Name)
 	}
 }
@@ -72,12 +72,12 @@ func testConflict(k *kit) {
 // Of a batch with one conflict, nothing is done.
 func testAtomic(k *kit) {
 	k.apply(keystore.Change{New: record("a", "1")}, keystore.Change{New: record("d", "4")})
-	d := k.get(k.Store, "d")
+	d := k.get(k.Engine, "d")
 	k.wantConflict(keystore.Change{Old: d, New: record("d", "5")}, keystore.Change{New: record("b", "2")},
 		keystore.Change{New: record("a", "2")}, keystore.Change{New: record("c", "3")})
-	k.want(k.Store, "a", "1")
-	k.want(k.Store, "d", "4")
-	if k.get(k.Store, "b") != nil || k.get(k.Store, "c") != nil {
+	k.want(k.Engine, "a", "1")
+	k.want(k.Engine, "d", "4")
+	if k.get(k.Engine, "b") != nil || k.get(k.Engine, "c") != nil {
 		k.Error("a part of the batch was done")
 	}
 }
@@ -85,23 +85,23 @@ func testAtomic(k *kit) {
 // A change with the same Old and New only checks.
 func testCheck(k *kit) {
 	k.apply(keystore.Change{New: record("guard", "1")})
-	guard := k.get(k.Store, "guard")
+	guard := k.get(k.Engine, "guard")
 	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("a", "1")})
 	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("b", "1")})
 	k.apply(keystore.Change{Old: guard, New: record("guard", "2")})
 	k.wantConflict(keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("c", "1")})
-	k.want(k.Store, "guard", "2")
+	k.want(k.Engine, "guard", "2")
 }
 
 // What was written can be changed again without having been read.
 func testVersion(k *kit) {
 	k.apply(keystore.Change{New: record("guard", "1")})
-	guard := k.get(k.Store, "guard")
+	guard := k.get(k.Engine, "guard")
 	a, b := record("a", "1"), record("b", "1")
 	k.apply(keystore.Change{Old: guard, New: guard}, keystore.Change{New: a}, keystore.Change{New: b})
 	for range 2 {
 		for _, r := range []*keystore.Record{a, b} {
-			if got := k.get(k.Store, r.ID); got == nil || got.Version != r.Version {
+			if got := k.get(k.Engine, r.ID); got == nil || got.Version != r.Version {
 				k.Errorf("%s was written as version %d, and read as %+v", r.ID, r.Version, got)
 			}
 		}
@@ -111,13 +111,13 @@ func testVersion(k *kit) {
 		k.apply(keystore.Change{Old: old, New: a}, keystore.Change{Old: b, New: b})
 		k.wantConflict(keystore.Change{Old: old, New: record("a", "3")})
 	}
-	k.want(k.Store, "a", "2")
+	k.want(k.Engine, "a", "2")
 }
 
 // A record that was deleted and made again is another one.
 func testNoABA(k *kit) {
 	k.apply(keystore.Change{New: record("a", "1")})
-	old := k.get(k.Store, "a")
+	old := k.get(k.Engine, "a")
 	k.apply(keystore.Change{Old: old})
 	k.apply(keystore.Change{New: record("a", "1")})
 	k.wantConflict(keystore.Change{Old: old, New: record("a", "2")})
@@ -179,7 +179,7 @@ func testClaims(k *kit) {
 	}
 	k.wantConflict(keystore.Change{New: record("c", "1")}, claim("km", "a", "fresh"), claim("km", "a", u))
 	delete(want, claim("km", "a", "fresh").Name())
-	if k.get(k.Store, "c") != nil {
+	if k.get(k.Engine, "c") != nil {
 		k.Error("a part of the batch was done")
 	}
 	other := k.open()
@@ -256,11 +256,11 @@ func testDue(k *kit) {
 	check(time.Hour, 2, "9", "8")
 	later := record("9", "v")
 	later.Due = start.Add(time.Minute)
-	k.apply(keystore.Change{Old: k.get(k.Store, "9"), New: later}, keystore.Change{Old: k.get(k.Store, "8"), New: record("8", "v")},
-		keystore.Change{Old: k.get(k.Store, "7")})
+	k.apply(keystore.Change{Old: k.get(k.Engine, "9"), New: later}, keystore.Change{Old: k.get(k.Engine, "8"), New: record("8", "v")},
+		keystore.Change{Old: k.get(k.Engine, "7")})
 	check(5*time.Second, 10, "6", "5")
 	check(time.Hour, 10, "6", "5", "4", "3", "2", "1", "9")
-	if r := k.get(k.Store, "9"); r == nil || !r.Due.Equal(later.Due) {
+	if r := k.get(k.Engine, "9"); r == nil || !r.Due.Equal(later.Due) {
 		k.Errorf("due: %v", r)
 	}
 }
@@ -278,7 +278,7 @@ func testLimits(k *kit) {
 		changes[i].New = record(fmt.Sprint(i), value)
 	}
 	k.apply(changes...)
-	k.want(k.Store, fmt.Sprint(n-1), value)
+	k.want(k.Engine, fmt.Sprint(n-1), value)
 	claims := make([]keystore.Change, n)
 	for i := range claims {
 		claims[i].New = &keystore.Record{Name: keystore.Name{Kind: keystore.KindClaim, ID: fmt.Sprint(i)}}
@@ -286,5 +286,5 @@ func testLimits(k *kit) {
 	k.apply(claims...)
 	one := strings.Repeat("v", 1<<20)
 	k.apply(keystore.Change{New: record("big", one)})
-	k.want(k.Store, "big", one)
+	k.want(k.Engine, "big", one)
 }

@@ -15,7 +15,7 @@ import (
 // Many write at the same time, some to the same record: of each state one wins.
 func testRace(k *kit) {
 	const writers, rounds = 12, 15
-	stores := []keystore.Store{k.Store, k.open(), k.open()}
+	stores := []keystore.Engine{k.Engine, k.open(), k.open()}
 	k.apply(keystore.Change{New: record("counter", "")})
 	var won atomic.Int64
 	var wg sync.WaitGroup
@@ -41,7 +41,7 @@ func testRace(k *kit) {
 		})
 	}
 	wg.Wait()
-	if r := k.get(k.Store, "counter"); int64(len(r.Value)) != won.Load() || won.Load() == 0 {
+	if r := k.get(k.Engine, "counter"); int64(len(r.Value)) != won.Load() || won.Load() == 0 {
 		k.Errorf("%d changes made, and the record has seen %d", won.Load(), len(r.Value))
 	}
 	if all, err := k.List(k.Context(), keystore.Name{}, 1000); err != nil || len(all) != writers*rounds+1 {
@@ -100,7 +100,7 @@ func testOtherSees(k *kit) {
 		if err := other.Apply(k.Context(), keystore.Change{Old: r, New: record(id, "2")}); err != nil {
 			k.Error(err)
 		}
-		k.want(k.Store, id, "2")
+		k.want(k.Engine, id, "2")
 	}
 }
 
@@ -114,7 +114,7 @@ func testGivenUp(k *kit) {
 	if err := k.Apply(ctx, keystore.Change{New: record("a", "1")}); !errors.Is(err, kmclient.ErrUnavailable) {
 		k.Error(err)
 	}
-	if r := k.get(k.Store, "a"); r != nil {
+	if r := k.get(k.Engine, "a"); r != nil {
 		k.Error("written after the caller had given up")
 	}
 }

@@ -10,7 +10,7 @@ import (
 // A Place makes an empty place for records and returns a function that opens it.
 // That is called several times for one place; each opening stands for another
 // process. The test closes what it opens.
-type Place func(t *testing.T) (open func() (keystore.Store, error))
+type Place func(t *testing.T) (open func() (keystore.Engine, error))
 
 // Run tests an engine.
 func Run(t *testing.T, place Place) {
@@ -35,8 +35,8 @@ func Run(t *testing.T, place Place) {
 		"AfterClose": testAfterClose,
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := &kit{T: t, openStore: place(t)}
-			k.Store = k.open()
+			k := &kit{T: t, openEngine: place(t)}
+			k.Engine = k.open()
 			test(k)
 		})
 	}
@@ -45,13 +45,13 @@ func Run(t *testing.T, place Place) {
 // A kit is an engine on an empty place.
 type kit struct {
 	*testing.T
-	keystore.Store
-	openStore func() (keystore.Store, error)
+	keystore.Engine
+	openEngine func() (keystore.Engine, error)
 }
 
-func (k *kit) open() keystore.Store {
+func (k *kit) open() keystore.Engine {
 	k.Helper()
-	s, err := k.openStore()
+	s, err := k.openEngine()
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func (k *kit) apply(changes ...keystore.Change) {
 }
 
 // get returns the record with an ID, nil if there is none.
-func (k *kit) get(s keystore.Store, id string) *keystore.Record {
+func (k *kit) get(s keystore.Engine, id string) *keystore.Record {
 	k.Helper()
 	records, err := s.Get(k.Context(), name(id))
 	if err != nil || len(records) != 1 {
@@ -84,7 +84,7 @@ func (k *kit) get(s keystore.Store, id string) *keystore.Record {
 	return records[0]
 }
 
-func (k *kit) want(s keystore.Store, id, value string) {
+func (k *kit) want(s keystore.Engine, id, value string) {
 	k.Helper()
 	switch r := k.get(s, id); {
 	case r == nil:

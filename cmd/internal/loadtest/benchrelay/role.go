@@ -128,17 +128,13 @@ func (r *role) keys(ctx context.Context, sae string) (kmclient.KeyManager, func(
 		return nil, nil, err
 	}
 	km, end := client, func() { _ = client.(io.Closer).Close() }
-	var kept *keystore.Manager
 	if r.store != "" {
-		vault, err := r.vault(ctx)
+		store, err := r.openStore(ctx, km, sae)
 		if err != nil {
 			return nil, nil, err
 		}
-		if kept, err = keystore.New(km, vault, keystore.Options{SAE: sae}); err != nil {
-			return nil, nil, err
-		}
-		km, end = kept, func() {
-			_ = errors.Join(kept.Close(context.Background()), vault.Close(), client.(io.Closer).Close())
+		km, end = store, func() {
+			_ = errors.Join(store.Close(context.Background()), client.(io.Closer).Close())
 		}
 	}
 	if r.name == string(mailer.DirectionEncrypt) {
@@ -159,18 +155,18 @@ func openETSI(address, certs, sae string) (kmclient.KeyManager, error) {
 	})
 }
 
-func (r *role) vault(ctx context.Context) (*keystore.Vault, error) {
-	var store keystore.Store
+func (r *role) openStore(ctx context.Context, km kmclient.KeyManager, sae string) (*keystore.Store, error) {
+	o := keystore.Options{Key: keystore.Keys(keystore.NewStoreKey()), SAE: sae, SweepEvery: -1}
 	var err error
 	if strings.HasPrefix(r.store, "postgres://") {
-		store, err = postgres.Open(ctx, postgres.Options{URL: r.store})
+		o.Engine, err = postgres.Open(ctx, postgres.Options{URL: r.store})
 	} else {
-		store, err = sqlite.Open(ctx, r.store, sqlite.Options{})
+		o.Engine, err = sqlite.Open(ctx, r.store, sqlite.Options{})
 	}
 	if err != nil {
 		return nil, err
 	}
-	return keystore.Open(ctx, store, keystore.Keys(keystore.NewStoreKey()), nil)
+	return keystore.Open(ctx, km, o)
 }
 
 // figures add up what a relay reports of its messages.
