@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/qkdmail/qkdmail/cmd/internal/metrics"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
@@ -55,7 +55,7 @@ type Monitor struct {
 	started  time.Time
 	stopping atomic.Bool
 	config   atomic.Pointer[mailer.Config]
-	reg      *prometheus.Registry
+	metrics  metrics.Set
 	count    *counters
 	history  *history
 	alarms   alarms
@@ -74,11 +74,11 @@ func New(s Sources) *Monitor {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
-	reg := prometheus.NewRegistry()
 	m := &Monitor{
-		s: s, started: s.Now(), reg: reg, count: newCounters(reg), history: newHistory(),
+		s: s, started: s.Now(), history: newHistory(),
 		forecast: map[string]*forecast{}, failing: map[string]bool{},
 	}
+	m.count = newCounters(&m.metrics)
 	m.collect()
 	m.Reload(s.Config)
 	return m

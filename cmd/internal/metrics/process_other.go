@@ -1,0 +1,6 @@
+//go:build !linux
+
+package metrics
+
+// Process reads nothing here.
+func Process(*Reading) {}
