@@ -1,11 +1,33 @@
 package mailer
 
 import (
+	"errors"
+	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/address"
+	"github.com/qkdmail/qkdmail/mailer/internal/message"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
+
+// ErrAddress: a text that is no mail address.
+var ErrAddress = errors.New("no mail address")
+
+// CheckAddress reports whether a person has given an address alone, as the relay
+// takes it between the angle brackets of RCPT: LOCAL@DOMAIN, or the word
+// postmaster. With a name, brackets or blanks it is an [ErrAddress].
+func CheckAddress(addr string) error {
+	mailbox, rest, err := smtpwire.Path("<"+addr+">", "")
+	_, domain := smtpwire.SplitMailbox(mailbox)
+	if err != nil || rest != "" || mailbox == "" || strings.HasPrefix(addr, "@") || !utf8.ValidString(addr) ||
+		checkAddress(mailbox, true) != nil || strings.HasPrefix(domain, ".") || strings.Contains(domain, "..") {
+		return fmt.Errorf("%w: %q; it must be as bob@b.example, without a name, < > and blanks", ErrAddress, addr)
+	}
+	return nil
+}
 
 // checkAddress refuses an address of an envelope that the next hop could take
 // for another one, or for more than an address. go-smtp takes the quotes off a
@@ -14,38 +36,24 @@ import (
 //	<"victim@else.example> NOTIFY=NEVER x"@b.example>
 //
 // comes an address that would end its path early.
-func checkAddress(address string, utf8 bool) *refusal {
-	if address == "" {
+func checkAddress(addr string, utf8 bool) *refusal.Refusal {
+	if addr == "" {
 		return nil // the null sender
 	}
-	local, domain := smtpwire.SplitMailbox(address)
-	if !utf8 && hasEightBit([]byte(address)) {
-		return refuse(553, smtp.EnhancedCode{5, 6, 7}, "smtputf8", "An address that is not ASCII needs SMTPUTF8") // RFC 6531 §3.5
+	local, domain := smtpwire.SplitMailbox(addr)
+	if !utf8 && message.HasEightBit([]byte(addr)) {
+		return refusal.New(553, smtp.EnhancedCode{5, 6, 7}, "smtputf8", "An address that is not ASCII needs SMTPUTF8") // RFC 6531 §3.5
+	}
+	if isPostmaster(addr) {
+		return nil
 	}
 	control := func(r rune) bool { return r < ' ' || r == 0x7F }
-	if strings.EqualFold(address, "postmaster") {
-		return nil // RFC 5321 §4.5.1
-	}
-	if local == "" || strings.ContainsFunc(local, control) || !isMailDomain(domain) {
-		return refuse(553, smtp.EnhancedCode{5, 1, 3}, "address", "Bad address syntax")
+	if local == "" || strings.ContainsFunc(local, control) || !address.IsMailDomain(domain) {
+		return refusal.New(553, smtp.EnhancedCode{5, 1, 3}, "address", "Bad address syntax")
 	}
 	return nil
 }
 
-// isMailDomain accepts domain names, those that hosts should not have included,
-// and address literals. One that IDNA refuses is none: no rule knows whose it is, and
-// a program behind us may take it for another.
-func isMailDomain(s string) bool {
-	if hasEightBit([]byte(s)) {
-		if _, err := idnaProfile().ToASCII(s); err != nil {
-			return false
-		}
-	}
-	more := ""
-	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		s, more = s[1:len(s)-1], ":"
-	}
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r < 0x80 && !strings.ContainsRune("-._"+more, r)
-	})
-}
+// isPostmaster reports whether an address is the only recipient without a domain
+// (RFC 5321 §4.5.1).
+func isPostmaster(addr string) bool { return strings.EqualFold(addr, "postmaster") }

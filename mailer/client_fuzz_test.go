@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"io"
@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 )
 
 // FuzzClient sends anything to an encrypting and a decrypting relay: they do not
@@ -21,16 +24,16 @@ func FuzzClient(f *testing.F) {
 	} {
 		f.Add([]byte(seed), uint8(5))
 	}
-	hop := startHop(f)
-	encrypt := startRelay(f, DirectionEncrypt, hop.addr())
-	decrypt := startRelay(f, DirectionDecrypt, hop.addr())
+	hop := mailtest.StartHop(f)
+	encrypt := mailtest.StartRelay(f, mailer.DirectionEncrypt, hop.Addr())
+	decrypt := mailtest.StartRelay(f, mailer.DirectionDecrypt, hop.Addr())
 	f.Fuzz(func(t *testing.T, in []byte, size uint8) {
-		for _, r := range []*testRelay{encrypt, decrypt} {
-			conn, err := net.Dial("tcp", r.addr.String())
+		for _, r := range []*mailtest.Relay{encrypt, decrypt} {
+			conn, err := net.Dial("tcp", r.Addr.String())
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = conn.SetDeadline(time.Now().Add(patience))
+			_ = conn.SetDeadline(time.Now().Add(mailtest.Patience))
 			go func() {
 				for rest := in; len(rest) > 0; {
 					n := min(len(rest), 1+int(size)*16)
@@ -47,19 +50,19 @@ func FuzzClient(f *testing.F) {
 				}
 			}
 			_ = conn.Close()
-			if strings.Contains(r.log.String(), "panic") {
-				t.Fatal(r.log)
+			if strings.Contains(r.Log.String(), "panic") {
+				t.Fatal(r.Log)
 			}
 		}
 		upper := strings.ToUpper(string(in))
-		for _, m := range hop.got() {
-			if strings.ContainsAny(strings.ReplaceAll(m.raw, "\r\n", ""), "\r\n\x00") {
-				t.Fatalf("line ends at the next hop: %q", m.raw)
+		for _, m := range hop.Got() {
+			if strings.ContainsAny(strings.ReplaceAll(m.Raw, "\r\n", ""), "\r\n\x00") {
+				t.Fatalf("line ends at the next hop: %q", m.Raw)
 			}
 			if !strings.Contains(upper, "MAIL") || !strings.Contains(upper, "RCPT") || !strings.Contains(upper, "DATA") || !strings.Contains(upper, ".\r\n") {
-				t.Fatalf("%q made a message: %q", in, m.raw)
+				t.Fatalf("%q made a message: %q", in, m.Raw)
 			}
 		}
-		hop.forget()
+		hop.Forget()
 	})
 }

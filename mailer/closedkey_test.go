@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A fixedKey is a key manager that gives out the same key each time, as one that
@@ -36,31 +38,14 @@ func madeUp(id string, seed uint64) fixedKey {
 	return k
 }
 
-// sealWith encrypts a message with a key, as the relay of peer alpha does.
-func sealWith(t *testing.T, k fixedKey, suite cipher.Suite, message string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w, err := cipher.Encrypt(t.Context(), &b, k, &cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B", LineEnd: cipher.LineEndCRLF, Suite: suite})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err = w.Write([]byte(message)); err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
 // A closedKit is a relay that has delivered message one to bob. Its key manager
 // gives the key out whenever it is asked.
 type closedKit struct {
 	*testing.T
-	hop    *testHop
-	relay  *testRelay
+	hop    *mailtest.Hop
+	relay  *mailtest.Relay
 	store  *keystore.Store
-	client *testClient
+	client *mailtest.Client
 	suite  cipher.Suite
 	key    fixedKey
 	now    time.Time
@@ -72,50 +57,48 @@ const (
 	carol = "carol@b.example"
 )
 
-func newClosedKit(t *testing.T, suite cipher.Suite, changes ...func(*Config)) *closedKit {
+func newClosedKit(t *testing.T, suite cipher.Suite, changes ...func(*config.Config)) *closedKit {
 	t.Helper()
-	k := &closedKit{T: t, hop: startHop(t), suite: suite, now: time.Now()}
-	k.relay, k.store = startStored(t, k.hop.addr(), keystore.Options{Now: func() time.Time { return k.now }}, changes...)
+	k := &closedKit{T: t, hop: mailtest.StartHop(t), suite: suite, now: time.Now()}
+	k.relay, k.store = mailtest.StartStored(t, k.hop.Addr(), keystore.Options{Now: func() time.Time { return k.now }}, changes...)
 	k.key = madeUp("9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c", 1)
 	k.one = k.seal(k.key, "message ONE")
 	k.give()
-	k.client = connect(t, k.relay)
+	k.client = mailtest.Connect(t, k.relay)
 	return k
 }
 
 // give has the key manager give the key out, as one does that was restored from a
 // backup.
 func (k *closedKit) give() {
-	k.relay.km.mu.Lock()
-	defer k.relay.km.mu.Unlock()
 	size := 32
 	if k.suite == cipher.SuiteOTP {
 		size = len(k.key.octets)
 	}
-	k.relay.km.keys[k.key.id] = bytes.Clone(k.key.octets[:size])
+	k.relay.KM.Put(k.key.id, k.key.octets[:size])
 }
 
 func (k *closedKit) seal(key fixedKey, body string) string {
-	return sealWith(k.T, key, k.suite, strings.Replace(testMessage, "very secret body", body, 1))
+	return mailtest.Seal(k.T, key, strings.Replace(mailtest.Text, "very secret body", body, 1), func(o *cipher.EncryptOptions) { o.Suite = k.suite })
 }
 
 // sends sends a message and checks the answer, how often it came out at the next
 // hop, and what the log has as the reason.
 func (k *closedKit) sends(what, message, to, want string, delivered int, reason string) {
 	k.Helper()
-	k.hop.forget()
+	k.hop.Forget()
 	logged := "reason=" + reason
 	if strings.Contains(reason, " ") {
 		logged = `reason="` + reason + `"`
 	}
-	before := strings.Count(k.relay.log.String(), logged)
-	if reply := k.client.mail(message, "alice@a.example", to); !strings.HasPrefix(reply, want) {
+	before := strings.Count(k.relay.Log.String(), logged)
+	if reply := k.client.Mail(message, "alice@a.example", to); !strings.HasPrefix(reply, want) {
 		k.Errorf("%s: %s to %s is answered %q, want %s", k.suite, what, to, reply, want)
 	}
-	if n := len(k.hop.got()); n != delivered {
+	if n := len(k.hop.Got()); n != delivered {
 		k.Errorf("%s: %s to %s was delivered %d times, want %d", k.suite, what, to, n, delivered)
 	}
-	if reason != "" && strings.Count(k.relay.log.String(), logged) != before+1 {
+	if reason != "" && strings.Count(k.relay.Log.String(), logged) != before+1 {
 		k.Errorf("%s: %s to %s: the log has not the reason %q", k.suite, what, to, reason)
 	}
 }
@@ -197,7 +180,7 @@ func TestClosedWithoutMessage(t *testing.T) {
 // Over LMTP each recipient has an answer: the one who has got the message 250, and
 // nobody another one's.
 func TestClosedKeyOverLMTP(t *testing.T) {
-	k := newClosedKit(t, cipher.SuiteAES256GCM, overLMTP)
+	k := newClosedKit(t, cipher.SuiteAES256GCM, mailtest.OverLMTP)
 	two := k.seal(k.key, "message TWO")
 	for _, c := range []struct {
 		what, message, want string
@@ -208,12 +191,12 @@ func TestClosedKeyOverLMTP(t *testing.T) {
 		{"message two, key closed", two, "550 550", []string{bob, carol}},
 		{"message one again, key closed", k.one, "250", []string{bob}},
 	} {
-		if got := k.client.replies(c.message, c.to...); got != c.want {
+		if got := k.client.Replies(c.message, c.to...); got != c.want {
 			t.Errorf("%s to %v is answered %s, want %s", c.what, c.to, got, c.want)
 		}
 		k.later(8 * 24 * time.Hour)
 	}
-	if n := len(k.hop.got()); n != 1 {
+	if n := len(k.hop.Got()); n != 1 {
 		t.Errorf("%d messages were delivered, want 1", n)
 	}
 }

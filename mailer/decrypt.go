@@ -11,21 +11,28 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer/internal/address"
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
+	"github.com/qkdmail/qkdmail/mailer/internal/contract"
+	"github.com/qkdmail/qkdmail/mailer/internal/message"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
+	"github.com/qkdmail/qkdmail/mailer/internal/sender"
 )
 
 // DecryptOptions say how arriving mail is decrypted.
 type DecryptOptions struct {
 	Step
-	Keys cipher.KeyFinder
+	Keys cipher.KeyFinder // must be set
 
-	// Deliveries, if not nil, keep a message from being delivered to anybody
-	// twice. Where Keys is one, as a keystore.Store is, it is taken if this
-	// is nil.
+	// Binder sees that a key opens one message only. It must be set: a
+	// keystore.Store, or cipher.Unbound.
+	Binder cipher.KeyBinder
+	// Deliveries see that a message is delivered once to each recipient. They must
+	// be set: a keystore.Store, or Unrecorded.
 	Deliveries Deliveries
 
 	// MaxAge and MaxAhead bound the time of encryption of a message that is
-	// accepted; 0: 30 days and 1 day.
+	// accepted; 0: DefaultMaxAge and DefaultMaxAhead.
 	MaxAge, MaxAhead time.Duration
 
 	// KeyGrace is how long a key may be missing, from when it was first looked
@@ -33,9 +40,12 @@ type DecryptOptions struct {
 	KeyGrace time.Duration
 }
 
+// Defaults of DecryptOptions. With DefaultKeyGrace mail is not lost that arrives
+// while the keys of two sites are not synchronised, for a day and a night.
 const (
-	defaultMaxAge   = 30 * 24 * time.Hour
-	defaultMaxAhead = 24 * time.Hour
+	DefaultMaxAge   = 30 * 24 * time.Hour
+	DefaultMaxAhead = 24 * time.Hour
+	DefaultKeyGrace = 48 * time.Hour
 )
 
 // Decrypt returns a backend that restores encrypted mail before it reaches
@@ -47,27 +57,29 @@ const (
 // on the encrypted message. From plain mail all Qkdmail- fields but Qkdmail-Key-ID
 // are removed: those words are the relay's. In a restored message, whose octets are
 // the sender's, only the topmost Qkdmail-Result is to be trusted.
-func Decrypt(next smtp.Backend, o DecryptOptions) smtp.Backend { return newDecrypt(next, o) }
-
-func newDecrypt(next smtp.Backend, o DecryptOptions) backend {
-	o.Step = o.withDefaults()
+//
+// The error is an ErrConfig: an option that must be set is not.
+func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
+	if err := o.check(next); err != nil {
+		return nil, err
+	}
+	if o.Keys == nil || o.Binder == nil || o.Deliveries == nil {
+		return nil, fmt.Errorf("%w: Keys, Binder and Deliveries must be set to decrypt; cipher.Unbound and Unrecorded are for who wants neither", ErrConfig)
+	}
 	if o.MaxAge <= 0 {
-		o.MaxAge = defaultMaxAge
+		o.MaxAge = DefaultMaxAge
 	}
 	if o.MaxAhead <= 0 {
-		o.MaxAhead = defaultMaxAhead
+		o.MaxAhead = DefaultMaxAhead
 	}
-	if d, ok := o.Keys.(Deliveries); ok && o.Deliveries == nil {
-		o.Deliveries = d
-	}
-	gate := newKeyGate(o.Keys, o.KeyTimeout, cmp.Or(o.KeyGrace, DefaultKeyGrace))
-	return backend{func(c client, conn *smtp.Conn) (smtp.Session, error) {
+	gate := newKeyGate(o.Keys, o.Binder, o.KeyTimeout, cmp.Or(o.KeyGrace, DefaultKeyGrace))
+	return backend{func(c contract.Client, conn *smtp.Conn) (contract.Session, error) {
 		s, err := next.NewSession(conn)
 		if err != nil {
 			return nil, plainReply(err)
 		}
 		return &decryptSession{session: newSession(&o.Step, c), o: &o, gate: gate, out: s}, nil
-	}}
+	}}, nil
 }
 
 // A decryptSession is a client's session, with one of next's.
@@ -120,10 +132,10 @@ func (s *decryptSession) Data(r io.Reader) error {
 
 // LMTPData is Data for clients that get an answer for each recipient.
 func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	answers, err := s.data(r)
+	a, err := s.data(r)
 	for _, rcpt := range s.rcpts {
-		if answer, ok := answers[rcpt]; ok {
-			status.SetStatus(rcpt, plainReply(answer))
+		if single, ok := a.single[rcpt]; ok {
+			status.SetStatus(rcpt, plainReply(single))
 		} else {
 			status.SetStatus(rcpt, err)
 		}
@@ -133,37 +145,36 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 
 // BeginData refuses a message for which there is no memory before it is sent.
 func (s *decryptSession) BeginData() error {
-	return s.refused(DirectionDecrypt, "DATA", s.beginData(messageMemory))
+	return s.refused(DirectionDecrypt, "DATA", s.beginData(MessageMemory))
 }
 
-func (s *decryptSession) data(r io.Reader) (map[string]error, error) {
-	h, err := s.read(r, messageMemory, 1)
+func (s *decryptSession) data(r io.Reader) (answer, error) {
+	h, err := s.read(r, MessageMemory, 1)
 	if err != nil {
 		s.rest(r)
-		return nil, s.finish(Report{Direction: DirectionDecrypt}, nil, err)
+		return answer{}, s.finish(Report{Direction: DirectionDecrypt}, nil, err)
 	}
-	defer h.free()
-	h.dropOwnWords()
+	defer h.Free()
+	h.DropOwnWords()
 	var found found
-	defer func() { found.inner.free() }()
+	defer func() { found.inner.Free() }()
 	var produce producer
 	err = recovered(func() (err error) {
 		produce, err = s.open(h, &found)
 		return err
 	})
-	answers, err := s.deliver(&found, produce, err)
+	a := s.deliver(&found, produce, err)
 	s.rest(r)
 	attrs := append(found.attrs(), slog.Int("recipients", len(s.rcpts)))
 	report := found.report()
-	report.Delivered = delivered(s.rcpts, answers, err)
-	return answers, s.finish(report, h, err, append(attrs, s.answer(s.out)...)...)
+	report.Delivered, report.HopWait = len(a.delivered(s.rcpts)), a.wait
+	return a, s.finish(report, h, a.err, append(attrs, s.answerAttrs(a.said)...)...)
 }
 
 // open finds out what a message is, and refuses it if it can't be taken. The
 // producer writes what the next hop gets.
-func (s *decryptSession) open(h *head, f *found) (producer, error) {
-	h.read = h.size
-	info, replay, err := cipher.Sniff(h.raw[:h.size], h)
+func (s *decryptSession) open(h *message.Reader, f *found) (producer, error) {
+	info, replay, err := cipher.Sniff(h.SkipHeader(), h)
 	if err != nil {
 		return nil, err
 	}
@@ -176,31 +187,31 @@ func (s *decryptSession) open(h *head, f *found) (producer, error) {
 	}
 	return func(dst io.Writer) error {
 		out := &prefixWriter{dst: dst, prefix: s.received()}
-		return block.Copy(&eightBitWriter{dst: out, allowed: s.step.EightBit()}, replay)
+		return block.Copy(s.eightBit(out), replay)
 	}, nil
 }
 
 // checkPlain refuses mail in clear from who has to encrypt, by the header From
 // and by the envelope: a peer's user must not be played by leaving the
 // encryption out.
-func (s *decryptSession) checkPlain(h *head) error {
+func (s *decryptSession) checkPlain(h *message.Reader) error {
 	policy := s.step.Policy
-	if s.from == "" && !policy.NullSenderRequired() {
+	if s.from == "" && policy.plainReports {
 		return nil
 	}
 	notEncrypted := func(domain string) error {
-		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "not encrypted", "Mail from "+printable(domain)+" has to be encrypted")
+		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "not encrypted", "Mail from "+printable(domain)+" has to be encrypted")
 	}
-	if domain := domainOf(s.from); policy.InboundRequired(domain) {
+	if domain := address.Domain(s.from); policy.InboundRequired(domain) {
 		return notEncrypted(domain)
 	}
-	from := h.sender()
-	for _, domain := range from.domains {
+	from := sender.Read(h.Header())
+	for _, domain := range from.Domains {
 		if policy.InboundRequired(domain) {
 			return notEncrypted(domain)
 		}
 	}
-	if policy.AnyInboundRequired() && !from.readable {
+	if policy.anyInboundRequired() && !from.Readable {
 		return errUnreadableSender()
 	}
 	return nil
@@ -208,23 +219,23 @@ func (s *decryptSession) checkPlain(h *head) error {
 
 // errUnreadableSender refuses a message whose From or Sender could show a name that it
 // may not bear: a check that can't read its input refuses.
-func errUnreadableSender() *refusal {
-	return refuse(550, smtp.EnhancedCode{5, 7, 1}, "unreadable sender", "The From or Sender field of the message can't be read")
+func errUnreadableSender() *refusal.Refusal {
+	return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "unreadable sender", "The From or Sender field of the message can't be read")
 }
 
 // restore decrypts a message of ours, up to its header.
-func (s *decryptSession) restore(h *head, replay io.Reader, f *found) (producer, error) {
+func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) (producer, error) {
 	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
 	f.outer = claimsOf(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
-		Binder: &f.keys, SAE: s.step.SAE, Peers: s.peerSAEs(),
-		Accept: func(i *cipher.Info) error { h.pass(); return s.accept(i, f) },
+		Binder: &f.keys, SAE: s.step.Policy.sae, Peers: s.peerSAEs(),
+		Accept: func(i *cipher.Info) error { h.Pass(); return s.accept(i, f) },
 	})
 	if err != nil {
 		return nil, s.noKeyLeft(err)
 	}
 	f.info = r.Info()
-	inner, err := readHead(r, int(s.step.Limits.HeaderSize), s.take)
+	inner, err := message.NewReader(r, s.step.MaxHeader, s.take)
 	if err != nil {
 		return nil, s.noKeyLeft(err)
 	}
@@ -236,17 +247,16 @@ func (s *decryptSession) restore(h *head, replay io.Reader, f *found) (producer,
 }
 
 // write writes a restored message with what stands above it.
-func (s *decryptSession) write(inner *head, dst io.Writer, f *found) error {
-	checked := &eightBitWriter{dst: dst, allowed: s.step.EightBit()}
+func (s *decryptSession) write(inner *message.Reader, dst io.Writer, f *found) error {
+	checked := s.eightBit(dst)
 	above := &prefixWriter{dst: checked}
-	out := &smtpWriter{dst: above}
-	out.style(inner.raw)
-	above.prefix = s.result(inner, f, out.lf) + s.received() + transit(f.info.Transit)
-	if len(inner.raw) == 0 {
+	out := message.NewWriter(above, inner.Start())
+	above.prefix = s.result(inner, f, out.LF()) + s.received() + transit(f.info.Transit)
+	if len(inner.Start()) == 0 {
 		_, err := io.WriteString(checked, above.prefix) // an empty message has a place too
 		return err
 	}
-	inner.pass()
+	inner.Pass()
 	if err := block.Copy(out, inner); err != nil {
 		return s.noKeyLeft(err)
 	}
@@ -257,7 +267,7 @@ func (s *decryptSession) write(inner *head, dst io.Writer, f *found) error {
 // sender is told, and can send again.
 func (s *decryptSession) noKeyLeft(err error) error {
 	if errors.Is(err, errKeyGone) {
-		return refuse(550, smtp.EnhancedCode{5, 7, 5}, "key gone", "The key of this message is lost, send it again").because(err)
+		return refusal.New(550, smtp.EnhancedCode{5, 7, 5}, "key gone", "The key of this message is lost, send it again").Because(err)
 	}
 	return err
 }
@@ -280,13 +290,13 @@ func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 	}
 	f.peer = peer
 	if len(peer.Suites) > 0 && !slices.Contains(peer.Suites, i.Suite) {
-		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "suite not agreed", "This cipher suite is not agreed with this peer")
+		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "suite not agreed", "This cipher suite is not agreed with this peer")
 	}
 	switch age := time.Since(i.Time); {
 	case age > s.o.MaxAge:
-		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "too old", "The message was encrypted too long ago")
+		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "too old", "The message was encrypted too long ago")
 	case age < -s.o.MaxAhead:
-		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "from the future", "The message was encrypted in the future, check the clocks")
+		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "from the future", "The message was encrypted in the future, check the clocks")
 	}
 	return nil
 }
@@ -294,24 +304,24 @@ func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 // checkSender refuses a message from a peer that speaks in the name of another one
 // or in ours: the domains of the restored From and of the envelope's sender must be
 // the peer's, as far as the policy knows whose they are.
-func (s *decryptSession) checkSender(inner *head, peer *Peer) error {
+func (s *decryptSession) checkSender(inner *message.Reader, peer *Peer) error {
 	policy := s.step.Policy
 	anothers := func(domain string) error {
 		if policy.OwnDomain(domain) {
-			return refuse(550, smtp.EnhancedCode{5, 7, 1}, "own domain", "The sender's domain is ours and not this peer's")
+			return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "own domain", "The sender's domain is ours and not this peer's")
 		}
-		return refuse(550, smtp.EnhancedCode{5, 7, 1}, "another peer's domain", "The sender's domain is not this peer's")
+		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "another peer's domain", "The sender's domain is not this peer's")
 	}
-	if domain := domainOf(s.from); !policy.mayWriteAs(peer, domain) {
+	if domain := address.Domain(s.from); !policy.mayWriteAs(peer, domain) {
 		return anothers(domain)
 	}
-	from := inner.sender()
-	for _, domain := range from.domains {
+	from := sender.Read(inner.Header())
+	for _, domain := range from.Domains {
 		if !policy.mayWriteAs(peer, domain) {
 			return anothers(domain)
 		}
 	}
-	if policy.knowsOthers(peer) && !from.readable {
+	if policy.knowsOthers(peer) && !from.Readable {
 		return errUnreadableSender()
 	}
 	return nil

@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // received is what stands above restored mail and varies: our own trace field.
@@ -36,14 +39,14 @@ const onTheWay = "Return-Path: <alice@a.example>\r\n" +
 
 // The octets that were encrypted come back, under what we say of them.
 func TestRestored(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	const result = "Qkdmail-Result: relay.example;\r\n\tdecrypt=pass;\r\n\tsuite=%s;\r\n\tpeer=alpha;\r\n\tkey-id=%s%s\r\n(own Received)"
 	crlf := func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 	for name, message := range map[string]string{
-		"usual":      testMessage,
+		"usual":      mailtest.Text,
 		"dots":       crlf("From: a@a.example\n\n.\n..\n.a\n\n.\n"),
 		"no end":     crlf("From: a@a.example\n\nno line end"),
 		"no body":    crlf("From: a@a.example\n"),
@@ -57,16 +60,16 @@ func TestRestored(t *testing.T) {
 	} {
 		for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
 			t.Run(name+" "+string(suite), func(t *testing.T) {
-				hop.forget()
-				sealed := seal(t, r.km, message, func(o *cipher.EncryptOptions) { o.Suite = suite })
+				hop.Forget()
+				sealed := mailtest.Seal(t, r.KM, message, func(o *cipher.EncryptOptions) { o.Suite = suite })
 				id := strings.TrimSpace(strings.TrimPrefix(strings.SplitN(sealed, "\r\n", 2)[0], "Qkdmail-Key-ID:"))
-				c.want("250", c.mail(onTheWay+sealed, "alice@a.example", "bob@b.example"))
-				m := hop.one()
+				c.Want("250", c.Mail(onTheWay+sealed, "alice@a.example", "bob@b.example"))
+				m := hop.One()
 				end := ""
 				if !strings.HasSuffix(message, "\r\n") {
 					end = "\r\n" // SMTP has no other end
 				}
-				got := cutReceived(t, m.data)
+				got := cutReceived(t, m.Data)
 				want := fmt.Sprintf(result, suite, id, "") +
 					"Return-Path: <alice@a.example>\r\nDelivered-To: bob@b.example\r\nReceived: from x by y;\r\n\tTue, 24 Nov 2026 07:00:00 +0000\r\n" +
 					"Qkdmail-Outer-Authentication-Results: y;\r\n\tdkim=pass\r\n" + message + end
@@ -75,8 +78,8 @@ func TestRestored(t *testing.T) {
 				if got != want {
 					t.Errorf("\n%q\nwant\n%q", clip(got), clip(want))
 				}
-				if m.mail != "MAIL FROM:<alice@a.example> BODY=8BITMIME" || fmt.Sprint(m.rcpts) != "[RCPT TO:<bob@b.example>]" {
-					t.Error(m.mail, m.rcpts)
+				if m.Mail != "MAIL FROM:<alice@a.example> BODY=8BITMIME" || fmt.Sprint(m.Rcpts) != "[RCPT TO:<bob@b.example>]" {
+					t.Error(m.Mail, m.Rcpts)
 				}
 			})
 		}
@@ -87,12 +90,12 @@ func clip(s string) string { return s[:min(len(s), 1500)] }
 
 // Text with LF goes out with CRLF, and the result says so.
 func TestRestoredLF(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
-	c.want("250", c.mail(seal(t, r.km, "From: a@a.example\nTo: b@b.example\n\n.\nbody\n"), "a@a.example", "b@b.example"))
-	got := hop.one().data
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Mail(mailtest.Seal(t, r.KM, "From: a@a.example\nTo: b@b.example\n\n.\nbody\n"), "a@a.example", "b@b.example"))
+	got := hop.One().Data
 	if !strings.Contains(got, ";\r\n\tline-ends=lf\r\n") || !strings.HasSuffix(got, "\r\nFrom: a@a.example\r\nTo: b@b.example\r\n\r\n.\r\nbody\r\n") {
 		t.Errorf("%q", got)
 	}
@@ -100,24 +103,24 @@ func TestRestoredLF(t *testing.T) {
 
 // Without the field that marks where ours begins nothing is kept.
 func TestRestoredWithoutKeyID(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
-	sealed := seal(t, r.km, testMessage)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	sealed := mailtest.Seal(t, r.KM, mailtest.Text)
 	_, sealed, _ = strings.Cut(sealed, "\r\n")
-	c.want("250", c.mail(onTheWay+sealed, "alice@a.example", "bob@b.example"))
-	if got := cutReceived(t, hop.one().data); !strings.HasSuffix(got, "(own Received)"+testMessage) {
+	c.Want("250", c.Mail(onTheWay+sealed, "alice@a.example", "bob@b.example"))
+	if got := cutReceived(t, hop.One().Data); !strings.HasSuffix(got, "(own Received)"+mailtest.Text) {
 		t.Errorf("%q", got)
 	}
 }
 
 // What was shown outside and is not so inside is flagged.
 func TestOuterDiffers(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	for _, tt := range []struct{ old, changed, flag string }{
 		{"", "", ""},
 		{"From: ", "From: <other@a.example>, ", "from"},
@@ -128,20 +131,20 @@ func TestOuterDiffers(t *testing.T) {
 		{"<1@a.example>", "<2@a.example>", "message-id"},
 		{"To: bob@", "Cc: bob@", "to"},
 	} {
-		hop.forget()
-		sealed := seal(t, r.km, testMessage)
+		hop.Forget()
+		sealed := mailtest.Seal(t, r.KM, mailtest.Text)
 		altered := strings.Replace(sealed, tt.old, tt.changed, 1)
 		if tt.old != "" && altered == sealed {
 			t.Errorf("%q is not outside:\n%s", tt.old, clip(sealed))
 			continue
 		}
-		c.want("250", c.mail(altered, "alice@a.example", "bob@b.example"))
-		header, _, _ := strings.Cut(hop.one().data, "Received:")
+		c.Want("250", c.Mail(altered, "alice@a.example", "bob@b.example"))
+		header, _, _ := strings.Cut(hop.One().Data, "Received:")
 		_, flags, _ := strings.Cut(header, "outer-differs=")
 		if got := strings.TrimSpace(flags); got != tt.flag {
 			t.Errorf("%q to %q: %q, want %q", tt.old, tt.changed, got, tt.flag)
 		}
-		if !strings.HasSuffix(hop.one().data, testMessage) {
+		if !strings.HasSuffix(hop.One().Data, mailtest.Text) {
 			t.Error("the message was altered")
 		}
 	}
@@ -150,10 +153,10 @@ func TestOuterDiffers(t *testing.T) {
 // A date that is not of RFC 5322 is copied outside as the same instant, and
 // compared as such.
 func TestOuterDateDiffers(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	for _, tt := range []struct{ date, old, changed, flag string }{
 		{"Tue, 24 Nov 2026 07:00:00 EST", "", "", ""},
 		{"24 nov 26 07:00 (zone unknown)", "", "", ""},
@@ -163,16 +166,16 @@ func TestOuterDateDiffers(t *testing.T) {
 		{"today", "", "", ""}, // nothing to compare with
 		{"31 Dec 9999 23:59:59 -0100", "", "", ""},
 	} {
-		hop.forget()
-		message := strings.Replace(testMessage, "Date: Tue, 24 Nov 2026 07:00:00 +0000", "Date: "+tt.date, 1)
-		sealed := seal(t, r.km, message)
+		hop.Forget()
+		message := strings.Replace(mailtest.Text, "Date: Tue, 24 Nov 2026 07:00:00 +0000", "Date: "+tt.date, 1)
+		sealed := mailtest.Seal(t, r.KM, message)
 		altered := strings.Replace(sealed, tt.old, tt.changed, 1)
 		if tt.old != "" && altered == sealed {
 			t.Errorf("%q: %q is not outside:\n%s", tt.date, tt.old, clip(sealed))
 			continue
 		}
-		c.want("250", c.mail(altered, "alice@a.example", "bob@b.example"))
-		header, _, _ := strings.Cut(hop.one().data, "Received:")
+		c.Want("250", c.Mail(altered, "alice@a.example", "bob@b.example"))
+		header, _, _ := strings.Cut(hop.One().Data, "Received:")
 		_, flags, _ := strings.Cut(header, "outer-differs=")
 		if got := strings.TrimSpace(flags); got != tt.flag {
 			t.Errorf("date %q, outside %q to %q: flags %q, want %q", tt.date, tt.old, tt.changed, got, tt.flag)
@@ -182,10 +185,10 @@ func TestOuterDateDiffers(t *testing.T) {
 
 // Plain mail passes as it is, but for result fields.
 func TestPlainMail(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	for in, want := range map[string]string{
 		"From: x@x.example\r\nSubject: s\r\n\r\nbody\r\n.dot\r\n":                          "From: x@x.example\r\nSubject: s\r\n\r\nbody\r\n.dot\r\n",
 		"Qkdmail-Result: evil\r\nFrom: x@x.example\r\n\r\nbody\r\n":                        "From: x@x.example\r\n\r\nbody\r\n",
@@ -195,9 +198,9 @@ func TestPlainMail(t *testing.T) {
 		"From: x@x.example\r\nQKDMAIL-RESULT:evil\r\nQkdmail-Result: evil\r\n\r\nbody\r\n": "From: x@x.example\r\n\r\nbody\r\n",
 		"Authentication-Results: kept\r\nFrom: x@x.example\r\n\r\nbody\r\n":                "Authentication-Results: kept\r\nFrom: x@x.example\r\n\r\nbody\r\n",
 	} {
-		hop.forget()
-		c.want("250", c.mail(in, "x@x.example", "b@b.example"))
-		if got := cutReceived(t, hop.one().data); got != "(own Received)"+want {
+		hop.Forget()
+		c.Want("250", c.Mail(in, "x@x.example", "b@b.example"))
+		if got := cutReceived(t, hop.One().Data); got != "(own Received)"+want {
 			t.Errorf("%q became %q", in, got)
 		}
 	}
@@ -205,26 +208,26 @@ func TestPlainMail(t *testing.T) {
 
 // A bounce that quotes a message of ours is an ordinary message.
 func TestBounceWithOurs(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	bounce := "From: MAILER-DAEMON@x.example\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=bbb\r\n\r\n" +
 		"--bbb\r\n\r\nfailed\r\n--bbb\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\n--bbb\r\nContent-Type: message/rfc822\r\n\r\n" +
-		seal(t, r.km, testMessage) + "\r\n--bbb--\r\n"
-	c.want("250", c.mail(bounce, "", "bob@b.example"))
-	if got := cutReceived(t, hop.one().data); got != "(own Received)"+bounce {
+		mailtest.Seal(t, r.KM, mailtest.Text) + "\r\n--bbb--\r\n"
+	c.Want("250", c.Mail(bounce, "", "bob@b.example"))
+	if got := cutReceived(t, hop.One().Data); got != "(own Received)"+bounce {
 		t.Errorf("%q", clip(got))
 	}
-	if _, asked := r.km.count(); asked != 0 {
+	if _, asked := r.KM.Count(); asked != 0 {
 		t.Error("a key was asked for")
 	}
 }
 
 // Who may send what to the decrypt relay.
 func TestInboundPolicy(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
 	for _, tt := range []struct {
 		name, from, header string
 		accept             bool // null_sender.inbound = "accept"
@@ -247,16 +250,16 @@ func TestInboundPolicy(t *testing.T) {
 		{"no report", "a@a.example", "a@a.example", true, "550 5.7.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			hop.forget()
-			r := startRelay(t, DirectionDecrypt, hop.addr(), func(c *Config) {
-				c.Peers[1].Inbound = InboundOptional
+			hop.Forget()
+			r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr(), func(c *config.Config) {
+				c.Peers[1].Inbound = "optional"
 				if tt.accept {
-					c.NullSender.Inbound = NullSenderAccept
+					c.NullSender.Inbound = "accept"
 				}
 			})
-			c := connect(t, r)
-			c.want(tt.want, c.mail("From: "+tt.header+"\r\n\r\nbody\r\n", tt.from, "b@b.example"))
-			if got := len(hop.got()); (got == 1) != (tt.want == "250") {
+			c := mailtest.Connect(t, r)
+			c.Want(tt.want, c.Mail("From: "+tt.header+"\r\n\r\nbody\r\n", tt.from, "b@b.example"))
+			if got := len(hop.Got()); (got == 1) != (tt.want == "250") {
 				t.Errorf("%d messages", got)
 			}
 		})
@@ -265,11 +268,11 @@ func TestInboundPolicy(t *testing.T) {
 
 // Messages that are ours and are not accepted, and why.
 func TestRefusedSealed(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr(), func(c *Config) { c.Peers[1].Suites = []string{"otp"} })
-	option := func(f func(*cipher.EncryptOptions)) string { return seal(t, r.km, testMessage, f) }
-	good := seal(t, r.km, testMessage)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr(), func(c *config.Config) { c.Peers[1].Suites = []string{"otp"} })
+	option := func(f func(*cipher.EncryptOptions)) string { return mailtest.Seal(t, r.KM, mailtest.Text, f) }
+	good := mailtest.Seal(t, r.KM, mailtest.Text)
 	body := strings.LastIndex(good, "base64\r\n\r\n") + 200
 	for _, tt := range []struct{ name, message, want, reason string }{
 		{"too old", option(func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(-31 * 24 * time.Hour) }), "550 5.7.1", "too old"},
@@ -293,16 +296,16 @@ func TestRefusedSealed(t *testing.T) {
 		{"other key ID in the header", "Qkdmail-Key-ID: other" + good[strings.Index(good, "\r\n"):], "550 5.7.7", "damaged"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			hop.forget()
-			before := len(r.log.String())
-			c := connect(t, r)
-			c.want(tt.want, c.mail(tt.message, "alice@a.example", "bob@b.example"))
+			hop.Forget()
+			before := len(r.Log.String())
+			c := mailtest.Connect(t, r)
+			c.Want(tt.want, c.Mail(tt.message, "alice@a.example", "bob@b.example"))
 			if tt.want == "250" {
-				hop.one()
+				hop.One()
 				return
 			}
-			hop.none()
-			if log := r.log.String()[before:]; !strings.Contains(log, "msg=refused") || tt.reason != "" && !strings.Contains(log, tt.reason) {
+			hop.None()
+			if log := r.Log.String()[before:]; !strings.Contains(log, "msg=refused") || tt.reason != "" && !strings.Contains(log, tt.reason) {
 				t.Errorf("reason %q is not in the log: %s", tt.reason, log)
 			}
 		})
@@ -324,9 +327,9 @@ func alterTime(message string) string {
 
 // From and MAIL FROM have both to be the peer's, as far as a peer has them.
 func TestSenderOfPeer(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
 	for _, tt := range []struct{ from, header, sae, want string }{
 		{"a@a.example", "a@a.example", "SAE_A", "250"},
 		{"a@x.example", "a@x.example", "SAE_A", "250"}, // nobody's
@@ -337,11 +340,11 @@ func TestSenderOfPeer(t *testing.T) {
 		{"a@a.example", "a@a.example\r\nfrom: c@c.example", "SAE_A", "550 5.7.1"},
 		{"a@a.example", "a@a.example", "SAE_C", "550 5.7.1"},
 	} {
-		hop.forget()
-		c := connect(t, r)
-		sealed := seal(t, r.km, "From: "+tt.header+"\r\n\r\nbody\r\n", func(o *cipher.EncryptOptions) { o.SAE = tt.sae })
-		c.want(tt.want, c.mail(sealed, tt.from, "b@b.example"))
-		if got := len(hop.got()); (got == 1) != (tt.want == "250") {
+		hop.Forget()
+		c := mailtest.Connect(t, r)
+		sealed := mailtest.Seal(t, r.KM, "From: "+tt.header+"\r\n\r\nbody\r\n", func(o *cipher.EncryptOptions) { o.SAE = tt.sae })
+		c.Want(tt.want, c.Mail(sealed, tt.from, "b@b.example"))
+		if got := len(hop.Got()); (got == 1) != (tt.want == "250") {
 			t.Errorf("%+v: %d messages", tt, got)
 		}
 	}
@@ -349,67 +352,65 @@ func TestSenderOfPeer(t *testing.T) {
 
 // A key that is not there yet is waited for; the KM is not asked without end.
 func TestKeyNotFound(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	sealed := seal(t, r.km, testMessage)
-	keys := r.km.keys
-	r.km.keys = map[string][]byte{}
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	sealed := mailtest.Seal(t, r.KM, mailtest.Text)
+	r.KM.Remove(r.KM.Last().ID())
+	c := mailtest.Connect(t, r)
 	for range 3 {
-		c.want("451 4.7.5", c.mail(sealed, "alice@a.example", "bob@b.example"))
+		c.Want("451 4.7.5", c.Mail(sealed, "alice@a.example", "bob@b.example"))
 	}
-	if _, asked := r.km.count(); asked != 1 {
+	if _, asked := r.KM.Count(); asked != 1 {
 		t.Errorf("the key manager was asked %d times", asked)
 	}
-	hop.none()
+	hop.None()
 	// Another message is not held up.
-	c.want("250", c.mail(seal(t, r.km, testMessage), "alice@a.example", "bob@b.example"))
-	r.km.keys = keys
+	c.Want("250", c.Mail(mailtest.Seal(t, r.KM, mailtest.Text), "alice@a.example", "bob@b.example"))
 }
 
 // Each frame of a pad is verified before the keys of the next are asked for.
 func TestFramesOneByOne(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	sealed := seal(t, r.km, testMessage+strings.Repeat("padded\r\n", 50_000), func(o *cipher.EncryptOptions) { o.Suite = cipher.SuiteOTP })
-	given, _ := r.km.count()
-	r.km.spoil = func(_ string, octets []byte) []byte { octets[0] ^= 1; return octets }
-	c := connect(t, r)
-	c.want("550 5.7.7", c.mail(sealed, "alice@a.example", "bob@b.example"))
-	if _, asked := r.km.count(); asked == 0 || asked > given/2 {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	sealed := mailtest.Seal(t, r.KM, mailtest.Text+strings.Repeat("padded\r\n", 50_000), func(o *cipher.EncryptOptions) { o.Suite = cipher.SuiteOTP })
+	given, _ := r.KM.Count()
+	r.KM.Spoil = func(_ string, octets []byte) []byte { octets[0] ^= 1; return octets }
+	c := mailtest.Connect(t, r)
+	c.Want("550 5.7.7", c.Mail(sealed, "alice@a.example", "bob@b.example"))
+	if _, asked := r.KM.Count(); asked == 0 || asked > given/2 {
 		t.Errorf("%d of %d keys were asked for", asked, given)
 	}
-	r.km.spoil = nil
+	r.KM.Spoil = nil
 	// A late frame that fails: what went out before is never completed.
 	n := 0
-	r.km.find = func(context.Context, []string) error {
+	r.KM.OnFind = func(context.Context, []string) error {
 		if n++; n == 3 {
 			return kmclient.ErrUnavailable
 		}
 		return nil
 	}
-	hop.forget()
-	c.want("451 4.7.5", c.mail(sealed, "alice@a.example", "bob@b.example"))
-	hop.none()
-	hop.wasCut()
+	hop.Forget()
+	c.Want("451 4.7.5", c.Mail(sealed, "alice@a.example", "bob@b.example"))
+	hop.None()
+	hop.WasCut()
 }
 
 // Nobody outside can write what the relay says to the mail system behind it.
 func TestForgedResults(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	for _, field := range []string{
 		"Qkdmail-Result: mx.b.example; decrypt=pass; peer=alpha", "qkdmail-result : x", "Qkdmail-Outer-Authentication-Results: mx.b.example;\r\n\tdkim=pass header.d=bank.example",
 		"QKDMAIL-OUTER-AUTHENTICATION-RESULTS\t: x", "Qkdmail-Result:\r\n x",
 	} {
-		c.want("250", c.mail("X-Before: 1\r\n"+field+"\r\nFrom: x@bank.example\r\n\r\nhi\r\n", "x@x.example", "bob@b.example"))
-		if got := hop.one().data; strings.Contains(strings.ToLower(got), "qkdmail-") || !strings.HasSuffix(got, "X-Before: 1\r\nFrom: x@bank.example\r\n\r\nhi\r\n") {
+		c.Want("250", c.Mail("X-Before: 1\r\n"+field+"\r\nFrom: x@bank.example\r\n\r\nhi\r\n", "x@x.example", "bob@b.example"))
+		if got := hop.One().Data; strings.Contains(strings.ToLower(got), "qkdmail-") || !strings.HasSuffix(got, "X-Before: 1\r\nFrom: x@bank.example\r\n\r\nhi\r\n") {
 			t.Errorf("%q came as %q", field, got)
 		}
-		hop.forget()
+		hop.Forget()
 	}
 }

@@ -3,15 +3,14 @@ package mailer
 import (
 	"context"
 	"errors"
-	"github.com/qkdmail/qkdmail/kmclient"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// Deliveries remember who has got which message. A [keystore.Store] does. A
-// message is known by the SAE ID of its sender, its identity, and the key ID in its
-// control part.
+// Deliveries remember who has got which message. A message is known by the SAE ID
+// of its sender, its identity, and the key ID in its control part.
 type Deliveries interface {
 	// Delivered reports which recipients have got a message, in their order. It
 	// is a keystore.ErrBound if the key belongs to another message.
@@ -20,54 +19,56 @@ type Deliveries interface {
 	RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error
 }
 
+// Unrecorded are Deliveries that remember nothing: a message that is sent again,
+// by a mail system that did not see the answer or by an attacker, is delivered
+// again.
+var Unrecorded Deliveries = unrecorded{}
+
+type unrecorded struct{}
+
+func (unrecorded) Delivered(_ context.Context, _ string, _ kmclient.Identity, _ string, rcpts ...string) ([]bool, error) {
+	return make([]bool, len(rcpts)), nil
+}
+
+func (unrecorded) RecordDelivered(context.Context, string, kmclient.Identity, string, ...string) error {
+	return nil
+}
+
 // deliver hands a message to the recipients that have not got it yet, and records
 // that they have. A mail system that did not see our 250 sends a message again, and
 // one with many recipients in several transactions. opened is why the message can't
 // be delivered, if it can't: under a key that is gone, it may have been before.
-func (s *decryptSession) deliver(f *found, produce producer, opened error) (map[string]error, error) {
+func (s *decryptSession) deliver(f *found, produce producer, opened error) answer {
 	closed := errors.Is(opened, keystore.ErrClosed) || errors.Is(opened, keystore.ErrClaimed)
-	if opened != nil && !closed {
-		return nil, opened
-	}
-	if s.o.Deliveries == nil || f.info == nil {
-		if opened != nil {
-			return nil, opened
-		}
-		return s.send(s.out, s.rcpts, produce, &f.hopWait)
+	switch {
+	case opened != nil && (!closed || f.info == nil):
+		return answer{err: opened}
+	case f.info == nil:
+		return s.handOver(s.out, s.rcpts, produce)
 	}
 	left, err := s.undelivered(f)
 	switch {
 	case err != nil:
-		return nil, err
+		return answer{err: err}
 	case len(left) == 0:
 		f.how = OutcomeBefore
 		s.out.Reset()
-		return nil, nil
+		return answer{}
 	case closed:
 		// The key is gone, so it can't be the same mail system trying again.
-		return s.answers(left, opened), opened
+		return s.forLeft(left, answer{err: opened})
 	case len(left) < len(s.rcpts):
 		if err := s.only(left); err != nil {
-			return s.answers(left, err), err
+			return s.forLeft(left, answer{err: err})
 		}
 	}
-	single, err := s.send(s.out, left, produce, &f.hopWait)
-	var got []string
-	for _, rcpt := range left {
-		if answer, ok := single[rcpt]; ok && answer == nil || !ok && err == nil {
-			got = append(got, rcpt)
+	a := s.handOver(s.out, left, produce)
+	if got := a.delivered(left); len(got) > 0 {
+		if err := s.recordDelivered(f, got); err != nil {
+			return answer{err: err, wait: a.wait} // delivered, but it is safer to be told again
 		}
 	}
-	if len(got) > 0 {
-		if rerr := s.recordDelivered(f, got); rerr != nil {
-			return nil, rerr // delivered, but it is safer to be told again
-		}
-	}
-	answers := s.answers(left, err)
-	for rcpt, answer := range single {
-		answers[rcpt] = answer
-	}
-	return answers, err
+	return s.forLeft(left, a)
 }
 
 // undelivered returns the recipients that have not got the message.
@@ -92,7 +93,7 @@ func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
 	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, rcpts...)
 }
 
-// only begins the next hop's transaction anew, for some of the recipients.
+// only begins the next hop's transaction again, for some of the recipients.
 func (s *decryptSession) only(rcpts []string) error {
 	s.out.Reset()
 	opts := s.opts
@@ -107,14 +108,15 @@ func (s *decryptSession) only(rcpts []string) error {
 	return nil
 }
 
-// answers are one answer for those who are left, and 250 for the others.
-func (s *decryptSession) answers(left []string, err error) map[string]error {
-	answers := map[string]error{}
+// forLeft is an answer for those who are left, and success for the others.
+func (s *decryptSession) forLeft(left []string, a answer) answer {
+	single := make(map[string]error, len(s.rcpts))
 	for _, rcpt := range s.rcpts {
-		answers[rcpt] = nil
+		single[rcpt] = nil
 	}
 	for _, rcpt := range left {
-		answers[rcpt] = err
+		single[rcpt] = a.of(rcpt)
 	}
-	return answers
+	a.single = single
+	return a
 }

@@ -2,15 +2,14 @@ package mailer
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
-	"slices"
-	"sync"
-	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
+	"github.com/qkdmail/qkdmail/mailer/internal/contract"
 )
 
 // EncryptOptions say how outgoing mail is encrypted.
@@ -20,20 +19,17 @@ type EncryptOptions struct {
 	Headers cipher.HeaderPolicy // "": HeadersBaseline
 	Note    *string             // as in cipher.EncryptOptions
 
-	// InClear is told of each message that went out in clear because a rule
-	// is opportunistic and the key manager said that it has no key; may be
-	// nil.
-	InClear func(peer string)
-
-	// Claims, if not nil, know which keys this site has encrypted with. A message
-	// that is encrypted already passes only if they know its key; it is encrypted
-	// again otherwise. Where Keys is one, as a keystore.Store is, it is taken if
-	// this is nil.
+	// Claims know which keys this site has encrypted with. A message that is
+	// encrypted already passes only if they know its key; it is encrypted again
+	// otherwise. nil: it always is.
 	Claims Claims
 
-	// NextSize is the size of a message that the backend behind takes, in bytes, 0
-	// for any; nil: any.
+	// NextSize is the size of a message that next takes, in bytes, 0 for any;
+	// nil: any.
 	NextSize func() int64
+	// InClear is called for each message that goes out in clear because a rule is
+	// opportunistic and the key manager said that it has no key; may be nil.
+	InClear func(peer string)
 
 	stock *stock
 }
@@ -52,33 +48,23 @@ type Claims interface {
 // next's each. Over SMTP they can't, since there is one answer for all: those
 // of a second kind are refused with 452 4.5.3, and the client sends them the
 // message again.
-func Encrypt(next smtp.Backend, o EncryptOptions) smtp.Backend { return newEncrypt(next, o) }
-
-func newEncrypt(next smtp.Backend, o EncryptOptions) backend {
-	o.Step = o.withDefaults()
-	if c, ok := o.Keys.(Claims); ok && o.Claims == nil {
-		o.Claims = c
+//
+// The error is an ErrConfig: an option that must be set is not.
+func Encrypt(next smtp.Backend, o EncryptOptions) (smtp.Backend, error) {
+	if err := o.check(next); err != nil {
+		return nil, err
+	}
+	if o.Keys == nil {
+		return nil, fmt.Errorf("%w: Keys must be set to encrypt", ErrConfig)
 	}
 	o.Keys = boundedKeys{o.Keys, o.KeyTimeout}
 	o.stock = newStock(o.Logger)
-	return backend{func(c client, conn *smtp.Conn) (smtp.Session, error) {
+	return backend{func(c contract.Client, conn *smtp.Conn) (contract.Session, error) {
 		return &encryptSession{
 			session: newSession(&o.Step, c), o: &o,
 			begin: func() (smtp.Session, error) { return next.NewSession(conn) },
 		}, nil
-	}}
-}
-
-// A backend is an encrypting or decrypting step.
-type backend struct {
-	// begin begins the session of a client; conn is the client's connection where
-	// go-smtp's own server has it, else nil.
-	begin func(c client, conn *smtp.Conn) (smtp.Session, error)
-}
-
-// NewSession begins the session of a client of go-smtp's server.
-func (b backend) NewSession(conn *smtp.Conn) (smtp.Session, error) {
-	return b.begin(goSMTPClient{conn}, conn)
+	}}, nil
 }
 
 // An encryptSession is a client's session.
@@ -87,49 +73,6 @@ type encryptSession struct {
 	o      *EncryptOptions
 	begin  func() (smtp.Session, error) // a session of the next backend
 	groups []*group
-}
-
-// A group are the recipients of a transaction that get the same message.
-type group struct {
-	route   Route
-	suite   cipher.Suite // the route's, or what is taken for it
-	next    smtp.Session
-	keys    timedSource
-	hopWait time.Duration
-	rcpts   []string
-	done    outcome
-	answers map[string]error // of single recipients
-	err     error
-}
-
-// An outcome is what became of a message, for the log.
-type outcome struct {
-	how   Outcome // of those that are delivered
-	suite cipher.Suite
-	keyID string
-	keys  int
-	size  int64
-}
-
-func (o *outcome) attrs() []slog.Attr {
-	attrs := append(make([]slog.Attr, 0, 10), slog.String("how", string(o.how)))
-	if o.suite != "" {
-		attrs = append(attrs, slog.String("suite", string(o.suite)), slog.String("key_id", o.keyID), slog.Int("keys", o.keys), slog.Int64("octets", o.size))
-	}
-	return attrs
-}
-
-// report is what became of the message of a group, if it was delivered.
-func (g *group) report() Report {
-	r := Report{
-		Direction: DirectionEncrypt, Suite: g.done.suite, Outcome: g.done.how,
-		Keys: g.done.keys, KeyWait: g.keys.waited, HopWait: g.hopWait,
-	}
-	if g.route.Peer != nil {
-		r.Peer = g.route.Peer.Name
-	}
-	r.Delivered = delivered(g.rcpts, g.answers, g.err)
-	return r
 }
 
 // Mail begins a transaction. The next hop is asked when the first recipient
@@ -164,52 +107,6 @@ func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions) error {
 	return nil
 }
 
-// groupOf returns the group of a recipient, a new one if need be. A group all
-// of whose recipients were refused keeps no place.
-func (s *encryptSession) groupOf(route Route) (*group, error) {
-	for _, g := range s.groups {
-		if g.route.SameGroup(route) {
-			return g, nil
-		}
-	}
-	if route.Mode != Never && route.Peer == nil {
-		return nil, refuse(451, smtp.EnhancedCode{4, 3, 5}, "no rule", "No rule says how this mail leaves, try again later")
-	}
-	if !s.step.LMTP {
-		s.dropEmpty()
-		if len(s.groups) > 0 {
-			return nil, refuse(452, smtp.EnhancedCode{4, 5, 3}, "second group", "Another message for this recipient, please")
-		}
-	}
-	return s.open(route)
-}
-
-// dropEmpty ends the transactions that have no recipient.
-func (s *encryptSession) dropEmpty() {
-	s.groups = slices.DeleteFunc(s.groups, func(g *group) bool {
-		if len(g.rcpts) == 0 {
-			_ = g.next.Logout()
-		}
-		return len(g.rcpts) == 0
-	})
-}
-
-// open begins a transaction with the next hop.
-func (s *encryptSession) open(route Route) (*group, error) {
-	next, err := s.begin()
-	if err != nil {
-		return nil, err
-	}
-	opts := s.opts
-	if err := next.Mail(s.from, &opts); err != nil {
-		_ = next.Logout()
-		return nil, err
-	}
-	g := &group{route: route, suite: route.Suite, next: next, keys: timedSource{KeySource: s.o.Keys, take: s.take}}
-	s.groups = append(s.groups, g)
-	return g, nil
-}
-
 // Data encrypts and delivers a message. Over SMTP there is one group.
 func (s *encryptSession) Data(r io.Reader) error {
 	return s.data(r, nil)
@@ -231,7 +128,7 @@ func (s *encryptSession) BeginData() error {
 // encrypted, up to pad_limit where that is auto; and so does who may send it in clear
 // after that has failed.
 func (s *encryptSession) needs() (n int64, copies int) {
-	n, copies = int64(max(1, len(s.groups)))*messageMemory, 1
+	n, copies = int64(max(1, len(s.groups)))*MessageMemory, 1
 	for _, g := range s.groups {
 		if g.route.Mode == Never {
 			continue
@@ -251,63 +148,40 @@ func (s *encryptSession) needs() (n int64, copies int) {
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	n, copies := s.needs()
 	h, err := s.read(r, n, copies)
-	mayBeSealed := err == nil && h.count("Qkdmail-Key-ID") > 0
+	mayBeSealed := err == nil && h.Count("Qkdmail-Key-ID") > 0
 	if mayBeSealed { // it is looked into, with its header twice
-		err = s.take(2 * int64(len(s.groups)) * h.charged)
+		err = s.take(2 * int64(len(s.groups)) * h.Charged())
 	}
 	if err != nil {
-		h.free()
+		h.Free()
 		s.rest(r)
 		return s.finish(Report{Direction: DirectionEncrypt}, nil, err)
 	}
-	defer h.free()
+	defer h.Free()
 	s.dropEmpty()
-	s.deliver(h, mayBeSealed)
+	s.runGroups(h, mayBeSealed)
 	s.rest(r)
 	for _, g := range s.groups {
 		attrs := append(g.done.attrs(), slog.String("rule", g.route.Rule), slog.Int("recipients", len(g.rcpts)))
 		if g.route.Peer != nil {
 			attrs = append(attrs, slog.String("peer", g.route.Peer.Name))
 		}
-		answer := s.finish(g.report(), h, g.err, append(attrs, s.answer(g.next)...)...)
-		if answer != nil {
-			err = answer // for who asks for one answer: not 250 if any group has failed
+		reply := s.finish(g.report(), h, g.answer.err, append(attrs, s.answerAttrs(g.answer.said)...)...)
+		if reply != nil {
+			err = reply // for who asks for one answer: not 250 if any group has failed
 		}
 		if status == nil {
 			continue
 		}
 		for _, rcpt := range g.rcpts {
-			if single, ok := g.answers[rcpt]; ok {
+			if single, ok := g.answer.single[rcpt]; ok {
 				status.SetStatus(rcpt, plainReply(single))
 			} else {
-				status.SetStatus(rcpt, answer)
+				status.SetStatus(rcpt, reply)
 			}
 		}
 	}
 	return err
-}
-
-// deliver runs all groups at the same time, from one stream.
-func (s *encryptSession) deliver(h *head, mayBeSealed bool) {
-	h.pass()
-	if len(s.groups) == 1 {
-		s.run(s.groups[0], mayBeSealed, h)
-		return
-	}
-	readers, feed := tee(h, len(s.groups))
-	var wg sync.WaitGroup
-	for i, g := range s.groups {
-		wg.Go(func() {
-			s.run(g, mayBeSealed, readers[i])
-			_ = readers[i].CloseWithError(errNotRead)
-		})
-	}
-	feed()
-	wg.Wait()
-}
-
-func (s *encryptSession) run(g *group, mayBeSealed bool, src io.Reader) {
-	g.answers, g.err = s.send(g.next, g.rcpts, func(dst io.Writer) error { return s.produce(g, mayBeSealed, src, dst) }, &g.hopWait)
 }
 
 // produce writes what the next hop gets.
@@ -332,7 +206,7 @@ func (s *encryptSession) produce(g *group, mayBeSealed bool, src io.Reader, dst 
 
 // clear passes a message on as it is.
 func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
-	return block.Copy(&eightBitWriter{dst: dst, allowed: s.step.EightBit()}, src)
+	return block.Copy(s.eightBit(dst), src)
 }
 
 // inClear passes a message on that could not be encrypted, where the rule

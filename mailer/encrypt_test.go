@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"context"
@@ -8,51 +8,54 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // What the policy says of a recipient is done: the message is encrypted as it
 // came, or passes as it is.
 func TestEncryptPolicy(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr())
-	c := connect(t, r)
-	large := testMessage + strings.Repeat("more\r\n", 2000)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	large := mailtest.Text + strings.Repeat("more\r\n", 2000)
 	for _, tt := range []struct {
 		to, message string
 		suite       cipher.Suite // "": in clear
 		peer        string
 	}{
-		{"b@b.example", testMessage, cipher.SuiteAES256GCM, "SAE_B"},
-		{"b@B.Example", testMessage, cipher.SuiteAES256GCM, "SAE_B"},
-		{"b@pad.example", testMessage, cipher.SuiteOTP, "SAE_B"},
-		{"b@auto.example", testMessage, cipher.SuiteOTP, "SAE_B"},
+		{"b@b.example", mailtest.Text, cipher.SuiteAES256GCM, "SAE_B"},
+		{"b@B.Example", mailtest.Text, cipher.SuiteAES256GCM, "SAE_B"},
+		{"b@pad.example", mailtest.Text, cipher.SuiteOTP, "SAE_B"},
+		{"b@auto.example", mailtest.Text, cipher.SuiteOTP, "SAE_B"},
 		{"b@auto.example", large, cipher.SuiteAES256GCM, "SAE_B"},
-		{"b@maybe.example", testMessage, cipher.SuiteAES256GCM, "SAE_B"},
-		{"b@anywhere.example", testMessage, cipher.SuiteAES256GCM, "SAE_B"},
-		{"b@[192.0.2.1]", testMessage, cipher.SuiteAES256GCM, "SAE_B"},
-		{"b@c.example", testMessage, cipher.SuiteAES256GCM, "SAE_C"},
-		{"b@clear.example", testMessage, "", ""},
-		{`"x@b.example"@clear.example`, testMessage, "", ""},
-		{`"x@clear.example"@b.example`, testMessage, cipher.SuiteAES256GCM, "SAE_B"},
+		{"b@maybe.example", mailtest.Text, cipher.SuiteAES256GCM, "SAE_B"},
+		{"b@anywhere.example", mailtest.Text, cipher.SuiteAES256GCM, "SAE_B"},
+		{"b@[192.0.2.1]", mailtest.Text, cipher.SuiteAES256GCM, "SAE_B"},
+		{"b@c.example", mailtest.Text, cipher.SuiteAES256GCM, "SAE_C"},
+		{"b@clear.example", mailtest.Text, "", ""},
+		{`"x@b.example"@clear.example`, mailtest.Text, "", ""},
+		{`"x@clear.example"@b.example`, mailtest.Text, cipher.SuiteAES256GCM, "SAE_B"},
 	} {
-		hop.forget()
-		c.want("250", c.mail(tt.message, "alice@a.example", tt.to))
-		m := hop.one()
-		if m.rcpts[0] != "RCPT TO:<"+tt.to+">" || !strings.HasPrefix(m.mail, "MAIL FROM:<alice@a.example>") {
-			t.Error(m.mail, m.rcpts)
+		hop.Forget()
+		c.Want("250", c.Mail(tt.message, "alice@a.example", tt.to))
+		m := hop.One()
+		if m.Rcpts[0] != "RCPT TO:<"+tt.to+">" || !strings.HasPrefix(m.Mail, "MAIL FROM:<alice@a.example>") {
+			t.Error(m.Mail, m.Rcpts)
 		}
 		if tt.suite == "" {
-			if got := cutReceived(t, m.data); got != "(own Received)"+tt.message {
+			if got := cutReceived(t, m.Data); got != "(own Received)"+tt.message {
 				t.Errorf("%s: %q", tt.to, got)
 			}
 			continue
 		}
-		if got := cutReceived(t, m.data); !strings.HasPrefix(got, "(own Received)Qkdmail-Key-ID: ") || strings.Contains(m.data, "secret") {
+		if got := cutReceived(t, m.Data); !strings.HasPrefix(got, "(own Received)Qkdmail-Key-ID: ") || strings.Contains(m.Data, "secret") {
 			t.Errorf("%s: %s", tt.to, got)
 		}
-		in, err := cipher.Decrypt(t.Context(), strings.NewReader(m.data), r.km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: tt.peer, Peers: []string{"SAE_A"}})
+		in, err := cipher.Decrypt(t.Context(), strings.NewReader(m.Data), r.KM, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: tt.peer, Peers: []string{"SAE_A"}})
 		if err != nil {
 			t.Errorf("%s: %v", tt.to, err)
 			continue
@@ -66,13 +69,13 @@ func TestEncryptPolicy(t *testing.T) {
 
 // Any octets that SMTP carries come through both relays as they were.
 func TestBothRelays(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	decrypt := startRelay(t, DirectionDecrypt, hop.addr())
-	encrypt := startRelayWith(t, decrypt.km, DirectionEncrypt, decrypt.addr.String())
-	c := connect(t, encrypt)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	decrypt := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	encrypt := mailtest.StartRelayWith(t, decrypt.KM, mailer.DirectionEncrypt, decrypt.Addr.String())
+	c := mailtest.Connect(t, encrypt)
 	for i, message := range []string{
-		testMessage,
+		mailtest.Text,
 		".\r\n",
 		"\r\n",
 		"From: a@a.example\r\n\r\n" + strings.Repeat(".\r\n..\r\n\xff\r\n", 30_000),
@@ -82,9 +85,9 @@ func TestBothRelays(t *testing.T) {
 			if to == "b@clear.example" && strings.Contains(message, "@a.example") {
 				continue // the other side wants it encrypted
 			}
-			hop.forget()
-			c.want("250", c.mail(message, "x@x.example", to))
-			if got := hop.one().data; !strings.HasSuffix(got, "\r\n"+message) {
+			hop.Forget()
+			c.Want("250", c.Mail(message, "x@x.example", to))
+			if got := hop.One().Data; !strings.HasSuffix(got, "\r\n"+message) {
 				t.Errorf("message %d to %s: %d octets of %d", i, to, len(got), len(message))
 			}
 		}
@@ -105,39 +108,39 @@ func TestFailClosed(t *testing.T) {
 	} {
 		for _, status := range []string{"", "fails", "empty"} {
 			t.Run(name+" status "+status, func(t *testing.T) {
-				noLeaks(t)
-				hop := startHop(t)
-				km := newTestKM()
-				km.get = func(context.Context) error { return err }
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t)
+				km := mailtest.NewKM()
+				km.OnGet = func(context.Context) error { return err }
 				switch status {
 				case "fails":
-					km.status = func() (kmclient.Status, error) { return kmclient.Status{}, err }
+					km.OnStatus = func() (kmclient.Status, error) { return kmclient.Status{}, err }
 				case "empty":
-					km.status = func() (kmclient.Status, error) { return kmclient.Status{KeySize: 256, StoredKeys: new(0)}, nil }
+					km.OnStatus = func() (kmclient.Status, error) { return kmclient.Status{KeySize: 256, StoredKeys: new(0)}, nil }
 				}
-				r := startRelayWith(t, km, DirectionEncrypt, hop.addr(), func(c *Config) {
-					c.Rules = append(c.Rules, RuleConfig{Domain: "maybepad.example", Peer: "bravo", Encrypt: Opportunistic, Suite: "otp"})
+				r := mailtest.StartRelayWith(t, km, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
+					c.Rules = append(c.Rules, config.Rule{Domain: "maybepad.example", Peer: "bravo", Encrypt: mailer.Opportunistic, Suite: "otp"})
 				})
-				c := connect(t, r)
+				c := mailtest.Connect(t, r)
 				for _, to := range []string{"b@b.example", "b@pad.example", "b@auto.example", "b@anywhere.example"} {
-					c.want("451 4.", c.mail(testMessage, "alice@a.example", to))
+					c.Want("451 4.", c.Mail(mailtest.Text, "alice@a.example", to))
 				}
-				hop.none()
+				hop.None()
 				for _, to := range []string{"b@maybe.example", "b@maybepad.example"} {
-					hop.forget()
-					before := strings.Count(r.log.String(), "in clear for want of keys")
-					reply := c.mail(testMessage, "alice@a.example", to)
+					hop.Forget()
+					before := strings.Count(r.Log.String(), "in clear for want of keys")
+					reply := c.Mail(mailtest.Text, "alice@a.example", to)
 					clear := err == kmclient.ErrKeyExhausted
 					if !clear {
-						c.want("451 4.", reply)
-						hop.none()
+						c.Want("451 4.", reply)
+						hop.None()
 						continue
 					}
-					c.want("250", reply)
-					if got := cutReceived(t, hop.one().data); got != "(own Received)"+testMessage {
+					c.Want("250", reply)
+					if got := cutReceived(t, hop.One().Data); got != "(own Received)"+mailtest.Text {
 						t.Errorf("%q", got)
 					}
-					if n := strings.Count(r.log.String(), "in clear for want of keys"); n != before+1 {
+					if n := strings.Count(r.Log.String(), "in clear for want of keys"); n != before+1 {
 						t.Error("it was not counted")
 					}
 				}
@@ -148,92 +151,92 @@ func TestFailClosed(t *testing.T) {
 
 // A large message to an opportunistic peer, in clear: nothing of it is missing.
 func TestInClearWhole(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
 		c.Rules = append(c.Rules,
-			RuleConfig{Domain: "pad2.example", Peer: "bravo", Encrypt: Opportunistic, Suite: "otp"},
-			RuleConfig{Domain: "auto2.example", Peer: "bravo", Encrypt: Opportunistic, Suite: "auto", PadLimit: 300_000})
+			config.Rule{Domain: "pad2.example", Peer: "bravo", Encrypt: mailer.Opportunistic, Suite: "otp"},
+			config.Rule{Domain: "auto2.example", Peer: "bravo", Encrypt: mailer.Opportunistic, Suite: "auto", PadLimit: 300_000})
 	})
-	r.km.get = func(context.Context) error { return kmclient.ErrKeyExhausted }
-	c := connect(t, r)
+	r.KM.OnGet = func(context.Context) error { return kmclient.ErrKeyExhausted }
+	c := mailtest.Connect(t, r)
 	for _, size := range []int{0, 10, 10_000, 30_000, 100_000} {
 		for _, to := range []string{"b@maybe.example", "b@pad2.example", "b@auto2.example"} {
-			hop.forget()
-			message := testMessage + strings.Repeat("0123456789\r\n", size)
-			c.want("250", c.mail(message, "alice@a.example", to))
-			if got := cutReceived(t, hop.one().data); got != "(own Received)"+message {
+			hop.Forget()
+			message := mailtest.Text + strings.Repeat("0123456789\r\n", size)
+			c.Want("250", c.Mail(message, "alice@a.example", to))
+			if got := cutReceived(t, hop.One().Data); got != "(own Received)"+message {
 				t.Errorf("%d octets to %s: %d octets came", len(message), to, len(got))
 			}
 		}
 	}
 	// Keys that run out after the first frame: nothing goes out.
 	calls := 0
-	r.km.get = func(context.Context) error {
+	r.KM.OnGet = func(context.Context) error {
 		if calls++; calls > 1 {
 			return kmclient.ErrKeyExhausted
 		}
 		return nil
 	}
-	hop.forget()
-	c.want("451 4.7.5", c.mail(testMessage+strings.Repeat("0123456789\r\n", 20_000), "alice@a.example", "b@pad2.example"))
-	hop.none()
+	hop.Forget()
+	c.Want("451 4.7.5", c.Mail(mailtest.Text+strings.Repeat("0123456789\r\n", 20_000), "alice@a.example", "b@pad2.example"))
+	hop.None()
 }
 
 // auto goes by size, never by the keys that are left.
 func TestAutoBySizeOnly(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr())
-	r.km.get = func(context.Context) error { return kmclient.ErrKeyExhausted }
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	r.KM.OnGet = func(context.Context) error { return kmclient.ErrKeyExhausted }
+	c := mailtest.Connect(t, r)
 	for _, size := range []string{"SIZE=4000", "SIZE=97"} {
-		c.want("250", c.cmd("MAIL FROM:<a@a.example> "+size))
-		c.want("250", c.cmd("RCPT TO:<b@auto.example>"))
-		c.want("354", c.cmd("DATA"))
-		c.send(stuffed(testMessage))
-		c.want("451 4.7.5", c.reply())
+		c.Want("250", c.Cmd("MAIL FROM:<a@a.example> "+size))
+		c.Want("250", c.Cmd("RCPT TO:<b@auto.example>"))
+		c.Want("354", c.Cmd("DATA"))
+		c.Send(mailtest.Stuffed(mailtest.Text))
+		c.Want("451 4.7.5", c.Reply())
 	}
-	hop.none()
-	r.km.get = nil
+	hop.None()
+	r.KM.OnGet = nil
 	// Above the limit one key is enough.
-	c.want("250", c.cmd("MAIL FROM:<a@a.example> SIZE=100000"))
-	c.want("250", c.cmd("RCPT TO:<b@auto.example>"))
-	c.want("354", c.cmd("DATA"))
-	c.send(stuffed(testMessage + strings.Repeat("more\r\n", 15_000)))
-	c.want("250", c.reply())
-	if given, _ := r.km.count(); given != 1 {
+	c.Want("250", c.Cmd("MAIL FROM:<a@a.example> SIZE=100000"))
+	c.Want("250", c.Cmd("RCPT TO:<b@auto.example>"))
+	c.Want("354", c.Cmd("DATA"))
+	c.Send(mailtest.Stuffed(mailtest.Text + strings.Repeat("more\r\n", 15_000)))
+	c.Want("250", c.Reply())
+	if given, _ := r.KM.Count(); given != 1 {
 		t.Errorf("%d keys were spent", given)
 	}
 }
 
 // What next hop and client say of the size is known before a key is spent.
 func TestSizeBeforeKeys(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t, func(h *testHop) { h.ext = []string{"SIZE 1000000"} })
-	r := startRelay(t, DirectionEncrypt, hop.addr())
-	c := connect(t, r)
-	c.want("250", attempt(c, testMessage)) // so that the next hop was seen
-	c.want("552 5.3.4", c.cmd("MAIL FROM:<a@a.example> SIZE=900000"))
-	c.want("250", c.cmd("MAIL FROM:<a@a.example> SIZE=700000"))
-	if strings.Contains(hop.commands(), "SIZE=") {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Extensions = []string{"SIZE 1000000"} })
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Attempt(mailtest.Text)) // so that the next hop was seen
+	c.Want("552 5.3.4", c.Cmd("MAIL FROM:<a@a.example> SIZE=900000"))
+	c.Want("250", c.Cmd("MAIL FROM:<a@a.example> SIZE=700000"))
+	if strings.Contains(hop.Commands(), "SIZE=") {
 		t.Error("the client's size was copied through")
 	}
 }
 
 // Encrypted already: not again. Only said to be: encrypted.
 func TestAlreadyEncrypted(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr())
-	c := connect(t, r)
-	sealed := seal(t, r.km, testMessage)
-	given, _ := r.km.count()
-	c.want("250", c.mail(sealed, "alice@a.example", "b@b.example"))
-	if got := hop.one().data; open(t, r.km, got) != testMessage {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	sealed := mailtest.Seal(t, r.KM, mailtest.Text)
+	given, _ := r.KM.Count()
+	c.Want("250", c.Mail(sealed, "alice@a.example", "b@b.example"))
+	if got := hop.One().Data; mailtest.Open(t, r.KM, got) != mailtest.Text {
 		t.Errorf("%q", clip(got))
 	}
-	if now, _ := r.km.count(); now != given {
+	if now, _ := r.KM.Count(); now != given {
 		t.Error("a key was spent")
 	}
 	boundary := "Content-Type: multipart/encrypted; protocol=\"application/vnd.qkdmail\"; boundary=x\r\n"
@@ -244,12 +247,12 @@ func TestAlreadyEncrypted(t *testing.T) {
 		"two key IDs":         "Qkdmail-Key-ID: y\r\n",
 		"an empty type field": "Content-Type: \r\n",
 	} {
-		hop.forget()
-		message := "Qkdmail-Key-ID: x\r\n" + header + testMessage
-		c.want("250", c.mail(message, "alice@a.example", "b@b.example"))
-		if got := hop.one().data; strings.Contains(got, "secret") {
+		hop.Forget()
+		message := "Qkdmail-Key-ID: x\r\n" + header + mailtest.Text
+		c.Want("250", c.Mail(message, "alice@a.example", "b@b.example"))
+		if got := hop.One().Data; strings.Contains(got, "secret") {
 			t.Errorf("%s: it left in clear", name)
-		} else if got := open(t, r.km, got); got != message {
+		} else if got := mailtest.Open(t, r.KM, got); got != message {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
@@ -257,82 +260,82 @@ func TestAlreadyEncrypted(t *testing.T) {
 
 // A bounce takes the same policy as all other mail.
 func TestBounceIsEncrypted(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr())
-	c := connect(t, r)
-	c.want("250", c.mail(testMessage, "", "b@b.example"))
-	m := hop.one()
-	if !strings.HasPrefix(m.mail, "MAIL FROM:<>") || open(t, r.km, m.data) != testMessage {
-		t.Error(m.mail, clip(m.data))
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Mail(mailtest.Text, "", "b@b.example"))
+	m := hop.One()
+	if !strings.HasPrefix(m.Mail, "MAIL FROM:<>") || mailtest.Open(t, r.KM, m.Data) != mailtest.Text {
+		t.Error(m.Mail, clip(m.Data))
 	}
 }
 
 // Two kinds of recipients in one SMTP message: the second has to come again,
 // unless the first kind has no recipient in the end.
 func TestSecondGroup(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t, answering("RCPT TO:<no@", "550 5.1.1 no such user"))
-	r := startRelay(t, DirectionEncrypt, hop.addr())
-	c := connect(t, r)
-	c.want("250", c.cmd("MAIL FROM:<a@a.example>"))
-	c.want("250", c.cmd("RCPT TO:<1@b.example>"))
-	c.want("452 4.5.3", c.cmd("RCPT TO:<2@clear.example>"))
-	c.want("452 4.5.3", c.cmd("RCPT TO:<2@c.example>"))
-	c.want("250", c.cmd("RCPT TO:<3@anywhere.example>")) // another rule, the same treatment
-	c.want("550 5.1.1", c.cmd("RCPT TO:<no@b.example>"))
-	c.want("354", c.cmd("DATA"))
-	c.send(stuffed(testMessage))
-	c.want("250", c.reply())
-	if m := hop.one(); len(m.rcpts) != 2 || open(t, r.km, m.data) != testMessage {
-		t.Error(m.rcpts)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t, mailtest.Answering("RCPT TO:<no@", "550 5.1.1 no such user"))
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Cmd("MAIL FROM:<a@a.example>"))
+	c.Want("250", c.Cmd("RCPT TO:<1@b.example>"))
+	c.Want("452 4.5.3", c.Cmd("RCPT TO:<2@clear.example>"))
+	c.Want("452 4.5.3", c.Cmd("RCPT TO:<2@c.example>"))
+	c.Want("250", c.Cmd("RCPT TO:<3@anywhere.example>")) // another rule, the same treatment
+	c.Want("550 5.1.1", c.Cmd("RCPT TO:<no@b.example>"))
+	c.Want("354", c.Cmd("DATA"))
+	c.Send(mailtest.Stuffed(mailtest.Text))
+	c.Want("250", c.Reply())
+	if m := hop.One(); len(m.Rcpts) != 2 || mailtest.Open(t, r.KM, m.Data) != mailtest.Text {
+		t.Error(m.Rcpts)
 	}
-	hop.forget()
-	c.want("250", c.cmd("MAIL FROM:<a@a.example>"))
-	c.want("550 5.1.1", c.cmd("RCPT TO:<no@b.example>"))
-	c.want("503", c.cmd("DATA"))
-	c.want("250", c.cmd("RCPT TO:<2@clear.example>"))
-	c.want("452 4.5.3", c.cmd("RCPT TO:<1@b.example>"))
-	c.want("354", c.cmd("DATA"))
-	c.send(stuffed(testMessage))
-	c.want("250", c.reply())
-	if m := hop.one(); fmt.Sprint(m.rcpts) != "[RCPT TO:<2@clear.example>]" {
-		t.Error(m.rcpts)
+	hop.Forget()
+	c.Want("250", c.Cmd("MAIL FROM:<a@a.example>"))
+	c.Want("550 5.1.1", c.Cmd("RCPT TO:<no@b.example>"))
+	c.Want("503", c.Cmd("DATA"))
+	c.Want("250", c.Cmd("RCPT TO:<2@clear.example>"))
+	c.Want("452 4.5.3", c.Cmd("RCPT TO:<1@b.example>"))
+	c.Want("354", c.Cmd("DATA"))
+	c.Send(mailtest.Stuffed(mailtest.Text))
+	c.Want("250", c.Reply())
+	if m := hop.One(); fmt.Sprint(m.Rcpts) != "[RCPT TO:<2@clear.example>]" {
+		t.Error(m.Rcpts)
 	}
 }
 
 // A second MAIL is refused, and RSET, EHLO and QUIT end a transaction here and
 // at the next hop.
 func TestTransactions(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
-		hop := startHop(t)
-		r := startRelay(t, d, hop.addr())
-		c := connect(t, r)
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		c := mailtest.Connect(t, r)
 		begin := func() {
 			t.Helper()
-			c.want("250", c.cmd("MAIL FROM:<first@x.example>"))
-			c.want("250", c.cmd("RCPT TO:<first@clear.example>"))
+			c.Want("250", c.Cmd("MAIL FROM:<first@x.example>"))
+			c.Want("250", c.Cmd("RCPT TO:<first@clear.example>"))
 		}
 		begin()
-		c.want("503 5.5.1", c.cmd("MAIL FROM:<second@x.example>"))
+		c.Want("503 5.5.1", c.Cmd("MAIL FROM:<second@x.example>"))
 		for _, end := range []string{"RSET", "EHLO again"} {
-			c.want("250", c.cmd(end))
-			c.want("503", c.cmd("RCPT TO:<x@clear.example>"))
-			c.want("503", c.cmd("DATA"))
-			c.want("250", c.mail("From: x@x.example\r\n\r\nbody\r\n", "third@x.example", "third@clear.example"))
-			c.want("503", c.cmd("DATA")) // ended by the message
-			if m := hop.one(); fmt.Sprint(m.mail, m.rcpts) != "MAIL FROM:<third@x.example> BODY=8BITMIME[RCPT TO:<third@clear.example>]" {
-				t.Error(m.mail, m.rcpts)
+			c.Want("250", c.Cmd(end))
+			c.Want("503", c.Cmd("RCPT TO:<x@clear.example>"))
+			c.Want("503", c.Cmd("DATA"))
+			c.Want("250", c.Mail("From: x@x.example\r\n\r\nbody\r\n", "third@x.example", "third@clear.example"))
+			c.Want("503", c.Cmd("DATA")) // ended by the message
+			if m := hop.One(); fmt.Sprint(m.Mail, m.Rcpts) != "MAIL FROM:<third@x.example> BODY=8BITMIME[RCPT TO:<third@clear.example>]" {
+				t.Error(m.Mail, m.Rcpts)
 			}
-			hop.forget()
+			hop.Forget()
 			begin()
 		}
-		c.want("221", c.cmd("QUIT"))
-		c.closed()
-		_ = r.stop()
-		hop.none()
-		if !strings.Contains(hop.commands(), "RSET") {
+		c.Want("221", c.Cmd("QUIT"))
+		c.Closed()
+		_ = r.Stop()
+		hop.None()
+		if !strings.Contains(hop.Commands(), "RSET") {
 			t.Error("the next hop was not told")
 		}
 	})

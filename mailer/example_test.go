@@ -1,7 +1,6 @@
 package mailer_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 	"github.com/qkdmail/qkdmail/mailer"
@@ -92,19 +92,22 @@ const outgoing = "From: Alice <alice@a.example>\r\nTo: bob@b.example\r\nSubject:
 func ExampleEncrypt() {
 	km, remove := sharedKeys()
 	defer remove()
-	policy, err := mailer.NewPolicy(&mailer.Config{
-		Peers:      []mailer.PeerConfig{{Name: "bravo"}},
-		Rules:      []mailer.RuleConfig{{Domain: "default", Peer: "bravo"}},
-		NullSender: mailer.NullSenderConfig{Inbound: mailer.NullSenderRequired},
+	policy, err := mailer.NewPolicy(mailer.PolicyOptions{
+		Peers: []mailer.Peer{{Name: "bravo"}},
+		Rules: []mailer.Rule{{Domain: "default", Peer: "bravo"}},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	queue := mailbox{make(chan string, 1)}
-	addr, stop := serve(mailer.Encrypt(queue, mailer.EncryptOptions{
+	backend, err := mailer.Encrypt(queue, mailer.EncryptOptions{
 		Step: mailer.Step{Policy: policy, Hostname: "mail.a.example"},
 		Keys: km,
-	}))
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	addr, stop := serve(backend)
 	defer stop()
 
 	send(addr, "alice@a.example", "bob@b.example", outgoing)
@@ -122,22 +125,32 @@ func ExampleEncrypt() {
 func ExampleDecrypt() {
 	km, remove := sharedKeys()
 	defer remove()
-	policy, err := mailer.NewPolicy(&mailer.Config{
-		Peers:      []mailer.PeerConfig{{Name: "alpha", Domains: []string{"a.example"}}},
-		Rules:      []mailer.RuleConfig{{Domain: "default", Peer: "alpha"}},
-		NullSender: mailer.NullSenderConfig{Inbound: mailer.NullSenderRequired},
+	policy, err := mailer.NewPolicy(mailer.PolicyOptions{
+		Peers: []mailer.Peer{{Name: "alpha", Domains: []string{"a.example"}}},
+		Rules: []mailer.Rule{{Domain: "default", Peer: "alpha"}},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	inbox := mailbox{make(chan string, 1)}
 	step := mailer.Step{Policy: policy, Hostname: "mail.b.example"}
-	arrival, stop := serve(mailer.Decrypt(inbox, mailer.DecryptOptions{Step: step, Keys: km}))
+	restoring, err := mailer.Decrypt(inbox, mailer.DecryptOptions{
+		Step: step, Keys: km,
+		Binder: cipher.Unbound, Deliveries: mailer.Unrecorded, // with a store that keeps keys: the store
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	arrival, stop := serve(restoring)
 	defer stop()
 
 	// The other site.
 	queue := mailbox{make(chan string, 1)}
-	departure, stop := serve(mailer.Encrypt(queue, mailer.EncryptOptions{Step: step, Keys: km}))
+	encrypting, err := mailer.Encrypt(queue, mailer.EncryptOptions{Step: step, Keys: km})
+	if err != nil {
+		log.Fatal(err)
+	}
+	departure, stop := serve(encrypting)
 	defer stop()
 
 	send(departure, "alice@a.example", "bob@b.example", outgoing)
@@ -151,40 +164,31 @@ func ExampleDecrypt() {
 	// true
 }
 
-// A whole relay in a program of one's own, with a configuration as the command
-// reads it from a file.
-func ExampleNewRelay() {
-	km, remove := sharedKeys()
-	defer remove()
-	inbox := mailbox{make(chan string, 1)}
-	nextHop, stop := serve(inbox)
-	defer stop()
-
-	cfg, err := mailer.QuickConfig(mailer.QuickOptions{
-		Direction: mailer.DirectionEncrypt,
-		Listen:    "127.0.0.1:0",
-		NextHop:   nextHop,
-		KM:        mailer.KMConfig{URL: "mock:keys.json"},
+// Peers and rules make a policy, which says what happens to the mail of an address.
+func ExampleNewPolicy() {
+	policy, err := mailer.NewPolicy(mailer.PolicyOptions{
+		Peers: []mailer.Peer{{Name: "site-b", SAE: "SAE_B", Domains: []string{"b.example"}}},
+		Rules: []mailer.Rule{
+			{Domain: "b.example", Peer: "site-b", Encrypt: mailer.Required},
+			{Domain: "default", Encrypt: mailer.Never},
+		},
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
-	relay, err := mailer.NewRelay(cfg, km, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	if err := relay.Listen(ctx); err != nil {
-		log.Fatal(err)
-	}
-	served := make(chan error)
-	go func() { served <- relay.Serve(ctx) }()
-
-	send(relay.Addrs()[0].String(), "alice@a.example", "bob@b.example", outgoing)
-	show(<-inbox.messages, "Subject:")
-	cancel() // messages under way come to their end
-	fmt.Println(<-served)
+	_ = policy.Explain(os.Stdout, "user@b.example")
+	_ = policy.Explain(os.Stdout, "user@c.example")
 	// Output:
-	// Subject: [...]
-	// <nil>
+	// user@b.example
+	//   domain    b.example
+	//   rule      b.example
+	//   mail to   is encrypted for peer "site-b", SAE SAE_B, or waits until it can be
+	//   suite     OTP for messages of up to 64 KiB, AES-256-GCM above
+	//   mail from must come encrypted from peer "site-b", SAE SAE_B
+	// user@c.example
+	//   domain    c.example
+	//   rule      default
+	//   mail to   leaves as it is, not encrypted
+	//   mail from passes where it is not encrypted; no peer has this domain
 }

@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"context"
@@ -11,41 +11,15 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
-
-// directions runs a test with an encrypting and a decrypting relay.
-func directions(t *testing.T, test func(t *testing.T, d Direction)) {
-	for _, d := range []Direction{DirectionEncrypt, DirectionDecrypt} {
-		t.Run(string(d), func(t *testing.T) { test(t, d) })
-	}
-}
-
-// messageFor is what a client gives to a relay of this direction.
-func messageFor(t *testing.T, d Direction, km *testKM) string {
-	if d == DirectionDecrypt {
-		return seal(t, km, testMessage)
-	}
-	return testMessage
-}
-
-// attempt sends a message and returns the reply that ended the attempt.
-func attempt(c *testClient, message string) string {
-	for _, line := range []string{"MAIL FROM:<alice@a.example>", "RCPT TO:<bob@b.example>"} {
-		if reply := c.cmd(line); !strings.HasPrefix(reply, "250") {
-			return reply
-		}
-	}
-	if reply := c.cmd("DATA"); !strings.HasPrefix(reply, "354") {
-		return reply
-	}
-	c.send(stuffed(message))
-	return c.reply()
-}
 
 // The next hop's refusals come through with their enhanced codes, whichever
 // command they answer, and the client's connection goes on.
 func TestNextHopRefuses(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for _, tt := range []struct{ at, reply, want string }{
 			{"GREETING", "554 5.3.2 no service", "451 4.4.1 "},
 			{"GREETING", "421 4.3.2 later", "451 4.4.1 "},
@@ -76,17 +50,17 @@ func TestNextHopRefuses(t *testing.T) {
 			{"DOT", "550 5.7.1 bell \x07 and\rCR", "550 5.7.1 bell ? and?CR"},
 		} {
 			t.Run(tt.at+" "+tt.reply, func(t *testing.T) {
-				noLeaks(t)
-				hop := startHop(t, answering(tt.at, tt.reply))
-				r := startRelay(t, d, hop.addr())
-				c := connect(t, r)
-				if got := attempt(c, messageFor(t, d, r.km)); !strings.HasPrefix(got, tt.want) {
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t, mailtest.Answering(tt.at, tt.reply))
+				r := mailtest.StartRelay(t, d, hop.Addr())
+				c := mailtest.Connect(t, r)
+				if got := c.Attempt(mailtest.MessageFor(t, d, r.KM)); !strings.HasPrefix(got, tt.want) {
 					t.Errorf("%q, want %q", got, tt.want)
 				}
-				hop.none()
-				c.want("250", c.cmd("RSET"))
-				c.want("250", c.cmd("NOOP"))
-				if !strings.Contains(r.log.String(), "msg=refused") {
+				hop.None()
+				c.Want("250", c.Cmd("RSET"))
+				c.Want("250", c.Cmd("NOOP"))
+				if !strings.Contains(r.Log.String(), "msg=refused") {
 					t.Error("nothing in the log")
 				}
 			})
@@ -96,37 +70,37 @@ func TestNextHopRefuses(t *testing.T) {
 
 // What hangs is waited for within the time-outs, and answered 451.
 func TestNextHopHangs(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for _, at := range []string{"GREETING", "EHLO", "MAIL", "RCPT", "DATA", "DOT"} {
 			t.Run(at, func(t *testing.T) {
-				hop := startHop(t, answering(at, hang))
-				r := startRelay(t, d, hop.addr(), func(c *Config) {
+				hop := mailtest.StartHop(t, mailtest.Answering(at, mailtest.Hang))
+				r := mailtest.StartRelay(t, d, hop.Addr(), func(c *config.Config) {
 					c.Timeouts.Command, c.Timeouts.AfterDot = 200*time.Millisecond, 200*time.Millisecond
 				})
-				c := connect(t, r)
-				c.want("451 4.4.", attempt(c, messageFor(t, d, r.km)))
-				hop.none()
-				c.want("250", c.cmd("NOOP"))
+				c := mailtest.Connect(t, r)
+				c.Want("451 4.4.", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
+				hop.None()
+				c.Want("250", c.Cmd("NOOP"))
 			})
 		}
 	})
 }
 
 func TestNextHopDrops(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for _, at := range []string{"GREETING", "EHLO", "MAIL", "RCPT", "DATA", "BODY", "DOT"} {
 			t.Run(at, func(t *testing.T) {
-				noLeaks(t)
-				hop := startHop(t, answering(at, drop))
-				r := startRelay(t, d, hop.addr())
-				c := connect(t, r)
-				message := testMessage + strings.Repeat("more\r\n", 100_000)
-				if d == DirectionDecrypt {
-					message = seal(t, r.km, message)
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t, mailtest.Answering(at, mailtest.Drop))
+				r := mailtest.StartRelay(t, d, hop.Addr())
+				c := mailtest.Connect(t, r)
+				message := mailtest.Text + strings.Repeat("more\r\n", 100_000)
+				if d == mailer.DirectionDecrypt {
+					message = mailtest.Seal(t, r.KM, message)
 				}
-				c.want("451 4.4.", attempt(c, message))
-				hop.none()
-				c.want("250", c.cmd("NOOP"))
+				c.Want("451 4.4.", c.Attempt(message))
+				hop.None()
+				c.Want("250", c.Cmd("NOOP"))
 			})
 		}
 	})
@@ -134,24 +108,24 @@ func TestNextHopDrops(t *testing.T) {
 
 // A kept connection that has died is replaced once, before anything was said.
 func TestStaleConnection(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
-		hop := startHop(t)
-		r := startRelay(t, d, hop.addr())
-		c := connect(t, r)
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		c := mailtest.Connect(t, r)
 		for i := range 3 {
-			c.want("250", attempt(c, messageFor(t, d, r.km)))
-			if n := len(hop.got()); n != i+1 {
+			c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
+			if n := len(hop.Got()); n != i+1 {
 				t.Fatalf("%d messages", n)
 			}
-			hop.dropIdle()
+			hop.DropIdle()
 		}
 		// One that is not stale is used again.
-		before := hop.connections()
+		before := hop.Connections()
 		for range 3 {
-			c.want("250", attempt(c, messageFor(t, d, r.km)))
+			c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
 		}
-		if n := hop.connections() - before; n > 1 {
+		if n := hop.Connections() - before; n > 1 {
 			t.Errorf("%d new connections for 3 messages", n)
 		}
 	})
@@ -160,56 +134,56 @@ func TestStaleConnection(t *testing.T) {
 // An SMTPUTF8 message after a refused one: the kept connection has died, which
 // does not mean that the next hop has no SMTPUTF8.
 func TestStaleConnectionUTF8(t *testing.T) {
-	noLeaks(t)
+	mailtest.NoLeaks(t)
 	refuse := "550 5.1.8 no"
-	hop := startHop(t, func(h *testHop) {
-		h.script = func(line string) string {
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+		h.Script = func(line string) string {
 			if strings.HasPrefix(line, "MAIL") {
 				return refuse
 			}
 			return ""
 		}
 	})
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
-	c.want("250", c.cmd("MAIL FROM:<a@x.example>"))
-	c.want("550", c.cmd("RCPT TO:<b@b.example>"))
-	c.want("250", c.cmd("RSET"))
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Cmd("MAIL FROM:<a@x.example>"))
+	c.Want("550", c.Cmd("RCPT TO:<b@b.example>"))
+	c.Want("250", c.Cmd("RSET"))
 	refuse = ""
-	hop.dropIdle()
-	c.want("250", c.cmd("MAIL FROM:<ä@x.example> SMTPUTF8"))
-	c.want("250", c.cmd("RCPT TO:<b@b.example>"))
+	hop.DropIdle()
+	c.Want("250", c.Cmd("MAIL FROM:<ä@x.example> SMTPUTF8"))
+	c.Want("250", c.Cmd("RCPT TO:<b@b.example>"))
 }
 
 // A refused command leaves a connection that can be used again.
 func TestConnectionAfterRefusal(t *testing.T) {
 	for _, at := range []string{"MAIL", "RCPT", "DATA", "DOT"} {
 		t.Run(at, func(t *testing.T) {
-			noLeaks(t)
+			mailtest.NoLeaks(t)
 			var refusing atomic.Bool
 			refusing.Store(true)
-			hop := startHop(t, func(h *testHop) {
-				h.script = func(line string) string {
+			hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+				h.Script = func(line string) string {
 					if refusing.Load() && strings.HasPrefix(line, at) {
 						return "450 4.2.0 later"
 					}
 					return ""
 				}
 			})
-			r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) { c.NextHops[0].MaxConnections = 1 })
-			c := connect(t, r)
-			c.want("450", attempt(c, testMessage))
-			c.want("250", c.cmd("RSET"))
+			r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.NextHops[0].MaxConnections = 1 })
+			c := mailtest.Connect(t, r)
+			c.Want("450", c.Attempt(mailtest.Text))
+			c.Want("250", c.Cmd("RSET"))
 			refusing.Store(false)
-			c.want("250", attempt(c, testMessage))
+			c.Want("250", c.Attempt(mailtest.Text))
 			most := 2 // the probe may have had one
 			if at == "MAIL" {
 				most = 3 // what accepts RCPT after it has refused MAIL is not used again
 			}
-			if n := hop.connections(); n > most {
+			if n := hop.Connections(); n > most {
 				t.Errorf("%d connections", n)
 			}
-			hop.one()
+			hop.One()
 		})
 	}
 }
@@ -224,12 +198,12 @@ func TestNextHopReplyShapes(t *testing.T) {
 		{"another code at the end", "MAIL", "250-5.7.1 a\r\n550 5.7.1 b", "550-5.7.1 a"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeaks(t)
-			hop := startHop(t, answering(tt.at, tt.reply))
-			r := startRelay(t, DirectionDecrypt, hop.addr(), func(c *Config) { c.Timeouts.Command = time.Second })
-			c := connect(t, r)
-			c.want("250", c.cmd("MAIL FROM:<alice@a.example>"))
-			c.want(tt.want, c.cmd("RCPT TO:<b@b.example>"))
+			mailtest.NoLeaks(t)
+			hop := mailtest.StartHop(t, mailtest.Answering(tt.at, tt.reply))
+			r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Command = time.Second })
+			c := mailtest.Connect(t, r)
+			c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+			c.Want(tt.want, c.Cmd("RCPT TO:<b@b.example>"))
 		})
 	}
 }
@@ -251,100 +225,100 @@ func TestKeyManagerFails(t *testing.T) {
 		"unknown":   errors.New("something else"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			directions(t, func(t *testing.T, d Direction) {
-				noLeaks(t)
-				hop := startHop(t)
-				km := newTestKM()
-				message := messageFor(t, d, km)
-				km.get = func(context.Context) error { return err }
-				km.find = func(context.Context, []string) error { return err }
-				r := startRelayWith(t, km, d, hop.addr())
-				c := connect(t, r)
-				c.want("451 4.", attempt(c, message))
-				hop.none()
-				c.want("250", c.cmd("NOOP"))
+			mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t)
+				km := mailtest.NewKM()
+				message := mailtest.MessageFor(t, d, km)
+				km.OnGet = func(context.Context) error { return err }
+				km.OnFind = func(context.Context, []string) error { return err }
+				r := mailtest.StartRelayWith(t, km, d, hop.Addr())
+				c := mailtest.Connect(t, r)
+				c.Want("451 4.", c.Attempt(message))
+				hop.None()
+				c.Want("250", c.Cmd("NOOP"))
 			})
 		})
 	}
 }
 
 func TestKeyManagerSlow(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
-		hop := startHop(t)
-		km := newTestKM()
-		message := messageFor(t, d, km)
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		km := mailtest.NewKM()
+		message := mailtest.MessageFor(t, d, km)
 		wait := func(ctx context.Context) error {
 			<-ctx.Done()
 			return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, ctx.Err())
 		}
-		km.get = wait
-		km.find = func(ctx context.Context, _ []string) error { return wait(ctx) }
-		r := startRelayWith(t, km, d, hop.addr(), func(c *Config) { c.KM.Timeout = 100 * time.Millisecond })
-		c := connect(t, r)
-		c.want("451 4.7.5", attempt(c, message))
-		hop.none()
+		km.OnGet = wait
+		km.OnFind = func(ctx context.Context, _ []string) error { return wait(ctx) }
+		r := mailtest.StartRelayWith(t, km, d, hop.Addr(), func(c *config.Config) { c.KM.Timeout = 100 * time.Millisecond })
+		c := mailtest.Connect(t, r)
+		c.Want("451 4.7.5", c.Attempt(message))
+		hop.None()
 	})
 }
 
 func TestKeyManagerWrongKey(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	r.km.spoil = func(_ string, octets []byte) []byte { octets[3] ^= 1; return octets }
-	c := connect(t, r)
-	c.want("550 5.7.7", attempt(c, messageFor(t, DirectionDecrypt, r.km)))
-	hop.none()
-	r.km.spoil = func(_ string, octets []byte) []byte { return octets[:16] }
-	c.want("550 5.7.7", attempt(c, messageFor(t, DirectionDecrypt, r.km)))
-	hop.none()
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	r.KM.Spoil = func(_ string, octets []byte) []byte { octets[3] ^= 1; return octets }
+	c := mailtest.Connect(t, r)
+	c.Want("550 5.7.7", c.Attempt(mailtest.MessageFor(t, mailer.DirectionDecrypt, r.KM)))
+	hop.None()
+	r.KM.Spoil = func(_ string, octets []byte) []byte { return octets[:16] }
+	c.Want("550 5.7.7", c.Attempt(mailtest.MessageFor(t, mailer.DirectionDecrypt, r.KM)))
+	hop.None()
 }
 
 // A message whose pad runs out in the middle was not sent.
 func TestKeysRunOutMidway(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr())
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
 	calls := 0
-	r.km.get = func(context.Context) error {
+	r.KM.OnGet = func(context.Context) error {
 		if calls++; calls > 2 {
 			return kmclient.ErrKeyExhausted
 		}
 		return nil
 	}
-	c := connect(t, r)
-	c.want("451 4.7.5", c.mail(testMessage+strings.Repeat("padded\r\n", 100_000), "a@a.example", "b@pad.example"))
-	hop.none()
-	hop.wasCut()
+	c := mailtest.Connect(t, r)
+	c.Want("451 4.7.5", c.Mail(mailtest.Text+strings.Repeat("padded\r\n", 100_000), "a@a.example", "b@pad.example"))
+	hop.None()
+	hop.WasCut()
 }
 
 // The client goes away, or is too slow: nothing is delivered, the connection
 // is closed, and what comes later is not taken for commands.
 func TestClientStops(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for name, part := range map[string]int{"in the header": 20, "in the body": -40, "before the dot": 0} {
 			for _, how := range []string{"closes", "stops"} {
 				t.Run(name+" "+how, func(t *testing.T) {
-					noLeaks(t)
-					hop := startHop(t)
-					r := startRelay(t, d, hop.addr(), func(c *Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
-					message := messageFor(t, d, r.km)
+					mailtest.NoLeaks(t)
+					hop := mailtest.StartHop(t)
+					r := mailtest.StartRelay(t, d, hop.Addr(), func(c *config.Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
+					message := mailtest.MessageFor(t, d, r.KM)
 					if part <= 0 {
 						part += len(message)
 					}
-					c := connect(t, r)
-					c.begin("alice@a.example", "bob@b.example")
-					c.send(message[:part])
+					c := mailtest.Connect(t, r)
+					c.Begin("alice@a.example", "bob@b.example")
+					c.Send(message[:part])
 					if how == "closes" {
-						_ = c.conn.Close()
+						_ = c.Conn.Close()
 					} else {
-						c.closed()
+						c.Closed()
 					}
-					if err := r.stop(); err != nil {
+					if err := r.Stop(); err != nil {
 						t.Error(err)
 					}
-					hop.none()
-					if log := r.log.String(); !strings.Contains(log, "msg=refused") || !strings.Contains(log, "connection lost") {
+					hop.None()
+					if log := r.Log.String(); !strings.Contains(log, "msg=refused") || !strings.Contains(log, "connection lost") {
 						t.Error("no reason in the log")
 					}
 				})
@@ -355,48 +329,48 @@ func TestClientStops(t *testing.T) {
 
 // A client that sends, but hardly anything.
 func TestClientSlow(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
 		c.Timeouts.DataIdle, c.Timeouts.MinRate = 100*time.Millisecond, 1000
 	})
-	c := connect(t, r)
-	c.begin("alice@a.example", "bob@b.example")
+	c := mailtest.Connect(t, r)
+	c.Begin("alice@a.example", "bob@b.example")
 	go func() {
 		for {
-			if _, err := c.conn.Write([]byte("a\r\n")); err != nil {
+			if _, err := c.Conn.Write([]byte("a\r\n")); err != nil {
 				return
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
-	c.closed()
-	hop.none()
+	c.Closed()
+	hop.None()
 }
 
 // A message that was refused early goes on to come; when its client stops
 // then, the rest must not be taken for commands.
 func TestClientStopsAfterRefusal(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
-	c := connect(t, r)
-	c.begin("alice@a.example", "bob@b.example")
-	c.send("bare\nline end\r\n\r\n")
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
+	c := mailtest.Connect(t, r)
+	c.Begin("alice@a.example", "bob@b.example")
+	c.Send("bare\nline end\r\n\r\n")
 	time.Sleep(300 * time.Millisecond)
-	c.send("MAIL FROM:<evil@a.example>\r\nRCPT TO:<victim@b.example>\r\nDATA\r\n\r\n.\r\n")
-	c.closed()
-	if n := strings.Count(hop.commands(), "evil"); n > 0 {
+	c.Send("MAIL FROM:<evil@a.example>\r\nRCPT TO:<victim@b.example>\r\nDATA\r\n\r\n.\r\n")
+	c.Closed()
+	if n := strings.Count(hop.Commands(), "evil"); n > 0 {
 		t.Error("a line of DATA became a command")
 	}
-	hop.none()
+	hop.None()
 }
 
 func TestIdleClient(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) { c.Timeouts.Idle = 100 * time.Millisecond })
-	c := connect(t, r)
-	c.want("421 4.4.2", c.reply())
-	c.closed()
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Idle = 100 * time.Millisecond })
+	c := mailtest.Connect(t, r)
+	c.Want("421 4.4.2", c.Reply())
+	c.Closed()
 }

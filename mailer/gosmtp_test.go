@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -17,18 +18,24 @@ func TestGoSMTPServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			km, remove := sharedKeys()
 			defer remove()
-			policy, err := mailer.NewPolicy(&mailer.Config{
-				Peers:      []mailer.PeerConfig{{Name: "bravo", Domains: []string{"b.example", "a.example"}}},
-				Rules:      []mailer.RuleConfig{{Domain: "default", Peer: "bravo"}},
-				NullSender: mailer.NullSenderConfig{Inbound: mailer.NullSenderRequired},
+			policy, err := mailer.NewPolicy(mailer.PolicyOptions{
+				Peers: []mailer.Peer{{Name: "bravo", Domains: []string{"b.example", "a.example"}}},
+				Rules: []mailer.Rule{{Domain: "default", Peer: "bravo"}},
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			step := mailer.Step{Policy: policy, Hostname: "mail.example"}
 			queue, inbox := mailbox{make(chan string, 1)}, mailbox{make(chan string, 1)}
-			out := goSMTP(t, mailer.Encrypt(queue, mailer.EncryptOptions{Step: step, Keys: km}), lmtp)
-			in := goSMTP(t, mailer.Decrypt(inbox, mailer.DecryptOptions{Step: step, Keys: km}), lmtp)
+			encrypting, err := mailer.Encrypt(queue, mailer.EncryptOptions{Step: step, Keys: km})
+			if err != nil {
+				t.Fatal(err)
+			}
+			decrypting, err := mailer.Decrypt(inbox, mailer.DecryptOptions{Step: step, Keys: km, Binder: cipher.Unbound, Deliveries: mailer.Unrecorded})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, in := goSMTP(t, encrypting, lmtp), goSMTP(t, decrypting, lmtp)
 
 			message := outgoing + strings.Repeat("a line of text.\r\n.\r\n", 40_000)
 			out.send(message, "alice@a.example", "bob@b.example", "carol@b.example")

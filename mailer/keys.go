@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
 // boundedKeys bounds every wait for a key manager.
@@ -40,11 +41,6 @@ const (
 	clientRate, clientBurst = 20, 200
 )
 
-// DefaultKeyGrace is how long a key may be missing before its message is returned
-// to the sender, unless DecryptOptions say otherwise: mail that arrives while the
-// keys of two sites are not synchronised, for a day and a night, is not lost.
-const DefaultKeyGrace = 48 * time.Hour
-
 // errKeyGone is a key that was missing for so long that it won't come.
 var errKeyGone = errors.New("key did not come within its time")
 
@@ -52,6 +48,7 @@ var errKeyGone = errors.New("key did not come within its time")
 // which do not exist must not keep it busy.
 type keyGate struct {
 	finder cipher.KeyFinder
+	binder cipher.KeyBinder
 	within time.Duration // for a look-up
 	grace  time.Duration
 	now    func() time.Time
@@ -64,9 +61,9 @@ type keyGate struct {
 
 type missingKey struct{ first, last time.Time }
 
-func newKeyGate(finder cipher.KeyFinder, within, grace time.Duration) *keyGate {
+func newKeyGate(finder cipher.KeyFinder, binder cipher.KeyBinder, within, grace time.Duration) *keyGate {
 	return &keyGate{
-		finder: finder, within: within, grace: grace, now: time.Now,
+		finder: finder, binder: binder, within: within, grace: grace, now: time.Now,
 		missing: map[string]missingKey{},
 		peers:   buckets{peerRate, peerBurst, map[string]*bucket{}}, clients: buckets{clientRate, clientBurst, map[string]*bucket{}},
 	}
@@ -116,15 +113,11 @@ func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...stri
 	return keys, err
 }
 
-// bindKeys passes on what a key store behind the gate has to know.
+// bindKeys binds keys that a message was verified under.
 func (g *keyGate) bindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
-	binder, ok := g.finder.(cipher.KeyBinder)
-	if !ok {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, g.within)
 	defer cancel()
-	return binder.BindKeys(ctx, peer, identity, frame, ids...)
+	return g.binder.BindKeys(ctx, peer, identity, frame, ids...)
 }
 
 // gateKey is what a missing key is remembered by: all that was asked for, since
@@ -149,7 +142,7 @@ func (g *keyGate) admit(client, peer string, ids []string) error {
 		}
 		return kmclient.ErrKeyNotFound
 	}
-	tooMany := refuse(451, [3]int{4, 7, 0}, "rate", "Too many messages at once from this peer, try again later")
+	tooMany := refusal.New(451, [3]int{4, 7, 0}, "rate", "Too many messages at once from this peer, try again later")
 	all := []*bucket{g.peers.of(peer, now)}
 	if client != "" {
 		all = append(all, g.clients.of(client, now))

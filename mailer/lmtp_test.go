@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"context"
@@ -12,42 +12,24 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 )
-
-func overLMTP(c *Config) { c.Listeners[0].Protocol = ProtocolLMTP }
-
-func bothLMTP(c *Config) {
-	overLMTP(c)
-	c.NextHops[0].Protocol = ProtocolLMTP
-}
-
-// replies sends a message and returns the reply for each recipient.
-func (c *testClient) replies(message string, to ...string) string {
-	c.t.Helper()
-	c.begin("alice@a.example", to...)
-	c.send(stuffed(message))
-	var all []string
-	for range to {
-		reply := c.reply()
-		all = append(all, reply[:min(len(reply), 3)])
-	}
-	return strings.Join(all, " ")
-}
 
 // Recipients of different policies get transactions of their own, and answers
 // of their own in their order.
 func TestLMTPGroups(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr(), overLMTP)
-	c := connect(t, r)
-	message := testMessage + strings.Repeat("more\r\n", 50_000)
-	if got := c.replies(message, "1@b.example", "2@clear.example", "3@b.example", "4@c.example", "5@pad.example", "6@clear.example"); got != "250 250 250 250 250 250" {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP)
+	c := mailtest.Connect(t, r)
+	message := mailtest.Text + strings.Repeat("more\r\n", 50_000)
+	if got := c.Replies(message, "1@b.example", "2@clear.example", "3@b.example", "4@c.example", "5@pad.example", "6@clear.example"); got != "250 250 250 250 250 250" {
 		t.Fatal(got)
 	}
 	byRcpts := map[string]string{}
-	for _, m := range hop.got() {
-		byRcpts[strings.NewReplacer("RCPT TO:", "", "[", "", "]", "").Replace(fmt.Sprint(m.rcpts))] = m.data
+	for _, m := range hop.Got() {
+		byRcpts[strings.NewReplacer("RCPT TO:", "", "[", "", "]", "").Replace(fmt.Sprint(m.Rcpts))] = m.Data
 	}
 	if len(byRcpts) != 4 {
 		t.Fatalf("%d transactions", len(byRcpts))
@@ -56,7 +38,7 @@ func TestLMTPGroups(t *testing.T) {
 		t.Error("in clear:", clip(got))
 	}
 	for rcpts, peer := range map[string]string{"<1@b.example> <3@b.example>": "SAE_B", "<4@c.example>": "SAE_C", "<5@pad.example>": "SAE_B"} {
-		in, err := cipher.Decrypt(t.Context(), strings.NewReader(byRcpts[rcpts]), r.km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: peer, Peers: []string{"SAE_A"}})
+		in, err := cipher.Decrypt(t.Context(), strings.NewReader(byRcpts[rcpts]), r.KM, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: peer, Peers: []string{"SAE_A"}})
 		if err != nil {
 			t.Fatal(rcpts, err)
 		}
@@ -64,7 +46,7 @@ func TestLMTPGroups(t *testing.T) {
 			t.Error(rcpts, err)
 		}
 	}
-	if n := strings.Count(r.log.String(), "msg=delivered"); n != 4 {
+	if n := strings.Count(r.Log.String(), "msg=delivered"); n != 4 {
 		t.Errorf("%d lines in the log", n)
 	}
 }
@@ -72,54 +54,54 @@ func TestLMTPGroups(t *testing.T) {
 // One group fails, wherever it does; the other is delivered, whole, and the
 // session goes on.
 func TestLMTPOneGroupFails(t *testing.T) {
-	large := testMessage + strings.Repeat("0123456789\r\n", 100_000)
-	for _, message := range []string{testMessage, large} {
+	large := mailtest.Text + strings.Repeat("0123456789\r\n", 100_000)
+	for _, message := range []string{mailtest.Text, large} {
 		for name, tt := range map[string]struct {
-			script func(h *testHop)
+			script func(h *mailtest.Hop)
 			km     error
 			want   string
 		}{
-			"no key":           {func(*testHop) {}, kmclient.ErrKeyExhausted, "451 250"},
-			"key manager down": {func(*testHop) {}, netError(), "451 250"},
-			"RCPT":             {answering("RCPT TO:<1@", "550 5.1.1 no"), nil, ""},
+			"no key":           {func(*mailtest.Hop) {}, kmclient.ErrKeyExhausted, "451 250"},
+			"key manager down": {func(*mailtest.Hop) {}, netError(), "451 250"},
+			"RCPT":             {mailtest.Answering("RCPT TO:<1@", "550 5.1.1 no"), nil, ""},
 			"DATA":             {groupFailing("DATA", "554 5.7.1 no"), nil, "554 250"},
-			"DATA, drops":      {groupFailing("DATA", drop), nil, "451 250"},
-			"body, drops":      {groupFailing("BODY", drop), nil, "451 250"},
+			"DATA, drops":      {groupFailing("DATA", mailtest.Drop), nil, "451 250"},
+			"body, drops":      {groupFailing("BODY", mailtest.Drop), nil, "451 250"},
 			"dot":              {groupFailing("DOT", "550 5.7.1 no"), nil, "550 250"},
-			"dot, drops":       {groupFailing("DOT", drop), nil, "451 250"},
+			"dot, drops":       {groupFailing("DOT", mailtest.Drop), nil, "451 250"},
 		} {
 			t.Run(fmt.Sprint(name, len(message)), func(t *testing.T) {
-				noLeaks(t)
-				hop := startHop(t, tt.script)
-				r := startRelay(t, DirectionEncrypt, hop.addr(), overLMTP)
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t, tt.script)
+				r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP)
 				if tt.km != nil {
-					r.km.get = func(context.Context) error { return tt.km }
+					r.KM.OnGet = func(context.Context) error { return tt.km }
 				}
-				c := connect(t, r)
+				c := mailtest.Connect(t, r)
 				if tt.want == "" {
-					c.want("250", c.cmd("MAIL FROM:<alice@a.example>"))
-					c.want("550", c.cmd("RCPT TO:<1@b.example>"))
-					c.want("250", c.cmd("RCPT TO:<2@clear.example>"))
-					c.want("354", c.cmd("DATA"))
-					c.send(stuffed(message))
-					c.want("250", c.reply())
-				} else if got := c.replies(message, "1@b.example", "2@clear.example"); got != tt.want {
+					c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+					c.Want("550", c.Cmd("RCPT TO:<1@b.example>"))
+					c.Want("250", c.Cmd("RCPT TO:<2@clear.example>"))
+					c.Want("354", c.Cmd("DATA"))
+					c.Send(mailtest.Stuffed(message))
+					c.Want("250", c.Reply())
+				} else if got := c.Replies(message, "1@b.example", "2@clear.example"); got != tt.want {
 					t.Errorf("%s, want %s", got, tt.want)
 				}
-				if m := hop.one(); !strings.HasSuffix(m.data, "\r\n"+message) || fmt.Sprint(m.rcpts) != "[RCPT TO:<2@clear.example>]" {
-					t.Error(m.rcpts, clip(m.data))
+				if m := hop.One(); !strings.HasSuffix(m.Data, "\r\n"+message) || fmt.Sprint(m.Rcpts) != "[RCPT TO:<2@clear.example>]" {
+					t.Error(m.Rcpts, clip(m.Data))
 				}
-				r.km.get = nil
-				c.want("250", c.cmd("NOOP"))
+				r.KM.OnGet = nil
+				c.Want("250", c.Cmd("NOOP"))
 			})
 		}
 	}
 }
 
 // groupFailing fails one step of the transaction that <1@b.example> is in.
-func groupFailing(at, how string) func(*testHop) {
-	return func(h *testHop) {
-		h.perConn = func() func(string) string {
+func groupFailing(at, how string) func(*mailtest.Hop) {
+	return func(h *mailtest.Hop) {
+		h.PerConn = func() mailtest.Script {
 			first := false
 			return func(line string) string {
 				if strings.HasPrefix(line, "RCPT") {
@@ -136,90 +118,90 @@ func groupFailing(at, how string) func(*testHop) {
 
 // The client stops in the middle: no group's message ends.
 func TestLMTPClientDrops(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionEncrypt, hop.addr(), overLMTP)
-	c := connect(t, r)
-	c.begin("alice@a.example", "1@b.example", "2@clear.example", "3@c.example")
-	c.send(testMessage + strings.Repeat("0123456789\r\n", 50_000))
-	_ = c.conn.Close()
-	hop.wasCut()
-	if err := r.stop(); err != nil {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP)
+	c := mailtest.Connect(t, r)
+	c.Begin("alice@a.example", "1@b.example", "2@clear.example", "3@c.example")
+	c.Send(mailtest.Text + strings.Repeat("0123456789\r\n", 50_000))
+	_ = c.Conn.Close()
+	hop.WasCut()
+	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}
-	hop.none()
+	hop.None()
 }
 
 // No answer comes before the whole message has: a client that reads after its
 // dot only must not be surprised.
 func TestLMTPNoEarlyAnswer(t *testing.T) {
-	noLeaks(t)
-	for _, d := range []Direction{DirectionEncrypt, DirectionDecrypt} {
-		hop := startHop(t, answering("DATA", "554 5.7.1 no"))
-		r := startRelay(t, d, hop.addr(), overLMTP)
-		c := connect(t, r)
-		c.begin("x@x.example", "1@b.example", "2@clear.example")
-		c.send("From: x@x.example\r\n\r\nbody\r\n")
+	mailtest.NoLeaks(t)
+	for _, d := range []mailer.Direction{mailer.DirectionEncrypt, mailer.DirectionDecrypt} {
+		hop := mailtest.StartHop(t, mailtest.Answering("DATA", "554 5.7.1 no"))
+		r := mailtest.StartRelay(t, d, hop.Addr(), mailtest.OverLMTP)
+		c := mailtest.Connect(t, r)
+		c.Begin("x@x.example", "1@b.example", "2@clear.example")
+		c.Send("From: x@x.example\r\n\r\nbody\r\n")
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_, _ = c.in.Peek(1)
+			_, _ = c.In.Peek(1)
 		}()
 		select {
 		case <-done:
 			t.Error("an answer before the end")
-		case <-after(300):
+		case <-mailtest.After(300):
 		}
-		c.send(".\r\n")
+		c.Send(".\r\n")
 		<-done
-		c.want("554", c.reply())
-		c.want("554", c.reply())
-		c.want("250", c.cmd("NOOP"))
+		c.Want("554", c.Reply())
+		c.Want("554", c.Reply())
+		c.Want("250", c.Cmd("NOOP"))
 	}
 }
 
 // An LMTP next hop answers for each recipient; doubled ones too.
 func TestLMTPNextHop(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for _, tt := range []struct {
 			name   string
-			script func(*testHop)
+			script func(*mailtest.Hop)
 			to     []string
 			want   string
 		}{
-			{"all", func(*testHop) {}, []string{"1@b.example", "2@b.example"}, "250 250"},
-			{"one refused", answering("DOT RCPT TO:<2@", "550 5.2.2 full"), []string{"1@b.example", "2@b.example", "3@b.example"}, "250 550 250"},
-			{"one later", answering("DOT RCPT TO:<1@", "452 4.2.2 full"), []string{"1@b.example", "2@b.example"}, "452 250"},
-			{"all refused", answering("DOT", "550 5.2.2 full"), []string{"1@b.example", "2@b.example"}, "550 550"},
-			{"quoted", answering(`DOT RCPT TO:<"2 x"@`, "550 5.2.2 full"), []string{"1@b.example", `"2 x"@b.example`}, "250 550"},
-			{"doubled", func(*testHop) {}, []string{"1@b.example", "2@b.example", "1@b.example"}, "250 250 250"},
-			{"doubled and refused", answering("DOT RCPT TO:<1@", "550 5.2.2 full"), []string{"1@b.example", "2@b.example", "1@b.example"}, "550 250 550"},
-			{"drops after the first", answering("DOT RCPT TO:<2@", drop), []string{"1@b.example", "2@b.example", "3@b.example"}, "250 451 451"},
-			{"refuses, then drops", func(h *testHop) {
-				h.script = func(line string) string {
+			{"all", func(*mailtest.Hop) {}, []string{"1@b.example", "2@b.example"}, "250 250"},
+			{"one refused", mailtest.Answering("DOT RCPT TO:<2@", "550 5.2.2 full"), []string{"1@b.example", "2@b.example", "3@b.example"}, "250 550 250"},
+			{"one later", mailtest.Answering("DOT RCPT TO:<1@", "452 4.2.2 full"), []string{"1@b.example", "2@b.example"}, "452 250"},
+			{"all refused", mailtest.Answering("DOT", "550 5.2.2 full"), []string{"1@b.example", "2@b.example"}, "550 550"},
+			{"quoted", mailtest.Answering(`DOT RCPT TO:<"2 x"@`, "550 5.2.2 full"), []string{"1@b.example", `"2 x"@b.example`}, "250 550"},
+			{"doubled", func(*mailtest.Hop) {}, []string{"1@b.example", "2@b.example", "1@b.example"}, "250 250 250"},
+			{"doubled and refused", mailtest.Answering("DOT RCPT TO:<1@", "550 5.2.2 full"), []string{"1@b.example", "2@b.example", "1@b.example"}, "550 250 550"},
+			{"drops after the first", mailtest.Answering("DOT RCPT TO:<2@", mailtest.Drop), []string{"1@b.example", "2@b.example", "3@b.example"}, "250 451 451"},
+			{"refuses, then drops", func(h *mailtest.Hop) {
+				h.Script = func(line string) string {
 					switch {
 					case strings.HasPrefix(line, "DOT RCPT TO:<1@"):
 						return "550 5.2.2 full"
 					case strings.HasPrefix(line, "DOT RCPT TO:<2@"):
-						return drop
+						return mailtest.Drop
 					}
 					return ""
 				}
 			}, []string{"1@b.example", "2@b.example", "3@b.example"}, "550 451 451"},
-			{"two groups", answering("DOT RCPT TO:<2@", "550 5.2.2 full"), []string{"1@b.example", "2@b.example", "3@clear.example"}, "250 550 250"},
+			{"two groups", mailtest.Answering("DOT RCPT TO:<2@", "550 5.2.2 full"), []string{"1@b.example", "2@b.example", "3@clear.example"}, "250 550 250"},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
-				noLeaks(t)
-				hop := startHop(t, func(h *testHop) { h.lmtp = true; tt.script(h) })
-				r := startRelay(t, d, hop.addr(), bothLMTP)
-				c := connect(t, r)
-				if got := c.replies(messageFor(t, d, r.km), tt.to...); got != tt.want {
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.LMTP = true; tt.script(h) })
+				r := mailtest.StartRelay(t, d, hop.Addr(), mailtest.BothLMTP)
+				c := mailtest.Connect(t, r)
+				if got := c.Replies(mailtest.MessageFor(t, d, r.KM), tt.to...); got != tt.want {
 					t.Errorf("%s, want %s", got, tt.want)
 				}
-				c.want("250", c.cmd("NOOP"))
+				c.Want("250", c.Cmd("NOOP"))
 				// The connection was left in order, or not left at all.
-				hop.behave()
-				if got := c.replies(messageFor(t, d, r.km), "9@b.example"); got != "250" {
+				hop.Follow(nil)
+				if got := c.Replies(mailtest.MessageFor(t, d, r.KM), "9@b.example"); got != "250" {
 					t.Error("after it:", got)
 				}
 			})
@@ -269,15 +251,20 @@ func (s *recordingSession) Data(r io.Reader) error {
 	return err
 }
 
+// statuses are the answers for recipients.
+type statuses map[string]error
+
+func (s statuses) SetStatus(rcpt string, err error) { s[rcpt] = err }
+
 // A backend that stops reading gives its own answer, at once or in the middle;
 // one that swallows an error gives none.
 func TestBackendStopsEarly(t *testing.T) {
-	policy, err := NewPolicy(relayConfig(DirectionEncrypt, "127.0.0.1:1"))
+	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()
 	if err != nil {
 		t.Fatal(err)
 	}
 	refusal := &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 3, 4}, Message: "too big"}
-	large := testMessage + strings.Repeat("0123456789\r\n", 100_000)
+	large := mailtest.Text + strings.Repeat("0123456789\r\n", 100_000)
 	for name, tt := range map[string]struct {
 		read func(io.Reader) error
 		km   error
@@ -298,13 +285,16 @@ func TestBackendStopsEarly(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprint(name, rcpts), func(t *testing.T) {
-				noLeaks(t)
+				mailtest.NoLeaks(t)
 				b := &recordingBackend{read: tt.read}
-				km := newTestKM()
+				km := mailtest.NewKM()
 				if tt.km != nil {
-					km.get = func(context.Context) error { return tt.km }
+					km.OnGet = func(context.Context) error { return tt.km }
 				}
-				backend := Encrypt(b, EncryptOptions{Step: Step{Policy: policy, SAE: "SAE_A", LMTP: true}, Keys: km})
+				backend, err := mailer.Encrypt(b, mailer.EncryptOptions{Step: mailer.Step{Policy: policy, LMTP: true}, Keys: km})
+				if err != nil {
+					t.Fatal(err)
+				}
 				s, err := backend.NewSession(nil)
 				if err != nil {
 					t.Fatal(err)
@@ -317,7 +307,7 @@ func TestBackendStopsEarly(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				got := &collector{answers: map[string]error{}}
+				got := statuses{}
 				_ = s.(smtp.LMTPSession).LMTPData(strings.NewReader(large), got)
 				_ = s.Logout()
 				for i, to := range rcpts {
@@ -325,11 +315,11 @@ func TestBackendStopsEarly(t *testing.T) {
 						continue // in clear, needs no key
 					}
 					code := 0
-					if e, ok := got.answers[to].(*smtp.SMTPError); ok {
+					if e, ok := got[to].(*smtp.SMTPError); ok {
 						code = e.Code
 					}
 					if code != tt.code {
-						t.Errorf("%s: %v", to, got.answers[to])
+						t.Errorf("%s: %v", to, got[to])
 					}
 				}
 				if b.open != 0 {
@@ -343,25 +333,25 @@ func TestBackendStopsEarly(t *testing.T) {
 // A message that some of its recipients have got was delivered in part, and not
 // refused.
 func TestDeliveredInPart(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
-		hop := startHop(t, func(h *testHop) {
-			h.lmtp = true
-			answering("DOT RCPT TO:<two", "452 4.2.2 full")(h)
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+			h.LMTP = true
+			mailtest.Answering("DOT RCPT TO:<two", "452 4.2.2 full")(h)
 		})
-		r := startRelay(t, d, hop.addr(), bothLMTP)
-		seen := &recorder{}
+		r := mailtest.StartRelay(t, d, hop.Addr(), mailtest.BothLMTP)
+		seen := &mailtest.Recorder{}
 		r.Observe(seen)
-		c := connect(t, r)
-		c.begin("alice@a.example", "one@b.example", "two@b.example", "three@b.example")
-		c.send(stuffed(messageFor(t, d, r.km)))
+		c := mailtest.Connect(t, r)
+		c.Begin("alice@a.example", "one@b.example", "two@b.example", "three@b.example")
+		c.Send(mailtest.Stuffed(mailtest.MessageFor(t, d, r.KM)))
 		for _, want := range []string{"250", "452 4.2.2", "250"} {
-			c.want(want, c.reply())
+			c.Want(want, c.Reply())
 		}
-		if got := seen.last(t, 1); got.Delivered != 2 || got.Reason != "" || got.Outcome == OutcomeRefused || got.Outcome == OutcomeDeferred {
+		if got := seen.Last(t, 1); got.Delivered != 2 || got.Reason != "" || got.Outcome == mailer.OutcomeRefused || got.Outcome == mailer.OutcomeDeferred {
 			t.Errorf("reported %+v", got)
 		}
-		if log := r.log.String(); !strings.Contains(log, `msg="delivered in part"`) || !strings.Contains(log, "delivered=2") || strings.Contains(log, "msg=refused") {
+		if log := r.Log.String(); !strings.Contains(log, `msg="delivered in part"`) || !strings.Contains(log, "delivered=2") || strings.Contains(log, "msg=refused") {
 			t.Error("the log does not say that two of three have got it")
 		}
 	})

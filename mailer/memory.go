@@ -1,54 +1,46 @@
 package mailer
 
 import (
-	"cmp"
 	"sync/atomic"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// messageMemory is what a message under way takes for one recipient group, in bytes:
-// buffers for what comes, for what goes out and for the cipher between, however long
-// it is. A header of more than a block takes more.
-const messageMemory = 320 << 10
+// MessageMemory is what a message under way takes for one group of recipients, in
+// bytes: buffers for what comes, for what goes out and for the cipher between, however
+// long it is. A header that is longer than a block takes more.
+const MessageMemory = 320 << 10
 
 // keyMemory is what the ID of a key takes until its message is done, in bytes. A long
 // pad of short keys has very many.
 const keyMemory = 320
 
-// A memory bounds what all messages under way take, in bytes.
-type memory struct {
-	limit atomic.Int64 // 0: any
+// A Memory bounds what all messages under way take, of one step or of several. The
+// zero value is no bound.
+type Memory struct {
+	limit atomic.Int64 // in bytes; 0: any
 	taken atomic.Int64
 }
 
-func newMemory(limit int64) *memory {
-	m := new(memory)
-	m.limit.Store(limit)
-	return m
-}
+// SetLimit sets the bound, in bytes, for messages that come from now on; 0: none.
+func (m *Memory) SetLimit(n int64) { m.limit.Store(n) }
 
 // take takes n bytes, or refuses.
-func (m *memory) take(n int64) error {
+func (m *Memory) take(n int64) error {
 	if limit := m.limit.Load(); m.taken.Add(n) > limit && limit > 0 {
 		m.taken.Add(-n)
-		return refuse(421, smtp.EnhancedCode{4, 3, 2}, "memory", "Too many messages at one time, try again later")
+		return refusal.New(421, smtp.EnhancedCode{4, 3, 2}, "memory", "Too many messages at one time, try again later")
 	}
 	return nil
 }
 
 // give gives n bytes back.
-func (m *memory) give(n int64) { m.taken.Add(-n) }
+func (m *Memory) give(n int64) { m.taken.Add(-n) }
 
-// MemoryBytes is Memory, or the default: messages with headers of usual size from all
-// clients, and some with long ones.
-func (l *LimitsConfig) MemoryBytes() int64 {
-	return cmp.Or(l.Memory, int64(l.Connections)*messageMemory+32<<20)
-}
-
-// beginData takes n bytes of memory for a message, if that is not done: before DATA
-// is answered where the server asks then, so that a message that can't be taken need
-// not be sent.
+// beginData takes n bytes of memory for a message, if that is not done yet: before
+// DATA is answered where the server asks then, so that a message that can't be taken
+// need not be sent.
 func (s *session) beginData(n int64) error {
 	if s.data {
 		return nil
@@ -69,7 +61,7 @@ func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
 
 // take takes n bytes of memory until the transaction ends.
 func (s *session) take(n int64) error {
-	err := s.step.memory.take(n)
+	err := s.step.Memory.take(n)
 	if err == nil {
 		s.taken.Add(n)
 	}

@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"fmt"
@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A hopScript is what a next hop answers other than usual, by the beginning of
@@ -19,7 +23,7 @@ func hopScripts() []hopScript {
 	for _, at := range []string{"MAIL", one, two, "DATA", "DOT"} {
 		for _, reply := range []string{
 			"450 4.2.0 later", "550 5.1.1 no", "550-5.1.1 no\r\n550-5.1.1 \r\n550 5.1.1 never", "421 4.3.2 stopping",
-			"250 2.0.0 ok", "251 2.1.5 elsewhere", "354 go", "550 no enhanced code", "nonsense", drop,
+			"250 2.0.0 ok", "251 2.1.5 elsewhere", "354 go", "550 no enhanced code", "nonsense", mailtest.Drop,
 		} {
 			scripts = append(scripts, hopScript{at: reply})
 		}
@@ -30,7 +34,7 @@ func hopScripts() []hopScript {
 		hopScript{one: "550 5.1.1 no", two: "550 5.1.1 no", "DATA": "503 5.5.1 no recipients"},
 		hopScript{one: "550 5.1.1 no", "DATA": "451 4.3.0 later"},
 		hopScript{"MAIL": "450 4.1.8 later", one: "503 5.5.1 MAIL first", two: "503 5.5.1 MAIL first", "DATA": "503 5.5.1 MAIL first"},
-		hopScript{"MAIL": "450 4.1.8 later", one: drop},
+		hopScript{"MAIL": "450 4.1.8 later", one: mailtest.Drop},
 		hopScript{"DOT RCPT TO:<one": "550 5.2.2 full"},
 		hopScript{"DOT RCPT TO:<one": "450 4.2.2 full", "DOT RCPT TO:<two": "550 5.2.2 full"},
 	)
@@ -39,10 +43,10 @@ func hopScripts() []hopScript {
 // dialogue has a client send a message to two recipients, whatever it is
 // answered, then another, and returns all that it was answered and what came to
 // the next hop.
-func dialogue(t *testing.T, d Direction, lmtp, ahead bool, script hopScript, changes ...func(*testHop)) string {
-	hop := startHop(t, append(changes, func(h *testHop) {
-		h.lmtp = lmtp
-		h.script = func(line string) string {
+func dialogue(t *testing.T, d mailer.Direction, lmtp, ahead bool, script hopScript, changes ...func(*mailtest.Hop)) string {
+	hop := mailtest.StartHop(t, append(changes, func(h *mailtest.Hop) {
+		h.LMTP = lmtp
+		h.Script = func(line string) string {
 			for at, reply := range script {
 				if strings.HasPrefix(line, at) {
 					return reply
@@ -51,64 +55,64 @@ func dialogue(t *testing.T, d Direction, lmtp, ahead bool, script hopScript, cha
 			return ""
 		}
 	})...)
-	r := startRelay(t, d, hop.addr(), func(c *Config) {
+	r := mailtest.StartRelay(t, d, hop.Addr(), func(c *config.Config) {
 		if lmtp {
-			bothLMTP(c)
+			mailtest.BothLMTP(c)
 		}
 	})
-	c := connect(t, r)
+	c := mailtest.Connect(t, r)
 	var said strings.Builder
 	for range 2 {
-		fmt.Fprintln(&said, c.transaction(messageFor(t, d, r.km), ahead, lmtp))
-		hop.behave()
+		fmt.Fprintln(&said, transaction(c, mailtest.MessageFor(t, d, r.KM), ahead, lmtp))
+		hop.Follow(nil)
 	}
-	c.want("250", c.cmd("NOOP"))
-	_ = r.stop()
-	for _, m := range hop.got() {
-		fmt.Fprintln(&said, m.mail, m.rcpts, strings.Contains(m.data, "very secret body"), len(m.data) > 300)
+	c.Want("250", c.Cmd("NOOP"))
+	_ = r.Stop()
+	for _, m := range hop.Got() {
+		fmt.Fprintln(&said, m.Mail, m.Rcpts, strings.Contains(m.Data, "very secret body"), len(m.Data) > 300)
 	}
 	return said.String()
 }
 
 // transaction sends a message, with all commands at once or one by one. A
 // refused DATA is not followed by a message.
-func (c *testClient) transaction(message string, ahead, lmtp bool) string {
+func transaction(c *mailtest.Client, message string, ahead, lmtp bool) string {
 	commands := []string{"MAIL FROM:<alice@a.example>", "RCPT TO:<one@b.example>", "RCPT TO:<two@b.example>", "DATA"}
 	if ahead {
-		c.send(strings.Join(commands, "\r\n") + "\r\n")
+		c.Send(strings.Join(commands, "\r\n") + "\r\n")
 	}
 	var answers []string
 	for _, command := range commands {
 		if !ahead {
-			c.send(command + "\r\n")
+			c.Send(command + "\r\n")
 		}
-		answers = append(answers, c.reply())
+		answers = append(answers, c.Reply())
 	}
 	if strings.HasPrefix(answers[3], "354") {
-		c.send(stuffed(message))
+		c.Send(mailtest.Stuffed(message))
 		for _, a := range answers[1:3] {
 			if a[0] == '2' && (lmtp || len(answers) == 4) {
-				answers = append(answers, c.reply())
+				answers = append(answers, c.Reply())
 			}
 		}
 	}
-	return strings.Join(append(answers, c.cmd("RSET")), "\n")
+	return strings.Join(append(answers, c.Cmd("RSET")), "\n")
 }
 
 // Whether or not commands travel together, and however the answers come, a
 // client is told the same, and the next hop gets the same.
 func TestHopPipelining(t *testing.T) {
-	sequential := func(h *testHop) {
-		h.ext = slices.DeleteFunc(slices.Clone(h.ext), func(e string) bool { return e == "PIPELINING" })
+	sequential := func(h *mailtest.Hop) {
+		h.Extensions = slices.DeleteFunc(slices.Clone(h.Extensions), func(e string) bool { return e == "PIPELINING" })
 	}
-	late := func(h *testHop) { h.late = time.Millisecond }
-	packets := func(h *testHop) { h.packets = true }
+	late := func(h *mailtest.Hop) { h.Late = time.Millisecond }
+	packets := func(h *mailtest.Hop) { h.Packets = true }
 	for _, tt := range []struct {
-		d    Direction
+		d    mailer.Direction
 		lmtp bool
-	}{{DirectionEncrypt, false}, {DirectionDecrypt, false}, {DirectionEncrypt, true}} {
+	}{{mailer.DirectionEncrypt, false}, {mailer.DirectionDecrypt, false}, {mailer.DirectionEncrypt, true}} {
 		t.Run(fmt.Sprintf("%s, LMTP %v", tt.d, tt.lmtp), func(t *testing.T) {
-			noLeaks(t)
+			mailtest.NoLeaks(t)
 			for _, script := range hopScripts() {
 				want := dialogue(t, tt.d, tt.lmtp, false, script, sequential)
 				for name, got := range map[string]string{
@@ -131,16 +135,16 @@ func TestHopPipelining(t *testing.T) {
 // used again: its answers could not be told apart.
 func TestUnaskedAnswers(t *testing.T) {
 	for _, more := range []string{"421 4.3.2 bye", "250 2.0.0 ok", "250-2.0.0"} {
-		directions(t, func(t *testing.T, d Direction) {
-			noLeaks(t)
-			hop := startHop(t, answering("DOT", "250 2.0.0 queued\r\n"+more))
-			r := startRelay(t, d, hop.addr())
-			c := connect(t, r)
+		mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+			mailtest.NoLeaks(t)
+			hop := mailtest.StartHop(t, mailtest.Answering("DOT", "250 2.0.0 queued\r\n"+more))
+			r := mailtest.StartRelay(t, d, hop.Addr())
+			c := mailtest.Connect(t, r)
 			for range 3 {
-				c.want("250", attempt(c, messageFor(t, d, r.km)))
+				c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
 			}
-			if n := len(hop.got()); n != 3 || hop.connections() < 3 {
-				t.Errorf("%d messages over %d connections", n, hop.connections())
+			if n := len(hop.Got()); n != 3 || hop.Connections() < 3 {
+				t.Errorf("%d messages over %d connections", n, hop.Connections())
 			}
 		})
 	}
@@ -149,37 +153,37 @@ func TestUnaskedAnswers(t *testing.T) {
 // A message that is refused here leaves no trace at the next hop but a transaction
 // that was reset, on a connection that is used again.
 func TestRefusedBeforeData(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
-		hop := startHop(t)
-		r := startRelay(t, d, hop.addr())
-		c := connect(t, r)
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		c := mailtest.Connect(t, r)
 		bad := "From: x@x.example\r\n\r\nbare\nLF\r\n"
 		for range 4 {
-			c.want("550", attempt(c, bad))
-			c.send("MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n")
-			c.want("250", c.reply())
-			c.want("250", c.reply())
-			c.want("354", c.reply())
-			c.send(stuffed(bad))
-			c.want("550", c.reply())
+			c.Want("550", c.Attempt(bad))
+			c.Send("MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n")
+			c.Want("250", c.Reply())
+			c.Want("250", c.Reply())
+			c.Want("354", c.Reply())
+			c.Send(mailtest.Stuffed(bad))
+			c.Want("550", c.Reply())
 		}
-		if n := hop.connections(); n > 2 || strings.Contains(hop.commands(), "DATA") { // one of them is the probe's
-			t.Errorf("8 messages that were refused: %d connections, and the next hop heard\n%s", n, hop.commands())
+		if n := hop.Connections(); n > 2 || strings.Contains(hop.Commands(), "DATA") { // one of them is the probe's
+			t.Errorf("8 messages that were refused: %d connections, and the next hop heard\n%s", n, hop.Commands())
 		}
-		hop.none()
-		c.want("250", attempt(c, messageFor(t, d, r.km)))
-		hop.one()
+		hop.None()
+		c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
+		hop.One()
 	})
 }
 
 // Each answer of the next hop has the time of a command, also where commands
 // travel together.
 func TestTimeOfEachAnswer(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t, func(h *testHop) { h.late = 200 * time.Millisecond })
-	r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) { c.Timeouts.Command = 300 * time.Millisecond })
-	c := connect(t, r)
-	c.want("250", attempt(c, testMessage))
-	hop.one()
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Late = 200 * time.Millisecond })
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Command = 300 * time.Millisecond })
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Attempt(mailtest.Text))
+	hop.One()
 }

@@ -2,12 +2,11 @@ package mailer
 
 import (
 	"context"
-	"io"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
 // An Observer is told what became of each message, for metrics. It is called
@@ -35,6 +34,15 @@ type Report struct {
 	HopWait time.Duration // of it, for the next hop's answer to the whole message
 }
 
+// A Direction is what a step does with mail.
+type Direction string
+
+// The directions.
+const (
+	DirectionEncrypt Direction = "encrypt"
+	DirectionDecrypt Direction = "decrypt"
+)
+
 // An Outcome is what became of a message. Delivered to some of its recipients
 // is delivered.
 type Outcome string
@@ -52,37 +60,23 @@ const (
 )
 
 // report tells the observer.
-func (s *session) report(r Report, refused *refusal) {
+func (s *session) report(r Report, refused *refusal.Refusal) {
 	if s.step.Observer == nil {
 		return
 	}
 	if refused != nil && r.Delivered == 0 {
-		r.Reason, r.Outcome = refused.reason, OutcomeRefused
+		r.Reason, r.Outcome = refused.Reason, OutcomeRefused
 		if refused.Code < 500 {
 			r.Outcome = OutcomeDeferred
 		}
 	}
 	if s.lines != nil {
-		r.Octets = s.lines.size
+		r.Octets = s.lines.Size()
 	}
 	if !s.start.IsZero() {
 		r.Total = time.Since(s.start)
 	}
 	s.step.Observer.Message(r)
-}
-
-// send is deliver, and measures how long the next hop takes for its answer.
-func (s *session) send(next smtp.Session, rcpts []string, produce producer, wait *time.Duration) (map[string]error, error) {
-	var sent time.Time
-	answers, err := deliver(next, s.step.LMTP, rcpts, func(dst io.Writer) error {
-		err := produce(dst)
-		sent = time.Now()
-		return err
-	})
-	if !sent.IsZero() {
-		*wait = time.Since(sent)
-	}
-	return answers, err
 }
 
 // A stopwatch adds up how long one message waits for the key manager and the key

@@ -1,23 +1,28 @@
-package mailer
+package mailer_test
 
 import (
 	"crypto/tls"
 	"fmt"
+	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // What a next hop says to commands of our own, between transactions, is nobody's
 // answer: it costs the connection at most.
 func TestReplyToOwnCommand(t *testing.T) {
-	for _, reply := range []string{"503 5.5.1 Already identified", "550 5.7.1 no", "421 4.3.2 bye", "452 later", "nonsense", drop} {
+	for _, reply := range []string{"503 5.5.1 Already identified", "550 5.7.1 no", "421 4.3.2 bye", "452 later", "nonsense", mailtest.Drop} {
 		for _, own := range []string{"EHLO", "RSET", "NOOP"} {
-			directions(t, func(t *testing.T, d Direction) {
-				noLeaks(t)
-				hop := startHop(t, func(h *testHop) {
-					h.perConn = func() func(string) string {
+			mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+					h.PerConn = func() mailtest.Script {
 						hellos := 0
 						return func(line string) string {
 							switch {
@@ -34,15 +39,15 @@ func TestReplyToOwnCommand(t *testing.T) {
 						}
 					}
 				})
-				r := startRelay(t, d, hop.addr())
-				c := connect(t, r)
+				r := mailtest.StartRelay(t, d, hop.Addr())
+				c := mailtest.Connect(t, r)
 				for range 3 {
-					c.want("250", c.cmd("MAIL FROM:<alice@a.example>"))
-					c.want("550 5.1.1", c.cmd("RCPT TO:<nobody@b.example>"))
-					c.want("250", c.cmd("RSET"))
-					c.want("250", attempt(c, messageFor(t, d, r.km)))
+					c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+					c.Want("550 5.1.1", c.Cmd("RCPT TO:<nobody@b.example>"))
+					c.Want("250", c.Cmd("RSET"))
+					c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
 				}
-				if n := len(hop.got()); n != 3 {
+				if n := len(hop.Got()); n != 3 {
 					t.Errorf("%s answered with %q: %d messages came, want 3", own, reply, n)
 				}
 			})
@@ -60,15 +65,15 @@ func TestReplyWithoutText(t *testing.T) {
 		{"DOT", "250-2.0.0 queued\r\n550 5.0.0 or not"}, {"DOT", "250-2.0.0 queued\r\nnonsense"}, {"DOT", "250ok"}, {"DOT", "250 ok\n"},
 		{"RCPT", "250 \xff\xfe"},
 	} {
-		directions(t, func(t *testing.T, d Direction) {
-			noLeaks(t)
-			hop := startHop(t, answering(tt.at, tt.reply))
-			r := startRelay(t, d, hop.addr())
-			c := connect(t, r)
+		mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+			mailtest.NoLeaks(t)
+			hop := mailtest.StartHop(t, mailtest.Answering(tt.at, tt.reply))
+			r := mailtest.StartRelay(t, d, hop.Addr())
+			c := mailtest.Connect(t, r)
 			for range 2 {
-				c.want("250", attempt(c, messageFor(t, d, r.km)))
+				c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
 			}
-			if n := len(hop.got()); n != 2 {
+			if n := len(hop.Got()); n != 2 {
 				t.Errorf("%q to %s: %d messages came, want 2", tt.reply, tt.at, n)
 			}
 		})
@@ -77,27 +82,27 @@ func TestReplyWithoutText(t *testing.T) {
 
 // A next hop that hangs up within the reply to the final dot has delivered.
 func TestReplyBrokenOff(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
 		var over atomic.Bool
-		hop := startHop(t, func(h *testHop) {
-			h.script = func(line string) string {
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+			h.Script = func(line string) string {
 				if line == "DOT" && !over.Swap(true) {
 					return "250-2.0.0 queued\r\n"
 				}
 				return ""
 			}
 		})
-		r := startRelay(t, d, hop.addr(), func(c *Config) { c.Timeouts.AfterDot = time.Second })
-		c := connect(t, r)
-		c.begin("alice@a.example", "bob@b.example")
-		c.send(stuffed(messageFor(t, d, r.km)))
-		for end := time.Now().Add(patience); len(hop.got()) == 0 && time.Now().Before(end); {
+		r := mailtest.StartRelay(t, d, hop.Addr(), func(c *config.Config) { c.Timeouts.AfterDot = time.Second })
+		c := mailtest.Connect(t, r)
+		c.Begin("alice@a.example", "bob@b.example")
+		c.Send(mailtest.Stuffed(mailtest.MessageFor(t, d, r.KM)))
+		for end := time.Now().Add(mailtest.Patience); len(hop.Got()) == 0 && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
-		hop.dropIdle()
-		c.want("250", c.reply())
-		c.want("250", attempt(c, messageFor(t, d, r.km)))
+		hop.DropIdle()
+		c.Want("250", c.Reply())
+		c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
 	})
 }
 
@@ -105,10 +110,10 @@ func TestReplyBrokenOff(t *testing.T) {
 // waits.
 func TestGreetingThatRefuses(t *testing.T) {
 	for _, greeting := range []string{"220-hello\r\n521 no mail here", "554 5.7.1 go away", "421 busy", "220-hello\r\n250 what"} {
-		hop := startHop(t, answering("GREETING", greeting))
-		r := startRelay(t, DirectionEncrypt, hop.addr())
-		c := connect(t, r)
-		if got := attempt(c, testMessage); !strings.HasPrefix(got, "451 4.4.1") {
+		hop := mailtest.StartHop(t, mailtest.Answering("GREETING", greeting))
+		r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+		c := mailtest.Connect(t, r)
+		if got := c.Attempt(mailtest.Text); !strings.HasPrefix(got, "451 4.4.1") {
 			t.Errorf("greeting %q: %q", greeting, got)
 		}
 	}
@@ -116,77 +121,77 @@ func TestGreetingThatRefuses(t *testing.T) {
 
 // Keywords of extensions come in any case (RFC 5321 §2.4, §4.1.1.1).
 func TestKeywordsInAnyCase(t *testing.T) {
-	certs := makeCerts(t)
-	for _, mode := range []TLSMode{TLSOpportunistic, TLSRequired} {
-		hop := startHop(t, func(h *testHop) {
-			h.ext, h.tls = []string{"pipelining", "8bitmime", "Size 9000000", "dsn"}, certs.server(t)
-			h.script = func(line string) string {
+	certs := testcerts.Make(t)
+	for _, mode := range []config.TLSMode{config.TLSOpportunistic, config.TLSRequired} {
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+			h.Extensions, h.TLS = []string{"pipelining", "8bitmime", "Size 9000000", "dsn"}, certs.Server(t)
+			h.Script = func(line string) string {
 				if strings.HasPrefix(line, "EHLO") {
 					return "250-hop.example\r\n250-starttls\r\n250-pipelining\r\n250 8bitmime"
 				}
 				return ""
 			}
 		})
-		r := startRelay(t, DirectionDecrypt, hop.addr(), func(c *Config) {
+		r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr(), func(c *config.Config) {
 			c.NextHops[0].TLS = mode
-			if mode == TLSRequired {
-				c.NextHops[0].TLSCA = certs.ca
+			if mode == config.TLSRequired {
+				c.NextHops[0].TLSCA = certs.CA
 			}
 		})
-		c := connect(t, r)
-		c.want("250", attempt(c, messageFor(t, DirectionDecrypt, r.km)))
-		if !hop.one().tls {
+		c := mailtest.Connect(t, r)
+		c.Want("250", c.Attempt(mailtest.MessageFor(t, mailer.DirectionDecrypt, r.KM)))
+		if !hop.One().TLS {
 			t.Errorf("tls = %q: STARTTLS in lower case was not seen", mode)
 		}
 	}
-	hop := startHop(t, func(h *testHop) { h.ext = []string{"8bitMIME"} })
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
-	c.want("250", c.mail("From: x@o.example\r\n\r\nGrüße\r\n", "x@o.example", "bob@b.example"))
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Extensions = []string{"8bitMIME"} })
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Mail("From: x@o.example\r\n\r\nGrüße\r\n", "x@o.example", "bob@b.example"))
 }
 
 // Opportunistic TLS that fails is given up for a while, not the mail; required TLS
 // is not.
 func TestSTARTTLSFails(t *testing.T) {
-	certs := makeCerts(t)
-	broken := certs.server(t)
+	certs := testcerts.Make(t)
+	broken := certs.Server(t)
 	broken.MaxVersion = tls.VersionTLS10 // no version in common
 	for _, tt := range []struct {
 		name   string
-		mode   TLSMode
-		change func(*testHop)
+		mode   config.TLSMode
+		change func(*mailtest.Hop)
 		want   string
 	}{
-		{"refused", TLSOpportunistic, func(h *testHop) { h.script = answer("STARTTLS", "454 4.7.0 TLS not available") }, "250"},
-		{"no certificate", TLSOpportunistic, func(h *testHop) { h.script = answer("STARTTLS", "554 5.7.3 no certificate") }, "250"},
-		{"handshake", TLSOpportunistic, func(h *testHop) { h.tls = broken }, "250"},
-		{"dropped", TLSOpportunistic, func(h *testHop) { h.script = answer("STARTTLS", drop) }, "250"},
-		{"required, refused", TLSRequired, func(h *testHop) { h.script = answer("STARTTLS", "454 4.7.0 TLS not available") }, "451 4.4.1"},
-		{"required, handshake", TLSRequired, func(h *testHop) { h.tls = broken }, "451 4.4.1"},
+		{"refused", config.TLSOpportunistic, func(h *mailtest.Hop) { h.Script = answer("STARTTLS", "454 4.7.0 TLS not available") }, "250"},
+		{"no certificate", config.TLSOpportunistic, func(h *mailtest.Hop) { h.Script = answer("STARTTLS", "554 5.7.3 no certificate") }, "250"},
+		{"handshake", config.TLSOpportunistic, func(h *mailtest.Hop) { h.TLS = broken }, "250"},
+		{"dropped", config.TLSOpportunistic, func(h *mailtest.Hop) { h.Script = answer("STARTTLS", mailtest.Drop) }, "250"},
+		{"required, refused", config.TLSRequired, func(h *mailtest.Hop) { h.Script = answer("STARTTLS", "454 4.7.0 TLS not available") }, "451 4.4.1"},
+		{"required, handshake", config.TLSRequired, func(h *mailtest.Hop) { h.TLS = broken }, "451 4.4.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			noLeaks(t)
-			hop := startHop(t, func(h *testHop) { h.tls = certs.server(t); tt.change(h) })
-			r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
+			mailtest.NoLeaks(t)
+			hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.TLS = certs.Server(t); tt.change(h) })
+			r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
 				c.NextHops[0].TLS = tt.mode
-				if tt.mode == TLSRequired {
-					c.NextHops[0].TLSCA = certs.ca
+				if tt.mode == config.TLSRequired {
+					c.NextHops[0].TLSCA = certs.CA
 				}
 			})
-			c := connect(t, r)
-			c.want(tt.want, attempt(c, testMessage))
-			if tt.want == "250" && (hop.one().tls || !strings.Contains(r.log.String(), "TLS with the next hop failed")) {
-				t.Errorf("it went in TLS, or the log does not say why it did not:\n%s", r.log)
+			c := mailtest.Connect(t, r)
+			c.Want(tt.want, c.Attempt(mailtest.Text))
+			if tt.want == "250" && (hop.One().TLS || !strings.Contains(r.Log.String(), "TLS with the next hop failed")) {
+				t.Errorf("it went in TLS, or the log does not say why it did not:\n%s", r.Log)
 			}
 		})
 	}
 }
 
-// answer is the script of answering.
-func answer(prefix, reply string) func(string) string {
-	h := new(testHop)
-	answering(prefix, reply)(h)
-	return h.script
+// answer is a script that answers lines with this beginning.
+func answer(prefix, reply string) mailtest.Script {
+	h := new(mailtest.Hop)
+	mailtest.Answering(prefix, reply)(h)
+	return h.Script
 }
 
 // A connection takes a number of messages: Exim, by default, only queues what
@@ -199,15 +204,15 @@ func TestMessagesOfAConnection(t *testing.T) {
 		{"220 mail.example ESMTP Exim 4.96 Sun, 29 Nov 2026 12:00:00 +0000", 0, 10},
 		{"220-mail.example\r\n220 ESMTP Exim 4.96", 0, 10},
 		{"220 mail.example ESMTP Exim 4.96", 12, 12},
-		{"220 mail.example ESMTP Postfix", 0, 12},
+		{"220 mail.example ESMTP Postfix", 0, 0}, // any number
 		{"220 mail.example ESMTP", 1, 1},
 		{"220 mail.example ESMTP", 3, 3},
 	} {
 		t.Run(fmt.Sprint(tt.greeting[4:], tt.configured), func(t *testing.T) {
-			noLeaks(t)
+			mailtest.NoLeaks(t)
 			var worst atomic.Int64
-			hop := startHop(t, func(h *testHop) {
-				h.perConn = func() func(string) string {
+			hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+				h.PerConn = func() mailtest.Script {
 					n := int64(0)
 					return func(line string) string {
 						switch line {
@@ -221,15 +226,15 @@ func TestMessagesOfAConnection(t *testing.T) {
 					}
 				}
 			})
-			r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
+			r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
 				c.NextHops[0].MaxMessages = tt.configured
 			})
-			c := connect(t, r)
-			for range 12 {
-				c.want("250", attempt(c, testMessage))
+			c := mailtest.Connect(t, r)
+			for range 40 { // the relay's first look at the next hop may leave a second connection
+				c.Want("250", c.Attempt(mailtest.Text))
 			}
-			if worst.Load() != int64(tt.most) {
-				t.Errorf("%d messages through one connection, want %d", worst.Load(), tt.most)
+			if n := worst.Load(); tt.most > 0 && n != int64(tt.most) || tt.most == 0 && n < 20 {
+				t.Errorf("%d messages through one connection, want %d", n, tt.most)
 			}
 		})
 	}

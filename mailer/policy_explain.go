@@ -6,27 +6,29 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer/internal/address"
+	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
 // Explain writes what the policy says of an address, as a recipient and as a
 // sender, in a few lines for people. What is no address is an [ErrAddress]; other
 // errors are those of w.
-func (p *Policy) Explain(w io.Writer, address string) error {
-	if err := CheckAddress(address); err != nil {
+func (p *Policy) Explain(w io.Writer, addr string) error {
+	if err := CheckAddress(addr); err != nil {
 		return err
 	}
 	var b strings.Builder
 	line := func(what, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-9s %s\n", what, shown(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(&b, "  %-9s %s\n", what, readable.Line(fmt.Sprintf(format, args...)))
 	}
-	domain := domainOf(address)
-	fmt.Fprintf(&b, "%s\n", shown(address))
+	domain := address.Domain(addr)
+	fmt.Fprintf(&b, "%s\n", readable.Line(addr))
 	if domain != "" {
 		line("domain", "%s", domain)
 	}
-	r := p.Outbound(address)
+	r := p.Outbound(addr)
 	line("rule", "%s", p.ruleText(r.Rule))
-	if isPostmaster(address) && r.Rule != "" {
+	if isPostmaster(addr) && r.Rule != "" {
 		line("mail to", "has no domain, so the default rule counts, encrypt = %q; it is for the postmaster of whoever gets it (RFC 5321 §4.5.1)", r.Mode)
 	} else {
 		line("mail to", "%s", r.text())
@@ -34,23 +36,20 @@ func (p *Policy) Explain(w io.Writer, address string) error {
 	if r.Peer != nil {
 		line("suite", "%s", r.suiteText())
 	}
-	if !isPostmaster(address) { // which is no sender
+	if !isPostmaster(addr) { // which is no sender
 		line("mail from", "%s", p.inboundText(domain))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// ruleText names a rule with its place.
+// ruleText names a rule and its place.
 func (p *Policy) ruleText(pattern string) string {
 	if pattern == "" {
 		return "none"
 	}
-	for i := range p.config.Rules {
-		normal, _ := domainPattern(p.config.Rules[i].Domain)
-		if n := p.config.line(entryKey("rule", i)); normal == pattern && n > 0 {
-			return fmt.Sprintf("%s (%s:%d)", pattern, p.config.file, n)
-		}
+	if place := p.places[pattern]; place != "" {
+		return fmt.Sprintf("%s (%s)", pattern, place)
 	}
 	return pattern
 }
@@ -69,7 +68,7 @@ func (r Route) text() string {
 
 func (r Route) suiteText() string {
 	if r.Suite == cipher.SuiteAuto {
-		return fmt.Sprintf("OTP for messages of up to %s, AES-256-GCM above", octets(int64(r.PadLimit)))
+		return fmt.Sprintf("OTP for messages of up to %s, AES-256-GCM above", readable.Size(int64(r.PadLimit)))
 	}
 	return string(r.Suite)
 }
@@ -82,13 +81,13 @@ func (p *Peer) text() string {
 }
 
 func (p *Policy) inboundText(domain string) string {
-	peer, ok := p.byDomain.find(domain)
+	peer, ok := p.byDomain.Find(domain)
 	switch {
 	case !ok:
 		return "passes where it is not encrypted; no peer has this domain"
-	case peer.Inbound == InboundOptional:
+	case peer.AllowPlain:
 		return "comes encrypted from " + peer.text() + ", or passes in clear"
-	case !p.nullSender:
+	case p.plainReports:
 		return "must come encrypted from " + peer.text() + ", but for reports"
 	}
 	return "must come encrypted from " + peer.text()

@@ -1,4 +1,4 @@
-package mailer
+package mailer_test
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // policyText is the policy of most tests here: three peers, nested domains.
@@ -69,13 +71,13 @@ domain = "default"
 encrypt = "never"
 `
 
-func policyOf(t *testing.T, text string) *Policy {
+func policyOf(t *testing.T, text string) *mailer.Policy {
 	t.Helper()
-	c, err := ParseConfig("relay.toml", []byte(text))
+	c, err := config.Parse("relay.toml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewPolicy(c)
+	p, err := c.Policy()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,13 +141,13 @@ func TestRoutes(t *testing.T) {
 	p := policyOf(t, policyText)
 	b, _ := p.PeerBySAE("SAE_B")
 	c, _ := p.PeerBySAE("SAE_C")
-	for address, want := range map[string]Route{
-		"u@b.example":         {Peer: b, Mode: Required, Suite: cipher.SuiteAuto, PadLimit: cipher.DefaultPadLimit, Rule: "b.example"},
-		"u@x.b.example":       {Peer: b, Mode: Opportunistic, Suite: cipher.SuiteAES256GCM, Rule: "*.b.example"},
-		"u@x.c.b.example":     {Peer: c, Mode: Required, Suite: cipher.SuiteOTP, Rule: "*.c.b.example"},
-		"u@plain.c.b.example": {Mode: Never, Rule: "plain.c.b.example"},
-		"u@bücher.example":    {Peer: b, Mode: Required, Suite: cipher.SuiteAuto, PadLimit: 1024, Rule: "xn--bcher-kva.example"},
-		"u@other.example":     {Mode: Never, Rule: "default"},
+	for address, want := range map[string]mailer.Route{
+		"u@b.example":         {Peer: b, Mode: mailer.Required, Suite: cipher.SuiteAuto, PadLimit: cipher.DefaultPadLimit, Rule: "b.example"},
+		"u@x.b.example":       {Peer: b, Mode: mailer.Opportunistic, Suite: cipher.SuiteAES256GCM, Rule: "*.b.example"},
+		"u@x.c.b.example":     {Peer: c, Mode: mailer.Required, Suite: cipher.SuiteOTP, Rule: "*.c.b.example"},
+		"u@plain.c.b.example": {Mode: mailer.Never, Rule: "plain.c.b.example"},
+		"u@bücher.example":    {Peer: b, Mode: mailer.Required, Suite: cipher.SuiteAuto, PadLimit: 1024, Rule: "xn--bcher-kva.example"},
+		"u@other.example":     {Mode: mailer.Never, Rule: "default"},
 	} {
 		if got := p.Outbound(address); got != want {
 			t.Errorf("%s: got %+v, want %+v", address, got, want)
@@ -155,28 +157,28 @@ func TestRoutes(t *testing.T) {
 
 // Without rules nothing leaves in clear.
 func TestOutboundWithoutRules(t *testing.T) {
-	p, err := NewPolicy(DefaultConfig())
+	p, err := mailer.NewPolicy(mailer.PolicyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := p.Outbound("user@b.example"); r != (Route{Mode: Required}) {
+	if r := p.Outbound("user@b.example"); r != (mailer.Route{Mode: mailer.Required}) {
 		t.Errorf("got %+v", r)
 	}
 }
 
 func TestSameGroup(t *testing.T) {
-	b, c := &Peer{Name: "b"}, &Peer{Name: "c"}
-	r := Route{Peer: b, Suite: cipher.SuiteAuto, PadLimit: 1, Rule: "b.example"}
+	b, c := &mailer.Peer{Name: "b"}, &mailer.Peer{Name: "c"}
+	r := mailer.Route{Peer: b, Suite: cipher.SuiteAuto, PadLimit: 1, Rule: "b.example"}
 	for i, test := range []struct {
-		change func(r *Route)
+		change func(r *mailer.Route)
 		same   bool
 	}{
-		{func(r *Route) { r.Rule = "*.b.example" }, true},
-		{func(r *Route) { r.Peer = c }, false},
-		{func(r *Route) { r.Mode = Opportunistic }, false},
-		{func(r *Route) { *r = Route{Mode: Never} }, false},
-		{func(r *Route) { r.Suite = cipher.SuiteOTP }, false},
-		{func(r *Route) { r.PadLimit = 2 }, false},
+		{func(r *mailer.Route) { r.Rule = "*.b.example" }, true},
+		{func(r *mailer.Route) { r.Peer = c }, false},
+		{func(r *mailer.Route) { r.Mode = mailer.Opportunistic }, false},
+		{func(r *mailer.Route) { *r = mailer.Route{Mode: mailer.Never} }, false},
+		{func(r *mailer.Route) { r.Suite = cipher.SuiteOTP }, false},
+		{func(r *mailer.Route) { r.PadLimit = 2 }, false},
 	} {
 		o := r
 		test.change(&o)
@@ -184,7 +186,7 @@ func TestSameGroup(t *testing.T) {
 			t.Errorf("%d: not %v", i, test.same)
 		}
 	}
-	if !(Route{Mode: Never, Rule: "a.example"}).SameGroup(Route{Mode: Never, Rule: "default"}) {
+	if !(mailer.Route{Mode: mailer.Never, Rule: "a.example"}).SameGroup(mailer.Route{Mode: mailer.Never, Rule: "default"}) {
 		t.Error("two plain recipients need two messages")
 	}
 }
@@ -291,14 +293,8 @@ encrypt = "never"
 	}
 }
 
-func TestNullSender(t *testing.T) {
-	if !policyOf(t, policyText).NullSenderRequired() {
-		t.Error("by default, reports must be encrypted as other mail")
-	}
+func TestReports(t *testing.T) {
 	p := policyOf(t, policyText+"[null_sender]\ninbound = \"accept\"\n")
-	if p.NullSenderRequired() {
-		t.Error("accept is not heeded")
-	}
 	var b strings.Builder
 	if err := p.Explain(&b, "u@b.example"); err != nil || !strings.Contains(b.String(), "but for reports") {
 		t.Errorf("%v:\n%s", err, b.String())
@@ -306,33 +302,29 @@ func TestNullSender(t *testing.T) {
 }
 
 func TestNewPolicyErrors(t *testing.T) {
-	for want, c := range map[string]*Config{
-		"rule[0].peer: missing":                         {Rules: []RuleConfig{{Domain: "default"}}},
-		"rule: no rule with domain":                     {Rules: []RuleConfig{{Domain: "b.example", Encrypt: Never}}},
-		"rule[0].encrypt: must be required":             {Rules: []RuleConfig{{Domain: "default", Encrypt: 3}}},
-		"peer[0].inbound: must be required or optional": {Peers: []PeerConfig{{Name: "b", Inbound: -1}}},
-		`null_sender.inbound: "" must be`:               {},
+	for want, o := range map[string]mailer.PolicyOptions{
+		"Rules[0].Peer: missing":             {Rules: []mailer.Rule{{Domain: "default"}}},
+		"Rules: no rule for the domain":      {Rules: []mailer.Rule{{Domain: "b.example", Encrypt: mailer.Never}}},
+		"Rules[0].Encrypt: must be required": {Rules: []mailer.Rule{{Domain: "default", Encrypt: 3}}},
+		"Peers[0].Name: missing":             {Peers: []mailer.Peer{{}}},
+		"Domains[1]: \"A.example\" is there": {Domains: []string{"a.example", "A.example"}},
+		"SAE: \"-\" stands for none":         {SAE: "-"},
 	} {
-		if _, err := NewPolicy(c); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
+		_, err := mailer.NewPolicy(o)
+		if found, ok := errors.AsType[*mailer.PolicyError](err); !ok || !errors.Is(err, mailer.ErrConfig) || !strings.HasPrefix(found.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 }
 
 func TestModeText(t *testing.T) {
-	for _, m := range []Mode{Required, Opportunistic, Never} {
-		got := Mode(-1)
+	for _, m := range []mailer.Mode{mailer.Required, mailer.Opportunistic, mailer.Never} {
+		got := mailer.Mode(-1)
 		if err := got.UnmarshalText([]byte(m.String())); err != nil || got != m {
 			t.Errorf("%v comes back as %v, %v", m, got, err)
 		}
 	}
-	for _, i := range []Inbound{InboundRequired, InboundOptional} {
-		got := Inbound(-1)
-		if err := got.UnmarshalText([]byte(i.String())); err != nil || got != i {
-			t.Errorf("%v comes back as %v, %v", i, got, err)
-		}
-	}
-	if s := fmt.Sprint(Mode(7), Inbound(-1)); s != "invalid(7) invalid(-1)" {
+	if s := fmt.Sprint(mailer.Mode(7), mailer.Mode(-1)); s != "invalid(7) invalid(-1)" {
 		t.Error(s)
 	}
 }
@@ -390,13 +382,13 @@ func TestExplain(t *testing.T) {
 		"u v@b.example", `"u"v@b.example`, `"u@b.example`, "u@b.example, v@b.example", "u@b.example;", "mailto:u@b.example", "u@\x1b[2J\n.example", "u@b.example\x00",
 		"postmaster ", "<postmaster>", "\xffu@b.example", "u@[192.0.2.1", "*@b.example,", "u@b,example"} {
 		var b strings.Builder
-		if err := p.Explain(&b, address); !errors.Is(err, ErrAddress) || b.Len() > 0 {
+		if err := p.Explain(&b, address); !errors.Is(err, mailer.ErrAddress) || b.Len() > 0 {
 			t.Errorf("%q: %v, want an ErrAddress, and nothing said:\n%s", address, err, b.String())
 		} else if strings.ContainsFunc(err.Error(), unicode.IsControl) {
 			t.Errorf("%q: the error has control characters", address)
 		}
 	}
-	none, err := NewPolicy(DefaultConfig())
+	none, err := mailer.NewPolicy(mailer.PolicyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,11 +407,11 @@ func TestExplain(t *testing.T) {
 }
 
 func BenchmarkOutbound(b *testing.B) {
-	c, err := ParseConfig("relay.toml", []byte(policyText))
+	c, err := config.Parse("relay.toml", []byte(policyText))
 	if err != nil {
 		b.Fatal(err)
 	}
-	p, err := NewPolicy(c)
+	p, err := c.Policy()
 	if err != nil {
 		b.Fatal(err)
 	}

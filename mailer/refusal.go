@@ -2,7 +2,6 @@ package mailer
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -11,51 +10,25 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer/internal/message"
 	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// A refusal is a reply other than 250, with its reason for logs and metrics.
-type refusal struct {
-	*smtp.SMTPError
-	reason string // a word or two, of a fixed set
-	cause  error  // for the log; never sent to the client
-}
-
-func (r *refusal) Error() string {
-	if r.cause != nil {
-		return fmt.Sprintf("%s: %v", r.reason, r.cause)
-	}
-	return r.reason
-}
-
-func (r *refusal) Unwrap() error { return r.cause }
-
-// refuse makes a refusal; text is what the client is told.
-func refuse(code int, enhanced smtp.EnhancedCode, reason, text string) *refusal {
-	return &refusal{SMTPError: &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}, reason: reason}
-}
-
-// because adds the cause for the log.
-func (r *refusal) because(err error) *refusal {
-	r.cause = err
-	return r
-}
-
-// errDropped is what a reader of DATA returns where the client has gone or was
-// cut off; nothing is answered then.
-var errDropped = errors.New("the client's connection is gone")
+// ErrConfig: the configuration makes no sense, or can't be read.
+var ErrConfig = errors.New("configuration")
 
 // replyTo turns an error of the cipher, a key manager or the next hop into a
 // refusal. What can pass with time is temporary: the mail stays in the queue
 // of the mail system that sent it.
-func replyTo(err error) *refusal {
-	var r *refusal
+func replyTo(err error) *refusal.Refusal {
+	var r *refusal.Refusal
 	if errors.As(err, &r) {
 		return r
 	}
 	for _, m := range replies() { // ErrDown may hold a reply: to the greeting, which is no answer to this message
 		if errors.Is(err, m.err) {
-			return refuse(m.code, m.enhanced, m.reason, m.text).because(err)
+			return refusal.New(m.code, m.enhanced, m.reason, m.text).Because(err)
 		}
 	}
 	var s *smtp.SMTPError
@@ -63,21 +36,21 @@ func replyTo(err error) *refusal {
 		return passOn(s)
 	}
 	var ne net.Error
-	if errors.Is(err, errDropped) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return refuse(451, smtp.EnhancedCode{4, 4, 2}, "connection lost", "Connection lost, try again later").because(err)
+	if errors.Is(err, message.ErrDropped) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return refusal.New(451, smtp.EnhancedCode{4, 4, 2}, "connection lost", "Connection lost, try again later").Because(err)
 	}
-	return refuse(451, smtp.EnhancedCode{4, 3, 0}, "internal", "Local error, try again later").because(err)
+	return refusal.New(451, smtp.EnhancedCode{4, 3, 0}, "internal", "Local error, try again later").Because(err)
 }
 
 // passOn is a refusal of the backend behind, a next hop as a rule, as far as it
 // is one: the client would take 2xx for success, and 354 for leave to send its
 // message. 421 would be about the client's own connection.
-func passOn(s *smtp.SMTPError) *refusal {
+func passOn(s *smtp.SMTPError) *refusal.Refusal {
 	switch {
 	case s.Code == 421:
-		return refuse(451, smtp.EnhancedCode{4, 4, 2}, "next hop lost", "The next hop closes its connection, try again later")
+		return refusal.New(451, smtp.EnhancedCode{4, 4, 2}, "next hop lost", "The next hop closes its connection, try again later")
 	case s.Code < 400 || s.Code > 599:
-		return refuse(451, smtp.EnhancedCode{4, 5, 0}, "next hop answer", "The next hop does not answer as it should, try again later")
+		return refusal.New(451, smtp.EnhancedCode{4, 5, 0}, "next hop answer", "The next hop does not answer as it should, try again later")
 	}
 	enhanced := s.EnhancedCode
 	if enhanced[0] != s.Code/100 {
@@ -88,7 +61,7 @@ func passOn(s *smtp.SMTPError) *refusal {
 		lines[i] = printable(lines[i])
 	}
 	text := strings.Join(lines, "\n")
-	return refuse(s.Code, enhanced, reasonNextHop, text[:min(len(text), maxReplyText)])
+	return refusal.New(s.Code, enhanced, reasonNextHop, text[:min(len(text), maxReplyText)])
 }
 
 const reasonNextHop = "next hop"

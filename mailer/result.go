@@ -7,10 +7,18 @@ import (
 	"net/mail"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
+	"github.com/qkdmail/qkdmail/mailer/internal/message"
+)
+
+// The fields in which the relay tells the mail system after it what it found, and
+// what was found of the encrypted message on its way. Those from outside are
+// removed.
+const (
+	ResultField      = "Qkdmail-Result"
+	outerResultField = "Qkdmail-Outer-Authentication-Results"
 )
 
 // found is what a decrypting session finds out about a message.
@@ -20,15 +28,13 @@ type found struct {
 	peer *Peer
 	keys timedGate
 
-	outer claims // of the encrypted message
-	inner *head  // of the restored message; nil: none
-
-	hopWait time.Duration
+	outer claims          // of the encrypted message
+	inner *message.Reader // of the restored message; nil: none
 }
 
 // report is what became of a message, if it was delivered.
 func (f *found) report() Report {
-	r := Report{Direction: DirectionDecrypt, Outcome: f.how, KeyWait: f.keys.waited, HopWait: f.hopWait}
+	r := Report{Direction: DirectionDecrypt, Outcome: f.how, KeyWait: f.keys.waited}
 	if f.info != nil {
 		r.Suite, r.Keys = f.info.Suite, len(f.info.KeyIDs)
 	}
@@ -58,7 +64,7 @@ func (f *found) attrs() []slog.Attr {
 //	Qkdmail-Result: HOST; decrypt=pass; suite=OTP; peer=NAME; key-id=ID[; line-ends=lf][; outer-differs=from,date]
 //
 // It is on restored mail only, and above all else.
-func (s *session) result(inner *head, f *found, lf bool) string {
+func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 	clauses := []string{
 		s.step.Hostname, "decrypt=pass", "suite=" + string(f.info.Suite), "peer=" + oneWord(f.peer.Name),
 	}
@@ -87,11 +93,11 @@ type claims [4]claim
 const maxClaims = 64 << 10
 
 // claimsOf returns those of an encrypted message.
-func claimsOf(outer *head) claims {
+func claimsOf(outer *message.Reader) claims {
 	c := claims{{field: "From", read: addressSet}, {field: "To", read: addressSet}, {field: "Date", read: instant}, {field: "Message-ID", read: messageID}}
 	left := maxClaims
 	for i := range c {
-		if text := outer.text(c[i].field); len(text) <= left {
+		if text := outer.Text(c[i].field); len(text) <= left {
 			c[i].text = text
 			left -= len(text)
 		}
@@ -103,10 +109,10 @@ func claimsOf(outer *head) claims {
 // What was outside is not authenticated, so filters that went by it, and people
 // who saw it, may have been deceived. A field that can't be read inside was
 // left out or made outside, and is not compared.
-func differing(outer claims, inner *head) []string {
+func differing(outer claims, inner *message.Reader) []string {
 	var names []string
 	for _, c := range outer {
-		in := inner.text(c.field)
+		in := inner.Text(c.field)
 		if in == c.text {
 			continue // as it is nearly always; parsing takes longer
 		}

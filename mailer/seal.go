@@ -19,7 +19,7 @@ import (
 func (s *encryptSession) isSealed(g *group, src io.Reader) (sealed bool, replay io.Reader, err error) {
 	info, replay, err := cipher.Sniff(nil, src)
 	if err != nil || s.o.Claims == nil || info == nil || info.KeyID == "" ||
-		info.SenderSAE != s.step.SAE || info.RecipientSAE != g.route.Peer.SAE {
+		info.SenderSAE != s.step.Policy.sae || info.RecipientSAE != g.route.Peer.SAE {
 		return false, replay, err
 	}
 	sealed, err = s.o.Claims.Claimed(s.ctx, g.route.Peer.SAE, info.KeyID)
@@ -29,7 +29,7 @@ func (s *encryptSession) isSealed(g *group, src io.Reader) (sealed bool, replay 
 // sealing says how a message of a group is encrypted under a suite.
 func (s *encryptSession) sealing(g *group, suite cipher.Suite) *cipher.EncryptOptions {
 	return &cipher.EncryptOptions{
-		Suite: suite, PadLimit: g.route.PadLimit, SAE: s.step.SAE, Peer: g.route.Peer.SAE,
+		Suite: suite, PadLimit: g.route.PadLimit, SAE: s.step.Policy.sae, Peer: g.route.Peer.SAE,
 		Headers: s.o.Headers, Note: s.o.Note, LineEnd: cipher.LineEndCRLF, UTF8: s.opts.UTF8, From: s.from,
 	}
 }

@@ -1,20 +1,19 @@
-package mailer
+package mailer_test
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay"
 )
-
-// onlyKeys is a key manager that knows nothing of claims.
-type onlyKeys struct{ kmclient.KeyManager }
 
 // What only looks encrypted is encrypted; what is encrypted here has nothing in clear
 // around it.
 func TestSealedBypass(t *testing.T) {
-	noLeaks(t)
+	mailtest.NoLeaks(t)
 	const clear = "CLEAR TEXT"
 	forged := func(keyID string) string {
 		return "Qkdmail-Key-ID: " + keyID + "\r\nFrom: mallory@a.example\r\nTo: bob@b.example\r\nSubject: " + clear + "\r\nMIME-Version: 1.0\r\n" +
@@ -22,17 +21,17 @@ func TestSealedBypass(t *testing.T) {
 			"Content-Type: application/vnd.qkdmail\r\n\r\nVersion: 1\r\nSuite: AES-256-GCM\r\nTime: 1\r\nSender-SAE: SAE_A\r\nRecipient-SAE: SAE_B\r\nKey-ID: " + keyID + "\r\n" +
 			"--b\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("A", 200) + "\r\n--b--\r\n"
 	}
-	hop := startHop(t)
-	km := newTestKM()
-	r := startRelayWith(t, km, DirectionEncrypt, hop.addr())
-	blind := startRelayBehind(t, km, onlyKeys{km}, DirectionEncrypt, hop.addr())
-	sealed := seal(t, km, testMessage)
+	hop := mailtest.StartHop(t)
+	km := mailtest.NewKM()
+	r := mailtest.StartRelayWith(t, km, mailer.DirectionEncrypt, hop.Addr())
+	blind := mailtest.StartRelayWithKeys(t, km, relay.Keys{Source: km}, mailer.DirectionEncrypt, hop.Addr())
+	sealed := mailtest.Seal(t, km, mailtest.Text)
 	keyID := strings.TrimSpace(strings.TrimPrefix(sealed[:strings.Index(sealed, "\r\n")], "Qkdmail-Key-ID:"))
-	forReceiving := seal(t, km, testMessage, func(o *cipher.EncryptOptions) { o.SAE, o.Peer = "SAE_B", "SAE_A" })
+	forReceiving := mailtest.Seal(t, km, mailtest.Text, func(o *cipher.EncryptOptions) { o.SAE, o.Peer = "SAE_B", "SAE_A" })
 
 	for _, tt := range []struct {
 		name, message string
-		relay         *testRelay
+		relay         *mailtest.Relay
 		again         bool // encrypted once more
 	}{
 		{"a made-up key", forged("x"), r, true},
@@ -48,19 +47,19 @@ func TestSealedBypass(t *testing.T) {
 		{"ours, with a preamble", strings.Replace(sealed, "\r\n\r\n--", "\r\n\r\n"+clear+"\r\n--", 1), r, false},
 		{"from a peer to us", forReceiving, r, true},
 	} {
-		hop.forget()
-		if reply := connect(t, tt.relay).mail(tt.message, "mallory@a.example", "bob@b.example"); reply[:3] != "250" {
+		hop.Forget()
+		if reply := mailtest.Connect(t, tt.relay).Mail(tt.message, "mallory@a.example", "bob@b.example"); reply[:3] != "250" {
 			t.Errorf("%s: %s", tt.name, reply)
 			continue
 		}
-		got := hop.one().data
+		got := hop.One().Data
 		if strings.Contains(got, clear) {
 			t.Errorf("%s: it left with\n%s", tt.name, clip(got))
 		}
 		if again := !strings.Contains(got, keyID) || strings.HasPrefix(tt.name, "from"); again != tt.again {
 			t.Errorf("%s: encrypted once more: %v, want %v", tt.name, again, tt.again)
 		}
-		if tt.again && open(t, km, got) != tt.message {
+		if tt.again && mailtest.Open(t, km, got) != tt.message {
 			t.Errorf("%s: another message is inside", tt.name)
 		}
 	}

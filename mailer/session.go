@@ -1,10 +1,10 @@
 package mailer
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -14,54 +14,70 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/contract"
+	"github.com/qkdmail/qkdmail/mailer/internal/message"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
 // Step is what the options of [Encrypt] and [Decrypt] have in common. The zero
 // value is good but for the Policy.
 type Step struct {
-	Policy   *Policy
-	SAE      string // our own SAE ID; "": none
-	Hostname string // in Received and Qkdmail-Result; "": localhost
+	Policy   *Policy // must be set
+	Hostname string  // in Received and Qkdmail-Result; "": localhost
 
-	Limits      LimitsConfig  // of a message; zero: no limit, but for HeaderSize (256 KiB)
-	KeyTimeout  time.Duration // for each fetch of keys, failover included; 0: 60 s
-	MessageID   string        // LogMessageIDClear (also ""), LogMessageIDHash or LogMessageIDOff
-	LogAddress  bool          // addresses in the log
-	Logger      *slog.Logger  // one line a message; nil: none
-	Observer    Observer      // told of each message; nil: nobody is
+	// Limits of a message, in bytes; 0: none, but for MaxHeader.
+	MaxSize     int64
+	MaxSizeNow  func() int64 // of a message that begins now, where that is less; 0: any; nil: MaxSize
+	MaxLine     int          // without CRLF
+	MaxHeader   int          // 0: 256 KiB
+	MaxReceived int          // Received fields, against loops; 0: any number
+	Memory      *Memory      // of all messages under way; nil: any
+
 	LMTP        bool          // clients speak LMTP: recipients may need several transactions
-	EightBit    func() bool   // whether the backend behind takes 8-bit content; nil: it does
-	MaxSize     func() int64  // of a message that can be taken now, in bytes, 0 for any; nil: Limits.MessageSize
 	Users       Users         // for AUTH PLAIN; nil: no authentication
-	RequireAuth bool          // no mail from who has not authenticated
+	RequireAuth bool          // no mail from a client that has not authenticated
+	KeyTimeout  time.Duration // for each fetch of keys, failover included; 0: 60 s
 
-	memory *memory // of all messages under way, here and elsewhere; nil: as Limits say, for this step alone
+	EightBit func() bool // whether next takes 8-bit content; nil: it does
+	// HandOver hands the message that write writes to a session of next, and
+	// returns its answers, for single recipients if it has those, in the order in
+	// which they were accepted, and what it says of a message that it took, for the
+	// log. If write fails, the message must not be delivered, and the error is
+	// write's. nil: the session's LMTPData if LMTP is set and it has one, else
+	// its Data.
+	HandOver func(next smtp.Session, write func(dst io.Writer) error) (answers []error, said string, err error)
+
+	Logger     *slog.Logger           // one line a message; nil: none
+	LogAddress bool                   // with addresses
+	MessageID  func(id string) string // what the log has of a message ID, "" for nothing; nil: all of it
+	Observer   Observer               // told of each message; nil: none
 }
 
-func (s Step) withDefaults() Step {
-	if s.Hostname == "" {
-		s.Hostname = "localhost"
+// check reports what is missing, and sets defaults.
+func (s *Step) check(next smtp.Backend) error {
+	if next == nil || s.Policy == nil {
+		return fmt.Errorf("%w: a next backend and a Policy must be set", ErrConfig)
 	}
-	if s.Limits.HeaderSize <= 0 {
-		s.Limits.HeaderSize = 256 << 10
-	}
-	if s.KeyTimeout <= 0 {
-		s.KeyTimeout = 60 * time.Second
-	}
-	if s.Logger == nil {
-		s.Logger = slog.New(slog.DiscardHandler)
+	if s.MaxSizeNow == nil {
+		limit := s.MaxSize
+		s.MaxSizeNow = func() int64 { return limit }
 	}
 	if s.EightBit == nil {
 		s.EightBit = func() bool { return true }
 	}
-	if s.memory == nil {
-		s.memory = newMemory(s.Limits.Memory)
+	if s.MessageID == nil {
+		s.MessageID = func(id string) string { return id }
 	}
-	if s.MaxSize == nil {
-		limit := s.Limits.MessageSize
-		s.MaxSize = func() int64 { return limit }
+	s.Hostname = cmp.Or(s.Hostname, "localhost")
+	if s.MaxHeader <= 0 {
+		s.MaxHeader = 256 << 10
 	}
-	return s
+	if s.KeyTimeout <= 0 {
+		s.KeyTimeout = 60 * time.Second
+	}
+	s.Logger = cmp.Or(s.Logger, slog.New(slog.DiscardHandler))
+	s.Memory = cmp.Or(s.Memory, new(Memory))
+	return nil
 }
 
 // Users checks a name and a password.
@@ -72,7 +88,7 @@ type Users interface {
 // A session is what encrypting and decrypting sessions have in common.
 type session struct {
 	step    *Step
-	client  client
+	client  contract.Client
 	address string // of the client, "" if unknown
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -82,12 +98,12 @@ type session struct {
 	from  string
 	opts  smtp.MailOptions
 	start time.Time
-	lines *lineChecker // of the message; nil: there was no DATA yet
-	data  bool         // memory is taken for the message
-	taken atomic.Int64 // of memory, for the message and its recipients
+	lines *message.Checker // of the message; nil: there was no DATA yet
+	data  bool             // memory is taken for the message
+	taken atomic.Int64     // of memory, for the message and its recipients
 }
 
-func newSession(step *Step, c client) *session {
+func newSession(step *Step, c contract.Client) *session {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &session{step: step, client: c, ctx: ctx, cancel: cancel}
 	if a := c.RemoteAddr(); a != nil {
@@ -122,10 +138,10 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 // MAIL through, and goes on with the recipients of the first.
 func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	if s.step.RequireAuth && !s.authed {
-		return refuse(530, smtp.EnhancedCode{5, 7, 0}, "authentication required", "Authentication required")
+		return refusal.New(530, smtp.EnhancedCode{5, 7, 0}, "authentication required", "Authentication required")
 	}
 	if s.begun {
-		return refuse(503, smtp.EnhancedCode{5, 5, 1}, "sequence", "A transaction is under way") // RFC 5321 §4.1.4
+		return refusal.New(503, smtp.EnhancedCode{5, 5, 1}, "sequence", "A transaction is under way") // RFC 5321 §4.1.4
 	}
 	if opts == nil {
 		opts = &smtp.MailOptions{}
@@ -134,8 +150,8 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 		return r
 	}
 	// What the next hop would refuse in the end must not cost a pad.
-	if limit := s.step.MaxSize(); limit > 0 && opts.Size > limit {
-		return errTooLarge()
+	if limit := s.step.MaxSizeNow(); limit > 0 && opts.Size > limit {
+		return message.TooLarge()
 	}
 	s.from, s.opts, s.start, s.begun = from, *opts, time.Now(), true
 	return nil
@@ -143,7 +159,7 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 
 // end ends the transaction.
 func (s *session) end() {
-	s.step.memory.give(s.taken.Swap(0))
+	s.step.Memory.give(s.taken.Swap(0))
 	s.data = false
 	s.from, s.opts, s.begun, s.lines, s.start = "", smtp.MailOptions{}, false, nil, time.Time{}
 }
@@ -159,27 +175,35 @@ func (s *session) refused(direction Direction, command string, err error) error 
 
 // read checks DATA, which takes n bytes of memory, and returns its header. copies says
 // how often that is held at a time.
-func (s *session) read(r io.Reader, n int64, copies int) (*head, error) {
+func (s *session) read(r io.Reader, n int64, copies int) (*message.Reader, error) {
 	if err := s.beginData(n); err != nil {
 		return nil, err
 	}
-	s.lines = &lineChecker{src: r, maxLine: int(s.step.Limits.LineLength), maxSize: s.step.Limits.MessageSize}
-	h, err := readHead(s.lines, int(s.step.Limits.HeaderSize), func(n int64) error { return s.take(int64(copies) * n) })
+	s.lines = &message.Checker{Src: r, MaxLine: s.step.MaxLine, MaxSize: s.step.MaxSize}
+	h, err := message.NewReader(s.lines, s.step.MaxHeader, func(n int64) error { return s.take(int64(copies) * n) })
 	if err != nil {
 		return nil, err
 	}
-	if limit := s.step.Limits.Received; limit > 0 && h.count("Received") > limit {
-		h.free()
-		return nil, refuse(554, smtp.EnhancedCode{5, 4, 6}, "loop", "Too many hops") // RFC 5321 §6.3
+	if limit := s.step.MaxReceived; limit > 0 && h.Count("Received") > limit {
+		h.Free()
+		return nil, refusal.New(554, smtp.EnhancedCode{5, 4, 6}, "loop", "Too many hops") // RFC 5321 §6.3
 	}
 	return h, nil
+}
+
+// eightBit writes to the next hop what it takes.
+func (s *session) eightBit(dst io.Writer) io.Writer {
+	if s.step.EightBit() {
+		return dst
+	}
+	return message.SevenBit(dst)
 }
 
 // rest takes what a message that was refused early goes on with, so that the
 // answer comes after it.
 func (s *session) rest(r io.Reader) {
 	if _, err := io.Copy(io.Discard, r); err != nil {
-		s.dropped(broken(err))
+		s.dropped(message.Broken(err))
 	}
 }
 
@@ -235,14 +259,14 @@ func oneWord(s string) string {
 // dropped closes the connection of a client that stopped in the middle of
 // DATA: go-smtp would go on, and take the rest of the message for commands.
 func (s *session) dropped(err error) {
-	if errors.Is(err, errDropped) {
+	if errors.Is(err, message.ErrDropped) {
 		_ = s.client.Close()
 	}
 }
 
 // finish logs and reports a message, and returns what the client is answered.
-func (s *session) finish(r Report, h *head, err error, attrs ...slog.Attr) error {
-	var reply *refusal
+func (s *session) finish(r Report, h *message.Reader, err error, attrs ...slog.Attr) error {
+	var reply *refusal.Refusal
 	if err != nil {
 		reply = replyTo(err)
 		s.dropped(err)
@@ -273,12 +297,12 @@ func (s *session) finish(r Report, h *head, err error, attrs ...slog.Attr) error
 		s.step.Logger.LogAttrs(s.ctx, slog.LevelInfo, "delivered", log...)
 		return nil
 	}
-	log = append(log, slog.Int("code", reply.Code), slog.String("reason", reply.reason))
-	if reply.reason == reasonNextHop {
+	log = append(log, slog.Int("code", reply.Code), slog.String("reason", reply.Reason))
+	if reply.Reason == reasonNextHop {
 		log = append(log, slog.String("answer", s.loggable(reply.Message)))
 	}
-	if reply.cause != nil {
-		log = append(log, slog.String("cause", s.loggable(reply.cause.Error())))
+	if reply.Cause != nil {
+		log = append(log, slog.String("cause", s.loggable(reply.Cause.Error())))
 	}
 	what := "refused"
 	if r.Delivered > 0 {
@@ -286,15 +310,6 @@ func (s *session) finish(r Report, h *head, err error, attrs ...slog.Attr) error
 	}
 	s.step.Logger.LogAttrs(s.ctx, slog.LevelWarn, what, append(log, slog.Int("delivered", r.Delivered))...)
 	return reply.SMTPError
-}
-
-// answer is what the next hop said to a message, for the log.
-func (s *session) answer(next smtp.Session) []slog.Attr {
-	a, ok := next.(interface{ Answer() string })
-	if !ok || a.Answer() == "" {
-		return nil
-	}
-	return []slog.Attr{slog.String("answer", s.loggable(a.Answer()))}
 }
 
 // loggable is what others said without addresses, unless these are wanted.
@@ -311,19 +326,15 @@ func (s *session) loggable(text string) string {
 	return printable(text)
 }
 
-func (s *session) messageID(h *head) string {
-	id := printable(h.messageID)
+func (s *session) messageID(h *message.Reader) string {
+	id := printable(h.MessageID())
 	if len(id) > 200 {
 		id = id[:200]
 	}
-	switch {
-	case id == "", s.step.MessageID == LogMessageIDOff:
+	if id == "" {
 		return ""
-	case s.step.MessageID == LogMessageIDHash:
-		sum := sha256.Sum256([]byte(id))
-		return hex.EncodeToString(sum[:8])
 	}
-	return id
+	return s.step.MessageID(id)
 }
 
 // printable makes what others said harmless in a log or a header.

@@ -1,9 +1,12 @@
-package mailer
+package mailer_test
 
 import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 )
 
 // smugglers are ends of data that some mail systems see where others don't,
@@ -25,36 +28,36 @@ const smuggled = "MAIL FROM:<evil@a.example>\r\nRCPT TO:<victim@b.example>\r\nDA
 // Neither relay splits a message: what is unusual is refused, or is delivered
 // as it came, as one.
 func TestSmuggling(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
-		hop := startHop(t)
-		r := startRelay(t, d, hop.addr())
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		r := mailtest.StartRelay(t, d, hop.Addr())
 		for _, s := range smugglers() {
 			if strings.Contains(s, "\r\n.\r\n") {
 				continue // a true end, and what follows are commands indeed
 			}
-			hop.forget()
-			c := connect(t, r)
-			c.begin("x@x.example", "y@clear.example")
-			c.send("From: x@x.example\r\n\r\nfirst" + s + smuggled + ".\r\n")
-			reply := c.reply()
+			hop.Forget()
+			c := mailtest.Connect(t, r)
+			c.Begin("x@x.example", "y@clear.example")
+			c.Send("From: x@x.example\r\n\r\nfirst" + s + smuggled + ".\r\n")
+			reply := c.Reply()
 			if !strings.HasPrefix(reply, "550 5.6.0") && !strings.HasPrefix(reply, "250") {
 				t.Errorf("%q: %s", s, reply)
 			}
-			got := hop.got()
+			got := hop.Got()
 			if len(got) > 1 || len(got) == 1 && !strings.HasPrefix(reply, "250") {
 				t.Errorf("%q made %d messages", s, len(got))
 			}
 			for _, m := range got {
-				if strings.ContainsAny(strings.ReplaceAll(m.raw, "\r\n", ""), "\r\n\x00") || strings.Contains("\r\n"+m.raw, "\r\n.\r\n") {
-					t.Errorf("%q went out as %q", s, m.raw)
+				if strings.ContainsAny(strings.ReplaceAll(m.Raw, "\r\n", ""), "\r\n\x00") || strings.Contains("\r\n"+m.Raw, "\r\n.\r\n") {
+					t.Errorf("%q went out as %q", s, m.Raw)
 				}
 			}
 			// What is behind the dot is a command again.
-			c.want("252", c.cmd("VRFY x"))
-			_ = c.conn.Close()
+			c.Want("252", c.Cmd("VRFY x"))
+			_ = c.Conn.Close()
 		}
-		if strings.Contains(hop.commands(), "evil@") {
+		if strings.Contains(hop.Commands(), "evil@") {
 			t.Error("the smuggled sender was there")
 		}
 	})
@@ -62,20 +65,20 @@ func TestSmuggling(t *testing.T) {
 
 // The same inside of what a peer has sealed.
 func TestSmugglingSealed(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	for _, s := range append(smugglers(), "\r\n.\r\n", "\r\n..\r\n") {
 		for _, first := range []string{"From: a@a.example\r\n\r\nfirst", "From: a@a.example\n\nfirst", ""} {
-			hop.forget()
+			hop.Forget()
 			message := first + s + smuggled
-			reply := c.mail(seal(t, r.km, message), "a@a.example", "b@b.example")
-			got := hop.got()
+			reply := c.Mail(mailtest.Seal(t, r.KM, message), "a@a.example", "b@b.example")
+			got := hop.Got()
 			switch {
 			case strings.HasPrefix(reply, "250"):
 				// All octets are there, but for LF instead of CRLF.
-				if len(got) != 1 || !strings.HasSuffix(got[0].data, strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")) {
+				if len(got) != 1 || !strings.HasSuffix(got[0].Data, strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")) {
 					t.Errorf("%q was delivered as %v", message, got)
 				}
 			case strings.HasPrefix(reply, "550 5.6.0") || first == "" && strings.HasPrefix(reply, "5"):
@@ -87,7 +90,7 @@ func TestSmugglingSealed(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(hop.commands(), "evil@") {
+	if strings.Contains(hop.Commands(), "evil@") {
 		t.Error("the smuggled sender was there")
 	}
 }
@@ -95,24 +98,24 @@ func TestSmugglingSealed(t *testing.T) {
 // A refusal in the middle of a sealed message drops the next hop's connection
 // before the final dot.
 func TestSmugglingSealedLate(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
 	message := "From: a@a.example\r\n\r\n" + strings.Repeat("much text\r\n", 100_000) + "\n.\n" + smuggled
-	c.want("550 5.6.0", c.mail(seal(t, r.km, message), "a@a.example", "b@b.example"))
-	hop.none()
-	if cut := hop.wasCut(); strings.Contains(cut, "evil") || len(cut) < 100_000 {
+	c.Want("550 5.6.0", c.Mail(mailtest.Seal(t, r.KM, message), "a@a.example", "b@b.example"))
+	hop.None()
+	if cut := hop.WasCut(); strings.Contains(cut, "evil") || len(cut) < 100_000 {
 		t.Errorf("%d octets went out", len(cut))
 	}
 }
 
 // Addresses and parameters don't make commands or parameters of others.
 func TestInjection(t *testing.T) {
-	directions(t, func(t *testing.T, d Direction) {
-		noLeaks(t)
-		hop := startHop(t)
-		r := startRelay(t, d, hop.addr())
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		r := mailtest.StartRelay(t, d, hop.Addr())
 		for _, line := range []string{
 			"MAIL FROM:<a@b\rRCPT TO:<evil@x.example>",
 			"MAIL FROM:<a@b>\rRCPT TO:<evil@x.example>",
@@ -135,28 +138,28 @@ func TestInjection(t *testing.T) {
 			"EHLO \x00evil",
 			"VRFY\x07 evil",
 		} {
-			c := connect(t, r)
+			c := mailtest.Connect(t, r)
 			if strings.HasPrefix(line, "RCPT") {
-				c.want("250", c.cmd("MAIL FROM:<a@a.example>"))
+				c.Want("250", c.Cmd("MAIL FROM:<a@a.example>"))
 			}
-			c.want("5", c.cmd(line))
-			_ = c.conn.Close()
+			c.Want("5", c.Cmd(line))
+			_ = c.Conn.Close()
 		}
 		// Values that only inform refuse no mail, and bring no line end to the next hop.
-		c := connect(t, r)
-		c.want("250", c.cmd("MAIL FROM:<a@b> ENVID=+0D+0Aevil"))
-		c.want("250", c.cmd("RCPT TO:<a@b> ORCPT=rfc822;evil+0D+0A"))
-		c.want("250", c.cmd("RCPT TO:<a@b> ORCPT=utf-8;evil\\x{D}\\x{A}"))
-		c.want("250", c.cmd("RSET"))
-		if commands := hop.commands(); strings.Contains(commands, "evil") {
+		c := mailtest.Connect(t, r)
+		c.Want("250", c.Cmd("MAIL FROM:<a@b> ENVID=+0D+0Aevil"))
+		c.Want("250", c.Cmd("RCPT TO:<a@b> ORCPT=rfc822;evil+0D+0A"))
+		c.Want("250", c.Cmd("RCPT TO:<a@b> ORCPT=utf-8;evil\\x{D}\\x{A}"))
+		c.Want("250", c.Cmd("RSET"))
+		if commands := hop.Commands(); strings.Contains(commands, "evil") {
 			t.Errorf("the next hop heard\n%s", commands)
 		}
 		// Quoted local parts stay in their quotes.
-		c.want("250", c.cmd(`MAIL FROM:<"x@y> RET=FULL ENVID=evil"@a.example>`))
-		c.want("250", c.cmd(`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`))
-		c.want("250", c.cmd(`RCPT TO:<"q\"uo\\te"@b.example>`))
-		c.want("250", c.cmd("RSET"))
-		commands := hop.commands()
+		c.Want("250", c.Cmd(`MAIL FROM:<"x@y> RET=FULL ENVID=evil"@a.example>`))
+		c.Want("250", c.Cmd(`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`))
+		c.Want("250", c.Cmd(`RCPT TO:<"q\"uo\\te"@b.example>`))
+		c.Want("250", c.Cmd("RSET"))
+		commands := hop.Commands()
 		for _, want := range []string{
 			`MAIL FROM:<"x@y> RET=FULL ENVID=evil"@a.example> BODY=8BITMIME`,
 			`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`,
@@ -175,9 +178,9 @@ func TestInjection(t *testing.T) {
 
 // What a client calls itself can't make fields.
 func TestReceivedField(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
 	for hello, want := range map[string]string{
 		"client.example":            "Received: from client.example ([127.0.0.1])\r\n\tby relay.example (qkdmail) with ESMTP;\r\n\t",
 		"evil)(by\"x\\y;z":          "Received: from evil__by_x_y_z ([127.0.0.1])\r\n",
@@ -186,21 +189,21 @@ func TestReceivedField(t *testing.T) {
 		strings.Repeat("long", 400): "Received: from longlong",
 		"\tX-Evil:":                 "Received: from X-Evil: (",
 	} {
-		hop.forget()
-		c := dial(t, r.addr)
-		c.want("220", c.reply())
-		c.want("250", c.cmd("EHLO "+hello))
-		c.want("250", c.mail("From: x@x.example\r\n\r\nbody\r\n", "x@x.example", "y@y.example"))
-		m := hop.one()
-		if !strings.HasPrefix(m.data, want) {
-			t.Errorf("%q made %q", hello, m.data)
+		hop.Forget()
+		c := mailtest.Dial(t, r.Addr)
+		c.Want("220", c.Reply())
+		c.Want("250", c.Cmd("EHLO "+hello))
+		c.Want("250", c.Mail("From: x@x.example\r\n\r\nbody\r\n", "x@x.example", "y@y.example"))
+		m := hop.One()
+		if !strings.HasPrefix(m.Data, want) {
+			t.Errorf("%q made %q", hello, m.Data)
 		}
-		for line := range strings.Lines(m.data) {
+		for line := range strings.Lines(m.Data) {
 			if len(line) > 998 {
 				t.Error("the field is too long")
 			}
 		}
-		stamp := strings.SplitN(m.data, ";\r\n\t", 2)[1]
+		stamp := strings.SplitN(m.Data, ";\r\n\t", 2)[1]
 		if _, err := time.Parse(time.RFC1123Z, strings.SplitN(stamp, "\r\n", 2)[0]); err != nil && !strings.Contains(stamp, ", ") {
 			t.Error(err)
 		}
@@ -209,16 +212,16 @@ func TestReceivedField(t *testing.T) {
 
 // Pipelined commands, and what comes before its turn.
 func TestPipelining(t *testing.T) {
-	noLeaks(t)
-	hop := startHop(t)
-	r := startRelay(t, DirectionDecrypt, hop.addr())
-	c := connect(t, r)
-	c.send("MAIL FROM:<x@x.example>\r\nRCPT TO:<y@y.example>\r\nDATA\r\nFrom: x@x.example\r\n\r\nbody\r\n.\r\n" +
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Send("MAIL FROM:<x@x.example>\r\nRCPT TO:<y@y.example>\r\nDATA\r\nFrom: x@x.example\r\n\r\nbody\r\n.\r\n" +
 		"MAIL FROM:<x@x.example>\r\nRCPT TO:<z@y.example>\r\nDATA\r\n.\r\nNOOP\r\nQUIT\r\n")
 	for _, want := range []string{"250", "250", "354", "250", "250", "250", "354", "250", "250", "221", ""} {
-		c.want(want, c.reply())
+		c.Want(want, c.Reply())
 	}
-	if n := len(hop.got()); n != 2 {
+	if n := len(hop.Got()); n != 2 {
 		t.Errorf("%d messages", n)
 	}
 }

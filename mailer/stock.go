@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/message"
 )
 
 // A stock remembers, for each peer, that there were too few keys for a pad. A long
@@ -122,26 +123,6 @@ func (s *stock) noPad(peer string, reason error) {
 	}
 }
 
-// PadTrouble tells why a key manager with this status gives no keys for the pads that
-// rules for a peer ask for: a cipher.ErrPad. It is nil where it gives some, and where
-// none are asked for. waits says that a rule asks for nothing else, so that its mail
-// waits; with auto AES-256-GCM is taken.
-func (c *Config) PadTrouble(peer string, s kmclient.Status) (waits bool, err error) {
-	asked := false
-	for _, r := range c.Rules {
-		suite, _ := cipher.ParseSuite(suiteOrAuto(r.Suite))
-		if r.Encrypt == Never || r.Peer != peer || suite == cipher.SuiteAES256GCM {
-			continue
-		}
-		asked = true
-		waits = waits || suite == cipher.SuiteOTP
-	}
-	if asked {
-		_, err = cipher.PadCostOf(s, 1)
-	}
-	return waits && err != nil, err
-}
-
 // padCost is what a pad for the message of a group takes, and the key manager's
 // status. It is not known where the message gets none, or its size is not known.
 func (s *encryptSession) padCost(g *group) (cost cipher.PadCost, status kmclient.Status, known bool, err error) {
@@ -174,7 +155,7 @@ func (s *encryptSession) checkSize(g *group) error {
 		g.suite = cipher.SuiteAES256GCM
 		return nil
 	}
-	return errTooLarge()
+	return message.TooLarge()
 }
 
 // checkStock refuses a message for whose pad there are too few keys, before the first

@@ -1,33 +1,38 @@
-package mailer
+package mailer_test
 
 import (
+	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // TLS to the next hop: taken where offered, verified where required, for LMTP
 // as well, and no mail without it then.
 func TestNextHopTLS(t *testing.T) {
-	certs := makeCerts(t)
+	certs := testcerts.Make(t)
 	for _, tt := range []struct {
 		name    string
 		offered bool
-		mode    TLSMode
+		mode    config.TLSMode
 		ca      string
 		host    string
 		tls     bool // the mail went in TLS
 		want    string
 	}{
-		{"opportunistic, offered", true, TLSOpportunistic, "", "", true, "250"},
-		{"opportunistic, not offered", false, TLSOpportunistic, "", "", false, "250"},
-		{"off, offered", true, TLSOff, "", "", false, "250"},
-		{"required, offered", true, TLSRequired, certs.ca, "", true, "250"},
-		{"required, by name", true, TLSRequired, certs.ca, "hop.example", true, "250"},
-		{"required, not offered", false, TLSRequired, certs.ca, "", false, "451 4.4.1"},
-		{"required, other CA", true, TLSRequired, certs.otherCA, "", false, "451 4.4.1"},
-		{"required, other name", true, TLSRequired, certs.ca, "else.example", false, "451 4.4.1"},
+		{"opportunistic, offered", true, config.TLSOpportunistic, "", "", true, "250"},
+		{"opportunistic, not offered", false, config.TLSOpportunistic, "", "", false, "250"},
+		{"off, offered", true, config.TLSOff, "", "", false, "250"},
+		{"required, offered", true, config.TLSRequired, certs.CA, "", true, "250"},
+		{"required, by name", true, config.TLSRequired, certs.CA, "hop.example", true, "250"},
+		{"required, not offered", false, config.TLSRequired, certs.CA, "", false, "451 4.4.1"},
+		{"required, other CA", true, config.TLSRequired, certs.OtherCA, "", false, "451 4.4.1"},
+		{"required, other name", true, config.TLSRequired, certs.CA, "else.example", false, "451 4.4.1"},
 	} {
 		for _, lmtp := range []bool{false, true} {
 			name := tt.name
@@ -35,34 +40,34 @@ func TestNextHopTLS(t *testing.T) {
 				name += ", LMTP"
 			}
 			t.Run(name, func(t *testing.T) {
-				noLeaks(t)
-				hop := startHop(t, func(h *testHop) {
-					h.lmtp = lmtp
+				mailtest.NoLeaks(t)
+				hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+					h.LMTP = lmtp
 					if tt.offered {
-						h.tls = certs.server(t)
+						h.TLS = certs.Server(t)
 					}
 				})
-				r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
+				r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
 					n := &c.NextHops[0]
 					n.TLS, n.TLSCA, n.TLSName = tt.mode, tt.ca, tt.host
 					if lmtp {
-						n.Protocol, c.Listeners[0].Protocol = ProtocolLMTP, ProtocolLMTP
+						n.Protocol, c.Listeners[0].Protocol = config.LMTP, config.LMTP
 					}
 				})
-				c := connect(t, r)
-				c.want(tt.want, attempt(c, testMessage+strings.Repeat("more.\r\n..dots\r\n", 20_000)))
+				c := mailtest.Connect(t, r)
+				c.Want(tt.want, c.Attempt(mailtest.Text+strings.Repeat("more.\r\n..dots\r\n", 20_000)))
 				if tt.want != "250" {
-					hop.none()
+					hop.None()
 					return
 				}
-				m := hop.one()
-				if m.tls != tt.tls {
-					t.Errorf("TLS %v", m.tls)
+				m := hop.One()
+				if m.TLS != tt.tls {
+					t.Errorf("TLS %v", m.TLS)
 				}
-				if got := open(t, r.km, m.data); !strings.HasPrefix(got, testMessage) || !strings.HasSuffix(got, "\r\n..dots\r\n") {
+				if got := mailtest.Open(t, r.KM, m.Data); !strings.HasPrefix(got, mailtest.Text) || !strings.HasSuffix(got, "\r\n..dots\r\n") {
 					t.Error("the message is another")
 				}
-				c.want("250", attempt(c, testMessage)) // on the kept connection
+				c.Want("250", c.Attempt(mailtest.Text)) // on the kept connection
 			})
 		}
 	}
@@ -70,34 +75,34 @@ func TestNextHopTLS(t *testing.T) {
 
 // A man in the middle that speaks before TLS does is not believed.
 func TestNextHopSTARTTLSInjection(t *testing.T) {
-	noLeaks(t)
-	certs := makeCerts(t)
-	hop := startHop(t, func(h *testHop) {
-		h.tls = certs.server(t)
-		answering("STARTTLS", "220 go\r\n250 2.0.0 injected")(h)
+	mailtest.NoLeaks(t)
+	certs := testcerts.Make(t)
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+		h.TLS = certs.Server(t)
+		mailtest.Answering("STARTTLS", "220 go\r\n250 2.0.0 injected")(h)
 	})
-	r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
-		c.NextHops[0].TLS, c.NextHops[0].TLSCA = TLSRequired, certs.ca
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
+		c.NextHops[0].TLS, c.NextHops[0].TLSCA = config.TLSRequired, certs.CA
 	})
-	c := connect(t, r)
-	c.want("451 4.4.1", attempt(c, testMessage))
-	hop.none()
+	c := mailtest.Connect(t, r)
+	c.Want("451 4.4.1", c.Attempt(mailtest.Text))
+	hop.None()
 }
 
 func TestNextHopAuth(t *testing.T) {
-	noLeaks(t)
-	certs := makeCerts(t)
+	mailtest.NoLeaks(t)
+	certs := testcerts.Make(t)
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for offered, want := range map[bool]string{true: "250", false: "451 4.4.1"} {
-		hop := startHop(t, func(h *testHop) {
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
 			if offered {
-				h.tls = certs.server(t)
+				h.TLS = certs.Server(t)
 			}
-			h.ext = append(h.ext, "AUTH PLAIN")
-			h.script = func(line string) string {
+			h.Extensions = append(h.Extensions, "AUTH PLAIN")
+			h.Script = func(line string) string {
 				switch {
 				case line == "AUTH PLAIN "+plain("bob", "secret"):
 					return "235 2.7.0 welcome"
@@ -107,16 +112,16 @@ func TestNextHopAuth(t *testing.T) {
 				return ""
 			}
 		})
-		r := startRelay(t, DirectionEncrypt, hop.addr(), func(c *Config) {
+		r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
 			n := &c.NextHops[0]
-			n.TLS, n.AuthUser, n.AuthPasswordFile = TLSOpportunistic, "bob", password // laxer than a file may say
+			n.TLS, n.AuthUser, n.AuthPasswordFile = config.TLSOpportunistic, "bob", password // laxer than a file may say
 		})
-		c := connect(t, r)
-		c.want(want, attempt(c, testMessage))
-		if !offered && strings.Contains(hop.commands(), "AUTH") {
+		c := mailtest.Connect(t, r)
+		c.Want(want, c.Attempt(mailtest.Text))
+		if !offered && strings.Contains(hop.Commands(), "AUTH") {
 			t.Error("the password went in clear")
 		}
-		if strings.Contains(r.log.String(), "secret") {
+		if strings.Contains(r.Log.String(), "secret") {
 			t.Error("the password is in the log")
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // maxCertFile is how much of a certificate file is read, in octets.
@@ -16,7 +16,7 @@ const maxCertFile = 1 << 20
 
 // expiries returns when the certificates of a configuration end, by what they
 // are for. One that can't be read is left out: the program that uses it says so.
-func expiries(cfg *mailer.Config) map[string]time.Time {
+func expiries(cfg *config.Config) map[string]time.Time {
 	files := map[string]string{"key manager client": cfg.KM.Cert}
 	for _, l := range cfg.Listeners {
 		files["listener "+l.Name] = l.TLSCert

@@ -12,6 +12,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A State is how well something works.
@@ -86,7 +87,7 @@ func (m *Monitor) check(life context.Context) {
 }
 
 // askPeers asks the key manager for all peers, not for too many at a time.
-func (m *Monitor) askPeers(ctx context.Context, peers []mailer.PeerConfig) map[string]link {
+func (m *Monitor) askPeers(ctx context.Context, peers []config.Peer) map[string]link {
 	const atOnce = 4
 	turn := make(chan struct{}, atOnce)
 	var mu sync.Mutex
@@ -314,7 +315,7 @@ func shortOfKeys(without, tooFew, soon []string) string {
 // encryptedFor returns the peers that mail is encrypted for.
 func (m *Monitor) encryptedFor() []string {
 	cfg := m.config.Load()
-	encrypts := slices.ContainsFunc(cfg.Listeners, func(l mailer.ListenerConfig) bool { return l.Direction == mailer.DirectionEncrypt })
+	encrypts := slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Direction == mailer.DirectionEncrypt })
 	var peers []string
 	for _, r := range cfg.Rules {
 		if encrypts && r.Encrypt != mailer.Never && !slices.Contains(peers, r.Peer) {

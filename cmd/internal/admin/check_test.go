@@ -15,6 +15,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // TestReady looks at /readyz in each situation.
@@ -220,7 +221,7 @@ func TestCheckLog(t *testing.T) {
 
 // Where no peer is configured, nothing is said of a key manager that nobody asks.
 func TestNoPeer(t *testing.T) {
-	cfg, err := mailer.ParseConfig("relay.toml", []byte(rigConfig))
+	cfg, err := config.Parse("relay.toml", []byte(rigConfig))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +275,7 @@ func TestHeadline(t *testing.T) {
 func TestReload(t *testing.T) {
 	r := newRig(t)
 	r.check(t.Context())
-	cfg, err := mailer.ParseConfig("relay.toml", []byte(strings.ReplaceAll(rigConfig, "site-c", "site-d")))
+	cfg, err := config.Parse("relay.toml", []byte(strings.ReplaceAll(rigConfig, "site-c", "site-d")))
 	if err != nil {
 		t.Fatal(err)
 	}

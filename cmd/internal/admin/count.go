@@ -7,6 +7,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/metrics"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // none is the label value where there is no peer or suite. No peer can have this
@@ -106,7 +107,7 @@ func suiteOf(s cipher.Suite) cipher.Suite {
 
 // expect makes the counters of what will come sooner or later: a rate needs a
 // zero to begin at.
-func (c *counters) expect(cfg *mailer.Config) {
+func (c *counters) expect(cfg *config.Config) {
 	for _, l := range cfg.Listeners {
 		d := l.Direction
 		c.byWay.get(d)

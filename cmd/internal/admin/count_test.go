@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // TestCount counts one message of each kind and looks at the metrics.
@@ -84,7 +85,7 @@ func TestKeyStockWhereMailIsEncrypted(t *testing.T) {
 		"never site-c": {"peer = \"site-c\"\nsuite = \"otp\"", "encrypt = \"never\"", true, false},
 		"decrypt only": {"direction = \"encrypt\"", "direction = \"decrypt\"", false, false},
 	} {
-		cfg, err := mailer.ParseConfig("relay.toml", []byte(strings.Replace(rigConfig, tt.old, tt.new, 1)))
+		cfg, err := config.Parse("relay.toml", []byte(strings.Replace(rigConfig, tt.old, tt.new, 1)))
 		if err != nil {
 			t.Fatal(name, err)
 		}

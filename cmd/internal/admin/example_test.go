@@ -9,12 +9,13 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A relay is watched, and what is known of it served on a loopback address.
 func ExampleMonitor() {
-	watch := func(ctx context.Context, cfg *mailer.Config, relay *mailer.Relay, km kmclient.KeyManager) error {
+	watch := func(ctx context.Context, cfg *config.Config, relay *relay.Relay, km kmclient.KeyManager) error {
 		m := admin.New(admin.Sources{Config: cfg, Keys: km, NextHops: relay})
 		relay.Observe(m)
 		go m.Run(ctx)

@@ -15,6 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A rig is a Monitor whose surroundings the test makes up.
@@ -34,7 +35,7 @@ type rig struct {
 
 func newRig(t testing.TB, changes ...func(*Sources)) *rig {
 	t.Helper()
-	cfg, err := mailer.ParseConfig("relay.toml", []byte(rigConfig))
+	cfg, err := config.Parse("relay.toml", []byte(rigConfig))
 	if err != nil {
 		t.Fatal(err)
 	}

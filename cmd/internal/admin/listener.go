@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A Listener serves something to administrators. A nil one serves nothing.
@@ -19,7 +19,7 @@ type Listener struct {
 }
 
 // Listen opens the address for administrators. It returns nil if there is none.
-func Listen(ctx context.Context, c mailer.AdminConfig, log *slog.Logger) (*Listener, error) {
+func Listen(ctx context.Context, c config.Admin, log *slog.Logger) (*Listener, error) {
 	if c.Address == "" {
 		return nil, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A KeyManager tells the state of the link to a peer.
@@ -21,7 +22,7 @@ type KeyManager interface {
 }
 
 // NextHops tells which next hops can't be reached: see
-// [mailer.Relay.CheckNextHops].
+// [relay.Relay.CheckNextHops].
 type NextHops interface {
 	CheckNextHops(ctx context.Context) map[string]error
 }
@@ -34,7 +35,7 @@ type Store interface {
 
 // Sources are what a Monitor watches.
 type Sources struct {
-	Config   *mailer.Config
+	Config   *config.Config
 	Keys     KeyManager
 	NextHops NextHops
 	Store    Store // nil: there is none
@@ -54,7 +55,7 @@ type Monitor struct {
 	s        Sources
 	started  time.Time
 	stopping atomic.Bool
-	config   atomic.Pointer[mailer.Config]
+	config   atomic.Pointer[config.Config]
 	metrics  metrics.Set
 	count    *counters
 	history  *history
@@ -85,7 +86,7 @@ func New(s Sources) *Monitor {
 }
 
 // Reload says that the relay has another configuration.
-func (m *Monitor) Reload(cfg *mailer.Config) {
+func (m *Monitor) Reload(cfg *config.Config) {
 	m.config.Store(cfg)
 	m.count.expect(cfg)
 }

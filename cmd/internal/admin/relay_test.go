@@ -13,7 +13,8 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // TestNothingOfMailIsShown sends mail with telling marks through a relay, both
@@ -23,12 +24,12 @@ func TestNothingOfMailIsShown(t *testing.T) {
 	taken := &inbox{}
 	hop := listen(t)
 	go (&smtpkit.Sink{Take: taken.take}).Serve(hop)
-	cfg, err := mailer.ParseConfig("relay.toml", []byte(strings.ReplaceAll(bothWays, "HOP", hop.Addr().String())))
+	cfg, err := config.Parse("relay.toml", []byte(strings.ReplaceAll(bothWays, "HOP", hop.Addr().String())))
 	if err != nil {
 		t.Fatal(err)
 	}
 	km := new(smtpkit.Keys)
-	relay, err := mailer.NewRelay(cfg, km, nil)
+	relay, err := relay.New(cfg, relay.WithoutStore(km), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // settings are a table of the configuration that is in force. What is shown is
@@ -20,7 +21,7 @@ type settings struct {
 
 type setting struct{ Name, Value string }
 
-func settingsOf(c *mailer.Config) []settings {
+func settingsOf(c *config.Config) []settings {
 	all := []settings{{"Relay", []setting{{"Host name", c.Hostname}, {"Header policy", string(c.Headers.Policy)}}}}
 	for _, l := range c.Listeners {
 		all = append(all, settings{"Listener " + l.Name, listenerRows(l)})
@@ -35,7 +36,7 @@ func settingsOf(c *mailer.Config) []settings {
 	for _, p := range c.Peers {
 		all = append(all, settings{"Peer " + p.Name, []setting{
 			{"SAE", orNone(p.SAE)}, {"Domains", orNone(strings.Join(p.Domains, ", "))},
-			{"Plain mail from it", p.Inbound.String()}, {"Suites", orAll(p.Suites)},
+			{"Plain mail from it", p.Inbound}, {"Suites", orAll(p.Suites)},
 		}})
 	}
 	for _, r := range c.Rules {
@@ -50,7 +51,7 @@ func settingsOf(c *mailer.Config) []settings {
 	}})
 }
 
-func listenerRows(l mailer.ListenerConfig) []setting {
+func listenerRows(l config.Listener) []setting {
 	var networks []string
 	for _, n := range l.Networks {
 		networks = append(networks, n.String())
@@ -61,7 +62,7 @@ func listenerRows(l mailer.ListenerConfig) []setting {
 	}
 }
 
-func kmRows(km *mailer.KMConfig) []setting {
+func kmRows(km *config.KM) []setting {
 	return []setting{
 		{"Address", withoutPassword(km.URL)}, {"SAE", orNone(km.SAE)}, {"KME", orNone(km.KMEID)},
 		{"Time for a request", km.RequestTimeout.String()}, {"Time for a message", km.Timeout.String()},
@@ -69,10 +70,10 @@ func kmRows(km *mailer.KMConfig) []setting {
 	}
 }
 
-func storeRows(s *mailer.StoreConfig) []setting {
+func storeRows(s *config.Store) []setting {
 	path := keystore.Shown(s.Path)
 	switch path {
-	case mailer.StoreNone:
+	case config.StoreNone:
 		return []setting{{"Place", path}}
 	case "":
 		path = "in the state directory, where it is needed"
@@ -84,7 +85,7 @@ func storeRows(s *mailer.StoreConfig) []setting {
 	return []setting{{"Place", path}, {"Sealed with", kind}}
 }
 
-func limitRows(c *mailer.Config) []setting {
+func limitRows(c *config.Config) []setting {
 	return []setting{
 		{"Message", octets(c.Limits.MessageSize)}, {"Line", octets(c.Limits.LineLength)}, {"Header", octets(c.Limits.HeaderSize)},
 		{"Recipients", fmt.Sprint(c.Limits.Recipients)}, {"Connections", fmt.Sprintf("%d, %d of one client", c.Limits.Connections, c.Limits.ConnectionsPerClient)},

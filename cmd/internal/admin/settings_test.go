@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 func TestWithoutPassword(t *testing.T) {
@@ -36,7 +36,7 @@ func TestNoSecretOfTheConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg, err := mailer.ParseConfig(filepath.Join(dir, "relay.toml"), []byte(strings.ReplaceAll(secretConfig, "MARK", secret)))
+	cfg, err := config.Parse(filepath.Join(dir, "relay.toml"), []byte(strings.ReplaceAll(secretConfig, "MARK", secret)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,13 +70,13 @@ func TestNoSecretOfTheConfiguration(t *testing.T) {
 // Where no keys are kept, there is no place and nothing to seal.
 func TestSettingsWithoutStore(t *testing.T) {
 	for path, want := range map[string]string{
-		mailer.StoreNone: "[{Place none}]",
+		config.StoreNone: "[{Place none}]",
 		"keys.db":        "[{Place keys.db} {Sealed with file beside it}]",
 
 		"postgres://u:SE?CRET@h/db": "[{Place postgres://…} {Sealed with file beside it}]",
 		"postgres://u:SECRET@h/db?": "[{Place postgres://h/db} {Sealed with file beside it}]",
 	} {
-		if got := fmt.Sprint(storeRows(&mailer.StoreConfig{Path: path})); got != want {
+		if got := fmt.Sprint(storeRows(&config.Store{Path: path})); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // document is docs/postfix.md.
@@ -30,7 +30,7 @@ func TestDocument(t *testing.T) {
 			t.Errorf("docs/postfix.md must have testdata/%s as it is", file)
 		}
 	}
-	if _, err := mailer.LoadConfig(filepath.Join("testdata", "relay.toml")); err != nil {
+	if _, err := config.Load(filepath.Join("testdata", "relay.toml")); err != nil {
 		t.Error(err)
 	}
 }

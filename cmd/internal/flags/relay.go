@@ -11,6 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // BadConfig gives an error of a relay's configuration its exit code.
@@ -22,10 +23,11 @@ func BadConfig(err error) error {
 }
 
 // OpenConfigured opens the key manager of a relay's configuration, as it is.
-func OpenConfigured(cfg *mailer.Config, log *slog.Logger) (kmclient.KeyManager, error) {
-	opts := cfg.KM.Options()
-	opts.Logger = log
-	return open.KeyManager(cfg.KM.URL, opts)
+func OpenConfigured(cfg *config.Config, log *slog.Logger) (kmclient.KeyManager, error) {
+	km := &cfg.KM
+	return open.KeyManager(km.URL, open.Options{
+		CAFile: km.CA, CertFile: km.Cert, KeyFile: km.Key, KMEID: km.KMEID, SAE: km.SAE, Timeout: km.RequestTimeout, Logger: log,
+	})
 }
 
 // CloseManager ends the use of a key manager.
@@ -36,14 +38,14 @@ func CloseManager(km kmclient.KeyManager) {
 }
 
 // Or returns s, and what a relay's configuration says where s says nothing.
-func (s Store) Or(c mailer.StoreConfig) Store {
+func (s Store) Or(c config.Store) Store {
 	s.Path = cmp.Or(s.Path, c.Path)
 	s.Key = cmp.Or(s.Key, c.Key)
 	return s
 }
 
 // KeepOptions are how a relay keeps keys.
-func KeepOptions(cfg *mailer.Config, log *slog.Logger) keystore.Options {
+func KeepOptions(cfg *config.Config, log *slog.Logger) keystore.Options {
 	return keystore.Options{
 		SAE: cfg.KM.SAE, Close: cfg.Store.Close, Tombstones: cfg.Store.Tombstones, Undelivered: cfg.Store.Undelivered, Logger: log,
 	}

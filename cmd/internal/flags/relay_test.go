@@ -5,12 +5,12 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A flag comes before the key of the file.
 func TestStoreOr(t *testing.T) {
-	file := mailer.StoreConfig{Path: "postgres://a/x", Key: "env:K"}
+	file := config.Store{Path: "postgres://a/x", Key: "env:K"}
 	all := Store{Path: "postgres://b/y", Key: "env:L"}
 	for name, tt := range map[string]struct {
 		flags, want Store
@@ -29,7 +29,7 @@ func TestStoreOr(t *testing.T) {
 
 // The policies of the file are those of the relay's store.
 func TestKeepOptions(t *testing.T) {
-	cfg := mailer.DefaultConfig()
+	cfg := config.Default()
 	cfg.KM.SAE = "SAE_B"
 	cfg.Store.Close, cfg.Store.Undelivered = keystore.AfterDelivery(), 90*24*time.Hour
 	o := KeepOptions(cfg, nil)

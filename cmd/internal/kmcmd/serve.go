@@ -15,7 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
 )
 
@@ -113,7 +113,7 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 		level = slog.LevelWarn
 	}
 	s.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-	forAdmin, err := admin.Listen(cmd.Context(), mailer.AdminConfig{Address: s.admin}, s.Logger)
+	forAdmin, err := admin.Listen(cmd.Context(), config.Admin{Address: s.admin}, s.Logger)
 	if err != nil {
 		return terminal.Fail(terminal.ExitUnavailable, "give another address", "admin: %w", err)
 	}

@@ -84,7 +84,7 @@ func sealed(t *testing.T, keys, message string) string {
 
 // hold has all clients send message but for its end, and waits until the relay has
 // it. It returns how many of them were refused.
-func hold(t *testing.T, r *relay, message string) (refused int) {
+func hold(t *testing.T, r *relayProcess, message string) (refused int) {
 	t.Helper()
 	clients := make([]*smtpkit.Client, heldSessions)
 	each(t, func(i int) (err error) {

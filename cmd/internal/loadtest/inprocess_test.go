@@ -8,13 +8,15 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // inProcess runs a relay in this process, with AES-256-GCM and keys that cost
 // nothing. adapt, if not nil, changes its configuration.
-func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*mailer.Config)) (address string) {
+func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*config.Config)) (address string) {
 	t.Helper()
-	cfg, err := mailer.QuickConfig(mailer.QuickOptions{Direction: d, Listen: "127.0.0.1:0", NextHop: sink, KM: mailer.KMConfig{URL: "mock:unused"}})
+	cfg, err := config.Quick(config.QuickOptions{Direction: d, Listen: "127.0.0.1:0", NextHop: sink, KM: config.KM{URL: "mock:unused"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,23 +26,23 @@ func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*mailer
 	if adapt != nil {
 		adapt(cfg)
 	}
-	relay, err := mailer.NewRelay(cfg, new(smtpkit.Keys), nil)
+	r, err := relay.New(cfg, relay.WithoutStore(new(smtpkit.Keys)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := relay.Listen(ctx); err != nil {
+	if err := r.Listen(ctx); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- relay.Serve(ctx) }()
+	go func() { done <- r.Serve(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return relay.Addrs()[0].String()
+	return r.Addrs()[0].String()
 }
 
 // encrypted is what a relay makes of a message.

@@ -33,14 +33,14 @@ var program relaytest.Program
 
 func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
 
-// A relay is a process of "qkdmail relay".
-type relay struct {
+// A relayProcess is one of "qkdmail relay".
+type relayProcess struct {
 	direction, address string
 	pid                int
 }
 
 // The relays take great messages, and many clients from one address.
-const config = `hostname = "relay.example"
+const relayConfig = `hostname = "relay.example"
 [[listener]]
 name = "in"
 direction = %q
@@ -69,7 +69,7 @@ suite = "aes-256-gcm"
 `
 
 // startChain starts encrypt → decrypt → sink, and returns both relays.
-func startChain(t *testing.T, sink string) (encrypt, decrypt *relay) {
+func startChain(t *testing.T, sink string) (encrypt, decrypt *relayProcess) {
 	t.Helper()
 	qkdmail, keys := program.Path(t), filepath.Join(t.TempDir(), "keys.json")
 	decrypt = startRelay(t, qkdmail, "decrypt", sink, keys)
@@ -77,14 +77,14 @@ func startChain(t *testing.T, sink string) (encrypt, decrypt *relay) {
 	return encrypt, decrypt
 }
 
-func startRelay(t *testing.T, qkdmail, direction, next, keys string) *relay {
+func startRelay(t *testing.T, qkdmail, direction, next, keys string) *relayProcess {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "relay.toml")
 	r := ""
 	if direction == "encrypt" {
 		r = rules
 	}
-	if err := os.WriteFile(file, fmt.Appendf(nil, config, direction, next, keys, r), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, relayConfig, direction, next, keys, r), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(qkdmail, "relay", "--config", file)
@@ -114,7 +114,7 @@ func startRelay(t *testing.T, qkdmail, direction, next, keys string) *relay {
 	})
 	select {
 	case a := <-address:
-		return &relay{direction: direction, address: a, pid: cmd.Process.Pid}
+		return &relayProcess{direction: direction, address: a, pid: cmd.Process.Pid}
 	case <-read:
 		t.Fatalf("%s did not start", direction)
 	case <-time.After(10 * time.Second):
@@ -124,7 +124,7 @@ func startRelay(t *testing.T, qkdmail, direction, next, keys string) *relay {
 }
 
 // memory returns what a process has resident, now and at most, in KiB.
-func (r *relay) memory(t *testing.T) (now, most int) {
+func (r *relayProcess) memory(t *testing.T) (now, most int) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid))
 	if err != nil {

@@ -45,7 +45,7 @@ func TestRelayMemory(t *testing.T) {
 	if !bytes.Equal(m.sum.Sum(nil), <-restored) {
 		t.Error("the restored message is another")
 	}
-	for _, r := range []*relay{encrypt, decrypt} {
+	for _, r := range []*relayProcess{encrypt, decrypt} {
 		_, most := r.memory(t)
 		t.Logf("%s: %d KiB at most", r.direction, most)
 		if most > mostMemory {

@@ -45,7 +45,7 @@ func TestRelay500Sessions(t *testing.T) {
 		_ = c.Flush()
 	}
 	time.Sleep(time.Second) // all of it has come, and nothing happens
-	for _, r := range []*relay{encrypt, decrypt} {
+	for _, r := range []*relayProcess{encrypt, decrypt} {
 		now, _ := r.memory(t)
 		t.Logf("%s: %d KiB with %d sessions held, %d of them in DATA", r.direction, now, heldSessions, heldSessions/2)
 	}
@@ -63,7 +63,7 @@ func TestRelay500Sessions(t *testing.T) {
 		return clients[i].End()
 	})
 	each(t, func(i int) error { return clients[i].Quit() })
-	for _, r := range []*relay{encrypt, decrypt} {
+	for _, r := range []*relayProcess{encrypt, decrypt} {
 		_, most := r.memory(t)
 		t.Logf("%s: %d KiB at most", r.direction, most)
 		if most > 256<<10 {

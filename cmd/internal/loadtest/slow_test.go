@@ -12,6 +12,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // TestSlowLoris: clients that send an octet now and then, to keep a connection
@@ -52,7 +53,7 @@ func TestSlowLoris(t *testing.T) {
 
 // startImpatient starts a relay that waits for no client.
 func startImpatient(t *testing.T, d mailer.Direction, sink string) string {
-	return inProcess(t, d, sink, func(cfg *mailer.Config) {
+	return inProcess(t, d, sink, func(cfg *config.Config) {
 		cfg.Timeouts.Idle, cfg.Timeouts.DataIdle, cfg.Timeouts.MinRate = time.Second, time.Second, 5000
 	})
 }

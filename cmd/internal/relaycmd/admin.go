@@ -6,16 +6,17 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // watch begins to watch a relay, until ctx ends and the listener is closed. It
 // returns nil without a listener.
-func watch(ctx context.Context, l *admin.Listener, cfg *mailer.Config, relay *mailer.Relay, km *relayKM, version string, log *slog.Logger) *admin.Monitor {
+func watch(ctx context.Context, l *admin.Listener, cfg *config.Config, relay *relay.Relay, km *relayKM, version string, log *slog.Logger) *admin.Monitor {
 	if l == nil {
 		return nil
 	}
-	s := admin.Sources{Config: cfg, Keys: km, NextHops: relay, Version: version, Logger: log}
+	s := admin.Sources{Config: cfg, Keys: km.front, NextHops: relay, Version: version, Logger: log}
 	if km.store != nil {
 		s.Store, s.StoreWarnings = km.store, km.store.Warnings
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
 )
 
@@ -67,8 +68,8 @@ func (f *findings) print(g finding) {
 
 // checkAll is --check of a configuration that is good in itself. It leaves
 // nothing behind.
-func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store flags.Store, log *slog.Logger, addresses []string) error {
-	policy, err := mailer.NewPolicy(cfg)
+func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, store flags.Store, log *slog.Logger, addresses []string) error {
+	policy, err := cfg.Policy()
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *mailer.Config, store flag
 
 // keyManager asks for the keys of each peer. Where nothing is encrypted, none
 // are needed.
-func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *mailer.Policy, km kmclient.KeyManager) {
+func (f *findings) keyManager(ctx context.Context, cfg *config.Config, policy *mailer.Policy, km kmclient.KeyManager) {
 	for _, p := range policy.Peers() {
 		what := "key manager for peer " + p.Name
 		status, err := statusOf(ctx, cfg, km, p)
@@ -102,7 +103,7 @@ func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *m
 			continue
 		}
 		f.limits(what, cfg, p, status)
-		if text, none := stock(status); none && does(cfg, mailer.DirectionEncrypt) {
+		if text, none := stock(status); none && cfg.Does(mailer.DirectionEncrypt) {
 			f.fail(what, stateWarning, terminal.Fail(terminal.ExitTempFail, "if not, check the QKD link", "%s", text))
 		} else {
 			f.add(what, text)
@@ -111,11 +112,11 @@ func (f *findings) keyManager(ctx context.Context, cfg *mailer.Config, policy *m
 }
 
 // limits looks at what the key manager of a peer says of itself and of pads.
-func (f *findings) limits(what string, cfg *mailer.Config, p *mailer.Peer, status kmclient.Status) {
+func (f *findings) limits(what string, cfg *config.Config, p *mailer.Peer, status kmclient.Status) {
 	if trouble := status.Trouble(); trouble != "" {
 		f.fail(what, stateWarning, terminal.Fail(terminal.ExitUnavailable, "check it and the QKD link", "it says that %s", trouble))
 	}
-	if !does(cfg, mailer.DirectionEncrypt) {
+	if !cfg.Does(mailer.DirectionEncrypt) {
 		return
 	}
 	switch waits, err := cfg.PadTrouble(p.Name, status); {
@@ -145,7 +146,7 @@ func stock(status kmclient.Status) (text string, none bool) {
 }
 
 // statusOf asks a key manager for its status.
-func statusOf(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager, p *mailer.Peer) (kmclient.Status, error) {
+func statusOf(ctx context.Context, cfg *config.Config, km kmclient.KeyManager, p *mailer.Peer) (kmclient.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.KM.Timeout)
 	defer cancel()
 	return km.Status(ctx, p.SAE)
@@ -154,9 +155,9 @@ func statusOf(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager, p
 // checkPads asks for the key manager's limits when the relay starts, and returns an
 // error if a rule asks for pads that they rule out. One that does not answer is no
 // error: the relay waits for none.
-func checkPads(ctx context.Context, cfg *mailer.Config, km kmclient.KeyManager) error {
-	policy, err := mailer.NewPolicy(cfg)
-	if err != nil || !does(cfg, mailer.DirectionEncrypt) {
+func checkPads(ctx context.Context, cfg *config.Config, km kmclient.KeyManager) error {
+	policy, err := cfg.Policy()
+	if err != nil || !cfg.Does(mailer.DirectionEncrypt) {
 		return err
 	}
 	for _, p := range policy.Peers() {
@@ -210,7 +211,7 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 }
 
 // nextHops greets them. They may be set up later.
-func (f *findings) nextHops(ctx context.Context, cfg *mailer.Config) {
+func (f *findings) nextHops(ctx context.Context, cfg *config.Config) {
 	for _, n := range cfg.NextHops {
 		detail, err := greeting(ctx, n.Address, n.Protocol, "until it listens there, mail waits")
 		if err != nil {

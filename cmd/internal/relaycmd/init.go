@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/site"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -182,8 +182,8 @@ func (f *initFlags) site() (*site.Site, error) {
 	}
 	s := &site.Site{
 		Dir: dir, Hostname: f.hostname, Domains: f.own, Suite: f.suite, Port: f.port,
-		KM:   mailer.KMConfig{URL: f.KM, SAE: f.SAE, CA: f.KMCA, Cert: f.KMCert, Key: f.KMKey, KMEID: f.KMEID},
-		Peer: mailer.PeerConfig{Name: cmp.Or(f.peerName, site.PeerName(f.domains[0])), SAE: f.Peer, Domains: f.domains},
+		KM:   config.KM{URL: f.KM, SAE: f.SAE, CA: f.KMCA, Cert: f.KMCert, Key: f.KMKey, KMEID: f.KMEID},
+		Peer: config.Peer{Name: cmp.Or(f.peerName, site.PeerName(f.domains[0])), SAE: f.Peer, Domains: f.domains},
 	}
 	_, err = os.Stat("/usr/lib/systemd/system/" + site.UnitFile)
 	s.Unit = err != nil || dir != "/etc/qkdmail"

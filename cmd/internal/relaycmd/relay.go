@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"slices"
 	"syscall"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
@@ -21,6 +18,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
 )
 
@@ -90,7 +89,7 @@ const otherMemory = 64 << 20
 // more time: a busy relay takes some 30 MiB more, and a tenth less of the processor.
 // But it must not add up to more than messages may take. GOGC and GOMEMLIMIT in the
 // environment have the last word.
-func collectGarbage(limits *mailer.LimitsConfig) {
+func collectGarbage(limits *config.Limits) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
@@ -100,7 +99,7 @@ func collectGarbage(limits *mailer.LimitsConfig) {
 }
 
 // load returns the configuration of the file or of the flags.
-func (r *relayFlags) load() (*mailer.Config, error) {
+func (r *relayFlags) load() (*config.Config, error) {
 	cfg, err := r.loadMail()
 	if err != nil || r.admin == "" {
 		return cfg, err
@@ -109,13 +108,13 @@ func (r *relayFlags) load() (*mailer.Config, error) {
 	return cfg, cfg.Check()
 }
 
-func (r *relayFlags) loadMail() (*mailer.Config, error) {
+func (r *relayFlags) loadMail() (*config.Config, error) {
 	quick := r.mode != "" || r.listen != "" || r.nextHop != ""
 	switch {
 	case r.config != "" && quick:
 		return nil, terminal.Usage("--config excludes --mode, --listen and --next-hop")
 	case r.config != "":
-		return mailer.LoadConfig(r.config)
+		return config.Load(r.config)
 	case !quick:
 		return nil, terminal.Usage("--config FILE, or --mode, --listen and --next-hop")
 	}
@@ -126,9 +125,9 @@ func (r *relayFlags) loadMail() (*mailer.Config, error) {
 	if spec == "" {
 		return nil, terminal.Fail(terminal.ExitConfig, flags.HowToNameKM, "no key manager is named")
 	}
-	return mailer.QuickConfig(mailer.QuickOptions{
+	return config.Quick(config.QuickOptions{
 		Direction: mailer.Direction(r.mode), Listen: r.listen, NextHop: r.nextHop, Peer: r.Peer,
-		KM: mailer.KMConfig{URL: spec, SAE: r.SAE, CA: r.KMCA, Cert: r.KMCert, Key: r.KMKey, KMEID: r.KMEID},
+		KM: config.KM{URL: spec, SAE: r.SAE, CA: r.KMCA, Cert: r.KMCert, Key: r.KMKey, KMEID: r.KMEID},
 	})
 }
 
@@ -145,7 +144,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if err := cfg.CheckFiles(); err != nil {
 		return err
 	}
-	log := relayLogger(cmd.ErrOrStderr(), cfg.Log)
+	log := slog.New(cfg.Log.Handler(cmd.ErrOrStderr()))
 	store := r.store.Or(cfg.Store)
 	if r.check {
 		return r.checkAll(cmd, cfg, store, log, args)
@@ -166,7 +165,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, km.end(log)) }()
-	relay, err := mailer.NewRelay(cfg, km.forRelay(), log)
+	relay, err := relay.New(cfg, km.keys(), log)
 	if err != nil {
 		return err
 	}
@@ -185,7 +184,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
 	monitor := watch(ctx, forAdmin, r.inForce(cfg), relay, km, cmd.Root().Version, log)
-	go r.reloads(ctx, hup, relay, monitor, cfg, km, log)
+	go r.reloads(ctx, hup, relay, monitor, cfg, log)
 	notify(log, systemd.SdNotifyReady)
 	context.AfterFunc(ctx, func() { notify(log, systemd.SdNotifyStopping) })
 	go func() {
@@ -201,7 +200,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 }
 
 // inForce is a configuration with what flags say against it.
-func (r *relayFlags) inForce(cfg *mailer.Config) *mailer.Config {
+func (r *relayFlags) inForce(cfg *config.Config) *config.Config {
 	c := *cfg
 	store := r.store.Or(c.Store)
 	c.Store.Path, c.Store.Key = store.Path, store.Key
@@ -209,7 +208,7 @@ func (r *relayFlags) inForce(cfg *mailer.Config) *mailer.Config {
 }
 
 // reloads reads the configuration again on SIGHUP.
-func (r *relayFlags) reloads(ctx context.Context, hup <-chan os.Signal, relay *mailer.Relay, monitor *admin.Monitor, old *mailer.Config, km *relayKM, log *slog.Logger) {
+func (r *relayFlags) reloads(ctx context.Context, hup <-chan os.Signal, relay *relay.Relay, monitor *admin.Monitor, old *config.Config, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -218,7 +217,7 @@ func (r *relayFlags) reloads(ctx context.Context, hup <-chan os.Signal, relay *m
 		}
 		cfg, err := r.again(old)
 		if err == nil {
-			err = relay.Reload(cfg, km.forRelay())
+			err = relay.Reload(cfg)
 		}
 		if err != nil {
 			log.Error("configuration not reloaded, the old one stays", "cause", terminal.OneLine(err, ""))
@@ -234,7 +233,7 @@ func (r *relayFlags) reloads(ctx context.Context, hup <-chan os.Signal, relay *m
 
 // again reads the configuration once more. The key manager is open, and the
 // store belongs to it: another one needs a new process.
-func (r *relayFlags) again(old *mailer.Config) (*mailer.Config, error) {
+func (r *relayFlags) again(old *config.Config) (*config.Config, error) {
 	cfg, err := r.load()
 	if err != nil {
 		return nil, err
@@ -253,61 +252,44 @@ func (r *relayFlags) again(old *mailer.Config) (*mailer.Config, error) {
 	return cfg, nil
 }
 
-// relayKM is the key manager of a relay: a pool for sending keys, before a
+// relayKM is where a relay's keys come from: a pool for sending keys, before a
 // store for receiving ones, before the key manager itself.
 type relayKM struct {
-	kmclient.KeyManager
-	pool  *keypool.Pool
-	store *keystore.Store // nil without one
+	front kmclient.KeyManager // the first of these that there is
+	pool  *keypool.Pool       // nil without
+	store *keystore.Store     // nil without
 	base  kmclient.KeyManager
 }
 
-// storedKM is a relayKM that the relay sees the store of.
-type storedKM struct {
-	*relayKM
-	mailer.Deliveries
-	mailer.Claims
-	cipher.KeyBinder
-}
-
-// KeysByID is the store's, with and without a pool before it.
-func (k storedKM) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
-	return k.store.KeysByID(ctx, peer, ids...)
-}
-
-func (k *relayKM) forRelay() kmclient.KeyManager {
+func (k *relayKM) keys() relay.Keys {
 	if k.store == nil {
-		return k
+		return relay.WithoutStore(k.front)
 	}
-	return storedKM{k, k.store, k.store, k.store}
+	return relay.Keys{Source: k.front, Finder: k.store, Binder: k.store, Deliveries: k.store, Claims: k.store}
 }
 
 // relayKeys opens the key manager of a configuration, with what is before it.
-func relayKeys(ctx context.Context, g *flags.Globals, cfg *mailer.Config, store flags.Store, log *slog.Logger) (*relayKM, error) {
+func relayKeys(ctx context.Context, g *flags.Globals, cfg *config.Config, store flags.Store, log *slog.Logger) (*relayKM, error) {
 	base, err := flags.OpenConfigured(cfg, log)
 	if err != nil {
 		return nil, err
 	}
-	km := &relayKM{KeyManager: base, base: base}
+	km := &relayKM{front: base, base: base}
 	if km.store, err = g.Keep(ctx, store, base, flags.KeepOptions(cfg, log)); err != nil {
 		_ = km.close()
 		return nil, err
 	}
 	if km.store != nil {
-		km.KeyManager = km.store
+		km.front = km.store
 	}
-	if cfg.KM.Pool && does(cfg, mailer.DirectionEncrypt) {
-		if km.pool, err = keypool.New(km.KeyManager, cfg.KM.PoolOptions()); err != nil {
+	if cfg.KM.Pool && cfg.Does(mailer.DirectionEncrypt) {
+		if km.pool, err = keypool.New(km.front, cfg.KM.PoolOptions()); err != nil {
 			_ = km.close()
 			return nil, err
 		}
-		km.KeyManager = km.pool
+		km.front = km.pool
 	}
 	return km, nil
-}
-
-func does(cfg *mailer.Config, d mailer.Direction) bool {
-	return slices.ContainsFunc(cfg.Listeners, func(l mailer.ListenerConfig) bool { return l.Direction == d })
 }
 
 // close wipes the keys that were fetched ahead, and stores those that could not
@@ -332,12 +314,4 @@ func (k *relayKM) end(log *slog.Logger) error {
 	}
 	log.Error("the relay stops, and its key store was not closed in good order", "error", err)
 	return terminal.Fail(terminal.ExitIO, "mend the store; mail that needs a lost key has to be sent again", "%w", err)
-}
-
-func relayLogger(stderr io.Writer, c mailer.LogConfig) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.Level}
-	if c.Format == mailer.LogJSON {
-		return slog.New(slog.NewJSONHandler(stderr, opts))
-	}
-	return slog.New(slog.NewTextHandler(stderr, opts))
 }

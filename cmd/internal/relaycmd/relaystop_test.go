@@ -47,7 +47,7 @@ func TestStopsWithKeysWaiting(t *testing.T) {
 		t.Fatalf("got %v, want ErrStore", err)
 	}
 	log.Reset()
-	km := &relayKM{KeyManager: store, store: store, base: deletingKM{}}
+	km := &relayKM{front: store, store: store, base: deletingKM{}}
 	if err := km.end(logger); !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "lost") {
 		t.Errorf("the relay has lost a key and ends with %v", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
 )
 
@@ -84,7 +85,7 @@ type testStep struct {
 func (s *sendTest) run(cmd *cobra.Command, address string) error {
 	t := testMail{postfix: s.postfix}
 	steps := []testStep{{"configuration", func(context.Context) (_ string, err error) {
-		t.cfg, err = mailer.LoadConfig(s.config)
+		t.cfg, err = config.Load(s.config)
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", terminal.Fail(terminal.ExitConfig, "name it with --config, or make one with qkdmail init", "%w", err)
 		}
@@ -150,7 +151,7 @@ func (s *sendTest) path(t *testMail) []testStep {
 			return greeting(ctx, n.Address, n.Protocol, "the mail server must listen there: see docs/postfix.md")
 		}})
 	}
-	name, address, protocol := "mail server", s.via, mailer.ProtocolSMTP
+	name, address, protocol := "mail server", s.via, config.SMTP
 	if s.via == "relay" {
 		name, address, protocol = "relay", t.encrypting.Address, t.encrypting.Protocol
 	}

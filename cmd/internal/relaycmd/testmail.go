@@ -18,13 +18,14 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A testMail is the message on its way.
 type testMail struct {
-	cfg        *mailer.Config
+	cfg        *config.Config
 	peer       *mailer.Peer
-	encrypting mailer.ListenerConfig
+	encrypting config.Listener
 	address    string
 	from       string
 	subject    string
@@ -35,7 +36,7 @@ type testMail struct {
 
 // route finds out what happens to mail for the address.
 func (t *testMail) route(address string) (string, error) {
-	policy, err := mailer.NewPolicy(t.cfg)
+	policy, err := t.cfg.Policy()
 	if err != nil {
 		return "", err
 	}
@@ -72,7 +73,7 @@ func (t *testMail) keys(ctx context.Context) (string, error) {
 const hopTimeout = 10 * time.Minute // Postfix and the relay answer within that
 
 // dial connects to a server and greets it.
-func dial(ctx context.Context, address string, protocol mailer.Protocol) (*smtp.Client, error) {
+func dial(ctx context.Context, address string, protocol config.Protocol) (*smtp.Client, error) {
 	network := "tcp"
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, address = "unix", path
@@ -83,7 +84,7 @@ func dial(ctx context.Context, address string, protocol mailer.Protocol) (*smtp.
 	}
 	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	c := smtp.NewClient(conn)
-	if protocol == mailer.ProtocolLMTP {
+	if protocol == config.LMTP {
 		c = smtp.NewClientLMTP(conn)
 	}
 	c.CommandTimeout = 30 * time.Second
@@ -95,7 +96,7 @@ func dial(ctx context.Context, address string, protocol mailer.Protocol) (*smtp.
 }
 
 // greeting finds out whether a server talks SMTP or LMTP.
-func greeting(ctx context.Context, address string, protocol mailer.Protocol, hint string) (string, error) {
+func greeting(ctx context.Context, address string, protocol config.Protocol, hint string) (string, error) {
 	c, err := dial(ctx, address, protocol)
 	if err != nil {
 		return "", terminal.Fail(terminal.ExitUnavailable, hint, "%s: %w", address, err)
@@ -106,7 +107,7 @@ func greeting(ctx context.Context, address string, protocol mailer.Protocol, hin
 }
 
 // send hands the message over.
-func (t *testMail) send(ctx context.Context, address string, protocol mailer.Protocol, report bool) (string, error) {
+func (t *testMail) send(ctx context.Context, address string, protocol config.Protocol, report bool) (string, error) {
 	t.remember(ctx)
 	ctx, cancel := context.WithTimeout(ctx, hopTimeout)
 	defer cancel()
@@ -127,7 +128,7 @@ func (t *testMail) send(ctx context.Context, address string, protocol mailer.Pro
 	return fmt.Sprintf("%s took it: %s", address, cmp.Or(answer, "250")), nil
 }
 
-func (t *testMail) transaction(c *smtp.Client, protocol mailer.Protocol, report bool) (string, error) {
+func (t *testMail) transaction(c *smtp.Client, protocol config.Protocol, report bool) (string, error) {
 	var rcpt smtp.RcptOptions
 	if offered, _ := c.Extension("DSN"); report {
 		if !offered {
@@ -148,7 +149,7 @@ func (t *testMail) transaction(c *smtp.Client, protocol mailer.Protocol, report 
 	if _, err := w.Write(t.message()); err != nil {
 		return "", err
 	}
-	if protocol == mailer.ProtocolLMTP {
+	if protocol == config.LMTP {
 		answers, err := w.CloseWithLMTPResponse()
 		if r := answers[t.address]; r != nil {
 			return r.StatusText, err

@@ -16,6 +16,7 @@ import (
 	"text/template"
 
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 //go:embed files
@@ -38,8 +39,8 @@ type Site struct {
 	Dir      string   // where its files go; absolute
 	Hostname string   // of the mail server
 	Domains  []string // of this site's users
-	KM       mailer.KMConfig
-	Peer     mailer.PeerConfig
+	KM       config.KM
+	Peer     config.Peer
 	Suite    string // as in a rule
 	Port     int    // the first of five: 10024 in docs/postfix.md, which is for mail servers; the others are on loopback
 	Unit     bool   // with a systemd unit
@@ -98,13 +99,13 @@ func (s *Site) config() (string, error) {
 	if err := t.Execute(&b, s); err != nil {
 		return "", fmt.Errorf("%w: %w", mailer.ErrConfig, err)
 	}
-	c, err := mailer.ParseConfig(s.Config(), []byte(b.String()))
+	c, err := config.Parse(s.Config(), []byte(b.String()))
 	if err == nil {
-		_, err = mailer.NewPolicy(c)
+		_, err = c.Policy()
 	}
 	// One thing at a time, and not by the line of a file that is not there yet.
-	if found, ok := errors.AsType[*mailer.ConfigError](err); ok {
-		err = &mailer.ConfigError{Key: found.Key, Message: found.Message}
+	if found, ok := errors.AsType[*config.Error](err); ok {
+		err = &config.Error{Key: found.Key, Message: found.Message}
 	}
 	return b.String(), err
 }

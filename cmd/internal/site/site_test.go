@@ -12,13 +12,14 @@ import (
 
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 func sample(t *testing.T) *Site {
 	return &Site{
 		Dir: filepath.Join(t.TempDir(), "qkdmail"), Hostname: "mail.a.example", Domains: []string{"a.example"}, Suite: "auto", Port: FirstPort, Unit: true,
-		KM:   mailer.KMConfig{URL: "etsi014:https://kme.a.example:8443", SAE: "SAE_A", CA: "ca.crt", Cert: "a.crt", Key: "a.key"},
-		Peer: mailer.PeerConfig{Name: "site-b", SAE: "SAE_B", Domains: []string{"b.example", "*.b.example"}},
+		KM:   config.KM{URL: "etsi014:https://kme.a.example:8443", SAE: "SAE_A", CA: "ca.crt", Cert: "a.crt", Key: "a.key"},
+		Peer: config.Peer{Name: "site-b", SAE: "SAE_B", Domains: []string{"b.example", "*.b.example"}},
 	}
 }
 
@@ -62,7 +63,7 @@ func TestPorts(t *testing.T) {
 			}
 		}
 	}
-	c, err := mailer.ParseConfig("", []byte(fileOf(t, s, ConfigFile)))
+	c, err := config.Parse("", []byte(fileOf(t, s, ConfigFile)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,11 +73,11 @@ func TestPorts(t *testing.T) {
 }
 
 func TestConfigSaysWhatWasAsked(t *testing.T) {
-	c, err := mailer.ParseConfig("", []byte(fileOf(t, sample(t), ConfigFile)))
+	c, err := config.Parse("", []byte(fileOf(t, sample(t), ConfigFile)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := mailer.NewPolicy(c)
+	p, err := c.Policy()
 	if err != nil {
 		t.Fatal(err)
 	}

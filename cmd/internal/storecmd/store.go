@@ -7,7 +7,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
 )
 
@@ -18,7 +18,7 @@ type storeFlags struct {
 	config string
 	asJSON bool
 
-	relay   *mailer.Config // what --config names, nil without it
+	relay   *config.Config // what --config names, nil without it
 	allSAEs bool           // --sae does not say whose keys
 }
 
@@ -60,7 +60,7 @@ These commands make no store where there is none, except "init" in PostgreSQL.`,
 func (s *storeFlags) settle(cmd *cobra.Command) error {
 	s.allSAEs = s.SAE == "" && !cmd.Flags().Changed("sae")
 	if s.config != "" {
-		cfg, err := mailer.LoadConfig(s.config)
+		cfg, err := config.Load(s.config)
 		if err != nil {
 			return flags.BadConfig(err)
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
 )
 
@@ -50,7 +50,7 @@ deleted. PostgreSQL gives them up by itself (autovacuum).`,
 
 // options are the policies of a configuration with the flags. Without either, keys
 // would be closed that the relay's own policy keeps.
-func (f *sweepFlags) options(cfg *mailer.Config) (o keystore.Options, err error) {
+func (f *sweepFlags) options(cfg *config.Config) (o keystore.Options, err error) {
 	if cfg != nil {
 		o = flags.KeepOptions(cfg, nil)
 	} else if f.close == "" {
@@ -70,7 +70,7 @@ func (f *sweepFlags) options(cfg *mailer.Config) (o keystore.Options, err error)
 		}
 		*d.to, err = keystore.ParseDuration(d.text)
 		never := d.to == &o.Undelivered && *d.to == 0
-		if err != nil || *d.to < mailer.MinTombstones && !never {
+		if err != nil || *d.to < config.MinTombstones && !never {
 			return o, terminal.Usage("%s %q: must be 31d or more, since messages are accepted for 30 days and from a day ahead", d.flag, d.text)
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -120,7 +122,12 @@ func New(o Options) *Hop {
 func (h *Hop) NewSession(*smtp.Conn) (smtp.Session, error) { return &Session{hop: h}, nil }
 
 // Probe connects, to learn what the next hop offers.
-func (h *Hop) Probe(ctx context.Context) error {
+func (h *Hop) Probe(ctx context.Context) (err error) {
+	defer func() { // the caller must outlive whatever a next hop says
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
 	c, err := h.dial(ctx)
 	if err != nil {
 		return err

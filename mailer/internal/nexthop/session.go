@@ -22,7 +22,6 @@ type Session struct {
 	conn   *conn // once the next hop has taken MAIL
 	failed error // why the transaction is over
 	rcpts  []string
-	answer string // of the next hop, to the message
 }
 
 var _ smtp.LMTPSession = (*Session)(nil)
@@ -31,7 +30,7 @@ var _ smtp.LMTPSession = (*Session)(nil)
 // first Rcpt, and to all others if it is a refusal.
 func (s *Session) Mail(from string, opts *smtp.MailOptions) error {
 	s.Reset()
-	s.begun, s.from, s.answer = true, from, ""
+	s.begun, s.from = true, from
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -180,13 +179,13 @@ func (s *Session) rcptCommand(c *conn, to string, opts *smtp.RcptOptions) string
 // Data delivers a message; the answer to it is the error. If r fails, the message
 // is not, and the error is r's.
 func (s *Session) Data(r io.Reader) error {
-	_, err := s.Deliver(func(dst io.Writer) error { return block.Copy(dst, r) })
+	_, _, err := s.handOver(func(dst io.Writer) error { return block.Copy(dst, r) })
 	return err
 }
 
 // LMTPData is Data with an answer for each recipient.
 func (s *Session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	answers, err := s.Deliver(func(dst io.Writer) error { return block.Copy(dst, r) })
+	answers, _, err := s.handOver(func(dst io.Writer) error { return block.Copy(dst, r) })
 	for i, rcpt := range s.rcpts {
 		if i < len(answers) {
 			status.SetStatus(rcpt, answers[i])
@@ -212,17 +211,13 @@ func (s *Session) over() error {
 	return ErrSequence
 }
 
-// Answer returns what the next hop said to the last message, with its queue ID as
-// a rule.
-func (s *Session) Answer() string { return s.answer }
-
 // Reset ends the transaction.
 func (s *Session) Reset() {
 	if s.conn != nil {
 		s.hop.leave(s.conn)
 		s.hop.release()
 	}
-	*s = Session{hop: s.hop, answer: s.answer}
+	*s = Session{hop: s.hop}
 }
 
 // Logout ends the session.

@@ -214,10 +214,10 @@ func isAttribute(name string) bool {
 
 // mechanisms are those by which the client can authenticate.
 func (c *Conn) mechanisms() []string {
-	if s, ok := c.session.(smtp.AuthSession); ok {
-		return s.AuthMechanisms()
+	if c.session == nil {
+		return nil
 	}
-	return nil
+	return c.session.AuthMechanisms()
 }
 
 // authenticate is AUTH, RFC 4954.
@@ -232,7 +232,7 @@ func (c *Conn) authenticate(arg string) {
 		c.refuse(504, smtp.EnhancedCode{5, 5, 4}, "Mechanism not offered")
 		return
 	}
-	exchange, err := c.session.(smtp.AuthSession).Auth(mechanism)
+	exchange, err := c.session.Auth(mechanism)
 	if err != nil {
 		c.done(err, smtp.NoEnhancedCode, "")
 		return

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/contract"
 	"github.com/qkdmail/qkdmail/mailer/internal/deadline"
-	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// A Conn is the connection of a client. Sessions may use its exported methods.
+// A Conn is the connection of a client. It is the [contract.Client] of a session.
 type Conn struct {
 	server *Server
 	rules  Rules
@@ -24,7 +24,7 @@ type Conn struct {
 	in     input          // of conn
 	out    replies
 
-	session  smtp.Session // nil until the client has introduced itself
+	session  contract.Session // nil until the client has introduced itself
 	hello    string
 	extended bool     // it said EHLO or LHLO
 	mail     bool     // a transaction is under way
@@ -39,6 +39,8 @@ type Conn struct {
 	stopping bool // the server stops
 	gone     bool // closed, or about to be
 }
+
+var _ contract.Client = (*Conn)(nil)
 
 // maxRefused is how many commands in a row the server refuses by itself before
 // it hangs up.
@@ -64,19 +66,9 @@ func (c *Conn) TLS() bool {
 	return ok
 }
 
-// MaxSize returns the size of a message that is offered at present, 0 for any.
-func (c *Conn) MaxSize() int64 { return c.rules.Offers().Size }
-
 // XForward returns what a trusted client has said with XFORWARD of an attribute,
 // "" for nothing.
 func (c *Conn) XForward(name string) string { return c.xforward[name] }
-
-// DataFollows reports whether the client has sent DATA after the command that is
-// being carried out, as PIPELINING allows.
-func (c *Conn) DataFollows() bool {
-	verb, arg := smtpwire.Command(string(c.in.nextLine()))
-	return verb == "DATA" && arg == ""
-}
 
 // Close closes the connection. Replies that were given are sent before.
 func (c *Conn) Close() error {

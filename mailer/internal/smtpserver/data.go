@@ -20,38 +20,24 @@ type dataState struct {
 	refused bool          // the answer is a refusal, for one recipient at least
 }
 
-// A DataBeginner is a session that wants to be asked before DATA is taken: an
-// error refuses it.
-type DataBeginner interface{ BeginData() error }
-
 // takeData is DATA, RFC 5321 §4.1.1.4 and RFC 2033 §4.2.
 func (c *Conn) takeData() {
 	if len(c.rcpts) == 0 { // also with no MAIL before it
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "No recipients")
 		return
 	}
-	if b, ok := c.session.(DataBeginner); ok {
-		if err := b.BeginData(); err != nil {
-			c.done(err, smtp.NoEnhancedCode, "")
-			return
-		}
+	if err := c.session.BeginData(); err != nil {
+		c.done(err, smtp.NoEnhancedCode, "")
+		return
 	}
 	c.reply(354, smtp.NoEnhancedCode, "End data with <CR><LF>.<CR><LF>")
 	c.data = dataState{open: true}
 	defer c.endData()
-	if lmtp, ok := c.session.(smtp.LMTPSession); ok && c.server.LMTP {
-		c.lmtpData(lmtp)
-		return
-	}
-	err := c.session.Data(dataReader{c})
-	if !c.drain() {
-		return
-	}
-	n := 1
 	if c.server.LMTP {
-		n = len(c.rcpts)
+		c.lmtpData()
+		return
 	}
-	for range n {
+	if err := c.session.Data(dataReader{c}); c.drain() {
 		c.answer(err)
 	}
 }
@@ -72,9 +58,9 @@ func (c *Conn) answer(err error) {
 }
 
 // lmtpData answers for each recipient.
-func (c *Conn) lmtpData(s smtp.LMTPSession) {
+func (c *Conn) lmtpData() {
 	answers := answers{}
-	err := s.LMTPData(dataReader{c}, answers)
+	err := c.session.LMTPData(dataReader{c}, answers)
 	if !c.drain() {
 		return
 	}

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/contract"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
@@ -39,9 +39,8 @@ type Server struct {
 	Hostname string
 	LMTP     bool
 	// NewSession begins the session of a client that has introduced itself. An
-	// error is its answer. Sessions return a *smtp.SMTPError only; any other error
-	// is answered with 451.
-	NewSession func(*Conn) (smtp.Session, error)
+	// error is its answer.
+	NewSession func(contract.Client) (contract.Session, error)
 	Logger     *slog.Logger
 
 	mu      sync.Mutex

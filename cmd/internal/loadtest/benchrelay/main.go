@@ -10,7 +10,7 @@
 // message. "pipelined" is a source of our own, which sends MAIL, RCPT and DATA
 // together over connections that are kept, as Postfix does.
 //
-// The relays are mailer.Relay in a process of its own each. But for those with a
+// The relays are relay.Relay in a process of its own each. But for those with a
 // key manager their keys are derived in memory, so that none is in the figures.
 //
 // Usage: go run ./cmd/internal/loadtest/benchrelay [-rounds N] [-sessions N] [-scale F]

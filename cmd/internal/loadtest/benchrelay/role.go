@@ -26,6 +26,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A role is what a process of this program is that relays.
@@ -87,11 +89,11 @@ func (r *role) relay(ctx context.Context, sum *figures) error {
 	if r.name == string(mailer.DirectionDecrypt) {
 		own, peer = peer, own
 	}
-	o := mailer.QuickOptions{Direction: mailer.Direction(r.name), Listen: "127.0.0.1:0", NextHop: r.next, KM: mailer.KMConfig{URL: "mock:unused"}}
+	o := config.QuickOptions{Direction: mailer.Direction(r.name), Listen: "127.0.0.1:0", NextHop: r.next, KM: config.KM{URL: "mock:unused"}}
 	if r.km != "" {
 		o.KM.SAE, o.Peer = own, peer
 	}
-	cfg, err := mailer.QuickConfig(o)
+	cfg, err := config.Quick(o)
 	if err != nil {
 		return err
 	}
@@ -99,13 +101,13 @@ func (r *role) relay(ctx context.Context, sum *figures) error {
 	for i := range cfg.Rules {
 		cfg.Rules[i].Suite = string(cipher.SuiteAES256GCM)
 	}
-	km, end, err := r.keys(ctx, own)
+	keys, end, err := r.keys(ctx, own)
 	if err != nil {
 		return err
 	}
 	defer end()
 	// A line a message is logged, to nowhere.
-	relay, err := mailer.NewRelay(cfg, km, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	relay, err := relay.New(cfg, keys, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		return err
 	}
@@ -119,20 +121,22 @@ func (r *role) relay(ctx context.Context, sum *figures) error {
 
 // keys is the key manager of a role, as "qkdmail relay" has it: a pool before a
 // store before a client.
-func (r *role) keys(ctx context.Context, sae string) (kmclient.KeyManager, func(), error) {
+func (r *role) keys(ctx context.Context, sae string) (keys relay.Keys, end func(), err error) {
 	if r.km == "" {
-		return new(smtpkit.Keys), func() {}, nil
+		return relay.WithoutStore(new(smtpkit.Keys)), func() {}, nil
 	}
 	client, err := openETSI(r.km, r.certs, sae)
 	if err != nil {
-		return nil, nil, err
+		return keys, nil, err
 	}
 	km, end := client, func() { _ = client.(io.Closer).Close() }
+	keys = relay.WithoutStore(km)
 	if r.store != "" {
 		store, err := r.openStore(ctx, km, sae)
 		if err != nil {
-			return nil, nil, err
+			return keys, nil, err
 		}
+		keys = relay.Keys{Source: store, Finder: store, Binder: store, Deliveries: store, Claims: store}
 		km, end = store, func() {
 			_ = errors.Join(store.Close(context.Background()), client.(io.Closer).Close())
 		}
@@ -140,11 +144,12 @@ func (r *role) keys(ctx context.Context, sae string) (kmclient.KeyManager, func(
 	if r.name == string(mailer.DirectionEncrypt) {
 		pool, err := keypool.New(km, keypool.Options{})
 		if err != nil {
-			return nil, nil, err
+			return keys, nil, err
 		}
-		return pool, func() { _ = pool.Close(context.Background()); end() }, nil
+		keys.Source = pool
+		return keys, func() { _ = pool.Close(context.Background()); end() }, nil
 	}
-	return km, end, nil
+	return keys, end, nil
 }
 
 // openETSI is a client of a key manager, with the certificate of an SAE.

@@ -1,0 +1,173 @@
+package mailer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// A producer writes a message for the next hop, having read the client's.
+type producer func(dst io.Writer) error
+
+// An answer is what the next hop says to a message.
+type answer struct {
+	single map[string]error // those for single recipients
+	err    error            // that for all others
+	said   string           // of a message that it took, for the log
+	wait   time.Duration    // how long it took
+}
+
+// handOver runs produce and hands what it writes to a session of the next hop. If
+// produce fails, the next session must not deliver, and the error is produce's.
+func (s *session) handOver(next smtp.Session, rcpts []string, produce producer) (a answer) {
+	var sent time.Time
+	write := func(dst io.Writer) error {
+		err := recovered(func() error { return produce(dst) })
+		sent = time.Now()
+		return err
+	}
+	if s.step.HandOver == nil {
+		a.single, a.err = s.pipe(next, rcpts, write)
+	} else {
+		var list []error
+		list, a.said, a.err = s.step.HandOver(next, write)
+		a.single = byRecipient(rcpts, list)
+	}
+	if !sent.IsZero() {
+		a.wait = time.Since(sent)
+	}
+	return a
+}
+
+// pipe hands what write writes to a session that reads. If write fails the session
+// sees a reader that fails.
+func (s *session) pipe(next smtp.Session, rcpts []string, write producer) (map[string]error, error) {
+	pr, pw := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		err := write(pw)
+		_ = pw.CloseWithError(err) // nil is io.EOF
+		written <- err
+	}()
+	var answers map[string]error
+	err := recovered(func() (err error) {
+		answers, err = s.dataFrom(next, rcpts, pr)
+		return err
+	})
+	// A session that did not read to the end must not keep write waiting.
+	_ = pr.CloseWithError(errNotRead)
+	if werr := <-written; werr != nil && !errors.Is(werr, errNotRead) {
+		return nil, werr
+	}
+	return answers, err
+}
+
+// answerAttrs is what the next hop said to a message that it took, for the log.
+func (s *session) answerAttrs(said string) []slog.Attr {
+	if said == "" {
+		return nil
+	}
+	return []slog.Attr{slog.String("answer", s.loggable(said))}
+}
+
+// byRecipient returns answers by recipient. One who was named twice has got the
+// message if one of his answers says so.
+func byRecipient(rcpts []string, list []error) map[string]error {
+	if list == nil {
+		return nil
+	}
+	answers := make(map[string]error, len(list))
+	for i, err := range list[:min(len(list), len(rcpts))] {
+		if before, twice := answers[rcpts[i]]; !twice || before != nil {
+			answers[rcpts[i]] = err
+		}
+	}
+	return answers
+}
+
+// delivered returns the recipients who have got a message.
+func (a answer) delivered(rcpts []string) (got []string) {
+	for _, rcpt := range rcpts {
+		if a.of(rcpt) == nil {
+			got = append(got, rcpt)
+		}
+	}
+	return got
+}
+
+// of returns the answer for a recipient.
+func (a answer) of(rcpt string) error {
+	if single, ok := a.single[rcpt]; ok {
+		return single
+	}
+	return a.err
+}
+
+// recovered makes an error of a panic: one message must not end the relay, and
+// with it all others. go-smtp does so on goroutines of its own only.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// errNotRead is what a producer gets where the next hop has answered early.
+var errNotRead = io.ErrClosedPipe
+
+// dataFrom is Data, or LMTPData where the client wants an answer for each
+// recipient and the next session has them.
+func (s *session) dataFrom(next smtp.Session, rcpts []string, r io.Reader) (map[string]error, error) {
+	l, ok := next.(smtp.LMTPSession)
+	if !s.step.LMTP || !ok {
+		return nil, next.Data(r)
+	}
+	c := &collector{answers: map[string]error{}}
+	err := l.LMTPData(r, c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rcpt := range rcpts {
+		if _, ok := c.answers[rcpt]; !ok {
+			c.answers[rcpt] = err
+		}
+	}
+	return c.answers, err
+}
+
+// A collector takes the answers for recipients.
+type collector struct {
+	mu      sync.Mutex
+	answers map[string]error
+}
+
+func (c *collector) SetStatus(rcpt string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[rcpt] = err
+}
+
+// A prefixWriter writes something before the first octet, and nothing if there
+// never is one.
+type prefixWriter struct {
+	dst    io.Writer
+	prefix string
+}
+
+func (w *prefixWriter) Write(p []byte) (int, error) {
+	if w.prefix != "" && len(p) > 0 {
+		prefix := w.prefix
+		w.prefix = ""
+		if _, err := io.WriteString(w.dst, prefix); err != nil {
+			return 0, err
+		}
+	}
+	return w.dst.Write(p)
+}

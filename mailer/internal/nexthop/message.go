@@ -1,0 +1,156 @@
+package nexthop
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
+)
+
+// errForeign: a session is not one of a Hop. What hides a session, to log what it
+// does or for another reason, must not hand its messages over as well: it could
+// lose the answers.
+var errForeign = errors.New("a message for a session that is not the next hop's own")
+
+// HandOver hands the message that write writes to a session of h. With LMTP the
+// answers for the recipients, in the order in which they were accepted, come with
+// the error that one answer for all would be. said is what the next hop says of a
+// message that it took, with its queue ID as a rule.
+//
+// DATA is sent once there is much of the message, or all of it. If write fails
+// before, the next hop sees nothing unusual: Reset ends the transaction. If it
+// fails later, the connection is dropped before the final dot: nothing half is
+// delivered. The error is write's then.
+func (h *Hop) HandOver(session smtp.Session, write func(dst io.Writer) error) (answers []error, said string, err error) {
+	s, ok := session.(*Session)
+	if !ok || s.hop != h {
+		return nil, "", errForeign
+	}
+	return s.handOver(write)
+}
+
+func (s *Session) handOver(write func(dst io.Writer) error) (answers []error, said string, err error) {
+	c := s.conn
+	if c == nil {
+		return nil, "", s.over()
+	}
+	body := &body{conn: c}
+	out := smtpwire.NewDataWriter(body)
+	usable := false
+	defer func() { // also after a panic of write: nothing may be left in the middle of DATA
+		out.Free()
+		if s.conn == nil {
+			s.end(c, usable)
+		}
+	}()
+	s.conn, s.begun = nil, false
+	err = write(out)
+	if err == nil && out.Err() == nil {
+		_ = out.Close()
+	}
+	if out.Err() != nil {
+		err = out.Err() // write's may come from it
+	}
+	if err != nil {
+		if !body.begun && (out.Err() == nil || refuses(err)) {
+			s.conn = c
+		}
+		return nil, "", err
+	}
+	c.messages++
+	if s.hop.opts.LMTP {
+		answers, said, usable = s.answers(c)
+		return answers, said, worst(answers)
+	}
+	said, usable, err = s.readAnswer(c)
+	return nil, said, err
+}
+
+// end gives up a connection after a message.
+func (s *Session) end(c *conn, usable bool) {
+	if usable {
+		s.hop.put(c)
+	} else {
+		_ = c.Close()
+	}
+	s.hop.release()
+}
+
+// A body is where the message goes: to the connection, after DATA.
+type body struct {
+	conn  *conn
+	begun bool // the next hop has taken DATA
+}
+
+func (b *body) Write(p []byte) (int, error) {
+	if !b.begun {
+		if err := b.begin(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.conn.Write(p)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return n, err
+}
+
+func (b *body) begin() error {
+	r, err := b.conn.command("DATA")
+	if err := outcome(r, err, 354); err != nil {
+		return err
+	}
+	b.begun = true
+	if b.conn.spoken() { // it would be taken for the answer to the message
+		return fmt.Errorf("%w: a reply to nothing", ErrLost)
+	}
+	return nil
+}
+
+// readAnswer reads the reply to a message, and reports whether the connection can
+// be used again. A reply that begins with 250 means that the message was delivered,
+// however it goes on: a client that is told otherwise sends it again.
+func (s *Session) readAnswer(c *conn) (said string, usable bool, err error) {
+	r, rerr := c.replyWithin(s.hop.opts.AfterDot)
+	err = outcome(r, rerr, 250)
+	if r.First == 250 {
+		return r.Text(), err == nil, nil
+	}
+	return "", refuses(err), err
+}
+
+// answers reads a reply for each recipient: RFC 2033 §4.2.
+func (s *Session) answers(c *conn) (answers []error, said string, usable bool) {
+	usable = true
+	for range s.rcpts {
+		if !usable {
+			answers = append(answers, fmt.Errorf("%w: no reply for this recipient", ErrLost))
+			continue
+		}
+		var text string
+		var err error
+		text, usable, err = s.readAnswer(c)
+		answers, said = append(answers, err), cmp.Or(text, said)
+	}
+	return answers, said, usable
+}
+
+// worst is the error for those who take one answer for all recipients: a temporary
+// one if there is one, since the mail must be sent again then.
+func worst(answers []error) error {
+	var found error
+	for _, err := range answers {
+		if err == nil {
+			continue
+		}
+		reply, ok := errors.AsType[*smtp.SMTPError](err)
+		if !ok || reply.Code < 500 {
+			return err
+		}
+		found = err
+	}
+	return found
+}

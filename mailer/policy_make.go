@@ -1,0 +1,243 @@
+package mailer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/address"
+	"github.com/qkdmail/qkdmail/mailer/internal/readable"
+)
+
+// PolicyOptions are what a [Policy] is made of.
+type PolicyOptions struct {
+	SAE     string   // our own SAE ID; "": none
+	Domains []string // of this site's users; a peer may not send mail in their name
+	Peers   []Peer
+	// Rules may be missing where no mail is encrypted. If there are some, one is
+	// for "default".
+	Rules []Rule
+	// AllowPlainReports lets plain mail with the null sender, MAIL FROM:<>, pass.
+	// Then anyone can send plain mail in the name of a domain that has to encrypt,
+	// by sending it as a report.
+	AllowPlainReports bool
+}
+
+// A PolicyError is one thing that is wrong with [PolicyOptions]. It is an
+// ErrConfig.
+type PolicyError struct {
+	Field   string // such as "Peers[0].Domains[1]"
+	Message string
+	Other   string // the field that has the same value; ""
+}
+
+// Error returns FIELD: MESSAGE.
+func (e *PolicyError) Error() string { return e.Field + ": " + e.Message }
+
+// Unwrap returns ErrConfig.
+func (e *PolicyError) Unwrap() error { return ErrConfig }
+
+// NewPolicy makes a policy. The error joins all that is wrong with o, each a
+// *[PolicyError].
+func NewPolicy(o PolicyOptions) (*Policy, error) {
+	m := &policyMaker{
+		o: &o, names: map[string]int{}, domains: map[string]string{},
+		p: &Policy{
+			sae: o.SAE, bySAE: map[string]*Peer{}, byDomain: address.Table[*Peer]{}, own: address.Table[struct{}]{},
+			routes: address.Table[Route]{}, places: map[string]string{}, plainReports: o.AllowPlainReports,
+		},
+	}
+	m.sae("SAE", o.SAE)
+	m.ownDomains()
+	for i := range o.Peers {
+		m.peer(i)
+	}
+	m.rules()
+	if len(m.errs) > 0 {
+		return nil, errors.Join(m.errs...)
+	}
+	return m.p, nil
+}
+
+// A policyMaker makes a policy, and collects what is wrong with its options.
+type policyMaker struct {
+	o       *PolicyOptions
+	p       *Policy
+	names   map[string]int    // of the peers
+	domains map[string]string // the field that a peer's domain is in
+	errs    []error
+}
+
+// wrong notes what is wrong with a field. other is the field that has the same
+// value already, if that is it.
+func (m *policyMaker) wrong(field, other, format string, args ...any) {
+	m.errs = append(m.errs, &PolicyError{Field: field, Message: fmt.Sprintf(format, args...), Other: other})
+}
+
+func entry(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
+
+// sae checks an SAE ID. What a message can't carry is percent-encoded there, three
+// bytes for one.
+func (m *policyMaker) sae(field, sae string) {
+	if sae == "-" {
+		m.wrong(field, "", `"-" stands for none in messages: leave it out`)
+	} else if len(sae) > kmclient.MaxIDLength/3 || sae != readable.Line(sae) {
+		m.wrong(field, "", "%q must be printable, at most %d bytes", readable.Short(sae), kmclient.MaxIDLength/3)
+	}
+}
+
+// domain normalises the domain of a site.
+func (m *policyMaker) domain(field, domain string) (pattern string, ok bool) {
+	pattern, err := address.Pattern(domain)
+	switch {
+	case err != nil:
+		m.wrong(field, "", "%q %v", readable.Short(domain), err)
+	case pattern == address.Default || pattern[0] == '[':
+		m.wrong(field, "", "%q can be the domain of a rule only", domain)
+	default:
+		return pattern, true
+	}
+	return "", false
+}
+
+func (m *policyMaker) ownDomains() {
+	first := map[string]string{}
+	for i, d := range m.o.Domains {
+		field := entry("Domains", i)
+		pattern, ok := m.domain(field, d)
+		if other, doubled := first[pattern]; ok && doubled {
+			m.wrong(field, other, "%q is there already", d)
+		} else if ok {
+			first[pattern], m.p.own[pattern] = field, struct{}{}
+		}
+	}
+}
+
+func (m *policyMaker) peer(i int) {
+	at := entry("Peers", i)
+	peer := m.o.Peers[i]
+	m.p.peers = append(m.p.peers, &peer)
+	if first, doubled := m.names[peer.Name]; peer.Name == "" {
+		m.wrong(at+".Name", "", "missing")
+	} else if doubled {
+		m.wrong(at+".Name", entry("Peers", first)+".Name", "%q is the name of another peer", readable.Short(peer.Name))
+	} else {
+		m.names[peer.Name] = i
+	}
+	m.peerSAE(at+".SAE", &peer)
+	peer.Domains = m.peerDomains(at+".Domains", &peer)
+	peer.Suites = m.suites(at+".Suites", peer.Suites)
+}
+
+func (m *policyMaker) peerSAE(field string, peer *Peer) {
+	m.sae(field, peer.SAE)
+	switch first, doubled := m.p.bySAE[peer.SAE]; {
+	case peer.SAE == "" && doubled:
+		m.wrong(field, "", "missing: peer %q has none either, so their mail could not be told apart", first.Name)
+	case doubled:
+		m.wrong(field, "", "%q is the SAE ID of peer %q", peer.SAE, first.Name)
+	case peer.SAE != "" && peer.SAE == m.o.SAE:
+		m.wrong(field, "", "%q is our own SAE ID", peer.SAE)
+	default:
+		m.p.bySAE[peer.SAE] = peer
+	}
+}
+
+func (m *policyMaker) peerDomains(field string, peer *Peer) (patterns []string) {
+	for i, d := range peer.Domains {
+		field := entry(field, i)
+		pattern, ok := m.domain(field, d)
+		if !ok {
+			continue
+		}
+		if other, doubled := m.domains[pattern]; doubled {
+			m.wrong(field, other, "%q is in another peer", d)
+			continue
+		}
+		if _, own := m.p.own[pattern]; own {
+			m.wrong(field, "", "%q is one of our own", d)
+		}
+		m.domains[pattern], m.p.byDomain[pattern] = field, peer
+		patterns = append(patterns, pattern)
+	}
+	return patterns
+}
+
+func (m *policyMaker) suites(field string, names []cipher.Suite) (suites []cipher.Suite) {
+	if names == nil {
+		return []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP}
+	}
+	if len(names) == 0 {
+		m.wrong(field, "", "empty: nothing could be accepted from the peer")
+	}
+	for i, name := range names {
+		suite, err := cipher.ParseSuite(string(name))
+		if err != nil || suite == cipher.SuiteAuto {
+			m.wrong(entry(field, i), "", "%q must be otp or aes-256-gcm", readable.Short(string(name)))
+		}
+		suites = append(suites, suite)
+	}
+	return suites
+}
+
+func (m *policyMaker) rules() {
+	first := map[string]string{}
+	for i := range m.o.Rules {
+		rule, at := &m.o.Rules[i], entry("Rules", i)
+		pattern, err := address.Pattern(rule.Domain)
+		other, doubled := first[pattern]
+		switch {
+		case rule.Domain == "":
+			m.wrong(at+".Domain", "", "missing: a domain, or %q for all others", address.Default)
+		case err != nil:
+			m.wrong(at+".Domain", "", "%q %v", readable.Short(rule.Domain), err)
+		case doubled:
+			m.wrong(at+".Domain", other, "%q is in another rule", rule.Domain)
+		default:
+			first[pattern], m.p.places[pattern] = at+".Domain", rule.Place
+		}
+		route := m.route(at, rule)
+		if route.Rule = pattern; pattern == address.Default {
+			m.p.otherwise = route
+		} else {
+			m.p.routes[pattern] = route
+		}
+	}
+	if _, ok := first[address.Default]; !ok && len(m.o.Rules) > 0 {
+		m.wrong("Rules", "", "no rule for the domain %q says what happens to all other mail", address.Default)
+	}
+}
+
+// route is where the mail of a rule goes.
+func (m *policyMaker) route(at string, rule *Rule) Route {
+	i, known := m.names[rule.Peer]
+	switch {
+	case rule.Encrypt < Required || rule.Encrypt > Never:
+		m.wrong(at+".Encrypt", "", "must be required, opportunistic or never")
+	case rule.Encrypt == Never && rule.Peer != "":
+		m.wrong(at+".Peer", "", "a rule that never encrypts has no peer")
+	case rule.Encrypt != Never && rule.Peer == "":
+		m.wrong(at+".Peer", "", "missing: encrypt = %q needs a peer", rule.Encrypt)
+	case rule.Peer != "" && !known:
+		m.wrong(at+".Peer", "", "there is no peer with the name %q", readable.Short(rule.Peer))
+	}
+	suite, err := cipher.ParseSuite(string(cmp.Or(rule.Suite, cipher.SuiteAuto)))
+	switch {
+	case err != nil:
+		m.wrong(at+".Suite", "", "%q must be auto, otp or aes-256-gcm", readable.Short(string(rule.Suite)))
+	case rule.PadLimit != 0 && (suite != cipher.SuiteAuto || rule.Encrypt == Never):
+		m.wrong(at+".PadLimit", "", `is for suite = "auto" only`)
+	case rule.PadLimit < 0 || rule.PadLimit > cipher.MaxPadLimit:
+		m.wrong(at+".PadLimit", "", "%s must be at most %s", readable.Size(int64(rule.PadLimit)), readable.Size(cipher.MaxPadLimit))
+	}
+	if rule.Encrypt == Never || !known {
+		return Route{Mode: rule.Encrypt}
+	}
+	r := Route{Mode: rule.Encrypt, Peer: m.p.peers[i], Suite: suite}
+	if suite == cipher.SuiteAuto {
+		r.PadLimit = cmp.Or(rule.PadLimit, cipher.DefaultPadLimit)
+	}
+	return r
+}

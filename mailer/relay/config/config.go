@@ -1,0 +1,255 @@
+package config
+
+import (
+	"cmp"
+	"net/netip"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// Config is the configuration of a relay, usually from one TOML file: see
+// [Load], and docs/relay.toml for every key with its meaning and default.
+// It is data only; [Config.Policy] makes a policy of the peers and rules.
+//
+// In the tags below, "size" is a number of bytes that may be written with a
+// unit (64, "256 KiB"), and "file" a path that is relative to the folder of the
+// configuration file. "store" and "secret" are texts of which some are, or hold,
+// such a path: see Store.
+type Config struct {
+	// Hostname is the relay's name in greetings, EHLO and Received. It is the
+	// host's own where the file has none.
+	Hostname string `toml:"hostname"`
+
+	Site       Site       `toml:"site"`
+	Listeners  []Listener `toml:"listener"`
+	NextHops   []NextHop  `toml:"next_hop"`
+	KM         KM         `toml:"km"`
+	Store      Store      `toml:"store"`
+	Peers      []Peer     `toml:"peer"`
+	Rules      []Rule     `toml:"rule"`
+	NullSender NullSender `toml:"null_sender"`
+	Headers    Headers    `toml:"headers"`
+	Limits     Limits     `toml:"limits"`
+	Timeouts   Timeouts   `toml:"timeouts"`
+	Log        Log        `toml:"log"`
+	Admin      Admin      `toml:"admin"`
+
+	file  string         // where it was read; "" if nowhere
+	lines map[string]int // in which line of it a key stands: "listener[0].name"
+}
+
+// Site is about the relay's own site.
+type Site struct {
+	// Domains are those of this site's users, "a.example" or "*.a.example". A peer
+	// may not send mail in their name. Default none.
+	Domains []string `toml:"domains"`
+}
+
+// A Protocol is how mail is handed over.
+type Protocol string
+
+const (
+	SMTP Protocol = "smtp"
+	LMTP Protocol = "lmtp" // with an answer for each recipient
+)
+
+// TLSMode says whether a connection is encrypted with STARTTLS.
+type TLSMode string
+
+const (
+	TLSOff           TLSMode = "off"           // not offered, not used
+	TLSOpportunistic TLSMode = "opportunistic" // where the other side can; its certificate is not verified
+	TLSRequired      TLSMode = "required"      // no mail without; a next hop's certificate is verified
+)
+
+// A Listener is an address at which the relay takes mail.
+type Listener struct {
+	Name      string           `toml:"name"`
+	Direction mailer.Direction `toml:"direction"`
+	Protocol  Protocol         `toml:"protocol"` // default smtp
+	Address   string           `toml:"address"`  // HOST:PORT or unix:/PATH
+	NextHop   string           `toml:"next_hop"` // name of the next hop
+
+	// Networks are the clients that may connect; default loopback. Behind a
+	// unix: address it is the file's permissions that say who may.
+	Networks []netip.Prefix `toml:"networks"`
+	// XForward are the clients that may say with XFORWARD for whom they speak;
+	// default none.
+	XForward []netip.Prefix `toml:"xforward"`
+
+	TLS     TLSMode `toml:"tls"` // default off
+	TLSCert string  `toml:"tls_cert,file"`
+	TLSKey  string  `toml:"tls_key,file"`
+	// AuthFile has the users for AUTH PLAIN, see [LoadUsers]. With it every
+	// client must authenticate, and can do so over TLS only; Networks holds as
+	// well.
+	AuthFile string `toml:"auth_file,file"`
+}
+
+// A NextHop is a server that mail is handed to.
+type NextHop struct {
+	Name     string   `toml:"name"`
+	Address  string   `toml:"address"`  // HOST:PORT or unix:/PATH
+	Protocol Protocol `toml:"protocol"` // default smtp
+
+	TLS     TLSMode `toml:"tls"`         // default opportunistic
+	TLSCA   string  `toml:"tls_ca,file"` // PEM, the CAs to trust instead of the system's
+	TLSName string  `toml:"tls_name"`    // name in the certificate; default the host of Address
+
+	AuthUser         string `toml:"auth_user"` // for AUTH PLAIN; only with TLSRequired
+	AuthPasswordFile string `toml:"auth_password_file,file"`
+
+	MaxConnections int `toml:"max_connections"` // at one time; default 500
+	MaxIdle        int `toml:"max_idle"`        // of them, kept open for the next message; default 20
+	// MaxMessages is how many messages go through one connection; 0, the default: 10
+	// where the greeting names Exim, which only queues what comes after the tenth
+	// (smtp_accept_queue_per_connection), else 1000.
+	MaxMessages int `toml:"max_messages"`
+}
+
+// KM names the key manager.
+type KM struct {
+	// URL and the five after it are as package kmclient/open takes them. SAE is our
+	// own SAE ID, "" for none.
+	URL   string `toml:"url"`
+	SAE   string `toml:"sae"`
+	CA    string `toml:"ca,file"`
+	Cert  string `toml:"cert,file"`
+	Key   string `toml:"key,file"`
+	KMEID string `toml:"kme_id"`
+
+	RequestTimeout time.Duration `toml:"request_timeout"` // of one request; default 30 s
+	Timeout        time.Duration `toml:"timeout"`         // of a message's wait for a key, failover included; default 60 s
+	KeyGrace       time.Duration `toml:"key_grace"`       // how long the key of an arriving message may be missing; default mailer.DefaultKeyGrace
+
+	// Pool has keys fetched ahead for what is encrypted; default true. The
+	// others are those of [keypool.Options]; 0 is its default.
+	Pool       bool          `toml:"pool"`
+	PoolBatch  int           `toml:"pool_batch"`   // keys a fetch
+	PoolMax    int           `toml:"pool_max"`     // keys for one peer
+	PoolMaxAge time.Duration `toml:"pool_max_age"` // of a key that waits
+}
+
+// PoolOptions returns what [keypool.New] takes.
+func (c *KM) PoolOptions() keypool.Options {
+	return keypool.Options{Batch: c.PoolBatch, Max: c.PoolMax, MaxAge: c.PoolMaxAge, Timeout: c.Timeout}
+}
+
+// StoreNone is the Store.Path with which keys are not kept.
+const StoreNone = "none"
+
+// Store says where keys are kept until their messages are delivered, and
+// for how long: see package [keystore].
+type Store struct {
+	// Path is an SQLite file, the URL of a database in PostgreSQL, or StoreNone. "": a file in the
+	// state directory, if the key manager deletes keys when it hands them out.
+	Path string `toml:"path,store"`
+	// Key seals what is stored: "file:PATH", "credential:NAME" or "env:NAME", as
+	// [keystore.ParseKeySource] has it. "": a file beside the SQLite file, made
+	// with it.
+	Key string `toml:"key,secret"`
+
+	Close       keystore.Policy `toml:"close"`       // default after:7d
+	Tombstones  time.Duration   `toml:"tombstones"`  // how long a closed key is remembered; default 60 days
+	Undelivered time.Duration   `toml:"undelivered"` // when a key goes whose message did not come; 0, the default, is never
+}
+
+// A Peer is a site that mail is exchanged with.
+type Peer struct {
+	Name string `toml:"name"`
+	// SAE is the peer's SAE ID; "" or "-": none, as the mock and QMail REST
+	// need none. One peer at most can be without.
+	SAE string `toml:"sae"`
+	// Domains are those of the peer's users, "b.example" or "*.b.example".
+	// They say who may send as whom, and whose plain mail Inbound is about.
+	Domains []string `toml:"domains"`
+	// Inbound is what happens to plain mail from these domains: "required", also
+	// "", refuses it, "optional" lets it pass. Default required.
+	Inbound string `toml:"inbound"`
+	// Suites are accepted from the peer, by their names in any case; default
+	// all.
+	Suites []string `toml:"suites"`
+}
+
+// SAEID returns the peer's SAE ID, "" for none.
+func (p *Peer) SAEID() string {
+	if p.SAE == "-" {
+		return ""
+	}
+	return p.SAE
+}
+
+// A Rule says how mail to a domain leaves.
+type Rule struct {
+	// Domain is "b.example", "*.b.example" for the domains beneath it at any
+	// depth, or "default".
+	Domain   string      `toml:"domain"`
+	Peer     string      `toml:"peer"`           // name of the peer
+	Encrypt  mailer.Mode `toml:"encrypt"`        // default required
+	Suite    string      `toml:"suite"`          // auto, otp or aes-256-gcm in any case; default auto
+	PadLimit int         `toml:"pad_limit,size"` // bytes of message up to which auto takes OTP; 0: cipher.DefaultPadLimit
+}
+
+// NullSender is about reports, which have the null sender, MAIL FROM:<>. Those
+// that leave take the same rules as all other mail.
+type NullSender struct {
+	// Inbound is what happens to a report that arrives in clear and whose header
+	// From is in the domain of a peer that has to encrypt: "required" (default)
+	// refuses it as it refuses other mail, "accept" lets it pass. With the latter
+	// anyone can send plain mail in the name of such a domain, by sending it as a
+	// report.
+	Inbound string `toml:"inbound"`
+}
+
+// Headers says what can be read of an encrypted message.
+type Headers struct {
+	Policy cipher.HeaderPolicy `toml:"policy"` // default hcp_baseline
+	Note   *string             `toml:"note"`   // of at most 8 KiB; nil: cipher.DefaultNote; empty: none
+}
+
+// Limits bounds what a client may send. Sizes are bytes.
+type Limits struct {
+	// MessageSize is that of a message before it is encrypted or as it
+	// arrives; default 100 MiB. What a next hop offers may be less.
+	MessageSize int64 `toml:"message_size,size"`
+	// LineLength is that of a line of a message, without its CRLF; default
+	// 1 MiB. RFC 5322 has 998, but longer lines are in real mail and are
+	// restored as they were.
+	LineLength int64 `toml:"line_length,size"`
+	HeaderSize int64 `toml:"header_size,size"` // default 256 KiB
+
+	Received   int `toml:"received"`   // Received fields, against loops; default 50
+	Recipients int `toml:"recipients"` // a transaction; default 1000
+	// Memory bounds what all messages under way take together; one too many gets
+	// 421. 0, the default: 320 KiB for each of Connections, and 32 MiB.
+	Memory int64 `toml:"memory,size"`
+
+	Connections          int `toml:"connections"`            // of clients at one time, of each listener; default 500
+	ConnectionsPerClient int `toml:"connections_per_client"` // of one address; default 50
+}
+
+// MemoryBytes is Memory, or the default: messages with headers of usual size from all
+// clients, and some with long ones.
+func (l *Limits) MemoryBytes() int64 {
+	return cmp.Or(l.Memory, int64(l.Connections)*mailer.MessageMemory+32<<20)
+}
+
+// Timeouts bounds every wait.
+type Timeouts struct {
+	// Of clients.
+	Idle     time.Duration `toml:"idle"`      // between two commands; default 5 min
+	DataIdle time.Duration `toml:"data_idle"` // within DATA, between two pieces; default 3 min
+	MinRate  int64         `toml:"min_rate"`  // bytes a second of DATA, on average, once DataIdle has passed; default 128; 0: any
+
+	// Of next hops.
+	Connect     time.Duration `toml:"connect"`       // default 30 s
+	Command     time.Duration `toml:"command"`       // for the answer to a command, and for each write; default 5 min
+	AfterDot    time.Duration `toml:"after_dot"`     // for the answer to a whole message; default 9 min, as Postfix gives up after 10
+	NextHopIdle time.Duration `toml:"next_hop_idle"` // a connection is kept unused; default 1 min
+
+	Shutdown time.Duration `toml:"shutdown"` // for messages under way when the relay stops; default 30 s
+}

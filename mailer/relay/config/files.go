@@ -1,0 +1,84 @@
+package config
+
+import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
+)
+
+// CheckFiles reports, joined, which of the files that the configuration names
+// can't be used: certificates, keys, CAs, users, passwords. Paths within km.url
+// and of the store itself are not looked at.
+func (c *Config) CheckFiles() error {
+	f := &findings{c: c}
+	check := func(key string, err error) {
+		if err != nil {
+			f.add(key, "%v", err)
+		}
+	}
+	pair := func(key, cert, private string) {
+		if cert != "" && private != "" {
+			_, err := textfile.KeyPair(cert, private)
+			check(key, err)
+		}
+	}
+	for i := range c.Listeners {
+		l, at := &c.Listeners[i], entryKey("listener", i)
+		pair(at+".tls_cert", l.TLSCert, l.TLSKey)
+		_, err := l.Users()
+		check(at+".auth_file", err)
+	}
+	for i := range c.NextHops {
+		n, at := &c.NextHops[i], entryKey("next_hop", i)
+		_, err := n.TLSConfig()
+		check(at+".tls_ca", err)
+		_, err = n.Password()
+		check(at+".auth_password_file", err)
+	}
+	pair("km.cert", c.KM.Cert, c.KM.Key)
+	if c.KM.CA != "" {
+		_, err := textfile.CAs(c.KM.CA)
+		check("km.ca", err)
+	}
+	return f.err()
+}
+
+// TLSConfig returns how TLS is offered, nil where it is off.
+func (l *Listener) TLSConfig() (*tls.Config, error) {
+	if l.TLS == TLSOff || l.TLS == "" {
+		return nil, nil
+	}
+	cert, err := textfile.KeyPair(l.TLSCert, l.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, nil
+}
+
+// TLSConfig returns how TLS is begun where it is.
+func (n *NextHop) TLSConfig() (c *tls.Config, err error) {
+	c = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: n.TLSName}
+	if n.TLSCA != "" {
+		c.RootCAs, err = textfile.CAs(n.TLSCA)
+	}
+	return c, err
+}
+
+// Password reads AuthPasswordFile, whose first line is its only one; "" if there
+// is none.
+func (n *NextHop) Password() (string, error) {
+	if n.AuthPasswordFile == "" {
+		return "", nil
+	}
+	text, err := textfile.Read(n.AuthPasswordFile, maxSize)
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimRight(string(text), "\r\n")
+	if password == "" || strings.ContainsAny(password, "\r\n\x00") {
+		return "", fmt.Errorf("%s: must be one line with a password", n.AuthPasswordFile)
+	}
+	return password, nil
+}

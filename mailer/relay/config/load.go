@@ -1,0 +1,68 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/readable"
+)
+
+// maxSize is how long a configuration can be, in bytes.
+const maxSize = 1 << 20
+
+// Load reads the configuration of a relay from a TOML file of at most
+// 1 MiB, as [Parse] does. Of the files that it names none is opened; see
+// [Config.CheckFiles].
+func Load(path string) (*Config, error) {
+	text, err := textfile.Read(path, maxSize)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mailer.ErrConfig, err)
+	}
+	return Parse(path, text)
+}
+
+// Parse reads the configuration of a relay from TOML text. name is that
+// of the file, for messages, and paths in the text are relative to its folder.
+//
+// It is strict: a key that is unknown, doubled or of the wrong type is an error
+// that says where and what was expected. The error joins all that is found,
+// each a *[Error]: what is wrong with the text or, if nothing is, what
+// [Config.Check] finds.
+func Parse(name string, text []byte) (*Config, error) {
+	if len(text) > maxSize {
+		return nil, &Error{File: name, Message: fmt.Sprintf("longer than %d bytes", maxSize)}
+	}
+	text, err := textfile.Decode(text)
+	if err != nil {
+		return nil, &Error{File: name, Message: err.Error()}
+	}
+	var tree map[string]any
+	if err := toml.Unmarshal(text, &tree); err != nil {
+		return nil, syntaxError(name, err)
+	}
+	c := Default()
+	c.file, c.lines = name, keyLines(text)
+	if err := decode(c, tree); err != nil {
+		return nil, err
+	}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// syntaxError is an error of the TOML parser in our words.
+func syntaxError(name string, err error) error {
+	e := &Error{File: name, Message: readable.Line(strings.TrimPrefix(err.Error(), "toml: "))}
+	if at, ok := errors.AsType[*toml.DecodeError](err); ok {
+		e.Line, _ = at.Position()
+		for _, part := range at.Key() {
+			e.Key = subKey(e.Key, part)
+		}
+	}
+	return e
+}

@@ -1,0 +1,130 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/address"
+)
+
+// What the inbound of a peer and of reports can be.
+const (
+	inboundRequired = "required"
+	inboundOptional = "optional"
+	inboundAccept   = "accept"
+)
+
+// Policy returns the policy of the site's domains, the peers, the rules and the
+// null sender. Only these are checked; see [Config.Check].
+func (c *Config) Policy() (*mailer.Policy, error) {
+	f := &findings{c: c}
+	p := f.policy()
+	return p, f.err()
+}
+
+// policy makes the policy, nil with findings.
+func (f *findings) policy() *mailer.Policy {
+	f.oneOf("null_sender.inbound", f.c.NullSender.Inbound, inboundAccept, inboundRequired)
+	for i := range f.c.Peers {
+		p, at := &f.c.Peers[i], entryKey("peer", i)
+		if p.Name != "" && !isBareKey(p.Name) {
+			f.badName(at+".name", p.Name)
+		}
+		if p.Inbound != "" {
+			f.oneOf(at+".inbound", p.Inbound, inboundRequired, inboundOptional)
+		}
+		if p.SAEID() == "" && strings.HasPrefix(f.c.KM.URL, "etsi014:") {
+			f.add(at+".sae", "missing: ETSI GS QKD 014 needs the SAE ID of each peer")
+		}
+	}
+	if len(f.c.Rules) == 0 && f.c.Does(mailer.DirectionEncrypt) {
+		f.add("rule", "no rule for the domain %q says what happens to all other mail", address.Default)
+	}
+	policy, err := mailer.NewPolicy(f.c.policyOptions())
+	f.fromPolicy(err)
+	return policy
+}
+
+// Does reports whether a listener encrypts, or decrypts.
+func (c *Config) Does(d mailer.Direction) bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Direction == d })
+}
+
+// PadTrouble returns why a key manager with this status gives no keys for the pads
+// that rules for a peer ask for: a cipher.ErrPad. It is nil where it gives some, and
+// where no rule asks for pads. waits reports that a rule asks for nothing else, so that
+// its mail waits; with auto AES-256-GCM is taken.
+func (c *Config) PadTrouble(peer string, s kmclient.Status) (waits bool, err error) {
+	asked := false
+	for _, r := range c.Rules {
+		suite, _ := cipher.ParseSuite(cmp.Or(r.Suite, string(cipher.SuiteAuto)))
+		if r.Encrypt == mailer.Never || r.Peer != peer || suite == cipher.SuiteAES256GCM {
+			continue
+		}
+		asked = true
+		waits = waits || suite == cipher.SuiteOTP
+	}
+	if asked {
+		_, err = cipher.PadCostOf(s, 1)
+	}
+	return waits && err != nil, err
+}
+
+func (c *Config) policyOptions() mailer.PolicyOptions {
+	o := mailer.PolicyOptions{
+		SAE: c.KM.SAE, Domains: c.Site.Domains, AllowPlainReports: c.NullSender.Inbound == inboundAccept,
+	}
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		peer := mailer.Peer{Name: p.Name, SAE: p.SAEID(), Domains: p.Domains, AllowPlain: p.Inbound == inboundOptional}
+		if p.Suites != nil {
+			peer.Suites = make([]cipher.Suite, len(p.Suites))
+		}
+		for n, name := range p.Suites {
+			peer.Suites[n] = cipher.Suite(name)
+		}
+		o.Peers = append(o.Peers, peer)
+	}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		rule := mailer.Rule{Domain: r.Domain, Peer: r.Peer, Encrypt: r.Encrypt, Suite: cipher.Suite(r.Suite), PadLimit: r.PadLimit}
+		if n := c.line(entryKey("rule", i)); n > 0 {
+			rule.Place = fmt.Sprintf("%s:%d", c.file, n)
+		}
+		o.Rules = append(o.Rules, rule)
+	}
+	return o
+}
+
+// fromPolicy adds what is wrong with a policy, in the words of the file, unless
+// something is known to be wrong with the same key.
+func (f *findings) fromPolicy(err error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return
+	}
+	known := map[string]bool{}
+	for _, e := range f.list {
+		known[e.Key] = true
+	}
+	keys := strings.NewReplacer("Domains[", "site.domains[", "SAE", "km.sae", "Peers[", "peer[", "Rules[", "rule[", "Rules", "rule",
+		".Name", ".name", ".SAE", ".sae", ".Domains[", ".domains[", ".Domain", ".domain", ".Peer", ".peer",
+		".Encrypt", ".encrypt", ".Suites", ".suites", ".Suite", ".suite", ".PadLimit", ".pad_limit")
+	for _, e := range joined.Unwrap() {
+		wrong, ok := errors.AsType[*mailer.PolicyError](e)
+		if !ok || known[keys.Replace(wrong.Field)] {
+			continue
+		}
+		message := wrong.Message
+		if wrong.Other != "" {
+			message += fmt.Sprintf(" (line %d)", f.c.line(keys.Replace(wrong.Other)))
+		}
+		f.add(keys.Replace(wrong.Field), "%s", message)
+	}
+}

@@ -1,0 +1,47 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer"
+)
+
+// MinTombstones is how long a key store must remember at least that a key was
+// closed: as long as a relay could accept a message under it once more.
+const MinTombstones = mailer.DefaultMaxAge + mailer.DefaultMaxAhead
+
+const maxKept = 36500 * 24 * time.Hour // a hundred years
+
+// store checks [store].
+func (f *findings) store() {
+	s := &f.c.Store
+	postgres := strings.HasPrefix(s.Path, "postgres:") || strings.HasPrefix(s.Path, "postgresql:")
+	if err := keystore.CheckScheme(s.Path); err != nil {
+		f.add("store.path", "%s", strings.TrimPrefix(err.Error(), kmclient.ErrConfig.Error()+": "))
+	}
+	if postgres && !strings.Contains(s.Path, "://") {
+		f.add("store.path", "must be a file, postgres://USER@HOST:PORT,…/DATABASE or %s", StoreNone)
+	}
+	if _, err := keystore.ParseKeySource(s.Key, "beside", nil); err != nil {
+		f.add("store.key", "must be file:PATH, credential:NAME or env:NAME") // it could be the key itself
+	}
+	if postgres && s.Key == "" {
+		f.add("store.key", "missing: there is no file that it could lie beside")
+	}
+	f.kept("store.tombstones", s.Tombstones)
+	if s.Undelivered != 0 {
+		f.kept("store.undelivered", s.Undelivered)
+	}
+}
+
+// kept checks how long something is kept that must outlive the messages that are
+// accepted.
+func (f *findings) kept(key string, d time.Duration) {
+	if d < MinTombstones || d > maxKept {
+		f.add(key, "%s must be %dd to %dd, since messages are accepted for %d days and from a day ahead",
+			d, MinTombstones/(24*time.Hour), maxKept/(24*time.Hour), mailer.DefaultMaxAge/(24*time.Hour))
+	}
+}

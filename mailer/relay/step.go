@@ -1,0 +1,75 @@
+package relay
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/emersion/go-smtp"
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/contract"
+	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
+)
+
+// step returns the encrypting or decrypting step of a listener.
+func (r *Relay) step(cfg *config.Config, l config.Listener, s *site, policy *mailer.Policy, hop *nexthop.Hop) (contract.Backend, error) {
+	users, err := l.Users()
+	if err != nil {
+		return nil, err
+	}
+	common := mailer.Step{
+		Policy: policy, Hostname: cfg.Hostname,
+		MaxSize: cfg.Limits.MessageSize, MaxSizeNow: func() int64 { return r.offers(s).Size },
+		MaxLine: int(cfg.Limits.LineLength), MaxHeader: int(cfg.Limits.HeaderSize), MaxReceived: cfg.Limits.Received, Memory: &r.memory,
+		LMTP: l.Protocol == config.LMTP, Users: users, RequireAuth: users != nil, KeyTimeout: cfg.KM.Timeout,
+		EightBit: func() bool { return hop.Offers().EightBit }, HandOver: hop.HandOver,
+		Logger: r.log.With("listener", l.Name), LogAddress: cfg.Log.Addresses, MessageID: cfg.Log.ShownID, Observer: &r.observer,
+	}
+	var backend smtp.Backend
+	if l.Direction == mailer.DirectionDecrypt {
+		backend, err = mailer.Decrypt(hop, mailer.DecryptOptions{
+			Step: common, Keys: r.keys.Finder, Binder: r.keys.Binder, Deliveries: r.keys.Deliveries, KeyGrace: cfg.KM.KeyGrace,
+		})
+	} else {
+		backend, err = mailer.Encrypt(hop, mailer.EncryptOptions{
+			Step: common, Keys: r.keys.Source, Claims: r.keys.Claims, Headers: cfg.Headers.Policy, Note: cfg.Headers.Note,
+			NextSize: func() int64 { return hop.Offers().Size },
+			InClear:  func(peer string) { r.log.Warn("in clear for want of keys", "peer", peer) },
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+	}
+	return backend.(contract.Backend), nil
+}
+
+// newHop returns the next hop of a configuration.
+func newHop(cfg *config.Config, n config.NextHop, log *slog.Logger) (*nexthop.Hop, error) {
+	o := nexthop.Options{
+		LMTP: n.Protocol == config.LMTP, Hostname: cfg.Hostname, TLS: hopTLS(n.TLS), User: n.AuthUser,
+		MaxConns: n.MaxConnections, MaxIdle: n.MaxIdle, MaxMessages: n.MaxMessages, IdleFor: cfg.Timeouts.NextHopIdle,
+		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, AfterDot: cfg.Timeouts.AfterDot, Upload: cfg.Timeouts.Command,
+		Logger: log,
+	}
+	var err error
+	if o.Network, o.Address, err = n.Endpoint(); err == nil {
+		o.TLSConfig, err = n.TLSConfig()
+	}
+	if err == nil {
+		o.Password, err = n.Password()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: next hop %s: %w", mailer.ErrConfig, n.Name, err)
+	}
+	return nexthop.New(o), nil
+}
+
+func hopTLS(m config.TLSMode) nexthop.TLSMode {
+	switch m {
+	case config.TLSRequired:
+		return nexthop.TLSRequired
+	case config.TLSOpportunistic:
+		return nexthop.TLSOpportunistic
+	}
+	return nexthop.TLSOff
+}
