@@ -4,8 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/cmd/internal/metrics"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
@@ -19,11 +19,11 @@ const noKeyLeft = "no key left"
 
 // counters is what messages are counted in. Counting takes no lock.
 type counters struct {
-	messages, refusals, keysUsed      *metrics.Vec[metrics.Counter]
-	size, total, keyWait, nextHopWait *metrics.Vec[metrics.Histogram]
+	messages, refusals, keysUsed      *prometheus.CounterVec
+	size, total, keyWait, nextHopWait *prometheus.HistogramVec
 
-	byKind   *cache[kind, *metrics.Counter]
-	byReason *cache[refusedFor, *metrics.Counter]
+	byKind   *cache[kind, prometheus.Counter]
+	byReason *cache[refusedFor, prometheus.Counter]
 	byPeer   *cache[peerWay, *peerCounts]
 	byWay    *cache[mailer.Direction, *wayCounts]
 
@@ -51,47 +51,50 @@ type peerWay struct {
 
 // peerCounts is what the page says of a peer and a direction.
 type peerCounts struct {
-	keys      *metrics.Counter
+	keys      prometheus.Counter
 	keysUsed  atomic.Int64
 	delivered atomic.Int64
 	lackedAt  atomic.Int64 // when a message was last refused for noKeyLeft, in Unix nanoseconds; 0: never
 }
 
 // wayCounts are the distributions of a direction.
-type wayCounts struct{ size, total, keyWait, nextHopWait *metrics.Histogram }
+type wayCounts struct{ size, total, keyWait, nextHopWait prometheus.Observer }
 
-func newCounters(set *metrics.Set) *counters {
-	histogram := func(name, help string, bounds []float64) *metrics.Vec[metrics.Histogram] {
-		return set.Histograms(name, help, bounds, "direction")
+func newCounters(reg *prometheus.Registry) *counters {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(v)
+		return v
 	}
-	sizes := make([]float64, 11)
-	for i := range sizes {
-		sizes[i] = float64(int(1) << (10 + 2*i))
+	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, []string{"direction"})
+		reg.MustRegister(v)
+		return v
 	}
 	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
 	c := &counters{
-		messages: set.Counters("qkdmail_messages_total", "Messages that were answered, a group of recipients with the same rule each.", "direction", "peer", "suite", "outcome"),
-		refusals: set.Counters("qkdmail_refusals_total", "Messages, senders and recipients that were refused for good or for now.", "direction", "peer", "reason"),
-		keysUsed: set.Counters("qkdmail_keys_used_total", "Keys that messages were encrypted with or decrypted by.", "direction", "peer"),
-		size:     histogram("qkdmail_message_size_bytes", "Octets of messages as they came.", sizes),
+		messages: counter("qkdmail_messages_total", "Messages that were answered, a group of recipients with the same rule each.", "direction", "peer", "suite", "outcome"),
+		refusals: counter("qkdmail_refusals_total", "Messages, senders and recipients that were refused for good or for now.", "direction", "peer", "reason"),
+		keysUsed: counter("qkdmail_keys_used_total", "Keys that messages were encrypted with or decrypted by.", "direction", "peer"),
+		size:     histogram("qkdmail_message_size_bytes", "Octets of messages as they came.", prometheus.ExponentialBuckets(1<<10, 4, 11)),
 		total:    histogram("qkdmail_message_duration_seconds", "From MAIL to the answer to a message, the client's own time included.", seconds),
 		keyWait:  histogram("qkdmail_key_fetch_duration_seconds", "How long a message waited for the key manager and the store.", seconds),
 		nextHopWait: histogram("qkdmail_next_hop_duration_seconds",
 			"How long a message waited for the next hop's answer to the whole of it.", seconds),
 	}
-	c.byKind = newCache(func(k kind) *metrics.Counter {
-		return c.messages.With(string(k.direction), k.peer, string(k.suite), string(k.outcome))
+	c.byKind = newCache(func(k kind) prometheus.Counter {
+		return c.messages.WithLabelValues(string(k.direction), k.peer, string(k.suite), string(k.outcome))
 	})
-	c.byReason = newCache(func(r refusedFor) *metrics.Counter {
-		return c.refusals.With(string(r.direction), r.peer, r.reason)
+	c.byReason = newCache(func(r refusedFor) prometheus.Counter {
+		return c.refusals.WithLabelValues(string(r.direction), r.peer, r.reason)
 	})
 	c.byPeer = newCache(func(p peerWay) *peerCounts {
-		return &peerCounts{keys: c.keysUsed.With(string(p.direction), p.peer)}
+		return &peerCounts{keys: c.keysUsed.WithLabelValues(string(p.direction), p.peer)}
 	})
 	c.byWay = newCache(func(d mailer.Direction) *wayCounts {
 		return &wayCounts{
-			size: c.size.With(string(d)), total: c.total.With(string(d)),
-			keyWait: c.keyWait.With(string(d)), nextHopWait: c.nextHopWait.With(string(d)),
+			size: c.size.WithLabelValues(string(d)), total: c.total.WithLabelValues(string(d)),
+			keyWait: c.keyWait.WithLabelValues(string(d)), nextHopWait: c.nextHopWait.WithLabelValues(string(d)),
 		}
 	})
 	return c
@@ -138,7 +141,7 @@ func (c *counters) count(r mailer.Report, now time.Time) {
 		peer = none
 	}
 	if r.Command == "" {
-		c.byKind.get(kind{r.Direction, peer, suiteOf(r.Suite), r.Outcome}).Add(1)
+		c.byKind.get(kind{r.Direction, peer, suiteOf(r.Suite), r.Outcome}).Inc()
 		c.distribute(r)
 	}
 	switch r.Outcome {
@@ -155,7 +158,7 @@ func (c *counters) count(r mailer.Report, now time.Time) {
 		c.use(p, r.Keys)
 		return
 	}
-	c.byReason.get(refusedFor{r.Direction, peer, r.Reason}).Add(1)
+	c.byReason.get(refusedFor{r.Direction, peer, r.Reason}).Inc()
 	if r.Direction == mailer.DirectionEncrypt { // keys are spent all the same
 		p := c.byPeer.get(peerWay{r.Direction, peer})
 		c.use(p, r.Keys)
@@ -168,7 +171,7 @@ func (c *counters) count(r mailer.Report, now time.Time) {
 
 func (c *counters) use(p *peerCounts, keys int) {
 	p.keysUsed.Add(int64(keys))
-	p.keys.Add(keys)
+	p.keys.Add(float64(keys))
 }
 
 func (c *counters) distribute(r mailer.Report) {

@@ -152,7 +152,10 @@ func TestCountAtOnce(t *testing.T) {
 					return
 				default:
 					r.view()
-					r.metrics.Gather()
+					if _, err := r.reg.Gather(); err != nil {
+						t.Error(err)
+						return
+					}
 				}
 			}
 		})

@@ -19,8 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
-	"github.com/qkdmail/qkdmail/cmd/internal/metrics"
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
@@ -77,9 +78,14 @@ func fullSimulator(t *testing.T) *Simulator {
 	return s
 }
 
-// own returns the metrics that are this program's own.
-func own(set *metrics.Set) []*metrics.Family {
-	return slices.DeleteFunc(set.Gather(), func(f *metrics.Family) bool { return !strings.HasPrefix(f.Name, "qkdmail_") })
+// families are the metrics of a registry that are this program's own.
+func families(t *testing.T, reg *prometheus.Registry) []*dto.MetricFamily {
+	t.Helper()
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "qkdmail_") })
 }
 
 // docs/metrics.md has each metric and each reason, with its meaning.
@@ -90,7 +96,7 @@ func TestMetricsDoc(t *testing.T) {
 	}
 	want := string(text)
 	for part, rows := range map[string]string{
-		"relay": metricRows(own(&fullRig(t).metrics)), "simulator": metricRows(own(&fullSimulator(t).metrics)), "reasons": reasonRows(),
+		"relay": metricRows(families(t, fullRig(t).reg)), "simulator": metricRows(families(t, fullSimulator(t).reg)), "reasons": reasonRows(),
 	} {
 		begin, end := "<!-- begin "+part+" -->\n", "<!-- end "+part+" -->"
 		before, rest, ok1 := strings.Cut(want, begin)
@@ -111,15 +117,15 @@ func TestMetricsDoc(t *testing.T) {
 	}
 }
 
-func metricRows(all []*metrics.Family) string {
+func metricRows(all []*dto.MetricFamily) string {
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
 	for _, f := range all {
 		var labels []string
-		for _, l := range f.Samples[0].Labels {
-			labels = append(labels, "`"+l.Name+"`")
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Type, strings.Join(labels, ", "), f.Help)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
 	}
 	return b.String()
 }
@@ -136,11 +142,11 @@ func reasonRows() string {
 // Each metric that alerts and dashboard ask for is there.
 func TestQueriesNameMetrics(t *testing.T) {
 	known := map[string]bool{}
-	for _, f := range own(&fullRig(t).metrics) {
-		known[f.Name] = true
-		if f.Type == metrics.TypeHistogram {
+	for _, f := range families(t, fullRig(t).reg) {
+		known[f.GetName()] = true
+		if f.GetType() == dto.MetricType_HISTOGRAM {
 			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-				known[f.Name+suffix] = true
+				known[f.GetName()+suffix] = true
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // Handler serves the status page, /healthz, /readyz and /metrics.
 func (m *Monitor) Handler() http.Handler {
 	mux := healthMux(m.Checks)
-	mux.Handle("GET /metrics", &m.metrics)
+	mux.Handle("GET /metrics", metricsHandler(m.reg))
 	m.pages(mux)
 	return mux
 }

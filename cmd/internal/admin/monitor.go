@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cmd/internal/metrics"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
@@ -56,7 +56,7 @@ type Monitor struct {
 	started  time.Time
 	stopping atomic.Bool
 	config   atomic.Pointer[config.Config]
-	metrics  metrics.Set
+	reg      *prometheus.Registry
 	count    *counters
 	history  *history
 	alarms   alarms
@@ -75,11 +75,11 @@ func New(s Sources) *Monitor {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
+	reg := prometheus.NewRegistry()
 	m := &Monitor{
-		s: s, started: s.Now(), history: newHistory(),
+		s: s, started: s.Now(), reg: reg, count: newCounters(reg), history: newHistory(),
 		forecast: map[string]*forecast{}, failing: map[string]bool{},
 	}
-	m.count = newCounters(&m.metrics)
 	m.collect()
 	m.Reload(s.Config)
 	return m

@@ -5,26 +5,35 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
-	"github.com/qkdmail/qkdmail/cmd/internal/metrics"
 )
 
 // A Simulator has the metrics of a simulated key manager.
 type Simulator struct {
-	metrics  metrics.Set
-	requests *metrics.Vec[metrics.Counter]
-	keys     *metrics.Vec[metrics.Counter]
-	took     *metrics.Vec[metrics.Histogram]
+	reg      *prometheus.Registry
+	requests *prometheus.CounterVec
+	keys     *prometheus.CounterVec
+	took     *prometheus.HistogramVec
 }
 
 // NewSimulator returns one, whose Observe is for [kmsim.Options].
 func NewSimulator(version string) *Simulator {
-	s := &Simulator{}
-	addProgram(&s.metrics, version)
-	s.requests = s.metrics.Counters("qkdmail_simulator_requests_total", "Requests, by HTTP status; none where no answer was sent.", "kme", "operation", "status")
-	s.keys = s.metrics.Counters("qkdmail_simulator_keys_total", "Keys that were handed out.", "kme", "operation")
-	s.took = s.metrics.Histograms("qkdmail_simulator_request_duration_seconds", "How long answers took.",
-		[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}, "kme", "operation")
+	s := &Simulator{
+		reg: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "qkdmail_simulator_requests_total", Help: "Requests, by HTTP status; none where no answer was sent.",
+		}, []string{"kme", "operation", "status"}),
+		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "qkdmail_simulator_keys_total", Help: "Keys that were handed out.",
+		}, []string{"kme", "operation"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "qkdmail_simulator_request_duration_seconds", Help: "How long answers took.", Buckets: prometheus.DefBuckets,
+		}, []string{"kme", "operation"}),
+	}
+	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(version), s.requests, s.keys, s.took)
 	return s
 }
 
@@ -37,32 +46,44 @@ func (s *Simulator) Observe(r kmsim.Request) {
 	if r.Status != 0 {
 		status = strconv.Itoa(r.Status)
 	}
-	s.requests.With(kme, r.Operation, status).Add(1)
-	s.took.With(kme, r.Operation).Observe(r.Took.Seconds())
+	s.requests.WithLabelValues(kme, r.Operation, status).Inc()
+	s.took.WithLabelValues(kme, r.Operation).Observe(r.Took.Seconds())
 	if r.Keys > 0 {
-		s.keys.With(kme, r.Operation).Add(r.Keys)
+		s.keys.WithLabelValues(kme, r.Operation).Add(float64(r.Keys))
 	}
 }
 
 // Watch has the stocks of a simulator among the metrics. It is called once.
 func (s *Simulator) Watch(stocks func() []kmsim.Stock) {
-	s.metrics.Collect(func(r *metrics.Reading) {
-		for _, stock := range stocks() {
-			if stock.OnDemand {
-				continue
-			}
-			saes := none
-			if len(stock.SAEs) > 0 {
-				saes = strings.Join(stock.SAEs, " ")
-			}
-			r.Gauge("qkdmail_simulator_key_stock", "Keys that a pair of SAEs has ready; absent where they are made on demand.", float64(stock.Ready), "saes", saes)
+	s.reg.MustRegister(&stockCollector{stocks, gauge("simulator_key_stock",
+		"Keys that a pair of SAEs has ready; absent where they are made on demand.", "saes")})
+}
+
+type stockCollector struct {
+	stocks func() []kmsim.Stock
+	figure
+}
+
+// Describe tells the one metric.
+func (c *stockCollector) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
+
+// Collect reads the stocks.
+func (c *stockCollector) Collect(out chan<- prometheus.Metric) {
+	for _, s := range c.stocks() {
+		if s.OnDemand {
+			continue
 		}
-	})
+		saes := none
+		if len(s.SAEs) > 0 {
+			saes = strings.Join(s.SAEs, " ")
+		}
+		out <- prometheus.MustNewConstMetric(c.desc, c.kind, float64(s.Ready), saes)
+	}
 }
 
 // Handler serves /metrics, /healthz and /readyz.
 func (s *Simulator) Handler() http.Handler {
 	mux := healthMux(func() []Check { return []Check{{"simulator", StateOK, "It serves.", ""}} })
-	mux.Handle("GET /metrics", &s.metrics)
+	mux.Handle("GET /metrics", metricsHandler(s.reg))
 	return mux
 }

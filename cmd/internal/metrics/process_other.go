@@ -1,6 +1,0 @@
-//go:build !linux
-
-package metrics
-
-// Process reads nothing here.
-func Process(*Reading) {}
