@@ -11,7 +11,6 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer/internal/message"
-	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
@@ -22,11 +21,10 @@ var ErrConfig = errors.New("configuration")
 // refusal. What can pass with time is temporary: the mail stays in the queue
 // of the mail system that sent it.
 func replyTo(err error) *refusal.Refusal {
-	var r *refusal.Refusal
-	if errors.As(err, &r) {
+	if r, ok := refusal.Of(err); ok { // it may wrap a reply to the next hop's greeting, which is no answer to this message
 		return r
 	}
-	for _, m := range replies() { // ErrDown may hold a reply: to the greeting, which is no answer to this message
+	for _, m := range replies() {
 		if errors.Is(err, m.err) {
 			return refusal.New(m.code, m.enhanced, m.reason, m.text).Because(err)
 		}
@@ -84,12 +82,6 @@ func replies() []struct {
 		reason   string
 		text     string
 	}{
-		{nexthop.ErrDown, 451, smtp.EnhancedCode{4, 4, 1}, "next hop down", "The next hop can't be reached, try again later"},
-		{nexthop.ErrBusy, 451, smtp.EnhancedCode{4, 3, 2}, "next hop busy", "Too many connections to the next hop, try again later"},
-		{nexthop.ErrLost, 451, smtp.EnhancedCode{4, 4, 2}, "next hop lost", "The connection to the next hop was lost, try again later"},
-		{nexthop.ErrAnswer, 451, smtp.EnhancedCode{4, 5, 0}, "next hop answer", "The next hop does not answer as it should, try again later"},
-		{nexthop.ErrNoUTF8, 550, smtp.EnhancedCode{5, 6, 7}, "smtputf8", "The next hop does not support SMTPUTF8"},
-		{nexthop.ErrSequence, 503, smtp.EnhancedCode{5, 5, 1}, "sequence", "No transaction"},
 		{cipher.ErrWrongKey, 550, smtp.EnhancedCode{5, 7, 7}, "authentication", "The encrypted message or its header was altered"},
 		{cipher.ErrAltered, 550, smtp.EnhancedCode{5, 7, 7}, "authentication", "The encrypted message was altered"},
 		{cipher.ErrSAE, 550, smtp.EnhancedCode{5, 7, 1}, "sae", "The encrypted message is not from a configured peer to this site"},

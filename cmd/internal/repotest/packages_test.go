@@ -99,6 +99,12 @@ var rules = []rule{
 	{of: []string{"cipher", "kmclient/."}, not: []string{"modernc.org", "zombiezen.com", "github.com/jackc", "github.com/prometheus", "github.com/pelletier"}},
 	{of: []string{"kmclient/."}, not: protocols},
 
+	// The steps know no configuration, no listeners and no next hops; neither end of
+	// SMTP knows what a step does.
+	{of: []string{"mailer/."}, not: []string{"mailer/relay", "mailer/internal/smtpserver", "mailer/internal/nexthop", "github.com/pelletier"}},
+	{of: []string{"mailer/internal/smtpserver", "mailer/internal/nexthop"}, not: []string{"mailer/.", "mailer/relay", "cipher", "kmclient"}},
+	{of: []string{"mailer/relay/config"}, not: []string{"mailer/internal/smtpserver", "mailer/internal/nexthop", "kmclient/open"}},
+
 	// A protocol knows neither mail nor another protocol.
 	{of: protocols, not: []string{"github.com/emersion"}},
 	{of: []string{"kmclient/etsi014"}, not: []string{"kmclient/rest", "kmclient/mock"}},

@@ -129,21 +129,21 @@ func (c *conn) offers() smtpwire.Offers {
 }
 
 // outcome is the error of a command whose reply should have a code, or one that
-// begins with it: the reply if it refuses, else an ErrAnswer or what broke the
+// begins with it: the reply if it refuses, else an errAnswer or what broke the
 // connection. Of a reply whose lines have several codes the last decides, if it
 // refuses.
 func outcome(r smtpwire.Reply, err error, want int) error {
 	switch {
 	case errors.Is(err, smtpwire.ErrReply), errors.Is(err, smtpwire.ErrLongReply):
-		return fmt.Errorf("%w: %w", ErrAnswer, err)
+		return fmt.Errorf("%w: %w", errAnswer, err)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrLost, err)
+		return fmt.Errorf("%w: %w", errLost, err)
 	case r.Code >= 400:
 		return r.Err()
 	case r.Code == r.First && (r.Code == want || r.Code/10 == want):
 		return nil
 	}
-	return fmt.Errorf("%w: %d to a command that is answered with %d", ErrAnswer, r.Code, want)
+	return fmt.Errorf("%w: %d to a command that is answered with %d", errAnswer, r.Code, want)
 }
 
 // refuses reports whether err is a reply of a next hop that goes on: 421 ends the

@@ -39,7 +39,7 @@ func (h *Hop) dial(ctx context.Context) (*conn, error) {
 		c, err = h.connect(ctx, TLSOff)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDown, err)
+		return nil, fmt.Errorf("%w: %w", errDown, err)
 	}
 	h.learn(c.offers())
 	return c, nil

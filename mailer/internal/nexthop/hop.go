@@ -3,7 +3,6 @@ package nexthop
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -13,22 +12,6 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
-)
-
-// What can go wrong, beside a reply that refuses, which is a *smtp.SMTPError.
-var (
-	// ErrDown: the next hop can't be reached.
-	ErrDown = errors.New("next hop can't be reached")
-	// ErrBusy: as many connections as may be are in use.
-	ErrBusy = errors.New("all connections to the next hop are in use")
-	// ErrLost: the connection broke in the middle of a transaction.
-	ErrLost = errors.New("connection to the next hop lost")
-	// ErrAnswer: the next hop does not speak SMTP as it should.
-	ErrAnswer = errors.New("next hop does not answer as it should")
-	// ErrNoUTF8: the message needs SMTPUTF8, which the next hop does not offer.
-	ErrNoUTF8 = errors.New("next hop does not offer SMTPUTF8")
-	// ErrSequence: there is no transaction.
-	ErrSequence = errors.New("no transaction")
 )
 
 // A TLSMode says whether a connection goes on in TLS.
@@ -149,7 +132,7 @@ func (h *Hop) acquire() error {
 	case h.slots <- struct{}{}:
 		return nil
 	case <-timer.C:
-		return ErrBusy
+		return errBusy
 	}
 }
 

@@ -93,7 +93,7 @@ func (b *body) Write(p []byte) (int, error) {
 	}
 	n, err := b.conn.Write(p)
 	if err != nil {
-		err = fmt.Errorf("%w: %w", ErrLost, err)
+		err = fmt.Errorf("%w: %w", errLost, err)
 	}
 	return n, err
 }
@@ -105,7 +105,7 @@ func (b *body) begin() error {
 	}
 	b.begun = true
 	if b.conn.spoken() { // it would be taken for the answer to the message
-		return fmt.Errorf("%w: a reply to nothing", ErrLost)
+		return fmt.Errorf("%w: a reply to nothing", errLost)
 	}
 	return nil
 }
@@ -127,7 +127,7 @@ func (s *Session) answers(c *conn) (answers []error, said string, usable bool) {
 	usable = true
 	for range s.rcpts {
 		if !usable {
-			answers = append(answers, fmt.Errorf("%w: no reply for this recipient", ErrLost))
+			answers = append(answers, fmt.Errorf("%w: no reply for this recipient", errLost))
 			continue
 		}
 		var text string

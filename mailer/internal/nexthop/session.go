@@ -80,7 +80,7 @@ func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
 		case mail == nil && (rcpt == nil || refuses(rcpt)):
 			s.conn = c
 			return rcpt
-		case refuses(mail), errors.Is(mail, ErrNoUTF8):
+		case refuses(mail), errors.Is(mail, errNoUTF8):
 			s.failed = mail
 			s.hop.leave(c)
 			return mail
@@ -106,7 +106,7 @@ func (h *Hop) leave(c *conn) {
 // PIPELINING (RFC 2920), and returns the outcomes.
 func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt error) {
 	if s.opts.UTF8 && !c.offered("SMTPUTF8") {
-		return ErrNoUTF8, nil
+		return errNoUTF8, nil
 	}
 	together := c.offered("PIPELINING")
 	c.queue(s.mailCommand(c))
@@ -114,7 +114,7 @@ func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt 
 		c.queue(s.rcptCommand(c, to, opts))
 	}
 	if err := c.send(); err != nil {
-		return fmt.Errorf("%w: %w", ErrLost, err), nil
+		return fmt.Errorf("%w: %w", errLost, err), nil
 	}
 	r, err := c.reply()
 	mail = outcome(r, err, 250)
@@ -208,7 +208,7 @@ func (s *Session) over() error {
 	if s.failed != nil {
 		return s.failed
 	}
-	return ErrSequence
+	return errSequence
 }
 
 // Reset ends the transaction.

@@ -3,6 +3,7 @@
 package refusal
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/emersion/go-smtp"
@@ -36,3 +37,27 @@ func (r *Refusal) Error() string {
 
 // Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Cause }
+
+// A sentinel is an error that a client gets a certain reply to.
+type sentinel struct {
+	text  string
+	reply *Refusal
+}
+
+func (s *sentinel) Error() string { return s.text }
+
+// Sentinel returns an error with a text of its own for the log, to be wrapped with
+// what has caused it.
+func Sentinel(text string, reply *Refusal) error { return &sentinel{text, reply} }
+
+// Of returns the refusal that err is, or wraps, or that the reply to it is.
+func Of(err error) (r *Refusal, ok bool) {
+	if r, ok = errors.AsType[*Refusal](err); ok {
+		return r, true
+	}
+	s, ok := errors.AsType[*sentinel](err)
+	if !ok {
+		return nil, false
+	}
+	return &Refusal{SMTPError: s.reply.SMTPError, Reason: s.reply.Reason, Cause: err}, true
+}
