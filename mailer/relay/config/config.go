@@ -24,29 +24,39 @@ type Config struct {
 	// host's own where the file has none.
 	Hostname string `toml:"hostname"`
 
-	Site       Site       `toml:"site"`
-	Listeners  []Listener `toml:"listener"`
-	NextHops   []NextHop  `toml:"next_hop"`
-	KM         KM         `toml:"km"`
-	Store      Store      `toml:"store"`
-	Peers      []Peer     `toml:"peer"`
-	Rules      []Rule     `toml:"rule"`
-	NullSender NullSender `toml:"null_sender"`
-	Headers    Headers    `toml:"headers"`
-	Limits     Limits     `toml:"limits"`
-	Timeouts   Timeouts   `toml:"timeouts"`
-	Log        Log        `toml:"log"`
-	Admin      Admin      `toml:"admin"`
+	// Site is about the relay's own site.
+	Site struct {
+		// Domains are those of this site's users, "a.example" or "*.a.example". A
+		// peer may not send mail in their name. Default none.
+		Domains []string `toml:"domains"`
+	} `toml:"site"`
+
+	Listeners []Listener `toml:"listener"`
+	NextHops  []NextHop  `toml:"next_hop"`
+	KM        KM         `toml:"km"`
+	Store     Store      `toml:"store"`
+	Peers     []Peer     `toml:"peer"`
+	Rules     []Rule     `toml:"rule"`
+
+	// NullSender is about reports, which have the null sender, MAIL FROM:<>. Those
+	// that leave take the same rules as all other mail.
+	NullSender struct {
+		// Inbound is what happens to a report that arrives in clear and whose header
+		// From is in the domain of a peer that has to encrypt: "required" (default)
+		// refuses it as it refuses other mail, "accept" lets it pass. With the latter
+		// anyone can send plain mail in the name of such a domain, by sending it as a
+		// report.
+		Inbound string `toml:"inbound"`
+	} `toml:"null_sender"`
+
+	Headers  Headers  `toml:"headers"`
+	Limits   Limits   `toml:"limits"`
+	Timeouts Timeouts `toml:"timeouts"`
+	Log      Log      `toml:"log"`
+	Admin    Admin    `toml:"admin"`
 
 	file  string         // where it was read; "" if nowhere
 	lines map[string]int // in which line of it a key stands: "listener[0].name"
-}
-
-// Site is about the relay's own site.
-type Site struct {
-	// Domains are those of this site's users, "a.example" or "*.a.example". A peer
-	// may not send mail in their name. Default none.
-	Domains []string `toml:"domains"`
 }
 
 // A Protocol is how mail is handed over.
@@ -192,17 +202,6 @@ type Rule struct {
 	Encrypt  mailer.Mode `toml:"encrypt"`        // default required
 	Suite    string      `toml:"suite"`          // auto, otp or aes-256-gcm in any case; default auto
 	PadLimit int         `toml:"pad_limit,size"` // bytes of message up to which auto takes OTP; 0: cipher.DefaultPadLimit
-}
-
-// NullSender is about reports, which have the null sender, MAIL FROM:<>. Those
-// that leave take the same rules as all other mail.
-type NullSender struct {
-	// Inbound is what happens to a report that arrives in clear and whose header
-	// From is in the domain of a peer that has to encrypt: "required" (default)
-	// refuses it as it refuses other mail, "accept" lets it pass. With the latter
-	// anyone can send plain mail in the name of such a domain, by sending it as a
-	// report.
-	Inbound string `toml:"inbound"`
 }
 
 // Headers says what can be read of an encrypted message.

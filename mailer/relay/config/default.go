@@ -20,7 +20,7 @@ func Default() *Config {
 	if err != nil {
 		hostname = "localhost"
 	}
-	return &Config{
+	c := &Config{
 		Hostname: hostname,
 		KM: KM{
 			RequestTimeout: 30 * time.Second,
@@ -28,9 +28,8 @@ func Default() *Config {
 			KeyGrace:       mailer.DefaultKeyGrace,
 			Pool:           true,
 		},
-		Store:      Store{Close: keystore.After(7 * 24 * time.Hour), Tombstones: 60 * 24 * time.Hour},
-		NullSender: NullSender{Inbound: inboundRequired},
-		Headers:    Headers{Policy: cipher.HeadersBaseline},
+		Store:   Store{Close: keystore.After(7 * 24 * time.Hour), Tombstones: 60 * 24 * time.Hour},
+		Headers: Headers{Policy: cipher.HeadersBaseline},
 		Limits: Limits{
 			MessageSize:          100 << 20,
 			LineLength:           1 << 20,
@@ -52,6 +51,8 @@ func Default() *Config {
 		},
 		Log: Log{MessageID: idClear, Format: formatText},
 	}
+	c.NullSender.Inbound = inboundRequired
+	return c
 }
 
 // A defaulter is a table of an array of tables, whose entries begin with

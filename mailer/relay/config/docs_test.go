@@ -101,7 +101,7 @@ func allKeys(prefix string, table reflect.Type) map[string]bool {
 		if kind.Kind() == reflect.Slice {
 			kind = kind.Elem()
 		}
-		if kind.Kind() != reflect.Struct || kind.PkgPath() != table.PkgPath() {
+		if kind.Kind() != reflect.Struct || kind.PkgPath() != "" && kind.PkgPath() != reflect.TypeFor[Config]().PkgPath() {
 			keys[name] = true
 			continue
 		}
