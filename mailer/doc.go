@@ -1,25 +1,18 @@
-// Package mailer puts package cipher into the way of mail: a relay that
-// encrypts what leaves a site and decrypts what arrives there, over SMTP and
-// LMTP, and wrappers that put the same step in front of a backend of one's own.
+// Package mailer encrypts mail that leaves a site and decrypts mail that arrives
+// there. [Encrypt] and [Decrypt] are steps around any [smtp.Backend] of
+// github.com/emersion/go-smtp; a [Policy] says what they do. Package relay puts
+// them between listeners and next hops.
 //
-//	client ──▶ listener ──▶ Encrypt or Decrypt ──▶ next hop
+// A message is never kept: what comes in as DATA goes through the cipher and out
+// as DATA.
 //
-// [Encrypt] and [Decrypt] wrap any [smtp.Backend] of github.com/emersion/go-smtp,
-// and run under its server or the relay's own. [Relay] puts them between its
-// listeners and a backend that delivers to another server.
+//   - Success is answered only after the next backend has answered it. Its
+//     refusal is passed on.
+//   - If anything fails in the middle, the next backend sees a reader that fails,
+//     and must not deliver.
+//   - Without a key, a key manager or a rule there is a temporary error, and the
+//     mail waits in the queue of the mail system that sent it.
 //
-// # Promises
-//
-//   - A message is never kept: what comes in as DATA goes through the cipher
-//     and out as DATA. 250 is answered only after the next hop has answered
-//     250, and its refusal is passed on.
-//   - If anything fails in the middle, the outgoing connection is dropped
-//     before the final dot, so that nothing half is delivered.
-//   - Without a key, a key manager or a policy there is a temporary error, and
-//     the mail waits in the queue of the mail system that sent it.
-//
-// # Replies
-//
-// Sessions return *smtp.SMTPError only: go-smtp's server makes a permanent failure
-// of any other error and sends its text to the client.
+// Sessions return *smtp.SMTPError only: go-smtp's server answers any other error
+// with a permanent failure and the text of the error.
 package mailer

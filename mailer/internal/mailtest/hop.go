@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
 )
 
 // What a script can say instead of a reply.
@@ -396,4 +398,11 @@ func Answering(prefix, reply string) func(*Hop) {
 			return ""
 		})
 	}
+}
+
+// NextHop returns a backend that delivers to a hop, as the relay's does.
+func NextHop(t testing.TB, h *Hop) *nexthop.Hop {
+	n := nexthop.New(nexthop.Options{Address: h.Addr(), LMTP: h.LMTP})
+	t.Cleanup(func() { _ = n.Close() })
+	return n
 }
