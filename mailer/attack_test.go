@@ -1,10 +1,8 @@
 package mailer_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -70,7 +68,7 @@ func (a *attacker) taken(message, restored string) {
 	a.t.Helper()
 	a.c.Want("250", a.send(message))
 	if got := a.hop.One().Data; !strings.HasSuffix(got, restored) {
-		a.t.Errorf("%q", clip(got))
+		a.t.Errorf("%q", mailtest.Clip(got))
 	}
 }
 
@@ -217,93 +215,4 @@ func attackFields(t *testing.T, a *attacker) {
 	if got := a.hop.One().Data; strings.Contains(strings.ToLower(got), "evil") || strings.Count(got, mailer.ResultField) != 1 || !strings.HasPrefix(got, mailer.ResultField) {
 		t.Errorf("%q", got)
 	}
-}
-
-// Many clients at once, through both relays, with a next hop that refuses and
-// drops now and then: each 250 is one message with its octets, and no other.
-func TestManyClients(t *testing.T) {
-	mailtest.NoLeaks(t)
-	n := 0
-	hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
-		var mu sync.Mutex
-		h.Script = func(line string) string {
-			mu.Lock()
-			defer mu.Unlock()
-			if n++; line == "GREETING" || strings.HasPrefix(line, "EHLO") {
-				return ""
-			}
-			switch {
-			case n%397 == 0:
-				return mailtest.Drop
-			case n%251 == 0 && line != "BODY":
-				return "451 4.3.0 later"
-			}
-			return ""
-		}
-	})
-	decrypt := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	encrypt := mailtest.StartRelayWith(t, decrypt.KM, mailer.DirectionEncrypt, decrypt.Addr.String(), func(c *config.Config) { c.NextHops[0].MaxConnections = 5 })
-	var mu sync.Mutex
-	sent := map[string]bool{}
-	var wg sync.WaitGroup
-	for client := range 16 {
-		c := mailtest.Connect(t, encrypt)
-		wg.Go(func() {
-			for i := range 20 {
-				id := fmt.Sprintf("<%d.%d@x.example>", client, i)
-				message := "From: x@x.example\r\nMessage-ID: " + id + "\r\n\r\n" + strings.Repeat("body of "+id+"\r\n", 1+i*i)
-				reply := c.Cmd("MAIL FROM:<x@x.example>")
-				if strings.HasPrefix(reply, "250") {
-					reply = c.Cmd("RCPT TO:<y@b.example>")
-				}
-				if strings.HasPrefix(reply, "250") {
-					c.Send("DATA\r\n")
-					c.Reply()
-					c.Send(mailtest.Stuffed(message))
-					reply = c.Reply()
-				}
-				switch {
-				case strings.HasPrefix(reply, "250"):
-					mu.Lock()
-					sent[message] = true
-					mu.Unlock()
-				case !strings.HasPrefix(reply, "451"):
-					t.Errorf("%s: %q", id, reply)
-				}
-				_ = c.Cmd("RSET")
-			}
-		})
-	}
-	wg.Wait()
-	got := map[string]int{}
-	for _, m := range hop.Got() {
-		_, message, _ := strings.Cut(m.Data, "From: x@x.example\r\n")
-		got["From: x@x.example\r\n"+message]++
-	}
-	for message := range sent {
-		if got[message] != 1 {
-			t.Errorf("%d times at the next hop: %q", got[message], clip(message))
-		}
-	}
-	if len(sent) < 100 {
-		t.Errorf("only %d of 320 messages went through", len(sent))
-	}
-}
-
-// With one connection to the next hop for two groups the second is told to
-// come again, and nothing waits for ever.
-func TestLMTPGroupsOneConnection(t *testing.T) {
-	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP, func(c *config.Config) {
-		c.NextHops[0].MaxConnections, c.Timeouts.Connect = 1, 100*time.Millisecond
-	})
-	c := mailtest.Connect(t, r)
-	c.Want("250", c.Cmd("MAIL FROM:<a@a.example>"))
-	c.Want("250", c.Cmd("RCPT TO:<1@b.example>"))
-	c.Want("451 4.3.2", c.Cmd("RCPT TO:<2@clear.example>"))
-	c.Want("354", c.Cmd("DATA"))
-	c.Send(mailtest.Stuffed(mailtest.Text))
-	c.Want("250", c.Reply())
-	hop.One()
 }

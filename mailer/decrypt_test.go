@@ -76,7 +76,7 @@ func TestRestored(t *testing.T) {
 				// What the outer header could not copy of odd ones is flagged.
 				got = strings.Replace(got, ";\r\n\touter-differs=from", "", 1)
 				if got != want {
-					t.Errorf("\n%q\nwant\n%q", clip(got), clip(want))
+					t.Errorf("\n%q\nwant\n%q", mailtest.Clip(got), mailtest.Clip(want))
 				}
 				if m.Mail != "MAIL FROM:<alice@a.example> BODY=8BITMIME" || fmt.Sprint(m.Rcpts) != "[RCPT TO:<bob@b.example>]" {
 					t.Error(m.Mail, m.Rcpts)
@@ -85,8 +85,6 @@ func TestRestored(t *testing.T) {
 		}
 	}
 }
-
-func clip(s string) string { return s[:min(len(s), 1500)] }
 
 // Text with LF goes out with CRLF, and the result says so.
 func TestRestoredLF(t *testing.T) {
@@ -135,7 +133,7 @@ func TestOuterDiffers(t *testing.T) {
 		sealed := mailtest.Seal(t, r.KM, mailtest.Text)
 		altered := strings.Replace(sealed, tt.old, tt.changed, 1)
 		if tt.old != "" && altered == sealed {
-			t.Errorf("%q is not outside:\n%s", tt.old, clip(sealed))
+			t.Errorf("%q is not outside:\n%s", tt.old, mailtest.Clip(sealed))
 			continue
 		}
 		c.Want("250", c.Mail(altered, "alice@a.example", "bob@b.example"))
@@ -171,7 +169,7 @@ func TestOuterDateDiffers(t *testing.T) {
 		sealed := mailtest.Seal(t, r.KM, message)
 		altered := strings.Replace(sealed, tt.old, tt.changed, 1)
 		if tt.old != "" && altered == sealed {
-			t.Errorf("%q: %q is not outside:\n%s", tt.date, tt.old, clip(sealed))
+			t.Errorf("%q: %q is not outside:\n%s", tt.date, tt.old, mailtest.Clip(sealed))
 			continue
 		}
 		c.Want("250", c.Mail(altered, "alice@a.example", "bob@b.example"))
@@ -217,7 +215,7 @@ func TestBounceWithOurs(t *testing.T) {
 		mailtest.Seal(t, r.KM, mailtest.Text) + "\r\n--bbb--\r\n"
 	c.Want("250", c.Mail(bounce, "", "bob@b.example"))
 	if got := cutReceived(t, hop.One().Data); got != "(own Received)"+bounce {
-		t.Errorf("%q", clip(got))
+		t.Errorf("%q", mailtest.Clip(got))
 	}
 	if _, asked := r.KM.Count(); asked != 0 {
 		t.Error("a key was asked for")
@@ -413,4 +411,19 @@ func TestForgedResults(t *testing.T) {
 		}
 		hop.Forget()
 	}
+}
+
+// However many fields stand before it, the From of a message is checked: at the
+// door, and sealed inside a peer's.
+func TestFromBehindManyFields(t *testing.T) {
+	mailtest.NoLeaks(t)
+	many := strings.Repeat("a:\r\n", 50_000)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Want("550 5.7.1", c.Mail(many+mailtest.Text, "x@x.example", "bob@b.example"))
+	c.Want("550 5.7.1", c.Mail(mailtest.Seal(t, r.KM, many+strings.Replace(mailtest.Text, "a.example", "c.example", 1)), "alice@a.example", "bob@b.example"))
+	hop.None()
+	c.Want("250", c.Mail(mailtest.Seal(t, r.KM, many+mailtest.Text), "alice@a.example", "bob@b.example"))
+	hop.One()
 }

@@ -62,7 +62,7 @@ func TestEncryptPolicy(t *testing.T) {
 		}
 		var b strings.Builder
 		if err := block.Copy(&b, in); err != nil || b.String() != tt.message || in.Info().Suite != tt.suite {
-			t.Errorf("%s: %v, %s, %q", tt.to, err, in.Info().Suite, clip(b.String()))
+			t.Errorf("%s: %v, %s, %q", tt.to, err, in.Info().Suite, mailtest.Clip(b.String()))
 		}
 	}
 }
@@ -234,7 +234,7 @@ func TestAlreadyEncrypted(t *testing.T) {
 	given, _ := r.KM.Count()
 	c.Want("250", c.Mail(sealed, "alice@a.example", "b@b.example"))
 	if got := hop.One().Data; mailtest.Open(t, r.KM, got) != mailtest.Text {
-		t.Errorf("%q", clip(got))
+		t.Errorf("%q", mailtest.Clip(got))
 	}
 	if now, _ := r.KM.Count(); now != given {
 		t.Error("a key was spent")
@@ -267,7 +267,7 @@ func TestBounceIsEncrypted(t *testing.T) {
 	c.Want("250", c.Mail(mailtest.Text, "", "b@b.example"))
 	m := hop.One()
 	if !strings.HasPrefix(m.Mail, "MAIL FROM:<>") || mailtest.Open(t, r.KM, m.Data) != mailtest.Text {
-		t.Error(m.Mail, clip(m.Data))
+		t.Error(m.Mail, mailtest.Clip(m.Data))
 	}
 }
 
@@ -339,4 +339,72 @@ func TestTransactions(t *testing.T) {
 			t.Error("the next hop was not told")
 		}
 	})
+}
+
+// A message that is refused behind its first piece must not go out in clear
+// without that piece, where a rule is opportunistic and no key is left.
+func TestRefusedIsNotSentInClear(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
+		c.Rules = append(c.Rules, config.Rule{Domain: "auto2.example", Peer: "bravo", Encrypt: mailer.Opportunistic, Suite: "auto", PadLimit: 70_000})
+	})
+	r.KM.OnGet = func(context.Context) error { return kmclient.ErrKeyExhausted }
+	c := mailtest.Connect(t, r)
+	for _, size := range []int{10, 30_000, 70_000, 100_000, 300_000} {
+		message := mailtest.Text + strings.Repeat("0123456789\r\n", size/12)
+		c.Want("550 5.6.0", c.Mail(message+"a\x00b\r\n"+message, "alice@a.example", "b@auto2.example"))
+	}
+	hop.None()
+}
+
+// A message that is encrypted for somebody else, or by somebody else, is
+// encrypted for the peer of the rule.
+func TestEncryptedForAnother(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	for name, change := range map[string]func(*cipher.EncryptOptions){
+		"for nobody":      func(o *cipher.EncryptOptions) { o.Peer = "NOBODY" },
+		"by a stranger":   func(o *cipher.EncryptOptions) { o.SAE = "EVIL" },
+		"without any SAE": func(o *cipher.EncryptOptions) { o.SAE, o.Peer = "", "" },
+	} {
+		hop.Forget()
+		sealed := mailtest.Seal(t, r.KM, mailtest.Text, change)
+		c.Want("250", c.Mail(sealed, "alice@a.example", "b@b.example"))
+		if got := mailtest.Open(t, r.KM, hop.One().Data); got != sealed {
+			t.Errorf("%s: inside is %q", name, mailtest.Clip(got))
+		}
+	}
+}
+
+// An opportunistic rule with a one-time pad: the key manager runs dry behind
+// the first frame.
+func TestInClearNeverAfterKeys(t *testing.T) {
+	hop := mailtest.StartHop(t)
+	km := mailtest.NewKM()
+	km.OnStatus = func() (kmclient.Status, error) {
+		return kmclient.Status{KeySize: 256, StoredKeys: new(100_000), MaxKeySize: 256, MinKeySize: 64, MaxKeyPerRequest: 8}, nil
+	}
+	n := 0
+	km.OnGet = func(context.Context) error {
+		if n++; n > 20 {
+			return fmt.Errorf("test: %w", kmclient.ErrKeyExhausted)
+		}
+		return nil
+	}
+	r := mailtest.StartRelayWith(t, km, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
+		c.Rules = append([]config.Rule{{Domain: "maybepad.example", Peer: "bravo", Encrypt: mailer.Opportunistic, Suite: "otp"}}, c.Rules...)
+	})
+	c := mailtest.Connect(t, r)
+	reply := c.Mail(mailtest.Text+strings.Repeat("very secret line\r\n", 1000), "alice@a.example", "bob@maybepad.example")
+	given, _ := km.Count()
+	clear := false
+	for _, m := range hop.Got() {
+		clear = clear || strings.Contains(m.Data, "very secret line")
+	}
+	if clear || !strings.HasPrefix(reply, "451") {
+		t.Errorf("%q, in clear: %v, with %d keys spent on it", reply, clear, given)
+	}
 }

@@ -8,12 +8,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // Recipients of different policies get transactions of their own, and answers
@@ -35,7 +37,7 @@ func TestLMTPGroups(t *testing.T) {
 		t.Fatalf("%d transactions", len(byRcpts))
 	}
 	if got := byRcpts["<2@clear.example> <6@clear.example>"]; !strings.HasSuffix(got, "\r\n"+message) {
-		t.Error("in clear:", clip(got))
+		t.Error("in clear:", mailtest.Clip(got))
 	}
 	for rcpts, peer := range map[string]string{"<1@b.example> <3@b.example>": "SAE_B", "<4@c.example>": "SAE_C", "<5@pad.example>": "SAE_B"} {
 		in, err := cipher.Decrypt(t.Context(), strings.NewReader(byRcpts[rcpts]), r.KM, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: peer, Peers: []string{"SAE_A"}})
@@ -89,7 +91,7 @@ func TestLMTPOneGroupFails(t *testing.T) {
 					t.Errorf("%s, want %s", got, tt.want)
 				}
 				if m := hop.One(); !strings.HasSuffix(m.Data, "\r\n"+message) || fmt.Sprint(m.Rcpts) != "[RCPT TO:<2@clear.example>]" {
-					t.Error(m.Rcpts, clip(m.Data))
+					t.Error(m.Rcpts, mailtest.Clip(m.Data))
 				}
 				r.KM.OnGet = nil
 				c.Want("250", c.Cmd("NOOP"))
@@ -229,8 +231,11 @@ func (b *recordingBackend) NewSession(*smtp.Conn) (smtp.Session, error) {
 type recordingSession struct{ b *recordingBackend }
 
 func (s *recordingSession) Mail(string, *smtp.MailOptions) error { return nil }
+
 func (s *recordingSession) Rcpt(string, *smtp.RcptOptions) error { return nil }
-func (s *recordingSession) Reset()                               {}
+
+func (s *recordingSession) Reset() {}
+
 func (s *recordingSession) Logout() error {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
@@ -355,4 +360,22 @@ func TestDeliveredInPart(t *testing.T) {
 			t.Error("the log does not say that two of three have got it")
 		}
 	})
+}
+
+// With one connection to the next hop for two groups the second is told to
+// come again, and nothing waits for ever.
+func TestLMTPGroupsOneConnection(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP, func(c *config.Config) {
+		c.NextHops[0].MaxConnections, c.Timeouts.Connect = 1, 100*time.Millisecond
+	})
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Cmd("MAIL FROM:<a@a.example>"))
+	c.Want("250", c.Cmd("RCPT TO:<1@b.example>"))
+	c.Want("451 4.3.2", c.Cmd("RCPT TO:<2@clear.example>"))
+	c.Want("354", c.Cmd("DATA"))
+	c.Send(mailtest.Stuffed(mailtest.Text))
+	c.Want("250", c.Reply())
+	hop.One()
 }

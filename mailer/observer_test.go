@@ -69,3 +69,20 @@ func TestObserverDecrypt(t *testing.T) {
 		t.Errorf("with another key: %+v", got)
 	}
 }
+
+// Total is 0 if MAIL was refused, as Report says.
+func TestTotalOfRefusedMail(t *testing.T) {
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	seen := &mailtest.Recorder{}
+	r.Observe(seen)
+	c := mailtest.Connect(t, r)
+	c.Want("250", c.Mail(mailtest.Text, "alice@a.example", "bob@b.example"))
+	c.Want("55", c.Cmd("MAIL FROM:<alice@a.example> SIZE=4000000000"))
+	_ = r.Stop()
+	last := seen.Last(t, 2)
+	if last.Command == "MAIL" && last.Total != 0 {
+		t.Errorf("Total %v of a MAIL that was refused", last.Total)
+	}
+	t.Logf("%+v", last)
+}

@@ -85,7 +85,7 @@ func TestRunsDryOnce(t *testing.T) {
 	c.Want("250", withSize(c, mailtest.Text, "b@pad.example"))
 	c.Want("250", withSize(c, message, "b@maybeauto.example"))
 	if got := hop.Got()[1].Data; mailtest.Open(t, r.KM, got) != message || !strings.Contains(got, "Suite: AES-256-GCM") {
-		t.Errorf("%q", clip(got))
+		t.Errorf("%q", mailtest.Clip(got))
 	}
 }
 
@@ -141,7 +141,7 @@ func TestOpportunisticTakesTheBest(t *testing.T) {
 					}
 					got := hop.One().Data
 					if tt.want == "" && !strings.HasSuffix(got, message) || tt.want != "" && (mailtest.Open(t, r.KM, got) != message || !strings.Contains(got, "Suite: "+tt.want)) {
-						t.Errorf("%s: %q", reply, clip(got))
+						t.Errorf("%s: %q", reply, mailtest.Clip(got))
 					}
 				}
 			})
@@ -162,7 +162,7 @@ func TestInClearNeverAfterWastedKeys(t *testing.T) {
 	hop.None()
 	c.Want("250", withSize(c, message, "b@maybeauto.example"))
 	if got := hop.One().Data; !strings.HasSuffix(got, message) {
-		t.Errorf("%q", clip(got))
+		t.Errorf("%q", mailtest.Clip(got))
 	}
 }
 
@@ -186,7 +186,7 @@ func TestNoPad(t *testing.T) {
 	hop.Forget()
 	c.Want("250", withSize(c, mailtest.Text, "b@pad.example"))
 	if got := mailtest.Open(t, r.KM, hop.One().Data); got != mailtest.Text {
-		t.Errorf("%q", clip(got))
+		t.Errorf("%q", mailtest.Clip(got))
 	}
 }
 
@@ -211,7 +211,7 @@ func TestPadTooLargeForNextHop(t *testing.T) {
 	c.Want("250", c.Cmd("RSET"))
 	c.Want("250", withSize(c, message, "b@longauto.example"))
 	if got := hop.One().Data; mailtest.Open(t, r.KM, got) != message || !strings.Contains(got, "Suite: AES-256-GCM") {
-		t.Errorf("%q", clip(got))
+		t.Errorf("%q", mailtest.Clip(got))
 	}
 }
 
@@ -229,6 +229,6 @@ func TestHeldOffIsNotInClear(t *testing.T) {
 	hop.None()
 	mailtest.Connect(t, r).Want("250", withSize(mailtest.Connect(t, r), message, "b@maybeauto.example"))
 	if data := hop.One().Data; strings.Contains(data, "very secret") || !strings.Contains(data, "AES-256-GCM") {
-		t.Errorf("with auto, and one key there, it leaves as %s", clip(data))
+		t.Errorf("with auto, and one key there, it leaves as %s", mailtest.Clip(data))
 	}
 }

@@ -3,6 +3,7 @@ package mailtest
 import (
 	"bufio"
 	"crypto/tls"
+	"encoding/base64"
 	"net"
 	"strings"
 	"testing"
@@ -156,3 +157,11 @@ func (c *Client) Replies(message string, to ...string) string {
 	}
 	return strings.Join(all, " ")
 }
+
+// AuthPlain returns the response of AUTH PLAIN.
+func AuthPlain(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+}
+
+// Clip returns the beginning of a message, for a test's log.
+func Clip(message string) string { return message[:min(len(message), 1500)] }

@@ -1,4 +1,4 @@
-package mailer_test
+package nexthop_test
 
 import (
 	"fmt"
@@ -11,6 +11,31 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
+
+// A reply that the next hop sends while the message is still going out must
+// not be taken for the answer to the final dot.
+func TestUnaskedBeforeDot(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+			h.Script = func(line string) string {
+				switch {
+				case line == "DATA":
+					return "354 go\r\n250 2.0.0 said too early"
+				case line == "DOT":
+					return "451 4.3.0 not taken"
+				}
+				return ""
+			}
+		})
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		c := mailtest.Connect(t, r)
+		reply := c.Mail(mailtest.MessageFor(t, d, r.KM), "alice@a.example", "bob@b.example")
+		if reply[0] == '2' {
+			t.Errorf("client told %q, the next hop has answered 451 to the message", reply)
+		}
+		hop.None()
+	})
+}
 
 // A hopScript is what a next hop answers other than usual, by the beginning of
 // the command.

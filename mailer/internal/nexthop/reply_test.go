@@ -1,9 +1,8 @@
-package mailer_test
+package nexthop_test
 
 import (
 	"crypto/tls"
 	"fmt"
-	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 

@@ -1,15 +1,12 @@
-package mailer_test
+package smtpserver_test
 
 import (
 	"fmt"
-	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
-	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // What only informs is passed on as it came, and refuses no mail (RFC 3461 §4.2,
@@ -142,33 +139,6 @@ func TestReplyCodes(t *testing.T) {
 	}
 }
 
-// The trace field names the protocol that was used (RFC 3848).
-func TestProtocolInReceived(t *testing.T) {
-	certs := testcerts.Make(t)
-	for _, tt := range []struct {
-		hello string
-		tls   bool
-		want  string
-	}{{"HELO", false, "SMTP"}, {"EHLO", false, "ESMTP"}, {"EHLO", true, "ESMTPS"}} {
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
-			l := &c.Listeners[0]
-			l.TLS, l.TLSCert, l.TLSKey = config.TLSOpportunistic, certs.Cert, certs.Key
-		})
-		c := mailtest.Dial(t, r.Addr)
-		c.Want("220", c.Reply())
-		if tt.tls {
-			c.Want("250", c.Cmd("EHLO c.example"))
-			c.StartTLS()
-		}
-		c.Want("250", c.Cmd(tt.hello+" old.example"))
-		c.Want("250", c.Mail(mailtest.Text, "alice@a.example", "bob@b.example"))
-		if got := hop.One().Data; !strings.Contains(got, " with "+tt.want+";") {
-			t.Errorf("%s, TLS %v: %.200q, want %s", tt.hello, tt.tls, got, tt.want)
-		}
-	}
-}
-
 // A local part that needs its quotes keeps them (RFC 5321 §4.1.2).
 func TestQuotedLocalParts(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
@@ -186,54 +156,6 @@ func TestQuotedLocalParts(t *testing.T) {
 			hop.Forget()
 		}
 	})
-}
-
-// A message that ends with CR CR LF has come to its end, and is refused at once as
-// any other with a CR alone (RFC 5321 §2.3.8, §4.1.1.4).
-func TestCRBeforeTheEnd(t *testing.T) {
-	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
-		mailtest.NoLeaks(t)
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		for _, body := range []string{"x\ry\r\n", "x\r\r\n", "x\r\r\r\n", "\r\r\n", "x\r\n.\rx\r\n", "x\r\n.\r\r\n", "x\n\r\n", "x\r\n\n\r\n", "\x00\r\r\n"} {
-			c := mailtest.Connect(t, r)
-			c.Begin("alice@a.example", "bob@b.example")
-			c.Send("From: a@a.example\r\nTo: b@b.example\r\n\r\n" + body + ".\r\n")
-			if got := c.Reply(); !strings.HasPrefix(got, "550 5.6.0") {
-				t.Errorf("%q: %q", body, got)
-			}
-			c.Want("250", c.Cmd("NOOP"))
-			_ = c.Conn.Close()
-		}
-		hop.None()
-	})
-}
-
-// A client that has gone quiet is told so, between commands and within DATA.
-func TestQuietClient(t *testing.T) {
-	mailtest.NoLeaks(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, mailtest.StartHop(t).Addr(), func(c *config.Config) {
-		c.Timeouts.Idle, c.Timeouts.DataIdle = 100*time.Millisecond, 100*time.Millisecond
-	})
-	for name, send := range map[string]string{
-		"a command":                    "EHLO c.example\r\nMAIL FR",
-		"DATA":                         "EHLO c.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSubject: x\r\n\r\nbody",
-		"an end that is none":          "EHLO c.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSubject: x\r\n\r\nbody\n.\n",
-		"a message that was refused":   "EHLO c.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSubject: x\r\n\r\nbo\x00dy\r\n",
-		"half a message, after NOOP":   "EHLO c.example\r\nNOOP\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSub",
-		"the very beginning":           "",
-		"a line that is far too long ": strings.Repeat("x", 10_000),
-	} {
-		c := mailtest.Dial(t, r.Addr)
-		c.Send(send)
-		last := ""
-		for reply := c.Reply(); reply != ""; reply = c.Reply() {
-			last = reply
-		}
-		if !strings.HasPrefix(last, "421 4.4.2") {
-			t.Errorf("waiting for %s ended with %q, want 421", name, last)
-		}
-	}
 }
 
 // A client that sends nonsense is left, one that makes a mistake now and then is
@@ -291,19 +213,5 @@ func TestOddDSNParameters(t *testing.T) {
 	c.Want("250", c.Cmd("MAIL FROM:<x@x.example>"))
 	for _, notify := range []string{"DELAY,DELAY", "SUCCESS,FAILURE,success", "NEVER,NEVER", "DELAY" + strings.Repeat(",DELAY", 300), ",", ""} {
 		c.Want("501 5.5.4", c.Cmd("RCPT TO:<b@b.example> NOTIFY="+notify))
-	}
-}
-
-// A domain that IDNA refuses is nobody's: no rule may be taken for it that another
-// program's reading would not have.
-func TestDomainsThatIDNARefuses(t *testing.T) {
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, mailtest.StartHop(t).Addr())
-	c := mailtest.Connect(t, r)
-	c.Want("250", c.Cmd("MAIL FROM:<x@x.example> SMTPUTF8"))
-	for _, domain := range []string{"b.exam\u200dple", "b\u2024example", "b.ex\u202eample", "\u0301b.example", "b.\ufffdexample"} {
-		c.Want("553 5.1.3", c.Cmd("RCPT TO:<u@"+domain+">"))
-	}
-	for _, domain := range []string{"b\u3002example", "\uff42.example", "b\u00fccher.example", "b_c.example"} {
-		c.Want("250", c.Cmd("RCPT TO:<u@"+domain+">"))
 	}
 }

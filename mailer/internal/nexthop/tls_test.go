@@ -1,7 +1,6 @@
-package mailer_test
+package nexthop_test
 
 import (
-	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
@@ -104,7 +104,7 @@ func TestNextHopAuth(t *testing.T) {
 			h.Extensions = append(h.Extensions, "AUTH PLAIN")
 			h.Script = func(line string) string {
 				switch {
-				case line == "AUTH PLAIN "+plain("bob", "secret"):
+				case line == "AUTH PLAIN "+mailtest.AuthPlain("bob", "secret"):
 					return "235 2.7.0 welcome"
 				case strings.HasPrefix(line, "AUTH"):
 					return "535 5.7.8 no"

@@ -1,6 +1,7 @@
-package mailer_test
+package smtpserver_test
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -10,29 +11,77 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A reply that the next hop sends while the message is still going out must
-// not be taken for the answer to the final dot.
-func TestUnaskedBeforeDot(t *testing.T) {
+// piece reads what comes in one write.
+func piece(c *mailtest.Client) string {
+	p := make([]byte, 64<<10)
+	n, _ := c.Conn.Read(p)
+	return string(p[:n])
+}
+
+// Replies to commands that came together go out together, and so do the lines
+// of one.
+func TestRepliesTogether(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		c := mailtest.Dial(t, r.Addr)
+		c.Want("220", piece(c))
+		c.Send("EHLO x\r\n")
+		if got := piece(c); !strings.HasPrefix(got, "250-") || !strings.Contains(got, "\r\n250 ") {
+			t.Errorf("EHLO is answered in pieces: %q", got)
+		}
+		c.Send("NOOP\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n")
+		if got := piece(c); strings.Count(got, "\r\n") != 4 || !strings.Contains(got, "\r\n354 ") {
+			t.Errorf("commands are answered in pieces: %q", got)
+		}
+		c.Send(mailtest.Stuffed(mailtest.MessageFor(t, d, r.KM)) + "NOOP\r\nQUIT\r\n")
+		if got := piece(c); strings.Count(got, "\r\n") != 3 || !strings.Contains(got, "\r\n221 ") {
+			t.Errorf("what follows a message is answered in pieces: %q", got)
+		}
+		hop.One()
+	})
+}
+
+// A reply does not wait long for the next one: a next hop that takes its time
+// for each recipient must not make the client give up.
+func TestRepliesNotHeldForLong(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
 			h.Script = func(line string) string {
 				switch {
-				case line == "DATA":
-					return "354 go\r\n250 2.0.0 said too early"
-				case line == "DOT":
-					return "451 4.3.0 not taken"
+				case strings.HasPrefix(line, "RCPT TO:<slow"):
+					time.Sleep(1100 * time.Millisecond) // longer than replies are held
+				case strings.HasPrefix(line, "RCPT TO:<never"):
+					return mailtest.Hang
 				}
 				return ""
 			}
 		})
 		r := mailtest.StartRelay(t, d, hop.Addr())
 		c := mailtest.Connect(t, r)
-		reply := c.Mail(mailtest.MessageFor(t, d, r.KM), "alice@a.example", "bob@b.example")
-		if reply[0] == '2' {
-			t.Errorf("client told %q, the next hop has answered 451 to the message", reply)
-		}
-		hop.None()
+		c.Send("MAIL FROM:<a@a.example>\r\nRCPT TO:<slow@b.example>\r\nRCPT TO:<never@b.example>\r\n")
+		c.Want("250", c.Reply())
+		c.Want("250", c.Reply())
+		hop.Stop()
 	})
+}
+
+// A client that reads no replies is not waited for again and again.
+func TestRepliesNotRead(t *testing.T) {
+	mailtest.NoLeaks(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, mailtest.StartHop(t).Addr(), func(c *config.Config) { c.Timeouts.Command = 200 * time.Millisecond })
+	c := mailtest.Connect(t, r)
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(mailtest.Patience))
+	noop := []byte(strings.Repeat("NOOP\r\n", 10_000))
+	for {
+		if _, err := c.Conn.Write(noop); err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				t.Error("the connection stays open")
+			}
+			return
+		}
+	}
 }
 
 // The answer to a message that is refused here must not wait for the next
@@ -113,4 +162,20 @@ func TestAnswerHeldNoLonger(t *testing.T) {
 	close(told)
 	c.Want("250", c.Reply())
 	c.Want("250", c.Reply())
+}
+
+// Pipelined commands, and what comes before its turn.
+func TestPipelining(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	c := mailtest.Connect(t, r)
+	c.Send("MAIL FROM:<x@x.example>\r\nRCPT TO:<y@y.example>\r\nDATA\r\nFrom: x@x.example\r\n\r\nbody\r\n.\r\n" +
+		"MAIL FROM:<x@x.example>\r\nRCPT TO:<z@y.example>\r\nDATA\r\n.\r\nNOOP\r\nQUIT\r\n")
+	for _, want := range []string{"250", "250", "354", "250", "250", "250", "354", "250", "250", "221", ""} {
+		c.Want(want, c.Reply())
+	}
+	if n := len(hop.Got()); n != 2 {
+		t.Errorf("%d messages", n)
+	}
 }

@@ -1,9 +1,7 @@
-package mailer_test
+package smtpserver_test
 
 import (
 	"encoding/base64"
-	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,7 +11,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
-	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"golang.org/x/crypto/bcrypt"
 )
@@ -30,11 +28,6 @@ func usersFile(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return name
-}
-
-// plain is AUTH PLAIN's response.
-func plain(user, password string) string {
-	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
 }
 
 // Who may send: a relay is never open. "" in want is 250.
@@ -65,16 +58,16 @@ func TestWhoMaySend(t *testing.T) {
 		{name: "TLS required, in TLS", set: withTLS(config.TLSRequired), tls: true},
 		{name: "TLS offered, in clear", set: withTLS(config.TLSOpportunistic)},
 		{name: "TLS offered, in TLS", set: withTLS(config.TLSOpportunistic), tls: true},
-		{name: "AUTH where there is none", set: withTLS(config.TLSOpportunistic), tls: true, auth: "AUTH PLAIN " + plain("bob", "secret"), authed: "5"},
+		{name: "AUTH where there is none", set: withTLS(config.TLSOpportunistic), tls: true, auth: "AUTH PLAIN " + mailtest.AuthPlain("bob", "secret"), authed: "5"},
 		{name: "AUTH needed, nothing", set: authenticated, want: "530 5.7.0"},
 		{name: "AUTH needed, TLS only", set: authenticated, tls: true, want: "530 5.7.0"},
-		{name: "AUTH in clear", set: authenticated, auth: "AUTH PLAIN " + plain("bob", "secret"), authed: "5", want: "530 5.7.0"},
-		{name: "AUTH, wrong password", set: authenticated, tls: true, auth: "AUTH PLAIN " + plain("bob", "wrong"), authed: "535", want: "530 5.7.0"},
-		{name: "AUTH, no such user", set: authenticated, tls: true, auth: "AUTH PLAIN " + plain("eve", "secret"), authed: "535", want: "530 5.7.0"},
+		{name: "AUTH in clear", set: authenticated, auth: "AUTH PLAIN " + mailtest.AuthPlain("bob", "secret"), authed: "5", want: "530 5.7.0"},
+		{name: "AUTH, wrong password", set: authenticated, tls: true, auth: "AUTH PLAIN " + mailtest.AuthPlain("bob", "wrong"), authed: "535", want: "530 5.7.0"},
+		{name: "AUTH, no such user", set: authenticated, tls: true, auth: "AUTH PLAIN " + mailtest.AuthPlain("eve", "secret"), authed: "535", want: "530 5.7.0"},
 		{name: "AUTH for another", set: authenticated, tls: true, auth: "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("eve\x00bob\x00secret")), authed: "535", want: "530 5.7.0"},
 		{name: "AUTH LOGIN", set: authenticated, tls: true, auth: "AUTH LOGIN", authed: "504", want: "530 5.7.0"},
 		{name: "AUTH, no base64", set: authenticated, tls: true, auth: "AUTH PLAIN !!", authed: "501 5.5.2", want: "530 5.7.0"},
-		{name: "AUTH in TLS", set: authenticated, tls: true, auth: "AUTH PLAIN " + plain("bob", "secret"), authed: "235"},
+		{name: "AUTH in TLS", set: authenticated, tls: true, auth: "AUTH PLAIN " + mailtest.AuthPlain("bob", "secret"), authed: "235"},
 		{name: "AUTH, but another network", set: func(l *config.Listener) { authenticated(l); l.Networks = elsewhere }, greeted: "554 5.7.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,105 +117,6 @@ func TestWhoMaySend(t *testing.T) {
 			hop.None()
 		})
 	}
-}
-
-// A unix socket is guarded by its file; networks say nothing there.
-func TestUnixSockets(t *testing.T) {
-	mailtest.NoLeaks(t)
-	dir := t.TempDir()
-	hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
-		l, err := net.Listen("unix", filepath.Join(dir, "hop"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.Listener = l
-	})
-	socket := filepath.Join(dir, "relay")
-	set := func(c *config.Config) {
-		c.Listeners[0].Address, c.Listeners[0].Networks = "unix:"+socket, nil
-		c.Listeners[0].XForward = mailtest.Anywhere()
-	}
-	// A file that a killed relay left behind is replaced; one in use is not.
-	left, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	left.(*net.UnixListener).SetUnlinkOnClose(false)
-	cfg := mailtest.Config(mailer.DirectionEncrypt, hop.Addr())
-	set(cfg)
-	second, err := relay.New(cfg, relay.WithoutStore(mailtest.NewKM()), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Listen(t.Context()); err == nil {
-		t.Error("two listen at one socket")
-	}
-	_ = left.Close()
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), set)
-	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("mode %v, %v; a mail system in the relay's group must be able to connect", info.Mode(), err)
-	}
-	if err := second.Listen(t.Context()); err == nil {
-		t.Error("two listen at one socket")
-	}
-	c := mailtest.Connect(t, r)
-	c.Want("550 5.7.1", c.Cmd("XFORWARD ADDR=192.0.2.1")) // nobody knows who it is
-	c.Want("250", c.Attempt(mailtest.Text))
-	if got := mailtest.Open(t, r.KM, hop.One().Data); got != mailtest.Text {
-		t.Errorf("%q", got)
-	}
-	_ = r.Stop()
-	if _, err := os.Stat(socket); err == nil {
-		t.Error("the socket is still there")
-	}
-	// A file that is no socket is left alone.
-	if err := os.WriteFile(socket, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Listen(t.Context()); err == nil {
-		t.Error("a file was replaced")
-	}
-}
-
-// What a client sends behind STARTTLS in clear is not taken for a command in
-// TLS, and what was said before is forgotten.
-func TestSTARTTLSInjection(t *testing.T) {
-	mailtest.NoLeaks(t)
-	certs := testcerts.Make(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
-		l := &c.Listeners[0]
-		l.TLS, l.TLSCert, l.TLSKey, l.XForward = config.TLSOpportunistic, certs.Cert, certs.Key, l.Networks
-	})
-	c := mailtest.Connect(t, r)
-	c.Send("STARTTLS\r\nMAIL FROM:<evil@a.example>\r\n")
-	c.Want("554", c.Reply())
-	c.Closed()
-
-	c = mailtest.Connect(t, r)
-	c.Want("501", c.Cmd("STARTTLS now"))
-	c.Want("250", c.Cmd("XFORWARD ADDR=192.0.2.66"))
-	c.Want("250", c.Cmd("MAIL FROM:<clear@a.example>"))
-	c.Want("250", c.Cmd("RCPT TO:<clear@b.example>"))
-	c.StartTLS()
-	for _, line := range []string{"MAIL FROM:<a@a.example>", "RCPT TO:<b@b.example>", "DATA"} {
-		c.Want("503", c.Cmd(line))
-	}
-	c.Want("250", c.Cmd("EHLO x"))
-	c.Want("503", c.Cmd("DATA"))
-	c.Want("503", c.Cmd("STARTTLS"))
-	c.Want("250", c.Attempt(mailtest.Text))
-	if m := hop.One(); strings.Contains(m.Mail+strings.Join(m.Rcpts, ""), "clear@") {
-		t.Error("an envelope from before TLS")
-	}
-	if strings.Contains(r.Log.String(), "192.0.2.66") {
-		t.Error("XFORWARD from before TLS")
-	}
-	// No TLS is no end.
-	c = mailtest.Connect(t, r)
-	c.Want("220", c.Cmd("STARTTLS"))
-	c.Send("this is no TLS\r\n\r\n")
-	c.Closed()
 }
 
 func TestXFORWARD(t *testing.T) {

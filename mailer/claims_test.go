@@ -54,7 +54,7 @@ func TestSealedBypass(t *testing.T) {
 		}
 		got := hop.One().Data
 		if strings.Contains(got, clear) {
-			t.Errorf("%s: it left with\n%s", tt.name, clip(got))
+			t.Errorf("%s: it left with\n%s", tt.name, mailtest.Clip(got))
 		}
 		if again := !strings.Contains(got, keyID) || strings.HasPrefix(tt.name, "from"); again != tt.again {
 			t.Errorf("%s: encrypted once more: %v, want %v", tt.name, again, tt.again)

@@ -1,15 +1,18 @@
-package mailer_test
+package relay_test
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 	"github.com/qkdmail/qkdmail/mailer/relay"
@@ -26,7 +29,7 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	addr := l.Addr().String()
 	_ = l.Close()
 	km := mailtest.NewKM()
-	km.OnGet = func(context.Context) error { return netError() }
+	km.OnGet = func(context.Context) error { return kmclient.ErrUnavailable }
 	r := mailtest.StartRelayWith(t, km, mailer.DirectionEncrypt, addr)
 	c := mailtest.Connect(t, r)
 	// What the next hop offers is not known; mail that needs an extension must
@@ -309,5 +312,101 @@ func TestNewRelayErrors(t *testing.T) {
 	}
 	if err := r.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "second") {
 		t.Error(err)
+	}
+}
+
+func TestCheckNextHops(t *testing.T) {
+	mailtest.NoLeaks(t)
+	// One that accepts connections and says nothing.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	good := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, good.Addr(), func(c *config.Config) {
+		more := c.NextHops[0]
+		more.Name, more.Address = "silent", silent.Addr().String()
+		c.NextHops = append(c.NextHops, more)
+		more.Name, more.Address = "down", "127.0.0.1:1"
+		c.NextHops = append(c.NextHops, more)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	found := r.CheckNextHops(ctx)
+	if len(found) != 3 || found["next"] != nil || found["silent"] == nil || found["down"] == nil {
+		t.Errorf("found %v, want next to be fine", found)
+	}
+	good.None()
+}
+
+// Many clients at once, through both relays, with a next hop that refuses and
+// drops now and then: each 250 is one message with its octets, and no other.
+func TestManyClients(t *testing.T) {
+	mailtest.NoLeaks(t)
+	n := 0
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+		var mu sync.Mutex
+		h.Script = func(line string) string {
+			mu.Lock()
+			defer mu.Unlock()
+			if n++; line == "GREETING" || strings.HasPrefix(line, "EHLO") {
+				return ""
+			}
+			switch {
+			case n%397 == 0:
+				return mailtest.Drop
+			case n%251 == 0 && line != "BODY":
+				return "451 4.3.0 later"
+			}
+			return ""
+		}
+	})
+	decrypt := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	encrypt := mailtest.StartRelayWith(t, decrypt.KM, mailer.DirectionEncrypt, decrypt.Addr.String(), func(c *config.Config) { c.NextHops[0].MaxConnections = 5 })
+	var mu sync.Mutex
+	sent := map[string]bool{}
+	var wg sync.WaitGroup
+	for client := range 16 {
+		c := mailtest.Connect(t, encrypt)
+		wg.Go(func() {
+			for i := range 20 {
+				id := fmt.Sprintf("<%d.%d@x.example>", client, i)
+				message := "From: x@x.example\r\nMessage-ID: " + id + "\r\n\r\n" + strings.Repeat("body of "+id+"\r\n", 1+i*i)
+				reply := c.Cmd("MAIL FROM:<x@x.example>")
+				if strings.HasPrefix(reply, "250") {
+					reply = c.Cmd("RCPT TO:<y@b.example>")
+				}
+				if strings.HasPrefix(reply, "250") {
+					c.Send("DATA\r\n")
+					c.Reply()
+					c.Send(mailtest.Stuffed(message))
+					reply = c.Reply()
+				}
+				switch {
+				case strings.HasPrefix(reply, "250"):
+					mu.Lock()
+					sent[message] = true
+					mu.Unlock()
+				case !strings.HasPrefix(reply, "451"):
+					t.Errorf("%s: %q", id, reply)
+				}
+				_ = c.Cmd("RSET")
+			}
+		})
+	}
+	wg.Wait()
+	got := map[string]int{}
+	for _, m := range hop.Got() {
+		_, message, _ := strings.Cut(m.Data, "From: x@x.example\r\n")
+		got["From: x@x.example\r\n"+message]++
+	}
+	for message := range sent {
+		if got[message] != 1 {
+			t.Errorf("%d times at the next hop: %q", got[message], mailtest.Clip(message))
+		}
+	}
+	if len(sent) < 100 {
+		t.Errorf("only %d of 320 messages went through", len(sent))
 	}
 }

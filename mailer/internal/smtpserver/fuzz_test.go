@@ -1,4 +1,4 @@
-package mailer_test
+package smtpserver_test
 
 import (
 	"io"

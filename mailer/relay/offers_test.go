@@ -1,14 +1,14 @@
-package mailer_test
+package relay_test
 
 import (
 	"fmt"
-	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/internal/testcerts"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
@@ -163,10 +163,10 @@ func TestSMTPUTF8(t *testing.T) {
 			t.Error(m.Mail, m.Rcpts)
 		}
 		if !strings.Contains(m.Data, "\r\nFrom: <älice@ä.example>\r\n") && !strings.Contains(m.Data, "\r\nFrom: älice@ä.example\r\n") {
-			t.Errorf("the outer From: %s", clip(m.Data))
+			t.Errorf("the outer From: %s", mailtest.Clip(m.Data))
 		}
 		if !strings.Contains(m.Data, "with UTF8SMTP;") || mailtest.Open(t, r.KM, m.Data) != message {
-			t.Errorf("%s", clip(m.Data))
+			t.Errorf("%s", mailtest.Clip(m.Data))
 		}
 		// And back again.
 		back := mailtest.StartHop(t)
@@ -178,7 +178,7 @@ func TestSMTPUTF8(t *testing.T) {
 		c.Send(mailtest.Stuffed(m.Data))
 		c.Want("250", c.Reply())
 		if got := back.One(); !strings.Contains(got.Mail, " SMTPUTF8") || !strings.HasSuffix(got.Data, message) {
-			t.Error(got.Mail, clip(got.Data))
+			t.Error(got.Mail, mailtest.Clip(got.Data))
 		}
 	}
 }
@@ -202,6 +202,27 @@ func TestDSN(t *testing.T) {
 			mail, rcpt := " RET=HDRS ENVID=a+2Bb+3D", " NOTIFY=SUCCESS,DELAY ORCPT=rfc822;y+2B@clear.example"
 			if strings.Contains(commands, mail) != able || strings.Contains(commands, rcpt) != able {
 				t.Errorf("able %v:\n%s", able, commands)
+			}
+		}
+	})
+}
+
+// A next hop that offers an odd SIZE does no harm, and clients are offered what
+// the relay takes itself.
+func TestOddSizeOffered(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		for _, size := range []string{"SIZE  ", "SIZE x", "SIZE -1", "SIZE 99999999999999999999", "SIZE 9223372036854775807", "SIZE 1 2"} {
+			hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Extensions = []string{size} })
+			r := mailtest.StartRelay(t, d, hop.Addr(), func(c *config.Config) { c.Limits.MessageSize = 12345 })
+			c := mailtest.Connect(t, r)
+			c.Want("250", c.Mail(mailtest.MessageFor(t, d, r.KM), "alice@a.example", "b@b.example"))
+			hop.One()
+			if offered := c.Cmd("EHLO c.example"); !strings.Contains(offered+"\r\n", "SIZE 12345\r\n") {
+				t.Errorf("%q: the client is offered %q, want SIZE 12345", size, offered)
+			}
+			if err := r.Stop(); err != nil {
+				t.Errorf("%q: %v", size, err)
 			}
 		}
 	})

@@ -1,0 +1,161 @@
+package smtpserver_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/mailer"
+	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
+)
+
+// A client that has gone quiet is told so, between commands and within DATA.
+func TestQuietClient(t *testing.T) {
+	mailtest.NoLeaks(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, mailtest.StartHop(t).Addr(), func(c *config.Config) {
+		c.Timeouts.Idle, c.Timeouts.DataIdle = 100*time.Millisecond, 100*time.Millisecond
+	})
+	for name, send := range map[string]string{
+		"a command":                    "EHLO c.example\r\nMAIL FR",
+		"DATA":                         "EHLO c.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSubject: x\r\n\r\nbody",
+		"an end that is none":          "EHLO c.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSubject: x\r\n\r\nbody\n.\n",
+		"a message that was refused":   "EHLO c.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSubject: x\r\n\r\nbo\x00dy\r\n",
+		"half a message, after NOOP":   "EHLO c.example\r\nNOOP\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nSub",
+		"the very beginning":           "",
+		"a line that is far too long ": strings.Repeat("x", 10_000),
+	} {
+		c := mailtest.Dial(t, r.Addr)
+		c.Send(send)
+		last := ""
+		for reply := c.Reply(); reply != ""; reply = c.Reply() {
+			last = reply
+		}
+		if !strings.HasPrefix(last, "421 4.4.2") {
+			t.Errorf("waiting for %s ended with %q, want 421", name, last)
+		}
+	}
+}
+
+func TestHalfClosed(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Late = 5 * time.Millisecond })
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		c := mailtest.Dial(t, r.Addr)
+		c.Send("EHLO c.example\r\nMAIL FROM:<alice@a.example>\r\nRCPT TO:<bob@b.example>\r\nDATA\r\n" + mailtest.Stuffed(mailtest.MessageFor(t, d, r.KM)) + "NOOP\r\nQUIT\r\n")
+		_ = c.Conn.(*net.TCPConn).CloseWrite()
+		all, _ := io.ReadAll(c.In)
+		if !strings.Contains(string(all), "354") || strings.Count(string(all), "\r\n2") < 5 || !strings.Contains(string(all), "\r\n221") {
+			t.Errorf("%s", all)
+		}
+		hop.One()
+	})
+}
+
+// DATA that no recipient was accepted for is refused here, and the next hop hears
+// nothing of it.
+func TestDataWithoutRecipients(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		for next, last := range map[string]string{
+			"RSET": "250", "RCPT TO:<two@b.example>": "250", "QUIT": "221", "MAIL FROM:<alice@a.example>": "503",
+		} {
+			hop := mailtest.StartHop(t, mailtest.Answering("RCPT TO:<one", "550 5.1.1 no"))
+			r := mailtest.StartRelay(t, d, hop.Addr())
+			c := mailtest.Connect(t, r)
+			c.Send("MAIL FROM:<alice@a.example>\r\nRCPT TO:<one@b.example>\r\nDATA\r\n" + next + "\r\n")
+			for _, want := range []string{"250", "550 5.1.1", "503 5.5.1", last} {
+				c.Want(want, c.Reply())
+			}
+			_ = r.Stop()
+			hop.None()
+			if strings.Contains(hop.Commands(), "DATA") {
+				t.Errorf("the next hop heard %q", hop.Commands())
+			}
+		}
+	})
+}
+
+// The client goes away, or is too slow: nothing is delivered, the connection
+// is closed, and what comes later is not taken for commands.
+func TestClientStops(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		for name, part := range map[string]int{"in the header": 20, "in the body": -40, "before the dot": 0} {
+			for _, how := range []string{"closes", "stops"} {
+				t.Run(name+" "+how, func(t *testing.T) {
+					mailtest.NoLeaks(t)
+					hop := mailtest.StartHop(t)
+					r := mailtest.StartRelay(t, d, hop.Addr(), func(c *config.Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
+					message := mailtest.MessageFor(t, d, r.KM)
+					if part <= 0 {
+						part += len(message)
+					}
+					c := mailtest.Connect(t, r)
+					c.Begin("alice@a.example", "bob@b.example")
+					c.Send(message[:part])
+					if how == "closes" {
+						_ = c.Conn.Close()
+					} else {
+						c.Closed()
+					}
+					if err := r.Stop(); err != nil {
+						t.Error(err)
+					}
+					hop.None()
+					if log := r.Log.String(); !strings.Contains(log, "msg=refused") || !strings.Contains(log, "connection lost") {
+						t.Error("no reason in the log")
+					}
+				})
+			}
+		}
+	})
+}
+
+// A client that sends, but hardly anything.
+func TestClientSlow(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
+		c.Timeouts.DataIdle, c.Timeouts.MinRate = 100*time.Millisecond, 1000
+	})
+	c := mailtest.Connect(t, r)
+	c.Begin("alice@a.example", "bob@b.example")
+	go func() {
+		for {
+			if _, err := c.Conn.Write([]byte("a\r\n")); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	c.Closed()
+	hop.None()
+}
+
+// A message that was refused early goes on to come; when its client stops
+// then, the rest must not be taken for commands.
+func TestClientStopsAfterRefusal(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
+	c := mailtest.Connect(t, r)
+	c.Begin("alice@a.example", "bob@b.example")
+	c.Send("bare\nline end\r\n\r\n")
+	time.Sleep(300 * time.Millisecond)
+	c.Send("MAIL FROM:<evil@a.example>\r\nRCPT TO:<victim@b.example>\r\nDATA\r\n\r\n.\r\n")
+	c.Closed()
+	if n := strings.Count(hop.Commands(), "evil"); n > 0 {
+		t.Error("a line of DATA became a command")
+	}
+	hop.None()
+}
+
+func TestIdleClient(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Idle = 100 * time.Millisecond })
+	c := mailtest.Connect(t, r)
+	c.Want("421 4.4.2", c.Reply())
+	c.Closed()
+}
