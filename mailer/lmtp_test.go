@@ -379,3 +379,40 @@ func TestLMTPGroupsOneConnection(t *testing.T) {
 	c.Want("250", c.Reply())
 	hop.One()
 }
+
+// A backend that answers for each recipient is asked to, also without HandOver.
+func TestLMTPBackend(t *testing.T) {
+	mailtest.NoLeaks(t)
+	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+		h.LMTP = true
+		mailtest.Answering("DOT RCPT TO:<two@", "550 5.2.2 full")(h)
+	})
+	step, err := mailer.Encrypt(mailtest.NextHop(t, hop), mailer.EncryptOptions{Step: mailer.Step{Policy: policy, LMTP: true}, Keys: mailtest.NewKM()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := step.NewSession(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Mail("alice@a.example", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, rcpt := range []string{"one@b.example", "two@b.example"} {
+		if err := s.Rcpt(rcpt, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := statuses{}
+	_ = s.(smtp.LMTPSession).LMTPData(strings.NewReader(mailtest.Text), got)
+	_ = s.Logout()
+	reply, ok := got["two@b.example"].(*smtp.SMTPError)
+	if got["one@b.example"] != nil || !ok || reply.Code != 550 {
+		t.Errorf("the answers are %v, want 250 and 550", got)
+	}
+	hop.One()
+}
