@@ -563,7 +563,19 @@ func TestWiped(t *testing.T) {
 		if _, err := decrypt(t, km, outer, nil); err != nil {
 			t.Fatal(err)
 		}
-		if len(km.seen) < 2 {
+		km.err = errors.New("not all keys came")
+		if _, err := decrypt(t, km, outer, nil); !errors.Is(err, km.err) {
+			t.Errorf("%s: decrypted with error %v, want %v", suite, err, km.err)
+		}
+		w, err := cipher.Encrypt(t.Context(), io.Discard, km, &cipher.EncryptOptions{Suite: suite})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(w, shortMessage)
+		if err := w.Close(); !errors.Is(err, km.err) {
+			t.Errorf("%s: encrypted with error %v, want %v", suite, err, km.err)
+		}
+		if len(km.seen) < 4 {
 			t.Fatalf("%s: %d keys were seen", suite, len(km.seen))
 		}
 		for _, k := range km.seen {
@@ -574,22 +586,23 @@ func TestWiped(t *testing.T) {
 	}
 }
 
-// watchedKM remembers the keys that it gives out.
+// watchedKM remembers the keys that it gives out, if need be with an error.
 type watchedKM struct {
 	*testKM
+	err  error
 	seen []*kmclient.Key
 }
 
 func (w *watchedKM) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	keys, err := w.testKM.GetKeys(ctx, peer, size, number)
 	w.seen = append(w.seen, keys...)
-	return keys, err
+	return keys, errors.Join(err, w.err)
 }
 
 func (w *watchedKM) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	keys, err := w.testKM.KeysByID(ctx, peer, ids...)
 	w.seen = append(w.seen, keys...)
-	return keys, err
+	return keys, errors.Join(err, w.err)
 }
 
 type failingKM struct{ err error }

@@ -189,10 +189,10 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 	control := outer.Control.Octets()
 	r.info.Identity = identityOf(control, s.Header())
 	keys, err := r.keys.KeysByID(r.ctx, r.peer, outer.Control.KeyID)
+	defer kmclient.WipeAll(keys) // also those that come with an error
 	if err != nil {
 		return fmt.Errorf("fetch the key: %w", err)
 	}
-	defer kmclient.WipeAll(keys)
 	if err := kmclient.CheckKeys(keys, 0, 1); err != nil {
 		return err
 	}

@@ -300,10 +300,10 @@ func (w *Writer) wipeHead() {
 
 func (w *Writer) openGCM() (suiteWriter, error) {
 	keys, err := w.keys.GetKeys(w.ctx, w.opts.Peer, 8*gcmstream.KeySize, 1)
+	defer kmclient.WipeAll(keys) // also those that come with an error
 	if err != nil {
 		return nil, err
 	}
-	defer kmclient.WipeAll(keys)
 	if err := kmclient.CheckKeys(keys, 8*gcmstream.KeySize, 1); err != nil {
 		return nil, err
 	}

@@ -15,15 +15,20 @@ type KeyManager interface {
 	Status(ctx context.Context, peer string) (Status, error)
 
 	// GetKeys fetches number fresh keys of size bits each. It returns as many, or
-	// fewer if the key manager gives no more now, or an error and no key. All are
-	// of that size: a longer key is refused as a shorter one is, since only this
-	// side knows how much of it was asked for, and the other side gets all of it.
-	// Whether there are keys is for the key manager to say then, and not for its
-	// Status before. It is not idempotent.
+	// fewer if the key manager gives no more now, or an error. All are of that
+	// size: a longer key is refused as a shorter one is, since only this side knows
+	// how much of it was asked for, and the other side gets all of it. Whether
+	// there are keys is for the key manager to say then, and not for its Status
+	// before. It is not idempotent. The caller wipes keys that come with an error.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error)
 
-	// KeysByID fetches the keys with these IDs, in this order. If one of them
-	// is missing the error is an ErrKeyNotFound and no key is returned.
+	// KeysByID fetches the keys with these IDs, in this order. If one of them is
+	// missing the error is an ErrKeyNotFound.
+	//
+	// A key manager that deletes keys on delivery may have given out some before
+	// the error. These are returned with it: some of those asked for, in any order,
+	// or keys under IDs that were not asked for, each usable by itself. The caller
+	// stores or wipes them.
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*Key, error)
 
 	// CloseKey says that a key has served its purpose; the key manager

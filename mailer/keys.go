@@ -105,7 +105,7 @@ func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...stri
 	defer cancel()
 	keys, err := g.finder.KeysByID(ctx, peer, ids...)
 	if errors.Is(err, kmclient.ErrKeyNotFound) {
-		return nil, errors.Join(err, g.note(gateKey(peer, ids)))
+		return keys, errors.Join(err, g.note(gateKey(peer, ids)))
 	}
 	if err == nil {
 		g.found(client, peer, ids)

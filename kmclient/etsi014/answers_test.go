@@ -150,7 +150,7 @@ func TestDecKeysAnswers(t *testing.T) {
 		body   string
 		want   error // nil: the two keys
 		tries  int
-		kept   int
+		come   int // keys with the error
 		wasted int64
 	}{
 		"good":               {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, b)), nil, 1, 0, 0},
@@ -190,12 +190,16 @@ func TestDecKeysAnswers(t *testing.T) {
 			}
 			if test.want != nil {
 				checkFailure(t, err, test.want, test.status, test.want == kmclient.ErrUnavailable)
+				if len(keys) != test.come {
+					t.Errorf("%d keys came with the error, want %d", len(keys), test.come)
+				}
+				checkWhole(t, keys)
 			}
 			if n := km.requests("dec_keys"); n != test.tries {
 				t.Errorf("asked %d times, want %d", n, test.tries)
 			}
-			if s := e.Stats(); s.Kept != test.kept || s.Wasted != test.wasted || s.Gone != 0 {
-				t.Errorf("counted %+v, want %d kept, %d wasted", s, test.kept, test.wasted)
+			if s := e.Stats(); s.Wasted != test.wasted || s.Gone != 0 {
+				t.Errorf("counted %+v, want %d wasted", s, test.wasted)
 			}
 		})
 	}

@@ -74,17 +74,14 @@ const MaxKMEs = 16
 //   - If the answer to enc_keys is lost, new keys are asked for, once. Those
 //     of the lost answer are never used.
 //   - If the answer to dec_keys is lost, the same keys are asked for once
-//     more. Keys that arrive when their caller has given up, or without the
-//     others of the same call, wait in memory for an hour for the next call
-//     that asks for them, or are handed over ([Client.KeepWith]).
+//     more. Keys that arrive without the others of the same call are returned
+//     with the error ([Client.KeysByID]).
 //   - If a site's keys are spread over its KMEs, or a KME takes fewer IDs than
 //     its status says, keys are asked for one by one.
 //   - A key with an ID that this client has been given before is refused.
 //
 // A KME whose status fails with an HTTP error is taken to have no limits, and is
 // asked for fewer keys where it then tells of one.
-//
-// [Client.Close] wipes the keys that wait.
 type Client struct {
 	kmes    []*kme
 	sae     string
@@ -92,8 +89,6 @@ type Client struct {
 	logger  *slog.Logger
 	handed  *idMemory
 	ids     kmhttp.IDBytes
-	kept    *keptKeys
-	keep    KeepFunc                        // nil: keys that wait are kept in memory
 	pause   func(ctx context.Context) error // before a question is asked again
 
 	warned, failovers, burned, wasted, gone atomic.Int64
@@ -115,7 +110,6 @@ func New(o Options) (*Client, error) {
 		e.logger = slog.New(slog.DiscardHandler)
 	}
 	e.ids.Store(16) // by the standard an ID is a UUID
-	e.kept = newKeptKeys(keepKeys, func(n int) { e.wasted.Add(int64(n)) })
 	if _, err := json.Marshal(e.request); err != nil {
 		return nil, fmt.Errorf("%w: extensions: %w", kmclient.ErrConfig, err)
 	}
@@ -146,14 +140,11 @@ func (e *Client) DeletesOnDelivery() bool { return true }
 // out, and has no operation to close one.
 func (e *Client) CloseKey(context.Context, string) error { return nil }
 
-// Close wipes the keys that wait for a caller and closes the connections that
-// no request is using. Keys that arrive later are wiped as well.
-func (e *Client) Close() error {
-	e.kept.close()
+// CloseIdle closes the connections that no request is using.
+func (e *Client) CloseIdle() {
 	for _, k := range e.kmes {
 		k.caller.HTTP.CloseIdleConnections()
 	}
-	return nil
 }
 
 // Stats counts what has not gone as it should since the client was
@@ -163,15 +154,11 @@ type Stats struct {
 	Burned    int64 // keys asked for with enc_keys whose answer was lost: their pads may be gone
 	Wasted    int64 // keys that arrived and were wiped unused: unusable, or from a call that failed later
 	Gone      int64 // keys that dec_keys knew no more after an answer had been lost
-	Kept      int   // keys of dec_keys that wait for the next call that asks for them
 }
 
 // Stats returns the counts so far.
 func (e *Client) Stats() Stats {
-	return Stats{
-		Failovers: e.failovers.Load(), Burned: e.burned.Load(), Wasted: e.wasted.Load(), Gone: e.gone.Load(),
-		Kept: e.kept.count(),
-	}
+	return Stats{Failovers: e.failovers.Load(), Burned: e.burned.Load(), Wasted: e.wasted.Load(), Gone: e.gone.Load()}
 }
 
 // Status reports the link to peer, as the first KME that answers knows it. Each

@@ -14,25 +14,37 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// A lookup asks for the keys with some IDs.
+// A lookup is one call of KeysByID, and what has come of it so far.
 type lookup struct {
 	peer, path string
-	ids        []string
-	found      map[string]*kmclient.Key // by canonical ID
+	found      map[string]*kmclient.Key // keys that were asked for, by canonical ID
+	others     []*kmclient.Key          // of an answer that was refused, under the IDs that they came with
 }
 
-// missing returns the IDs of the keys that have not been found.
-func (l *lookup) missing() []string {
-	return slices.DeleteFunc(slices.Clone(l.ids), func(id string) bool { return l.found[kmclient.CanonicalID(id)] != nil })
+// missing returns those of ids whose keys have not been found.
+func (l *lookup) missing(ids []string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return l.found[kmclient.CanonicalID(id)] != nil })
 }
 
-// KeysByID fetches the keys that peer encrypted with, of at most kmclient.MaxRequestKeys
-// IDs that are all different, in as many requests as the KME's limits make
-// necessary. If some are not found, the others are not lost: they wait in
-// memory, up to an hour, for a call that asks for them again. So do all of
-// them if ctx ends before they arrive, and those of an answer that is refused,
-// as for a key in it that was not asked for. [Client.KeepWith] makes more of
-// that.
+// arrived returns the keys that came: those with these IDs, in this order, and
+// then the others.
+func (l *lookup) arrived(ids []string) (keys []*kmclient.Key) {
+	for _, id := range ids {
+		if k := l.found[kmclient.CanonicalID(id)]; k != nil {
+			keys = append(keys, k)
+		}
+	}
+	return append(keys, l.others...)
+}
+
+// KeysByID fetches the keys that peer encrypted with (ETSI GS QKD 014 §5.3,
+// dec_keys): at most kmclient.MaxRequestKeys IDs that are all different, in as
+// many requests as the KME's limits make necessary.
+//
+// A KME deletes what it gives out, so the keys that arrived are returned with an
+// error as well: those that came before a failure, or before the end of ctx, and
+// those of an answer that is refused, under the IDs that they came with. They are
+// whole, and the caller stores or wipes them.
 func (e *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	path, err := saePath(peer, "dec_keys")
 	if err == nil {
@@ -42,86 +54,52 @@ func (e *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*k
 		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Err: err}
 	}
 	if ctx.Err() != nil {
-		return nil, gaveUp(ctx)
+		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Retry: true, Err: kmclient.GaveUp(ctx)}
 	}
-	l := &lookup{peer: peer, path: path, ids: ids}
-	result := make(chan *kmclient.Error)
-	go func() {
-		failed := e.lookUp(ctx, l)
-		select {
-		case result <- failed:
-		case <-ctx.Done():
-			e.setAside(l.peer, l.found)
-		}
-	}()
-	select {
-	case failed := <-result:
-		return e.deliver(l, failed)
-	case <-ctx.Done():
-		return nil, gaveUp(ctx)
-	}
-}
-
-// gaveUp is the error for a caller whose ctx has ended.
-func gaveUp(ctx context.Context) *kmclient.Error {
-	return &kmclient.Error{Op: kmhttp.OpKeysByID, Retry: true, Err: kmclient.GaveUp(ctx)}
-}
-
-// deliver hands out the keys of a look-up in the order of its IDs, if it has
-// found all.
-func (e *Client) deliver(l *lookup, failed *kmclient.Error) ([]*kmclient.Key, error) {
+	l := &lookup{peer: peer, path: path, found: make(map[string]*kmclient.Key, len(ids))}
+	failed := e.lookUp(ctx, l, ids)
+	keys := l.arrived(ids)
 	if failed != nil {
-		e.setAside(l.peer, l.found)
-		return nil, failed
+		return keys, failed
 	}
-	keys := make([]*kmclient.Key, 0, len(l.ids))
-	for _, id := range l.ids {
-		keys = append(keys, l.found[kmclient.CanonicalID(id)])
-	}
-	if err := kmclient.CheckKeys(keys, 0, len(keys)); err != nil {
-		e.rescue(l.peer, keys)
-		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Status: http.StatusOK, Err: err}
+	if err := kmclient.CheckKeys(keys, 0, len(ids)); err != nil {
+		return keys, &kmclient.Error{Op: kmhttp.OpKeysByID, Status: http.StatusOK, Err: err}
 	}
 	return keys, nil
 }
 
-// lookUp asks the KMEs for the keys that are missing. A KME refuses a request
-// as a whole: if some of the keys are at another one of this site, or if it
-// takes fewer IDs than its status says, they have to be asked for one by one.
-func (e *Client) lookUp(ctx context.Context, l *lookup) *kmclient.Error {
-	l.found = e.kept.take(l.peer, l.ids)
-	failed := e.ask(ctx, l)
-	missing := l.missing()
-	if failed == nil || len(missing) < 2 || !errors.Is(failed, kmclient.ErrBadRequest) && (len(e.kmes) == 1 || !errors.Is(failed, kmclient.ErrKeyNotFound)) {
+// lookUp asks the KMEs for keys. A KME refuses a request as a whole: if some of
+// the keys are at another one of this site, or if it takes fewer IDs than its
+// status says, they have to be asked for one by one.
+func (e *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
+	failed := e.ask(ctx, l, ids)
+	if failed == nil || len(l.others) > 0 {
+		return failed
+	}
+	missing := l.missing(ids)
+	elsewhere := len(e.kmes) > 1 && errors.Is(failed, kmclient.ErrKeyNotFound)
+	if len(missing) < 2 || !elsewhere && !errors.Is(failed, kmclient.ErrBadRequest) {
 		return failed
 	}
 	for _, id := range missing { // ends with the first that no KME has
-		one := &lookup{peer: l.peer, path: l.path, ids: []string{id}, found: map[string]*kmclient.Key{}}
-		err := e.ask(ctx, one)
-		maps.Copy(l.found, one.found)
-		if err == nil {
-			err = e.secure(l, one.found)
-		}
-		if err != nil {
-			return err
+		if failed := e.ask(ctx, l, []string{id}); failed != nil {
+			return failed
 		}
 	}
 	return nil
 }
 
-// ask asks the KMEs in their order for the keys that are missing, and then once
-// more those whose answer was lost or that were busy. A request that has begun
-// goes on to its end even if its caller gives up: its answer may be the only
-// copy of the keys.
-func (e *Client) ask(ctx context.Context, l *lookup) *kmclient.Error {
+// ask asks the KMEs in their order for those of ids that are missing, and then
+// once more those KMEs whose answer was lost or that were busy.
+func (e *Client) ask(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
 	order := e.order()
 	last := make(map[*kme]*kmclient.Error, len(order))
 	lost := false
 	for round := 1; round <= 2; round++ {
 		var again []*kme
 		for i, k := range order {
-			err := e.lookUpAt(ctx, k, l)
-			if err == nil || ctx.Err() != nil || errors.Is(err, kmclient.ErrStore) {
+			err := e.lookUpAt(ctx, k, l, l.missing(ids))
+			if err == nil || ctx.Err() != nil || len(l.others) > 0 { // others could not be returned with a success
 				return err
 			}
 			last[k] = err
@@ -135,18 +113,18 @@ func (e *Client) ask(ctx context.Context, l *lookup) *kmclient.Error {
 			break
 		}
 	}
-	return e.notFound(l, last, lost)
+	return e.notFound(l, last, len(l.missing(ids)), lost)
 }
 
-// notFound returns the error to tell of those that the KMEs gave last. lost
-// says that an answer was lost, maybe with keys in it.
-func (e *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, lost bool) *kmclient.Error {
+// notFound returns the error to report of those that the KMEs gave last, with
+// this many keys missing. lost says that an answer was lost, maybe with keys in
+// it.
+func (e *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, missing int, lost bool) *kmclient.Error {
 	var failed *kmclient.Error
 	for _, k := range e.kmes {
 		failed = graver(failed, last[k])
 	}
 	if lost && errors.Is(failed, kmclient.ErrKeyNotFound) {
-		missing := len(l.missing())
 		e.gone.Add(int64(missing))
 		failed.Err = fmt.Errorf("%w, after an answer that may have held it was lost", failed.Err)
 		e.logger.Warn("keys are gone: the KME does not know them after an answer was lost", "peer", l.peer, "keys", missing)
@@ -154,10 +132,9 @@ func (e *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, lost bool) *
 	return failed
 }
 
-// lookUpAt asks one KME for the keys that are missing.
-func (e *Client) lookUpAt(ctx context.Context, k *kme, l *lookup) *kmclient.Error {
-	missing := l.missing()
-	batch := max(len(missing), 1)
+// lookUpAt asks one KME for keys.
+func (e *Client) lookUpAt(ctx context.Context, k *kme, l *lookup, ids []string) *kmclient.Error {
+	batch := max(len(ids), 1)
 	if batch > 1 {
 		limits, failed := k.limitsOf(ctx, l.peer)
 		if failed != nil && failed.Status == 0 {
@@ -166,20 +143,15 @@ func (e *Client) lookUpAt(ctx context.Context, k *kme, l *lookup) *kmclient.Erro
 		}
 		batch = limits.batch(batch)
 	}
-	for ids := range slices.Chunk(missing, batch) {
-		found, err := e.decKeys(context.WithoutCancel(ctx), k, l, ids)
-		maps.Copy(l.found, found)
-		if err == nil {
-			err = e.secure(l, found)
-		}
-		switch {
-		case err != nil:
+	for some := range slices.Chunk(ids, batch) {
+		found, err := e.decKeys(ctx, k, l, some)
+		if err != nil {
 			return err
-		case len(found) < len(ids):
+		}
+		maps.Copy(l.found, found)
+		if len(found) < len(some) {
 			return &kmclient.Error{Op: kmhttp.OpKeysByID, Status: http.StatusOK,
-				Err: fmt.Errorf("%w: %d of %d keys came", kmclient.ErrKeyNotFound, len(found), len(ids))}
-		case ctx.Err() != nil && len(l.missing()) > 0:
-			return gaveUp(ctx)
+				Err: fmt.Errorf("%w: %d of %d keys came", kmclient.ErrKeyNotFound, len(found), len(some))}
 		}
 	}
 	return nil
@@ -220,11 +192,28 @@ func (e *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (
 	}
 	found, err := match(keys, ids)
 	if err != nil {
-		e.rescue(l.peer, keys)
+		e.salvage(l, keys)
 		return nil, kmhttp.BadAnswer(q, code, answer, err)
 	}
 	e.handed.note(l.peer, keys)
 	return found, nil
+}
+
+// salvage takes from an answer that is refused what is a key by itself: the KME
+// does not have it any more. One that reads IDs otherwise than we do answers with
+// another message's key.
+func (e *Client) salvage(l *lookup, keys []*kmclient.Key) {
+	seen := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		id := kmclient.CanonicalID(k.ID())
+		if seen[id] || kmclient.CheckKeys([]*kmclient.Key{k}, 0, 1) != nil {
+			e.waste([]*kmclient.Key{k})
+			continue
+		}
+		seen[id] = true
+		l.others = append(l.others, k)
+	}
+	e.handed.note(l.peer, l.others)
 }
 
 // match returns keys by their canonical IDs, having checked them; ids are
@@ -248,7 +237,7 @@ func match(keys []*kmclient.Key, ids []string) (map[string]*kmclient.Key, error)
 	return found, nil
 }
 
-// decLimit is answerLimit for number keys of unknown size.
+// decLimit is AnswerLimit, in bytes, for number keys of unknown size.
 func decLimit(number int) int64 {
 	return min(kmhttp.AnswerLimit(kmclient.MaxRequestSize, number), kmhttp.AnswerLimit(kmhttp.MaxRequestOctets*8, 1)+int64(number)<<10)
 }

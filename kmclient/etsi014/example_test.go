@@ -22,7 +22,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer func() { _ = km.Close() }()
+	defer km.CloseIdle()
 	keys, err := km.GetKeys(context.Background(), "SAE_B", 256, 1)
 	if err != nil {
 		fmt.Println(err)

@@ -304,63 +304,6 @@ func TestDecKeysTriedOnceMore(t *testing.T) {
 	}
 }
 
-// Keys that were delivered while a call failed are there for the next one.
-func TestNothingDeliveredIsLost(t *testing.T) {
-	km := newFakeKME(t, fakekm.NewCA(t))
-	km.perRequest = 2
-	ids := []string{km.put(fakekm.RandomBytes(32)), km.put(fakekm.RandomBytes(32)), km.put(fakekm.RandomBytes(32))}
-	e := etsiClient(t, Options{}, km)
-	km.hook = func(op string, n int, w http.ResponseWriter, _ []byte) bool {
-		if op == "dec_keys" && n == 2 {
-			fakekm.Answer(500, "")(w, nil)
-			return true
-		}
-		return false
-	}
-	if keys, err := e.KeysByID(t.Context(), "B", ids...); keys != nil || !errors.Is(err, kmclient.ErrUnavailable) {
-		t.Errorf("a failure after two of three keys: %v, %v, want ErrUnavailable and none", keys, err)
-	}
-	if _, err := e.KeysByID(t.Context(), "C", ids[0]); !errors.Is(err, kmclient.ErrKeyNotFound) {
-		t.Errorf("another peer's key: %v, want ErrKeyNotFound", err)
-	}
-	if s := e.Stats(); s.Kept != 2 {
-		t.Errorf("counted %+v, want two kept", s)
-	}
-	if keys, err := e.KeysByID(t.Context(), "B", ids[2], strings.ToUpper(ids[1]), ids[0]); err != nil || len(keys) != 3 {
-		t.Errorf("the next call: %v, %v, want all three", keys, err)
-	}
-	if s := e.Stats(); s.Kept != 0 || s.Wasted != 0 {
-		t.Errorf("counted %+v, want nothing kept or wasted", s)
-	}
-
-	// The caller gives up while the answer is on its way.
-	id := km.put(fakekm.RandomBytes(32))
-	asked, release := make(chan struct{}), make(chan struct{})
-	km.setHook(func(op string, _ int, _ http.ResponseWriter, _ []byte) bool {
-		if op == "dec_keys" {
-			close(asked)
-			<-release
-		}
-		return false
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-asked; cancel() }()
-	if _, err := e.KeysByID(ctx, "B", id); !errors.Is(err, context.Canceled) || !errors.Is(err, kmclient.ErrUnavailable) {
-		t.Errorf("the caller gives up: %v, want context.Canceled", err)
-	}
-	close(release)
-	for deadline := time.Now().Add(5 * time.Second); e.Stats().Kept == 0 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	km.setHook(nil)
-	if keys, err := e.KeysByID(t.Context(), "B", id); err != nil || len(keys) != 1 {
-		t.Errorf("the next call: %v, %v, want the key that had arrived", keys, err)
-	}
-	if _, err := e.KeysByID(ctx, "B", "x"); !errors.Is(err, context.Canceled) {
-		t.Errorf("a caller that had given up: %v", err)
-	}
-}
-
 // A KME that can't be reached is asked last for a while.
 func TestDownIsAskedLast(t *testing.T) {
 	ca := fakekm.NewCA(t)

@@ -159,6 +159,13 @@ func (km *fakeKME) put(octets []byte) string {
 	return id
 }
 
+func (km *fakeKME) putMany(n int) (ids []string) {
+	for range n {
+		ids = append(ids, km.put(fakekm.RandomBytes(32)))
+	}
+	return ids
+}
+
 // cut ends the connection without an answer.
 func cut(w http.ResponseWriter) {
 	if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
@@ -186,7 +193,7 @@ func etsiClient(t testing.TB, o Options, kmes ...*fakeKME) *Client {
 	for _, k := range e.kmes {
 		k.caller.Pause = e.pause
 	}
-	t.Cleanup(func() { _ = e.Close() })
+	t.Cleanup(e.CloseIdle)
 	return e
 }
 

@@ -162,7 +162,7 @@ func TestSentWhileFetched(t *testing.T) {
 			ids := k.sent(n)
 			id := ids[n/2]
 			other := k.another(nil)
-			k.km.finding = func() {
+			k.km.finding = func(...string) {
 				k.km.finding = nil
 				if err := k.sends(other, id); err != nil {
 					t.Error(err)
@@ -220,17 +220,15 @@ func TestSentWhileWaiting(t *testing.T) {
 	k.wantState(ids[0], "")
 }
 
-// A key that comes without its caller claims its ID, and is refused if that has
-// had its use.
-func TestStrayClaims(t *testing.T) {
-	k, km := newStrayKit(t)
+// A key that arrives with an error claims its ID, and is refused if that has had
+// its use.
+func TestArrivedClaims(t *testing.T) {
+	keys := []*kmclient.Key{textKey("sent", "bytes of a key"), textKey("came", "bytes of another key")}
+	k, _ := newPartKit(t, keys...)
 	if err := k.sends(k.Store, "sent"); err != nil {
 		t.Fatal(err)
 	}
-	keys := []*kmclient.Key{stray("sent", "bytes of a key"), stray("came", "bytes of another key")}
-	if err := km.keep("A", keys); !errors.Is(err, keystore.ErrClaimed) {
-		t.Errorf("kept, with error %v, want %v", err, keystore.ErrClaimed)
-	}
+	k.fails("A", "x")
 	for _, key := range keys {
 		if key.Reveal() != nil {
 			t.Errorf("key %s is not wiped", key.ID())

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -18,8 +20,11 @@ type flight struct {
 	err  error // once done is closed
 }
 
-// await returns the outcome of a flight, or that the caller has given up.
-func (f *flight) await(ctx context.Context) error {
+// await returns the outcome of a flight, or an error once the caller waits no
+// longer.
+func (s *Store) await(ctx context.Context, f *flight) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.o.FetchTimeout, errLate)
+	defer cancel()
 	select {
 	case <-f.done:
 		return f.err
@@ -27,6 +32,9 @@ func (f *flight) await(ctx context.Context) error {
 		return kmclient.GaveUp(ctx)
 	}
 }
+
+// errLate is why a caller waits no longer for a flight.
+var errLate = fmt.Errorf("the keys have not come in time: %w", os.ErrDeadlineExceeded)
 
 // takeOff begins to fetch keys, unless one of them is being fetched already:
 // then it returns that flight, which is not its own. A key manager that deletes
@@ -50,9 +58,7 @@ func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	}
 	// Not under the caller's context: the answer may be the only copy.
 	s.work.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.o.FetchTimeout)
-		defer cancel()
-		f.err = s.fetch(ctx, peer, ids)
+		f.err = s.fetch(context.Background(), peer, ids)
 		s.mu.Lock()
 		for _, id := range ids {
 			delete(s.flights, s.keyID(peer, id))
@@ -63,21 +69,91 @@ func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	return f, true
 }
 
-// fetch fetches keys and stores them.
+// fetch fetches keys and stores them, as many at a time as the key manager gives
+// in one request: so those of each request are on disk before the next is made.
 func (s *Store) fetch(ctx context.Context, peer string, ids []string) error {
-	ids, err := s.flushFirst(ctx, peer, ids)
+	limited, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
+	ids, err := s.flushFirst(limited, peer, ids)
+	cancel()
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	keys, err := s.km.KeysByID(ctx, peer, ids...)
-	if err != nil {
-		return err
+	for some := range slices.Chunk(ids, s.batch(ctx, peer, len(ids))) {
+		keys, err := s.km.KeysByID(ctx, peer, some...)
+		if err == nil {
+			err = matches(keys, some)
+		}
+		if err != nil {
+			s.keepArrived(peer, keys)
+			return err
+		}
+		if err := s.keep(ctx, peer, keys); err != nil {
+			return err
+		}
 	}
-	if err := matches(keys, ids); err != nil {
-		_ = s.keepStrays(peer, keys) // the key manager may have them no more; that they can't be stored is logged
-		return err
+	return nil
+}
+
+// A limit is how many keys a key manager gives in one request; 0: it does not say.
+type limit struct {
+	keys  int
+	until time.Time
+}
+
+const (
+	limitAge   = time.Minute // how long a limit is believed
+	limitPeers = 256         // peers whose limits are remembered
+)
+
+// batch returns how many of number keys to ask for at a time.
+func (s *Store) batch(ctx context.Context, peer string, number int) int {
+	if number == 1 || !s.km.DeletesOnDelivery() {
+		return number
 	}
-	return s.keep(ctx, peer, keys)
+	s.mu.Lock()
+	l := s.limits[peer]
+	s.mu.Unlock()
+	if time.Now().After(l.until) {
+		status, err := s.km.Status(ctx, peer)
+		if err != nil { // the key manager may give keys all the same
+			return number
+		}
+		l = limit{status.MaxKeyPerRequest, time.Now().Add(limitAge)}
+		s.mu.Lock()
+		if len(s.limits) >= limitPeers {
+			clear(s.limits)
+		}
+		s.limits[peer] = l
+		s.mu.Unlock()
+	}
+	if l.keys > 0 {
+		return min(l.keys, number)
+	}
+	return number
+}
+
+// keepArrived stores keys that came with an error, each under the ID that it came
+// with: the key manager may have them no more. What can't be stored is wiped.
+func (s *Store) keepArrived(peer string, keys []*kmclient.Key) {
+	var usable []*kmclient.Key
+	seen := map[string]bool{}
+	for _, k := range keys {
+		id := kmclient.CanonicalID(k.ID())
+		err := checkKey(k)
+		if err == nil && seen[id] {
+			err = fmt.Errorf("%w: key %s came twice", kmclient.ErrBadKey, k.ID())
+		}
+		if err != nil {
+			s.o.Logger.Error("a key that came with an error is not kept", "peer", peer, "error", err)
+			k.Wipe()
+			continue
+		}
+		seen[id] = true
+		usable = append(usable, k)
+	}
+	if len(usable) > 0 {
+		_ = s.keep(context.Background(), peer, usable) // that they can't be stored is logged
+	}
 }
 
 // keep stores keys that have come for peer, and wipes them. If that can't be done

@@ -25,18 +25,20 @@ import (
 type fakeKM struct {
 	keeps bool
 
-	mu      sync.Mutex
-	keys    map[string][]byte
-	calls   int // of KeysByID
-	given   int // receiving keys given out
-	out     []*kmclient.Key
-	closed  []string
-	next    []string      // IDs to give out next
-	failing error         // what KeysByID and CloseKey return
-	delay   chan struct{} // KeysByID waits for it, if not nil
-	getting func()        // GetKeys calls it first, if not nil
-	finding func()        // KeysByID calls it first, if not nil
-	reorder bool          // KeysByID gives its keys in the wrong order
+	mu       sync.Mutex
+	keys     map[string][]byte
+	calls    int // of KeysByID
+	given    int // receiving keys given out
+	out      []*kmclient.Key
+	closed   []string
+	next     []string            // IDs to give out next
+	failing  error               // what KeysByID and CloseKey return
+	delay    chan struct{}       // KeysByID waits for it, if not nil
+	getting  func()              // GetKeys calls it first, if not nil
+	finding  func(ids ...string) // KeysByID calls it first, if not nil
+	reorder  bool                // KeysByID gives its keys in the wrong order
+	limit    int                 // keys a request, as Status says
+	statuses int                 // how often it was asked for
 }
 
 func newKM() *fakeKM { return &fakeKM{keys: map[string][]byte{}} }
@@ -44,7 +46,10 @@ func newKM() *fakeKM { return &fakeKM{keys: map[string][]byte{}} }
 func (f *fakeKM) DeletesOnDelivery() bool { return !f.keeps }
 
 func (f *fakeKM) Status(context.Context, string) (kmclient.Status, error) {
-	return kmclient.Status{KeySize: 256}, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.statuses++
+	return kmclient.Status{KeySize: 256, MaxKeyPerRequest: f.limit}, nil
 }
 
 func (f *fakeKM) GetKeys(_ context.Context, _ string, size, number int) (keys []*kmclient.Key, err error) {
@@ -68,7 +73,7 @@ func (f *fakeKM) GetKeys(_ context.Context, _ string, size, number int) (keys []
 
 func (f *fakeKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
 	if f.finding != nil {
-		f.finding()
+		f.finding(ids...)
 	}
 	f.mu.Lock()
 	delay := f.delay

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
@@ -27,6 +26,10 @@ type peerKM struct {
 }
 
 func (*peerKM) DeletesOnDelivery() bool { return true }
+
+func (*peerKM) Status(context.Context, string) (kmclient.Status, error) {
+	return kmclient.Status{}, nil
+}
 
 // bytesOf returns the bytes of a key of peer.
 func bytesOf(peer, id string) []byte {
@@ -182,14 +185,6 @@ func TestOneUseForEachPeer(t *testing.T) {
 	}
 }
 
-// A strayPeerKM hands keys over that came without their caller.
-type strayPeerKM struct {
-	*peerKM
-	keep etsi014.KeepFunc
-}
-
-func (s *strayPeerKM) KeepWith(keep etsi014.KeepFunc) { s.keep = keep }
-
 // Keys of two peers with the same ID are fetched at the same time, and wait in
 // memory for the store at the same time.
 func TestSameIDAtTheSameTime(t *testing.T) {
@@ -203,14 +198,18 @@ func TestSameIDAtTheSameTime(t *testing.T) {
 	first.set(errDisk, false)
 	_, err := k.KeysByID(t.Context(), "A", "2")
 	k.want(err, kmclient.ErrStore, true)
-	strays := &strayPeerKM{peerKM: km}
-	m := k.before(strays, nil)
+	var both sync.WaitGroup
+	both.Add(2)
+	m := k.before(&partKM{km, func(peer string) []*kmclient.Key {
+		both.Done()
+		both.Wait() // while a key waits, no other is fetched
+		return []*kmclient.Key{kmclient.NewKey("3", bytesOf(peer, "3"))}
+	}}, nil)
 	k.engine.set(errDisk, false)
 	for _, peer := range []string{"A", "C"} {
-		if err := strays.keep(peer, []*kmclient.Key{kmclient.NewKey("3", bytesOf(peer, "3"))}); !errors.Is(err, errDisk) {
-			t.Errorf("kept, with error %v", err)
-		}
+		all.Go(func() { _, _ = m.KeysByID(t.Context(), peer, "4") })
 	}
+	all.Wait()
 	if n := m.Stats().Waiting; n != 2 {
 		t.Errorf("%d keys wait, want 2", n)
 	}

@@ -12,11 +12,11 @@ import (
 )
 
 // KeysByID returns receiving keys: those in the store from there, the others
-// from the key manager, all in one call to it. What came from the key manager is
-// on disk, and its ID claimed, before it is returned; in one commit if the engine
-// takes so many keys. Where the client needs several requests for a call
-// ([etsi014.Client.KeepWith]), what one of them brought is on disk before the
-// next one is made, and before an error is returned.
+// from the key manager. What came from the key manager is on disk, and its ID
+// claimed, before it is returned, and before an error is: in one commit if the
+// engine takes so many keys. A key manager that deletes keys is asked for no more
+// at a time than its Status says it gives in one request, and what one request
+// brought is on disk before the next is made.
 //
 // If a key is closed, the error is an ErrClosed. If an ID is claimed and has no
 // record, it has had its use: the error is an ErrClaimed, the key manager is not
@@ -75,7 +75,7 @@ func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map
 	s.count.fromStore.Add(int64(len(keys)))
 	for err == nil && len(missing) > 0 {
 		f, own := s.takeOff(peer, missing)
-		err = f.await(ctx)
+		err = s.await(ctx, f)
 		same := f.peer == peer && slices.Equal(f.ids, missing)
 		switch {
 		case same && errors.Is(err, kmclient.ErrKeyNotFound):
@@ -165,10 +165,10 @@ func (s *Store) confirm(ctx context.Context, peer string, records []*keyRecord) 
 	ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 	defer cancel()
 	keys, err := s.km.KeysByID(ctx, peer, ids...)
+	defer kmclient.WipeAll(keys) // in the store they are already
 	if err != nil {
 		return err
 	}
-	defer kmclient.WipeAll(keys)
 	if err := matches(keys, ids); err != nil {
 		return err
 	}

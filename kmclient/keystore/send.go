@@ -20,6 +20,7 @@ func (s *Store) GetKeys(ctx context.Context, peer string, size, number int) ([]*
 	}
 	keys, err := s.km.GetKeys(ctx, peer, size, number)
 	if err != nil {
+		kmclient.WipeAll(keys)
 		return nil, err
 	}
 	if err = kmclient.CheckFresh(keys, size, number); err == nil {

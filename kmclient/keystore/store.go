@@ -41,8 +41,10 @@ type Options struct {
 	// others on the same records must not sweep.
 	SweepEvery time.Duration
 
-	// FetchTimeout is for a fetch from the key manager, with the time to store
-	// it; 2 minutes. A fetch goes on when its caller gives up.
+	// FetchTimeout is how long a caller waits for keys from the key manager, and
+	// how long it may take to store them; 2 minutes. The fetch goes on when its
+	// callers wait no longer, so that a late answer is stored: the key manager's
+	// client has a time-out of its own for that.
 	FetchTimeout time.Duration
 
 	Logger *slog.Logger     // for alarms and what goes wrong in the background; may be nil
@@ -99,6 +101,7 @@ type Store struct {
 	closed   bool               // nothing is fetched any more
 	ended    bool               // Close has ended: nothing can be kept any more
 	flights  map[string]*flight // those under way, by keyID
+	limits   map[string]limit   // by peer
 	waiting  map[string]waiting // keys that could not be stored, by keyID
 	flushing *flushing          // that is under way, or nil
 	retrying bool               // somebody tries to store what waits, until that is done
@@ -111,9 +114,7 @@ var (
 
 // Open returns a Store of the keys of km. If none of the keys of o.Key is that of the
 // records, the error is an ErrStoreKey. The Store sweeps until it is closed. It does
-// not close km. A client that has a method KeepWith, as [etsi014.Client] has, also
-// behind others with a method Unwrap, hands over to this Store the keys that it gets
-// without their caller: so one client has one Store.
+// not close km.
 //
 // Without a key manager, km is nil, nothing is fetched and nothing swept by itself:
 // that is for maintenance.
@@ -128,7 +129,7 @@ func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error
 	if km == nil {
 		km, o.SweepEvery = noKM{}, -1
 	}
-	s := &Store{km: km, o: o, flights: map[string]*flight{}, waiting: map[string]waiting{}, quit: make(chan struct{})}
+	s := &Store{km: km, o: o, flights: map[string]*flight{}, limits: map[string]limit{}, waiting: map[string]waiting{}, quit: make(chan struct{})}
 	s.clock = newTimekeeper(o.Now, o.Logger)
 	err := s.checkOptions()
 	if err == nil {
@@ -138,7 +139,6 @@ func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error
 		_ = o.Engine.Close()
 		return nil, fmt.Errorf("open the key store: %w", err)
 	}
-	s.takeStrays(km)
 	if o.SweepEvery > 0 {
 		s.sweeper.Go(s.sweepAgain)
 	}

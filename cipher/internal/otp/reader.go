@@ -227,10 +227,10 @@ func (r *Reader) open() ([]byte, error) {
 		return nil, r.fail(f, ErrKeyID)
 	}
 	keys, err := r.opts.Keys(f)
+	defer kmclient.WipeAll(keys) // also those that come with an error
 	if err != nil {
 		return nil, r.fail(f, err) // wrapped, or an io.EOF would end the message
 	}
-	defer kmclient.WipeAll(keys)
 	if err := kmclient.CheckKeys(keys, 0, len(f.KeyIDs)); err != nil {
 		return nil, r.fail(f, err)
 	}

@@ -104,10 +104,10 @@ func (w *Writer) seal(plain []byte, last bool) error {
 		return ErrTooManyKeys // before keys are spent on it
 	}
 	keys, err := w.opts.Keys(p.size, p.number)
+	defer kmclient.WipeAll(keys) // also those that come with an error
 	if err != nil {
 		return err
 	}
-	defer kmclient.WipeAll(keys)
 	// A pad octet used twice gives both plaintexts away, so the answer is
 	// checked here as well, whatever key manager is behind Keys.
 	if err := kmclient.CheckKeys(keys, p.size, p.number); err != nil {

@@ -12,19 +12,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// WithManager opens the key manager that the flags or the environment name,
-// and closes it when do is done.
+// WithManager calls do with the key manager that the flags or the environment
+// name.
 func (g *Globals) WithManager(cmd *cobra.Command, do func(kmclient.KeyManager) error) error {
 	km, err := g.OpenManager(cmd)
 	if err != nil {
 		return err
 	}
-	defer CloseManager(km)
 	return do(km)
 }
 
 // OpenManager opens the key manager that the flags or the environment name, or
-// else the mock, and says so. If it is an io.Closer the caller closes it.
+// else the mock, and says so.
 func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	spec, err := g.Spec()
 	if err != nil {

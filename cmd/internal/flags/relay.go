@@ -3,7 +3,6 @@ package flags
 import (
 	"cmp"
 	"errors"
-	"io"
 	"log/slog"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
@@ -28,13 +27,6 @@ func OpenConfigured(cfg *config.Config, log *slog.Logger) (kmclient.KeyManager, 
 	return open.KeyManager(km.URL, open.Options{
 		CAFile: km.CA, CertFile: km.Cert, KeyFile: km.Key, KMEID: km.KMEID, SAE: km.SAE, Timeout: km.RequestTimeout, Logger: log,
 	})
-}
-
-// CloseManager ends the use of a key manager.
-func CloseManager(km kmclient.KeyManager) {
-	if c, ok := km.(io.Closer); ok {
-		_ = c.Close()
-	}
 }
 
 // Or returns s, and what a relay's configuration says where s says nothing.

@@ -145,6 +145,7 @@ func (k *keyFlags) show() *cobra.Command {
 			return k.WithManager(cmd, func(km kmclient.KeyManager) error {
 				keys, err := km.KeysByID(cmd.Context(), k.Peer, args...)
 				if err != nil {
+					kmclient.WipeAll(keys)
 					return err
 				}
 				return k.print(cmd.OutOrStdout(), keys, true)

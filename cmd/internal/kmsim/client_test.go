@@ -21,7 +21,7 @@ func (s *site) etsiClient(sae, kme string) *etsi014.Client {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = km.Close() })
+	s.t.Cleanup(km.CloseIdle)
 	return km
 }
 

@@ -56,7 +56,7 @@ func startKMEs(tb testing.TB) (a, b *etsi014.Client) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		tb.Cleanup(func() { _ = km.Close() })
+		tb.Cleanup(km.CloseIdle)
 		return km
 	}
 	return client("A"), client("B")

@@ -88,7 +88,7 @@ func (l *link) client(sae, kme string) *etsi014.Client {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { _ = km.Close() })
+	l.t.Cleanup(km.CloseIdle)
 	return km
 }
 
@@ -114,7 +114,7 @@ func (l *link) process(path string) (store *keystore.Store, stop func()) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return store, func() { _, _ = km.Close(), store.Close(context.Background()) }
+	return store, func() { km.CloseIdle(); _ = store.Close(context.Background()) }
 }
 
 // has reports whether a process that is started now finds keys in the store.

@@ -79,7 +79,6 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, store flag
 	if base, err := flags.OpenConfigured(cfg, log); err != nil {
 		f.fail("key manager", stateFailed, err)
 	} else {
-		defer flags.CloseManager(base)
 		f.keyManager(ctx, cfg, policy, base)
 		f.store(ctx, r, store, base.DeletesOnDelivery(), log)
 	}

@@ -301,7 +301,6 @@ func (k *relayKM) close() (err error) {
 	if k.store != nil {
 		err = k.store.Close(context.Background())
 	}
-	flags.CloseManager(k.base)
 	return err
 }
 

@@ -60,7 +60,6 @@ func (t *testMail) keys(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer flags.CloseManager(km)
 	status, err := statusOf(ctx, t.cfg, km, t.peer)
 	if err != nil {
 		return "", err

@@ -100,7 +100,6 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 	if err != nil {
 		return err
 	}
-	defer flags.CloseManager(km)
 	o.Logger, o.SweepEvery = terminal.Warnings(cmd), -1
 	store, err := s.OpenExisting(cmd.Context(), s.Store, km, o)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"strings"
 
@@ -58,7 +57,6 @@ func (b *bench) sealedForEach(ctx context.Context, m *mail, n int) ([][]byte, er
 	if err != nil {
 		return nil, err
 	}
-	defer client.(io.Closer).Close()
 	pool, err := keypool.New(client, keypool.Options{})
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -129,7 +128,7 @@ func (r *role) keys(ctx context.Context, sae string) (keys relay.Keys, end func(
 	if err != nil {
 		return keys, nil, err
 	}
-	km, end := client, func() { _ = client.(io.Closer).Close() }
+	km, end := client, func() {}
 	keys = relay.WithoutStore(km)
 	if r.store != "" {
 		store, err := r.openStore(ctx, km, sae)
@@ -138,7 +137,7 @@ func (r *role) keys(ctx context.Context, sae string) (keys relay.Keys, end func(
 		}
 		keys = relay.Keys{Source: store, Finder: store, Binder: store, Deliveries: store, Claims: store}
 		km, end = store, func() {
-			_ = errors.Join(store.Close(context.Background()), client.(io.Closer).Close())
+			_ = store.Close(context.Background())
 		}
 	}
 	if r.name == string(mailer.DirectionEncrypt) {
