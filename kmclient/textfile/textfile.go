@@ -6,7 +6,6 @@
 package textfile
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -84,30 +83,6 @@ func Decode(b []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w, not UTF-8: convert it, for example with: iconv -f %s -t UTF-8 OLD >NEW", ErrUTF16, name)
 	}
 	return bytes.TrimPrefix(b, []byte(utf8Mark)), nil
-}
-
-// NewReader returns a reader of the text that r has, as [Decode] does for one
-// that is in memory.
-func NewReader(r io.Reader) io.Reader { return &reader{src: bufio.NewReader(r)} }
-
-type reader struct {
-	src   *bufio.Reader
-	begun bool
-	err   error
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if !r.begun {
-		r.begun = true
-		start, _ := r.src.Peek(lookAhead) // the next read has its error
-		text, err := Decode(start)
-		r.err = err
-		_, _ = r.src.Discard(len(start) - len(text))
-	}
-	if r.err != nil {
-		return 0, r.err
-	}
-	return r.src.Read(p)
 }
 
 // IsUTF16 reports whether a text that starts with these bytes is UTF-16.
