@@ -42,12 +42,10 @@ func newLink(t testing.TB, fail string) *link {
 		dir: t.TempDir(), addrs: map[string]string{}, keys: map[string][]byte{}, begins: map[string]string{},
 		given: map[string]int{}, broken: map[string]int{},
 	}
-	if _, err := kmsim.WriteCerts(l.dir, kmsim.CertOptions{}); err != nil {
+	if _, err := kmsim.Certs(l.dir).Make(kmsim.CertOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	etsi, err := kmsim.NewETSI(kmsim.Topology{
-		KMEs: []string{"KME_A", "KME_B"}, SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
-	}, kmsim.Options{Fail: fail})
+	etsi, err := kmsim.NewETSI(kmsim.TwoSites(), kmsim.Options{Fail: fail})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +60,7 @@ func newLink(t testing.TB, fail string) *link {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, key := kmsim.CertFiles(kme)
-		config, err := kmsim.ServerTLS(kmsim.TLSFiles{Cert: l.file(cert), Key: l.file(key), CA: l.file("ca.crt")})
+		config, err := kmsim.Certs(l.dir).ServerTLS(kme)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,7 +37,7 @@ are for development: whoever has ca.key can be any SAE. Nothing is overwritten.`
   qkdmail km certs --kme KME_1 --sae ALICE --sae BOB --host km.example certs/`,
 		Args: flags.SomeArgs("DIR", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			files, err := kmsim.WriteCerts(args[0], o)
+			files, err := kmsim.Certs(args[0]).Make(o)
 			if err != nil {
 				return terminal.Fail(terminal.ExitCantCreate, "name another folder, or check the IDs", "%w", err)
 			}

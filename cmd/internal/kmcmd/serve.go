@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
@@ -149,7 +148,7 @@ func (s *kmServe) qmail() ([]simulator, func() []kmsim.Stock, error) {
 }
 
 func (s *kmServe) etsi() ([]simulator, func() []kmsim.Stock, error) {
-	topology := kmsim.Topology{Identity: kmsim.Identity(s.identity)}
+	topology := kmsim.Topology{Identity: s.identity}
 	var sites []simulator
 	for _, arg := range s.kmes {
 		id, address, ok := strings.Cut(arg, "=")
@@ -183,13 +182,8 @@ func (s *kmServe) secure(at *simulator, km *kmsim.ETSI) (err error) {
 	if at.handler, err = km.Handler(at.name); err != nil {
 		return err
 	}
-	cert, key := kmsim.CertFiles(at.name)
-	ca, _ := kmsim.CertFiles("CA")
 	at.opts.Logger = s.Logger
-	at.opts.TLS, err = kmsim.ServerTLS(kmsim.TLSFiles{
-		Cert: filepath.Join(s.certs, cert), Key: filepath.Join(s.certs, key), CA: filepath.Join(s.certs, ca),
-	})
-	if err != nil {
+	if at.opts.TLS, err = kmsim.Certs(s.certs).ServerTLS(at.name); err != nil {
 		return terminal.Fail(terminal.ExitConfig, "make them with: qkdmail km certs "+s.certs, "certificate of %s: %w", at.name, err)
 	}
 	return nil

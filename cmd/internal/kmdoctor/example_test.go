@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
-	"path/filepath"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/kmdoctor"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
@@ -17,21 +15,22 @@ import (
 func Example() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	certs, err := os.MkdirTemp("", "certs")
+	dir, err := os.MkdirTemp("", "certs")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer func() { _ = os.RemoveAll(certs) }()
+	defer func() { _ = os.RemoveAll(dir) }()
+	certs := kmsim.Certs(dir)
 	url, err := serve(ctx, certs)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 
+	cert, key := certs.Of("SAE_A")
 	report, err := kmdoctor.Run(ctx, kmdoctor.Options{
-		URL: url, KMEID: "KME_A", SAE: "SAE_A", Peer: "SAE_B",
-		CertFile: filepath.Join(certs, "sae_a.crt"), KeyFile: filepath.Join(certs, "sae_a.key"), CAFile: filepath.Join(certs, "ca.crt"),
+		URL: url, KMEID: "KME_A", SAE: "SAE_A", Peer: "SAE_B", CertFile: cert, KeyFile: key, CAFile: certs.CA(),
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -51,24 +50,19 @@ func Example() {
 }
 
 // serve runs a KME that does not look at the query of a GET.
-func serve(ctx context.Context, certs string) (url string, err error) {
-	if _, err := kmsim.WriteCerts(certs, kmsim.CertOptions{}); err != nil {
+func serve(ctx context.Context, certs kmsim.Certs) (url string, err error) {
+	if _, err := certs.Make(kmsim.CertOptions{}); err != nil {
 		return "", err
 	}
-	network, err := kmsim.NewETSI(kmsim.Topology{
-		KMEs: []string{"KME_A", "KME_B"},
-		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
-	}, kmsim.Options{Quirks: kmsim.Quirks{IgnoreQuery: true}})
+	config, err := certs.ServerTLS("KME_A")
 	if err != nil {
 		return "", err
 	}
-	var handler http.Handler
-	if handler, err = network.Handler("KME_A"); err != nil {
+	network, err := kmsim.NewETSI(kmsim.TwoSites(), kmsim.Options{Quirks: kmsim.Quirks{IgnoreQuery: true}})
+	if err != nil {
 		return "", err
 	}
-	config, err := kmsim.ServerTLS(kmsim.TLSFiles{
-		Cert: filepath.Join(certs, "kme_a.crt"), Key: filepath.Join(certs, "kme_a.key"), CA: filepath.Join(certs, "ca.crt"),
-	})
+	handler, err := network.Handler("KME_A")
 	if err != nil {
 		return "", err
 	}

@@ -4,93 +4,51 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
-	"net"
 	"net/http"
-	"path/filepath"
+	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
 )
 
 // A world is two KMEs with an SAE each, on loopback.
 type world struct {
-	certs string
-	url   map[string]string // by KME
-	given atomic.Int64      // keys that enc_keys gave out
+	*kmtest.Network
+	given atomic.Int64 // keys that enc_keys gave out
 }
 
 // start runs the simulator until the test ends. wrap may change what a KME
 // does; it and the change of TLS may be nil.
 func start(t testing.TB, o kmsim.Options, wrap func(kme string, h http.Handler) http.Handler, change func(*tls.Config)) *world {
 	t.Helper()
-	w := &world{certs: t.TempDir(), url: map[string]string{}}
-	if _, err := kmsim.WriteCerts(w.certs, kmsim.CertOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	w := &world{}
 	o.Logger = slog.New(counter{w})
-	network, err := kmsim.NewETSI(kmsim.Topology{
-		KMEs: []string{"KME_A", "KME_B"},
-		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
-	}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []string{"KME_A", "KME_B"} {
-		handler, err := network.Handler(id)
-		if err != nil {
-			t.Fatal(err)
-		}
+	w.Network = kmtest.StartKMEs(t, kmsim.TwoSites(), o, func(kme string, s *httptest.Server) {
 		if wrap != nil {
-			handler = wrap(id, handler)
+			s.Config.Handler = wrap(kme, s.Config.Handler)
 		}
-		w.url[id] = w.serve(t, strings.ToLower(id), handler, change)
-	}
+		if change != nil {
+			change(s.TLS)
+		}
+	})
 	return w
 }
 
-// serve runs a handler over mutual TLS and returns its URL.
-func (w *world) serve(t testing.TB, cert string, h http.Handler, change func(*tls.Config)) string {
-	t.Helper()
-	config, err := kmsim.ServerTLS(kmsim.TLSFiles{Cert: w.file(cert + ".crt"), Key: w.file(cert + ".key"), CA: w.file("ca.crt")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if change != nil {
-		change(config)
-	}
-	return "https://" + serve(t, h, config)
-}
-
-func serve(t testing.TB, h http.Handler, config *tls.Config) (address string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { _ = kmsim.Serve(ctx, l, h, kmsim.ServeOptions{TLS: config}) })
-	t.Cleanup(func() { cancel(); running.Wait() })
-	return l.Addr().String()
-}
-
-func (w *world) file(name string) string { return filepath.Join(w.certs, name) }
-
 // options are those of SAE_A at KME_A, with the peer's or without.
 func (w *world) options(peer bool) Options {
+	own, other := w.Options("SAE_A"), w.Options("SAE_B")
 	o := Options{
-		URL: w.url["KME_A"], SAE: "SAE_A", Peer: "SAE_B", KMEID: "KME_A",
-		CertFile: w.file("sae_a.crt"), KeyFile: w.file("sae_a.key"), CAFile: w.file("ca.crt"), Timeout: 10 * time.Second,
+		URL: own.URLs[0], SAE: own.SAE, Peer: other.SAE, KMEID: own.KMEID,
+		CertFile: own.CertFile, KeyFile: own.KeyFile, CAFile: own.CAFile, Timeout: 10 * time.Second,
 		MaxKeys: 5000, // so that every check is made
 	}
 	if peer {
-		o.PeerURL, o.PeerCertFile, o.PeerKeyFile = w.url["KME_B"], w.file("sae_b.crt"), w.file("sae_b.key")
-		o.PeerKMEID = "KME_B"
+		o.PeerURL, o.PeerCertFile, o.PeerKeyFile, o.PeerKMEID = other.URLs[0], other.CertFile, other.KeyFile, other.KMEID
 	}
 	return o
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -168,7 +169,12 @@ func TestNoKME(t *testing.T) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = io.WriteString(w, "<!DOCTYPE html><p>welcome")
 	})
+	plain := httptest.NewServer(page)
+	defer plain.Close()
+	noClient := func(c *tls.Config) { c.ClientAuth = tls.NoClientCert }
+	isPage := func(string, http.Handler) http.Handler { return page }
 	w, other := start(t, kmsim.Options{}, nil, nil), start(t, kmsim.Options{}, nil, nil)
+	web, open := start(t, kmsim.Options{}, isPage, nil), start(t, kmsim.Options{}, isPage, noClient)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +185,6 @@ func TestNoKME(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = dead.Close()
-	noClient := func(c *tls.Config) { c.ClientAuth = tls.NoClientCert }
 	for name, test := range map[string]struct {
 		change func(*Options)
 		fail   string
@@ -187,23 +192,23 @@ func TestNoKME(t *testing.T) {
 	}{
 		"dead":               {func(o *Options) { o.URL = "https://" + dead.Addr().String() }, "tls-handshake", "refused"},
 		"silent":             {func(o *Options) { o.URL = "https://" + silent.Addr().String() }, "tls-handshake", "no connection within 300ms"},
-		"plain HTTP":         {func(o *Options) { o.URL = "https://" + serve(t, page, nil) }, "tls-handshake", "is it a plain HTTP port?"},
-		"another CA":         {func(o *Options) { o.CAFile = other.file("ca.crt") }, "tls-certificate", "unknown authority"},
+		"plain HTTP":         {func(o *Options) { o.URL = "https://" + plain.Listener.Addr().String() }, "tls-handshake", "is it a plain HTTP port?"},
+		"another CA":         {func(o *Options) { o.CAFile = other.Certs.CA() }, "tls-certificate", "unknown authority"},
 		"the system's CAs":   {func(o *Options) { o.CAFile = "" }, "tls-certificate", "unknown authority"},
 		"another KME":        {func(o *Options) { o.KMEID = "KME_B" }, "tls-kme-id", `is not the KME "KME_B"`},
-		"a web server":       {func(o *Options) { o.URL = w.serve(t, "kme_a", page, nil) }, "status", "is this a KME?"},
-		"an open web server": {func(o *Options) { o.URL = w.serve(t, "kme_a", page, noClient) }, "tls-client status", "is this a KME?"},
+		"a web server":       {func(o *Options) { *o = web.options(false) }, "status", "is this a KME?"},
+		"an open web server": {func(o *Options) { *o = open.options(false) }, "tls-client status", "is this a KME?"},
 		"another path":       {func(o *Options) { o.URL += "/kme" }, "status enc-default", "is the URL that of a KME?"},
-		"the peer's KME":     {func(o *Options) { o.URL, o.KMEID = w.url["KME_B"], "" }, "status enc-default", "is it the certificate of an SAE"},
-		"a foreign client":   {func(o *Options) { o.CertFile, o.KeyFile = other.file("sae_a.crt"), other.file("sae_a.key") }, "status", "no answer"},
+		"the peer's KME":     {func(o *Options) { o.URL, o.KMEID = w.URL["KME_B"], "" }, "status enc-default", "is it the certificate of an SAE"},
+		"a foreign client":   {func(o *Options) { o.CertFile, o.KeyFile = other.Certs.Of("SAE_A") }, "status", "no answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := w.options(false)
+			test.change(&o)
 			o.Timeout = 3 * time.Second
 			if name == "silent" {
 				o.Timeout = 300 * time.Millisecond
 			}
-			test.change(&o)
 			r := run(t, o)
 			failed := test.fail
 			if strings.Contains(name, "web server") {
@@ -262,7 +267,7 @@ func TestOptions(t *testing.T) {
 		"a peer that climbs": func(o *Options) { o.Peer = ".." },
 		"an SAE that climbs": func(o *Options) { o.SAE = "a/../b" },
 		"no certificate":     func(o *Options) { o.CertFile = "" },
-		"no such file":       func(o *Options) { o.CAFile = w.file("nothing") },
+		"no such file":       func(o *Options) { o.CAFile += "x" },
 		"half a peer":        func(o *Options) { o.PeerURL = "https://127.0.0.1:1" },
 		"two KME IDs":        func(o *Options) { o.KMEID = "a,b" },
 		"negative keys":      func(o *Options) { o.MaxKeys = -1 },

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -18,9 +19,14 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
-// CertOptions say whose certificates [WriteCerts] makes.
+// Certs is a folder with the certificates of KMEs and SAEs and their private
+// keys. They are for development: whoever has the CA's key can be any SAE.
+type Certs string
+
+// CertOptions are the choices of [Certs.Make].
 type CertOptions struct {
 	KMEs    []string      // IDs; KME_A and KME_B if nil
 	SAEs    []string      // IDs; SAE_A and SAE_B if nil
@@ -31,27 +37,43 @@ type CertOptions struct {
 
 const (
 	day       = 24 * time.Hour
-	maxCN     = 64 // octets, of a common name (RFC 5280, ub-common-name)
+	maxCN     = 64 // bytes of a common name (RFC 5280, ub-common-name)
 	backdated = 5 * time.Minute
 )
 
-// pemFile is a file that is to be written.
-type pemFile struct {
-	name string
-	mode fs.FileMode
-	text []byte
+// CA returns the path of the CA's certificate.
+func (c Certs) CA() string { return filepath.Join(string(c), "ca.crt") }
+
+// Of returns the paths of the certificate and private key of a KME or SAE.
+func (c Certs) Of(id string) (cert, key string) {
+	base := filepath.Join(string(c), fileName(id))
+	return base + ".crt", base + ".key"
 }
 
-// WriteCerts makes a CA and, signed by it, a certificate for every KME and
-// SAE, with ECDSA keys on P-256 and the ID as common name. It returns the
-// names of the files that it has written to dir (made with mode 0700 if it is
-// not there): ca.crt and ca.key, and for SAE_A sae_a.crt and sae_a.key; that
-// is, the ID in lower case with "_" for what is unsafe in a file name. Two IDs
-// with the same file name are an error, and so is a file that is there
-// already: then nothing is written. Keys have mode 0600.
-//
-// The certificates are for development: whoever has ca.key can be any SAE.
-func WriteCerts(dir string, o CertOptions) ([]string, error) {
+// ServerTLS returns the configuration of a KME for mutual TLS, 1.2 or later.
+func (c Certs) ServerTLS(kme string) (*tls.Config, error) {
+	pair, err := textfile.KeyPair(c.Of(kme))
+	if err != nil {
+		return nil, fmt.Errorf("%w: certificate of the KME: %w", kmclient.ErrConfig, err)
+	}
+	pool, err := textfile.CAs(c.CA())
+	if err != nil {
+		return nil, fmt.Errorf("%w: CA of the clients: %w", kmclient.ErrConfig, err)
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
+		ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	}, nil
+}
+
+// Make makes a CA and, signed by it, a certificate for each KME and SAE, with
+// ECDSA keys on P-256 and the ID as common name. It returns the names of the
+// files it has written to the folder (made with mode 0700 if it is not there):
+// ca.crt and ca.key, and for SAE_A sae_a.crt and sae_a.key; that is, the ID in
+// lower case with "_" for what is unsafe in a file name. Keys have mode 0600.
+// Two IDs with the same file name are an error, and so is a file that exists:
+// then nothing is written.
+func (c Certs) Make(o CertOptions) ([]string, error) {
 	if o.KMEs == nil {
 		o.KMEs = []string{"KME_A", "KME_B"}
 	}
@@ -62,60 +84,51 @@ func WriteCerts(dir string, o CertOptions) ([]string, error) {
 	if o.Valid < 0 || o.CAValid < 0 {
 		return nil, fmt.Errorf("%w: certificates of negative validity", kmclient.ErrConfig)
 	}
-	bases, err := certNames(append(o.KMEs[:len(o.KMEs):len(o.KMEs)], o.SAEs...))
-	if err != nil {
-		return nil, err
-	}
-	if err := checkAbsent(dir, append([]string{"ca"}, bases...)); err != nil {
-		return nil, err
-	}
 	ca, err := newCA(o.CAValid)
 	if err != nil {
 		return nil, err
 	}
-	files := ca.files("ca")
-	for i, id := range o.KMEs {
-		leaf, err := ca.issue(kmeTemplate(id, o))
+	files, owners := ca.files("ca"), map[string]string{"ca": "of the CA"}
+	add := func(id string, t *x509.Certificate) error {
+		name, err := newFileName(id, owners)
 		if err != nil {
+			return err
+		}
+		leaf, err := ca.issue(t)
+		if err != nil {
+			return err
+		}
+		files = append(files, leaf.files(name)...)
+		return nil
+	}
+	for _, id := range o.KMEs {
+		if err := add(id, kmeTemplate(id, o)); err != nil {
 			return nil, err
 		}
-		files = append(files, leaf.files(bases[i])...)
 	}
-	for i, id := range o.SAEs {
-		leaf, err := ca.issue(template(id, o.Valid, x509.ExtKeyUsageClientAuth))
-		if err != nil {
+	for _, id := range o.SAEs {
+		if err := add(id, template(id, o.Valid, x509.ExtKeyUsageClientAuth)); err != nil {
 			return nil, err
 		}
-		files = append(files, leaf.files(bases[len(o.KMEs)+i])...)
 	}
-	return writeFiles(dir, files)
+	return writeFiles(string(c), files)
 }
 
-// certNames returns the file name of each ID, without its end.
-func certNames(ids []string) ([]string, error) {
-	owner := map[string]string{"ca": "of the CA"}
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		if err := checkEntityID(id); err != nil {
-			return nil, err
-		}
-		if len(id) > maxCN {
-			return nil, fmt.Errorf("%w: ID %q: a certificate's common name has at most %d octets", kmclient.ErrConfig, id, maxCN)
-		}
-		name := fileName(id)
-		if other, taken := owner[name]; taken {
-			return nil, fmt.Errorf("%w: the file of %q would be %s.crt, which is that %s", kmclient.ErrConfig, id, name, other)
-		}
-		owner[name] = fmt.Sprintf("of %q", id)
-		names[i] = name
+// newFileName returns the file name for an ID, without its extension, and
+// notes whose it is.
+func newFileName(id string, owners map[string]string) (string, error) {
+	if err := checkEntityID(id); err != nil {
+		return "", err
 	}
-	return names, nil
-}
-
-// CertFiles returns the names of the files that WriteCerts makes for an ID. For
-// "CA" they are those of the CA.
-func CertFiles(id string) (cert, key string) {
-	return fileName(id) + ".crt", fileName(id) + ".key"
+	if len(id) > maxCN {
+		return "", fmt.Errorf("%w: ID %q: a certificate's common name has at most %d bytes", kmclient.ErrConfig, id, maxCN)
+	}
+	name := fileName(id)
+	if other, taken := owners[name]; taken {
+		return "", fmt.Errorf("%w: the file of %q would be %s.crt, which is that %s", kmclient.ErrConfig, id, name, other)
+	}
+	owners[name] = fmt.Sprintf("of %q", id)
+	return name, nil
 }
 
 // fileName turns an ID into a file name that is safe everywhere.
@@ -129,33 +142,17 @@ func fileName(id string) string {
 		}
 		return '_'
 	}, id)
-	if strings.ContainsAny(name[:1], ".-") { // hidden, or an option of a command
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") { // hidden, or an option of a command
 		name = "_" + name[1:]
 	}
 	return name
 }
 
-// checkAbsent reports the files that are there already.
-func checkAbsent(dir string, bases []string) error {
-	var there []error
-	for _, base := range bases {
-		for _, end := range []string{".crt", ".key"} {
-			path := filepath.Join(dir, base+end)
-			if _, err := os.Lstat(path); err == nil {
-				there = append(there, fmt.Errorf("%w: %s", fs.ErrExist, path))
-			} else if !errors.Is(err, fs.ErrNotExist) {
-				there = append(there, err)
-			}
-		}
-	}
-	return errors.Join(there...)
-}
-
 // A holder has a certificate and its key.
 type holder struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  [2][]byte // certificate, key
+	cert            *x509.Certificate
+	key             *ecdsa.PrivateKey
+	certPEM, keyPEM []byte
 }
 
 func template(id string, valid time.Duration, usage x509.ExtKeyUsage) *x509.Certificate {
@@ -187,8 +184,8 @@ func newCA(valid time.Duration) (*holder, error) {
 	return (&holder{}).issue(t)
 }
 
-// issue makes a key and signs a certificate for it; the zero holder lets it
-// sign itself.
+// issue makes a key and signs a certificate for it; with the zero holder the
+// certificate is self-signed.
 func (h *holder) issue(t *x509.Certificate) (*holder, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -210,18 +207,26 @@ func (h *holder) issue(t *x509.Certificate) (*holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &holder{cert: cert, key: key, pem: [2][]byte{
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
-	}}, nil
+	return &holder{
+		cert: cert, key: key,
+		certPEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		keyPEM:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
+	}, nil
 }
 
-func (h *holder) files(base string) []pemFile {
-	return []pemFile{{base + ".crt", 0o644, h.pem[0]}, {base + ".key", 0o600, h.pem[1]}}
+// A certFile is a file that is to be written.
+type certFile struct {
+	name string
+	mode fs.FileMode
+	text []byte
 }
 
-// writeFiles writes all files, or none if one fails.
-func writeFiles(dir string, files []pemFile) (names []string, err error) {
+func (h *holder) files(base string) []certFile {
+	return []certFile{{base + ".crt", 0o644, h.certPEM}, {base + ".key", 0o600, h.keyPEM}}
+}
+
+// writeFiles writes new files: all of them, or none.
+func writeFiles(dir string, files []certFile) (names []string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

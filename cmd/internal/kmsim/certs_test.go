@@ -33,9 +33,9 @@ func parseCert(t *testing.T, path string) *x509.Certificate {
 	return c
 }
 
-func TestWriteCerts(t *testing.T) {
+func TestMakeCerts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "certs")
-	names, err := WriteCerts(dir, CertOptions{Hosts: []string{"kme.example", "192.0.2.1"}})
+	names, err := Certs(dir).Make(CertOptions{Hosts: []string{"kme.example", "192.0.2.1"}})
 	want := []string{"ca.crt", "ca.key", "kme_a.crt", "kme_a.key", "kme_b.crt", "kme_b.key", "sae_a.crt", "sae_a.key", "sae_b.crt", "sae_b.key"}
 	if err != nil || !slices.Equal(names, want) {
 		t.Fatalf("%q, %v\nwant %q", names, err, want)
@@ -83,13 +83,13 @@ func TestWriteCerts(t *testing.T) {
 	}
 }
 
-func TestWriteCertsOpenSSL(t *testing.T) {
+func TestMakeCertsOpenSSL(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
 		t.Skip("no openssl command: its view of the certificates is not tested")
 	}
 	dir := t.TempDir()
-	if _, err := WriteCerts(dir, CertOptions{}); err != nil {
+	if _, err := Certs(dir).Make(CertOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for base, purpose := range map[string]string{"kme_a": "sslserver", "sae_b": "sslclient"} {
@@ -104,14 +104,14 @@ func TestWriteCertsOpenSSL(t *testing.T) {
 }
 
 // One file that is there, and nothing is written.
-func TestWriteCertsKeeps(t *testing.T) {
+func TestMakeCertsKeeps(t *testing.T) {
 	for _, there := range []string{"ca.key", "sae_b.crt"} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, there)
 		if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := WriteCerts(dir, CertOptions{}); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), there) {
+		if _, err := Certs(dir).Make(CertOptions{}); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), there) {
 			t.Errorf("%v, want ErrExist for %s", err, there)
 		}
 		entries, _ := os.ReadDir(dir)
@@ -121,9 +121,9 @@ func TestWriteCertsKeeps(t *testing.T) {
 	}
 }
 
-func TestWriteCertsNames(t *testing.T) {
+func TestMakeCertsNames(t *testing.T) {
 	dir := t.TempDir()
-	names, err := WriteCerts(dir, CertOptions{KMEs: []string{"../KME A", ".hidden"}, SAEs: []string{"urn:sae/é", "-x"}})
+	names, err := Certs(dir).Make(CertOptions{KMEs: []string{"../KME A", ".hidden"}, SAEs: []string{"urn:sae/é", "-x"}})
 	want := []string{"ca.crt", "ca.key", "_._kme_a.crt", "_._kme_a.key", "_hidden.crt", "_hidden.key",
 		"urn_sae__.crt", "urn_sae__.key", "_x.crt", "_x.key"}
 	if err != nil || !slices.Equal(names, want) {
@@ -139,7 +139,7 @@ func TestWriteCertsNames(t *testing.T) {
 		"time back": {Valid: -1},
 	} {
 		empty := t.TempDir()
-		if _, err := WriteCerts(empty, o); !errors.Is(err, kmclient.ErrConfig) {
+		if _, err := Certs(empty).Make(o); !errors.Is(err, kmclient.ErrConfig) {
 			t.Errorf("%s: %v, want ErrConfig", name, err)
 		}
 		if entries, _ := os.ReadDir(empty); len(entries) != 0 {
@@ -149,18 +149,27 @@ func TestWriteCertsNames(t *testing.T) {
 }
 
 func TestServerTLSRefuses(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := WriteCerts(dir, CertOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	at := func(name string) string { return filepath.Join(dir, name) }
-	for name, f := range map[string]TLSFiles{
-		"no certificate": {Cert: at("none"), Key: at("kme_a.key"), CA: at("ca.crt")},
-		"another's key":  {Cert: at("kme_a.crt"), Key: at("kme_b.key"), CA: at("ca.crt")},
-		"no CA":          {Cert: at("kme_a.crt"), Key: at("kme_a.key"), CA: at("none")},
-		"CA no PEM":      {Cert: at("kme_a.crt"), Key: at("kme_a.key"), CA: at("ca.key")},
+	for name, spoil := range map[string]func(Certs) error{
+		"no certificate": func(c Certs) error { cert, _ := c.Of("KME_A"); return os.Remove(cert) },
+		"another's key": func(c Certs) error {
+			_, key := c.Of("KME_A")
+			_, other := c.Of("KME_B")
+			return os.Rename(other, key)
+		},
+		"no CA":     func(c Certs) error { return os.Remove(c.CA()) },
+		"CA no PEM": func(c Certs) error { _, key := c.Of("CA"); return os.Rename(key, c.CA()) },
 	} {
-		if _, err := ServerTLS(f); !errors.Is(err, kmclient.ErrConfig) {
+		certs := Certs(t.TempDir())
+		if _, err := certs.Make(CertOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := certs.ServerTLS("KME_A"); err != nil {
+			t.Fatalf("before %s: %v", name, err)
+		}
+		if err := spoil(certs); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := certs.ServerTLS("KME_A"); !errors.Is(err, kmclient.ErrConfig) {
 			t.Errorf("%s: %v, want ErrConfig", name, err)
 		}
 	}

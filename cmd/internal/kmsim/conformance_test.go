@@ -77,7 +77,7 @@ var conformance = []rule{
 	{"not UTF-8", a, atA, "POST", encB, "{\"x\xff\":1}", 400, "the body shall be one JSON object in UTF-8", ""},
 	{"another content type", a, atA, "POST", encB, `text/plain|{"number":1}`, 415, "the content type shall be application/json", ""},
 	{"no content type", a, atA, "POST", encB, `|{"number":1}`, 415, "the content type shall be application/json", ""},
-	{"a huge body", a, atA, "POST", encB, `{"x":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "the body shall have at most 98304 octets", ""},
+	{"a huge body", a, atA, "POST", encB, `{"x":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "the body shall have at most 98304 bytes", ""},
 	{"an unknown mandatory extension", a, atA, "POST", encB, `{"extension_mandatory":[{"hops":3},{"known":1}]}`, 400,
 		"not all extension_mandatory parameters are supported", `"details":[{"extension":"hops"}]`},
 	{"an empty mandatory extension", a, atA, "POST", encB, `{"extension_mandatory":[{}]}`, 400, "not all extension_mandatory parameters are supported", ""},

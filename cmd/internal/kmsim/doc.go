@@ -3,14 +3,15 @@
 // and reach both sites because one process serves both. There is no quantum
 // link and no secrecy in that.
 //
-//   - [NewQMail] serves the QMail REST API: one key manager that sender and
+//   - [NewQMail] makes a key manager with the QMail REST API, which sender and
 //     recipient share, without authentication. Its status has the members of
 //     that API (status, qkd_link_status, available_keys, queue_length) and
 //     those of ETSI GS QKD 014.
-//   - [NewETSI] serves ETSI GS QKD 014 V1.1.1: a network of KMEs with the SAEs
-//     attached to them, each KME with a handler of its own, over mutual TLS.
-//   - [Serve] runs a handler, [ServerTLS] makes the TLS configuration for it,
-//     and [WriteCerts] the certificates.
+//   - [NewETSI] makes a network of KMEs with the API of ETSI GS QKD 014 V1.1.1
+//     and the SAEs attached to them. Each KME has its own handler, over mutual
+//     TLS.
+//   - [Serve] runs a handler. [Certs] makes certificates and the TLS
+//     configuration.
 //
 // By default keys are made when they are asked for and never run out.
 // [Options] makes the simulator slow, empty or broken, and [Quirks] makes it
@@ -22,7 +23,7 @@
 // HTTP gets HTTP's own answer: 404 for an unknown path, 405 for a method, 413
 // for too large a body, 415 for one that is not application/json. Requests are
 // read strictly, since a simulator is there to find a client's mistakes: a
-// member or query parameter that the standard doesn't have is a 400.
+// member or query parameter that the standard does not have is a 400.
 //
 // # Secrets
 //

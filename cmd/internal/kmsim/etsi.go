@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -17,9 +16,9 @@ import (
 //	POST, GET /api/v1/keys/{master_SAE_ID}/dec_keys
 //
 // A key leaves the master's KME when enc_keys hands it out, and each slave's
-// when dec_keys does: nobody gets one twice. Callers are known by their client
-// certificate; who has none, is not at this KME or may not have the key gets a
-// 401 without a body.
+// when dec_keys does: no one gets a key twice. Callers are known by their client
+// certificate. A caller that has none, is not attached to this KME or may not
+// have the key gets a 401 without a body.
 type ETSI struct {
 	core    *core
 	network *network
@@ -69,24 +68,22 @@ func (k *kme) ServeHTTP(w http.ResponseWriter, r *http.Request) { k.core.serve(w
 func (k *kme) answer(r *http.Request, info *call) (any, error) {
 	s := pathSegments(r)
 	if len(s) != 5 || s[0] != "api" || s[1] != "v1" || s[2] != "keys" {
-		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+		return nil, noSuchPath()
 	}
 	var do func(*http.Request, *call, string) (any, error)
-	methods := "GET, POST"
+	other := http.MethodPost // beside GET; HEAD would use up keys that it does not return
 	switch s[4] {
 	case "status":
-		do, methods = k.status, "GET, HEAD"
+		do, other = k.status, http.MethodHead
 	case "enc_keys":
 		do = k.encKeys
 	case "dec_keys":
 		do = k.decKeys
 	default:
-		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+		return nil, noSuchPath()
 	}
-	allowed := r.Method == http.MethodGet ||
-		r.Method == http.MethodPost && s[4] != "status" || r.Method == http.MethodHead && s[4] == "status"
-	if !allowed { // HEAD would use up keys that it doesn't return
-		return nil, notAllowed(methods)
+	if r.Method != http.MethodGet && r.Method != other {
+		return nil, notAllowed("GET, " + other)
 	}
 	sae, ok := k.network.caller(r)
 	if !ok || k.network.home[sae] != k.id {
@@ -95,8 +92,6 @@ func (k *kme) answer(r *http.Request, info *call) (any, error) {
 	info.sae = sae
 	return do(r, info, s[3])
 }
-
-func unauthorized() *problem { return &problem{status: http.StatusUnauthorized} }
 
 // checkPeer reports whether the caller may have keys together with peer.
 func (k *kme) checkPeer(caller, peer, what string) error {
@@ -131,17 +126,7 @@ func (k *kme) encKeys(r *http.Request, info *call, slave string) (any, error) {
 	if err := k.checkPeer(info.sae, slave, "slave_SAE_ID"); err != nil {
 		return nil, err
 	}
-	var q keyRequest
-	var additional []string
-	var err error
-	if r.Method == http.MethodGet {
-		q, err = queryAmount(r)
-	} else if err = noQuery(r); err == nil {
-		err = readObject(r, map[string]any{
-			"number": &q.number, "size": &q.size, "additional_slave_SAE_IDs": &additional,
-			"extension_mandatory": &q.mandatory, "extension_optional": &q.optional,
-		})
-	}
+	q, additional, err := readEncRequest(r)
 	if err != nil {
 		return nil, err
 	}
@@ -160,12 +145,24 @@ func (k *kme) encKeys(r *http.Request, info *call, slave string) (any, error) {
 	}
 	pool := poolOf(info.sae, slave)
 	to := grant{pool, info.sae, append([]string{slave}, additional...)}
-	keys, err := k.core.handOut(k.network.stocks[pool], to, size, number)
-	if err != nil {
-		return nil, err
+	return k.core.handOut(info, k.network.stocks[pool], to, size, number)
+}
+
+// readEncRequest returns what a request for keys asks for, and the slaves that it
+// names beside the one in the path.
+func readEncRequest(r *http.Request) (q keyRequest, additional []string, err error) {
+	if r.Method == http.MethodGet {
+		q, err = queryAmount(r)
+		return q, nil, err
 	}
-	info.keys = len(keys)
-	return newContainer(keys), nil
+	if err := noQuery(r); err != nil {
+		return q, nil, err
+	}
+	err = readObject(r, map[string]any{
+		"number": &q.number, "size": &q.size, "additional_slave_SAE_IDs": &additional,
+		"extension_mandatory": &q.mandatory, "extension_optional": &q.optional,
+	})
+	return q, additional, err
 }
 
 // checkAdditional checks the further slaves of a multicast request.
@@ -194,7 +191,7 @@ type keyID struct {
 
 func (k *kme) decKeys(r *http.Request, info *call, master string) (any, error) {
 	if _, ok := k.network.home[master]; !ok || !k.network.paired(info.sae, master) {
-		return nil, unauthorized() // whoever this is, it named no such caller
+		return nil, unauthorized() // whether or not there is such an SAE
 	}
 	ids, err := readKeyIDs(r)
 	if err != nil {
@@ -208,16 +205,11 @@ func (k *kme) decKeys(r *http.Request, info *call, master string) (any, error) {
 	case errors.Is(err, errNotGranted):
 		return nil, unauthorized()
 	case errors.Is(err, kmclient.ErrKeyNotFound):
-		p := badRequest(notFound)
-		if status := k.core.o.Quirks.UnknownKeyStatus; status != 0 {
-			p.status = status
-		}
-		return nil, p
+		return nil, k.core.unknownKey(badRequest(notFound))
 	case err != nil:
 		return nil, err
 	}
-	info.keys = len(keys)
-	return newContainer(keys), nil
+	return newContainer(info, keys), nil
 }
 
 // readKeyIDs returns the IDs that a request for keys names.
@@ -242,37 +234,8 @@ func readKeyIDs(r *http.Request) (ids []string, err error) {
 	return ids, nil
 }
 
-func noQuery(r *http.Request) error {
-	if r.URL.RawQuery != "" {
-		return badRequest("a POST has no query")
-	}
-	return nil
-}
-
-// query reads a query of which each parameter may come once.
-func query(r *http.Request, known ...string) (map[string]string, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, badRequest("the query is malformed")
-	}
-	q := map[string]string{}
-	for _, name := range known {
-		if list, ok := values[name]; ok {
-			if len(list) != 1 {
-				return nil, badRequest("%s shall come once", name)
-			}
-			q[name] = list[0]
-		}
-		delete(values, name)
-	}
-	for name := range values {
-		return nil, badRequest("unknown parameter %s: use POST", shorten(name))
-	}
-	return q, nil
-}
-
 func queryAmount(r *http.Request) (want keyRequest, err error) {
-	q, err := query(r, "number", "size")
+	q, err := readQuery(r, "number", "size")
 	if err != nil {
 		return want, err
 	}
@@ -291,7 +254,7 @@ func queryAmount(r *http.Request) (want keyRequest, err error) {
 }
 
 func queryKeyID(r *http.Request) ([]string, error) {
-	q, err := query(r, "key_ID")
+	q, err := readQuery(r, "key_ID")
 	if err != nil {
 		return nil, err
 	}

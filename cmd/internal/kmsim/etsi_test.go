@@ -156,8 +156,8 @@ func TestFail(t *testing.T) {
 }
 
 func TestParseFail(t *testing.T) {
-	good, err := ParseFail("status=429:0.25, cut:0.25,lost:0.25,0.25")
-	want := []FailRule{{"status", 429, 0.25}, {"cut", 0, 0.25}, {"lost", 0, 0.25}, {"status", 503, 0.25}}
+	good, err := parseFail("status=429:0.25, cut:0.25,lost:0.25,0.25")
+	want := []failRule{{"status", 429, 0.25}, {"cut", 0, 0.25}, {"lost", 0, 0.25}, {"status", 503, 0.25}}
 	if err != nil || len(good) != len(want) {
 		t.Fatalf("%+v, %v", good, err)
 	}
@@ -166,7 +166,7 @@ func TestParseFail(t *testing.T) {
 			t.Errorf("rule %d: %+v, want %+v", i, r, want[i])
 		}
 	}
-	hits := map[FailRule]int{}
+	hits := map[failRule]int{}
 	for range 4000 {
 		hits[strike(good)]++
 	}
@@ -176,7 +176,7 @@ func TestParseFail(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"x", "-1", "1.1", "NaN", "status:1", "status=200:1", "status=x:1", "cut=1:1", "burn:1", "0.1,,", "0.6,cut:0.6", "cut:"} {
-		if _, err := ParseFail(bad); !errors.Is(err, kmclient.ErrConfig) {
+		if _, err := parseFail(bad); !errors.Is(err, kmclient.ErrConfig) {
 			t.Errorf("%q: %v, want ErrConfig", bad, err)
 		}
 	}
@@ -215,16 +215,16 @@ func TestIdentity(t *testing.T) {
 	}
 	r, _ := http.NewRequest("GET", "/", nil)
 	for _, c := range []struct {
-		identity Identity
+		identity string
 		saes     []string
 		want     string
 	}{
 		{"", []string{"SAE_A", "SAE_B"}, "SAE_A"},
-		{IdentityCN, []string{"sae_a", "SAE_B"}, ""},
-		{IdentityURI, []string{"urn:sae:a", "SAE_A"}, "urn:sae:a"},
-		{IdentityDNS, []string{"b.example", "SAE_A"}, "b.example"},
-		{IdentityDNS, []string{"a.example", "b.example"}, ""}, // which of them?
-		{IdentitySerial, []string{"ab01", "SAE_A"}, "ab01"},
+		{identityCN, []string{"sae_a", "SAE_B"}, ""},
+		{identityURI, []string{"urn:sae:a", "SAE_A"}, "urn:sae:a"},
+		{identityDNS, []string{"b.example", "SAE_A"}, "b.example"},
+		{identityDNS, []string{"a.example", "b.example"}, ""}, // which of them?
+		{identitySerial, []string{"ab01", "SAE_A"}, "ab01"},
 	} {
 		topology := Topology{KMEs: []string{"K"}, Identity: c.identity}
 		for _, id := range c.saes {

@@ -40,10 +40,7 @@ func ExampleNewQMail() {
 
 // Two KMEs, each with an SAE; a real program calls Serve with the handlers.
 func ExampleNewETSI() {
-	network, err := kmsim.NewETSI(kmsim.Topology{
-		KMEs: []string{"KME_A", "KME_B"},
-		SAEs: []kmsim.SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
-	}, kmsim.Options{})
+	network, err := kmsim.NewETSI(kmsim.TwoSites(), kmsim.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -59,14 +56,14 @@ func ExampleNewETSI() {
 	// Output: 401
 }
 
-func ExampleWriteCerts() {
+func ExampleCerts_Make() {
 	dir, err := os.MkdirTemp("", "certs")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	names, err := kmsim.WriteCerts(filepath.Join(dir, "certs"), kmsim.CertOptions{
+	names, err := kmsim.Certs(filepath.Join(dir, "certs")).Make(kmsim.CertOptions{
 		KMEs: []string{"KME_A"}, SAEs: []string{"SAE_A"},
 	})
 	fmt.Println(names, err)

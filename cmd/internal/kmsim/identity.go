@@ -5,36 +5,25 @@ import (
 	"net/http"
 )
 
-// Identity is the field of a client certificate that has the SAE's ID. The
-// standard leaves it open.
-type Identity string
-
-// The fields that are in use.
+// The fields of a client certificate that can have the SAE's ID. The standard
+// leaves it open.
 const (
-	IdentityCN     Identity = "cn"     // the subject's common name; also the empty Identity
-	IdentityURI    Identity = "uri"    // a URI subject alternative name
-	IdentityDNS    Identity = "dns"    // a DNS subject alternative name
-	IdentitySerial Identity = "serial" // the serial number in lower-case hexadecimal, without leading zeros
+	identityCN     = "cn"     // the subject's common name
+	identityURI    = "uri"    // a URI subject alternative name
+	identityDNS    = "dns"    // a DNS subject alternative name
+	identitySerial = "serial" // the serial number in lower-case hexadecimal, without leading zeros
 )
 
-func (i Identity) valid() bool {
-	switch i {
-	case "", IdentityCN, IdentityURI, IdentityDNS, IdentitySerial:
-		return true
-	}
-	return false
-}
-
-// names returns the IDs that a certificate may stand for.
-func (i Identity) names(c *x509.Certificate) (names []string) {
-	switch i {
-	case IdentityURI:
+// identityNames returns the IDs that a certificate may stand for.
+func identityNames(field string, c *x509.Certificate) (names []string) {
+	switch field {
+	case identityURI:
 		for _, u := range c.URIs {
 			names = append(names, u.String())
 		}
-	case IdentityDNS:
+	case identityDNS:
 		names = c.DNSNames
-	case IdentitySerial:
+	case identitySerial:
 		if c.SerialNumber != nil {
 			names = []string{c.SerialNumber.Text(16)}
 		}
@@ -50,7 +39,7 @@ func (n *network) caller(r *http.Request) (id string, ok bool) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
 		return "", false
 	}
-	for _, name := range n.identity.names(r.TLS.VerifiedChains[0][0]) {
+	for _, name := range identityNames(n.identity, r.TLS.VerifiedChains[0][0]) {
 		if _, known := n.home[name]; !known || name == id {
 			continue
 		}

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +35,7 @@ func testTopology() Topology {
 // A site is the test topology, running on loopback.
 type site struct {
 	t       testing.TB
-	certs   string
+	certs   Certs
 	url     map[string]string // by KME
 	mu      sync.Mutex
 	clients map[string]*http.Client // by SAE
@@ -51,12 +50,12 @@ func start(t testing.TB, o Options) *site {
 
 func startWith(t testing.TB, topology Topology, o Options, optionalCert bool) *site {
 	t.Helper()
-	s := &site{t: t, certs: t.TempDir(), url: map[string]string{}, clients: map[string]*http.Client{}}
+	s := &site{t: t, certs: Certs(t.TempDir()), url: map[string]string{}, clients: map[string]*http.Client{}}
 	all := []string{"SAE_STRANGER"}
 	for _, sae := range topology.SAEs {
 		all = append(all, sae.ID)
 	}
-	if _, err := WriteCerts(s.certs, CertOptions{KMEs: topology.KMEs, SAEs: all}); err != nil {
+	if _, err := s.certs.Make(CertOptions{KMEs: topology.KMEs, SAEs: all}); err != nil {
 		t.Fatal(err)
 	}
 	e, err := NewETSI(topology, o)
@@ -71,10 +70,12 @@ func startWith(t testing.TB, topology Topology, o Options, optionalCert bool) *s
 		if err != nil {
 			t.Fatal(err)
 		}
-		config, err := ServerTLS(TLSFiles{Cert: s.file(id, "crt"), Key: s.file(id, "key"),
-			CA: filepath.Join(s.certs, "ca.crt"), OptionalClientCert: optionalCert})
+		config, err := s.certs.ServerTLS(id)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if optionalCert {
+			config.ClientAuth = tls.VerifyClientCertIfGiven
 		}
 		s.url[id] = serve(t, ctx, &servers, handler, ServeOptions{TLS: config})
 	}
@@ -107,8 +108,6 @@ func serve(t testing.TB, ctx context.Context, running *sync.WaitGroup, h http.Ha
 	return "https://" + l.Addr().String()
 }
 
-func (s *site) file(id, end string) string { return filepath.Join(s.certs, fileName(id)+"."+end) }
-
 // client returns the HTTP client of an SAE; "" has no certificate.
 func (s *site) client(sae string) *http.Client {
 	s.t.Helper()
@@ -117,14 +116,14 @@ func (s *site) client(sae string) *http.Client {
 	if c, ok := s.clients[sae]; ok {
 		return c
 	}
-	ca, err := os.ReadFile(filepath.Join(s.certs, "ca.crt"))
+	ca, err := os.ReadFile(s.certs.CA())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	config := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 	config.RootCAs.AppendCertsFromPEM(ca)
 	if sae != "" {
-		pair, err := tls.LoadX509KeyPair(s.file(sae, "crt"), s.file(sae, "key"))
+		pair, err := tls.LoadX509KeyPair(s.certs.Of(sae))
 		if err != nil {
 			s.t.Fatal(err)
 		}

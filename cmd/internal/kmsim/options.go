@@ -11,12 +11,12 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Options say how a simulator behaves. The zero Options are those of a quick
-// key manager that never runs out of keys and forgets them when it ends.
+// Options say how a simulator behaves. With the zero Options it is quick and
+// never runs out of keys.
 type Options struct {
-	KeySize           int // bits, of a key whose size the request doesn't say; 256 if zero
+	KeySize           int // bits, of keys whose size is not asked for; 256 if zero
 	MinKeySize        int // bits; 64 if zero
-	MaxKeySize        int // bits; 524,544 if zero: 64 KiB of pad and 32 octets more
+	MaxKeySize        int // bits; 524,544 if zero: 64 KiB of pad and 32 bytes more
 	MaxKeysPerRequest int // 128 if zero
 	// MaxSAEIDs is how many additional slave SAEs a request may name (ETSI
 	// only): max_SAE_ID_count. Zero: no multicast.
@@ -29,7 +29,7 @@ type Options struct {
 	// Rate and Capacity give each pair of SAEs (QMail: all callers together)
 	// a stock of keys, which is full at the start, loses a key for each
 	// KeySize bits that are handed out, or part thereof, and gains Rate keys
-	// a second. It is not kept over a restart. Rate alone: a Capacity of
+	// a second. Rate alone: a Capacity of
 	// 100,000 keys. Capacity alone: a stock that is used up. Neither: keys
 	// are made on demand.
 	Rate     float64 // keys a second
@@ -39,7 +39,19 @@ type Options struct {
 	ExhaustedStatus int
 
 	Latency time.Duration // before every answer
-	Fail    string        // what goes wrong at random; see ParseFail
+
+	// Fail is what goes wrong at random: rules with commas between them, each
+	// ACTION:PROBABILITY, or PROBABILITY alone, which is status=503. Actions:
+	//
+	//	status=CODE  answers with that HTTP status (400 to 599), and does nothing
+	//	cut          closes the connection without an answer, and does nothing
+	//	lost         does what was asked for and closes the connection without
+	//	             an answer: keys are used up that no one has
+	//
+	// With HTTP/2 it is the stream that is closed. At most one rule applies to a
+	// request, so the probabilities add up, to at most 1. Examples: "0.1" and
+	// "status=503:0.1,lost:0.01".
+	Fail string
 
 	// Extensions are the names that extension_mandatory and
 	// extension_optional may have. True: the simulator says that it has met
@@ -52,14 +64,14 @@ type Options struct {
 	Quirks Quirks       // for tests
 	Logger *slog.Logger // access log and failures; may be nil
 
-	// Observe is told of each request, for metrics, by several goroutines at
-	// the same time; may be nil.
+	// Observe is called with each request, for metrics, by several goroutines
+	// at the same time; may be nil.
 	Observe func(Request)
 }
 
 const (
 	defaultCapacity = 100_000   // keys
-	maxAnswer       = 256 << 20 // octets of key in one answer
+	maxAnswer       = 256 << 20 // bytes of key in one answer
 )
 
 // complete fills in the defaults and checks what is there.
@@ -87,7 +99,7 @@ func (o Options) complete() (Options, error) {
 	case o.MaxKeysPerRequest < 1 || o.MaxKeysPerRequest > kmclient.MaxRequestKeys:
 		return o, fmt.Errorf("%w: %d keys a request: must be 1 to %d", kmclient.ErrConfig, o.MaxKeysPerRequest, kmclient.MaxRequestKeys)
 	case o.MaxKeySize/8*o.MaxKeysPerRequest > maxAnswer:
-		return o, fmt.Errorf("%w: %d keys of %d bits a request: over %d octets together", kmclient.ErrConfig, o.MaxKeysPerRequest, o.MaxKeySize, maxAnswer)
+		return o, fmt.Errorf("%w: %d keys of %d bits a request: over %d bytes together", kmclient.ErrConfig, o.MaxKeysPerRequest, o.MaxKeySize, maxAnswer)
 	case o.MaxSAEIDs < 0 || o.MaxWaiting < 0 || o.Capacity < 0 || o.Latency < 0:
 		return o, fmt.Errorf("%w: a negative limit", kmclient.ErrConfig)
 	case o.Rate < 0 || math.IsInf(o.Rate, 0) || math.IsNaN(o.Rate):
@@ -98,9 +110,9 @@ func (o Options) complete() (Options, error) {
 	return o, o.Quirks.check()
 }
 
-// Quirks make a simulator stray from the standard in ways that were seen in
-// KMEs in the field, for the tests of clients. The zero Quirks do nothing.
-// (Running out of keys as a 400 is [Options].ExhaustedStatus.)
+// Quirks make a simulator stray from the standard as KMEs in the field do, for
+// the tests of clients. The zero Quirks do nothing. (A 400 where there are no
+// keys is [Options].ExhaustedStatus.)
 type Quirks struct {
 	UnknownKeyStatus int           // 401, 404 or 500 for an unknown key ID, instead of 400 (QMail: 404)
 	StatusStatus     int           // an HTTP status of 400 or more for every status of a link

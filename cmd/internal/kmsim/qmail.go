@@ -13,8 +13,8 @@ import (
 //	GET    /api/v1/keys/{id}
 //	DELETE /api/v1/keys/{id}
 //
-// Whoever reaches it gets the keys: it authenticates nobody, so it belongs on
-// a loopback address. Keys stay until they are deleted.
+// It gives keys to anyone who can reach it, so it belongs on a loopback address.
+// Keys stay until they are deleted.
 type QMail struct {
 	core  *core
 	stock *stock
@@ -35,7 +35,7 @@ func (q *QMail) ServeHTTP(w http.ResponseWriter, r *http.Request) { q.core.serve
 func (q *QMail) answer(r *http.Request, info *call) (any, error) {
 	s := pathSegments(r)
 	if len(s) < 3 || len(s) > 4 || s[0] != "api" || s[1] != "v1" {
-		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+		return nil, noSuchPath()
 	}
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch {
@@ -45,7 +45,7 @@ func (q *QMail) answer(r *http.Request, info *call) (any, error) {
 		}
 		return q.status()
 	case len(s) == 3 || s[2] != "keys":
-		return nil, &problem{status: http.StatusNotFound, message: "no such path"}
+		return nil, noSuchPath()
 	case r.Method == http.MethodPost && s[3] == "get":
 		return q.getKeys(r, info)
 	case reads:
@@ -56,46 +56,12 @@ func (q *QMail) answer(r *http.Request, info *call) (any, error) {
 	return nil, notAllowed("GET, HEAD, DELETE")
 }
 
-// statusBody is the status of a link; the names are those of ETSI GS QKD 014.
-type statusBody struct {
-	SourceKME  string `json:"source_KME_ID"`
-	TargetKME  any    `json:"target_KME_ID"` // a string, but for the quirk NumericTarget
-	MasterSAE  string `json:"master_SAE_ID"`
-	SlaveSAE   string `json:"slave_SAE_ID"`
-	KeySize    int    `json:"key_size"`
-	Stored     int    `json:"stored_key_count"`
-	Max        int    `json:"max_key_count"`
-	PerRequest int    `json:"max_key_per_request,omitempty"` // never 0, but for the quirk HideLimits
-	MaxSize    int    `json:"max_key_size,omitempty"`
-	MinSize    int    `json:"min_key_size,omitempty"`
-	MaxSAEIDs  int    `json:"max_SAE_ID_count"`
-}
-
-func (c *core) status(s *stock) (statusBody, error) {
-	quirks := c.o.Quirks
-	if quirks.StatusStatus != 0 {
-		return statusBody{}, &problem{status: quirks.StatusStatus, message: "the status is not available"}
-	}
-	ready, capacity := s.count()
-	body := statusBody{
-		KeySize: c.o.KeySize, Stored: ready, Max: capacity, PerRequest: c.o.MaxKeysPerRequest,
-		MaxSize: c.o.MaxKeySize, MinSize: c.o.MinKeySize, MaxSAEIDs: c.o.MaxSAEIDs,
-	}
-	if quirks.ZeroStock {
-		body.Stored = 0
-	}
-	if quirks.HideLimits {
-		body.PerRequest, body.MaxSize, body.MinSize = 0, 0, 0
-	}
-	return body, nil
-}
-
 // qmailStatus is a status with what the QMail REST API adds to it.
 type qmailStatus struct {
 	State     string `json:"status"`
 	Link      string `json:"qkd_link_status"`
 	Available int    `json:"available_keys"`
-	Queue     int    `json:"queue_length"` // requests that wait: none ever does
+	Queue     int    `json:"queue_length"` // requests that wait, which none does
 	statusBody
 }
 
@@ -126,15 +92,10 @@ func (q *QMail) getKeys(r *http.Request, info *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := q.core.handOut(q.stock, grant{}, size, number)
-	if err != nil {
-		return nil, err
-	}
-	info.keys = len(keys)
-	return newContainer(keys), nil
+	return q.core.handOut(info, q.stock, grant{}, size, number)
 }
 
-// oneKey is a key as the look-up by ID shows it.
+// oneKey is the answer to a request for a key by its ID.
 type oneKey struct {
 	keyBody
 	key *kmclient.Key
@@ -159,9 +120,5 @@ func (q *QMail) deleteKey(id string) (any, error) {
 }
 
 func (q *QMail) missing() error {
-	p := &problem{status: http.StatusNotFound, message: "key not found"}
-	if status := q.core.o.Quirks.UnknownKeyStatus; status != 0 {
-		p.status = status
-	}
-	return p
+	return q.core.unknownKey(&problem{status: http.StatusNotFound, message: "key not found"})
 }

@@ -23,21 +23,31 @@ type Topology struct {
 	SAEs []SAE
 	// Pairs are the SAEs that may have keys together, in any order. Nil: all.
 	Pairs [][2]string
-	// Identity is where the ID of an SAE is in its certificate.
-	Identity Identity
+	// Identity is the field of a client certificate that has the SAE's ID: cn
+	// (if empty), uri, dns or serial.
+	Identity string
 }
 
-// maxID is the longest ID of a KME or SAE, in octets.
+// TwoSites returns the smallest network: SAE_A at KME_A, linked with SAE_B at
+// KME_B.
+func TwoSites() Topology {
+	return Topology{
+		KMEs: []string{"KME_A", "KME_B"},
+		SAEs: []SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
+	}
+}
+
+// maxID is the longest ID of a KME or SAE, in bytes.
 const maxID = 255
 
 // network is a Topology that has been checked.
 type network struct {
 	home     map[string]string // KME of each SAE
 	stocks   map[string]*stock // by pool
-	identity Identity
+	identity string
 }
 
-// check indexes a topology; pairs get the stocks that the options say.
+// check checks and indexes a topology; each pair gets a stock by the options.
 func (t Topology) check(o Options) (*network, error) {
 	n := &network{home: map[string]string{}, stocks: map[string]*stock{}, identity: t.Identity}
 	if len(t.KMEs) == 0 {
@@ -63,7 +73,7 @@ func (t Topology) check(o Options) (*network, error) {
 		}
 		n.home[sae.ID] = sae.KME
 	}
-	if !n.identity.valid() {
+	if !slices.Contains([]string{"", identityCN, identityURI, identityDNS, identitySerial}, n.identity) {
 		return nil, fmt.Errorf("%w: identity %q: must be cn, uri, dns or serial", kmclient.ErrConfig, n.identity)
 	}
 	return n, n.addPairs(t, o)
@@ -108,7 +118,7 @@ func poolOf(a, b string) string {
 
 func checkEntityID(id string) error {
 	if id == "" || len(id) > maxID || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
-		return fmt.Errorf("%w: ID %q: must be 1 to %d octets of printable UTF-8", kmclient.ErrConfig, id, maxID)
+		return fmt.Errorf("%w: ID %q: must be 1 to %d bytes of printable UTF-8", kmclient.ErrConfig, id, maxID)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type keyManagers struct {
 
 func startKeyManagers(ctx context.Context, dir string) (*keyManagers, error) {
 	k := &keyManagers{certs: filepath.Join(dir, "certs")}
-	if _, err := kmsim.WriteCerts(k.certs, kmsim.CertOptions{}); err != nil {
+	if _, err := kmsim.Certs(k.certs).Make(kmsim.CertOptions{}); err != nil {
 		return nil, err
 	}
 	names := []string{"KME_A", "KME_B"}
@@ -49,11 +49,7 @@ func (k *keyManagers) serve(ctx context.Context, i int, name string) error {
 	if err != nil {
 		return err
 	}
-	cert, key := kmsim.CertFiles(name)
-	ca, _ := kmsim.CertFiles("CA")
-	secure, err := kmsim.ServerTLS(kmsim.TLSFiles{
-		Cert: filepath.Join(k.certs, cert), Key: filepath.Join(k.certs, key), CA: filepath.Join(k.certs, ca),
-	})
+	secure, err := kmsim.Certs(k.certs).ServerTLS(name)
 	if err != nil {
 		return err
 	}

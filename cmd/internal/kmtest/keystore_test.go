@@ -1,4 +1,4 @@
-package kmsim
+package kmtest_test
 
 import (
 	"bytes"
@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
@@ -31,71 +32,34 @@ func openStore(path string, km kmclient.KeyManager, timeout time.Duration) (*key
 
 // A link is two simulated KMEs, which give out two keys a request.
 type link struct {
+	*kmtest.Network
 	t     testing.TB
-	certs string
-	url   map[string]string // by KME
-	hook  atomic.Value      // func(n int, w http.ResponseWriter) bool: answers the n-th dec_keys itself, if it returns true
-	asked atomic.Int64      // how often for dec_keys
+	hook  atomic.Value // func(n int, w http.ResponseWriter) bool: answers the n-th dec_keys itself, if it returns true
+	asked atomic.Int64 // how often for dec_keys
 }
 
 func newLink(t testing.TB) *link {
 	t.Helper()
-	l := &link{t: t, certs: t.TempDir(), url: map[string]string{}}
-	topology := Topology{
-		KMEs: []string{"KME_A", "KME_B"},
-		SAEs: []SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
-	}
-	if _, err := WriteCerts(l.certs, CertOptions{KMEs: topology.KMEs, SAEs: []string{"SAE_A", "SAE_B"}}); err != nil {
-		t.Fatal(err)
-	}
-	network, err := NewETSI(topology, Options{MaxKeysPerRequest: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range topology.KMEs {
-		handler, err := network.Handler(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cert, key := CertFiles(id)
-		config, err := ServerTLS(TLSFiles{Cert: filepath.Join(l.certs, cert), Key: filepath.Join(l.certs, key),
-			CA: filepath.Join(l.certs, "ca.crt")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l := &link{t: t}
+	l.Network = kmtest.StartKMEs(t, kmsim.TwoSites(), kmsim.Options{MaxKeysPerRequest: 2}, func(_ string, s *httptest.Server) {
+		next := s.Config.Handler
+		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/dec_keys") {
 				n := int(l.asked.Add(1))
 				if hook, _ := l.hook.Load().(func(int, http.ResponseWriter) bool); hook != nil && hook(n, w) {
 					return
 				}
 			}
-			handler.ServeHTTP(w, r)
-		}))
-		server.TLS = config
-		server.StartTLS()
-		t.Cleanup(server.Close)
-		l.url[id] = server.URL
-	}
+			next.ServeHTTP(w, r)
+		})
+	})
 	return l
-}
-
-func (l *link) client(sae, kme string) *etsi014.Client {
-	l.t.Helper()
-	cert, key := CertFiles(sae)
-	km, err := etsi014.New(etsi014.Options{URLs: []string{l.url[kme]}, SAE: sae, KMEID: kme,
-		CertFile: filepath.Join(l.certs, cert), KeyFile: filepath.Join(l.certs, key), CAFile: filepath.Join(l.certs, "ca.crt")})
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.t.Cleanup(km.CloseIdle)
-	return km
 }
 
 // send returns keys with which SAE_A has encrypted, and their IDs.
 func (l *link) send(n int) (sent []*kmclient.Key, ids []string) {
 	l.t.Helper()
-	sent, err := l.client("SAE_A", "KME_A").GetKeys(l.t.Context(), "SAE_B", 256, n)
+	sent, err := l.Client("SAE_A").GetKeys(l.t.Context(), "SAE_B", 256, n)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -109,7 +73,7 @@ func (l *link) send(n int) (sent []*kmclient.Key, ids []string) {
 // KME_B. stop is its end.
 func (l *link) process(path string) (store *keystore.Store, stop func()) {
 	l.t.Helper()
-	km := l.client("SAE_B", "KME_B")
+	km := l.Client("SAE_B")
 	store, err := openStore(path, km, 0)
 	if err != nil {
 		l.t.Fatal(err)
@@ -199,7 +163,7 @@ func TestLateAnswer(t *testing.T) {
 	sent, ids := l.send(1)
 	late := make(chan struct{})
 	l.hook.Store(func(int, http.ResponseWriter) bool { <-late; return false })
-	km := l.client("SAE_B", "KME_B")
+	km := l.Client("SAE_B")
 	m, err := openStore(path, km, 500*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)

@@ -1,15 +1,18 @@
 package kmsim
 
 import (
-	"cmp"
-	"crypto/rand"
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
+	"mime"
 	"net/http"
+	"net/url"
 	"slices"
-
-	"github.com/google/uuid"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -23,14 +26,99 @@ const (
 	notFound      = "one or more keys specified are not found on KME"
 )
 
+// pathSegments returns the unescaped segments of a path, nil if one of them is
+// empty or malformed. Nothing is cleaned: an ID may be "..", or have an escaped
+// slash.
+func pathSegments(r *http.Request) []string {
+	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	for i, s := range segments {
+		var err error
+		if segments[i], err = url.PathUnescape(s); err != nil || segments[i] == "" || !utf8.ValidString(segments[i]) {
+			return nil
+		}
+	}
+	return segments
+}
+
+// readObject reads a body that is one JSON object into fields, whose members
+// are all that it may have. Names are compared exactly, which encoding/json
+// does not do; null is the same as nothing.
+func readObject(r *http.Request, fields map[string]any) error {
+	body, err := io.ReadAll(r.Body)
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return err
+	}
+	if err != nil {
+		return badRequest("the body can't be read")
+	}
+	if len(body) == 0 { // every member may be left out, and so may the object
+		return nil
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return &problem{status: http.StatusUnsupportedMediaType, message: "the content type shall be application/json"}
+	}
+	var members map[string]json.RawMessage
+	if !utf8.Valid(body) || json.Unmarshal(body, &members) != nil || members == nil {
+		return badRequest("the body shall be one JSON object in UTF-8")
+	}
+	for name, value := range members {
+		into, ok := fields[name]
+		if !ok {
+			return badRequest("unknown member %s", shorten(name))
+		}
+		d := json.NewDecoder(bytes.NewReader(value))
+		d.DisallowUnknownFields()
+		if d.Decode(into) != nil {
+			return badRequest("%s is malformed", name)
+		}
+	}
+	return nil
+}
+
+// readQuery reads a query of which each parameter may come once.
+func readQuery(r *http.Request, known ...string) (map[string]string, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, badRequest("the query is malformed")
+	}
+	q := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		list := values[name]
+		switch {
+		case !slices.Contains(known, name):
+			return nil, badRequest("unknown parameter %s: use POST", shorten(name))
+		case len(list) != 1:
+			return nil, badRequest("%s shall come once", name)
+		}
+		q[name] = list[0]
+	}
+	return q, nil
+}
+
+func noQuery(r *http.Request) error {
+	if r.URL.RawQuery != "" {
+		return badRequest("a POST has no query")
+	}
+	return nil
+}
+
+// shorten makes a caller's word fit for an error message.
+func shorten(s string) string {
+	const most = 64
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
+	}
+	return strconv.Quote(s)
+}
+
 // A keyRequest is what a caller wants.
 type keyRequest struct {
-	size, number        *int // bits, keys; nil: not said
+	size, number        *int // bits, keys; nil: not in the request
 	mandatory, optional []extension
 }
 
-// An extension of a request: an object, as ETSI GS QKD 014 §6.2 has it, or a
-// name alone, as clients of the QMail REST API write it. It is its names.
+// An extension of a request, as its names. It is an object, as ETSI GS QKD 014
+// §6.2 has it, or a name alone, as clients of the QMail REST API write it.
 type extension []string
 
 // UnmarshalJSON reads an object or a string.
@@ -46,28 +134,6 @@ func (e *extension) UnmarshalJSON(raw []byte) error {
 	*e = slices.Sorted(maps.Keys(members))
 	return nil
 }
-
-// A container is keys as an answer has them.
-type container struct {
-	Keys []keyBody `json:"keys"`
-	keys []*kmclient.Key
-}
-
-type keyBody struct {
-	ID   string `json:"key_ID"`
-	Key  []byte `json:"key"`                // base64
-	Size int    `json:"key_size,omitempty"` // bits; QMail only
-}
-
-func newContainer(keys []*kmclient.Key) *container {
-	a := &container{Keys: make([]keyBody, len(keys)), keys: keys}
-	for i, k := range keys {
-		a.Keys[i] = keyBody{ID: k.ID(), Key: k.Reveal()}
-	}
-	return a
-}
-
-func (a *container) wipe() { kmclient.WipeAll(a.keys) }
 
 // checkAmount returns the size and number of keys that a request is for.
 func (c *core) checkAmount(q keyRequest) (size, number int, err error) {
@@ -117,7 +183,7 @@ func (c *core) checkExtensions(q keyRequest) error {
 func (c *core) extensions(list []extension) (unknown, unmet []map[string]string) {
 	for _, names := range list {
 		if len(names) == 0 {
-			unknown = append(unknown, map[string]string{"extension": ""})
+			names = extension{""}
 		}
 		for _, name := range names {
 			detail := map[string]string{"extension": name}
@@ -129,46 +195,4 @@ func (c *core) extensions(list []extension) (unknown, unmet []map[string]string)
 		}
 	}
 	return unknown, unmet
-}
-
-// handOut makes keys and keeps copies of them for those who may fetch them later.
-func (c *core) handOut(from *stock, to grant, size, number int) ([]*kmclient.Key, error) {
-	if most := c.o.Quirks.MostKeys; most > 0 {
-		number = min(number, most)
-	}
-	if c.o.Quirks.ForgetEarlier {
-		c.held.forget(to.pool)
-	}
-	var keys []*kmclient.Key
-	if c.o.Quirks.RepeatKeys {
-		keys = c.held.earlier(to.pool, size, number)
-	}
-	each := (size + c.o.KeySize - 1) / c.o.KeySize
-	cost := (number - len(keys)) * each
-	for !from.take(cost) {
-		if c.o.Quirks.GiveRest && number-1 > len(keys) {
-			number, cost = number-1, cost-each
-			continue
-		}
-		kmclient.WipeAll(keys)
-		return nil, &problem{status: c.o.ExhaustedStatus, message: cmp.Or(c.o.Quirks.ExhaustedMessage, "no keys available: the key pool is exhausted")}
-	}
-	fresh := make([]*kmclient.Key, 0, number)
-	for len(keys)+len(fresh) < number {
-		octets := make([]byte, size/8)
-		_, _ = rand.Read(octets) // never fails
-		fresh = append(fresh, kmclient.NewKey(uuid.NewString(), octets))
-	}
-	err := c.held.put(to, fresh...)
-	keys = append(keys, fresh...)
-	if err != nil {
-		from.giveBack(cost)
-		kmclient.WipeAll(keys)
-		return nil, err
-	}
-	if c.o.Quirks.FewerKeys {
-		keys[number-1].Wipe()
-		keys = keys[:number-1]
-	}
-	return keys, nil
 }

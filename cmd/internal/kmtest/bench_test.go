@@ -1,65 +1,26 @@
-package kmsim
+package kmtest_test
 
 import (
 	"context"
 	"fmt"
-	"io"
-	"log"
-	"net/http/httptest"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 )
 
-// startKMEs returns a client of a simulated KME on the loopback interface, over
-// mutual TLS, and one of the KME at the other site.
-func startKMEs(tb testing.TB) (a, b *etsi014.Client) {
+// clients returns the clients of two sites.
+func clients(tb testing.TB) (a, b *etsi014.Client) {
 	tb.Helper()
-	certs := filepath.Join(tb.TempDir(), "certs")
-	if _, err := WriteCerts(certs, CertOptions{}); err != nil {
-		tb.Fatal(err)
-	}
-	network, err := NewETSI(Topology{
-		KMEs: []string{"KME_A", "KME_B"},
-		SAEs: []SAE{{ID: "SAE_A", KME: "KME_A"}, {ID: "SAE_B", KME: "KME_B"}},
-	}, Options{})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	client := func(site string) *etsi014.Client {
-		file := func(name string) string { return filepath.Join(certs, name) }
-		handler, err := network.Handler("KME_" + site)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		server := httptest.NewUnstartedServer(handler)
-		server.Config.ErrorLog = log.New(io.Discard, "", 0)
-		if server.TLS, err = ServerTLS(TLSFiles{
-			Cert: file("kme_" + strings.ToLower(site) + ".crt"), Key: file("kme_" + strings.ToLower(site) + ".key"), CA: file("ca.crt"),
-		}); err != nil {
-			tb.Fatal(err)
-		}
-		server.StartTLS()
-		tb.Cleanup(server.Close)
-		km, err := etsi014.New(etsi014.Options{
-			URLs: []string{server.URL}, SAE: "SAE_" + site, KMEID: "KME_" + site, CAFile: file("ca.crt"),
-			CertFile: file("sae_" + strings.ToLower(site) + ".crt"), KeyFile: file("sae_" + strings.ToLower(site) + ".key"),
-		})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(km.CloseIdle)
-		return km
-	}
-	return client("A"), client("B")
+	n := kmtest.StartKMEs(tb, kmsim.TwoSites(), kmsim.Options{}, nil)
+	return n.Client("SAE_A"), n.Client("SAE_B")
 }
 
 // BenchmarkETSIGetKeys takes a key of 256 bits a message: keys/s over all
@@ -68,7 +29,7 @@ func BenchmarkETSIGetKeys(b *testing.B) {
 	for _, pooled := range []bool{false, true} {
 		for _, callers := range []int{1, 32} {
 			b.Run(fmt.Sprintf("pool=%t/callers=%d", pooled, callers), func(b *testing.B) {
-				client, _ := startKMEs(b)
+				client, _ := clients(b)
 				km := kmclient.KeyManager(client)
 				if pooled {
 					pool, err := keypool.New(client, keypool.Options{})
@@ -96,7 +57,7 @@ func BenchmarkETSIGetKeys(b *testing.B) {
 func BenchmarkETSIKeysByID(b *testing.B) {
 	for _, callers := range []int{1, 32} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			sender, receiver := startKMEs(b)
+			sender, receiver := clients(b)
 			var ids []string
 			for len(ids) < b.N+1 {
 				keys, err := sender.GetKeys(b.Context(), "SAE_B", 256, min(b.N+1-len(ids), kmclient.MaxRequestKeys))
@@ -150,7 +111,7 @@ func measure(b *testing.B, callers int, get func() error) {
 // Both sites, each with its own KME: what is taken at one is found at the
 // other, through a pool, and deleted then.
 func TestETSIBothSites(t *testing.T) {
-	a, b := startKMEs(t)
+	a, b := clients(t)
 	pool, err := keypool.New(a, keypool.Options{})
 	if err != nil {
 		t.Fatal(err)

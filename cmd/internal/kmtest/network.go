@@ -1,0 +1,76 @@
+package kmtest
+
+import (
+	"io"
+	"log"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
+)
+
+// A Network is simulated KMEs over mutual TLS, at ports of the system's choice.
+type Network struct {
+	Certs kmsim.Certs
+	URL   map[string]string // by KME
+
+	t    testing.TB
+	home map[string]string // KME of each SAE
+}
+
+// StartKMEs runs KMEs until the test ends. change, which may be nil, can alter
+// the server of a KME before it starts.
+func StartKMEs(t testing.TB, topology kmsim.Topology, o kmsim.Options, change func(kme string, s *httptest.Server)) *Network {
+	t.Helper()
+	n := &Network{t: t, Certs: kmsim.Certs(t.TempDir()), URL: map[string]string{}, home: map[string]string{}}
+	certs := kmsim.CertOptions{KMEs: topology.KMEs}
+	for _, sae := range topology.SAEs {
+		certs.SAEs = append(certs.SAEs, sae.ID)
+		n.home[sae.ID] = sae.KME
+	}
+	if _, err := n.Certs.Make(certs); err != nil {
+		t.Fatal(err)
+	}
+	network, err := kmsim.NewETSI(topology, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kme := range topology.KMEs {
+		handler, err := network.Handler(kme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(handler)
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that clients cut
+		server.EnableHTTP2 = true
+		if server.TLS, err = n.Certs.ServerTLS(kme); err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			change(kme, server)
+		}
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		n.URL[kme] = server.URL
+	}
+	return n
+}
+
+// Options returns those of the client of an SAE.
+func (n *Network) Options(sae string) etsi014.Options {
+	kme := n.home[sae]
+	cert, key := n.Certs.Of(sae)
+	return etsi014.Options{URLs: []string{n.URL[kme]}, KMEID: kme, SAE: sae, CertFile: cert, KeyFile: key, CAFile: n.Certs.CA()}
+}
+
+// Client returns the client of an SAE.
+func (n *Network) Client(sae string) *etsi014.Client {
+	n.t.Helper()
+	km, err := etsi014.New(n.Options(sae))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(km.CloseIdle)
+	return km
+}
