@@ -46,9 +46,8 @@ var (
 	ErrUnsupported = errors.New("not supported by this key manager")
 )
 
-// GaveUp is the error of what a caller did not want to wait for any longer: an
-// ErrUnavailable with the cause of the end of ctx, as [context.Cause] has it.
-func GaveUp(ctx context.Context) error {
+// Canceled wraps context.Cause(ctx) in an [ErrUnavailable].
+func Canceled(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 }
 

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-func TestGaveUp(t *testing.T) {
+func TestCanceled(t *testing.T) {
 	plain, cancel := context.WithCancel(t.Context())
 	cancel()
 	reason := errors.New("the relay is stopped")
 	explained, cancelCause := context.WithCancelCause(t.Context())
 	cancelCause(reason)
 	for ctx, cause := range map[context.Context]error{plain: context.Canceled, explained: reason} {
-		if err := GaveUp(ctx); !errors.Is(err, ErrUnavailable) || !errors.Is(err, cause) {
+		if err := Canceled(ctx); !errors.Is(err, ErrUnavailable) || !errors.Is(err, cause) {
 			t.Errorf("got %v, want an ErrUnavailable with %v", err, cause)
 		}
 	}

@@ -54,7 +54,7 @@ func (e *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*k
 		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Err: err}
 	}
 	if ctx.Err() != nil {
-		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Retry: true, Err: kmclient.GaveUp(ctx)}
+		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Retry: true, Err: kmclient.Canceled(ctx)}
 	}
 	l := &lookup{peer: peer, path: path, found: make(map[string]*kmclient.Key, len(ids))}
 	failed := e.lookUp(ctx, l, ids)

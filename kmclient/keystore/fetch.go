@@ -29,7 +29,7 @@ func (s *Store) await(ctx context.Context, f *flight) error {
 	case <-f.done:
 		return f.err
 	case <-ctx.Done():
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	}
 }
 

@@ -280,7 +280,7 @@ func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (edit, error) {
 	if run.kmError == nil {
 		run.kmError = run.store.tellKM(ctx, k)
 		if run.kmError != nil && ctx.Err() != nil {
-			return edit{}, kmclient.GaveUp(ctx)
+			return edit{}, kmclient.Canceled(ctx)
 		}
 		if run.kmError != nil {
 			run.store.o.Logger.Warn("the key manager could not be told of closed keys; trying again", "in", kmPause, "error", run.kmError)

@@ -101,7 +101,7 @@ func (s *Store) flush(ctx context.Context) error {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return kmclient.GaveUp(ctx)
+			return kmclient.Canceled(ctx)
 		}
 		// Where it was its caller who gave up, or if others have come to wait,
 		// there is more to do.

@@ -174,7 +174,7 @@ func (s *fileStore) lock(ctx context.Context) (unlock func(), err error) {
 	if _, err := lock.TryLockContext(ctx, lockPoll); err != nil {
 		_ = lock.Close()
 		if ctx.Err() != nil {
-			return nil, kmclient.GaveUp(ctx)
+			return nil, kmclient.Canceled(ctx)
 		}
 		return nil, fmt.Errorf("%w %s: can't be locked: %w", kmclient.ErrStore, s.path, err)
 	}

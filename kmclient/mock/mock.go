@@ -283,13 +283,13 @@ var errBusy = errors.New("the key file stays locked by another process")
 // take waits for this goroutine's turn.
 func (m *KeyManager) take(ctx context.Context) error {
 	if ctx.Err() != nil { // select would choose at random
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	}
 	select {
 	case <-m.turn:
 		return nil
 	case <-ctx.Done():
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	}
 }
 

@@ -65,7 +65,7 @@ func Open(ctx context.Context, path string, f Format, wait time.Duration) (*DB, 
 
 func (db *DB) open(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	}
 	name := ":memory:"
 	if db.path != "" {
@@ -150,7 +150,7 @@ func (db *DB) newConn(ctx context.Context, name string) (*Conn, error) {
 			case <-time.After(5 * time.Millisecond):
 				continue
 			case <-ctx.Done():
-				err = kmclient.GaveUp(ctx)
+				err = kmclient.Canceled(ctx)
 			}
 		}
 		_ = c.close()

@@ -40,7 +40,7 @@ func (db *DB) submit(ctx context.Context, j *job) error {
 		<-j.done
 		return db.storeError(j.err)
 	case <-ctx.Done():
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	case <-db.quit:
 		return db.closedError()
 	}
@@ -54,7 +54,7 @@ func (db *DB) ready(ctx context.Context) error {
 	default:
 	}
 	if ctx.Err() != nil {
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (db *DB) apart(ctx context.Context, do func(*Conn) error) error {
 		defer db.readers.give(c)
 		return db.storeError(do(c))
 	case <-ctx.Done():
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	case <-db.quit:
 		return db.closedError()
 	}

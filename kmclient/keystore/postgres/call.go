@@ -71,7 +71,7 @@ func (e *Engine) call(ctx context.Context, again bool, request func(context.Cont
 	for try := 1; ; try++ {
 		switch {
 		case ctx.Err() != nil:
-			return kmclient.GaveUp(ctx)
+			return kmclient.Canceled(ctx)
 		case e.closed.Load():
 			return e.storeError(errClosed)
 		}

@@ -41,7 +41,7 @@ type memoryEngine struct {
 // enter takes the lock, unless the store can't be used.
 func (e *memoryEngine) enter(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return kmclient.GaveUp(ctx)
+		return kmclient.Canceled(ctx)
 	}
 	e.m.mu.Lock()
 	if e.closed {
