@@ -24,7 +24,7 @@ import (
 type Options struct {
 	// URLs are those of the KMEs of this site, https://HOST:PORT each, in the
 	// order in which they are asked; a path, beneath which the API is, may
-	// follow. At most MaxKMEs.
+	// follow. At most 16.
 	URLs []string
 	// SAE is the caller's own SAE ID. A KME takes it from the client
 	// certificate; it is compared with what the KME then says, and a
@@ -56,8 +56,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// MaxKMEs is how many KMEs of one site an Client takes.
-const MaxKMEs = 16
+const maxKMEs = 16 // of one site
 
 // Client is a client of ETSI GS QKD 014 V1.1.1, which QKD systems speak: a
 // REST API over mutual TLS, with one or more KMEs at a site. The certificate
@@ -99,8 +98,8 @@ var _ kmclient.KeyManager = (*Client)(nil)
 // New returns a client; it connects to nothing yet. Options that make no
 // sense and files that can't be read are a kmclient.ErrConfig.
 func New(o Options) (*Client, error) {
-	if len(o.URLs) < 1 || len(o.URLs) > MaxKMEs {
-		return nil, fmt.Errorf("%w: %d KMEs: must be 1 to %d", kmclient.ErrConfig, len(o.URLs), MaxKMEs)
+	if len(o.URLs) < 1 || len(o.URLs) > maxKMEs {
+		return nil, fmt.Errorf("%w: %d KMEs: must be 1 to %d", kmclient.ErrConfig, len(o.URLs), maxKMEs)
 	}
 	e := &Client{
 		sae: o.SAE, logger: o.Logger, pause: kmhttp.ShortPause, handed: newIDMemory(rememberedIDs),

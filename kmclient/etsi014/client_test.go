@@ -180,7 +180,7 @@ func TestNewConfig(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Options){
 		"no URL":             func(o *Options) { o.URLs = nil },
-		"too many URLs":      func(o *Options) { o.URLs = make([]string, MaxKMEs+1) },
+		"too many URLs":      func(o *Options) { o.URLs = make([]string, maxKMEs+1) },
 		"http":               func(o *Options) { o.URLs = []string{"http://km:1"} },
 		"second URL empty":   func(o *Options) { o.URLs = append(o.URLs, "") },
 		"no certificate":     func(o *Options) { o.CertFile = "" },

@@ -31,10 +31,6 @@ import (
 // [kmclient.ErrUnavailable] as well.
 var ErrClosed = errors.New("key pool closed")
 
-// ErrConfig: the options of a pool make no sense; it is a
-// [kmclient.ErrConfig] as well.
-var ErrConfig = fmt.Errorf("%w: key pool", kmclient.ErrConfig)
-
 // Options say how many keys a pool fetches ahead. Zero means the default.
 type Options struct {
 	Size     int           // of the keys, in bits; 256. Other sizes pass by the pool
@@ -87,13 +83,13 @@ func New(km kmclient.KeyManager, o Options) (*Pool, error) {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	switch {
 	case km == nil:
-		return nil, fmt.Errorf("%w: no key manager", ErrConfig)
+		return nil, fmt.Errorf("%w: a key pool needs a key manager", kmclient.ErrConfig)
 	case kmclient.CheckSize(o.Size) != nil, o.Size > kmclient.MaxRequestSize:
-		return nil, fmt.Errorf("%w: keys of %d bits", ErrConfig, o.Size)
+		return nil, fmt.Errorf("%w: a key pool for keys of %d bits", kmclient.ErrConfig, o.Size)
 	case o.Batch < 1, o.Batch > kmclient.MaxRequestKeys, o.Low < 1, o.Low > o.Max, o.Max < o.Batch, o.MaxPeers < 1:
-		return nil, fmt.Errorf("%w: must be 1 ≤ Batch ≤ Max, Batch ≤ %d, 1 ≤ Low ≤ Max, MaxPeers ≥ 1", ErrConfig, kmclient.MaxRequestKeys)
+		return nil, fmt.Errorf("%w: key pool: must be 1 ≤ Batch ≤ Max, Batch ≤ %d, 1 ≤ Low ≤ Max, MaxPeers ≥ 1", kmclient.ErrConfig, kmclient.MaxRequestKeys)
 	case o.MaxAge < 0, o.Timeout < 0:
-		return nil, fmt.Errorf("%w: a negative time", ErrConfig)
+		return nil, fmt.Errorf("%w: key pool: a negative time", kmclient.ErrConfig)
 	}
 	p := &Pool{km: km, o: o, stocks: map[string]*stock{}}
 	p.life, p.end = context.WithCancel(context.Background())

@@ -122,11 +122,11 @@ func TestNewConfig(t *testing.T) {
 		"size": {Size: 255}, "batch": {Batch: -1}, "large batch": {Batch: 5000}, "max": {Batch: 10, Max: 9}, "low": {Low: 300},
 		"age": {MaxAge: -1}, "timeout": {Timeout: -1}, "peers": {MaxPeers: -1}, "large size": {Size: 1 << 30},
 	} {
-		if _, err := New(&testKM{}, o); !errors.Is(err, ErrConfig) || !errors.Is(err, kmclient.ErrConfig) {
+		if _, err := New(&testKM{}, o); !errors.Is(err, kmclient.ErrConfig) {
 			t.Errorf("%s: %v, want ErrConfig", name, err)
 		}
 	}
-	if _, err := New(nil, Options{}); !errors.Is(err, ErrConfig) {
+	if _, err := New(nil, Options{}); !errors.Is(err, kmclient.ErrConfig) {
 		t.Errorf("no key manager: %v, want ErrConfig", err)
 	}
 	before := runtime.NumGoroutine()
