@@ -1,11 +1,11 @@
 package open
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -13,7 +13,7 @@ import (
 )
 
 // FromEnv returns the key manager that the environment names (see [EnvSpec]), a
-// Mock on mock.DefaultPath if it names none. These variables take precedence over
+// mock on mock.DefaultPath if it names none. These variables take precedence over
 // the Options of the same meaning:
 //
 //	QKD_KM_CA     CAFile
@@ -22,26 +22,31 @@ import (
 //	QKD_KME_ID    KMEID
 //	QKD_SAE       SAE
 //
-// getenv is usually [os.Getenv]; empty is the same as not set. An error about the
-// value of a variable names the variable.
+// getenv is usually [os.Getenv]; empty is the same as not set. An error names the
+// variables that were used.
 func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error) {
-	for name, option := range map[string]*string{
-		"QKD_KM_CA": &o.CAFile, "QKD_KM_CERT": &o.CertFile, "QKD_KM_KEY": &o.KeyFile, "QKD_KME_ID": &o.KMEID,
-		"QKD_SAE": &o.SAE,
+	var used []string
+	for _, v := range []struct {
+		name   string
+		option *string
+	}{
+		{"QKD_KM_CA", &o.CAFile}, {"QKD_KM_CERT", &o.CertFile}, {"QKD_KM_KEY", &o.KeyFile},
+		{"QKD_KME_ID", &o.KMEID}, {"QKD_SAE", &o.SAE},
 	} {
-		if value := getenv(name); value != "" {
-			*option = value
+		if value := getenv(v.name); value != "" {
+			*v.option = value
+			used = append(used, v.name)
 		}
 	}
 	spec, err := EnvSpec(getenv)
 	if err != nil {
 		return nil, err
 	}
-	if spec == "" {
-		spec = "mock:"
+	km, err := KeyManager(cmp.Or(spec, "mock:"), o)
+	if err != nil && used != nil {
+		return nil, fmt.Errorf("%w (with %s from the environment)", err, strings.Join(used, ", "))
 	}
-	km, err := KeyManager(spec, o)
-	return km, NameVariables(err, getenv)
+	return km, err
 }
 
 // EnvSpec returns the key manager that the environment names, as KeyManager takes it,
@@ -85,30 +90,6 @@ func EnvSpec(getenv func(string) string) (string, error) {
 		u.Scheme = "https"
 	}
 	return u.String(), nil
-}
-
-// NameVariables returns err with the names of the environment variables whose
-// values it speaks of. It looks for the values in its text.
-func NameVariables(err error, getenv func(string) string) error {
-	if err == nil {
-		return nil
-	}
-	var names []string
-	for _, name := range []string{"QKD_KM_HOST", "QKD_KM_CA", "QKD_KM_CERT", "QKD_KM_KEY", "QKD_KME_ID", "QKD_SAE", "QKD_PEER"} {
-		if value := getenv(name); value != "" && !strings.Contains(err.Error(), name) && speaksOf(err.Error(), value) {
-			names = append(names, name)
-		}
-	}
-	if names == nil {
-		return err
-	}
-	return fmt.Errorf("%w (from %s in the environment)", err, strings.Join(names, ", "))
-}
-
-// speaksOf reports whether text has value, and not as a part of a longer word.
-func speaksOf(text, value string) bool {
-	whole := regexp.MustCompile(`(^|[^A-Za-z0-9_/.-])` + regexp.QuoteMeta(value) + `($|[^A-Za-z0-9_/-])`)
-	return whole.MatchString(text)
 }
 
 // envBool reads a variable that is true or false, and whether it is set.

@@ -12,7 +12,6 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaycmd"
 	"github.com/qkdmail/qkdmail/cmd/internal/storecmd"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
-	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/spf13/cobra"
 )
 
@@ -82,7 +81,7 @@ func execute(ctx context.Context, args []string) int {
 	}
 	code, hint := terminal.Explain(err)
 	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a file has all that counts
-		err = open.NameVariables(err, flags.Environment(root.PersistentFlags()))
+		err = flags.NameVariables(err, flags.Environment(root.PersistentFlags()))
 	}
 	fmt.Fprintf(root.ErrOrStderr(), "qkdmail: %s\n", terminal.OneLine(err, hint))
 	if tempfail && code != terminal.ExitUsage && code != terminal.ExitData {

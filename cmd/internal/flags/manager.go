@@ -9,7 +9,6 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // WithManager calls do with the key manager that the flags or the environment
@@ -52,16 +51,4 @@ func (g *Globals) Spec() (string, error) {
 		return g.KM, nil
 	}
 	return open.EnvSpec(os.Getenv)
-}
-
-// Environment returns what [os.Getenv] does, but for variables that a flag on the
-// command line stands in for.
-func Environment(flags *pflag.FlagSet) func(string) string {
-	return func(name string) string {
-		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "QKD_"), "_", "-"))
-		if flags.Changed(flag) || name == "QKD_KM_HOST" && (flags.Changed("km") || os.Getenv("QKD_KM") != "") {
-			return ""
-		}
-		return os.Getenv(name)
-	}
 }

@@ -1,0 +1,46 @@
+package flags
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Environment returns what [os.Getenv] does, but for variables that a flag on the
+// command line stands in for.
+func Environment(flags *pflag.FlagSet) func(string) string {
+	return func(name string) string {
+		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "QKD_"), "_", "-"))
+		if flags.Changed(flag) || name == "QKD_KM_HOST" && (flags.Changed("km") || os.Getenv("QKD_KM") != "") {
+			return ""
+		}
+		return os.Getenv(name)
+	}
+}
+
+// NameVariables returns err with the names of the environment variables whose
+// values it speaks of. It looks for the values in its text.
+func NameVariables(err error, getenv func(string) string) error {
+	if err == nil {
+		return nil
+	}
+	var names []string
+	for _, name := range []string{"QKD_KM_HOST", "QKD_KM_CA", "QKD_KM_CERT", "QKD_KM_KEY", "QKD_KME_ID", "QKD_SAE", "QKD_PEER"} {
+		if value := getenv(name); value != "" && !strings.Contains(err.Error(), name) && speaksOf(err.Error(), value) {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return err
+	}
+	return fmt.Errorf("%w (from %s in the environment)", err, strings.Join(names, ", "))
+}
+
+// speaksOf reports whether text has value, and not as a part of a longer word.
+func speaksOf(text, value string) bool {
+	whole := regexp.MustCompile(`(^|[^A-Za-z0-9_/.-])` + regexp.QuoteMeta(value) + `($|[^A-Za-z0-9_/-])`)
+	return whole.MatchString(text)
+}
