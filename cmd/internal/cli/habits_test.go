@@ -51,7 +51,7 @@ func wanted() map[string]verdicts {
 		"the same with 503":                    pads(worded),
 		"a code instead of words":              pads(ending{terminal.ExitTempFail, `says "INSUFFICIENT_KEYS": try again`}),
 		"a stock of two, key by key":           pads(empty),
-		"a stock of two, told as 0":            pads(empty),
+		"a stock of two, 0 in the status":      pads(empty),
 		"a stock of 15":                        pads(worded),
 		"a stock of 15, as it is":              pads(empty),
 		"a stock of 15, as it is, of 256 bits": pads(empty),

@@ -129,7 +129,7 @@ func TestBroken(t *testing.T) {
 		"a number is a string":    {member("max_key_count", "100000"), "status-fields", "", "max_key_count is a string and should be an integer"},
 		"an extension is a list":  {member("status_extension", []int{1}), "status-fields", "", "status_extension is an array"},
 		"sizes make no sense":     {member("min_key_size", 512), "status-sizes", noSizes, "min_key_size 512, key_size 256"},
-		"a size in octets":        {member("key_size", 100), "status-sizes", noSizes, "key_size 100"},
+		"a size in bytes":         {member("key_size", 100), "status-sizes", noSizes, "key_size 100"},
 		"no key a request":        {member("max_key_per_request", 0), "status-counts", "refuse-number", "max_key_per_request 0"},
 		"another master":          {member("master_SAE_ID", "SAE_X"), "status-sae peer-status", "", `master "SAE_X"`},
 		"another slave":           {member("slave_SAE_ID", "SAE\x1b_X"), "status-sae", "", `slave "SAE_X"`},
@@ -145,7 +145,7 @@ func TestBroken(t *testing.T) {
 		"IDs are no UUIDs":        {say("enc_keys", "-", ""), "key-id", "*", "no UUID"},
 		"base64 for URLs":         {keysOf("KME_A", func(_ int, k map[string]any) { k["key"] = "-_-_-_-_-_8=" }), "enc-default enc-size enc-get key-base64", "*", ""},
 		"no padding":              {keysOf("KME_A", func(_ int, k map[string]any) { k["key"] = strings.TrimRight(k["key"].(string), "=") }), "enc-default enc-size enc-get key-base64", "*", ""},
-		"keys of zeros":           {keysOf("KME_A", func(_ int, k map[string]any) { k["key"] = zeros[:len(k["key"].(string))-1] + "=" }), "key-random dec-keys dec-get dec-whole dec-later", "dec-deleted", "octets"},
+		"keys of zeros":           {keysOf("KME_A", func(_ int, k map[string]any) { k["key"] = zeros[:len(k["key"].(string))-1] + "=" }), "key-random dec-keys dec-get dec-whole dec-later", "dec-deleted", "bytes"},
 		"an ID twice":             {keysOf("KME_A", func(_ int, k map[string]any) { k["key_ID"] = "00000000-0000-4000-8000-000000000000" }), "key-id-once dec-keys dec-get dec-whole", "*", "1 different"},
 		"other keys at the peer":  {keysOf("KME_B", func(_ int, k map[string]any) { k["key"] = zeros }), "dec-keys dec-get dec-whole dec-later", "dec-deleted", "different keys with the same ID"},
 		"other IDs at the peer":   {keysOf("KME_B", func(_ int, k map[string]any) { k["key_ID"] = "x" }), "dec-keys dec-get dec-whole dec-later", "dec-deleted", "another ID"},
@@ -196,8 +196,8 @@ func TestFromBase64(t *testing.T) {
 		`"AAAA"`: true, `""`: true, `"AA=="`: true, `"\/\/\/\/"`: true, `"\u0041AAA"`: true,
 		`"AAA"`: false, `"AB=="`: false, `"AAAA\n"`: false, "\"AAAA\n\"": false, `"-___"`: false, `"\q"`: false,
 	} {
-		if octets := fromBase64(json.RawMessage(text)); (octets != nil) != good {
-			t.Errorf("%s: %v", text, octets)
+		if secret := fromBase64(json.RawMessage(text)); (secret != nil) != good {
+			t.Errorf("%s: %v", text, secret)
 		}
 	}
 }
@@ -272,7 +272,7 @@ func TestTooLarge(t *testing.T) {
 		}
 	}), nil)
 	r := run(t, w.options(false))
-	if c := r.Check("enc-default"); c.Result != Fail || !strings.Contains(c.Detail, "over 1048576 octets") || r.KeysLost != 3 {
+	if c := r.Check("enc-default"); c.Result != Fail || !strings.Contains(c.Detail, "over 1048576 bytes") || r.KeysLost != 3 {
 		t.Errorf("%+v, %s", c, r.Summary())
 	}
 }

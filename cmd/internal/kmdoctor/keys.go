@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"slices"
 	"unicode/utf8"
 
@@ -17,14 +17,14 @@ import (
 // A key is one that a KME gave out.
 type key struct {
 	id      string
-	octets  []byte // nil if it is not base64
-	fetched bool   // by the peer or by anybody, or it was tried
+	secret  []byte // nil if it is not base64
+	fetched bool   // by anyone, or an attempt was made
 }
 
-func (k *key) wipe() { clear(k.octets) }
+func (k *key) wipe() { clear(k.secret) }
 
 // bits is the size of the key.
-func (k *key) bits() int { return 8 * len(k.octets) }
+func (k *key) bits() int { return 8 * len(k.secret) }
 
 func wipeAll(keys []*key) {
 	for _, k := range keys {
@@ -32,8 +32,8 @@ func wipeAll(keys []*key) {
 	}
 }
 
-// asObject returns the members of a JSON object. Their names count exactly,
-// which encoding/json would not mind in a struct.
+// asObject returns the members of a JSON object. Their names are compared
+// exactly, which encoding/json does not do with a struct.
 func asObject(body []byte) (members map[string]json.RawMessage, ok bool) {
 	ok = utf8.Valid(body) && json.Unmarshal(body, &members) == nil && members != nil
 	return members, ok
@@ -51,7 +51,7 @@ func readKeys(body []byte) ([]*key, error) {
 	top, ok := asObject(body)
 	defer wipeMembers(top)
 	if !ok {
-		return nil, fmt.Errorf("the answer is not a JSON object in UTF-8")
+		return nil, errors.New("the answer is not a JSON object in UTF-8")
 	}
 	var list []map[string]json.RawMessage
 	defer func() {
@@ -60,22 +60,22 @@ func readKeys(body []byte) ([]*key, error) {
 		}
 	}()
 	if json.Unmarshal(top["keys"], &list) != nil || list == nil {
-		return nil, fmt.Errorf("the answer has no array of objects named keys")
+		return nil, errors.New("the answer has no array of objects named keys")
 	}
 	keys := make([]*key, len(list))
 	for i, members := range list {
 		id, isText := asString(members["key_ID"])
-		octets := members["key"]
-		if !isText || len(octets) == 0 || octets[0] != '"' {
+		text := members["key"]
+		if !isText || len(text) == 0 || text[0] != '"' {
 			wipeAll(keys[:i])
-			return nil, fmt.Errorf("an element of keys has no key_ID or no key that is a string")
+			return nil, errors.New("an element of keys has no key_ID or no key that is a string")
 		}
-		keys[i] = &key{id: id, octets: fromBase64(octets)}
+		keys[i] = &key{id: id, secret: fromBase64(text)}
 	}
 	return keys, nil
 }
 
-// fromBase64 returns the octets of a JSON string, nil if it is not base64.
+// fromBase64 decodes a JSON string. It returns nil if that is not base64.
 func fromBase64(raw json.RawMessage) []byte {
 	text := raw[1 : len(raw)-1]
 	if bytes.IndexByte(text, '\\') >= 0 { // as "\/", which is "/"
@@ -86,13 +86,13 @@ func fromBase64(raw json.RawMessage) []byte {
 		text = []byte(s)
 		defer clear(text)
 	}
-	octets := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Strict().Decode(octets, text)
+	secret := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Strict().Decode(secret, text)
 	if err != nil || bytes.ContainsAny(text, "\r\n") {
-		clear(octets)
+		clear(secret)
 		return nil
 	}
-	return octets[:n]
+	return secret[:n]
 }
 
 // waiting returns the keys that the peer has not fetched, the latest first,
@@ -101,7 +101,7 @@ func (d *doctor) waiting() (keys []*key) {
 	seen := map[string]bool{}
 	for _, k := range slices.Backward(d.keys) {
 		id := kmclient.CanonicalID(k.id)
-		if !seen[id] && !k.fetched && k.octets != nil {
+		if !seen[id] && !k.fetched && k.secret != nil {
 			keys = append(keys, k)
 		}
 		seen[id] = true
@@ -109,8 +109,8 @@ func (d *doctor) waiting() (keys []*key) {
 	return keys
 }
 
-// take returns as many of the keys that the peer has not fetched, the latest
-// first, if there are; they count as fetched then.
+// take returns number keys that the peer has not fetched, the latest first, and
+// counts them as fetched; nil if there are not as many.
 func (d *doctor) take(number int) []*key {
 	keys := d.waiting()
 	if len(keys) < number {
@@ -123,22 +123,16 @@ func (d *doctor) take(number int) []*key {
 }
 
 func (d *doctor) keyID(context.Context) verdict {
-	if len(d.keys) == 0 {
-		return skip("no key was given out")
-	}
 	for _, k := range d.keys {
-		// An ID that is none is not shown: it may be the key.
+		// Such an ID is not shown: it may be the key.
 		if len(k.id) != 36 || uuid.Validate(k.id) != nil {
-			return fail("a key_ID of %d octets that is no UUID in its usual form", len(k.id))
+			return fail("a key_ID of %d bytes that is no UUID in its usual form", len(k.id))
 		}
 	}
 	return pass("of %d keys", len(d.keys))
 }
 
 func (d *doctor) keyIDOnce(context.Context) verdict {
-	if len(d.keys) == 0 {
-		return skip("no key was given out")
-	}
 	ids := map[string]bool{}
 	for _, k := range d.keys {
 		ids[kmclient.CanonicalID(k.id)] = true
@@ -150,32 +144,29 @@ func (d *doctor) keyIDOnce(context.Context) verdict {
 }
 
 func (d *doctor) keyBase64(context.Context) verdict {
-	if len(d.keys) == 0 {
-		return skip("no key was given out")
-	}
 	for _, k := range d.keys {
-		if k.octets == nil {
+		if k.secret == nil {
 			return fail("a key that is not base64 with padding, on one line")
 		}
 	}
 	return pass("of %d keys", len(d.keys))
 }
 
-// judged is from which size, in octets, keys are not the same by chance.
+// judged is the least size, in bytes, of keys that are not the same by chance.
 const judged = 8
 
 func (d *doctor) keyRandom(context.Context) verdict {
 	n := 0
 	for i, k := range d.keys {
-		if len(k.octets) < judged {
+		if len(k.secret) < judged {
 			continue
 		}
 		n++
-		if bytes.Count(k.octets, k.octets[:1]) == len(k.octets) {
-			return fail("all octets of a key of %d bits are the same", k.bits())
+		if bytes.Count(k.secret, k.secret[:1]) == len(k.secret) {
+			return fail("all bytes of a key of %d bits are the same", k.bits())
 		}
 		for _, other := range d.keys[:i] {
-			if other.id != k.id && bytes.Equal(other.octets, k.octets) {
+			if other.id != k.id && bytes.Equal(other.secret, k.secret) {
 				return fail("two keys with different IDs are the same")
 			}
 		}

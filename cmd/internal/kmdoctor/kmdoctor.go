@@ -10,14 +10,14 @@
 // A KME that keeps the rules gives out 6 keys in a run. One that does not may
 // give out more, since some requests are there to be refused: a check that could
 // bring the run over [Options].MaxKeys is skipped. [Report].KeysUsed says how
-// many it was. Without the peer's certificate nobody fetches the keys at the
-// other site, where they stay until the KME drops them.
+// many were given out. Without the peer's certificate no one fetches the keys at
+// the other site, where they stay until the KME drops them.
 //
 // # Secrets
 //
 // Keys are compared and wiped. No report, log or error has bytes of them, nor
-// the body of an answer that may hold some. What a report quotes of a KME's
-// words is short and printable.
+// the body of an answer that may hold some. What a report quotes from a KME is
+// short and printable.
 package kmdoctor
 
 import (
@@ -40,7 +40,7 @@ const DefaultMaxKeys = 32
 // Options say which KME to check, and who asks.
 type Options struct {
 	URL  string // of the KME, https://HOST:PORT; a path, beneath which the API is, may follow
-	SAE  string // own SAE ID; if empty, it is what the KME says
+	SAE  string // own SAE ID; if empty, the one in the KME's status
 	Peer string // SAE ID of a peer with which there are keys
 
 	CertFile, KeyFile string // client certificate and its private key, PEM
@@ -52,9 +52,9 @@ type Options struct {
 	PeerURL, PeerCertFile, PeerKeyFile string
 	PeerCAFile, PeerKMEID              string
 
-	// MaxKeys is how many keys of the KME's default size a run may make it give
-	// out; DefaultMaxKeys if zero. A KME that gives more than it is asked for can exceed it
-	// by one answer.
+	// MaxKeys is how many keys of the KME's default size a run may use up;
+	// DefaultMaxKeys if zero. A KME that gives more keys than asked for can exceed
+	// it by one answer.
 	MaxKeys int
 
 	Timeout time.Duration // of one request, connecting included; 10 seconds if zero
@@ -66,10 +66,10 @@ func (o Options) withPeer() bool {
 	return o.PeerURL != "" || o.PeerCertFile != "" || o.PeerKeyFile != ""
 }
 
-// Run makes the checks, one after the other. What a KME does wrong, if only
-// that it can't be reached, is in the report; an error means that the options
-// make no sense, which is a [kmclient.ErrConfig] and comes without a report,
-// or that ctx has ended, which leaves the remaining checks skipped.
+// Run makes the checks, one after the other. What a KME does wrong is in the
+// report, also that it can't be reached. An error means that the options make no
+// sense, which is a [kmclient.ErrConfig] without a report, or that ctx has ended:
+// then the remaining checks are skipped.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	d, err := newDoctor(o)
 	if err != nil {
@@ -101,8 +101,8 @@ type doctor struct {
 	posted    []*key    // by POST with number and size
 	gotten    []*key    // by GET with number and size
 	delivered []*key    // to the peer by POST
-	answered  bool      // own has answered a request for its status, and not with a page for people
-	peerThere bool      // peer has, too
+	answered  bool      // own has answered a request for its status, and not with a web page
+	peerThere bool      // peer has answered one
 	spent     int       // keys of the default size that were given out, or lost
 	lost      []string  // checks that asked for keys and got no answer
 	current   string    // the check that is made
@@ -158,6 +158,8 @@ type step struct {
 	needs    []string // checks that must not have failed or been skipped
 	oneOf    []string // checks of which one must have passed; may be empty
 	peer     bool     // needs the peer's KME
+	self     bool     // needs the own SAE ID
+	keys     bool     // needs a key that was given out
 	run      func(*doctor, context.Context) verdict
 }
 
@@ -196,6 +198,12 @@ func (d *doctor) obstacle(ctx context.Context, s step) verdict {
 	if s.peer && d.peer == nil {
 		return skip("needs the KME and the certificate of the peer, which were not given")
 	}
+	if s.self && d.self() == "" {
+		return skip("the own SAE ID was not given, and the KME does not say it")
+	}
+	if s.keys && len(d.keys) == 0 {
+		return skip("no key was given out")
+	}
 	for _, id := range s.needs {
 		if !d.kept(id) {
 			return d.needs(id)
@@ -207,13 +215,13 @@ func (d *doctor) obstacle(ctx context.Context, s step) verdict {
 	return verdict{}
 }
 
-// kept reports whether a check was made and passed, if with a warning.
+// kept reports whether a check was made and passed, with or without a warning.
 func (d *doctor) kept(id string) bool {
 	r := d.report.Check(id).Result
 	return r == Pass || r == Warn
 }
 
-// needs is the verdict on a check that can't be made for the sake of another.
+// needs is the verdict on a check that can't be made because of another one.
 func (d *doctor) needs(id string) verdict {
 	if d.report.Check(id).Result == Fail {
 		return skip("needs %s, which failed", id)

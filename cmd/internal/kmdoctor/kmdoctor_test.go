@@ -378,7 +378,7 @@ func TestWipe(t *testing.T) {
 	}
 	d.close()
 	for _, k := range d.keys {
-		if bytes.Count(k.octets, []byte{0}) != len(k.octets) || len(k.octets) == 0 {
+		if bytes.Count(k.secret, []byte{0}) != len(k.secret) || len(k.secret) == 0 {
 			t.Errorf("key %s is there", k.id)
 		}
 	}

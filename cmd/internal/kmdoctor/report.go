@@ -15,16 +15,16 @@ type Result string
 const (
 	Pass Result = "pass" // the rule is kept
 	Fail Result = "fail" // the rule is broken
-	Warn Result = "warn" // not quite what the rule says, but nothing that it forbids; or it can't be told
+	Warn Result = "warn" // not what the rule says, but nothing that it forbids; or unclear
 	Skip Result = "skip" // not checked
 )
 
 // A Check is one rule, and whether the KME keeps it.
 type Check struct {
 	ID     string `json:"id"`     // short and stable, such as "enc-default"
-	Rule   string `json:"rule"`   // and where it is from, before a colon
+	Rule   string `json:"rule"`   // with where it is from before a colon
 	Result Result `json:"result"` // pass, fail, warn or skip
-	Detail string `json:"detail"` // one line: what was asked and what came, or why it was not asked
+	Detail string `json:"detail"` // one line: the request and its answer, or why none was made
 	Keys   int    `json:"keys"`   // that the KME gave out for this check
 }
 
@@ -35,7 +35,7 @@ type Report struct {
 	Peer string `json:"peer"` // whose keys were asked for
 
 	KeysUsed int     `json:"keys_used"` // that enc_keys gave out
-	KeysLost int     `json:"keys_lost"` // asked for in requests without a whole answer, which may have used them up
+	KeysLost int     `json:"keys_lost"` // asked for in requests without a whole answer, which may have used up keys
 	Checks   []Check `json:"checks"`    // in the order in which they were made
 }
 
@@ -74,8 +74,7 @@ func (r *Report) Conforms() bool {
 	return checked > 0 && kept == checked
 }
 
-// Summary returns one line: "N of M rules kept, K keys used", and what else
-// there is to know.
+// Summary returns one line, which begins with "N of M rules kept, K keys used".
 func (r *Report) Summary() string {
 	kept, checked := r.Checked()
 	s := fmt.Sprintf("%d of %d rules kept, %d keys used", kept, checked, r.KeysUsed)
@@ -120,7 +119,7 @@ const (
 // printable makes one line of a text, without what could control a terminal.
 func printable(s string) string { return shorten(s, maxLine) }
 
-// quote is for words of the KME.
+// quote quotes what a KME says.
 func quote(s string) string { return `"` + strings.ReplaceAll(shorten(s, maxWord), `"`, "'") + `"` }
 
 func shorten(s string, most int) string {

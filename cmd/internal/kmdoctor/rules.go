@@ -14,10 +14,10 @@ const (
 	sense    = "no rule, but sense: "
 )
 
-// steps are the checks, in the order in which they are made: what needs
-// another comes after it, and keys are followed to the other site right after
-// they were given out, but for those of the first request. A check needs only
-// what it can't be made without: a KME whose status is wrong may serve keys.
+// steps are the checks in their order: a check comes after those it needs, and
+// keys are followed to the other site as soon as they are given out, except those
+// of the first request. A check needs only what it can't be made without: a KME
+// whose status is wrong may serve keys.
 func steps() []step {
 	return slices.Concat(tlsSteps(), statusSteps(), encSteps(), refusalSteps(), decSteps(), lastSteps())
 }
@@ -26,15 +26,15 @@ func tlsSteps() []step {
 	reached := []string{"tls-handshake", "tls-certificate"}
 	return []step{
 		{id: "tls-handshake", rule: general + "HTTPS with TLS 1.2 or later", run: (*doctor).tlsHandshake},
-		{id: "tls-certificate", rule: general + "the KME shows a certificate that its CA has issued", run: (*doctor).tlsCertificate},
+		{id: "tls-certificate", rule: general + "the KME's certificate is issued by its CA", run: (*doctor).tlsCertificate},
 		{id: "tls-kme-id", rule: general + "the KME's certificate has the KME's ID", needs: reached, run: (*doctor).tlsKMEID},
 		{id: "tls-old", rule: general + "no TLS before 1.2", needs: reached[:1], run: (*doctor).tlsOld},
 		{id: "tls-client", rule: general + "no service without a client certificate (refused by TLS, or 401)", needs: reached, run: (*doctor).tlsClient},
 	}
 }
 
-// served are the checks of which one must have passed for a KME to be one that
-// serves this caller.
+// served are the checks of which one must have passed: then the KME serves this
+// caller.
 func served() []string { return []string{"status", "enc-default"} }
 
 // servedPeer are those for the peer and its KME.
@@ -57,14 +57,14 @@ func encSteps() []step {
 		{id: "enc-default", rule: clause + "§6.2: POST enc_keys with {} gives 1 key of key_size", needs: reached, run: (*doctor).encDefault},
 		{id: "enc-number", rule: clause + "§6.2: POST enc_keys gives as many keys as number says", oneOf: served(), run: (*doctor).encNumber},
 		{id: "enc-size", rule: clause + "§6.2: POST enc_keys gives keys of the size asked for", needs: []string{"status-sizes"}, run: (*doctor).encSize},
-		{id: "peer-status", rule: general + "the peer's KME serves the peer, and the KMEs name each other", oneOf: served(), peer: true, run: (*doctor).peerStatus},
-		{id: "dec-keys", rule: general + "POST dec_keys gives the peer the same keys", oneOf: served(), peer: true, run: (*doctor).decKeys},
+		{id: "peer-status", rule: general + "the peer's KME serves the peer, and the KMEs name each other", oneOf: served(), peer: true, self: true, run: (*doctor).peerStatus},
+		{id: "dec-keys", rule: general + "POST dec_keys gives the peer the same keys", oneOf: served(), peer: true, self: true, run: (*doctor).decKeys},
 		{id: "dec-deleted", rule: general + "a key is deleted when dec_keys has given it out", needs: []string{"dec-keys"}, peer: true, run: (*doctor).decDeleted},
 		{id: "enc-get", rule: general + "GET enc_keys does as number and size in the query say", oneOf: served(), run: (*doctor).encGet},
 		{id: "dec-get", rule: general + "GET dec_keys with key_ID gives the peer the same key", oneOf: servedPeer(), peer: true, run: (*doctor).decGet},
 		{id: "enc-optional", rule: clause + "§6.2: an unknown extension_optional does no harm", oneOf: served(), run: (*doctor).encOptional},
-		{id: "dec-stranger", rule: general + "dec_keys is a 401 to a caller who was no named slave", oneOf: served(), run: (*doctor).decStranger},
-		{id: "dec-own", rule: general + "who got a key from enc_keys can't fetch it again", oneOf: served(), run: (*doctor).decOwn},
+		{id: "dec-stranger", rule: general + "dec_keys is a 401 for a caller that was not named as a slave", oneOf: served(), self: true, run: (*doctor).decStranger},
+		{id: "dec-own", rule: general + "a caller that got a key from enc_keys can't fetch it again", oneOf: served(), run: (*doctor).decOwn},
 		{id: "dec-whole", rule: general + "dec_keys with an unknown ID among others gives no key and uses up none", oneOf: servedPeer(), peer: true, run: (*doctor).decWhole},
 	}
 }
@@ -72,16 +72,16 @@ func encSteps() []step {
 func decSteps() []step {
 	return []step{
 		{id: "dec-unknown", rule: general + "dec_keys with an unknown ID is a 400 that says so", oneOf: served(), run: (*doctor).decUnknown},
-		{id: "dec-later", rule: general + "a key waits for the peer while others are given out", oneOf: servedPeer(), peer: true, run: (*doctor).decLater},
+		{id: "dec-later", rule: general + "a key stays for the peer while others are given out", oneOf: servedPeer(), peer: true, run: (*doctor).decLater},
 	}
 }
 
 func lastSteps() []step {
 	return []step{
-		{id: "key-id", rule: clause + "§6.3: key_ID is a UUID", run: (*doctor).keyID},
-		{id: "key-id-once", rule: clause + "§6.3: no key_ID comes twice", run: (*doctor).keyIDOnce},
-		{id: "key-base64", rule: clause + "§6.3: key is base64", run: (*doctor).keyBase64},
-		{id: "key-random", rule: sense + "no two keys are the same, nor all octets of one", run: (*doctor).keyRandom},
+		{id: "key-id", rule: clause + "§6.3: key_ID is a UUID", keys: true, run: (*doctor).keyID},
+		{id: "key-id-once", rule: clause + "§6.3: no key_ID comes twice", keys: true, run: (*doctor).keyIDOnce},
+		{id: "key-base64", rule: clause + "§6.3: key is base64", keys: true, run: (*doctor).keyBase64},
+		{id: "key-random", rule: sense + "no two keys are the same, nor all bytes of one", run: (*doctor).keyRandom},
 		{id: "error-body", rule: clause + "§6.5: an error is a JSON object with a message; a 401 needs none",
 			run: func(d *doctor, _ context.Context) verdict { return d.errorBodies.verdict("refusals") }},
 		{id: "content-type", rule: general + "answers are application/json",

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A status is what a KME says of itself. What has the wrong type is not there.
+// A status is what a KME says of itself. Members of the wrong type are left out.
 type status struct {
 	raw    map[string]json.RawMessage
 	text   map[string]string
@@ -60,7 +60,7 @@ func (d *doctor) readStatus(ctx context.Context, at *site, sae string) (status, 
 	}
 	asked := "GET status: "
 	if !a.good() {
-		v := fail("%s%s", asked, a.tell())
+		v := fail("%s%s", asked, a)
 		switch {
 		case a.err != nil && isAlert(a.err):
 			v.detail += ": does it take the client certificate?"
@@ -166,7 +166,7 @@ func (d *doctor) statusSAE(context.Context) verdict {
 	detail := fmt.Sprintf("master %s, slave %s", quote(master), quote(slave))
 	switch {
 	case master == "":
-		return fail("%s: clients can't tell whether the KME takes them for the right SAE", detail)
+		return fail("%s: clients can't see whether the KME takes them for the right SAE", detail)
 	case d.o.SAE != "" && master != d.o.SAE:
 		return fail("%s; the caller is %s: is it the right certificate?", detail, quote(d.self()))
 	case slave != d.o.Peer:
@@ -175,11 +175,8 @@ func (d *doctor) statusSAE(context.Context) verdict {
 	return pass("%s", detail)
 }
 
-// peerStatus is the view from the other site.
+// peerStatus compares the status with that of the other site.
 func (d *doctor) peerStatus(ctx context.Context) verdict {
-	if d.self() == "" {
-		return skip("the own SAE ID was not given, and the KME does not say it")
-	}
 	theirs, v := d.readStatus(ctx, d.peer, d.self())
 	if v.result != Pass {
 		return v
@@ -188,7 +185,7 @@ func (d *doctor) peerStatus(ctx context.Context) verdict {
 	switch got := theirs.text["master_SAE_ID"]; got {
 	case d.o.Peer:
 	case "":
-		return warn("its KME does not say which SAE it takes the peer for")
+		return warn("its KME does not say which SAE it takes the peer to be")
 	default:
 		return fail("its KME takes the peer for %s, not %s: is it the right certificate?", quote(got), quote(d.o.Peer))
 	}

@@ -14,10 +14,10 @@ type handshake struct {
 	err     error // no TLS
 	version uint16
 	chain   error // the certificate does not verify
-	id      error // it has not the KME's ID
+	id      error // the certificate does not have the KME's ID
 }
 
-// shake connects to a KME, and tells why that fails.
+// shake connects to a KME, and notes why that fails.
 func (s *site) shake(ctx context.Context) (h handshake) {
 	config := s.config.Clone()
 	if verify := config.VerifyConnection; verify != nil {
@@ -144,16 +144,16 @@ func (d *doctor) tlsClient(ctx context.Context) verdict {
 	case a.broken: // a server that has sent its alert does not wait for it to be read
 		return pass("%sthe connection is closed", asked)
 	case a.err != nil:
-		return warn("%s%s", asked, a.tell())
+		return warn("%s%s", asked, a)
 	case a.good():
 		return fail("%sserved with HTTP %d", asked, a.status)
 	case a.status == http.StatusUnauthorized:
 		return pass("%sHTTP 401", asked)
 	}
-	return warn("%srefused, but with %s", asked, a.tell())
+	return warn("%srefused, but with %s", asked, a)
 }
 
-// isAlert reports whether the other side ended a TLS handshake on purpose.
+// isAlert reports whether the other side ended the TLS handshake with an alert.
 func isAlert(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "remote error"

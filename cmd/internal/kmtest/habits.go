@@ -8,12 +8,11 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
-// A Habit is what key managers in the field do. The test of the clients,
-// cmd/internal/kmsim/habits_test.go, has most of them under the same names.
+// A Habit is something that key managers in the field do.
 type Habit struct {
 	Name    string
 	Options kmsim.Options
-	// Strangers: the KMEs have no keys for our two SAEs (ETSI only).
+	// Strangers: the two SAEs have no keys with each other (ETSI only).
 	Strangers bool
 }
 
@@ -29,7 +28,7 @@ func Habits() []Habit {
 		{Name: "one key a request", Options: o{MaxKeysPerRequest: 1}},
 		{Name: "keys of 256 bits only", Options: o{MinKeySize: 256, MaxKeySize: 256}},
 		{Name: "one key of 256 bits a request", Options: o{MinKeySize: 256, MaxKeySize: 256, MaxKeysPerRequest: 1}},
-		{Name: "limits that are not told", Options: o{Quirks: q{HideLimits: true}}},
+		{Name: "no limits in the status", Options: o{Quirks: q{HideLimits: true}}},
 		{Name: "limits that are not kept", Options: o{MaxKeysPerRequest: 2, Quirks: q{IgnoreLimits: true}}},
 		{Name: "stored_key_count 0, on demand", Options: o{Quirks: q{ZeroStock: true}}},
 		{Name: "fewer keys than asked for", Options: o{Quirks: q{MostKeys: 1}}},
@@ -38,14 +37,14 @@ func Habits() []Habit {
 		{Name: "sizes rounded up to 264", Options: o{Quirks: q{RoundSize: 264}}},
 		{Name: "size ignored", Options: o{KeySize: 512, Quirks: q{IgnoreSize: true}}},
 
-		// A pad for 464 octets takes as much as 16 keys of 256 bits have, one for 3,000 as
-		// 95; more where keys are short.
+		// A pad for 464 bytes takes 16 keys of 256 bits, one for 3,000 bytes 95; more
+		// where keys are short.
 		{Name: "a stock of two", Options: o{Capacity: 2}},
 		{Name: "a stock of two, worded so", Options: o{Capacity: 2, ExhaustedStatus: 400, Quirks: q{ExhaustedMessage: words}}},
 		{Name: "the same with 503", Options: o{Capacity: 2, Quirks: q{ExhaustedMessage: words}}},
 		{Name: "a code instead of words", Options: o{Capacity: 2, ExhaustedStatus: 400, Quirks: q{ExhaustedMessage: "INSUFFICIENT_KEYS"}}},
 		{Name: "a stock of two, key by key", Options: o{Capacity: 2, MaxKeysPerRequest: 1, MinKeySize: 256, MaxKeySize: 256}},
-		{Name: "a stock of two, told as 0", Options: o{Capacity: 2, Quirks: q{ZeroStock: true}}},
+		{Name: "a stock of two, 0 in the status", Options: o{Capacity: 2, Quirks: q{ZeroStock: true}}},
 		{Name: "a stock of 15", Options: o{Capacity: 15, ExhaustedStatus: 400, Quirks: q{ExhaustedMessage: words}}},
 		{Name: "a stock of 20", Options: o{Capacity: 20}},
 		{Name: "a stock of 15, as it is", Options: o{Capacity: 15, Quirks: q{GiveRest: true}}},
@@ -63,8 +62,8 @@ func Habits() []Habit {
 	}
 }
 
-// Each calls try for each habit with each API that it is one of, and what want has
-// under its name. A name that is no habit's fails the test.
+// Each calls try with each habit, each API that the habit is for, and the value
+// that want has for it. A name in want that no habit has fails the test.
 func Each[V any](t *testing.T, want map[string]V, try func(h Habit, api string, want V)) {
 	t.Helper()
 	left := maps.Clone(want)

@@ -42,18 +42,18 @@ func wanted() map[string]outcomes {
 	return map[string]outcomes{
 		"stored_key_count 0, on demand": {maybe: "OTP"},
 		"fewer keys than asked for":     {maybe: "OTP"},
-		"limits that are not told":      {maybe: "OTP"},
+		"no limits in the status":       {maybe: "OTP"},
 
 		"sizes rounded up to 264": same("bad key"),
 		"size ignored":            same("bad key"),
 
-		"a stock of two":            few,
-		"a stock of two, worded so": few,
-		"the same with 503":         few,
-		"a code instead of words":   few,
-		"a stock of two, told as 0": few,
-		"a stock of 15":             few,
-		"a stock of 20":             {otp: "OTP, then " + empty, auto: "OTP, then " + empty, maybe: "OTP, then " + aes},
+		"a stock of two":                  few,
+		"a stock of two, worded so":       few,
+		"the same with 503":               few,
+		"a code instead of words":         few,
+		"a stock of two, 0 in the status": few,
+		"a stock of 15":                   few,
+		"a stock of 20":                   {otp: "OTP, then " + empty, auto: "OTP, then " + empty, maybe: "OTP, then " + aes},
 		// The first pad takes both keys in vain, so that its message must not leave in
 		// clear. The second gets none.
 		"a stock of two, key by key": {otp: empty, auto: empty, maybe: empty + ", then " + inClear},

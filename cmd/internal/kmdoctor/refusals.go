@@ -24,7 +24,7 @@ const (
 // A refusal is a request for keys that is to be refused.
 type refusal struct {
 	id, rule string
-	needs    string // a check without which nobody knows what to ask for; may be empty
+	needs    string // a check that says what to ask for; may be empty
 	ask      func(*doctor) request
 	codes    []int                                // 400 alone if nil
 	words    []string                             // one of them; none: the standard has no words
@@ -70,12 +70,11 @@ func (d *doctor) noMultiple() request {
 	return q
 }
 
-// roundedUp judges keys whose size was asked for as no multiple of 8. The
-// standard has words for refusing it, and none against a key that is a few bits
-// longer.
+// roundedUp judges keys of a size that is no multiple of 8. The standard has words
+// for refusing it, but forbids no key that is a few bits longer.
 func roundedUp(q request, keys []*key) verdict {
 	if len(keys) == 1 && keys[0].bits() > q.bits && keys[0].bits() < 2*q.bits {
-		return warn("%s: %s: it is rounded up, for which the standard has the error %s", q.tell(), tellKeys(keys), quote(wordsMultiple))
+		return warn("%s: %s: it is rounded up, for which the standard has the error %s", q, sizesOf(keys), quote(wordsMultiple))
 	}
 	return verdict{}
 }
@@ -126,20 +125,20 @@ func (d *doctor) refuse(ctx context.Context, r refusal) verdict {
 				return v
 			}
 		}
-		return fail("%s: not refused: HTTP %d with %s", q.tell(), a.status, tellKeys(keys))
+		return fail("%s: not refused: HTTP %d with %s", q, a.status, sizesOf(keys))
 	}
 	if why := exhausted(a); why != "" {
-		return skip("%s: %s: %s", q.tell(), why, a.tell())
+		return skip("%s: %s: %s", q, why, a)
 	}
 	return judge(q, a, r.codes, r.words)
 }
 
-// judge tells whether an answer is the refusal that it should be.
+// judge says whether an answer is the refusal that it should be.
 func judge(q request, a answer, codes []int, words []string) verdict {
 	if codes == nil {
 		codes = []int{http.StatusBadRequest}
 	}
-	detail := q.tell() + ": " + a.tell()
+	detail := fmt.Sprintf("%s: %s", q, a)
 	if a.err != nil {
 		return fail("%s", detail)
 	}
@@ -159,7 +158,7 @@ func judge(q request, a answer, codes []int, words []string) verdict {
 	return pass("%s", detail)
 }
 
-// hint says what a status that the standard does not have does to clients.
+// hint says what clients make of a status that the standard does not have.
 func hint(status int) string {
 	switch {
 	case status == http.StatusNotFound:
@@ -211,7 +210,7 @@ func contentTypeFault(kind string) string {
 	return ""
 }
 
-// A tally counts answers, and notes what is wrong with the first one that is.
+// A tally counts answers, and keeps the fault of the first one that has one.
 type tally struct {
 	seen, wrong int
 	fault       string

@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
-// encKeys asks for keys, which count as used. If there are none to judge, the
-// verdict says why.
+// encKeys asks for keys, which count as used. If none came that can be judged,
+// the verdict says why.
 func (d *doctor) encKeys(ctx context.Context, q request) ([]*key, verdict) {
 	if v := d.tooDear(q); v.result != "" {
 		return nil, v
@@ -23,14 +23,14 @@ func (d *doctor) encKeys(ctx context.Context, q request) ([]*key, verdict) {
 	keys, err := d.countKeys(a, q)
 	switch {
 	case exhausted(a) != "":
-		return nil, skip("%s: %s: %s", q.tell(), exhausted(a), a.tell())
+		return nil, skip("%s: %s: %s", q, exhausted(a), a)
 	case overLimit(a) && d.status.raw != nil:
-		return nil, fail("%s: %s, though the status allows it (max_key_per_request %d, sizes %d to %d)", q.tell(), a.tell(),
+		return nil, fail("%s: %s, though the status allows it (max_key_per_request %d, sizes %d to %d)", q, a,
 			d.status.number["max_key_per_request"], d.status.number["min_key_size"], d.status.number["max_key_size"])
 	case !a.good():
-		return nil, fail("%s: %s", q.tell(), a.tell())
+		return nil, fail("%s: %s", q, a)
 	case err != nil:
-		return nil, fail("%s: HTTP %d, but %v", q.tell(), a.status, err)
+		return nil, fail("%s: HTTP %d, but %v", q, a.status, err)
 	}
 	return keys, verdict{}
 }
@@ -54,20 +54,19 @@ func (d *doctor) countKeys(a answer, q request) ([]*key, error) {
 	return keys, nil
 }
 
-// maxLost is how many answers with keys may be lost until no more keys are
-// asked for.
+// maxLost is after how many lost answers with keys no more keys are asked for.
 const maxLost = 2
 
-// tooDear is a verdict if a request could use up more keys than a run may.
+// tooDear is a verdict if a request could use up more keys than the run may.
 func (d *doctor) tooDear(q request) verdict {
 	cost := d.cost(q)
 	switch {
 	case len(d.lost) >= maxLost:
-		return skip("needs answers to %s, which did not arrive: that may have used up their keys", strings.Join(d.lost, " and "))
+		return skip("needs answers to %s, which did not arrive and may have used up keys", strings.Join(d.lost, " and "))
 	case q.keys*max(q.bits, 1)/8 > maxAnswer/2:
-		return skip("%s: a KME that did not refuse it would answer with more than can be read", q.tell())
+		return skip("%s: a KME that did not refuse it would answer with more than can be read", q)
 	case d.spent+cost > d.o.MaxKeys:
-		return skip("%s: it could use up %d keys of the default size, and the run may use %d, of which %d are gone", q.tell(), cost, d.o.MaxKeys, d.spent)
+		return skip("%s: it could use up %d keys of the default size, and the run may use %d, of which %d are used", q, cost, d.o.MaxKeys, d.spent)
 	}
 	return verdict{}
 }
@@ -75,8 +74,7 @@ func (d *doctor) tooDear(q request) verdict {
 // cost is what a KME may give out for a request, in keys of its default size.
 func (d *doctor) cost(q request) int { return q.keys * d.status.units(q.bits) }
 
-// units is how many keys of the default size have so many bits, or one for
-// what has none.
+// units is how many keys of the default size so many bits are worth, one at least.
 func (s status) units(bits int) int {
 	if _, usual, _, sane := s.sizes(); sane {
 		return max(1, (bits+usual-1)/usual)
@@ -84,12 +82,12 @@ func (s status) units(bits int) int {
 	return max(1, (bits+assumedSize-1)/assumedSize)
 }
 
-// assumedSize is the default size of keys, in bits, of a KME that does not tell
-// it.
+// assumedSize is the default size of keys, in bits, of a KME whose status has
+// none.
 const assumedSize = 256
 
-// tell is one phrase about a request.
-func (q request) tell() string {
+// String returns one phrase about the request.
+func (q request) String() string {
 	switch {
 	case q.query != "":
 		return q.method + " ?" + q.query
@@ -99,8 +97,8 @@ func (q request) tell() string {
 	return q.method + " " + q.body
 }
 
-// exhausted returns what a KME says if it is that it has no key, or can't serve
-// now, and "" otherwise. The standard assigns no code to that.
+// exhausted returns a phrase if a KME says that it has no key or can't serve now,
+// for which the standard has no code, and "" otherwise.
 func exhausted(a answer) string {
 	if a.err != nil || a.good() {
 		return ""
@@ -114,13 +112,13 @@ func exhausted(a answer) string {
 	return ""
 }
 
-// overLimit reports whether a KME says that a request is over a limit of its.
+// overLimit reports whether a KME says that a request is over one of its limits.
 func overLimit(a answer) bool {
 	return a.err == nil && !a.good() && errors.Is(etsi014.Refusal("get keys", a.status, a.body), kmclient.ErrLimit)
 }
 
-// tellKeys says how many keys came, and of what size.
-func tellKeys(keys []*key) string {
+// sizesOf says how many keys there are, and of what size.
+func sizesOf(keys []*key) string {
 	if len(keys) == 0 {
 		return "0 keys"
 	}
@@ -158,7 +156,7 @@ func (d *doctor) encDefault(ctx context.Context) verdict {
 	}
 	d.first = keys
 	_, size, _, sane := d.status.sizes()
-	detail := q.tell() + ": " + tellKeys(keys)
+	detail := fmt.Sprintf("%s: %s", q, sizesOf(keys))
 	switch {
 	case len(keys) != 1:
 		return fail("%s instead of 1", detail)
@@ -168,9 +166,9 @@ func (d *doctor) encDefault(ctx context.Context) verdict {
 	return pass("%s", detail)
 }
 
-// amount is what keys are asked for beside the default: two, if there may be
-// as many, and of another size than the default, if there is one. A size of 0 is
-// the default, where the status does not tell which sizes there are.
+// amount is which keys are asked for beside the default: two, if the limits allow
+// it, and of another size than the default, if there is one. A size of 0 is the
+// default, where the status does not say which sizes there are.
 func (s status) amount() (number, size int) {
 	least, usual, most, sane := s.sizes()
 	number = max(1, min(2, s.number["max_key_per_request"]))
@@ -186,9 +184,8 @@ func (s status) amount() (number, size int) {
 	return number, most
 }
 
-// tellAmount is what is to be said if the default is all that can be asked
-// for.
-func (s status) tellAmount() string {
+// amountNote says why amount is the default, or part of it.
+func (s status) amountNote() string {
 	number, size := s.amount()
 	switch {
 	case size == 0:
@@ -203,53 +200,54 @@ func (s status) tellAmount() string {
 	return ""
 }
 
-func (d *doctor) encNumber(ctx context.Context) (v verdict) {
+// askAmount asks for keys of another number and size than the default.
+func (d *doctor) askAmount(ctx context.Context, method string) ([]*key, verdict) {
 	number, size := d.status.amount()
-	q := request{method: http.MethodPost, body: fmt.Sprintf(`{"number":%d,"size":%d}`, number, size), keys: number, bits: size}
-	if size == 0 {
+	q := request{method: method, keys: number, bits: size}
+	switch {
+	case method == http.MethodGet && size == 0:
+		q.query = fmt.Sprintf("number=%d", number)
+	case method == http.MethodGet:
+		q.query = fmt.Sprintf("number=%d&size=%d", number, size)
+	case size == 0:
 		q.body = fmt.Sprintf(`{"number":%d}`, number)
+	default:
+		q.body = fmt.Sprintf(`{"number":%d,"size":%d}`, number, size)
 	}
-	d.posted, v = d.encKeys(ctx, q)
-	if v.result != "" {
-		return v
+	keys, v := d.encKeys(ctx, q)
+	switch {
+	case v.result != "":
+		return keys, v
+	case len(keys) != number || method == http.MethodGet && size != 0 && !ofSize(keys, size):
+		return keys, fail("%s: %s", q, sizesOf(keys))
 	}
-	detail := q.tell() + ": " + tellKeys(d.posted)
-	if len(d.posted) != number {
-		return fail("%s", detail)
-	}
-	return pass("%s%s", detail, d.status.tellAmount())
+	return keys, pass("%s: %s%s", q, sizesOf(keys), d.status.amountNote())
 }
 
+func (d *doctor) encNumber(ctx context.Context) (v verdict) {
+	d.posted, v = d.askAmount(ctx, http.MethodPost)
+	return v
+}
+
+// encSize judges the keys of encNumber.
 func (d *doctor) encSize(context.Context) verdict {
 	_, size := d.status.amount()
-	switch detail := fmt.Sprintf("asked for %d bits: %s", size, tellKeys(d.posted)); {
+	switch detail := fmt.Sprintf("asked for %d bits: %s", size, sizesOf(d.posted)); {
 	case len(d.posted) == 0:
 		return skip("enc-number has got no key")
 	case !ofSize(d.posted, size):
 		return fail("%s", detail)
 	default:
-		return pass("%s%s", detail, d.status.tellAmount())
+		return pass("%s%s", detail, d.status.amountNote())
 	}
 }
 
 func (d *doctor) encGet(ctx context.Context) (v verdict) {
-	number, size := d.status.amount()
-	q := request{method: http.MethodGet, query: fmt.Sprintf("number=%d&size=%d", number, size), keys: number, bits: size}
-	if size == 0 {
-		q.query = fmt.Sprintf("number=%d", number)
-	}
-	d.gotten, v = d.encKeys(ctx, q)
-	if v.result != "" {
-		return v
-	}
-	detail := q.tell() + ": " + tellKeys(d.gotten)
-	if len(d.gotten) != number || size != 0 && !ofSize(d.gotten, size) {
-		return fail("%s", detail)
-	}
-	return pass("%s%s", detail, d.status.tellAmount())
+	d.gotten, v = d.askAmount(ctx, http.MethodGet)
+	return v
 }
 
-// extension is one that no KME knows.
+// extension is the value of a request's extension that no KME knows.
 const extension = `[{"qkdmail_doctor":true}]`
 
 func (d *doctor) encOptional(ctx context.Context) verdict {
@@ -261,7 +259,7 @@ func (d *doctor) encOptional(ctx context.Context) verdict {
 	case v.result != "":
 		return v
 	case len(keys) != 1:
-		return fail("%s: %s instead of 1", q.tell(), tellKeys(keys))
+		return fail("%s: %s instead of 1", q, sizesOf(keys))
 	}
-	return pass("%s: %s", q.tell(), tellKeys(keys))
+	return pass("%s: %s", q, sizesOf(keys))
 }

@@ -21,11 +21,11 @@ import (
 )
 
 const (
-	maxAnswer = 1 << 20  // octets of a body
-	maxHeader = 64 << 10 // octets of an answer's header
+	maxAnswer = 1 << 20  // bytes of a body
+	maxHeader = 64 << 10 // bytes of an answer's header
 )
 
-// A site is a KME, and who asks there.
+// A site is a KME and a client there.
 type site struct {
 	base    string
 	host    string // HOST:PORT
@@ -50,10 +50,10 @@ func newSite(o etsi014.Options) (*site, error) {
 	return &site{base: base, host: host, config: config, client: newClient(config), timeout: o.Timeout}, nil
 }
 
-// newClient returns a client that makes a connection for each request: on one
-// that has served before, net/http would send a request again that may have
-// used up keys, and print what a KME sends unasked. It goes to the KME
-// directly and follows no redirect.
+// newClient returns a client that makes a connection for each request: on a
+// connection that is used again, net/http may repeat a request that has used up
+// keys, and prints what a KME sends without a request. It uses no proxy and
+// follows no redirect.
 func newClient(config *tls.Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -63,21 +63,21 @@ func newClient(config *tls.Config) *http.Client {
 	}
 }
 
-// A request is what a KME is asked.
+// A request is what is sent to a KME.
 type request struct {
 	method string
 	sae    string // of the other side
 	what   string // status, enc_keys or dec_keys
 	query  string
 	body   string // JSON
-	keys   int    // that a good answer to enc_keys brings
+	keys   int    // in a good answer to enc_keys
 	bits   int    // of each of them; 0: the default
 }
 
-// An answer is what a KME says.
+// An answer is what comes of a request.
 type answer struct {
-	err    error // no whole answer
-	broken bool  // because the connection was closed
+	err    error // why there is no whole answer
+	broken bool  // the reason is that the connection was closed
 	sent   bool  // the KME may have had the request
 	status int
 	kind   string // content type
@@ -89,8 +89,8 @@ func (a answer) good() bool { return a.err == nil && a.status/100 == 2 }
 // wipe clears the body.
 func (a answer) wipe() { clear(a.body) }
 
-// tell is one phrase about the answer.
-func (a answer) tell() string {
+// String returns one phrase about the answer.
+func (a answer) String() string {
 	switch {
 	case a.err != nil && a.status != 0:
 		return fmt.Sprintf("HTTP %d, but no whole answer: %v", a.status, a.err)
@@ -110,7 +110,7 @@ func (a answer) tell() string {
 // isHTML reports whether a body is HTML (or XML): no JSON begins with "<".
 func isHTML(body []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) }
 
-// ask sends a request and notes what any answer must keep to.
+// ask sends a request, and notes whether the answer keeps the rules for all answers.
 func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
 	a := at.ask(ctx, at.client, q)
 	d.log.LogAttrs(ctx, slog.LevelDebug, "asked the KME", slog.String("kme", at.host), slog.String("method", q.method),
@@ -130,7 +130,7 @@ func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
 	return a
 }
 
-// ask sends a request; the time for it includes that for connecting.
+// ask sends a request. Its timeout includes connecting.
 func (s *site) ask(ctx context.Context, client *http.Client, q request) (a answer) {
 	path, err := etsi014.Path(q.sae, q.what)
 	if err != nil {
@@ -168,9 +168,9 @@ func (s *site) ask(ctx context.Context, client *http.Client, q request) (a answe
 }
 
 // errTooLarge: the body of an answer is larger than any should be.
-var errTooLarge = fmt.Errorf("an answer of over %d octets", maxAnswer)
+var errTooLarge = fmt.Errorf("an answer of over %d bytes", maxAnswer)
 
-// readBody reads a body to its end, and leaves no copy of it behind.
+// readBody reads a body to its end, without a copy elsewhere in memory.
 func readBody(r io.Reader) ([]byte, error) {
 	buf := make([]byte, maxAnswer+1)
 	n := 0
@@ -195,8 +195,8 @@ func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || ok && (op.Op == "read" || op.Op == "write") && !op.Timeout()
 }
 
-// cause returns what the network or TLS said. Anything else may come from
-// net/http, which quotes what it can't parse as HTTP: that may be a key.
+// cause returns the error of the network or TLS in err. Any other may come from
+// net/http, which quotes what it can't parse as HTTP, and that may be a key.
 func cause(err error, timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("nothing within %v", timeout)

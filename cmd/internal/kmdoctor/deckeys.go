@@ -42,16 +42,16 @@ func ids(keys []*key) (list []string) {
 	return list
 }
 
-// fetch asks for keys at the peer's KME, and says what is wrong with them; nil
-// if they are the same.
+// fetch asks for keys at the peer's KME. Its error says how they differ from
+// want.
 func (d *doctor) fetch(ctx context.Context, q request, want []*key) error {
 	a := d.ask(ctx, d.peer, q)
 	defer a.wipe()
 	if overLimit(a) {
-		return fmt.Errorf("%s (%w)", a.tell(), errOverLimit)
+		return fmt.Errorf("%s (%w)", a, errOverLimit)
 	}
 	if !a.good() {
-		return errors.New(a.tell())
+		return errors.New(a.String())
 	}
 	got, err := readKeys(a.body)
 	if err != nil {
@@ -59,13 +59,13 @@ func (d *doctor) fetch(ctx context.Context, q request, want []*key) error {
 	}
 	defer wipeAll(got)
 	if len(got) != len(want) {
-		return errors.New(tellKeys(got) + " came")
+		return errors.New(sizesOf(got) + " came")
 	}
 	for _, w := range want {
 		switch k := find(got, w.id); {
 		case k == nil:
 			return errors.New("a key with another ID came")
-		case !bytes.Equal(k.octets, w.octets):
+		case !bytes.Equal(k.secret, w.secret):
 			return errors.New("the two sites have different keys with the same ID")
 		}
 	}
@@ -86,19 +86,16 @@ const noKeyLeft = "not enough keys are left that the peer has not fetched"
 // decKeys fetches two keys in one request, or one where enc_keys gives no more.
 func (d *doctor) decKeys(ctx context.Context) verdict {
 	number, _ := d.status.amount()
-	switch {
-	case d.self() == "":
-		return skip("the own SAE ID was not given, and the KME does not say it")
-	case !d.peerThere:
+	if !d.peerThere {
 		return d.needs("peer-status")
 	}
 	number = max(1, min(number, len(d.waiting())))
 	keys := d.take(number)
 	if keys == nil {
-		return skip("%s", noKeyLeft)
+		return skip(noKeyLeft)
 	}
 	d.delivered = keys
-	return d.fetchAll(ctx, keys, fmt.Sprintf("POST with %s", tellIDs(number)))
+	return d.fetchAll(ctx, keys, fmt.Sprintf("POST with %s", countIDs(number)))
 }
 
 // fetchAll fetches keys in one request, or one by one where the KME has a limit
@@ -107,7 +104,7 @@ func (d *doctor) fetchAll(ctx context.Context, keys []*key, asked string) verdic
 	err := d.fetch(ctx, byID(d.self(), ids(keys)...), keys)
 	switch {
 	case err == nil:
-		return pass("%s: the same %s", asked, tellKeys(keys))
+		return pass("%s: the same %s", asked, sizesOf(keys))
 	case !errors.Is(err, errOverLimit) || len(keys) == 1:
 		return fail("%s: %v", asked, err)
 	}
@@ -119,14 +116,14 @@ func (d *doctor) fetchAll(ctx context.Context, keys []*key, asked string) verdic
 	return warn("%s: %v; one by one the same keys come", asked, err)
 }
 
-func tellIDs(number int) string {
+func countIDs(number int) string {
 	if number == 1 {
 		return "1 ID"
 	}
 	return fmt.Sprintf("%d IDs", number)
 }
 
-// errOverLimit is beside the refusal of a request for too many keys.
+// errOverLimit marks the refusal of a request for too many keys.
 var errOverLimit = errors.New("a limit of the KME")
 
 func (d *doctor) decDeleted(ctx context.Context) verdict {
@@ -135,22 +132,21 @@ func (d *doctor) decDeleted(ctx context.Context) verdict {
 	return notGiven("the same ID again", a)
 }
 
-// notGiven passes if an answer has no key; which refusal it is does not
-// matter.
+// notGiven passes if an answer is a refusal, whichever it is.
 func notGiven(asked string, a answer) verdict {
 	switch {
 	case a.good():
 		return fail("%s: HTTP %d, a key is given out", asked, a.status)
 	case a.err != nil:
-		return fail("%s: %s", asked, a.tell())
+		return fail("%s: %s", asked, a)
 	}
-	return pass("%s: %s", asked, a.tell())
+	return pass("%s: %s", asked, a)
 }
 
 func (d *doctor) decGet(ctx context.Context) verdict {
 	keys := d.take(1)
 	if keys == nil {
-		return skip("%s", noKeyLeft)
+		return skip(noKeyLeft)
 	}
 	if err := d.fetch(ctx, oneByID(d.self(), keys[0].id), keys); err != nil {
 		return fail("GET with key_ID: %v", err)
@@ -158,12 +154,12 @@ func (d *doctor) decGet(ctx context.Context) verdict {
 	return pass("GET with key_ID: the same key of %d bits", keys[0].bits())
 }
 
-// decWhole asks for a key together with one that there is not, and then for it
+// decWhole asks for a key together with one that does not exist, and then for it
 // alone.
 func (d *doctor) decWhole(ctx context.Context) verdict {
 	keys := d.take(1)
 	if keys == nil {
-		return skip("%s", noKeyLeft)
+		return skip(noKeyLeft)
 	}
 	a := d.ask(ctx, d.peer, byID(d.self(), keys[0].id, uuid.NewString()))
 	defer a.wipe()
@@ -181,14 +177,14 @@ func (d *doctor) decWhole(ctx context.Context) verdict {
 func (d *doctor) decLater(ctx context.Context) verdict {
 	keys := slices.DeleteFunc(d.waiting(), func(k *key) bool { return !slices.Contains(d.first, k) && !slices.Contains(d.gotten, k) })
 	if len(keys) == 0 {
-		return skip("%s", noKeyLeft)
+		return skip(noKeyLeft)
 	}
 	most := max(1, d.status.number["max_key_per_request"])
 	keys = keys[max(0, len(keys)-most):]
 	for _, k := range keys {
 		k.fetched = true
 	}
-	return d.fetchAll(ctx, keys, fmt.Sprintf("POST with %s of earlier requests", tellIDs(len(keys))))
+	return d.fetchAll(ctx, keys, fmt.Sprintf("POST with %s of earlier requests", countIDs(len(keys))))
 }
 
 func (d *doctor) decUnknown(ctx context.Context) verdict {
@@ -196,44 +192,36 @@ func (d *doctor) decUnknown(ctx context.Context) verdict {
 	a := d.ask(ctx, d.own, q)
 	defer a.wipe()
 	if a.good() {
-		return fail("%s: HTTP %d", q.tell(), a.status)
+		return fail("%s: HTTP %d", q, a.status)
 	}
 	return judge(q, a, nil, []string{wordsNotFound})
 }
 
-// noteAsked counts a key as fetched if an answer may have given it out: the
-// peer is not to be blamed for what was asked for here.
+// noteAsked counts a key as fetched if an answer may have given it out: that the
+// peer can't fetch it then is no fault of the peer's KME.
 func (k *key) noteAsked(a answer) { k.fetched = k.fetched || a.good() || a.err != nil }
 
-// decStranger asks as the master, who is no slave of its own key.
+// decStranger asks as the master, which is no slave of its own key.
 func (d *doctor) decStranger(ctx context.Context) verdict {
 	keys := d.waiting()
-	switch {
-	case len(keys) == 0:
-		return skip("%s", noKeyLeft)
-	case d.self() == "":
-		return skip("the own SAE ID was not given, and the KME does not say it")
+	if len(keys) == 0 {
+		return skip(noKeyLeft)
 	}
 	a := d.ask(ctx, d.own, byID(d.self(), keys[0].id))
 	defer a.wipe()
 	keys[0].noteAsked(a)
-	asked := "asked by its master"
-	switch {
-	case a.good():
-		return fail("%s: HTTP %d, a key is given out", asked, a.status)
-	case a.err != nil:
-		return fail("%s: %s", asked, a.tell())
-	case a.status != http.StatusUnauthorized:
-		return fail("%s: refused, but with %s instead of 401", asked, a.tell())
+	v := notGiven("asked by its master", a)
+	if v.result == Pass && a.status != http.StatusUnauthorized {
+		return fail("asked by its master: refused, but with %s instead of 401", a)
 	}
-	return pass("%s: HTTP 401", asked)
+	return v
 }
 
 // decOwn asks as the slave of a key that it was the master of.
 func (d *doctor) decOwn(ctx context.Context) verdict {
 	keys := d.waiting()
 	if len(keys) == 0 {
-		return skip("%s", noKeyLeft)
+		return skip(noKeyLeft)
 	}
 	a := d.ask(ctx, d.own, byID(d.o.Peer, keys[0].id))
 	defer a.wipe()
