@@ -40,9 +40,7 @@ const onTheWay = "Return-Path: <alice@a.example>\r\n" +
 // The octets that were encrypted come back, under what we say of them.
 func TestRestored(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	const result = "Qkdmail-Result: relay.example;\r\n\tdecrypt=pass;\r\n\tsuite=%s;\r\n\tpeer=alpha;\r\n\tkey-id=%s%s\r\n(own Received)"
 	crlf := func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 	for name, message := range map[string]string{
@@ -89,9 +87,7 @@ func TestRestored(t *testing.T) {
 // Text with LF goes out with CRLF, and the result says so.
 func TestRestoredLF(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	c.Want("250", c.Mail(mailtest.Seal(t, r.KM, "From: a@a.example\nTo: b@b.example\n\n.\nbody\n"), "a@a.example", "b@b.example"))
 	got := hop.One().Data
 	if !strings.Contains(got, ";\r\n\tline-ends=lf\r\n") || !strings.HasSuffix(got, "\r\nFrom: a@a.example\r\nTo: b@b.example\r\n\r\n.\r\nbody\r\n") {
@@ -102,9 +98,7 @@ func TestRestoredLF(t *testing.T) {
 // Without the field that marks where ours begins nothing is kept.
 func TestRestoredWithoutKeyID(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	sealed := mailtest.Seal(t, r.KM, mailtest.Text)
 	_, sealed, _ = strings.Cut(sealed, "\r\n")
 	c.Want("250", c.Mail(onTheWay+sealed, "alice@a.example", "bob@b.example"))
@@ -116,9 +110,7 @@ func TestRestoredWithoutKeyID(t *testing.T) {
 // What was shown outside and is not so inside is flagged.
 func TestOuterDiffers(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	for _, tt := range []struct{ old, changed, flag string }{
 		{"", "", ""},
 		{"From: ", "From: <other@a.example>, ", "from"},
@@ -152,9 +144,7 @@ func TestOuterDiffers(t *testing.T) {
 // compared as such.
 func TestOuterDateDiffers(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	for _, tt := range []struct{ date, old, changed, flag string }{
 		{"Tue, 24 Nov 2026 07:00:00 EST", "", "", ""},
 		{"24 nov 26 07:00 (zone unknown)", "", "", ""},
@@ -184,9 +174,7 @@ func TestOuterDateDiffers(t *testing.T) {
 // Plain mail passes as it is, but for result fields.
 func TestPlainMail(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, _, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	for in, want := range map[string]string{
 		"From: x@x.example\r\nSubject: s\r\n\r\nbody\r\n.dot\r\n":                          "From: x@x.example\r\nSubject: s\r\n\r\nbody\r\n.dot\r\n",
 		"Qkdmail-Result: evil\r\nFrom: x@x.example\r\n\r\nbody\r\n":                        "From: x@x.example\r\n\r\nbody\r\n",
@@ -207,9 +195,7 @@ func TestPlainMail(t *testing.T) {
 // A bounce that quotes a message of ours is an ordinary message.
 func TestBounceWithOurs(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	bounce := "From: MAILER-DAEMON@x.example\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=bbb\r\n\r\n" +
 		"--bbb\r\n\r\nfailed\r\n--bbb\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\n--bbb\r\nContent-Type: message/rfc822\r\n\r\n" +
 		mailtest.Seal(t, r.KM, mailtest.Text) + "\r\n--bbb--\r\n"
@@ -398,9 +384,7 @@ func TestFramesOneByOne(t *testing.T) {
 // Nobody outside can write what the relay says to the mail system behind it.
 func TestForgedResults(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, _, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	for _, field := range []string{
 		"Qkdmail-Result: mx.b.example; decrypt=pass; peer=alpha", "qkdmail-result : x", "Qkdmail-Outer-Authentication-Results: mx.b.example;\r\n\tdkim=pass header.d=bank.example",
 		"QKDMAIL-OUTER-AUTHENTICATION-RESULTS\t: x", "Qkdmail-Result:\r\n x",
@@ -418,9 +402,7 @@ func TestForgedResults(t *testing.T) {
 func TestFromBehindManyFields(t *testing.T) {
 	mailtest.NoLeaks(t)
 	many := strings.Repeat("a:\r\n", 50_000)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	c.Want("550 5.7.1", c.Mail(many+mailtest.Text, "x@x.example", "bob@b.example"))
 	c.Want("550 5.7.1", c.Mail(mailtest.Seal(t, r.KM, many+strings.Replace(mailtest.Text, "a.example", "c.example", 1)), "alice@a.example", "bob@b.example"))
 	hop.None()

@@ -18,9 +18,7 @@ import (
 // came, or passes as it is.
 func TestEncryptPolicy(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
 	large := mailtest.Text + strings.Repeat("more\r\n", 2000)
 	for _, tt := range []struct {
 		to, message string
@@ -227,9 +225,7 @@ func TestSizeBeforeKeys(t *testing.T) {
 // Encrypted already: not again. Only said to be: encrypted.
 func TestAlreadyEncrypted(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
 	sealed := mailtest.Seal(t, r.KM, mailtest.Text)
 	given, _ := r.KM.Count()
 	c.Want("250", c.Mail(sealed, "alice@a.example", "b@b.example"))
@@ -261,9 +257,7 @@ func TestAlreadyEncrypted(t *testing.T) {
 // A bounce takes the same policy as all other mail.
 func TestBounceIsEncrypted(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
 	c.Want("250", c.Mail(mailtest.Text, "", "b@b.example"))
 	m := hop.One()
 	if !strings.HasPrefix(m.Mail, "MAIL FROM:<>") || mailtest.Open(t, r.KM, m.Data) != mailtest.Text {
@@ -309,9 +303,7 @@ func TestSecondGroup(t *testing.T) {
 func TestTransactions(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		c := mailtest.Connect(t, r)
+		hop, r, c := mailtest.Start(t, d)
 		begin := func() {
 			t.Helper()
 			c.Want("250", c.Cmd("MAIL FROM:<first@x.example>"))
@@ -362,9 +354,7 @@ func TestRefusedIsNotSentInClear(t *testing.T) {
 // encrypted for the peer of the rule.
 func TestEncryptedForAnother(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
 	for name, change := range map[string]func(*cipher.EncryptOptions){
 		"for nobody":      func(o *cipher.EncryptOptions) { o.Peer = "NOBODY" },
 		"by a stranger":   func(o *cipher.EncryptOptions) { o.SAE = "EVIL" },

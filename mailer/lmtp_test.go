@@ -22,9 +22,7 @@ import (
 // of their own in their order.
 func TestLMTPGroups(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP)
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP)
 	message := mailtest.Text + strings.Repeat("more\r\n", 50_000)
 	if got := c.Replies(message, "1@b.example", "2@clear.example", "3@b.example", "4@c.example", "5@pad.example", "6@clear.example"); got != "250 250 250 250 250 250" {
 		t.Fatal(got)
@@ -121,9 +119,7 @@ func groupFailing(at, how string) func(*mailtest.Hop) {
 // The client stops in the middle: no group's message ends.
 func TestLMTPClientDrops(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP)
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP)
 	c.Begin("alice@a.example", "1@b.example", "2@clear.example", "3@c.example")
 	c.Send(mailtest.Text + strings.Repeat("0123456789\r\n", 50_000))
 	_ = c.Conn.Close()

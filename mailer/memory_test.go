@@ -119,9 +119,7 @@ func TestMemoryOfCopies(t *testing.T) {
 		{"looks encrypted", "Qkdmail-Key-ID: x\r\n", "b@b.example", mailer.MessageMemory + 5*150<<10},
 	} {
 		for memory, want := range map[int64]string{tt.least: "421 4.3.2", tt.least + 700<<10: "250"} {
-			hop := mailtest.StartHop(t)
-			r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Limits.Memory = memory })
-			c := mailtest.Connect(t, r)
+			_, _, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) { c.Limits.Memory = memory })
 			got := c.Mail("From: x@x.example\r\n"+tt.header+long+"\r\nbody\r\n", "x@x.example", tt.to)
 			if !strings.HasPrefix(got, want) {
 				t.Errorf("%s, with %d bytes for a header of %d: %s, want %s", tt.what, memory, len(long), got, want)

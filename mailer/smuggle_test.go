@@ -66,9 +66,7 @@ func TestSmuggling(t *testing.T) {
 // The same inside of what a peer has sealed.
 func TestSmugglingSealed(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	for _, s := range append(smugglers(), "\r\n.\r\n", "\r\n..\r\n") {
 		for _, first := range []string{"From: a@a.example\r\n\r\nfirst", "From: a@a.example\n\nfirst", ""} {
 			hop.Forget()
@@ -99,9 +97,7 @@ func TestSmugglingSealed(t *testing.T) {
 // before the final dot.
 func TestSmugglingSealedLate(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	message := "From: a@a.example\r\n\r\n" + strings.Repeat("much text\r\n", 100_000) + "\n.\n" + smuggled
 	c.Want("550 5.6.0", c.Mail(mailtest.Seal(t, r.KM, message), "a@a.example", "b@b.example"))
 	hop.None()

@@ -71,9 +71,7 @@ func TestOffers(t *testing.T) {
 func TestBDAT(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		c := mailtest.Connect(t, r)
+		hop, r, c := mailtest.Start(t, d)
 		c.Want("250", c.Cmd("MAIL FROM:<x@x.example>"))
 		c.Want("250", c.Cmd("RCPT TO:<y@clear.example>"))
 		c.Send("BDAT 60 LAST\r\nMAIL FROM:<evil@x.example>\r\nRCPT TO:<evil@y.example>\r\nDATA\r\n")

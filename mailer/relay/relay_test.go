@@ -165,9 +165,7 @@ func TestGracefulStop(t *testing.T) {
 // A stop is bounded: a message that does not end is cut, and not delivered.
 func TestStopIsBounded(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Shutdown = 100 * time.Millisecond })
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) { c.Timeouts.Shutdown = 100 * time.Millisecond })
 	c.Begin("alice@a.example", "bob@b.example")
 	c.Send(mailtest.Text)
 	start := time.Now()
@@ -254,9 +252,7 @@ func TestLog(t *testing.T) {
 // A message can't write lines or escapes into the log.
 func TestLogInjection(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	_, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	c.Want("250", c.Mail("From: x@x.example\r\nMessage-ID: <\x1b[31m\" level=ERROR \xff\r\n evil"+strings.Repeat("x", 500)+">\r\n\r\nbody\r\n", "x@x.example", "y@y.example"))
 	log := r.Log.String()
 	if strings.Contains(log, "\x1b") || strings.Contains(log, "\xff") || strings.Contains(log, strings.Repeat("x", 300)) || strings.Contains(log, "\n evil") {

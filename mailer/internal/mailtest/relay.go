@@ -83,6 +83,14 @@ func Config(direction mailer.Direction, hop string) *config.Config {
 	return c
 }
 
+// Start runs a relay before a next hop, with a client.
+func Start(t testing.TB, direction mailer.Direction, changes ...func(*config.Config)) (*Hop, *Relay, *Client) {
+	t.Helper()
+	hop := StartHop(t)
+	r := StartRelay(t, direction, hop.Addr(), changes...)
+	return hop, r, Connect(t, r)
+}
+
 // StartRelay runs a relay before hop; changes are made to its configuration.
 func StartRelay(t testing.TB, direction mailer.Direction, hop string, changes ...func(*config.Config)) *Relay {
 	t.Helper()

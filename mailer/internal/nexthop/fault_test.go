@@ -105,9 +105,7 @@ func TestNextHopDrops(t *testing.T) {
 func TestStaleConnection(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		c := mailtest.Connect(t, r)
+		hop, r, c := mailtest.Start(t, d)
 		for i := range 3 {
 			c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
 			if n := len(hop.Got()); n != i+1 {

@@ -180,9 +180,7 @@ func TestUnaskedAnswers(t *testing.T) {
 func TestRefusedBeforeData(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		c := mailtest.Connect(t, r)
+		hop, r, c := mailtest.Start(t, d)
 		bad := "From: x@x.example\r\n\r\nbare\nLF\r\n"
 		for range 4 {
 			c.Want("550", c.Attempt(bad))

@@ -215,9 +215,7 @@ func TestManyFields(t *testing.T) {
 // so is what one peer sends as another or as us.
 func TestDisguisedSender(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr(), func(c *config.Config) { c.Site.Domains = []string{"b.example"} })
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt, func(c *config.Config) { c.Site.Domains = []string{"b.example"} })
 	for _, from := range slices.Concat(disguises(), evasions("a")) {
 		plain := "From: " + from + "\r\nTo: bob@b.example\r\nSubject: x\r\n\r\nhi\r\n"
 		if got := c.Mail(plain, "bounce@x.example", "bob@b.example"); !strings.HasPrefix(got, "550 5.7.1") {
@@ -253,9 +251,7 @@ func TestDisguisedSender(t *testing.T) {
 // Other people's mail passes, and a peer's own.
 func TestUndisguisedSender(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr(), func(c *config.Config) { c.Site.Domains = []string{"b.example"} })
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt, func(c *config.Config) { c.Site.Domains = []string{"b.example"} })
 	for _, from := range []string{
 		"joe@x.example", "=?utf-8?Q?J=C3=B6rg_M=C3=BCller?= <joerg@x.example>", "=?iso-2022-jp?B?GyRCO2UbKEI=?= <x@x.example>",
 		"\"What=? ever? Really?\" <joe@x.example>", "a.example <joe@x.example>", "=?gb2312?B?xOO6ww==?= <x@x.example>", "=?windows-1252?Q?=80?= <x@x.example>",

@@ -121,9 +121,7 @@ func TestWhoMaySend(t *testing.T) {
 
 func TestXFORWARD(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
 	if strings.Contains(c.Want("250", c.Cmd("EHLO x")), "XFORWARD") {
 		t.Error("it is offered to whom it is not allowed")
 	}

@@ -43,9 +43,7 @@ func TestInformingParameters(t *testing.T) {
 func TestPostmaster(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		c := mailtest.Connect(t, r)
+		hop, r, c := mailtest.Start(t, d)
 		for _, to := range []string{"postmaster", "Postmaster", "POSTMASTER", "postmaster@b.example"} {
 			c.Want("250", c.Mail(mailtest.MessageFor(t, d, r.KM), "alice@a.example", to))
 			if got := hop.One().Rcpts[0]; got != "RCPT TO:<"+to+">" {
@@ -142,9 +140,7 @@ func TestReplyCodes(t *testing.T) {
 // A local part that needs its quotes keeps them (RFC 5321 §4.1.2).
 func TestQuotedLocalParts(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		c := mailtest.Connect(t, r)
+		hop, _, c := mailtest.Start(t, d)
 		for _, address := range []string{`"a..b"`, `"ab."`, `".ab"`, `"o d"`, `"a\"b"`, `"a@b"`, `"a>b"`, `"a,b"`, `"()"`, `"\\"`, "plain.dot", "o'neil"} {
 			path := "<" + address + "@b.example>"
 			c.Want("250", c.Cmd("MAIL FROM:"+path))
@@ -196,9 +192,7 @@ func TestOddDSNParameters(t *testing.T) {
 		"NOTIFY=success,DELAY":                                  "NOTIFY=SUCCESS,DELAY",
 		"NOTIFY=FAILURE ORCPT=x-400;c+3Dx":                      "NOTIFY=FAILURE ORCPT=x-400;c+3Dx",
 	} {
-		hop := mailtest.StartHop(t)
-		r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
-		c := mailtest.Connect(t, r)
+		hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt)
 		c.Want("250", c.Cmd("MAIL FROM:<x@x.example> ENVID="+strings.Repeat("e", 101)))
 		c.Want("250", c.Cmd("RCPT TO:<b@clear.example> "+rcpt))
 		if want != "" {

@@ -137,9 +137,7 @@ func TestClientSlow(t *testing.T) {
 // then, the rest must not be taken for commands.
 func TestClientStopsAfterRefusal(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
-	c := mailtest.Connect(t, r)
+	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
 	c.Begin("alice@a.example", "bob@b.example")
 	c.Send("bare\nline end\r\n\r\n")
 	time.Sleep(300 * time.Millisecond)
@@ -153,9 +151,7 @@ func TestClientStopsAfterRefusal(t *testing.T) {
 
 func TestIdleClient(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Idle = 100 * time.Millisecond })
-	c := mailtest.Connect(t, r)
+	_, _, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) { c.Timeouts.Idle = 100 * time.Millisecond })
 	c.Want("421 4.4.2", c.Reply())
 	c.Closed()
 }

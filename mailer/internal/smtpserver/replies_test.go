@@ -167,9 +167,7 @@ func TestAnswerHeldNoLonger(t *testing.T) {
 // Pipelined commands, and what comes before its turn.
 func TestPipelining(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	c := mailtest.Connect(t, r)
+	hop, _, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	c.Send("MAIL FROM:<x@x.example>\r\nRCPT TO:<y@y.example>\r\nDATA\r\nFrom: x@x.example\r\n\r\nbody\r\n.\r\n" +
 		"MAIL FROM:<x@x.example>\r\nRCPT TO:<z@y.example>\r\nDATA\r\n.\r\nNOOP\r\nQUIT\r\n")
 	for _, want := range []string{"250", "250", "354", "250", "250", "250", "354", "250", "250", "221", ""} {
