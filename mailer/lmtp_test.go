@@ -257,6 +257,27 @@ type statuses map[string]error
 
 func (s statuses) SetStatus(rcpt string, err error) { s[rcpt] = err }
 
+// lmtpAnswers sends a message through a step, over LMTP.
+func lmtpAnswers(t *testing.T, step smtp.Backend, message string, rcpts ...string) statuses {
+	t.Helper()
+	s, err := step.NewSession(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Logout() }()
+	if err := s.Mail("alice@a.example", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range rcpts {
+		if err := s.Rcpt(to, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := statuses{}
+	_ = s.(smtp.LMTPSession).LMTPData(strings.NewReader(message), got)
+	return got
+}
+
 // A backend that stops reading gives its own answer, at once or in the middle;
 // one that swallows an error gives none.
 func TestBackendStopsEarly(t *testing.T) {
@@ -296,21 +317,7 @@ func TestBackendStopsEarly(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s, err := backend.NewSession(nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := s.Mail("a@a.example", nil); err != nil {
-					t.Fatal(err)
-				}
-				for _, to := range rcpts {
-					if err := s.Rcpt(to, nil); err != nil {
-						t.Fatal(err)
-					}
-				}
-				got := statuses{}
-				_ = s.(smtp.LMTPSession).LMTPData(strings.NewReader(large), got)
-				_ = s.Logout()
+				got := lmtpAnswers(t, backend, large, rcpts...)
 				for i, to := range rcpts {
 					if tt.km != nil && i > 0 {
 						continue // in clear, needs no key
@@ -362,11 +369,9 @@ func TestDeliveredInPart(t *testing.T) {
 // come again, and nothing waits for ever.
 func TestLMTPGroupsOneConnection(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP, func(c *config.Config) {
+	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP, func(c *config.Config) {
 		c.NextHops[0].MaxConnections, c.Timeouts.Connect = 1, 100*time.Millisecond
 	})
-	c := mailtest.Connect(t, r)
 	c.Want("250", c.Cmd("MAIL FROM:<a@a.example>"))
 	c.Want("250", c.Cmd("RCPT TO:<1@b.example>"))
 	c.Want("451 4.3.2", c.Cmd("RCPT TO:<2@clear.example>"))
@@ -391,21 +396,7 @@ func TestLMTPBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := step.NewSession(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Mail("alice@a.example", nil); err != nil {
-		t.Fatal(err)
-	}
-	for _, rcpt := range []string{"one@b.example", "two@b.example"} {
-		if err := s.Rcpt(rcpt, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got := statuses{}
-	_ = s.(smtp.LMTPSession).LMTPData(strings.NewReader(mailtest.Text), got)
-	_ = s.Logout()
+	got := lmtpAnswers(t, step, mailtest.Text, "one@b.example", "two@b.example")
 	reply, ok := got["two@b.example"].(*smtp.SMTPError)
 	if got["one@b.example"] != nil || !ok || reply.Code != 550 {
 		t.Errorf("the answers are %v, want 250 and 550", got)

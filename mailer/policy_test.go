@@ -16,8 +16,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// policyText is the policy of most tests here: three peers, nested domains.
-const policyText = `hostname = "relay.example"
+// encrypting is a configuration without peers and rules.
+const encrypting = `hostname = "relay.example"
 [[listener]]
 name = "out"
 direction = "encrypt"
@@ -30,7 +30,10 @@ address = "127.0.0.1:10027"
 url = "mock:"
 sae = "SAE_A"
 
-[[peer]]
+`
+
+// policyText is the policy of most tests here: three peers, nested domains.
+const policyText = encrypting + `[[peer]]
 name = "b"
 sae = "SAE_B"
 domains = ["b.example", "*.b.example", "bücher.example"]
@@ -253,18 +256,9 @@ func TestInboundRequired(t *testing.T) {
 // A rule may name an address literal, in whatever form, or all of them; without one
 // they take the default rule.
 func TestRulesForAddressLiterals(t *testing.T) {
-	const rules = `[km]
-url = "mock:"
-[[listener]]
-name = "out"
-direction = "encrypt"
-address = "127.0.0.1:10025"
-next_hop = "mta"
-[[next_hop]]
-name = "mta"
-address = "127.0.0.1:10027"
-[[peer]]
+	const rules = encrypting + `[[peer]]
 name = "b"
+sae = "SAE_B"
 [[rule]]
 domain = "[192.0.2.1]"
 peer = "b"

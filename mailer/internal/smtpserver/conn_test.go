@@ -115,11 +115,9 @@ func TestClientStops(t *testing.T) {
 // A client that sends, but hardly anything.
 func TestClientSlow(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
+	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) {
 		c.Timeouts.DataIdle, c.Timeouts.MinRate = 100*time.Millisecond, 1000
 	})
-	c := mailtest.Connect(t, r)
 	c.Begin("alice@a.example", "bob@b.example")
 	go func() {
 		for {

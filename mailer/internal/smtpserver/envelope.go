@@ -16,13 +16,12 @@ func (c *Conn) mailFrom(arg string) {
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "A transaction is under way") // §4.1.4
 		return
 	}
-	from, params, refusal := readPath(arg, "FROM:")
-	var opts *smtp.MailOptions
-	if refusal == nil {
-		opts, refusal = c.mailOptions(params)
+	from, params, bad := readPath(arg, "FROM:")
+	if c.refuseBad(bad) {
+		return
 	}
-	if refusal != nil {
-		c.refuse(refusal.Code, refusal.EnhancedCode, refusal.Message)
+	opts, bad := c.mailOptions(params)
+	if c.refuseBad(bad) {
 		return
 	}
 	err := c.session.Mail(from, opts)
@@ -36,16 +35,15 @@ func (c *Conn) rcptTo(arg string) {
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "MAIL comes first")
 		return
 	}
-	to, params, refusal := readPath(arg, "TO:")
-	if refusal == nil && to == "" {
-		refusal = badPath()
+	to, params, bad := readPath(arg, "TO:")
+	if bad == nil && to == "" {
+		bad = badPath()
 	}
-	var opts *smtp.RcptOptions
-	if refusal == nil {
-		opts, refusal = c.rcptOptions(params)
+	if c.refuseBad(bad) {
+		return
 	}
-	if refusal != nil {
-		c.refuse(refusal.Code, refusal.EnhancedCode, refusal.Message)
+	opts, bad := c.rcptOptions(params)
+	if c.refuseBad(bad) {
 		return
 	}
 	if most := c.rules.Recipients; most > 0 && len(c.rcpts) >= most {
@@ -57,6 +55,14 @@ func (c *Conn) rcptTo(arg string) {
 		c.rcpts = append(c.rcpts, to)
 	}
 	c.done(err, smtp.EnhancedCode{2, 1, 5}, "Ok")
+}
+
+// refuseBad refuses a command that is badly written, and reports whether it is.
+func (c *Conn) refuseBad(bad *smtp.SMTPError) bool {
+	if bad != nil {
+		c.refuse(bad.Code, bad.EnhancedCode, bad.Message)
+	}
+	return bad != nil
 }
 
 func readPath(arg, keyword string) (mailbox string, params []smtpwire.Param, refusal *smtp.SMTPError) {

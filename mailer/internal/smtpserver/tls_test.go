@@ -10,16 +10,19 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
+// offerTLS has the listener offer STARTTLS.
+func offerTLS(t *testing.T) func(*config.Config) {
+	certs := testcerts.Make(t)
+	return func(c *config.Config) {
+		l := &c.Listeners[0]
+		l.TLS, l.TLSCert, l.TLSKey = config.TLSOpportunistic, certs.Cert, certs.Key
+	}
+}
+
 // Who has begun a transaction in clear does not go on with it in TLS.
 func TestSTARTTLSForgets(t *testing.T) {
 	mailtest.NoLeaks(t)
-	certs := testcerts.Make(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
-		l := &c.Listeners[0]
-		l.TLS, l.TLSCert, l.TLSKey = config.TLSOpportunistic, certs.Cert, certs.Key
-	})
-	c := mailtest.Connect(t, r)
+	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, offerTLS(t))
 	c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
 	c.Want("250", c.Cmd("RCPT TO:<b@b.example>"))
 	c.StartTLS()
@@ -31,17 +34,13 @@ func TestSTARTTLSForgets(t *testing.T) {
 	hop.None()
 }
 
-// What a client sends behind STARTTLS in clear is not taken for a command in
+// What a client sends after STARTTLS in clear is not taken for a command in
 // TLS, and what was said before is forgotten.
 func TestSTARTTLSInjection(t *testing.T) {
 	mailtest.NoLeaks(t)
-	certs := testcerts.Make(t)
-	hop := mailtest.StartHop(t)
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
-		l := &c.Listeners[0]
-		l.TLS, l.TLSCert, l.TLSKey, l.XForward = config.TLSOpportunistic, certs.Cert, certs.Key, l.Networks
+	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, offerTLS(t), func(c *config.Config) {
+		c.Listeners[0].XForward = c.Listeners[0].Networks
 	})
-	c := mailtest.Connect(t, r)
 	c.Send("STARTTLS\r\nMAIL FROM:<evil@a.example>\r\n")
 	c.Want("554", c.Reply())
 	c.Closed()
