@@ -24,18 +24,18 @@ func CheckAddress(addr string) error {
 	_, domain := smtpwire.SplitMailbox(mailbox)
 	if err != nil || rest != "" || mailbox == "" || strings.HasPrefix(addr, "@") || !utf8.ValidString(addr) ||
 		checkAddress(mailbox, true) != nil || strings.HasPrefix(domain, ".") || strings.Contains(domain, "..") {
-		return fmt.Errorf("%w: %q; it must be as bob@b.example, without a name, < > and blanks", ErrAddress, addr)
+		return fmt.Errorf("%w: %q; it must be like bob@b.example, without a name, < > or blanks", ErrAddress, addr)
 	}
 	return nil
 }
 
-// checkAddress refuses an address of an envelope that the next hop could take
-// for another one, or for more than an address. go-smtp takes the quotes off a
-// local part and checks little: from
+// checkAddress refuses an address of an envelope that the next hop could take for
+// another one, or for more than an address. go-smtp takes the quotes off a local part
+// and checks little. It makes
 //
 //	<"victim@else.example> NOTIFY=NEVER x"@b.example>
 //
-// comes an address that would end its path early.
+// an address that would end its path early.
 func checkAddress(addr string, utf8 bool) *refusal.Refusal {
 	if addr == "" {
 		return nil // the null sender

@@ -44,7 +44,7 @@ func (c goSMTPClient) Hello() string {
 	return c.Hostname()
 }
 
-// Extended is not known; nearly all clients are.
+// Extended is true: go-smtp does not say, and nearly all clients are.
 func (goSMTPClient) Extended() bool { return true }
 
 func (c goSMTPClient) TLS() bool {
@@ -57,8 +57,8 @@ func (c goSMTPClient) TLS() bool {
 
 func (goSMTPClient) XForward(string) string { return "" }
 
-// Close closes the connection beneath: go-smtp's own Close would end the session
-// that calls this.
+// Close closes the network connection. go-smtp's own Close would end the session that
+// calls this.
 func (c goSMTPClient) Close() error {
 	if c.Conn == nil {
 		return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -40,8 +39,8 @@ type DecryptOptions struct {
 	KeyGrace time.Duration
 }
 
-// Defaults of DecryptOptions. With DefaultKeyGrace mail is not lost that arrives
-// while the keys of two sites are not synchronised, for a day and a night.
+// Defaults of [DecryptOptions]. The grace for a missing key is so long that no mail is
+// lost if the keys of two sites are not synchronised for a day and a night.
 const (
 	DefaultMaxAge   = 30 * 24 * time.Hour
 	DefaultMaxAhead = 24 * time.Hour
@@ -52,11 +51,11 @@ const (
 // next. Mail that is not encrypted passes, unless the policy requires its
 // sender to encrypt.
 //
-// Restored mail gets, above its own octets, a Qkdmail-Result field, a Received
-// field, and the Received, Return-Path and Delivered-To fields that relays put
-// on the encrypted message. From plain mail all Qkdmail- fields but Qkdmail-Key-ID
-// are removed: those words are the relay's. In a restored message, whose octets are
-// the sender's, only the topmost Qkdmail-Result is to be trusted.
+// Above its own bytes restored mail gets a Qkdmail-Result field, a Received field,
+// and the Received, Return-Path and Delivered-To fields that relays put on the
+// encrypted message. All Qkdmail- fields but Qkdmail-Key-ID are removed from plain
+// mail, since only the relay may write them. In a restored message, whose bytes are
+// the sender's, trust only the topmost Qkdmail-Result.
 //
 // The error is an ErrConfig: an option that must be set is not.
 func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
@@ -64,7 +63,7 @@ func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
 		return nil, err
 	}
 	if o.Keys == nil || o.Binder == nil || o.Deliveries == nil {
-		return nil, fmt.Errorf("%w: Keys, Binder and Deliveries must be set to decrypt; cipher.Unbound and Unrecorded are for who wants neither", ErrConfig)
+		return nil, fmt.Errorf("%w: Keys, Binder and Deliveries must be set to decrypt, to cipher.Unbound and mailer.Unrecorded if neither is wanted", ErrConfig)
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = DefaultMaxAge
@@ -89,7 +88,7 @@ type decryptSession struct {
 	gate  *keyGate
 	out   smtp.Session
 	rcpts []string
-	asked map[string]*smtp.RcptOptions // what the client said of them
+	asked map[string]*smtp.RcptOptions // the client's parameters, by recipient
 }
 
 // Mail begins a transaction, here and at the next hop.
@@ -143,7 +142,7 @@ func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 	return err
 }
 
-// BeginData refuses a message for which there is no memory before it is sent.
+// BeginData refuses a message for which there is no memory, before it is sent.
 func (s *decryptSession) BeginData() error {
 	return s.refused(DirectionDecrypt, "DATA", s.beginData(MessageMemory))
 }
@@ -191,9 +190,9 @@ func (s *decryptSession) open(h *message.Reader, f *found) (producer, error) {
 	}, nil
 }
 
-// checkPlain refuses mail in clear from who has to encrypt, by the header From
-// and by the envelope: a peer's user must not be played by leaving the
-// encryption out.
+// checkPlain refuses mail in clear from a domain that has to encrypt, by the header
+// From and by the envelope: nobody may pose as a peer's user by leaving the encryption
+// out.
 func (s *decryptSession) checkPlain(h *message.Reader) error {
 	policy := s.step.Policy
 	if s.from == "" && policy.plainReports {
@@ -217,27 +216,27 @@ func (s *decryptSession) checkPlain(h *message.Reader) error {
 	return nil
 }
 
-// errUnreadableSender refuses a message whose From or Sender could show a name that it
-// may not bear: a check that can't read its input refuses.
+// errUnreadableSender refuses a message whose From or Sender can't be read: it could
+// show any name.
 func errUnreadableSender() *refusal.Refusal {
 	return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "unreadable sender", "The From or Sender field of the message can't be read")
 }
 
-// restore decrypts a message of ours, up to its header.
+// restore decrypts a message up to its header.
 func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) (producer, error) {
 	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
-	f.outer = claimsOf(h)
+	f.outer = outerFieldsOf(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
 		Binder: &f.keys, SAE: s.step.Policy.sae, Peers: s.peerSAEs(),
 		Accept: func(i *cipher.Info) error { h.Pass(); return s.accept(i, f) },
 	})
 	if err != nil {
-		return nil, s.noKeyLeft(err)
+		return nil, s.lostKey(err)
 	}
 	f.info = r.Info()
 	inner, err := message.NewReader(r, s.step.MaxHeader, s.take)
 	if err != nil {
-		return nil, s.noKeyLeft(err)
+		return nil, s.lostKey(err)
 	}
 	f.inner = inner
 	if err := s.checkSender(inner, f.peer); err != nil {
@@ -246,26 +245,26 @@ func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) 
 	return func(dst io.Writer) error { return s.write(inner, dst, f) }, nil
 }
 
-// write writes a restored message with what stands above it.
+// write writes a restored message, with the fields above it.
 func (s *decryptSession) write(inner *message.Reader, dst io.Writer, f *found) error {
 	checked := s.eightBit(dst)
 	above := &prefixWriter{dst: checked}
 	out := message.NewWriter(above, inner.Start())
 	above.prefix = s.result(inner, f, out.LF()) + s.received() + transit(f.info.Transit)
 	if len(inner.Start()) == 0 {
-		_, err := io.WriteString(checked, above.prefix) // an empty message has a place too
+		_, err := io.WriteString(checked, above.prefix) // of an empty message nothing else is written
 		return err
 	}
 	inner.Pass()
 	if err := block.Copy(out, inner); err != nil {
-		return s.noKeyLeft(err)
+		return s.lostKey(err)
 	}
 	return out.Close()
 }
 
-// noKeyLeft makes a key that did not come in hours a permanent failure: the
-// sender is told, and can send again.
-func (s *decryptSession) noKeyLeft(err error) error {
+// lostKey makes a permanent failure of a key that did not come within its grace: the
+// sender gets a report, and can send the message again.
+func (s *decryptSession) lostKey(err error) error {
 	if errors.Is(err, errKeyGone) {
 		return refusal.New(550, smtp.EnhancedCode{5, 7, 5}, "key gone", "The key of this message is lost, send it again").Because(err)
 	}
@@ -280,8 +279,7 @@ func (s *decryptSession) peerSAEs() []string {
 	return saes
 }
 
-// accept refuses what the peer should not have sent, before a key is asked
-// for.
+// accept refuses what a peer should not have sent, before any key is asked for.
 func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 	f.info = i
 	peer, ok := s.step.Policy.PeerBySAE(i.SenderSAE)
@@ -289,7 +287,7 @@ func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 		return fmt.Errorf("%w: %q", cipher.ErrSAE, i.SenderSAE)
 	}
 	f.peer = peer
-	if len(peer.Suites) > 0 && !slices.Contains(peer.Suites, i.Suite) {
+	if !peer.Accepts(i.Suite) {
 		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "suite not agreed", "This cipher suite is not agreed with this peer")
 	}
 	switch age := time.Since(i.Time); {
@@ -301,9 +299,9 @@ func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 	return nil
 }
 
-// checkSender refuses a message from a peer that speaks in the name of another one
-// or in ours: the domains of the restored From and of the envelope's sender must be
-// the peer's, as far as the policy knows whose they are.
+// checkSender refuses a message that a peer sends in the name of another peer or of
+// this site. The domains of the restored From and of the envelope's sender must be the
+// peer's, as far as the policy knows whose they are.
 func (s *decryptSession) checkSender(inner *message.Reader, peer *Peer) error {
 	policy := s.step.Policy
 	anothers := func(domain string) error {

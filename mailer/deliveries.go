@@ -34,10 +34,10 @@ func (unrecorded) RecordDelivered(context.Context, string, kmclient.Identity, st
 	return nil
 }
 
-// deliver hands a message to the recipients that have not got it yet, and records
-// that they have. A mail system that did not see our 250 sends a message again, and
-// one with many recipients in several transactions. opened is why the message can't
-// be delivered, if it can't: under a key that is gone, it may have been before.
+// deliver hands a message to the recipients that have not got it yet, and records that
+// they have. A mail system that did not see our 250 sends the message again, and one
+// with many recipients in several transactions. opened is why the message could not be
+// opened, if it could not: one whose key is closed may have been delivered before.
 func (s *decryptSession) deliver(f *found, produce producer, opened error) answer {
 	closed := errors.Is(opened, keystore.ErrClosed) || errors.Is(opened, keystore.ErrClaimed)
 	switch {
@@ -55,7 +55,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 		s.out.Reset()
 		return answer{}
 	case closed:
-		// The key is gone, so it can't be the same mail system trying again.
+		// The sender's mail system has given up before a key is closed.
 		return s.forLeft(left, answer{err: opened})
 	case len(left) < len(s.rcpts):
 		if err := s.only(left); err != nil {
@@ -65,7 +65,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	a := s.handOver(s.out, left, produce)
 	if got := a.delivered(left); len(got) > 0 {
 		if err := s.recordDelivered(f, got); err != nil {
-			return answer{err: err, wait: a.wait} // delivered, but it is safer to be told again
+			return answer{err: err, wait: a.wait} // delivered, but it is safer to get it again
 		}
 	}
 	return s.forLeft(left, a)
@@ -108,7 +108,8 @@ func (s *decryptSession) only(rcpts []string) error {
 	return nil
 }
 
-// forLeft is an answer for those who are left, and success for the others.
+// forLeft returns an answer for the recipients that are left, and success for the
+// others.
 func (s *decryptSession) forLeft(left []string, a answer) answer {
 	single := make(map[string]error, len(s.rcpts))
 	for _, rcpt := range s.rcpts {

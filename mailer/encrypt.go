@@ -15,7 +15,7 @@ import (
 // EncryptOptions say how outgoing mail is encrypted.
 type EncryptOptions struct {
 	Step
-	Keys    cipher.KeySource
+	Keys    cipher.KeySource    // must be set
 	Headers cipher.HeaderPolicy // "": HeadersBaseline
 	Note    *string             // as in cipher.EncryptOptions
 
@@ -31,10 +31,10 @@ type EncryptOptions struct {
 	// opportunistic and the key manager said that it has no key; may be nil.
 	InClear func(peer string)
 
-	stock *stock
+	shortages *shortages
 }
 
-// Claims know which keys were used to encrypt. A [keystore.Store] does.
+// Claims know which keys were used to encrypt. A keystore.Store does.
 type Claims interface {
 	// Claimed reports whether the key with this ID was taken here to encrypt for
 	// peer.
@@ -44,10 +44,9 @@ type Claims interface {
 // Encrypt returns a backend that encrypts mail before it reaches next, as the
 // policy says for each recipient.
 //
-// Over LMTP, recipients that need different treatment get a transaction of
-// next's each. Over SMTP they can't, since there is one answer for all: those
-// of a second kind are refused with 452 4.5.3, and the client sends them the
-// message again.
+// Over LMTP, recipients with different rules get a transaction of next each.
+// Over SMTP there is one answer for all recipients, so those of a second group are
+// refused with 452 4.5.3, and the client sends the message to them again.
 //
 // The error is an ErrConfig: an option that must be set is not.
 func Encrypt(next smtp.Backend, o EncryptOptions) (smtp.Backend, error) {
@@ -58,7 +57,7 @@ func Encrypt(next smtp.Backend, o EncryptOptions) (smtp.Backend, error) {
 		return nil, fmt.Errorf("%w: Keys must be set to encrypt", ErrConfig)
 	}
 	o.Keys = boundedKeys{o.Keys, o.KeyTimeout}
-	o.stock = newStock(o.Logger)
+	o.shortages = newShortages(o.Logger)
 	return backend{func(c contract.Client, conn *smtp.Conn) (contract.Session, error) {
 		return &encryptSession{
 			session: newSession(&o.Step, c), o: &o,
@@ -75,13 +74,13 @@ type encryptSession struct {
 	groups []*group
 }
 
-// Mail begins a transaction. The next hop is asked when the first recipient
-// shows who gets it.
+// Mail begins a transaction. The next hop is asked with the first recipient, which
+// decides the group.
 func (s *encryptSession) Mail(from string, opts *smtp.MailOptions) error {
 	return s.refused(DirectionEncrypt, "MAIL", s.mail(from, opts))
 }
 
-// Rcpt asks the next hop for a recipient, in the transaction of his group.
+// Rcpt passes a recipient on, in the transaction of its group, and the answer back.
 func (s *encryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 	return s.refused(DirectionEncrypt, "RCPT", s.rcpt(to, opts))
 }
@@ -117,16 +116,16 @@ func (s *encryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) erro
 	return s.data(r, status)
 }
 
-// BeginData refuses a message for which there is no memory before it is sent.
+// BeginData refuses a message for which there is no memory, before it is sent.
 func (s *encryptSession) BeginData() error {
 	n, _ := s.needs()
 	return s.refused(DirectionEncrypt, "DATA", s.beginData(n))
 }
 
-// needs is the memory that a message takes, in bytes, and how often its header is held
-// at a time. For each group a cipher holds a message back until it knows how it is to be
-// encrypted, up to pad_limit where that is auto; and so does who may send it in clear
-// after that has failed.
+// needs returns the memory that a message takes, in bytes, and how many copies of its
+// header are held at a time. For each group the cipher holds the message back until it
+// knows the suite, up to the pad limit where that is auto. Where the message may go in
+// clear after that has failed, there is one more copy.
 func (s *encryptSession) needs() (n int64, copies int) {
 	n, copies = int64(max(1, len(s.groups)))*MessageMemory, 1
 	for _, g := range s.groups {
@@ -148,8 +147,8 @@ func (s *encryptSession) needs() (n int64, copies int) {
 func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	n, copies := s.needs()
 	h, err := s.read(r, n, copies)
-	mayBeSealed := err == nil && h.Count("Qkdmail-Key-ID") > 0
-	if mayBeSealed { // it is looked into, with its header twice
+	mayBeEncrypted := err == nil && h.Count("Qkdmail-Key-ID") > 0
+	if mayBeEncrypted { // looking into it takes two more copies of the header
 		err = s.take(2 * int64(len(s.groups)) * h.Charged())
 	}
 	if err != nil {
@@ -159,7 +158,7 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	}
 	defer h.Free()
 	s.dropEmpty()
-	s.runGroups(h, mayBeSealed)
+	s.runGroups(h, mayBeEncrypted)
 	s.rest(r)
 	for _, g := range s.groups {
 		attrs := append(g.done.attrs(), slog.String("rule", g.route.Rule), slog.Int("recipients", len(g.rcpts)))
@@ -168,7 +167,7 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 		}
 		reply := s.finish(g.report(), h, g.answer.err, append(attrs, s.answerAttrs(g.answer.said)...)...)
 		if reply != nil {
-			err = reply // for who asks for one answer: not 250 if any group has failed
+			err = reply // the one answer over SMTP: no 250 if any group has failed
 		}
 		if status == nil {
 			continue
@@ -185,23 +184,23 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 }
 
 // produce writes what the next hop gets.
-func (s *encryptSession) produce(g *group, mayBeSealed bool, src io.Reader, dst io.Writer) error {
+func (s *encryptSession) produce(g *group, mayBeEncrypted bool, src io.Reader, dst io.Writer) error {
 	out := &prefixWriter{dst: dst, prefix: s.received()}
 	if g.route.Mode == Never {
 		g.done.how = OutcomeInClear
 		return s.clear(out, src)
 	}
-	if mayBeSealed {
-		sealed, replay, err := s.isSealed(g, src)
+	if mayBeEncrypted {
+		encrypted, replay, err := s.isEncrypted(g, src)
 		if err != nil {
 			return err
 		}
-		if src = replay; sealed {
+		if src = replay; encrypted {
 			g.done.how = OutcomePassed
-			return cipher.Reframe(out, src, s.sealing(g, g.suite))
+			return cipher.Reframe(out, src, s.cipherOptions(g, g.suite))
 		}
 	}
-	return s.seal(g, src, out)
+	return s.encryptAny(g, src, out)
 }
 
 // clear passes a message on as it is.
@@ -209,8 +208,8 @@ func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
 	return block.Copy(s.eightBit(dst), src)
 }
 
-// inClear passes a message on that could not be encrypted, where the rule
-// allows that.
+// inClear passes on a message that could not be encrypted, where the rule allows
+// that.
 func (s *encryptSession) inClear(g *group, src io.Reader, dst io.Writer) error {
 	if s.o.InClear != nil {
 		s.o.InClear(g.route.Peer.Name)

@@ -13,10 +13,10 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// A group are the recipients of a transaction that get the same message.
+// A group is the recipients of a transaction that get the same message.
 type group struct {
 	route  Route
-	suite  cipher.Suite // the route's, or what is taken for it
+	suite  cipher.Suite // the route's, or the one taken in its place
 	next   smtp.Session
 	keys   timedSource
 	rcpts  []string
@@ -24,9 +24,9 @@ type group struct {
 	answer answer
 }
 
-// An outcome is what became of a message, for the log.
+// An outcome is what became of the message of a group, for the log.
 type outcome struct {
-	how   Outcome // of those that are delivered
+	how   Outcome // if it is delivered
 	suite cipher.Suite
 	keyID string
 	keys  int
@@ -41,7 +41,7 @@ func (o *outcome) attrs() []slog.Attr {
 	return attrs
 }
 
-// report is what became of the message of a group, if it was delivered.
+// report returns what became of the message of a group, if it was delivered.
 func (g *group) report() Report {
 	r := Report{
 		Direction: DirectionEncrypt, Suite: g.done.suite, Outcome: g.done.how,
@@ -54,8 +54,8 @@ func (g *group) report() Report {
 	return r
 }
 
-// groupOf returns the group of a recipient, a new one if need be. A group all
-// of whose recipients were refused keeps no place.
+// groupOf returns the group of a recipient, a new one if need be. A group whose
+// recipients were all refused does not count.
 func (s *encryptSession) groupOf(route Route) (*group, error) {
 	for _, g := range s.groups {
 		if g.route.SameGroup(route) {
@@ -101,17 +101,17 @@ func (s *encryptSession) open(route Route) (*group, error) {
 }
 
 // runGroups encrypts and hands over for all groups at the same time, from one stream.
-func (s *encryptSession) runGroups(h *message.Reader, mayBeSealed bool) {
+func (s *encryptSession) runGroups(h *message.Reader, mayBeEncrypted bool) {
 	h.Pass()
 	if len(s.groups) == 1 {
-		s.run(s.groups[0], mayBeSealed, h)
+		s.run(s.groups[0], mayBeEncrypted, h)
 		return
 	}
 	readers, feed := tee(h, len(s.groups))
 	var wg sync.WaitGroup
 	for i, g := range s.groups {
 		wg.Go(func() {
-			s.run(g, mayBeSealed, readers[i])
+			s.run(g, mayBeEncrypted, readers[i])
 			_ = readers[i].CloseWithError(errNotRead)
 		})
 	}
@@ -119,11 +119,11 @@ func (s *encryptSession) runGroups(h *message.Reader, mayBeSealed bool) {
 	wg.Wait()
 }
 
-func (s *encryptSession) run(g *group, mayBeSealed bool, src io.Reader) {
-	g.answer = s.handOver(g.next, g.rcpts, func(dst io.Writer) error { return s.produce(g, mayBeSealed, src, dst) })
+func (s *encryptSession) run(g *group, mayBeEncrypted bool, src io.Reader) {
+	g.answer = s.handOver(g.next, g.rcpts, func(dst io.Writer) error { return s.produce(g, mayBeEncrypted, src, dst) })
 }
 
-// A tee hands what is read from src to several readers. One that is closed is
+// tee returns n readers that get what run reads from src. A reader that is closed is
 // left out; the others go on.
 func tee(src io.Reader, n int) (readers []*io.PipeReader, run func()) {
 	writers := make([]*io.PipeWriter, n)

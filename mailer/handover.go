@@ -15,11 +15,11 @@ import (
 // A producer writes a message for the next hop, having read the client's.
 type producer func(dst io.Writer) error
 
-// An answer is what the next hop says to a message.
+// An answer is what the next hop answers to a message.
 type answer struct {
 	single map[string]error // those for single recipients
 	err    error            // that for all others
-	said   string           // of a message that it took, for the log
+	said   string           // its text for a message that it took, for the log
 	wait   time.Duration    // how long it took
 }
 
@@ -76,8 +76,8 @@ func (s *session) answerAttrs(said string) []slog.Attr {
 	return []slog.Attr{slog.String("answer", s.loggable(said))}
 }
 
-// byRecipient returns answers by recipient. One who was named twice has got the
-// message if one of his answers says so.
+// byRecipient returns answers by recipient. One that was named twice has got the message
+// if one of its answers says so.
 func byRecipient(rcpts []string, list []error) map[string]error {
 	if list == nil {
 		return nil
@@ -109,8 +109,8 @@ func (a answer) of(rcpt string) error {
 	return a.err
 }
 
-// recovered makes an error of a panic: one message must not end the relay, and
-// with it all others. go-smtp does so on goroutines of its own only.
+// recovered makes an error of a panic: one message must not end the relay, and all other
+// messages with it. go-smtp recovers on goroutines of its own only.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -154,8 +154,7 @@ func (c *collector) SetStatus(rcpt string, err error) {
 	c.answers[rcpt] = err
 }
 
-// A prefixWriter writes something before the first octet, and nothing if there
-// never is one.
+// A prefixWriter writes a prefix before the first byte, and nothing if there is none.
 type prefixWriter struct {
 	dst    io.Writer
 	prefix string

@@ -7,17 +7,17 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// MessageMemory is what a message under way takes for one group of recipients, in
-// bytes: buffers for what comes, for what goes out and for the cipher between, however
-// long it is. A header that is longer than a block takes more.
+// MessageMemory is what a message under way takes for one group of recipients, in bytes,
+// however long it is: buffers for what comes, for what goes out and for the cipher
+// between. A header that is longer than a block takes more.
 const MessageMemory = 320 << 10
 
-// keyMemory is what the ID of a key takes until its message is done, in bytes. A long
-// pad of short keys has very many.
+// keyMemory is what the ID of a key takes until its message is done, in bytes. A long pad
+// of short keys has very many of them.
 const keyMemory = 320
 
-// A Memory bounds what all messages under way take, of one step or of several. The
-// zero value is no bound.
+// A Memory bounds what all messages under way take, of one step or of several. The zero
+// value sets no bound.
 type Memory struct {
 	limit atomic.Int64 // in bytes; 0: any
 	taken atomic.Int64
@@ -52,7 +52,7 @@ func (s *session) beginData(n int64) error {
 
 // recipient takes the memory for a recipient who was accepted.
 func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
-	n := 4*len(to) + 512 // he is in several lists
+	n := 4*len(to) + 512 // it is in several lists
 	if opts != nil {
 		n += len(opts.OriginalRecipient)
 	}

@@ -1,14 +1,14 @@
 package mailer
 
-// A Reason is why mail was refused: what the log has as "reason".
+// A Reason is why mail is refused, as "reason" in the log.
 type Reason struct {
 	Name   string // a few words, as in the log
 	Means  string // a sentence
 	Advice string // what the operator can do; a sentence
 }
 
-// Reasons returns all reasons that there are, ordered by what they are about:
-// keys, the message, the next hop, the client.
+// Reasons returns all reasons, in the order of what they are about: keys, the message,
+// the next hop, the client.
 func Reasons() []Reason {
 	return []Reason{
 		{"no key left", "The key manager has no fresh key.", "Mail waits at its sender. Check the QKD link, and whether its key rate is enough for the mail."},
@@ -19,12 +19,12 @@ func Reasons() []Reason {
 		{"bad key", "The key manager gives keys that can't be used.", "None of them is used. Run qkdmail km doctor against it, and ask its vendor."},
 		{"key store", "The store for the keys of arriving messages fails.", "Check the disk or the cluster that it is on: space, permissions, health."},
 		{"key not found", "The key of an arriving message is not at this key manager.", "It may not have been synchronised yet; the sender tries again. If it lasts, check the QKD link and the SAE IDs of both sites."},
-		{"key gone", "The key of an arriving message did not come in four hours.", "The sender is told and can send again. Check the QKD link."},
-		{"key bound", "The key of an arriving message belongs to another message.", "Somebody may have copied a key ID into a message of his own. Look for the message in the log."},
+		{"key gone", "The key of an arriving message did not come within km.key_grace.", "The sender gets a report and can send again. Check the QKD link."},
+		{"key bound", "The key of an arriving message belongs to another message.", "Someone may have copied a key ID into a message of their own. Look for the message in the log."},
 		{"key closed", "The key of an arriving message has been used and deleted.", "An old message may have been sent again, by a mistake or by an attacker. Look for it in the log."},
 		{"no pad", "A rule asks for a one-time pad, and the key manager's limits allow no keys for it.", "Mail waits at its sender. Compare the limits in its status with docs/format.md, or set suite = \"auto\"."},
-		{"key reused", "A key ID came again that has had its use here.", "No key is used twice. If the key manager gave it out, it may have been restored from a backup: ask its vendor before mail goes on. Else somebody named it in a message: look for that in the log."},
-		{"rate", "A peer's messages name more unknown keys than are looked up.", "Somebody may try to keep the key manager busy. Look for the client in the log."},
+		{"key reused", "A key ID came again whose key was used here before.", "No key is used twice. If the key manager gave it out, it may have been restored from a backup: ask its vendor before mail goes on. Otherwise a message names it: look for that in the log."},
+		{"rate", "A peer's messages name too many unknown keys.", "Someone may be trying to keep the key manager busy. Look for the client in the log."},
 
 		{"authentication", "An arriving message or its header was altered, or its key is another one.", "Find out what changed it on the way: a mail system that rewrites, or an attacker."},
 		{"damaged", "An arriving encrypted message is not whole.", "Find out what cut or rewrote it on the way; the sender can send again."},
@@ -32,23 +32,23 @@ func Reasons() []Reason {
 		{"version", "An arriving message is in a format that is unknown here.", "Update qkdmail at this site."},
 		{"suite", "An arriving message has a cipher suite that is unknown here.", "Update qkdmail at this site."},
 		{"suite not agreed", "An arriving message has a cipher suite that this peer may not use.", "Agree on the suites with the peer, or change its suites."},
-		{"not encrypted", "Plain mail came in the name of a peer that has to encrypt.", "Somebody may forge the peer's address, or the peer's own relay was passed by."},
-		{"another peer's domain", "A peer sent mail in the name of another peer's domain.", "Somebody at the peer may forge addresses, or the domains of the peers are incomplete."},
-		{"own domain", "A peer sent mail in the name of this site's domain.", "Somebody at the peer may forge addresses. A mailing list there that keeps the From of our users' mail does so too: have it write its own, or leave the domain out of site.domains."},
+		{"not encrypted", "Plain mail came in the name of a peer that has to encrypt.", "Someone may be forging the peer's address, or the mail did not go through the peer's relay."},
+		{"another peer's domain", "A peer sent mail in the name of another peer's domain.", "Someone at the peer may be forging addresses, or the domains of the peers are incomplete."},
+		{"own domain", "A peer sent mail in the name of this site's domain.", "Someone at the peer may be forging addresses. A mailing list there that keeps the From of our users' mail has the same effect: have it write its own From, or leave the domain out of site.domains."},
 		{"unreadable sender", "The From field of a message has encoded words that can't be decoded, or is too long.", "It could show a peer's address. The sender can write it in UTF-8."},
 		{"too old", "An arriving message was encrypted more than 30 days ago.", "An old message may have been sent again. Else check the clocks."},
 		{"from the future", "An arriving message was encrypted more than a day ahead.", "Check the clocks of both sites."},
 		{"size", "A message is larger than this relay, the next hop or a one-time pad allows.", "Compare limits.message_size with the mail systems on both sides."},
 		{"header size", "The header of a message is larger than allowed, or has too many fields.", "Raise limits.header_size if such large headers are wanted; the number of fields is fixed."},
 		{"long line", "A line of a message is longer than allowed.", "Raise limits.line_length if such mail is wanted."},
-		{"bare line end", "A message has a CR or LF alone, which can smuggle mail.", "The client has to send CRLF."},
-		{"nul", "A message has a NUL octet.", "The client has to encode it."},
+		{"bare line end", "A message has a CR or LF alone, with which a second message could be smuggled in.", "The client has to send CRLF."},
+		{"nul", "A message has a NUL byte.", "The client has to encode it."},
 		{"8bit", "A message has 8-bit content, and the next hop takes none.", "Have the next hop offer 8BITMIME."},
 		{"loop", "A message has passed too many mail systems.", "Look for a loop between the relay and the mail system."},
 
 		{reasonNextHop, "The next hop refused the message.", "Its answer is in the log."},
-		{"next hop down", "The next hop can't be reached.", "Mail waits at its sender. Check the mail system behind the relay."},
-		{"memory", "More messages came at one time than there is memory for.", "They are sent again. Raise [limits] memory if the machine has more, or look for a client that keeps connections open."},
+		{"next hop down", "The next hop can't be reached.", "Mail waits at its sender. Check the mail system after the relay."},
+		{"memory", "There is no memory for another message at this time.", "It is sent again. Raise [limits] memory if the machine has more, or look for a client that keeps connections open."},
 		{"next hop busy", "All connections to the next hop are in use.", "Raise max_connections of the next hop, or find out why it is slow."},
 		{"next hop lost", "The next hop closed its connection.", "Mail waits at its sender. Check the next hop's log."},
 		{"next hop answer", "The next hop's answer is not SMTP.", "Check that the address of the next hop is a mail system."},
@@ -57,8 +57,8 @@ func Reasons() []Reason {
 		{"second group", "A message over SMTP has recipients with different rules.", "The client sends it again for the others. With LMTP it need not."},
 		{"address", "An address has a bad syntax.", "The client has to correct it."},
 		{"smtputf8", "An address is not ASCII, and SMTPUTF8 was not asked for or is not offered by the next hop.", "Have the mail systems on both sides use SMTPUTF8."},
-		{"authentication required", "A client did not authenticate.", "Give the client a user in auth_file."},
-		{"sequence", "A client sent commands in a wrong order.", "The client has to be corrected."},
+		{"authentication required", "A client does not authenticate.", "Give the client a user in auth_file."},
+		{"sequence", "A client sends commands in a wrong order.", "The client has to be corrected."},
 		{"connection lost", "The client's connection was lost in the middle of a message.", "The client tries again. If it lasts, check the network and timeouts.data_idle."},
 		{"internal", "Something failed in the relay.", "The cause is in the log. Report it as a bug."},
 	}

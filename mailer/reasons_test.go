@@ -1,6 +1,7 @@
 package mailer
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/qkdmail/qkdmail/cipher"
 )
 
 // Each reason that the source has is one of Reasons, and the other way round:
@@ -96,4 +99,19 @@ func reasonsInSource(t *testing.T) []string {
 	}
 	slices.Sort(reasons)
 	return slices.Compact(reasons)
+}
+
+// What the cipher finds in a message has a reply of its own each, and
+// none of the errors of the packages below is forgotten.
+func TestReplies(t *testing.T) {
+	for _, err := range []error{
+		cipher.ErrWrongKey, cipher.ErrAltered, cipher.ErrSAE, cipher.ErrVersion, cipher.ErrSuite, cipher.ErrDamaged,
+	} {
+		if r := replyTo(fmt.Errorf("x: %w", err)); r.Code != 550 || r.Cause == nil || strings.Contains(r.Message, "x:") {
+			t.Errorf("%v: %+v", err, r)
+		}
+	}
+	if r := replyTo(fmt.Errorf("no such thing")); r.Code != 451 {
+		t.Errorf("an unknown error: %+v", r)
+	}
 }

@@ -17,9 +17,9 @@ import (
 // ErrConfig: the configuration makes no sense, or can't be read.
 var ErrConfig = errors.New("configuration")
 
-// replyTo turns an error of the cipher, a key manager or the next hop into a
-// refusal. What can pass with time is temporary: the mail stays in the queue
-// of the mail system that sent it.
+// replyTo turns an error of the cipher, a key manager or the next hop into a refusal.
+// What can pass with time is temporary: the mail stays in the queue of the mail system
+// that sent it.
 func replyTo(err error) *refusal.Refusal {
 	if r, ok := refusal.Of(err); ok { // it may wrap a reply to the next hop's greeting, which is no answer to this message
 		return r
@@ -40,9 +40,9 @@ func replyTo(err error) *refusal.Refusal {
 	return refusal.New(451, smtp.EnhancedCode{4, 3, 0}, "internal", "Local error, try again later").Because(err)
 }
 
-// passOn is a refusal of the backend behind, a next hop as a rule, as far as it
-// is one: the client would take 2xx for success, and 354 for leave to send its
-// message. 421 would be about the client's own connection.
+// passOn returns the refusal of the next backend for the client, if it is one: the client
+// would take 2xx for success and 354 for leave to send its message. 421 would be about
+// the client's own connection.
 func passOn(s *smtp.SMTPError) *refusal.Refusal {
 	switch {
 	case s.Code == 421:
@@ -64,10 +64,10 @@ func passOn(s *smtp.SMTPError) *refusal.Refusal {
 
 const reasonNextHop = "next hop"
 
-// maxReplyText is how much of a next hop's reply is passed on, in octets.
+// maxReplyText is how much of a next hop's reply is passed on, in bytes.
 const maxReplyText = 2000
 
-// replies are the errors of the packages below and what clients are told.
+// replies are the errors of other packages, and the replies to them.
 func replies() []struct {
 	err      error
 	code     int

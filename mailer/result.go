@@ -13,9 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/message"
 )
 
-// The fields in which the relay tells the mail system after it what it found, and
-// what was found of the encrypted message on its way. Those from outside are
-// removed.
+// The fields in which the relay writes what it has found, and what others have found
+// in the encrypted message. Where they come from outside they are removed.
 const (
 	ResultField      = "Qkdmail-Result"
 	outerResultField = "Qkdmail-Outer-Authentication-Results"
@@ -23,16 +22,16 @@ const (
 
 // found is what a decrypting session finds out about a message.
 type found struct {
-	how  Outcome // of those that are delivered
+	how  Outcome // if it is delivered
 	info *cipher.Info
 	peer *Peer
 	keys timedGate
 
-	outer claims          // of the encrypted message
-	inner *message.Reader // of the restored message; nil: none
+	outer outerFields     // of the encrypted message
+	inner *message.Reader // the restored message; nil: none
 }
 
-// report is what became of a message, if it was delivered.
+// report returns what became of the message, if it was delivered.
 func (f *found) report() Report {
 	r := Report{Direction: DirectionDecrypt, Outcome: f.how, KeyWait: f.keys.waited}
 	if f.info != nil {
@@ -59,11 +58,11 @@ func (f *found) attrs() []slog.Attr {
 	return attrs
 }
 
-// result is the field that tells the mail system behind what was found:
+// result returns the field for the mail system after the relay:
 //
 //	Qkdmail-Result: HOST; decrypt=pass; suite=OTP; peer=NAME; key-id=ID[; line-ends=lf][; outer-differs=from,date]
 //
-// It is on restored mail only, and above all else.
+// It is on restored mail only, above all other fields.
 func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 	clauses := []string{
 		s.step.Hostname, "decrypt=pass", "suite=" + string(f.info.Suite), "peer=" + oneWord(f.peer.Name),
@@ -80,24 +79,25 @@ func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 	return ResultField + ": " + strings.Join(clauses, ";\r\n\t") + "\r\n"
 }
 
-// A claim is a field in which the encrypted message says what the one inside is.
-type claim struct {
-	field string
-	read  func(text string) string // for comparison; "" for what can't be read
-	text  string
+// An outerField is a field of an encrypted message that should be that of the message
+// inside.
+type outerField struct {
+	name string
+	read func(text string) string // for comparison; "" for what can't be read
+	text string
 }
 
-type claims [4]claim
+type outerFields [4]outerField
 
-// maxClaims is how much of them is kept, in bytes. No writer puts so much outside.
-const maxClaims = 64 << 10
+// maxOuter bounds what is kept of them, in bytes. No writer puts so much outside.
+const maxOuter = 64 << 10
 
-// claimsOf returns those of an encrypted message.
-func claimsOf(outer *message.Reader) claims {
-	c := claims{{field: "From", read: addressSet}, {field: "To", read: addressSet}, {field: "Date", read: instant}, {field: "Message-ID", read: messageID}}
-	left := maxClaims
+// outerFieldsOf returns those of an encrypted message.
+func outerFieldsOf(outer *message.Reader) outerFields {
+	c := outerFields{{name: "From", read: addressSet}, {name: "To", read: addressSet}, {name: "Date", read: instant}, {name: "Message-ID", read: messageID}}
+	left := maxOuter
 	for i := range c {
-		if text := outer.Text(c[i].field); len(text) <= left {
+		if text := outer.Text(c[i].name); len(text) <= left {
 			c[i].text = text
 			left -= len(text)
 		}
@@ -105,19 +105,18 @@ func claimsOf(outer *message.Reader) claims {
 	return c
 }
 
-// differing returns the fields that say something else outside than inside.
-// What was outside is not authenticated, so filters that went by it, and people
-// who saw it, may have been deceived. A field that can't be read inside was
-// left out or made outside, and is not compared.
-func differing(outer claims, inner *message.Reader) []string {
+// differing returns the fields that are different outside and inside. What is outside
+// is not authenticated, so it may have deceived filters and people. A field that can't
+// be read inside was left out or made up outside, and is not compared.
+func differing(outer outerFields, inner *message.Reader) []string {
 	var names []string
 	for _, c := range outer {
-		in := inner.Text(c.field)
+		in := inner.Text(c.name)
 		if in == c.text {
-			continue // as it is nearly always; parsing takes longer
+			continue // nearly always; parsing takes longer
 		}
 		if was := c.read(in); was != "" && c.read(c.text) != was {
-			names = append(names, strings.ToLower(c.field))
+			names = append(names, strings.ToLower(c.name))
 		}
 	}
 	return names
@@ -132,8 +131,8 @@ func instant(text string) string {
 	return t.UTC().String()
 }
 
-// addressSet returns the addresses of a field for comparison, "" where it does
-// not parse. Addresses in UTF-8 stand outside in SMTPUTF8 transactions only.
+// addressSet returns the addresses of a field for comparison, "" where it does not
+// parse. Addresses in UTF-8 are outside in SMTPUTF8 transactions only.
 func addressSet(text string) string {
 	list, err := mail.ParseAddressList(text)
 	if err != nil {
@@ -159,8 +158,8 @@ func messageID(text string) string {
 }
 
 // transit returns the trace fields that relays put on the encrypted message and that
-// stay on the restored one. Authentication-Results speak of the outer message, and
-// say so by their name.
+// stay on the restored one. Authentication-Results are about the outer message, so they
+// get a name that says so.
 func transit(fields [][]byte) string {
 	var b strings.Builder
 	for _, raw := range fields {
@@ -175,8 +174,8 @@ func transit(fields [][]byte) string {
 	return b.String()
 }
 
-// crlf returns a field with CRLF line ends: it came over SMTP, but a program
-// that uses this package may read files.
+// crlf returns a field with CRLF line ends. Over SMTP it has them, but a program that
+// uses this package may read files.
 func crlf(raw []byte) []byte {
 	return bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 }

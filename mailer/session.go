@@ -19,8 +19,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// Step is what the options of [Encrypt] and [Decrypt] have in common. The zero
-// value is good but for the Policy.
+// Step is what the options of [Encrypt] and [Decrypt] have in common. All but the
+// Policy may be left out.
 type Step struct {
 	Policy   *Policy // must be set
 	Hostname string  // in Received and Qkdmail-Result; "": localhost
@@ -39,18 +39,17 @@ type Step struct {
 	KeyTimeout  time.Duration // for each fetch of keys, failover included; 0: 60 s
 
 	EightBit func() bool // whether next takes 8-bit content; nil: it does
-	// HandOver hands the message that write writes to a session of next, and
-	// returns its answers, for single recipients if it has those, in the order in
-	// which they were accepted, and what it says of a message that it took, for the
-	// log. If write fails, the message must not be delivered, and the error is
-	// write's. nil: the session's LMTPData if LMTP is set and it has one, else
-	// its Data.
+	// HandOver hands the message that write writes to a session of next. It
+	// returns the answers for single recipients, if next has those, in the order in
+	// which they were accepted, and what next says of a message that it takes, for
+	// the log. If write fails the message must not be delivered, and the error is
+	// write's. nil: LMTPData if LMTP is set and the session has it, else Data.
 	HandOver func(next smtp.Session, write func(dst io.Writer) error) (answers []error, said string, err error)
 
 	Logger     *slog.Logger           // one line a message; nil: none
 	LogAddress bool                   // with addresses
 	MessageID  func(id string) string // what the log has of a message ID, "" for nothing; nil: all of it
-	Observer   Observer               // told of each message; nil: none
+	Observer   Observer               // of each message; nil: none
 }
 
 // check reports what is missing, and sets defaults.
@@ -85,7 +84,7 @@ type Users interface {
 	Check(user, password string) bool
 }
 
-// A session is what encrypting and decrypting sessions have in common.
+// A session is what the sessions of both steps have in common.
 type session struct {
 	step    *Step
 	client  contract.Client
@@ -94,13 +93,13 @@ type session struct {
 	cancel  context.CancelFunc
 	authed  bool
 
-	begun bool // a transaction
+	begun bool // a transaction is under way
 	from  string
 	opts  smtp.MailOptions
 	start time.Time
 	lines *message.Checker // of the message; nil: there was no DATA yet
 	data  bool             // memory is taken for the message
-	taken atomic.Int64     // of memory, for the message and its recipients
+	taken atomic.Int64     // memory for the message and its recipients, in bytes
 }
 
 func newSession(step *Step, c contract.Client) *session {
@@ -134,8 +133,8 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	}), nil
 }
 
-// mail notes the sender, from a client that may send. go-smtp lets a second
-// MAIL through, and goes on with the recipients of the first.
+// mail begins a transaction, for a client that may send. go-smtp lets a second MAIL
+// through, and goes on with the recipients of the first.
 func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	if s.step.RequireAuth && !s.authed {
 		return refusal.New(530, smtp.EnhancedCode{5, 7, 0}, "authentication required", "Authentication required")
@@ -149,7 +148,7 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 	if r := checkAddress(from, opts.UTF8); r != nil {
 		return r
 	}
-	// What the next hop would refuse in the end must not cost a pad.
+	// A message that the next hop would refuse must not cost a pad.
 	if limit := s.step.MaxSizeNow(); limit > 0 && opts.Size > limit {
 		return message.TooLarge()
 	}
@@ -164,8 +163,8 @@ func (s *session) end() {
 	s.from, s.opts, s.begun, s.lines, s.start = "", smtp.MailOptions{}, false, nil, time.Time{}
 }
 
-// refused logs a command before DATA that was refused, and returns what the
-// client is answered.
+// refused logs a command before DATA that is refused, and returns the answer to the
+// client.
 func (s *session) refused(direction Direction, command string, err error) error {
 	if err == nil {
 		return nil
@@ -173,8 +172,8 @@ func (s *session) refused(direction Direction, command string, err error) error 
 	return s.finish(Report{Direction: direction, Command: command}, nil, err, slog.String("command", command))
 }
 
-// read checks DATA, which takes n bytes of memory, and returns its header. copies says
-// how often that is held at a time.
+// read begins to read DATA, which takes n bytes of memory, and returns it with its
+// header read. copies is how many copies of the header are held at a time.
 func (s *session) read(r io.Reader, n int64, copies int) (*message.Reader, error) {
 	if err := s.beginData(n); err != nil {
 		return nil, err
@@ -191,7 +190,8 @@ func (s *session) read(r io.Reader, n int64, copies int) (*message.Reader, error
 	return h, nil
 }
 
-// eightBit writes to the next hop what it takes.
+// eightBit returns a writer to the next hop that refuses 8-bit content if that takes
+// none.
 func (s *session) eightBit(dst io.Writer) io.Writer {
 	if s.step.EightBit() {
 		return dst
@@ -199,15 +199,15 @@ func (s *session) eightBit(dst io.Writer) io.Writer {
 	return message.SevenBit(dst)
 }
 
-// rest takes what a message that was refused early goes on with, so that the
-// answer comes after it.
+// rest reads what is left of a message that was refused early: the answer comes after
+// it.
 func (s *session) rest(r io.Reader) {
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		s.dropped(message.Broken(err))
 	}
 }
 
-// received is our own trace field, RFC 5321 §4.4.
+// received returns the relay's trace field, RFC 5321 §4.4.
 func (s *session) received() string {
 	hello, address := "unknown", "unknown"
 	if h := s.client.Hello(); h != "" {
@@ -224,7 +224,7 @@ func (s *session) received() string {
 		";\r\n\t" + time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700") + "\r\n"
 }
 
-// protocol is how the message came, as RFC 3848 and RFC 6531 §4.3 name it.
+// protocol returns how the message came, as RFC 3848 and RFC 6531 §4.3 name it.
 func (s *session) protocol() string {
 	name := "SMTP"
 	switch {
@@ -245,8 +245,7 @@ func (s *session) protocol() string {
 	return name
 }
 
-// oneWord keeps what a client calls itself from ending the clause it stands
-// in.
+// oneWord keeps a name from ending the clause that it is in.
 func oneWord(s string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune(" ();\"\\", r) {
@@ -256,15 +255,15 @@ func oneWord(s string) string {
 	}, s)
 }
 
-// dropped closes the connection of a client that stopped in the middle of
-// DATA: go-smtp would go on, and take the rest of the message for commands.
+// dropped closes the connection of a client that stopped in the middle of DATA. go-smtp
+// would go on, and take the rest of the message for commands.
 func (s *session) dropped(err error) {
 	if errors.Is(err, message.ErrDropped) {
 		_ = s.client.Close()
 	}
 }
 
-// finish logs and reports a message, and returns what the client is answered.
+// finish logs and reports a message, and returns the answer to the client.
 func (s *session) finish(r Report, h *message.Reader, err error, attrs ...slog.Attr) error {
 	var reply *refusal.Refusal
 	if err != nil {
@@ -312,7 +311,7 @@ func (s *session) finish(r Report, h *message.Reader, err error, attrs ...slog.A
 	return reply.SMTPError
 }
 
-// loggable is what others said without addresses, unless these are wanted.
+// loggable returns a text of others without addresses, unless those are logged.
 func (s *session) loggable(text string) string {
 	if !s.step.LogAddress && strings.Contains(text, "@") {
 		words := strings.Fields(text)
@@ -337,7 +336,7 @@ func (s *session) messageID(h *message.Reader) string {
 	return s.step.MessageID(id)
 }
 
-// printable makes what others said harmless in a log or a header.
+// printable makes a text of others harmless in a log or a header.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
@@ -353,7 +352,7 @@ func (s *session) logout() {
 	s.cancel()
 }
 
-// plainReply strips a refusal to what go-smtp passes on.
+// plainReply returns what go-smtp passes on of a refusal.
 func plainReply(err error) error {
 	if err == nil {
 		return nil

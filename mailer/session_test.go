@@ -3,6 +3,7 @@ package mailer_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
@@ -48,5 +49,39 @@ func TestDomainsThatIDNARefuses(t *testing.T) {
 	}
 	for _, domain := range []string{"b\u3002example", "\uff42.example", "b\u00fccher.example", "b_c.example"} {
 		c.Want("250", c.Cmd("RCPT TO:<u@"+domain+">"))
+	}
+}
+
+// What a client calls itself can't make fields.
+func TestReceivedField(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
+	for hello, want := range map[string]string{
+		"client.example":            "Received: from client.example ([127.0.0.1])\r\n\tby relay.example (qkdmail) with ESMTP;\r\n\t",
+		"evil)(by\"x\\y;z":          "Received: from evil__by_x_y_z ([127.0.0.1])\r\n",
+		"ä":                         "Received: from ?",
+		"two words":                 "Received: from two ([127.0.0.1])\r\n",
+		strings.Repeat("long", 400): "Received: from longlong",
+		"\tX-Evil:":                 "Received: from X-Evil: (",
+	} {
+		hop.Forget()
+		c := mailtest.Dial(t, r.Addr)
+		c.Want("220", c.Reply())
+		c.Want("250", c.Cmd("EHLO "+hello))
+		c.Want("250", c.Mail("From: x@x.example\r\n\r\nbody\r\n", "x@x.example", "y@y.example"))
+		m := hop.One()
+		if !strings.HasPrefix(m.Data, want) {
+			t.Errorf("%q made %q", hello, m.Data)
+		}
+		for line := range strings.Lines(m.Data) {
+			if len(line) > 998 {
+				t.Error("the field is too long")
+			}
+		}
+		stamp := strings.SplitN(m.Data, ";\r\n\t", 2)[1]
+		if _, err := time.Parse(time.RFC1123Z, strings.SplitN(stamp, "\r\n", 2)[0]); err != nil && !strings.Contains(stamp, ", ") {
+			t.Error(err)
+		}
 	}
 }

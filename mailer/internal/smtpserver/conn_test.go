@@ -153,3 +153,97 @@ func TestIdleClient(t *testing.T) {
 	c.Want("421 4.4.2", c.Reply())
 	c.Closed()
 }
+
+// A message that ends with CR CR LF has come to its end, and is refused at once as
+// any other with a CR alone (RFC 5321 §2.3.8, §4.1.1.4).
+func TestCRBeforeTheEnd(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop := mailtest.StartHop(t)
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		for _, body := range []string{"x\ry\r\n", "x\r\r\n", "x\r\r\r\n", "\r\r\n", "x\r\n.\rx\r\n", "x\r\n.\r\r\n", "x\n\r\n", "x\r\n\n\r\n", "\x00\r\r\n"} {
+			c := mailtest.Connect(t, r)
+			c.Begin("alice@a.example", "bob@b.example")
+			c.Send("From: a@a.example\r\nTo: b@b.example\r\n\r\n" + body + ".\r\n")
+			if got := c.Reply(); !strings.HasPrefix(got, "550 5.6.0") {
+				t.Errorf("%q: %q", body, got)
+			}
+			c.Want("250", c.Cmd("NOOP"))
+			_ = c.Conn.Close()
+		}
+		hop.None()
+	})
+}
+
+// go-smtp drops a CR behind a dot at the start of a line; it is a bare one.
+func TestCRBehindDot(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr())
+	for _, odd := range []string{".\rX\r\n", ".\r\r\nMAIL FROM:<x@x.example>\r\n"} {
+		c := mailtest.Connect(t, r)
+		c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+		c.Want("250", c.Cmd("RCPT TO:<b@clear.example>"))
+		c.Want("354", c.Cmd("DATA"))
+		c.Send(mailtest.Text + odd + "\r\n.\r\n")
+		c.Want("550 5.6.0", c.Reply())
+		c.Want("250", c.Cmd("NOOP"))
+	}
+	hop.None()
+}
+
+// FuzzClient sends anything to an encrypting and a decrypting relay: they do not
+// panic, and no message comes to the next hop that was not sent with MAIL, RCPT
+// and DATA, or without its end.
+func FuzzClient(f *testing.F) {
+	for _, seed := range []string{
+		"EHLO x\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@clear.example>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n",
+		"EHLO x\r\nSTARTTLS\r\nXFORWARD ADDR=1\r\nBDAT 3 LAST\r\nabc",
+		"MAIL FROM:<a@a.example>\r\nMAIL FROM:<b@b.example>\r\nRSET\r\nNOOP\r\nVRFY x\r\nAUTH PLAIN =\r\n",
+		"EHLO x\nMAIL FROM:<\"a@b> \"@a.example> SIZE=1 BODY=8BITMIME RET=HDRS ENVID=+0A\nRCPT TO:<b@b.example> NOTIFY=NEVER\nDATA\n.\n\r\n.\r\n",
+		"\x00\r\r\n\xff\xfe \r\n" + strings.Repeat("x", 3000) + "\r\n",
+	} {
+		f.Add([]byte(seed), uint8(5))
+	}
+	hop := mailtest.StartHop(f)
+	encrypt := mailtest.StartRelay(f, mailer.DirectionEncrypt, hop.Addr())
+	decrypt := mailtest.StartRelay(f, mailer.DirectionDecrypt, hop.Addr())
+	f.Fuzz(func(t *testing.T, in []byte, size uint8) {
+		for _, r := range []*mailtest.Relay{encrypt, decrypt} {
+			conn, err := net.Dial("tcp", r.Addr.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(mailtest.Patience))
+			go func() {
+				for rest := in; len(rest) > 0; {
+					n := min(len(rest), 1+int(size)*16)
+					if _, err := conn.Write(rest[:n]); err != nil {
+						return
+					}
+					rest = rest[n:]
+				}
+				_ = conn.(*net.TCPConn).CloseWrite()
+			}()
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				if ne, ok := err.(net.Error); ok && ne.Timeout() {
+					t.Fatal("the session does not end")
+				}
+			}
+			_ = conn.Close()
+			if strings.Contains(r.Log.String(), "panic") {
+				t.Fatal(r.Log)
+			}
+		}
+		upper := strings.ToUpper(string(in))
+		for _, m := range hop.Got() {
+			if strings.ContainsAny(strings.ReplaceAll(m.Raw, "\r\n", ""), "\r\n\x00") {
+				t.Fatalf("line ends at the next hop: %q", m.Raw)
+			}
+			if !strings.Contains(upper, "MAIL") || !strings.Contains(upper, "RCPT") || !strings.Contains(upper, "DATA") || !strings.Contains(upper, ".\r\n") {
+				t.Fatalf("%q made a message: %q", in, m.Raw)
+			}
+		}
+		hop.Forget()
+	})
+}

@@ -32,20 +32,21 @@ func (b boundedKeys) GetKeys(ctx context.Context, peer string, size, number int)
 
 // How a keyGate keeps look-ups away from a key manager.
 const (
-	gateRemember = 30 * time.Second // a missing key is not asked for again so soon
-	gateMax      = 10_000           // keys remembered, and clients
+	gateRemember = 30 * time.Second // for so long a missing key is not asked for again
+	gateMax      = 10_000           // keys and clients that are remembered
 
-	// Look-ups in vain, a second and at one time. A client has a tenth of what a
-	// peer has: whoever forges messages in a peer's name must not use up the peer's.
+	// Look-ups of keys that are not there, a second and at once. A client has a tenth
+	// of a peer's: whoever forges messages in a peer's name must not use up the
+	// peer's.
 	peerRate, peerBurst     = 200, 2000
 	clientRate, clientBurst = 20, 200
 )
 
-// errKeyGone is a key that was missing for so long that it won't come.
+// errKeyGone: a key is missing for so long that it will not come.
 var errKeyGone = errors.New("key did not come within its time")
 
-// A keyGate stands before a key manager: whoever sends messages that name keys
-// which do not exist must not keep it busy.
+// A keyGate keeps look-ups away from a key manager that messages with made-up key IDs
+// would keep busy.
 type keyGate struct {
 	finder cipher.KeyFinder
 	binder cipher.KeyBinder
@@ -69,9 +70,9 @@ func newKeyGate(finder cipher.KeyFinder, binder cipher.KeyBinder, within, grace 
 	}
 }
 
-// buckets count down what each of many may do, and fill up with time.
+// buckets hold what each of many names may do; they fill up with time.
 type buckets struct {
-	rate, burst float64 // a second, and at most
+	rate, burst float64 // what comes in a second, and the most that there is
 	byName      map[string]*bucket
 }
 
@@ -80,7 +81,7 @@ type bucket struct {
 	at   time.Time
 }
 
-// of returns a bucket with what it has now.
+// of returns the bucket of a name, filled up to now.
 func (b *buckets) of(name string, now time.Time) *bucket {
 	one := b.byName[name]
 	if one == nil {
@@ -95,8 +96,8 @@ func (b *buckets) of(name string, now time.Time) *bucket {
 	return one
 }
 
-// keysByID asks the key manager, unless it has just said no or is asked too often.
-// client is who sends the message, "" where that is not known.
+// keysByID asks the key manager, unless it has just refused or is asked too often.
+// client is the network that the message comes from, "" if that is not known.
 func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...string) ([]*kmclient.Key, error) {
 	if err := g.admit(client, peer, ids); err != nil {
 		return nil, err
@@ -120,8 +121,8 @@ func (g *keyGate) bindKeys(ctx context.Context, peer string, identity kmclient.I
 	return g.binder.BindKeys(ctx, peer, identity, frame, ids...)
 }
 
-// gateKey is what a missing key is remembered by: all that was asked for, since
-// a true ID beside one that does not exist must not get a bad name.
+// gateKey returns what a missing key is remembered by: all that was asked for together,
+// since a key that exists must not suffer from one that does not.
 func gateKey(peer string, ids []string) string {
 	key := peer
 	for _, id := range ids {
@@ -131,7 +132,7 @@ func gateKey(peer string, ids []string) string {
 	return string(sum[:])
 }
 
-// admit refuses what has just been refused, and too many look-ups.
+// admit refuses what was refused a moment ago, and too many look-ups.
 func (g *keyGate) admit(client, peer string, ids []string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -158,8 +159,7 @@ func (g *keyGate) admit(client, peer string, ids []string) error {
 	return nil
 }
 
-// found notes that a look-up was not in vain: a key that is there may be asked for
-// at any rate.
+// found notes that the keys are there: such look-ups may come at any rate.
 func (g *keyGate) found(client, peer string, ids []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -171,7 +171,7 @@ func (g *keyGate) found(client, peer string, ids []string) {
 	}
 }
 
-// note remembers a missing key; the error is errKeyGone once its grace is over.
+// note remembers a missing key. Once its grace is over the error is errKeyGone.
 func (g *keyGate) note(k string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -189,8 +189,8 @@ func (g *keyGate) note(k string) error {
 	return nil
 }
 
-// makeRoom forgets what is past its time, and if that is not enough the rest:
-// a key that comes late is worth more than a look-up saved.
+// makeRoom forgets what is past its time, and if that is not enough everything: a look-up
+// too many does less harm than a key that comes and is not found.
 func (g *keyGate) makeRoom(now time.Time) {
 	if len(g.missing) < gateMax {
 		return

@@ -11,35 +11,35 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
-// isSealed tells whether a message is encrypted already by this site for the peer of
-// a group, perhaps by this relay in another pass. It must say so, and name a key that
-// was claimed here to encrypt with: anyone can write what looks like an encrypted
-// message around a text in clear. One that is not is encrypted once more, which does
-// no harm.
-func (s *encryptSession) isSealed(g *group, src io.Reader) (sealed bool, replay io.Reader, err error) {
+// isEncrypted reports whether this site has already encrypted a message for the peer of
+// a group, perhaps this relay in an earlier pass. The message must name a key that was
+// claimed here to encrypt with: anyone can write what looks like an encrypted message
+// around a text in clear. Encrypting once more does no harm.
+func (s *encryptSession) isEncrypted(g *group, src io.Reader) (encrypted bool, replay io.Reader, err error) {
 	info, replay, err := cipher.Sniff(nil, src)
 	if err != nil || s.o.Claims == nil || info == nil || info.KeyID == "" ||
 		info.SenderSAE != s.step.Policy.sae || info.RecipientSAE != g.route.Peer.SAE {
 		return false, replay, err
 	}
-	sealed, err = s.o.Claims.Claimed(s.ctx, g.route.Peer.SAE, info.KeyID)
-	return sealed, replay, err
+	encrypted, err = s.o.Claims.Claimed(s.ctx, g.route.Peer.SAE, info.KeyID)
+	return encrypted, replay, err
 }
 
-// sealing says how a message of a group is encrypted under a suite.
-func (s *encryptSession) sealing(g *group, suite cipher.Suite) *cipher.EncryptOptions {
+// cipherOptions say how the message of a group is encrypted under a suite.
+func (s *encryptSession) cipherOptions(g *group, suite cipher.Suite) *cipher.EncryptOptions {
 	return &cipher.EncryptOptions{
 		Suite: suite, PadLimit: g.route.PadLimit, SAE: s.step.Policy.sae, Peer: g.route.Peer.SAE,
 		Headers: s.o.Headers, Note: s.o.Note, LineEnd: cipher.LineEndCRLF, UTF8: s.opts.UTF8, From: s.from,
 	}
 }
 
-// seal encrypts a message. Where the rule is opportunistic and the key manager says
-// that it has no key for it, before anything was written, the message goes out under
-// the next best suite that the rule allows, in the end in clear. That takes its answer
-// to this message: what is known from others is no reason.
-func (s *encryptSession) seal(g *group, src io.Reader, dst io.Writer) error {
-	trial, err := s.checkStock(g)
+// encryptAny encrypts a message under the suite of its group. Where the rule is
+// opportunistic and the key manager says that it has no key, before anything was
+// written, the message goes out under the next best suite that the rule allows, and in
+// clear in the end. For that the key manager must have refused keys for this message:
+// what is known from others is no reason.
+func (s *encryptSession) encryptAny(g *group, src io.Reader, dst io.Writer) error {
+	trial, err := s.checkShortage(g)
 	asked := err == nil
 	if asked {
 		src, err = s.encrypt(g, g.suite, trial, src, dst)
@@ -57,11 +57,12 @@ func (s *encryptSession) seal(g *group, src io.Reader, dst io.Writer) error {
 	return err
 }
 
-// encrypt encrypts a message; trial is what checkStock says. If it fails before anything
-// was written, again is the message from its beginning where the rule is opportunistic.
+// encrypt encrypts a message; trial is what checkShortage says. If that fails before
+// anything was written and the rule is opportunistic, again is the message from its
+// beginning.
 func (s *encryptSession) encrypt(g *group, suite cipher.Suite, trial bool, src io.Reader, dst io.Writer) (again io.Reader, err error) {
 	first := &firstWrite{dst: dst}
-	w, err := cipher.Encrypt(s.ctx, first, &g.keys, s.sealing(g, suite))
+	w, err := cipher.Encrypt(s.ctx, first, &g.keys, s.cipherOptions(g, suite))
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +81,8 @@ func (s *encryptSession) encrypt(g *group, suite cipher.Suite, trial bool, src i
 	return again, err
 }
 
-// feed writes src into the cipher, and closes it. It returns what it has
-// written before the cipher wrote anything, where hold says so.
+// feed writes src into the cipher, and closes it. With hold it returns what it has
+// written before the cipher wrote anything.
 func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held net.Buffers, err error) {
 	b, used := block.Get(), 0
 	defer func() { b.Free(used) }()

@@ -12,7 +12,7 @@ import (
 )
 
 // What is refused for want of keys, and when an attempt is made.
-func TestStock(t *testing.T) {
+func TestShortage(t *testing.T) {
 	status := func(stored int) kmclient.Status {
 		return kmclient.Status{KeySize: 256, StoredKeys: new(stored), MaxKeySize: 256, MaxKeyPerRequest: 128}
 	}
@@ -20,7 +20,7 @@ func TestStock(t *testing.T) {
 	const trial = true
 	one := cipher.PadCost{Frames: 1, Keys: 100, KeyBytes: 3200}
 	now := time.Now()
-	s := newStock(slog.New(slog.DiscardHandler))
+	s := newShortages(slog.New(slog.DiscardHandler))
 	s.now = func() time.Time { return now }
 	check := func(what string, cost cipher.PadCost, status kmclient.Status, opportunistic, allowed bool) {
 		t.Helper()
