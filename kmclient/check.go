@@ -8,6 +8,13 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
+// The most that one call asks for. A larger answer would need more memory than a
+// mail system should give to keys.
+const (
+	MaxRequestKeys = 4096    // keys
+	MaxRequestSize = 8 << 20 // bits of one key
+)
+
 // CheckSize reports whether size, in bits, can be the size of a key.
 func CheckSize(size int) error {
 	if size <= 0 || size%8 != 0 {
@@ -16,15 +23,14 @@ func CheckSize(size int) error {
 	return nil
 }
 
-// minJudged is the size in octets from which chance does not make all octets
-// of a key equal, nor two keys the same.
+// minJudged is the size in bytes from which chance makes neither all bytes of a
+// key equal nor two keys the same.
 const minJudged = 8
 
-// CheckKeys reports whether keys answers a request for number keys of size
-// bits each, where size 0 means any. It refuses what no working source of
-// randomness would give: a key whose octets are all equal, two keys with the
-// same ID or with the same octets (keys under 64 bits may have those by
-// chance). The error is an ErrBadKey.
+// CheckKeys reports whether keys answers a request for number keys of size bits
+// each, where size 0 means any. It refuses what no working source of randomness
+// gives: a key whose bytes are all equal, and two keys with the same ID or the same
+// bytes (keys under 64 bits may have them by chance). The error is an ErrBadKey.
 func CheckKeys(keys []*Key, size, number int) error {
 	if len(keys) != number {
 		return fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, number, len(keys))
@@ -32,8 +38,8 @@ func CheckKeys(keys []*Key, size, number int) error {
 	return checkEach(keys, size)
 }
 
-// CheckFresh reports whether keys answers a request for number fresh keys: it is
-// CheckKeys, but there may be fewer keys, one at least.
+// CheckFresh is CheckKeys for the answer to GetKeys, which may have fewer keys
+// than number, but at least one.
 func CheckFresh(keys []*Key, size, number int) error {
 	if len(keys) == 0 || len(keys) > number {
 		return fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, number, len(keys))
@@ -41,7 +47,7 @@ func CheckFresh(keys []*Key, size, number int) error {
 	return checkEach(keys, size)
 }
 
-// checkEach looks at each key, and whether some are the same.
+// checkEach checks each key, and that no two are the same.
 func checkEach(keys []*Key, size int) error {
 	judged := 0
 	ids := make(map[string]struct{}, len(keys))
@@ -62,10 +68,10 @@ func checkEach(keys []*Key, size int) error {
 		if len(b) < minJudged {
 			continue
 		}
-		if bytes.Equal(b[1:], b[:len(b)-1]) { // ends at the first that differs
-			return fmt.Errorf("%w: key %s: all octets equal", ErrBadKey, redact.ID(k.ID()))
+		if bytes.Equal(b[1:], b[:len(b)-1]) { // which stops at the first difference
+			return fmt.Errorf("%w: key %s: all bytes equal", ErrBadKey, redact.ID(k.ID()))
 		}
-		if len(keys) > 1 { // one alone, which may be long, needs no comparison
+		if len(keys) > 1 { // a single key, which may be long, needs no comparison
 			judged++
 			sums[maphash.Bytes(seed, b)] = struct{}{}
 		}
@@ -74,19 +80,13 @@ func checkEach(keys []*Key, size int) error {
 		return fmt.Errorf("%w: the same key ID twice in one answer", ErrBadKey)
 	}
 	if len(sums) != judged {
-		return fmt.Errorf("%w: two keys of one answer have the same octets", ErrBadKey)
+		return fmt.Errorf("%w: two keys of one answer have the same bytes", ErrBadKey)
 	}
 	return nil
 }
 
-// What a client of the QMail REST API asks for in one call, at most. Above, an
-// answer would need more memory than a mail system should give to keys.
-const (
-	MaxRequestKeys = 4096    // keys
-	MaxRequestSize = 8 << 20 // bits of one key
-)
-
-// CheckIDs reports whether ids can be asked for.
+// CheckIDs reports whether ids can be asked for in one call: 1 to MaxRequestKeys,
+// all different, each good for CheckID.
 func CheckIDs(ids []string) error {
 	if len(ids) < 1 || len(ids) > MaxRequestKeys {
 		return fmt.Errorf("%w: %d key IDs: must be 1 to %d", ErrBadRequest, len(ids), MaxRequestKeys)

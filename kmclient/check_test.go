@@ -10,7 +10,7 @@ import (
 
 func TestCheckKeys(t *testing.T) {
 	a, b := fakekm.RandomBytes(32), fakekm.RandomBytes(32)
-	key := func(id string, octets []byte) *Key { return NewKey(id, bytes.Clone(octets)) }
+	key := func(id string, secret []byte) *Key { return NewKey(id, bytes.Clone(secret)) }
 	for name, test := range map[string]struct {
 		keys         []*Key
 		size, number int
@@ -26,13 +26,13 @@ func TestCheckKeys(t *testing.T) {
 		"same UUID in other case": {[]*Key{
 			key("9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", a), key("9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", b),
 		}, 256, 2, false},
-		"same octets":               {[]*Key{key("1", a), key("2", a)}, 256, 2, false},
-		"all octets zero":           {[]*Key{key("1", make([]byte, 32))}, 256, 1, false},
-		"all octets equal":          {[]*Key{key("1", bytes.Repeat([]byte{0x41}, 8))}, 64, 1, false},
-		"one octet is always equal": {[]*Key{key("1", a[:1]), key("2", a[:1])}, 8, 2, true},
-		"empty key":                 {[]*Key{key("1", nil)}, 0, 1, false},
-		"no ID":                     {[]*Key{key("", a)}, 256, 1, false},
-		"ID with a blank":           {[]*Key{key("a b", a)}, 256, 1, false},
+		"same bytes":               {[]*Key{key("1", a), key("2", a)}, 256, 2, false},
+		"all bytes zero":           {[]*Key{key("1", make([]byte, 32))}, 256, 1, false},
+		"all bytes equal":          {[]*Key{key("1", bytes.Repeat([]byte{0x41}, 8))}, 64, 1, false},
+		"one byte is always equal": {[]*Key{key("1", a[:1]), key("2", a[:1])}, 8, 2, true},
+		"empty key":                {[]*Key{key("1", nil)}, 0, 1, false},
+		"no ID":                    {[]*Key{key("", a)}, 256, 1, false},
+		"ID with a blank":          {[]*Key{key("a b", a)}, 256, 1, false},
 	} {
 		err := CheckKeys(test.keys, test.size, test.number)
 		switch {

@@ -6,15 +6,15 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A key that is printed or logged hides its octets.
+// A key that is printed or logged hides its bytes.
 func ExampleKey() {
-	k := kmclient.NewKey("key-1", []byte("an octet a character"))
+	k := kmclient.NewKey("key-1", []byte("as long as 20 bytes!"))
 	fmt.Println(k)
-	fmt.Println(len(k.Reveal()), "octets")
+	fmt.Println(len(k.Reveal()), "bytes")
 	k.Wipe()
-	fmt.Println(len(k.Reveal()), "octets")
+	fmt.Println(len(k.Reveal()), "bytes")
 	// Output:
 	// key key-1 (160 bits)
-	// 20 octets
-	// 0 octets
+	// 20 bytes
+	// 0 bytes
 }

@@ -2,8 +2,8 @@ package kmclient
 
 import "crypto/sha256"
 
-// An Identity tells encrypted messages apart. It is SHA-256 over what a message
-// says of itself and the beginning of its payload; docs/format.md says over
-// which bytes. The same message sent again has the same identity. It needs no
-// key, so by itself it proves nothing.
+// An Identity is what tells two encrypted messages apart: SHA-256 over their
+// control fields and the beginning of their payload (docs/format.md has the
+// details). A message that is sent again has the same Identity. No key is needed
+// to compute it, so it proves nothing by itself.
 type Identity [sha256.Size]byte

@@ -13,20 +13,19 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// MaxIDLength is the longest key ID, in octets, that a message can carry.
+// MaxIDLength is the length in bytes of the longest key ID that a message can carry.
 const MaxIDLength = 255
 
-// State is where a key stands in its life.
+// A State is a stage in the life of a key.
 type State string
 
-// The states of a key, in the order in which it goes through them. Who tells
-// a state tells what it knows: a key store sees messages, a key manager only
-// who has fetched a key.
+// The states of a key, in their order. A key store knows which message a key has
+// opened; a key manager knows only that a key was fetched.
 const (
 	StateGenerated State = "generated" // made by the key manager
 	StateStored    State = "stored"    // kept until it is asked for
-	StateInUse     State = "in_use"    // handed out to encrypt or decrypt a message
-	StateUsed      State = "used"      // has served: in a key store it has opened its message; at a mock somebody has fetched it by its ID
+	StateInUse     State = "in_use"    // given out to encrypt or decrypt a message
+	StateUsed      State = "used"      // in a key store: has opened its message; at the mock: was fetched by its ID
 	StateClosed    State = "closed"    // deleted; its ID must not come back
 )
 
@@ -38,24 +37,24 @@ type KeyInfo struct {
 	State State     `json:"state"`
 }
 
-// A Key is a key with its ID. Printing, logging or marshalling one shows its
-// ID and size, never its bytes: [Key.Reveal] and [Key.RevealJSON] are the only
-// ways to them. A Key belongs to one goroutine at a time.
+// A Key is a key with its ID. Printing, logging or marshaling it shows its ID and
+// size; only [Key.Reveal] and [Key.RevealJSON] show its bytes. A Key must not be
+// used by several goroutines at the same time.
 type Key struct {
 	info   KeyInfo
-	octets []byte
+	secret []byte
 }
 
-// NewKey returns a key handed out now. It takes over octets, which
-// [Key.Wipe] will clear.
-func NewKey(id string, octets []byte) *Key {
+// NewKey returns a key that is given out now, in StateInUse. It takes ownership
+// of secret, the bytes of the key, which [Key.Wipe] clears.
+func NewKey(id string, secret []byte) *Key {
 	return &Key{
-		info:   KeyInfo{ID: id, Size: len(octets) * 8, Time: time.Now(), State: StateInUse},
-		octets: octets,
+		info:   KeyInfo{ID: id, Size: len(secret) * 8, Time: time.Now(), State: StateInUse},
+		secret: secret,
 	}
 }
 
-// ID returns the key ID as the key manager spelled it.
+// ID returns the key ID as the key manager spells it.
 func (k *Key) ID() string { return k.info.ID }
 
 // Size returns the size of the key in bits.
@@ -64,31 +63,31 @@ func (k *Key) Size() int { return k.info.Size }
 // Info describes the key without its bytes.
 func (k *Key) Info() KeyInfo { return k.info }
 
-// SetState notes where the key stands in its life. It tells nobody.
+// SetState sets the state of the key here; the key manager is not told.
 func (k *Key) SetState(s State) { k.info.State = s }
 
-// Reveal returns the bytes of the key, nil once it is wiped. They are the
-// key's own, not a copy: the caller neither changes nor keeps them.
-func (k *Key) Reveal() []byte { return k.octets }
+// Reveal returns the bytes of the key, or nil after [Key.Wipe]. They are not a
+// copy: the caller must neither change nor keep them.
+func (k *Key) Reveal() []byte { return k.secret }
 
-// RevealJSON returns the key with its bytes, as the reference system writes
-// it: {"key_id", "key" (base64), "key_size" (bits), "timestamp"}.
+// RevealJSON returns the key with its bytes as the reference system writes it, with
+// the members "key_id", "key" (base64), "key_size" (bits) and "timestamp".
 func (k *Key) RevealJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		ID   string    `json:"key_id"`
 		Key  string    `json:"key"`
 		Size int       `json:"key_size"`
 		Time time.Time `json:"timestamp"`
-	}{k.info.ID, base64.StdEncoding.EncodeToString(k.octets), k.info.Size, k.info.Time})
+	}{k.info.ID, base64.StdEncoding.EncodeToString(k.secret), k.info.Size, k.info.Time})
 }
 
-// Wipe clears the bytes of the key; wiping twice does no harm.
+// Wipe clears the bytes of the key. It may be called more than once.
 func (k *Key) Wipe() {
-	clear(k.octets)
-	k.octets = nil
+	clear(k.secret)
+	k.secret = nil
 }
 
-// WipeAll wipes every key of keys.
+// WipeAll wipes all keys.
 func WipeAll(keys []*Key) {
 	for _, k := range keys {
 		k.Wipe()
@@ -98,7 +97,7 @@ func WipeAll(keys []*Key) {
 // String returns the key's ID and size.
 func (k *Key) String() string { return fmt.Sprintf("key %s (%d bits)", k.info.ID, k.info.Size) }
 
-// Format prints the same as String for every verb, %#v and %x included.
+// Format prints what String returns for every verb, %#v and %x included.
 func (k *Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // LogValue logs the key's ID and size.
@@ -109,12 +108,12 @@ func (k *Key) LogValue() slog.Value {
 // MarshalJSON writes the key without its bytes.
 func (k *Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.info) }
 
-// CanonicalID returns the form of a key ID that is compared and indexed: lower
-// case for an ID that is a UUID in any of its usual spellings (in braces, behind
-// "urn:uuid:", without hyphens, in upper case), else the ID itself. Otherwise one key could be named twice by spelling its ID in two
-// ways.
+// CanonicalID returns the form of a key ID that is compared and indexed. For a
+// UUID in any of its usual spellings (upper case, in braces, after "urn:uuid:",
+// without hyphens) that is the UUID in lower case, so that two spellings don't
+// name two keys; for any other ID it is the ID itself.
 func CanonicalID(id string) string {
-	// Parse alone takes any two octets for braces.
+	// Parse alone takes any two bytes for braces.
 	if uuid.Validate(id) != nil {
 		return id
 	}
@@ -125,14 +124,14 @@ func CanonicalID(id string) string {
 	return u.String()
 }
 
-// CheckID reports whether id can name a key in a message: 1 to MaxIDLength
-// octets of printable US-ASCII without blanks. The error is an ErrBadKey.
+// CheckID reports whether id can name a key in a message: 1 to MaxIDLength bytes
+// of printable US-ASCII without spaces. The error is an ErrBadKey.
 func CheckID(id string) error {
 	if len(id) == 0 || len(id) > MaxIDLength {
-		return fmt.Errorf("%w: a key ID of %d octets: must be 1 to %d", ErrBadKey, len(id), MaxIDLength)
+		return fmt.Errorf("%w: a key ID of %d bytes: must be 1 to %d", ErrBadKey, len(id), MaxIDLength)
 	}
 	if strings.ContainsFunc(id, func(r rune) bool { return r < 0x21 || r > 0x7E }) {
-		return fmt.Errorf("%w: key ID %q: must be printable US-ASCII without blanks", ErrBadKey, redact.ID(id))
+		return fmt.Errorf("%w: key ID %q: must be printable US-ASCII without spaces", ErrBadKey, redact.ID(id))
 	}
 	return nil
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-func TestKeyHidesItsOctets(t *testing.T) {
-	octets := fakekm.RandomBytes(32)
-	k := NewKey("key-1", octets)
+func TestKeyHidesItsBytes(t *testing.T) {
+	secret := fakekm.RandomBytes(32)
+	k := NewKey("key-1", secret)
 	inside := struct{ Keys []*Key }{[]*Key{k}}
 
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d"} {
 		for _, value := range []any{k, inside.Keys, inside} {
-			if text := fmt.Sprintf(verb, value); fakekm.Shows(text, octets) {
+			if text := fmt.Sprintf(verb, value); fakekm.Shows(text, secret) {
 				t.Errorf("fmt shows the key with %s in a %T", verb, value)
 			}
 		}
@@ -34,7 +34,7 @@ func TestKeyHidesItsOctets(t *testing.T) {
 	} {
 		var b bytes.Buffer
 		slog.New(handler(&b)).Info("test", "key", k, "keys", inside.Keys, "inside", inside)
-		if fakekm.Shows(b.String(), octets) {
+		if fakekm.Shows(b.String(), secret) {
 			t.Errorf("slog's %s handler shows the key", name)
 		}
 	}
@@ -42,15 +42,15 @@ func TestKeyHidesItsOctets(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a key can't be marshalled: %v", err)
 	}
-	if fakekm.Shows(string(text), octets) || !bytes.Contains(text, []byte(`"key_size":256`)) {
+	if fakekm.Shows(string(text), secret) || !bytes.Contains(text, []byte(`"key_size":256`)) {
 		t.Error("encoding/json shows the key, or not its size")
 	}
 }
 
 func TestKeyRevealAndWipe(t *testing.T) {
-	octets := fakekm.RandomBytes(16)
-	want := bytes.Clone(octets)
-	k := NewKey("key-1", octets)
+	secret := fakekm.RandomBytes(16)
+	want := bytes.Clone(secret)
+	k := NewKey("key-1", secret)
 	if !bytes.Equal(k.Reveal(), want) {
 		t.Error("Reveal does not give the key")
 	}
@@ -68,8 +68,8 @@ func TestKeyRevealAndWipe(t *testing.T) {
 	}
 
 	WipeAll([]*Key{k, k})
-	if !bytes.Equal(octets, make([]byte, 16)) {
-		t.Error("Wipe leaves octets of the key")
+	if !bytes.Equal(secret, make([]byte, 16)) {
+		t.Error("Wipe leaves bytes of the key")
 	}
 	if k.Reveal() != nil {
 		t.Error("a wiped key still reveals something")

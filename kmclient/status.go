@@ -5,44 +5,43 @@ import (
 	"strings"
 )
 
-// Status is what a key manager says of itself and of a link. The names are
-// those of ETSI GS QKD 014 §6.1 and of the QMail REST API. An empty text, a
-// limit of 0 and a nil count mean that the key manager did not say.
+// Status is what a key manager reports of itself and of a link. The names in JSON
+// are those of ETSI GS QKD 014 §6.1 and of the QMail REST API. An empty string, a
+// limit of 0 and a nil count are what the key manager does not report.
 type Status struct {
-	State     string `json:"status,omitempty"`          // of the key manager, in its own word, as "operational"
-	Link      string `json:"qkd_link_status,omitempty"` // of the QKD link, in the key manager's word, as "active"
-	Mode      string `json:"mode,omitempty"`            // as "simulation"
-	Timestamp string `json:"timestamp,omitempty"`       // when it said so, as it writes it
+	State     string `json:"status,omitempty"`          // of the key manager, in its own word, such as "operational"
+	Link      string `json:"qkd_link_status,omitempty"` // of the QKD link, in the key manager's word, such as "active"
+	Mode      string `json:"mode,omitempty"`            // such as "simulation"
+	Timestamp string `json:"timestamp,omitempty"`       // of the report, as the key manager writes it
 
 	SourceKME string `json:"source_KME_ID,omitempty"` // the KME that answers
 	TargetKME string `json:"target_KME_ID,omitempty"` // the KME at the other end
 	MasterSAE string `json:"master_SAE_ID,omitempty"` // the caller
 	SlaveSAE  string `json:"slave_SAE_ID,omitempty"`  // the peer
 
-	KeySize          int  `json:"key_size,omitempty"`            // bits, the default of a key request
-	StoredKeys       *int `json:"stored_key_count,omitempty"`    // keys ready to be handed out; 0 may also be said where they are made on demand
+	KeySize          int  `json:"key_size,omitempty"`            // bits of a key where a request names no size
+	StoredKeys       *int `json:"stored_key_count,omitempty"`    // keys ready to be given out; may be 0 where they are made on demand
 	KeysGenerated    *int `json:"keys_generated,omitempty"`      // keys made so far
-	QueueLength      *int `json:"queue_length,omitempty"`        // requests that wait at the key manager
+	QueueLength      *int `json:"queue_length,omitempty"`        // requests waiting at the key manager
 	MaxKeys          int  `json:"max_key_count,omitempty"`       // keys that the KME can store
-	MaxKeyPerRequest int  `json:"max_key_per_request,omitempty"` // keys a request
+	MaxKeyPerRequest int  `json:"max_key_per_request,omitempty"` // keys per request
 	MaxKeySize       int  `json:"max_key_size,omitempty"`        // bits
 	MinKeySize       int  `json:"min_key_size,omitempty"`        // bits
 	MaxSAEIDs        int  `json:"max_SAE_ID_count,omitempty"`    // additional slave SAEs of a multicast key
 
-	// KeyIDBytes is the most that a key ID of this key manager takes in a
-	// message, in bytes, by the IDs that the client has had from it: 16 for a
-	// UUID in its canonical spelling, else the length of the ID. 0: none yet.
+	// KeyIDBytes is the most bytes that a key ID of this key manager has taken in a
+	// message so far: 16 for a UUID in its canonical spelling, else the length of
+	// the ID. It is 0 before the first key.
 	KeyIDBytes int `json:"-"`
 
-	// OnDemand says that keys are made when they are asked for, so that
-	// StoredKeys says nothing about how many can be had.
+	// OnDemand means that keys are made when they are asked for, whatever
+	// StoredKeys is.
 	OnDemand bool `json:"on_demand,omitempty"`
 }
 
-// Trouble returns what the key manager says is wrong with itself or with the
-// QKD link, in its own words, and "" if it says nothing of the kind. A word
-// counts in any case; one that is not known to mean that all is well is
-// trouble. So are limits by which it gives no key of 256 bits.
+// Trouble returns what is wrong with the key manager or the QKD link by their own
+// report, or "". A state in a word that is not known to be good, in any case, is
+// trouble, and so are limits that allow no key of 256 bits.
 func (s Status) Trouble() string {
 	var trouble []string
 	if s.State != "" && !meansWell(s.State) {
@@ -52,13 +51,13 @@ func (s Status) Trouble() string {
 		trouble = append(trouble, fmt.Sprintf("the QKD link is %q", s.Link))
 	}
 	if s.MaxKeySize > 0 && s.MaxKeySize < 256 || s.MinKeySize > 256 {
-		trouble = append(trouble, "no key has 256 bits, as AES-256-GCM needs one")
+		trouble = append(trouble, "it gives no key of 256 bits, which AES-256-GCM needs")
 	}
 	return strings.Join(trouble, ", ")
 }
 
-// meansWell reports whether a key manager uses a word for a state in which it
-// works.
+// meansWell reports whether word is one that key managers use for a state in which
+// they work.
 func meansWell(word string) bool {
 	switch strings.ToLower(strings.TrimSpace(word)) {
 	case "active", "alive", "available", "connected", "enabled", "established", "good", "healthy", "normal",

@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
 )
 
-// FuzzAnswer gives any octets as an answer to a request for keys: nothing
+// FuzzAnswer gives any bytes as an answer to a request for keys: nothing
 // may panic, and keys come out as asked or not at all.
 func FuzzAnswer(f *testing.F) {
 	const id, other = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "key/2"
@@ -76,8 +76,8 @@ func TestEncKeysAnswers(t *testing.T) {
 		"number ignored":       {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, b), fakekm.KeyJSON("3", fakekm.RandomBytes(32))), kmclient.ErrBadKey, false, 3},
 		"none at all":          {200, `{"keys":[]}`, kmclient.ErrKeyExhausted, true, 0},
 		"same ID":              {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(strings.ToUpper(one), b)), kmclient.ErrBadKey, false, 2},
-		"same octets":          {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, a)), kmclient.ErrBadKey, false, 2},
-		"all octets equal":     {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, make([]byte, 32))), kmclient.ErrBadKey, false, 2},
+		"same bytes":           {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, a)), kmclient.ErrBadKey, false, 2},
+		"all bytes equal":      {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, make([]byte, 32))), kmclient.ErrBadKey, false, 2},
 		"blank in ID":          {200, keysJSON(fakekm.KeyJSON("a b", a), fakekm.KeyJSON(two, b)), kmclient.ErrBadKey, false, 2},
 		"cut short":            {200, good[:len(good)-3], kmclient.ErrBadAnswer, false, 2},
 		"no base64":            {200, strings.Replace(good, k64(a), k64(a)[:43]+"*", 1), kmclient.ErrBadAnswer, false, 2},
@@ -137,7 +137,7 @@ func checkFailure(t *testing.T, err, want error, status int, retry bool) {
 		t.Errorf("got %v, want %v with status %d and retry %t", err, want, status, retry)
 	}
 	if err != nil && len(err.Error()) > 800 {
-		t.Errorf("the error has %d octets: too many for a log", len(err.Error()))
+		t.Errorf("the error has %d bytes: too many for a log", len(err.Error()))
 	}
 }
 
@@ -160,7 +160,7 @@ func TestDecKeysAnswers(t *testing.T) {
 		"none":               {200, `{"keys":[]}`, kmclient.ErrKeyNotFound, 1, 0, 0},
 		"not asked for":      {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(other, b)), kmclient.ErrBadAnswer, 1, 2, 0},
 		"the same twice":     {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(one, b)), kmclient.ErrBadKey, 1, 1, 1},
-		"same octets":        {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, a)), kmclient.ErrBadKey, 1, 2, 0},
+		"same bytes":         {200, keysJSON(fakekm.KeyJSON(one, a), fakekm.KeyJSON(two, a)), kmclient.ErrBadKey, 1, 2, 0},
 		"HTML and 200":       {200, `<html>`, kmclient.ErrBadAnswer, 1, 0, 2},
 		"too large":          {200, keysJSON() + strings.Repeat(" ", 24<<20), kmclient.ErrBadAnswer, 1, 0, 2},
 		"unknown 400":        {400, `{"message":"one or more keys specified are not found on KME"}`, kmclient.ErrKeyNotFound, 1, 0, 0},

@@ -109,13 +109,13 @@ func TestKeysBeforeTheEndOfTheContext(t *testing.T) {
 // belongs to, and no other KME is asked.
 func TestKeysThatWereNotAskedFor(t *testing.T) {
 	const id, spelled = "0b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e", "b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e"
-	bytesOfKey := fakekm.RandomBytes(32)
+	secret := fakekm.RandomBytes(32)
 	ca := fakekm.NewCA(t)
 	km, other := newFakeKME(t, ca), newFakeKME(t, ca)
 	e := etsiClient(t, Options{}, km, other)
 	km.setHook(func(op string, _ int, w http.ResponseWriter, body []byte) bool {
 		if op == "dec_keys" && strings.Contains(string(body), spelled) {
-			fakekm.Answer(200, keysJSON(fakekm.KeyJSON(id, bytesOfKey), fakekm.KeyJSON("empty", nil)))(w, nil)
+			fakekm.Answer(200, keysJSON(fakekm.KeyJSON(id, secret), fakekm.KeyJSON("empty", nil)))(w, nil)
 		}
 		return op == "dec_keys"
 	})
@@ -124,7 +124,7 @@ func TestKeysThatWereNotAskedFor(t *testing.T) {
 		t.Errorf("got %v, want the answer refused", err)
 	}
 	checkArrived(t, keys, id)
-	if len(keys) == 1 && !bytes.Equal(keys[0].Reveal(), bytesOfKey) {
+	if len(keys) == 1 && !bytes.Equal(keys[0].Reveal(), secret) {
 		t.Error("another key")
 	}
 	if s := e.Stats(); s.Wasted != 1 || other.requests("dec_keys") != 0 {

@@ -1,5 +1,5 @@
-// Package etsi014 is a client of ETSI GS QKD 014 V1.1.1, the REST API over
-// mutual TLS that QKD systems speak, with one or more KMEs at a site.
+// Package etsi014 is a client of ETSI GS QKD 014 V1.1.1, the REST API over mutual
+// TLS that QKD systems speak. A site may have several KMEs.
 package etsi014
 
 import (
@@ -7,116 +7,104 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"os"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
-	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// Options says where the KMEs of one site are, and who calls them.
+// Options are the KMEs of a site and the identity of their caller.
 type Options struct {
-	// URLs are those of the KMEs of this site, https://HOST:PORT each, in the
-	// order in which they are asked; a path, beneath which the API is, may
-	// follow. At most 16.
+	// URLs are the KMEs of this site, at most 16, in the order in which they are
+	// asked: https://HOST:PORT each, with or without a base path.
 	URLs []string
-	// SAE is the caller's own SAE ID. A KME takes it from the client
-	// certificate; it is compared with what the KME then says, and a
-	// difference logged. Empty: not compared.
+	// SAE is the caller's own SAE ID. The KME takes the ID from the client
+	// certificate; if its status names another one, that is logged. May be empty.
 	SAE string
-	// CertFile and KeyFile are PEM files with the client certificate (and
-	// those between it and its CA) and its private key.
+	// CertFile and KeyFile are PEM files with the client certificate, followed by
+	// the intermediate ones, and with its private key.
 	CertFile, KeyFile string
 	// CAFile is a PEM file with the CAs to trust instead of the system's.
 	CAFile string
-	// KMEID is the KME's ID, which its certificate must hold: in the common
-	// name, a URI or DNS name, or the subject's serial number. A prefix says
-	// where alone it may be: "cn:", "uri:", "dns:", or "serial:" for the
-	// serial number of the subject or the certificate (decimal or
-	// hexadecimal). IDs for each of several URLs, in their order, are
-	// separated by commas; one ID is for all of them.
+	// KMEID is the ID that the KME's certificate must contain: as common name, URI,
+	// DNS name or serial number of the subject. A prefix names the only place where
+	// it may be: "cn:", "uri:", "dns:", or "serial:" for the serial number of the
+	// subject or the certificate (decimal or hexadecimal). IDs for several URLs are
+	// separated by commas, in their order; a single ID is for all.
 	//
-	// With a KMEID and a CAFile, the certificate need not name the host of
-	// the URL. Without a KMEID, it must, as everywhere with HTTPS.
+	// With a KMEID and a CAFile, the certificate need not name the host of the URL.
+	// Without a KMEID it must, as usual with HTTPS.
 	KMEID string
-	// Timeout is for one request, connecting included; 30 seconds if zero. A
-	// third of it is the limit for connecting.
+	// Timeout is for one request, connecting included; 30 seconds if zero. A third
+	// of it is the limit for connecting.
 	Timeout time.Duration
-	// ExtensionMandatory and ExtensionOptional are sent with requests for
-	// keys (ETSI GS QKD 014 §6.2), if not empty.
+	// ExtensionMandatory and ExtensionOptional are sent with key requests (ETSI GS
+	// QKD 014 §6.2) if they are not empty.
 	ExtensionMandatory, ExtensionOptional []any
-	// Logger is for failovers, lost answers and certificate files that can't
-	// be read; may be nil.
+	// Logger gets failovers, lost answers and certificate files that can't be read.
+	// May be nil.
 	Logger *slog.Logger
 }
 
 const maxKMEs = 16 // of one site
 
-// Client is a client of ETSI GS QKD 014 V1.1.1, which QKD systems speak: a
-// REST API over mutual TLS, with one or more KMEs at a site. The certificate
-// files are read again when they change on disk.
+// A Client asks the KMEs of a site. It reads the certificate files again when they
+// change on disk.
 //
-// A KME deletes a key when it gives it out ([Client.DeletesOnDelivery]), so
-// an answer that gets lost takes its keys with it. What can be done about it
-// is done, and counted in [Stats]:
+// A KME deletes a key when it gives it out, so a lost answer takes its keys with
+// it. The Client does what it can about that, and counts it in [Stats]:
 //
-//   - The next KME is asked where the one before gave no keys for certain: no
-//     connection, or an HTTP error. All keys of one call to
-//     [Client.GetKeys] come from one KME, so that the other site can find
-//     them at one.
-//   - If the answer to enc_keys is lost, new keys are asked for, once. Those
-//     of the lost answer are never used.
-//   - If the answer to dec_keys is lost, the same keys are asked for once
-//     more. Keys that arrive without the others of the same call are returned
-//     with the error ([Client.KeysByID]).
-//   - If a site's keys are spread over its KMEs, or a KME takes fewer IDs than
-//     its status says, keys are asked for one by one.
-//   - A key with an ID that this client has been given before is refused.
+//   - It asks the next KME where the one before certainly gave no keys: no
+//     connection, or an HTTP error. All keys of one [Client.GetKeys] come from one
+//     KME, so that the other site finds them at one.
+//   - If the answer to enc_keys is lost, it asks for new keys, once. Those of the
+//     lost answer are never used.
+//   - If the answer to dec_keys is lost, it asks for the same keys once more. Keys
+//     that arrive without the others of the same call are returned with the error
+//     (see [Client.KeysByID]).
+//   - If the keys of a site are spread over its KMEs, or if a KME takes fewer IDs
+//     than its status says, it asks for keys one by one.
+//   - It refuses to encrypt with a key whose ID it has been given before.
 //
-// A KME whose status fails with an HTTP error is taken to have no limits, and is
-// asked for fewer keys where it then tells of one.
+// A KME whose status is an HTTP error is asked as if it had no limits, and then for
+// fewer keys if it names one.
 type Client struct {
 	kmes    []*kme
 	sae     string
-	request encRequest // what all requests for keys have in common
+	request encRequest // what all key requests have in common
 	logger  *slog.Logger
-	handed  *idMemory
+	given   *idMemory // IDs of keys that this client has been given
 	ids     kmhttp.IDBytes
-	pause   func(ctx context.Context) error // before a question is asked again
+	pause   func(ctx context.Context) error // before a request is repeated
 
 	warned, failovers, burned, wasted, gone atomic.Int64
 }
 
 var _ kmclient.KeyManager = (*Client)(nil)
 
-// New returns a client; it connects to nothing yet. Options that make no
-// sense and files that can't be read are a kmclient.ErrConfig.
+// New returns a client, which connects when it is used. Options that make no sense
+// and files that can't be read are a kmclient.ErrConfig.
 func New(o Options) (*Client, error) {
 	if len(o.URLs) < 1 || len(o.URLs) > maxKMEs {
 		return nil, fmt.Errorf("%w: %d KMEs: must be 1 to %d", kmclient.ErrConfig, len(o.URLs), maxKMEs)
 	}
-	e := &Client{
-		sae: o.SAE, logger: o.Logger, pause: kmhttp.ShortPause, handed: newIDMemory(rememberedIDs),
+	c := &Client{
+		sae: o.SAE, logger: o.Logger, pause: kmhttp.ShortPause, given: newIDMemory(rememberedIDs),
 		request: encRequest{Mandatory: o.ExtensionMandatory, Optional: o.ExtensionOptional},
 	}
-	if e.logger == nil {
-		e.logger = slog.New(slog.DiscardHandler)
+	if c.logger == nil {
+		c.logger = slog.New(slog.DiscardHandler)
 	}
-	e.ids.Store(16) // by the standard an ID is a UUID
-	if _, err := json.Marshal(e.request); err != nil {
+	c.ids.Store(16) // by the standard an ID is a UUID
+	if _, err := json.Marshal(c.request); err != nil {
 		return nil, fmt.Errorf("%w: extensions: %w", kmclient.ErrConfig, err)
 	}
 	ids, err := parseKMEIDs(o.KMEID, len(o.URLs))
 	if err != nil {
 		return nil, err
 	}
-	files, err := openTLSFiles(o.CertFile, o.KeyFile, o.CAFile, e.logger)
+	files, err := openTLSFiles(o.CertFile, o.KeyFile, o.CAFile, c.logger)
 	if err != nil {
 		return nil, err
 	}
@@ -127,134 +115,68 @@ func New(o Options) (*Client, error) {
 		}
 		k := newKME(base, ids[i], files, o.Timeout)
 		k.alone = len(o.URLs) == 1
-		e.kmes = append(e.kmes, k)
+		c.kmes = append(c.kmes, k)
 	}
-	return e, nil
+	return c, nil
 }
 
-// DeletesOnDelivery is true: a KME deletes a key when it gives it out.
-func (e *Client) DeletesOnDelivery() bool { return true }
+// DeletesOnDelivery returns true: a KME deletes a key when it gives it out.
+func (c *Client) DeletesOnDelivery() bool { return true }
 
-// CloseKey does nothing, successfully: the KME deleted the key when it gave it
-// out, and has no operation to close one.
-func (e *Client) CloseKey(context.Context, string) error { return nil }
+// CloseKey does nothing and returns nil: the KME has deleted the key already, and
+// the standard has no operation to close one.
+func (c *Client) CloseKey(context.Context, string) error { return nil }
 
 // CloseIdle closes the connections that no request is using.
-func (e *Client) CloseIdle() {
-	for _, k := range e.kmes {
+func (c *Client) CloseIdle() {
+	for _, k := range c.kmes {
 		k.caller.HTTP.CloseIdleConnections()
 	}
 }
 
-// Stats counts what has not gone as it should since the client was
-// made.
+// Stats counts what has gone wrong since the client was made.
 type Stats struct {
-	Failovers int64 // questions that went on to another KME
-	Burned    int64 // keys asked for with enc_keys whose answer was lost: their pads may be gone
-	Wasted    int64 // keys that arrived and were wiped unused: unusable, or from a call that failed later
-	Gone      int64 // keys that dec_keys knew no more after an answer had been lost
+	Failovers int64 // requests that went on to another KME
+	Burned    int64 // keys of enc_keys whose answer was lost: the KME may have deleted them
+	Wasted    int64 // keys that arrived and were wiped: unusable, or of a call that failed later
+	Gone      int64 // keys that dec_keys did not know any more after a lost answer
 }
 
 // Stats returns the counts so far.
-func (e *Client) Stats() Stats {
-	return Stats{Failovers: e.failovers.Load(), Burned: e.burned.Load(), Wasted: e.wasted.Load(), Gone: e.gone.Load()}
+func (c *Client) Stats() Stats {
+	return Stats{Failovers: c.failovers.Load(), Burned: c.burned.Load(), Wasted: c.wasted.Load(), Gone: c.gone.Load()}
 }
 
-// Status reports the link to peer, as the first KME that answers knows it. Each
-// has its share of the time that ctx leaves.
-func (e *Client) Status(ctx context.Context, peer string) (kmclient.Status, error) {
-	path, err := saePath(peer, "status")
+// Status returns the status of the link to peer from the first KME that answers
+// (ETSI GS QKD 014 §5.1). The time that ctx leaves is shared among the KMEs.
+func (c *Client) Status(ctx context.Context, peer string) (kmclient.Status, error) {
+	path, err := Path(peer, "status")
 	if err != nil {
 		return kmclient.Status{}, &kmclient.Error{Op: kmhttp.OpStatus, Err: err}
 	}
 	var failed *kmclient.Error
-	order := e.order()
+	order := c.order()
 	for i, k := range order {
 		s, err := k.statusWithin(ctx, len(order)-i, peer, path)
 		if err == nil {
-			e.compare(s)
-			s.KeyIDBytes = int(e.ids.Load())
+			c.compare(s)
+			s.KeyIDBytes = int(c.ids.Load())
 			return s, nil
 		}
 		failed = graver(failed, err)
 		if ctx.Err() != nil {
 			break
 		}
-		e.noteFailover(order[i:], err)
+		c.noteFailover(order[i:], err)
 	}
 	return kmclient.Status{}, failed
 }
 
-// statusWithin is status with the first of shares of the caller's time, so that a
-// KME that takes connections and never answers leaves some to the next one. It
-// is then asked last for a while, as after the end of a request's own time.
-func (k *kme) statusWithin(ctx context.Context, shares int, peer, path string) (kmclient.Status, *kmclient.Error) {
-	deadline, ok := ctx.Deadline()
-	if !ok || shares == 1 {
-		return k.status(ctx, peer, path)
-	}
-	share := time.Until(deadline) / time.Duration(shares)
-	limited, cancel := context.WithTimeout(ctx, share)
-	defer cancel()
-	s, err := k.status(limited, peer, path)
-	if err != nil && err.Status == 0 && limited.Err() != nil && ctx.Err() == nil {
-		k.noteDown()
-		err.Err = fmt.Errorf("%w: no whole answer within %v: %w", kmclient.ErrUnavailable, share.Round(time.Millisecond), os.ErrDeadlineExceeded)
-	}
-	return s, err
-}
-
-// compare logs, once, that the KME takes the caller for another SAE.
-func (e *Client) compare(s kmclient.Status) {
-	if e.sae == "" || s.MasterSAE == "" || s.MasterSAE == e.sae || !e.warned.CompareAndSwap(0, 1) {
+// compare logs, once, if the KME takes the caller for another SAE.
+func (c *Client) compare(s kmclient.Status) {
+	if c.sae == "" || s.MasterSAE == "" || s.MasterSAE == c.sae || !c.warned.CompareAndSwap(0, 1) {
 		return
 	}
-	e.logger.Warn("the KME takes this client for another SAE: is it the right certificate?",
-		"sae", e.sae, "kme_says", s.MasterSAE)
-}
-
-// order returns the KMEs in the order in which to ask them: those that could
-// not be reached a moment ago come last.
-func (e *Client) order() []*kme {
-	now := time.Now()
-	order := make([]*kme, 0, len(e.kmes))
-	for _, down := range []bool{false, true} {
-		for _, k := range e.kmes {
-			if k.isDown(now) == down {
-				order = append(order, k)
-			}
-		}
-	}
-	return order
-}
-
-// noteFailover tells that the first of order could not serve, and that another
-// will be asked, if there is one.
-func (e *Client) noteFailover(order []*kme, err *kmclient.Error) {
-	if len(order) > 1 && order[1] != order[0] {
-		e.failovers.Add(1)
-		e.logger.Warn("a KME could not serve; asking another", "kme", order[0].name, "next", order[1].name, "error", err)
-	}
-}
-
-// graver returns the error to tell of two KMEs' ones. That a key does not
-// exist, or that none is left, is said only if all of them say so: one that
-// could not be asked may have it.
-func graver(a, b *kmclient.Error) *kmclient.Error {
-	if a == nil || b != nil && isAbsence(a) && !isAbsence(b) {
-		return b
-	}
-	return a
-}
-
-// saePath returns the path of an operation with a peer. Like a key ID, an SAE
-// ID may come from afar and must not lead to another path.
-func saePath(sae, operation string) (string, error) {
-	switch {
-	case sae == "":
-		return "", fmt.Errorf("%w: no peer: an SAE ID is needed", kmclient.ErrBadRequest)
-	case len(sae) > kmclient.MaxIDLength || !utf8.ValidString(sae) || strings.ContainsFunc(sae, unicode.IsControl) || kmhttp.Climbs(sae):
-		return "", fmt.Errorf("%w: %q can't be an SAE ID", kmclient.ErrBadRequest, redact.Line(sae))
-	}
-	return "/api/v1/keys/" + url.PathEscape(sae) + "/" + operation, nil
+	c.logger.Warn("the KME takes this client for another SAE: is it the right certificate?",
+		"sae", c.sae, "kme_says", s.MasterSAE)
 }

@@ -69,9 +69,9 @@ func TestRequests(t *testing.T) {
 		paths = append(paths, r.Method+" "+r.URL.EscapedPath())
 		handler.ServeHTTP(w, r)
 	})
-	km.hook = func(op string, _ int, _ http.ResponseWriter, octets []byte) bool {
+	km.hook = func(op string, _ int, _ http.ResponseWriter, secret []byte) bool {
 		if body = nil; op != "status" {
-			_ = json.Unmarshal(octets, &body)
+			_ = json.Unmarshal(secret, &body)
 		}
 		return false
 	}

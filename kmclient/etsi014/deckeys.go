@@ -45,8 +45,8 @@ func (l *lookup) arrived(ids []string) (keys []*kmclient.Key) {
 // error as well: those that came before a failure, or before the end of ctx, and
 // those of an answer that is refused, under the IDs that they came with. They are
 // whole, and the caller stores or wipes them.
-func (e *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
-	path, err := saePath(peer, "dec_keys")
+func (c *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
+	path, err := Path(peer, "dec_keys")
 	if err == nil {
 		err = kmclient.CheckIDs(ids)
 	}
@@ -57,7 +57,7 @@ func (e *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*k
 		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Retry: true, Err: kmclient.Canceled(ctx)}
 	}
 	l := &lookup{peer: peer, path: path, found: make(map[string]*kmclient.Key, len(ids))}
-	failed := e.lookUp(ctx, l, ids)
+	failed := c.lookUp(ctx, l, ids)
 	keys := l.arrived(ids)
 	if failed != nil {
 		return keys, failed
@@ -71,18 +71,18 @@ func (e *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*k
 // lookUp asks the KMEs for keys. A KME refuses a request as a whole: if some of
 // the keys are at another one of this site, or if it takes fewer IDs than its
 // status says, they have to be asked for one by one.
-func (e *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
-	failed := e.ask(ctx, l, ids)
+func (c *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
+	failed := c.ask(ctx, l, ids)
 	if failed == nil || len(l.others) > 0 {
 		return failed
 	}
 	missing := l.missing(ids)
-	elsewhere := len(e.kmes) > 1 && errors.Is(failed, kmclient.ErrKeyNotFound)
+	elsewhere := len(c.kmes) > 1 && errors.Is(failed, kmclient.ErrKeyNotFound)
 	if len(missing) < 2 || !elsewhere && !errors.Is(failed, kmclient.ErrBadRequest) {
 		return failed
 	}
 	for _, id := range missing { // ends with the first that no KME has
-		if failed := e.ask(ctx, l, []string{id}); failed != nil {
+		if failed := c.ask(ctx, l, []string{id}); failed != nil {
 			return failed
 		}
 	}
@@ -91,14 +91,14 @@ func (e *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.
 
 // ask asks the KMEs in their order for those of ids that are missing, and then
 // once more those KMEs whose answer was lost or that were busy.
-func (e *Client) ask(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
-	order := e.order()
+func (c *Client) ask(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
+	order := c.order()
 	last := make(map[*kme]*kmclient.Error, len(order))
 	lost := false
 	for round := 1; round <= 2; round++ {
 		var again []*kme
 		for i, k := range order {
-			err := e.lookUpAt(ctx, k, l, l.missing(ids))
+			err := c.lookUpAt(ctx, k, l, l.missing(ids))
 			if err == nil || ctx.Err() != nil || len(l.others) > 0 { // others could not be returned with a success
 				return err
 			}
@@ -107,33 +107,33 @@ func (e *Client) ask(ctx context.Context, l *lookup, ids []string) *kmclient.Err
 			if err.Lost || err.Status == http.StatusServiceUnavailable {
 				again = append(again, k)
 			}
-			e.noteFailover(order[i:], err)
+			c.noteFailover(order[i:], err)
 		}
-		if order = again; len(order) == 0 || e.pause(ctx) != nil {
+		if order = again; len(order) == 0 || c.pause(ctx) != nil {
 			break
 		}
 	}
-	return e.notFound(l, last, len(l.missing(ids)), lost)
+	return c.notFound(l, last, len(l.missing(ids)), lost)
 }
 
 // notFound returns the error to report of those that the KMEs gave last, with
 // this many keys missing. lost says that an answer was lost, maybe with keys in
 // it.
-func (e *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, missing int, lost bool) *kmclient.Error {
+func (c *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, missing int, lost bool) *kmclient.Error {
 	var failed *kmclient.Error
-	for _, k := range e.kmes {
+	for _, k := range c.kmes {
 		failed = graver(failed, last[k])
 	}
 	if lost && errors.Is(failed, kmclient.ErrKeyNotFound) {
-		e.gone.Add(int64(missing))
+		c.gone.Add(int64(missing))
 		failed.Err = fmt.Errorf("%w, after an answer that may have held it was lost", failed.Err)
-		e.logger.Warn("keys are gone: the KME does not know them after an answer was lost", "peer", l.peer, "keys", missing)
+		c.logger.Warn("keys are gone: the KME does not know them after an answer was lost", "peer", l.peer, "keys", missing)
 	}
 	return failed
 }
 
 // lookUpAt asks one KME for keys.
-func (e *Client) lookUpAt(ctx context.Context, k *kme, l *lookup, ids []string) *kmclient.Error {
+func (c *Client) lookUpAt(ctx context.Context, k *kme, l *lookup, ids []string) *kmclient.Error {
 	batch := max(len(ids), 1)
 	if batch > 1 {
 		limits, failed := k.limitsOf(ctx, l.peer)
@@ -144,7 +144,7 @@ func (e *Client) lookUpAt(ctx context.Context, k *kme, l *lookup, ids []string) 
 		batch = limits.batch(batch)
 	}
 	for some := range slices.Chunk(ids, batch) {
-		found, err := e.decKeys(ctx, k, l, some)
+		found, err := c.decKeys(ctx, k, l, some)
 		if err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (e *Client) lookUpAt(ctx context.Context, k *kme, l *lookup, ids []string) 
 
 // decKeys makes one request for keys that are named by their IDs. Fewer may
 // come, but none that was not asked for.
-func (e *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (map[string]*kmclient.Key, *kmclient.Error) {
+func (c *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (map[string]*kmclient.Key, *kmclient.Error) {
 	type keyID struct {
 		ID string `json:"key_ID"`
 	}
@@ -180,40 +180,40 @@ func (e *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (
 		case errors.Is(failed, kmclient.ErrBadRequest):
 			k.forget(l.peer)
 		case failed.Status/100 == 2: // too large
-			e.wasted.Add(int64(len(ids)))
+			c.wasted.Add(int64(len(ids)))
 		}
 		return nil, failed
 	}
 	defer clear(answer)
 	keys, err := kmhttp.DecodeKeyList(answer)
 	if err != nil {
-		e.wasted.Add(int64(len(ids)))
+		c.wasted.Add(int64(len(ids)))
 		return nil, kmhttp.BadAnswer(q, code, answer, err)
 	}
 	found, err := match(keys, ids)
 	if err != nil {
-		e.salvage(l, keys)
+		c.salvage(l, keys)
 		return nil, kmhttp.BadAnswer(q, code, answer, err)
 	}
-	e.handed.note(l.peer, keys)
+	c.given.note(l.peer, keys)
 	return found, nil
 }
 
 // salvage takes from an answer that is refused what is a key by itself: the KME
 // does not have it any more. One that reads IDs otherwise than we do answers with
 // another message's key.
-func (e *Client) salvage(l *lookup, keys []*kmclient.Key) {
+func (c *Client) salvage(l *lookup, keys []*kmclient.Key) {
 	seen := make(map[string]bool, len(keys))
 	for _, k := range keys {
 		id := kmclient.CanonicalID(k.ID())
 		if seen[id] || kmclient.CheckKeys([]*kmclient.Key{k}, 0, 1) != nil {
-			e.waste([]*kmclient.Key{k})
+			c.waste([]*kmclient.Key{k})
 			continue
 		}
 		seen[id] = true
 		l.others = append(l.others, k)
 	}
-	e.handed.note(l.peer, l.others)
+	c.given.note(l.peer, l.others)
 }
 
 // match returns keys by their canonical IDs, having checked them; ids are
@@ -239,5 +239,5 @@ func match(keys []*kmclient.Key, ids []string) (map[string]*kmclient.Key, error)
 
 // decLimit is AnswerLimit, in bytes, for number keys of unknown size.
 func decLimit(number int) int64 {
-	return min(kmhttp.AnswerLimit(kmclient.MaxRequestSize, number), kmhttp.AnswerLimit(kmhttp.MaxRequestOctets*8, 1)+int64(number)<<10)
+	return min(kmhttp.AnswerLimit(kmclient.MaxRequestSize, number), kmhttp.AnswerLimit(kmhttp.MaxRequestBytes*8, 1)+int64(number)<<10)
 }

@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
+	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// Endpoint returns what it takes to talk to the only KME of o as an [Client]
-// does: the URL beneath which the API is, without a slash at its end, and the
-// TLS configuration, which verifies the KME's certificate and its KMEID. It is
-// for programs that have to see the answers as they are, like package
-// kmdoctor. The files are read now, and not again when they change.
+// Endpoint returns the base URL of the only KME of o, without a slash at its end,
+// and a TLS configuration that verifies the KME's certificate and KMEID as a
+// [Client] does. It is for programs that make their own requests, such as a
+// conformance check. The files are read now, and not again when they change.
 func (o Options) Endpoint() (base string, config *tls.Config, err error) {
 	if len(o.URLs) != 1 {
 		return "", nil, fmt.Errorf("%w: %d KMEs: must be one", kmclient.ErrConfig, len(o.URLs))
@@ -38,13 +41,21 @@ func (o Options) Endpoint() (base string, config *tls.Config, err error) {
 	return base, files.config(u.Hostname(), ids[0]), nil
 }
 
-// Path returns the path of an operation, such as "status", with the peer
-// of that SAE ID. An ID that can't be one, or would lead elsewhere, is an
-// ErrBadRequest.
-func Path(sae, operation string) (string, error) { return saePath(sae, operation) }
+// Path returns the path of an operation ("status", "enc_keys" or "dec_keys", ETSI
+// GS QKD 014 §5) with the peer of that SAE ID, which may come from a message. An ID
+// that can't be one, or would lead to another path, is a kmclient.ErrBadRequest.
+func Path(sae, operation string) (string, error) {
+	switch {
+	case sae == "":
+		return "", fmt.Errorf("%w: no peer: an SAE ID is needed", kmclient.ErrBadRequest)
+	case len(sae) > kmclient.MaxIDLength || !utf8.ValidString(sae) || strings.ContainsFunc(sae, unicode.IsControl) || kmhttp.Climbs(sae):
+		return "", fmt.Errorf("%w: %q can't be an SAE ID", kmclient.ErrBadRequest, redact.Line(sae))
+	}
+	return "/api/v1/keys/" + url.PathEscape(sae) + "/" + operation, nil
+}
 
-// Refusal reads an answer of a KME other than 2xx as an [Client] does. op
-// is what was asked for, as in [kmclient.Error].Op.
+// Refusal returns the error that a [Client] makes of an answer other than 2xx. op is
+// what was asked for, as in [kmclient.Error].Op.
 func Refusal(op string, status int, body []byte) *kmclient.Error {
 	return kmhttp.Refusal(kmhttp.Call{Op: op}, status, nil, body)
 }

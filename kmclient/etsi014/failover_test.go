@@ -106,12 +106,12 @@ func TestFailover(t *testing.T) {
 				t.Errorf("counted %+v, want %d burned, %d wasted", s, want.burned, want.wasted)
 			}
 			e.kmes[0].down.Store(0)
-			octets := fakekm.RandomBytes(32)
-			keys, err = e.KeysByID(ctx, "B", second.put(octets))
+			secret := fakekm.RandomBytes(32)
+			keys, err = e.KeysByID(ctx, "B", second.put(secret))
 			if name == "200 broken" {
 				return // an answer with a key that was not asked for
 			}
-			if !errors.Is(err, want.byID) || err == nil && !bytes.Equal(keys[0].Reveal(), octets) {
+			if !errors.Is(err, want.byID) || err == nil && !bytes.Equal(keys[0].Reveal(), secret) {
 				t.Errorf("KeysByID = %v, %v, want the second KME's key", keys, err)
 			}
 			if n := first.requests("dec_keys"); n != want.firstByID {

@@ -151,11 +151,11 @@ func (km *fakeKME) setHook(hook func(op string, n int, w http.ResponseWriter, bo
 }
 
 // put stores a key for dec_keys, and returns its ID.
-func (km *fakeKME) put(octets []byte) string {
+func (km *fakeKME) put(secret []byte) string {
 	km.mu.Lock()
 	defer km.mu.Unlock()
 	id := uuid.NewString()
-	km.vault[id] = octets
+	km.vault[id] = secret
 	return id
 }
 
@@ -197,4 +197,4 @@ func etsiClient(t testing.TB, o Options, kmes ...*fakeKME) *Client {
 	return e
 }
 
-func k64(octets []byte) string { return base64.StdEncoding.EncodeToString(octets) }
+func k64(secret []byte) string { return base64.StdEncoding.EncodeToString(secret) }

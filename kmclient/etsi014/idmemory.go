@@ -10,19 +10,18 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// rememberedIDs is how many key IDs can't come back; they take about 8 MiB.
+// rememberedIDs is how many key IDs are remembered; they take about 8 MiB.
 const rememberedIDs = 1 << 18
 
-// An idMemory knows the key IDs that it was given last. It keeps hashes of 64
-// bits: that one of a full memory matches by chance has a probability of
-// 2^-46.
+// An idMemory remembers the last key IDs, as hashes of 64 bits. A new ID matches one
+// of a full memory by chance with a probability of 2^-46.
 type idMemory struct {
 	seed maphash.Seed
 	max  int
 
 	mu    sync.Mutex
 	known map[uint64]struct{}
-	ring  []uint64 // in the order in which they came, from next on
+	ring  []uint64 // once it is full, the oldest is at next
 	next  int
 }
 
@@ -30,8 +29,8 @@ func newIDMemory(max int) *idMemory {
 	return &idMemory{seed: maphash.MakeSeed(), max: max, known: map[uint64]struct{}{}}
 }
 
-// claim refuses keys of which one has been here before, and remembers them
-// otherwise. The error is a kmclient.ErrBadKey.
+// claim remembers the IDs of keys to encrypt with. If it knows one of them already,
+// it remembers none, and the error is a kmclient.ErrBadKey.
 func (m *idMemory) claim(peer string, keys []*kmclient.Key) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -44,7 +43,8 @@ func (m *idMemory) claim(peer string, keys []*kmclient.Key) error {
 	return nil
 }
 
-// note remembers keys that may come any number of times, but not to encrypt.
+// note remembers the IDs of keys to decrypt with, which may come again, but not to
+// encrypt with.
 func (m *idMemory) note(peer string, keys []*kmclient.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -68,8 +68,8 @@ func (m *idMemory) add(peer string, keys []*kmclient.Key) {
 	}
 }
 
-// hash takes an ID that is no UUID, against the standard, to be unique among
-// the keys for one peer only.
+// hash returns the hash of a key ID. One that is no UUID, against the standard, is
+// unique only among the keys of one peer.
 func (m *idMemory) hash(peer, id string) uint64 {
 	if id = kmclient.CanonicalID(id); uuid.Validate(id) == nil {
 		peer = ""

@@ -3,9 +3,10 @@ package etsi014
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +16,6 @@ import (
 )
 
 const (
-	limitsAge      = time.Minute      // how long a KME's limits are believed
-	limitsPeers    = 256              // peers whose limits are remembered
 	downFor        = 30 * time.Second // how long a KME that can't be reached is asked last
 	maxConnections = 32               // to one KME
 )
@@ -27,21 +26,11 @@ type kme struct {
 	alone  bool   // there is no other to ask
 	caller *kmhttp.Client
 	files  *tlsFiles
-	seen   atomic.Int64 // the generation of files that connections were made with
+	seen   atomic.Int64 // the generation of files that the connections use
 	down   atomic.Int64 // until when it is asked last, in Unix nanoseconds
 
 	mu     sync.Mutex
 	limits map[string]limits // by peer
-}
-
-// limits are what a status says of requests; zero: it does not say.
-type limits struct {
-	keys       int // a request
-	minSize    int // bits
-	maxSize    int // bits
-	additional int // SAEs
-	known      bool
-	until      time.Time
 }
 
 func newKME(base string, id kmeID, files *tlsFiles, timeout time.Duration) *kme {
@@ -55,8 +44,8 @@ func newKME(base string, id kmeID, files *tlsFiles, timeout time.Duration) *kme 
 	return k
 }
 
-// ask sends one request. New certificate files are for new connections, so the
-// old ones are closed when they have nothing to do.
+// ask sends one request. If the certificate files have changed, it closes the idle
+// connections, which were made with the old ones.
 func (k *kme) ask(ctx context.Context, q kmhttp.Call) (int, []byte, *kmclient.Error) {
 	if generation := k.files.refresh(); k.seen.Swap(generation) != generation {
 		k.caller.HTTP.CloseIdleConnections()
@@ -69,22 +58,22 @@ func (k *kme) ask(ctx context.Context, q kmhttp.Call) (int, []byte, *kmclient.Er
 		k.noteDown()
 	}
 	if err != nil && (err.Status == http.StatusBadGateway || err.Status == http.StatusGatewayTimeout) {
-		err.Lost = true // a gateway's words: what the KME did, nobody knows
+		err.Lost = true // a gateway answers: the KME may have served the request
 	}
 	return code, body, err
 }
 
-// noteDown has the KME asked last for a while.
+// noteDown makes the KME the last to be asked for a while.
 func (k *kme) noteDown() { k.down.Store(time.Now().Add(downFor).UnixNano()) }
 
 func (k *kme) isDown(now time.Time) bool { return now.UnixNano() < k.down.Load() }
 
-// status asks for the status, and remembers the limits in it.
+// status asks for the status, and remembers its limits.
 func (k *kme) status(ctx context.Context, peer, path string) (kmclient.Status, *kmclient.Error) {
 	q := kmhttp.Call{Op: kmhttp.OpStatus, Method: http.MethodGet, Path: path, Limit: kmhttp.StatusLimit, Again: k.alone}
 	code, body, failed := k.ask(ctx, q)
 	if failed != nil {
-		failed.Lost = false // nothing is lost with it
+		failed.Lost = false // a status can be asked for again
 		return kmclient.Status{}, failed
 	}
 	s, err := kmhttp.DecodeStatus(body)
@@ -97,58 +86,21 @@ func (k *kme) status(ctx context.Context, peer, path string) (kmclient.Status, *
 	return s, nil
 }
 
-func (k *kme) remember(peer string, l limits) {
-	l.until = time.Now().Add(limitsAge)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.limits) >= limitsPeers {
-		clear(k.limits)
+// statusWithin is status within one of shares equal shares of the caller's time, so
+// that a KME that accepts connections and never answers leaves time for the next
+// one. That KME is then asked last for a while, as after the time-out of a request.
+func (k *kme) statusWithin(ctx context.Context, shares int, peer, path string) (kmclient.Status, *kmclient.Error) {
+	deadline, ok := ctx.Deadline()
+	if !ok || shares == 1 {
+		return k.status(ctx, peer, path)
 	}
-	k.limits[peer] = l
-}
-
-// forget makes the next request ask for the limits anew.
-func (k *kme) forget(peer string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.limits, peer)
-}
-
-// limitsOf returns the limits of requests about peer, asking the KME where
-// they are not known. A KME that answers, but not with a status, whatever else,
-// is taken to have none: it may serve keys all the same.
-func (k *kme) limitsOf(ctx context.Context, peer string) (limits, *kmclient.Error) {
-	k.mu.Lock()
-	l, ok := k.limits[peer]
-	k.mu.Unlock()
-	if ok && time.Now().Before(l.until) {
-		return l, nil
+	share := time.Until(deadline) / time.Duration(shares)
+	limited, cancel := context.WithTimeout(ctx, share)
+	defer cancel()
+	s, err := k.status(limited, peer, path)
+	if err != nil && err.Status == 0 && limited.Err() != nil && ctx.Err() == nil {
+		k.noteDown()
+		err.Err = fmt.Errorf("%w: no whole answer within %v: %w", kmclient.ErrUnavailable, share.Round(time.Millisecond), os.ErrDeadlineExceeded)
 	}
-	path, err := saePath(peer, "status")
-	if err != nil {
-		return limits{}, &kmclient.Error{Op: kmhttp.OpStatus, Err: err}
-	}
-	if _, failed := k.status(ctx, peer, path); failed != nil {
-		if failed.Status == 0 {
-			return limits{}, failed
-		}
-		k.remember(peer, limits{})
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.limits[peer], nil
-}
-
-// batch returns how many of number keys to ask for in one request.
-func (l limits) batch(number int) int {
-	if l.keys > 0 {
-		return min(number, l.keys)
-	}
-	return number
-}
-
-// isAbsence reports whether a KME answered that it has no such key, or none at
-// all.
-func isAbsence(e *kmclient.Error) bool {
-	return errors.Is(e, kmclient.ErrKeyNotFound) || errors.Is(e, kmclient.ErrKeyExhausted)
+	return s, err
 }

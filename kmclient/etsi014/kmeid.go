@@ -11,12 +11,12 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// A kmeID is the ID of a KME, and where in its certificate it must be: "cn",
-// "uri", "dns", "serial" or, if empty, any but the certificate's own serial
-// number, which may be as short as the ID of another KME.
+// A kmeID is the ID of a KME, and the field of its certificate that must be it: "cn",
+// "uri", "dns" or "serial". An empty field is any of them, but for the serial number
+// of the certificate itself, which may be as short as the ID of another KME.
 type kmeID struct{ field, value string }
 
-// parseKMEIDs reads one ID for n KMEs, or n IDs between commas, or none.
+// parseKMEIDs parses n IDs separated by commas, or one or none for n KMEs.
 func parseKMEIDs(text string, n int) ([]kmeID, error) {
 	ids := make([]kmeID, n)
 	if text == "" {
@@ -42,7 +42,7 @@ func parseKMEIDs(text string, n int) ([]kmeID, error) {
 	return ids, nil
 }
 
-// check returns an error unless cert is that of the KME.
+// check returns an error if cert is not the KME's.
 func (id kmeID) check(cert *x509.Certificate) error {
 	in := func(field string) bool { return id.field == "" || id.field == field }
 	switch {
@@ -68,8 +68,8 @@ func (id kmeID) check(cert *x509.Certificate) error {
 	return &kmhttp.IdentityError{Want: id.value, Has: redact.Line(strings.Join(append(has, cert.DNSNames...), ", "))}
 }
 
-// sameSerial reports whether text is the number n, in decimal or hexadecimal,
-// where colons may separate the octets.
+// sameSerial reports whether text is n in decimal, or in hexadecimal with or without
+// colons.
 func sameSerial(n *big.Int, text string) bool {
 	if n == nil {
 		return false

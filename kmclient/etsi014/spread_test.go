@@ -19,10 +19,10 @@ func TestKeysAtTwoKMEsThatRefuse(t *testing.T) {
 		kmes := map[byte]*fakeKME{'1': newFakeKME(t, ca), '2': newFakeKME(t, ca)}
 		e := etsiClient(t, Options{}, kmes['1'], kmes['2'])
 		var ids []string
-		var octets [][]byte
+		var secret [][]byte
 		for i := range at {
-			octets = append(octets, fakekm.RandomBytes(32))
-			ids = append(ids, kmes[at[i]].put(octets[i]))
+			secret = append(secret, fakekm.RandomBytes(32))
+			ids = append(ids, kmes[at[i]].put(secret[i]))
 		}
 		keys, err := e.KeysByID(t.Context(), "B", ids...)
 		if err != nil || len(keys) != 4 {
@@ -30,7 +30,7 @@ func TestKeysAtTwoKMEsThatRefuse(t *testing.T) {
 			continue
 		}
 		for i, k := range keys {
-			if !bytes.Equal(k.Reveal(), octets[i]) {
+			if !bytes.Equal(k.Reveal(), secret[i]) {
 				t.Errorf("%s: key %d is another one", name, i)
 			}
 		}

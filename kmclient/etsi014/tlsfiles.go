@@ -17,17 +17,17 @@ import (
 )
 
 // tlsFiles are the PEM files of mutual TLS. They are read again when they have
-// changed; what can't be used then leaves the old ones in use.
+// changed; if the new ones can't be used, the old ones stay in use.
 type tlsFiles struct {
 	cert, key, ca string // ca may be empty
 	logger        *slog.Logger
 
 	mu         sync.Mutex
-	seen       [3]os.FileInfo // as of the last good reading
+	seen       [3]os.FileInfo // when they were last read
 	pair       tls.Certificate
 	roots      *x509.CertPool // nil: the system's
-	generation int64
-	complaint  string // the last one, not to be repeated
+	generation int64          // how often they have been read
+	logged     string         // the last error, which is logged once
 }
 
 func openTLSFiles(cert, key, ca string, logger *slog.Logger) (*tlsFiles, error) {
@@ -54,7 +54,7 @@ func (f *tlsFiles) stat() (seen [3]os.FileInfo, err error) {
 	return seen, nil
 }
 
-// load reads the files, which are as seen or newer.
+// load reads the files, of which seen is the state before.
 func (f *tlsFiles) load(seen [3]os.FileInfo) error {
 	pair, err := textfile.KeyPair(f.cert, f.key)
 	if err != nil {
@@ -64,13 +64,12 @@ func (f *tlsFiles) load(seen [3]os.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	f.pair, f.roots, f.seen, f.complaint = pair, config.RootCAs, seen, ""
+	f.pair, f.roots, f.seen, f.logged = pair, config.RootCAs, seen, ""
 	f.generation++
 	return nil
 }
 
-// refresh reads the files again if they have changed, and returns a number
-// that is another one then.
+// refresh reads the files again if they have changed, and returns their generation.
 func (f *tlsFiles) refresh() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,8 +83,8 @@ func (f *tlsFiles) refresh() int64 {
 	switch {
 	case err == nil:
 		f.logger.Info("the certificate files have changed; new connections use them", "certificate", f.cert)
-	case err.Error() != f.complaint:
-		f.complaint = err.Error()
+	case err.Error() != f.logged:
+		f.logged = err.Error()
 		f.logger.Error("the certificate files have changed and can't be used; the old ones stay in use", "error", err)
 	}
 	return f.generation
@@ -103,7 +102,8 @@ func sameFiles(a, b [3]os.FileInfo) bool {
 	return true
 }
 
-// dialer returns what connects to the KME with this ID, within a time.
+// dialer returns a function that connects to the KME with this ID within a time
+// limit.
 func (f *tlsFiles) dialer(id kmeID, limit time.Duration) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		limited, cancel := context.WithTimeout(ctx, limit)
@@ -120,8 +120,8 @@ func (f *tlsFiles) dialer(id kmeID, limit time.Duration) func(context.Context, s
 	}
 }
 
-// config returns what the next connection to host uses. It has verified the
-// KME's identity before any request is sent.
+// config returns the configuration of the next connection to host. It verifies the
+// identity of the KME before any request is sent.
 func (f *tlsFiles) config(host string, id kmeID) *tls.Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,8 +135,8 @@ func (f *tlsFiles) config(host string, id kmeID) *tls.Config {
 		return config
 	}
 	roots := f.roots
-	// A KME's certificate names the KME, not always its host. One that a CA of
-	// the operator's own has issued is verified here, but for the host name.
+	// The certificate of a KME names the KME, but not always its host. If the
+	// operator's own CA has issued it, it is verified here, without the host name.
 	config.InsecureSkipVerify = roots != nil
 	config.VerifyConnection = func(s tls.ConnectionState) error {
 		if roots != nil {
@@ -149,7 +149,7 @@ func (f *tlsFiles) config(host string, id kmeID) *tls.Config {
 	return config
 }
 
-// verifyChain does what crypto/tls does but for the host name.
+// verifyChain verifies certificates as crypto/tls does, but without the host name.
 func verifyChain(certs []*x509.Certificate, roots *x509.CertPool) error {
 	between := x509.NewCertPool()
 	for _, c := range certs[1:] {

@@ -42,9 +42,9 @@ func (km *testKM) GetKeys(ctx context.Context, peer string, size, number int) ([
 	defer km.mu.Unlock()
 	keys := make([]*kmclient.Key, number)
 	for i := range keys {
-		octets := make([]byte, size/8)
-		_, _ = rand.Read(octets)
-		keys[i] = kmclient.NewKey(fmt.Sprintf("%s-%d", peer, len(km.made)), octets)
+		secret := make([]byte, size/8)
+		_, _ = rand.Read(secret)
+		keys[i] = kmclient.NewKey(fmt.Sprintf("%s-%d", peer, len(km.made)), secret)
 		km.made = append(km.made, keys[i])
 	}
 	return keys, nil

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	fileLimit = 1 << 30              // octets
+	fileLimit = 1 << 30              // bytes
 	lockPoll  = 2 * time.Millisecond // how often a lock that another process holds is tried
 )
 
@@ -78,7 +78,7 @@ func readKeyFile(file *os.File) (*keyFile, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	if info.Size() > fileLimit {
-		return nil, nil, fmt.Errorf("over %d octets", fileLimit)
+		return nil, nil, fmt.Errorf("over %d bytes", fileLimit)
 	}
 	data, err := keyjson.Read(file, info.Size(), fileLimit)
 	if err != nil {
@@ -105,13 +105,13 @@ func (s *fileStore) forget() {
 		return
 	}
 	for _, k := range s.held.keys {
-		clear(k.octets)
+		clear(k.secret)
 	}
 	_ = s.file.Close() // only read, or synced before
 	s.held, s.file, s.info = nil, nil, nil
 }
 
-// save replaces the file with f, durably, and returns its size in octets. The
+// save replaces the file with f, durably, and returns its size in bytes. The
 // caller holds the lock.
 func (s *fileStore) save(f *keyFile) (int, error) {
 	f.updated = time.Now().Format("2006-01-02T15:04:05.000000")

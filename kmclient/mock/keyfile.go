@@ -49,7 +49,7 @@ type keyFile struct {
 
 type storedKey struct {
 	id     string         // one that CheckID takes
-	octets []byte         // at least one
+	secret []byte         // at least one
 	state  kmclient.State // StateInUse, StateUsed, or "": StateStored
 }
 
@@ -68,7 +68,7 @@ func newKeyFile() *keyFile {
 	}
 }
 
-// parseKeyFile reads the octets of a file. It refuses whatever it could not
+// parseKeyFile reads the bytes of a file. It refuses whatever it could not
 // write again without a loss. Its errors quote no key.
 func parseKeyFile(data []byte) (*keyFile, error) {
 	f := &keyFile{index: map[string]int{}, generated: -1}
@@ -141,12 +141,12 @@ func (f *keyFile) parseKey(d *json.Decoder, id string) error {
 	if err := kmclient.CheckID(id); err != nil {
 		return err
 	}
-	var key keyjson.Octets
+	var key keyjson.Bytes
 	if err := d.Decode(&key); err != nil {
 		return fmt.Errorf("%s: %w", id, err)
 	}
 	if len(key) == 0 {
-		return fmt.Errorf("%s: a key without octets", id)
+		return fmt.Errorf("%s: a key without bytes", id)
 	}
 	if !f.add(id, key) {
 		return fmt.Errorf("the key ID %s comes twice", id)
@@ -207,17 +207,17 @@ func inFile(d *json.Decoder, err error) error {
 	} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("it ends too early")
 	}
-	return fmt.Errorf("octet %d: %w", d.InputOffset(), err)
+	return fmt.Errorf("byte %d: %w", d.InputOffset(), err)
 }
 
 // add appends a key, unless there is one with its ID.
-func (f *keyFile) add(id string, octets []byte) bool {
+func (f *keyFile) add(id string, secret []byte) bool {
 	name := kmclient.CanonicalID(id)
 	if _, taken := f.index[name]; taken {
 		return false
 	}
 	f.index[name] = len(f.keys)
-	f.keys = append(f.keys, storedKey{id: id, octets: octets})
+	f.keys = append(f.keys, storedKey{id: id, secret: secret})
 	return true
 }
 
@@ -250,7 +250,7 @@ func (f *keyFile) copyOf(id string) *kmclient.Key {
 	if !ok {
 		return nil
 	}
-	key := kmclient.NewKey(k.id, bytes.Clone(k.octets))
+	key := kmclient.NewKey(k.id, bytes.Clone(k.secret))
 	if k.state != "" {
 		key.SetState(k.state)
 	}
@@ -264,7 +264,7 @@ func (f *keyFile) remove(id string) bool {
 	if !ok {
 		return false
 	}
-	clear(f.keys[gone].octets)
+	clear(f.keys[gone].secret)
 	f.keys = slices.Delete(f.keys, gone, gone+1)
 	delete(f.index, name)
 	for name, i := range f.index {
@@ -296,7 +296,7 @@ func keyID(number int64, made time.Time) string {
 func (f *keyFile) encode() []byte {
 	size := 256
 	for _, k := range f.keys {
-		size += 2*len(k.id) + base64.StdEncoding.EncodedLen(len(k.octets)) + 40
+		size += 2*len(k.id) + base64.StdEncoding.EncodedLen(len(k.secret)) + 40
 	}
 	for _, m := range f.members {
 		size += len(m.name) + 2*len(m.value) + 16
@@ -336,7 +336,7 @@ func (f *keyFile) appendKeys(out []byte) []byte {
 			out = append(out, ',')
 		}
 		out = append(appendString(append(out, "\n    "...), k.id), `: "`...)
-		out = append(base64.StdEncoding.AppendEncode(out, k.octets), '"')
+		out = append(base64.StdEncoding.AppendEncode(out, k.secret), '"')
 	}
 	return append(out, "\n  }"...)
 }

@@ -36,7 +36,7 @@ func unreadableFiles(key string) map[string]string {
 		"key a number":           `{"keys":{"a":1}}`,
 		"key null":               `{"keys":{"a":null}}`,
 		"key an object":          `{"keys":{"a":{` + key + `}}}`,
-		"key of no octets":       `{"keys":{"a":""}}`,
+		"key of no bytes":        `{"keys":{"a":""}}`,
 		"bad base64":             `{"keys":{"a":"AAAA*AAA"}}`,
 		"base64 without end":     `{"keys":{"a":"AAAAAA"}}`,
 		"base64 with rest bits":  `{"keys":{"a":"AAAAAB=="}}`,
@@ -133,13 +133,13 @@ func TestFileRemove(t *testing.T) {
 		t.Error("remove or add is wrong about what is there")
 	}
 	for _, id := range []string{"a", "c", "d"} {
-		if k, ok := f.find(id); !ok || k.id != id || string(k.octets) != id {
+		if k, ok := f.find(id); !ok || k.id != id || string(k.secret) != id {
 			t.Errorf("after b was removed, %s is %q", id, k.id)
 		}
 	}
 }
 
-// FuzzFile parses any octets: nothing may panic, and what is taken is
+// FuzzFile parses any bytes: nothing may panic, and what is taken is
 // written again with nothing lost.
 func FuzzFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -152,7 +152,7 @@ func FuzzFile(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what was written can't be read: %v\n%q", err, written)
 		}
-		same := func(a, b storedKey) bool { return a.id == b.id && bytes.Equal(a.octets, b.octets) }
+		same := func(a, b storedKey) bool { return a.id == b.id && bytes.Equal(a.secret, b.secret) }
 		if !slices.EqualFunc(first.keys, second.keys, same) {
 			t.Errorf("keys changed: %q became %q", data, written)
 		}

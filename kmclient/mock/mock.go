@@ -28,7 +28,7 @@ const (
 	maxKeySize  = 1 << 20 // bits
 	maxKeys     = 255     // keys a request
 	manyKeys    = 10_000
-	manyOctets  = 16 << 20
+	manyBytes   = 16 << 20
 	lockTimeout = 30 * time.Second
 	noteTimeout = time.Second // to note that a key is used
 )
@@ -116,9 +116,9 @@ func (m *KeyManager) GetKeys(ctx context.Context, _ string, size, number int) ([
 		now := time.Now()
 		for range number {
 			id := f.freshID(now)
-			octets := make([]byte, size/8)
-			_, _ = rand.Read(octets) // never fails
-			f.add(id, octets)
+			secret := make([]byte, size/8)
+			_, _ = rand.Read(secret) // never fails
+			f.add(id, secret)
 			f.setState(id, kmclient.StateInUse)
 			keys = append(keys, f.copyOf(id))
 		}
@@ -213,7 +213,7 @@ func (m *KeyManager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, er
 	made := regexp.MustCompile(`^MOCK-KEY-\d{8,}-(\d{14})$`)
 	err = m.read(ctx, "list keys", func(f *keyFile) error {
 		for _, k := range f.keys {
-			info := kmclient.KeyInfo{ID: k.id, Size: len(k.octets) * 8, State: cmp.Or(k.state, kmclient.StateStored)}
+			info := kmclient.KeyInfo{ID: k.id, Size: len(k.secret) * 8, State: cmp.Or(k.state, kmclient.StateStored)}
 			if match := made.FindStringSubmatch(k.id); match != nil {
 				if t, err := time.ParseInLocation("20060102150405", match[1], time.Local); err == nil {
 					info.Time = t
@@ -264,14 +264,14 @@ func (m *KeyManager) change(ctx context.Context, op string, edit func(*keyFile) 
 	if err := edit(f); err != nil {
 		return opError(op, err)
 	}
-	octets, err := m.store.save(f)
+	size, err := m.store.save(f)
 	if err != nil {
 		return opError(op, err)
 	}
-	if !m.warned && (len(f.keys) > manyKeys || octets > manyOctets) {
+	if !m.warned && (len(f.keys) > manyKeys || size > manyBytes) {
 		m.warned = true
 		m.logger.Warn("the mock key manager's file is large: it is meant for small use",
-			"path", m.store.path, "keys", len(f.keys), "octets", octets)
+			"path", m.store.path, "keys", len(f.keys), "bytes", size)
 	}
 	return nil
 }

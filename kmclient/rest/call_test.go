@@ -134,17 +134,17 @@ func TestStopsReading(t *testing.T) {
 		t.Errorf("an endless status: got %v, want ErrBadAnswer", err)
 	}
 	if n := sent.Load(); n > 32<<20 { // the rest is in the system's buffers
-		t.Errorf("the client let the server send %d octets", n)
+		t.Errorf("the client let the server send %d bytes", n)
 	}
 }
 
 func TestTruncatedBody(t *testing.T) {
-	octets := fakekm.RandomBytes(32)
+	secret := fakekm.RandomBytes(32)
 	var requests atomic.Int32
 	r := restServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		requests.Add(1)
 		w.Header().Set("Content-Length", "200")
-		_, _ = io.WriteString(w, `{"keys":[`+fakekm.KeyJSON("a", octets))
+		_, _ = io.WriteString(w, `{"keys":[`+fakekm.KeyJSON("a", secret))
 	})
 	_, err := r.GetKeys(t.Context(), "", 256, 1)
 	if !errors.Is(err, kmclient.ErrUnavailable) || requests.Load() != 1 {
@@ -153,7 +153,7 @@ func TestTruncatedBody(t *testing.T) {
 }
 
 func TestNotHTTP(t *testing.T) {
-	octets := fakekm.RandomBytes(32)
+	secret := fakekm.RandomBytes(32)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestNotHTTP(t *testing.T) {
 				return
 			}
 			_, _ = conn.Read(make([]byte, 4096))
-			_, _ = io.WriteString(conn, fakekm.KeyJSON("a", octets)+"\r\n\r\n")
+			_, _ = io.WriteString(conn, fakekm.KeyJSON("a", secret)+"\r\n\r\n")
 			_ = conn.Close()
 		}
 	}()
@@ -175,7 +175,7 @@ func TestNotHTTP(t *testing.T) {
 	if !errors.Is(err, kmclient.ErrUnavailable) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
-	if strings.Contains(err.Error(), base64.StdEncoding.EncodeToString(octets)[:8]) {
+	if strings.Contains(err.Error(), base64.StdEncoding.EncodeToString(secret)[:8]) {
 		t.Error("the error quotes what was no HTTP, which was a key")
 	}
 }

@@ -188,8 +188,8 @@ func TestGetKeysBadAnswers(t *testing.T) {
 		"ID a number":           {200, two(`{"key_ID":1,"key":"`+k64+`"}`, fakekm.KeyJSON("2", b)), kmclient.ErrBadAnswer, false},
 		"no ID":                 {200, two(`{"key":"`+k64+`"}`, fakekm.KeyJSON("2", b)), kmclient.ErrBadKey, false},
 		"ID with line break":    {200, two(fakekm.KeyJSON("1\n2", a), fakekm.KeyJSON("2", b)), kmclient.ErrBadKey, false},
-		"same octets":           {200, two(fakekm.KeyJSON("1", a), fakekm.KeyJSON("2", a)), kmclient.ErrBadKey, false},
-		"octets all equal":      {200, two(fakekm.KeyJSON("1", a), fakekm.KeyJSON("2", bytes.Repeat([]byte{1}, 32))), kmclient.ErrBadKey, false},
+		"same bytes":            {200, two(fakekm.KeyJSON("1", a), fakekm.KeyJSON("2", a)), kmclient.ErrBadKey, false},
+		"bytes all equal":       {200, two(fakekm.KeyJSON("1", a), fakekm.KeyJSON("2", bytes.Repeat([]byte{1}, 32))), kmclient.ErrBadKey, false},
 		"key null":              {200, two(`{"key_ID":"1","key":null}`, fakekm.KeyJSON("2", b)), kmclient.ErrBadAnswer, false},
 		"key missing":           {200, two(`{"key_ID":"1"}`, fakekm.KeyJSON("2", b)), kmclient.ErrBadKey, false},
 		"line break in base64":  {200, two(`{"key_ID":"1","key":"`+k64[:20]+`\n`+k64[20:]+`"}`, fakekm.KeyJSON("2", b)), kmclient.ErrBadAnswer, false},
@@ -236,7 +236,7 @@ func TestGetKeysBadAnswers(t *testing.T) {
 				t.Error("the error shows a key")
 			}
 			if len(err.Error()) > 500 {
-				t.Errorf("the error has %d octets: too many for a log", len(err.Error()))
+				t.Errorf("the error has %d bytes: too many for a log", len(err.Error()))
 			}
 			if strings.Contains(test.body, "<") && !strings.Contains(err.Error(), "HTML") {
 				t.Errorf("%q does not tell of the HTML page", err)
@@ -278,8 +278,8 @@ func TestFewerKeysThanAskedFor(t *testing.T) {
 }
 
 func TestKeysByIDAnswers(t *testing.T) {
-	octets := fakekm.RandomBytes(32)
-	k64 := base64.StdEncoding.EncodeToString(octets)
+	secret := fakekm.RandomBytes(32)
+	k64 := base64.StdEncoding.EncodeToString(secret)
 	const id, otherCase = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9B42E9E2-0A1B-4C2D-8E3F-0123456789AB"
 	for name, test := range map[string]struct {
 		status int
@@ -287,15 +287,15 @@ func TestKeysByIDAnswers(t *testing.T) {
 		want   error // nil: a key
 		tries  int
 	}{
-		"good":             {200, fakekm.KeyJSON(id, octets), nil, 1},
+		"good":             {200, fakekm.KeyJSON(id, secret), nil, 1},
 		"with size":        {200, `{"key_ID":"` + id + `","key":"` + k64 + `","key_size":256,"more":1}`, nil, 1},
-		"ID in other case": {200, fakekm.KeyJSON(otherCase, octets), nil, 1},
+		"ID in other case": {200, fakekm.KeyJSON(otherCase, secret), nil, 1},
 		"escaped slash":    {200, `{"key_ID":"` + id + `","key":"` + strings.ReplaceAll(k64, "/", `\/`) + `"}`, nil, 1},
-		"wrong ID":         {200, fakekm.KeyJSON("another", octets), kmclient.ErrBadAnswer, 1},
+		"wrong ID":         {200, fakekm.KeyJSON("another", secret), kmclient.ErrBadAnswer, 1},
 		"no ID":            {200, `{"key":"` + k64 + `"}`, kmclient.ErrBadAnswer, 1},
 		"size lies":        {200, `{"key_ID":"` + id + `","key":"` + k64 + `","key_size":128}`, kmclient.ErrBadKey, 1},
-		"trailing text":    {200, fakekm.KeyJSON(id, octets) + k64, kmclient.ErrBadAnswer, 1},
-		"octets all equal": {200, fakekm.KeyJSON(id, make([]byte, 32)), kmclient.ErrBadKey, 1},
+		"trailing text":    {200, fakekm.KeyJSON(id, secret) + k64, kmclient.ErrBadAnswer, 1},
+		"bytes all equal":  {200, fakekm.KeyJSON(id, make([]byte, 32)), kmclient.ErrBadKey, 1},
 		"null":             {200, `null`, kmclient.ErrBadAnswer, 1},
 		"404":              {404, `{"error":"no keys"}`, kmclient.ErrKeyNotFound, 1},
 		"400":              {400, `{"error":"no keys"}`, kmclient.ErrBadRequest, 1},
@@ -312,11 +312,11 @@ func TestKeysByIDAnswers(t *testing.T) {
 			})
 			keys, err := r.KeysByID(t.Context(), "", id)
 			switch {
-			case test.want == nil && (err != nil || !bytes.Equal(keys[0].Reveal(), octets)):
+			case test.want == nil && (err != nil || !bytes.Equal(keys[0].Reveal(), secret)):
 				t.Errorf("got %v, %v, want the key", keys, err)
 			case test.want != nil && (keys != nil || !errors.Is(err, test.want)):
 				t.Errorf("got %d keys and %v, want %v", len(keys), err, test.want)
-			case err != nil && (fakekm.Shows(err.Error(), octets) || strings.Contains(err.Error(), k64[:8])):
+			case err != nil && (fakekm.Shows(err.Error(), secret) || strings.Contains(err.Error(), k64[:8])):
 				t.Error("the error shows the key")
 			}
 			if n := int(requests.Load()); n != test.tries {
@@ -360,12 +360,12 @@ func TestRequestBounds(t *testing.T) {
 }
 
 func TestEscapesIDs(t *testing.T) {
-	octets := fakekm.RandomBytes(32)
+	secret := fakekm.RandomBytes(32)
 	for _, id := range []string{"a/b", "a%2fb", "a?b", "a#b", "a;b", "...", "a..b", "/a", "//a//", "%", "%2e%2e", `"`, "a+b&c=d", "{x}"} {
 		var got, query string
 		r := restServer(t, func(w http.ResponseWriter, req *http.Request) {
 			got, query = req.URL.EscapedPath(), req.URL.RawQuery
-			_, _ = io.WriteString(w, fakekm.KeyJSON(strings.TrimPrefix(req.URL.Path, "/api/v1/keys/"), octets))
+			_, _ = io.WriteString(w, fakekm.KeyJSON(strings.TrimPrefix(req.URL.Path, "/api/v1/keys/"), secret))
 		})
 		if _, err := r.KeysByID(t.Context(), "", id); err != nil {
 			t.Errorf("ID %q does not arrive as it is: %v", id, err)

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// RandomBytes returns n octets that are a key for one test.
+// RandomBytes returns n bytes that are a key for one test.
 func RandomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
@@ -20,18 +20,18 @@ func RandomBytes(n int) []byte {
 }
 
 // Shows reports whether text holds a recognisable piece of a key, in any of
-// the spellings that fmt and encoding/json have for octets.
-func Shows(text string, octets []byte) bool {
+// the spellings that fmt and encoding/json have for bytes.
+func Shows(text string, secret []byte) bool {
 	text = strings.ToLower(text)
-	decimal := strings.Trim(fmt.Sprint(octets[:6]), "[]")
+	decimal := strings.Trim(fmt.Sprint(secret[:6]), "[]")
 	for _, piece := range []string{
-		string(octets[:6]),
-		hex.EncodeToString(octets[:6]),
-		fmt.Sprintf("% x", octets[:6]),
-		strings.Trim(fmt.Sprintf("%#v", octets[:6]), "[]byte{}"),
+		string(secret[:6]),
+		hex.EncodeToString(secret[:6]),
+		fmt.Sprintf("% x", secret[:6]),
+		strings.Trim(fmt.Sprintf("%#v", secret[:6]), "[]byte{}"),
 		decimal,
 		strings.ReplaceAll(decimal, " ", ","),
-		base64.StdEncoding.EncodeToString(octets[:6]),
+		base64.StdEncoding.EncodeToString(secret[:6]),
 	} {
 		if strings.Contains(text, strings.ToLower(piece)) {
 			return true
@@ -49,8 +49,8 @@ func Answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-func KeyJSON(id string, octets []byte) string {
-	return fmt.Sprintf(`{"key_ID":%q,"key":%q}`, id, base64.StdEncoding.EncodeToString(octets))
+func KeyJSON(id string, secret []byte) string {
+	return fmt.Sprintf(`{"key_ID":%q,"key":%q}`, id, base64.StdEncoding.EncodeToString(secret))
 }
 
 // Count returns a count, or -1 where none was said.

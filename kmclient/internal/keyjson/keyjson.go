@@ -15,7 +15,7 @@ import (
 // Read reads r to its end. announced is its length, where known. It
 // leaves no copy behind as it grows: what it reads may be keys.
 func Read(r io.Reader, announced, limit int64) ([]byte, error) {
-	tooLarge := fmt.Errorf("%w: over %d octets", kmclient.ErrBadAnswer, limit)
+	tooLarge := fmt.Errorf("%w: over %d bytes", kmclient.ErrBadAnswer, limit)
 	if announced > limit {
 		return nil, tooLarge
 	}
@@ -41,13 +41,13 @@ func Read(r io.Reader, announced, limit int64) ([]byte, error) {
 	}
 }
 
-// Octets decodes base64 straight from JSON, with no string in between
+// Bytes decodes base64 straight from JSON, with no string in between
 // that could not be cleared afterwards.
-type Octets []byte
+type Bytes []byte
 
 // UnmarshalJSON takes standard base64 with its padding only (RFC 4648 §4),
 // without line breaks and with the unused bits zero (§3.5).
-func (o *Octets) UnmarshalJSON(raw []byte) error {
+func (o *Bytes) UnmarshalJSON(raw []byte) error {
 	if len(raw) < 2 || raw[0] != '"' {
 		return errors.New("a key that is not a string")
 	}
@@ -60,13 +60,13 @@ func (o *Octets) UnmarshalJSON(raw []byte) error {
 		return errors.New("a key that is not base64")
 	}
 	clear(*o) // the member may come twice
-	octets := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Strict().Decode(octets, text)
+	secret := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Strict().Decode(secret, text)
 	if err != nil {
-		clear(octets)
+		clear(secret)
 		*o = nil
 		return errors.New("a key that is not base64")
 	}
-	*o = octets[:n]
+	*o = secret[:n]
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	MaxRequestOctets = 64 << 20 // of all keys of one call together
-	StatusLimit      = 64 << 10 // octets of a status
+	MaxRequestBytes = 64 << 20 // of all keys of one call together
+	StatusLimit     = 64 << 10 // bytes of a status
 )
 
 // CheckAmount reports whether number keys of size bits can be asked for.
@@ -24,13 +24,13 @@ func CheckAmount(size, number int) error {
 		return fmt.Errorf("%w: %d keys: must be 1 to %d", kmclient.ErrBadRequest, number, kmclient.MaxRequestKeys)
 	case size > kmclient.MaxRequestSize:
 		return fmt.Errorf("%w: key size %d: must be at most %d bits", kmclient.ErrBadRequest, size, kmclient.MaxRequestSize)
-	case size/8*number > MaxRequestOctets:
-		return fmt.Errorf("%w: %d keys of %d bits: over %d octets together", kmclient.ErrBadRequest, number, size, MaxRequestOctets)
+	case size/8*number > MaxRequestBytes:
+		return fmt.Errorf("%w: %d keys of %d bits: over %d bytes together", kmclient.ErrBadRequest, number, size, MaxRequestBytes)
 	}
 	return nil
 }
 
-// AnswerLimit returns how many octets an answer with number keys of size bits
+// AnswerLimit returns how many bytes an answer with number keys of size bits
 // may have: base64, the names and ID around it, and some white space.
 func AnswerLimit(size, number int) int64 {
 	return int64(number)*(int64(size)/8*4/3+1<<10) + 64<<10
@@ -38,9 +38,9 @@ func AnswerLimit(size, number int) int64 {
 
 // A keyAnswer is a key as the QMail REST API gives it out.
 type keyAnswer struct {
-	ID   string         `json:"key_ID"`
-	Key  keyjson.Octets `json:"key"`
-	Size *int           `json:"key_size"` // bits; not always there
+	ID   string        `json:"key_ID"`
+	Key  keyjson.Bytes `json:"key"`
+	Size *int          `json:"key_size"` // bits; not always there
 }
 
 // key returns the key of an answer, having checked what the answer says of it.
@@ -68,7 +68,7 @@ func DecodeKeys(body []byte, size, number int) ([]*kmclient.Key, error) {
 	return keys, nil
 }
 
-// DecodeKeyList reads an answer with any number of keys, whose IDs and octets
+// DecodeKeyList reads an answer with any number of keys, whose IDs and bytes
 // are still to be checked.
 func DecodeKeyList(body []byte) (keys []*kmclient.Key, err error) {
 	var answer struct {
@@ -127,10 +127,10 @@ func decodeJSON(body []byte, v any) error {
 		return fmt.Errorf("%w: an HTML page instead of JSON", kmclient.ErrBadAnswer)
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%w: JSON of another form than expected (octet %d)", kmclient.ErrBadAnswer, wrong.Offset)
+		return fmt.Errorf("%w: JSON of another form than expected (byte %d)", kmclient.ErrBadAnswer, wrong.Offset)
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Errorf("%w: not JSON (octet %d of %d)", kmclient.ErrBadAnswer, syntax.Offset, len(body))
+		return fmt.Errorf("%w: not JSON (byte %d of %d)", kmclient.ErrBadAnswer, syntax.Offset, len(body))
 	}
 	return fmt.Errorf("%w: %w", kmclient.ErrBadAnswer, err)
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// FuzzAnswer gives any octets as an answer: nothing may panic, and keys
+// FuzzAnswer gives any bytes as an answer: nothing may panic, and keys
 // come out as asked or not at all.
 func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if keys, err := DecodeKeys(body, 128, 2); err == nil {
 			if len(keys) < 1 || len(keys) > 2 || len(keys[0].Reveal()) != 16 || len(keys[len(keys)-1].Reveal()) != 16 {
-				t.Errorf("asked for 2 keys of 16 octets, got %v", keys)
+				t.Errorf("asked for 2 keys of 16 bytes, got %v", keys)
 			}
 		} else if keys != nil || !errors.Is(err, kmclient.ErrBadAnswer) && !errors.Is(err, kmclient.ErrBadKey) && !errors.Is(err, kmclient.ErrKeyExhausted) {
 			t.Errorf("got %d keys and %v", len(keys), err)

@@ -34,8 +34,8 @@ func (e *IdentityError) Error() string {
 const (
 	defaultTimeout = 30 * time.Second
 	idleTimeout    = time.Minute // a key manager's own limit is often shorter; then it closes first
-	ErrorLimit     = 64 << 10    // octets of an answer that says what went wrong
-	headerLimit    = 64 << 10    // octets of an answer's header
+	ErrorLimit     = 64 << 10    // bytes of an answer that says what went wrong
+	headerLimit    = 64 << 10    // bytes of an answer's header
 
 	idleConnections = 32 // kept open to one key manager
 )
@@ -56,7 +56,7 @@ type Call struct {
 	Method string
 	Path   string   // percent-encoded, beneath the base
 	Body   []byte   // JSON
-	Limit  int64    // octets of a good answer
+	Limit  int64    // bytes of a good answer
 	Again  bool     // asking twice does no harm
 	IDs    []string // that it names: 404 speaks of these keys
 }

@@ -1,25 +1,24 @@
 package kmclient
 
-import (
-	"context"
-)
+import "context"
 
-// A KeyManager hands out keys that its counterpart at the other site holds as
-// well. Its methods may be called from several goroutines at the same time.
+// A KeyManager gives out keys that its counterpart at the other site holds as
+// well. Its methods may be called by several goroutines at the same time.
 //
-// peer is the SAE ID of the other side: the one that will decrypt for GetKeys,
-// the one that encrypted for KeysByID. Key managers that know no SAEs ignore
-// it; callers then pass the empty string.
+// peer is the SAE ID of the other side: the one that will decrypt for GetKeys, the
+// one that encrypted for KeysByID. Key managers that know no SAEs ignore it.
 type KeyManager interface {
 	// Status reports the link to peer and the limits of the key manager.
 	Status(ctx context.Context, peer string) (Status, error)
 
 	// GetKeys fetches number fresh keys of size bits each. It returns as many, or
 	// fewer if the key manager gives no more now, or an error. All are of that
-	// size: a longer key is refused as a shorter one is, since only this side knows
-	// how much of it was asked for, and the other side gets all of it. Whether
-	// there are keys is for the key manager to say then, and not for its Status
-	// before. It is not idempotent. The caller wipes keys that come with an error.
+	// size: a longer key is refused as a shorter one is, since the other side gets
+	// all of it. Only the answer says whether there are keys, not a Status before
+	// it. The caller wipes keys that come with an error.
+	//
+	// It is not idempotent: each request that is served uses up keys. Keys whose
+	// answer was lost are never used.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*Key, error)
 
 	// KeysByID fetches the keys with these IDs, in this order. If one of them is
@@ -31,18 +30,18 @@ type KeyManager interface {
 	// stores or wipes them.
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*Key, error)
 
-	// CloseKey says that a key has served its purpose; the key manager
+	// CloseKey reports that a key has served its purpose; the key manager
 	// deletes it. An unknown key is an ErrKeyNotFound.
 	CloseKey(ctx context.Context, id string) error
 
 	// DeletesOnDelivery reports whether the key manager deletes a key when it
-	// gives it out, as ETSI GS QKD 014 has it. A caller must then keep a key that
-	// it may need again, and CloseKey has nothing to do. A wrapper reports what
-	// the key manager that it wraps does, unless it keeps the keys itself.
+	// gives it out, as ETSI GS QKD 014 has it. The caller must then keep a key that
+	// it may need again, and CloseKey does nothing. A wrapper returns what the key
+	// manager in it does, unless it keeps the keys itself.
 	DeletesOnDelivery() bool
 }
 
-// A Lister is a KeyManager that can tell which keys it stores.
+// A Lister is a KeyManager that can list the keys that it stores.
 type Lister interface {
 	// ListKeys returns the stored keys without their bytes, oldest first
 	// where the key manager knows their order.
