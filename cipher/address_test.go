@@ -191,13 +191,15 @@ func flatten(s string) string {
 	var b strings.Builder
 	for s != "" {
 		n := 1
+		_, comment := rawheader.Comment(s)
+		text, quoted := rawheader.QuotedString(s)
 		switch {
-		case rawheader.CommentLen(s) > 0:
-			n = rawheader.CommentLen(s)
+		case comment > 0:
+			n = comment
 			b.WriteByte(' ')
-		case rawheader.QuotedLen(s) > 0:
-			n = rawheader.QuotedLen(s)
-			b.WriteString(flatQuoted(rawheader.Unquote(s[:n])))
+		case quoted > 0:
+			n = quoted
+			b.WriteString(flatQuoted(text))
 		case s[0] == '\\' && len(s) > 1:
 			n = 2
 			b.WriteString("?")

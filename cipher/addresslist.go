@@ -8,13 +8,13 @@ import (
 )
 
 // parseAddresses reads the value of an address field item by item. It returns
-// the addresses that were understood, and whether all there is are groups
-// without members.
+// the addresses that it understands, and whether the field has nothing but
+// groups without members.
 //
-// An item is a whole address or nothing, since part of an address is somebody
-// else's address. One that can't be understood takes no other with it. But
-// nothing is taken from where a bracket, quote or comment begins that never
-// closes: mail programs differ in where it ends.
+// An item is a whole address or none, since part of an address is someone
+// else's address. An item that is not understood spoils no other. But where a
+// bracket, quote or comment opens that never closes, the list ends: mail
+// programs differ in what follows.
 func parseAddresses(text string) (list []*mail.Address, emptyGroups bool) {
 	groups, members, inGroup := false, false, false
 	for text != "" {
@@ -24,7 +24,7 @@ func parseAddresses(text string) (list []*mail.Address, emptyGroups bool) {
 		}
 		text = rest
 		switch {
-		case separator == ':': // the item is the name of a group
+		case separator == ':': // after the name of a group
 			groups, inGroup = true, true
 			continue
 		case separator == ';':
@@ -41,19 +41,19 @@ func parseAddresses(text string) (list []*mail.Address, emptyGroups bool) {
 	return list, groups && !members
 }
 
-// An addressItem is what stands between two separators of an address list.
+// An addressItem is the text between two separators of an address list.
 type addressItem struct {
 	text     string
-	blank    bool // there is nothing but blanks and comments in it
-	brackets int  // how many angle brackets open
-	lt, gt   int  // where the outermost of them are
+	blank    bool // it has nothing but blanks and comments
+	brackets int  // number of opening angle brackets
+	lt, gt   int  // positions of the outermost brackets
 }
 
-// cutAddress cuts off the first item of a list. Separators are the comma; the
-// semicolon, which ends a group or, as Outlook writes, an item; and the colon
-// behind the name of a group. It fails where something opens and never closes.
+// cutAddress cuts off the first item of a list. Separators are the comma, the
+// semicolon, which ends a group or, as Outlook writes it, an item, and the colon
+// after the name of a group. It fails if something opens and never closes.
 func cutAddress(s string, inGroup bool) (item addressItem, separator byte, rest string, ok bool) {
-	var last byte // the last one that is no blank and in no comment
+	var last byte // outside of blanks and comments
 	depth, at := 0, false
 	for i := 0; i < len(s); {
 		n := addressTokenLen(s[i:], last)
@@ -71,7 +71,7 @@ func cutAddress(s string, inGroup bool) (item addressItem, separator byte, rest 
 				item.gt = i
 			}
 		case depth > 0:
-			// A comma or colon there is one of a source route.
+			// A comma or colon in brackets belongs to a source route.
 		case c == ',', c == ';', c == ':' && !inGroup && last != 0 && !at && item.brackets == 0:
 			item.text, item.blank = s[:i], last == 0
 			return item, c, s[i+1:], true
@@ -87,23 +87,25 @@ func cutAddress(s string, inGroup bool) (item addressItem, separator byte, rest 
 	return item, 0, "", depth == 0
 }
 
-// addressTokenLen returns how many bytes the token at the start of s takes: a
-// comment, a quoted string, a domain literal, an encoded word, a quoted pair or a
-// single byte. It returns -1 if the token never closes. last is the byte before it, blanks
-// and comments aside.
+// addressTokenLen returns the number of bytes of the token at the start of s: a
+// comment, quoted string, domain literal, encoded word, quoted pair or single
+// byte. It returns -1 if the token never closes. last is the byte before it,
+// blanks and comments aside.
 func addressTokenLen(s string, last byte) int {
 	switch {
 	case s[0] == '(':
-		return rawheader.CommentLen(s)
+		_, n := rawheader.Comment(s)
+		return n
 	case s[0] == '"':
-		return rawheader.QuotedLen(s)
+		_, n := rawheader.QuotedString(s)
+		return n
 	case s[0] == '[' && last == '@':
 		return domainLiteralLen(s)
 	case strings.HasPrefix(s, "=?"):
 		return encodedWordLen(s)
 	case s[0] == '\\' && len(s) > 1:
-		// A quoted pair may not stand here, and programs read it in two ways. So
-		// what it quotes separates nothing; nor may it open or close anything.
+		// A quoted pair is not allowed here, and programs read it in two ways. So
+		// what it quotes separates nothing, and must not open or close anything.
 		if strings.IndexByte(`"(<>[`, s[1]) >= 0 {
 			return -1
 		}
@@ -112,10 +114,11 @@ func addressTokenLen(s string, last byte) int {
 	return 1
 }
 
-// encodedWordLen returns how many bytes the encoded word at the start of s takes
-// (RFC 2047 §2). Some programs write commas, colons and at signs into them, which are
-// part of a text then and separate nothing. It returns 1 if there is no word or it
-// needs no such care, and -1 if it has separators, and it is in doubt where it ends.
+// encodedWordLen returns the number of bytes of the encoded word at the start of
+// s (RFC 2047 §2). Some programs write commas, colons and at signs into encoded
+// words, where they are text and separate nothing. It returns 1 if there is no
+// encoded word or it needs no such care, and -1 if it has separators and its end
+// is in doubt.
 func encodedWordLen(s string) int {
 	parts := strings.SplitN(s, "?", 4) // "=", charset, encoding, text and what follows
 	if len(parts) < 4 || len(parts[2]) != 1 || strings.ContainsAny(parts[1], " \t\"(),:;<>@") {
@@ -134,8 +137,8 @@ func encodedWordLen(s string) int {
 	return 1
 }
 
-// domainLiteralLen returns how many bytes the domain literal at the start of s
-// takes, and -1 if it never closes.
+// domainLiteralLen returns the number of bytes of the domain literal at the start
+// of s, or -1 if it never closes.
 func domainLiteralLen(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -150,8 +153,8 @@ func domainLiteralLen(s string) int {
 	return -1
 }
 
-// address returns the address of an item, nil for one that is not understood: a
-// mailbox of RFC 5322 §3.4 with the obsolete forms of §4.4. A name that is not
+// address returns the address of an item, a mailbox of RFC 5322 §3.4 or of the
+// obsolete forms of §4.4, or nil if it is not understood. A name that is not
 // understood is left out.
 func (item addressItem) address() *mail.Address {
 	switch item.brackets {
@@ -170,11 +173,11 @@ func (item addressItem) address() *mail.Address {
 	return nil
 }
 
-// skipCFWS returns s from where comments and blanks at its start end.
+// skipCFWS returns s without the comments and blanks at its start.
 func skipCFWS(s string) string {
 	for {
 		s = strings.TrimLeft(s, " \t")
-		n := rawheader.CommentLen(s)
+		_, n := rawheader.Comment(s)
 		if n <= 0 {
 			return s
 		}
@@ -182,8 +185,8 @@ func skipCFWS(s string) string {
 	}
 }
 
-// cutRoute removes the source route before an address, RFC 5322 §4.4. It fails
-// where what begins like a route is none.
+// cutRoute removes the source route before an address (RFC 5322 §4.4). It fails
+// if the route is malformed.
 func cutRoute(s string) (rest string, ok bool) {
 	if s = skipCFWS(s); !strings.HasPrefix(s, "@") {
 		return s, true
@@ -205,8 +208,8 @@ func cutRoute(s string) (rest string, ok bool) {
 	}
 }
 
-// cutAddrSpec cuts off an address without name. Comments and blanks in it are
-// removed.
+// cutAddrSpec cuts off an address without a name, and removes comments and blanks
+// from it.
 func cutAddrSpec(s string) (spec, rest string, ok bool) {
 	local, rest, ok := cutWords(s, true)
 	rest, at := strings.CutPrefix(skipCFWS(rest), "@")
@@ -217,8 +220,8 @@ func cutAddrSpec(s string) (spec, rest string, ok bool) {
 	return local + "@" + domain, rest, ok
 }
 
-// cutDomain cuts off a domain. A domain literal is one of those that SMTP has
-// (RFC 5321 §4.1.3): others hold what some programs take for a separator.
+// cutDomain cuts off a domain. Of domain literals it takes only those of SMTP
+// (RFC 5321 §4.1.3): others have what some programs take for a separator.
 func cutDomain(s string) (domain, rest string, ok bool) {
 	s = skipCFWS(s)
 	if !strings.HasPrefix(s, "[") {
@@ -238,17 +241,15 @@ func isLetterOrDigit(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 }
 
-// cutWords cuts off words with dots between them, and returns them without the
-// comments and blanks around the dots, RFC 5322 §4.4. A word is an atom or, if
-// that is allowed, a quoted string, of which only the content is returned.
+// cutWords cuts off words with dots between them, and removes the comments and
+// blanks around the dots (RFC 5322 §4.4). A word is an atom or, if quoted is set,
+// a quoted string, of which it returns the content.
 func cutWords(s string, quoted bool) (words, rest string, ok bool) {
 	for {
 		s = skipCFWS(s)
 		word, n := "", 0
 		if quoted && strings.HasPrefix(s, `"`) {
-			if n = rawheader.QuotedLen(s); n > 0 {
-				word = rawheader.Unquote(s[:n])
-			}
+			word, n = rawheader.QuotedString(s)
 		} else {
 			n = atomLen(s)
 			word = s[:n]
@@ -264,8 +265,8 @@ func cutWords(s string, quoted bool) (words, rest string, ok bool) {
 	}
 }
 
-// atomLen returns how many bytes the atom at the start of s takes, RFC 5322
-// §3.2.3, with what RFC 6532 §3.2 adds to it.
+// atomLen returns the number of bytes of the atom at the start of s (RFC 5322
+// §3.2.3, RFC 6532 §3.2).
 func atomLen(s string) int {
 	n := 0
 	for n < len(s) && s[n] > ' ' && s[n] != 0x7F && strings.IndexByte(`()<>[]:;@\,."`, s[n]) < 0 {

@@ -1,52 +1,38 @@
-// Package cipher encrypts a whole e-mail message with keys from Quantum Key
-// Distribution and gives it back octet for octet.
+// Package cipher encrypts whole e-mail messages with keys from Quantum Key
+// Distribution and restores them byte for byte.
 //
-// [Encrypt] returns a Writer for the message and writes the encrypted one, an
-// ordinary MIME message; [Decrypt] returns a Reader for the restored message;
-// [Inspect] tells what can be told without a key. All of them stream: a
-// message of any size takes the same memory. [io.Copy] to the Writer and from
-// the Reader is the fastest way through them.
+// [Encrypt] returns a Writer that takes a message and writes an ordinary MIME
+// message with the encrypted one inside. [Decrypt] returns a Reader of the
+// restored message. [Inspect] reports what can be known without a key. All of
+// them stream, in memory that does not grow with the message. [io.Copy] to the
+// Writer and from the Reader is the fastest way.
 //
-// The message is never parsed and written back. Its header is scanned, read
-// only, for the few fields that have to stand outside as well; what is
-// encrypted are the octets that came in. So signatures inside (DKIM, S/MIME,
-// PGP) still verify.
+// A message is never parsed and written back: its header is only scanned for
+// the few fields that are copied to the outer header. What is encrypted is what
+// was written, so signatures inside (DKIM, S/MIME, PGP) still verify.
 //
-// # Format, version 1
+// The package needs no key manager of its own: Encrypt takes a [KeySource] and
+// Decrypt a [KeyFinder], and a kmclient.KeyManager is both. A [KeyBinder] makes
+// sure that a key opens one message only.
+//
+// docs/format.md defines the format, byte by byte, and gives the reasons:
 //
 //	Qkdmail-Key-ID: 9b42e9e2-…                  the key ID, for filters and people
 //	From, To, Cc, Date, Message-ID, …           copies of what transport and threading need
 //	Subject: [...]                              see HeaderPolicy
 //	MIME-Version: 1.0
 //	Content-Type: multipart/mixed
-//	 ├ text/plain                               a note for whoever sees this undecrypted
+//	 ├ text/plain                               a note to people who can't decrypt
 //	 └ multipart/encrypted; protocol="application/vnd.qkdmail"
-//	    ├ application/vnd.qkdmail               the control part
-//	    └ application/octet-stream              base64: the payload of the suite
+//	    ├ application/vnd.qkdmail               suite, time, SAE IDs and key ID
+//	    └ application/octet-stream              the payload of the suite, in base64
 //
-// The control part holds Version, Suite, Time, Sender-SAE, Recipient-SAE and
-// Key-ID, one on a line. Both suites authenticate the control octets, which
-// are rebuilt from these values:
+// A [Suite] makes the payload: AES-256-GCM from one key of 256 bits, or a
+// one-time pad from as many key bytes as the message has, and a few more. The
+// pad is secure against any computing power if its keys are random and used
+// once. Both authenticate the message and the values above it, and release no
+// byte of plaintext before it is authenticated.
 //
-//	"qkdmail/1" LF, then Suite, Time, Sender-SAE, Recipient-SAE, Key-ID, each
-//	as length (2 octets, big-endian) ‖ value
-//
-// # Suites
-//
-// AES-256-GCM takes one key of 256 bits a message:
-//
-//	salt(32) ‖ commitment(32) ‖ chunks of up to 65,536 octets, each with its tag(16)
-//
-// OTP takes as many octets of key as the message has, and a few more, and is
-// secure against any computing power as long as keys are random and used once:
-//
-//	frame… = flags(1) ‖ n(1) ‖ n key IDs ‖ length(4) ‖ ciphertext ‖ tag(16)
-//
-// docs/format.md has every octet and the reason for it. Neither suite releases
-// an octet of plaintext before it is authenticated.
-//
-// # What stays visible
-//
-// The length of the message, the time, the fields that stand outside, and that
-// qkdmail was used.
+// Visible to everyone are the length of the message, the time, the SAE IDs, the
+// fields of the outer header, and that qkdmail is in use.
 package cipher

@@ -20,11 +20,11 @@ var encodedWord = regexp.MustCompile(`=\?[^? ]*\?[bq]\?([^? ]*)\?=`)
 
 // outerOf returns the fields that stand outside of a message with this header.
 func outerOf(header []byte, opts *EncryptOptions) [][]byte {
-	outer := newOuterBuilder(opts)
+	outer := newOuterHeader(opts)
 	for f := range rawheader.Fields(header, rawheader.Strict) {
 		outer.take(f)
 	}
-	return outer.fields()
+	return outer.build()
 }
 
 // checkLines wants the lines of RFC 5322 §2.1.1 and the encoded words of RFC

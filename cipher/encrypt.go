@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
-	"github.com/qkdmail/qkdmail/cipher/internal/behind"
+	"github.com/qkdmail/qkdmail/cipher/internal/asyncwrite"
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
@@ -17,113 +16,25 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A KeySource hands out fresh keys to encrypt with. Every
-// [kmclient.KeyManager] is one.
+// A KeySource gives fresh keys to encrypt with. Every [kmclient.KeyManager] is
+// one.
 type KeySource interface {
-	// Status is asked for the limits of a key request, by the OTP suite only.
+	// Status is called once a message, for OTP only, and returns the limits of
+	// a request for keys.
 	Status(ctx context.Context, peer string) (kmclient.Status, error)
-	// GetKeys returns number fresh keys of size bits each, or fewer if there are no
-	// more. It is not asked for more than the status says that a request may have.
+	// GetKeys returns number fresh keys of size bits each, or fewer if there are
+	// no more. number is within the limits of the status. The caller wipes the
+	// keys, those returned with an error as well.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error)
 }
 
-// LineEnd is the line end of the encrypted message.
-type LineEnd int
-
 const (
-	LineEndAuto LineEnd = iota // CRLF where the first line of the message ends so, else LF
-	LineEndLF
-	LineEndCRLF // as SMTP has it
+	firstScan = 64 << 10  // bytes of a message in which its header is first looked for
+	maxScan   = 256 << 10 // fields beyond these bytes are not copied to the outer header
 )
 
-// The note that EncryptOptions.Note puts in place where it is nil.
-const DefaultNote = `This message is encrypted with qkdmail, with a key from Quantum Key
-Distribution. If you can read this, it has reached you without passing
-through the qkdmail of your organisation: ask your mail administrator.
-`
-
-// Limits of what an encrypting Writer keeps in memory, in octets.
-const (
-	// DefaultPadLimit is the longest message that SuiteAuto gives a pad.
-	DefaultPadLimit = 64 << 10
-	// MaxPadLimit is the most that EncryptOptions.PadLimit can be, since a
-	// message is held back until it is known to be longer.
-	MaxPadLimit = 1 << 20
-
-	firstScan = 64 << 10  // a header is first looked for in so much of a message
-	maxScan   = 256 << 10 // fields further down are not copied outside
-)
-
-// EncryptOptions says how a message is encrypted. The zero value is good:
-// AES-256-GCM, hidden subject, no SAEs.
-type EncryptOptions struct {
-	Suite    Suite // "": SuiteAES256GCM
-	PadLimit int   // octets of message up to which SuiteAuto takes OTP; 0: DefaultPadLimit
-
-	SAE  string // own SAE ID; "": none
-	Peer string // SAE ID of the recipient; "": none
-
-	Headers HeaderPolicy // "": HeadersBaseline
-	// Note is shown by mail programs that can't decrypt. nil: DefaultNote;
-	// empty: none.
-	Note    *string
-	LineEnd LineEnd
-	// UTF8 allows raw UTF-8 in the address fields outside, as an SMTPUTF8
-	// transaction does (RFC 6531). Without it such an address is left out.
-	UTF8 bool
-	// From is the address for the outer From where the message has none that
-	// can be used. Where this can't be used either, or is "", it is one under
-	// the reserved domain "invalid".
-	From string
-	// Time is the time of encryption, from 1970 to 9999; zero: now.
-	Time time.Time
-}
-
-// withDefaults returns the options with their defaults filled in.
-func (o *EncryptOptions) withDefaults() (EncryptOptions, error) {
-	var opts EncryptOptions
-	if o != nil {
-		opts = *o
-	}
-	if opts.Suite == "" {
-		opts.Suite = SuiteAES256GCM
-	}
-	if _, err := ParseSuite(string(opts.Suite)); err != nil {
-		return opts, err
-	}
-	if opts.PadLimit == 0 {
-		opts.PadLimit = DefaultPadLimit
-	}
-	if opts.PadLimit < 0 || opts.PadLimit > MaxPadLimit {
-		return opts, fmt.Errorf("%w: pad limit of %d octets: must be 1 to %d", ErrOptions, opts.PadLimit, MaxPadLimit)
-	}
-	if opts.Headers == "" {
-		opts.Headers = HeadersBaseline
-	}
-	if _, err := ParseHeaderPolicy(string(opts.Headers)); err != nil {
-		return opts, err
-	}
-	if opts.Note == nil {
-		note := DefaultNote
-		opts.Note = &note
-	}
-	for _, sae := range []string{opts.SAE, opts.Peer} {
-		if len(controlSAE(sae)) > envelope.MaxValue {
-			return opts, fmt.Errorf("%w: an SAE ID of %d octets: %d at most, escaped", ErrOptions, len(sae), envelope.MaxValue)
-		}
-	}
-	if opts.Time.IsZero() {
-		opts.Time = time.Now()
-	}
-	if !isDate(opts.Time) {
-		return opts, fmt.Errorf("%w: a time in the year %d", ErrOptions, opts.Time.UTC().Year())
-	}
-	opts.Time = opts.Time.Truncate(time.Second)
-	return opts, nil
-}
-
-// A Writer encrypts the message that is written to it. Close completes it;
-// Abort gives it up, so that it can't be decrypted.
+// A Writer encrypts the message that is written to it. Close completes the
+// encrypted message; Abort leaves it incomplete, so that it can't be decrypted.
 type Writer struct {
 	ctx  context.Context
 	dst  io.Writer
@@ -132,11 +43,11 @@ type Writer struct {
 
 	buf     *buffer.Buffer
 	head    []byte // the beginning of the message, until the suite is open; in buf as long as it fits
-	want    int    // octets of head to wait for
+	want    int    // bytes of head to wait for
 	suite   suiteWriter
 	around  envelope.WriterOptions
 	outer   *envelope.Writer
-	behind  *behind.Writer // to dst, while ReadFrom uses one
+	async   *asyncwrite.Writer // to dst, while ReadFrom uses one
 	info    Info
 	err     error
 	aborted bool
@@ -148,12 +59,12 @@ type suiteWriter interface {
 	Abort()
 }
 
-// Encrypt returns a Writer that encrypts a message to dst. Nothing is written,
-// and no key is fetched, before the beginning of the message has been seen.
-// The key source and dst are used until Close or Abort; opts may be nil.
+// Encrypt returns a Writer that encrypts a message to dst. It writes nothing
+// and fetches no key before it has seen the beginning of the message. It uses
+// keys and dst until Close or Abort. opts may be nil.
 //
-// Any octets are taken for a message: what has no header, or no octets at all,
-// comes back as it was, under a From that is made up.
+// Any bytes are a message. What has no header, or is empty, is restored as it
+// was; its outer From is made up.
 func Encrypt(ctx context.Context, dst io.Writer, keys KeySource, opts *EncryptOptions) (*Writer, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -166,10 +77,10 @@ func Encrypt(ctx context.Context, dst io.Writer, keys KeySource, opts *EncryptOp
 	return w, nil
 }
 
-// Info describes the message, completely so after Close.
+// Info describes the message. It is complete after Close.
 func (w *Writer) Info() *Info { return &w.info }
 
-// Write encrypts p. An error is final.
+// Write encrypts p. Its errors are final.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	if w.err == nil {
 		w.err = w.ctx.Err()
@@ -197,9 +108,9 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	return n, w.fail()
 }
 
-// Close encrypts what is left and completes the message. It does not close the
-// underlying writer. Where the whole message could not be written, call Abort
-// instead: Close would complete the part that was.
+// Close encrypts the rest and completes the message. It does not close the
+// underlying writer. If the message could not be written to its end, call Abort
+// instead: Close would complete a part of it.
 func (w *Writer) Close() error {
 	if w.err == nil {
 		w.err = w.ctx.Err()
@@ -220,8 +131,8 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// Abort wipes what is held back and gives the message up: what has been
-// written of it can't be decrypted. After Close it does nothing.
+// Abort wipes what is buffered and leaves the encrypted message incomplete, so
+// that it can't be decrypted. After Close it does nothing.
 func (w *Writer) Abort() {
 	if w.err == nil {
 		w.err = errClosed
@@ -231,7 +142,7 @@ func (w *Writer) Abort() {
 
 var errClosed = errors.New("the message is closed")
 
-// fail wipes what is held back after an error, and returns the error.
+// fail returns the error, if there is one, after wiping what is buffered.
 func (w *Writer) fail() error {
 	if w.err != nil && !w.aborted {
 		w.aborted = true
@@ -247,8 +158,8 @@ func (w *Writer) fail() error {
 	return w.err
 }
 
-// start opens the suite and hands it the beginning of the message; whole says
-// that this is all of it.
+// start opens the suite and gives it the beginning of the message, which is the
+// whole message if whole is set.
 func (w *Writer) start(whole bool) {
 	w.info.Suite = w.opts.Suite
 	if w.info.Suite == SuiteAuto {
@@ -294,13 +205,13 @@ func (w *Writer) hold(p []byte) {
 
 func (w *Writer) wipeHead() {
 	clear(w.head)
-	w.buf.Free(len(w.head)) // where the head began, if it has outgrown it
+	w.buf.Free(len(w.head)) // the beginning of head, even if head outgrew it
 	w.buf, w.head = nil, nil
 }
 
 func (w *Writer) openGCM() (suiteWriter, error) {
 	keys, err := w.keys.GetKeys(w.ctx, w.opts.Peer, 8*gcmstream.KeySize, 1)
-	defer kmclient.WipeAll(keys) // also those that come with an error
+	defer kmclient.WipeAll(keys)
 	if err != nil {
 		return nil, err
 	}
@@ -342,22 +253,22 @@ func (w *Writer) openOTP() (suiteWriter, error) {
 	return s, nil
 }
 
-// scan prepares the outer message from the beginning of the message, which is
-// not kept until the first key is there.
+// scan prepares the outer message from the beginning of the message, which may
+// be wiped before the first key arrives.
 func (w *Writer) scan(whole bool) {
 	_, done := rawheader.End(w.head, rawheader.Strict)
-	outer := newOuterBuilder(&w.opts)
+	outer := newOuterHeader(&w.opts)
 	w.info.NoHeader = true
 	for f := range rawheader.Fields(w.head, rawheader.Strict) {
 		if !done && !whole && f.Offset+len(f.Raw) == len(w.head) {
-			break // it goes on where the head ends
+			break // the field may continue after the end of head
 		}
 		w.info.NoHeader = false
 		w.info.Bcc = w.info.Bcc || f.Is("Bcc") || f.Is("Resent-Bcc")
 		outer.take(f)
 	}
 	w.around = envelope.WriterOptions{
-		Outer: outer.fields(),
+		Outer: outer.build(),
 		Control: envelope.Control{
 			Suite:        string(w.info.Suite),
 			Time:         w.opts.Time,
@@ -365,12 +276,12 @@ func (w *Writer) scan(whole bool) {
 			RecipientSAE: controlSAE(w.opts.Peer),
 		},
 		Note: *w.opts.Note,
-		CRLF: w.opts.LineEnd == LineEndCRLF || w.opts.LineEnd == LineEndAuto && rawheader.UsesCRLF(w.head),
+		CRLF: w.opts.CRLF || usesCRLF(w.head),
 	}
 }
 
-// openEnvelope writes the outer message up to the payload, and returns where
-// the payload goes and the control octets.
+// openEnvelope writes the outer message up to the payload. It returns a writer
+// for the payload, and the control octets.
 func (w *Writer) openEnvelope(keyID string) (_ io.Writer, control []byte, err error) {
 	w.around.Control.KeyID, w.info.KeyID = keyID, keyID
 	if w.outer, err = envelope.NewWriter(sink{w}, w.around); err != nil {

@@ -10,39 +10,38 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// What can be wrong with a message. Errors of a key source are passed on as
-// they come, wrapped.
+// What can be wrong with a message, with options, or with a key manager's
+// limits. Other errors of a key source, finder or binder are passed on, wrapped.
 var (
-	// ErrNotEncrypted: ordinary mail, not a message of qkdmail.
+	// ErrNotEncrypted means ordinary mail, not an encrypted message.
 	ErrNotEncrypted = envelope.ErrNotEncrypted
-	// ErrDamaged: a message of qkdmail whose structure is broken: a part gone
-	// or doubled, base64 cut short, a frame that can't be.
+	// ErrDamaged means that the structure of the message is broken: a part is
+	// missing or doubled, base64 is cut short, a frame is malformed.
 	ErrDamaged = envelope.ErrDamaged
-	// ErrVersion: a message of qkdmail in a format that this release does not
-	// know.
+	// ErrVersion means a version of the format that this release does not know.
 	ErrVersion = envelope.ErrVersion
-	// ErrSuite: a message under a suite that this release does not know.
+	// ErrSuite means a suite that this release does not know.
 	ErrSuite = errors.New("unknown cipher suite")
-	// ErrSAE: the message is addressed to another SAE than ours, or comes
-	// from one that is no peer of ours.
+	// ErrSAE means that the message is addressed to another SAE, or comes from
+	// one that is not a configured peer.
 	ErrSAE = errors.New("message is not from a configured peer to this SAE")
-	// ErrWrongKey: this key does not belong to this message, or its header
-	// was altered.
+	// ErrWrongKey means that the key does not belong to the message, or that
+	// the control part was altered.
 	ErrWrongKey = errors.New("wrong key or altered header")
-	// ErrAltered: what was encrypted is not what arrived: changed, moved,
-	// repeated, dropped, cut short.
+	// ErrAltered means that the content was changed, reordered, repeated or cut
+	// short.
 	ErrAltered = errors.New("message was altered")
-	// ErrTooManyKeys: the pad would take more keys than one message may
-	// have; AES-256-GCM takes one.
+	// ErrTooManyKeys means that the pad would take more keys than a message
+	// may have. AES-256-GCM takes one.
 	ErrTooManyKeys = errors.New("message too long for the one-time pad with keys of this size")
-	// ErrPad: the key manager's limits allow no key that makes a pad.
+	// ErrPad means that no key within the key manager's limits makes a pad.
 	ErrPad = errors.New("no one-time pad with this key manager")
-	// ErrOptions: options that make no sense.
+	// ErrOptions means that an option has a value that it can't have.
 	ErrOptions = errors.New("bad option")
 )
 
-// fromReading is fromSuite for a message that is read: what it says of its keys
-// is the message's fault, and not that of the options or the key manager.
+// fromReading is fromSuite for a message that is decrypted: what is wrong with
+// its keys is the message's fault, not that of options or key manager.
 func fromReading(err error) error {
 	switch {
 	case errors.Is(err, otp.ErrShortKeys):
@@ -53,7 +52,7 @@ func fromReading(err error) error {
 	return fromSuite(err)
 }
 
-// fromSuite turns an error of a suite into one of this package.
+// fromSuite wraps an error of a suite in one of this package.
 func fromSuite(err error) error {
 	for _, m := range []struct{ inner, outer error }{
 		{gcmstream.ErrCommitment, ErrWrongKey},

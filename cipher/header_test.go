@@ -140,20 +140,19 @@ func TestOuterHeaderIsBounded(t *testing.T) {
 }
 
 func TestLineEnd(t *testing.T) {
-	for _, tt := range []struct {
-		in   string
-		opt  cipher.LineEnd
-		crlf bool
-	}{
-		{"From: a@x.org\n\nb\n", cipher.LineEndAuto, false},
-		{"From: a@x.org\r\n\r\nb\r\n", cipher.LineEndAuto, true},
-		{"From: a@x.org\r\rb\r", cipher.LineEndAuto, false},
-		{"", cipher.LineEndAuto, false},
-		{"From: a@x.org\n\nb\n", cipher.LineEndCRLF, true},
-		{"From: a@x.org\r\n\r\nb\r\n", cipher.LineEndLF, false},
+	for in, crlf := range map[string]bool{
+		"From: a@x.org\n\nb\n":         false,
+		"From: a@x.org\r\n\r\nb\r\n":   true,
+		"From: a@x.org\n\nb\r\n":       false,
+		"From: a@x.org\r\n\nb\n":       true,
+		"From: a@x.org\r\rb\r":         false,
+		"From: a@x.org without an end": false,
+		"":                             false,
+		"\n\r\n":                       false,
+		"\r\n":                         true,
 	} {
-		outer := encrypt(t, newTestKM(t), []byte(tt.in), &cipher.EncryptOptions{LineEnd: tt.opt})
-		checkOuter(t, tt.in, outer, tt.crlf)
+		checkOuter(t, in, encrypt(t, newTestKM(t), []byte(in), nil), crlf)
+		checkOuter(t, in+" with CRLF", encrypt(t, newTestKM(t), []byte(in), &cipher.EncryptOptions{CRLF: true}), true)
 	}
 }
 

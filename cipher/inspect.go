@@ -10,9 +10,9 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// Inspect tells what an encrypted message says of itself, without any key. It
-// reads the whole message and checks its structure, but nothing of what it
-// tells is authenticated. The errors are those of [Decrypt].
+// Inspect reports what an encrypted message says of itself, without a key. It
+// reads the whole message and checks its structure, but nothing in its report is
+// authenticated. The errors are those of [Decrypt].
 func Inspect(src io.Reader) (*Info, error) {
 	outer, err := envelope.NewReader(nil, src)
 	if err != nil {
@@ -22,25 +22,29 @@ func Inspect(src io.Reader) (*Info, error) {
 	for f := range rawheader.Fields(outer.Header, rawheader.Lenient) {
 		info.Outer = append(info.Outer, Field{Name: string(f.Name), Value: f.Text()})
 	}
-	payload := &countingReader{r: outer}
 	switch info.Suite {
 	case SuiteAES256GCM:
-		info.KeyIDs = []string{outer.Control.KeyID}
-		_, err = io.Copy(io.Discard, payload)
-		info.PlaintextSize = gcmstream.PlaintextSize(payload.n)
-		if err == nil && info.PlaintextSize < 0 {
-			err = gcmstream.ErrTruncated
-		}
+		err = inspectChunks(outer, &info)
 	case SuiteOTP:
-		err = inspectFrames(payload, &info)
+		err = inspectFrames(outer, &info)
 	default:
 		err = fmt.Errorf("%w %.40q", ErrSuite, outer.Control.Suite)
 	}
-	info.PayloadSize = payload.n
 	if err != nil {
 		return nil, fromReading(err)
 	}
 	return &info, nil
+}
+
+func inspectChunks(payload io.Reader, info *Info) (err error) {
+	info.KeyIDs = []string{info.KeyID}
+	if info.PayloadSize, err = io.Copy(io.Discard, payload); err != nil {
+		return err
+	}
+	if info.PlaintextSize = gcmstream.PlaintextSize(info.PayloadSize); info.PlaintextSize < 0 {
+		return gcmstream.ErrTruncated
+	}
+	return nil
 }
 
 func inspectFrames(payload io.Reader, info *Info) error {
@@ -56,16 +60,8 @@ func inspectFrames(payload io.Reader, info *Info) error {
 		}
 		info.KeyIDs = append(info.KeyIDs, f.KeyIDs...)
 		info.PlaintextSize += int64(f.Length)
+		for _, part := range f.Raw() {
+			info.PayloadSize += int64(len(part))
+		}
 	}
-}
-
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }

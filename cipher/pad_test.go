@@ -284,7 +284,7 @@ func TestPadCostOf(t *testing.T) {
 				t.Fatal(err)
 			}
 			wire := encrypt(t, km, plain, &cipher.EncryptOptions{
-				Suite: cipher.SuiteOTP, SAE: strings.Repeat("A", 255), Peer: strings.Repeat("B", 255), LineEnd: cipher.LineEndCRLF,
+				Suite: cipher.SuiteOTP, SAE: strings.Repeat("A", 255), Peer: strings.Repeat("B", 255), CRLF: true,
 				Headers: cipher.HeadersNoConfidentiality, Note: &note,
 			})
 			var keyBytes int64

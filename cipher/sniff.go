@@ -9,25 +9,25 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 )
 
-// SniffLimit is how much of a message Sniff looks at, in octets. The control
-// part of a message of qkdmail comes much earlier; mailing lists and
-// disclaimers put little before it.
-const SniffLimit = 256 << 10
+// sniffLimit is how many bytes of a message Sniff reads at most. The control part
+// comes much earlier: mailing lists and disclaimers put little before it.
+const sniffLimit = 256 << 10
 
-// Sniff tells whether a message is one of qkdmail, without taking anything away:
-// info is what it says of itself up to its payload, nil if it is none, and replay is
-// the whole message again. beginning is what the caller has read of it
-// already, nil for nothing; it is not copied, and must stay as it is until replay has
-// been read or has been given to Decrypt. rest has what follows. Sniff reads no more
-// than it takes to tell, at most up to SniffLimit or 64 KiB behind beginning, and
-// holds that in memory. The error is that of rest; replay has it where it comes
-// behind.
+// Sniff reports whether a message is encrypted by qkdmail, without consuming
+// it: replay is the whole message again. info is what the message says of
+// itself, and nil for other mail.
 //
-// A message that names a key in its header and has no control part in sight counts
-// as one of qkdmail, with an empty Info: [Decrypt] will say that it is damaged. So
-// does one in a version that this release can't read.
+// beginning is what the caller has read of the message, and rest is what
+// follows. Sniff does not copy beginning: it must not change until replay is
+// read or given to Decrypt. Sniff reads and buffers no more of rest than it
+// needs: at most 256 KiB less the size of beginning, or 64 KiB if that is more.
+// The error is that of rest; replay returns one that comes later.
+//
+// A message with Qkdmail-Key-ID and without a control part, or in a version
+// that this release can't read, counts as encrypted, with an empty Info:
+// [Decrypt] says what is wrong with it.
 func Sniff(beginning []byte, rest io.Reader) (info *Info, replay io.Reader, err error) {
-	head := &recorder{src: rest, buf: buffer.Get(), limit: max(SniffLimit-len(beginning), 64<<10)}
+	head := &recorder{src: rest, buf: buffer.Get(), limit: max(sniffLimit-len(beginning), 64<<10)}
 	head.read = head.buf[:0]
 	outer, err := envelope.NewReader(beginning, head)
 	if head.err != nil {
@@ -39,7 +39,7 @@ func Sniff(beginning []byte, rest io.Reader) (info *Info, replay io.Reader, err 
 		return &said, &sniffed{beginning: beginning, head: head, outer: outer}, nil
 	}
 	if err == nil {
-		outer.Free() // it may have taken the limit for the end
+		outer.Free() // it may have taken the limit for the end of the message
 	}
 	if !errors.Is(err, envelope.ErrNotEncrypted) {
 		info = new(Info)
@@ -47,13 +47,12 @@ func Sniff(beginning []byte, rest io.Reader) (info *Info, replay io.Reader, err 
 	return info, head.replay(beginning), nil
 }
 
-// A sniffed message is read up to its payload: Decrypt goes on from there, and
-// does not do it again.
+// A sniffed message has been read up to its payload. Decrypt goes on from there.
 type sniffed struct {
 	beginning []byte
 	head      *recorder
-	outer     *envelope.Reader // nil once the message is read in another way
-	whole     io.Reader        // nil until then
+	outer     *envelope.Reader // nil once Decrypt has it, or Read was called
+	whole     io.Reader        // nil until Read is called
 }
 
 // Read reads the message from its beginning.
@@ -68,7 +67,7 @@ func (s *sniffed) Read(p []byte) (int, error) {
 	return s.whole.Read(p)
 }
 
-// openEnvelope reads a message up to its payload, if that is not done.
+// openEnvelope reads a message up to its payload, if Sniff has not done so.
 func openEnvelope(src io.Reader) (*envelope.Reader, error) {
 	s, ok := src.(*sniffed)
 	if !ok || s.outer == nil {
@@ -80,14 +79,14 @@ func openEnvelope(src io.Reader) (*envelope.Reader, error) {
 	return outer, nil
 }
 
-// A recorder keeps what is read through it, and ends at its limit; once it is done it
-// does neither.
+// A recorder keeps what is read through it, up to a limit at which it reports
+// the end. Once done is set it only reads.
 type recorder struct {
 	src   io.Reader
 	limit int
 	buf   *buffer.Buffer
 	read  []byte // in buf as long as it fits
-	err   error  // of src, but for io.EOF
+	err   error  // of src, except io.EOF
 	full  bool
 	done  bool
 }
@@ -108,7 +107,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// replay reads all again, with beginning before it.
+// replay reads everything again, after beginning.
 func (r *recorder) replay(beginning []byte) io.Reader {
 	read := bytes.Clone(r.read)
 	r.free()

@@ -13,10 +13,13 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
+// sniffLimit is how many bytes of a message Sniff reads.
+const sniffLimit = 256 << 10
+
 func TestSniff(t *testing.T) {
 	km := newTestKM(t)
 	ours := string(encrypt(t, km, []byte(shortMessage), nil))
-	big := string(encrypt(t, km, slices.Concat([]byte(shortMessage), make([]byte, 2*cipher.SniffLimit)), nil))
+	big := string(encrypt(t, km, slices.Concat([]byte(shortMessage), make([]byte, 2*sniffLimit)), nil))
 	for name, tt := range map[string]struct {
 		text string
 		ours bool
@@ -27,8 +30,8 @@ func TestSniff(t *testing.T) {
 		"payload removed":     {"Qkdmail-Key-ID: x\n\nremoved\n", true},
 		"empty":               {"", false},
 		"plain":               {shortMessage, false},
-		"plain, large":        {shortMessage + strings.Repeat("x\n", cipher.SniffLimit), false},
-		"ours far behind":     {"Content-Type: multipart/mixed; boundary=m\n\n--m\n\n" + strings.Repeat("x\n", cipher.SniffLimit/2) + "\n--m\n" + ours + "\n--m--\n", false},
+		"plain, large":        {shortMessage + strings.Repeat("x\n", sniffLimit), false},
+		"ours far behind":     {"Content-Type: multipart/mixed; boundary=m\n\n--m\n\n" + strings.Repeat("x\n", sniffLimit/2) + "\n--m\n" + ours + "\n--m--\n", false},
 		"ours in a forwarded": {"Content-Type: message/rfc822\n\n" + ours, false},
 	} {
 		want, wantErr := decryptAll(t, km, strings.NewReader(tt.text))

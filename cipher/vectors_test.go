@@ -265,7 +265,7 @@ func acceptVectors(t *testing.T) map[string]vector {
 	aes := cipher.EncryptOptions{}
 	pad := cipher.EncryptOptions{Suite: cipher.SuiteOTP}
 	saes := cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B"}
-	noNote, crlf := "", cipher.EncryptOptions{LineEnd: cipher.LineEndCRLF}
+	noNote, crlf := "", cipher.EncryptOptions{CRLF: true}
 	mock := func(n int) string { return fmt.Sprintf("MOCK-KEY-%08d-20251012195636", n+1) }
 	vectors := map[string]vector{}
 	for _, n := range []int{0, 1, 200, 65535, 65536, 65537} {

@@ -197,7 +197,7 @@ func (s *encryptSession) produce(g *group, mayBeEncrypted bool, src io.Reader, d
 		}
 		if src = replay; encrypted {
 			g.done.how = OutcomePassed
-			return cipher.Reframe(out, src, s.cipherOptions(g, g.suite))
+			return cipher.Rewrap(out, src, s.cipherOptions(g, g.suite))
 		}
 	}
 	return s.encryptAny(g, src, out)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ErrDate says that a text is no date that can be read in exactly one way.
-var ErrDate = errors.New("date can't be read")
+// errDate says that a text is no date that can be read in exactly one way.
+var errDate = errors.New("date can't be read")
 
 // The years that ParseDate reads: those that RFC 5322 §3.3 allows, as long as
 // they have four digits.
@@ -31,7 +31,7 @@ const (
 // machine is never looked at. A fraction of a second is dropped, and second 60
 // is the next minute.
 //
-// The error is ErrDate for everything else: a date that doesn't exist, a year
+// The error is errDate for everything else: a date that doesn't exist, a year
 // before 1900 or after 9999, a month as a number outside of ISO 8601, a time or
 // date that is missing, and what can't be understood whole.
 func ParseDate(text string) (t time.Time, zoned bool, err error) {
@@ -42,7 +42,7 @@ func ParseDate(text string) (t time.Time, zoned bool, err error) {
 			return r.date()
 		}
 		if !r.token(gap) {
-			return time.Time{}, false, ErrDate
+			return time.Time{}, false, errDate
 		}
 	}
 }
@@ -84,7 +84,7 @@ func (r *dateReader) skip(ofKind func(byte) bool) bool {
 	before := len(r.rest)
 	for {
 		r.take(ofKind)
-		n := CommentLen(r.rest)
+		_, n := Comment(r.rest)
 		if n == 0 {
 			return len(r.rest) < before
 		}
@@ -298,12 +298,12 @@ func (r *dateReader) zoneNumber() bool {
 func (r *dateReader) date() (t time.Time, zoned bool, err error) {
 	year, day, ok := r.yearAndDay()
 	if !ok || !r.timed || r.month == 0 {
-		return time.Time{}, false, ErrDate
+		return time.Time{}, false, errDate
 	}
 	hour := r.hour
 	if r.half != "" {
 		if hour < 1 || hour > 12 {
-			return time.Time{}, false, ErrDate
+			return time.Time{}, false, errDate
 		}
 		if hour %= 12; strings.EqualFold(r.half, "pm") {
 			hour += 12
@@ -311,7 +311,7 @@ func (r *dateReader) date() (t time.Time, zoned bool, err error) {
 	}
 	offset, zoned, ok := r.zoneOffset()
 	if !ok {
-		return time.Time{}, false, ErrDate
+		return time.Time{}, false, errDate
 	}
 	location := time.UTC
 	if offset != 0 {
@@ -324,7 +324,7 @@ func (r *dateReader) date() (t time.Time, zoned bool, err error) {
 		exists = exists && firstYear <= y && y <= lastYear
 	}
 	if !exists {
-		return time.Time{}, false, ErrDate
+		return time.Time{}, false, errDate
 	}
 	return t, zoned, nil
 }

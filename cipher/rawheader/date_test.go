@@ -1,7 +1,6 @@
 package rawheader
 
 import (
-	"errors"
 	"net/mail"
 	"regexp"
 	"testing"
@@ -193,8 +192,8 @@ func TestParseDate(t *testing.T) {
 	for _, tt := range tests {
 		got, zoned, err := ParseDate(tt.in)
 		if tt.want == "" {
-			if !errors.Is(err, ErrDate) {
-				t.Errorf("ParseDate(%q) = %s, %v; want ErrDate", tt.in, canonical(got, zoned), err)
+			if err == nil {
+				t.Errorf("ParseDate(%q) = %s, %v; want an error", tt.in, canonical(got, zoned), err)
 			}
 		} else if err != nil || canonical(got, zoned) != tt.want {
 			t.Errorf("ParseDate(%q) = %s, %v; want %s", tt.in, canonical(got, zoned), err, tt.want)

@@ -202,9 +202,3 @@ func isSeparator(line []byte, pos int) bool {
 }
 
 const byteOrderMark = "\uFEFF" // in UTF-8
-
-// UsesCRLF reports whether the first line end in b is CRLF.
-func UsesCRLF(b []byte) bool {
-	i := bytes.IndexByte(b, '\n')
-	return i > 0 && b[i-1] == '\r'
-}

@@ -103,14 +103,6 @@ func TestFieldsAllocate(t *testing.T) {
 	}
 }
 
-func TestUsesCRLF(t *testing.T) {
-	for in, want := range map[string]bool{"": false, "a": false, "a\n": false, "a\r\n": true, "\n\r\n": false, "\r\n": true, "a\rb": false} {
-		if got := UsesCRLF([]byte(in)); got != want {
-			t.Errorf("UsesCRLF(%q) = %v, want %v", in, got, want)
-		}
-	}
-}
-
 // FuzzFields checks that the fields are where Fields says they are: in order,
 // without overlap, inside the header, and that nothing was made up.
 func FuzzFields(f *testing.F) {

@@ -2,13 +2,13 @@ package rawheader
 
 import "strings"
 
-// CommentLen returns how many bytes the comment at the start of s takes, with
-// its parentheses. Comments nest, and a backslash quotes the next byte (RFC
-// 5322 §3.2.2). It returns 0 if s does not begin with a comment, and -1 if the
-// comment never closes.
-func CommentLen(s string) int {
+// Comment reads the comment at the start of s. Comments nest, and a backslash
+// quotes the next byte (RFC 5322 §3.2.2). It returns the text between the
+// parentheses, with quoted pairs undone, and the number of bytes with the
+// parentheses: 0 if s does not begin with a comment, -1 if it never closes.
+func Comment(s string) (text string, n int) {
 	if s == "" || s[0] != '(' {
-		return 0
+		return "", 0
 	}
 	depth := 0
 	for i := 0; i < len(s); i++ {
@@ -19,36 +19,35 @@ func CommentLen(s string) int {
 			depth++
 		case ')':
 			if depth--; depth == 0 {
-				return i + 1
+				return unquote(s[1:i]), i + 1
 			}
 		}
 	}
-	return -1
+	return "", -1
 }
 
-// QuotedLen returns how many bytes the quoted string at the start of s takes,
-// with its quotes (RFC 5322 §3.2.4). It returns 0 if s does not begin with a
-// quote, and -1 if the string never closes.
-func QuotedLen(s string) int {
+// QuotedString reads the quoted string at the start of s (RFC 5322 §3.2.4). It
+// returns the text between the quotes, with quoted pairs undone, and the number
+// of bytes with the quotes: 0 if s does not begin with a quote, -1 if the string
+// never closes.
+func QuotedString(s string) (text string, n int) {
 	if s == "" || s[0] != '"' {
-		return 0
+		return "", 0
 	}
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
 		case '\\':
 			i++
 		case '"':
-			return i + 1
+			return unquote(s[1:i]), i + 1
 		}
 	}
-	return -1
+	return "", -1
 }
 
-// Unquote removes the first and the last byte of s, a quoted string or a
-// comment, and undoes quoted pairs: of a backslash and the byte behind it the
-// byte stays (RFC 5322 §3.2.1).
-func Unquote(s string) string {
-	s = s[1 : len(s)-1]
+// unquote replaces each quoted pair, a backslash and a byte, by the byte (RFC
+// 5322 §3.2.1).
+func unquote(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s
 	}

@@ -2,59 +2,57 @@ package rawheader
 
 import "testing"
 
-func TestCommentLen(t *testing.T) {
-	for in, want := range map[string]int{
-		"":             0,
-		"a (b)":        0,
-		"()":           2,
-		"(a) b":        3,
-		"(a(b(c))d)e)": 10,
-		`(a\)b)`:       6,
-		`(a\\)b)`:      5,
-		`("a)b")`:      4, // a quote means nothing in a comment
-		"(":            -1,
-		"(a(b)":        -1,
-		`(a\)`:         -1,
-		`(\`:           -1,
+func TestComment(t *testing.T) {
+	type result struct {
+		text string
+		n    int
+	}
+	for in, want := range map[string]result{
+		"":             {"", 0},
+		"a (b)":        {"", 0},
+		"()":           {"", 2},
+		"(a) b":        {"a", 3},
+		"(a(b(c))d)e)": {"a(b(c))d", 10},
+		`(a\)b)`:       {"a)b", 6},
+		`(a\\)b)`:      {`a\`, 5},
+		`(a \(b\) c)`:  {"a (b) c", 11},
+		`("a)b")`:      {`"a`, 4}, // a quote means nothing in a comment
+		"(":            {"", -1},
+		"(a(b)":        {"", -1},
+		`(a\)`:         {"", -1},
+		`(\`:           {"", -1},
 	} {
-		if got := CommentLen(in); got != want {
-			t.Errorf("CommentLen(%q) = %d, want %d", in, got, want)
+		if text, n := Comment(in); text != want.text || n != want.n {
+			t.Errorf("Comment(%q) = %q, %d, want %q, %d", in, text, n, want.text, want.n)
 		}
 	}
 }
 
-func TestQuotedLen(t *testing.T) {
-	for in, want := range map[string]int{
-		"":          0,
-		`a "b"`:     0,
-		`""`:        2,
-		`"a" b`:     3,
-		`"a\"b"c`:   6,
-		`"a\\"b"`:   5,
-		`"a(b"c)"`:  5, // a parenthesis means nothing in a quoted string
-		`"`:         -1,
-		`"a`:        -1,
-		`"a\"`:      -1,
-		`"` + "\\":  -1,
-		`"a\\\"b\"`: -1,
-	} {
-		if got := QuotedLen(in); got != want {
-			t.Errorf("QuotedLen(%q) = %d, want %d", in, got, want)
-		}
+func TestQuotedString(t *testing.T) {
+	type result struct {
+		text string
+		n    int
 	}
-}
-
-func TestUnquote(t *testing.T) {
-	for in, want := range map[string]string{
-		`""`:          "",
-		`"a b"`:       "a b",
-		`"a\"b\\"`:    `a"b\`,
-		`"\a"`:        "a",
-		`(a \(b\) c)`: "a (b) c",
-		`"é\é"`:       "éé",
+	for in, want := range map[string]result{
+		"":          {"", 0},
+		`a "b"`:     {"", 0},
+		`""`:        {"", 2},
+		`"a" b`:     {"a", 3},
+		`"a b"`:     {"a b", 5},
+		`"a\"b"c`:   {`a"b`, 6},
+		`"a\\"b"`:   {`a\`, 5},
+		`"a\"b\\"`:  {`a"b\`, 8},
+		`"\a"`:      {"a", 4},
+		`"é\é"`:     {"éé", 7},
+		`"a(b"c)"`:  {"a(b", 5}, // a parenthesis means nothing in a quoted string
+		`"`:         {"", -1},
+		`"a`:        {"", -1},
+		`"a\"`:      {"", -1},
+		`"` + "\\":  {"", -1},
+		`"a\\\"b\"`: {"", -1},
 	} {
-		if got := Unquote(in); got != want {
-			t.Errorf("Unquote(%q) = %q, want %q", in, got, want)
+		if text, n := QuotedString(in); text != want.text || n != want.n {
+			t.Errorf("QuotedString(%q) = %q, %d, want %q, %d", in, text, n, want.text, want.n)
 		}
 	}
 }

@@ -1,24 +1,24 @@
-// Package buffer keeps the large buffers that a message needs for a while, to
-// use them again: most messages are small, and making and collecting buffers
-// would cost more than encryption does.
+// Package buffer pools the large buffers that each message needs for a short
+// time. Most messages are small: allocating and collecting buffers would cost
+// more than encryption.
 package buffer
 
 import "sync"
 
-// Size holds a sealed chunk or a frame's ciphertext (65,536 octets) with a
-// little more.
+// Size is room for a sealed chunk or a frame's ciphertext (65,536 bytes) and
+// a little more.
 const Size = 65536 + 64
 
-// A Buffer is one message's alone between Get and Free.
+// A Buffer belongs to one message between Get and Free.
 type Buffer [Size]byte
 
 var pool = sync.Pool{New: func() any { return new(Buffer) }}
 
-// Get returns a buffer. What it holds is none of the caller's business.
+// Get returns a buffer. Its content is arbitrary.
 func Get() *Buffer { return pool.Get().(*Buffer) }
 
-// Free wipes the first octets of the buffer, as many as were used at most, and
-// gives it back; nothing may refer to it any more. On nil it does nothing.
+// Free wipes the first used bytes of the buffer and returns it to the pool.
+// The caller must keep no reference to it. On nil, Free does nothing.
 func (b *Buffer) Free(used int) {
 	if b == nil {
 		return
@@ -27,21 +27,21 @@ func (b *Buffer) Free(used int) {
 	pool.Put(b)
 }
 
-// TextSize holds a sealed chunk as text, base64 in lines, and what stands
-// before it in a message.
+// TextSize is room for a sealed chunk as lines of base64, and for what
+// precedes it in a message.
 const TextSize = 96 << 10
 
-// A Text holds what goes out, and so nothing that has to be wiped. It is one
-// message's alone between GetText and Free.
+// A Text holds what is sent, so it need not be wiped. It belongs to one
+// message between GetText and Free.
 type Text [TextSize]byte
 
 var texts = sync.Pool{New: func() any { return new(Text) }}
 
-// GetText returns a Text. What it holds is none of the caller's business.
+// GetText returns a Text. Its content is arbitrary.
 func GetText() *Text { return texts.Get().(*Text) }
 
-// Free gives the Text back; nothing may refer to it any more. On nil it does
-// nothing.
+// Free returns the Text to the pool. The caller must keep no reference to it.
+// On nil, Free does nothing.
 func (t *Text) Free() {
 	if t != nil {
 		texts.Put(t)

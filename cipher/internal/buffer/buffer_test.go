@@ -2,7 +2,7 @@ package buffer
 
 import "testing"
 
-// TestFree: a buffer goes back without what it held.
+// TestFree checks that a buffer returns to the pool empty.
 func TestFree(t *testing.T) {
 	b := Get()
 	for i := range 1000 {
@@ -10,7 +10,7 @@ func TestFree(t *testing.T) {
 	}
 	b.Free(1000)
 	if *b != (Buffer{}) {
-		t.Error("a buffer that was given back holds what it held")
+		t.Error("a buffer in the pool still holds data")
 	}
 	Get().Free(Size + 1)
 	(*Buffer)(nil).Free(1)

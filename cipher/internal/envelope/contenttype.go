@@ -82,12 +82,13 @@ func (r *paramReader) skip() {
 
 func isBlank(r rune) bool { return r <= ' ' }
 
-// commentLen is rawheader.CommentLen, and 0 for a comment that never closes.
+// commentLen returns the number of bytes of the comment at the start of s, or 0
+// if there is none or it never closes.
 func (r *paramReader) commentLen(s string) int {
 	if r.noComments {
 		return 0
 	}
-	n := rawheader.CommentLen(s)
+	_, n := rawheader.Comment(s)
 	if n < 0 {
 		r.noComments, n = true, 0
 	}
@@ -117,10 +118,9 @@ func (r *paramReader) value() string {
 		return r.token(";")
 	}
 	if !r.noQuotes {
-		if n := rawheader.QuotedLen(r.rest); n > 0 {
-			quoted := r.rest[:n]
+		if text, n := rawheader.QuotedString(r.rest); n > 0 {
 			r.rest = r.rest[n:]
-			return rawheader.Unquote(quoted)
+			return text
 		}
 		r.noQuotes = true
 	}

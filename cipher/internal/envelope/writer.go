@@ -23,8 +23,8 @@ type WriterOptions struct {
 // gives it up calls Free.
 type Writer struct {
 	*base64Writer
-	frame  *frame
-	values frameValues
+	template *template
+	values   templateValues
 }
 
 // NewWriter begins with all that stands before the payload. It goes to dst, as
@@ -33,17 +33,17 @@ func NewWriter(dst io.Writer, opts WriterOptions) (*Writer, error) {
 	if err := opts.Control.Check(); err != nil {
 		return nil, err
 	}
-	f, err := frameFor(opts.Note, opts.CRLF)
+	t, err := templateFor(opts.Note, opts.CRLF)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{base64Writer: newBase64Writer(dst, opts.CRLF), frame: f}
-	w.values = frameValues{
+	w := &Writer{base64Writer: newBase64Writer(dst, opts.CRLF), template: t}
+	w.values = templateValues{
 		mixedBoundary:    rand.Text(),
 		envelopeBoundary: rand.Text(),
 		controlText:      withLineEnds(opts.Control.Text(), opts.CRLF),
 	}
-	before := f.before.append(outerFields(opts), &w.values)
+	before := t.before.append(outerFields(opts), &w.values)
 	if err := w.raw(before); err != nil {
 		w.Free()
 		return nil, err
@@ -57,7 +57,7 @@ func (w *Writer) Close() error {
 	if err := w.endLine(); err != nil {
 		return err
 	}
-	if err := w.raw(w.frame.after.append(nil, &w.values)); err != nil {
+	if err := w.raw(w.template.after.append(nil, &w.values)); err != nil {
 		return err
 	}
 	return w.flush()

@@ -153,7 +153,7 @@ func (w *twins) pair(t testing.TB, n int) [2][]byte {
 func seal(t testing.TB, source cipher.KeySource, suite cipher.Suite, text []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	e, err := cipher.Encrypt(t.Context(), &b, source, &cipher.EncryptOptions{Suite: suite, SAE: "SAE_A", Peer: "SAE_B", LineEnd: cipher.LineEndCRLF})
+	e, err := cipher.Encrypt(t.Context(), &b, source, &cipher.EncryptOptions{Suite: suite, SAE: "SAE_A", Peer: "SAE_B", CRLF: true})
 	if err == nil {
 		_, err = e.Write(text)
 	}

@@ -69,7 +69,7 @@ func sealed(t *testing.T, keys, message string) string {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	w, err := cipher.Encrypt(t.Context(), &out, km, &cipher.EncryptOptions{LineEnd: cipher.LineEndCRLF})
+	w, err := cipher.Encrypt(t.Context(), &out, km, &cipher.EncryptOptions{CRLF: true})
 	if err == nil {
 		_, err = w.Write([]byte(message))
 	}

@@ -49,7 +49,7 @@ func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*config
 func encrypted(t testing.TB, message []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := cipher.Encrypt(t.Context(), &out, new(smtpkit.Keys), &cipher.EncryptOptions{LineEnd: cipher.LineEndCRLF})
+	w, err := cipher.Encrypt(t.Context(), &out, new(smtpkit.Keys), &cipher.EncryptOptions{CRLF: true})
 	if err == nil {
 		_, err = w.Write(message)
 	}

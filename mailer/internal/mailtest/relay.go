@@ -176,7 +176,7 @@ const Text = "From: Alice <alice@a.example>\r\nTo: bob@b.example\r\nSubject: ver
 // Seal encrypts a message as the relay of peer alpha does.
 func Seal(t testing.TB, keys cipher.KeySource, message string, changes ...func(*cipher.EncryptOptions)) string {
 	t.Helper()
-	o := &cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B", LineEnd: cipher.LineEndCRLF}
+	o := &cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B", CRLF: true}
 	for _, change := range changes {
 		change(o)
 	}

@@ -39,7 +39,7 @@ func writeLF(file string, message []byte) error {
 func seal(ctx context.Context, keys cipher.KeySource, message []byte, sae, peer string) ([]byte, error) {
 	var out bytes.Buffer
 	w, err := cipher.Encrypt(ctx, &out, keys, &cipher.EncryptOptions{
-		Suite: cipher.SuiteAES256GCM, LineEnd: cipher.LineEndCRLF, SAE: sae, Peer: peer,
+		Suite: cipher.SuiteAES256GCM, CRLF: true, SAE: sae, Peer: peer,
 	})
 	if err == nil {
 		_, err = w.Write(message)

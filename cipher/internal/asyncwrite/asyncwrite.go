@@ -1,38 +1,39 @@
-// Package behind writes in a goroutine of its own, so that a second core makes
-// what is written next meanwhile.
-package behind
+// Package asyncwrite writes in a goroutine of its own, so that a second
+// processor can make the next block while one is written.
+package asyncwrite
 
 import (
 	"io"
 	"sync"
 )
 
-// size of a write, in octets. Each costs the waking of the other goroutine, on
-// another processor: with 128 KiB that took the time that the second one saved.
-const size = 512 << 10
+// blockSize is the size of a write, in bytes. Each write wakes the goroutine on
+// another processor: with 128 KiB, waking it cost as much time as it saved.
+const blockSize = 512 << 10
 
-type block [size]byte
+type block [blockSize]byte
 
 var blocks = sync.Pool{New: func() any { return new(block) }}
 
-// A Writer takes what is written to it into one of two blocks, while the other
-// one is on its way. An error of the underlying writer comes a block later.
+// A Writer fills one of two blocks while the other is being written. An error
+// of the underlying writer is reported a block later.
 type Writer struct {
 	work    chan piece
 	back    chan piece
-	now     piece // what is filled at present; without a block if none is
+	now     piece // being filled; its block is nil if there is none
 	written int64
 }
 
-// A piece is a block with what it holds.
+// A piece is a block and what it holds.
 type piece struct {
 	block *block
-	n     int   // octets of block; when it comes back those that were written
-	used  int   // octets of block that ever held something
-	err   error // why they, or those before them, were not
+	n     int   // bytes to write; after the write, bytes written
+	used  int   // bytes of block that ever held something
+	err   error // of this write, or of an earlier one
 }
 
-// New returns a Writer to dst, which belongs to it until Close has returned.
+// New returns a Writer to dst. The caller must not use dst until Close has
+// returned.
 func New(dst io.Writer) *Writer {
 	w := &Writer{work: make(chan piece, 1), back: make(chan piece, 2)}
 	for range cap(w.back) {
@@ -59,8 +60,7 @@ func (w *Writer) run(dst io.Writer) {
 	}
 }
 
-// Write returns what dst has returned for what was written before, if that is
-// an error. It is final.
+// Write copies b. Its error is that of writing an earlier block, and is final.
 func (w *Writer) Write(b []byte) (n int, err error) {
 	for len(b) > 0 {
 		if w.now.block == nil {
@@ -75,7 +75,7 @@ func (w *Writer) Write(b []byte) (n int, err error) {
 		w.now.n += c
 		w.now.used = max(w.now.used, w.now.n)
 		n, b = n+c, b[c:]
-		if w.now.n == size {
+		if w.now.n == blockSize {
 			w.work <- w.now
 			w.now = piece{}
 		}
@@ -83,8 +83,8 @@ func (w *Writer) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// Close waits until all is written. It returns how many octets were, and the
-// error of the underlying writer.
+// Close waits until everything is written. It returns how many bytes were
+// written, and the error of the underlying writer.
 func (w *Writer) Close() (written int64, err error) {
 	if w.now.block != nil {
 		if w.now.err == nil {
@@ -105,7 +105,8 @@ func (w *Writer) Close() (written int64, err error) {
 	return w.written, err
 }
 
-// free wipes the block, which may have held mail in clear, and gives it back.
+// free wipes the block, which may have held plaintext, and returns it to the
+// pool.
 func (p piece) free() {
 	clear(p.block[:p.used])
 	blocks.Put(p.block)

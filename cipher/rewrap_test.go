@@ -13,7 +13,7 @@ import (
 )
 
 // A message that is framed anew is the same inside, and has nothing else around it.
-func TestReframe(t *testing.T) {
+func TestRewrap(t *testing.T) {
 	km := newTestKM(t)
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
 		for name, around := range map[string]func(string) string{
@@ -37,7 +37,7 @@ func TestReframe(t *testing.T) {
 			opts := &cipher.EncryptOptions{Suite: suite, SAE: "A", Peer: "B"}
 			sealed := around(string(encrypt(t, km, []byte(shortMessage), opts)))
 			var out bytes.Buffer
-			if err := cipher.Reframe(&out, strings.NewReader(sealed), opts); err != nil {
+			if err := cipher.Rewrap(&out, strings.NewReader(sealed), opts); err != nil {
 				t.Errorf("%s, %s: %v", suite, name, err)
 				continue
 			}
@@ -60,7 +60,7 @@ func TestReframe(t *testing.T) {
 }
 
 // A time that a Date can't have does not get into one.
-func TestReframeDate(t *testing.T) {
+func TestRewrapDate(t *testing.T) {
 	km := newTestKM(t)
 	for _, seconds := range []string{"253402300800", "9223372036854775807"} {
 		opts := &cipher.EncryptOptions{SAE: "A", Peer: "B", Time: time.Unix(1700000000, 0)}
@@ -71,7 +71,7 @@ func TestReframeDate(t *testing.T) {
 			sealed = sealed[:at] + sealed[at+strings.Index(sealed[at+1:], "\n")+1:]
 		}
 		var out bytes.Buffer
-		if err := cipher.Reframe(&out, strings.NewReader(sealed), opts); err != nil {
+		if err := cipher.Rewrap(&out, strings.NewReader(sealed), opts); err != nil {
 			t.Errorf("%s: %v", seconds, err)
 			continue
 		}
@@ -85,7 +85,7 @@ func TestReframeDate(t *testing.T) {
 	}
 }
 
-func TestReframeRefuses(t *testing.T) {
+func TestRewrapRefuses(t *testing.T) {
 	km := newTestKM(t)
 	opts := &cipher.EncryptOptions{SAE: "A", Peer: "B"}
 	sealed := string(encrypt(t, km, []byte(shortMessage), opts))
@@ -101,7 +101,7 @@ func TestReframeRefuses(t *testing.T) {
 		"no base64":        {strings.Replace(sealed, "base64\n\n", "base64\n\nin clear", 1), *opts, cipher.ErrDamaged},
 		"the payload gone": {sealed[:strings.Index(sealed, "Content-Type: application/octet-stream")], *opts, cipher.ErrDamaged},
 	} {
-		err := cipher.Reframe(io.Discard, strings.NewReader(tt.text), &tt.opts)
+		err := cipher.Rewrap(io.Discard, strings.NewReader(tt.text), &tt.opts)
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}

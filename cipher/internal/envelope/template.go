@@ -15,7 +15,7 @@ import (
 // top, with gaps for what each message has of its own. go-message writes it,
 // once for all messages with the same note: it takes longer for that than the
 // encryption of a short message does.
-type frame struct {
+type template struct {
 	note          string
 	crlf          bool
 	before, after gapped
@@ -29,13 +29,13 @@ const (
 	gaps
 )
 
-type frameValues [gaps]string
+type templateValues [gaps]string
 
 // gapped is text with gaps: each piece but the first begins with the digit of
 // the gap before it.
 type gapped []string
 
-func (g gapped) append(b []byte, values *frameValues) []byte {
+func (g gapped) append(b []byte, values *templateValues) []byte {
 	b = append(b, g[0]...)
 	for _, piece := range g[1:] {
 		b = append(b, values[piece[0]-'0']...)
@@ -44,29 +44,29 @@ func (g gapped) append(b []byte, values *frameValues) []byte {
 	return b
 }
 
-// lastFrame is nearly always the one that is needed next.
-var lastFrame atomic.Pointer[frame]
+// lastTemplate is nearly always the one that is needed next.
+var lastTemplate atomic.Pointer[template]
 
-func frameFor(note string, crlf bool) (*frame, error) {
-	if f := lastFrame.Load(); f != nil && f.note == note && f.crlf == crlf {
+func templateFor(note string, crlf bool) (*template, error) {
+	if f := lastTemplate.Load(); f != nil && f.note == note && f.crlf == crlf {
 		return f, nil
 	}
-	f, err := newFrame(note, crlf)
+	f, err := newTemplate(note, crlf)
 	if err == nil {
-		lastFrame.Store(f)
+		lastTemplate.Store(f)
 	}
 	return f, err
 }
 
-// newFrame lets go-message write a message with marks in the gaps. A mark is as
+// newTemplate lets go-message write a message with marks in the gaps. A mark is as
 // long as a boundary, so that lines are folded in the same places.
-func newFrame(note string, crlf bool) (*frame, error) {
+func newTemplate(note string, crlf bool) (*template, error) {
 	prefix := rand.Text()[1:]
-	w := frameWriter{mark: func(gap int) string { return prefix + strconv.Itoa(gap) }}
+	w := templateWriter{mark: func(gap int) string { return prefix + strconv.Itoa(gap) }}
 	if err := w.open(note); err != nil {
 		return nil, err
 	}
-	f := &frame{note: note, crlf: crlf}
+	f := &template{note: note, crlf: crlf}
 	f.before = strings.Split(withLineEnds(w.text.String(), crlf), prefix)
 	w.text.Reset()
 	for i := range w.multipart {
@@ -78,15 +78,15 @@ func newFrame(note string, crlf bool) (*frame, error) {
 	return f, nil
 }
 
-// A frameWriter writes a frame with go-message.
-type frameWriter struct {
+// A templateWriter writes a frame with go-message.
+type templateWriter struct {
 	text      bytes.Buffer
 	mark      func(gap int) string
 	multipart []*message.Writer // outermost first
 }
 
 // open writes the MIME fields and the parts up to the payload.
-func (w *frameWriter) open(text string) error {
+func (w *templateWriter) open(text string) error {
 	encrypted := multipartHeader("multipart/encrypted", map[string]string{
 		"protocol": ControlType, "boundary": w.mark(envelopeBoundary),
 	})
@@ -126,10 +126,10 @@ func multipartHeader(mediaType string, params map[string]string) (h message.Head
 	return h
 }
 
-func (w *frameWriter) inner() *message.Writer { return w.multipart[len(w.multipart)-1] }
+func (w *templateWriter) inner() *message.Writer { return w.multipart[len(w.multipart)-1] }
 
 // openMultipart starts a multipart, inside the innermost one or as the whole.
-func (w *frameWriter) openMultipart(h message.Header) (err error) {
+func (w *templateWriter) openMultipart(h message.Header) (err error) {
 	var mw *message.Writer
 	if len(w.multipart) == 0 {
 		h.AddRaw([]byte("MIME-Version: 1.0\r\n"))
@@ -145,7 +145,7 @@ func (w *frameWriter) openMultipart(h message.Header) (err error) {
 }
 
 // part writes a whole part of text into the innermost multipart.
-func (w *frameWriter) part(h message.Header, text string) error {
+func (w *templateWriter) part(h message.Header, text string) error {
 	p, err := w.inner().CreatePart(h)
 	if err != nil {
 		return err

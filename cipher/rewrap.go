@@ -8,14 +8,16 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// Reframe writes an encrypted message anew, without its key. The control part and the
-// payload stay as they are. Around them stands what Encrypt would put there, from the
-// header of src and as opts say with Headers, Note, LineEnd, UTF8 and From. Whatever
-// else was around them is dropped, so that nothing in clear travels beside.
+// Rewrap puts a new outer message around the control part and the payload of an
+// encrypted message, without a key. The outer message is the one that Encrypt
+// would make, from the header of src and from Headers, Note, CRLF, UTF8 and From
+// of opts. Everything else in src is dropped, so that nothing travels in clear
+// beside what is encrypted.
 //
-// The error is an ErrSAE if the message is not from opts.SAE to opts.Peer, or what
-// [Decrypt] says of a message that it can't read. dst may have part of a message then.
-func Reframe(dst io.Writer, src io.Reader, opts *EncryptOptions) error {
+// The error is ErrSAE if the message is not from opts.SAE to opts.Peer, or one
+// of the errors of [Decrypt]. After an error, dst may have a part of the
+// message.
+func Rewrap(dst io.Writer, src io.Reader, opts *EncryptOptions) error {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return err
@@ -34,13 +36,13 @@ func Reframe(dst io.Writer, src io.Reader, opts *EncryptOptions) error {
 	if isDate(outer.Control.Time) {
 		o.Time = outer.Control.Time
 	}
-	fields := newOuterBuilder(&o)
+	fields := newOuterHeader(&o)
 	for f := range rawheader.Fields(outer.Header, rawheader.Lenient) {
 		fields.take(f)
 	}
 	w, err := envelope.NewWriter(dst, envelope.WriterOptions{
-		Outer: fields.fields(), Control: *outer.Control, Note: *o.Note,
-		CRLF: o.LineEnd == LineEndCRLF || o.LineEnd == LineEndAuto && rawheader.UsesCRLF(outer.Header),
+		Outer: fields.build(), Control: *outer.Control, Note: *o.Note,
+		CRLF: o.CRLF || usesCRLF(outer.Header),
 	})
 	if err != nil {
 		return err

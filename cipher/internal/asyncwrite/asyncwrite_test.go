@@ -1,4 +1,4 @@
-package behind
+package asyncwrite
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 )
 
 func TestWriter(t *testing.T) {
-	for _, total := range []int{0, 1, size - 1, size, size + 1, 2 * size, 5*size + 7} {
-		for _, step := range []int{1000, size, 3 * size} {
+	for _, total := range []int{0, 1, blockSize - 1, blockSize, blockSize + 1, 2 * blockSize, 5*blockSize + 7} {
+		for _, step := range []int{1000, blockSize, 3 * blockSize} {
 			t.Run(fmt.Sprintf("%d in %d", total, step), func(t *testing.T) {
 				data := make([]byte, total)
 				for i := range data {
@@ -28,14 +28,14 @@ func TestWriter(t *testing.T) {
 					t.Errorf("Close = %d, %v", n, err)
 				}
 				if !bytes.Equal(out.Bytes(), data) {
-					t.Error("something else came out")
+					t.Error("the output differs from the input")
 				}
 			})
 		}
 	}
 }
 
-// A fullDisk takes so many octets.
+// A fullDisk has room for a number of bytes.
 type fullDisk struct {
 	left int
 	err  error
@@ -49,23 +49,23 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestWriteError: an error comes back, at Close if not before, and says how far
-// it went; nothing is written behind it.
+// TestWriteError checks that Close, if not Write, reports the error and how many
+// bytes were written before it.
 func TestWriteError(t *testing.T) {
-	for _, room := range []int{0, 1, size, 2*size + 5, 4 * size} {
+	for _, room := range []int{0, 1, blockSize, 2*blockSize + 5, 4 * blockSize} {
 		disk := &fullDisk{left: room, err: errors.New("disk full")}
 		w := New(disk)
-		_, werr := io.Copy(w, io.LimitReader(zeros{}, 10*size))
+		_, werr := io.Copy(w, io.LimitReader(zeros{}, 10*blockSize))
 		n, err := w.Close()
 		if !errors.Is(werr, disk.err) || !errors.Is(err, disk.err) || n != int64(room) || disk.left != 0 {
-			t.Errorf("room for %d octets: %d written, error of Write %v, of Close %v", room, n, werr, err)
+			t.Errorf("room for %d bytes: %d written, Write: %v, Close: %v", room, n, werr, err)
 		}
 		w = New(&fullDisk{left: room, err: disk.err})
 		if _, err := w.Write(make([]byte, room+1)); err != nil && !errors.Is(err, disk.err) {
 			t.Error(err)
 		}
 		if n, err := w.Close(); !errors.Is(err, disk.err) || n != int64(room) {
-			t.Errorf("room for %d octets of one more: %d written, error of Close %v", room, n, err)
+			t.Errorf("room for %d bytes, one too few: %d written, Close: %v", room, n, err)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestWiped: a block goes back without what it held.
+// TestWiped checks that a block returns to the pool empty.
 func TestWiped(t *testing.T) {
 	w := New(io.Discard)
 	if _, err := w.Write(bytes.Repeat([]byte("x"), 1000)); err != nil {
@@ -88,6 +88,6 @@ func TestWiped(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *held != (block{}) {
-		t.Error("a block that was given back holds what it held")
+		t.Error("a block in the pool still holds data")
 	}
 }
