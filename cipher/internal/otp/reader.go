@@ -217,44 +217,56 @@ func (r *Reader) Next() (plain []byte, err error) {
 	return plain, r.err
 }
 
-// open reads, verifies and decrypts the next frame, in its own buffer.
+// open reads, verifies and decrypts the next frame in its own buffer.
 func (r *Reader) open() ([]byte, error) {
 	f, err := r.frames.Next()
 	if err != nil {
 		return nil, err
 	}
-	if f.Number == 0 && kmclient.CanonicalID(f.KeyIDs[0]) != kmclient.CanonicalID(r.opts.KeyID) {
-		return nil, r.fail(f, ErrKeyID)
-	}
-	keys, err := r.opts.Keys(f)
-	defer kmclient.WipeAll(keys) // also those that come with an error
-	if err != nil {
-		return nil, r.fail(f, err) // wrapped, or an io.EOF would end the message
-	}
-	if err := kmclient.CheckKeys(keys, 0, len(f.KeyIDs)); err != nil {
-		return nil, r.fail(f, err)
-	}
-	for i, k := range keys {
-		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(f.KeyIDs[i]) {
-			return nil, r.fail(f, fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, f.KeyIDs[i], k.ID()))
-		}
-	}
-	mac, err := authenticator(keys[0], r.opts.Control, f.header, f.ciphertext, f.Number)
-	if err != nil {
-		return nil, r.fail(f, err)
-	}
-	if !mac.Verify(f.tag[:]) {
-		return nil, r.fail(f, ErrTag)
-	}
-	if r.opts.Verified != nil {
-		if err := r.opts.Verified(f); err != nil {
-			return nil, r.fail(f, err)
-		}
-	}
-	if err := xor(f.ciphertext, f.ciphertext, keys); err != nil {
-		return nil, r.fail(f, err)
+	if err := r.decrypt(f); err != nil {
+		// Wrapped, since an io.EOF of the key manager must not end the message.
+		return nil, fmt.Errorf("frame %d: %w", f.Number, err)
 	}
 	return f.ciphertext, nil
 }
 
-func (r *Reader) fail(f *Frame, err error) error { return fmt.Errorf("frame %d: %w", f.Number, err) }
+// decrypt verifies the frame and replaces its ciphertext by the plaintext.
+func (r *Reader) decrypt(f *Frame) error {
+	if f.Number == 0 && kmclient.CanonicalID(f.KeyIDs[0]) != kmclient.CanonicalID(r.opts.KeyID) {
+		return ErrKeyID
+	}
+	keys, err := r.opts.Keys(f)
+	defer kmclient.WipeAll(keys)
+	if err != nil {
+		return err
+	}
+	if err := checkKeys(keys, f.KeyIDs); err != nil {
+		return err
+	}
+	mac, err := authenticator(keys[0], r.opts.Control, f.header, f.ciphertext, f.Number)
+	if err != nil {
+		return err
+	}
+	if !mac.Verify(f.tag[:]) {
+		return ErrTag
+	}
+	if r.opts.Verified != nil {
+		if err := r.opts.Verified(f); err != nil {
+			return err
+		}
+	}
+	return xor(f.ciphertext, f.ciphertext, keys)
+}
+
+// checkKeys reports keys that no key manager may return for these IDs.
+func checkKeys(keys []*kmclient.Key, ids []string) error {
+	if err := kmclient.CheckKeys(keys, 0, len(ids)); err != nil {
+		return err
+	}
+	for i, k := range keys {
+		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(ids[i]) {
+			return fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, ids[i], k.ID())
+		}
+	}
+	return nil
+}
