@@ -6,37 +6,72 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
-// TestDocumentLinks: what the documents point to in this repository is there.
-func TestDocumentLinks(t *testing.T) {
-	var documents []string
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
+// documents are the texts of all documents, by their paths.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	for _, pattern := range []string{"*.md", "docs/*.md", ".github/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		documents = append(documents, found...)
+		for _, path := range found {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[path] = string(text)
+		}
 	}
+	if len(texts) < 10 {
+		t.Fatalf("only %d documents", len(texts))
+	}
+	return texts
+}
+
+// TestDocumentLinks: what the documents point to in this repository is there.
+func TestDocumentLinks(t *testing.T) {
 	links := 0
 	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)|(?:src|srcset)="([^"]+)"`)
-	for _, document := range documents {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+	for path, text := range documents(t) {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			target := m[1] + m[3]
 			if strings.Contains(target, ":") {
 				continue
 			}
 			links++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(document), target)); err != nil {
-				t.Errorf("%s points to %s, which is not there", filepath.Base(document), target)
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), target)); err != nil {
+				t.Errorf("%s points to %s, which is not there", filepath.Base(path), target)
 			}
 		}
 	}
 	if links < 20 {
-		t.Errorf("%d links in %d documents: too few to be all", links, len(documents))
+		t.Errorf("%d links: too few to be all", links)
+	}
+}
+
+// TestDocumentWidth: prose is wrapped at 80 columns; tables, commands and
+// headings are as wide as they must be.
+func TestDocumentWidth(t *testing.T) {
+	const width = 80
+	asItIs := regexp.MustCompile("^(\\|| *<|#|    )")
+	for path, text := range documents(t) {
+		if filepath.Base(path) == "performance.md" {
+			continue // a program writes it
+		}
+		fenced, n := false, 0
+		for line := range strings.Lines(text) {
+			n++
+			line = strings.TrimSuffix(line, "\n")
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				fenced = !fenced
+			}
+			if columns := utf8.RuneCountInString(line); columns > width && !fenced && !asItIs.MatchString(line) {
+				t.Errorf("%s:%d has %d columns, over %d: wrap it", filepath.Base(path), n, columns, width)
+			}
+		}
 	}
 }

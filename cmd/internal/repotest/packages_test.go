@@ -101,6 +101,8 @@ var rules = []rule{
 
 	// The steps know no configuration, no listeners and no next hops; neither end of
 	// SMTP knows what a step does.
+	{of: []string{"mailer"}, not: []string{"github.com/prometheus"}},
+	{of: []string{"mailer/."}, not: append([]string{"kmclient/open"}, protocols...)},
 	{of: []string{"mailer/."}, not: []string{"mailer/relay", "mailer/internal/smtpserver", "mailer/internal/nexthop", "github.com/pelletier"}},
 	{of: []string{"mailer/internal/smtpserver", "mailer/internal/nexthop"}, not: []string{"mailer/.", "mailer/relay", "cipher", "kmclient"}},
 	{of: []string{"mailer/relay/config"}, not: []string{"mailer/internal/smtpserver", "mailer/internal/nexthop", "kmclient/open"}},
@@ -110,6 +112,10 @@ var rules = []rule{
 	{of: []string{"kmclient/etsi014"}, not: []string{"kmclient/rest", "kmclient/mock"}},
 	{of: []string{"kmclient/rest"}, not: []string{"kmclient/etsi014", "kmclient/mock"}},
 	{of: []string{"kmclient/mock"}, not: []string{"kmclient/etsi014", "kmclient/rest", "net/http"}},
+
+	// The life of a key is the same with every key manager and engine.
+	{of: []string{"kmclient/keystore/."}, not: append([]string{"kmclient/open", "kmclient/keystore/sqlite", "kmclient/keystore/postgres"}, protocols...)},
+	{of: []string{"kmclient/keystore/."}, not: []string{"github.com/emersion", "modernc.org", "zombiezen.com", "github.com/jackc"}},
 }
 
 // protocols are the ways to reach a key manager.
@@ -141,4 +147,28 @@ func TestRules(t *testing.T) {
 func within(path, name string) bool {
 	name, alone := strings.CutSuffix(name, "/.")
 	return path == name || !alone && strings.HasPrefix(path, name+"/")
+}
+
+// A room that is larger than this is several.
+const (
+	maxFiles = 30
+	maxLines = 4300
+)
+
+// TestRooms: no package has more files and lines, without tests, than one can
+// keep in mind.
+func TestRooms(t *testing.T) {
+	for _, p := range packages(t) {
+		lines := 0
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += bytes.Count(text, []byte("\n"))
+		}
+		if len(p.GoFiles) > maxFiles || lines > maxLines {
+			t.Errorf("%s has %d files with %d lines, over %d or %d: make it several packages", p.path(), len(p.GoFiles), lines, maxFiles, maxLines)
+		}
+	}
 }
