@@ -6,23 +6,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"path"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 // A link is a simulated QKD link: two KMEs over mutual TLS that delete a key
 // when they hand it out. It remembers all of them.
 type link struct {
-	dir   string            // with the certificates
-	addrs map[string]string // HOST:PORT by SAE
+	*kmtest.Network
 
 	mu       sync.Mutex
 	keys     map[string][]byte // that enc_keys gave out, by ID; nil once they were seen in a ciphertext
@@ -38,45 +36,12 @@ const failures = "status=503:0.01,cut:0.005,lost:0.001"
 
 func newLink(t testing.TB, fail string) *link {
 	t.Helper()
-	l := &link{
-		dir: t.TempDir(), addrs: map[string]string{}, keys: map[string][]byte{}, begins: map[string]string{},
-		given: map[string]int{}, broken: map[string]int{},
-	}
-	if _, err := kmsim.Certs(l.dir).Make(kmsim.CertOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	etsi, err := kmsim.NewETSI(kmsim.TwoSites(), kmsim.Options{Fail: fail})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var served sync.WaitGroup
-	t.Cleanup(func() {
-		stop()
-		served.Wait()
+	l := &link{keys: map[string][]byte{}, begins: map[string]string{}, given: map[string]int{}, broken: map[string]int{}}
+	l.Network = kmtest.StartKMEs(t, kmsim.TwoSites(), kmsim.Options{Fail: fail}, func(_ string, s *httptest.Server) {
+		s.Config.Handler = l.record(s.Config.Handler)
 	})
-	for sae, kme := range map[string]string{"SAE_A": "KME_A", "SAE_B": "KME_B"} {
-		handler, err := etsi.Handler(kme)
-		if err != nil {
-			t.Fatal(err)
-		}
-		config, err := kmsim.Certs(l.dir).ServerTLS(kme)
-		if err != nil {
-			t.Fatal(err)
-		}
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.addrs[sae] = listener.Addr().String()
-		served.Go(func() {
-			_ = kmsim.Serve(ctx, listener, l.record(handler), kmsim.ServeOptions{TLS: config, Logger: slog.New(slog.DiscardHandler)})
-		})
-	}
 	return l
 }
-
-func (l *link) file(name string) string { return filepath.Join(l.dir, name) }
 
 // record stands before a KME and notes what it gives out, before the caller
 // can have it.

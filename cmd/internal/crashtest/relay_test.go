@@ -51,13 +51,13 @@ type storeOf struct {
 func newRelay(t testing.TB, o *order, l *link, direction, name string, store storeOf, nextHop string) *relay {
 	t.Helper()
 	dir := t.TempDir()
-	own, peer := "SAE_A", "SAE_B"
+	own, kme, peer := "SAE_A", "KME_A", "SAE_B"
 	if direction == decrypt {
-		own, peer = peer, own
+		own, kme, peer = "SAE_B", "KME_B", "SAE_A"
 	}
 	r := &relay{
 		name: name, direction: direction, addr: freeAddr(t), order: o, logFile: filepath.Join(dir, "log"),
-		km: newGate(t, o, l.addrs[own]),
+		km: newGate(t, o, strings.TrimPrefix(l.URL[kme], "https://")),
 	}
 	url := store.url
 	for i, end := range store.ends {
@@ -69,7 +69,8 @@ func newRelay(t testing.TB, o *order, l *link, direction, name string, store sto
 	if direction == decrypt {
 		protocol, rules = "smtp", ""
 	}
-	text := fmt.Sprintf(configuration, name, direction, protocol, r.addr, nextHop, r.km.addr, own, l.dir, strings.ToLower(own), peer) + rules
+	cert, key := l.Certs.Of(own)
+	text := fmt.Sprintf(configuration, name, direction, protocol, r.addr, nextHop, r.km.addr, own, l.Certs.CA(), cert, key, peer) + rules
 	config := filepath.Join(dir, "relay.toml")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -97,13 +98,13 @@ tls = "off"
 [km]
 url = "etsi014:https://%[6]s"
 sae = "%[7]s"
-ca = "%[8]s/ca.crt"
-cert = "%[8]s/%[9]s.crt"
-key = "%[8]s/%[9]s.key"
+ca = "%[8]s"
+cert = "%[9]s"
+key = "%[10]s"
 
 [[peer]]
 name = "other-site"
-sae = "%[10]s"
+sae = "%[11]s"
 
 [limits]
 connections_per_client = 500

@@ -43,14 +43,14 @@ func TestThroughput(t *testing.T) {
 	for _, n := range []int{1, 2, 4} {
 		settings = append(settings, newSetting(t, o, link, fmt.Sprintf("%d with PostgreSQL", n), n, p.store(fmt.Sprintf("throughput%d", n)), sink))
 	}
-	sender := newTwins(t, link)
+	km := link.Client("SAE_A")
 	text := []byte("From: alice@a.example\r\nTo: bob@b.example\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 30))
 	for round := range rounds {
 		for _, s := range settings {
 			var jobs []*job
 			for n := range messages {
 				suite := []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP}[n%2]
-				jobs = append(jobs, &job{letter: &letter{from: "alice@a.example", data: seal(t, sender.km, suite, text)}, rcpts: []string{"bob@b.example"}})
+				jobs = append(jobs, &job{letter: &letter{from: "alice@a.example", data: seal(t, km, suite, text)}, rcpts: []string{"bob@b.example"}})
 			}
 			start := time.Now()
 			for _, j := range jobs {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/open"
 )
 
 // TestTwins offers two messages under one key to several relays at the same
@@ -47,9 +46,9 @@ func TestTwins(t *testing.T) {
 	c := newChaos(1, relays)
 	c.kills(400 * time.Millisecond)
 	c.takeovers(p, 6*time.Second)
-	twins := newTwins(t, link)
+	km := link.Client("SAE_A")
 	for n := range pairs {
-		for i, text := range twins.pair(t, n) {
+		for i, text := range twins(t, km, n) {
 			mta.add(&job{letter: &letter{number: 2*n + i, from: "alice@a.example", data: text}, rcpts: []string{"bob@b.example"}})
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -120,27 +119,14 @@ func (s *twinSink) has(n int) bool {
 	return s.arrived[n]
 }
 
-// twins makes messages that have their key in common.
-type twins struct{ km kmclient.KeyManager }
-
-func newTwins(t testing.TB, l *link) *twins {
-	t.Helper()
-	km, err := open.KeyManager("etsi014:https://"+l.addrs["SAE_A"], open.Options{
-		SAE: "SAE_A", CAFile: l.file("ca.crt"), CertFile: l.file("sae_a.crt"), KeyFile: l.file("sae_a.key"),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &twins{km}
-}
-
-func (w *twins) pair(t testing.TB, n int) [2][]byte {
+// twins makes two messages that have their key in common.
+func twins(t testing.TB, km kmclient.KeyManager, n int) [2][]byte {
 	t.Helper()
 	suite := cipher.SuiteOTP
 	if n%2 == 0 {
 		suite = cipher.SuiteAES256GCM
 	}
-	source := &oneKey{KeyManager: w.km}
+	source := &oneKey{KeyManager: km}
 	var pair [2][]byte
 	for i := range pair {
 		text := "From: alice@a.example\r\nTo: bob@b.example\r\nX-Number: " + strconv.Itoa(2*n+i) + "\r\n\r\nsecret\r\n"

@@ -1,5 +1,3 @@
-// Package loadtest has the tests of the relay that take a process, a great
-// message or many clients: memory, sessions held open, clients that are slow on
-// purpose. Its program benchrelay, which scripts/bench-relay runs, measures
-// messages a second.
+// Package loadtest has the tests of the relay that need much memory or many
+// clients: large messages, sessions held open, slow clients, allocations.
 package loadtest

@@ -1,7 +1,6 @@
 package loadtest
 
 import (
-	"bytes"
 	"context"
 	"testing"
 
@@ -16,17 +15,7 @@ import (
 // nothing. adapt, if not nil, changes its configuration.
 func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*config.Config)) (address string) {
 	t.Helper()
-	cfg, err := config.Quick(config.QuickOptions{Direction: d, Listen: "127.0.0.1:0", NextHop: sink, KM: config.KM{URL: "mock:unused"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range cfg.Rules {
-		cfg.Rules[i].Suite = string(cipher.SuiteAES256GCM)
-	}
-	if adapt != nil {
-		adapt(cfg)
-	}
-	r, err := relay.New(cfg, relay.WithoutStore(new(smtpkit.Keys)), nil)
+	r, err := smtpkit.NewRelay(config.QuickOptions{Direction: d, NextHop: sink}, relay.WithoutStore(new(smtpkit.Keys)), nil, adapt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,19 +34,12 @@ func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*config
 	return r.Addrs()[0].String()
 }
 
-// encrypted is what a relay makes of a message.
+// encrypted returns what a relay makes of a message.
 func encrypted(t testing.TB, message []byte) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	w, err := cipher.Encrypt(t.Context(), &out, new(smtpkit.Keys), &cipher.EncryptOptions{CRLF: true})
-	if err == nil {
-		_, err = w.Write(message)
-	}
-	if err == nil {
-		err = w.Close()
-	}
+	out, err := smtpkit.Encrypt(t.Context(), new(smtpkit.Keys), message, cipher.EncryptOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out.Bytes()
+	return out
 }

@@ -50,7 +50,7 @@ func benchRelay(b *testing.B, start func(b *testing.B, sink string) string, prep
 		}{
 			{"kept", func(c *smtpkit.Client, m []byte) error { return c.Send(alice, bob, bytes.NewReader(m)) }},
 			{"pipelined", func(c *smtpkit.Client, m []byte) error { return c.SendPipelined(alice, bob, bytes.NewReader(m)) }},
-			{"new", sendAndRedial},
+			{"new", func(c *smtpkit.Client, m []byte) error { return c.SendAndRedial(alice, bob, bytes.NewReader(m)) }},
 		} {
 			b.Run(fmt.Sprintf("%dkB/%s", size/1000, way.name), func(b *testing.B) { benchWay(b, start, prepare, size, way.send) })
 		}
@@ -58,21 +58,6 @@ func benchRelay(b *testing.B, start func(b *testing.B, sink string) string, prep
 }
 
 const alice, bob = "alice@a.example", "bob@b.example"
-
-// sendAndRedial sends a message, and leaves the client with a new connection.
-func sendAndRedial(c *smtpkit.Client, message []byte) error {
-	if err := c.Send(alice, bob, bytes.NewReader(message)); err != nil {
-		return err
-	}
-	if err := c.Quit(); err != nil {
-		return err
-	}
-	fresh, err := smtpkit.Dial(c.Conn.RemoteAddr().String(), 10*time.Minute)
-	if err == nil {
-		*c = *fresh
-	}
-	return err
-}
 
 func benchWay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(testing.TB, []byte) []byte, size int, send func(*smtpkit.Client, []byte) error) {
 	l := listen(b)

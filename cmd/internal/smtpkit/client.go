@@ -13,9 +13,10 @@ import (
 // A Client is an SMTP client that sends a message of any length in constant
 // memory.
 type Client struct {
-	Conn net.Conn
-	in   *bufio.Reader
-	out  *bufio.Writer
+	Conn   net.Conn
+	within time.Duration
+	in     *bufio.Reader
+	out    *bufio.Writer
 }
 
 // Dial connects and says hello. Nothing that the client does then takes longer
@@ -26,7 +27,7 @@ func Dial(address string, within time.Duration) (*Client, error) {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(within))
-	c := &Client{Conn: conn, in: bufio.NewReaderSize(conn, 1<<10), out: bufio.NewWriterSize(conn, 32<<10)}
+	c := &Client{Conn: conn, within: within, in: bufio.NewReaderSize(conn, 1<<10), out: bufio.NewWriterSize(conn, 32<<10)}
 	if err = c.expect('2'); err == nil {
 		err = c.Command('2', "EHLO client.example")
 	}
@@ -135,6 +136,21 @@ func (c *Client) send(begin func(from, to string) error, from, to string, messag
 		return err
 	}
 	return c.End()
+}
+
+// SendAndRedial sends a whole message, ends the session and begins another.
+func (c *Client) SendAndRedial(from, to string, message io.WriterTo) error {
+	if err := c.Send(from, to, message); err != nil {
+		return err
+	}
+	if err := c.Quit(); err != nil {
+		return err
+	}
+	fresh, err := Dial(c.Conn.RemoteAddr().String(), c.within)
+	if err == nil {
+		*c = *fresh
+	}
+	return err
 }
 
 // Quit ends the session.

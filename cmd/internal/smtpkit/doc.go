@@ -1,4 +1,4 @@
-// Package smtpkit is what load tests and benchmarks of the relay need around
-// it: a client and a sink that stream and cost little, a plain relay to compare
-// with, and a key manager that costs nothing.
+// Package smtpkit has what load tests and benchmarks need around a relay, and as
+// little of it as possible: a client and a sink that stream, a bare relay to
+// compare with, and keys that cost nothing.
 package smtpkit

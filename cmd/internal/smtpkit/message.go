@@ -1,18 +1,35 @@
 package smtpkit
 
 import (
+	"bytes"
 	"fmt"
-	"strings"
+	"io"
 )
+
+const header = "From: Alice <alice@a.example>\r\nTo: Bob <bob@b.example>\r\nSubject: a test\r\n" +
+	"Date: Fri, 2 Jan 2026 03:04:05 +0000\r\nMessage-ID: <test@a.example>\r\nMIME-Version: 1.0\r\n" +
+	"Content-Type: text/plain; charset=us-ascii\r\n\r\n"
 
 // Message returns a message of about this size, in lines with CRLF.
 func Message(size int) []byte {
-	var b strings.Builder
-	b.WriteString("From: Alice <alice@a.example>\r\nTo: Bob <bob@b.example>\r\nSubject: a test\r\n" +
-		"Date: Fri, 2 Jan 2026 03:04:05 +0000\r\nMessage-ID: <test@a.example>\r\nMIME-Version: 1.0\r\n" +
-		"Content-Type: text/plain; charset=us-ascii\r\n\r\n")
-	for n := 0; b.Len() < size; n++ {
-		fmt.Fprintf(&b, "%06d The quick brown fox jumps over the lazy dog, and the dog does not.\r\n", n)
+	var b bytes.Buffer
+	_ = WriteMessage(&b, size) // never fails
+	return b.Bytes()
+}
+
+// WriteMessage writes a message of about this size, always the same, without
+// holding it in memory. No two of its lines are the same.
+func WriteMessage(w io.Writer, size int) error {
+	const block = 64 << 10
+	b := append(make([]byte, 0, block+100), header...)
+	for n, written := 0, 0; ; n++ {
+		if done := written+len(b) >= size; done || len(b) >= block {
+			m, err := w.Write(b)
+			if written += m; err != nil || done {
+				return err
+			}
+			b = b[:0]
+		}
+		b = fmt.Appendf(b, "%08d The quick brown fox jumps over the lazy dog, and the dog does not.\r\n", n)
 	}
-	return []byte(b.String())
 }
