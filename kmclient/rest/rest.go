@@ -14,28 +14,26 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
 )
 
-// Options says where a key manager with the QMail REST API is.
+// Options say where a key manager with the QMail REST API is.
 type Options struct {
-	// URL is http://HOST:PORT or https://HOST:PORT; a path, beneath which
-	// the API is, may follow.
+	// URL is http://HOST:PORT or https://HOST:PORT, with or without a base path.
 	URL string
 	// CAFile is a PEM file with the CAs to trust instead of the system's; only
 	// with https.
 	CAFile string
 	// Timeout is for one request, connecting included; 30 seconds if zero. The
-	// caller's context can only shorten it.
+	// context of a call can only shorten it.
 	Timeout time.Duration
-	// ExtensionMandatory is sent with requests for keys as
-	// "extension_mandatory", if not empty: names, or objects. GetKeysWith has
-	// more for one request.
+	// ExtensionMandatory is sent with key requests as "extension_mandatory" if it is
+	// not empty: names or objects.
 	ExtensionMandatory []any
 }
 
-// Client is a client of the QMail REST API. Its key manager knows no SAEs: peer
-// is ignored. Keys stay at the key manager until [Client.CloseKey].
+// A Client asks a key manager that knows no SAEs: it ignores peer. Keys stay at the
+// key manager until [Client.CloseKey].
 //
-// Status and look-ups by ID are tried a second time after what may have been a
-// hiccup of the network or of a gateway; getting and closing keys never are.
+// A status and a look-up by ID are tried a second time if the network or a gateway
+// fails; a key request and CloseKey are not.
 type Client struct {
 	caller     *kmhttp.Client
 	extensions []any
@@ -44,8 +42,8 @@ type Client struct {
 
 var _ kmclient.KeyManager = (*Client)(nil)
 
-// New returns a client; it connects to nothing yet. Options that make no
-// sense are a kmclient.ErrConfig.
+// New returns a client, which connects when it is used. Options that make no sense
+// are a kmclient.ErrConfig.
 func New(o Options) (*Client, error) {
 	base, secure, err := kmhttp.CheckBase(o.URL)
 	if err != nil {
@@ -65,12 +63,12 @@ func New(o Options) (*Client, error) {
 }
 
 // CloseIdle closes the connections that no request is using.
-func (r *Client) CloseIdle() { r.caller.HTTP.CloseIdleConnections() }
+func (c *Client) CloseIdle() { c.caller.HTTP.CloseIdleConnections() }
 
-// Status reports what the key manager says of itself.
-func (r *Client) Status(ctx context.Context, _ string) (kmclient.Status, error) {
+// Status returns the status of the key manager.
+func (c *Client) Status(ctx context.Context, _ string) (kmclient.Status, error) {
 	q := kmhttp.Call{Op: kmhttp.OpStatus, Method: http.MethodGet, Path: "/api/v1/status", Limit: kmhttp.StatusLimit, Again: true}
-	code, body, failed := r.caller.Do(ctx, q)
+	code, body, failed := c.caller.Do(ctx, q)
 	if failed != nil {
 		return kmclient.Status{}, failed
 	}
@@ -78,20 +76,21 @@ func (r *Client) Status(ctx context.Context, _ string) (kmclient.Status, error) 
 	if err != nil {
 		return kmclient.Status{}, kmhttp.BadAnswer(q, code, body, err)
 	}
-	s.KeyIDBytes = int(r.ids.Load())
+	s.KeyIDBytes = int(c.ids.Load())
 	return s, nil
 }
 
-// GetKeys fetches fresh keys: at most kmclient.MaxRequestKeys, of kmclient.MaxRequestSize bits,
-// and 64 MiB together. If the key manager gives fewer than asked for, it is asked for
-// the others; if it refuses these, the keys that came are all that there are.
-func (r *Client) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
-	return r.GetKeysWith(ctx, peer, nil, size, number)
+// GetKeys fetches fresh keys: at most kmclient.MaxRequestKeys, of
+// kmclient.MaxRequestSize bits, and 64 MiB together. If the key manager gives fewer
+// than asked for, it is asked for the others; if that fails, GetKeys returns those
+// that came.
+func (c *Client) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	return c.GetKeysWith(ctx, peer, nil, size, number)
 }
 
-// GetKeysWith is like GetKeys; mandatory are further elements of
-// "extension_mandatory", which the key manager must meet or refuse.
-func (r *Client) GetKeysWith(ctx context.Context, _ string, mandatory []any, size, number int) (keys []*kmclient.Key, err error) {
+// GetKeysWith is GetKeys with more elements of "extension_mandatory", which the key
+// manager must honor, or else refuse the request.
+func (c *Client) GetKeysWith(ctx context.Context, _ string, mandatory []any, size, number int) (keys []*kmclient.Key, err error) {
 	if err := kmhttp.CheckAmount(size, number); err != nil {
 		return nil, &kmclient.Error{Op: kmhttp.OpGetKeys, Err: err}
 	}
@@ -102,7 +101,7 @@ func (r *Client) GetKeysWith(ctx context.Context, _ string, mandatory []any, siz
 		}
 	}()
 	for len(keys) < number { // a key manager may give fewer than asked for
-		some, err := r.getKeys(ctx, mandatory, size, number-len(keys))
+		some, err := c.getKeys(ctx, mandatory, size, number-len(keys))
 		if err != nil && len(keys) > 0 {
 			break
 		}
@@ -114,24 +113,24 @@ func (r *Client) GetKeysWith(ctx context.Context, _ string, mandatory []any, siz
 	if err := kmclient.CheckFresh(keys, size, number); err != nil {
 		return keys, &kmclient.Error{Op: kmhttp.OpGetKeys, Status: http.StatusOK, Err: err}
 	}
-	r.ids.Note(keys)
+	c.ids.Note(keys)
 	return keys, nil
 }
 
-// getKeys makes one request. It returns at least one key and at most as many as
-// asked for, all of the right size, or an error.
-func (r *Client) getKeys(ctx context.Context, mandatory []any, size, number int) ([]*kmclient.Key, error) {
+// getKeys makes one request. It returns at least one key and at most number, all of
+// this size, or an error.
+func (c *Client) getKeys(ctx context.Context, mandatory []any, size, number int) ([]*kmclient.Key, error) {
 	request, err := json.Marshal(struct {
 		Size       int   `json:"key_size"`
 		Number     int   `json:"number"`
 		Extensions []any `json:"extension_mandatory,omitempty"`
-	}{size, number, slices.Concat(r.extensions, mandatory)})
+	}{size, number, slices.Concat(c.extensions, mandatory)})
 	if err != nil {
 		return nil, &kmclient.Error{Op: kmhttp.OpGetKeys, Err: fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)}
 	}
 	q := kmhttp.Call{Op: kmhttp.OpGetKeys, Method: http.MethodPost, Path: "/api/v1/keys/get", Body: request,
 		Limit: kmhttp.AnswerLimit(size, number)}
-	code, body, failed := r.caller.Do(ctx, q)
+	code, body, failed := c.caller.Do(ctx, q)
 	if failed != nil {
 		return nil, failed
 	}
@@ -143,9 +142,9 @@ func (r *Client) getKeys(ctx context.Context, mandatory []any, size, number int)
 	return keys, nil
 }
 
-// KeysByID fetches stored keys, one request each, of at most kmclient.MaxRequestKeys
-// IDs that are all different.
-func (r *Client) KeysByID(ctx context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
+// KeysByID fetches stored keys, with one request for each. With an error it returns
+// none, since they stay at the key manager.
+func (c *Client) KeysByID(ctx context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
 	if err := kmclient.CheckIDs(ids); err != nil {
 		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Err: err}
 	}
@@ -162,7 +161,7 @@ func (r *Client) KeysByID(ctx context.Context, _ string, ids ...string) (keys []
 		}
 	}()
 	for i, id := range ids {
-		k, err := r.keyByID(ctx, paths[i], id)
+		k, err := c.keyByID(ctx, paths[i], id)
 		if err != nil {
 			return keys, err
 		}
@@ -174,10 +173,10 @@ func (r *Client) KeysByID(ctx context.Context, _ string, ids ...string) (keys []
 	return keys, nil
 }
 
-func (r *Client) keyByID(ctx context.Context, path, id string) (*kmclient.Key, error) {
+func (c *Client) keyByID(ctx context.Context, path, id string) (*kmclient.Key, error) {
 	q := kmhttp.Call{Op: kmhttp.OpKeysByID, Method: http.MethodGet, Path: path, Limit: kmhttp.AnswerLimit(kmclient.MaxRequestSize, 1),
 		Again: true, IDs: []string{id}}
-	code, body, failed := r.caller.Do(ctx, q)
+	code, body, failed := c.caller.Do(ctx, q)
 	if failed != nil {
 		return nil, failed
 	}
@@ -190,27 +189,26 @@ func (r *Client) keyByID(ctx context.Context, path, id string) (*kmclient.Key, e
 }
 
 // CloseKey deletes a key at the key manager.
-func (r *Client) CloseKey(ctx context.Context, id string) error {
+func (c *Client) CloseKey(ctx context.Context, id string) error {
 	path, err := keyPath(id)
 	if err != nil {
 		return &kmclient.Error{Op: kmhttp.OpCloseKey, Err: err}
 	}
 	q := kmhttp.Call{Op: kmhttp.OpCloseKey, Method: http.MethodDelete, Path: path, Limit: kmhttp.ErrorLimit, IDs: []string{id}}
-	_, body, failed := r.caller.Do(ctx, q)
+	_, body, failed := c.caller.Do(ctx, q)
 	if failed != nil {
 		return failed
 	}
-	clear(body) // a key manager may show once more what it has deleted
+	clear(body) // which may hold the key once more
 	return nil
 }
 
-// DeletesOnDelivery is false: the key manager keeps a key until it is closed.
-func (r *Client) DeletesOnDelivery() bool { return false }
+// DeletesOnDelivery returns false: the key manager keeps a key until it is closed.
+func (c *Client) DeletesOnDelivery() bool { return false }
 
-// keyPath returns the path of one key. The ID comes from a message, so it must
-// not lead to another path: PathEscape encodes everything that could, but
-// servers and gateways that decode before they resolve "..", as many do, would
-// climb all the same. An ID of that kind is refused.
+// keyPath returns the path of one key. The ID comes from a message, and must not
+// lead to another path. PathEscape encodes it, but many servers and gateways decode
+// a path before they resolve "..", so such an ID is refused.
 func keyPath(id string) (string, error) {
 	if err := kmclient.CheckID(id); err != nil {
 		return "", err

@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// A CA issues certificates into a folder of the test.
+// A CA issues certificates for one test.
 type CA struct {
-	File string            // its certificate, in PEM
-	Cert *x509.Certificate // the same
+	File string            // the PEM file with its certificate
+	Cert *x509.Certificate // that certificate
 
 	dir    string
 	key    *ecdsa.PrivateKey
@@ -46,7 +46,8 @@ func NewCA(t testing.TB) *CA {
 	return ca
 }
 
-// Issue makes a certificate with what template says, and returns its files.
+// Issue makes a certificate from template, and returns the PEM files of the
+// certificate and its private key.
 func (ca *CA) Issue(t testing.TB, name string, template *x509.Certificate) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -79,7 +80,7 @@ func (ca *CA) Issue(t testing.TB, name string, template *x509.Certificate) (cert
 	return certFile, keyFile
 }
 
-// Loopback is a certificate template for a server of the test.
+// Loopback returns a template for the certificate of a server on 127.0.0.1.
 func Loopback(name string) *x509.Certificate {
 	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 }

@@ -1,5 +1,5 @@
-// Package fakekm has what tests of key manager clients share: keys, and the
-// answers of key managers.
+// Package fakekm has keys, answers and certificates of key managers for the tests of
+// their clients.
 package fakekm
 
 import (
@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// RandomBytes returns n bytes that are a key for one test.
+// RandomBytes returns a key of n bytes.
 func RandomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return b
 }
 
-// Shows reports whether text holds a recognisable piece of a key, in any of
-// the spellings that fmt and encoding/json have for bytes.
+// Shows reports whether text shows six bytes of a key, in any form that fmt or
+// encoding/json gives them.
 func Shows(text string, secret []byte) bool {
 	text = strings.ToLower(text)
 	decimal := strings.Trim(fmt.Sprint(secret[:6]), "[]")
@@ -40,7 +40,7 @@ func Shows(text string, secret []byte) bool {
 	return false
 }
 
-// Answer writes body with a status.
+// Answer returns a handler that answers with a status and a body.
 func Answer(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -49,11 +49,12 @@ func Answer(status int, body string) http.HandlerFunc {
 	}
 }
 
+// KeyJSON returns a key as both APIs have it in an answer.
 func KeyJSON(id string, secret []byte) string {
 	return fmt.Sprintf(`{"key_ID":%q,"key":%q}`, id, base64.StdEncoding.EncodeToString(secret))
 }
 
-// Count returns a count, or -1 where none was said.
+// Count returns a count, or -1 for nil.
 func Count(n *int) int {
 	if n == nil {
 		return -1

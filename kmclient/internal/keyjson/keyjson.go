@@ -1,5 +1,5 @@
-// Package keyjson reads JSON with keys in it, and leaves as few copies of them
-// behind as it can.
+// Package keyjson reads JSON that holds keys, and leaves as few copies of them in
+// memory as it can.
 package keyjson
 
 import (
@@ -12,14 +12,14 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Read reads r to its end. announced is its length, where known. It
-// leaves no copy behind as it grows: what it reads may be keys.
+// Read reads r to its end, up to limit bytes. announced is the length if it is known,
+// else negative. A buffer that is too small is cleared when it is replaced.
 func Read(r io.Reader, announced, limit int64) ([]byte, error) {
 	tooLarge := fmt.Errorf("%w: over %d bytes", kmclient.ErrBadAnswer, limit)
 	if announced > limit {
 		return nil, tooLarge
 	}
-	buf := make([]byte, 0, max(announced, 511)+1) // room for the read that meets the end
+	buf := make([]byte, 0, max(announced, 511)+1) // room for the read that returns io.EOF
 	for {
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
@@ -41,32 +41,32 @@ func Read(r io.Reader, announced, limit int64) ([]byte, error) {
 	}
 }
 
-// Bytes decodes base64 straight from JSON, with no string in between
-// that could not be cleared afterwards.
+// Bytes are decoded from base64 in JSON without a string in between, which could not
+// be cleared.
 type Bytes []byte
 
-// UnmarshalJSON takes standard base64 with its padding only (RFC 4648 §4),
-// without line breaks and with the unused bits zero (§3.5).
-func (o *Bytes) UnmarshalJSON(raw []byte) error {
+// UnmarshalJSON decodes standard base64 with padding (RFC 4648 §4), without line
+// breaks, and with the unused bits zero (§3.5).
+func (b *Bytes) UnmarshalJSON(raw []byte) error {
 	if len(raw) < 2 || raw[0] != '"' {
 		return errors.New("a key that is not a string")
 	}
 	text := raw[1 : len(raw)-1]
-	if bytes.Contains(text, []byte(`\/`)) { // some JSON libraries write "/" so
+	if bytes.Contains(text, []byte(`\/`)) { // as some JSON libraries write "/"
 		text = bytes.ReplaceAll(text, []byte(`\/`), []byte("/"))
 		defer clear(text)
 	}
 	if bytes.ContainsAny(text, "\\\r\n") { // encoding/base64 skips line breaks
 		return errors.New("a key that is not base64")
 	}
-	clear(*o) // the member may come twice
+	clear(*b) // the member may come twice
 	secret := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Strict().Decode(secret, text)
 	if err != nil {
 		clear(secret)
-		*o = nil
+		*b = nil
 		return errors.New("a key that is not base64")
 	}
-	*o = secret[:n]
+	*b = secret[:n]
 	return nil
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/keyjson"
 )
 
+// Limits in bytes.
 const (
-	MaxRequestBytes = 64 << 20 // of all keys of one call together
-	StatusLimit     = 64 << 10 // bytes of a status
+	MaxRequestBytes = 64 << 20 // all keys of one call together
+	StatusLimit     = 64 << 10 // a status
 )
 
-// CheckAmount reports whether number keys of size bits can be asked for.
+// CheckAmount reports whether number keys of size bits can be asked for in one call.
 func CheckAmount(size, number int) error {
 	if err := kmclient.CheckSize(size); err != nil {
 		return err
@@ -30,29 +31,29 @@ func CheckAmount(size, number int) error {
 	return nil
 }
 
-// AnswerLimit returns how many bytes an answer with number keys of size bits
-// may have: base64, the names and ID around it, and some white space.
+// AnswerLimit returns the size limit, in bytes, of an answer with number keys of size
+// bits: base64, names and IDs, and some white space.
 func AnswerLimit(size, number int) int64 {
 	return int64(number)*(int64(size)/8*4/3+1<<10) + 64<<10
 }
 
-// A keyAnswer is a key as the QMail REST API gives it out.
+// A keyAnswer is a key in an answer of either API (ETSI GS QKD 014 §6.3).
 type keyAnswer struct {
 	ID   string        `json:"key_ID"`
 	Key  keyjson.Bytes `json:"key"`
 	Size *int          `json:"key_size"` // bits; not always there
 }
 
-// key returns the key of an answer, having checked what the answer says of it.
+// key returns the key, if it has the size that the answer says.
 func (a *keyAnswer) key() (*kmclient.Key, error) {
 	if a.Size != nil && *a.Size != len(a.Key)*8 {
-		return nil, fmt.Errorf("%w: said to be of %d bits, and has %d", kmclient.ErrBadKey, *a.Size, len(a.Key)*8)
+		return nil, fmt.Errorf("%w: it has %d bits, and key_size is %d", kmclient.ErrBadKey, len(a.Key)*8, *a.Size)
 	}
 	return kmclient.NewKey(a.ID, a.Key), nil
 }
 
-// DecodeKeys reads the answer to a request for number keys of size bits. It
-// returns one at least and number at most, or an error and no key.
+// DecodeKeys decodes the answer to a request for number keys of size bits. It returns
+// at least one and at most number of them, or an error and no key.
 func DecodeKeys(body []byte, size, number int) ([]*kmclient.Key, error) {
 	keys, err := DecodeKeyList(body)
 	if err != nil {
@@ -68,8 +69,8 @@ func DecodeKeys(body []byte, size, number int) ([]*kmclient.Key, error) {
 	return keys, nil
 }
 
-// DecodeKeyList reads an answer with any number of keys, whose IDs and bytes
-// are still to be checked.
+// DecodeKeyList decodes an answer with any number of keys. It does not check their
+// IDs and bytes.
 func DecodeKeyList(body []byte) (keys []*kmclient.Key, err error) {
 	var answer struct {
 		Keys []keyAnswer `json:"keys"`
@@ -98,7 +99,7 @@ func DecodeKeyList(body []byte) (keys []*kmclient.Key, err error) {
 	return keys, nil
 }
 
-// DecodeKey reads the answer to a request for the key id.
+// DecodeKey decodes the answer to a request for the key with this ID.
 func DecodeKey(body []byte, id string) (*kmclient.Key, error) {
 	var answer keyAnswer
 	var k *kmclient.Key
@@ -116,8 +117,8 @@ func DecodeKey(body []byte, id string) (*kmclient.Key, error) {
 	return k, nil
 }
 
-// decodeJSON is json.Unmarshal with errors that quote nothing of body, which
-// may be keys, and are a kmclient.ErrBadAnswer.
+// decodeJSON is json.Unmarshal with errors that quote nothing of body, which may hold
+// keys. They are a kmclient.ErrBadAnswer.
 func decodeJSON(body []byte, v any) error {
 	err := json.Unmarshal(body, v)
 	if err == nil {

@@ -1,5 +1,5 @@
-// Package kmhttp makes requests to a key manager over HTTP, within bounds, and
-// reads its answers: keys, a status, or a refusal in words.
+// Package kmhttp makes requests to key managers over HTTP, with limits of time and
+// size, and decodes their answers: keys, a status, or a refusal in words.
 package kmhttp
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
-// An IdentityError says that a server is not the KME that it should be.
+// An IdentityError reports a server that is not the KME that it should be.
 type IdentityError struct{ Want, Has string }
 
 func (e *IdentityError) Error() string {
@@ -33,43 +33,43 @@ func (e *IdentityError) Error() string {
 
 const (
 	defaultTimeout = 30 * time.Second
-	idleTimeout    = time.Minute // a key manager's own limit is often shorter; then it closes first
-	ErrorLimit     = 64 << 10    // bytes of an answer that says what went wrong
+	idleTimeout    = time.Minute // many key managers close a connection earlier
 	headerLimit    = 64 << 10    // bytes of an answer's header
 
 	idleConnections = 32 // kept open to one key manager
 )
 
-// a Client sends requests to one key manager and reads its answers, within
-// bounds.
+// ErrorLimit is the size limit, in bytes, of an answer that brings no keys.
+const ErrorLimit = 64 << 10
+
+// A Client sends requests to one key manager.
 type Client struct {
 	base      string // URL, percent-encoded, without a slash at the end
 	HTTP      *http.Client
-	Transport *http.Transport                 // of http
+	Transport *http.Transport                 // of HTTP
 	Timeout   time.Duration                   // of one request
-	Pause     func(ctx context.Context) error // between a request and its repetition
+	Pause     func(ctx context.Context) error // before a request is repeated
 }
 
-// A Call is one request, and what may be done with its answer.
+// A Call is one request.
 type Call struct {
-	Op     string // as in Error.Op
+	Op     string // as in kmclient.Error
 	Method string
-	Path   string   // percent-encoded, beneath the base
+	Path   string   // after the base, percent-encoded
 	Body   []byte   // JSON
 	Limit  int64    // bytes of a good answer
-	Again  bool     // asking twice does no harm
-	IDs    []string // that it names: 404 speaks of these keys
+	Again  bool     // the request may be repeated
+	IDs    []string // of the keys that it asks for by ID
 }
 
-// New returns a caller for the key manager at base. It goes there
-// directly, past any HTTP proxy, and follows no redirect: keys pass between
-// this host and its key manager only. HTTP/1.1 is all that one key manager
-// with a handful of connections needs.
+// New returns a client of the key manager at base. It uses no HTTP proxy and
+// follows no redirect, so that keys pass between this host and its key manager
+// only. It speaks HTTP/1.1, which is enough for a few connections.
 func New(base string, tlsConfig *tls.Config, timeout time.Duration) *Client {
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
-	connect := 2 * timeout // may go on after its request, whose own limit comes first
+	connect := 2 * timeout // a connection may outlive the request that it is made for
 	transport := &http.Transport{
 		TLSClientConfig:        tlsConfig,
 		DialContext:            (&net.Dialer{Timeout: connect}).DialContext,
@@ -91,8 +91,8 @@ func New(base string, tlsConfig *tls.Config, timeout time.Duration) *Client {
 	}
 }
 
-// TLS returns TLS 1.2 or later that trusts the CAs of a PEM file, or the
-// system's where caFile is empty.
+// TLS returns a configuration of TLS 1.2 or later that trusts the CAs of a PEM file,
+// or those of the system if caFile is empty.
 func TLS(caFile string) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile == "" {
@@ -105,20 +105,20 @@ func TLS(caFile string) (*tls.Config, error) {
 	return config, nil
 }
 
-// Do returns the HTTP status and the body of a good (2xx) answer, which may
-// hold keys and is the caller's to clear. A call that may be made again is
-// tried a second time after what may have been a hiccup.
+// Do makes a call, and returns the HTTP status and the body of a good (2xx) answer.
+// The body may hold keys, so the caller clears it. A call that may be repeated is
+// made a second time after an error that may pass.
 func (c *Client) Do(ctx context.Context, q Call) (status int, body []byte, err *kmclient.Error) {
 	status, body, err = c.once(ctx, q)
-	if err == nil || !q.Again || !hiccup(ctx, err) || c.Pause(ctx) != nil {
+	if err == nil || !q.Again || !passes(ctx, err) || c.Pause(ctx) != nil {
 		return status, body, err
 	}
 	return c.once(ctx, q)
 }
 
-// hiccup reports whether the same request may well succeed in a moment. It is
-// not worth a second wait where the first was as long as it may be.
-func hiccup(ctx context.Context, err *kmclient.Error) bool {
+// passes reports whether the same request may succeed in a moment. A request that
+// took all its time is not repeated, as the second wait would be as long.
+func passes(ctx context.Context, err *kmclient.Error) bool {
 	switch err.Status {
 	case 0:
 		return ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded)
@@ -128,8 +128,8 @@ func hiccup(ctx context.Context, err *kmclient.Error) bool {
 	return false
 }
 
-// ShortPause waits 100 to 300 ms, so that the processes that a key manager's
-// restart has cut off don't all come back at the same moment.
+// ShortPause waits for 100 to 300 ms, so that not all clients of a key manager that
+// restarts come back at the same moment.
 func ShortPause(ctx context.Context) error {
 	t := time.NewTimer(100*time.Millisecond + rand.N(200*time.Millisecond))
 	defer t.Stop()
@@ -141,6 +141,7 @@ func ShortPause(ctx context.Context) error {
 	}
 }
 
+// once makes one request.
 func (c *Client) once(ctx context.Context, q Call) (int, []byte, *kmclient.Error) {
 	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -156,7 +157,7 @@ func (c *Client) once(ctx context.Context, q Call) (int, []byte, *kmclient.Error
 	if !good {
 		limit = ErrorLimit
 	}
-	// A body read to its end is what lets the connection serve again.
+	// A connection can be used again once the body is read to its end.
 	body, err := keyjson.Read(resp.Body, resp.ContentLength, limit)
 	switch {
 	case good && err == nil:
@@ -169,12 +170,12 @@ func (c *Client) once(ctx context.Context, q Call) (int, []byte, *kmclient.Error
 	return 0, nil, Refusal(q, resp.StatusCode, resp.Header, body)
 }
 
-// traceSent tells whether a request may have reached its server. Until its
-// header has been written whole, no server can have acted on it.
+// traceSent returns a context for a request, and whether it may have reached the
+// server: no server acts on it before its whole header is written.
 func traceSent(ctx context.Context) (context.Context, *atomic.Bool) {
 	var sent atomic.Bool
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { sent.Store(false) }, // net/http starts over only where nothing was written
+		GetConn:      func(string) { sent.Store(false) }, // net/http only starts over if nothing was written
 		WroteHeaders: func() { sent.Store(true) },
 	}), &sent
 }
@@ -191,10 +192,10 @@ func (c *Client) send(ctx context.Context, q Call) (*http.Response, error) {
 	return c.HTTP.Do(req)
 }
 
-// noAnswer is the error for a request without a whole answer. The end of the
-// caller's own context stays visible to errors.Is; that of the time for one
-// request is a time-out like those of the network. sent says that the key
-// manager may have had the request.
+// noAnswer returns the error for a request without a whole answer. If the caller's
+// context has ended, it wraps that context's error. If the time for one request has
+// passed, it is a time-out, as those of the network are. sent means that the key
+// manager may have got the request.
 func (c *Client) noAnswer(ctx, limited context.Context, op string, sent bool, err error) *kmclient.Error {
 	if alert := certificateAlert(err); alert != nil {
 		return &kmclient.Error{Op: op, Err: fmt.Errorf("%w: it does not take the client certificate: %w", kmclient.ErrRefused, alert)}
@@ -210,9 +211,9 @@ func (c *Client) noAnswer(ctx, limited context.Context, op string, sent bool, er
 	return &kmclient.Error{Op: op, Retry: true, Err: fmt.Errorf("%w: %w", kmclient.ErrUnavailable, err), Lost: sent}
 }
 
-// certificateAlert returns the TLS alert with which a server turned down the
-// client's certificate, if err is one. With TLS 1.3 it arrives after the
-// request has been sent, which the server has then not read.
+// certificateAlert returns err if it is a TLS alert that refuses the client's
+// certificate. With TLS 1.3 it arrives after the request has been sent, but the
+// server has not read the request.
 func certificateAlert(err error) error {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok || op.Op != "remote error" {
@@ -226,9 +227,9 @@ func certificateAlert(err error) error {
 	return nil
 }
 
-// networkCause returns what the network, TLS or the operating system said.
-// Anything else comes from net/http, which quotes what it could not parse as
-// HTTP: that may be a key.
+// networkCause returns the error of the network, TLS or the operating system in err.
+// Any other error comes from net/http, which quotes what it can't parse as HTTP, and
+// that may be a key.
 func networkCause(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
@@ -253,11 +254,10 @@ func networkCause(err error) error {
 	return errors.New("the connection broke or the answer is not HTTP")
 }
 
-// The operations, as Error.Op names them.
+// The operations, as in kmclient.Error.
 const (
 	OpStatus   = "status"
 	OpGetKeys  = "get keys"
 	OpKeysByID = "keys by ID"
 	OpCloseKey = "close key"
-	OpListKeys = "list keys"
 )

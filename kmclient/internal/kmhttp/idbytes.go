@@ -7,9 +7,10 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// IDBytes is the most that the key IDs so far take in a message, in bytes.
+// IDBytes is the most bytes that a key ID so far takes in a message.
 type IDBytes struct{ atomic.Int32 }
 
+// Note takes the IDs of keys into account.
 func (b *IDBytes) Note(keys []*kmclient.Key) {
 	for _, k := range keys {
 		for n := int32(storedLength(k.ID())); ; {

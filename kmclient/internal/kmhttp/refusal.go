@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// Refusal turns an answer other than 2xx into an error.
+// Refusal returns the error for an answer other than 2xx (ETSI GS QKD 014 §6.5).
 func Refusal(q Call, status int, header http.Header, body []byte) *kmclient.Error {
 	words := readWords(body, q.IDs)
 	e := &kmclient.Error{Op: q.Op, Status: status, Message: words.message, Details: words.details}
@@ -36,21 +36,21 @@ func Refusal(q Call, status int, header http.Header, body []byte) *kmclient.Erro
 	return e
 }
 
-// refused is the error for 401 and 403. For a key by its ID it stays an
-// ErrRefused, not a kmclient.ErrKeyNotFound: a certificate that is not accepted any
-// more must not make mail bounce whose keys are all there.
+// refused returns the error for 401 and 403. For a key by its ID it is an ErrRefused
+// as well and no ErrKeyNotFound: while a certificate is not accepted, mail whose keys
+// are all there must not bounce.
 func refused(q Call) error {
 	if q.Op == OpKeysByID {
-		return fmt.Errorf("%w: either this SAE as such, or a key that it does not hold or that is another SAE's", kmclient.ErrRefused)
+		return fmt.Errorf("%w: either this SAE, or a key that is unknown or another SAE's", kmclient.ErrRefused)
 	}
 	return kmclient.ErrRefused
 }
 
-// refusedStatus is the error for a status of 400 or more, whatever the words.
+// refusedStatus returns the error for a status of 400 or more, whatever the words.
 func refusedStatus(status int, later bool) error {
 	switch status {
 	case http.StatusNotFound:
-		return fmt.Errorf("%w: it knows no such path: is the URL that of a key manager, and of this kind?", kmclient.ErrBadAnswer)
+		return fmt.Errorf("%w: it knows no such path; is the URL that of a key manager of this kind?", kmclient.ErrBadAnswer)
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return kmclient.ErrUnavailable
 	}
@@ -60,14 +60,13 @@ func refusedStatus(status int, later bool) error {
 	return kmclient.ErrBadRequest
 }
 
-// refusedKeys is the error for a status of 400 or more to a request for fresh
-// keys. No standard gives running out of keys a code or words: 400, 404, 409
-// and 503 are in use, with any text.
+// refusedKeys returns the error for a status of 400 or more to a key request. No
+// standard has a code or words for a lack of keys: key managers use 400, 404, 409 and
+// 503, with any text.
 //
-// An ErrKeyExhausted can let mail out in clear, where the policy is
-// opportunistic. So it needs words that say that keys are lacking, and nothing
-// else in them that is. Whatever may pass but does not say so is an
-// ErrUnavailable.
+// An ErrKeyExhausted may send mail in clear, if the policy is opportunistic. So it
+// needs words that say that keys are lacking, and that nothing else is. Anything else
+// that may pass is an ErrUnavailable.
 func refusedKeys(status int, header http.Header, words string) error {
 	t := readShortage(words)
 	later := hintsAtRetry(header, words)
@@ -89,8 +88,8 @@ func refusedKeys(status int, header http.Header, words string) error {
 	return refusedStatus(status, later || t.outOfOrder)
 }
 
-// refusedOverLimit is the error for words that speak of a limit: one of a
-// request, or one that passes, as of requests a minute.
+// refusedOverLimit returns the error for words about a limit: either of a request, or
+// one that passes, such as requests per minute.
 func refusedOverLimit(status int, passes bool) error {
 	err := refusedStatus(status, passes)
 	if errors.Is(err, kmclient.ErrBadRequest) {
@@ -99,9 +98,9 @@ func refusedOverLimit(status int, passes bool) error {
 	return err
 }
 
-// saysNotFound reports whether a key manager's words mean that it does not
-// hold a key that was asked for by its ID. Words about anything else that is
-// not found, as an SAE, don't count.
+// saysNotFound reports whether a key manager's words mean that it has no key with an
+// ID that was asked for. Words about something else, such as an unknown SAE, don't
+// count.
 func saysNotFound(message string) bool {
 	message = strings.ToLower(wordPatterns().paths.ReplaceAllString(message, " "))
 	about := regexp.MustCompile(`\bkeys?\b|\bkey[ _]?ids?\b`)
@@ -111,8 +110,8 @@ func saysNotFound(message string) bool {
 	return about.MatchString(message) && gone.MatchString(message) && !other.MatchString(message)
 }
 
-// BadAnswer is the error for a 2xx answer that can't be used. What the key
-// manager says in it is worth telling: some say "error" and 200.
+// BadAnswer returns the error for a 2xx answer that can't be used, with the key
+// manager's words: some report an error with 200.
 func BadAnswer(q Call, status int, body []byte, err error) *kmclient.Error {
 	e := &kmclient.Error{Op: q.Op, Status: status, Err: err, Retry: errors.Is(err, kmclient.ErrKeyExhausted)}
 	if root, isJSON := parseWords(body); isJSON && errors.Is(err, kmclient.ErrBadAnswer) {

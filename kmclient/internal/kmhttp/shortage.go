@@ -7,19 +7,19 @@ import (
 	"sync"
 )
 
-// A shortage is what a key manager's words to a request for fresh keys say.
+// A shortage is what the refusal of a key request says, in the key manager's words.
 type shortage struct {
 	short      bool // keys are lacking
 	notThere   bool // keys are not available, for whatever reason
-	aboutKeys  bool // keys are mentioned
-	limit      bool // a limit is mentioned
-	perRequest bool // it is one of a single request
+	aboutKeys  bool // it mentions keys
+	limit      bool // it mentions a limit
+	perRequest bool // which is one of a single request
 	outOfOrder bool // something other than keys is lacking or broken
 	failed     bool // something could not be done, or is not allowed
 	stranger   bool // the other side is not known
 }
 
-// readShortage reads a key manager's words.
+// readShortage judges a key manager's words.
 func readShortage(words string) shortage {
 	p := wordPatterns()
 	text := p.plain(words)
@@ -35,16 +35,16 @@ func readShortage(words string) shortage {
 	return t
 }
 
-// hintsAtRetry reports whether a key manager says that the same request can
-// succeed later.
+// hintsAtRetry reports whether a key manager says that the same request may succeed
+// later.
 func hintsAtRetry(header http.Header, words string) bool {
 	p := wordPatterns()
 	return header.Get("Retry-After") != "" || p.later.MatchString(p.plain(words))
 }
 
-// saysShort reports whether a sentence in plain words says that keys are
-// lacking. Words for that must be beside those for keys: in "could not get
-// keys, all retries exhausted" it is not the keys that are.
+// saysShort reports whether a plain sentence says that keys are lacking. The words
+// for that must be next to those for keys: in "could not get keys, all retries
+// exhausted" the retries are exhausted, not the keys.
 func (p *patterns) saysShort(sentence string) bool {
 	if p.inRequest.MatchString(sentence) {
 		return false
@@ -71,11 +71,10 @@ func (p *patterns) saysShort(sentence string) bool {
 	return p.stock.MatchString(after) && (!p.size.MatchString(before) || p.keys.MatchString(after))
 }
 
-// plain returns a text in lower case, with single blanks, a period between
-// sentences, a colon for what divides one, and nothing else but letters, digits and
-// apostrophes.
-// INSUFFICIENT_KEYS and NoKeysAvailable become words. Paths go, since those of
-// the API speak of keys, and so do keys that are no key material.
+// plain returns a text in lower case, with single spaces, periods between sentences,
+// colons within them, and otherwise letters, digits and apostrophes only. It splits
+// INSUFFICIENT_KEYS and NoKeysAvailable into words. It drops paths, since those of
+// the API have "keys" in them, and names of keys that are no key material.
 func (p *patterns) plain(s string) string {
 	s = p.paths.ReplaceAllString(s, " ")
 	s = p.entities.ReplaceAllString(s, " x ")
@@ -88,7 +87,7 @@ func (p *patterns) plain(s string) string {
 	return p.otherKeys.ReplaceAllString(s, "it")
 }
 
-// patterns find words; all but the first few in what plain returns.
+// patterns match words, all but the first few of them in what plain returns.
 type patterns struct {
 	paths, entities, acronyms, humps, ends, others, noMore, otherKeys *regexp.Regexp // for plain
 
@@ -99,25 +98,24 @@ type patterns struct {
 	outOfOrder, failed, stranger, later               *regexp.Regexp
 }
 
-// wordPatterns compiles the patterns when a key manager first refuses
-// something.
+// wordPatterns compiles the patterns when a key manager first refuses a request.
 var wordPatterns = sync.OnceValue(func() *patterns {
 	words := func(parts ...string) *regexp.Regexp {
 		return regexp.MustCompile(`\b(?:` + strings.Join(parts, "|") + `)\b`)
 	}
 	const (
-		// Keys, as key managers call them.
+		// What key managers call keys.
 		keys = `(?:keys?(?: (?:pools?|stores?|materials?|buffers?|banks?|reservoirs?|stocks?|storage|supply|reserves?|caches?|queues?|counts?|amounts?|bits|bytes|streams?|pairs?))?` +
 			`|(?:quantum|qkd|keying|secret|pad) (?:materials?|bits|bytes|pools?|buffers?|stocks?))`
-		// What may stand between them and what is said of them: "keys (for SAE_B are currently) exhausted".
+		// Words between keys and what is said of them: "keys (for SAE_B are currently) exhausted".
 		between = `(?: :)?(?: (?:is|are|was|were|has|have|had|been|being|now|currently|temporarily|completely|fully|almost|nearly|all|already|just|the|this|that|moment|time|present|` +
 			`available|remaining|stored|fresh|and|\w|(?:for|of|to|with|between|on|in|at)(?: (?:the|this|that|your|its|all|sae|kme|peer|qkd))* \w+))*`
-		// What may stand before them: "no (more fresh) keys".
+		// Words before keys: "no (more fresh) keys".
 		kinds = `(?:(?:all|available|fresh|free|new|unused|remaining|more|stored|valid|quantum|qkd|secret|encryption|the|any|further|additional|generated|of|amount|number|enough|` +
 			`sufficient|ready|shared|symmetric|raw|final|left) ){0,4}`
 		have = `(?:available|remaining|left|in stock|stored|have|has|exist|ready|present)`
 		want = `(?:request\w*|asked for|wanted|need\w*|requir\w*)`
-		few  = `(?: [\w:]+){0,4}? ` // some words in between
+		few  = `(?: [\w:]+){0,4}? ` // a few words
 	)
 	return &patterns{
 		paths:    regexp.MustCompile(`\S*://\S*|\S*/api/\S*|(?:^|[\s"'(])/\S+`),
@@ -136,7 +134,7 @@ var wordPatterns = sync.OnceValue(func() *patterns {
 		amount:    words(`amount`, `number`, `count`, `quantity`),
 		lacking:   words(`(?:insufficient|(?:not|\w+n't)(?: \w+){0,2}? (?:enough|sufficient)|too few|no|no more|zero|0|out of|lack of|lacks|lacking|shortage of|short of|none of|(?:do|does)(?:n't| not) have|has no|have no) ` + kinds + keys),
 		inRequest: words(`(?:lists?|arrays?|fields?|members?|parameters?) of keys?`, `in (?:the |your |this )?(?:request|body|query|json|payload)`),
-		// Behind "no keys": it is the caller who gave none, or may have none.
+		// After "no keys": the caller gave none, or may have none.
 		asked: regexp.MustCompile(`^ (?:\w+ ){0,2}?(?:given|specified|supplied|provided|requested|sent|passed|selected|named|request|body|query|json|payload|message|allowed|permitted|` +
 			`authori[sz]ed|granted|configured|defined|registered|parameter|field|member|object|array|list|may|shall|must|should|per)\b`),
 		gone: words(keys+between+` (?:exhaust\w*|deplet\w*|drained|empty|emptied|used up|insufficient|not sufficient|not enough|run(?:ning)? out|ran out|running low|(?:run |ran )?dry|too low|too few|too small|out of stock|`+

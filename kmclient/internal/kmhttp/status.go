@@ -11,9 +11,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// DecodeStatus reads a status leniently: member names in any case, numbers and
-// texts in each other's place. What is missing or senseless is as if the key
-// manager had not said it.
+// DecodeStatus decodes a status (ETSI GS QKD 014 §6.1, and that of QMail). It takes
+// member names in any case, and numbers and strings in each other's place. It
+// ignores what makes no sense.
 func DecodeStatus(body []byte) (kmclient.Status, error) {
 	var members map[string]json.RawMessage
 	if err := decodeJSON(body, &members); err != nil {
@@ -38,18 +38,15 @@ func DecodeStatus(body []byte) (kmclient.Status, error) {
 		MaxKeySize: f.limit("max_key_size"), MinKeySize: f.limit("min_key_size"), MaxSAEIDs: f.limit("max_sae_id_count"),
 		KeysGenerated: f.count("keys_generated"), QueueLength: f.count("queue_length"),
 	}
-	// The reference system's mock: what it has stored are keys that it has
-	// handed out.
-	s.OnDemand = strings.EqualFold(s.Mode, ModeSimulation)
+	// The mock of the reference system counts keys that it has given out.
+	s.OnDemand = strings.EqualFold(s.Mode, "simulation")
 	return s, nil
 }
 
-const ModeSimulation = "simulation"
-
-// statusFields are the members of a status by their names in lower case.
+// statusFields are the members of a status by their lower-case names.
 type statusFields map[string]json.RawMessage
 
-// text returns a text, or a number or truth value as a text.
+// text returns a string; a number or truth value becomes one.
 func (f statusFields) text(name string) string {
 	var s string
 	var n json.Number
@@ -66,7 +63,7 @@ func (f statusFields) text(name string) string {
 	return ""
 }
 
-// count returns the first of these members that is a count, nil if none is.
+// count returns the first of these members that is a count, or nil.
 func (f statusFields) count(names ...string) *int {
 	for _, name := range names {
 		text := strings.TrimSpace(f.text(name))
@@ -85,7 +82,7 @@ func (f statusFields) count(names ...string) *int {
 	return nil
 }
 
-// limit returns a count of which 0 means that it is not said.
+// limit returns a count, or 0.
 func (f statusFields) limit(name string) int {
 	if n := f.count(name); n != nil {
 		return *n

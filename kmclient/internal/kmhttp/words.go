@@ -3,6 +3,7 @@ package kmhttp
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -11,22 +12,21 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// How much of a key manager's own words is kept.
 const (
-	maxDetails = 8
-	maxWords   = 4096 // bytes of all its words, to be read and not shown
+	maxDetails = 8    // shown
+	maxWords   = 4096 // bytes of all words, which are judged and not shown
 )
 
-// kmWords are what a key manager says in an answer that is no good one. They
-// go into logs, so they hold nothing that could be a key; see package redact.
+// kmWords are the words of a refusal. message and details go into logs, so they hold
+// nothing that could be a key; see package redact.
 type kmWords struct {
 	message string
 	details []string
-	all     string // every text of the answer, as sentences; only to be read
+	all     string // all texts of the answer, as sentences
 }
 
-// readWords reads an answer: JSON of any form, or plain text. ids are the key
-// IDs that were asked for, which may be shown.
+// readWords reads the words of an answer: JSON of any form, or plain text. ids are
+// the key IDs that were asked for, which may be shown.
 func readWords(body []byte, ids []string) kmWords {
 	root, isJSON := parseWords(body)
 	if !isJSON {
@@ -53,7 +53,7 @@ func readWords(body []byte, ids []string) kmWords {
 	return w
 }
 
-// parseWords parses JSON, without the members that are keys.
+// parseWords parses JSON and drops members that are keys.
 func parseWords(body []byte) (root any, ok bool) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
@@ -63,8 +63,8 @@ func parseWords(body []byte) (root any, ok bool) {
 	return withoutKeys(root), true
 }
 
-// withoutKeys returns a JSON value without the members "key" and "keys", in
-// any case, and without arrays that may be the bytes of a key.
+// withoutKeys returns a JSON value without members "key" and "keys", in any case,
+// and without arrays that may be the bytes of a key.
 func withoutKeys(value any) any {
 	switch v := value.(type) {
 	case map[string]any:
@@ -86,7 +86,7 @@ func withoutKeys(value any) any {
 	return value
 }
 
-// numbersIn counts the numbers in a JSON array, and in those within.
+// numbersIn counts the numbers in a JSON array and in the arrays in it.
 func numbersIn(v []any) (n int) {
 	for _, e := range v {
 		switch e := e.(type) {
@@ -99,7 +99,7 @@ func numbersIn(v []any) (n int) {
 	return n
 }
 
-// messageOf returns the text that says most plainly what is wrong.
+// messageOf returns the text that is most likely to say what is wrong.
 func messageOf(value any) string {
 	switch v := value.(type) {
 	case string:
@@ -120,8 +120,8 @@ func messageOf(value any) string {
 	return ""
 }
 
-// detailsOf returns the "details" of ETSI GS QKD 014 §6.5, any objects, each
-// as one line of JSON.
+// detailsOf returns the "details" of ETSI GS QKD 014 §6.5, which may be any objects,
+// each as one line of JSON.
 func detailsOf(list []any, ids []string) (details []string) {
 	for _, detail := range list[:min(len(list), maxDetails)] {
 		var line bytes.Buffer
@@ -137,8 +137,8 @@ func detailsOf(list []any, ids []string) (details []string) {
 	return details
 }
 
-// eachText calls use with every text in a JSON value, those of an object in
-// the order of their names.
+// eachText calls use with every string in a JSON value, in the order of the names of
+// an object's members.
 func eachText(value any, use func(string)) {
 	switch v := value.(type) {
 	case string:
@@ -148,24 +148,19 @@ func eachText(value any, use func(string)) {
 			eachText(e, use)
 		}
 	case map[string]any:
-		names := make([]string, 0, len(v))
-		for name := range v {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
+		for _, name := range slices.Sorted(maps.Keys(v)) {
 			eachText(v[name], use)
 		}
 	}
 }
 
-// isHTML reports whether a body is HTML (or XML): no JSON begins with "<".
+// isHTML reports whether a body is HTML or XML: no JSON begins with "<".
 func isHTML(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
 }
 
-// isPlainText reports whether a body is text for people, and not the broken
-// JSON or the bytes of something else.
+// isPlainText reports whether a body is text for people, and not broken JSON or raw
+// bytes.
 func isPlainText(body []byte) bool {
 	body = bytes.TrimSpace(body)
 	return len(body) > 0 && utf8.Valid(body) && !bytes.ContainsAny(body[:1], `{["`) &&

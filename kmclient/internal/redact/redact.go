@@ -1,5 +1,5 @@
-// Package redact makes what a key manager says fit for logs: without what could
-// be a key, on one line, and short.
+// Package redact makes what key managers say fit for logs: without anything that
+// could be a key, on one line, and short.
 package redact
 
 import (
@@ -10,26 +10,26 @@ import (
 	"unicode"
 )
 
-// MaxLength is how many characters of a message, or of one detail, are kept.
+// MaxLength is the length in characters to which a text is cut.
 const MaxLength = 200
 
-// Words returns a key manager's text for a log.
+// Words returns a key manager's text for a log. ids are key IDs that may be shown.
 func Words(text string, ids []string) string {
 	odd := func(r rune) bool { return r == unicode.ReplacementChar || unicode.IsControl(r) && !unicode.IsSpace(r) }
-	if len(strings.FieldsFunc(text, odd)) > FewBytes { // bytes as they are
+	if len(strings.FieldsFunc(text, odd)) > FewBytes { // raw bytes
 		return redacted
 	}
 	return shorten(redact(oneLine(text), ids))
 }
 
-// Line returns a text for a log, or for a terminal.
+// Line returns a text that holds no key for a log or a terminal.
 func Line(s string) string { return shorten(oneLine(s)) }
 
-// oneLine returns a text with single blanks and printable characters only.
+// oneLine returns a text with single spaces and printable characters only.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
-		case unicode.IsSpace(r): // a line break is a blank
+		case unicode.IsSpace(r):
 			return ' '
 		case unicode.IsPrint(r) && r != unicode.ReplacementChar:
 			return r
@@ -46,15 +46,17 @@ func shorten(s string) string {
 	return s
 }
 
-// redacted stands in a text in the place of what could be a key.
+// redacted replaces what could be a key.
 const redacted = "[removed]"
 
-// redact removes from a key manager's text what could be the bytes of a key:
-// every run of 16 characters or more of base64, base64url or hexadecimal, also
-// percent-encoded, or of several shorter ones; bytes as numbers, decimal or
-// hexadecimal, with something in between; and all that follows escaped bytes, among
-// which others may stand as they are. Left are UUIDs, the key IDs ids, and what is
-// made of words.
+// redact removes from a text what could be the bytes of a key:
+//
+//   - runs of 16 or more characters of base64, base64url or hexadecimal, also
+//     percent-encoded, and several shorter ones in a row;
+//   - bytes as decimal or hexadecimal numbers with separators;
+//   - everything after escaped bytes, as more bytes may follow unescaped.
+//
+// It keeps UUIDs, the key IDs ids, and what is made of words.
 func redact(text string, ids []string) string {
 	p := redactPatterns()
 	if len(p.escape.FindAllStringIndex(text, FewBytes)) == FewBytes {
@@ -70,22 +72,22 @@ func redact(text string, ids []string) string {
 	})
 }
 
-// ID returns a key ID that came in an answer, for a text: an answer with ID
-// and key in each other's place must not show the key.
+// ID returns a key ID from an answer for a log. An answer may have the ID and the key
+// in each other's place, which must not show the key.
 func ID(id string) string { return redact(oneLine(id), nil) }
 
-// FewBytes is how many bytes of a key may be seen.
+// FewBytes is how many bytes of a key may be shown.
 const FewBytes = 4
 
 type redactors struct {
 	escape   *regexp.Regexp // an escaped byte
-	escaped  *regexp.Regexp // from the first of them on, with what stands before it without a blank
-	numbers  *regexp.Regexp // bytes as numbers, with something between them
-	piece    *regexp.Regexp // what could be base64 or hexadecimal, of any length
-	plain    *regexp.Regexp // one that is made of words and numbers
-	run      *regexp.Regexp // what could be base64, base64url or hexadecimal
+	escaped  *regexp.Regexp // everything from the word with the first escaped byte on
+	numbers  *regexp.Regexp // bytes as numbers, with separators
+	piece    *regexp.Regexp // base64 or hexadecimal of any length
+	plain    *regexp.Regexp // a piece that is made of words and numbers
+	run      *regexp.Regexp // base64, base64url or hexadecimal, as long as a key
 	readable *regexp.Regexp // a run that is a UUID or an ID of the mock
-	short    *regexp.Regexp // a run of a word or name that is too short for a key of 16 bytes
+	short    *regexp.Regexp // a run of one word or name, too short for a key of 16 bytes
 	words    *regexp.Regexp // the words of a run
 }
 
@@ -103,14 +105,14 @@ var redactPatterns = sync.OnceValue(func() *redactors {
 	}
 })
 
-// removePieces removes what could be a key in pieces: such as are no words, one after
-// the other, of 16 characters or more together.
+// removePieces removes what could be a key in pieces: several pieces in a row that are
+// no words and have 16 or more characters together.
 func (p *redactors) removePieces(text string, ids []string) string {
-	const gap = 4 // characters between two pieces
+	const gap = 4 // most characters between two pieces
 	var out strings.Builder
 	copied := 0
-	var from, to, pieces, size int // of the pieces so far, with numbers between them
-	var end int                    // of the last of either
+	var from, to, pieces, size int // of the pieces so far; numbers may be between them
+	var end int                    // of the last piece or number
 	flush := func() {
 		if pieces > 1 && size >= 16 {
 			out.WriteString(text[copied:from] + redacted)
@@ -140,8 +142,8 @@ func (p *redactors) removePieces(text string, ids []string) string {
 	return out.String() + text[copied:]
 }
 
-// isWords reports whether a run is made of words, as an error code or the name
-// of a member is: so few that no key comes out so.
+// isWords reports whether a run is made of words, as an error code or the name of a
+// member is. No key looks like that by chance, as the vocabulary is small.
 func (p *redactors) isWords(run string) bool {
 	if p.short.MatchString(run) {
 		return true
@@ -154,8 +156,7 @@ func (p *redactors) isWords(run string) bool {
 	return true
 }
 
-// vocabulary is what names and codes in the answers of key managers are made
-// of.
+// vocabulary are the words of names and codes in the answers of key managers.
 var vocabulary = sync.OnceValue(func() []string {
 	return strings.Fields(`a additional agreement all already and api are at available bad be buffer cannot code content could count
 		data database dec default denied deleted detail details empty enc entity error exception exceeded exhausted expired
