@@ -117,7 +117,7 @@ func TestRefusedByID(t *testing.T) {
 		want   error
 		words  string
 	}{
-		{OpKeysByID, 401, ``, kmclient.ErrRefused, "a key that it does not hold"},
+		{OpKeysByID, 401, ``, kmclient.ErrRefused, "a key that is unknown"},
 		{OpKeysByID, 403, `{"message":"key not found"}`, kmclient.ErrRefused, "another SAE's"},
 		{OpGetKeys, 401, ``, kmclient.ErrRefused, "HTTP 401"},
 		{OpKeysByID, 400, `{"message":"one or more keys specified are not found on KME"}`, kmclient.ErrKeyNotFound, "not found"},
