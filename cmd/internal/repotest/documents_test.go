@@ -57,7 +57,7 @@ func TestDocumentLinks(t *testing.T) {
 // headings are as wide as they must be.
 func TestDocumentWidth(t *testing.T) {
 	const width = 80
-	asItIs := regexp.MustCompile("^(\\|| *<|#|    )")
+	asItIs := regexp.MustCompile(`^(\|| *<|#|    )`)
 	for path, text := range documents(t) {
 		fenced, n := false, 0
 		for line := range strings.Lines(text) {

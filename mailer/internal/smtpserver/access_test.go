@@ -121,13 +121,13 @@ func TestWhoMaySend(t *testing.T) {
 
 func TestXFORWARD(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
+	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt)
 	if strings.Contains(c.Want("250", c.Cmd("EHLO x")), "XFORWARD") {
 		t.Error("it is offered to whom it is not allowed")
 	}
 	c.Want("550 5.7.1", c.Cmd("XFORWARD ADDR=192.0.2.1"))
 
-	r = mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Listeners[0].XForward = c.Listeners[0].Networks })
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Listeners[0].XForward = c.Listeners[0].Networks })
 	c = mailtest.Connect(t, r)
 	if !strings.Contains(c.Want("250", c.Cmd("EHLO x")), "250-XFORWARD NAME ADDR") {
 		t.Error("it is not offered")
