@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// A cache finds what was made for a key. Finding takes no lock and allocates
-// nothing; a new key costs a copy of the map, so there must be few.
+// A cache has a value for each key, made when it is first asked for. Getting it
+// again takes no lock and allocates nothing; a new key costs a copy of the map, so
+// keys must be few.
 type cache[K comparable, V any] struct {
 	create func(K) V
 

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A chart shows what was counted in a while: a strip of bars for each outcome,
-// above one time axis, so that no colour has to tell them apart.
+// A chart shows what was counted over time: a strip of bars for each outcome, above
+// one time axis, so that colours need not be told apart.
 type chart struct {
 	ID, Title, By    string
 	Strips           []strip
@@ -19,7 +19,7 @@ type chart struct {
 // of stripHeight.
 type strip struct {
 	Name  string
-	Label string // for those who don't see it
+	Label string // for those who can't see it
 	Total int64
 	Most  string
 	Width int
@@ -30,7 +30,7 @@ type bar struct{ X, Y, Height string }
 
 const (
 	stripHeight = 40
-	leastScale  = 5 // messages that fill a strip, at least: one alone is not much
+	leastScale  = 5 // messages that fill a strip, at least
 )
 
 func newChart(id, title, by, unit, layout string, series []bucket) chart {
@@ -43,7 +43,7 @@ func newChart(id, title, by, unit, layout string, series []bucket) chart {
 		of   func(bucket) int64
 	}{
 		{"Delivered", func(b bucket) int64 { return b.Delivered }},
-		{"Put off", func(b bucket) int64 { return b.Deferred }},
+		{"Deferred", func(b bucket) int64 { return b.Deferred }},
 		{"Refused", func(b bucket) int64 { return b.Refused }},
 	} {
 		c.Strips = append(c.Strips, newStrip(s.name, title, unit, series, s.of))

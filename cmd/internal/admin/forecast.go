@@ -9,15 +9,15 @@ type point struct {
 	used  int64
 }
 
-// A forecast says how long the keys of a peer last, by the last hour.
+// A forecast says how long the keys of a peer last, from the last hour.
 type forecast struct{ points []point }
 
 const (
 	forecastOver  = time.Hour
-	forecastLeast = 5 * time.Minute // less says nothing
+	forecastLeast = 5 * time.Minute // in less there is no trend
 )
 
-// add enters how things are now.
+// add adds the newest point.
 func (f *forecast) add(p point) {
 	old := 0
 	for old < len(f.points) && p.at.Sub(f.points[old].at) > forecastOver {
@@ -27,7 +27,7 @@ func (f *forecast) add(p point) {
 	f.points = append(f.points, p)
 }
 
-// span is the time that is known of.
+// span is the time between the first and the last point.
 func (f *forecast) span() time.Duration {
 	if len(f.points) == 0 {
 		return 0
@@ -58,9 +58,8 @@ func (f *forecast) trend() (keys float64, known bool) {
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx), true
 }
 
-// lasts returns how long the stock lasts if it goes on falling as it does.
-// Known is false where that can't be said, falls is false where it does not
-// fall.
+// lasts returns how long the stock lasts if it keeps falling as it does. falls is
+// false if it does not fall, known is false if there is no trend yet.
 func (f *forecast) lasts() (d time.Duration, falls, known bool) {
 	keys, known := f.trend()
 	if !known {

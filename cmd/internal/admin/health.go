@@ -23,7 +23,7 @@ func healthMux(checks func() []Check) *http.ServeMux {
 	return mux
 }
 
-// ready answers with each check: as JSON where that is asked for, else as text.
+// ready answers with all checks, as JSON if that is asked for, else as text.
 func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
 	code, word := http.StatusOK, "ready"
 	if !Ready(checks) {
@@ -35,7 +35,7 @@ func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
 		_ = json.NewEncoder(w).Encode(struct {
 			Ready  bool    `json:"ready"`
 			Checks []Check `json:"checks"`
-		}{code == http.StatusOK, checks}) // the caller has gone
+		}{code == http.StatusOK, checks}) // an error: the caller has gone
 		return
 	}
 	var b strings.Builder
@@ -49,5 +49,5 @@ func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
 func text(w http.ResponseWriter, code int, body string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = w.Write([]byte(body)) // the caller has gone
+	_, _ = w.Write([]byte(body)) // an error: the caller has gone
 }

@@ -18,8 +18,8 @@ func (t *totals) add(o totals) {
 	t.Refused += o.Refused
 }
 
-// A history knows what was counted in the last hour, by the minute, and in the
-// last day, by ten minutes. It is as exact as note is called often.
+// A history has what was counted in the last hour, by the minute, and in the last
+// day, by ten minutes. The more often note is called, the more exact it is.
 type history struct {
 	mu   sync.Mutex
 	last totals
@@ -31,7 +31,7 @@ func newHistory() *history {
 	return &history{hour: newRing(time.Minute, 60), day: newRing(10*time.Minute, 144)}
 }
 
-// note enters what was counted since it was called last.
+// note adds what was counted since the last call.
 func (h *history) note(now time.Time, t totals) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -48,13 +48,13 @@ func (h *history) series(now time.Time) (hour, day []bucket) {
 	return h.hour.list(now), h.day.list(now)
 }
 
-// A bucket is what was counted in the time that begins at From.
+// A bucket is what was counted in the step that begins at From.
 type bucket struct {
 	From time.Time
 	totals
 }
 
-// A ring has the buckets of a while.
+// A ring has the latest buckets.
 type ring struct {
 	step    time.Duration
 	buckets []bucket

@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A Listener serves something to administrators. A nil one serves nothing.
+// A Listener serves a handler to administrators. A nil one serves nothing.
 type Listener struct {
 	l    net.Listener
 	log  *slog.Logger

@@ -9,215 +9,216 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A figure is a metric that is read when it is asked for.
+// A figure is a metric that is read each time Prometheus asks for it.
 type figure struct {
 	kind prometheus.ValueType
 	desc *prometheus.Desc
+	read func(*reading, put)
 }
 
-// A reading is what figures have at one time.
+// A put takes a value that a figure has now.
+type put func(value float64, labels ...string)
+
+// A reading is what the figures are read from.
 type reading struct {
 	m     *Monitor
-	out   chan<- prometheus.Metric
+	found findings
 	store keystore.Stats
 	pool  keypool.Stats
 	kmes  etsi014.Stats
 }
 
-func (r *reading) put(f figure, value float64, labels ...string) {
-	r.out <- prometheus.MustNewConstMetric(f.desc, f.kind, value, labels...)
+// counter is a figure with one value, which only grows.
+func counter(name, help string, value func(*reading) int64) figure {
+	return newFigure(prometheus.CounterValue, name, help, func(r *reading, put put) { put(float64(value(r))) })
 }
 
-// figures are those that one source has.
-type figures struct {
-	of   []figure
-	read func(r *reading, of []figure)
+// gauge is a figure that may have several values, by its labels.
+func gauge(name, help string, read func(*reading, put), labels ...string) figure {
+	return newFigure(prometheus.GaugeValue, name, help, read, labels...)
 }
 
-func counter(name, help string, labels ...string) figure {
-	return figure{prometheus.CounterValue, prometheus.NewDesc("qkdmail_"+name, help, labels, nil)}
+func newFigure(kind prometheus.ValueType, name, help string, read func(*reading, put), labels ...string) figure {
+	return figure{kind, prometheus.NewDesc("qkdmail_"+name, help, labels, nil), read}
 }
 
-func gauge(name, help string, labels ...string) figure {
-	return figure{prometheus.GaugeValue, prometheus.NewDesc("qkdmail_"+name, help, labels, nil)}
-}
-
-// collect registers what is not counted here but read elsewhere.
-func (m *Monitor) collect() {
-	m.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(m.s.Version))
-	all := []figures{checkFigures(), certFigures()}
-	if m.s.Pool != nil {
-		all = append(all, poolFigures())
-	}
-	if m.s.KMEs != nil {
-		all = append(all, kmeFigures())
-	}
-	if m.s.Store != nil {
-		all = append(all, storeFigures(), alarmFigures())
-	}
-	m.reg.MustRegister(&collector{m, all})
-}
-
-func buildInfo(version string) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "qkdmail_build_info", Help: "Always 1; the labels say which program this is.",
-		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
-	}, func() float64 { return 1 })
-}
-
-// A collector is Prometheus's view of figures.
+// A collector gives Prometheus figures.
 type collector struct {
-	m   *Monitor
-	all []figures
+	figures []figure
+	reading func() *reading
 }
 
-// Describe tells all figures.
+// Describe describes all figures.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, f := range c.all {
-		for _, one := range f.of {
-			out <- one.desc
-		}
+	for _, f := range c.figures {
+		out <- f.desc
 	}
 }
 
 // Collect reads all figures. It asks nothing of anything outside this process.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
-	r := &reading{m: c.m, out: out}
-	if c.m.s.Store != nil {
-		r.store = c.m.s.Store.Stats()
-	}
-	if c.m.s.Pool != nil {
-		r.pool = c.m.s.Pool()
-	}
-	if c.m.s.KMEs != nil {
-		r.kmes = c.m.s.KMEs()
-	}
-	for _, f := range c.all {
-		f.read(r, f.of)
+	r := c.reading()
+	for _, f := range c.figures {
+		f.read(r, func(value float64, labels ...string) {
+			out <- prometheus.MustNewConstMetric(f.desc, f.kind, value, labels...)
+		})
 	}
 }
 
-func checkFigures() figures {
-	return figures{[]figure{
-		gauge("ready", "1 if mail can be expected to flow, as /readyz says."),
-		gauge("km_up", "1 if the key manager tells the status of the link to a peer.", "peer"),
-		gauge("key_stock", "Keys that the key manager has ready for a peer that mail is encrypted for; absent where it makes them on demand.", "peer"),
-		gauge("key_stock_capacity", "Keys that the key manager can have ready for a peer that mail is encrypted for; absent where it does not say.", "peer"),
-		gauge("next_hop_up", "1 if a next hop can be reached.", "next_hop"),
-		gauge("store_up", "1 if the store for keys can be written; absent where there is none."),
-		gauge("store_warnings", "What is questionable about the server of the store, as a number; the status page says what it is."),
-	}, func(r *reading, of []figure) {
-		r.put(of[0], truth(Ready(r.m.Checks())))
-		r.m.mu.Lock()
-		defer r.m.mu.Unlock()
-		f := r.m.found
-		if f.at.IsZero() {
-			return
-		}
-		encrypted := r.m.encryptedFor()
-		for name, l := range f.peers {
-			r.put(of[1], truth(l.err == nil), name)
-			if l.err != nil || l.status.OnDemand || l.status.StoredKeys == nil || !slices.Contains(encrypted, name) {
-				continue // where none is needed, having none must not alarm anybody
+// registerFigures registers what is not counted here but read elsewhere.
+func (m *Monitor) registerFigures() {
+	registerProcess(m.reg, m.s.Version)
+	all := slices.Concat(checkFigures(), keyFigures())
+	if m.s.Pool != nil {
+		all = append(all, poolFigures()...)
+	}
+	if m.s.KMEs != nil {
+		all = append(all, kmeFigures()...)
+	}
+	if m.s.Store != nil {
+		all = append(all, storeFigures()...)
+	}
+	m.reg.MustRegister(&collector{all, m.reading})
+}
+
+func (m *Monitor) reading() *reading {
+	r := &reading{m: m, found: m.lastFound()}
+	if m.s.Store != nil {
+		r.store = m.s.Store.Stats()
+	}
+	if m.s.Pool != nil {
+		r.pool = m.s.Pool()
+	}
+	if m.s.KMEs != nil {
+		r.kmes = m.s.KMEs()
+	}
+	return r
+}
+
+// registerProcess registers the metrics of every program: those of Go, of the
+// process and of the build.
+func registerProcess(reg *prometheus.Registry, version string) {
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "qkdmail_build_info", Help: "Always 1; the labels say which program this is.",
+			ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
+		}, func() float64 { return 1 }))
+}
+
+func checkFigures() []figure {
+	return []figure{
+		gauge("ready", "1 if mail can be expected to flow, as /readyz says.", func(r *reading, put put) {
+			put(truth(Ready(r.m.Checks())))
+		}),
+		gauge("km_up", "1 if the key manager reports the status of the link to a peer.", func(r *reading, put put) {
+			for name, l := range r.found.peers {
+				put(truth(l.err == nil), name)
 			}
-			r.put(of[2], float64(*l.status.StoredKeys), name)
-			if l.status.MaxKeys > 0 {
-				r.put(of[3], float64(l.status.MaxKeys), name)
+		}, "peer"),
+		gauge("next_hop_up", "1 if a next hop can be reached.", func(r *reading, put put) {
+			for name, err := range r.found.hops {
+				put(truth(err == nil), name)
 			}
-		}
-		for name, err := range f.hops {
-			r.put(of[4], truth(err == nil), name)
-		}
-		if r.m.s.Store != nil {
-			r.put(of[5], truth(f.store == nil))
-			r.put(of[6], float64(len(r.m.storeWarnings())))
-		}
-	}}
+		}, "next_hop"),
+		gauge("store_up", "1 if the store for keys can be written; absent where there is none.", func(r *reading, put put) {
+			if r.hasStore() {
+				put(truth(r.found.store == nil))
+			}
+		}),
+		gauge("store_warnings", "Number of warnings about the server of the store; the status page shows them.", func(r *reading, put put) {
+			if r.hasStore() {
+				put(float64(len(r.m.storeWarnings())))
+			}
+		}),
+		gauge("certificate_expiry_timestamp_seconds", "When a certificate of this site expires.", func(r *reading, put put) {
+			for name, at := range r.found.expiry {
+				put(seconds(at), name)
+			}
+		}, "certificate"),
+	}
 }
 
-func certFigures() figures {
-	return figures{[]figure{
-		gauge("certificate_expiry_timestamp_seconds", "When a certificate of this site ends.", "certificate"),
-	}, func(r *reading, of []figure) {
-		r.m.mu.Lock()
-		defer r.m.mu.Unlock()
-		for name, at := range r.m.found.expiry {
-			r.put(of[0], seconds(at), name)
-		}
-	}}
+// hasStore reports whether there is a store that has been checked.
+func (r *reading) hasStore() bool { return r.m.s.Store != nil && !r.found.at.IsZero() }
+
+func keyFigures() []figure {
+	return []figure{
+		gauge("key_stock", "Keys that the key manager has ready for a peer that mail is encrypted for; absent where it makes them on demand.", func(r *reading, put put) {
+			r.eachStock(func(peer string, s kmclient.Status) { put(float64(*s.StoredKeys), peer) })
+		}, "peer"),
+		gauge("key_stock_capacity", "Keys that the key manager can have ready for a peer that mail is encrypted for; absent where it does not say.", func(r *reading, put put) {
+			r.eachStock(func(peer string, s kmclient.Status) {
+				if s.MaxKeys > 0 {
+					put(float64(s.MaxKeys), peer)
+				}
+			})
+		}, "peer"),
+	}
 }
 
-func poolFigures() figures {
-	return figures{[]figure{
-		gauge("pool_keys", "Keys that were fetched ahead and wait for messages."),
-		counter("pool_requests_total", "Requests for keys that were made ahead."),
-		counter("pool_failures_total", "Requests for keys ahead that brought none."),
-		counter("pool_keys_fetched_total", "Keys that were fetched ahead."),
-		counter("pool_keys_expired_total", "Keys fetched ahead that were too old and were wiped unused."),
-		counter("pool_keys_discarded_total", "Keys fetched ahead that could not be used or kept and were wiped unused."),
-	}, func(r *reading, of []figure) {
-		s := r.pool
-		for i, v := range []int64{int64(s.Stock), s.Requests, s.Failures, s.Fetched, s.Expired, s.Discarded} {
-			r.put(of[i], float64(v))
+// eachStock calls each with the stock of each peer that mail is encrypted for: for
+// the others, having no keys must raise no alert.
+func (r *reading) eachStock(each func(peer string, s kmclient.Status)) {
+	for _, name := range r.m.encryptedFor() {
+		if l, ok := r.found.peers[name]; ok && l.hasStock() {
+			each(name, l.status)
 		}
-	}}
+	}
 }
 
-func kmeFigures() figures {
-	return figures{[]figure{
-		counter("km_failovers_total", "Questions that went on to another KME of this site."),
-		counter("km_keys_burned_total", "Keys to encrypt with whose answer was lost: they are never used."),
-		counter("km_keys_wasted_total", "Keys that arrived and were wiped unused."),
-		counter("km_keys_gone_total", "Keys to decrypt with that the KME had no more after an answer was lost."),
-	}, func(r *reading, of []figure) {
-		s := r.kmes
-		for i, v := range []int64{s.Failovers, s.Burned, s.Wasted, s.Gone} {
-			r.put(of[i], float64(v))
-		}
-	}}
+func poolFigures() []figure {
+	return []figure{
+		gauge("pool_keys", "Keys that were fetched ahead and wait for messages.", func(r *reading, put put) { put(float64(r.pool.Stock)) }),
+		counter("pool_requests_total", "Requests for keys ahead of need.", func(r *reading) int64 { return r.pool.Requests }),
+		counter("pool_failures_total", "Requests for keys ahead of need that brought none.", func(r *reading) int64 { return r.pool.Failures }),
+		counter("pool_keys_fetched_total", "Keys that were fetched ahead.", func(r *reading) int64 { return r.pool.Fetched }),
+		counter("pool_keys_expired_total", "Keys fetched ahead that were too old and were wiped unused.", func(r *reading) int64 { return r.pool.Expired }),
+		counter("pool_keys_discarded_total", "Keys fetched ahead that could not be used or kept and were wiped unused.", func(r *reading) int64 { return r.pool.Discarded }),
+	}
 }
 
-func storeFigures() figures {
-	return figures{[]figure{
-		counter("store_keys_fetched_total", "Keys to decrypt with that came from the key manager."),
-		counter("store_keys_found_total", "Keys to decrypt with that were in the store already."),
-		counter("store_keys_stored_total", "Keys to decrypt with that were stored."),
-		counter("store_keys_bound_total", "Keys that were bound to their message."),
-		counter("store_keys_closed_total", "Keys that were closed: deleted in the store."),
-		counter("store_keys_closed_at_km_total", "Closed keys that the key manager was told of."),
-		counter("store_sending_keys_total", "Keys to encrypt with whose IDs were recorded."),
-		counter("store_deliveries_total", "Recipients that were recorded as having got their message."),
-		counter("store_tombstones_removed_total", "Tombstones of closed keys that were removed for their age."),
-		counter("store_errors_total", "Operations that failed for the store."),
-		gauge("store_keys_waiting", "Keys that were fetched and could not be stored yet."),
-		gauge("store_swept_timestamp_seconds", "When the store was last swept; when the relay started, if not yet."),
-	}, func(r *reading, of []figure) {
-		s := r.store
-		for i, v := range []int64{s.Fetched, s.FromStore, s.Stored, s.Bound, s.Closed, s.ClosedAtKM, s.Claimed, s.Delivered, s.Tombstones, s.StoreErrors, int64(s.Waiting)} {
-			r.put(of[i], float64(v))
-		}
-		swept := s.Swept
-		if swept.IsZero() {
-			swept = r.m.started
-		}
-		r.put(of[len(of)-1], seconds(swept))
-	}}
+func kmeFigures() []figure {
+	return []figure{
+		counter("km_failovers_total", "Requests that went to another KME of this site after one had failed.", func(r *reading) int64 { return r.kmes.Failovers }),
+		counter("km_keys_burned_total", "Keys for encryption whose answer was lost; they are never used.", func(r *reading) int64 { return r.kmes.Burned }),
+		counter("km_keys_wasted_total", "Keys that arrived and were wiped unused.", func(r *reading) int64 { return r.kmes.Wasted }),
+		counter("km_keys_gone_total", "Keys for decryption that the KME no longer had after an answer was lost.", func(r *reading) int64 { return r.kmes.Gone }),
+	}
 }
 
-func alarmFigures() figures {
-	return figures{[]figure{
-		counter("attack_alarms_total", "What looks like an attack: a key that belongs to another message (bound), a key that has served its purpose (closed), a key ID that has had its use here and comes again (reused), a key that the key manager gives out again with other bytes (changed).", "kind"),
-	}, func(r *reading, of []figure) {
-		r.put(of[0], float64(r.store.BoundRefused), "bound")
-		r.put(of[0], float64(r.store.ClosedRefused), "closed")
-		r.put(of[0], float64(r.store.Reused), "reused")
-		r.put(of[0], float64(r.store.Changed), "changed")
-	}}
+func storeFigures() []figure {
+	return []figure{
+		counter("store_keys_fetched_total", "Keys for decryption that came from the key manager.", func(r *reading) int64 { return r.store.Fetched }),
+		counter("store_keys_found_total", "Keys for decryption that were in the store already.", func(r *reading) int64 { return r.store.FromStore }),
+		counter("store_keys_stored_total", "Keys for decryption that were stored.", func(r *reading) int64 { return r.store.Stored }),
+		counter("store_keys_bound_total", "Keys that were bound to their message.", func(r *reading) int64 { return r.store.Bound }),
+		counter("store_keys_closed_total", "Keys that were closed: deleted in the store.", func(r *reading) int64 { return r.store.Closed }),
+		counter("store_keys_closed_at_km_total", "Closed keys that were closed at the key manager as well.", func(r *reading) int64 { return r.store.ClosedAtKM }),
+		counter("store_sending_keys_total", "Keys for encryption whose IDs were recorded.", func(r *reading) int64 { return r.store.Claimed }),
+		counter("store_deliveries_total", "Recipients recorded as having received their message.", func(r *reading) int64 { return r.store.Delivered }),
+		counter("store_tombstones_removed_total", "Tombstones of closed keys that were removed because of their age.", func(r *reading) int64 { return r.store.Tombstones }),
+		counter("store_errors_total", "Operations that failed because of the store.", func(r *reading) int64 { return r.store.StoreErrors }),
+		gauge("store_keys_waiting", "Keys that were fetched and could not be stored yet.", func(r *reading, put put) { put(float64(r.store.Waiting)) }),
+		gauge("store_swept_timestamp_seconds", "When the store was last swept; when the relay started, if not yet.", func(r *reading, put put) {
+			if r.store.Swept.IsZero() {
+				put(seconds(r.m.started))
+			} else {
+				put(seconds(r.store.Swept))
+			}
+		}),
+		newFigure(prometheus.CounterValue, "attack_alarms_total", "What looks like an attack: a key that belongs to another message (bound), a key that was used and closed (closed), a key ID that was used here and comes again (reused), a key that the key manager gives out again with other bytes (changed).", func(r *reading, put put) {
+			put(float64(r.store.BoundRefused), "bound")
+			put(float64(r.store.ClosedRefused), "closed")
+			put(float64(r.store.Reused), "reused")
+			put(float64(r.store.Changed), "changed")
+		}, "kind"),
+	}
 }
 
 func truth(b bool) float64 {
@@ -229,7 +230,7 @@ func truth(b bool) float64 {
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
-// metricsHandler serves what a registry has; a few at a time.
+// metricsHandler serves the metrics of a registry, a few requests at a time.
 func metricsHandler(reg *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second, Registry: reg})
 }

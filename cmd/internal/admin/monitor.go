@@ -16,13 +16,13 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A KeyManager tells the state of the link to a peer.
+// A KeyManager has a status for the link to each peer.
 type KeyManager interface {
 	Status(ctx context.Context, peer string) (kmclient.Status, error)
 }
 
-// NextHops tells which next hops can't be reached: see
-// [relay.Relay.CheckNextHops].
+// NextHops checks which next hops can be reached, as [relay.Relay.CheckNextHops]
+// does.
 type NextHops interface {
 	CheckNextHops(ctx context.Context) map[string]error
 }
@@ -39,18 +39,18 @@ type Sources struct {
 	Keys     KeyManager
 	NextHops NextHops
 	Store    Store // nil: there is none
-	// StoreWarnings returns what is questionable about the server that the store is
-	// on, as texts for people; nil: there is no server.
+	// StoreWarnings returns warnings about the server that the store is on, as texts
+	// for people; nil: there is no server.
 	StoreWarnings func() []string
 
 	Pool    func() keypool.Stats // nil: there is none
 	KMEs    func() etsi014.Stats // nil: the key manager is another one
 	Version string               // of the program
-	Logger  *slog.Logger         // for what was found to be wrong, once; may be nil
+	Logger  *slog.Logger         // for checks that begin to fail or pass again; may be nil
 	Now     func() time.Time     // the clock; nil: time.Now
 }
 
-// A Monitor is what is known of a running relay. It is a [mailer.Observer].
+// A Monitor knows the state of a running relay. It is a [mailer.Observer].
 type Monitor struct {
 	s        Sources
 	started  time.Time
@@ -80,12 +80,12 @@ func New(s Sources) *Monitor {
 		s: s, started: s.Now(), reg: reg, count: newCounters(reg), history: newHistory(),
 		forecast: map[string]*forecast{}, failing: map[string]bool{},
 	}
-	m.collect()
+	m.registerFigures()
 	m.Reload(s.Config)
 	return m
 }
 
-// Reload says that the relay has another configuration.
+// Reload gives the monitor the relay's new configuration.
 func (m *Monitor) Reload(cfg *config.Config) {
 	m.config.Store(cfg)
 	m.count.expect(cfg)
@@ -96,11 +96,11 @@ func (m *Monitor) Message(r mailer.Report) { m.count.count(r, m.s.Now()) }
 
 const (
 	checkEvery   = 30 * time.Second
-	checkTimeout = 10 * time.Second // of all checks of one time together
+	checkTimeout = 10 * time.Second // of a round of checks
 	noteEvery    = 5 * time.Second
 )
 
-// Run watches until ctx ends; from then on the relay is not ready.
+// Run makes the checks until ctx ends. After that the relay is not ready.
 func (m *Monitor) Run(ctx context.Context) {
 	check, note := time.NewTicker(checkEvery), time.NewTicker(noteEvery)
 	defer check.Stop()
@@ -119,7 +119,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-// note enters what was counted into the history.
+// note adds what was counted to the history.
 func (m *Monitor) note() {
 	now := m.s.Now()
 	m.history.note(now, totals{m.count.delivered.Load(), m.count.deferred.Load(), m.count.refused.Load()})
@@ -128,7 +128,7 @@ func (m *Monitor) note() {
 	}
 }
 
-// alarms knows when somebody has last tried something that looks like an attack.
+// alarms knows when something last looked like an attack.
 type alarms struct {
 	mu   sync.Mutex
 	seen int64

@@ -12,7 +12,7 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// pages serves the status page and what belongs to it.
+// pages serves the status page and its style sheet, script and icon.
 func (m *Monitor) pages(mux *http.ServeMux) {
 	page := template.Must(template.New("page.html").Funcs(template.FuncMap{
 		"grouped": grouped, "glyph": glyph, "word": word, "capital": capital, "times": func(n int) string { return times(int64(n)) },
@@ -27,7 +27,7 @@ func (m *Monitor) pages(mux *http.ServeMux) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(b.Bytes()) // the caller has gone
+		_, _ = w.Write(b.Bytes()) // an error: the caller has gone
 	})
 	for name, kind := range map[string]string{
 		"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml",
@@ -39,10 +39,10 @@ func (m *Monitor) pages(mux *http.ServeMux) {
 	}
 }
 
-// capital begins a text with a capital letter.
+// capital returns a text with a capital letter at its start.
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// glyph is a state as a sign, for those who see it; word is it for all.
+// glyph is a state as a sign, for those who see it. word is for all.
 func glyph(s State) string {
 	return map[State]string{StateOK: "✓", StateWarning: "!", StateFailed: "✕"}[s]
 }

@@ -70,9 +70,9 @@ func checkTag(t *testing.T, ids map[string]bool, token html.Token) {
 func TestPageSays(t *testing.T) {
 	for name, want := range map[string][]string{
 		"healthy":          {"Mail flows", "about 3 days", "the stock does not fall", "None since the start.", "115 an hour"},
-		"keys-running-out": {"something needs your care", "They run out for site-c (about 2 hours).", "no key left", "Check the QKD link"},
+		"keys-running-out": {"something needs your attention", "They run out soon for site-c (about 2 hours).", "no key left", "Check the QKD link"},
 		"km-down":          {"Mail waits", "It can&#39;t be reached or does not serve now.", "Check the key manager", "7 times"},
-		"attack":           {"something needs your care", "3 times a message came with the key of another message; once a message came whose key", "Look for the alarm in the log"},
+		"attack":           {"something needs your attention", "3 times a message came with the key of another message; once a message came whose key", "Look for the alarm in the log"},
 	} {
 		r := newRig(t)
 		pageStates()[name](r)
@@ -101,7 +101,7 @@ func TestChart(t *testing.T) {
 	if got := fmt.Sprint(refused.Bars); got != "[{59.10 32.00 8.00}]" { // one alone does not fill the strip
 		t.Errorf("%s", got)
 	}
-	if len(c.Rows) != 1 || c.From != "08:31" || c.Strips[1].Label != "Last hour, Put off: 0 in all" {
+	if len(c.Rows) != 1 || c.From != "08:31" || c.Strips[1].Label != "Last hour, Deferred: 0 in all" {
 		t.Errorf("%+v", c)
 	}
 }

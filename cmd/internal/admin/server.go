@@ -11,25 +11,25 @@ import (
 	"time"
 )
 
-// How long the server waits for what, and how much it takes.
+// How long the server waits, and how much it accepts.
 const (
 	headerTimeout   = 5 * time.Second
 	readTimeout     = 10 * time.Second
 	writeTimeout    = 2 * time.Minute // a CPU profile takes 30 seconds
 	idleTimeout     = time.Minute
 	shutdownTimeout = 5 * time.Second
-	maxHeader       = 16 << 10 // octets
+	maxHeader       = 16 << 10 // bytes
 	maxConns        = 64       // see conns
 )
 
-// ServeOptions say how a handler is served.
+// ServeOptions are the choices of [Serve].
 type ServeOptions struct {
 	PProf  bool         // Go's profiles as well
 	Logger *slog.Logger // may be nil
 }
 
-// Serve serves handler on l, for GET and HEAD only, until ctx ends; requests
-// that have begun get five seconds then. It closes l.
+// Serve serves handler on l, for GET and HEAD only, until ctx ends. Then requests
+// that have begun get five seconds. It closes l.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, o ServeOptions) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -75,12 +75,13 @@ func withProfiles(handler http.Handler, on bool) http.Handler {
 	return mux
 }
 
-// policy is the Content-Security-Policy of all answers: nothing but what this
-// server has itself, and nothing inline.
+// policy is the Content-Security-Policy of all answers: nothing from other servers,
+// and nothing inline.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// guard answers what no handler has to see, and sets the headers of all answers.
+// guard refuses requests that no handler should see, and sets the headers of all
+// answers.
 func guard(at net.Addr, handler http.Handler) http.Handler {
 	local := isLoopback(at.String())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -96,9 +97,9 @@ func guard(at net.Addr, handler http.Handler) http.Handler {
 			h.Set("Allow", "GET, HEAD")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		case local && r.Host != "" && !isLoopback(r.Host):
-			// A page elsewhere can have its own name point to this machine
-			// (DNS rebinding), and would then read what is here. A browser names
-			// the host; what speaks HTTP/1.0 may not.
+			// A web page elsewhere can let its own name point to this machine
+			// (DNS rebinding) and then read what is here. Browsers send the host;
+			// HTTP/1.0 clients may not.
 			http.Error(w, "this is served to this machine only: ask for it by a loopback address or as localhost", http.StatusMisdirectedRequest)
 		default:
 			handler.ServeHTTP(w, r)

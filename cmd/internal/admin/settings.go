@@ -10,10 +10,10 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// settings are a table of the configuration that is in force. What is shown is
-// chosen here, row by row: a key that is added to the configuration is not shown
-// before somebody has thought about it. Files are named and not opened, URLs lose
-// what may be a password, and what may hold a secret is said to be there or not.
+// settings are a table of the configuration in force. Its rows are chosen here one
+// by one, so that a key which is added to the configuration is not shown unless
+// someone decides so. Files are named and not opened, URLs are shown without what
+// may be a password, and of what may hold a secret only whether it is set.
 type settings struct {
 	Title string
 	Rows  []setting
@@ -42,7 +42,7 @@ func settingsOf(c *config.Config) []settings {
 	for _, r := range c.Rules {
 		rows := []setting{{"Encrypt", r.Encrypt.String()}}
 		if r.Encrypt != mailer.Never {
-			rows = append(rows, setting{"Peer", r.Peer}, setting{"Suite", r.Suite}, setting{"One-time pad up to", octets(int64(r.PadLimit))})
+			rows = append(rows, setting{"Peer", r.Peer}, setting{"Suite", r.Suite}, setting{"One-time pad up to", byteCount(int64(r.PadLimit))})
 		}
 		all = append(all, settings{"Mail to " + r.Domain, rows})
 	}
@@ -87,13 +87,13 @@ func storeRows(s *config.Store) []setting {
 
 func limitRows(c *config.Config) []setting {
 	return []setting{
-		{"Message", octets(c.Limits.MessageSize)}, {"Line", octets(c.Limits.LineLength)}, {"Header", octets(c.Limits.HeaderSize)},
+		{"Message", byteCount(c.Limits.MessageSize)}, {"Line", byteCount(c.Limits.LineLength)}, {"Header", byteCount(c.Limits.HeaderSize)},
 		{"Recipients", fmt.Sprint(c.Limits.Recipients)}, {"Connections", fmt.Sprintf("%d, %d of one client", c.Limits.Connections, c.Limits.ConnectionsPerClient)},
 		{"Next hop answers within", c.Timeouts.AfterDot.String()},
 	}
 }
 
-// withoutPassword returns URLs without what stands before their hosts and behind
+// withoutPassword returns URLs without what comes before their hosts and after
 // their paths.
 func withoutPassword(urls string) string {
 	scheme, rest, ok := strings.Cut(urls, "//")
@@ -134,9 +134,9 @@ func orAll(suites []string) string {
 	return orNone(strings.Join(suites, ", "))
 }
 
-func octets(n int64) string {
+func byteCount(n int64) string {
 	if n == 0 {
-		n = cipher.DefaultPadLimit // the only one of these whose zero is a default
+		n = cipher.DefaultPadLimit // the only setting of these whose zero is a default
 	}
 	for _, u := range []struct {
 		name string
@@ -146,5 +146,5 @@ func octets(n int64) string {
 			return fmt.Sprintf("%d %s", n/u.size, u.name)
 		}
 	}
-	return grouped(n) + " octets"
+	return grouped(n) + " bytes"
 }

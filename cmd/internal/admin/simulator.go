@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
@@ -18,7 +17,7 @@ type Simulator struct {
 	took     *prometheus.HistogramVec
 }
 
-// NewSimulator returns one, whose Observe is for [kmsim.Options].
+// NewSimulator returns the metrics. Their Observe is for [kmsim.Options].
 func NewSimulator(version string) *Simulator {
 	s := &Simulator{
 		reg: prometheus.NewRegistry(),
@@ -32,8 +31,8 @@ func NewSimulator(version string) *Simulator {
 			Name: "qkdmail_simulator_request_duration_seconds", Help: "How long answers took.", Buckets: prometheus.DefBuckets,
 		}, []string{"kme", "operation"}),
 	}
-	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		buildInfo(version), s.requests, s.keys, s.took)
+	registerProcess(s.reg, version)
+	s.reg.MustRegister(s.requests, s.keys, s.took)
 	return s
 }
 
@@ -53,32 +52,20 @@ func (s *Simulator) Observe(r kmsim.Request) {
 	}
 }
 
-// Watch has the stocks of a simulator among the metrics. It is called once.
+// Watch adds the stocks of a simulator to the metrics. It must be called once only.
 func (s *Simulator) Watch(stocks func() []kmsim.Stock) {
-	s.reg.MustRegister(&stockCollector{stocks, gauge("simulator_key_stock",
-		"Keys that a pair of SAEs has ready; absent where they are made on demand.", "saes")})
-}
-
-type stockCollector struct {
-	stocks func() []kmsim.Stock
-	figure
-}
-
-// Describe tells the one metric.
-func (c *stockCollector) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
-
-// Collect reads the stocks.
-func (c *stockCollector) Collect(out chan<- prometheus.Metric) {
-	for _, s := range c.stocks() {
-		if s.OnDemand {
-			continue
+	stock := gauge("simulator_key_stock", "Keys that a pair of SAEs has ready; absent where they are made on demand.", func(_ *reading, put put) {
+		for _, s := range stocks() {
+			switch {
+			case s.OnDemand:
+			case len(s.SAEs) == 0:
+				put(float64(s.Ready), none)
+			default:
+				put(float64(s.Ready), strings.Join(s.SAEs, " "))
+			}
 		}
-		saes := none
-		if len(s.SAEs) > 0 {
-			saes = strings.Join(s.SAEs, " ")
-		}
-		out <- prometheus.MustNewConstMetric(c.desc, c.kind, float64(s.Ready), saes)
-	}
+	}, "saes")
+	s.reg.MustRegister(&collector{[]figure{stock}, func() *reading { return nil }})
 }
 
 // Handler serves /metrics, /healthz and /readyz.

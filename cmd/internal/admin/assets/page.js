@@ -1,5 +1,5 @@
-// Fetches the page again every few seconds and puts what has changed into its
-// place. What has the focus, and what was opened, stays.
+// Fetches the page again every few seconds and replaces what has changed. The
+// focus and open details stay.
 "use strict";
 
 const every = 5000; // ms
@@ -23,9 +23,9 @@ async function update() {
   } catch {
     if (!lost) {
       lost = true;
-      document.getElementById("fresh").textContent = "The relay does not answer: what is here is old";
+      document.getElementById("fresh").textContent = "The relay does not answer: this page is out of date";
       document.title = "No answer – qkdmail relay";
-      say("The relay does not answer. What is here is old.");
+      say("The relay does not answer. This page is out of date.");
     }
   } finally {
     clearTimeout(timer);
@@ -39,7 +39,7 @@ function show(page) {
   }
   document.title = page.title;
   const now = document.getElementById("headline").textContent;
-  if (now !== headline) say(now); // only what matters is read out
+  if (now !== headline) say(now); // only a new headline is read out
   headline = now;
 }
 

@@ -34,13 +34,13 @@ type peerView struct {
 	LinkText             string
 	Stock                string // keys
 	Used                 string // keys an hour
-	Lasts                string
+	Lasts                string // how long the stock lasts
 	LastsState           State
 	Encrypted, Decrypted int64
 }
 
-// A refusalView is a row of the latest refusals: those of a direction and a peer
-// with the same reason. At is that of the last one.
+// A refusalView is a row of the latest refusals: those with the same direction,
+// peer and reason. At is when the last one was.
 type refusalView struct {
 	refusal
 	Times         int
@@ -50,7 +50,7 @@ type refusalView struct {
 // maxRows is how many kinds of refusals are shown.
 const maxRows = 12
 
-// alarmFor is how long an alarm is a warning of the whole.
+// alarmFor is how long an alarm is shown as a problem.
 const alarmFor = 24 * time.Hour
 
 // view returns what the page shows now.
@@ -83,7 +83,7 @@ func (m *Monitor) view() *view {
 	return v
 }
 
-// refusalViews sums up refusals, which come the newest first.
+// refusalViews groups refusals, which are in order, the newest first.
 func refusalViews(list []refusal) []refusalView {
 	reasons := map[string]mailer.Reason{}
 	for _, r := range mailer.Reasons() {
@@ -106,12 +106,12 @@ func refusalViews(list []refusal) []refusalView {
 
 func gravity(s State) int { return slices.Index([]State{StateOK, StateWarning, StateFailed}, s) }
 
-// overall is the state of all, in a word and in words.
+// overall is the state of the relay, and a headline for it.
 func overall(problems []Check) (State, string) {
 	if len(problems) == 0 {
 		return StateOK, "Mail flows"
 	}
-	headline := "Mail flows, and something needs your care"
+	headline := "Mail flows, but something needs your attention"
 	for _, c := range problems {
 		if c.State != StateFailed {
 			continue
@@ -123,8 +123,8 @@ func overall(problems []Check) (State, string) {
 	return StateWarning, headline
 }
 
-// otherwise is the headline for a check that fails where mail may flow all the
-// same, "" for another one.
+// otherwise is the headline if this check fails and mail may flow all the same, or
+// "".
 func otherwise(check string) string {
 	switch check {
 	case "start":
@@ -132,12 +132,12 @@ func otherwise(check string) string {
 	case "stop":
 		return "The relay is stopping"
 	case "checks":
-		return "Not known whether mail flows"
+		return "It is not known whether mail flows"
 	}
 	return ""
 }
 
-// alarmCheck is the warning after something that looks like an attack.
+// alarmCheck is the warning after what looks like an attack.
 func alarmCheck(s keystore.Stats) Check {
 	c := Check{Name: "attack alarm", State: StateWarning}
 	var found []string
@@ -145,16 +145,16 @@ func alarmCheck(s keystore.Stats) Check {
 		found = append(found, times(s.BoundRefused)+" a message came with the key of another message")
 	}
 	if s.ClosedRefused > 0 {
-		found = append(found, times(s.ClosedRefused)+" a message came whose key has served its purpose")
+		found = append(found, times(s.ClosedRefused)+" a message came whose key had been used and closed")
 	}
 	if s.Reused > 0 {
 		found = append(found, times(s.Reused)+" the key manager gave out a key again")
 	}
 	if s.Changed > 0 {
-		found = append(found, times(s.Changed)+" the key manager gave out a key to decrypt with and other octets than before")
+		found = append(found, times(s.Changed)+" the key manager gave out a key for decryption again, with other bytes")
 	}
 	c.Found = "Since the start, " + strings.Join(found, "; ") + ". None was accepted or used."
-	c.Advice = "Look for the alarm in the log. Somebody may be trying to copy or replay messages, or the key manager was restored from a backup."
+	c.Advice = "Look for the alarm in the log. Someone may be copying or replaying messages, or the key manager was restored from a backup."
 	return c
 }
 
@@ -186,7 +186,7 @@ func (m *Monitor) peerViews() []peerView {
 	return views
 }
 
-// perHour returns how many keys messages for a peer take. The lock is held.
+// perHour returns how many keys an hour messages for a peer take. mu must be held.
 func (m *Monitor) perHour(peer string) (keys float64, known bool) {
 	if f := m.forecast[peer]; f != nil {
 		return f.perHour()
@@ -194,8 +194,7 @@ func (m *Monitor) perHour(peer string) (keys float64, known bool) {
 	return 0, false
 }
 
-// stockView says how many keys there are and how long they last. The lock is
-// held.
+// stockView says how many keys there are and how long they last. mu must be held.
 func (m *Monitor) stockView(v *peerView, stock int, needed bool) {
 	v.Stock = grouped(int64(stock))
 	f := m.forecast[v.Name]

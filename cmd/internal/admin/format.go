@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// roughly writes a duration for people: as precise as a forecast is.
+// roughly formats a duration, no more precisely than a forecast is.
 func roughly(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -29,7 +29,7 @@ func amount(n float64, unit string) string {
 	return fmt.Sprintf("%.0f %ss", n, unit)
 }
 
-// times says how often something has happened.
+// times formats how often something has happened.
 func times(n int64) string {
 	if n == 1 {
 		return "once"
@@ -37,7 +37,7 @@ func times(n int64) string {
 	return grouped(n) + " times"
 }
 
-// grouped writes a number with a comma at each thousand.
+// grouped formats a number with a comma at each thousand.
 func grouped(n int64) string {
 	if n < 0 {
 		return "−" + grouped(-n)

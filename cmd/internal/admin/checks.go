@@ -18,15 +18,15 @@ import (
 // A State is how well something works.
 type State string
 
-// The states, from good to bad. Something has failed where nothing of it works;
-// where a part works, that is a warning, since mail flows there.
+// The states, from good to bad. A check fails where nothing works; if a part
+// works that is a warning, since mail flows there.
 const (
 	StateOK      State = "ok"
 	StateWarning State = "warning"
 	StateFailed  State = "failed"
 )
 
-// A Check is whether one kind of thing that mail needs is there. Its texts are
+// A Check says whether one kind of thing that mail needs works. All its texts are
 // from this program.
 type Check struct {
 	Name   string `json:"name"`
@@ -35,7 +35,7 @@ type Check struct {
 	Advice string `json:"advice,omitempty"`
 }
 
-// findings are what the checks of one time have found.
+// findings are the results of one round of checks.
 type findings struct {
 	at     time.Time // zero: nothing was checked yet
 	peers  map[string]link
@@ -44,14 +44,26 @@ type findings struct {
 	expiry map[string]time.Time // of certificates
 }
 
-// A link is what the key manager says of a peer.
+// A link is the key manager's status with a peer.
 type link struct {
 	status kmclient.Status
 	err    error
 }
 
-// check looks at all that mail needs. What it asks of others is the same however
-// many look at the results.
+// hasStock reports whether the key manager says how many keys it has ready.
+func (l link) hasStock() bool {
+	return l.err == nil && !l.status.OnDemand && l.status.StoredKeys != nil
+}
+
+// lastFound returns the results of the last round of checks. They don't change any
+// more.
+func (m *Monitor) lastFound() findings {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.found
+}
+
+// check looks at all that mail needs.
 func (m *Monitor) check(life context.Context) {
 	ctx, cancel := context.WithTimeout(life, checkTimeout)
 	defer cancel()
@@ -66,7 +78,7 @@ func (m *Monitor) check(life context.Context) {
 	found.expiry = expiries(cfg)
 	wg.Wait()
 	if life.Err() != nil {
-		return // what has failed, failed for that
+		return // checks fail because of that
 	}
 	found.at = m.s.Now()
 
@@ -75,7 +87,7 @@ func (m *Monitor) check(life context.Context) {
 	m.found = found
 	maps.DeleteFunc(m.forecast, func(name string, _ *forecast) bool { _, ok := found.peers[name]; return !ok })
 	for name, l := range found.peers {
-		if l.err != nil || l.status.OnDemand || l.status.StoredKeys == nil {
+		if !l.hasStock() {
 			continue
 		}
 		if m.forecast[name] == nil {
@@ -83,10 +95,10 @@ func (m *Monitor) check(life context.Context) {
 		}
 		m.forecast[name].add(point{found.at, *l.status.StoredKeys, m.keysUsed(name)})
 	}
-	m.tell(found)
+	m.log(found)
 }
 
-// askPeers asks the key manager for all peers, not for too many at a time.
+// askPeers asks the key manager about all peers, a few at a time.
 func (m *Monitor) askPeers(ctx context.Context, peers []config.Peer) map[string]link {
 	const atOnce = 4
 	turn := make(chan struct{}, atOnce)
@@ -113,10 +125,10 @@ func (m *Monitor) keysUsed(peer string) int64 {
 	return m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, peer}).keysUsed.Load()
 }
 
-// tell logs which checks have begun to fail and which pass again, not each other
-// text of an error that lasts. The lock is held.
-func (m *Monitor) tell(f findings) {
-	say := func(about, name string, err error) {
+// log logs which checks have begun to fail and which pass again, but not how the
+// text of an error changes. mu must be held.
+func (m *Monitor) log(f findings) {
+	note := func(about, name string, err error) {
 		key, fails := about+" "+name, err != nil
 		switch {
 		case m.failing[key] == fails:
@@ -129,23 +141,23 @@ func (m *Monitor) tell(f findings) {
 		m.failing[key] = fails
 	}
 	for name, l := range f.peers {
-		say("key manager", name, l.err)
+		note("key manager", name, l.err)
 	}
 	for name, err := range f.hops {
-		say("next hop", name, err)
+		note("next hop", name, err)
 	}
-	say("store", "", f.store)
+	note("store", "", f.store)
 }
 
-// Checks returns what was found last: the key manager, keys, the next hops and
-// the store.
+// Checks returns the last results for the key manager, the keys, the next hops
+// and the store.
 func (m *Monitor) Checks() []Check {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.s.Now()
 	f := m.found
 	if f.at.IsZero() {
-		return []Check{{"start", StateFailed, "The checks have just begun.", "Ask again in some seconds."}}
+		return []Check{{"start", StateFailed, "The checks have just begun.", "Ask again in a few seconds."}}
 	}
 	checks := []Check{m.checkKM(f)}
 	if c, known := m.checkKeys(f, now); known {
@@ -159,11 +171,11 @@ func (m *Monitor) Checks() []Check {
 		checks = append(checks, c)
 	}
 	if m.stopping.Load() {
-		return append(checks, Check{"stop", StateFailed, "The relay is stopping.", "It takes no new messages; those under way come to their end."})
+		return append(checks, Check{"stop", StateFailed, "The relay is stopping.", "It accepts no new messages, and finishes those under way."})
 	}
 	if age := now.Sub(f.at); age > 3*checkEvery {
 		checks = append(checks, Check{"checks", StateFailed, fmt.Sprintf("Nothing was checked for %v.", age.Round(time.Second)),
-			"The machine may be overloaded, or was asleep."})
+			"The machine may be overloaded or may have been suspended."})
 	}
 	return checks
 }
@@ -205,7 +217,7 @@ func (m *Monitor) checkKM(f findings) Check {
 	return c
 }
 
-// linkProblem says what is wrong with a key manager, in words of this program.
+// linkProblem says what is wrong with a key manager, without its own words.
 func linkProblem(err error) string {
 	switch {
 	case errors.Is(err, kmclient.ErrRefused):
@@ -213,116 +225,9 @@ func linkProblem(err error) string {
 	case errors.Is(err, kmclient.ErrUnavailable):
 		return "It can't be reached or does not serve now"
 	case errors.Is(err, kmclient.ErrBadAnswer):
-		return "Its answer is not what its protocol says"
+		return "Its answer breaks its protocol"
 	}
-	return "It can't tell its status"
-}
-
-const (
-	runningOut = 4 * time.Hour    // keys that last for less are said to run out
-	lackedFor  = 10 * time.Minute // how long a message that lacked keys is a warning; its sender first tries again sooner
-)
-
-// lacked reports whether a message for a peer has lacked keys lately. A one-time
-// pad takes several keys, so some may be left all the time.
-func (m *Monitor) lacked(peer string, now time.Time) bool {
-	at := m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, peer}).lackedAt.Load()
-	return at != 0 && now.Sub(time.Unix(0, at)) <= lackedFor
-}
-
-// checkKeys looks at the stock. It is known where the key manager answers for a
-// peer at least. That it says 0 is no failure by itself: some make keys when they are
-// asked for.
-func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
-	c = Check{Name: "keys", State: StateOK, Found: "There are keys for all peers that mail is encrypted for."}
-	var without, silent, tooFew, soon, noPad []string
-	known, waits := 0, 0
-	for _, name := range m.encryptedFor() {
-		l, ok := f.peers[name]
-		if !ok || l.err != nil {
-			continue // checkKM says so
-		}
-		known++
-		if mailWaits, err := m.config.Load().PadTrouble(name, l.status); err != nil {
-			noPad = append(noPad, name)
-			if mailWaits {
-				waits++
-			}
-		}
-		stored := l.status.StoredKeys
-		none := !l.status.OnDemand && stored != nil && *stored == 0
-		switch lacked := m.lacked(name, now); {
-		case none && lacked:
-			without = append(without, name)
-			continue
-		case none:
-			silent = append(silent, name)
-			continue
-		case lacked:
-			tooFew = append(tooFew, name)
-		}
-		if l.status.OnDemand || l.status.StoredKeys == nil {
-			continue
-		}
-		if left, falls, _ := m.forecast[name].lasts(); falls && left < runningOut {
-			soon = append(soon, fmt.Sprintf("%s (about %s)", name, roughly(left)))
-		}
-	}
-	const rate = "Check the QKD link, and whether its key rate is enough for the mail."
-	switch {
-	case len(m.encryptedFor()) == 0:
-		c.Found = "None are needed: no mail is encrypted here."
-	case known == 0:
-		return c, false
-	case len(without) == known:
-		c.State, c.Found, c.Advice = StateFailed, "There are none.", rate+" Mail waits at its sender."
-	case waits > 0:
-		c.State, c.Found = StateFailed, "Its limits allow no one-time pad for "+names(noPad)+", and a rule asks for nothing else."
-		c.Advice = `Set suite = "auto" or "aes-256-gcm" in that rule. Mail waits at its sender.`
-	case len(without)+len(tooFew)+len(soon) > 0:
-		c.State, c.Found, c.Advice = StateWarning, shortOfKeys(without, tooFew, soon), rate
-		if len(tooFew) > 0 {
-			c.Advice += " A smaller pad_limit takes fewer."
-		}
-		if len(without)+len(tooFew) > 0 {
-			c.Advice += " Mail that has none waits at its sender."
-		}
-	case len(silent) > 0:
-		c.State, c.Found = StateWarning, "The key manager says that it has none in stock for "+names(silent)+"."
-		c.Advice = "If it makes keys when they are asked for, that is as it should be. " + rate
-	case len(noPad) > 0:
-		c.State, c.Found = StateWarning, "Its limits allow no one-time pad for "+names(noPad)+"; AES-256-GCM is taken."
-		c.Advice = "Compare the limits in its status with docs/format.md."
-	}
-	return c, true
-}
-
-// shortOfKeys says which peers have no keys, which too few, and which have none
-// soon.
-func shortOfKeys(without, tooFew, soon []string) string {
-	var found []string
-	say := func(text string, peers []string) {
-		if len(peers) > 0 {
-			found = append(found, text+names(peers)+".")
-		}
-	}
-	say("There are none for ", without)
-	say("Too few for some messages to ", tooFew)
-	say("They run out for ", soon)
-	return strings.Join(found, " ")
-}
-
-// encryptedFor returns the peers that mail is encrypted for.
-func (m *Monitor) encryptedFor() []string {
-	cfg := m.config.Load()
-	encrypts := slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.Direction == mailer.DirectionEncrypt })
-	var peers []string
-	for _, r := range cfg.Rules {
-		if encrypts && r.Encrypt != mailer.Never && !slices.Contains(peers, r.Peer) {
-			peers = append(peers, r.Peer)
-		}
-	}
-	return peers
+	return "It gives no status"
 }
 
 func checkHops(f findings) Check {
@@ -340,7 +245,7 @@ func checkHops(f findings) Check {
 	if len(down) == len(f.hops) {
 		c.State = StateFailed
 	}
-	c.Advice = "Check the mail system behind the relay; the cause is in the log. Mail waits at its sender."
+	c.Advice = "Check the mail system after the relay; the cause is in the log. Mail waits at its sender."
 	return c
 }
 
@@ -351,17 +256,17 @@ func (m *Monitor) checkStore(f findings) Check {
 		return Check{"store", StateFailed, "It can't be written.",
 			"Check the disk or the server that it is on: space, permissions, health; the cause is in the log. Mail waits at its sender."}
 	case stats.Waiting > 0:
-		return Check{"store", StateWarning, fmt.Sprintf("%d keys could not be stored yet and live in memory only.", stats.Waiting),
+		return Check{"store", StateWarning, fmt.Sprintf("%d keys could not be stored yet and are in memory only.", stats.Waiting),
 			"Don't stop the relay. Check the disk or the server that the store is on."}
 	}
 	if warnings := m.storeWarnings(); len(warnings) > 0 {
-		return Check{"store", StateWarning, "It can be written. But: " + strings.Join(warnings, "; ") + ".",
-			"See docs/scaling.md for the server's settings. They are looked at with each new connection."}
+		return Check{"store", StateWarning, "It can be written, but: " + strings.Join(warnings, "; ") + ".",
+			"See docs/scaling.md for the server's settings. They are checked with each new connection."}
 	}
 	return Check{"store", StateOK, "It can be written.", ""}
 }
 
-// storeWarnings is what is questionable about the server of the store.
+// storeWarnings returns the warnings about the server of the store.
 func (m *Monitor) storeWarnings() []string {
 	if m.s.StoreWarnings == nil {
 		return nil
@@ -369,7 +274,7 @@ func (m *Monitor) storeWarnings() []string {
 	return m.s.StoreWarnings()
 }
 
-// names joins names for people.
+// names joins names into a phrase.
 func names(list []string) string {
 	const most = 5
 	if extra := len(list) - most; extra > 0 {

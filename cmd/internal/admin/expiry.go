@@ -11,11 +11,11 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// maxCertFile is how much of a certificate file is read, in octets.
+// maxCertFile is how much of a certificate file is read, in bytes.
 const maxCertFile = 1 << 20
 
-// expiries returns when the certificates of a configuration end, by what they
-// are for. One that can't be read is left out: the program that uses it says so.
+// expiries returns when the certificates of a configuration expire, by what they
+// are for. One that can't be read is left out: the relay reports that.
 func expiries(cfg *config.Config) map[string]time.Time {
 	files := map[string]string{"key manager client": cfg.KM.Cert}
 	for _, l := range cfg.Listeners {
@@ -30,7 +30,7 @@ func expiries(cfg *config.Config) map[string]time.Time {
 	return found
 }
 
-// expiry returns when the first certificate of a PEM file ends.
+// expiry returns when the first certificate of a PEM file expires.
 func expiry(file string) (time.Time, bool) {
 	if file == "" {
 		return time.Time{}, false
@@ -52,12 +52,12 @@ func expiry(file string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// expiresSoon is when a certificate is said to end soon.
+// expiresSoon is how long before the end a warning comes.
 const expiresSoon = 14 * 24 * time.Hour
 
-// checkExpiry returns the certificates that have ended or will soon. It never
-// fails the whole: whether they are still taken is the other side's business,
-// and shows in the other checks.
+// checkExpiry returns the certificates that have expired or will soon. That is a
+// warning only: whether the other side still accepts them shows in the other
+// checks.
 func checkExpiry(f findings, now time.Time) (Check, bool) {
 	var soon []string
 	for _, name := range slices.Sorted(maps.Keys(f.expiry)) {
@@ -65,5 +65,5 @@ func checkExpiry(f findings, now time.Time) (Check, bool) {
 			soon = append(soon, name+" ("+f.expiry[name].UTC().Format(time.DateOnly)+")")
 		}
 	}
-	return Check{"certificates", StateWarning, "End soon or have ended: " + names(soon) + ".", "Put new ones in their place; see the configuration for their files."}, len(soon) > 0
+	return Check{"certificates", StateWarning, "Expired or about to expire: " + names(soon) + ".", "Replace them; their files are in the configuration."}, len(soon) > 0
 }

@@ -42,13 +42,13 @@ func TestReady(t *testing.T) {
 		"link down": {func(r *rig) { r.limits["SAE_C"] = kmclient.Status{Link: "degraded"} }, 200,
 			[]string{`key manager  warning  It answers, and says that the QKD link is "degraded" (site-c).`}},
 		"no pad, auto": {func(r *rig) { r.limits["SAE_B"] = kmclient.Status{MaxKeySize: 128} }, 200,
-			[]string{"keys         warning  Its limits allow no one-time pad for site-b; AES-256-GCM is taken."}},
+			[]string{"keys         warning  The key manager's limits allow no one-time pad for site-b; AES-256-GCM is used."}},
 		"no pad, otp": {func(r *rig) { r.limits["SAE_C"] = kmclient.Status{MaxKeySize: 128} }, 503,
-			[]string{"keys         failed   Its limits allow no one-time pad for site-c, and a rule asks for nothing else."}},
+			[]string{"keys         failed   The key manager's limits allow no one-time pad for site-c, and a rule allows nothing else."}},
 		"no next hop":    {func(r *rig) { r.hops["postfix-in"], r.hops["postfix-out"] = io.EOF, io.EOF }, 503, []string{"next hop     failed   Can't be reached: postfix-in and postfix-out. Check"}},
 		"one next hop":   {func(r *rig) { r.hops["postfix-in"] = io.EOF }, 200, []string{"next hop     warning  Can't be reached: postfix-in."}},
 		"store is full":  {func(r *rig) { r.broken = kmclient.ErrStore }, 503, []string{"store        failed   It can't be written. Check the disk"}},
-		"store's server": {func(r *rig) { r.warned = []string{"no standby", "clear text"} }, 200, []string{"store        warning  It can be written. But: no standby; clear text.", "docs/scaling.md"}},
+		"store's server": {func(r *rig) { r.warned = []string{"no standby", "clear text"} }, 200, []string{"store        warning  It can be written, but: no standby; clear text.", "docs/scaling.md"}},
 		"keys wait":      {func(r *rig) { r.store.Waiting = 3 }, 200, []string{"store        warning  3 keys could not be stored yet", "Don't stop the relay"}},
 	} {
 		r := newRig(t)
@@ -233,7 +233,7 @@ func TestNoPeer(t *testing.T) {
 	}
 	_, body := get(t, serve(t, r.Handler(), ServeOptions{})+"/")
 	for want, is := range map[string]bool{
-		"There is no peer, so the key manager is not asked.": true, "<p>The next hops and the store are there.</p>": true,
+		"No peer is configured, so the key manager is not asked.": true, "<p>The next hops and the store work.</p>": true,
 		"has not been asked yet": false, "The key manager, the keys": false,
 	} {
 		if strings.Contains(body, want) != is {
@@ -251,7 +251,7 @@ func TestHeadline(t *testing.T) {
 	}{
 		"before the first check": {func(*rig) {}, StateWarning, "The relay has just started"},
 		"stopping":               {func(r *rig) { r.check(t.Context()); r.stopping.Store(true) }, StateWarning, "The relay is stopping"},
-		"nothing was checked":    {func(r *rig) { r.check(t.Context()); r.pass(time.Hour) }, StateWarning, "Not known whether mail flows"},
+		"nothing was checked":    {func(r *rig) { r.check(t.Context()); r.pass(time.Hour) }, StateWarning, "It is not known whether mail flows"},
 		"stopping, without keys": {func(r *rig) {
 			r.set(func() { r.stock["SAE_B"], r.stock["SAE_C"] = 0, 0 })
 			r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, noKeyLeft))

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// conns are the connections of a server. Of more than most, the one that has
-// waited longest for a request, or for its end, makes room for the next: one that
-// does nothing keeps nobody away. Where all are at work, the new one is closed.
+// conns are the connections of a server. If there are more than most, the one that
+// has waited longest for a request or the rest of it is closed, so idle connections
+// keep no one out. If all are at work, the new one is closed.
 type conns struct {
 	most int
 
@@ -19,8 +19,8 @@ type conns struct {
 
 func newConns(most int) *conns { return &conns{most: most, since: map[net.Conn]uint64{}} }
 
-// note is the server's ConnState. A connection whose request header is not whole
-// is not at work yet, as net/http sees it.
+// note is the server's ConnState. For net/http, a connection is not active before
+// the header of a request is complete.
 func (c *conns) note(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -29,7 +29,7 @@ func (c *conns) note(conn net.Conn, state http.ConnState) {
 		c.since[conn] = 0
 	case http.StateNew:
 		if len(c.since) >= c.most && !c.makeRoom() {
-			_ = conn.Close() // the server notices, and tells
+			_ = conn.Close() // the server notices, and calls note
 			return
 		}
 		fallthrough
@@ -41,8 +41,8 @@ func (c *conns) note(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// makeRoom closes the connection that has waited longest, if one waits. The lock
-// is held.
+// makeRoom closes the connection that has waited longest, if one waits. mu must be
+// held.
 func (c *conns) makeRoom() bool {
 	var longest net.Conn
 	for conn, since := range c.since {
@@ -54,6 +54,6 @@ func (c *conns) makeRoom() bool {
 		return false
 	}
 	delete(c.since, longest)
-	_ = longest.Close() // the server notices, and tells
+	_ = longest.Close() // the server notices, and calls note
 	return true
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// none is the label value where there is no peer or suite. No peer can have this
-// name.
+// none is the label's value where there is no peer or suite. It is no valid name of
+// a peer.
 const none = "(none)"
 
-// noKeyLeft is why a message is refused whose peer has too few keys for it.
+// noKeyLeft is the reason of a refusal where there are too few keys for a message.
 const noKeyLeft = "no key left"
 
-// counters is what messages are counted in. Counting takes no lock.
+// counters count messages. Counting takes no lock.
 type counters struct {
 	messages, refusals, keysUsed      *prometheus.CounterVec
 	size, total, keyWait, nextHopWait *prometheus.HistogramVec
@@ -27,11 +27,11 @@ type counters struct {
 	byPeer   *cache[peerWay, *peerCounts]
 	byWay    *cache[mailer.Direction, *wayCounts]
 
-	delivered, deferred, refused atomic.Int64 // for the charts; commands that were refused count as well
+	delivered, deferred, refused atomic.Int64 // for the charts; with commands that were refused
 	latest                       latest
 }
 
-// A kind of message is counted by itself.
+// Messages of each kind are counted separately.
 type kind struct {
 	direction mailer.Direction
 	peer      string
@@ -49,7 +49,7 @@ type peerWay struct {
 	peer      string
 }
 
-// peerCounts is what the page says of a peer and a direction.
+// peerCounts are what the page shows of a peer and a direction.
 type peerCounts struct {
 	keys      prometheus.Counter
 	keysUsed  atomic.Int64
@@ -73,14 +73,14 @@ func newCounters(reg *prometheus.Registry) *counters {
 	}
 	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
 	c := &counters{
-		messages: counter("qkdmail_messages_total", "Messages that were answered, a group of recipients with the same rule each.", "direction", "peer", "suite", "outcome"),
-		refusals: counter("qkdmail_refusals_total", "Messages, senders and recipients that were refused for good or for now.", "direction", "peer", "reason"),
-		keysUsed: counter("qkdmail_keys_used_total", "Keys that messages were encrypted with or decrypted by.", "direction", "peer"),
-		size:     histogram("qkdmail_message_size_bytes", "Octets of messages as they came.", prometheus.ExponentialBuckets(1<<10, 4, 11)),
-		total:    histogram("qkdmail_message_duration_seconds", "From MAIL to the answer to a message, the client's own time included.", seconds),
+		messages: counter("qkdmail_messages_total", "Messages answered; each group of recipients with the same rule counts as one.", "direction", "peer", "suite", "outcome"),
+		refusals: counter("qkdmail_refusals_total", "Messages, senders and recipients that were refused or deferred.", "direction", "peer", "reason"),
+		keysUsed: counter("qkdmail_keys_used_total", "Keys that messages were encrypted or decrypted with.", "direction", "peer"),
+		size:     histogram("qkdmail_message_size_bytes", "Size of messages as received.", prometheus.ExponentialBuckets(1<<10, 4, 11)),
+		total:    histogram("qkdmail_message_duration_seconds", "Time from MAIL to the reply to the message, including the client's own.", seconds),
 		keyWait:  histogram("qkdmail_key_fetch_duration_seconds", "How long a message waited for the key manager and the store.", seconds),
 		nextHopWait: histogram("qkdmail_next_hop_duration_seconds",
-			"How long a message waited for the next hop's answer to the whole of it.", seconds),
+			"How long a message waited for the next hop's reply after the final dot.", seconds),
 	}
 	c.byKind = newCache(func(k kind) prometheus.Counter {
 		return c.messages.WithLabelValues(string(k.direction), k.peer, string(k.suite), string(k.outcome))
@@ -108,8 +108,8 @@ func suiteOf(s cipher.Suite) cipher.Suite {
 	return none
 }
 
-// expect makes the counters of what will come sooner or later: a rate needs a
-// zero to begin at.
+// expect makes the counters of what will be counted sooner or later: a rate has to
+// begin at zero.
 func (c *counters) expect(cfg *config.Config) {
 	for _, l := range cfg.Listeners {
 		d := l.Direction
@@ -159,7 +159,7 @@ func (c *counters) count(r mailer.Report, now time.Time) {
 		return
 	}
 	c.byReason.get(refusedFor{r.Direction, peer, r.Reason}).Inc()
-	if r.Direction == mailer.DirectionEncrypt { // keys are spent all the same
+	if r.Direction == mailer.DirectionEncrypt { // its keys are used up all the same
 		p := c.byPeer.get(peerWay{r.Direction, peer})
 		c.use(p, r.Keys)
 		if r.Reason == noKeyLeft {
@@ -186,7 +186,7 @@ func (c *counters) distribute(r mailer.Report) {
 	}
 }
 
-// A refusal is one of the latest, for the page.
+// A refusal is one of the latest.
 type refusal struct {
 	At        time.Time
 	Direction mailer.Direction
