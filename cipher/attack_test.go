@@ -32,7 +32,7 @@ func refused(err error) bool {
 // be refused; elsewhere (case of a name, a blank) the same message may open,
 // and never another.
 func TestBitFlips(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := newTestKM(t)
 		outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite, SAE: "A", Peer: "B"})
 		opts := &cipher.DecryptOptions{SAE: "B", Peers: []string{"A"}}
@@ -87,7 +87,7 @@ func payloadOf(t *testing.T, outer []byte) []byte {
 
 // TestMixedParts puts the payload of one message under the header of another.
 func TestMixedParts(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := newTestKM(t)
 		a := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
 		b := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
@@ -272,7 +272,7 @@ func TestSAEs(t *testing.T) {
 // TestNoKeyForNothing refuses what can be refused without a key before it asks
 // for one: a key manager may delete it.
 func TestNoKeyForNothing(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := newTestKM(t)
 		outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
 		payload := payloadOf(t, outer)
@@ -382,7 +382,7 @@ func TestKeySourceEndsMidMessage(t *testing.T) {
 		}
 	}
 	// Neither is a connection that is cut the end of what was read.
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
 		for _, n := range []int{100, 1500, 2000, len(outer) / 2, len(outer) - 100} {
 			r, err := cipher.Decrypt(t.Context(), io.MultiReader(bytes.NewReader(outer[:n]), iotest.ErrReader(io.ErrUnexpectedEOF)), km, unbound())
@@ -413,7 +413,7 @@ func (f *failingLater) KeysByID(ctx context.Context, peer string, ids ...string)
 // TestBinding wants a KeyBinder to be told of each verified frame, once and
 // with the same identity, and to have the last word before it is released.
 func TestBinding(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := newTestKM(t)
 		plain := bytes.Repeat([]byte("x\n"), 100_000)
 		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
@@ -472,7 +472,7 @@ func TestNoBinder(t *testing.T) {
 // first key is asked for, also if there is none: who has got a message is found
 // out without its key.
 func TestIdentityBeforeKeys(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := newTestKM(t)
 		outer := encrypt(t, km, bytes.Repeat([]byte("x\n"), 100_000), &cipher.EncryptOptions{Suite: suite})
 		b := new(binder)
@@ -532,7 +532,7 @@ func (b *binder) BindKeys(_ context.Context, _ string, identity kmclient.Identit
 // TestAnotherKey gives other keys than were asked for, and wants the cipher to
 // see that before anything else.
 func TestAnotherKey(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := newTestKM(t)
 		outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
 		for name, k := range map[string]oneKey{
@@ -557,7 +557,7 @@ func infoOf(t *testing.T, outer []byte) *cipher.Info {
 
 // TestWiped looks at the keys that a message has used.
 func TestWiped(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := &watchedKM{testKM: newTestKM(t)}
 		outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
 		if _, err := decrypt(t, km, outer, nil); err != nil {

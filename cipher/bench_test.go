@@ -98,7 +98,7 @@ func benchMessage(octets int) []byte {
 }
 
 func BenchmarkEncrypt(b *testing.B) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		for _, size := range benchSizes {
 			b.Run(fmt.Sprintf("%s/%s", suite, size.name), func(b *testing.B) {
 				plain, km := benchMessage(size.octets), newDerivedKM()
@@ -126,7 +126,7 @@ func benchEncrypt(b testing.TB, dst io.Writer, km cipher.KeySource, suite cipher
 }
 
 func BenchmarkDecrypt(b *testing.B) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		for _, size := range benchSizes {
 			b.Run(fmt.Sprintf("%s/%s", suite, size.name), func(b *testing.B) {
 				plain, km := benchMessage(size.octets), newDerivedKM()

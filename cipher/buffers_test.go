@@ -21,7 +21,7 @@ func TestReuse(t *testing.T) {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(seed, 0))
 			for range 60 {
-				suite := []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP}[random.IntN(2)]
+				suite := suites[random.IntN(len(suites))]
 				reuse(t, km, random, suite)
 			}
 		})

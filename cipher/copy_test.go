@@ -17,7 +17,7 @@ var streamSizes = []int{0, 1, 65536, 65537, 256 << 10, 1<<20 + 5, 5<<20 + 100}
 // TestCopy encrypts with ReadFrom and decrypts with WriteTo, which io.Copy
 // calls, and wants what Write and Read give.
 func TestCopy(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		for _, size := range streamSizes {
 			km, plain := newDerivedKM(), benchMessage(size)[:size]
 			var outer, restored bytes.Buffer
@@ -73,7 +73,7 @@ func TestCopyFails(t *testing.T) {
 	const size = 5 << 20
 	plain := benchMessage(size)
 	broken := errors.New("connection lost")
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		km := newDerivedKM()
 		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
 		for _, at := range []int{0, 1000, 100_000, 1 << 20, 2 << 20, size - 1} {

@@ -102,7 +102,7 @@ func TestCorpus(t *testing.T) {
 					t.Fatal(err)
 				}
 				for variant, plain := range variants(plain) {
-					for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+					for _, suite := range suites {
 						label := fmt.Sprintf("%s, %s, %s", filepath.Base(file), variant, suite)
 						outer := checkMessage(t, label, plain, suite)
 						out := fmt.Sprintf("%s-%s-%s-%s", name, suite, variant, filepath.Base(file))

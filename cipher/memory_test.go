@@ -37,7 +37,7 @@ func TestMemory(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc: peak memory can't be read here")
 	}
-	for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAES256GCM} {
+	for _, suite := range suites {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMemory$", "-test.v")
 		cmd.Env = append(os.Environ(), memoryChild+"="+string(suite))
 		out, err := cmd.CombinedOutput()

@@ -15,7 +15,7 @@ import (
 // A message that is framed anew is the same inside, and has nothing else around it.
 func TestRewrap(t *testing.T) {
 	km := newTestKM(t)
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	for _, suite := range suites {
 		for name, around := range map[string]func(string) string{
 			"as it is":       func(s string) string { return s },
 			"a field":        func(s string) string { return "X-Clear: in clear\n" + s },
