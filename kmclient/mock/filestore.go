@@ -20,18 +20,16 @@ import (
 
 const (
 	fileLimit = 1 << 30              // bytes
-	lockPoll  = 2 * time.Millisecond // how often a lock that another process holds is tried
+	lockPoll  = 2 * time.Millisecond // between two attempts to get the lock
 )
 
-// A fileStore reads and replaces the mock's file. It remembers what the file
-// held, for as long as nobody has changed it. Its methods are not for several
-// goroutines at the same time.
+// A fileStore reads and replaces the file. It remembers the content until another
+// process changes the file. It must not be used by several goroutines at a time.
 type fileStore struct {
 	path string
 
-	// What was last read or written, and the file that it was. The file is
-	// kept open: were it closed, its inode number could go to a later file,
-	// which might look the same.
+	// The content that was last read or written, and its file, which stays open:
+	// otherwise a later file could get the same inode number and be taken for it.
 	held *keyFile
 	file *os.File
 	info fs.FileInfo
@@ -42,7 +40,7 @@ func (s *fileStore) exists() bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// load returns what the file holds now.
+// load returns the content of the file.
 func (s *fileStore) load() (*keyFile, error) {
 	info, err := os.Stat(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -56,7 +54,7 @@ func (s *fileStore) load() (*keyFile, error) {
 		return s.held, nil
 	}
 	s.forget()
-	if !info.Mode().IsRegular() { // before it is opened: a pipe would block
+	if !info.Mode().IsRegular() { // to open a pipe would block
 		return nil, s.unreadable(errors.New("not a regular file"))
 	}
 	file, err := os.Open(s.path)
@@ -93,13 +91,13 @@ func readKeyFile(file *os.File) (*keyFile, fs.FileInfo, error) {
 	return held, info, err
 }
 
-// unreadable is the error for a file that has to be seen to by a person.
+// unreadable returns the error for a file that only a person can repair.
 func (s *fileStore) unreadable(err error) error {
-	return fmt.Errorf("%w %s: %w; it is left as it is: repair it, put a backup in its place, or move it away to begin anew",
+	return fmt.Errorf("%w %s: %w; it is left as it is: repair it, put a backup in its place, or move it away to start a new one",
 		kmclient.ErrStore, s.path, err)
 }
 
-// forget makes the next load read the file.
+// forget has the next load read the file.
 func (s *fileStore) forget() {
 	if s.held == nil {
 		return
@@ -107,12 +105,12 @@ func (s *fileStore) forget() {
 	for _, k := range s.held.keys {
 		clear(k.secret)
 	}
-	_ = s.file.Close() // only read, or synced before
+	_ = s.file.Close() // was only read, or is synced
 	s.held, s.file, s.info = nil, nil, nil
 }
 
-// save replaces the file with f, durably, and returns its size in bytes. The
-// caller holds the lock.
+// save replaces the file, durably, and returns its size in bytes. The lock must be
+// held.
 func (s *fileStore) save(f *keyFile) (int, error) {
 	f.updated = time.Now().Format("2006-01-02T15:04:05.000000")
 	data := f.encode()
@@ -129,8 +127,8 @@ func (s *fileStore) save(f *keyFile) (int, error) {
 	return len(data), nil
 }
 
-// replace writes a temporary file beside the file and renames it. Its name is
-// always the same, so that a crash leaves at most one, which the next change
+// replace writes a temporary file next to the file and renames it. The temporary file
+// always has the same name, so a crash leaves at most one, which the next change
 // removes.
 func (s *fileStore) replace(data []byte) (_ *os.File, _ fs.FileInfo, err error) {
 	temp := s.path + ".tmp"
@@ -144,7 +142,7 @@ func (s *fileStore) replace(data []byte) (_ *os.File, _ fs.FileInfo, err error) 
 	defer func() {
 		if err != nil {
 			_ = file.Close()
-			_ = os.Remove(temp) // keys; no harm if it has its final name already
+			_ = os.Remove(temp) // which holds keys, unless it is renamed already
 		}
 	}()
 	if _, err := io.Copy(file, bytes.NewReader(data)); err != nil {
@@ -163,9 +161,9 @@ func (s *fileStore) replace(data []byte) (_ *os.File, _ fs.FileInfo, err error) 
 	return file, info, durable.Sync(filepath.Dir(s.path))
 }
 
-// lock keeps other processes, and other mocks in this one, from changing the
-// file until unlock is called. It creates the folder and a lock file beside
-// the file, which stays: to remove it would be a race.
+// lock keeps other processes, and other mocks of this one, from changing the file
+// until unlock is called. It makes the folder and a lock file next to the file. The
+// lock file stays, since removing it would be a race.
 func (s *fileStore) lock(ctx context.Context) (unlock func(), err error) {
 	if err := durable.MakeFolder(filepath.Dir(s.path)); err != nil {
 		return nil, fmt.Errorf("%w %s: its folder can't be made: %w", kmclient.ErrStore, s.path, err)

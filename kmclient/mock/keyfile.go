@@ -2,6 +2,7 @@ package mock
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// The members of the mock's file. The reference system does not know the last
-// one, and leaves it out when it writes the file.
+// The members of the file. The reference system does not know the last one, and drops
+// it when it writes the file.
 const (
 	memberKeys      = "keys"
 	memberGenerated = "keys_generated"
@@ -28,39 +29,37 @@ const (
 	memberStates    = "key_states"
 )
 
-// A keyFile is what the mock's file holds:
+// A keyFile is the content of the file:
 //
 //	{"keys": {ID: base64, …}, "keys_generated": n, "last_updated": "…", "key_states": {ID: "in_use", …}}
 //
-// A key without a state is stored. The mock gives a state to keys that it has
-// handed out itself only, so that it does not write to the file of another
-// program for having read it.
+// A key without a state is stored. The mock only gives a state to keys that it has
+// made itself, so that reading the file of another program does not change it.
 //
-// It keeps the order of everything, and members it does not know, so that the
-// reference system and a reader's diff find the file as they left it.
+// It keeps the order of everything and members that it does not know, so that a diff
+// of the file shows only what has changed.
 type keyFile struct {
 	keys      []storedKey
 	index     map[string]int            // of keys, by CanonicalID
-	generated int64                     // the counter of IDs
+	generated int64                     // the number in the last ID
 	updated   string                    // as Python's datetime.isoformat writes it
-	states    map[string]kmclient.State // by CanonicalID; only while a file is read
+	states    map[string]kmclient.State // by CanonicalID; only while the file is parsed
 	members   []member                  // in their order
 }
 
 type storedKey struct {
-	id     string         // one that CheckID takes
-	secret []byte         // at least one
-	state  kmclient.State // StateInUse, StateUsed, or "": StateStored
+	id     string         // good for CheckID
+	secret []byte         // at least one byte
+	state  kmclient.State // StateInUse, StateUsed, or "" for StateStored
 }
 
-// A member of the JSON object; value is nil for those that keyFile has a
-// field for.
+// A member is one of the JSON object. value is nil if keyFile has a field for it.
 type member struct {
 	name  string
 	value json.RawMessage
 }
 
-// newKeyFile returns what a file that is not there yet stands for.
+// newKeyFile returns the content of a file that does not exist yet.
 func newKeyFile() *keyFile {
 	return &keyFile{
 		index:   map[string]int{},
@@ -68,8 +67,8 @@ func newKeyFile() *keyFile {
 	}
 }
 
-// parseKeyFile reads the bytes of a file. It refuses whatever it could not
-// write again without a loss. Its errors quote no key.
+// parseKeyFile parses a file. It refuses what it could not write again without a
+// loss. Its errors quote no key.
 func parseKeyFile(data []byte) (*keyFile, error) {
 	f := &keyFile{index: map[string]int{}, generated: -1}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -90,7 +89,7 @@ func parseKeyFile(data []byte) (*keyFile, error) {
 	return f, f.complete()
 }
 
-// complete gives a file that may have only the member "keys" the others.
+// complete adds the members that are missing: a file may have "keys" only.
 func (f *keyFile) complete() error {
 	for _, name := range []string{memberKeys, memberGenerated, memberUpdated} {
 		if slices.ContainsFunc(f.members, func(m member) bool { return m.name == name }) {
@@ -111,7 +110,7 @@ func (f *keyFile) complete() error {
 	return nil
 }
 
-// parseMember reads the value of one member of the file's object.
+// parseMember parses the value of a member.
 func (f *keyFile) parseMember(d *json.Decoder, name string) (json.RawMessage, error) {
 	switch name {
 	case memberKeys:
@@ -166,11 +165,11 @@ func (f *keyFile) parseState(d *json.Decoder, id string) error {
 	return nil
 }
 
-// eachMember reads a JSON object and calls value, which reads one value from
-// d, with the name of each of its members.
+// eachMember reads a JSON object from d. For each member it calls value, which reads
+// the value from d, with the member's name.
 func eachMember(d *json.Decoder, value func(name string) error) error {
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return firstError(err, errors.New("not a JSON object"))
+		return cmp.Or(err, errors.New("not a JSON object"))
 	}
 	for d.More() {
 		name, err := d.Token()
@@ -189,16 +188,8 @@ func eachMember(d *json.Decoder, value func(name string) error) error {
 	return err
 }
 
-// firstError returns the first error that is one.
-func firstError(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
-}
-
-// inFile says where in the file err is, without the words of encoding/json,
-// which quote the file.
+// inFile adds to err its place in the file. It replaces errors of encoding/json, which
+// quote the file.
 func inFile(d *json.Decoder, err error) error {
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		err = errors.New("not JSON")
@@ -221,8 +212,7 @@ func (f *keyFile) add(id string, secret []byte) bool {
 	return true
 }
 
-// setState notes where a key stands in its life, and reports whether that is
-// news.
+// setState sets the state of a key, and reports whether it has changed.
 func (f *keyFile) setState(id string, state kmclient.State) bool {
 	i, ok := f.index[kmclient.CanonicalID(id)]
 	if !ok || f.keys[i].state == state {
@@ -244,7 +234,7 @@ func (f *keyFile) find(id string) (storedKey, bool) {
 	return f.keys[i], true
 }
 
-// copyOf returns a key of its own for the one with this ID, or nil.
+// copyOf returns a copy of the key with this ID, or nil.
 func (f *keyFile) copyOf(id string) *kmclient.Key {
 	k, ok := f.find(id)
 	if !ok {
@@ -257,7 +247,7 @@ func (f *keyFile) copyOf(id string) *kmclient.Key {
 	return key
 }
 
-// remove forgets and clears the key with this ID.
+// remove clears and removes the key with this ID.
 func (f *keyFile) remove(id string) bool {
 	name := kmclient.CanonicalID(id)
 	gone, ok := f.index[name]
@@ -275,8 +265,8 @@ func (f *keyFile) remove(id string) bool {
 	return true
 }
 
-// freshID returns an ID that is in nobody's hands: the counter never goes
-// back, and one that the file has already, for whatever reason, is skipped.
+// freshID returns an ID that was never used: the counter never goes back, and an ID
+// that is in the file for whatever reason is skipped.
 func (f *keyFile) freshID(now time.Time) string {
 	for {
 		f.generated++
@@ -287,12 +277,12 @@ func (f *keyFile) freshID(now time.Time) string {
 	}
 }
 
-// keyID is the ID of the key with that number.
+// keyID returns the ID of the key with this number.
 func keyID(number int64, made time.Time) string {
 	return fmt.Sprintf("MOCK-KEY-%08d-%s", number, made.Format("20060102150405"))
 }
 
-// encode returns the file as json.dump(…, indent=2) of Python writes it.
+// encode returns the file as Python's json.dump(…, indent=2) writes it.
 func (f *keyFile) encode() []byte {
 	size := 256
 	for _, k := range f.keys {
@@ -353,7 +343,7 @@ func (f *keyFile) appendStates(out []byte) []byte {
 	return append(out, "\n  }"...)
 }
 
-// appendString appends a JSON string in US-ASCII, as Python writes it.
+// appendString appends a JSON string in US-ASCII as Python writes it.
 func appendString(out []byte, s string) []byte {
 	out = append(out, '"')
 	for _, r := range s {
@@ -372,7 +362,7 @@ func appendString(out []byte, s string) []byte {
 	return append(out, '"')
 }
 
-// appendIndented appends a value that the decoder has found to be JSON.
+// appendIndented appends a value, which is known to be JSON.
 func appendIndented(out []byte, value json.RawMessage) []byte {
 	var b bytes.Buffer
 	if err := json.Indent(&b, value, "  ", "  "); err != nil {

@@ -1,5 +1,5 @@
-// Package mock is a key manager without hardware: random keys in one JSON file
-// that the sending and the receiving side share.
+// Package mock is a key manager without hardware, for development, demonstrations
+// and tests. It keeps random keys in one JSON file, which sender and recipient share.
 package mock
 
 import (
@@ -16,47 +16,42 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// DefaultPath is the file of a mock that is given no other: where the
-// reference system has it.
+// DefaultPath is the file of a mock whose Options name no other. The reference system
+// has the same.
 const DefaultPath = "instance/mock_qkd_keys.json"
 
-// The limits of the mock, which it tells in its Status, and the size of file
-// above which it warns.
 const (
-	keySize     = 256     // bits
-	minKeySize  = 8       // bits
-	maxKeySize  = 1 << 20 // bits
-	maxKeys     = 255     // keys a request
-	manyKeys    = 10_000
-	manyBytes   = 16 << 20
-	lockTimeout = 30 * time.Second
-	noteTimeout = time.Second // to note that a key is used
+	keySize     = 256              // bits, the default
+	minKeySize  = 8                // bits
+	maxKeySize  = 1 << 20          // bits
+	maxKeys     = 255              // per request
+	manyKeys    = 10_000           // more in the file than this is worth a warning
+	manyBytes   = 16 << 20         // likewise, of the file
+	lockTimeout = 30 * time.Second // to wait for other processes
+	noteTimeout = time.Second      // to note that a key is used
 )
 
-// Options says where a mock keeps its keys.
+// Options say where a mock keeps its keys.
 type Options struct {
 	Path   string       // of the file; DefaultPath if empty
-	Logger *slog.Logger // for a warning when the file gets large; may be nil
+	Logger *slog.Logger // gets a warning when the file is large; may be nil
 }
 
-// A KeyManager is a key manager without hardware, for development, demonstrations and
-// tests: it makes keys from the system's randomness and keeps them in one JSON
-// file, in the reference system's format. Sender and recipient share that
-// file, as the two ends of a QKD link share keys; processes may do so at the
-// same time. There is no secrecy in that: whoever reads the file has the keys.
+// A KeyManager makes keys from the randomness of the system and keeps them in a file
+// in the format of the reference system. Several processes may use the file at the
+// same time. It keeps nothing secret: whoever reads the file has the keys.
 //
-// The reference system's MockQKDClient reads the file when it starts and never
-// again, and then writes all that it knows: keys that others have added meanwhile
-// are lost. Don't share a file with one that is running; hand it over.
+// Don't share the file with a running MockQKDClient of the reference system, which
+// reads it once and then overwrites it: keys that others have added are lost.
 //
-// The file is replaced as a whole, atomically, with every change, so a mock is
-// meant for some thousand keys. One that can't be read is a kmclient.ErrStore and is
-// left as it is. Nothing is created before the first key is.
+// Each change replaces the whole file atomically, so it is meant for some thousand
+// keys. A file that can't be read is a kmclient.ErrStore and stays as it is. The file
+// is made with the first key.
 type KeyManager struct {
+	turn     chan struct{} // holds a token; who takes it may use store and warned
 	store    *fileStore
+	warned   bool
 	logger   *slog.Logger
-	warned   bool          // guarded by turn
-	turn     chan struct{} // holds one token: whoever has taken it uses the above
 	lockWait time.Duration
 }
 
@@ -65,8 +60,7 @@ var (
 	_ kmclient.Lister     = (*KeyManager)(nil)
 )
 
-// New returns a mock on a file, which need not exist yet; neither reading
-// nor writing is done here.
+// New returns a mock on a file, which need not exist. It neither reads nor writes it.
 func New(o Options) (*KeyManager, error) {
 	if o.Path == "" {
 		o.Path = DefaultPath
@@ -75,8 +69,8 @@ func New(o Options) (*KeyManager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: mock file: %w", kmclient.ErrConfig, err)
 	}
-	// A link is resolved, so that all who use the file use one lock, and a
-	// write replaces the file and not the link.
+	// A link is resolved, so that all processes use the same lock, and a write
+	// replaces the file and not the link.
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
@@ -91,8 +85,8 @@ func New(o Options) (*KeyManager, error) {
 	return m, nil
 }
 
-// Status reports the limits of the mock, how many keys its file holds and how
-// many it has made.
+// Status returns the limits of the mock, how many keys its file holds and how many it
+// has made.
 func (m *KeyManager) Status(ctx context.Context, _ string) (s kmclient.Status, err error) {
 	err = m.read(ctx, "status", func(f *keyFile) error {
 		s = kmclient.Status{
@@ -106,7 +100,7 @@ func (m *KeyManager) Status(ctx context.Context, _ string) (s kmclient.Status, e
 	return s, err
 }
 
-// GetKeys makes keys. They are on disk, durably, before they are returned.
+// GetKeys makes keys, which are safely on disk when it returns.
 func (m *KeyManager) GetKeys(ctx context.Context, _ string, size, number int) ([]*kmclient.Key, error) {
 	if err := checkAmount(size, number); err != nil {
 		return nil, &kmclient.Error{Op: "get keys", Err: err}
@@ -131,13 +125,13 @@ func (m *KeyManager) GetKeys(ctx context.Context, _ string, size, number int) ([
 	return keys, nil
 }
 
-// KeysByID returns stored keys; they stay in the file. If this mock has handed
-// them out, and the file can be written, it says then that they are used.
+// KeysByID returns stored keys, which stay in the file. Those that a mock has made
+// become used, if the file can be written.
 func (m *KeyManager) KeysByID(ctx context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	if err := kmclient.CheckIDs(ids); err != nil {
 		return nil, &kmclient.Error{Op: "keys by ID", Err: err}
 	}
-	var keys, handed []*kmclient.Key // handed: handed out by this mock, and fetched now for the first time
+	var keys, first []*kmclient.Key // first: made by a mock, and fetched for the first time
 	err := m.read(ctx, "keys by ID", func(f *keyFile) error {
 		for _, id := range ids {
 			k := f.copyOf(id)
@@ -146,7 +140,7 @@ func (m *KeyManager) KeysByID(ctx context.Context, _ string, ids ...string) ([]*
 			}
 			keys = append(keys, k)
 			if held, _ := f.find(id); held.state == kmclient.StateInUse {
-				handed = append(handed, k)
+				first = append(first, k)
 			}
 		}
 		return kmclient.CheckKeys(keys, 0, len(ids))
@@ -155,14 +149,14 @@ func (m *KeyManager) KeysByID(ctx context.Context, _ string, ids ...string) ([]*
 		kmclient.WipeAll(keys)
 		return nil, err
 	}
-	if len(handed) > 0 {
-		m.noteUsed(ctx, handed)
+	if len(first) > 0 {
+		m.noteUsed(ctx, first)
 	}
 	return keys, nil
 }
 
-// noteUsed writes into the file that keys were fetched by their IDs, unless it
-// stays locked: the keys are worth more than the note.
+// noteUsed sets the state of keys that were fetched by their IDs, here and in the
+// file. If the file stays locked, the keys are returned nevertheless.
 func (m *KeyManager) noteUsed(ctx context.Context, keys []*kmclient.Key) {
 	for _, k := range keys {
 		k.SetState(kmclient.StateUsed)
@@ -170,28 +164,29 @@ func (m *KeyManager) noteUsed(ctx context.Context, keys []*kmclient.Key) {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	err := m.change(ctx, "keys by ID", func(f *keyFile) error {
-		news := false
+		changed := false
 		for _, k := range keys {
-			news = f.setState(k.ID(), kmclient.StateUsed) || news
+			changed = f.setState(k.ID(), kmclient.StateUsed) || changed
 		}
-		if !news {
-			return errNoNews // another process has noted it, or closed the keys
+		if !changed {
+			return errUnchanged // by another process, which may also have closed the keys
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errNoNews) {
+	if err != nil && !errors.Is(err, errUnchanged) {
 		m.logger.Debug("the mock key manager could not note that keys are used", "error", err)
 	}
 }
 
-var errNoNews = errors.New("nothing to note")
+// errUnchanged keeps change from writing a file that it would not change.
+var errUnchanged = errors.New("nothing to write")
 
 // CloseKey removes a key from the file.
 func (m *KeyManager) CloseKey(ctx context.Context, id string) error {
 	if err := kmclient.CheckID(id); err != nil {
 		return &kmclient.Error{Op: "close key", Err: err}
 	}
-	if !m.store.exists() { // then a change would create it
+	if !m.store.exists() { // a change would make it
 		return &kmclient.Error{Op: "close key", Err: fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)}
 	}
 	return m.change(ctx, "close key", func(f *keyFile) error {
@@ -202,13 +197,12 @@ func (m *KeyManager) CloseKey(ctx context.Context, id string) error {
 	})
 }
 
-// DeletesOnDelivery is false: a key stays in the file until it is closed.
+// DeletesOnDelivery returns false: a key stays in the file until it is closed.
 func (m *KeyManager) DeletesOnDelivery() bool { return false }
 
-// ListKeys returns the keys in the file, in its order, which is that of their
-// making. The mock sees no messages: a key is in_use once it was handed out, used
-// once somebody has fetched it by its ID, as a recipient does, and stored where
-// another program has put it into the file. The time of keys with IDs that the mock has not made is zero.
+// ListKeys returns the keys in the file, oldest first. A key is in_use when it is
+// made, used once it was fetched by its ID, and stored if another program has put it
+// into the file. Its time is zero if the mock has not made its ID.
 func (m *KeyManager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err error) {
 	made := regexp.MustCompile(`^MOCK-KEY-\d{8,}-(\d{14})$`)
 	err = m.read(ctx, "list keys", func(f *keyFile) error {
@@ -226,61 +220,65 @@ func (m *KeyManager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, er
 	return infos, err
 }
 
-// read calls use with what the file holds now. That needs no lock between
-// processes: a file is there as a whole or not at all.
+// read calls use with what the file holds. That needs no lock between processes: a
+// file is replaced as a whole.
 func (m *KeyManager) read(ctx context.Context, op string, use func(*keyFile) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, m.lockWait, errBusy)
-	defer cancel()
-	if err := m.take(ctx); err != nil {
-		return opError(op, err)
-	}
-	defer m.release()
-	f, err := m.store.load()
-	if err == nil {
-		err = use(f)
-	}
-	return opError(op, err)
+	return m.inTurn(ctx, op, func(context.Context) error {
+		f, err := m.store.load()
+		if err != nil {
+			return err
+		}
+		return use(f)
+	})
 }
 
-// change calls edit with what the file holds and writes what it makes of it,
-// while no other process can change the file. Nothing is written if edit
-// fails, so it must fail before it changes anything.
+// change calls edit with what the file holds and writes the result, while no other
+// process can change the file. If edit fails nothing is written, so it must fail
+// before it changes anything.
 func (m *KeyManager) change(ctx context.Context, op string, edit func(*keyFile) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, m.lockWait, errBusy)
-	defer cancel()
-	if err := m.take(ctx); err != nil {
-		return opError(op, err)
-	}
-	defer m.release()
-	unlock, err := m.store.lock(ctx)
-	if err != nil {
-		return opError(op, err)
-	}
-	defer unlock()
-	f, err := m.store.load()
-	if err != nil {
-		return opError(op, err)
-	}
-	if err := edit(f); err != nil {
-		return opError(op, err)
-	}
-	size, err := m.store.save(f)
-	if err != nil {
-		return opError(op, err)
-	}
-	if !m.warned && (len(f.keys) > manyKeys || size > manyBytes) {
-		m.warned = true
-		m.logger.Warn("the mock key manager's file is large: it is meant for small use",
-			"path", m.store.path, "keys", len(f.keys), "bytes", size)
-	}
-	return nil
+	return m.inTurn(ctx, op, func(ctx context.Context) error {
+		unlock, err := m.store.lock(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		f, err := m.store.load()
+		if err != nil {
+			return err
+		}
+		if err := edit(f); err != nil {
+			return err
+		}
+		size, err := m.store.save(f)
+		if err == nil && !m.warned && (len(f.keys) > manyKeys || size > manyBytes) {
+			m.warned = true
+			m.logger.Warn("the mock key manager's file is large: it is meant for small use",
+				"path", m.store.path, "keys", len(f.keys), "bytes", size)
+		}
+		return err
+	})
 }
 
-// errBusy is why an operation of the mock gives up, when it is not its
-// caller's context.
+// errBusy is the cause of the end of inTurn's time.
 var errBusy = errors.New("the key file stays locked by another process")
 
-// take waits for this goroutine's turn.
+// inTurn calls do while no other goroutine uses the store. An error may pass once the
+// file or its lock is usable again.
+func (m *KeyManager) inTurn(ctx context.Context, op string, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.lockWait, errBusy)
+	defer cancel()
+	err := m.take(ctx)
+	if err == nil {
+		defer func() { m.turn <- struct{}{} }()
+		err = do(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	return &kmclient.Error{Op: op, Err: err, Retry: errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable)}
+}
+
+// take waits for the token.
 func (m *KeyManager) take(ctx context.Context) error {
 	if ctx.Err() != nil { // select would choose at random
 		return kmclient.Canceled(ctx)
@@ -293,18 +291,7 @@ func (m *KeyManager) take(ctx context.Context) error {
 	}
 }
 
-func (m *KeyManager) release() { m.turn <- struct{}{} }
-
-// opError wraps err, if there is one. A file or a lock that fails now may
-// work again, once someone has seen to it.
-func opError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &kmclient.Error{Op: op, Err: err, Retry: errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable)}
-}
-
-// checkAmount reports whether the mock makes number keys of size bits.
+// checkAmount reports whether the mock can make number keys of size bits at a time.
 func checkAmount(size, number int) error {
 	if err := kmclient.CheckSize(size); err != nil {
 		return err
