@@ -8,20 +8,20 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// refusalAge is for how long a batch that was refused is not tried again.
+// refusalAge is how long a batch that was refused is not tried again.
 const refusalAge = time.Minute
 
-// A batchSize is how many keys a key manager gives in one request. A refusal
-// halves it, whatever the words: key managers tell neither their limits nor
-// their stock reliably. Each success lets it grow, up to what was refused a
-// short while ago. The zero batchSize knows nothing.
+// A batchSize learns how many keys a key manager gives in one request, as neither
+// the limits nor the stock that key managers report are reliable. A refusal halves it,
+// whatever the words. Each success lets it grow, up to what was refused a short while
+// ago.
 type batchSize struct {
-	worked  int       // the largest that did, or is next to be tried, since a refusal; 0: none yet
-	refused int       // the smallest that was refused lately; 0: none
+	worked  int       // since a refusal, the largest batch that was given, or the next to try; 0: none
+	refused int       // the smallest batch that was refused lately; 0: none
 	until   time.Time // when that is forgotten
 }
 
-// next returns how many keys to ask for where number are wanted.
+// next returns how many keys to ask for if number are wanted.
 func (b *batchSize) next(number int, now time.Time) int {
 	if b.worked > 0 {
 		number = min(number, 2*b.worked)
@@ -32,8 +32,8 @@ func (b *batchSize) next(number int, now time.Time) int {
 	return max(number, 1)
 }
 
-// learn takes in what came of a request, and reports whether a smaller one
-// should be made now.
+// learn takes the outcome of a request for number keys into account, and reports
+// whether to make a smaller one now.
 func (b *batchSize) learn(number int, err error, now time.Time) (again bool) {
 	switch {
 	case err == nil:
@@ -50,15 +50,15 @@ func (b *batchSize) learn(number int, err error, now time.Time) (again bool) {
 	return false
 }
 
-// isRefused reports whether a key manager has refused a request that a smaller
-// one might do better than, and has given out no key. Where an answer was lost,
-// nobody knows.
+// isRefused reports whether a key manager has refused a request and given out no key,
+// so that a smaller request may succeed. After a lost answer it may have given keys
+// out.
 func isRefused(err error) bool {
 	e, ok := errors.AsType[*kmclient.Error](err)
 	switch {
-	case errors.Is(err, kmclient.ErrRefused): // it is the caller that is refused
+	case errors.Is(err, kmclient.ErrRefused): // of the caller, whatever the request
 		return false
-	case ok && (e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout): // the answer may be lost behind it
+	case ok && (e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout): // a gateway answers; the answer of the key manager may be lost
 		return false
 	case errors.Is(err, kmclient.ErrKeyExhausted), errors.Is(err, kmclient.ErrBadRequest):
 		return true

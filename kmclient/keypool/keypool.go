@@ -1,18 +1,15 @@
-// Package keypool fetches keys ahead of their use, so that a busy sender makes
-// about one request to its key manager per batch of keys instead of one per
-// message.
+// Package keypool fetches keys ahead of their use, so that a busy sender makes one
+// request to its key manager per batch of keys and not one per message.
 //
-// A [Pool] stands before a [kmclient.KeyManager] and is one itself. Keys
-// fetched ahead live in memory only. Each is handed out once, or wiped and
-// counted: when it gets too old, and when the pool is closed. A key manager
-// that keeps keys until they are closed then still has those.
+// A [Pool] wraps a [kmclient.KeyManager] and is one itself. Keys that are fetched
+// ahead are only in memory. Each is given out once, or wiped and counted when it gets
+// too old or the pool is closed. A key manager that keeps keys until they are closed
+// still has those.
 //
-// A key manager that refuses a batch, in whatever words, is asked for half of
-// it, and so on down to one key. What it gave is remembered, and the batches
-// grow again.
+// If a key manager refuses a batch, in whatever words, it is asked for half of it, and
+// so on down to one key. Later batches grow again.
 //
-// Don't use one with a KME that drops an earlier key once the next is given
-// out.
+// Don't use a pool with a KME that drops a key once it gives out the next.
 package keypool
 
 import (
@@ -27,37 +24,36 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// ErrClosed is why a closed pool gives no keys; it is a
-// [kmclient.ErrUnavailable] as well.
+// ErrClosed comes with a [kmclient.ErrUnavailable] from a pool that is closed.
 var ErrClosed = errors.New("key pool closed")
 
 // Options say how many keys a pool fetches ahead. Zero means the default.
 type Options struct {
-	Size     int           // of the keys, in bits; 256. Other sizes pass by the pool
-	Batch    int           // keys a fetch, within the key manager's limit; 128. Requests for more pass by the pool
-	Low      int           // fewer keys than this for a peer, and more are fetched; a quarter of Batch
-	Max      int           // keys for one peer; twice Batch
-	MaxAge   time.Duration // of a key that waits, from its arrival; 10 minutes
+	Size     int           // of a key in bits; 256. Requests for other sizes bypass the pool
+	Batch    int           // keys per fetch, within the limit of the key manager; 128. Requests for more bypass the pool
+	Low      int           // with fewer keys for a peer than this, more are fetched; a quarter of Batch
+	Max      int           // most keys for one peer; twice Batch
+	MaxAge   time.Duration // of a key, from its arrival; 10 minutes
 	MaxPeers int           // with keys; 64. The one that was not asked for longest makes room
 	Timeout  time.Duration // of one fetch; 1 minute
-	Logger   *slog.Logger  // for fetches that fail; may be nil
+	Logger   *slog.Logger  // gets fetches that fail; may be nil
 }
 
-// Stats counts keys since the pool was made. Every key is somewhere:
+// Stats counts keys since the pool was made.
 // Fetched = Served + Expired + Discarded + Stock.
 type Stats struct {
-	Requests  int64 // for keys, made by the pool
-	Failures  int64 // of them, without a key
+	Requests  int64 // key requests that the pool has made
+	Failures  int64 // those that brought no key
 	Fetched   int64 // keys that arrived
-	Served    int64 // keys handed out
+	Served    int64 // keys given out
 	Expired   int64 // keys wiped for their age
 	Discarded int64 // keys wiped because the pool was closed, had no room for their peer, or could not use them
-	Stock     int   // keys that wait
-	Peers     int   // that they are for, or were
+	Stock     int   // keys in the pool
+	Peers     int   // peers that were asked for
 }
 
-// A Pool is a key manager with keys fetched ahead. Its methods may be called
-// from several goroutines at the same time.
+// A Pool is a key manager that fetches keys ahead. Its methods may be called by
+// several goroutines at the same time.
 type Pool struct {
 	km   kmclient.KeyManager
 	o    Options
@@ -69,12 +65,13 @@ type Pool struct {
 	closed bool
 	stocks map[string]*stock // by peer
 	stats  Stats             // but for Stock and Peers
-	timer  *time.Timer       // nil: no key waits for its age
+	timer  *time.Timer       // for the age of keys; nil if there are none
 }
 
 var _ kmclient.KeyManager = (*Pool)(nil)
 
-// New returns a pool before km; it fetches nothing until it is asked.
+// New returns a pool of keys of km. It fetches nothing before the first call of
+// GetKeys.
 func New(km kmclient.KeyManager, o Options) (*Pool, error) {
 	o.Size, o.Batch = cmp.Or(o.Size, 256), cmp.Or(o.Batch, 128)
 	o.Low, o.Max = cmp.Or(o.Low, max(o.Batch/4, 1)), cmp.Or(o.Max, 2*o.Batch)
@@ -109,7 +106,7 @@ func (p *Pool) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmc
 // CloseKey passes through to the key manager.
 func (p *Pool) CloseKey(ctx context.Context, id string) error { return p.km.CloseKey(ctx, id) }
 
-// DeletesOnDelivery says what the key manager says of itself.
+// DeletesOnDelivery passes through to the key manager.
 func (p *Pool) DeletesOnDelivery() bool { return p.km.DeletesOnDelivery() }
 
 // Stats returns the counts so far.
@@ -124,9 +121,9 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Close stops fetching and wipes the keys that wait. It returns when no fetch
-// is under way any more, or with the error of ctx; the pool is closed in both
-// cases, and keys that still arrive are wiped. The key manager is left open.
+// Close stops fetching and wipes the keys in the pool. It waits until no fetch is
+// under way, or returns the error of ctx; the pool is closed in both cases, and keys
+// that arrive later are wiped.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true

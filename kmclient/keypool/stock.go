@@ -15,25 +15,24 @@ const (
 	longestWait = 5 * time.Second        // it doubles up to this
 )
 
-// A stock is the keys for one peer, who waits for them, and how they are
-// fetched. The pool's lock guards it.
+// A stock is the keys for one peer, and the callers that wait for them. Pool.mu must
+// be held to use it.
 type stock struct {
 	keys     []pooled  // oldest first
-	callers  []*caller // who wait, in the order in which they came
+	callers  []*caller // in the order in which they came
 	asked    time.Time // when keys were last asked for
 	fetching bool
 
-	limit  int           // keys a request, as the key manager says; 0: not asked yet
-	size   batchSize     // keys a request, as it gives them
-	pause  time.Duration // the next one after a failure
-	until  time.Time     // no fetch before
-	failed error         // why
+	limit  int           // keys per request by the key manager's status; 0: not asked for yet
+	size   batchSize     // keys per request that it gives
+	pause  time.Duration // after the next failure
+	until  time.Time     // no fetch before this time
+	failed error         // the failure that until is for
 }
 
-// pooled is a key that waits since a time.
 type pooled struct {
 	*kmclient.Key
-	since time.Time
+	since time.Time // when it arrived
 }
 
 // A caller waits for a number of keys.
@@ -44,11 +43,10 @@ type caller struct {
 	err    error
 }
 
-// GetKeys hands out keys that were fetched ahead, where they have the pool's
-// size. If there are not enough, it waits for the next fetch, which is one for
-// all who wait; its failure is given to all for whom there are not enough. A
-// moment after a failure it is given to new callers as well, without a new
-// request.
+// GetKeys returns keys that were fetched ahead, if they are of the pool's size. If
+// there are not enough, it waits for the next fetch, which serves all callers that
+// wait. If that fails, so do the callers for which there are not enough keys. For a
+// moment after a failure, new callers get its error without a new request.
 func (p *Pool) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	if size != p.o.Size || number < 1 || number > p.o.Batch {
 		return p.km.GetKeys(ctx, peer, size, number)
@@ -69,8 +67,8 @@ func (p *Pool) GetKeys(ctx context.Context, peer string, size, number int) ([]*k
 	return c.keys, c.err
 }
 
-// enter serves a caller, or lets it wait in the stock that it returns, which
-// is nil if there is no room for the peer.
+// enter serves a caller, or makes it wait. It returns the stock, or nil if there is no
+// room for the peer.
 func (p *Pool) enter(peer string, c *caller) *stock {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,8 +91,7 @@ func (p *Pool) enter(peer string, c *caller) *stock {
 	return s
 }
 
-// leave ends the wait of a caller who gave up, unless it has been served in
-// the meantime.
+// leave ends the wait of a caller, unless it has been served in the meantime.
 func (p *Pool) leave(s *stock, c *caller, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,8 +106,8 @@ func (c *caller) finish(keys []*kmclient.Key, err error) {
 	close(c.served)
 }
 
-// serve hands out keys to those who wait, the first first, as long as there
-// are enough.
+// serve gives keys to the callers in their order, until there are not enough for the
+// next one.
 func (p *Pool) serve(s *stock) {
 	for len(s.callers) > 0 && len(s.keys) >= s.callers[0].number {
 		c := s.callers[0]
@@ -125,8 +122,8 @@ func (p *Pool) serve(s *stock) {
 	}
 }
 
-// serveSmall hands out keys to whoever there are enough for, also behind one
-// who wants more.
+// serveSmall gives keys to all callers for which there are enough, also after one
+// that wants more.
 func (p *Pool) serveSmall(s *stock) {
 	waiting := s.callers
 	s.callers = nil
@@ -139,7 +136,7 @@ func (p *Pool) serveSmall(s *stock) {
 	s.callers = left
 }
 
-// dismiss ends the wait of all.
+// dismiss ends the wait of all callers.
 func (s *stock) dismiss(err error) {
 	for _, c := range s.callers {
 		c.finish(nil, err)
@@ -147,8 +144,7 @@ func (s *stock) dismiss(err error) {
 	s.callers = nil
 }
 
-// stockOf returns the stock for a peer, or nil if there is no room for it and
-// none can be made.
+// stockOf returns the stock for a peer, or nil if there is no room for it.
 func (p *Pool) stockOf(peer string) *stock {
 	if s := p.stocks[peer]; s != nil {
 		return s
@@ -171,7 +167,7 @@ func (p *Pool) stockOf(peer string) *stock {
 	return s
 }
 
-// refill begins a fetch, if one is needed, allowed and not under way.
+// refill starts a fetch, if one is needed, allowed and not under way.
 func (p *Pool) refill(peer string, s *stock) {
 	enough := len(s.callers) == 0 && len(s.keys) >= p.o.Low
 	if enough || s.fetching || p.closed || time.Now().Before(s.until) {
@@ -183,15 +179,15 @@ func (p *Pool) refill(peer string, s *stock) {
 		ctx, cancel := context.WithTimeout(p.life, p.o.Timeout)
 		defer cancel()
 		keys, err := p.fetch(ctx, peer, s, number)
-		if err != nil && ctx.Err() != nil { // not the context of any caller
+		if err != nil && ctx.Err() != nil { // which is no caller's context
 			err = unavailable(fmt.Errorf("no keys within %v: %w", p.o.Timeout, os.ErrDeadlineExceeded))
 		}
 		p.finish(peer, s, keys, err)
 	})
 }
 
-// fetch asks the key manager for keys, within its limit. Where it refuses to
-// give that many, it is asked for half of them, and so on.
+// fetch asks the key manager for keys, within its limit. If it refuses, fetch asks for
+// half of them, and so on.
 func (p *Pool) fetch(ctx context.Context, peer string, s *stock, number int) ([]*kmclient.Key, error) {
 	number = min(number, p.limitOf(ctx, peer, s))
 	for {
@@ -208,8 +204,7 @@ func (p *Pool) fetch(ctx context.Context, peer string, s *stock, number int) ([]
 	}
 }
 
-// limitOf returns how many keys the key manager says that it gives in a
-// request.
+// limitOf returns how many keys the key manager gives in a request, by its status.
 func (p *Pool) limitOf(ctx context.Context, peer string, s *stock) int {
 	p.mu.Lock()
 	limit := s.limit
@@ -217,7 +212,7 @@ func (p *Pool) limitOf(ctx context.Context, peer string, s *stock) int {
 	if limit != 0 {
 		return limit
 	}
-	limit = p.o.Batch // the key manager will say if it is too much
+	limit = p.o.Batch // if that is too many, the key manager refuses
 	if status, err := p.km.Status(ctx, peer); err == nil && status.MaxKeyPerRequest > 0 {
 		limit = status.MaxKeyPerRequest
 	}
@@ -248,7 +243,7 @@ func (p *Pool) request(ctx context.Context, peer string, number int) ([]*kmclien
 	return keys, nil
 }
 
-// finish puts fetched keys into the stock and serves those who wait.
+// finish puts fetched keys into the stock and serves the callers.
 func (p *Pool) finish(peer string, s *stock, keys []*kmclient.Key, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -275,7 +270,7 @@ func (p *Pool) finish(peer string, s *stock, keys []*kmclient.Key, err error) {
 	}
 }
 
-// arm makes the pool look for keys that are too old, at a time.
+// arm sets the timer for keys that are too old, unless it runs.
 func (p *Pool) arm(at time.Time) {
 	if p.timer == nil {
 		p.timer = time.AfterFunc(time.Until(at), p.sweep)
@@ -321,7 +316,7 @@ func (p *Pool) discard(s *stock) {
 	s.keys = nil
 }
 
-// unavailable is the error for a caller who gets no keys for a reason that is
+// unavailable returns the error for a caller that gets no keys for a reason that is
 // not the key manager's.
 func unavailable(why error) error {
 	return &kmclient.Error{Op: "get keys", Retry: true, Err: fmt.Errorf("%w: %w", kmclient.ErrUnavailable, why)}

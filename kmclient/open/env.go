@@ -12,9 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// FromEnv returns the key manager that the environment names (see [EnvSpec]), a
-// mock on mock.DefaultPath if it names none. These variables take precedence over
-// the Options of the same meaning:
+// FromEnv returns the key manager that the environment names (see [EnvSpec]), or else
+// a mock on mock.DefaultPath. These variables take precedence over the Options:
 //
 //	QKD_KM_CA     CAFile
 //	QKD_KM_CERT   CertFile
@@ -22,8 +21,8 @@ import (
 //	QKD_KME_ID    KMEID
 //	QKD_SAE       SAE
 //
-// getenv is usually [os.Getenv]; empty is the same as not set. An error names the
-// variables that were used.
+// getenv is usually [os.Getenv]; an empty variable is the same as one that is not set.
+// An error names the variables that were used.
 func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error) {
 	var used []string
 	for _, v := range []struct {
@@ -49,20 +48,19 @@ func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error)
 	return km, err
 }
 
-// EnvSpec returns the key manager that the environment names, as KeyManager takes it,
-// or "" if it names none. It is named by QKD_KM, or else by the variables of the
-// reference system:
+// EnvSpec returns the spec of the key manager that the environment names, as
+// [KeyManager] takes it, or "". QKD_KM is the spec. Without it, the variables of the
+// reference system count:
 //
-//	QKD_KM            what KeyManager takes; the others don't count then
-//	QKD_USE_MOCK      true: a mock on mock.DefaultPath; false: one with the QMail REST API
-//	QKD_KM_HOST       its host (default localhost)
-//	QKD_KM_PORT       its port (default 8080)
-//	QKD_KM_HTTPS      over TLS (default false)
+//	QKD_USE_MOCK      true: a mock on mock.DefaultPath; false: the QMail REST API
+//	QKD_KM_HOST       host of the QMail REST API (default localhost)
+//	QKD_KM_PORT       port (default 8080)
+//	QKD_KM_HTTPS      true: over TLS (default false)
 //	QKD_KM_USE_HTTPS  the same, as the reference system spells it
 //
-// Without QKD_USE_MOCK those after it don't count. Truth is true, 1, yes, false, 0
-// or no, in any case. Any other value, and one that can't be used, is a kmclient.ErrConfig
-// that names the variable.
+// Without QKD_USE_MOCK the others are ignored. A truth value is true, 1, yes, false, 0
+// or no, in any case. A value that can't be used is a kmclient.ErrConfig that names the
+// variable.
 func EnvSpec(getenv func(string) string) (string, error) {
 	if spec := getenv("QKD_KM"); spec != "" {
 		if err := checkSpec(spec); err != nil {
@@ -92,7 +90,7 @@ func EnvSpec(getenv func(string) string) (string, error) {
 	return u.String(), nil
 }
 
-// envBool reads a variable that is true or false, and whether it is set.
+// envBool returns a variable that is true or false, and whether it is set.
 func envBool(getenv func(string) string, name string) (value, set bool, err error) {
 	switch strings.ToLower(strings.TrimSpace(getenv(name))) {
 	case "":
@@ -105,7 +103,7 @@ func envBool(getenv func(string) string, name string) (value, set bool, err erro
 	return false, true, fmt.Errorf("%w: %s must be true, 1 or yes, or else false, 0 or no", kmclient.ErrConfig, name)
 }
 
-// envHTTPS reads the two names of one variable.
+// envHTTPS returns a variable that has two names.
 func envHTTPS(getenv func(string) string) (bool, error) {
 	ours, set, err := envBool(getenv, "QKD_KM_HTTPS")
 	if err != nil {
@@ -123,18 +121,12 @@ func envHTTPS(getenv func(string) string) (bool, error) {
 
 // envAddress returns HOST:PORT, with an IPv6 address in brackets.
 func envAddress(getenv func(string) string) (string, error) {
-	host := strings.TrimSpace(getenv("QKD_KM_HOST"))
-	if host == "" {
-		host = "localhost"
-	}
+	host := cmp.Or(strings.TrimSpace(getenv("QKD_KM_HOST")), "localhost")
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":/@?#%\\[] \t") {
 		return "", fmt.Errorf("%w: QKD_KM_HOST must be a host name or an IP address and nothing else (the port is QKD_KM_PORT)", kmclient.ErrConfig)
 	}
-	port := strings.TrimSpace(getenv("QKD_KM_PORT"))
-	if port == "" {
-		port = "8080"
-	}
+	port := cmp.Or(strings.TrimSpace(getenv("QKD_KM_PORT")), "8080")
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", fmt.Errorf("%w: QKD_KM_PORT must be a number from 1 to 65535", kmclient.ErrConfig)
 	}

@@ -1,4 +1,4 @@
-// Package open opens a key manager that a URL or the environment names.
+// Package open opens the key manager that a URL or the environment names.
 package open
 
 import (
@@ -14,15 +14,14 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/rest"
 )
 
-// Options are what [KeyManager] and [FromEnv] need beside the choice of the key
-// manager. Those that the chosen one has no use for are ignored, but a CAFile
-// without TLS is a kmclient.ErrConfig.
+// Options are the settings of any key manager. One that has no use for a setting
+// ignores it, but a CAFile without TLS is a kmclient.ErrConfig.
 type Options struct {
-	CAFile  string        // PEM, the CAs to trust instead of the system's; only with TLS
-	Timeout time.Duration // of one request; 30 seconds if zero. Not for the mock
-	Logger  *slog.Logger  // for warnings; may be nil
+	CAFile  string        // PEM file with the CAs to trust instead of the system's; only with TLS
+	Timeout time.Duration // of one request; 30 seconds if zero
+	Logger  *slog.Logger  // gets warnings; may be nil
 
-	// Of ETSI 014 only, as in etsi014.Options.
+	// For ETSI 014 only, as in etsi014.Options.
 	SAE, CertFile, KeyFile, KMEID string
 }
 
@@ -30,61 +29,42 @@ type Options struct {
 //
 //	mock:PATH           a mock on this JSON file; PATH.db is refused
 //	mock:               a mock on mock.DefaultPath
-//	http://HOST:PORT    the QMail REST API; a path may follow
+//	http://HOST:PORT    the QMail REST API, with or without a base path
 //	https://HOST:PORT   the same over TLS
 //	etsi014:https://HOST:PORT[,https://HOST2:PORT]
-//	                    ETSI GS QKD 014, at one or more KMEs of this site
+//	                    ETSI GS QKD 014, with one or more KMEs of this site
 //
 // Anything else is a kmclient.ErrConfig.
 func KeyManager(spec string, o Options) (kmclient.KeyManager, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	switch scheme, rest, _ := strings.Cut(spec, ":"); scheme {
+	switch scheme, where, _ := strings.Cut(spec, ":"); scheme {
 	case "mock":
-		return openMock(rest, o)
+		return opened(mock.New(mock.Options{Path: where, Logger: o.Logger}))
 	case "etsi014":
-		return openETSI014(rest, o)
+		return opened(etsi014.New(etsi014.Options{
+			URLs: strings.Split(where, ","), SAE: o.SAE, CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile,
+			KMEID: o.KMEID, Timeout: o.Timeout, Logger: o.Logger,
+		}))
 	}
-	return openREST(spec, o)
+	return opened(rest.New(rest.Options{URL: spec, CAFile: o.CAFile, Timeout: o.Timeout}))
 }
 
-// openMock, openREST and openETSI014 return an interface that is nil when
-// there is an error, which a nil *mock.KeyManager in it would not be.
-
-func openMock(path string, o Options) (kmclient.KeyManager, error) {
-	m, err := mock.New(mock.Options{Path: path, Logger: o.Logger})
+// opened returns a nil interface with an error, and not one with a nil pointer in it.
+func opened[K kmclient.KeyManager](km K, err error) (kmclient.KeyManager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, nil
+	return km, nil
 }
 
-func openREST(base string, o Options) (kmclient.KeyManager, error) {
-	r, err := rest.New(rest.Options{URL: base, CAFile: o.CAFile, Timeout: o.Timeout})
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
-}
-
-func openETSI014(urls string, o Options) (kmclient.KeyManager, error) {
-	e, err := etsi014.New(etsi014.Options{
-		URLs: strings.Split(urls, ","), SAE: o.SAE, CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile,
-		KMEID: o.KMEID, Timeout: o.Timeout, Logger: o.Logger,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return e, nil
-}
-
-// checkSpec reports whether KeyManager understands spec.
+// checkSpec reports whether KeyManager takes spec.
 func checkSpec(spec string) error {
-	scheme, rest, colon := strings.Cut(spec, ":")
+	scheme, where, colon := strings.Cut(spec, ":")
 	switch {
 	case scheme == "mock" && colon:
-		if base, isDB := strings.CutSuffix(rest, ".db"); isDB {
+		if base, isDB := strings.CutSuffix(where, ".db"); isDB {
 			return fmt.Errorf("%w: the mock keeps its keys in a JSON file: use mock:%s.json", kmclient.ErrConfig, base)
 		}
 		return nil
@@ -92,7 +72,7 @@ func checkSpec(spec string) error {
 		_, _, err := kmhttp.CheckBase(spec)
 		return err
 	case scheme == "etsi014" && colon:
-		for raw := range strings.SplitSeq(rest, ",") {
+		for raw := range strings.SplitSeq(where, ",") {
 			if _, err := kmhttp.CheckTLSBase(raw); err != nil {
 				return err
 			}
