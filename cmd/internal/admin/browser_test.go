@@ -192,7 +192,7 @@ func (b *browser) fits(width int64) {
 	}
 }
 
-// contrasts wants each text to stand out from what is behind it by 4.5:1 (WCAG
+// contrasts checks that each text has a contrast to its background of 4.5:1 (WCAG
 // 2.2, 1.4.3), or 3:1 for large text.
 func (b *browser) contrasts() {
 	b.Helper()

@@ -219,7 +219,8 @@ func TestCheckLog(t *testing.T) {
 	}
 }
 
-// Where no peer is configured, nothing is said of a key manager that nobody asks.
+// Where no peer is configured, the page says nothing of the key manager, which is
+// not asked.
 func TestNoPeer(t *testing.T) {
 	cfg, err := config.Parse("relay.toml", []byte(rigConfig))
 	if err != nil {

@@ -54,8 +54,8 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// A message that everybody has got already was neither received nor decrypted
-// again.
+// A message that all recipients have already is not counted as received or
+// decrypted again.
 func TestDeliveredBeforeIsNotCountedAgain(t *testing.T) {
 	r := newRig(t)
 	r.Message(report(mailer.DirectionDecrypt, "site-b", mailer.OutcomeDecrypted, ""))

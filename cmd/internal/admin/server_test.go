@@ -120,7 +120,7 @@ func TestServerLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("a header of %d octets: %d", 3*maxHeader, a.StatusCode)
+		t.Errorf("a header of %d bytes: %d", 3*maxHeader, a.StatusCode)
 	}
 }
 

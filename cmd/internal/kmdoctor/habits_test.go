@@ -179,7 +179,7 @@ func TestNoMultipleOf8(t *testing.T) {
 	}
 }
 
-// A KME whose real limit is less than its status says is told so.
+// If the real limit is lower than the one in the status, the report says so.
 func TestLimitIsLess(t *testing.T) {
 	w := start(t, kmsim.Options{}, change(func(e *exchange) {
 		if e.what() == "enc_keys" && (strings.Contains(e.body, `"number":2`) || e.r.URL.RawQuery != "") {

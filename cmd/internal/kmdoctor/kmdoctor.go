@@ -39,7 +39,7 @@ const DefaultMaxKeys = 32
 
 // Options say which KME to check, and who asks.
 type Options struct {
-	URL  string // of the KME, https://HOST:PORT; a path, beneath which the API is, may follow
+	URL  string // of the KME, https://HOST:PORT; the path to the API may follow
 	SAE  string // own SAE ID; if empty, the one in the KME's status
 	Peer string // SAE ID of a peer with which there are keys
 

@@ -103,7 +103,7 @@ func TestQuirks(t *testing.T) {
 			ExhaustedMessage: "The requested key amount exceeds the generated key count. Try again later."}}, "", "",
 			"enc-number enc-size enc-get enc-optional dec-get dec-stranger dec-own dec-whole dec-later"},
 		"limits not kept":            {kmsim.Options{MaxKeysPerRequest: 2, MaxKeySize: 512, Quirks: q{IgnoreLimits: true}}, "refuse-number refuse-size", "", ""},
-		"limits not told":            {kmsim.Options{Quirks: q{HideLimits: true}}, "status-fields status-sizes status-counts", "", "enc-size refuse-number refuse-size"},
+		"limits not in the status":   {kmsim.Options{Quirks: q{HideLimits: true}}, "status-fields status-sizes status-counts", "", "enc-size refuse-number refuse-size"},
 		"sizes rounded up to 8 bits": {kmsim.Options{Quirks: q{RoundSize: 8}}, "", "refuse-multiple", ""},
 		"one key an answer":          {kmsim.Options{Quirks: q{MostKeys: 1}}, "enc-number enc-get", "", "dec-later"},
 		"0 stored, yet keys":         {kmsim.Options{Quirks: q{ZeroStock: true}}, "", "stored-count", ""},

@@ -202,10 +202,10 @@ func (d *doctor) storedCount(ctx context.Context) verdict {
 	if v.result != Pass {
 		return warn("at the end, %s", v.detail)
 	}
-	was, told := d.status.number["stored_key_count"]
-	is, toldAgain := after.number["stored_key_count"]
+	was, known := d.status.number["stored_key_count"]
+	is, knownAgain := after.number["stored_key_count"]
 	most, bounded := after.number["max_key_count"]
-	if !told || !toldAgain {
+	if !known || !knownAgain {
 		return skip("the status has no stored_key_count that is a number: see status-fields")
 	}
 	detail := fmt.Sprintf("%d at first, %d after %d keys, max_key_count %d", was, is, d.report.KeysUsed, most)

@@ -210,7 +210,7 @@ func TestTwoSites(t *testing.T) {
 				t.Errorf("key ID %q is no UUID", id)
 			}
 			if !bytes.Equal(key, got[id]) || len(key)*8 != want.size {
-				t.Errorf("%s: %d and %d octets that are not the same", want.body, len(key), len(got[id]))
+				t.Errorf("%s: %d and %d bytes that differ", want.body, len(key), len(got[id]))
 			}
 		}
 		if m := s.dec(ids[0]); m.status != 400 || m.text() != notFound {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -184,8 +185,8 @@ func TestParseFail(t *testing.T) {
 
 // The access log says who got how many keys, and nothing of them.
 func TestAccessLog(t *testing.T) {
-	var log lockedBuffer
-	s := start(t, Options{Logger: logTo(&log)})
+	var log bytes.Buffer
+	s := start(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	sent, ids := s.enc(`{"number":2}`)
 	s.dec(ids...)
 	s.do(b, atB, "GET", decA+"?key_ID="+ids[0], "")
@@ -255,7 +256,7 @@ func TestConfig(t *testing.T) {
 		"SAE at no KME":    {KMEs: []string{"K"}, SAEs: []SAE{{"S", "L"}}},
 		"SAE twice":        {KMEs: []string{"K"}, SAEs: []SAE{{"S", "K"}, {"S", "K"}}},
 		"control ID":       {KMEs: []string{"K"}, SAEs: []SAE{{"S\n", "K"}}},
-		"pair of nobody":   {KMEs: []string{"K"}, SAEs: []SAE{{"S", "K"}}, Pairs: [][2]string{{"S", "T"}}},
+		"unknown SAE":      {KMEs: []string{"K"}, SAEs: []SAE{{"S", "K"}}, Pairs: [][2]string{{"S", "T"}}},
 		"pair with itself": {KMEs: []string{"K"}, SAEs: []SAE{{"S", "K"}}, Pairs: [][2]string{{"S", "S"}}},
 		"identity":         {KMEs: []string{"K"}, Identity: "ou"},
 	} {

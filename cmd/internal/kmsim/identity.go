@@ -14,7 +14,7 @@ const (
 	identitySerial = "serial" // the serial number in lower-case hexadecimal, without leading zeros
 )
 
-// identityNames returns the IDs that a certificate may stand for.
+// identityNames returns what may be the ID of an SAE in a certificate.
 func identityNames(field string, c *x509.Certificate) (names []string) {
 	switch field {
 	case identityURI:
@@ -34,7 +34,7 @@ func identityNames(field string, c *x509.Certificate) (names []string) {
 }
 
 // caller returns the ID of the SAE that a request comes from. There is none if
-// its certificate was not verified, or stands for no SAE here or for several.
+// its certificate was not verified, or has the ID of no SAE here or of several.
 func (n *network) caller(r *http.Request) (id string, ok bool) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
 		return "", false

@@ -15,9 +15,9 @@ import (
 // fresh makes keys of 256 bits and returns their IDs as well.
 func fresh(n int) (keys []*kmclient.Key, ids []string) {
 	for range n {
-		octets := make([]byte, 32)
-		_, _ = rand.Read(octets)
-		keys = append(keys, kmclient.NewKey(uuid.NewString(), octets))
+		secret := make([]byte, 32)
+		_, _ = rand.Read(secret)
+		keys = append(keys, kmclient.NewKey(uuid.NewString(), secret))
 		ids = append(ids, keys[len(keys)-1].ID())
 	}
 	return keys, ids
@@ -125,7 +125,7 @@ func TestKeyringEarlierForget(t *testing.T) {
 	r := newKeyring(10)
 	first, _ := put(t, r, grant{pool: "p"}, 2)
 	put(t, r, grant{pool: "q"}, 1)
-	if err := r.put(grant{pool: "p"}, kmclient.NewKey("short", []byte("octets"))); err != nil {
+	if err := r.put(grant{pool: "p"}, kmclient.NewKey("short", []byte("secret"))); err != nil {
 		t.Fatal(err)
 	}
 	second, _ := put(t, r, grant{pool: "p"}, 2)

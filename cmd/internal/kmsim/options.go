@@ -126,7 +126,7 @@ type Quirks struct {
 	IgnoreLimits     bool          // a number or size over the limits, or under, is served as well
 	RoundSize        int           // sizes are rounded up to a multiple of so many bits, instead of refused
 	KeepKeys         bool          // dec_keys gives a key as often as it is asked for
-	RepeatKeys       bool          // enc_keys gives again what nobody has fetched yet
+	RepeatKeys       bool          // enc_keys gives keys again that were not fetched yet
 	FewerKeys        bool          // one key less than asked for
 	MostKeys         int           // no more keys than that in an answer, however many are asked for
 	GiveRest         bool          // the keys that are left, where more are asked for

@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -128,14 +130,15 @@ func TestQMailExhausted(t *testing.T) {
 }
 
 func TestQMailLogHasNoKey(t *testing.T) {
-	var log lockedBuffer
-	base := qmail(t, Options{Logger: logTo(&log)})
-	m, err := send(http.DefaultClient, base+"/api/v1/keys/get", "POST", "application/json", `{"number":1}`)
+	var log bytes.Buffer
+	q, err := NewQMail(Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, ids := m.keys(t)
+	answer := httptest.NewRecorder()
+	q.ServeHTTP(answer, httptest.NewRequest("POST", "/api/v1/keys/get", nil))
+	keys, ids := message{status: answer.Code, body: answer.Body.Bytes()}.keys(t)
 	if !strings.Contains(log.String(), "path=/api/v1/keys/get") || strings.Contains(log.String(), base64.StdEncoding.EncodeToString(keys[ids[0]])[:20]) {
-		t.Errorf("log: %s", log.String())
+		t.Errorf("the log has no request, or a key: %s", log.String())
 	}
 }

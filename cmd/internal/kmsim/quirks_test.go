@@ -41,16 +41,16 @@ func TestQuirkIgnored(t *testing.T) {
 	s := start(t, Options{Quirks: Quirks{IgnoreQuery: true}})
 	keys, ids := s.do(a, atA, "GET", encB+"?number=3&size=128", "").keys(t)
 	if len(ids) != 1 || len(keys[ids[0]]) != 32 {
-		t.Errorf("GET: %d keys of %d octets, want 1 of 32", len(ids), len(keys[ids[0]]))
+		t.Errorf("GET: %d keys of %d bytes, want 1 of 32", len(ids), len(keys[ids[0]]))
 	}
 	keys, ids = s.enc(`{"number":3,"size":128}`)
 	if len(ids) != 3 || len(keys[ids[0]]) != 16 {
-		t.Errorf("POST: %d keys of %d octets, want 3 of 16", len(ids), len(keys[ids[0]]))
+		t.Errorf("POST: %d keys of %d bytes, want 3 of 16", len(ids), len(keys[ids[0]]))
 	}
 	s = start(t, Options{Quirks: Quirks{IgnoreSize: true}})
 	keys, ids = s.enc(`{"number":3,"size":128}`)
 	if len(ids) != 3 || len(keys[ids[0]]) != 32 {
-		t.Errorf("size ignored: %d keys of %d octets, want 3 of 32", len(ids), len(keys[ids[0]]))
+		t.Errorf("size ignored: %d keys of %d bytes, want 3 of 32", len(ids), len(keys[ids[0]]))
 	}
 }
 

@@ -34,7 +34,7 @@ func TestHabits(t *testing.T) {
 		t.Run(api+"/"+h.Name, func(t *testing.T) {
 			l := h.Start(t, api)
 			if limit := h.Options.MaxKeysPerRequest; api == kmtest.QMail && limit > 0 && !h.Options.Quirks.IgnoreLimits {
-				want.few = kmclient.ErrLimit // this client asks for the number that it is told to
+				want.few = kmclient.ErrLimit // this client does not split a request
 			}
 			if api == kmtest.ETSI && h.Name == "keys said to be too short" {
 				want.few = kmclient.ErrBadRequest // this client asks for the limits before it asks for several keys
@@ -148,7 +148,7 @@ func (h outcome) tryPad(t *testing.T, sender, recipient kmclient.KeyManager, fro
 func TestHabitUnknownKeyRefused(t *testing.T) {
 	l := kmtest.Named("401 for a key that is not here").Start(t, kmtest.ETSI)
 	_, err := client(t, l.B).KeysByID(t.Context(), "SAE_A", "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c")
-	if !errors.Is(err, kmclient.ErrRefused) || !strings.Contains(err.Error(), "a key that it does not hold") {
+	if !errors.Is(err, kmclient.ErrRefused) || !strings.Contains(err.Error(), "a key that is unknown") {
 		t.Errorf("%v, want ErrRefused that speaks of the key", err)
 	}
 }

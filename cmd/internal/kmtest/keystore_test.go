@@ -147,7 +147,7 @@ func TestPartOfAFrame(t *testing.T) {
 			}
 			for i, k := range keys {
 				if !bytes.Equal(k.Reveal(), sent[i].Reveal()) {
-					t.Errorf("key %d has other octets", i)
+					t.Errorf("key %d has other bytes", i)
 				}
 			}
 			if n := l.asked.Load() - before; n != 2 {
