@@ -52,7 +52,7 @@ func checkEach(keys []*Key, size int) error {
 	judged := 0
 	ids := make(map[string]struct{}, len(keys))
 	seed := maphash.MakeSeed()
-	sums := make(map[uint64]struct{}, len(keys)) // a sum leaves no copy of the key behind
+	sums := make(map[uint64]struct{}, len(keys)) // a hash is no copy of the key
 	for _, k := range keys {
 		if err := CheckID(k.ID()); err != nil {
 			return err

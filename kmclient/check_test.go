@@ -32,7 +32,7 @@ func TestCheckKeys(t *testing.T) {
 		"one byte is always equal": {[]*Key{key("1", a[:1]), key("2", a[:1])}, 8, 2, true},
 		"empty key":                {[]*Key{key("1", nil)}, 0, 1, false},
 		"no ID":                    {[]*Key{key("", a)}, 256, 1, false},
-		"ID with a blank":          {[]*Key{key("a b", a)}, 256, 1, false},
+		"ID with a space":          {[]*Key{key("a b", a)}, 256, 1, false},
 	} {
 		err := CheckKeys(test.keys, test.size, test.number)
 		switch {

@@ -34,7 +34,7 @@ func TestTrouble(t *testing.T) {
 		{"", "false", []string{`"false"`}},
 		{"degraded", "active", []string{`key manager is "degraded"`}},
 		{"error", "", []string{`"error"`}},
-		{"Wartung", "gestört", []string{`"Wartung"`, `"gestört"`}}, // words that nobody knows are shown as they are
+		{"Wartung", "gestört", []string{`"Wartung"`, `"gestört"`}}, // unknown words are shown as they are
 	} {
 		got := Status{State: test.state, Link: test.link}.Trouble()
 		if (got == "") != (test.want == nil) {

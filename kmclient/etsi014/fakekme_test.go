@@ -27,8 +27,8 @@ type fakeKME struct {
 	*httptest.Server
 	ca         *fakekm.CA
 	perRequest int
-	// hook is called with each request: the operation, the how-manieth of its
-	// kind it is, and the body. It returns true if it has answered.
+	// hook is called with each request: the operation, which of its kind the request
+	// is, from 1, and the body. It returns true if it has answered.
 	hook func(op string, n int, w http.ResponseWriter, body []byte) bool
 
 	mu    sync.Mutex

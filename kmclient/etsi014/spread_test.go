@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -52,17 +51,11 @@ func TestKeysAtTwoKMEsThatRefuse(t *testing.T) {
 	}
 }
 
-// A KME that tells no limits, since its status fails, is asked for fewer.
+// A KME that reports no limits, as its status fails, is asked for fewer keys.
 func TestLimitsThatAreNotTold(t *testing.T) {
 	for _, limit := range []int{1, 3} {
-		km := newFakeKME(t, fakekm.NewCA(t))
+		km := answeringKME(t, "status", 500, "")
 		km.perRequest = limit
-		km.hook = func(op string, _ int, w http.ResponseWriter, _ []byte) bool {
-			if op == "status" {
-				fakekm.Answer(500, "")(w, nil)
-			}
-			return op == "status"
-		}
 		e := etsiClient(t, Options{}, km)
 		keys, err := e.GetKeys(t.Context(), "B", 256, 20)
 		if err != nil || len(keys) != 20 {

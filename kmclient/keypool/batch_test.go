@@ -81,7 +81,7 @@ func TestPoolRefusedBatch(t *testing.T) {
 // What was refused is not tried again for a minute, and what works grows again.
 func TestPoolBatchGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		most := 10 // a limit that the key manager does not tell
+		most := 10 // a limit that the key manager does not report
 		km := &testKM{before: func(_ context.Context, _ string, number int) error {
 			if number > most {
 				return refusal(400, kmclient.ErrLimit)
@@ -175,13 +175,13 @@ func TestPoolManyBehindOne(t *testing.T) {
 			group.Go(func() {
 				keys, err := p.GetKeys(t.Context(), "B", 256, 1)
 				if err != nil {
-					t.Errorf("one key behind 100: %v", err)
+					t.Errorf("one key after 100: %v", err)
 					return
 				}
 				mu.Lock()
 				defer mu.Unlock()
 				if seen[keys[0].ID()] {
-					t.Errorf("key %s is handed out twice", keys[0].ID())
+					t.Errorf("key %s is given out twice", keys[0].ID())
 				}
 				seen[keys[0].ID()] = true
 			})

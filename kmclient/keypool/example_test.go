@@ -42,6 +42,6 @@ func ExampleNew() {
 		fmt.Println(err)
 	}
 	s := pool.Stats()
-	fmt.Println(s.Requests, "request for", s.Fetched, "keys:", s.Served, "handed out,", s.Discarded, "wiped")
-	// Output: 1 request for 100 keys: 50 handed out, 50 wiped
+	fmt.Println(s.Requests, "request for", s.Fetched, "keys:", s.Served, "given out,", s.Discarded, "wiped")
+	// Output: 1 request for 100 keys: 50 given out, 50 wiped
 }

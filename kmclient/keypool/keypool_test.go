@@ -98,7 +98,7 @@ func TestPoolManyCallers(t *testing.T) {
 					return
 				}
 				if _, twice := seen.LoadOrStore(keys[0].ID(), true); twice {
-					t.Errorf("key %s is handed out twice", keys[0].ID())
+					t.Errorf("key %s is given out twice", keys[0].ID())
 				}
 			}
 		})
@@ -116,7 +116,7 @@ func TestPoolManyCallers(t *testing.T) {
 	}
 	for _, k := range km.made {
 		if _, served := seen.Load(k.ID()); !served && k.Reveal() != nil {
-			t.Fatalf("key %s was neither handed out nor wiped", k.ID())
+			t.Fatalf("key %s was neither given out nor wiped", k.ID())
 		}
 	}
 }
@@ -142,7 +142,7 @@ func TestPoolOneFetchForAllWhoWait(t *testing.T) {
 		cancel() // of the first one too, whose call has begun the fetch
 		group.Wait()
 		if s := p.Stats(); s.Requests != 1 || s.Served != 56 || s.Stock != 128-56 {
-			t.Errorf("%+v: want one request, and 56 keys handed out", s)
+			t.Errorf("%+v: want one request, and 56 keys given out", s)
 		}
 	})
 }
@@ -166,7 +166,7 @@ func TestPoolFailureIsForAllAndPauses(t *testing.T) {
 			group.Wait()
 		}
 		ask(64)
-		ask(64) // at once: the same error without a request
+		ask(64) // immediately: the same error without a request
 		if len(km.requests) != 1 {
 			t.Errorf("%d requests, want 1", len(km.requests))
 		}
@@ -209,7 +209,7 @@ func TestPoolRefill(t *testing.T) {
 		take(9)
 		stock(10, "at the low mark")
 		take(1)
-		stock(29, "beneath it: refilled in the background")
+		stock(29, "below it: refilled in the background")
 		take(30)
 		stock(19, "more than there were: fetched and taken")
 		take(50)
@@ -220,7 +220,7 @@ func TestPoolRefill(t *testing.T) {
 		}
 		km.before = func(context.Context, string, int) error { return kmclient.ErrUnavailable }
 		for p.Stats().Stock > 0 {
-			take(1) // a refill that fails is nobody's failure while there are keys
+			take(1) // while there are keys, no caller gets the failure of a refill
 		}
 		if _, err := p.GetKeys(t.Context(), "B", 256, 1); !errors.Is(err, kmclient.ErrUnavailable) {
 			t.Errorf("with no keys left: %v, want ErrUnavailable", err)
@@ -240,7 +240,7 @@ func TestPoolTakesWhatThereIs(t *testing.T) {
 		}
 		p := newPool(t, km, Options{Low: 1})
 		if _, err := p.GetKeys(t.Context(), "B", 256, 1); err != nil || p.Stats().Stock != 15 {
-			t.Errorf("a key manager with 20 keys: %v, %+v, want one handed out and 15 waiting: of 16, half and half again of 128", err, p.Stats())
+			t.Errorf("a key manager with 20 keys: %v, %+v, want one given out and 15 waiting: of 16, half and half again of 128", err, p.Stats())
 		}
 		for range 19 {
 			if _, err := p.GetKeys(t.Context(), "B", 256, 1); err != nil {

@@ -18,7 +18,7 @@ import (
 func unreadableFiles(key string) map[string]string {
 	return map[string]string{
 		"empty":                  "",
-		"blank":                  " \n",
+		"white space":            " \n",
 		"text":                   "keys",
 		"half a file":            `{"keys":{` + key[:len(key)-9],
 		"half a file, later":     `{"keys":{` + key + `},"keys_gen`,
@@ -45,7 +45,7 @@ func unreadableFiles(key string) map[string]string {
 		"the same UUID twice": `{"keys":{"9b42e9e2-0a1b-4c2d-8e3f-0123456789ab":"AAAA",
 			"9B42E9E2-0A1B-4C2D-8E3F-0123456789AB":"AAAB"}}`,
 		"empty ID":                 `{"keys":{"":"AAAA"}}`,
-		"ID with a blank":          `{"keys":{"a b":"AAAA"}}`,
+		"ID with a space":          `{"keys":{"a b":"AAAA"}}`,
 		"counter negative":         `{"keys":{},"keys_generated":-1}`,
 		"counter a fraction":       `{"keys":{},"keys_generated":1.5}`,
 		"counter text":             `{"keys":{},"keys_generated":"1"}`,
@@ -179,11 +179,11 @@ func TestFileFromEditors(t *testing.T) {
 	write("\uFEFF" + text)
 	m := newMock(t, path)
 	if k, err := m.KeysByID(t.Context(), "", "a"); err != nil || len(k) != 1 {
-		t.Errorf("a key behind a byte order mark: %v", err)
+		t.Errorf("a key after a byte order mark: %v", err)
 	}
 	getKeys(t, m, 1)
 	if err := m.CloseKey(t.Context(), "a"); err != nil {
-		t.Errorf("close a key that was behind a byte order mark: %v", err)
+		t.Errorf("close a key that was after a byte order mark: %v", err)
 	}
 	for _, utf16 := range []string{
 		"\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00",

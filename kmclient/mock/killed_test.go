@@ -51,13 +51,13 @@ func TestKilled(t *testing.T) {
 		case id == "":
 			ended++
 		case seen[id]:
-			t.Errorf("%s was handed out twice", id)
+			t.Errorf("%s was given out twice", id)
 		}
 		seen[id] = true
 	}
 	delete(seen, "")
 	if len(seen) < 100 {
-		t.Fatalf("%d keys were handed out, want 100 at least", len(seen))
+		t.Fatalf("%d keys were given out, want 100 at least", len(seen))
 	}
 	m := newMock(t, path)
 	for id := range seen {
@@ -65,9 +65,9 @@ func TestKilled(t *testing.T) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
-	// One key of each process may be on its way: stored, and not handed out.
+	// One key of each process may be on its way: stored, and not given out.
 	if s, err := m.Status(t.Context(), ""); err != nil || fakekm.Count(s.StoredKeys) > len(seen)+2 {
-		t.Errorf("%d keys stored (%v), of which %d were handed out", fakekm.Count(s.StoredKeys), err, len(seen))
+		t.Errorf("%d keys stored (%v), of which %d were given out", fakekm.Count(s.StoredKeys), err, len(seen))
 	}
 	getKeys(t, m, 1)
 }

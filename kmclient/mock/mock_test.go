@@ -58,10 +58,10 @@ func TestBothSides(t *testing.T) {
 	got[0].Wipe() // must not reach into the store
 	if again, err := recipient.KeysByID(t.Context(), "", keys[2].ID()); err != nil ||
 		!bytes.Equal(again[0].Reveal(), keys[2].Reveal()) {
-		t.Errorf("a key is gone once it was wiped by whoever asked for it (%v)", err)
+		t.Errorf("a key is gone once it was wiped by its caller (%v)", err)
 	}
 
-	// Each side sees at once what the other does.
+	// Each side sees immediately what the other does.
 	for range 5 {
 		k := getKeys(t, sender, 1)[0]
 		if err := recipient.CloseKey(t.Context(), k.ID()); err != nil {
@@ -274,7 +274,7 @@ func TestNoSpaceForTheFile(t *testing.T) {
 	}
 	m := newMock(t, filepath.Join(dir, "file", "keys.json"))
 	if keys, err := m.GetKeys(t.Context(), "", 256, 1); !errors.Is(err, kmclient.ErrStore) || keys != nil {
-		t.Errorf("a file beneath a file: %v, %v, want ErrStore and no key", keys, err)
+		t.Errorf("a file below a file: %v, %v, want ErrStore and no key", keys, err)
 	}
 }
 
@@ -287,7 +287,7 @@ func TestWriteFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if keys, err := m.GetKeys(t.Context(), "", 256, 1); !errors.Is(err, kmclient.ErrStore) || keys != nil {
-		t.Errorf("got %v, %v: no key may be handed out that is not on disk", keys, err)
+		t.Errorf("got %v, %v: no key may be given out that is not on disk", keys, err)
 	}
 	if err := m.CloseKey(t.Context(), k.ID()); !errors.Is(err, kmclient.ErrStore) {
 		t.Errorf("CloseKey: %v, want ErrStore", err)

@@ -42,7 +42,7 @@ func TestGoroutines(t *testing.T) {
 }
 
 // TestProcesses has several processes share one file: no key may be lost,
-// no ID be handed out twice.
+// no ID be given out twice.
 func TestProcesses(t *testing.T) {
 	const processes, calls = 5, 12
 	if path := os.Getenv("KMCLIENT_TEST_MOCK"); path != "" { // one of them
@@ -66,28 +66,28 @@ func TestProcesses(t *testing.T) {
 		}
 		commands = append(commands, c)
 	}
-	handedOut := map[string]string{}
+	givenOut := map[string]string{}
 	for i, c := range commands {
 		if err := c.Wait(); err != nil {
 			t.Fatalf("process %d: %v\n%s", i, err, &outputs[i])
 		}
 		for _, m := range regexp.MustCompile(`(?m)^id (\S+) (\S+)$`).FindAllStringSubmatch(outputs[i].String(), -1) {
-			if _, twice := handedOut[m[1]]; twice {
-				t.Errorf("%s was handed out twice", m[1])
+			if _, twice := givenOut[m[1]]; twice {
+				t.Errorf("%s was given out twice", m[1])
 			}
-			handedOut[m[1]] = m[2]
+			givenOut[m[1]] = m[2]
 		}
 	}
-	if want := processes * calls * 2; len(handedOut) != want {
-		t.Fatalf("%d keys were handed out, want %d", len(handedOut), want)
+	if want := processes * calls * 2; len(givenOut) != want {
+		t.Fatalf("%d keys were given out, want %d", len(givenOut), want)
 	}
-	keys, err := newMock(t, path).KeysByID(t.Context(), "", slices.Collect(maps.Keys(handedOut))...)
+	keys, err := newMock(t, path).KeysByID(t.Context(), "", slices.Collect(maps.Keys(givenOut))...)
 	if err != nil {
-		t.Fatalf("a key that was handed out is lost: %v", err)
+		t.Fatalf("a key that was given out is lost: %v", err)
 	}
 	for _, k := range keys {
-		if fmt.Sprintf("%x", sha256.Sum256(k.Reveal())) != handedOut[k.ID()] {
-			t.Errorf("%s is another key than the one that was handed out", k.ID())
+		if fmt.Sprintf("%x", sha256.Sum256(k.Reveal())) != givenOut[k.ID()] {
+			t.Errorf("%s is another key than the one that was given out", k.ID())
 		}
 	}
 }

@@ -24,16 +24,16 @@ func states(t *testing.T, m *KeyManager) (all []kmclient.State) {
 	return all
 }
 
-// A mock says what it knows of a key: that it was handed out, and that somebody
-// has fetched it by its ID. Other processes see the same.
+// The state of a key says whether it was given out and fetched by its ID. Other
+// processes see the same.
 func TestStates(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	keys := getKeys(t, newMock(t, path), 3)
 	if keys[0].Info().State != kmclient.StateInUse {
-		t.Errorf("a key that is handed out is %s", keys[0].Info().State)
+		t.Errorf("a key that is given out is %s", keys[0].Info().State)
 	}
 	if got := states(t, newMock(t, path)); !slices.Equal(got, []kmclient.State{kmclient.StateInUse, kmclient.StateInUse, kmclient.StateInUse}) {
-		t.Errorf("handed out: %v", got)
+		t.Errorf("given out: %v", got)
 	}
 	for range 2 {
 		got, err := newMock(t, path).KeysByID(t.Context(), "", keys[1].ID())
@@ -55,7 +55,7 @@ func TestStates(t *testing.T) {
 }
 
 // Keys that another program has put into the file stay as they are, and so does
-// the file: nothing is made beside it either.
+// the file: nothing is made next to it either.
 func TestStatesOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "keys.json")
@@ -76,7 +76,7 @@ func TestStatesOfOthers(t *testing.T) {
 	}
 	getKeys(t, m, 1)
 	if got := states(t, m); !slices.Equal(got, []kmclient.State{kmclient.StateStored, kmclient.StateInUse}) {
-		t.Errorf("beside one of our own: %v", got)
+		t.Errorf("next to one of our own: %v", got)
 	}
 	// What the reference system writes has no states any more.
 	text = `{"keys":{"a":"AAECAwQFBgcICQoLDA0ODw=="},"key_states":{"gone":"used"}}`
@@ -88,7 +88,7 @@ func TestStatesOfOthers(t *testing.T) {
 	}
 }
 
-// That a state can't be noted costs nobody the key.
+// Keys are returned even if their state can't be written.
 func TestStateNotNoted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	m := newMock(t, path)

@@ -53,12 +53,7 @@ func TestFromEnv(t *testing.T) {
 		"QKD_USE_MOCK=0 QKD_KM_CA=/none":                                "",
 		"QKD_USE_MOCK=0 QKD_KM_HTTPS=yes QKD_KM_CA=/none/such/file.pem": "",
 	} {
-		vars := map[string]string{}
-		for _, v := range strings.Fields(env) {
-			name, value, _ := strings.Cut(v, "=")
-			vars[name] = value
-		}
-		km, err := FromEnv(func(name string) string { return vars[name] }, Options{})
+		km, err := FromEnv(environment(env), Options{})
 		if got := where(t, km); got != want {
 			t.Errorf("%s: is %q (%v), want %q", env, got, err, want)
 		}
@@ -81,13 +76,20 @@ func TestEnvSpec(t *testing.T) {
 		"QKD_USE_MOCK=false QKD_KM_HOST=km": "http://km:8080",
 		"QKD_KM=mock:keys.json":             "mock:keys.json",
 	} {
-		vars := map[string]string{}
-		for _, v := range strings.Fields(env) {
-			name, value, _ := strings.Cut(v, "=")
-			vars[name] = value
-		}
-		if got, err := EnvSpec(func(name string) string { return vars[name] }); got != want || err != nil {
+		if got, err := EnvSpec(environment(env)); got != want || err != nil {
 			t.Errorf("%s: %q, %v, want %q", env, got, err, want)
 		}
+	}
+}
+
+// environment returns the getenv of variables NAME=VALUE, separated by spaces.
+func environment(variables string) func(string) string {
+	return func(name string) string {
+		for _, v := range strings.Fields(variables) {
+			if value, ok := strings.CutPrefix(v, name+"="); ok {
+				return value
+			}
+		}
+		return ""
 	}
 }

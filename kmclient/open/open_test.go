@@ -75,7 +75,7 @@ func TestOpen(t *testing.T) {
 	_, err = KeyManager("nonsense", Options{})
 	for _, form := range []string{"mock:PATH", "http://HOST:PORT", "https://HOST:PORT"} {
 		if err == nil || !strings.Contains(err.Error(), form) {
-			t.Errorf("the error %q does not tell of the form %s", err, form)
+			t.Errorf("the error %q does not name the form %s", err, form)
 		}
 	}
 }

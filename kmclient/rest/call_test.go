@@ -95,7 +95,7 @@ func TestTimeAndCancel(t *testing.T) {
 		want    error // besides ErrUnavailable
 		not     error
 	}{
-		"the caller gives up":       {canceled, 0, context.Canceled, context.DeadlineExceeded},
+		"the caller cancels":        {canceled, 0, context.Canceled, context.DeadlineExceeded},
 		"the caller's deadline":     {short, 0, context.DeadlineExceeded, context.Canceled},
 		"the client's own time-out": {t.Context(), 30 * time.Millisecond, kmclient.ErrUnavailable, context.DeadlineExceeded},
 	} {
@@ -217,7 +217,7 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// TestCAs: all CAs of a file are trusted, also behind a byte order mark, and a
+// TestCAs: all CAs of a file are trusted, also after a byte order mark, and a
 // file of which any is damaged is refused with its line.
 func TestCAs(t *testing.T) {
 	server := httptest.NewTLSServer(fakekm.Answer(200, `{"keys":[`+fakekm.KeyJSON("a", fakekm.RandomBytes(32))+`]}`))
@@ -234,9 +234,9 @@ func TestCAs(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	for _, tt := range []struct{ name, text, want string }{
 		{"first of two", own + other, ""},
-		{"first of two behind a mark", "\uFEFF" + own + other, ""},
-		{"the only one behind a mark", "\uFEFF" + own, ""},
-		{"behind a damaged one", damaged + own, "ca.pem:1: "},
+		{"first of two after a mark", "\uFEFF" + own + other, ""},
+		{"the only one after a mark", "\uFEFF" + own, ""},
+		{"after a damaged one", damaged + own, "ca.pem:1: "},
 		{"before a damaged one", own + damaged, "ca.pem:"},
 		{"UTF-16", "\xFF\xFE-\x00", "iconv"},
 	} {

@@ -239,7 +239,7 @@ func TestGetKeysBadAnswers(t *testing.T) {
 				t.Errorf("the error has %d bytes: too many for a log", len(err.Error()))
 			}
 			if strings.Contains(test.body, "<") && !strings.Contains(err.Error(), "HTML") {
-				t.Errorf("%q does not tell of the HTML page", err)
+				t.Errorf("%q does not name the HTML page", err)
 			}
 		})
 	}
@@ -342,7 +342,7 @@ func TestRequestBounds(t *testing.T) {
 		"no ID":     {nil, kmclient.ErrBadRequest},
 		"too many":  {make([]string, kmclient.MaxRequestKeys+1), kmclient.ErrBadRequest},
 		"twice":     {[]string{"a", "a"}, kmclient.ErrBadRequest},
-		"blank":     {[]string{"a b"}, kmclient.ErrBadKey},
+		"space":     {[]string{"a b"}, kmclient.ErrBadKey},
 		"empty":     {[]string{""}, kmclient.ErrBadKey},
 		"climbs":    {[]string{"a", "../x"}, kmclient.ErrBadKey},
 		"dots":      {[]string{".."}, kmclient.ErrBadKey},
