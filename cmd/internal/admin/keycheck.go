@@ -22,67 +22,84 @@ func (m *Monitor) lacked(peer string, now time.Time) bool {
 	return at != 0 && now.Sub(time.Unix(0, at)) <= lackedFor
 }
 
-// checkKeys judges the stock, which is known where the key manager answers for at
-// least one peer. A stock of 0 is no failure by itself: some key managers make keys
-// when they are asked for.
-func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, isKnown bool) {
-	c = Check{Name: "keys", State: StateOK, Found: "There are keys for all peers that mail is encrypted for."}
-	var without, silent, tooFew, soon, noPad []string
-	known, waits := 0, 0
+// supply is what is known of the keys for the peers that mail is encrypted for.
+type supply struct {
+	known   int // peers for which the key manager answers
+	waiting int // of them, those whose rule allows only a pad that the limits don't allow
+
+	without []string // peers whose mail lacks keys, and none are in stock
+	silent  []string // none in stock, and no mail has lacked any
+	tooFew  []string // some in stock, and mail has lacked keys
+	soon    []string // their keys run out soon
+	noPad   []string // the limits allow no one-time pad
+}
+
+// supply sorts the peers by what the last round of checks has found. mu must be
+// held.
+func (m *Monitor) supply(f findings, now time.Time) (s supply) {
 	for _, name := range m.encryptedFor() {
 		l, ok := f.peers[name]
 		if !ok || l.err != nil {
 			continue // checkKM says so
 		}
-		known++
+		s.known++
 		if mailWaits, err := m.config.Load().PadTrouble(name, l.status); err != nil {
-			noPad = append(noPad, name)
+			s.noPad = append(s.noPad, name)
 			if mailWaits {
-				waits++
+				s.waiting++
 			}
 		}
 		none := l.hasStock() && *l.status.StoredKeys == 0
 		switch lacked := m.lacked(name, now); {
 		case none && lacked:
-			without = append(without, name)
+			s.without = append(s.without, name)
 			continue
 		case none:
-			silent = append(silent, name)
+			s.silent = append(s.silent, name)
 			continue
 		case lacked:
-			tooFew = append(tooFew, name)
+			s.tooFew = append(s.tooFew, name)
 		}
 		if !l.hasStock() {
 			continue
 		}
 		if left, falls, _ := m.forecast[name].lasts(); falls && left < runningOut {
-			soon = append(soon, fmt.Sprintf("%s (about %s)", name, roughly(left)))
+			s.soon = append(s.soon, fmt.Sprintf("%s (about %s)", name, roughly(left)))
 		}
 	}
+	return s
+}
+
+// checkKeys judges the stock, which is known where the key manager answers for at
+// least one peer. A stock of 0 is no failure by itself: some key managers make keys
+// when they are asked for. mu must be held.
+func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, known bool) {
 	const rate = "Check the QKD link, and whether its key rate is enough for the mail."
+	c = Check{Name: "keys", State: StateOK, Found: "There are keys for all peers that mail is encrypted for."}
+	s := m.supply(f, now)
 	switch {
 	case len(m.encryptedFor()) == 0:
 		c.Found = "None are needed: no mail is encrypted here."
-	case known == 0:
+	case s.known == 0:
 		return c, false
-	case len(without) == known:
+	case len(s.without) == s.known:
 		c.State, c.Found, c.Advice = StateFailed, "There are none.", rate+" Mail waits at its sender."
-	case waits > 0:
-		c.State, c.Found = StateFailed, "The key manager's limits allow no one-time pad for "+names(noPad)+", and a rule allows nothing else."
+	case s.waiting > 0:
+		c.State, c.Found = StateFailed, "The key manager's limits allow no one-time pad for "+names(s.noPad)+", and a rule allows nothing else."
 		c.Advice = `Set suite = "auto" or "aes-256-gcm" in that rule. Mail waits at its sender.`
-	case len(without)+len(tooFew)+len(soon) > 0:
-		c.State, c.Found, c.Advice = StateWarning, shortOfKeys(without, tooFew, soon), rate
-		if len(tooFew) > 0 {
+	case len(s.without)+len(s.tooFew)+len(s.soon) > 0:
+		c.State, c.Found, c.Advice = StateWarning, shortOfKeys(s.without, s.tooFew, s.soon), rate
+		if len(s.tooFew) > 0 {
 			c.Advice += " A smaller pad_limit uses fewer keys."
 		}
-		if len(without)+len(tooFew) > 0 {
+		if len(s.without)+len(s.tooFew) > 0 {
 			c.Advice += " Mail without keys waits at its sender."
 		}
-	case len(silent) > 0:
-		c.State, c.Found = StateWarning, "The key manager says that it has none in stock for "+names(silent)+"."
+	case len(s.silent) > 0:
+		c.State, c.Found = StateWarning, "The key manager says that it has none in stock for "+names(s.silent)+"."
 		c.Advice = "That is normal if it makes keys when they are asked for. " + rate
-	case len(noPad) > 0:
-		c.State, c.Found = StateWarning, "The key manager's limits allow no one-time pad for "+names(noPad)+"; AES-256-GCM is used."
+	case len(s.noPad) > 0:
+		c.State, c.Found = StateWarning, "The key manager's limits allow no one-time pad for "+names(s.noPad)+"; AES-256-GCM is used."
 		c.Advice = "Compare the limits in its status with docs/format.md."
 	}
 	return c, true
