@@ -93,7 +93,7 @@ func isList(f rawheader.Field) bool {
 
 // build returns the fields of the outer header, each with its CRLF.
 //
-// They are copies, written anew in the plainest form, so that no mail system on
+// They are copies, rewritten in the plainest form, so that no mail system on
 // the way has anything to mend. A field that can't be written so is left out:
 // the original is in the payload.
 func (h *outerHeader) build() [][]byte {

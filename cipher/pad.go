@@ -8,23 +8,23 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// PadCost is what a message takes with SuiteOTP.
+// PadCost says what a message takes with SuiteOTP.
 type PadCost struct {
-	Frames   int64 // each of which takes one request for keys, or more
-	Keys     int64 // keys, exactly
-	KeySize  int   // bits of the longest of them
-	KeyBytes int64 // of all of them together, exactly
+	Frames   int64 // each takes one or more requests for keys
+	Keys     int64 // number of keys
+	KeySize  int   // size of the longest key, in bits
+	KeyBytes int64 // size of all keys together, in bytes
 
-	// MessageBytes is what the encrypted message has at least, with CRLF line ends:
-	// its payload, if key IDs take Status.KeyIDBytes each (1 byte where that is not
-	// known), without the header and the note.
+	// MessageBytes is the least size of the encrypted message, in bytes: that of
+	// the payload as text with CRLF, without header and note. Key IDs count
+	// Status.KeyIDBytes each, or 1 byte if that is unknown.
 	MessageBytes int64
 }
 
-// PadCostOf returns what a message of size bytes takes with SuiteOTP from a key
-// manager with this status: by its limits, whatever its stock. It is computed
-// by the code that encrypts. The error is ErrPad where the limits rule a pad
-// out, and ErrTooManyKeys where the message is too long for keys so short.
+// PadCostOf returns what a message of size bytes takes with SuiteOTP under the
+// limits in this status, whatever the stock of keys. The cost is exact except for
+// MessageBytes. The error is ErrPad if the limits rule a pad out, and
+// ErrTooManyKeys if the message is too long for keys of their size.
 func PadCostOf(s kmclient.Status, size int64) (PadCost, error) {
 	if size < 0 {
 		return PadCost{}, fmt.Errorf("%w: a message of %d bytes", ErrOptions, size)
@@ -40,21 +40,21 @@ func PadCostOf(s kmclient.Status, size int64) (PadCost, error) {
 	}, nil
 }
 
-// padLimits are the limits that a pad must keep to. How many keys there are in
-// a request or in stock is none of them.
+// padLimits returns the limits for a pad. The number of keys in a request, or in
+// stock, is not among them.
 func padLimits(s kmclient.Status) otp.Limits {
 	return otp.Limits{MinKeySize: s.MinKeySize, MaxKeySize: s.MaxKeySize}
 }
 
-// padKeys gets the keys of a frame, with at most most keys a request; 0 is no
-// limit. Where a later request fails, keys of the earlier ones are wiped, and
-// counted: they have encrypted nothing.
-func (w *Writer) padKeys(size, number, most int) ([]*kmclient.Key, error) {
+// padKeys gets the keys of a frame, at most perRequest at a time unless that is 0.
+// If a request fails, it wipes and counts the keys of earlier ones, which have
+// encrypted nothing.
+func (w *Writer) padKeys(size, number, perRequest int) ([]*kmclient.Key, error) {
 	keys := make([]*kmclient.Key, 0, number)
 	for len(keys) < number {
 		n := number - len(keys)
-		if most > 0 {
-			n = min(n, most)
+		if perRequest > 0 {
+			n = min(n, perRequest)
 		}
 		some, err := w.keys.GetKeys(w.ctx, w.opts.Peer, size, n)
 		keys = append(keys, some...)

@@ -7,33 +7,31 @@ import (
 	"time"
 )
 
-// errDate says that a text is no date that can be read in exactly one way.
+// errDate means that a text is not a date that can be read in exactly one way.
 var errDate = errors.New("date can't be read")
 
-// The years that ParseDate reads: those that RFC 5322 §3.3 allows, as long as
-// they have four digits.
+// The years that ParseDate reads: those of RFC 5322 §3.3 that have four digits.
 const (
 	firstYear = 1900
 	lastYear  = 9999
 )
 
-// ParseDate reads a date of RFC 5322 §3.3, its obsolete forms of §4.3, and the
-// other forms that programs write into mail:
+// ParseDate reads a date of RFC 5322 §3.3, in the obsolete forms of §4.3 as well,
+// and the other forms that programs write:
 //
-//	Thu, 29 Apr 2010 10:00:00 +0200 (CEST)     or less of it: weekday, comma, seconds, zone
+//	Thu, 29 Apr 2010 10:00:00 +0200 (CEST)     weekday, comma, seconds and zone may be missing
 //	Thu Apr 29 10:00:00 CEST 2010              date(1); asctime has no zone
 //	29-Apr-2010 10:00 PM GMT+02:00             also "at 10:00 PM"
 //	2010-04-29T10:00:00.5Z                     ISO 8601
 //
-// It returns the same instant in the zone of the date. Where the date does not
-// tell its zone (none, "-0000", a military letter, a name that RFC 5322 does
-// not define), zoned is false and t is in UTC, as §4.3 says. The zone of the
-// machine is never looked at. A fraction of a second is dropped, and second 60
-// is the next minute.
+// It returns the same instant in the zone of the date. If the zone is unknown
+// (missing, "-0000", a military letter, or a name that RFC 5322 does not define),
+// zoned is false and t is in UTC, as §4.3 says. The local time zone does not
+// matter. A fraction of a second is dropped, and second 60 is the next minute.
 //
-// The error is errDate for everything else: a date that doesn't exist, a year
-// before 1900 or after 9999, a month as a number outside of ISO 8601, a time or
-// date that is missing, and what can't be understood whole.
+// Everything else is an error: a date that does not exist, a year before 1900 or
+// after 9999, a month in digits except in ISO 8601, a missing time or date, and
+// anything that can't be understood to its end.
 func ParseDate(text string) (t time.Time, zoned bool, err error) {
 	r := dateReader{rest: text}
 	for {
@@ -47,21 +45,21 @@ func ParseDate(text string) (t time.Time, zoned bool, err error) {
 	}
 }
 
-// A dateReader collects what a date says, in whatever order.
+// A dateReader collects the parts of a date, in any order.
 type dateReader struct {
 	rest string
 	last dateToken // the one before rest
 
-	numbers  [2]string // the digits of day and year, in the order of the text
+	numbers  [2]string // digits of day and year, in the order of the text
 	count    int       // of numbers
 	month    time.Month
 	monthAt  int  // how many of the numbers are before the month
-	iso      bool // the date is one of ISO 8601
+	iso      bool // the date is in ISO 8601
 	timed    bool // hour, minute and second are known
 	hour     int
 	minute   int
 	second   int
-	half     string // AM or PM, in any case; "" in a day of 24 hours
+	half     string // AM or PM, in any case; "": 24 hours
 	zone     string // the last word of the zone's name
 	words    int    // of the zone's name
 	numeric  bool   // the zone has a number
@@ -69,7 +67,7 @@ type dateReader struct {
 	negative bool   // its sign
 }
 
-// A dateToken is a kind of token, as far as it matters for the next one.
+// A dateToken is a kind of token, as far as the next one depends on it.
 type dateToken int
 
 const (
@@ -79,7 +77,7 @@ const (
 )
 
 // skip skips comments and bytes of a kind, and reports whether there were any. A
-// comment that never closes goes to the end.
+// comment that never closes extends to the end.
 func (r *dateReader) skip(ofKind func(byte) bool) bool {
 	before := len(r.rest)
 	for {
@@ -95,7 +93,7 @@ func (r *dateReader) skip(ofKind func(byte) bool) bool {
 	}
 }
 
-// take cuts off the bytes at the start of rest that are of a kind.
+// take removes the bytes of a kind from the start of rest and returns them.
 func (r *dateReader) take(ofKind func(byte) bool) string {
 	n := 0
 	for n < len(r.rest) && ofKind(r.rest[n]) {
@@ -111,10 +109,11 @@ func isGap(c byte) bool    { return isBlank(c) || c == ',' }
 func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c >= 0x80 }
 
-// isWordByte holds for all bytes of "Apr.", "p.m." and "Europe/San_Marino".
+// isWordByte reports whether c may be part of a word, such as "Apr.", "p.m." or
+// "Europe/San_Marino".
 func isWordByte(c byte) bool { return isLetter(c) || c == '.' || c == '/' || c == '_' }
 
-// token reads the next token; gap says whether something was skipped before it.
+// token reads the next token. gap says whether something was skipped before it.
 func (r *dateReader) token(gap bool) bool {
 	attached := r.last == dayPart && !gap
 	switch c := r.rest[0]; {
@@ -131,8 +130,8 @@ func (r *dateReader) token(gap bool) bool {
 	return false
 }
 
-// number reads what begins with a digit: a time, a date of ISO 8601, a day or a
-// year.
+// number reads a token that begins with a digit: a time, a date in ISO 8601, a day
+// or a year.
 func (r *dateReader) number() bool {
 	if ahead := *r; ahead.clock() {
 		*r = ahead
@@ -151,8 +150,8 @@ func (r *dateReader) number() bool {
 	return true
 }
 
-// clock reads hour, minute and, if they are there, second and its fraction.
-// Blanks and comments may stand around the colons (RFC 5322 §4.3).
+// clock reads hour and minute, and second and its fraction if it finds them. There
+// may be blanks and comments around the colons (RFC 5322 §4.3).
 func (r *dateReader) clock() bool {
 	hour, ok := r.short(23)
 	if !ok || r.timed || !r.colon() {
@@ -190,7 +189,7 @@ func (r *dateReader) colon() bool {
 	return ok
 }
 
-// isoDate reads year, month and day of ISO 8601.
+// isoDate reads a date in ISO 8601.
 func (r *dateReader) isoDate() bool {
 	year := r.take(isDigit)
 	if len(year) != 4 || r.count > 0 || r.month > 0 || !strings.HasPrefix(r.rest, "-") {
@@ -207,9 +206,9 @@ func (r *dateReader) isoDate() bool {
 	return true
 }
 
-// word reads a word, in any case. Months, weekdays, AM and PM may stand nearly
-// anywhere. Another word is a weekday in another language, which comes first,
-// "at" before the time, or the name of a zone after it.
+// word reads a word, in any case. Months, weekdays, AM and PM may be nearly
+// anywhere. Any other word is a weekday in another language at the start, "at"
+// before the time, or the name of a zone after it.
 func (r *dateReader) word(w string) bool {
 	first := r.last == noToken
 	r.last = otherToken
@@ -217,7 +216,7 @@ func (r *dateReader) word(w string) bool {
 	case r.month == 0 && monthOf(w) > 0:
 		r.month, r.monthAt, r.last = monthOf(w), r.count, dayPart
 	case isWeekday(w):
-		// Whether it is the right one does not matter.
+		// It need not be the right one.
 	case r.timed && (strings.EqualFold(w, "am") || strings.EqualFold(w, "pm")):
 		if r.half != "" {
 			return false
@@ -294,7 +293,7 @@ func (r *dateReader) zoneNumber() bool {
 	return err == nil && len(digits) >= 3 && len(digits) <= 4 && n/100 <= 24 && n%100 < 60
 }
 
-// date returns what was read, if it is one date.
+// date returns the date, if all its parts were read and it exists.
 func (r *dateReader) date() (t time.Time, zoned bool, err error) {
 	year, day, ok := r.yearAndDay()
 	if !ok || !r.timed || r.month == 0 {
@@ -329,7 +328,7 @@ func (r *dateReader) date() (t time.Time, zoned bool, err error) {
 	return t, zoned, nil
 }
 
-// yearAndDay tells the two numbers apart. A year of two or three digits is one
+// yearAndDay distinguishes the two numbers. A year of two or three digits is that
 // of RFC 5322 §4.3.
 func (r *dateReader) yearAndDay() (year, day int, ok bool) {
 	d, y := r.numbers[0], r.numbers[1]
@@ -355,8 +354,8 @@ func (r *dateReader) yearAndDay() (year, day int, ok bool) {
 	return year, day, true
 }
 
-// zoneOffset returns the zone in seconds east of UTC. The number has the say;
-// a name that contradicts it makes a date that can be read in two ways.
+// zoneOffset returns the zone in seconds east of UTC. The number counts. If the
+// name contradicts it, the date can be read in two ways, and ok is false.
 func (r *dateReader) zoneOffset() (seconds int, zoned, ok bool) {
 	hours, known := 0, false
 	if r.words == 1 {
@@ -369,9 +368,8 @@ func (r *dateReader) zoneOffset() (seconds int, zoned, ok bool) {
 	return hours * 3600, known, true
 }
 
-// namedZone returns the zones that RFC 5322 §4.3 names, and UTC, in hours east
-// of UTC. Military letters are not known, since they were often used with the
-// wrong sign.
+// namedZone returns a zone that RFC 5322 §4.3 names, or UTC, in hours east of UTC.
+// Military letters are unknown zones: they were often used with the wrong sign.
 func namedZone(name string) (hours int, ok bool) {
 	switch strings.ToLower(name) {
 	case "ut", "gmt", "utc", "z":

@@ -1,20 +1,18 @@
-// Package rawheader scans the header of a message in place: it reads octets
-// and points into them, never changes, re-folds or re-orders anything, and has
-// an answer for every input. A mail library that parses and writes back would
-// not do, since what a user signed must come back octet for octet.
+// Package rawheader scans the header of a message in place. It returns slices of
+// the message, changes nothing, and reads any input. A mail library that parses
+// and writes back won't do: what a user signed must be restored byte for byte.
 //
-// A line ends with LF; CRs before it belong to the line end. Where the first
-// line of the input ends with a bare CR, every CR, LF and CRLF ends a line, as
-// in files from old Macs.
+// A line ends with LF; CRs before it belong to the line end. If the first line of
+// the input ends with a bare CR, every CR, LF and CRLF ends a line, as in files
+// from old Macs.
 //
-// What mail programs put above the first field belongs to no field: a UTF-8
-// byte order mark, an mbox separator ("From …"), and separators that were
+// Some mail programs put lines above the first field that belong to no field: a
+// UTF-8 byte order mark, an mbox separator ("From …"), and separators that were
 // quoted when the message went into another mailbox (">From …").
 //
-// The header ends at the first blank line. It also ends, for a strict scan, at
-// the first line that can't be part of a field: what follows may be the body
-// of a message whose blank line was lost, and its lines must not be taken for
-// fields. A lenient scan skips such lines.
+// The header ends at the first blank line. In a strict scan it also ends at the
+// first line that can't be part of a field: the blank line may be lost, and then
+// lines of the body must not be read as fields. A lenient scan skips such lines.
 //
 // The package also reads what many fields have in common: dates, comments and
 // quoted strings.
@@ -26,11 +24,11 @@ import (
 	"strings"
 )
 
-// A Field is one header field, as slices of the scanned octets.
+// A Field is a header field, in slices of the scanned bytes.
 type Field struct {
-	Raw   []byte // the whole field with folds and line ends
+	Raw   []byte // the whole field, with folds and line ends
 	Name  []byte // as spelled, without the colon and blanks before it
-	Value []byte // all after the colon, without the last line end
+	Value []byte // everything after the colon, without the last line end
 
 	Offset int // of Raw in the scanned bytes
 	value  int // where Value begins in them
@@ -39,8 +37,8 @@ type Field struct {
 // Is reports whether the field has this name, in any case.
 func (f Field) Is(name string) bool { return strings.EqualFold(string(f.Name), name) }
 
-// Text returns the value on one line: line ends inside it removed, blanks
-// around it trimmed.
+// Text returns the value on one line: without line ends, and without blanks around
+// it.
 func (f Field) Text() string {
 	if bytes.IndexByte(f.Value, '\n') < 0 && bytes.IndexByte(f.Value, '\r') < 0 {
 		return string(bytes.Trim(f.Value, " \t"))
@@ -48,24 +46,25 @@ func (f Field) Text() string {
 	return strings.Trim(unfolder.Replace(string(f.Value)), " \t")
 }
 
-// unfolder works octet by octet: the value need not be UTF-8.
+// unfolder works byte by byte: the value need not be UTF-8.
 var unfolder = strings.NewReplacer("\r", "", "\n", "")
 
-// Mode says what a scan does with a line that can't be part of a field.
+// A Mode says what a scan does at a line that can't be part of a field.
 type Mode int
 
 const (
-	Strict  Mode = iota // the header ends there
-	Lenient             // the line is skipped
+	Strict  Mode = iota // end the header
+	Lenient             // skip the line
 )
 
-// Fields yields the fields of the header at the start of b. Where b ends before the
-// header does, the last one may go on. However many there are, none takes memory.
+// Fields yields the fields of the header at the start of b. If b ends before the
+// header does, the last field may be incomplete. Fields allocates nothing, however
+// many fields there are.
 func Fields(b []byte, mode Mode) iter.Seq[Field] {
 	return func(yield func(Field) bool) { scan(b, mode, yield) }
 }
 
-// First returns the first field of the header at the start of b with this name.
+// First returns the first field with this name in the header at the start of b.
 func First(b []byte, mode Mode, name string) (Field, bool) {
 	for f := range Fields(b, mode) {
 		if f.Is(name) {
@@ -75,14 +74,14 @@ func First(b []byte, mode Mode, name string) (Field, bool) {
 	return Field{}, false
 }
 
-// End returns how many bytes the header at the start of b takes, with the blank
-// line. done is false where b ends before the header does.
+// End returns the size in bytes of the header at the start of b, with its blank
+// line. done is false if b ends before the header does.
 func End(b []byte, mode Mode) (n int, done bool) {
 	return scan(b, mode, func(Field) bool { return true })
 }
 
-// scan yields the fields until yield returns false. What it returns is that of End
-// then, if it has come to the end.
+// scan yields the fields until yield returns false. If that does not happen, it
+// returns the result of End.
 func scan(b []byte, mode Mode, yield func(Field) bool) (n int, done bool) {
 	bareCR := firstEndIsBareCR(b)
 	top := skipTop(b, bareCR)
@@ -91,7 +90,7 @@ func scan(b []byte, mode Mode, yield func(Field) bool) (n int, done bool) {
 		text, size, ended := cutLine(b[pos:], bareCR)
 		mode := mode
 		if !ended {
-			mode = Lenient // the line may go on, and be a field then
+			mode = Lenient // the line is incomplete, and may be a field
 		}
 		if len(text) > 0 && (text[0] == ' ' || text[0] == '\t') {
 			if field.Raw != nil {
@@ -123,11 +122,11 @@ func scan(b []byte, mode Mode, yield func(Field) bool) (n int, done bool) {
 	return len(b), false
 }
 
-// cutLine returns the first line of b without its line end, its size with it,
-// and whether it has one.
+// cutLine returns the first line of b without its line end, its size with the line
+// end, and whether it has one.
 func cutLine(b []byte, bareCR bool) (text []byte, size int, ended bool) {
 	if bareCR {
-		// Not by looking for an LF first, which may be far away from each CR.
+		// Not by searching for LF, which may be far from each CR.
 		if i := bytes.IndexAny(b, "\r\n"); i >= 0 && b[i] == '\r' {
 			if i+1 < len(b) && b[i+1] == '\n' {
 				return b[:i], i + 2, true
@@ -142,8 +141,8 @@ func cutLine(b []byte, bareCR bool) (text []byte, size int, ended bool) {
 	return bytes.TrimRight(b[:end], "\r"), end + 1, true
 }
 
-// firstEndIsBareCR reports whether the first line of b ends with CRs that no
-// LF follows.
+// firstEndIsBareCR reports whether the first line of b ends with CRs without an LF
+// after them.
 func firstEndIsBareCR(b []byte) bool {
 	i := bytes.IndexAny(b, "\r\n")
 	if i < 0 || b[i] == '\n' {
@@ -153,9 +152,9 @@ func firstEndIsBareCR(b []byte) bool {
 	return len(rest) > 0 && rest[0] != '\n'
 }
 
-// fieldName returns the name at the start of a line and where its colon is,
-// nil if the line starts no field: RFC 5322 §2.2 and, for blanks before the
-// colon, §4.5.
+// fieldName returns the name at the start of a line and the position of the colon,
+// or nil if the line does not begin a field (RFC 5322 §2.2, and §4.5 for blanks
+// before the colon).
 func fieldName(line []byte) (name []byte, colon int) {
 	colon = bytes.IndexByte(line, ':')
 	if colon < 0 {
@@ -173,8 +172,8 @@ func fieldName(line []byte) (name []byte, colon int) {
 	return name, colon
 }
 
-// skipTop returns where the first line begins that is no mbox separator, and
-// no continuation of one, without the byte order mark before it.
+// skipTop returns the position after the byte order mark, the mbox separators and
+// their continuation lines at the start of b.
 func skipTop(b []byte, bareCR bool) int {
 	for pos := 0; ; {
 		if bytes.HasPrefix(b[pos:], []byte(byteOrderMark)) {
@@ -188,15 +187,15 @@ func skipTop(b []byte, bareCR bool) int {
 	}
 }
 
-// isSeparator reports whether the line at pos, above the first field, is part
-// of an mbox separator. Only the first line may be one without quoting.
+// isSeparator reports whether the line at pos, above the first field, is part of
+// an mbox separator. Only the first line may be an unquoted one.
 func isSeparator(line []byte, pos int) bool {
 	from := bytes.TrimLeft(line, ">")
 	first := pos <= len(byteOrderMark) // a separator is longer
 	quoted := len(from) < len(line)
 	if bytes.HasPrefix(from, []byte("From ")) && (first || quoted) {
 		name, _ := fieldName(line)
-		return name == nil // and no "From : …", RFC 5322 §4.5
+		return name == nil // not "From : …", RFC 5322 §4.5
 	}
 	return !first && len(line) > 0 && (line[0] == ' ' || line[0] == '\t')
 }

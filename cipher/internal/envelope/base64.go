@@ -10,26 +10,27 @@ import (
 	"github.com/segmentio/asm/base64"
 )
 
-// A line of base64 is 76 columns (RFC 2045 §6.8), which hold 57 octets.
+// A line of base64 has 76 columns (RFC 2045 §6.8), which hold 57 bytes.
 const (
-	lineOctets  = 57
+	lineBytes   = 57
 	lineColumns = 76
 )
 
-// strictBase64 is encoding/base64 in results, many lines at a time faster where
-// the processor has the instructions. Strict: padding bits must be zero.
+// strictBase64 has the results of encoding/base64, and is many times faster on
+// many lines if the processor has the instructions. Strict: padding bits must be
+// zero.
 var strictBase64 = base64.StdEncoding.Strict()
 
-// flushSize is how much text is worth a write, in octets.
+// flushSize is how much text is worth a write, in bytes.
 const flushSize = 64 << 10
 
-// A base64Writer encodes in blocks of whole lines and writes large pieces:
-// calling an encoder line by line costs more than the encoding.
+// A base64Writer encodes blocks of whole lines and writes large pieces: to call
+// an encoder line by line costs more than the encoding.
 type base64Writer struct {
 	dst  io.Writer
 	eol  string
-	line [lineOctets]byte
-	held int // octets of line
+	line [lineBytes]byte
+	held int // bytes of line
 	text *buffer.Text
 	out  []byte // in text, not yet written
 }
@@ -43,7 +44,7 @@ func newBase64Writer(dst io.Writer, crlf bool) *base64Writer {
 	return w
 }
 
-// raw puts something in between that is no base64.
+// raw writes text that is not base64.
 func (w *base64Writer) raw(b []byte) error {
 	if len(b) > cap(w.out)-len(w.out) {
 		if err := w.flush(); err != nil {
@@ -64,14 +65,14 @@ func (w *base64Writer) Write(p []byte) (n int, err error) {
 	if w.held > 0 {
 		c := copy(w.line[w.held:], p)
 		w.held, p = w.held+c, p[c:]
-		if w.held < lineOctets {
+		if w.held < lineBytes {
 			return n, nil
 		}
 		if err := w.encode(w.line[:]); err != nil {
 			return 0, err
 		}
 	}
-	whole := len(p) / lineOctets * lineOctets
+	whole := len(p) / lineBytes * lineBytes
 	if err := w.encode(p[:whole]); err != nil {
 		return 0, err
 	}
@@ -82,7 +83,7 @@ func (w *base64Writer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// encode appends lines to out, the last of which may be short.
+// encode appends lines to out. The last one may be short.
 func (w *base64Writer) encode(p []byte) error {
 	for len(p) > 0 {
 		lines := (cap(w.out) - len(w.out)) / (lineColumns + len(w.eol))
@@ -92,7 +93,7 @@ func (w *base64Writer) encode(p []byte) error {
 			}
 			continue
 		}
-		n := min(lines*lineOctets, len(p))
+		n := min(lines*lineBytes, len(p))
 		w.out = appendLines(w.out, p[:n], w.eol)
 		p = p[n:]
 	}
@@ -100,8 +101,8 @@ func (w *base64Writer) encode(p []byte) error {
 }
 
 // appendLines appends p in lines of base64, each with its line end, to out,
-// which has room for them. All of it is encoded at once, as far behind as the
-// line ends need, and then each line is moved to its place.
+// which must have room for them. It encodes p at once, to the end of that room,
+// and then moves each line forward to its place.
 func appendLines(out, p []byte, eol string) []byte {
 	size := base64.StdEncoding.EncodedLen(len(p))
 	lines := (size + lineColumns - 1) / lineColumns
@@ -117,10 +118,10 @@ func appendLines(out, p []byte, eol string) []byte {
 	return out
 }
 
-// PayloadText returns how many bytes a payload of n bytes has as text: in
-// base64, in lines that end with CRLF.
+// PayloadText returns the size in bytes of a payload of n bytes as text: base64
+// in lines that end with CRLF.
 func PayloadText(n int64) int64 {
-	lines := (n + lineOctets - 1) / lineOctets
+	lines := (n + lineBytes - 1) / lineBytes
 	return (n+2)/3*4 + 2*lines
 }
 
@@ -142,36 +143,35 @@ func (w *base64Writer) flush() error {
 
 var errClosed = errors.New("write after close")
 
-// endLine encodes what is left, as the last line. A delimiter brings its own
-// line end before it, so none is needed behind; one blank line there does no
-// harm.
+// endLine encodes what is left as the last line. Its line end is not needed, since
+// a delimiter begins with one, but the blank line does no harm.
 func (w *base64Writer) endLine() error {
 	err := w.encode(w.line[:w.held])
 	w.held = 0
 	return err
 }
 
-// free gives the buffer back. What was not written is lost.
+// free returns the buffer to its pool. What is not yet written is lost.
 func (w *base64Writer) free() {
 	w.text.Free()
 	w.text, w.out = nil, nil
 }
 
-// A base64Decoder takes base64 apart as strictly as it can be without caring
-// for lines: every sequence of octets has one spelling.
+// A base64Decoder decodes strictly: apart from line ends, a sequence of bytes has
+// one spelling only.
 type base64Decoder struct {
-	quads []byte // not yet decoded; all but what came last is whole quanta
-	ended bool   // padding was seen
+	quads []byte // not yet decoded
+	ended bool   // after padding
 }
 
 var errBase64 = errors.New("payload is not clean base64")
 
-// decode decodes text into dst, which has room for it, as far as it makes whole
-// quanta. A CRLF must not be cut between two calls.
+// decode decodes text into dst, which must have room for it, up to the last whole
+// quantum. A CRLF must not be split between two calls.
 //
-// To look for each line end takes as long as to decode. So first a line is
-// taken to be as long as the one before it, wherever a line end is there, and
-// only where that gives no clean base64 all of them are looked for.
+// To search for each line end takes as long as to decode. So decode first takes
+// each line to be as long as the one before it if it finds a line end there. Only
+// if that gives no clean base64 does it search for all of them.
 func (d *base64Decoder) decode(dst, text []byte) (n int, err error) {
 	before := d.quads
 	for _, guess := range []bool{true, false} {
@@ -183,8 +183,8 @@ func (d *base64Decoder) decode(dst, text []byte) (n int, err error) {
 	return 0, err
 }
 
-// appendText appends text without its line ends (LF, or CRLF) to quads. With
-// guess some may be left where lines are not all of the same length.
+// appendText appends text without its line ends (LF or CRLF) to quads. With guess
+// set, it may leave some if lines are not all of the same length.
 func appendText(quads, text []byte, guess bool) []byte {
 	for line, eol := 0, 0; len(text) > 0; text = text[line+eol:] {
 		next := line + eol
@@ -218,7 +218,7 @@ func (d *base64Decoder) decodeQuads(dst []byte) (int, error) {
 		padding++
 	}
 	n, err := strictBase64.Decode(dst, d.quads[:whole])
-	// encoding/base64 skips line ends, and then makes less of the rest.
+	// encoding/base64 skips line ends, and then decodes fewer bytes.
 	if err != nil || n != whole/4*3-padding {
 		return 0, errBase64
 	}
@@ -227,7 +227,7 @@ func (d *base64Decoder) decodeQuads(dst []byte) (int, error) {
 	return n, nil
 }
 
-// end reports an incomplete quantum at the end.
+// end reports an incomplete quantum at the end of the payload.
 func (d *base64Decoder) end() error {
 	if len(d.quads) > 0 {
 		return fmt.Errorf("%w: it is cut short", errBase64)

@@ -50,7 +50,7 @@ func sizes() (all []int) {
 	}
 	lines := buffer.TextSize / (lineColumns + 2)
 	for blocks := 1; blocks <= 4; blocks++ {
-		for _, block := range []int{lineOctets * 32, 65536, 65536 + 16, lines * lineOctets, flushSize / 78 * lineOctets} {
+		for _, block := range []int{lineBytes * 32, 65536, 65536 + 16, lines * lineBytes, flushSize / 78 * lineBytes} {
 			for d := -3; d <= 3; d++ {
 				all = append(all, blocks*block+d)
 			}

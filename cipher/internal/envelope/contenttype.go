@@ -8,23 +8,22 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// A contentType is what a reader needs to know of a Content-Type field.
+// A contentType is what a Reader needs of a Content-Type field.
 type contentType struct {
 	media    string // in lower case
-	boundary string // of a multipart, as is the protocol
-	protocol string
+	boundary string // multipart only
+	protocol string // multipart only
 }
 
-// readContentType reads a Content-Type. It is text/plain where the field is
-// missing, or names what no media type can be (RFC 2045 §5.2).
+// readContentType reads a Content-Type. It is text/plain if the field is missing
+// or has no valid media type (RFC 2045 §5.2).
 //
-// Mail systems write the field anew and break it in doing so, and a message of
-// ours must be found all the same. So there is an answer to everything: what is
-// no parameter is skipped, a value that is not quoted goes to the next blank or
-// semicolon, and one whose quote never closes to the semicolon, which no
-// boundary holds. Where no boundary is found so, quotes and comments are taken
-// for broken. mime.ParseMediaType gives up where one parameter is broken, and
-// knows no comments.
+// Mail systems rewrite the field, and break it, but a qkdmail message must still
+// be found. So every field can be read: what is not a parameter is skipped, a
+// value without quotes ends at a blank or semicolon, and a value whose quote
+// never closes ends at a semicolon, which no boundary has. If that finds no
+// boundary, the field is read again without comments and with simpler quotes.
+// mime.ParseMediaType gives up on one broken parameter, and knows no comments.
 func readContentType(text string) contentType {
 	if text == "" {
 		return contentType{media: "text/plain"}
@@ -36,7 +35,7 @@ func readContentType(text string) contentType {
 		media += "/" + r.token(";,")
 	}
 	if strings.ContainsFunc(media, func(r rune) bool { return r > '~' }) {
-		return contentType{media: "text/plain"} // and no other letter is one of ours
+		return contentType{media: "text/plain"} // or "K", the Kelvin sign, would become "k"
 	}
 	t := contentType{media: strings.ToLower(media)}
 	if !strings.HasPrefix(t.media, "multipart/") {
@@ -44,7 +43,7 @@ func readContentType(text string) contentType {
 	}
 	p := r.params()
 	if t.boundary = p.value("boundary"); t.boundary == "" {
-		// A quote that never closes may have been closed by that of the boundary.
+		// A quote that never closes may have taken the boundary's for its end.
 		r.noComments, r.noQuotes = true, true
 		p = r.params()
 		t.boundary = p.value("boundary")
@@ -53,18 +52,18 @@ func readContentType(text string) contentType {
 	return t
 }
 
-// readEncoding reads a Content-Transfer-Encoding, in lower case.
+// readEncoding returns a Content-Transfer-Encoding in lower case.
 func readEncoding(text string) string {
 	r := paramReader{rest: text}
 	return strings.ToLower(r.value())
 }
 
-// A paramReader reads parameters from left to right, each byte a few times at
-// most.
+// A paramReader reads parameters from left to right, and each byte only a few
+// times.
 type paramReader struct {
 	rest string
-	// What opens and never closes is an ordinary byte, and then so are all of
-	// its kind that follow.
+	// What opens and never closes is an ordinary byte. Then so are all of its
+	// kind that follow.
 	noComments, noQuotes bool
 }
 
@@ -95,8 +94,8 @@ func (r *paramReader) commentLen(s string) int {
 	return n
 }
 
-// token skips to the next token and returns it: all up to a blank, a comment or
-// one of the bytes in ends.
+// token skips to the next token and returns it. A token ends at a blank, a comment
+// or one of the bytes in ends.
 func (r *paramReader) token(ends string) string {
 	r.skip()
 	n := 0
@@ -132,7 +131,7 @@ func (r *paramReader) value() string {
 	return strings.TrimRightFunc(value, isBlank)
 }
 
-// params reads all that is left.
+// params reads all parameters that are left.
 func (r paramReader) params() params {
 	p := make(params)
 	for name, value, ok := r.next(); ok; name, value, ok = r.next() {
@@ -151,7 +150,7 @@ func (r *paramReader) next() (name, value string, ok bool) {
 			return "", "", false
 		}
 		if r.rest[0] == '"' {
-			r.value() // hides what is in it
+			r.value() // skip what is quoted
 			continue
 		}
 		name = r.token(`=;"`)
@@ -166,11 +165,11 @@ func (r *paramReader) next() (name, value string, ok bool) {
 }
 
 // params are the parameters boundary and protocol, in all forms of RFC 2231, by
-// their names in lower case.
+// name in lower case.
 type params map[string]string
 
-// maxSections is how many pieces of a value are put together. Each has a byte
-// at least, and neither value may be longer.
+// maxSections is how many pieces of a value are joined. Each has at least one
+// byte, and no longer value is needed.
 const maxSections = maxBoundary
 
 // add keeps the first value of a parameter, as most programs do.
@@ -182,8 +181,8 @@ func (p params) add(name, value string) {
 	p[name] = value
 }
 
-// value returns the value of a parameter. Of several forms that in a character
-// set counts most, then the one in pieces, as mime.ParseMediaType has it.
+// value returns the value of a parameter. Of several forms, the one with a
+// character set counts, then the one in pieces, as in mime.ParseMediaType.
 func (p params) value(name string) string {
 	if v := extended(p[name+"*"]); v != "" {
 		return v
@@ -202,7 +201,7 @@ func (p params) value(name string) string {
 	return p[name]
 }
 
-// section returns piece n of a value, RFC 2231 §3 and §4.1.
+// section returns piece n of a value (RFC 2231 §3 and §4.1).
 func (p params) section(name string, n int) string {
 	name += "*" + strconv.Itoa(n)
 	if v, ok := p[name]; ok {
@@ -214,8 +213,8 @@ func (p params) section(name string, n int) string {
 	return unescape(p[name+"*"])
 }
 
-// extended returns a value without its character set and language, RFC 2231
-// §4. The character set doesn't matter: boundaries and protocols are US-ASCII.
+// extended returns a value without its character set and language (RFC 2231 §4).
+// The character set does not matter: boundaries and protocols are US-ASCII.
 func extended(v string) string {
 	if _, rest, ok := strings.Cut(v, "'"); ok {
 		if _, text, ok := strings.Cut(rest, "'"); ok {
@@ -225,8 +224,8 @@ func extended(v string) string {
 	return unescape(v)
 }
 
-// unescape undoes percent-encoding. A percent sign without two hexadecimal
-// digits stays.
+// unescape undoes percent-encoding. It leaves a percent sign that has no two
+// hexadecimal digits after it.
 func unescape(s string) string {
 	if !strings.Contains(s, "%") {
 		return s

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// maxControl is the most octets that a control part may have, decoded.
+// maxControl is the largest size of a decoded control part, in bytes.
 const maxControl = 4096
 
-// MaxValue is the most octets that a value of the control part may have.
+// MaxValue is the longest value in a control part, in bytes.
 const MaxValue = 255
 
 // Control is the control part: what a reader must know before it asks for a
-// key. Values are 1 to 255 octets of printable US-ASCII without blanks.
+// key. Values are 1 to 255 bytes of printable US-ASCII without blanks.
 type Control struct {
 	Suite        string
 	Time         time.Time // whole seconds
@@ -25,12 +25,12 @@ type Control struct {
 	KeyID        string
 }
 
-// values returns what the fields hold, in the order of Octets.
+// values returns the values of the fields, in the order of Octets.
 func (c *Control) values() [len(fieldNames) - 1]string {
 	return [...]string{c.Suite, strconv.FormatInt(c.Time.Unix(), 10), c.SenderSAE, c.RecipientSAE, c.KeyID}
 }
 
-// Check reports a value that can't stand in a control part.
+// Check reports a value that a control part can't have.
 func (c *Control) Check() error {
 	if c.Time.Unix() < 0 {
 		return fmt.Errorf("%w: control part: Time %d", ErrDamaged, c.Time.Unix())
@@ -44,7 +44,7 @@ func (c *Control) Check() error {
 }
 
 // Octets returns the control octets, which both suites authenticate. They are
-// built from the values and not copied from the mail, since mail systems
+// made from the values and not copied from the message, since mail systems
 // re-wrap and re-encode parts.
 func (c *Control) Octets() []byte {
 	b := append(make([]byte, 0, 256), "qkdmail/1\n"...)
@@ -72,12 +72,11 @@ func (c *Control) Text() string {
 	return string(b)
 }
 
-// ParseControl reads a control part whose transfer encoding is undone: one
-// field a line, each exactly once, in any order, names in any case, blanks
-// around ignored.
+// ParseControl reads a decoded control part: one field a line, each exactly once
+// and in any order, names in any case, blanks around names and values ignored.
 func ParseControl(text []byte) (*Control, error) {
 	if len(text) > maxControl {
-		return nil, fmt.Errorf("%w: control part over %d octets", ErrDamaged, maxControl)
+		return nil, fmt.Errorf("%w: control part over %d bytes", ErrDamaged, maxControl)
 	}
 	if err := checkVersion(string(text)); err != nil {
 		return nil, err
@@ -99,8 +98,8 @@ func ParseControl(text []byte) (*Control, error) {
 	return fromValues(values)
 }
 
-// controlFields goes through the lines of a control part; one without a colon
-// is a name without a value.
+// controlFields yields the lines of a control part as names and values. A line
+// without a colon is a name without a value.
 func controlFields(text string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for line := range strings.SplitSeq(text, "\n") {
@@ -113,8 +112,8 @@ func controlFields(text string) iter.Seq2[string, string] {
 	}
 }
 
-// checkVersion comes first: in another version all else may have another
-// meaning.
+// checkVersion reports another version than 1. It comes first, since in another
+// version everything else may have another meaning.
 func checkVersion(text string) error {
 	for name, value := range controlFields(text) {
 		if equalFold(name, fieldNames[0]) && value != "1" {
@@ -131,7 +130,7 @@ func fromValues(values [len(fieldNames)]string) (*Control, error) {
 		}
 	}
 	sec, err := strconv.ParseInt(values[2], 10, 64)
-	// Only one spelling of a time, since it is rebuilt from its value.
+	// A time has one spelling, since Octets makes it from its value.
 	if err != nil || sec < 0 || strconv.FormatInt(sec, 10) != values[2] {
 		return nil, fmt.Errorf("%w: control part: Time %.40q", ErrDamaged, values[2])
 	}
@@ -155,11 +154,11 @@ func fieldIndex(name string) int {
 
 func checkValue(name, v string) error {
 	if len(v) < 1 || len(v) > MaxValue {
-		return fmt.Errorf("%w: control part: %s of %d octets: must be 1 to %d", ErrDamaged, name, len(v), MaxValue)
+		return fmt.Errorf("%w: control part: %s of %d bytes: must be 1 to %d", ErrDamaged, name, len(v), MaxValue)
 	}
 	for i := range len(v) {
 		if v[i] < 0x21 || v[i] > 0x7E {
-			return fmt.Errorf("%w: control part: %s holds other than printable US-ASCII without blanks", ErrDamaged, name)
+			return fmt.Errorf("%w: control part: %s has a byte outside of 0x21 to 0x7E", ErrDamaged, name)
 		}
 	}
 	return nil

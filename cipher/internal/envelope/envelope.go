@@ -1,23 +1,22 @@
-// Package envelope writes and finds the MIME around an encrypted payload.
+// Package envelope writes and reads the MIME around an encrypted payload:
 //
 //	Qkdmail-Key-ID: …                      our header's first field
-//	From, To, Date, …                      what the caller lets stand outside
+//	From, To, Date, …                      the outer header, from the caller
 //	MIME-Version: 1.0
 //	Content-Type: multipart/mixed
-//	 ├ text/plain                          a note; without one there is no multipart/mixed
+//	 ├ text/plain                          a note; without it there is no multipart/mixed
 //	 └ multipart/encrypted; protocol="application/vnd.qkdmail"      RFC 1847
 //	    ├ application/vnd.qkdmail          the control part
 //	    └ application/octet-stream         the payload in base64
 //
-// The writer uses go-message for the header and the parts. The reader walks
-// the parts itself: it has to say for any mail in the world whether it holds a
-// message of ours, in constant memory and without ever failing on what is not
-// ours.
+// The Writer uses go-message for the header and the parts. The Reader goes
+// through the parts itself: it has to say of any mail whether it has a qkdmail
+// message in it, in constant memory, and must not fail on other mail.
 package envelope
 
 import "errors"
 
-// The names that mark a message of ours.
+// The names that mark a qkdmail message.
 const (
 	KeyIDField  = "Qkdmail-Key-ID"
 	ControlType = "application/vnd.qkdmail"
@@ -25,11 +24,11 @@ const (
 )
 
 var (
-	// ErrNotEncrypted: no message of ours: other mail.
+	// ErrNotEncrypted means mail without a qkdmail message in it.
 	ErrNotEncrypted = errors.New("not a qkdmail message")
-	// ErrDamaged: a message of ours that something on its way has broken, or
-	// that was never right.
+	// ErrDamaged means a qkdmail message that was broken on its way, or never
+	// was right.
 	ErrDamaged = errors.New("damaged qkdmail message")
-	// ErrVersion: a message of ours in a format that this release can't read.
+	// ErrVersion means a qkdmail message in a format that this release can't read.
 	ErrVersion = errors.New("unknown qkdmail format version")
 )

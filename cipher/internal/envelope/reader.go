@@ -12,16 +12,16 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// maxControlBody is the most octets of a control part before its transfer
-// encoding is undone: quoted-printable needs three for one.
+// maxControlBody is the largest size of an encoded control part, in bytes:
+// quoted-printable may take three for one.
 const maxControlBody = 4 * maxControl
 
-// A Reader reads the payload of a message of ours. It returns io.EOF only
-// after the rest of the message has been looked at as well, and an ErrDamaged
-// in its place where a second message of ours is in there.
+// A Reader reads the payload of a qkdmail message. Before it returns io.EOF, it
+// reads the rest of the message too; if there is a second encrypted part in it,
+// the Reader returns an ErrDamaged instead.
 type Reader struct {
-	// Header is that of the outer message, with its blank line. It is the caller's
-	// to release: a reader that goes on with the payload needs it no more.
+	// Header is the header of the outer message, with its blank line. The
+	// caller may set it to nil: reading the payload does not need it.
 	Header  []byte
 	Control *Control
 
@@ -29,23 +29,23 @@ type Reader struct {
 	decoder base64Decoder
 	lines   *buffer.Buffer // for decoder
 	block   [smallRead]byte
-	buf     []byte // decoded, not yet read; in block
+	buf     []byte // decoded and not yet read; in block
 	ended   bool   // the payload is over
 	err     error
 }
 
-// smallRead is the size of reads, in octets, below which more is decoded than
-// is asked for.
+// smallRead is the size of a read, in bytes, below which more is decoded than the
+// caller asks for.
 const smallRead = 1024
 
-// NewReader reads a message up to the payload. Its beginning may be in memory
-// already; rest has what follows. A header that is there as a whole is not copied.
-// The error is ErrNotEncrypted for mail that is none of ours, an ErrDamaged or
-// ErrVersion for such as is.
+// NewReader reads a message up to the payload. beginning is what the caller has
+// read of it, and rest is what follows. If beginning has the whole header, it is
+// not copied. The error is ErrNotEncrypted for other mail, and ErrDamaged or
+// ErrVersion for a qkdmail message that can't be read.
 func NewReader(beginning []byte, rest io.Reader) (*Reader, error) {
-	header, behind, whole := cutHeader(beginning)
-	if len(behind) > 0 {
-		rest = io.MultiReader(bytes.NewReader(behind), rest)
+	header, body, whole := cutHeader(beginning)
+	if len(body) > 0 {
+		rest = io.MultiReader(bytes.NewReader(body), rest)
 	}
 	p := &Reader{Header: header, walk: newWalker(rest)}
 	if err := p.open(whole); err != nil {
@@ -55,7 +55,7 @@ func NewReader(beginning []byte, rest io.Reader) (*Reader, error) {
 	return p, nil
 }
 
-// open goes to the payload; hasHeader says that the header is read.
+// open goes to the payload. hasHeader says that p.Header is complete.
 func (p *Reader) open(hasHeader bool) (err error) {
 	w := p.walk
 	ended := false
@@ -63,7 +63,7 @@ func (p *Reader) open(hasHeader bool) (err error) {
 		p.Header, ended, err = w.header(maxHeader)
 	}
 	if err == errTooLong || len(p.Header) > maxHeader {
-		return ErrNotEncrypted // no message of ours has a header like this
+		return ErrNotEncrypted // no qkdmail message has such a long header
 	}
 	if err != nil {
 		return err
@@ -84,8 +84,8 @@ func (p *Reader) open(hasHeader bool) (err error) {
 	}
 }
 
-// Free gives the buffers back, and ends the Reader. Once Read has returned an
-// error, io.EOF included, it is done.
+// Free returns the buffers to their pools and ends the Reader. It is not needed
+// after Read has returned an error, io.EOF included.
 func (p *Reader) Free() {
 	if p.walk == nil {
 		return
@@ -98,10 +98,10 @@ func (p *Reader) Free() {
 	}
 }
 
-var errFreed = errors.New("the reader was given up")
+var errFreed = errors.New("read after free")
 
-// checkKeyID compares the header field, an index for filters and people, with
-// the control part, which has authority.
+// checkKeyID compares the header field, which is an index for filters and people,
+// with the control part, which is authoritative.
 func (p *Reader) checkKeyID() error {
 	for f := range rawheader.Fields(p.Header, rawheader.Lenient) {
 		if f.Is(KeyIDField) && kmclient.CanonicalID(f.Text()) != kmclient.CanonicalID(p.Control.KeyID) {
@@ -111,8 +111,8 @@ func (p *Reader) checkKeyID() error {
 	return nil
 }
 
-// find goes to the next control part and to the payload behind it. It returns
-// nil, nil where there can be none any more.
+// find goes to the control part and on to the payload after it. It returns nil,
+// nil if there is none.
 func (p *Reader) find() (*Control, error) {
 	for len(p.walk.inside) > 0 {
 		pt, err := p.walk.nextPart()
@@ -126,17 +126,17 @@ func (p *Reader) find() (*Control, error) {
 			return p.control(pt)
 		}
 		if p.walk.inside[pt.level].encrypted {
-			return nil, damaged("multipart/encrypted begins with %.60q and not with the control part", pt.mediaType)
+			return nil, damaged("multipart/encrypted begins with %.60q, not with the control part", pt.mediaType)
 		}
 	}
 	return nil, nil
 }
 
-// control reads a control part and the header of the payload behind it.
+// control reads a control part and the header of the payload after it.
 func (p *Reader) control(pt *part) (*Control, error) {
 	body, err := p.walk.body(maxControlBody)
 	if err == errTooLong {
-		return nil, damaged("control part over %d octets", maxControlBody)
+		return nil, damaged("control part over %d bytes", maxControlBody)
 	}
 	if err != nil {
 		return nil, err
@@ -154,16 +154,16 @@ func (p *Reader) control(pt *part) (*Control, error) {
 		return nil, err
 	}
 	if err == io.EOF || next.level != pt.level || next.mediaType != payloadType {
-		return nil, damaged("no payload behind the control part")
+		return nil, damaged("no payload after the control part")
 	}
 	if next.encoding != "base64" {
-		return nil, damaged("the payload's transfer encoding is %.40q and not base64", next.encoding)
+		return nil, damaged("the payload's transfer encoding is %.40q, not base64", next.encoding)
 	}
 	return c, nil
 }
 
 // undoEncoding decodes the body of a control part, which mail systems may have
-// encoded anew.
+// re-encoded.
 func undoEncoding(body []byte, encoding string) ([]byte, error) {
 	switch encoding {
 	case "", "7bit", "8bit", "binary":
@@ -182,7 +182,7 @@ func undoEncoding(body []byte, encoding string) ([]byte, error) {
 	return text, nil
 }
 
-// Read reads octets of the payload.
+// Read reads bytes of the payload.
 func (p *Reader) Read(b []byte) (n int, err error) {
 	for len(p.buf) == 0 {
 		if p.err != nil {
@@ -244,8 +244,8 @@ func (p *Reader) fill(dst []byte) (int, error) {
 	return n, nil
 }
 
-// text returns what comes next of the payload, most octets of it at most, in
-// whole lines if that can be. It ends before what may be a delimiter.
+// text returns the next bytes of the payload, at most most of them, in whole lines
+// if possible. It ends before what may be a delimiter.
 func (p *Reader) text(most int) []byte {
 	br := p.walk.br
 	b, _ := br.Peek(br.Buffered())
@@ -255,13 +255,13 @@ func (p *Reader) text(most int) []byte {
 	}
 	b = b[:min(len(b), most)]
 	// Base64 has no "-": the first one begins a delimiter, or is an error that
-	// the decoder will see.
+	// the decoder finds.
 	if i := bytes.IndexByte(b, '-'); i > 0 && b[i-1] == '\n' {
 		b = b[:i]
 	} else if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
 		b = b[:i+1]
 	} else if n := len(b) - 1; n > 0 && b[n] == '\r' {
-		b = b[:n] // its LF may be the next octet
+		b = b[:n] // its LF may be the next byte
 	}
 	return b
 }
@@ -273,8 +273,8 @@ func (p *Reader) endBase64() error {
 	return nil
 }
 
-// finish looks at what stands behind the payload, and returns io.EOF if there
-// is nothing of ours.
+// finish reads what follows the payload, and returns io.EOF if there is no second
+// encrypted part.
 func (p *Reader) finish() error {
 	w := p.walk
 	for len(w.inside) > 0 {

@@ -11,17 +11,17 @@ import (
 	"github.com/emersion/go-message"
 )
 
-// A frame is what stands before and after the payload, but for the fields on
-// top, with gaps for what each message has of its own. go-message writes it,
-// once for all messages with the same note: it takes longer for that than the
-// encryption of a short message does.
+// A template is the text before and after the payload, without the outer header
+// and with gaps for what differs from message to message. go-message writes it,
+// once for all messages with the same note: writing it takes longer than
+// encrypting a short message.
 type template struct {
 	note          string
 	crlf          bool
 	before, after gapped
 }
 
-// The gaps of a frame.
+// The gaps of a template.
 const (
 	mixedBoundary = iota
 	envelopeBoundary
@@ -31,8 +31,8 @@ const (
 
 type templateValues [gaps]string
 
-// gapped is text with gaps: each piece but the first begins with the digit of
-// the gap before it.
+// gapped is text with gaps. Each piece but the first begins with a digit: the
+// number of the gap before it.
 type gapped []string
 
 func (g gapped) append(b []byte, values *templateValues) []byte {
@@ -44,41 +44,41 @@ func (g gapped) append(b []byte, values *templateValues) []byte {
 	return b
 }
 
-// lastTemplate is nearly always the one that is needed next.
+// lastTemplate is the one used last, which nearly every message needs again.
 var lastTemplate atomic.Pointer[template]
 
 func templateFor(note string, crlf bool) (*template, error) {
-	if f := lastTemplate.Load(); f != nil && f.note == note && f.crlf == crlf {
-		return f, nil
+	if t := lastTemplate.Load(); t != nil && t.note == note && t.crlf == crlf {
+		return t, nil
 	}
-	f, err := newTemplate(note, crlf)
+	t, err := newTemplate(note, crlf)
 	if err == nil {
-		lastTemplate.Store(f)
+		lastTemplate.Store(t)
 	}
-	return f, err
+	return t, err
 }
 
-// newTemplate lets go-message write a message with marks in the gaps. A mark is as
-// long as a boundary, so that lines are folded in the same places.
+// newTemplate has go-message write a message with marks in place of the gaps. A
+// mark is as long as a boundary, so that lines fold in the same places.
 func newTemplate(note string, crlf bool) (*template, error) {
 	prefix := rand.Text()[1:]
 	w := templateWriter{mark: func(gap int) string { return prefix + strconv.Itoa(gap) }}
 	if err := w.open(note); err != nil {
 		return nil, err
 	}
-	f := &template{note: note, crlf: crlf}
-	f.before = strings.Split(withLineEnds(w.text.String(), crlf), prefix)
+	t := &template{note: note, crlf: crlf}
+	t.before = strings.Split(withLineEnds(w.text.String(), crlf), prefix)
 	w.text.Reset()
 	for i := range w.multipart {
 		if err := w.multipart[len(w.multipart)-1-i].Close(); err != nil {
 			return nil, err
 		}
 	}
-	f.after = strings.Split(withLineEnds(w.text.String(), crlf), prefix)
-	return f, nil
+	t.after = strings.Split(withLineEnds(w.text.String(), crlf), prefix)
+	return t, nil
 }
 
-// A templateWriter writes a frame with go-message.
+// A templateWriter writes a template with go-message.
 type templateWriter struct {
 	text      bytes.Buffer
 	mark      func(gap int) string
@@ -113,14 +113,14 @@ func (w *templateWriter) open(text string) error {
 	var payload message.Header
 	payload.Set("Content-Transfer-Encoding", "base64")
 	payload.SetContentType(payloadType, nil)
-	// Only the header of this part is go-message's: its base64 writer works
-	// line by line, ours in blocks.
+	// go-message writes only the header of this part: its base64 writer works
+	// line by line, base64Writer in blocks.
 	_, err := w.inner().CreatePart(payload)
 	return err
 }
 
-// multipartHeader returns the header of a multipart. Where go-message makes the
-// boundary, it puts Content-Type above all other fields.
+// multipartHeader returns the header of a multipart. The boundary is among the
+// params: if go-message has to make one, it moves Content-Type to the top.
 func multipartHeader(mediaType string, params map[string]string) (h message.Header) {
 	h.SetContentType(mediaType, params)
 	return h
@@ -128,7 +128,7 @@ func multipartHeader(mediaType string, params map[string]string) (h message.Head
 
 func (w *templateWriter) inner() *message.Writer { return w.multipart[len(w.multipart)-1] }
 
-// openMultipart starts a multipart, inside the innermost one or as the whole.
+// openMultipart begins a multipart, the outermost one or a part of the innermost.
 func (w *templateWriter) openMultipart(h message.Header) (err error) {
 	var mw *message.Writer
 	if len(w.multipart) == 0 {
@@ -144,7 +144,7 @@ func (w *templateWriter) openMultipart(h message.Header) (err error) {
 	return nil
 }
 
-// part writes a whole part of text into the innermost multipart.
+// part writes a part with text into the innermost multipart.
 func (w *templateWriter) part(h message.Header, text string) error {
 	p, err := w.inner().CreatePart(h)
 	if err != nil {

@@ -12,21 +12,21 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// Bounds of what a walker keeps in memory.
+// Limits of what a walker holds in memory, in bytes.
 const (
-	maxHeader     = 1 << 20 // octets of the header of a message
-	maxPartHeader = 1 << 16 // octets of the header of a part
-	maxDepth      = 4       // multiparts inside one another, counting the message itself
-	maxBoundary   = 200     // octets of a boundary; RFC 2046 §5.1.1 allows 70
-	maxDelimiter  = 1024    // octets of a delimiter line, with the blanks that may follow
+	maxHeader     = 1 << 20 // header of a message
+	maxPartHeader = 1 << 16 // header of a part
+	maxDepth      = 4       // multiparts inside one another, the message itself included
+	maxBoundary   = 200     // boundary; RFC 2046 §5.1.1 allows 70
+	maxDelimiter  = 1024    // delimiter line, with the blanks that may follow
 	bufferSize    = 1 << 16
 )
 
-// errTooLong: a header or part over its bound. Such a message is none of ours
-// or a broken one, as the caller decides.
+// errTooLong means a header or part over its limit. The caller decides whether
+// the message is ordinary mail or damaged.
 var errTooLong = errors.New("over its length limit")
 
-// A multipart is one that the walker is inside of.
+// A multipart is one that the walker is in.
 type multipart struct {
 	boundary  string
 	encrypted bool // multipart/encrypted with our protocol
@@ -36,9 +36,9 @@ type multipart struct {
 type walker struct {
 	br        *bufio.Reader // of src
 	src       countingReader
-	lineStart bool        // the next octet begins a line
+	lineStart bool        // the next byte begins a line
 	inside    []multipart // outermost first
-	ours      bool        // a multipart/encrypted with our protocol was entered
+	ours      bool        // it has been in a multipart/encrypted with our protocol
 }
 
 func newWalker(r io.Reader) *walker {
@@ -47,12 +47,12 @@ func newWalker(r io.Reader) *walker {
 	return w
 }
 
-// readers are used again: making and collecting them costs more than to read
+// readers is a pool, since making and collecting readers costs more than reading
 // most messages.
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
 
-// free wipes what the reader has used, since it may have read mail in clear,
-// and gives it back.
+// free wipes what the reader has used, since it may have read mail in clear, and
+// returns the reader to the pool.
 func (w *walker) free() {
 	used := int(min(w.src.n, bufferSize))
 	w.br.Reset(zeros(used))
@@ -62,7 +62,7 @@ func (w *walker) free() {
 	w.br, w.src.src = nil, nil
 }
 
-// zeros reads so many zeros.
+// zeros reads as zero bytes, as many as its value says.
 type zeros int
 
 func (z zeros) Read(p []byte) (int, error) {
@@ -82,8 +82,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// line returns the next line with its line end, and whether it is the
-// beginning of one: a line longer than the buffer comes in pieces.
+// line returns the next line with its line end. A line longer than the buffer
+// comes in pieces; begins says that this is the first.
 func (w *walker) line() (line []byte, begins bool, err error) {
 	begins = w.lineStart
 	line, err = w.br.ReadSlice('\n')
@@ -95,7 +95,8 @@ func (w *walker) line() (line []byte, begins bool, err error) {
 }
 
 // delimiter reports whether a line is a delimiter (RFC 2046 §5.1.1) of a
-// multipart the walker is in. A delimiter of an outer one ends the inner ones.
+// multipart that the walker is in, and of which. A delimiter of an outer one ends
+// the inner ones.
 func (w *walker) delimiter(line []byte) (level int, closing, ok bool) {
 	if !bytes.HasPrefix(line, []byte("--")) {
 		return 0, false, false
@@ -115,15 +116,15 @@ func (w *walker) delimiter(line []byte) (level int, closing, ok bool) {
 	return 0, false, false
 }
 
-// part is what the walker knows of a part once it has read its header.
+// A part is what the walker knows of a part after its header.
 type part struct {
 	mediaType string
 	encoding  string // Content-Transfer-Encoding, lower case
 	level     int    // the multipart it is in
 }
 
-// leave goes out of all multiparts deeper than level, and out of that one too
-// where its closing delimiter was met.
+// leave leaves all multiparts deeper than level, and that one too after its
+// closing delimiter.
 func (w *walker) leave(level int, closing bool) {
 	w.inside = w.inside[:level+1]
 	if closing {
@@ -131,7 +132,7 @@ func (w *walker) leave(level int, closing bool) {
 	}
 }
 
-// skip reads up to and with the next delimiter; io.EOF if there is none.
+// skip reads to the end of the next delimiter. It returns io.EOF if there is none.
 func (w *walker) skip() (level int, closing bool, err error) {
 	for {
 		line, begins, err := w.line()
@@ -146,8 +147,8 @@ func (w *walker) skip() (level int, closing bool, err error) {
 	}
 }
 
-// cutHeader returns the header of a message with its blank line, and what follows,
-// if b has all of it.
+// cutHeader returns the header of a message with its blank line, and what follows
+// it, if b has the whole header.
 func cutHeader(b []byte) (header, rest []byte, ok bool) {
 	for at := 0; ; {
 		i := bytes.IndexByte(b[at:], '\n')
@@ -161,8 +162,8 @@ func cutHeader(b []byte) (header, rest []byte, ok bool) {
 	}
 }
 
-// header reads a header of at most limit octets with its blank line. It stops
-// before a delimiter, which it leaves unread and reports.
+// header reads a header of at most limit bytes with its blank line. It stops
+// before a delimiter, or at the end of the message, and reports that as ended.
 func (w *walker) header(limit int) (b []byte, ended bool, err error) {
 	b = make([]byte, 0, 512)
 	for {
@@ -186,8 +187,8 @@ func (w *walker) header(limit int) (b []byte, ended bool, err error) {
 	}
 }
 
-// atDelimiter looks ahead whether a delimiter comes next. A read error counts
-// only where it leaves that open.
+// atDelimiter looks ahead and reports whether a delimiter comes next. A read error
+// counts only if it leaves that open.
 func (w *walker) atDelimiter() (bool, error) {
 	if !w.lineStart {
 		return false, nil
@@ -206,7 +207,7 @@ func (w *walker) atDelimiter() (bool, error) {
 	return ok, nil
 }
 
-// nextPart reads the header of the next part, and enters it if it is a
+// nextPart goes to the next part, reads its header, and enters it if it is a
 // multipart. It returns io.EOF at the end of the message.
 func (w *walker) nextPart() (*part, error) {
 	for {
@@ -228,8 +229,8 @@ func (w *walker) nextPart() (*part, error) {
 	}
 }
 
-// enter goes into a multipart, unless it is too deep to be looked at. What is
-// inside message/* is never looked at, since it is never entered.
+// enter enters a multipart, unless it is too deep. The walker never enters
+// message/*, so it never sees the parts in it.
 func (w *walker) enter(t contentType) {
 	boundary := strings.TrimRight(t.boundary, " \t")
 	if !strings.HasPrefix(t.media, "multipart/") || boundary == "" || len(boundary) > maxBoundary || len(w.inside) >= maxDepth {
@@ -242,8 +243,8 @@ func (w *walker) enter(t contentType) {
 	w.ours = w.ours || w.inside[len(w.inside)-1].encrypted
 }
 
-// drain reads what stands behind the last delimiter, so that who sends the
-// stream is not stopped in its middle, and returns io.EOF.
+// drain reads what follows the last delimiter, so that the sender of the stream
+// is not stopped in the middle, and returns io.EOF.
 func (w *walker) drain() error {
 	if _, err := io.Copy(io.Discard, w.br); err != nil {
 		return err
@@ -251,8 +252,8 @@ func (w *walker) drain() error {
 	return io.EOF
 }
 
-// body reads the rest of a part, up to a delimiter that it leaves unread, and
-// fails where it has more than limit octets.
+// body reads the rest of a part, up to a delimiter, which it leaves unread. It
+// fails if that is more than limit bytes.
 func (w *walker) body(limit int) ([]byte, error) {
 	var b []byte
 	for {
@@ -273,18 +274,18 @@ func (w *walker) body(limit int) ([]byte, error) {
 	}
 }
 
-// equalFold compares US-ASCII text in any case. Other letters have folds too
-// that are US-ASCII, the Kelvin sign's is k, but none of the same length.
+// equalFold compares US-ASCII text in any case. Letters outside of US-ASCII, as
+// the Kelvin sign, may fold to one in it, but none has the same length.
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
-// fieldText returns the value of the first field of a header with this name, "" if
-// there is none.
+// fieldText returns the value of the first field of a header with this name, or ""
+// if there is none.
 func fieldText(header []byte, name string) string {
 	f, _ := rawheader.First(header, rawheader.Lenient, name)
 	return f.Text()
 }
 
-// damaged says what is wrong with a message of ours.
+// damaged returns an ErrDamaged with what is wrong.
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
 }

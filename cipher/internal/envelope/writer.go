@@ -7,28 +7,28 @@ import (
 	"strings"
 )
 
-// WriterOptions is what stands around the payload.
+// WriterOptions says what is around the payload.
 type WriterOptions struct {
-	// Outer are the fields that stand outside, complete and folded, each with
-	// its CRLF, US-ASCII or UTF-8, and without the fields that Writer adds
-	// itself (Qkdmail-Key-ID, MIME-Version, Content-Type).
+	// Outer are the fields of the outer header, folded, each with its CRLF, in
+	// US-ASCII or UTF-8, without those that the Writer adds: Qkdmail-Key-ID,
+	// MIME-Version and Content-Type.
 	Outer   [][]byte
 	Control Control
-	Note    string // for whoever sees the message undecrypted; may be empty
+	Note    string // to people who can't decrypt the message; may be empty
 	CRLF    bool   // line ends: CRLF, else LF
 }
 
-// A Writer writes the payload, base64 in lines of 76 columns, between what
-// stands before and after it. The message is complete only after Close; who
-// gives it up calls Free.
+// A Writer writes a message around the payload that is written to it, which
+// becomes base64 in lines of 76 columns. The message is complete only after
+// Close. To leave it incomplete, call Free.
 type Writer struct {
 	*base64Writer
 	template *template
 	values   templateValues
 }
 
-// NewWriter begins with all that stands before the payload. It goes to dst, as
-// all the rest does, in pieces of 64 KiB or more.
+// NewWriter begins a message, up to the payload. All of the message is written
+// to dst in pieces of at least 64 KiB, except for the last.
 func NewWriter(dst io.Writer, opts WriterOptions) (*Writer, error) {
 	if err := opts.Control.Check(); err != nil {
 		return nil, err
@@ -63,11 +63,12 @@ func (w *Writer) Close() error {
 	return w.flush()
 }
 
-// Free gives the buffer back, and ends the Writer. After Close it does nothing.
+// Free returns the buffer to its pool and ends the Writer. After Close it does
+// nothing.
 func (w *Writer) Free() { w.free() }
 
-// outerFields are the fields of the outer message but for those of MIME, with
-// room for what follows them.
+// outerFields returns the header without its MIME fields, and with capacity for
+// what follows.
 func outerFields(opts WriterOptions) []byte {
 	size := 2 << 10
 	for _, f := range opts.Outer {

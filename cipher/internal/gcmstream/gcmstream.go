@@ -1,24 +1,24 @@
-// Package gcmstream is the suite AES-256-GCM: a plaintext of any length under
-// one 256-bit key, in chunks that are each authenticated before they are
-// released.
+// Package gcmstream implements the suite AES-256-GCM: a plaintext of any length
+// under one key of 256 bits, in chunks, each of which is authenticated before it
+// is released. docs/format.md, section 5, defines it; sizes are bytes:
 //
 //	payload    = salt(32, random) ‖ commitment(32) ‖ chunk…
 //	PRK        = HKDF-Extract(SHA-256, salt, key)
 //	commitment = HKDF-Expand(PRK, "qkdmail/1 A256GCM commitment" ‖ 0x00 ‖ control octets, 32)
 //	chunk key  = HKDF-Expand(PRK, "qkdmail/1 A256GCM chunks" ‖ 0x00 ‖ control octets, 32)
-//	chunk      = AES-256-GCM(chunk key, nonce, ≤ 65,536 octets of plaintext) ‖ tag(16)
+//	chunk      = AES-256-GCM(chunk key, nonce, ≤ 65,536 bytes of plaintext) ‖ tag(16)
 //	nonce      = chunk number from 0 (11, big-endian) ‖ 1 on the last chunk, else 0
 //
-// Every chunk but the last holds 65,536 octets of plaintext, the last at least
-// one; an empty plaintext is one empty chunk. This is the STREAM construction
-// (Hoang, Reyhanitabar, Rogaway, Vizár 2015): the counter refuses reordered,
-// repeated and dropped chunks, the flag refuses a stream that is cut at the
-// end of a chunk or goes on after its last.
+// Every chunk but the last has 65,536 bytes of plaintext, the last at least one.
+// An empty plaintext is one empty chunk. This is the STREAM construction (Hoang,
+// Reyhanitabar, Rogaway, Vizár 2015): the counter reveals reordered, repeated and
+// dropped chunks, the flag a stream that is cut after a chunk or goes on after
+// its last.
 //
-// The commitment binds key, salt and control octets: GCM alone lets one
-// ciphertext open under two keys, and a wrong key or an altered header is told
-// apart from altered content. Since the chunk key depends on the control
-// octets too, chunks need no associated data.
+// The commitment binds key, salt and control octets: with GCM alone, one
+// ciphertext can open under two keys. It also distinguishes a wrong key or an
+// altered header from altered content. Since the chunk key depends on the control
+// octets as well, chunks need no associated data.
 package gcmstream
 
 import (
@@ -34,7 +34,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 )
 
-// Sizes in octets.
+// Sizes in bytes.
 const (
 	KeySize    = 32
 	ChunkSize  = 65536 // plaintext of every chunk but the last
@@ -45,20 +45,20 @@ const (
 )
 
 var (
-	// ErrCommitment: the commitment does not match: another key, or altered
-	// control octets or salt.
+	// ErrCommitment means that the commitment does not match: the key is
+	// another one, or the control octets or the salt were altered.
 	ErrCommitment = errors.New("key and header do not fit this payload")
-	// ErrChunk: a chunk failed its authentication: altered, moved, dropped,
-	// repeated, cut short or followed by something.
+	// ErrChunk means that a chunk failed its authentication: it was altered,
+	// moved, dropped, repeated, cut short, or something follows the last one.
 	ErrChunk = errors.New("chunk failed its authentication")
-	// ErrTruncated: the payload ends before its first chunk does.
+	// ErrTruncated means that the payload ends before its first chunk.
 	ErrTruncated = errors.New("payload cut short")
 )
 
 // derive returns the commitment and the cipher of the chunks.
 func derive(key, salt, control []byte) (commitment []byte, aead cipher.AEAD, err error) {
 	if len(key) != KeySize {
-		return nil, nil, fmt.Errorf("a key of %d octets: AES-256 takes exactly %d", len(key), KeySize)
+		return nil, nil, fmt.Errorf("a key of %d bytes: AES-256 takes exactly %d", len(key), KeySize)
 	}
 	prk, err := hkdf.Extract(sha256.New, key, salt)
 	if err != nil {
@@ -85,8 +85,8 @@ func derive(key, salt, control []byte) (commitment []byte, aead cipher.AEAD, err
 // nonce is the STREAM nonce of a chunk.
 type nonce [12]byte
 
-// next steps to the following chunk. The counter can't wrap: 2^88 chunks are
-// more than any message has.
+// next goes to the next chunk. The counter can't wrap: no message has 2^88
+// chunks.
 func (n *nonce) next() {
 	for i := len(n) - 2; i >= 0; i-- {
 		n[i]++
@@ -98,7 +98,7 @@ func (n *nonce) next() {
 
 func (n *nonce) isFirst() bool { return *n == nonce{} || *n == nonce{11: 1} }
 
-// A Writer encrypts what is written to it. The message is complete, and can be
+// A Writer encrypts what is written to it. The payload is complete, and can be
 // decrypted, only after Close.
 type Writer struct {
 	dst   io.Writer
@@ -106,13 +106,13 @@ type Writer struct {
 	nonce nonce
 	buf   *buffer.Buffer
 	plain []byte // in buf, not yet sealed, at most ChunkSize
-	used  int    // octets of buf, at most
+	used  int    // bytes of buf that may hold plaintext
 	err   error
 }
 
-// NewWriter derives the keys, writes salt and commitment to dst and returns a
-// Writer for the plaintext. The salt is read from rand. The key is not needed
-// any more when NewWriter returns.
+// NewWriter derives the keys, writes salt and commitment to dst, and returns a
+// Writer for the plaintext. It reads the salt from rand and keeps no reference to
+// key.
 func NewWriter(dst io.Writer, key, control []byte, rand io.Reader) (*Writer, error) {
 	header := make([]byte, saltSize, HeaderSize)
 	if _, err := io.ReadFull(rand, header); err != nil {
@@ -129,9 +129,8 @@ func NewWriter(dst io.Writer, key, control []byte, rand io.Reader) (*Writer, err
 	return &Writer{dst: dst, aead: aead, buf: buf, plain: buf[:0]}, nil
 }
 
-// Write encrypts p. A full chunk is written out once an octet follows it,
-// since only then it is known not to be the last. What p has of whole chunks is
-// sealed from there.
+// Write encrypts p. A full chunk is written when a byte follows it: only then is
+// it known not to be the last. Whole chunks in p are sealed without a copy.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && w.err == nil {
 		c := ChunkSize
@@ -165,8 +164,8 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// Abort wipes the plaintext held back and ends the Writer without a last
-// chunk: what was written does not decrypt.
+// Abort wipes the buffered plaintext and ends the Writer without a last chunk, so
+// that what was written can't be decrypted.
 func (w *Writer) Abort() {
 	w.buf.Free(max(w.used, len(w.plain)))
 	w.buf, w.plain = nil, nil
@@ -177,7 +176,7 @@ func (w *Writer) Abort() {
 
 var errClosed = errors.New("write after close")
 
-// seal encrypts a chunk into buf, where it may be already, and writes it.
+// seal encrypts a chunk into buf, where plain may already be, and writes it.
 func (w *Writer) seal(plain []byte) {
 	sealed := w.aead.Seal(w.buf[:0], w.nonce[:], plain, nil)
 	w.used = max(w.used, len(sealed))
@@ -185,24 +184,24 @@ func (w *Writer) seal(plain []byte) {
 	_, w.err = w.dst.Write(sealed)
 }
 
-// A Reader decrypts a payload. Next releases verified octets only.
+// A Reader decrypts a payload. It releases verified bytes only.
 type Reader struct {
 	src    io.Reader
 	header [HeaderSize]byte
 	aead   cipher.AEAD
 	nonce  nonce
 	whole  *buffer.Buffer
-	buf    []byte // in whole: one sealed chunk and one octet of what follows
-	used   int    // octets of buf, at most
-	ahead  int    // octets of buf already read: the look-ahead
-	plain  []byte // of the chunk read last, verified
-	primed bool   // and not yet released
+	buf    []byte // in whole: one sealed chunk and one byte of what follows
+	used   int    // bytes of buf that may hold plaintext
+	ahead  int    // bytes of buf already read: the look-ahead
+	plain  []byte // verified plaintext of the chunk read last
+	primed bool   // plain is not yet released
 	last   bool
 	err    error
 }
 
-// NewReader reads the payload up to where the key is needed: salt, commitment
-// and first chunk, so that a payload that is cut short there costs no key.
+// NewReader reads salt, commitment and first chunk, so that no key is fetched for
+// a payload that is cut short there.
 func NewReader(src io.Reader) (*Reader, error) {
 	r := &Reader{src: src}
 	if n, err := readAtLeast(src, r.header[:], HeaderSize); n < HeaderSize {
@@ -220,7 +219,7 @@ func NewReader(src io.Reader) (*Reader, error) {
 	return r, nil
 }
 
-// Abort wipes what is held back, and ends the Reader.
+// Abort wipes the buffer and ends the Reader.
 func (r *Reader) Abort() {
 	r.whole.Free(r.used)
 	r.whole, r.buf, r.plain = nil, nil, nil
@@ -229,7 +228,7 @@ func (r *Reader) Abort() {
 	}
 }
 
-var errAborted = errors.New("the reader was given up")
+var errAborted = errors.New("read after abort")
 
 func truncated(err error) error {
 	if err == io.EOF {
@@ -238,9 +237,9 @@ func truncated(err error) error {
 	return err
 }
 
-// readAtLeast reads at least so many octets into buf, or fewer with an error.
-// Unlike io.ReadAtLeast it leaves an io.ErrUnexpectedEOF of src what it is: a
-// connection that was cut, and no message that was.
+// readAtLeast reads at least least bytes into buf, or fewer with an error. Unlike
+// io.ReadAtLeast, it makes no io.ErrUnexpectedEOF of its own: one of src means
+// that the connection was cut, not that the message is.
 func readAtLeast(src io.Reader, buf []byte, least int) (n int, err error) {
 	for n < least && err == nil {
 		var m int
@@ -248,13 +247,13 @@ func readAtLeast(src io.Reader, buf []byte, least int) (n int, err error) {
 		n += m
 	}
 	if n >= least {
-		err = nil // it will come again
+		err = nil // the next Read returns it again
 	}
 	return n, err
 }
 
-// Unlock checks the commitment and prepares to read the chunks. The key is not
-// needed any more when it returns.
+// Unlock checks the commitment and derives the key of the chunks. It keeps no
+// reference to key.
 func (r *Reader) Unlock(key, control []byte) error {
 	commitment, aead, err := derive(key, r.header[:saltSize], control)
 	if err != nil {
@@ -267,7 +266,7 @@ func (r *Reader) Unlock(key, control []byte) error {
 	return nil
 }
 
-// Header returns salt and commitment.
+// Header returns the salt and the commitment.
 func (r *Reader) Header() []byte { return r.header[:] }
 
 // Prime verifies the chunk that Next will return.
@@ -281,8 +280,8 @@ func (r *Reader) Prime() error {
 	return r.err
 }
 
-// Next returns the plaintext of the next chunk, which is verified, and io.EOF
-// after the last. It is valid until the next call. An error is final.
+// Next returns the verified plaintext of the next chunk, and io.EOF after the
+// last. The plaintext is valid until the next call. An error is final.
 func (r *Reader) Next() ([]byte, error) {
 	if !r.primed {
 		_ = r.Prime()
@@ -291,8 +290,8 @@ func (r *Reader) Next() ([]byte, error) {
 	return r.plain, r.err
 }
 
-// open reads and verifies the next chunk. Its plaintext replaces it in buf,
-// but for the octet read ahead behind it, which open keeps.
+// open reads and verifies the next chunk. Its plaintext replaces it in buf. The
+// byte that was read ahead stays after it.
 func (r *Reader) open() error {
 	if r.last {
 		return io.EOF
@@ -305,7 +304,7 @@ func (r *Reader) open() error {
 	r.used = max(r.used, n)
 	switch err {
 	case nil:
-		n-- // the octet that shows that another chunk follows
+		n-- // the last byte shows that another chunk follows
 	case io.EOF:
 		r.last = true
 		r.nonce[len(r.nonce)-1] = 1
@@ -317,7 +316,7 @@ func (r *Reader) open() error {
 		return ErrChunk
 	}
 	if len(plain) == 0 && !r.nonce.isFirst() {
-		return ErrChunk // an empty last chunk after others: a writer never makes it
+		return ErrChunk // an empty last chunk after others, which no writer makes
 	}
 	r.plain = plain
 	r.ahead = 1
@@ -325,8 +324,8 @@ func (r *Reader) open() error {
 	return nil
 }
 
-// PlaintextSize returns the octets of plaintext in a payload of this size, -1
-// where no payload has it.
+// PlaintextSize returns the size of the plaintext in a payload of this size, in
+// bytes, or -1 if no payload has this size.
 func PlaintextSize(payload int64) int64 {
 	sealed := payload - HeaderSize
 	if sealed < Overhead {
@@ -334,7 +333,7 @@ func PlaintextSize(payload int64) int64 {
 	}
 	chunks := (sealed + ChunkSize + Overhead - 1) / (ChunkSize + Overhead)
 	plain := sealed - chunks*Overhead
-	// The last chunk holds an octet at least, unless it is the only one.
+	// The last chunk has at least one byte, unless it is the only one.
 	if chunks > 1 && plain <= (chunks-1)*ChunkSize {
 		return -1
 	}

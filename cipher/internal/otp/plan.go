@@ -6,31 +6,31 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Limits is what keys a key manager gives out; 0 means no limit. How many it
-// gives in one request is none of them: a frame's keys may be asked for in
+// Limits are the sizes of key that a key manager gives; 0 means no limit. The
+// number of keys in a request is not among them: the keys of a frame may take
 // several requests.
 type Limits struct {
 	MinKeySize int // bits
 	MaxKeySize int // bits
 
-	frameKeys int // keys a frame: for tests, which make small frames; 0: MaxKeys
+	frameKeys int // keys a frame, for tests with small frames; 0: MaxKeys
 }
 
-// A plan is which keys a frame takes.
+// A plan says which keys a frame takes.
 type plan struct {
 	size   int // bits of each key
 	number int
 }
 
-// A Cost is what a message takes.
+// A Cost says what a message takes.
 type Cost struct {
 	Frames, Keys int64
 	KeySize      int   // bits of the longest key
 	KeyBytes     int64 // of all keys together
 }
 
-// largest returns the bytes of the longest key that can be asked for and the
-// number of keys in a frame.
+// largest returns the size in bytes of the longest key to ask for, and the number
+// of keys in a frame.
 func (l Limits) largest() (bytes, keys int) {
 	bytes = authSize + MaxFrame // no frame needs a longer one
 	if l.MaxKeySize > 0 {
@@ -43,11 +43,11 @@ func (l Limits) largest() (bytes, keys int) {
 	return bytes, keys
 }
 
-// pad returns the bytes of pad in n keys of this many bytes.
+// pad returns the size of the pad in n keys of this many bytes.
 func pad(n, bytes int) int { return n*(bytes-unusedSize) - (authSize - unusedSize) }
 
-// capacity returns the bytes of plaintext that a frame can hold. The error is
-// an ErrLimits.
+// capacity returns how many bytes of plaintext a frame can hold. The error is an
+// ErrLimits.
 func (l Limits) capacity() (int, error) {
 	bytes, keys := l.largest()
 	least := (l.MinKeySize + 7) / 8
@@ -62,9 +62,9 @@ func (l Limits) capacity() (int, error) {
 	return min(pad(keys, bytes), MaxFrame), nil
 }
 
-// plan returns the fewest keys that cover length bytes, and of that many the
-// shortest: at most one byte a key is thrown away, unless the key manager has a
-// minimum.
+// plan returns the fewest keys that cover length bytes, and the shortest of that
+// number. So at most one byte a key is discarded, unless the key manager has a
+// minimum size.
 func (l Limits) plan(length int) plan {
 	bytes, _ := l.largest()
 	n := 1

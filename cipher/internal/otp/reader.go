@@ -12,35 +12,35 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A Frame is the readable part of a frame.
+// A Frame is a frame as far as it can be read without keys.
 type Frame struct {
 	Number uint64
 	Last   bool
 	KeyIDs []string
-	Length int // octets of plaintext
+	Length int // bytes of plaintext
 
-	header     []byte // all before the ciphertext, as it came
+	header     []byte // everything before the ciphertext
 	ciphertext []byte
 	tag        [TagSize]byte
 }
 
-// Raw returns the octets of the frame as they came, in pieces, until it is
-// decrypted.
+// Raw returns the bytes of the frame, in pieces. After the frame is decrypted, they
+// are lost.
 func (f *Frame) Raw() [][]byte { return [][]byte{f.header, f.ciphertext, f.tag[:]} }
 
-// A FrameReader takes a payload apart into frames. It needs no key, and checks
-// all that can be checked without one.
+// A FrameReader divides a payload into frames. It needs no key, and checks
+// everything that can be checked without one.
 type FrameReader struct {
 	src    *bufio.Reader
 	frame  Frame
 	ids    *idSet
 	number uint64
 	buf    *buffer.Buffer // the ciphertext
-	used   int            // octets of buf, at most
+	used   int            // bytes of buf that may hold plaintext
 }
 
-// headerSize is more than the header of a frame has as a rule, in octets. Most
-// of the ciphertext is read past a buffer of this size.
+// headerSize is the size of the read buffer, in bytes: more than most headers of
+// frames take. Most of the ciphertext is read past that buffer.
 const headerSize = 1 << 10
 
 // NewFrameReader returns a FrameReader for the payload src.
@@ -48,14 +48,13 @@ func NewFrameReader(src io.Reader) *FrameReader {
 	return &FrameReader{src: bufio.NewReaderSize(src, headerSize), ids: newIDSet()}
 }
 
-// Free wipes what the last frames have become, if they were decrypted, and ends
-// the FrameReader.
+// Free wipes the plaintext of decrypted frames and ends the FrameReader.
 func (r *FrameReader) Free() {
 	r.buf.Free(r.used)
 	r.buf, r.frame = nil, Frame{Last: true}
 }
 
-// Next reads the next frame, io.EOF after the last. The frame is valid until
+// Next returns the next frame, and io.EOF after the last. The frame is valid until
 // the next call.
 func (r *FrameReader) Next() (*Frame, error) {
 	if r.frame.Last {
@@ -82,7 +81,7 @@ func (r *FrameReader) Next() (*Frame, error) {
 			return nil, r.wrap(err)
 		}
 	}
-	// The IDs are entered last: a frame that is cut short is told as such.
+	// IDs are checked last, so that a frame that is cut short is reported as that.
 	if err := r.ids.add(r.frame.KeyIDs...); err != nil {
 		return nil, r.wrap(err)
 	}
@@ -93,9 +92,9 @@ func (r *FrameReader) Next() (*Frame, error) {
 
 func (r *FrameReader) wrap(err error) error { return fmt.Errorf("frame %d: %w", r.number, err) }
 
-// readFull fills buf; ErrTruncated if src ends before. Unlike io.ReadFull it
-// leaves an io.ErrUnexpectedEOF of src what it is: a connection that was cut,
-// and no message that was.
+// readFull fills buf, or returns ErrTruncated if src ends before. Unlike
+// io.ReadFull, it makes no io.ErrUnexpectedEOF of its own: one of src means that
+// the connection was cut, not that the message is.
 func readFull(src io.Reader, buf []byte) error {
 	for len(buf) > 0 {
 		n, err := src.Read(buf)
@@ -138,7 +137,7 @@ func (r *FrameReader) readHeader() error {
 	length := binary.BigEndian.Uint32(b)
 	last := flags&flagLast != 0
 	if length > MaxFrame || length == 0 && !(last && r.number == 0) {
-		return fmt.Errorf("%w: %d octets of ciphertext", ErrFrame, length)
+		return fmt.Errorf("%w: %d bytes of ciphertext", ErrFrame, length)
 	}
 	r.frame = Frame{Last: last, KeyIDs: ids, Length: int(length), header: h.header}
 	return nil
@@ -150,7 +149,7 @@ type headerReader struct {
 	header []byte
 }
 
-// read returns the next n octets, until the next call.
+// read returns the next n bytes, which are valid until the next call.
 func (h *headerReader) read(n int) ([]byte, error) {
 	start := len(h.header)
 	h.header = slices.Grow(h.header, n)[:start+n]
@@ -179,21 +178,22 @@ func (h *headerReader) readID() (string, error) {
 	return id, nil
 }
 
-// ReaderOptions says where a Reader gets its keys.
+// ReaderOptions are the options of a Reader.
 type ReaderOptions struct {
 	Control []byte // the control octets
-	KeyID   string // the key ID in them, which frame 0 must name first
+	KeyID   string // the key ID among them, which must be the first of frame 0
 
-	// Keys fetches the keys that a frame names, in their order. The Reader wipes
-	// them. It is called for a whole frame, after all before it are verified.
+	// Keys fetches the keys that a frame names, in order. It is called after the
+	// whole frame is read and all frames before it are verified. The Reader wipes
+	// the keys, those returned with an error as well.
 	Keys func(*Frame) ([]*kmclient.Key, error)
 
-	// Verified is told of each frame whose tag was right, before it is
-	// decrypted and released. An error ends the message.
+	// Verified, if not nil, is called with each frame whose tag is right, before
+	// the frame is decrypted. Its error ends the message.
 	Verified func(*Frame) error
 }
 
-// A Reader decrypts a payload. Next releases verified octets only.
+// A Reader decrypts a payload. It releases verified bytes only.
 type Reader struct {
 	frames *FrameReader
 	opts   ReaderOptions
@@ -205,8 +205,8 @@ func NewReader(frames *FrameReader, opts ReaderOptions) *Reader {
 	return &Reader{frames: frames, opts: opts}
 }
 
-// Next returns the plaintext of the next frame, which is verified, and io.EOF
-// after the last. It is valid until the next call. An error is final.
+// Next returns the verified plaintext of the next frame, and io.EOF after the
+// last. The plaintext is valid until the next call. An error is final.
 func (r *Reader) Next() (plain []byte, err error) {
 	if r.err != nil {
 		return nil, r.err

@@ -11,21 +11,20 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// WriterOptions says where a Writer gets its keys and puts its frames.
+// WriterOptions are the options of a Writer.
 type WriterOptions struct {
 	Limits Limits
 
-	// Keys fetches number fresh keys of size bits each, in however many
-	// requests. The Writer wipes them.
+	// Keys fetches number fresh keys of size bits each. The Writer wipes them,
+	// those returned with an error as well.
 	Keys func(size, number int) ([]*kmclient.Key, error)
 
-	// Open is called once, with the ID of the first key, before the first
-	// frame is written. It returns where the frames go and the control
-	// octets.
+	// Open is called once, with the ID of the first key, before the first frame
+	// is written. It returns a writer for the frames, and the control octets.
 	Open func(keyID string) (dst io.Writer, control []byte, err error)
 }
 
-// A Writer encrypts what is written to it, frame by frame. The message is
+// A Writer encrypts what is written to it, frame by frame. The payload is
 // complete, and can be decrypted, only after Close.
 type Writer struct {
 	opts    WriterOptions
@@ -35,12 +34,12 @@ type Writer struct {
 	ids     *idSet
 	buf     *buffer.Buffer
 	plain   []byte // in buf, not yet sealed; its capacity is that of a frame
-	used    int    // octets of buf, at most
+	used    int    // bytes of buf that may hold plaintext
 	header  []byte // of a frame
 	err     error
 }
 
-// NewWriter returns a Writer, or an ErrLimits where the limits rule a pad out.
+// NewWriter returns a Writer, or an ErrLimits if the limits rule a pad out.
 func NewWriter(opts WriterOptions) (*Writer, error) {
 	c, err := opts.Limits.capacity()
 	if err != nil {
@@ -50,9 +49,8 @@ func NewWriter(opts WriterOptions) (*Writer, error) {
 	return &Writer{opts: opts, ids: newIDSet(), buf: buf, plain: buf[:0:c]}, nil
 }
 
-// Write encrypts p. A full frame is written out once an octet follows it,
-// since only then it is known not to be the last. What p has of whole frames is
-// encrypted from there.
+// Write encrypts p. A full frame is written when a byte follows it: only then is
+// it known not to be the last. Whole frames in p are encrypted without a copy.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && w.err == nil {
 		c := cap(w.plain)
@@ -84,8 +82,8 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// Abort wipes the plaintext held back and ends the Writer without a last
-// frame: what was written does not decrypt.
+// Abort wipes the buffered plaintext and ends the Writer without a last frame, so
+// that what was written can't be decrypted.
 func (w *Writer) Abort() {
 	w.buf.Free(w.used)
 	w.buf, w.plain = nil, nil
@@ -96,20 +94,20 @@ func (w *Writer) Abort() {
 
 var errClosed = errors.New("write after close")
 
-// seal fetches the keys for a frame's plaintext, which may be in buf, and
+// seal fetches the keys for the plaintext of a frame, which may be in buf, and
 // writes the frame.
 func (w *Writer) seal(plain []byte, last bool) error {
 	p := w.opts.Limits.plan(len(plain))
 	if len(w.ids.seen)+p.number > MaxIDs {
-		return ErrTooManyKeys // before keys are spent on it
+		return ErrTooManyKeys // before any key is used up
 	}
 	keys, err := w.opts.Keys(p.size, p.number)
 	defer kmclient.WipeAll(keys) // also those that come with an error
 	if err != nil {
 		return err
 	}
-	// A pad octet used twice gives both plaintexts away, so the answer is
-	// checked here as well, whatever key manager is behind Keys.
+	// A byte of pad that is used twice gives both plaintexts away, so the keys are
+	// checked here, whichever key manager they come from.
 	if err := kmclient.CheckKeys(keys, p.size, p.number); err != nil {
 		return err
 	}
@@ -131,7 +129,7 @@ func (w *Writer) seal(plain []byte, last bool) error {
 	return w.write(keys, ciphertext, last)
 }
 
-// write writes the frame of a ciphertext.
+// write writes the frame with a ciphertext.
 func (w *Writer) write(keys []*kmclient.Key, ciphertext []byte, last bool) error {
 	flags := byte(0)
 	if last {
@@ -158,9 +156,9 @@ func (w *Writer) write(keys []*kmclient.Key, ciphertext []byte, last bool) error
 
 const flagLast = 1
 
-// appendID appends a key ID as a frame has it: a UUID spelled in the canonical
-// way as its 16 octets, all others as they are, since a key is asked for as
-// the key manager spelled it.
+// appendID appends a key ID as a frame has it: a UUID in its canonical spelling as
+// 16 bytes, every other ID as text, since the reader asks for a key as the key
+// manager spells it.
 func appendID(frame []byte, id string) []byte {
 	if u, err := uuid.Parse(id); err == nil && u.String() == id {
 		return append(append(frame, 0), u[:]...)
