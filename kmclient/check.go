@@ -86,7 +86,7 @@ func checkEach(keys []*Key, size int) error {
 }
 
 // CheckIDs reports whether ids can be asked for in one call: 1 to MaxRequestKeys,
-// all different, each good for CheckID.
+// all different, each good for CheckID. The error is an ErrBadRequest.
 func CheckIDs(ids []string) error {
 	if len(ids) < 1 || len(ids) > MaxRequestKeys {
 		return fmt.Errorf("%w: %d key IDs: must be 1 to %d", ErrBadRequest, len(ids), MaxRequestKeys)
@@ -94,7 +94,7 @@ func CheckIDs(ids []string) error {
 	seen := make(map[string]struct{}, len(ids))
 	for _, id := range ids {
 		if err := CheckID(id); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrBadRequest, err)
 		}
 		seen[CanonicalID(id)] = struct{}{}
 	}

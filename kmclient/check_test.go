@@ -3,6 +3,8 @@ package kmclient
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
@@ -42,6 +44,31 @@ func TestCheckKeys(t *testing.T) {
 			t.Errorf("%s: got %v, want an ErrBadKey", name, err)
 		case err != nil && (fakekm.Shows(err.Error(), a) || fakekm.Shows(err.Error(), b)):
 			t.Errorf("%s: the error shows a key", name)
+		}
+	}
+}
+
+func TestCheckIDs(t *testing.T) {
+	const id = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
+	many := make([]string, MaxRequestKeys+1)
+	for i := range many {
+		many[i] = fmt.Sprint(i)
+	}
+	for name, test := range map[string]struct {
+		ids  []string
+		good bool
+	}{
+		"one":           {[]string{id}, true},
+		"two":           {[]string{id, "1"}, true},
+		"as many as go": {many[1:], true},
+		"none":          {nil, false},
+		"too many":      {many, false},
+		"twice":         {[]string{"1", "1"}, false},
+		"a UUID twice":  {[]string{id, strings.ToUpper(id)}, false},
+		"no ID":         {[]string{"1", ""}, false},
+	} {
+		if err := CheckIDs(test.ids); test.good && err != nil || !test.good && !errors.Is(err, ErrBadRequest) {
+			t.Errorf("%s: %v, want good: %t", name, err, test.good)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func (s *Store) editKey(k *keyRecord, due time.Time) edit {
 // counted and logged as an alarm. None of the keys is bound anew then, unless they
 // take several commits and the other message came between two of them.
 func (s *Store) BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
-	err := checkIDs(ids)
+	err := kmclient.CheckIDs(ids)
 	if err == nil {
 		err = change(func(from view) error { return s.bind(ctx, from, peer, identity, frame, ids) })
 	}

@@ -25,7 +25,7 @@ import (
 // error is then a kmclient.ErrStore, and trying again helps. A caller that gives
 // up loses nothing.
 func (s *Store) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
-	err := checkIDs(ids)
+	err := kmclient.CheckIDs(ids)
 	if err == nil && len(peer) > kmclient.MaxIDLength {
 		err = fmt.Errorf("%w: an SAE ID of %d octets", kmclient.ErrBadRequest, len(peer))
 	}
@@ -48,25 +48,6 @@ func (s *Store) KeysByID(ctx context.Context, peer string, ids ...string) ([]*km
 		return nil, s.fail(opKeysByID, err)
 	}
 	return result, nil
-}
-
-// checkIDs reports whether ids can be asked for.
-func checkIDs(ids []string) error {
-	if len(ids) == 0 || len(ids) > kmclient.MaxRequestKeys {
-		return fmt.Errorf("%w: %d key IDs, must be 1 to %d", kmclient.ErrBadRequest, len(ids), kmclient.MaxRequestKeys)
-	}
-	seen := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		if err := kmclient.CheckID(id); err != nil {
-			return fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)
-		}
-		if c := kmclient.CanonicalID(id); seen[c] {
-			return fmt.Errorf("%w: key ID %s twice", kmclient.ErrBadRequest, id)
-		} else {
-			seen[c] = true
-		}
-	}
-	return nil
 }
 
 // collect adds the keys with these IDs to keys.
