@@ -63,7 +63,7 @@ func newWorld(t *testing.T, o options) *world {
 	t.Helper()
 	needsPostfix(t)
 	if o.km == nil {
-		shared := filepath.Join(folder(t), "keys.db")
+		shared := filepath.Join(folder(t), "keys.json")
 		o.km = func(site string) string {
 			return fmt.Sprintf("url = \"mock:%s\"\nsae = \"SAE_%s\"\n", shared, strings.ToUpper(site))
 		}
