@@ -157,7 +157,7 @@ func (s *shell) tryHabit(size int, suite, inside string, want ending) {
 
 // The key of a message is not at the key manager, which has its own way of saying so.
 func TestHabitUnknownKey(t *testing.T) {
-	const missing, refuses = "key not found", "a key that it does not hold"
+	const missing, refuses = "key not found", "a key that is unknown"
 	for status, words := range map[int]string{0: missing, 401: refuses, 404: missing, 500: missing} {
 		for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
 			for _, suite := range []string{"otp", "aes-256-gcm"} {

@@ -229,7 +229,7 @@ func TestHabitReadiness(t *testing.T) {
 	for name, found := range map[string]string{
 		"none":                          "There are keys for all peers",
 		"stored_key_count 0, on demand": "says that it has none in stock",
-		"keys said to be too short":     "Its limits allow no one-time pad for peer",
+		"keys said to be too short":     "limits allow no one-time pad for peer",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
