@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -124,21 +125,27 @@ func cutLine(text []byte) (line []byte, size int) {
 	return bytes.TrimRight(text[:size], " \t\r\n"), size
 }
 
+// Most programs that link this read no PEM file.
 var (
-	delimiter = regexp.MustCompile(`-{4,}\s*(BEGIN|END)\b`)
-	named     = regexp.MustCompile(`^(?i:(BEGIN|END)(TRUSTED|X509)?CERTIFICATE)$`)
-	notWord   = regexp.MustCompile(`[^A-Za-z0-9]+`)
-	encoded   = regexp.MustCompile(`^\s*[A-Za-z0-9+/]{56,}={0,2}$`)
-	hexDigits = regexp.MustCompile(`^\s*[A-Fa-f0-9]+$`) // a fingerprint
+	delimiter = lazily(`-{4,}\s*(BEGIN|END)\b`)
+	named     = lazily(`^(?i:(BEGIN|END)(TRUSTED|X509)?CERTIFICATE)$`)
+	notWord   = lazily(`[^A-Za-z0-9]+`)
+	encoded   = lazily(`^\s*[A-Za-z0-9+/]{56,}={0,2}$`)
+	hexDigits = lazily(`^\s*[A-Fa-f0-9]+$`) // a fingerprint
 )
+
+// lazily compiles a regular expression when it is first used.
+func lazily(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // checkText refuses a line between blocks that can only be a part of one, or no
 // text.
 func checkText(line []byte) error {
 	switch {
-	case delimiter.Match(line), named.Match(notWord.ReplaceAll(line, nil)):
+	case delimiter().Match(line), named().Match(notWord().ReplaceAll(line, nil)):
 		return errors.New("this line is meant to begin or end a block, and does not")
-	case encoded.Match(line) && !hexDigits.Match(line):
+	case encoded().Match(line) && !hexDigits().Match(line):
 		return errors.New("base64 outside of a block")
 	case bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' && !unicode.IsSpace(r) }):
 		return errors.New("this is no text: if it is a certificate in DER form, convert it with: openssl x509 -inform DER")

@@ -20,7 +20,6 @@ func Main() int {
 	noCoreDumps()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	// A write to a pipe that nobody reads any more is an error like others, and
 	// does not end the program by a signal before it has said so.

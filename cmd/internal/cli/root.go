@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
-	"strings"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmcmd"
@@ -46,16 +44,23 @@ again (no key now), 77 key not found or refused, 78 configuration.`
 // NewRoot returns the command tree.
 func NewRoot() *cobra.Command {
 	g := &flags.Globals{}
+	var showVersion bool
 	root := &cobra.Command{
 		Use:           "qkdmail",
 		Short:         "Encrypt e-mail with keys from Quantum Key Distribution",
 		Long:          rootLong,
-		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          flags.NoCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if showVersion {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "qkdmail version %s\n", terminal.Version())
+				return err
+			}
+			return cmd.Help()
+		},
 	}
+	root.Flags().BoolVarP(&showVersion, "version", "v", false, "version for qkdmail")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return terminal.Usage("%w", err) })
 	g.Register(root.PersistentFlags())
 	for _, room := range []func(*flags.Globals) []*cobra.Command{messagecmd.Commands, kmcmd.Commands, storecmd.Commands, relaycmd.Commands} {
@@ -88,20 +93,4 @@ func execute(ctx context.Context, args []string) int {
 		code = terminal.ExitTempFail
 	}
 	return code
-}
-
-// version is what the Go toolchain has stamped into the program: the module's
-// version, and the commit where that does not name it.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	text := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && !strings.Contains(text, s.Value[:min(12, len(s.Value))]) {
-			text += " (" + s.Value + ")"
-		}
-	}
-	return text
 }

@@ -117,7 +117,7 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 		return terminal.Fail(terminal.ExitUnavailable, "give another address", "admin: %w", err)
 	}
 	defer forAdmin.Close()
-	metrics := admin.NewSimulator(cmd.Root().Version)
+	metrics := admin.NewSimulator(terminal.Version())
 	s.Observe = metrics.Observe
 	var (
 		sites  []simulator

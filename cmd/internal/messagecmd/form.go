@@ -85,11 +85,6 @@ func endsWithCR(text []byte) bool {
 	return len(rest) > 0 && rest[0] != '\n'
 }
 
-var (
-	separator  = regexp.MustCompile(`^From .*\d:\d\d.*\d{4}`) // RFC 4155: a sender and a time
-	firstField = regexp.MustCompile(`^[!-9;-~]+[ \t]*:`)
-)
-
 // holdsSeveral reports whether text is the beginning of an mbox file in which a
 // second message begins: at a line "From " behind a blank one, with a time in it
 // or with a header behind it. Programs that write mbox files put a ">" before
@@ -104,6 +99,8 @@ func holdsSeveral(text []byte, cr bool) bool {
 	if !isFromLine(line) {
 		return false
 	}
+	separator := regexp.MustCompile(`^From .*\d:\d\d.*\d{4}`) // RFC 4155: a sender and a time
+	firstField := regexp.MustCompile(`^[!-9;-~]+[ \t]*:`)
 	for more {
 		blank := len(line) == 0
 		if line, rest, more = cutText(rest, end); !blank || !isFromLine(line) {

@@ -183,7 +183,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 	for i, a := range relay.Addrs() {
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
-	monitor := watch(ctx, forAdmin, r.inForce(cfg), relay, km, cmd.Root().Version, log)
+	monitor := watch(ctx, forAdmin, r.inForce(cfg), relay, km, terminal.Version(), log)
 	go r.reloads(ctx, hup, relay, monitor, cfg, log)
 	notify(log, systemd.SdNotifyReady)
 	context.AfterFunc(ctx, func() { notify(log, systemd.SdNotifyStopping) })

@@ -139,12 +139,9 @@ func quote(s string) (string, error) {
 	return strconv.Quote(s), nil
 }
 
-// portText finds the ports of docs/postfix.md.
-var portText = regexp.MustCompile(`\b1002[4-8]\b`)
-
-// withPorts puts the site's ports in the places of the document's.
+// withPorts puts the site's ports in the places of those of docs/postfix.md.
 func (s *Site) withPorts(text string) string {
-	return portText.ReplaceAllStringFunc(text, func(port string) string {
+	return regexp.MustCompile(`\b1002[4-8]\b`).ReplaceAllStringFunc(text, func(port string) string {
 		n, _ := strconv.Atoi(port) // it is one
 		return strconv.Itoa(n - FirstPort + s.Port)
 	})
