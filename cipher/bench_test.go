@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/aes"
 	stdcipher "crypto/cipher"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,78 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	//lint:ignore SA1019 what the OTP suite is measured against
 	"golang.org/x/crypto/poly1305"
 )
-
-// A derivedKM derives each key from its ID, so that it holds none and costs
-// little: the octets of a key that was wiped are those of a later one. For
-// measurements only.
-type derivedKM struct {
-	block stdcipher.Block
-	next  uint64
-	used  []derivedKey
-}
-
-type derivedKey struct {
-	key    *kmclient.Key
-	octets []byte
-}
-
-func newDerivedKM() *derivedKM {
-	block, err := aes.NewCipher(make([]byte, 16))
-	if err != nil {
-		panic(err)
-	}
-	return &derivedKM{block: block}
-}
-
-func (km *derivedKM) Status(context.Context, string) (kmclient.Status, error) {
-	return kmclient.Status{MaxKeySize: derivedSize}, nil
-}
-
-// derivedSize is the only size of a key for the pad, in bits: a frame's.
-const derivedSize = 8 * (65536 + 32)
-
-func (km *derivedKM) key(id uuid.UUID, size int) *kmclient.Key {
-	i := slices.IndexFunc(km.used, func(k derivedKey) bool { return k.key.Reveal() == nil && len(k.octets) == size/8 })
-	if i < 0 {
-		i = len(km.used)
-		km.used = append(km.used, derivedKey{octets: make([]byte, size/8)})
-	}
-	k := &km.used[i]
-	clear(k.octets)
-	stdcipher.NewCTR(km.block, id[:]).XORKeyStream(k.octets, k.octets)
-	k.key = kmclient.NewKey(id.String(), k.octets)
-	return k.key
-}
-
-func (km *derivedKM) GetKeys(_ context.Context, _ string, size, number int) ([]*kmclient.Key, error) {
-	var keys []*kmclient.Key
-	for range number {
-		km.next++
-		var id uuid.UUID
-		binary.BigEndian.PutUint64(id[:], km.next)
-		binary.BigEndian.PutUint32(id[8:], uint32(size))
-		keys = append(keys, km.key(id, size))
-	}
-	return keys, nil
-}
-
-func (km *derivedKM) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
-	var keys []*kmclient.Key
-	for _, s := range ids {
-		id, err := uuid.Parse(s)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, s)
-		}
-		keys = append(keys, km.key(id, int(binary.BigEndian.Uint32(id[8:]))))
-	}
-	return keys, nil
-}
 
 var benchSizes = []struct {
 	name   string
@@ -113,14 +45,7 @@ func BenchmarkEncrypt(b *testing.B) {
 }
 
 func benchEncrypt(b testing.TB, dst io.Writer, km cipher.KeySource, suite cipher.Suite, plain []byte) {
-	w, err := cipher.Encrypt(b.Context(), dst, km, &cipher.EncryptOptions{Suite: suite})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := w.Write(plain); err != nil {
-		b.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
+	if _, err := encryptTo(b, dst, km, plain, &cipher.EncryptOptions{Suite: suite}); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // share one after another, some of them given up or refused in the middle, and
 // calls all that can be called once more at the end.
 func TestReuse(t *testing.T) {
-	km := newTestKM(t)
+	km := newTestKM()
 	var wg sync.WaitGroup
 	for seed := range uint64(4) {
 		wg.Go(func() {

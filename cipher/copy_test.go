@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -77,7 +78,7 @@ func TestCopyFails(t *testing.T) {
 		km := newDerivedKM()
 		outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
 		for _, at := range []int{0, 1000, 100_000, 1 << 20, 2 << 20, size - 1} {
-			encryptTo := func(dst io.Writer, keys cipher.KeySource, src io.Reader) error {
+			copyTo := func(dst io.Writer, keys cipher.KeySource, src io.Reader) error {
 				w, err := cipher.Encrypt(t.Context(), dst, keys, &cipher.EncryptOptions{Suite: suite})
 				if err != nil {
 					t.Fatal(err)
@@ -90,11 +91,11 @@ func TestCopyFails(t *testing.T) {
 			}
 			src := func() io.Reader { return iotest.DataErrReader(bytes.NewReader(plain)) }
 			full := &limitedWriter{room: at}
-			if err := encryptTo(full, km, src()); !errors.Is(err, errFull) || full.Len() != at {
+			if err := copyTo(full, km, src()); !errors.Is(err, errFull) || full.Len() != at {
 				t.Errorf("%s, room for %d octets: error %v, want %v; %d written", suite, at, err, errFull, full.Len())
 			}
 			var out bytes.Buffer
-			if err := encryptTo(&out, km, struct{ io.Reader }{io.MultiReader(bytes.NewReader(plain[:at]), iotest.ErrReader(broken))}); !errors.Is(err, broken) {
+			if err := copyTo(&out, km, struct{ io.Reader }{io.MultiReader(bytes.NewReader(plain[:at]), iotest.ErrReader(broken))}); !errors.Is(err, broken) {
 				t.Errorf("%s, source that breaks at %d: error %v, want %v", suite, at, err, broken)
 			}
 			if _, err := decrypt(t, km, out.Bytes(), nil); err == nil {
@@ -150,4 +151,71 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	time.Sleep(time.Millisecond)
 	w.n += len(p)
 	return len(p), nil
+}
+
+// A writer that writes less and says nothing: io.Copy makes io.ErrShortWrite
+// of that.
+type shortWriter struct {
+	n    int64
+	from int64
+	size int64
+}
+
+func (w *shortWriter) Write(p []byte) (int, error) {
+	w.size += int64(len(p))
+	if w.size > w.from && len(p) > 10 {
+		w.n += int64(len(p) - 10)
+		return len(p) - 10, nil
+	}
+	w.n += int64(len(p))
+	return len(p), nil
+}
+
+func TestShortWriteTo(t *testing.T) {
+	km := newTestKM()
+	var b bytes.Buffer
+	w, err := cipher.Encrypt(t.Context(), &b, km, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 4 << 20
+	if _, err := io.Copy(w, strings.NewReader(strings.Repeat("0123456789abcdef", size/16))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := cipher.Decrypt(t.Context(), &b, km, unbound())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := &shortWriter{from: 2 << 20}
+	n, err := io.Copy(dst, r)
+	if err == nil && n != size {
+		t.Errorf("io.Copy returns %d of %d octets and no error", n, size)
+	}
+	t.Log(n, err)
+}
+
+func TestShortReadFrom(t *testing.T) {
+	const size = 4 << 20
+	for name, src := range map[string]func() io.Reader{
+		"Write": func() io.Reader { return strings.NewReader(strings.Repeat("0123456789abcdef", size/16)) }, // has WriteTo
+		"ReadFrom": func() io.Reader {
+			return struct{ io.Reader }{strings.NewReader(strings.Repeat("0123456789abcdef", size/16))}
+		},
+	} {
+		dst := &shortWriter{from: 2 << 20}
+		w, err := cipher.Encrypt(t.Context(), dst, newTestKM(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = io.Copy(w, src()); err == nil {
+			err = w.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: octets are missing from the encrypted message, and no error", name)
+		}
+		w.Abort()
+	}
 }

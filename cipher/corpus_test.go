@@ -2,7 +2,6 @@ package cipher_test
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
 	"mime"
@@ -39,42 +38,6 @@ func corpora(t *testing.T) map[string][]string {
 		}
 	}
 	return found
-}
-
-// encrypt encrypts a whole message.
-func encrypt(t testing.TB, km cipher.KeySource, plain []byte, opts *cipher.EncryptOptions) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w, err := cipher.Encrypt(t.Context(), &out, km, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(plain); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-// unbound are options that accept any message and bind no key.
-func unbound() *cipher.DecryptOptions { return &cipher.DecryptOptions{Binder: cipher.Unbound} }
-
-// decrypt restores a message, and returns what was released also before an
-// error. Without a Binder in opts it binds no key.
-func decrypt(t testing.TB, km cipher.KeyFinder, outer []byte, opts *cipher.DecryptOptions) ([]byte, error) {
-	t.Helper()
-	with := unbound()
-	if opts != nil {
-		*with = *opts
-	}
-	with.Binder = cmp.Or(with.Binder, cipher.Unbound)
-	r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, with)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(r)
 }
 
 // variants are a message as it is, and as SMTP would have it.
@@ -120,7 +83,7 @@ func TestCorpus(t *testing.T) {
 
 func checkMessage(t *testing.T, label string, plain []byte, suite cipher.Suite) (outer []byte) {
 	t.Helper()
-	km := newTestKM(t)
+	km := newTestKM()
 	outer = encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
 	got, err := decrypt(t, km, outer, nil)
 	if err != nil {
@@ -205,7 +168,7 @@ func checkLeaks(t *testing.T, label string, plain, outer []byte) {
 		secrets = append(secrets, string(w))
 	}
 	text := string(outer)
-	always := string(encrypt(t, newTestKM(t), nil, nil)) // in every outer message
+	always := string(encrypt(t, newTestKM(), nil, nil)) // in every outer message
 	visible := subjectField.ReplaceAllString(string(head), "")
 	for _, s := range secrets {
 		s = strings.TrimSpace(s)

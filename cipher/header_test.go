@@ -2,6 +2,7 @@ package cipher_test
 
 import (
 	"bytes"
+	"io"
 	"net/mail"
 	"os"
 	"path/filepath"
@@ -16,7 +17,7 @@ import (
 // header, unfolded.
 func outerHeader(t *testing.T, header string, opts *cipher.EncryptOptions) string {
 	t.Helper()
-	outer := encrypt(t, newTestKM(t), []byte(header+"\nbody\n"), opts)
+	outer := encrypt(t, newTestKM(), []byte(header+"\nbody\n"), opts)
 	head, _, _ := bytes.Cut(outer, []byte("\n\n"))
 	return string(regexp.MustCompile(`\r?\n[ \t]`).ReplaceAll(head, []byte(" "))) + "\n"
 }
@@ -151,14 +152,14 @@ func TestLineEnd(t *testing.T) {
 		"\n\r\n":                       false,
 		"\r\n":                         true,
 	} {
-		checkOuter(t, in, encrypt(t, newTestKM(t), []byte(in), nil), crlf)
-		checkOuter(t, in+" with CRLF", encrypt(t, newTestKM(t), []byte(in), &cipher.EncryptOptions{CRLF: true}), true)
+		checkOuter(t, in, encrypt(t, newTestKM(), []byte(in), nil), crlf)
+		checkOuter(t, in+" with CRLF", encrypt(t, newTestKM(), []byte(in), &cipher.EncryptOptions{CRLF: true}), true)
 	}
 }
 
 func TestNote(t *testing.T) {
 	for note, want := range map[string]string{"": "multipart/encrypted", "Bitte öffnen\n": "Bitte =C3=B6ffnen"} {
-		km := newTestKM(t)
+		km := newTestKM()
 		outer := encrypt(t, km, []byte("From: a@x.org\n\nb\n"), &cipher.EncryptOptions{Note: &note})
 		if !bytes.Contains(outer, []byte(want)) || note == "" && bytes.Contains(outer, []byte("multipart/mixed")) {
 			t.Errorf("note %q: no %q in\n%s", note, want, outer)
@@ -178,17 +179,10 @@ func TestInfo(t *testing.T) {
 		"no header\n":                               {NoHeader: true},
 		"":                                          {NoHeader: true},
 	} {
-		w, err := cipher.Encrypt(t.Context(), new(bytes.Buffer), newTestKM(t), nil)
+		i, err := encryptTo(t, io.Discard, newTestKM(), []byte(in), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Write([]byte(in)); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		i := w.Info()
 		if i.Bcc != want.Bcc || i.NoHeader != want.NoHeader || i.PlaintextSize != int64(len(in)) || len(i.KeyIDs) != 1 {
 			t.Errorf("%q: %+v", in, i)
 		}
@@ -206,7 +200,7 @@ func TestTopOfMessage(t *testing.T) {
 		"byte order mark, separator": "\uFEFFFrom a@b Sat Nov 28 07:00:00 2026\n",
 	} {
 		for _, plain := range variants([]byte(top + header)) {
-			km := newTestKM(t)
+			km := newTestKM()
 			outer := encrypt(t, km, plain, nil)
 			if want := []byte("\"Alice\" <a@x.org>"); !bytes.Contains(outer, want) || bytes.Contains(outer, []byte("hidden")) {
 				t.Errorf("%s: the outer message has no From %s, or has Bcc:\n%s", name, want, outer)
@@ -226,7 +220,7 @@ func TestHeaderInPieces(t *testing.T) {
 	}
 	plain = append([]byte("X-Filler: "+strings.Repeat("x", 90_000)+"\n"), plain...)
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP, cipher.SuiteAuto} {
-		km := newTestKM(t)
+		km := newTestKM()
 		var out bytes.Buffer
 		w, err := cipher.Encrypt(t.Context(), &out, km, &cipher.EncryptOptions{Suite: suite})
 		if err != nil {

@@ -3,9 +3,9 @@ package cipher_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	mathrand "math/rand/v2"
 	"strings"
 	"testing"
@@ -15,65 +15,14 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A fieldKM is a key manager as they are in the field: with limits that it
-// keeps to, a stock that ends, and IDs of its own. It remembers all keys that it
-// has handed out.
-type fieldKM struct {
-	status   kmclient.Status
-	stock    int // keys; less than 0: no end
-	newID    func() string
-	requests []int // how many keys each was for
-	given    []*kmclient.Key
-	octets   map[string][]byte
-}
-
-func newFieldKM(s kmclient.Status) *fieldKM {
-	return &fieldKM{status: s, stock: -1, newID: uuid.NewString, octets: map[string][]byte{}}
-}
-
-func (km *fieldKM) Status(context.Context, string) (kmclient.Status, error) { return km.status, nil }
-
-func (km *fieldKM) GetKeys(_ context.Context, _ string, size, number int) ([]*kmclient.Key, error) {
-	km.requests = append(km.requests, number)
-	s := km.status
-	switch {
-	case s.MaxKeySize > 0 && size > s.MaxKeySize, size < s.MinKeySize, s.MaxKeyPerRequest > 0 && number > s.MaxKeyPerRequest:
-		return nil, fmt.Errorf("%w: %d keys of %d bits", kmclient.ErrLimit, number, size)
-	case km.stock >= 0 && number > km.stock:
-		return nil, kmclient.ErrKeyExhausted
-	case km.stock >= 0:
-		km.stock -= number
-	}
-	keys := make([]*kmclient.Key, number)
-	for i := range keys {
-		octets := make([]byte, size/8)
-		_, _ = rand.Read(octets)
-		keys[i] = kmclient.NewKey(km.newID(), octets)
-		km.octets[keys[i].ID()] = bytes.Clone(octets)
-	}
-	km.given = append(km.given, keys...)
-	return keys, nil
-}
-
-func (km *fieldKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
-	for _, id := range ids {
-		octets, ok := km.octets[id]
-		if !ok {
-			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)
-		}
-		keys = append(keys, kmclient.NewKey(id, bytes.Clone(octets)))
-	}
-	return keys, nil
-}
-
 // mailOf returns a message of n bytes.
 func mailOf(n int) []byte {
 	text := "From: a@example.org\r\n\r\n" + strings.Repeat("0123456789 abcdef\r\n", n/19+1)
 	return []byte(text[:n])
 }
 
-// The limit of a request is the size of a batch only: frames take as many keys
-// as they need, also where a key manager gives one key of 256 bits a request.
+// TestPadInBatches checks that a frame takes as many keys as it needs, in several
+// requests, even if a key manager gives one key of 256 bits at a time.
 func TestPadInBatches(t *testing.T) {
 	for name, s := range map[string]kmclient.Status{
 		"one key of 256 bits a request": {KeySize: 256, MinKeySize: 256, MaxKeySize: 256, MaxKeyPerRequest: 1},
@@ -84,18 +33,18 @@ func TestPadInBatches(t *testing.T) {
 		"a stock of 0, on demand":       {MaxKeySize: 256, MaxKeyPerRequest: 1, StoredKeys: new(0)},
 	} {
 		for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAuto} {
-			km := newFieldKM(s)
+			km := newLimitedKM(s)
 			plain := mailOf(20_000)
-			wire := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
-			info, err := cipher.Inspect(bytes.NewReader(wire))
-			if err != nil || info.Suite != cipher.SuiteOTP {
-				t.Fatalf("%s, %s: %v, %v, want a pad", name, suite, info, err)
+			outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite})
+			info := infoOf(t, outer)
+			if info.Suite != cipher.SuiteOTP {
+				t.Fatalf("%s, %s: %v, want a pad", name, suite, info)
 			}
-			if got, err := decrypt(t, km, wire, nil); err != nil || !bytes.Equal(got, plain) {
+			if got, err := decrypt(t, km, outer, nil); err != nil || !bytes.Equal(got, plain) {
 				t.Errorf("%s, %s: %d bytes came back, %v", name, suite, len(got), err)
 			}
 			if len(info.KeyIDs) != len(km.given) {
-				t.Errorf("%s, %s: %d keys in the message and %d handed out", name, suite, len(info.KeyIDs), len(km.given))
+				t.Errorf("%s, %s: %d keys in the message and %d given", name, suite, len(info.KeyIDs), len(km.given))
 			}
 			if most := s.MaxKeyPerRequest; most > 0 && len(km.requests) < len(km.given)/most {
 				t.Errorf("%s, %s: %d requests for %d keys", name, suite, len(km.requests), len(km.given))
@@ -104,27 +53,19 @@ func TestPadInBatches(t *testing.T) {
 	}
 }
 
-// Where a later request of a frame fails, what came before is wiped, counted
-// and in no message.
+// TestPadBatchFails has a later request of a frame fail. The keys of earlier ones
+// must be wiped, counted, and in no message.
 func TestPadBatchFails(t *testing.T) {
 	for _, stock := range []int{0, 1, 10, 255, 300} {
-		km := newFieldKM(kmclient.Status{MaxKeySize: 256, MaxKeyPerRequest: 1})
+		km := newLimitedKM(kmclient.Status{MaxKeySize: 256, MaxKeyPerRequest: 1})
 		km.stock = stock
-		var wire bytes.Buffer
-		w, err := cipher.Encrypt(t.Context(), &wire, km, &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = w.Write(mailOf(20_000))
-		if err == nil {
-			err = w.Close()
-		}
+		var out bytes.Buffer
+		info, err := encryptTo(t, &out, km, mailOf(20_000), &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
 		if !errors.Is(err, kmclient.ErrKeyExhausted) {
 			t.Errorf("stock %d: %v, want ErrKeyExhausted", stock, err)
 		}
-		w.Abort()
 		used, wasted := stock/255*255, stock%255
-		if info := w.Info(); len(info.KeyIDs) != used+wasted || info.WastedKeys != wasted {
+		if len(info.KeyIDs) != used+wasted || info.WastedKeys != wasted {
 			t.Errorf("stock %d: %d keys fetched and %d wasted, want %d and %d", stock, len(info.KeyIDs), info.WastedKeys, used+wasted, wasted)
 		}
 		for _, k := range km.given {
@@ -132,13 +73,13 @@ func TestPadBatchFails(t *testing.T) {
 				t.Fatalf("stock %d: key %s is not wiped", stock, k.ID())
 			}
 		}
-		if stock < 255 && wire.Len() > 0 {
-			t.Errorf("stock %d: %d bytes were written before a key was sure", stock, wire.Len())
+		if stock < 255 && out.Len() > 0 {
+			t.Errorf("stock %d: %d bytes were written before the keys of a frame arrived", stock, out.Len())
 		}
 	}
 }
 
-// A key that comes in two batches must not be pad twice.
+// TestPadBatchRepeats checks that a key that comes twice is not used as pad twice.
 func TestPadBatchRepeats(t *testing.T) {
 	for name, newID := range map[string]func() string{
 		"the same ID":                       func() string { return "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c" },
@@ -147,36 +88,28 @@ func TestPadBatchRepeats(t *testing.T) {
 		"the same ID in another frame":      repeatAfter(256),
 		"the same ID at the end of a frame": repeatAfter(254),
 	} {
-		km := newFieldKM(kmclient.Status{MaxKeySize: 256, MaxKeyPerRequest: 1})
+		km := newLimitedKM(kmclient.Status{MaxKeySize: 256, MaxKeyPerRequest: 1})
 		km.newID = newID
-		w, err := cipher.Encrypt(t.Context(), &bytes.Buffer{}, km, &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = w.Write(mailOf(20_000))
-		if err == nil {
-			err = w.Close()
-		}
-		if err == nil {
+		if _, err := encryptTo(t, io.Discard, km, mailOf(20_000), &cipher.EncryptOptions{Suite: cipher.SuiteOTP}); err == nil {
 			t.Errorf("%s: the message was encrypted", name)
 		}
-		w.Abort()
 	}
 }
 
+// alternate returns the IDs in turn.
 func alternate(ids ...string) func() string {
 	n := -1
 	return func() string { n++; return ids[n%len(ids)] }
 }
 
-// repeatAfter gives the first ID again once n others have come.
+// repeatAfter returns the first ID again after n others.
 func repeatAfter(n int) func() string {
 	i := -1
 	return func() string { i++; return fmt.Sprintf("key-%d", i%(n+1)) }
 }
 
-// Limits that rule a pad out have auto take AES-256-GCM, and otp fail. A stock
-// never does.
+// TestPadRuledOut checks that limits that rule a pad out have SuiteAuto take
+// AES-256-GCM and SuiteOTP fail, and that a stock never does.
 func TestPadRuledOut(t *testing.T) {
 	for name, test := range map[string]struct {
 		s     kmclient.Status
@@ -193,18 +126,9 @@ func TestPadRuledOut(t *testing.T) {
 		"has none":                   {kmclient.Status{MaxKeySize: 256}, 0, ""},
 		"has one":                    {kmclient.Status{MaxKeySize: 256, StoredKeys: new(1)}, 1, ""},
 	} {
-		km := &lenientKM{newFieldKM(test.s), name != "keys too short"}
+		km := &lenientKM{newLimitedKM(test.s), name != "keys too short"}
 		km.stock = test.stock
-		w, err := cipher.Encrypt(t.Context(), &bytes.Buffer{}, km, &cipher.EncryptOptions{Suite: cipher.SuiteAuto})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = w.Write(mailOf(100))
-		if err == nil {
-			err = w.Close()
-		}
-		w.Abort()
-		info := w.Info()
+		info, err := encryptTo(t, io.Discard, km, mailOf(100), &cipher.EncryptOptions{Suite: cipher.SuiteAuto})
 		if (err == nil) != (test.suite != "") || err == nil && info.Suite != test.suite {
 			t.Errorf("%s: auto takes %s, %v, want %q", name, info.Suite, err, test.suite)
 		}
@@ -212,50 +136,40 @@ func TestPadRuledOut(t *testing.T) {
 			t.Errorf("%s: NoPad is %v", name, info.NoPad)
 		}
 
-		km = &lenientKM{newFieldKM(test.s), true}
-		w, err = cipher.Encrypt(t.Context(), &bytes.Buffer{}, km, &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = w.Write(mailOf(100))
-		err = w.Close()
+		km = &lenientKM{newLimitedKM(test.s), true}
+		_, err = encryptTo(t, io.Discard, km, mailOf(100), &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
 		if ruledOut := info.NoPad != nil; ruledOut != errors.Is(err, cipher.ErrPad) || ruledOut && len(km.requests) > 0 {
 			t.Errorf("%s: otp: %v after %d requests, want ErrPad: %t, and no request then", name, err, len(km.requests), ruledOut)
 		}
 		if errors.Is(err, cipher.ErrPad) && (!strings.Contains(err.Error(), "bits") || !strings.Contains(err.Error(), "use AES-256-GCM")) {
-			t.Errorf("%s: %v does not say which limit it is, and what to do", name, err)
+			t.Errorf("%s: %v does not say which limit it is and what to do", name, err)
 		}
-		w.Abort()
 	}
-	// A message over the pad limit says nothing of the pad.
-	w, err := cipher.Encrypt(t.Context(), &bytes.Buffer{}, newFieldKM(kmclient.Status{}), &cipher.EncryptOptions{Suite: cipher.SuiteAuto, PadLimit: 50})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = w.Write(mailOf(100))
-	if err := w.Close(); err != nil || w.Info().Suite != cipher.SuiteAES256GCM || w.Info().NoPad != nil {
-		t.Errorf("over the pad limit: %s, NoPad %v, %v", w.Info().Suite, w.Info().NoPad, err)
+	// A message over the pad limit has no NoPad.
+	info, err := encryptTo(t, io.Discard, newLimitedKM(kmclient.Status{}), mailOf(100), &cipher.EncryptOptions{Suite: cipher.SuiteAuto, PadLimit: 50})
+	if err != nil || info.Suite != cipher.SuiteAES256GCM || info.NoPad != nil {
+		t.Errorf("over the pad limit: %s, NoPad %v, %v", info.Suite, info.NoPad, err)
 	}
 }
 
-// A lenientKM gives what its own limits forbid: what they say is wrong.
+// A lenientKM gives keys outside of the limits in its status, if lenient is set.
 type lenientKM struct {
-	*fieldKM
+	*testKM
 	lenient bool
 }
 
 func (km *lenientKM) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	if !km.lenient {
-		return km.fieldKM.GetKeys(ctx, peer, size, number)
+		return km.testKM.GetKeys(ctx, peer, size, number)
 	}
-	told := km.status
+	limits := km.status
 	km.status = kmclient.Status{}
-	defer func() { km.status = told }()
-	return km.fieldKM.GetKeys(ctx, peer, size, number)
+	defer func() { km.status = limits }()
+	return km.testKM.GetKeys(ctx, peer, size, number)
 }
 
-// PadCostOf is exact for the keys, and true for the size, whatever the limits,
-// the IDs and the message.
+// TestPadCostOf compares costs with what messages take: exact for keys, and a lower
+// bound for the size, whatever the limits, the IDs and the message.
 func TestPadCostOf(t *testing.T) {
 	random := mathrand.New(mathrand.NewPCG(1, 2))
 	note := strings.Repeat("é\n=", 8<<10/4)
@@ -276,29 +190,29 @@ func TestPadCostOf(t *testing.T) {
 				{}, {MinKeySize: 256, MaxKeySize: 256, MaxKeyPerRequest: 1}, {MaxKeySize: 1000}, {MinKeySize: 4096, MaxKeySize: 8192},
 			}[i%4]
 			s.KeyIDBytes = test.bytes
-			km := newFieldKM(s)
+			km := newLimitedKM(s)
 			km.newID = test.newID
 			plain := awkwardMessage(random, size)
 			cost, err := cipher.PadCostOf(s, int64(size))
 			if err != nil {
 				t.Fatal(err)
 			}
-			wire := encrypt(t, km, plain, &cipher.EncryptOptions{
+			outer := encrypt(t, km, plain, &cipher.EncryptOptions{
 				Suite: cipher.SuiteOTP, SAE: strings.Repeat("A", 255), Peer: strings.Repeat("B", 255), CRLF: true,
 				Headers: cipher.HeadersNoConfidentiality, Note: &note,
 			})
 			var keyBytes int64
 			longest := 0
-			for _, octets := range km.octets {
-				keyBytes += int64(len(octets))
-				longest = max(longest, 8*len(octets))
+			for _, key := range km.keys {
+				keyBytes += int64(len(key))
+				longest = max(longest, 8*len(key))
 			}
 			if cost.Keys != int64(len(km.given)) || cost.KeyBytes != keyBytes || cost.KeySize != longest {
-				t.Errorf("%d bytes, %+v: the cost is %+v, and it took %d keys of up to %d bits, %d bytes", size, s, cost, len(km.given), longest, keyBytes)
+				t.Errorf("%d bytes, %+v: cost %+v, but the message took %d keys of up to %d bits, %d bytes", size, s, cost, len(km.given), longest, keyBytes)
 			}
 			exact := test.bytes != 0 && name != "short IDs" // all IDs have so many bytes
-			if more := int64(len(wire)) - cost.MessageBytes; more < 0 && name != "short IDs" || exact && more > 110<<10 {
-				t.Errorf("%d bytes, %s: %d are expected at least, and the message has %d", size, name, cost.MessageBytes, len(wire))
+			if more := int64(len(outer)) - cost.MessageBytes; more < 0 && name != "short IDs" || exact && more > 110<<10 {
+				t.Errorf("%d bytes, %s: at least %d are expected, but the message has %d", size, name, cost.MessageBytes, len(outer))
 			}
 		}
 	}
@@ -321,8 +235,8 @@ func TestPadCostOf(t *testing.T) {
 	}
 }
 
-// awkwardMessage returns a message of size bytes whose header grows as much as
-// it can where it is copied outside.
+// awkwardMessage returns a message of size bytes whose header grows as much as it
+// can in the outer header.
 func awkwardMessage(random *mathrand.Rand, size int) []byte {
 	lines := []string{
 		"Subject: \xe9\xe8\xe0\xfc\xf6\xe4" + strings.Repeat("\xe9", 600) + "\n",

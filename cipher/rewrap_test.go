@@ -14,7 +14,7 @@ import (
 
 // A message that is framed anew is the same inside, and has nothing else around it.
 func TestRewrap(t *testing.T) {
-	km := newTestKM(t)
+	km := newTestKM()
 	for _, suite := range suites {
 		for name, around := range map[string]func(string) string{
 			"as it is":       func(s string) string { return s },
@@ -61,7 +61,7 @@ func TestRewrap(t *testing.T) {
 
 // A time that a Date can't have does not get into one.
 func TestRewrapDate(t *testing.T) {
-	km := newTestKM(t)
+	km := newTestKM()
 	for _, seconds := range []string{"253402300800", "9223372036854775807"} {
 		opts := &cipher.EncryptOptions{SAE: "A", Peer: "B", Time: time.Unix(1700000000, 0)}
 		sealed := string(encrypt(t, km, []byte("To: b@b.example\n\ntext\n"), opts))
@@ -86,7 +86,7 @@ func TestRewrapDate(t *testing.T) {
 }
 
 func TestRewrapRefuses(t *testing.T) {
-	km := newTestKM(t)
+	km := newTestKM()
 	opts := &cipher.EncryptOptions{SAE: "A", Peer: "B"}
 	sealed := string(encrypt(t, km, []byte(shortMessage), opts))
 	for name, tt := range map[string]struct {

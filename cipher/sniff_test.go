@@ -17,7 +17,7 @@ import (
 const sniffLimit = 256 << 10
 
 func TestSniff(t *testing.T) {
-	km := newTestKM(t)
+	km := newTestKM()
 	ours := string(encrypt(t, km, []byte(shortMessage), nil))
 	big := string(encrypt(t, km, slices.Concat([]byte(shortMessage), make([]byte, 2*sniffLimit)), nil))
 	for name, tt := range map[string]struct {
@@ -81,13 +81,13 @@ func decryptAll(t *testing.T, km *testKM, src io.Reader) (string, error) {
 }
 
 func TestTransitAndAccept(t *testing.T) {
-	km := newTestKM(t)
+	km := newTestKM()
 	ours := "Received: from a\n by b\nReturn-Path: <x@example.org>\n" + string(encrypt(t, km, []byte(shortMessage), nil))
 	var seen cipher.Info
 	refuse := errors.New("too old")
 	_, err := decrypt(t, km, []byte(ours), &cipher.DecryptOptions{Accept: func(i *cipher.Info) error { seen = *i; return refuse }})
-	if !errors.Is(err, refuse) || km.gets > 0 {
-		t.Errorf("error %v with %d requests for keys, want %v and none", err, km.gets, refuse)
+	if !errors.Is(err, refuse) || km.finds > 0 {
+		t.Errorf("error %v with %d requests for keys, want %v and none", err, km.finds, refuse)
 	}
 	if got := string(bytes.Join(seen.Transit, nil)); got != "Received: from a\n by b\nReturn-Path: <x@example.org>\n" {
 		t.Errorf("in transit: %q", got)
