@@ -48,6 +48,9 @@ func TestBothSides(t *testing.T) {
 	if id := keys[0].ID(); !regexp.MustCompile(`^MOCK-KEY-00000001-\d{14}$`).MatchString(id) {
 		t.Errorf("the first ID is %q: want MOCK-KEY-%%08d-YYYYMMDDhhmmss", id)
 	}
+	if sender.DeletesOnDelivery() {
+		t.Error("says that keys are deleted, which stay until they are closed")
+	}
 	got, err := recipient.KeysByID(t.Context(), "", keys[2].ID(), keys[0].ID())
 	if err != nil {
 		t.Fatalf("the other side does not find the keys: %v", err)

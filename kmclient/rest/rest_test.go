@@ -97,6 +97,9 @@ func TestWithAGoodKeyManager(t *testing.T) {
 	r := restClient(t, Options{URL: server.URL + "/prefix/"})
 	ctx := t.Context()
 
+	if r.DeletesOnDelivery() {
+		t.Error("says that keys are deleted, which stay until they are closed")
+	}
 	s, err := r.Status(ctx, "")
 	if err != nil || fakekm.Count(s.StoredKeys) != 7 || s.KeySize != 256 || s.MaxKeySize != 0 {
 		t.Errorf("Status = %+v, %v: want 7 keys of 256 bits and no limits", s, err)
