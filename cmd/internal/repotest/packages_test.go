@@ -110,16 +110,23 @@ var rules = []rule{
 	// What the program links initialises itself in each run, for every file.
 	{of: []string{"cmd/qkdmail"}, not: []string{"testing", "modernc.org/sqlite/.", "github.com/chromedp", "go.opentelemetry.io", "google.golang.org/grpc"}},
 
-	// A protocol knows neither mail nor another protocol.
-	{of: protocols, not: []string{"github.com/emersion"}},
+	// Whatever is about keys knows no mail, and a protocol no other.
+	{of: []string{"kmclient", "cmd/internal/kmsim", "cmd/internal/kmdoctor"}, not: []string{"cipher", "mailer", "github.com/emersion"}},
 	{of: []string{"kmclient/etsi014"}, not: []string{"kmclient/rest", "kmclient/mock"}},
 	{of: []string{"kmclient/rest"}, not: []string{"kmclient/etsi014", "kmclient/mock"}},
 	{of: []string{"kmclient/mock"}, not: []string{"kmclient/etsi014", "kmclient/rest", "net/http"}},
 
 	// The life of a key is the same with every key manager and engine.
 	{of: []string{"kmclient/keystore/."}, not: append([]string{"kmclient/open", "kmclient/keystore/sqlite", "kmclient/keystore/postgres"}, protocols...)},
-	{of: []string{"kmclient/keystore/."}, not: []string{"github.com/emersion", "modernc.org", "zombiezen.com", "github.com/jackc"}},
+	{of: []string{"kmclient/keystore/."}, not: []string{"modernc.org", "zombiezen.com", "github.com/jackc"}},
+
+	// What commands share knows no command.
+	{of: []string{"cmd/internal/flags", "cmd/internal/terminal"}, not: commands},
+	{of: []string{"cmd/internal/terminal"}, not: []string{"cmd/internal/flags"}},
 }
+
+// commands are the packages with the commands of qkdmail.
+var commands = []string{"cmd/internal/cli", "cmd/internal/messagecmd", "cmd/internal/kmcmd", "cmd/internal/storecmd", "cmd/internal/relaycmd"}
 
 // protocols are the ways to reach a key manager.
 var protocols = []string{"kmclient/etsi014", "kmclient/rest", "kmclient/mock"}
