@@ -2,6 +2,5 @@
 
 package cli
 
-// noCoreDumps does nothing here: switch core dumps off where the system lets
-// you.
+// noCoreDumps does nothing: on this system, core dumps must be disabled by hand.
 func noCoreDumps() {}

@@ -14,22 +14,22 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 )
 
-// An ending is how "encrypt" ends: its exit code, and words on standard error.
+// An ending is how "encrypt" ends: its exit code and words on standard error.
 type ending struct {
 	code  int
 	words string
 }
 
-// verdicts say how "encrypt" ends with each suite, for a message of 464 octets and then
-// for one of 1,000.
+// verdicts are the endings of "encrypt" with each suite, for a message of 464 bytes and
+// then for one of 1,000.
 type verdicts struct{ otp, aes, auto [2]ending }
 
 func twice(e ending) [2]ending { return [2]ending{e, e} }
 
-// anySuite is where the suite makes no difference.
+// anySuite is for habits to which the suite makes no difference.
 func anySuite(e ending) verdicts { return verdicts{twice(e), twice(e), twice(e)} }
 
-// pads is where a pad can't be had, and auto does not take anything else.
+// pads is for habits that rule a pad out, where auto takes nothing else.
 func pads(e ending) verdicts { return verdicts{otp: twice(e), auto: twice(e)} }
 
 func wanted() map[string]verdicts {
@@ -69,8 +69,8 @@ func wanted() map[string]verdicts {
 	}
 }
 
-// The command line at key managers with each habit: what it encrypts comes back octet
-// for octet, and what it can't has an exit code and words that fit, and no file.
+// With every habit of a key manager, what is encrypted is restored byte for byte, and
+// what can't be encrypted has the right exit code and words, and leaves no file.
 func TestHabits(t *testing.T) {
 	kmtest.Each(t, wanted(), func(h kmtest.Habit, api string, w verdicts) {
 		for suite, end := range map[string][2]ending{"otp": w.otp, "aes-256-gcm": w.aes, "auto": w.auto} {
@@ -88,15 +88,15 @@ func TestHabits(t *testing.T) {
 	})
 }
 
-// A shell runs command lines in a folder, at both sides of a link.
+// A shell runs command lines in a folder, on both sides of a link.
 type shell struct {
 	t    *testing.T
 	dir  string
 	link *kmtest.Link
 }
 
-// run runs a command line in this process, and returns its exit code and what it says
-// on standard error.
+// run runs a command line in this process. It returns the exit code and what was
+// printed to standard error.
 func (s *shell) run(at kmtest.Side, args ...string) (code int, said string) {
 	var stderr bytes.Buffer
 	root := NewRoot()
@@ -112,7 +112,7 @@ func (s *shell) run(at kmtest.Side, args ...string) (code int, said string) {
 
 func (s *shell) path(name string) string { return filepath.Join(s.dir, name) }
 
-// encrypt encrypts a message of so many octets, and returns it as well.
+// encrypt encrypts a message of size bytes, and returns it as well.
 func (s *shell) encrypt(size int, suite, out string) (message []byte, code int, said string) {
 	s.t.Helper()
 	const head = "From: Alice <alice@a.example>\r\n\r\n"
@@ -124,7 +124,7 @@ func (s *shell) encrypt(size int, suite, out string) (message []byte, code int, 
 	return message, code, said
 }
 
-// decrypt decrypts a file. The keys that it fetches are kept nowhere.
+// decrypt decrypts a file, without a key store.
 func (s *shell) decrypt(in, out string) (code int, said string) {
 	return s.run(s.link.B, "decrypt", "--store", flags.NoStore, "-o", s.path(out), s.path(in))
 }
@@ -134,28 +134,28 @@ func (s *shell) tryHabit(size int, suite, inside string, want ending) {
 	sealed, back := fmt.Sprint(size, ".sealed"), fmt.Sprint(size, ".back")
 	message, code, said := s.encrypt(size, suite, sealed)
 	if code != want.code || !strings.Contains(said, want.words) {
-		s.t.Errorf("%d octets: exit code %d, %q; want %d, %q", size, code, said, want.code, want.words)
+		s.t.Errorf("%d bytes: exit code %d, %q; want %d, %q", size, code, said, want.code, want.words)
 	}
 	out, err := os.ReadFile(s.path(sealed))
 	if code != terminal.ExitOK {
 		if err == nil {
-			s.t.Errorf("%d octets: exit code %d, and it has written %q", size, code, out)
+			s.t.Errorf("%d bytes: exit code %d, but %q is written", size, code, out)
 		}
 		return
 	}
 	if err != nil || !bytes.Contains(out, []byte("Suite: "+inside+"\r\n")) {
-		s.t.Errorf("%d octets: is not encrypted with %s, %v: %q", size, inside, err, out)
+		s.t.Errorf("%d bytes: not encrypted with %s, %v: %q", size, inside, err, out)
 	}
 	if code, said = s.decrypt(sealed, back); code != terminal.ExitOK {
-		s.t.Errorf("%d octets: decrypt ends with %d, %q", size, code, said)
+		s.t.Errorf("%d bytes: decrypt ends with %d, %q", size, code, said)
 		return
 	}
 	if got, err := os.ReadFile(s.path(back)); err != nil || !bytes.Equal(got, message) {
-		s.t.Errorf("%d octets: comes back as %d octets, %v", size, len(got), err)
+		s.t.Errorf("%d bytes: restored as %d bytes, %v", size, len(got), err)
 	}
 }
 
-// The key of a message is not at the key manager, which has its own way of saying so.
+// Key managers have different ways of saying that they do not have a key.
 func TestHabitUnknownKey(t *testing.T) {
 	const missing, refuses = "key not found", "a key that is unknown"
 	for status, words := range map[int]string{0: missing, 401: refuses, 404: missing, 500: missing} {
@@ -172,7 +172,7 @@ func TestHabitUnknownKey(t *testing.T) {
 						t.Errorf("exit code %d, %q; want %d, %q", code, said, terminal.ExitNoPerm, words)
 					}
 					if _, err := os.Stat(s.path("back")); err == nil {
-						t.Error("it has written something")
+						t.Error("a file is written")
 					}
 				})
 			}

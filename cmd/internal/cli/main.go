@@ -1,5 +1,5 @@
-// Package cli is the command line of qkdmail: flags, files, what a terminal
-// shows, exit codes.
+// Package cli is the command line of qkdmail: the tree of commands, and how the process
+// begins and ends.
 package cli
 
 import (
@@ -11,18 +11,17 @@ import (
 	"syscall"
 )
 
-// Main runs the command line of this process and returns its exit code, with
-// which the process is to end.
+// Main runs the command line of this process and returns the exit code.
 func Main() int {
-	// net/http logs stray octets of a connection, which might be a key's, on
-	// the standard logger.
+	// net/http logs stray bytes of a connection, which could be part of a key, with the
+	// standard logger.
 	log.SetOutput(io.Discard)
 	noCoreDumps()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	// A write to a pipe that nobody reads any more is an error like others, and
-	// does not end the program by a signal before it has said so.
+	// Writing to a pipe that is no longer read returns an error, and does not kill the
+	// program before it can report it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return execute(ctx, os.Args[1:])
 }

@@ -17,8 +17,7 @@ const rootLong = `qkdmail encrypts e-mail with keys from Quantum Key Distributio
 restores it octet for octet.
 
 The key manager is named by --km:
-  mock:PATH             no hardware: keys in a JSON file, or in an SQLite
-                        database where PATH ends in .db
+  mock:PATH             no hardware: keys in a JSON file
   http://HOST:PORT      the QMail REST API; https:// as well
   etsi014:https://HOST:PORT[,https://HOST:PORT…]
                         ETSI GS QKD 014, at the KMEs of this site in the order
@@ -31,10 +30,10 @@ or else by the environment:
   QKD_KM_HOST    its host (default localhost)
   QKD_KM_PORT    its port (default 8080)
   QKD_KM_HTTPS   true: HTTPS; QKD_KM_USE_HTTPS is the same
-Where nothing names one, encrypt, decrypt, key and status use that mock, which
-gives no security, and say so; relay does not start.
+If nothing names one, encrypt, decrypt, key and status use that mock, which gives
+no security, and say so; relay does not start.
 
-The other flags have their variables too: QKD_KM_CA, QKD_KM_CERT, QKD_KM_KEY,
+Other flags have variables as well: QKD_KM_CA, QKD_KM_CERT, QKD_KM_KEY,
 QKD_KME_ID, QKD_SAE, QKD_PEER.
 
 Exit codes: 0 done, 64 usage, 65 bad message, 66 no input, 69 key manager
@@ -69,8 +68,8 @@ func NewRoot() *cobra.Command {
 	return root
 }
 
-// execute runs a command line and returns its exit code. An error is one line
-// on standard error.
+// execute runs a command line and returns its exit code. It prints an error on one line
+// of standard error.
 func execute(ctx context.Context, args []string) int {
 	root := NewRoot()
 	root.SetArgs(args)
@@ -85,7 +84,7 @@ func execute(ctx context.Context, args []string) int {
 		return terminal.ExitOK
 	}
 	code, hint := terminal.Explain(err)
-	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a file has all that counts
+	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a configuration file takes nothing from the environment
 		err = flags.NameVariables(err, flags.Environment(root.PersistentFlags()))
 	}
 	fmt.Fprintf(root.ErrOrStderr(), "qkdmail: %s\n", terminal.OneLine(err, hint))

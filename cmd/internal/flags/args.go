@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// NoCommand refuses a word that is no command.
+// NoCommand refuses words that are not commands.
 func NoCommand(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return terminal.Usage("unknown command %q", args[0])
@@ -22,7 +22,7 @@ func NoArgs(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// SomeArgs wants one argument at least and most at most; what says what they are.
+// SomeArgs requires one to most arguments; what names them in an error.
 func SomeArgs(what string, most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -35,10 +35,10 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 	}
 }
 
-// Admin adds --admin to a command; what is what is served there.
+// Admin adds the flag --admin; what says in its help what is served.
 func Admin(f *pflag.FlagSet, address *string, what string) {
 	f.StringVar(address, "admin", "", what+" are served here, HOST:PORT, or :PORT for loopback; there is no password")
 }
 
-// MaxIDs is how many key IDs a command line can name.
+// MaxIDs is the largest number of key IDs on a command line.
 const MaxIDs = 1000

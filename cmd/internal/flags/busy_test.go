@@ -8,7 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// TestStoreThatIsBusy: systemd starts a relay again after 75, and not after 78.
+// TestStoreThatIsBusy: systemd restarts a relay that exits with 75, but not one that
+// exits with 78.
 func TestStoreThatIsBusy(t *testing.T) {
 	for _, tt := range []struct {
 		name string

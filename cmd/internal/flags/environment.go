@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Environment returns what [os.Getenv] does, but for variables that a flag on the
-// command line stands in for.
+// Environment returns a variant of [os.Getenv] that hides the variables that flags on
+// the command line override.
 func Environment(flags *pflag.FlagSet) func(string) string {
 	return func(name string) string {
 		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "QKD_"), "_", "-"))
@@ -21,15 +21,15 @@ func Environment(flags *pflag.FlagSet) func(string) string {
 	}
 }
 
-// NameVariables returns err with the names of the environment variables whose
-// values it speaks of. It looks for the values in its text.
+// NameVariables adds to err the names of the environment variables whose values its
+// text mentions.
 func NameVariables(err error, getenv func(string) string) error {
 	if err == nil {
 		return nil
 	}
 	var names []string
 	for _, name := range []string{"QKD_KM_HOST", "QKD_KM_CA", "QKD_KM_CERT", "QKD_KM_KEY", "QKD_KME_ID", "QKD_SAE", "QKD_PEER"} {
-		if value := getenv(name); value != "" && !strings.Contains(err.Error(), name) && speaksOf(err.Error(), value) {
+		if value := getenv(name); value != "" && !strings.Contains(err.Error(), name) && mentions(err.Error(), value) {
 			names = append(names, name)
 		}
 	}
@@ -39,8 +39,8 @@ func NameVariables(err error, getenv func(string) string) error {
 	return fmt.Errorf("%w (from %s in the environment)", err, strings.Join(names, ", "))
 }
 
-// speaksOf reports whether text has value, and not as a part of a longer word.
-func speaksOf(text, value string) bool {
+// mentions reports whether value is in text, and not as part of a longer word.
+func mentions(text, value string) bool {
 	whole := regexp.MustCompile(`(^|[^A-Za-z0-9_/.-])` + regexp.QuoteMeta(value) + `($|[^A-Za-z0-9_/-])`)
 	return whole.MatchString(text)
 }

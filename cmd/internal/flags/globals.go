@@ -1,5 +1,6 @@
-// Package flags has the flags that several commands have, and what they name: the
-// key manager, the key store, and what a relay's configuration says of both.
+// Package flags has the flags that several commands share, and opens what they name:
+// the key manager and the key store, from the command line, the environment or a
+// relay's configuration.
 package flags
 
 import (
@@ -19,10 +20,10 @@ type Globals struct {
 	Peer   string
 }
 
-// TempFail is the name of the flag that has nearly every failure exit with 75.
+// TempFail is the flag that makes nearly every failure exit with 75.
 const TempFail = "tempfail"
 
-// Register adds the flags. The environment has their defaults.
+// Register adds the flags. Their defaults come from the environment.
 func (g *Globals) Register(f *pflag.FlagSet) {
 	f.StringVar(&g.KM, "km", "", "key manager: mock:PATH, http://HOST:PORT, https://HOST:PORT or etsi014:https://HOST:PORT[,…]")
 	f.StringVar(&g.KMCA, "km-ca", os.Getenv("QKD_KM_CA"), "PEM file with the CA of the key manager's certificate")

@@ -21,8 +21,8 @@ func (g *Globals) WithManager(cmd *cobra.Command, do func(kmclient.KeyManager) e
 	return do(km)
 }
 
-// OpenManager opens the key manager that the flags or the environment name, or
-// else the mock, and says so.
+// OpenManager opens the key manager that the flags or the environment name. If they
+// name none it opens the mock, and says so.
 func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	spec, err := g.Spec()
 	if err != nil {
@@ -41,11 +41,11 @@ func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	})
 }
 
-// HowToNameKM says what to do where no key manager is named.
+// HowToNameKM is the hint for a command line that names no key manager.
 const HowToNameKM = "name one with --km or QKD_KM, as etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH; QKD_KM_HOST counts with QKD_USE_MOCK=false only"
 
-// Spec is what names the key manager, in the flags or in the environment, as
-// open.KeyManager takes it; "" where nothing does.
+// Spec returns the name of the key manager from the flags or the environment, in the
+// form of [open.KeyManager]. It is "" if neither names one.
 func (g *Globals) Spec() (string, error) {
 	if g.KM != "" {
 		return g.KM, nil

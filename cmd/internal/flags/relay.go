@@ -21,7 +21,8 @@ func BadConfig(err error) error {
 	return err
 }
 
-// OpenConfigured opens the key manager of a relay's configuration, as it is.
+// OpenConfigured opens the key manager of a relay's configuration, without a pool or a
+// store.
 func OpenConfigured(cfg *config.Config, log *slog.Logger) (kmclient.KeyManager, error) {
 	km := &cfg.KM
 	return open.KeyManager(km.URL, open.Options{
@@ -29,14 +30,14 @@ func OpenConfigured(cfg *config.Config, log *slog.Logger) (kmclient.KeyManager, 
 	})
 }
 
-// Or returns s, and what a relay's configuration says where s says nothing.
+// Or returns s, with what is empty taken from a relay's configuration.
 func (s Store) Or(c config.Store) Store {
 	s.Path = cmp.Or(s.Path, c.Path)
 	s.Key = cmp.Or(s.Key, c.Key)
 	return s
 }
 
-// KeepOptions are how a relay keeps keys.
+// KeepOptions returns the options of a relay's key store.
 func KeepOptions(cfg *config.Config, log *slog.Logger) keystore.Options {
 	return keystore.Options{
 		SAE: cfg.KM.SAE, Close: cfg.Store.Close, Tombstones: cfg.Store.Tombstones, Undelivered: cfg.Store.Undelivered, Logger: log,

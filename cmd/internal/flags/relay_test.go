@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A flag comes before the key of the file.
+// A flag overrides the file.
 func TestStoreOr(t *testing.T) {
 	file := config.Store{Path: "postgres://a/x", Key: "env:K"}
 	all := Store{Path: "postgres://b/y", Key: "env:L"}
@@ -27,13 +27,13 @@ func TestStoreOr(t *testing.T) {
 	}
 }
 
-// The policies of the file are those of the relay's store.
+// The file's policies are the policies of the relay's store.
 func TestKeepOptions(t *testing.T) {
 	cfg := config.Default()
 	cfg.KM.SAE = "SAE_B"
 	cfg.Store.Close, cfg.Store.Undelivered = keystore.AfterDelivery(), 90*24*time.Hour
 	o := KeepOptions(cfg, nil)
-	if o.KM != "" { // what is in stores that are there already
+	if o.KM != "" { // existing stores have their keys under this name
 		t.Errorf("keys are kept for key manager %q", o.KM)
 	}
 	if o.SAE != "SAE_B" || o.Close != keystore.AfterDelivery() || o.Tombstones != 60*24*time.Hour || o.Undelivered != 90*24*time.Hour {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
-
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
@@ -21,37 +20,37 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A Store says where keys are kept.
+// A Store holds the flags that say where keys are kept.
 type Store struct {
 	Path string // an SQLite file, postgres://…, NoStore, or "" for what the command takes by default
 	Key  string // see [keystore.ParseKeySource]
 }
 
-// StoreUsage says what --store is for where a store may be needed.
+// StoreUsage is the help on --store for commands that may need a store.
 const StoreUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: keys.db in the state directory, for relay where the key manager deletes keys when it hands them out)"
 
-// NoStore is the Path where no key is kept.
+// NoStore is the Path that means no store.
 const NoStore = "none"
 
-// Register adds the flags; usage says what --store is for.
+// Register adds the flags; usage is the help on --store.
 func (s *Store) Register(f *pflag.FlagSet, usage string) {
 	f.StringVar(&s.Path, "store", s.Path, usage)
 	f.StringVar(&s.Key, "store-key", s.Key, "what the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside an SQLite file)")
 }
 
 // IsPostgres reports whether the store is in PostgreSQL.
-func (s *Store) IsPostgres() bool {
+func (s Store) IsPostgres() bool {
 	return strings.HasPrefix(s.Path, "postgres:") || strings.HasPrefix(s.Path, "postgresql:")
 }
 
-// IsFile reports whether the store is a file, or none.
-func (s *Store) IsFile() bool { return keystore.Scheme(s.Path) == "" }
+// IsFile reports whether Path names a file, or no store.
+func (s Store) IsFile() bool { return keystore.Scheme(s.Path) == "" }
 
-// Shown is the Path without a password.
-func (s *Store) Shown() string { return keystore.Shown(s.Path) }
+// Shown returns Path without a password.
+func (s Store) Shown() string { return keystore.Shown(s.Path) }
 
-// Where makes Path what it is by default: the file in the state directory if a
-// store is needed, else none.
+// Where sets Path if it is empty: to the file in the state directory if a store is
+// needed, otherwise to NoStore.
 func (s *Store) Where(needed bool) error {
 	switch {
 	case s.Path != "":
@@ -65,10 +64,9 @@ func (s *Store) Where(needed bool) error {
 	return err
 }
 
-// Keep opens the store of the keys of km, or returns nil if none is wanted or needed,
-// and makes it if it is not there. The options' SAE is the name under which keys are
-// kept.
-func (g *Globals) Keep(ctx context.Context, s Store, km kmclient.KeyManager, o keystore.Options) (*keystore.Store, error) {
+// Keep opens the store for the keys of km and makes it if it is not there. It returns
+// nil if no store is wanted or needed. Keys are kept under the SAE ID in the options.
+func (s Store) Keep(ctx context.Context, km kmclient.KeyManager, o keystore.Options) (*keystore.Store, error) {
 	if err := s.Where(km.DeletesOnDelivery()); err != nil {
 		return nil, err
 	}
@@ -76,10 +74,10 @@ func (g *Globals) Keep(ctx context.Context, s Store, km kmclient.KeyManager, o k
 		return nil, nil
 	}
 	var err error
-	if o.Key, err = g.source(s, o.Logger); err != nil {
+	if o.Key, err = s.source(o.Logger); err != nil {
 		return nil, err
 	}
-	if o.Engine, err = openEngine(ctx, s); err != nil {
+	if o.Engine, err = s.openEngine(ctx); err != nil {
 		return nil, err
 	}
 	store, err := keystore.Open(ctx, km, o)
@@ -93,9 +91,8 @@ func (g *Globals) Keep(ctx context.Context, s Store, km kmclient.KeyManager, o k
 	return store, nil
 }
 
-// WithStore calls do with the key manager and cipher.Unbound, or with a store in
-// front of the key manager if one is wanted or needed. A store that can't be closed
-// may have lost a key.
+// WithStore calls do with the key manager, or with a store in front of it if one is
+// wanted or needed. A store that can't be closed may have lost a key.
 func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager, do func(kmclient.KeyManager, cipher.KeyBinder) error) error {
 	chosen := s.Path != ""
 	if err := s.Where(km.DeletesOnDelivery()); err != nil {
@@ -105,7 +102,7 @@ func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager,
 		terminal.Note(cmd)("the keys are kept in %s, which a relay on this machine may use as well: name another with --store", s.Path)
 	}
 	// No sweeps: a relay that uses the same store may have another policy.
-	store, err := g.Keep(cmd.Context(), s, km, keystore.Options{SAE: g.SAE, SweepEvery: -1, Logger: terminal.Warnings(cmd)})
+	store, err := s.Keep(cmd.Context(), km, keystore.Options{SAE: g.SAE, SweepEvery: -1, Logger: terminal.Warnings(cmd)})
 	if err != nil {
 		return err
 	}
@@ -116,14 +113,14 @@ func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager,
 	return errors.Join(err, store.Close(context.Background()))
 }
 
-// advised says which flags to look at where a store can't be opened.
+// advised adds which flags to look at to the error of a store that can't be opened.
 func advised(err error) error {
 	switch {
 	case errors.Is(err, keystore.ErrStoreKey):
 		return terminal.Fail(terminal.ExitConfig, "name the key that it is sealed with, with --store-key", "%w", err)
 	case errors.Is(err, kmclient.ErrConfig):
 		return terminal.Fail(terminal.ExitConfig, "check --store and --store-key", "%w", err)
-	case errors.Is(err, kmclient.ErrStoreBusy): // exits as advice says
+	case errors.Is(err, kmclient.ErrStoreBusy): // Explain knows what to do
 		return err
 	case errors.Is(err, kmclient.ErrStore):
 		return terminal.Fail(terminal.ExitConfig, "restore a backup, or name another with --store", "%w", err)
@@ -131,14 +128,14 @@ func advised(err error) error {
 	return err
 }
 
-// OpenExisting opens the store at s.Path, which it does not make, of the keys of km,
-// which may be nil. others give more keys that may be needed.
-func (g *Globals) OpenExisting(ctx context.Context, s Store, km kmclient.KeyManager, o keystore.Options, others ...keystore.KeySource) (*keystore.Store, error) {
-	source, err := g.source(s, o.Logger)
+// OpenExisting opens the store for the keys of km, which may be nil. It does not make
+// one. others are sources of further store keys that may be needed.
+func (s Store) OpenExisting(ctx context.Context, km kmclient.KeyManager, o keystore.Options, others ...keystore.KeySource) (*keystore.Store, error) {
+	source, err := s.source(o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	if o.Engine, err = OpenEngine(ctx, s); err != nil {
+	if o.Engine, err = s.OpenEngine(ctx); err != nil {
 		return nil, err
 	}
 	o.Key = func(fresh bool) ([]keystore.StoreKey, error) {
@@ -156,9 +153,8 @@ func (g *Globals) OpenExisting(ctx context.Context, s Store, km kmclient.KeyMana
 	return store, advised(err)
 }
 
-// OpenEngine opens what keeps the sealed records of the store at s.Path, which it does
-// not make.
-func OpenEngine(ctx context.Context, s Store) (keystore.Engine, error) {
+// OpenEngine opens what keeps the sealed records of the store. It does not make one.
+func (s Store) OpenEngine(ctx context.Context) (keystore.Engine, error) {
 	if err := keystore.CheckScheme(s.Path); err != nil {
 		return nil, advised(err)
 	}
@@ -167,31 +163,31 @@ func OpenEngine(ctx context.Context, s Store) (keystore.Engine, error) {
 			return nil, noStore(s.Path)
 		}
 	}
-	return openEngine(ctx, s)
+	return s.openEngine(ctx)
 }
 
-// ErrNoStore: there is no store where one should be.
+// ErrNoStore is the error of a store that does not exist.
 var ErrNoStore = errors.New("there is no key store")
 
 func noStore(path string) error {
 	return terminal.Fail(terminal.ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, keystore.Shown(path))
 }
 
-// CheckStoreKey reports whether the key that --store-key names can be had. The
-// one that lies beside an SQLite file by default is made with it.
-func (g *Globals) CheckStoreKey(s Store, log *slog.Logger) error {
+// CheckKey checks that the key that --store-key names can be read. The default one,
+// beside an SQLite file, is made together with the file.
+func (s Store) CheckKey(log *slog.Logger) error {
 	if s.Key == "" {
 		return nil
 	}
-	source, err := g.source(s, log)
+	source, err := s.source(log)
 	if err == nil {
 		_, err = source(false)
 	}
 	return advised(err)
 }
 
-// source gives the keys of the store.
-func (g *Globals) source(s Store, log *slog.Logger) (keystore.KeySource, error) {
+// source returns the source of the store's keys.
+func (s Store) source(log *slog.Logger) (keystore.KeySource, error) {
 	if err := keystore.CheckScheme(s.Path); err != nil {
 		return nil, advised(err)
 	}
@@ -202,7 +198,7 @@ func (g *Globals) source(s Store, log *slog.Logger) (keystore.KeySource, error) 
 	return source, advised(err)
 }
 
-func openEngine(ctx context.Context, s Store) (keystore.Engine, error) {
+func (s Store) openEngine(ctx context.Context) (keystore.Engine, error) {
 	if s.IsPostgres() {
 		engine, err := postgres.Open(ctx, postgres.Options{URL: s.Path})
 		if err != nil {
@@ -217,7 +213,7 @@ func openEngine(ctx context.Context, s Store) (keystore.Engine, error) {
 	return engine, nil
 }
 
-// PostgresError says what to do about an error of a store in PostgreSQL.
+// PostgresError adds what to do to the error of a store in PostgreSQL.
 func PostgresError(err error) error {
 	if errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) {
 		return terminal.Fail(terminal.ExitUnavailable, "check that PostgreSQL runs, and --store", "open the key store: %w", err)
@@ -225,8 +221,8 @@ func PostgresError(err error) error {
 	return advised(err)
 }
 
-// StateDir returns where a program keeps what it must not lose: systemd's
-// StateDirectory, else the system's for root and the user's for others.
+// StateDir returns the folder for what the program must not lose: systemd's
+// StateDirectory, otherwise the system's for root and the user's for others.
 func StateDir() (string, error) {
 	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
 		return strings.Split(dirs, ":")[0], nil

@@ -191,7 +191,7 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 	if store.IsFile() {
 		detail += "; other relays of this SAE must use the same one"
 	}
-	opened, err := r.OpenExisting(ctx, store, nil, keystore.Options{Logger: log})
+	opened, err := store.OpenExisting(ctx, nil, keystore.Options{Logger: log})
 	switch {
 	case err == nil:
 		for _, w := range opened.Warnings() {
@@ -200,7 +200,7 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 		err = opened.Close(ctx)
 	case errors.Is(err, flags.ErrNoStore):
 		detail = strings.Replace(detail, "opens", "to be made", 1)
-		err = r.CheckStoreKey(store, log)
+		err = store.CheckKey(log)
 	}
 	if err != nil {
 		f.fail(what, stateFailed, err)

@@ -160,7 +160,7 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) (err error) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	collectGarbage(&cfg.Limits)
-	km, err := relayKeys(cmd.Context(), r.Globals, cfg, store, log)
+	km, err := relayKeys(cmd.Context(), cfg, store, log)
 	if err != nil {
 		return err
 	}
@@ -269,13 +269,13 @@ func (k *relayKM) keys() relay.Keys {
 }
 
 // relayKeys opens the key manager of a configuration, with what is before it.
-func relayKeys(ctx context.Context, g *flags.Globals, cfg *config.Config, store flags.Store, log *slog.Logger) (*relayKM, error) {
+func relayKeys(ctx context.Context, cfg *config.Config, store flags.Store, log *slog.Logger) (*relayKM, error) {
 	base, err := flags.OpenConfigured(cfg, log)
 	if err != nil {
 		return nil, err
 	}
 	km := &relayKM{front: base, base: base}
-	if km.store, err = g.Keep(ctx, store, base, flags.KeepOptions(cfg, log)); err != nil {
+	if km.store, err = store.Keep(ctx, base, flags.KeepOptions(cfg, log)); err != nil {
 		_ = km.close()
 		return nil, err
 	}

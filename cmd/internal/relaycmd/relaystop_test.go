@@ -38,7 +38,7 @@ func TestStopsWithKeysWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	store, err := (&flags.Globals{}).Keep(t.Context(), flags.Store{Path: path}, deletingKM{}, keystore.Options{Logger: logger})
+	store, err := flags.Store{Path: path}.Keep(t.Context(), deletingKM{}, keystore.Options{Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	if s.IsPostgres() {
 		return terminal.Usage("%s: back the database up with: pg_dump", s.Shown())
 	}
-	engine, err := flags.OpenEngine(cmd.Context(), s.Store)
+	engine, err := s.OpenEngine(cmd.Context())
 	if err != nil {
 		return err
 	}

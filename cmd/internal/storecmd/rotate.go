@@ -93,7 +93,7 @@ func (s *storeFlags) changeKey(cmd *cobra.Command, newKey string) error {
 	if err != nil {
 		return terminal.Fail(terminal.ExitConfig, "make one with: head -c 32 /dev/urandom | base64 >FILE", "--new-key: %w", err)
 	}
-	store, err := s.OpenExisting(cmd.Context(), s.Store, nil, keystore.Options{Logger: terminal.Warnings(cmd)}, keystore.Keys(keys...))
+	store, err := s.OpenExisting(cmd.Context(), nil, keystore.Options{Logger: terminal.Warnings(cmd)}, keystore.Keys(keys...))
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Store, error) {
 	if err := s.settle(cmd); err != nil {
 		return nil, err
 	}
-	return s.OpenExisting(cmd.Context(), s.Store, nil, keystore.Options{Logger: terminal.Warnings(cmd)})
+	return s.OpenExisting(cmd.Context(), nil, keystore.Options{Logger: terminal.Warnings(cmd)})
 }
 
 // each calls use with the store as each of those has it whose keys are in it: of --sae

@@ -101,7 +101,7 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 		return err
 	}
 	o.Logger, o.SweepEvery = terminal.Warnings(cmd), -1
-	store, err := s.OpenExisting(cmd.Context(), s.Store, km, o)
+	store, err := s.OpenExisting(cmd.Context(), km, o)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 	if err := s.settle(cmd); err != nil {
 		return err
 	}
-	store, err := s.OpenExisting(cmd.Context(), s.Store, nil, keystore.Options{Logger: terminal.Warnings(cmd)})
+	store, err := s.OpenExisting(cmd.Context(), nil, keystore.Options{Logger: terminal.Warnings(cmd)})
 	if errors.Is(err, keystore.ErrRecord) {
 		return terminal.Fail(terminal.ExitData, whenDamaged, "%w", err)
 	}

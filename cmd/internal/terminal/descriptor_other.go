@@ -7,8 +7,7 @@ import (
 	"os"
 )
 
-// descriptor, openDescriptor, wasClosed and ownedBy: there is nothing of that
-// here.
+// This system has no names for descriptors, and no numbers for owners.
 
 func descriptor(string) (fd int, ok bool) { return 0, false }
 

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinks is how many symbolic links a name may lead through, as in Linux.
+// maxLinks is the number of symbolic links that are followed, as in Linux.
 const maxLinks = 40
 
-// descriptor returns which open file descriptor a name stands for, as /dev/stdout
-// and /dev/fd/3 do, also through symbolic links. The operating system would open
-// the file behind it anew: at its beginning, and not at all if it is a socket.
+// descriptor returns the file descriptor that a name like /dev/stdout or /dev/fd/3
+// stands for, also through symbolic links. Opening such a name would open the file
+// again, at its beginning, and fail for a socket.
 func descriptor(path string) (fd int, ok bool) {
 	path, err := filepath.Abs(path)
 	for range maxLinks {
@@ -42,7 +42,7 @@ func descriptor(path string) (fd int, ok bool) {
 	return 0, false
 }
 
-// descriptorName understands a name without links in its folders.
+// descriptorName is descriptor for a name without symbolic links in its folders.
 func descriptorName(path string) (fd int, ok bool) {
 	switch path {
 	case "/dev/stdin":
@@ -60,8 +60,8 @@ func descriptorName(path string) (fd int, ok bool) {
 	return int(number), true
 }
 
-// isDescriptorFolder reports whether a folder has the descriptors of this
-// process: /proc/PID/fd, or that of a thread.
+// isDescriptorFolder reports whether a folder lists the descriptors of this process or
+// of one of its threads.
 func isDescriptorFolder(dir string) bool {
 	if dir == "/dev/fd" {
 		return true
@@ -77,12 +77,11 @@ func isDescriptorFolder(dir string) bool {
 	return ok && strings.Count(threads, "/") == 1 && strings.HasSuffix(threads, "/fd")
 }
 
-// openDescriptor returns a file for a descriptor that the caller of this program
-// has left open, for reading or for writing. It shares its place in the file with
-// the caller's.
+// openDescriptor returns a file for a descriptor that this program has inherited, for
+// reading or for writing. They share the position in the file.
 func openDescriptor(fd int, write bool) (*os.File, error) {
-	// Whatever this process itself has opened closes on exec; what was there
-	// before does not, since otherwise it would be closed.
+	// What this process has opened itself closes on exec; what it has inherited does
+	// not, or it would not be open.
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	if err != nil || flags&unix.FD_CLOEXEC != 0 || wasClosed(fd) {
 		return nil, fmt.Errorf("descriptor %d is not open", fd)
@@ -103,10 +102,9 @@ func openDescriptor(fd int, write bool) (*os.File, error) {
 	return os.NewFile(uintptr(dup), fmt.Sprintf("descriptor %d", fd)), nil
 }
 
-// wasClosed reports whether a standard stream was closed when the program began.
-// Go's runtime has then opened /dev/null in its place, for reading and writing.
-// Some programs give that to those that they start, mostly as several of their
-// streams at once; the runtime opens it for each stream.
+// wasClosed reports whether a standard stream was closed when the program began. Go's
+// runtime then opens /dev/null for it, for reading and writing, once for each stream.
+// A program that starts others with /dev/null mostly opens it once for several streams.
 func wasClosed(fd int) bool {
 	if fd > stderr || !isOpenedNull(fd) {
 		return false
@@ -119,7 +117,7 @@ func wasClosed(fd int) bool {
 	return true
 }
 
-// isOpenedNull reports whether a descriptor is /dev/null for reading and writing.
+// isOpenedNull reports whether a descriptor is /dev/null, open for reading and writing.
 func isOpenedNull(fd int) bool {
 	var have, null unix.Stat_t
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)

@@ -1,4 +1,4 @@
-// Package terminal has what a user of the command line sees: exit codes and advice,
-// standard streams, output files that appear as a whole, and text that does no harm
-// to a terminal.
+// Package terminal is what a user of the command line sees: exit codes and advice,
+// standard streams, output files that appear only when they are complete, and text
+// that is safe to print.
 package terminal

@@ -17,18 +17,17 @@ import (
 const (
 	ExitOK          = 0
 	ExitUsage       = 64 // the command line is wrong
-	ExitData        = 65 // the message is not what it should be
+	ExitData        = 65 // the message is bad
 	ExitNoInput     = 66 // there is no such input
 	ExitUnavailable = 69 // the key manager can't be reached
-	ExitCantCreate  = 73 // the output can't be made
+	ExitCantCreate  = 73 // the output can't be created
 	ExitIO          = 74 // reading or writing failed
 	ExitTempFail    = 75 // no key now: try again
 	ExitNoPerm      = 77 // the key is not found or refused
 	ExitConfig      = 78 // the configuration is wrong
 )
 
-// A failure is an error that the command line itself finds, with its exit code
-// and what to do about it.
+// A failure is an error with an exit code and a hint at what to do.
 type failure struct {
 	code int
 	hint string
@@ -38,18 +37,18 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// Fail makes an error with its exit code and what to do about it.
+// Fail returns an error with an exit code and a hint at what to do.
 func Fail(code int, hint, format string, args ...any) error {
 	return &failure{code: code, hint: hint, err: fmt.Errorf(format, args...)}
 }
 
-// Usage makes an error of the command line.
+// Usage returns an error of the command line.
 func Usage(format string, args ...any) error {
 	return Fail(ExitUsage, "see --help", format, args...)
 }
 
-// advice is what an error of the packages below means to a user: an exit code
-// and what to do. The first that fits counts.
+// advice returns the exit codes and hints for errors of other packages. The first one
+// that matches counts.
 func advice() []struct {
 	err  error
 	code int
@@ -74,7 +73,7 @@ func advice() []struct {
 		{keystore.ErrBound, ExitData, "do not trust it"},
 		{keystore.ErrClaimed, ExitData, "do not trust it; if it is genuine, ask the sender to send it again, and ask who runs the key manager"},
 		{keystore.ErrReused, ExitTempFail, "nothing was encrypted; try again, and ask who runs the key manager"},
-		{keystore.ErrStoreKey, ExitConfig, "the store key was changed: start it with the new one, --store-key"},
+		{keystore.ErrStoreKey, ExitConfig, "the store key was changed: name the new one with --store-key"},
 		{kmclient.ErrConfig, ExitConfig, "see --km in --help"},
 		{kmclient.ErrStoreBusy, ExitTempFail, "see what else uses the file, and how full its disk is"},
 		{kmclient.ErrStore, ExitConfig, "restore the file from a backup, or name another with --km or --store"},
@@ -91,9 +90,9 @@ func advice() []struct {
 	}
 }
 
-// Explain returns the exit code of an error and what to do about it.
+// Explain returns the exit code of an error and a hint at what to do.
 func Explain(err error) (code int, hint string) {
-	if errors.Is(err, context.Canceled) { // a signal, whatever it was that it stopped
+	if errors.Is(err, context.Canceled) { // by a signal, whatever it interrupted
 		return ExitTempFail, "stopped; run it again"
 	}
 	var f *failure
@@ -108,14 +107,13 @@ func Explain(err error) (code int, hint string) {
 	return ExitIO, "check the disk, and what reads the output"
 }
 
-// Advice returns what to do about an error.
+// Advice returns the hint for an error.
 func Advice(err error) string {
 	_, hint := Explain(err)
 	return hint
 }
 
-// OneLine returns the message for an error: what happened and what to do, on one
-// line whatever is in it.
+// OneLine returns the error and the hint on one line, without control characters.
 func OneLine(err error, hint string) string {
 	text := err.Error()
 	if hint != "" {

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// OpenInput opens the input named arg, standard input for "-". Both the opening
-// and the reading end with ctx.
+// OpenInput opens the file arg, or standard input if arg is "-". Opening and reading
+// end with ctx.
 func OpenInput(ctx context.Context, arg string) (in io.Reader, closeInput func(), err error) {
 	fd, named := descriptor(arg)
 	if arg == "-" || named && fd == stdin {
@@ -32,12 +32,12 @@ func OpenInput(ctx context.Context, arg string) (in io.Reader, closeInput func()
 	return reading(ctx, f), func() { _ = f.Close() }, nil
 }
 
-// NoInput makes the error of an input that can't be opened.
+// NoInput returns the error for an input that can't be opened.
 func NoInput(err error) error {
 	return Fail(ExitNoInput, "check the name and its permissions", "%w", err)
 }
 
-// InputName is what messages call the input named arg.
+// InputName returns the name of the input arg for messages.
 func InputName(arg string) string {
 	if arg == "-" {
 		return "standard input"

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sameOpening reports whether two descriptors come from one open(2), as dup(2)
-// makes them. Where kcmp(2) is not allowed it says no.
+// sameOpening reports whether two descriptors share one open file, as after dup(2). It
+// returns false if kcmp(2) is not permitted.
 func sameOpening(a, b int) bool {
 	const kcmpFile = 0 // KCMP_FILE
 	self := uintptr(os.Getpid())

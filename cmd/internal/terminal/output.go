@@ -14,23 +14,23 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// An Output takes the result of a command: standard output, what is written to
-// as it is, or a file that appears under its name only when it is complete.
+// An Output takes the result of a command. It is standard output, a device or a pipe,
+// or a file that gets its name only when it is complete.
 type Output struct {
 	io.Writer
 	file   *os.File
-	target string // "" where file is the target itself
+	target string // "" if file is the target itself
 	force  bool
-	mode   fs.FileMode // of the finished file; until then nobody else reads it
+	mode   fs.FileMode // of the finished file; until then only its owner can read it
 }
 
-// errExists tells that the target is there already.
+// errExists returns the error for a target that exists.
 func errExists(path string) error {
 	return Fail(ExitCantCreate, "name another, or use --force to overwrite it", "%s exists", path)
 }
 
-// WriteOutput has write write the output named path, as [CreateOutput] has it; a
-// file appears on disk as a whole or not at all.
+// WriteOutput calls write with the output that [CreateOutput] opens. A file is on disk
+// as a whole or not at all.
 func WriteOutput(cmd *cobra.Command, path string, force bool, write func(io.Writer) error) error {
 	defer UntilHangUp(cmd)()
 	out, err := CreateOutput(cmd, path, force)
@@ -44,9 +44,8 @@ func WriteOutput(cmd *cobra.Command, path string, force bool, write func(io.Writ
 	return out.Finish(true)
 }
 
-// UntilHangUp has a command end with a SIGHUP as well until stop is called: with a
-// terminal that is closed, say, unless nohup has it go on. Without that, temporary
-// files would stay.
+// UntilHangUp makes SIGHUP end the command's context until stop is called, so that
+// temporary files are removed when the terminal is closed. Under nohup it does nothing.
 func UntilHangUp(cmd *cobra.Command) (stop func()) {
 	if signal.Ignored(syscall.SIGHUP) {
 		return func() {}
@@ -56,10 +55,10 @@ func UntilHangUp(cmd *cobra.Command) (stop func()) {
 	return stop
 }
 
-// CreateOutput opens the output named path, standard output for "" and "-". A
-// file is written beside its target and renamed at the end. A device, a pipe, or
-// what a name like /dev/fd/3 stands for is written to as it is; opening it and
-// writing to it end with the command's context.
+// CreateOutput opens the output path, or standard output if path is "" or "-". A file
+// is written next to its target and renamed at the end. A device, a pipe, or the file
+// behind a name like /dev/fd/3 is written directly; opening and writing it end with
+// the command's context.
 func CreateOutput(cmd *cobra.Command, path string, force bool) (*Output, error) {
 	ctx := cmd.Context()
 	fd, named := descriptor(path)
@@ -83,19 +82,19 @@ func CreateOutput(cmd *cobra.Command, path string, force bool) (*Output, error) 
 	case err == nil && !force:
 		return nil, errExists(path)
 	case err == nil:
-		// Behind a symbolic link the file is replaced, not the link.
+		// A symbolic link stays, and the file that it points to is replaced.
 		if path, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, CantCreate(err)
 		}
 		if uid, known := ownedBy(info); known && uid == os.Geteuid() {
-			mode = info.Mode().Perm() // what others may do with their file says nothing about ours
+			mode = info.Mode().Perm() // another user's file does not decide who may read ours
 		}
 	}
 	return createFile(path, mode, force)
 }
 
-// ToStandardOutput returns the output to the command's standard output, if that
-// can be written to.
+// ToStandardOutput returns an output for the command's standard output, or an error if
+// that can't be written.
 func ToStandardOutput(w io.Writer) (*Output, error) {
 	s, ok := w.(*StandardOutput)
 	if !ok {
@@ -107,21 +106,21 @@ func ToStandardOutput(w io.Writer) (*Output, error) {
 	return &Output{Writer: s}, nil
 }
 
-// createFile makes a file that is to become path.
+// createFile creates a temporary file that is to become path.
 func createFile(path string, mode fs.FileMode, force bool) (*Output, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".qkdmail-*.tmp")
 	if err != nil {
 		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			pe.Path = path // the user knows nothing of the temporary name
+			pe.Path = path // the temporary name says nothing to the user
 		}
 		return nil, CantCreate(err)
 	}
 	return &Output{Writer: f, file: f, target: path, force: force, mode: mode}, nil
 }
 
-// openSpecial opens what is no regular file and no folder, to write to it as it
-// is. One of another user is refused without force: in a folder like /tmp it may
-// have been made to get hold of what is written. Devices are made by root only.
+// openSpecial opens a device, a pipe or the like for writing. Another user's is refused
+// without force, since in a folder like /tmp it may be a trap for what is written. Only
+// root can create devices.
 func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool) (*Output, error) {
 	check := func(info fs.FileInfo) error {
 		uid, known := ownedBy(info)
@@ -140,7 +139,7 @@ func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool)
 	if err != nil {
 		return nil, CantCreate(err)
 	}
-	if info, err = f.Stat(); err == nil { // it may be another one by now
+	if info, err = f.Stat(); err == nil { // it may have been replaced since
 		err = check(info)
 	}
 	if err == nil && info.Mode().IsRegular() {
@@ -153,13 +152,13 @@ func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool)
 	return &Output{Writer: writing(ctx, f), file: f}, nil
 }
 
-// CantCreate makes the error of an output that can't be made.
+// CantCreate returns the error for an output that can't be created.
 func CantCreate(err error) error {
 	return Fail(ExitCantCreate, "check that the folder exists and can be written to", "%w", err)
 }
 
-// Finish puts the output under its name. With sync it is on disk when Finish
-// returns, as far as the output is a file.
+// Finish completes the output and gives a file its name. With sync, a file is on disk
+// when Finish returns.
 func (o *Output) Finish(sync bool) error {
 	if o.file == nil {
 		if _, ok := o.Writer.(*StandardOutput); ok && sync {
@@ -190,8 +189,8 @@ func (o *Output) Finish(sync bool) error {
 	return nil
 }
 
-// publish gives the finished file its name, and does not overwrite one that
-// has come up in the meantime.
+// publish gives the finished file its name. Without force it does not overwrite a file
+// that was created in the meantime.
 func (o *Output) publish() error {
 	if o.force {
 		return os.Rename(o.file.Name(), o.target)
@@ -210,8 +209,7 @@ func (o *Output) publish() error {
 	return os.Rename(o.file.Name(), o.target)
 }
 
-// Discard removes what was written of a file. After Finish it does nothing
-// that matters.
+// Discard removes an unfinished file. After Finish it has no effect.
 func (o *Output) Discard() {
 	if o.file != nil {
 		_ = o.file.Close()

@@ -11,14 +11,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A file that is overwritten keeps its mode if it is our own. Until it is complete
-// nobody else can read what is in it.
+// A file that is overwritten keeps its mode if it is our own. Until it is complete only
+// its owner can read it.
 func TestOutputMode(t *testing.T) {
 	dir := t.TempDir()
 	for _, tt := range []struct {
 		name  string
-		mode  fs.FileMode // of the file that is there; 0: none
-		other bool        // it is somebody else's
+		mode  fs.FileMode // of the existing file; 0: none
+		other bool        // it is another user's
 		want  fs.FileMode
 	}{
 		{name: "new", want: 0o600},

@@ -7,15 +7,15 @@ import (
 	"os"
 )
 
-// The standard streams by their numbers.
+// File descriptors of the standard streams.
 const (
 	stdin = iota
 	stdout
 	stderr
 )
 
-// StandardOutput remembers that a write failed: not every command that prints a
-// table looks, but none may end as if all were well.
+// StandardOutput is standard output that remembers failed writes. Not every command that
+// prints a table checks for errors, but none may exit as if all were well.
 type StandardOutput struct {
 	ctx context.Context
 	dst io.Writer
@@ -25,8 +25,8 @@ type StandardOutput struct {
 // NewStandardOutput returns standard output. Writing to it ends with ctx.
 func NewStandardOutput(ctx context.Context) *StandardOutput { return &StandardOutput{ctx: ctx} }
 
-// open returns why standard output can't be written to. A command that uses a
-// key up for its output looks before.
+// open returns the error if standard output can't be written. A command that uses up a
+// key for its output checks first.
 func (s *StandardOutput) open() error {
 	if s.dst == nil && s.err == nil {
 		if wasClosed(stdout) {
@@ -46,8 +46,8 @@ func (s *StandardOutput) Write(p []byte) (n int, err error) {
 	return n, s.err
 }
 
-// Close closes standard output: some file systems say only then that they had no
-// room. It returns the first error there was.
+// Close closes standard output, since some file systems report a full disk only then.
+// It returns any earlier error as well.
 func (s *StandardOutput) Close() error {
 	if s.dst == nil {
 		return s.err
@@ -55,7 +55,7 @@ func (s *StandardOutput) Close() error {
 	return errors.Join(s.err, os.Stdout.Close())
 }
 
-// syncFile has f on disk, if it is on one.
+// syncFile flushes f to disk. For what is not on a disk it does nothing.
 func syncFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -65,5 +65,5 @@ func syncFile(f *os.File) error {
 	if block := info.Mode()&(os.ModeDevice|os.ModeCharDevice) == os.ModeDevice; info.Mode().IsRegular() || block {
 		return err
 	}
-	return nil // a pipe or a terminal can't, and has nothing to lose
+	return nil // a pipe or a terminal can't, and needn't
 }

@@ -6,12 +6,11 @@ import (
 	"os"
 )
 
-// A read, a write or an open of a pipe, a terminal or another device can wait for
-// ever, and the operating system offers no way to end it. What is here lets the
-// program go on when its context ends: the call is left behind, in a goroutine
-// that ends with the program.
+// Opening, reading or writing a pipe, a terminal or another device can block forever,
+// and the operating system can't interrupt it. The functions here return when their
+// context ends, and leave the blocked call in a goroutine that ends with the program.
 
-// await returns what do returns, or the error of ctx if that ends first.
+// await returns the results of do, or the error of ctx if that ends first.
 func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -31,7 +30,7 @@ func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	}
 }
 
-// neverWaits reports whether reading and writing f can't wait for somebody else.
+// neverWaits reports whether reading and writing f never blocks on another process.
 func neverWaits(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && (info.Mode().IsRegular() || info.IsDir())
@@ -51,8 +50,8 @@ func reading(ctx context.Context, f *os.File) io.Reader {
 	return pr
 }
 
-// writing returns a writer to f that ends with ctx. When Write returns, f has
-// all of it.
+// writing returns a writer to f that ends with ctx. Write returns when f has all of
+// the data.
 func writing(ctx context.Context, f *os.File) io.Writer {
 	if neverWaits(f) {
 		return f
@@ -63,12 +62,12 @@ func writing(ctx context.Context, f *os.File) io.Writer {
 type waitingWriter struct {
 	ctx context.Context
 	f   *os.File
-	buf []byte // of the write that may be left behind, since the caller wipes its own
+	buf []byte // a copy for the write that may be left behind: callers wipe their data
 }
 
 func (w *waitingWriter) Write(p []byte) (int, error) {
 	if err := w.ctx.Err(); err != nil {
-		return 0, err // buf may be in use
+		return 0, err // an abandoned write may still use buf
 	}
 	w.buf = append(w.buf[:0], p...)
 	return await(w.ctx, func() (int, error) { return w.f.Write(w.buf) })

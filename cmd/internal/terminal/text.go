@@ -11,19 +11,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Note returns a function that prints a line on standard error.
+// Note returns a function that prints a line to standard error.
 func Note(cmd *cobra.Command) func(format string, args ...any) {
 	return func(format string, args ...any) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: %s\n", OneLine(fmt.Errorf(format, args...), ""))
 	}
 }
 
-// Warnings logs to standard error what a user should know.
+// Warnings returns a logger that prints warnings and errors to standard error.
 func Warnings(cmd *cobra.Command) *slog.Logger {
 	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// Printable makes text that came in a mail harmless to a
+// Printable replaces what could control a terminal, in text from outside.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -33,7 +33,7 @@ func Printable(s string) string {
 	}, s)
 }
 
-// OrDash returns s, or a dash for nothing.
+// OrDash returns s, or a dash if s is empty.
 func OrDash(s string) string {
 	if s == "" {
 		return "-"
@@ -41,7 +41,7 @@ func OrDash(s string) string {
 	return s
 }
 
-// PrintJSON prints v for programs.
+// PrintJSON prints v as indented JSON.
 func PrintJSON(out io.Writer, v any) error {
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")

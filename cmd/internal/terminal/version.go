@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Version returns what the Go toolchain has stamped into the program: the module's
-// version, and the commit where that does not name it.
+// Version returns the module version that the Go toolchain has stamped into the
+// program, and the commit if the version does not name it.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
