@@ -13,32 +13,32 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// Listen opens all listeners. Their addresses are in Addrs then.
+// Listen opens all listeners. Addrs has their addresses then.
 func (r *Relay) Listen(ctx context.Context) error {
-	for _, s := range r.sites {
-		l, err := r.listen(ctx, s)
+	for _, l := range r.listeners {
+		socket, err := l.listen(ctx)
 		if err != nil {
 			r.closeListeners()
-			return fmt.Errorf("listener %s: %w", s.config.Name, err)
+			return fmt.Errorf("listener %s: %w", l.config.Name, err)
 		}
-		s.listener = l
+		l.socket = socket
 	}
 	return nil
 }
 
-// listen opens one listener. A socket file that was left behind by a process
-// that was killed is removed; one that something listens at is not.
-func (r *Relay) listen(ctx context.Context, s *site) (net.Listener, error) {
-	network, address, err := s.config.Endpoint()
+// listen opens a listener. A socket file that a killed process has left is removed; one
+// at which something listens is not.
+func (l *listener) listen(ctx context.Context) (net.Listener, error) {
+	network, address, err := l.config.Endpoint()
 	if err != nil {
 		return nil, err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, network, address)
+	socket, err := new(net.ListenConfig).Listen(ctx, network, address)
 	if network != "unix" {
-		return l, err
+		return socket, err
 	}
 	if err == nil {
-		return forGroup(l, address)
+		return forGroup(socket, address)
 	}
 	if c, derr := new(net.Dialer).DialContext(ctx, "unix", address); derr == nil {
 		_ = c.Close()
@@ -50,59 +50,60 @@ func (r *Relay) listen(ctx context.Context, s *site) (net.Listener, error) {
 	if rerr := os.Remove(address); rerr != nil {
 		return nil, err
 	}
-	if l, err = new(net.ListenConfig).Listen(ctx, network, address); err != nil {
+	if socket, err = new(net.ListenConfig).Listen(ctx, network, address); err != nil {
 		return nil, err
 	}
-	return forGroup(l, address)
+	return forGroup(socket, address)
 }
 
-// forGroup lets the group of a socket file connect, whatever the umask of a
-// service is: it is how a mail system with another account comes in.
-func forGroup(l net.Listener, path string) (net.Listener, error) {
+// forGroup lets the group of a socket file connect, whatever the umask is: a mail system
+// has an account of its own.
+func forGroup(socket net.Listener, path string) (net.Listener, error) {
 	if err := os.Chmod(path, 0o660); err != nil {
-		_ = l.Close()
+		_ = socket.Close()
 		return nil, err
 	}
-	return l, nil
+	return socket, nil
 }
 
 func (r *Relay) closeListeners() {
-	for _, s := range r.sites {
-		if s.listener != nil {
-			_ = s.listener.Close()
+	for _, l := range r.listeners {
+		if l.socket != nil {
+			_ = l.socket.Close()
 		}
 	}
 }
 
-// rules say who may connect to a listener, and how its connections behave.
-func (r *Relay) rules(cfg *config.Config, l config.Listener, s *site) (smtpserver.Rules, error) {
+// settings say who may connect to a listener, and how its connections behave.
+func (r *Relay) settings(cfg *config.Config, c config.Listener, l *listener) (smtpserver.Settings, error) {
 	t := cfg.Timeouts
-	o := smtpserver.Rules{
-		Networks: l.Networks, XForward: l.XForward,
+	o := smtpserver.Settings{
+		Networks: c.Networks, XForward: c.XForward,
 		Connections: cfg.Limits.Connections, PerClient: cfg.Limits.ConnectionsPerClient, Recipients: cfg.Limits.Recipients,
-		RequireTLS: l.TLS == config.TLSRequired,
-		Offers:     func() smtpwire.Offers { return r.offers(s) },
+		RequireTLS: c.TLS == config.TLSRequired,
+		Offers:     func() smtpwire.Offers { return r.offers(l) },
 		Idle:       t.Idle, DataIdle: t.DataIdle, MinRate: t.MinRate, Write: t.Command,
 	}
 	var err error
-	if o.TLS, err = l.TLSConfig(); err != nil {
-		return o, fmt.Errorf("%w: listener %s: %w", mailer.ErrConfig, l.Name, err)
+	if o.TLS, err = c.TLSConfig(); err != nil {
+		return o, fmt.Errorf("%w: listener %s: %w", mailer.ErrConfig, c.Name, err)
 	}
 	return o, nil
 }
 
-// An encrypted message is larger than the original: base64 with its line ends,
-// a header and a note.
+// An encrypted message is larger than the original: base64 with its line ends, a header
+// and a note.
 const (
 	growth   = 1.37
 	overhead = 16 << 10
 )
 
-// offers says what can be kept now, by what the next hop was seen to offer.
-func (r *Relay) offers(s *site) smtpwire.Offers {
-	o := s.hop.Load().Offers()
+// offers returns what a listener can offer now, by what the next hop offered when it was
+// last connected to.
+func (r *Relay) offers(l *listener) smtpwire.Offers {
+	o := l.hop.Load().Offers()
 	switch {
-	case s.config.Direction == mailer.DirectionEncrypt:
+	case l.config.Direction == mailer.DirectionEncrypt:
 		o.EightBit = true // it is inside
 		if o.Size > overhead {
 			o.Size = int64(float64(o.Size-overhead) / growth)
@@ -110,8 +111,8 @@ func (r *Relay) offers(s *site) smtpwire.Offers {
 	case o.Size > math.MaxInt64/2:
 		o.Size = 0 // as good as no limit
 	case o.Size > 0:
-		// What arrives encrypted is smaller inside. What is too large for the
-		// next hop all the same, it will say.
+		// What arrives encrypted is smaller inside. The next hop refuses what is
+		// still too large for it.
 		o.Size = int64(float64(o.Size)*growth) + overhead
 	}
 	if limit := r.limits().MessageSize; limit > 0 && (o.Size == 0 || o.Size > limit) {

@@ -29,9 +29,9 @@ import (
 
 // A Relay serves all listeners of a configuration.
 type Relay struct {
-	log   *slog.Logger
-	keys  Keys
-	sites []*site
+	log       *slog.Logger
+	keys      Keys
+	listeners []*listener
 
 	reloaded chan struct{}
 	observer relayObserver
@@ -42,49 +42,55 @@ type Relay struct {
 	cfg  *config.Config
 }
 
-// A site is a listener and what its mail goes through.
-type site struct {
-	config   config.Listener // as at the start; Reload changes the others' part of it
-	server   *smtpserver.Server
-	listener net.Listener                     // nil before Listen
-	step     atomic.Pointer[contract.Backend] // replaced by Reload
-	hop      atomic.Pointer[nexthop.Hop]
+// A listener takes mail at an address, and has the step and the next hop for it.
+type listener struct {
+	config config.Listener // as at the start
+	server *smtpserver.Server
+	socket net.Listener                     // nil before Listen
+	step   atomic.Pointer[contract.Backend] // replaced by Reload, as hop
+	hop    atomic.Pointer[nexthop.Hop]
 }
 
 // newSession begins a session with the configuration of now; a session that has
-// begun keeps its own.
-func (s *site) newSession(c contract.Client) (contract.Session, error) {
-	return (*s.step.Load()).Begin(c)
+// begun keeps the one it began with.
+func (l *listener) newSession(c contract.Client) (contract.Session, error) {
+	return (*l.step.Load()).Begin(c)
 }
 
 // Keys are where a relay's keys come from, and what keeps account of them.
 type Keys struct {
-	Source     cipher.KeySource  // to encrypt with; must be set if a listener encrypts
-	Finder     cipher.KeyFinder  // to decrypt with; must be set if a listener decrypts, as Binder and Deliveries
-	Binder     cipher.KeyBinder  // sees that a key opens one message only
-	Deliveries mailer.Deliveries // see that a message is delivered once to each recipient
-	Claims     mailer.Claims     // know which keys were encrypted with here; nil: mail that comes encrypted is encrypted again
+	// Source must be set if a listener encrypts. Claims know which keys this relay
+	// has encrypted with; nil: a message that is encrypted when it comes is encrypted
+	// again.
+	Source cipher.KeySource
+	Claims mailer.Claims
+
+	// These must be set if a listener decrypts. Binder sees that a key opens one
+	// message only, Deliveries that a message is delivered once to each recipient.
+	Finder     cipher.KeyFinder
+	Binder     cipher.KeyBinder
+	Deliveries mailer.Deliveries
 }
 
-// WithoutStore are the keys of a key manager whose keys are bound to no message, and
-// deliveries that are not recorded: a message that is sent again is delivered again.
+// WithoutStore returns the keys of a key manager alone: they are bound to no message,
+// and a message that is sent again is delivered again.
 func WithoutStore(km kmclient.KeyManager) Keys {
 	return Keys{Source: km, Finder: km, Binder: cipher.Unbound, Deliveries: mailer.Unrecorded}
 }
 
-// New returns a relay that listens when Listen is called. It does not wait for a
-// key manager nor for a next hop. log may be nil.
+// New returns a relay. It waits neither for a key manager nor for a next hop. log may
+// be nil.
 func New(cfg *config.Config, keys Keys, log *slog.Logger) (*Relay, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	r := &Relay{log: log, keys: keys, reloaded: make(chan struct{}, 1)}
-	for _, l := range cfg.Listeners {
-		s := &site{config: l}
-		s.server = &smtpserver.Server{
-			Hostname: cfg.Hostname, LMTP: l.Protocol == config.LMTP, NewSession: s.newSession, Logger: log.With("listener", l.Name),
+	for _, c := range cfg.Listeners {
+		l := &listener{config: c}
+		l.server = &smtpserver.Server{
+			Hostname: cfg.Hostname, LMTP: c.Protocol == config.LMTP, NewSession: l.newSession, Logger: log.With("listener", c.Name),
 		}
-		r.sites = append(r.sites, s)
+		r.listeners = append(r.listeners, l)
 	}
 	if err := r.apply(cfg); err != nil {
 		return nil, err
@@ -92,7 +98,7 @@ func New(cfg *config.Config, keys Keys, log *slog.Logger) (*Relay, error) {
 	return r, nil
 }
 
-// Observe has o told of each message from now on.
+// Observe has reports of all messages from now on go to o.
 func (r *Relay) Observe(o mailer.Observer) { r.observer.Store(&o) }
 
 // A relayObserver passes on what the sessions of a relay report.
@@ -107,7 +113,7 @@ func (o *relayObserver) Message(r mailer.Report) {
 	}
 }
 
-// apply builds all that is behind the listeners and puts it in place, or
+// apply makes all that mail from the listeners goes through and puts it in place, or
 // changes nothing.
 func (r *Relay) apply(cfg *config.Config) error {
 	policy, err := cfg.Policy()
@@ -122,28 +128,28 @@ func (r *Relay) apply(cfg *config.Config) error {
 		}
 		hops[n.Name] = hop
 	}
-	steps := make([]contract.Backend, len(r.sites))
-	rules := make([]smtpserver.Rules, len(r.sites))
-	for i, s := range r.sites {
-		l := cfg.Listeners[i]
-		hop, ok := hops[l.NextHop]
+	steps := make([]contract.Backend, len(r.listeners))
+	settings := make([]smtpserver.Settings, len(r.listeners))
+	for i, l := range r.listeners {
+		c := cfg.Listeners[i]
+		hop, ok := hops[c.NextHop]
 		if !ok {
-			return fmt.Errorf("%w: listener %s: no next hop %q", mailer.ErrConfig, l.Name, l.NextHop)
+			return fmt.Errorf("%w: listener %s: no next hop %q", mailer.ErrConfig, c.Name, c.NextHop)
 		}
-		if steps[i], err = r.step(cfg, l, s, policy, hop); err != nil {
+		if steps[i], err = r.step(cfg, c, l, policy, hop); err != nil {
 			return err
 		}
-		if rules[i], err = r.rules(cfg, l, s); err != nil {
+		if settings[i], err = r.settings(cfg, c, l); err != nil {
 			return err
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.memory.SetLimit(cfg.Limits.MemoryBytes())
-	for i, s := range r.sites {
-		s.step.Store(&steps[i])
-		s.hop.Store(hops[cfg.Listeners[i].NextHop])
-		s.server.SetRules(rules[i])
+	for i, l := range r.listeners {
+		l.step.Store(&steps[i])
+		l.hop.Store(hops[cfg.Listeners[i].NextHop])
+		l.server.Set(settings[i])
 	}
 	for _, h := range r.hops {
 		_ = h.Close()
@@ -152,15 +158,15 @@ func (r *Relay) apply(cfg *config.Config) error {
 	return nil
 }
 
-// Reload puts a new configuration in place for clients that connect from now
-// on. Number, names, addresses, protocols and directions of the listeners can't
-// change; with an error the old configuration stays.
+// Reload puts a new configuration in place for clients that connect from now on. The
+// number of the listeners, their names, addresses, protocols and directions can't
+// change. With an error the old configuration stays.
 func (r *Relay) Reload(cfg *config.Config) error {
-	if len(cfg.Listeners) != len(r.sites) {
+	if len(cfg.Listeners) != len(r.listeners) {
 		return fmt.Errorf("%w: a listener was added or removed: restart for that", mailer.ErrConfig)
 	}
 	for i, l := range cfg.Listeners {
-		old := r.sites[i].config
+		old := r.listeners[i].config
 		if l.Name != old.Name || l.Address != old.Address || l.Protocol != old.Protocol || l.Direction != old.Direction {
 			return fmt.Errorf("%w: listener %q has changed: restart for that", mailer.ErrConfig, l.Name)
 		}
@@ -178,21 +184,21 @@ func (r *Relay) Reload(cfg *config.Config) error {
 // Addrs returns where the listeners listen, in the order of the configuration.
 func (r *Relay) Addrs() []net.Addr {
 	var addrs []net.Addr
-	for _, s := range r.sites {
-		addrs = append(addrs, s.listener.Addr())
+	for _, l := range r.listeners {
+		addrs = append(addrs, l.socket.Addr())
 	}
 	return addrs
 }
 
-// Serve serves until ctx ends, and then gives the messages under way the time
-// that the configuration says. Listen comes before.
+// Serve serves until ctx ends, and then gives the messages under way the time that is
+// configured for them. Call Listen before.
 func (r *Relay) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var probe sync.WaitGroup
 	probe.Go(func() { r.probe(ctx) })
-	failed := make(chan error, len(r.sites))
-	for _, s := range r.sites {
-		go func() { failed <- s.server.Serve(s.listener) }()
+	failed := make(chan error, len(r.listeners))
+	for _, l := range r.listeners {
+		go func() { failed <- l.server.Serve(l.socket) }()
 	}
 	var err error
 	select {
@@ -205,7 +211,8 @@ func (r *Relay) Serve(ctx context.Context) error {
 	return err
 }
 
-// probe asks the next hops what they offer, until they have said it once.
+// probe connects to the next hops to learn what they offer, until it has reached each
+// once.
 func (r *Relay) probe(ctx context.Context) {
 	for {
 		down := false
@@ -234,8 +241,8 @@ func (r *Relay) probe(ctx context.Context) {
 	}
 }
 
-// CheckNextHops connects to each next hop. It returns, by their names, why one
-// can't be reached, and nil for those that can.
+// CheckNextHops connects to each next hop. It returns why it can't be reached, nil if it
+// can, by its name.
 func (r *Relay) CheckNextHops(ctx context.Context) map[string]error {
 	r.mu.Lock()
 	hops := r.hops
@@ -255,19 +262,19 @@ func (r *Relay) CheckNextHops(ctx context.Context) map[string]error {
 	return found
 }
 
-// stop ends in steps: no new connections, then 421 to those that are between
-// two messages, then the time for those under way, then all the rest.
+// stop ends the relay: no new connections, 421 to those that are between two messages,
+// time for the messages under way, then all the rest.
 func (r *Relay) stop() error {
 	r.mu.Lock()
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Timeouts.Shutdown)
 	r.mu.Unlock()
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make([]error, len(r.sites))
-	for i, s := range r.sites {
+	errs := make([]error, len(r.listeners))
+	for i, l := range r.listeners {
 		wg.Go(func() {
-			_ = s.listener.Close()
-			errs[i] = s.server.Shutdown(ctx)
+			_ = l.socket.Close()
+			errs[i] = l.server.Shutdown(ctx)
 		})
 	}
 	wg.Wait()

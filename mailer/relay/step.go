@@ -12,21 +12,21 @@ import (
 )
 
 // step returns the encrypting or decrypting step of a listener.
-func (r *Relay) step(cfg *config.Config, l config.Listener, s *site, policy *mailer.Policy, hop *nexthop.Hop) (contract.Backend, error) {
-	users, err := l.Users()
+func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy *mailer.Policy, hop *nexthop.Hop) (contract.Backend, error) {
+	users, err := c.Users()
 	if err != nil {
 		return nil, err
 	}
 	common := mailer.Step{
 		Policy: policy, Hostname: cfg.Hostname,
-		MaxSize: cfg.Limits.MessageSize, MaxSizeNow: func() int64 { return r.offers(s).Size },
+		MaxSize: cfg.Limits.MessageSize, MaxSizeNow: func() int64 { return r.offers(l).Size },
 		MaxLine: int(cfg.Limits.LineLength), MaxHeader: int(cfg.Limits.HeaderSize), MaxReceived: cfg.Limits.Received, Memory: &r.memory,
-		LMTP: l.Protocol == config.LMTP, Users: users, RequireAuth: users != nil, KeyTimeout: cfg.KM.Timeout,
+		LMTP: c.Protocol == config.LMTP, Users: users, RequireAuth: users != nil, KeyTimeout: cfg.KM.Timeout,
 		EightBit: func() bool { return hop.Offers().EightBit }, HandOver: hop.HandOver,
-		Logger: r.log.With("listener", l.Name), LogAddress: cfg.Log.Addresses, MessageID: cfg.Log.ShownID, Observer: &r.observer,
+		Logger: r.log.With("listener", c.Name), LogAddress: cfg.Log.Addresses, MessageID: cfg.Log.ShownID, Observer: &r.observer,
 	}
 	var backend smtp.Backend
-	if l.Direction == mailer.DirectionDecrypt {
+	if c.Direction == mailer.DirectionDecrypt {
 		backend, err = mailer.Decrypt(hop, mailer.DecryptOptions{
 			Step: common, Keys: r.keys.Finder, Binder: r.keys.Binder, Deliveries: r.keys.Deliveries, KeyGrace: cfg.KM.KeyGrace,
 		})
@@ -38,7 +38,7 @@ func (r *Relay) step(cfg *config.Config, l config.Listener, s *site, policy *mai
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		return nil, fmt.Errorf("listener %s: %w", c.Name, err)
 	}
 	return backend.(contract.Backend), nil
 }

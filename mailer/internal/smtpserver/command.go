@@ -62,7 +62,7 @@ func (c *Conn) transact(verb, arg string) {
 	switch {
 	case c.session == nil:
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "Introduce yourself first")
-	case c.rules.RequireTLS && !c.TLS():
+	case c.settings.RequireTLS && !c.TLS():
 		c.refuse(530, smtp.EnhancedCode{5, 7, 0}, "Must issue a STARTTLS command first") // RFC 3207 §4
 	case verb == "AUTH":
 		c.authenticate(arg)
@@ -109,7 +109,7 @@ func (c *Conn) greet(verb, arg string) {
 
 // extensions are what is offered at present, a line each.
 func (c *Conn) extensions() []string {
-	offers := c.rules.Offers()
+	offers := c.settings.Offers()
 	lines := []string{"PIPELINING", "ENHANCEDSTATUSCODES"}
 	add := func(offered bool, line string) {
 		if offered {
@@ -119,12 +119,12 @@ func (c *Conn) extensions() []string {
 	add(offers.EightBit, "8BITMIME")
 	add(offers.UTF8, "SMTPUTF8")
 	add(offers.DSN, "DSN")
-	add(c.rules.TLS != nil && !c.TLS(), "STARTTLS")
-	add(Contains(c.rules.XForward, Address(c.RemoteAddr())), "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE")
+	add(c.settings.TLS != nil && !c.TLS(), "STARTTLS")
+	add(Contains(c.settings.XForward, Address(c.RemoteAddr())), "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE")
 	if mechanisms := c.mechanisms(); len(mechanisms) > 0 {
 		lines = append(lines, "AUTH "+strings.Join(mechanisms, " "))
 	}
-	add(c.rules.Recipients > 0, fmt.Sprintf("LIMITS RCPTMAX=%d", c.rules.Recipients)) // RFC 9422
+	add(c.settings.Recipients > 0, fmt.Sprintf("LIMITS RCPTMAX=%d", c.settings.Recipients)) // RFC 9422
 	if offers.Size > 0 {
 		return append(lines, fmt.Sprintf("SIZE %d", offers.Size))
 	}
@@ -146,7 +146,7 @@ func (c *Conn) startTLS(arg string) {
 	case arg != "":
 		c.refuse(501, smtp.EnhancedCode{5, 5, 4}, "STARTTLS has no parameters")
 		return
-	case c.rules.TLS == nil:
+	case c.settings.TLS == nil:
 		c.refuse(502, smtp.EnhancedCode{5, 5, 1}, "TLS is not offered")
 		return
 	case c.TLS():
@@ -160,10 +160,10 @@ func (c *Conn) startTLS(arg string) {
 	if c.Flush() != nil {
 		return
 	}
-	conn := tls.Server(c.raw, c.rules.TLS)
+	conn := tls.Server(c.raw, c.settings.TLS)
 	ctx, cancel := context.WithCancel(context.Background())
-	if c.rules.Idle > 0 {
-		ctx, cancel = context.WithTimeout(context.Background(), c.rules.Idle)
+	if c.settings.Idle > 0 {
+		ctx, cancel = context.WithTimeout(context.Background(), c.settings.Idle)
 	}
 	defer cancel()
 	if conn.HandshakeContext(ctx) != nil {
@@ -180,7 +180,7 @@ func (c *Conn) startTLS(arg string) {
 // forward is XFORWARD, by which a trusted mail system says whose mail it passes
 // on: https://www.postfix.org/XFORWARD_README.html
 func (c *Conn) forward(arg string) {
-	if !Contains(c.rules.XForward, Address(c.RemoteAddr())) {
+	if !Contains(c.settings.XForward, Address(c.RemoteAddr())) {
 		c.refuse(550, smtp.EnhancedCode{5, 7, 1}, "XFORWARD is not allowed from here")
 		return
 	}

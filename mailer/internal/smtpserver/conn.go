@@ -17,12 +17,12 @@ import (
 
 // A Conn is the connection of a client. It is the [contract.Client] of a session.
 type Conn struct {
-	server *Server
-	rules  Rules
-	raw    *deadline.Conn // the client's connection
-	conn   net.Conn       // the same, or TLS on it
-	in     input          // of conn
-	out    replies
+	server   *Server
+	settings Settings
+	raw      *deadline.Conn // the client's connection
+	conn     net.Conn       // the same, or TLS on it
+	in       input          // of conn
+	out      replies
 
 	session  contract.Session // nil until the client has introduced itself
 	hello    string
@@ -46,9 +46,9 @@ var _ contract.Client = (*Conn)(nil)
 // it hangs up.
 const maxRefused = 10
 
-func newConn(s *Server, conn net.Conn, rules Rules) *Conn {
+func newConn(s *Server, conn net.Conn, settings Settings) *Conn {
 	raw := deadline.New(conn)
-	return &Conn{server: s, rules: rules, raw: raw, conn: raw, in: newInput(raw)}
+	return &Conn{server: s, settings: settings, raw: raw, conn: raw, in: newInput(raw)}
 }
 
 // RemoteAddr returns the client's address.
@@ -185,8 +185,8 @@ func (c *Conn) patience() error {
 		return net.ErrClosed
 	case c.stopping:
 		return os.ErrDeadlineExceeded
-	case c.rules.Idle > 0:
-		return c.conn.SetReadDeadline(time.Now().Add(c.rules.Idle))
+	case c.settings.Idle > 0:
+		return c.conn.SetReadDeadline(time.Now().Add(c.settings.Idle))
 	}
 	return c.conn.SetReadDeadline(time.Time{})
 }

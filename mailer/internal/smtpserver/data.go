@@ -142,14 +142,14 @@ var ErrTooSlow = fmt.Errorf("the client sends too slowly: %w", os.ErrDeadlineExc
 
 // waitData waits for more of DATA, from a client that is fast enough.
 func (c *Conn) waitData(read func() error) error {
-	if spent := c.data.waited - c.rules.DataIdle; spent > 0 && c.data.size < int64(spent.Seconds()*float64(c.rules.MinRate)) {
+	if spent := c.data.waited - c.settings.DataIdle; spent > 0 && c.data.size < int64(spent.Seconds()*float64(c.settings.MinRate)) {
 		return ErrTooSlow
 	}
 	if err := c.Flush(); err != nil {
 		return err
 	}
 	start := time.Now()
-	if wait := c.rules.DataIdle; wait > 0 {
+	if wait := c.settings.DataIdle; wait > 0 {
 		if err := c.conn.SetReadDeadline(start.Add(wait)); err != nil {
 			return err
 		}

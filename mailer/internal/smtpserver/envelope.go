@@ -46,7 +46,7 @@ func (c *Conn) rcptTo(arg string) {
 	if c.refuseBad(bad) {
 		return
 	}
-	if most := c.rules.Recipients; most > 0 && len(c.rcpts) >= most {
+	if most := c.settings.Recipients; most > 0 && len(c.rcpts) >= most {
 		c.reply(452, smtp.EnhancedCode{4, 5, 3}, "Too many recipients") // §4.5.3.1.10
 		return
 	}

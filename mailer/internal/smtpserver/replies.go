@@ -61,8 +61,8 @@ func (c *Conn) Flush() error {
 func (c *Conn) send() error {
 	c.out.timer.Stop()
 	var err error
-	if c.rules.Write > 0 {
-		err = c.conn.SetWriteDeadline(time.Now().Add(c.rules.Write))
+	if c.settings.Write > 0 {
+		err = c.conn.SetWriteDeadline(time.Now().Add(c.settings.Write))
 	}
 	if err == nil {
 		_, err = c.conn.Write(c.out.text)

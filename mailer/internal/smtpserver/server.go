@@ -14,9 +14,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// Rules say who may connect and how a connection behaves. A change of them is
+// Settings say who may connect and how a connection behaves. A change of them is
 // for connections that come afterwards.
-type Rules struct {
+type Settings struct {
 	Networks    []netip.Prefix // of the clients; those of a unix socket are let in by its permissions
 	Connections int            // at one time; 0: any number
 	PerClient   int            // of them from one address; 0: any number
@@ -43,20 +43,20 @@ type Server struct {
 	NewSession func(contract.Client) (contract.Session, error)
 	Logger     *slog.Logger
 
-	mu      sync.Mutex
-	rules   Rules
-	conns   map[*Conn]netip.Addr
-	clients map[netip.Addr]int
-	stopped bool
-	work    sync.WaitGroup
+	mu       sync.Mutex
+	settings Settings
+	conns    map[*Conn]netip.Addr
+	clients  map[netip.Addr]int
+	stopped  bool
+	work     sync.WaitGroup
 }
 
-// SetRules sets the rules, at any time. There must be some before Serve is
+// Set sets the settings, at any time. There must be some before Serve is
 // called.
-func (s *Server) SetRules(r Rules) {
+func (s *Server) Set(r Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rules = r
+	s.settings = r
 }
 
 // Serve serves clients until the listener is closed, or fails, which is the error.
@@ -91,7 +91,7 @@ func (s *Server) admit(conn net.Conn, unix bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reply := ""
-	switch r := &s.rules; {
+	switch r := &s.settings; {
 	case s.stopped:
 		reply = "421 4.3.2 The relay is stopping, try again later"
 	case !unix && !Contains(r.Networks, client):
@@ -108,7 +108,7 @@ func (s *Server) admit(conn net.Conn, unix bool) {
 	if s.conns == nil {
 		s.conns, s.clients = map[*Conn]netip.Addr{}, map[netip.Addr]int{}
 	}
-	c := newConn(s, conn, s.rules)
+	c := newConn(s, conn, s.settings)
 	s.conns[c] = client
 	s.clients[client]++
 	s.work.Go(c.serve)
