@@ -1,4 +1,4 @@
-// Package block has buffers that a message needs for a while.
+// Package block has buffers for copying messages.
 package block
 
 import (
@@ -9,8 +9,8 @@ import (
 // Size is that of a Block in bytes.
 const Size = 64 << 10
 
-// A Block is a buffer. Blocks are used again, since messages are small: making
-// and collecting them would cost more than encryption does.
+// A Block is a buffer. Blocks are used again: for small messages it would cost more to
+// make and collect them than to encrypt.
 type Block [Size]byte
 
 var pool = sync.Pool{New: func() any { return new(Block) }}
@@ -18,8 +18,8 @@ var pool = sync.Pool{New: func() any { return new(Block) }}
 // Get returns a block, wiped.
 func Get() *Block { return pool.Get().(*Block) }
 
-// Free wipes the first bytes of a block, as many as were used at most, since they
-// may be mail, and gives it back. Nothing may refer to it any more.
+// Free wipes the first used bytes of a block, which may be mail, and gives the block back.
+// Nothing may refer to it any more.
 func (b *Block) Free(used int) {
 	clear(b[:used])
 	pool.Put(b)

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// A Conn sets a deadline of its connection only where it has to: each is a timer
-// moved, and a message has dozens. A deadline that is put off is noted; if the
-// old one passes meanwhile, the wait goes on until the new one. No wait becomes
-// shorter or longer by this.
+// A Conn sets the deadlines of its connection only if it has to, since each call moves a
+// timer, and a message has dozens. A deadline that moves to a later time is only noted; if
+// the old one passes, the wait goes on until the new one. No wait becomes shorter or
+// longer.
 type Conn struct {
 	net.Conn
 	read, write timer
 }
 
-// New returns a Conn on conn, whose deadlines nobody else sets.
+// New returns a Conn on conn, whose deadlines must not be set otherwise.
 func New(conn net.Conn) *Conn {
 	c := &Conn{Conn: conn}
 	c.read.apply, c.write.apply = conn.SetReadDeadline, conn.SetWriteDeadline

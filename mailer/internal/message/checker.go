@@ -10,9 +10,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// A Checker reads DATA and refuses what SMTP does not allow in it, a bare
-// CR or LF above all: mail systems disagree on where such a line ends, and an
-// end of data that only some of them see smuggles a second message in.
+// A Checker reads DATA and refuses what SMTP does not allow in it. Above all that is a bare
+// CR or LF: mail systems disagree on where such a line ends, and with an end of data that
+// only some of them see a second message could be smuggled in.
 type Checker struct {
 	Src     io.Reader
 	MaxLine int   // bytes without CRLF; 0: any
@@ -22,11 +22,10 @@ type Checker struct {
 	line     int  // bytes of the line so far
 	last     byte // the byte read last
 	crs, lfs int64
-	err      error // what Read ends with, for ever: after a refusal nothing is read
+	err      error // of Read, from then on: after a refusal nothing is read
 }
 
-// ErrDropped is what a reader of DATA returns where the client has gone or was cut
-// off. Then it gets no answer.
+// ErrDropped: the client has gone or was cut off, and gets no answer.
 var ErrDropped = errors.New("the client's connection is gone")
 
 // Refusals of what a message is made of.
@@ -60,7 +59,7 @@ func (c *Checker) Read(p []byte) (int, error) {
 		err = Broken(err)
 	}
 	if r := c.check(p[:n]); r != nil {
-		clear(p[:n]) // who wipes it is told of nothing
+		clear(p[:n]) // the caller, who gets 0 bytes, would not wipe them
 		n, err = 0, r
 	} else if err == io.EOF && c.crs != c.lfs {
 		n, err = 0, errBareLineEnd()
@@ -69,9 +68,9 @@ func (c *Checker) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Broken returns what an error of a client's connection is to all that read from it.
-// Only its text is kept: go-smtp's word for a connection that was cut is
-// io.ErrUnexpectedEOF, which others take for the end of what they read.
+// Broken returns an error of a client's connection as an ErrDropped, and other errors as
+// they are. Only the text is kept: for a connection that was cut go-smtp has
+// io.ErrUnexpectedEOF, which a reader could take for the end.
 func Broken(err error) error {
 	var reply *smtp.SMTPError
 	var own *refusal.Refusal
@@ -113,8 +112,8 @@ func (c *Checker) check(p []byte) *refusal.Refusal {
 		c.lfs++
 		c.line, start = 0, end+1
 	}
-	// Each LF has its CR. As many CRs as LFs means that no other is there,
-	// but for one at the end whose LF may come.
+	// Each LF has its CR. If there are as many CRs as LFs there is no other CR, but for
+	// one at the end whose LF may come.
 	c.line += len(p) - start
 	c.crs += int64(bytes.Count(p, []byte{'\r'}))
 	c.last = p[len(p)-1]

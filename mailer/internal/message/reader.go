@@ -14,12 +14,12 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// A Reader reads a message from its beginning, with the header in memory. What it
-// holds is given back once it is read and nothing else needs it.
+// A Reader reads a message from its beginning, with the header in memory. It frees the
+// header once that was read and nothing else needs it.
 type Reader struct {
-	raw       []byte // the header and what else was read so far
+	raw       []byte // the header and what was read after it
 	size      int    // bytes of the header, with its blank line
-	read      int    // of raw, in bytes
+	read      int    // bytes of raw that Read has returned
 	passing   bool   // nothing looks at the header any more
 	rest      io.Reader
 	messageID string
@@ -33,10 +33,10 @@ type Reader struct {
 // maxMessageID is how much of a message ID is kept for the log, in bytes.
 const maxMessageID = 1000
 
-// NewReader reads a message up to the end of its header, at most limit bytes, and some
-// of what follows. It has to be freed. What a header of more than a block takes of
-// memory is asked for with take, and not given back before the transaction ends: parts
-// of it are copied, and stay for longer than this.
+// NewReader reads a message up to the end of its header, at most limit bytes, and some of
+// what follows. Call Free after use. A header of more than a block asks for its memory
+// with take. That is for the whole transaction, since copies of parts of the header live
+// longer than the Reader.
 func NewReader(r io.Reader, limit int, take func(n int64) error) (_ *Reader, err error) {
 	h := &Reader{block: block.Get(), rest: r, take: take}
 	h.raw = h.block[:0:min(len(h.block), limit+1)]
@@ -99,8 +99,7 @@ func (h *Reader) wipe() {
 	h.raw, h.used = nil, 0
 }
 
-// Free gives back what the header was read into. Nothing of it may be used any
-// more.
+// Free frees the header, which must not be used any more.
 func (h *Reader) Free() {
 	if h == nil || h.raw == nil {
 		return
@@ -109,8 +108,7 @@ func (h *Reader) Free() {
 	h.size, h.read = 0, 0
 }
 
-// Pass says that the message is only read from now on: nothing looks at the header
-// any more.
+// Pass says that from now on the message is only read, and the header not looked at.
 func (h *Reader) Pass() {
 	if h.passing = true; h.read == len(h.raw) {
 		h.Free()
@@ -169,12 +167,12 @@ func (h *Reader) Text(name string) string {
 	return f.Text()
 }
 
-// DropOwnWords removes the fields whose names are the relay's own words to those
-// behind it. Nothing else of the message is changed.
+// DropOwnWords removes the fields that only the relay may write. Nothing else of the
+// message is changed.
 func (h *Reader) DropOwnWords() {
 	kept, from := 0, 0 // bytes of raw that stay, and where the next of them begin
 	for f := range h.fields() {
-		if isOwnWord(f) { // the scan looks at nothing before the end of f any more
+		if isOwnWord(f) { // the scan is done with all before the end of f
 			kept += copy(h.raw[kept:], h.raw[from:f.Offset])
 			from = f.Offset + len(f.Raw)
 		}

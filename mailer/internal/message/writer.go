@@ -24,10 +24,9 @@ func HasEightBit(p []byte) bool {
 	return false
 }
 
-// A Writer writes a restored message as SMTP can carry it. A message whose
-// first line ends with LF alone, and all of whose lines do, goes out with CRLF;
-// what has a bare CR or LF otherwise is refused, since the user of a peer must
-// not smuggle either.
+// A Writer writes a restored message as SMTP can carry it. A message all of whose lines end
+// with LF goes out with CRLF. Any other bare CR or LF is refused: the users of a peer must
+// not smuggle mail either.
 type Writer struct {
 	dst   io.Writer
 	lf    bool

@@ -22,15 +22,15 @@ type conn struct {
 	since      time.Time         // of its last use
 	kept       bool              // it was used before
 	messages   int               // that went through it
-	most       int               // of them
-	out        []byte            // commands that were not sent yet
+	most       int               // messages that may
+	out        []byte            // commands that are queued
 }
 
 func newConn(c net.Conn, o *Options) *conn {
 	return &conn{Conn: c, opts: o, in: bufio.NewReader(c)}
 }
 
-// Write writes within the time of an upload.
+// Write writes within the time for an upload.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.opts.Upload)); err != nil {
 		return 0, err
@@ -38,7 +38,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// queue adds a command to those that are sent with the next one.
+// queue adds a command that is sent with the next one.
 func (c *conn) queue(command string) { c.out = append(append(c.out, command...), "\r\n"...) }
 
 // send sends the commands that are queued.
@@ -48,7 +48,7 @@ func (c *conn) send() error {
 	return err
 }
 
-// reply reads a reply, each within the time of a command.
+// reply reads a reply within the time for a command.
 func (c *conn) reply() (smtpwire.Reply, error) { return c.replyWithin(c.opts.Command) }
 
 func (c *conn) replyWithin(wait time.Duration) (smtpwire.Reply, error) {
@@ -67,12 +67,11 @@ func (c *conn) command(command string) (smtpwire.Reply, error) {
 	return c.reply()
 }
 
-// spoken reports whether the next hop has said something that answers no command.
-// What it says to the next ones can't be told from that. Only what came together
-// with an earlier reply is seen.
+// spoken reports whether the next hop has sent a reply to no command. It would be taken
+// for the reply to the next one. Only what came with an earlier reply is seen.
 func (c *conn) spoken() bool { return c.in.Buffered() > 0 }
 
-// quit says goodbye, without waiting for the reply, and closes the connection.
+// quit sends QUIT, does not wait for the reply, and closes the connection.
 func (c *conn) quit() {
 	if c.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
 		_, _ = c.Conn.Write([]byte("QUIT\r\n"))
@@ -80,8 +79,8 @@ func (c *conn) quit() {
 	_ = c.Close()
 }
 
-// reset ends a transaction, and reports whether the connection can be used again.
-// What the next hop replies is about this connection, and nobody's answer.
+// reset ends a transaction, and reports whether the connection can be used again. The
+// reply is not passed on: it is about this connection alone.
 func (c *conn) reset() bool {
 	r, err := c.command("RSET")
 	return outcome(r, err, 250) == nil
@@ -93,8 +92,8 @@ func (c *conn) offered(keyword string) bool {
 	return ok
 }
 
-// hello introduces us, and takes note of what the next hop offers. One that does
-// not know EHLO is told HELO: RFC 5321 §4.1.1.1.
+// hello introduces the relay, and notes what the next hop offers. HELO is for one that
+// does not know EHLO: RFC 5321 §4.1.1.1.
 func (c *conn) hello() error {
 	verb := "EHLO "
 	if c.opts.LMTP {
@@ -119,7 +118,7 @@ func (c *conn) hello() error {
 
 func isUnknownCommand(code int) bool { return code == 500 || code == 501 || code == 502 || code == 504 }
 
-// offers are the extensions that a relay offers only where its next hop does.
+// offers returns the extensions that the relay offers only if its next hop does.
 func (c *conn) offers() smtpwire.Offers {
 	o := smtpwire.Offers{EightBit: c.offered("8BITMIME"), UTF8: c.offered("SMTPUTF8"), DSN: c.offered("DSN")}
 	if n, err := strconv.ParseInt(c.extensions["SIZE"], 10, 64); err == nil {
@@ -128,10 +127,10 @@ func (c *conn) offers() smtpwire.Offers {
 	return o
 }
 
-// outcome is the error of a command whose reply should have a code, or one that
-// begins with it: the reply if it refuses, else an errAnswer or what broke the
-// connection. Of a reply whose lines have several codes the last decides, if it
-// refuses.
+// outcome returns the error of a command whose reply should have the code want, or a code
+// that begins with it: the reply if it refuses, else errAnswer or what broke the
+// connection. If the lines of a reply have several codes and the last one refuses, it
+// decides.
 func outcome(r smtpwire.Reply, err error, want int) error {
 	switch {
 	case errors.Is(err, smtpwire.ErrReply), errors.Is(err, smtpwire.ErrLongReply):
@@ -146,8 +145,8 @@ func outcome(r smtpwire.Reply, err error, want int) error {
 	return fmt.Errorf("%w: %d to a command that is answered with %d", errAnswer, r.Code, want)
 }
 
-// refuses reports whether err is a reply of a next hop that goes on: 421 ends the
-// connection (RFC 5321 §3.8).
+// refuses reports whether err is a reply after which the connection goes on. After 421 it
+// does not (RFC 5321 §3.8).
 func refuses(err error) bool {
 	r, ok := errors.AsType[*smtp.SMTPError](err)
 	return ok && r.Code != 421

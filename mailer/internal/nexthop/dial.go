@@ -15,13 +15,11 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/deadline"
 )
 
-// tlsAgain is how long TLS is not tried at a next hop where it failed, if it need
-// not be.
+// tlsAgain is for how long opportunistic TLS is not tried after it has failed.
 const tlsAgain = 10 * time.Minute
 
-// dial makes a new connection. Where opportunistic TLS fails there is another one
-// without, as there is none with a next hop that does not offer it: a certificate
-// that expired must not stop mail that may go in clear.
+// dial makes a new connection. If opportunistic TLS fails it makes another one without: an
+// expired certificate must not stop mail that may go in clear.
 func (h *Hop) dial(ctx context.Context) (*conn, error) {
 	h.mu.Lock()
 	mode := h.opts.TLS
@@ -64,8 +62,8 @@ func (h *Hop) connect(ctx context.Context, mode TLSMode) (*conn, error) {
 	return c, nil
 }
 
-// greet takes the greeting, of which the last line decides, says hello, begins TLS
-// where that is asked for, and authenticates.
+// greet reads the greeting, says hello, begins TLS if that is configured, and
+// authenticates.
 func (h *Hop) greet(c *conn, mode TLSMode) (*conn, error) {
 	r, err := c.reply()
 	if err := outcome(r, err, 220); err != nil {
@@ -96,8 +94,8 @@ func (h *Hop) greet(c *conn, mode TLSMode) (*conn, error) {
 	return c, c.authenticate(h.opts.User, h.opts.Password)
 }
 
-// startTLS is RFC 3207. What the other side says before TLS has begun is an error,
-// and all that it said of itself is forgotten (§4.2).
+// startTLS begins TLS, RFC 3207. What the next hop says before TLS has begun is an error,
+// and what it has offered does not count any more (§4.2).
 func (h *Hop) startTLS(c *conn) (*conn, error) {
 	r, err := c.command("STARTTLS")
 	if err := outcome(r, err, 220); err != nil {
@@ -126,9 +124,9 @@ func (h *Hop) startTLS(c *conn) (*conn, error) {
 	return next, nil
 }
 
-// mostMessages is how many messages a next hop with this greeting takes at once
-// through one connection. Exim puts what comes after the tenth into its queue for the
-// next queue run (smtp_accept_queue_per_connection).
+// mostMessages returns how many messages go through one connection to a next hop with
+// this greeting. Exim only queues what comes after the tenth
+// (smtp_accept_queue_per_connection).
 func mostMessages(greeting string) int {
 	if strings.Contains(greeting, "Exim") {
 		return 10

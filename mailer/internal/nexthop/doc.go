@@ -2,8 +2,7 @@
 // another mail server over SMTP or LMTP, through connections that are kept and
 // used again.
 //
-// A [Hop] is a backend of github.com/emersion/go-smtp whose sessions are
-// transactions at that server. It reads replies as RFC 5321 §4.2 and §4.3.2 tell
-// a client to: by their codes, the first digit if need be, however they are
-// spelled.
+// A [Hop] is a backend of github.com/emersion/go-smtp whose sessions are transactions at
+// that server. It reads replies as RFC 5321 §4.2 and §4.3.2 have it: by their codes, by
+// the first digit if need be, and never by their text.
 package nexthop

@@ -14,21 +14,21 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// A TLSMode says whether a connection goes on in TLS.
+// A TLSMode says whether a connection is encrypted with STARTTLS.
 type TLSMode int
 
 // The modes.
 const (
 	TLSOff           TLSMode = iota
-	TLSOpportunistic         // where that works; the certificate is not verified
-	TLSRequired              // always, with a certificate that is verified
+	TLSOpportunistic         // if that works; the certificate is not verified
+	TLSRequired              // always; the certificate is verified
 )
 
-// Options say where a next hop is and how it is spoken to. Zero means the default.
+// Options say where a next hop is and how to reach it. Zero means the default.
 type Options struct {
 	Network, Address string // "tcp" (also "") and HOST:PORT, or "unix" and a path
 	LMTP             bool
-	Hostname         string // what we call ourselves
+	Hostname         string // the relay's, in EHLO
 
 	TLS       TLSMode
 	TLSConfig *tls.Config // nil: TLS 1.2 or later and the system's CAs
@@ -36,7 +36,7 @@ type Options struct {
 	User, Password string // AUTH PLAIN, over TLS only; "": none
 
 	MaxConns    int           // at one time; 500
-	MaxIdle     int           // of them kept open; 20
+	MaxIdle     int           // of those kept open while unused; 20
 	IdleFor     time.Duration // how long; 1 minute
 	MaxMessages int           // through one connection; 10 at an Exim, else 1000
 
@@ -87,9 +87,9 @@ type Hop struct {
 	mu     sync.Mutex
 	idle   []*conn // the one used last is last
 	offers smtpwire.Offers
-	seen   bool // offers were learnt
+	seen   bool // offers is known
 	closed bool
-	noTLS  time.Time // until when opportunistic TLS is not tried, since it failed
+	noTLS  time.Time // until then opportunistic TLS is not tried
 }
 
 var _ smtp.Backend = (*Hop)(nil)
@@ -106,7 +106,7 @@ func (h *Hop) NewSession(*smtp.Conn) (smtp.Session, error) { return &Session{hop
 
 // Probe connects, to learn what the next hop offers.
 func (h *Hop) Probe(ctx context.Context) (err error) {
-	defer func() { // the caller must outlive whatever a next hop says
+	defer func() { // no next hop may end the relay
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
@@ -119,7 +119,7 @@ func (h *Hop) Probe(ctx context.Context) (err error) {
 	return nil
 }
 
-// acquire waits until another connection may be used. release gives it back.
+// acquire waits until one more connection may be used; release allows another one.
 func (h *Hop) acquire() error {
 	select {
 	case h.slots <- struct{}{}:
@@ -138,8 +138,8 @@ func (h *Hop) acquire() error {
 
 func (h *Hop) release() { <-h.slots }
 
-// get returns a connection that was kept, or a new one. Of those that were kept
-// too long, or on which the next hop has said something meanwhile, none is used.
+// get returns a connection that was kept, or a new one. One that was kept too long is not
+// used, nor one on which the next hop has said something.
 func (h *Hop) get(fresh bool) (*conn, error) {
 	for !fresh {
 		h.mu.Lock()
@@ -158,8 +158,8 @@ func (h *Hop) get(fresh bool) (*conn, error) {
 	return h.dial(context.Background())
 }
 
-// put keeps a connection that is between two transactions, unless it has had its
-// share of messages. Those that have waited too long are closed.
+// put keeps a connection that is between two transactions, unless it has had its share of
+// messages. It closes connections that were kept too long.
 func (h *Hop) put(c *conn) {
 	c.since, c.kept = time.Now(), true
 	h.mu.Lock()
@@ -180,7 +180,7 @@ func (h *Hop) put(c *conn) {
 	}
 }
 
-// Close closes the connections that are kept; those in use are not kept any more.
+// Close closes the connections that are kept. Those in use are closed after their use.
 func (h *Hop) Close() error {
 	h.mu.Lock()
 	idle := h.idle
@@ -202,9 +202,9 @@ func (h *Hop) learn(o smtpwire.Offers) {
 	h.offers, h.seen = o, true
 }
 
-// Offers returns what the next hop was last seen to offer. Before it was seen it
-// is taken to offer everything: mail that needs an extension is answered 451 until
-// it can be reached, where without the offer its sender would give up.
+// Offers returns what the next hop has offered last. Until it is reached that is
+// everything: mail that needs an extension is answered 451 then, where without the offer
+// its sender would give up.
 func (h *Hop) Offers() smtpwire.Offers {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -214,7 +214,7 @@ func (h *Hop) Offers() smtpwire.Offers {
 	return h.offers
 }
 
-// Seen reports whether the next hop was reached since the start.
+// Seen reports whether the next hop was ever reached.
 func (h *Hop) Seen() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

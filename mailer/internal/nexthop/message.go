@@ -10,20 +10,19 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// errForeign: a session is not one of a Hop. What hides a session, to log what it
-// does or for another reason, must not hand its messages over as well: it could
-// lose the answers.
+// errForeign: a session is not the hop's own. A wrapper that hides it, to log what it
+// does, say, could lose answers.
 var errForeign = errors.New("a message for a session that is not the next hop's own")
 
-// HandOver hands the message that write writes to a session of h. With LMTP the
-// answers for the recipients, in the order in which they were accepted, come with
-// the error that one answer for all would be. said is what the next hop says of a
-// message that it took, with its queue ID as a rule.
+// HandOver hands the message that write writes to a session of h. With LMTP it returns the
+// answers for the recipients, in the order in which they were accepted, and the error that
+// one answer for all would be. said is the text of the reply if the next hop takes the
+// message, as a rule with its queue ID.
 //
-// DATA is sent once there is much of the message, or all of it. If write fails
-// before, the next hop sees nothing unusual: Reset ends the transaction. If it
-// fails later, the connection is dropped before the final dot: nothing half is
-// delivered. The error is write's then.
+// DATA is sent once there is much of the message, or all of it. If write fails before, the
+// next hop sees nothing unusual: Reset ends the transaction. If it fails later, the
+// connection is dropped before the final dot, so that nothing half is delivered. The error
+// is write's.
 func (h *Hop) HandOver(session smtp.Session, write func(dst io.Writer) error) (answers []error, said string, err error) {
 	s, ok := session.(*Session)
 	if !ok || s.hop != h {
@@ -40,7 +39,7 @@ func (s *Session) handOver(write func(dst io.Writer) error) (answers []error, sa
 	body := &body{conn: c}
 	out := smtpwire.NewDataWriter(body)
 	usable := false
-	defer func() { // also after a panic of write: nothing may be left in the middle of DATA
+	defer func() { // also after a panic of write: a connection in the middle of DATA must end
 		out.Free()
 		if s.conn == nil {
 			s.end(c, usable)
@@ -52,7 +51,7 @@ func (s *Session) handOver(write func(dst io.Writer) error) (answers []error, sa
 		_ = out.Close()
 	}
 	if out.Err() != nil {
-		err = out.Err() // write's may come from it
+		err = out.Err() // the cause of write's
 	}
 	if err != nil {
 		if !body.begun && (out.Err() == nil || refuses(err)) {
@@ -69,7 +68,7 @@ func (s *Session) handOver(write func(dst io.Writer) error) (answers []error, sa
 	return nil, said, err
 }
 
-// end gives up a connection after a message.
+// end ends the use of a connection after a message.
 func (s *Session) end(c *conn, usable bool) {
 	if usable {
 		s.hop.put(c)
@@ -79,7 +78,7 @@ func (s *Session) end(c *conn, usable bool) {
 	s.hop.release()
 }
 
-// A body is where the message goes: to the connection, after DATA.
+// A body writes a message to a connection, after DATA.
 type body struct {
 	conn  *conn
 	begun bool // the next hop has taken DATA
@@ -104,15 +103,15 @@ func (b *body) begin() error {
 		return err
 	}
 	b.begun = true
-	if b.conn.spoken() { // it would be taken for the answer to the message
+	if b.conn.spoken() { // which would be taken for the reply to the message
 		return fmt.Errorf("%w: a reply to nothing", errLost)
 	}
 	return nil
 }
 
-// readAnswer reads the reply to a message, and reports whether the connection can
-// be used again. A reply that begins with 250 means that the message was delivered,
-// however it goes on: a client that is told otherwise sends it again.
+// readAnswer reads the reply to a message, and reports whether the connection can be used
+// again. A reply that begins with 250 means that the message was delivered, however it
+// goes on: if the client got a refusal, it would send the message again.
 func (s *Session) readAnswer(c *conn) (said string, usable bool, err error) {
 	r, rerr := c.replyWithin(s.hop.opts.AfterDot)
 	err = outcome(r, rerr, 250)
@@ -138,8 +137,8 @@ func (s *Session) answers(c *conn) (answers []error, said string, usable bool) {
 	return answers, said, usable
 }
 
-// worst is the error for those who take one answer for all recipients: a temporary
-// one if there is one, since the mail must be sent again then.
+// worst returns the one answer for all recipients: a temporary failure if there is one,
+// since the mail must be sent again then.
 func worst(answers []error) error {
 	var found error
 	for _, err := range answers {

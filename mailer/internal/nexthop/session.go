@@ -11,23 +11,22 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// A Session is a transaction at the next hop. It begins there with the first
-// recipient: MAIL and RCPT take one round trip then, and a message that nobody
-// gets takes none.
+// A Session is a transaction at the next hop. It begins there with the first recipient:
+// MAIL and RCPT take one round trip, and a message without recipients takes none.
 type Session struct {
 	hop    *Hop
 	begun  bool // Mail was called
 	from   string
 	opts   smtp.MailOptions
-	conn   *conn // once the next hop has taken MAIL
+	conn   *conn // nil until the next hop has taken MAIL
 	failed error // why the transaction is over
 	rcpts  []string
 }
 
 var _ smtp.LMTPSession = (*Session)(nil)
 
-// Mail begins a transaction. What the next hop says to it is the answer to the
-// first Rcpt, and to all others if it is a refusal.
+// Mail begins a transaction. If the next hop refuses MAIL, that is the answer to each
+// Rcpt.
 func (s *Session) Mail(from string, opts *smtp.MailOptions) error {
 	s.Reset()
 	s.begun, s.from = true, from
@@ -37,7 +36,7 @@ func (s *Session) Mail(from string, opts *smtp.MailOptions) error {
 	return nil
 }
 
-// Rcpt passes a recipient and the answer on.
+// Rcpt passes a recipient on, and the answer back.
 func (s *Session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	var err error
 	switch {
@@ -57,15 +56,14 @@ func (s *Session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	return err
 }
 
-// begin begins the transaction at the next hop, with its first recipient. A
-// connection that was kept may have been closed by the other side meanwhile: then
-// it is tried again on a new one, once.
+// begin begins the transaction at the next hop, with its first recipient. The next hop may
+// have closed a connection that was kept: then begin tries once more on a new one.
 func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
 	if s.failed = s.hop.acquire(); s.failed != nil {
 		return s.failed
 	}
 	defer func() {
-		if s.conn == nil { // also after a panic, which the server outlives
+		if s.conn == nil { // also after a panic
 			s.hop.release()
 		}
 	}()
@@ -131,13 +129,12 @@ func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt 
 	r, err = c.reply()
 	rcpt = outcome(r, err, 25)
 	if mail != nil && !refuses(rcpt) {
-		_ = c.Close() // it should have refused a recipient without MAIL: what it says can't be relied on
+		_ = c.Close() // without MAIL it should have refused the recipient: its replies mean nothing
 	}
 	return mail, rcpt
 }
 
-// mailCommand is MAIL. The client's SIZE is that of another message; RFC 1870 lets
-// it be left out.
+// mailCommand returns MAIL, without SIZE: the client's is that of another message.
 func (s *Session) mailCommand(c *conn) string {
 	var b strings.Builder
 	b.WriteString("MAIL FROM:<" + smtpwire.Mailbox(s.from) + ">")
@@ -176,8 +173,8 @@ func (s *Session) rcptCommand(c *conn, to string, opts *smtp.RcptOptions) string
 	return b.String()
 }
 
-// Data delivers a message; the answer to it is the error. If r fails, the message
-// is not, and the error is r's.
+// Data delivers a message, and returns the answer. If r fails the message is not
+// delivered, and the error is r's.
 func (s *Session) Data(r io.Reader) error {
 	_, _, err := s.handOver(func(dst io.Writer) error { return block.Copy(dst, r) })
 	return err
@@ -203,7 +200,7 @@ func (s *Session) lose(err error) {
 	s.hop.release()
 }
 
-// over is the error where there is no transaction, or none any more.
+// over returns why there is no transaction, or none any more.
 func (s *Session) over() error {
 	if s.failed != nil {
 		return s.failed

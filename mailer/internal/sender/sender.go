@@ -15,13 +15,13 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// A Sender is what the From fields of a message may be read as. They decide whether
-// mail has to be encrypted and whose it may be, so it is not enough to read what is
-// correct: whatever any mail program may show as the sender counts.
+// A Sender is what the From fields of a message may be read as. They decide whether mail
+// has to be encrypted and whose it may be, so it is not enough to read correct ones: what
+// any mail program may show as the sender counts.
 //
-// Where From may be taken for empty, Sender counts too: older Thunderbirds show it
-// then. Resent-From does not: it is for information only (RFC 5322 §3.6.6), no program
-// shows it in the place of From.
+// If a program may take From for empty, Sender counts too: older Thunderbirds show it
+// then. Resent-From does not: it is for information only (RFC 5322 §3.6.6), and no program
+// shows it in place of From.
 type Sender struct {
 	Domains  []string // each that may be the sender's, in some program's reading
 	Readable bool     // all that can be shown is known
@@ -30,8 +30,8 @@ type Sender struct {
 	work int             // characters looked at for them
 }
 
-// How much is read of the fields: bytes, domains found and characters looked at. Real
-// ones have less than 2 KiB; what has more is unreadable.
+// Bounds of what is read: bytes of the fields, domains found and characters looked at.
+// Real fields have less than 2 KiB; those with more than the bounds are unreadable.
 const (
 	maxSender  = 8 << 10
 	maxDomains = 500
@@ -50,8 +50,7 @@ func Read(header []byte) Sender {
 	return s
 }
 
-// values returns the values of all fields with a name, but for what makes them longer
-// than a limit.
+// values returns the values of all fields with a name, up to a limit in bytes.
 func values(header []byte, name string, limit int) (list []string, all bool) {
 	for f := range rawheader.Fields(header, rawheader.Lenient) {
 		if !f.Is(name) {
@@ -65,8 +64,8 @@ func values(header []byte, name string, limit int) (list []string, all bool) {
 	return list, true
 }
 
-// mayBeEmpty reports whether a program may find no address in the value of a field: a
-// strict reader has trouble with it, as with an address that is a comment.
+// mayBeEmpty reports whether a program may find no address in the value of a field, such as
+// a comment: a strict reader does not understand it.
 func mayBeEmpty(value string) bool {
 	list, err := mail.ParseAddressList(unfolded(value))
 	return err != nil || len(list) == 0
@@ -93,14 +92,13 @@ func readValues(values ...string) Sender {
 }
 
 // isHiding reports whether a character may hide others, or show them in another
-// order: controls, and what embeds, overrides or isolates a direction (UAX #9 §2).
-// Nobody's name has any.
+// order: controls, and those that embed, override or isolate a direction (UAX #9 §2). No
+// name has any.
 func isHiding(r rune) bool {
 	return unicode.IsControl(r) && r != '\t' || r >= '\u202A' && r <= '\u202E' || r >= '\u2066' && r <= '\u2069'
 }
 
-// read finds the domains in a text: those after each "@", with comments read in each
-// way.
+// read finds the domains in a text, those after each "@", with each way to read comments.
 func (s *Sender) read(text string) {
 	styles := []commentStyle{{kept: true}}
 	if strings.Contains(text, "(") {
@@ -119,10 +117,10 @@ func (s *Sender) read(text string) {
 	}
 }
 
-// readDomain finds the domains that a text may begin with. Where it has something that
-// no domain has, be it a blank, a quotation mark or a comment, one program takes that
-// for the end and another one leaves it out: both count. A dot is no such place, for
-// example.co is not example.co.uk's.
+// readDomain finds the domains that a text may begin with. At something that no domain
+// has, such as a blank, a quotation mark or a comment, one program takes the domain to end
+// and another one leaves that out: both count. A dot is no such place, since example.co is
+// not the owner of example.co.uk.
 func (s *Sender) readDomain(text string, style commentStyle) {
 	var d bytes.Buffer
 	length := 0
@@ -139,7 +137,7 @@ func (s *Sender) readDomain(text string, style commentStyle) {
 			dot = true
 		case isOfDomain(r):
 			if length++; length > address.MaxDomain {
-				return // nobody's
+				return // of no one
 			}
 			d.WriteRune(r)
 			dot = false
@@ -181,8 +179,8 @@ func isOfDomain(r rune) bool {
 	return r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
 }
 
-// A commentStyle is how a program reads comments in parentheses (RFC 5322 §3.2.2).
-// It is asked only where one stands in a domain: what is before it, as a quoted
+// A commentStyle is how a program reads comments in parentheses (RFC 5322 §3.2.2). It
+// matters only for a parenthesis within a domain: what comes before, such as a quoted
 // string with a parenthesis, must not make a difference.
 type commentStyle struct {
 	kept  bool // the parentheses are left out, not what they hold
@@ -190,9 +188,9 @@ type commentStyle struct {
 	pairs bool // a backslash takes the meaning from what follows
 }
 
-// comment returns the length of the comment that a text begins with, and how much of it
-// was looked at. One that is not closed is but a parenthesis: programs differ on where
-// it ends.
+// comment returns the length of the comment that a text begins with, and how much was
+// looked at. A comment that is not closed counts as a parenthesis alone, since programs
+// disagree on where it ends.
 func (c commentStyle) comment(text string) (length, looked int) {
 	if c.kept {
 		return 1, 1
@@ -213,9 +211,9 @@ func (c commentStyle) comment(text string) (length, looked int) {
 	return 1, len(text)
 }
 
-// shownText returns a text as a person sees it: without what is never shown
-// (Unicode's Default_Ignorable_Code_Point), and letters that only look different as
-// what they are (NFKC).
+// shownText returns a text as a person sees it: without characters that are never shown
+// (Unicode's Default_Ignorable_Code_Point), and with compatibility variants of letters
+// as the letters (NFKC).
 func shownText(text string) string {
 	if !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return text
@@ -236,9 +234,9 @@ func classOf(r rune) bidi.Class {
 	return p.Class()
 }
 
-// rightToLeft returns a text in the order in which it is shown where its first letter
-// is written from right to left, as an invisible U+200F is: from its end to its
-// beginning, but for what is written from left to right in it (UAX #9 §3.3, roughly).
+// rightToLeft returns a text in the order in which it is shown if its first letter is
+// written from right to left, as the invisible U+200F is: from its end to its beginning,
+// but for parts that are written from left to right (UAX #9 §3.3, roughly).
 func rightToLeft(text string) string {
 	shown := []rune(text)
 	slices.Reverse(shown)

@@ -11,13 +11,12 @@ import (
 	"golang.org/x/text/encoding/ianaindex"
 )
 
-// maxNested is how often the outcome of decoding is decoded again: some programs
-// do, by mistake.
+// maxNested is how often decoded text is decoded again, as some programs do by mistake.
 const maxNested = 3
 
-// decodings returns the readings of a text that may hold encoded words (RFC 2047): as
-// it is, and with its words decoded as one program or another does. It is whole if
-// none of them was beyond us, and nothing in it may hide something.
+// decodings returns the readings of a text that may have encoded words (RFC 2047): as it
+// is, and with the words decoded as one program or another does. whole reports that all
+// words could be decoded and that nothing in the text may hide something.
 func decodings(text string) (list []string, whole bool) {
 	list, whole = []string{text}, utf8.ValidString(text) && !strings.ContainsFunc(text, isHiding)
 	for _, way := range []wordReading{{strict: true}, {apart: true}, {stopAtPadding: true}, {rawBytes: true}} {
@@ -40,14 +39,14 @@ func decodings(text string) (list []string, whole bool) {
 	return list, whole
 }
 
-// A wordReading is a way to read encoded words. All are lenient: a charset may have
-// a language (RFC 2231 §5), padding may be missing, the end as well, words may be
-// long, and anywhere, within quotes and addresses too.
+// A wordReading is a way to read encoded words. All are lenient: a charset may have a
+// language (RFC 2231 §5), padding and the end may be missing, words may be long, and they
+// may be anywhere, within quotes and addresses too.
 type wordReading struct {
-	strict        bool // what comes out must be text; elsewhere it may be what only a wrong reading yields
+	strict        bool // the outcome must be text; another reading may yield rubbish
 	apart         bool // each word by itself, even if a character is cut between two, with blanks around
 	stopAtPadding bool // base64 ends at "="; else it is skipped
-	rawBytes      bool // without regard to the charset
+	rawBytes      bool // the charset does not matter
 }
 
 // An encodedWord is one in a text, from start to end.
@@ -56,9 +55,9 @@ type encodedWord struct {
 	charset, encoding, body string
 }
 
-// nextWord finds the next encoded word from a place on. Its body ends at "?=", where
-// the next word begins, or with the text. What has no encoding of one letter is one
-// if it has the name of a charset: it may be read as one somewhere.
+// nextWord finds the next encoded word from a place on. Its body ends at "?=", where the
+// next word begins, or with the text. Without an encoding of one letter it is still a word
+// if it has the name of a charset: some program may read it as one.
 func nextWord(text string, from int) (w encodedWord, ok bool) {
 	for {
 		i := strings.Index(text[from:], "=?")
@@ -91,8 +90,7 @@ func nextWord(text string, from int) (w encodedWord, ok bool) {
 	}
 }
 
-// bodyOf returns the body of an encoded word that a text begins with. It looks no
-// further.
+// bodyOf returns the body of an encoded word that a text begins with, and looks no further.
 func bodyOf(text string) string {
 	for i := range len(text) {
 		switch rest := text[i:]; {
@@ -105,7 +103,7 @@ func bodyOf(text string) string {
 	return text
 }
 
-// decode decodes the words of a text. It is whole if all of them could be.
+// decode decodes the words of a text. whole reports that all of them could be decoded.
 func (r wordReading) decode(text string) (decoded string, whole bool) {
 	whole = true
 	var out, run strings.Builder // run: the bytes of adjacent words of one charset
@@ -159,7 +157,7 @@ func (r wordReading) wordBytes(encoding, text string) ([]byte, bool) {
 	return nil, false
 }
 
-// base64 decodes what there is, whatever is between.
+// base64 decodes all base64 characters, whatever is between them.
 func (r wordReading) base64(text string) []byte {
 	clean := strings.Map(func(c rune) rune {
 		switch {
@@ -183,7 +181,7 @@ func (r wordReading) base64(text string) []byte {
 	return out
 }
 
-// quotedBytes decodes the Q encoding; what is no code stays.
+// quotedBytes decodes the Q encoding; other characters stay.
 func quotedBytes(text string) []byte {
 	out := make([]byte, 0, len(text))
 	for i := 0; i < len(text); i++ {
@@ -217,15 +215,15 @@ func (r wordReading) inCharset(name, text string) (decoded string, ok bool) {
 	return decoded, !r.strict || isText(decoded) && decode(text+"A") == decoded+"A" // else it ends within a shift
 }
 
-// isText reports whether the outcome of decoding is what somebody wrote.
+// isText reports whether decoded bytes are what someone wrote.
 func isText(decoded string) bool {
 	return !strings.ContainsRune(decoded, utf8.RuneError) && !strings.ContainsFunc(decoded, isHiding)
 }
 
-// decoderOf returns what decodes a charset, as browsers read its name
-// (https://encoding.spec.whatwg.org/#names-and-labels: ISO 8859-1 is Windows-1252), or
-// as IANA has it. Those in which ASCII is something else are not known: no program
-// needs them, few have them, and the "replacement" stands for what can't be decoded.
+// decoderOf returns the decoder of a charset, by its name as browsers read it
+// (https://encoding.spec.whatwg.org/#names-and-labels: ISO 8859-1 is Windows-1252), or as
+// IANA has it. Charsets in which ASCII is something else do not count as known: few
+// programs have them, and no mail needs them.
 func decoderOf(name string) (decode func(string) string, known bool) {
 	enc, err := htmlindex.Get(name)
 	if err != nil {

@@ -42,15 +42,15 @@ func (c *Conn) dispatch(verb, arg string) {
 	case "VRFY":
 		c.reply(252, smtp.EnhancedCode{2, 5, 0}, "Send some mail, and see") // RFC 5321 §3.5.3
 	case "BDAT":
-		// What follows is a chunk and no command, and was never offered.
+		// A chunk follows, which would be taken for commands.
 		c.hangUp(502, smtp.EnhancedCode{5, 5, 1}, "CHUNKING is not offered")
 	case "AUTH", "MAIL", "RCPT", "DATA":
 		c.transact(verb, arg)
 	case "HELP":
 		c.reply(214, smtp.EnhancedCode{2, 0, 0}, "EHLO shows what is offered; see RFC 5321") // §4.1.1.8
 	case "EXPN", "SEND", "SOML", "SAML", "TURN":
-		// RFC 5321 §3.5.2 and Appendix F leave them to the server: there are no lists here,
-		// no terminals, and no mail that could be sent back.
+		// RFC 5321 §3.5.2 and Appendix F leave these to the server. The relay has no
+		// lists, no terminals and no mail to send back.
 		c.refuse(502, smtp.EnhancedCode{5, 5, 1}, verb+" is not offered")
 	default:
 		c.refuse(500, smtp.EnhancedCode{5, 5, 2}, "Command unknown")
@@ -77,7 +77,7 @@ func (c *Conn) transact(verb, arg string) {
 	}
 }
 
-// greet is EHLO, HELO and LHLO, which begin a session or reset it: RFC 5321
+// greet carries out EHLO, HELO and LHLO, which begin a session or reset it: RFC 5321
 // §4.1.1.1, RFC 2033 §4.1.
 func (c *Conn) greet(verb, arg string) {
 	switch {
@@ -107,7 +107,7 @@ func (c *Conn) greet(verb, arg string) {
 	c.done(nil, smtp.NoEnhancedCode, strings.Join(lines, "\n"))
 }
 
-// extensions are what is offered at present, a line each.
+// extensions returns what is offered now, a line each.
 func (c *Conn) extensions() []string {
 	offers := c.settings.Offers()
 	lines := []string{"PIPELINING", "ENHANCEDSTATUSCODES"}
@@ -139,8 +139,8 @@ func (c *Conn) reset() {
 	}
 }
 
-// startTLS is RFC 3207. What a client sent after the command in clear would
-// otherwise be taken for commands inside TLS.
+// startTLS carries out STARTTLS, RFC 3207. What a client has sent in clear after the
+// command must not be taken for commands inside TLS.
 func (c *Conn) startTLS(arg string) {
 	switch {
 	case arg != "":
@@ -170,15 +170,15 @@ func (c *Conn) startTLS(arg string) {
 		_ = c.Close()
 		return
 	}
-	// All that the client said before is forgotten (RFC 3207 §4.2).
+	// What the client said before does not count any more (RFC 3207 §4.2).
 	c.logout()
 	c.conn, c.in = conn, newInput(conn)
 	c.hello, c.extended, c.authed, c.mail, c.rcpts, c.xforward = "", false, false, false, nil, nil
 	c.refused = 0
 }
 
-// forward is XFORWARD, by which a trusted mail system says whose mail it passes
-// on: https://www.postfix.org/XFORWARD_README.html
+// forward carries out XFORWARD, with which a trusted mail system names its client:
+// https://www.postfix.org/XFORWARD_README.html
 func (c *Conn) forward(arg string) {
 	if !Contains(c.settings.XForward, Address(c.RemoteAddr())) {
 		c.refuse(550, smtp.EnhancedCode{5, 7, 1}, "XFORWARD is not allowed from here")
@@ -212,7 +212,7 @@ func isAttribute(name string) bool {
 	return false
 }
 
-// mechanisms are those by which the client can authenticate.
+// mechanisms returns those with which the client can authenticate.
 func (c *Conn) mechanisms() []string {
 	if c.session == nil {
 		return nil
@@ -220,7 +220,7 @@ func (c *Conn) mechanisms() []string {
 	return c.session.AuthMechanisms()
 }
 
-// authenticate is AUTH, RFC 4954.
+// authenticate carries out AUTH, RFC 4954.
 func (c *Conn) authenticate(arg string) {
 	mechanism, initial, given := strings.Cut(arg, " ")
 	mechanism = strings.ToUpper(mechanism)
@@ -248,7 +248,7 @@ func (c *Conn) authenticate(arg string) {
 		challenge, done, err := exchange.Next(response)
 		switch {
 		case err != nil:
-			c.refused++ // whoever guesses is left
+			c.refused++ // a client that guesses is cut off
 			c.done(err, smtp.NoEnhancedCode, "")
 			if c.refused > maxRefused {
 				c.hangUp(421, smtp.EnhancedCode{4, 7, 0}, "Too many errors")
@@ -273,7 +273,7 @@ func (c *Conn) authenticate(arg string) {
 	}
 }
 
-// decodeResponse decodes what a client says in an exchange; "=" is empty.
+// decodeResponse decodes a client's part of an exchange; "=" is empty.
 func decodeResponse(s string) ([]byte, error) {
 	if s == "=" {
 		return []byte{}, nil

@@ -28,9 +28,9 @@ type Conn struct {
 	hello    string
 	extended bool     // it said EHLO or LHLO
 	mail     bool     // a transaction is under way
-	rcpts    []string // that were accepted in it
+	rcpts    []string // accepted in it
 	authed   bool
-	refused  int // commands in a row that the server refused by itself
+	refused  int // commands in a row that no session has seen
 	data     dataState
 	xforward map[string]string
 
@@ -42,7 +42,7 @@ type Conn struct {
 
 var _ contract.Client = (*Conn)(nil)
 
-// maxRefused is how many commands in a row the server refuses by itself before
+// maxRefused is how many commands in a row the server refuses without a session before
 // it hangs up.
 const maxRefused = 10
 
@@ -54,7 +54,7 @@ func newConn(s *Server, conn net.Conn, settings Settings) *Conn {
 // RemoteAddr returns the client's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.raw.RemoteAddr() }
 
-// Hello returns the name by which the client has introduced itself.
+// Hello returns the name that the client has introduced itself with.
 func (c *Conn) Hello() string { return c.hello }
 
 // Extended reports whether it did so with EHLO or LHLO.
@@ -66,21 +66,21 @@ func (c *Conn) TLS() bool {
 	return ok
 }
 
-// XForward returns what a trusted client has said with XFORWARD of an attribute,
-// "" for nothing.
+// XForward returns the value of an attribute that a trusted client has set with
+// XFORWARD, "" for none.
 func (c *Conn) XForward(name string) string { return c.xforward[name] }
 
-// Close closes the connection. Replies that were given are sent before.
+// Close sends the replies that are held, and closes the connection.
 func (c *Conn) Close() error {
 	_ = c.Flush()
 	c.mu.Lock()
 	c.gone = true
 	c.mu.Unlock()
-	return c.conn.Close() // TLS says goodbye
+	return c.conn.Close() // with TLS's close_notify
 }
 
-// stop ends the connection if it is between two commands, else once it gets
-// there: a message that is under way comes to its end.
+// stop ends the connection if it is between two commands, or as soon as it is: a message
+// under way comes to its end.
 func (c *Conn) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,8 +90,7 @@ func (c *Conn) stop() {
 	}
 }
 
-// wait notes that a command is waited for, or no longer, and reports whether the
-// connection goes on.
+// wait notes whether the connection waits for a command, and reports whether it goes on.
 func (c *Conn) wait(waiting bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +98,7 @@ func (c *Conn) wait(waiting bool) bool {
 	return !c.stopping
 }
 
-// serve carries out the client's commands until one of both sides hangs up.
+// serve carries out the client's commands until either side hangs up.
 func (c *Conn) serve() {
 	defer c.end()
 	protocol := "ESMTP"
@@ -118,7 +117,7 @@ func (c *Conn) serve() {
 		case err == nil:
 			c.carryOut(string(line))
 		case !goesOn:
-			// and it is told so
+			// the next turn says so
 		case errors.Is(err, errLongCommand):
 			c.refuse(500, smtp.EnhancedCode{5, 5, 2}, "Command too long")
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -161,8 +160,8 @@ func (c *Conn) protect(f func()) {
 	f()
 }
 
-// readCommand reads a command. Before it waits for one it sends what was
-// answered.
+// readCommand reads a command. Before it waits for one it sends the replies that are
+// held.
 func (c *Conn) readCommand() ([]byte, error) {
 	if !c.in.hasLine() {
 		if err := c.Flush(); err != nil {
@@ -175,8 +174,8 @@ func (c *Conn) readCommand() ([]byte, error) {
 	return c.in.line()
 }
 
-// patience sets how long a command is waited for: not at all once stop was
-// called, whose deadline must not be undone.
+// patience sets how long to wait for a command: not at all after stop, whose deadline
+// must stay.
 func (c *Conn) patience() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

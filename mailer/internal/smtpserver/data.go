@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// A dataState is where the connection is in DATA.
+// A dataState is how far a message has come.
 type dataState struct {
 	open    bool // its end has not come
 	lines   smtpwire.Unstuffer
@@ -20,7 +20,7 @@ type dataState struct {
 	refused bool          // the answer is a refusal, for one recipient at least
 }
 
-// takeData is DATA, RFC 5321 §4.1.1.4 and RFC 2033 §4.2.
+// takeData carries out DATA, RFC 5321 §4.1.1.4 and RFC 2033 §4.2.
 func (c *Conn) takeData() {
 	if len(c.rcpts) == 0 { // also with no MAIL before it
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "No recipients")
@@ -42,8 +42,8 @@ func (c *Conn) takeData() {
 	}
 }
 
-// endData ends the transaction. The client must not wait for that where a message
-// was refused: the next hop may have to be told.
+// endData ends the transaction. After a refusal the next hop may have to be reset; the
+// client must not wait for that.
 func (c *Conn) endData() {
 	if c.data.refused {
 		_ = c.Flush()
@@ -73,15 +73,14 @@ func (c *Conn) lmtpData() {
 	}
 }
 
-// answers are those of a session by recipient, who may have been named more than
-// once.
+// answers are those of a session, by recipient, which may be there more than once.
 type answers map[string][]error
 
 // SetStatus takes an answer.
 func (a answers) SetStatus(rcpt string, err error) { a[rcpt] = append(a[rcpt], err) }
 
-// drain reads what a session has left of DATA, and reports whether its end came.
-// Without it the rest would be taken for commands.
+// drain reads what a session has left of DATA, which would be taken for commands, and
+// reports whether its end came.
 func (c *Conn) drain() bool {
 	_, err := io.Copy(io.Discard, dataReader{c})
 	if err != nil {
@@ -90,9 +89,8 @@ func (c *Conn) drain() bool {
 	return err == nil
 }
 
-// A dataReader reads the DATA of a client, without the dots that SMTP adds. It
-// ends with io.EOF after the lone dot, and with io.ErrUnexpectedEOF where the
-// connection does before.
+// A dataReader reads the DATA of a client, without the dots that SMTP adds. It ends with
+// io.EOF after the lone dot, and with io.ErrUnexpectedEOF if the connection ends before.
 type dataReader struct{ c *Conn }
 
 func (r dataReader) Read(p []byte) (int, error) {
@@ -112,8 +110,8 @@ func (r dataReader) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// dataPiece takes what has come of DATA, and waits if nothing has. It is read
-// into p where that has room, and not by way of the input.
+// dataPiece takes what has come of DATA, and waits if nothing has. If p has room, what
+// comes is read into p and does not go through the input.
 func (c *Conn) dataPiece(p []byte) (n int, err error) {
 	var used int
 	var end bool
@@ -155,12 +153,12 @@ func (c *Conn) waitData(read func() error) error {
 		}
 	}
 	err := read()
-	c.data.waited += time.Since(start) // not the next hop's or key manager's time
+	c.data.waited += time.Since(start) // without the time of the next hop and the key manager
 	return err
 }
 
-// dataLost ends a connection whose DATA does not go on: RFC 5321 §4.5.3.2 has a
-// server that has waited too long say so.
+// dataLost ends a connection whose DATA does not go on. A server that has waited too long
+// says so: RFC 5321 §4.5.3.2.
 func (c *Conn) dataLost(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.hangUp(421, smtp.EnhancedCode{4, 4, 2}, "The message does not go on")

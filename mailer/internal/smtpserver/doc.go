@@ -1,9 +1,8 @@
-// Package smtpserver is the end of the relay that clients connect to. It speaks
-// SMTP and LMTP (RFC 5321, RFC 2033) and hands each transaction to a
-// [smtp.Session] of github.com/emersion/go-smtp.
+// Package smtpserver is the end of the relay that clients connect to. It speaks SMTP and
+// LMTP (RFC 5321, RFC 2033) and hands each transaction to a [contract.Session].
 //
-// It is not go-smtp's own server since a relay needs what that has no room for:
-// extensions that are offered only while the next hop has them, XFORWARD,
-// parameters that are passed on and not judged, a time limit on each read and a
-// least rate for DATA, DATA in large pieces, and replies that travel together.
+// go-smtp's own server has no room for what a relay needs: extensions that are offered
+// only while the next hop has them, XFORWARD, parameters that are passed on and not
+// judged, a time limit on each read and a least rate for DATA, DATA in large pieces, and
+// replies that travel together.
 package smtpserver

@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// mailFrom is MAIL, RFC 5321 §4.1.1.2.
+// mailFrom carries out MAIL, RFC 5321 §4.1.1.2.
 func (c *Conn) mailFrom(arg string) {
 	if c.mail {
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "A transaction is under way") // §4.1.4
@@ -29,7 +29,7 @@ func (c *Conn) mailFrom(arg string) {
 	c.done(err, smtp.EnhancedCode{2, 1, 0}, "Ok")
 }
 
-// rcptTo is RCPT, RFC 5321 §4.1.1.3.
+// rcptTo carries out RCPT, RFC 5321 §4.1.1.3.
 func (c *Conn) rcptTo(arg string) {
 	if !c.mail {
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "MAIL comes first")
@@ -57,7 +57,7 @@ func (c *Conn) rcptTo(arg string) {
 	c.done(err, smtp.EnhancedCode{2, 1, 5}, "Ok")
 }
 
-// refuseBad refuses a command that is badly written, and reports whether it is.
+// refuseBad refuses a command with bad syntax, and reports whether it has that.
 func (c *Conn) refuseBad(bad *smtp.SMTPError) bool {
 	if bad != nil {
 		c.refuse(bad.Code, bad.EnhancedCode, bad.Message)
@@ -80,15 +80,14 @@ func badPath() *smtp.SMTPError {
 	return &smtp.SMTPError{Code: 501, EnhancedCode: smtp.EnhancedCode{5, 5, 2}, Message: "Bad address syntax"}
 }
 
-// badParameter is 501 for a parameter with a bad value, and 555 for one that is
-// not offered: RFC 5321 §4.1.1.11.
+// badParameter returns 501 for a parameter with a bad value, or 555 for one that is not
+// offered: RFC 5321 §4.1.1.11.
 func badParameter(code int, text string) *smtp.SMTPError {
 	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{5, 5, 4}, Message: text}
 }
 
-// mailOptions reads the parameters of MAIL. Those of extensions that the next hop
-// does not have are read as well: it may have been seen to have none only after
-// the client was offered them.
+// mailOptions reads the parameters of MAIL, including those of extensions that the next
+// hop does not have: the client may have been offered them before that was known.
 func (c *Conn) mailOptions(params []smtpwire.Param) (*smtp.MailOptions, *smtp.SMTPError) {
 	o := &smtp.MailOptions{}
 	for _, p := range params {
@@ -108,7 +107,7 @@ func (c *Conn) mailOptions(params []smtpwire.Param) (*smtp.MailOptions, *smtp.SM
 		case p.Name == "ENVID":
 			o.EnvelopeID = informs(smtpwire.DecodeXtext(p.Value), smtpwire.MaxEnvID)
 		case p.Name == "AUTH" && len(c.mechanisms()) > 0:
-			// Whom the client believes to be the sender (RFC 4954 §5) stays here.
+			// It is not passed on (RFC 4954 §5).
 		default:
 			return nil, badParameter(555, "Parameter "+p.Name+" is not offered")
 		}
@@ -154,14 +153,14 @@ func (c *Conn) rcptOptions(params []smtpwire.Param) (*smtp.RcptOptions, *smtp.SM
 	return o, nil
 }
 
-// informs returns a value that only informs: it is passed on, whatever it is, and
-// refuses no mail. One that is too long is left out, and one with control characters,
-// which could end up in the header of a report.
+// informs returns a value that only informs and is no reason to refuse mail: what it is
+// does not matter. It is "" for one that is too long or has control characters, which
+// could end up in the header of a report.
 func informs(value string, most int) string {
 	if len(value) > most || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7F }) {
 		return ""
 	}
-	return strings.Clone(value) // it is kept, and the line that it stands in need not be
+	return strings.Clone(value) // the line that it is in need not be kept
 }
 
 // readNotify reads NOTIFY: NEVER alone, or some of the others, each once

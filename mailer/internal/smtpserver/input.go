@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// An input buffers what a client sends. DATA passes it by: it is read into the
-// memory of whoever wants it, so that a connection that waits takes little.
+// An input buffers what a client sends. DATA does not go through it but into the memory
+// of whoever reads it, so a connection that waits takes little.
 type input struct {
 	src  io.Reader
 	buf  []byte
@@ -17,20 +17,20 @@ type input struct {
 	long bool // a line that is too long has begun
 }
 
-// inputSize is room for a command and what may come with it, in bytes. A client
-// that sends more than this after the end of DATA gets a larger one.
+// inputSize is room for a command and what may come with it, in bytes. It grows for a
+// client that sends more than this after the end of DATA.
 const inputSize = 4 << 10
 
 var errLongCommand = errors.New("command too long")
 
 func newInput(src io.Reader) input { return input{src: src, buf: make([]byte, inputSize)} }
 
-// buffered is what has come and was not taken. It is valid until more comes.
+// buffered returns what has come and was not taken. It is valid until more comes.
 func (in *input) buffered() []byte { return in.buf[in.r:in.w] }
 
 func (in *input) discard(n int) { in.r += n }
 
-// fill waits for more, of which there is at least a byte without an error.
+// fill waits for more: at least a byte, or an error.
 func (in *input) fill() error {
 	rest := in.buffered()
 	if len(rest) == 0 && len(in.buf) > inputSize {
@@ -58,8 +58,7 @@ func (in *input) nextLine() []byte {
 // hasLine reports whether a line is buffered.
 func (in *input) hasLine() bool { return len(in.nextLine()) > 0 }
 
-// line takes the next line. Of one that is too long nothing is kept; it is read
-// to its end.
+// line takes the next line. One that is too long is read to its end, and not kept.
 func (in *input) line() ([]byte, error) {
 	for {
 		if line := in.nextLine(); len(line) > 0 {

@@ -8,23 +8,23 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// replies are those that were not sent yet. They wait for more until the client
-// is waited for: RFC 2920 §3.2 has a server send replies together.
+// replies are held until the server waits for the client, so that they are sent together:
+// RFC 2920 §3.2.
 type replies struct {
 	mu    sync.Mutex
 	text  []byte
 	timer *time.Timer // sends them; nil before the first
 }
 
-// How much of replies is held back in bytes, and how long while further commands
-// are carried out: a next hop that takes its time for each recipient must not
-// keep the replies to the first ones from the client until it gives up.
+// How much of replies is held, in bytes, and for how long while more commands are carried
+// out. Without a bound a client could give up while a next hop takes its time for each
+// recipient.
 const (
 	maxHeld  = 4 << 10
 	holdHeld = time.Second
 )
 
-// reply answers the client, at once or together with what is answered next.
+// reply answers the client, now or together with the next replies.
 func (c *Conn) reply(code int, e smtp.EnhancedCode, text string) {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
@@ -37,7 +37,7 @@ func (c *Conn) reply(code int, e smtp.EnhancedCode, text string) {
 	}
 }
 
-// hold has what is held sent in a while. c.out.mu is locked.
+// hold has the replies sent in a while. c.out.mu must be held.
 func (c *Conn) hold() {
 	if c.out.timer == nil {
 		c.out.timer = time.AfterFunc(holdHeld, func() { _ = c.Flush() })
@@ -46,7 +46,7 @@ func (c *Conn) hold() {
 	c.out.timer.Reset(holdHeld)
 }
 
-// Flush sends what was answered.
+// Flush sends the replies that are held.
 func (c *Conn) Flush() error {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
@@ -56,8 +56,8 @@ func (c *Conn) Flush() error {
 	return c.send()
 }
 
-// send sends what is held. A client that does not take it is not listened to any
-// more. c.out.mu is locked.
+// send sends the replies that are held. A client that does not take them is gone.
+// c.out.mu must be held.
 func (c *Conn) send() error {
 	c.out.timer.Stop()
 	var err error
@@ -75,8 +75,8 @@ func (c *Conn) send() error {
 	return err
 }
 
-// refuse answers a command that no session sees. A client that sends too many of
-// these in a row is left.
+// refuse answers a command that no session sees. After too many of these in a row it
+// hangs up.
 func (c *Conn) refuse(code int, e smtp.EnhancedCode, text string) {
 	c.reply(code, e, text)
 	if c.refused++; c.refused > maxRefused {
@@ -90,8 +90,8 @@ func (c *Conn) hangUp(code int, e smtp.EnhancedCode, text string) {
 	_ = c.Close()
 }
 
-// done answers a command with the outcome that a session gives it: text where err
-// is nil. After a 421 the connection is closed (RFC 5321 §3.8).
+// done answers a command that a session has carried out: with text if err is nil. After a
+// 421 the connection is closed (RFC 5321 §3.8).
 func (c *Conn) done(err error, ok smtp.EnhancedCode, text string) {
 	if err == nil {
 		c.refused = 0
@@ -105,8 +105,8 @@ func (c *Conn) done(err error, ok smtp.EnhancedCode, text string) {
 	}
 }
 
-// asReply is the reply that an error of a session stands for. One that is none
-// is the relay's fault, and its text is not for the client.
+// asReply returns the reply for an error of a session. An error that is no reply is a
+// fault of the relay, and its text is not for the client.
 func asReply(err error) *smtp.SMTPError {
 	if r, ok := err.(*smtp.SMTPError); ok && r.Code >= 400 && r.Code <= 599 {
 		return r

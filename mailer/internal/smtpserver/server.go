@@ -14,22 +14,22 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// Settings say who may connect and how a connection behaves. A change of them is
-// for connections that come afterwards.
+// Settings say who may connect and how a connection behaves. A change is for connections
+// that come after it.
 type Settings struct {
-	Networks    []netip.Prefix // of the clients; those of a unix socket are let in by its permissions
+	Networks    []netip.Prefix // of clients that may connect; at a unix socket its permissions decide
 	Connections int            // at one time; 0: any number
-	PerClient   int            // of them from one address; 0: any number
+	PerClient   int            // of those from one address; 0: any number
 	Recipients  int            // of a transaction; 0: any number
 	XForward    []netip.Prefix // clients that may send XFORWARD
 
 	TLS        *tls.Config // nil: STARTTLS is not offered
-	RequireTLS bool        // no mail and no password without
+	RequireTLS bool        // no mail and no AUTH without TLS
 	Offers     func() smtpwire.Offers
 
 	Idle     time.Duration // between two commands; 0: any
 	DataIdle time.Duration // between two pieces of DATA; 0: any
-	MinRate  int64         // bytes a second of DATA, once the client was waited for for DataIdle
+	MinRate  int64         // bytes a second of DATA, after DataIdle of waiting
 	Write    time.Duration // for a client to take a reply; 0: any
 }
 
@@ -51,15 +51,14 @@ type Server struct {
 	work     sync.WaitGroup
 }
 
-// Set sets the settings, at any time. There must be some before Serve is
-// called.
+// Set sets the settings. It must be called before Serve, and may be called again.
 func (s *Server) Set(r Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settings = r
 }
 
-// Serve serves clients until the listener is closed, or fails, which is the error.
+// Serve serves clients until the listener is closed, or returns why it fails.
 func (s *Server) Serve(l net.Listener) error {
 	for {
 		conn, err := l.Accept()
@@ -70,22 +69,22 @@ func (s *Server) Serve(l net.Listener) error {
 			return nil
 		case isTemporary(err):
 			s.Logger.Warn("a client could not be accepted", "cause", err)
-			time.Sleep(100 * time.Millisecond) // until others have closed their files
+			time.Sleep(100 * time.Millisecond) // others may close files meanwhile
 		default:
 			return err
 		}
 	}
 }
 
-// isTemporary reports an error that has nothing to do with the listener, such as
-// too many open files.
+// isTemporary reports whether an error is not about the listener, such as too many open
+// files.
 func isTemporary(err error) bool {
 	var ne interface{ Temporary() bool }
 	return errors.As(err, &ne) && ne.Temporary()
 }
 
-// admit serves a client, or tells it why it is not served. A relay that takes
-// mail from anyone sends anyone's mail in its owner's name.
+// admit serves a client, or turns it away. A relay that takes mail from anyone sends
+// anyone's mail in its owner's name.
 func (s *Server) admit(conn net.Conn, unix bool) {
 	client := Address(conn.RemoteAddr())
 	s.mu.Lock()
@@ -114,7 +113,7 @@ func (s *Server) admit(conn net.Conn, unix bool) {
 	s.work.Go(c.serve)
 }
 
-// turnAway tells a client why it is not served, if it listens.
+// turnAway sends a client why it is not served.
 func turnAway(conn net.Conn, reply string) {
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	_, _ = conn.Write([]byte(reply + "\r\n"))
@@ -132,10 +131,9 @@ func (s *Server) leave(c *Conn) {
 	}
 }
 
-// Shutdown ends the connections that are between two commands with 421, and the
-// others when they get there: a message that is under way comes to its end. Those
-// that are left when ctx ends are closed, and not waited for.
-// The listener is the caller's to close before.
+// Shutdown ends connections with 421 as soon as they are between two commands: messages
+// under way come to their end. Connections that are left when ctx ends are closed, and
+// Shutdown does not wait for them. The caller closes the listener before.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopped = true

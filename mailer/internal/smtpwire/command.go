@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// MaxCommand is the longest command line in bytes, with its line end: RFC 5321
-// §4.5.3.1.4 has 512, and leaves room for extensions.
+// MaxCommand is the longest command line in bytes, with its line end. RFC 5321 §4.5.3.1.4
+// has 512, and extensions add to it.
 const MaxCommand = 2048
 
 // Command splits a command line into its verb, in upper case, and its argument.
-// Line end and blanks around either do not count (RFC 5321 §4.1.1).
+// The line end, and blanks around both, do not count (RFC 5321 §4.1.1).
 func Command(line string) (verb, arg string) {
 	line = strings.TrimRight(line, " \t\r\n")
 	if i := strings.IndexAny(line, " \t"); i >= 0 {
@@ -23,10 +23,9 @@ func Command(line string) (verb, arg string) {
 var ErrPath = errors.New("not a path")
 
 // Path reads the path that follows keyword, which is "FROM:" or "TO:", in the
-// argument of MAIL or RCPT. It returns the mailbox as go-smtp has it, without
-// source route and without the quotes of its local part, "" for the null path,
-// and the parameters. Only "<postmaster>" needs no domain (RFC 5321 §4.1.1.3),
-// and has none here either.
+// argument of MAIL or RCPT. It returns the mailbox as go-smtp has it, without source
+// route and without the quotes of its local part, "" for the null path, and the
+// parameters. Only "<postmaster>" may lack a domain (RFC 5321 §4.1.1.3).
 //
 // A path without its angle brackets, and blanks before it, are tolerated.
 func Path(arg, keyword string) (mailbox, params string, err error) {
@@ -55,7 +54,7 @@ func Path(arg, keyword string) (mailbox, params string, err error) {
 	return mailbox, rest, endOfPath(rest)
 }
 
-// endOfPath reports what follows a path and is no parameter.
+// endOfPath returns an error if what follows a path is no parameter.
 func endOfPath(rest string) error {
 	if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
 		return ErrPath
@@ -97,9 +96,8 @@ func readMailbox(s string) (mailbox, rest string, err error) {
 	return local + "@" + after[:n], after[n:], nil
 }
 
-// readLocal reads a local part, a quoted one without its quotes. What is sloppy
-// but has one reading is accepted: RFC 5321 §4.1.2 leaves it to the server of
-// the domain.
+// readLocal reads a local part, a quoted one without its quotes. Sloppy ones are accepted
+// if they have one reading: RFC 5321 §4.1.2 leaves them to the server of the domain.
 func readLocal(s string) (local, rest string, err error) {
 	if !strings.HasPrefix(s, `"`) {
 		n := strings.IndexAny(s, "@>()<[]:;\\,\" \t")
@@ -126,8 +124,8 @@ func readLocal(s string) (local, rest string, err error) {
 	return "", "", ErrPath
 }
 
-// Mailbox writes a mailbox as [Path] returns it the way a command has it: a local
-// part that is no dot-string stands in quotes (RFC 5321 §4.1.2).
+// Mailbox writes a mailbox, as [Path] returns it, for a command: a local part that is no
+// dot-string is in quotes (RFC 5321 §4.1.2).
 func Mailbox(mailbox string) string {
 	local, domain := SplitMailbox(mailbox)
 	if mailbox == "" || isDotString(local) {
@@ -168,8 +166,8 @@ type Param struct {
 // ErrParams: the parameters can't be read.
 var ErrParams = errors.New("malformed parameters")
 
-// Params reads parameters (RFC 5321 §4.1.1.11). A name that comes twice is an
-// error; one that nobody knows is not.
+// Params reads parameters (RFC 5321 §4.1.1.11), whatever their names. A name that comes
+// twice is an error.
 func Params(s string) ([]Param, error) {
 	var params []Param
 	for word := range strings.FieldsSeq(s) {

@@ -7,11 +7,10 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
-// An Unstuffer follows the lines of DATA as they arrive: it takes the dots away
-// that SMTP adds (RFC 5321 §4.5.2), and finds the end at CR LF . CR LF and at
-// nothing else. What is between is passed on byte by byte, a CR or LF alone
-// included: whoever reads it must refuse these (§2.3.8). The zero value is at
-// the beginning of DATA.
+// An Unstuffer takes away the dots that SMTP adds to DATA (RFC 5321 §4.5.2), and finds the
+// end at CR LF . CR LF and at nothing else. All other bytes are passed on, a CR or LF
+// alone included: the reader must refuse those (§2.3.8). The zero value is at the
+// beginning of DATA.
 type Unstuffer struct{ state byte }
 
 // The states of an Unstuffer.
@@ -23,10 +22,9 @@ const (
 	inLine
 )
 
-// Next moves bytes of DATA from src to dst, and returns how many it wrote and
-// took, and whether the end of DATA was among them. It stops before the end of
-// src only there and where dst is full. src may be a part of dst that begins at
-// its second byte or later.
+// Next moves bytes of DATA from src to dst, and returns how many it has written and taken,
+// and whether the end of DATA was among them. It stops at the end of DATA, of src, or
+// when dst is full. src may be a part of dst that begins at its second byte or later.
 func (u *Unstuffer) Next(dst, src []byte) (n, used int, end bool) {
 	for used < len(src) && n < len(dst) {
 		if u.state == inLine {
@@ -89,9 +87,8 @@ func (u *Unstuffer) run(p []byte) []byte {
 	}
 }
 
-// A DataWriter writes a message as DATA has it: in large pieces, with CRLF at the
-// ends of lines and with the dots that SMTP adds. It writes nothing before it
-// has much, or is closed.
+// A DataWriter writes a message as DATA: in large pieces, with CRLF at the ends of lines
+// and with the dots that SMTP adds. It writes nothing before it has much, or is closed.
 type DataWriter struct {
 	dst    io.Writer
 	begins bool // the next byte begins a line
@@ -102,14 +99,14 @@ type DataWriter struct {
 	err    error  // of dst
 }
 
-// NewDataWriter returns a DataWriter on dst. It has to be freed.
+// NewDataWriter returns a DataWriter on dst. Call Free after use.
 func NewDataWriter(dst io.Writer) *DataWriter {
 	b := block.Get()
 	return &DataWriter{dst: dst, begins: true, block: b, out: b[:0]}
 }
 
-// What is taken in at once, and written out at once. Dots and CRs double a piece
-// at most, so that a block has room for both, and for the end.
+// How much is taken and written at once. Dots and CRs double a piece at most, so a block
+// has room for both, and for the end.
 const (
 	dataPiece = block.Size / 8
 	dataBurst = block.Size - 2*dataPiece - len("\r\n.\r\n")

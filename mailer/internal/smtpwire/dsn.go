@@ -9,15 +9,15 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// How long the values of these parameters may be, in bytes. Longer ones are left out:
-// they only inform.
+// How long the values of these parameters may be, in bytes. They only inform, so longer
+// ones are left out.
 const (
 	MaxEnvID = 100 // RFC 3461 §4.4
 	MaxORCPT = 500 // RFC 3461 §4.2
 )
 
-// DecodeXtext undoes RFC 3461 §4, byte by byte. A value that is not xtext is
-// returned as it is: it only informs, and refuses no mail.
+// DecodeXtext decodes the xtext of RFC 3461 §4. A value that is not xtext comes back as it
+// is: it only informs, and is no reason to refuse mail.
 func DecodeXtext(s string) string {
 	if !strings.Contains(s, "+") {
 		return s
@@ -38,7 +38,7 @@ func DecodeXtext(s string) string {
 	return string(out)
 }
 
-// EncodeXtext writes bytes as RFC 3461 §4 has them.
+// EncodeXtext encodes bytes as the xtext of RFC 3461 §4.
 func EncodeXtext(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
@@ -51,9 +51,9 @@ func EncodeXtext(s string) string {
 	return b.String()
 }
 
-// DecodeORCPT reads the value of an ORCPT parameter (RFC 3461 §4.2, RFC 6533
-// §3): its type, of whatever kind, and its address. What is no such value has no
-// type, and an address that says what was there.
+// DecodeORCPT reads the value of an ORCPT parameter (RFC 3461 §4.2, RFC 6533 §3): its
+// type, whatever it is, and its address. For any other value the type is "", and the
+// address what was there.
 func DecodeORCPT(value string) (kind smtp.DSNAddressType, address string) {
 	name, rest, ok := strings.Cut(value, ";")
 	if !ok || !isAtom(name) {
@@ -74,12 +74,12 @@ func isAtom(s string) bool {
 	})
 }
 
-// EncodeORCPT writes an ORCPT value; unitext says that it may hold UTF-8 as it
-// is, in an SMTPUTF8 transaction.
+// EncodeORCPT writes an ORCPT value. With unitext, for an SMTPUTF8 transaction, it may
+// have UTF-8 as it is.
 func EncodeORCPT(kind smtp.DSNAddressType, address string, unitext bool) string {
 	switch {
 	case kind == "":
-		return EncodeXtext(address) // it was none, and may be of use all the same
+		return EncodeXtext(address) // no ORCPT value, but it may help someone
 	case isUTF8Type(kind):
 		return string(kind) + ";" + encodeUTF8Address(address, unitext)
 	}
@@ -90,8 +90,8 @@ func isUTF8Type(kind smtp.DSNAddressType) bool {
 	return strings.EqualFold(string(kind), string(smtp.DSNAddressTypeUTF8))
 }
 
-// decodeUTF8Address undoes utf-8-addr-xtext and utf-8-addr-unitext of RFC 6533
-// §3, where \x{HEX} is a character.
+// decodeUTF8Address decodes utf-8-addr-xtext and utf-8-addr-unitext of RFC 6533 §3, where
+// \x{HEX} is a character.
 func decodeUTF8Address(s string) string {
 	var b strings.Builder
 	rest := s

@@ -1,7 +1,6 @@
 package smtpwire
 
-// Offers are the extensions of SMTP that a relay can offer only where its next
-// hop has them, and what that was seen to offer.
+// Offers are the extensions of SMTP that a relay can offer only if its next hop does.
 type Offers struct {
 	EightBit bool  // 8BITMIME, RFC 6152
 	UTF8     bool  // SMTPUTF8, RFC 6531

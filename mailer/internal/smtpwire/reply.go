@@ -15,10 +15,9 @@ import (
 // CRLF: RFC 5321 §4.5.3.1.5.
 const maxReplyLine = 512
 
-// AppendReply appends a reply to b. Each line of text becomes one of the reply's,
-// and each has the enhanced code (RFC 2034 §4), which is X.0.0 where e is
-// [smtp.EnhancedCodeNotSet]. There is none with [smtp.NoEnhancedCode] and for
-// codes that have none, such as 354.
+// AppendReply appends a reply to b, with a line for each line of text. Each line has the
+// enhanced code (RFC 2034 §4), X.0.0 if e is [smtp.EnhancedCodeNotSet]. There is none with
+// [smtp.NoEnhancedCode], and with codes that have none, such as 354.
 func AppendReply(b []byte, code int, e smtp.EnhancedCode, text string) []byte {
 	if class := code / 100; class != 2 && class != 4 && class != 5 {
 		e = smtp.NoEnhancedCode
@@ -60,28 +59,28 @@ func replyLines(text string, longest int) []string {
 	return lines
 }
 
-// A Reply is what a server has said to a command.
+// A Reply is a server's reply to a command.
 type Reply struct {
 	Code  int // of the last line
-	First int // of the first line, which can differ in broken replies only
+	First int // of the first line; another one in broken replies only
 	Lines []string
 }
 
 // Bounds of a reply that is read, in bytes.
 const (
-	maxReply     = 64 << 10 // kept of it
-	maxReplyRead = 1 << 20  // read of it
+	maxReply     = 64 << 10 // that are kept
+	maxReplyRead = 1 << 20  // that are read
 )
 
 var (
-	// ErrReply: what a server said is no reply.
+	// ErrReply: what a server has sent is no reply.
 	ErrReply = errors.New("not a reply")
 	// ErrLongReply: a reply has no end.
 	ErrLongReply = errors.New("a reply without end")
 )
 
-// ReadReply reads a reply. A line may lack the space and the text after its code
-// (RFC 5321 §4.2), end with LF alone, and be of any length up to a bound.
+// ReadReply reads a reply. A line may lack the blank and the text after its code (RFC 5321
+// §4.2), end with LF alone, and have any length up to a bound.
 func ReadReply(in *bufio.Reader) (r Reply, err error) {
 	kept, read := 0, 0
 	for {
@@ -141,7 +140,7 @@ func replyCode(line string) (code int, last, ok bool) {
 	return code, len(line) == 3 || line[3] != '-', code >= 200 && code <= 599
 }
 
-// Err returns the reply as an error, for those that refuse.
+// Err returns a reply that refuses as an error.
 func (r Reply) Err() *smtp.SMTPError {
 	e := &smtp.SMTPError{Code: r.Code}
 	lines := make([]string, len(r.Lines))
@@ -159,8 +158,8 @@ func (r Reply) Err() *smtp.SMTPError {
 // Text returns the reply's text without enhanced codes, its lines joined.
 func (r Reply) Text() string { return r.Err().Message }
 
-// enhancedCode takes the enhanced code off a line, if there is one that goes with
-// the class of the reply: RFC 2034 §4, RFC 3463 §2.
+// enhancedCode takes the enhanced code off a line, if it has one of the reply's class: RFC
+// 2034 §4, RFC 3463 §2.
 func enhancedCode(line string, class int) (e smtp.EnhancedCode, text string, ok bool) {
 	word, text, _ := strings.Cut(line, " ")
 	parts := strings.Split(word, ".")

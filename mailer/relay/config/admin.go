@@ -6,16 +6,16 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// Admin says where health, metrics and a status page are served, over
-// plain HTTP and to whoever connects.
+// Admin says where health, metrics and a status page are served, over plain HTTP and
+// without a password.
 type Admin struct {
 	// Address is HOST:PORT, or :PORT for loopback alone; "": nothing is served.
 	Address string `toml:"address"`
 	PProf   bool   `toml:"pprof"` // Go's profiles as well; default false
 }
 
-// HostPort returns Address as package net takes it. An address without a host is
-// a loopback one, since what is served has no password.
+// HostPort returns Address as package net takes it. Without a host it is on loopback,
+// since nothing of it has a password.
 func (a *Admin) HostPort() string {
 	if strings.HasPrefix(a.Address, ":") {
 		return "127.0.0.1" + a.Address

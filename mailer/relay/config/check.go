@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// Check reports all that is wrong with a configuration by itself, joined, each
-// a *[Error]. It opens no file and no connection.
+// Check reports all that is wrong with a configuration by itself, joined, each an
+// *[Error]. It opens no file and no connection.
 func (c *Config) Check() error {
 	f := &findings{c: c}
 	if !address.IsHost(c.Hostname) {
@@ -32,8 +32,8 @@ func (c *Config) Check() error {
 	return f.err()
 }
 
-// name checks the name of an entry of a table, and that no other has it.
-// taken has those of the entries before it.
+// name checks the name of an entry of a table. taken has the names of the entries before
+// it.
 func (f *findings) name(taken map[string]int, table string, i int, name string) {
 	key := entryKey(table, i) + ".name"
 	first, doubled := taken[name]
@@ -72,7 +72,7 @@ func (f *findings) listeners(hops map[string]int) {
 		if n, ok := hops[l.NextHop]; !ok {
 			f.add(at+".next_hop", "there is no [[next_hop]] with the name %q", readable.Short(l.NextHop))
 		} else if f.c.NextHops[n].Protocol == LMTP && l.Protocol != LMTP {
-			f.add(at+".next_hop", "next hop %q speaks lmtp, so the listener must as well: smtp has one answer for all recipients", l.NextHop)
+			f.add(at+".next_hop", "next hop %q speaks lmtp, so the listener must speak it as well: smtp has one answer for all recipients", l.NextHop)
 		}
 		f.clients(at, l)
 		f.listenerTLS(at, l)
@@ -96,8 +96,8 @@ func (f *findings) clients(at string, l *Listener) {
 	}
 }
 
-// notTooWide refuses networks that hold all of the Internet, or an eighth. The
-// private ones are all smaller.
+// notTooWide refuses networks that are a large part of the Internet. The private networks
+// are all smaller.
 func (f *findings) notTooWide(key string, n netip.Prefix) {
 	least := 7 // fc00::/7
 	if n.Addr().Is4() {
@@ -106,8 +106,8 @@ func (f *findings) notTooWide(key string, n netip.Prefix) {
 	if !n.IsValid() {
 		f.add(key, "no network")
 	} else if n.Bits() < least {
-		f.add(key, "%s is too wide, at least /%d is asked for: clients that are not known make an open relay; "+
-			"auth_file has clients authenticate", n, least)
+		f.add(key, "%s is too wide, it must be /%d or longer: a relay for unknown clients is an open relay; "+
+			"with auth_file clients authenticate", n, least)
 	}
 }
 
@@ -195,7 +195,7 @@ func (f *findings) keyManager() {
 	if (km.Cert == "") != (km.Key == "") {
 		f.add("km.cert", "cert and key go together")
 	}
-	// Without a file one direction is relayed, and its other end may ask for no SAE.
+	// Without a file there is one direction only, and the other end may expect no SAE.
 	if f.c.file != "" && km.SAE == "" && scheme != "etsi014" && slices.ContainsFunc(f.c.Peers, func(p Peer) bool { return p.SAEID() != "" }) {
 		f.add("km.sae", "missing: the peers have SAE IDs, so they would refuse our mail, which names none")
 	}

@@ -11,17 +11,15 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// Config is the configuration of a relay, usually from one TOML file: see
-// [Load], and docs/relay.toml for every key with its meaning and default.
-// It is data only; [Config.Policy] makes a policy of the peers and rules.
+// Config is the configuration of a relay, usually read from one TOML file with
+// [Load]. docs/relay.toml has every key with its meaning and default.
 //
-// In the tags below, "size" is a number of bytes that may be written with a
-// unit (64, "256 KiB"), and "file" a path that is relative to the folder of the
-// configuration file. "store" and "secret" are texts of which some are, or hold,
-// such a path: see Store.
+// In the tags below, "size" is a number of bytes that may be written with a unit (64,
+// "256 KiB"), and "file" a path that is relative to the folder of the configuration
+// file. "store" and "secret" are texts that may be, or hold, such a path: see Store.
 type Config struct {
-	// Hostname is the relay's name in greetings, EHLO and Received. It is the
-	// host's own where the file has none.
+	// Hostname is the relay's name in greetings, EHLO and Received; default that of
+	// the host.
 	Hostname string `toml:"hostname"`
 
 	// Site is about the relay's own site.
@@ -55,8 +53,8 @@ type Config struct {
 	Log      Log      `toml:"log"`
 	Admin    Admin    `toml:"admin"`
 
-	file  string         // where it was read; "" if nowhere
-	lines map[string]int // in which line of it a key stands: "listener[0].name"
+	file  string         // that it was read from; ""
+	lines map[string]int // the line of each key, such as "listener[0].name"
 }
 
 // A Protocol is how mail is handed over.
@@ -84,19 +82,18 @@ type Listener struct {
 	Address   string           `toml:"address"`  // HOST:PORT or unix:/PATH
 	NextHop   string           `toml:"next_hop"` // name of the next hop
 
-	// Networks are the clients that may connect; default loopback. Behind a
-	// unix: address it is the file's permissions that say who may.
+	// Networks are the clients that may connect; default loopback. At a unix:
+	// address the permissions of the file decide.
 	Networks []netip.Prefix `toml:"networks"`
-	// XForward are the clients that may say with XFORWARD for whom they speak;
-	// default none.
+	// XForward are the clients that may name their own client with XFORWARD; default
+	// none.
 	XForward []netip.Prefix `toml:"xforward"`
 
 	TLS     TLSMode `toml:"tls"` // default off
 	TLSCert string  `toml:"tls_cert,file"`
 	TLSKey  string  `toml:"tls_key,file"`
-	// AuthFile has the users for AUTH PLAIN, see [LoadUsers]. With it every
-	// client must authenticate, and can do so over TLS only; Networks holds as
-	// well.
+	// AuthFile has the users for AUTH PLAIN, see [Listener.Users]. With it every
+	// client must authenticate, over TLS, and must be in Networks as well.
 	AuthFile string `toml:"auth_file,file"`
 }
 
@@ -114,10 +111,10 @@ type NextHop struct {
 	AuthPasswordFile string `toml:"auth_password_file,file"`
 
 	MaxConnections int `toml:"max_connections"` // at one time; default 500
-	MaxIdle        int `toml:"max_idle"`        // of them, kept open for the next message; default 20
-	// MaxMessages is how many messages go through one connection; 0, the default: 10
-	// where the greeting names Exim, which only queues what comes after the tenth
-	// (smtp_accept_queue_per_connection), else 1000.
+	MaxIdle        int `toml:"max_idle"`        // of those, kept open for the next message; default 20
+	// MaxMessages is how many messages go through one connection. 0, the default, is
+	// 10 where the greeting names Exim, which only queues what comes after the tenth
+	// (smtp_accept_queue_per_connection), and 1000 elsewhere.
 	MaxMessages int `toml:"max_messages"`
 }
 
@@ -133,11 +130,11 @@ type KM struct {
 	KMEID string `toml:"kme_id"`
 
 	RequestTimeout time.Duration `toml:"request_timeout"` // of one request; default 30 s
-	Timeout        time.Duration `toml:"timeout"`         // of a message's wait for a key, failover included; default 60 s
+	Timeout        time.Duration `toml:"timeout"`         // how long a message waits for a key, failover included; default 60 s
 	KeyGrace       time.Duration `toml:"key_grace"`       // how long the key of an arriving message may be missing; default mailer.DefaultKeyGrace
 
-	// Pool has keys fetched ahead for what is encrypted; default true. The
-	// others are those of [keypool.Options]; 0 is its default.
+	// Pool has keys to encrypt with fetched ahead; default true. The keys after it are
+	// those of [keypool.Options], where 0 is the default.
 	Pool       bool          `toml:"pool"`
 	PoolBatch  int           `toml:"pool_batch"`   // keys a fetch
 	PoolMax    int           `toml:"pool_max"`     // keys for one peer
@@ -152,27 +149,27 @@ func (c *KM) PoolOptions() keypool.Options {
 // StoreNone is the Store.Path with which keys are not kept.
 const StoreNone = "none"
 
-// Store says where keys are kept until their messages are delivered, and
-// for how long: see package [keystore].
+// Store says where keys are kept until their messages are delivered, and for how
+// long: see package [keystore].
 type Store struct {
-	// Path is an SQLite file, the URL of a database in PostgreSQL, or StoreNone. "": a file in the
-	// state directory, if the key manager deletes keys when it hands them out.
+	// Path is an SQLite file, the URL of a database in PostgreSQL, or StoreNone. "": a
+	// file in the state directory, if the key manager deletes keys when it hands them
+	// out.
 	Path string `toml:"path,store"`
-	// Key seals what is stored: "file:PATH", "credential:NAME" or "env:NAME", as
-	// [keystore.ParseKeySource] has it. "": a file beside the SQLite file, made
-	// with it.
+	// Key seals what is stored: "file:PATH", "credential:NAME" or "env:NAME". "": a
+	// file beside the SQLite file, made with it.
 	Key string `toml:"key,secret"`
 
 	Close       keystore.Policy `toml:"close"`       // default after:7d
 	Tombstones  time.Duration   `toml:"tombstones"`  // how long a closed key is remembered; default 60 days
-	Undelivered time.Duration   `toml:"undelivered"` // when a key goes whose message did not come; 0, the default, is never
+	Undelivered time.Duration   `toml:"undelivered"` // when a key is deleted whose message did not come; 0, the default: never
 }
 
 // A Peer is a site that mail is exchanged with.
 type Peer struct {
 	Name string `toml:"name"`
-	// SAE is the peer's SAE ID; "" or "-": none, as the mock and QMail REST
-	// need none. One peer at most can be without.
+	// SAE is the peer's SAE ID; "" or "-": none, which the mock and QMail REST do not
+	// need. One peer at most can have none.
 	SAE string `toml:"sae"`
 	// Domains are those of the peer's users, "b.example" or "*.b.example".
 	// They say who may send as whom, and whose plain mail Inbound is about.
@@ -180,8 +177,7 @@ type Peer struct {
 	// Inbound is what happens to plain mail from these domains: "required", also
 	// "", refuses it, "optional" lets it pass. Default required.
 	Inbound string `toml:"inbound"`
-	// Suites are accepted from the peer, by their names in any case; default
-	// all.
+	// Suites are those accepted from the peer, by their names in any case; default all.
 	Suites []string `toml:"suites"`
 }
 
@@ -212,18 +208,18 @@ type Headers struct {
 
 // Limits bounds what a client may send. Sizes are bytes.
 type Limits struct {
-	// MessageSize is that of a message before it is encrypted or as it
-	// arrives; default 100 MiB. What a next hop offers may be less.
+	// MessageSize is the size of a message before it is encrypted, or as it arrives;
+	// default 100 MiB. A next hop may offer less.
 	MessageSize int64 `toml:"message_size,size"`
-	// LineLength is that of a line of a message, without its CRLF; default
-	// 1 MiB. RFC 5322 has 998, but longer lines are in real mail and are
-	// restored as they were.
+	// LineLength is the length of a line of a message without its CRLF; default 1 MiB.
+	// RFC 5322 has 998, but real mail has longer lines, and they are restored as they
+	// were.
 	LineLength int64 `toml:"line_length,size"`
 	HeaderSize int64 `toml:"header_size,size"` // default 256 KiB
 
 	Received   int `toml:"received"`   // Received fields, against loops; default 50
 	Recipients int `toml:"recipients"` // a transaction; default 1000
-	// Memory bounds what all messages under way take together; one too many gets
+	// Memory bounds what all messages under way take together; one more is answered
 	// 421. 0, the default: 320 KiB for each of Connections, and 32 MiB.
 	Memory int64 `toml:"memory,size"`
 
@@ -231,8 +227,8 @@ type Limits struct {
 	ConnectionsPerClient int `toml:"connections_per_client"` // of one address; default 50
 }
 
-// MemoryBytes is Memory, or the default: messages with headers of usual size from all
-// clients, and some with long ones.
+// MemoryBytes returns Memory, or the default: messages with headers of usual size from
+// all clients, and some with long ones.
 func (l *Limits) MemoryBytes() int64 {
 	return cmp.Or(l.Memory, int64(l.Connections)*mailer.MessageMemory+32<<20)
 }
@@ -248,7 +244,7 @@ type Timeouts struct {
 	Connect     time.Duration `toml:"connect"`       // default 30 s
 	Command     time.Duration `toml:"command"`       // for the answer to a command, and for each write; default 5 min
 	AfterDot    time.Duration `toml:"after_dot"`     // for the answer to a whole message; default 9 min, as Postfix gives up after 10
-	NextHopIdle time.Duration `toml:"next_hop_idle"` // a connection is kept unused; default 1 min
+	NextHopIdle time.Duration `toml:"next_hop_idle"` // how long a connection is kept unused; default 1 min
 
 	Shutdown time.Duration `toml:"shutdown"` // for messages under way when the relay stops; default 30 s
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// decode puts a tree of TOML values into c, whose other fields keep their
-// defaults. go-toml's own decoder takes keys in any case, stops at the first
-// wrong type and names Go's.
+// decode puts a tree of TOML values into c, whose other fields keep their defaults.
+// go-toml's own decoder takes keys in any case, stops at the first wrong type, and
+// names the types of Go.
 func decode(c *Config, tree map[string]any) error {
 	d := &decoder{findings: findings{c: c}, folder: filepath.Dir(c.file)}
 	d.table("", tree, reflect.ValueOf(c).Elem())
@@ -45,7 +45,7 @@ func (d *decoder) table(path string, from map[string]any, to reflect.Value) {
 	}
 }
 
-// value sets one field. unit is what the field's tag says of a number or string.
+// value sets one field. unit is what the field's tag has for a number or string.
 func (d *decoder) value(at string, from any, to reflect.Value, unit string) {
 	switch to.Interface().(type) {
 	case time.Duration:
@@ -153,8 +153,7 @@ func (d *decoder) scalar(at string, from any, to reflect.Value, unit string) {
 	}
 }
 
-// inFolder completes a relative path in a text, by what the field's tag says of
-// it.
+// inFolder completes a relative path in a text, if the field's tag says that it has one.
 func (d *decoder) inFolder(s, unit string) string {
 	before, path := "", s
 	switch {
@@ -170,13 +169,13 @@ func (d *decoder) inFolder(s, unit string) string {
 	return before + filepath.Join(d.folder, path)
 }
 
-// A badText says itself what is wrong with a value.
+// A badText is an error that says all of what is wrong with a value.
 type badText struct{ message string }
 
 func (e *badText) Error() string { return e.message }
 
-// text hands a string on, and says what was wanted if there is none or parse
-// refuses it.
+// text has a string parsed. If there is no string or parse refuses it, the finding has
+// what is wanted.
 func (d *decoder) text(at string, from any, want string, parse func(string) error) {
 	s, ok := from.(string)
 	if !ok {

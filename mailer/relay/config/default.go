@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/address"
 )
 
-// Default returns a configuration with all defaults, and without
-// listeners, next hops, key manager, peers and rules: it can't be run as it is.
+// Default returns a configuration with all defaults, and without listeners, next hops,
+// key manager, peers and rules: a relay can't run with it as it is.
 func Default() *Config {
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -55,8 +55,7 @@ func Default() *Config {
 	return c
 }
 
-// A defaulter is a table of an array of tables, whose entries begin with
-// defaults as well.
+// A defaulter is an entry of an array of tables that has defaults.
 type defaulter interface{ setDefaults() }
 
 func (l *Listener) setDefaults() {
@@ -84,10 +83,10 @@ type QuickOptions struct {
 	Peer      string // the peer's SAE ID; "": none
 }
 
-// Quick returns the configuration of a relay that has no file. To encrypt,
-// all mail is for the peer, and leaves encrypted or not at all. To decrypt,
-// the peer's mail is decrypted and all other passes. Only loopback clients may
-// connect. The error is what [Config.Check] finds.
+// Quick returns the configuration of a relay without a file. If it encrypts, all mail
+// is for the peer, and leaves encrypted or not at all. If it decrypts, the peer's mail
+// is decrypted and all other mail passes. Only loopback clients may connect. The error
+// is what [Config.Check] finds.
 func Quick(o QuickOptions) (*Config, error) {
 	c := Default()
 	c.KM.URL, c.KM.SAE, c.KM.CA, c.KM.Cert, c.KM.Key, c.KM.KMEID = o.KM.URL, o.KM.SAE, o.KM.CA, o.KM.Cert, o.KM.Key, o.KM.KMEID

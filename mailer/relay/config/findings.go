@@ -14,9 +14,9 @@ import (
 // An Error is one thing that is wrong with a configuration. It is a
 // mailer.ErrConfig.
 type Error struct {
-	File    string // where it was read; "" if nowhere
-	Line    int    // in it, from 1; 0 if unknown
-	Key     string // as "km.url" or "listener[0].address"; "" if there is none
+	File    string // that the configuration was read from; ""
+	Line    int    // from 1; 0: unknown
+	Key     string // such as "km.url" or "listener[0].address"; ""
 	Message string
 }
 
@@ -39,7 +39,7 @@ func (e *Error) Error() string {
 // Unwrap returns mailer.ErrConfig.
 func (e *Error) Unwrap() error { return mailer.ErrConfig }
 
-// How many findings are collected, and of them reported, at most.
+// How many findings are collected, and how many of them reported, at most.
 const (
 	maxCollected = 1000
 	maxFindings  = 100
@@ -51,8 +51,8 @@ type findings struct {
 	list []*Error
 }
 
-// add notes a finding at a key; its place is that of the nearest table that
-// is in the file.
+// add notes a finding about a key. Its line is that of the key, or of the nearest table
+// around it that is in the file.
 func (f *findings) add(key, format string, args ...any) {
 	if len(f.list) == maxCollected {
 		return

@@ -14,8 +14,8 @@ import (
 // maxSize is how long a configuration can be, in bytes.
 const maxSize = 1 << 20
 
-// Load reads the configuration of a relay from a TOML file of at most
-// 1 MiB, as [Parse] does. Of the files that it names none is opened; see
+// Load reads the configuration of a relay from a TOML file of at most 1 MiB, as [Parse]
+// does. It opens none of the files that the configuration names: see
 // [Config.CheckFiles].
 func Load(path string) (*Config, error) {
 	text, err := textfile.Read(path, maxSize)
@@ -25,13 +25,10 @@ func Load(path string) (*Config, error) {
 	return Parse(path, text)
 }
 
-// Parse reads the configuration of a relay from TOML text. name is that
-// of the file, for messages, and paths in the text are relative to its folder.
-//
-// It is strict: a key that is unknown, doubled or of the wrong type is an error
-// that says where and what was expected. The error joins all that is found,
-// each a *[Error]: what is wrong with the text or, if nothing is, what
-// [Config.Check] finds.
+// Parse reads the configuration of a relay from TOML text. name is the name of the file,
+// for messages, and paths in the text are relative to its folder. The error joins all
+// that is wrong with the text or, if nothing is, what [Config.Check] finds, each an
+// *[Error].
 func Parse(name string, text []byte) (*Config, error) {
 	if len(text) > maxSize {
 		return nil, &Error{File: name, Message: fmt.Sprintf("longer than %d bytes", maxSize)}
@@ -55,7 +52,7 @@ func Parse(name string, text []byte) (*Config, error) {
 	return c, nil
 }
 
-// syntaxError is an error of the TOML parser in our words.
+// syntaxError returns an error of the TOML parser as an *Error.
 func syntaxError(name string, err error) error {
 	e := &Error{File: name, Message: readable.Line(strings.TrimPrefix(err.Error(), "toml: "))}
 	if at, ok := errors.AsType[*toml.DecodeError](err); ok {

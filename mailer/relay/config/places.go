@@ -10,12 +10,11 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// maxKeyDepth is how many parts of a dotted key are told apart; the
-// configuration itself has two.
+// maxKeyDepth is how many parts of a dotted key are looked at. The configuration has two.
 const maxKeyDepth = 3
 
-// keyLines tells in which line of a TOML text each key and table stands, by its
-// path as subKey makes it. The text is known to be right.
+// keyLines returns the line of each key and table of a TOML text, by its path as subKey
+// makes it. The text has no errors.
 func keyLines(text []byte) map[string]int {
 	k := &keyFinder{text: text, line: 1, lines: map[string]int{}, entries: map[string]int{}}
 	var p unstable.Parser
@@ -35,14 +34,14 @@ func keyLines(text []byte) map[string]int {
 
 type keyFinder struct {
 	text    []byte
-	offset  int // up to where lines were counted
-	line    int // the one that offset is in
+	offset  int // up to here lines were counted
+	line    int // the line of offset
 	lines   map[string]int
 	entries map[string]int // how many an array of tables has so far
 }
 
 // path extends prefix by a dotted key, notes its line and returns it with its
-// depth. A part that is an array of tables stands for its last entry.
+// depth. A part that is an array of tables means its last entry.
 func (k *keyFinder) path(prefix string, depth int, key unstable.Iterator, newEntry bool) (string, int) {
 	for key.Next() && depth < maxKeyDepth {
 		part := key.Node()

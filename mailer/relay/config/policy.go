@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/address"
 )
 
-// What the inbound of a peer and of reports can be.
+// What inbound can be, of a peer and of reports.
 const (
 	inboundRequired = "required"
 	inboundOptional = "optional"
@@ -102,8 +102,8 @@ func (c *Config) policyOptions() mailer.PolicyOptions {
 	return o
 }
 
-// fromPolicy adds what is wrong with a policy, in the words of the file, unless
-// something is known to be wrong with the same key.
+// fromPolicy adds what is wrong with a policy, with the keys of the file. It leaves out
+// keys for which there is a finding already.
 func (f *findings) fromPolicy(err error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {

@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// MinTombstones is how long a key store must remember at least that a key was
-// closed: as long as a relay could accept a message under it once more.
+// MinTombstones is for how long at least a key store must remember that a key was closed:
+// as long as a relay could accept a message under it again.
 const MinTombstones = mailer.DefaultMaxAge + mailer.DefaultMaxAhead
 
 const maxKept = 36500 * 24 * time.Hour // a hundred years
@@ -29,7 +29,7 @@ func (f *findings) store() {
 		f.add("store.key", "must be file:PATH, credential:NAME or env:NAME") // it could be the key itself
 	}
 	if postgres && s.Key == "" {
-		f.add("store.key", "missing: there is no file that it could lie beside")
+		f.add("store.key", "missing: there is no file to put it beside")
 	}
 	f.kept("store.tombstones", s.Tombstones)
 	if s.Undelivered != 0 {
@@ -37,7 +37,7 @@ func (f *findings) store() {
 	}
 }
 
-// kept checks how long something is kept that must outlive the messages that are
+// kept checks how long something is kept that must outlive all messages that could be
 // accepted.
 func (f *findings) kept(key string, d time.Duration) {
 	if d < MinTombstones || d > maxKept {

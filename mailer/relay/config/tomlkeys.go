@@ -33,7 +33,7 @@ func keysOf(table reflect.Type) []string {
 	return keys
 }
 
-// nearKeys says which of the known keys may be meant, or else which there are.
+// nearKeys names the known keys that may be meant, or all keys.
 func nearKeys(key string, known []string) string {
 	var near []string
 	for _, k := range known {

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// users are those who may authenticate. They do not change.
+// users are the clients that may authenticate. They do not change.
 type users struct {
 	hashes map[string][]byte
-	decoy  []byte // compared with for unknown users, for as long
+	decoy  []byte // the hash that is compared with for unknown users
 }
 
 // Users reads AuthFile, nil if there is none. It is a file of at most 1 MiB with a
@@ -73,8 +73,8 @@ func (u *users) add(line string) (problem string) {
 	return ""
 }
 
-// Check reports whether the user exists and has this password. It takes as long
-// for users who don't exist.
+// Check reports whether the user exists and has this password. For a user that does not
+// exist it takes as long.
 func (u *users) Check(user, password string) bool {
 	hash, ok := u.hashes[user]
 	if !ok {
