@@ -33,7 +33,7 @@ func (s *Store) await(ctx context.Context, f *flight) error {
 	}
 }
 
-// errLate is why a caller waits no longer for a flight.
+// errLate is the cause of the end of await's time.
 var errLate = fmt.Errorf("the keys have not come in time: %w", os.ErrDeadlineExceeded)
 
 // takeOff begins to fetch keys, unless one of them is being fetched already:
@@ -69,8 +69,8 @@ func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	return f, true
 }
 
-// fetch fetches keys and stores them, as many at a time as the key manager gives
-// in one request: so those of each request are on disk before the next is made.
+// fetch fetches keys and stores them, as many at a time as the key manager gives in
+// one request, so that those of each request are on disk before the next is made.
 func (s *Store) fetch(ctx context.Context, peer string, ids []string) error {
 	limited, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 	ids, err := s.flushFirst(limited, peer, ids)
@@ -94,10 +94,10 @@ func (s *Store) fetch(ctx context.Context, peer string, ids []string) error {
 	return nil
 }
 
-// A limit is how many keys a key manager gives in one request; 0: it does not say.
+// A limit is the Status.MaxKeyPerRequest of a key manager.
 type limit struct {
 	keys  int
-	until time.Time
+	until time.Time // when it is asked for again
 }
 
 const (
@@ -133,7 +133,7 @@ func (s *Store) batch(ctx context.Context, peer string, number int) int {
 }
 
 // keepArrived stores keys that came with an error, each under the ID that it came
-// with: the key manager may have them no more. What can't be stored is wiped.
+// with, since the key manager may have deleted them. A key that is unusable is wiped.
 func (s *Store) keepArrived(peer string, keys []*kmclient.Key) {
 	var usable []*kmclient.Key
 	seen := map[string]bool{}
