@@ -46,14 +46,14 @@ func TestFormatAddresses(t *testing.T) {
 		{"separators in quotes, comments and brackets", `"a, b; c: d" <a@x.org>, (e, f; g: h) b@x.org (i, j), "k;"@x.org`, `"a, b; c: d" <a@x.org>, "i, j" <b@x.org>, "k;"@x.org`},
 		{"quoted comma without quotes", `a\,b@x.org, c@x.org`, "c@x.org"},
 
-		// One broken item takes no other with it.
+		// One broken item spoils no other.
 		{"name without brackets", "Joe <j@x.org>, Plain One p@x.org, q@x.org", `"Joe" <j@x.org>, q@x.org`},
 		{"two at signs", "a@b.org@x.org, a@@x.org, <a@b.org@x.org>, ann@x.org", "ann@x.org"},
 		{"dots", "a..b@x.org, .c@x.org, d.@x.org, e@x..org, f@.x.org, g@x.org., h@x.org", "h@x.org"},
 		{"no local part or domain", "@x.org, a@, <>, <@x.org>, <a@>, \"\"@x.org, a@[], b@x.org", "b@x.org"},
 		{"words side by side", `a b@x.org, a(x)b@x.org, "a"b@x.org, c@x .org .de, c@x org, d@x.org`, "c@x.org.de, d@x.org"},
 		{"two in one item", "a@x.org b@x.org, <c@x.org> <d@x.org>, <e@x.org>f@x.org, g@x.org <h@x.org>, i@x.org", "h@x.org, i@x.org"},
-		{"behind the brackets", "<a@x.org>.evil.org, <b@x.org>>, <c@x.org> (x), d@x.org", "c@x.org, d@x.org"},
+		{"after the brackets", "<a@x.org>.evil.org, <b@x.org>>, <c@x.org> (x), d@x.org", "c@x.org, d@x.org"},
 		{"brackets without end or start", "a@x.org>, <<b@x.org>>, c@x.org", "c@x.org"},
 		{"not in brackets", "<a@x.org, b@x.org>, <mailto:c@x.org>, <\"d@x.org\">, e@x.org", "e@x.org"},
 		{"broken routes", "<@a.org@b.org:c@x.org>, <@a.org c@x.org>, <@:d@x.org>, <@a..b:e@x.org>, <:f@x.org>, g@x.org", "g@x.org"},
@@ -61,7 +61,7 @@ func TestFormatAddresses(t *testing.T) {
 		{"8-bit addresses", "j\u00F6rg@x.org, info@b\u00FCcher.org, J\u00F6rg j\u00F6rg@x.org, <a@\u00FC>, ann@x.org", "ann@x.org"},
 		{"8-bit names", "J\u00F6rg <a@x.org>, J\xF6rg <b@x.org>, c@x.org (\u00FC)", "=?utf-8?q?J=C3=B6rg?= <a@x.org>, =?utf-8?q?J=C3=B6rg?= <b@x.org>, =?utf-8?q?=C3=BC?= <c@x.org>"},
 		{"control characters", "a\x00b@x.org, a@x.org\r.evil.org, \"a\tb\"@x.org, \x7Fc@x.org, d@x.org", "d@x.org"},
-		{"domain literals that SMTP has not", "a@[x,y], b@[1@2], c@[\\1], d@[\u00FC], e@x.org", "e@x.org"},
+		{"domain literals that are not in SMTP", "a@[x,y], b@[1@2], c@[\\1], d@[\u00FC], e@x.org", "e@x.org"},
 		{"encoded words in an address", "=?utf-8?q?a?=@x.org, <=?utf-8?q?a=40x.org?=>, b@x.org", "b@x.org"},
 		{"too long", strings.Repeat("a", 320) + "@x.org, " + strings.Repeat("a.", 40_000) + "b@x.org, c@x.org", "c@x.org"},
 
@@ -94,8 +94,8 @@ func TestFormatAddresses(t *testing.T) {
 func TestFormatAddressesUTF8(t *testing.T) {
 	for in, want := range map[string]string{
 		"j\u00F6rg@b\u00FCcher.org, J\u00F6rg <j\u00F6rg@x.org>": "j\u00F6rg@b\u00FCcher.org, =?utf-8?q?J=C3=B6rg?= <j\u00F6rg@x.org>",
-		"j\xF6rg@x.org, a@x.org":                                 "a@x.org", // Latin-1: nobody knows
-		"a\u00A0b@x.org, a\u200Bb@x.org, a\u202Eb@x.org":         "",        // somebody's blank
+		"j\xF6rg@x.org, a@x.org":                                 "a@x.org", // Latin-1 or not: unknown
+		"a\u00A0b@x.org, a\u200Bb@x.org, a\u202Eb@x.org":         "",        // read as blanks by some
 		"J\u00F6rg j\u00F6rg@x.org":                              "",
 	} {
 		if got := formatAddresses(in, &EncryptOptions{UTF8: true}); got != want {
@@ -131,8 +131,8 @@ func TestFormatRecipients(t *testing.T) {
 // wordWithSeparator is an encoded word with what separates addresses in it.
 var wordWithSeparator = regexp.MustCompile(`=\?[^?]*\?[^?]\?[^ \t]*[,;:@]`)
 
-// FuzzAddresses checks that every address that comes out stands whole in the
-// input, and that others read the same in what comes out.
+// FuzzAddresses checks that every address in the output is a whole item of the
+// input, and that net/mail reads the same addresses in the output.
 func FuzzAddresses(f *testing.F) {
 	for _, in := range []string{
 		"a@x.org, Bob <b@x.org>; c@x.org (Carl)", `g: "a b"."c"@x.org, <@r,@s:d@[192.0.2.1]>;`, `a\,b@x.org, "x\"y" <c@x.org>`,
@@ -163,20 +163,20 @@ func FuzzAddresses(f *testing.F) {
 			at := strings.LastIndexByte(a.Address, '@')
 			whole := regexp.QuoteMeta(flatQuoted(a.Address[:at]) + a.Address[at:])
 			if !regexp.MustCompile(`(^|[,;:<])` + whole + `($|[,;>])`).MatchString(flat) {
-				t.Fatalf("%q: address %q does not stand in it whole, as is seen from %q", in, a.Address, flat)
+				t.Fatalf("%q: address %q is not a whole item of it: flattened it is %q", in, a.Address, flat)
 			}
 		}
-		separated := wordWithSeparator.MatchString(in) // net/mail takes what is in it for a separator
+		separated := wordWithSeparator.MatchString(in) // which net/mail takes for separators
 		if theirs, err := mail.ParseAddressList(in); err == nil && !separated && usable(theirs) != usable(list) {
-			t.Fatalf("%q has the addresses %s, but net/mail sees %s", in, usable(list), usable(theirs))
+			t.Fatalf("%q has the addresses %s, but net/mail reads %s", in, usable(list), usable(theirs))
 		}
 
 		out := formatAddresses(in, &EncryptOptions{UTF8: utf8Allowed})
 		if again, _ := parseAddresses(out); usable(again) != usable(list) {
-			t.Fatalf("%q became %q, and that has the addresses %s, want %s", in, out, usable(again), usable(list))
+			t.Fatalf("%q became %q with the addresses %s, want %s", in, out, usable(again), usable(list))
 		}
 		if theirs, err := mail.ParseAddressList(out); err == nil && usable(theirs) != usable(list) || err != nil && out != "" && !strings.Contains(out, "@[") {
-			t.Fatalf("%q became %q, in which net/mail sees the addresses %s, %v; want %s", in, out, usable(theirs), err, usable(list))
+			t.Fatalf("%q became %q, in which net/mail reads the addresses %s, %v; want %s", in, out, usable(theirs), err, usable(list))
 		}
 		if !utf8.ValidString(out) || !utf8Allowed && strings.ContainsFunc(out, func(r rune) bool { return r < ' ' || r > '~' }) {
 			t.Fatalf("%q became %q, which is not in the right character set", in, out)
@@ -184,9 +184,8 @@ func FuzzAddresses(f *testing.F) {
 	})
 }
 
-// flatten returns an address list in which every byte of ,;:<> is a separator:
-// comments and blanks around separators are removed, quotes are removed, and
-// what they quote is hidden.
+// flatten returns an address list in which each of ,;:<> is a separator: without
+// comments, blanks around separators, and quotes, and with what is quoted hidden.
 func flatten(s string) string {
 	var b strings.Builder
 	for s != "" {
@@ -213,7 +212,7 @@ func flatten(s string) string {
 
 var blanksAround = regexp.MustCompile(`[ \t]*([][.@<>,;:])[ \t]*`)
 
-// flatQuoted hides what has another meaning outside of quotes.
+// flatQuoted escapes what has another meaning outside of quotes.
 func flatQuoted(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// usualHeader is about what mail programs and servers write.
+// usualHeader is a header as mail programs and servers write it.
 var usualHeader = strings.ReplaceAll(`Return-Path: <alice@example.org>
 Received: from mail.example.org (mail.example.org [192.0.2.1])
 	by mx.example.net (Postfix) with ESMTPS id 4cXyZ12345
@@ -31,8 +31,8 @@ Content-Transfer-Encoding: 7bit
 
 `, "\n", "\r\n")
 
-// TestAllocations bounds how often a message allocates memory, of whatever
-// size: what a small mail costs is this more than encryption.
+// TestAllocations limits the number of allocations for a message: a small message
+// costs more time for these than for encryption.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector drops buffers of the pool: run without -race")
@@ -49,14 +49,14 @@ func TestAllocations(t *testing.T) {
 			plain := append([]byte(usualHeader), make([]byte, size)...)
 			outer := encrypt(t, km, plain, &cipher.EncryptOptions{Suite: suite.suite})
 			n := testing.AllocsPerRun(50, func() { benchEncrypt(t, io.Discard, km, suite.suite, plain) })
-			t.Logf("%s, %d octets: %.0f allocations to encrypt", suite.suite, size, n)
+			t.Logf("%s, %d bytes: %.0f allocations to encrypt", suite.suite, size, n)
 			if n > suite.encrypt {
-				t.Errorf("%s, %d octets: %.0f allocations to encrypt, want %.0f at most", suite.suite, size, n, suite.encrypt)
+				t.Errorf("%s, %d bytes: %.0f allocations to encrypt, want %.0f at most", suite.suite, size, n, suite.encrypt)
 			}
 			n = testing.AllocsPerRun(50, func() { benchDecrypt(t, km, outer) })
-			t.Logf("%s, %d octets: %.0f allocations to decrypt", suite.suite, size, n)
+			t.Logf("%s, %d bytes: %.0f allocations to decrypt", suite.suite, size, n)
 			if n > suite.decrypt {
-				t.Errorf("%s, %d octets: %.0f allocations to decrypt, want %.0f at most", suite.suite, size, n, suite.decrypt)
+				t.Errorf("%s, %d bytes: %.0f allocations to decrypt, want %.0f at most", suite.suite, size, n, suite.decrypt)
 			}
 		}
 	}

@@ -21,19 +21,19 @@ import (
 )
 
 var benchSizes = []struct {
-	name   string
-	octets int
+	name  string
+	bytes int
 }{{"4KiB", 4 << 10}, {"64KiB", 64 << 10}, {"1MiB", 1 << 20}, {"25MiB", 25 << 20}, {"100MiB", 100 << 20}}
 
-func benchMessage(octets int) []byte {
-	return append([]byte("From: a@example.org\nTo: b@example.net\nSubject: s\n\n"), make([]byte, octets)...)
+func benchMessage(size int) []byte {
+	return append([]byte("From: a@example.org\nTo: b@example.net\nSubject: s\n\n"), make([]byte, size)...)
 }
 
 func BenchmarkEncrypt(b *testing.B) {
 	for _, suite := range suites {
 		for _, size := range benchSizes {
 			b.Run(fmt.Sprintf("%s/%s", suite, size.name), func(b *testing.B) {
-				plain, km := benchMessage(size.octets), newDerivedKM()
+				plain, km := benchMessage(size.bytes), newDerivedKM()
 				b.SetBytes(int64(len(plain)))
 				b.ReportAllocs()
 				for b.Loop() {
@@ -54,7 +54,7 @@ func BenchmarkDecrypt(b *testing.B) {
 	for _, suite := range suites {
 		for _, size := range benchSizes {
 			b.Run(fmt.Sprintf("%s/%s", suite, size.name), func(b *testing.B) {
-				plain, km := benchMessage(size.octets), newDerivedKM()
+				plain, km := benchMessage(size.bytes), newDerivedKM()
 				outer := encrypt(b, km, plain, &cipher.EncryptOptions{Suite: suite})
 				b.SetBytes(int64(len(plain)))
 				b.ReportAllocs()
@@ -76,8 +76,8 @@ func benchDecrypt(b testing.TB, km cipher.KeyFinder, outer []byte) {
 	}
 }
 
-// BenchmarkFile encrypts and decrypts from one file to another, where a second
-// processor pays: compare with GOMAXPROCS=1.
+// BenchmarkFile encrypts and decrypts from file to file, where a second processor
+// helps: compare with GOMAXPROCS=1.
 func BenchmarkFile(b *testing.B) {
 	const size = 64 << 20
 	km, dir := newDerivedKM(), b.TempDir()
@@ -134,13 +134,12 @@ func fromTo(b *testing.B, from, to string, do func(dst, src *os.File) error) {
 	}
 }
 
-// BenchmarkShare tells how fast a message is encrypted and decrypted as a share
-// of the speed of the suite's own cipher alone: sealing with AES-256-GCM, or
-// Poly1305. Both are measured in turns, so that a busy machine disturbs both;
-// the share is the median of all turns. The time of the key manager is left
-// out.
+// BenchmarkShare reports how fast a message is encrypted and decrypted, as a share
+// of the speed of the primitive alone: AES-256-GCM or Poly1305. They take turns, so
+// that a busy machine disturbs both, and the share is the median of all turns. The
+// time of the key manager does not count.
 func BenchmarkShare(b *testing.B) {
-	const size = 2 << 20 // so short that most turns are not disturbed
+	const size = 2 << 20 // short, so that most turns are not disturbed
 	plain := benchMessage(size)
 	for suite, alone := range map[cipher.Suite]struct {
 		metric string
@@ -172,7 +171,7 @@ func BenchmarkShare(b *testing.B) {
 	}
 }
 
-// timedKM measures the time that a key manager takes.
+// A timedKM measures the time that the key manager takes.
 type timedKM struct {
 	*derivedKM
 	spent time.Duration
@@ -188,8 +187,7 @@ func (km *timedKM) KeysByID(ctx context.Context, peer string, ids ...string) ([]
 	return km.derivedKM.KeysByID(ctx, peer, ids...)
 }
 
-// sealAlone returns a function that seals a message in chunks, without writing
-// them anywhere.
+// sealAlone returns a function that seals a message in chunks and discards them.
 func sealAlone() func([]byte) {
 	block, err := aes.NewCipher(make([]byte, 32))
 	if err != nil {
@@ -207,7 +205,7 @@ func sealAlone() func([]byte) {
 	}
 }
 
-// tagAlone authenticates a message in frames.
+// tagAlone authenticates a message in frames and discards the tags.
 func tagAlone(plain []byte) {
 	var key [32]byte
 	var tag [16]byte

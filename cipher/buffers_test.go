@@ -11,10 +11,10 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// TestReuse sends many messages at the same time through the buffers that they
-// share one after another, some of them given up or refused in the middle, and
-// calls all that can be called once more at the end.
-func TestReuse(t *testing.T) {
+// TestSharedBuffers encrypts and decrypts many messages at the same time, which use
+// the same buffers in turn. Some are aborted or refused. At the end it calls every
+// method once more.
+func TestSharedBuffers(t *testing.T) {
 	km := newTestKM()
 	var wg sync.WaitGroup
 	for seed := range uint64(4) {
@@ -22,14 +22,15 @@ func TestReuse(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			for range 60 {
 				suite := suites[random.IntN(len(suites))]
-				reuse(t, km, random, suite)
+				useBuffers(t, km, random, suite)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-func reuse(t *testing.T, km *testKM, random *rand.Rand, suite cipher.Suite) {
+// useBuffers encrypts and decrypts one message.
+func useBuffers(t *testing.T, km *testKM, random *rand.Rand, suite cipher.Suite) {
 	message := append([]byte("From: a@b.example\n\n"), bytes.Repeat([]byte{byte(random.IntN(256))}, random.IntN(200_000))...)
 	var wire bytes.Buffer
 	w, err := cipher.Encrypt(t.Context(), &wire, km, &cipher.EncryptOptions{Suite: suite})
@@ -75,7 +76,7 @@ func reuse(t *testing.T, km *testKM, random *rand.Rand, suite cipher.Suite) {
 	}
 	got, err := io.ReadAll(r)
 	if err != nil || !bytes.Equal(got, message) {
-		t.Errorf("%s: %d octets came back as %d others: %v", suite, len(message), len(got), err)
+		t.Errorf("%s: %d bytes came back as %d, %v", suite, len(message), len(got), err)
 	}
 	if n, err := r.Read(make([]byte, 10)); n != 0 || err != io.EOF {
 		t.Errorf("Read after the end: %d, %v", n, err)

@@ -16,9 +16,9 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// corpora are folders of messages. The second one, of mail from the test
-// suites of other programs, is not part of the project; QKDMAIL_CORPUS names
-// another place for it.
+// corpora returns the messages of two folders by name: the project's own, and mail
+// from the test suites of other programs, which is not part of the project.
+// QKDMAIL_CORPUS names another folder for the second.
 func corpora(t *testing.T) map[string][]string {
 	t.Helper()
 	external := os.Getenv("QKDMAIL_CORPUS")
@@ -40,14 +40,14 @@ func corpora(t *testing.T) map[string][]string {
 	return found
 }
 
-// variants are a message as it is, and as SMTP would have it.
+// variants returns a message as it is, and with the line ends of SMTP.
 func variants(plain []byte) map[string][]byte {
 	crlf := regexp.MustCompile(`\r\n|\r|\n`).ReplaceAll(plain, []byte("\r\n"))
 	return map[string][]byte{"as it is": plain, "CRLF": crlf}
 }
 
-// TestCorpus encrypts and restores every message of the corpora with both
-// suites, and looks at the outer message.
+// TestCorpus encrypts and restores every message of the corpora with both suites,
+// and checks the outer message.
 func TestCorpus(t *testing.T) {
 	found := corpora(t)
 	if found["external"] == nil {
@@ -89,7 +89,7 @@ func checkMessage(t *testing.T, label string, plain []byte, suite cipher.Suite) 
 	if err != nil {
 		t.Errorf("%s: decrypt: %v", label, err)
 	} else if !bytes.Equal(got, plain) {
-		t.Errorf("%s: %d octets came back as %d others", label, len(plain), len(got))
+		t.Errorf("%s: %d bytes came back as %d others", label, len(plain), len(got))
 	}
 	checkOuter(t, label, outer, bytes.Contains(firstLine(plain), []byte("\r\n")))
 	checkLeaks(t, label, plain, outer)
@@ -103,7 +103,7 @@ func firstLine(b []byte) []byte {
 	return b
 }
 
-// checkOuter wants a message that no mail system has anything to mend in.
+// checkOuter checks that no mail system has anything to mend in a message.
 func checkOuter(t *testing.T, label string, outer []byte, crlf bool) {
 	t.Helper()
 	for line := range bytes.Lines(outer) {
@@ -148,8 +148,8 @@ var (
 	bodyWords    = regexp.MustCompile(`[^\s]{12,}`)
 )
 
-// checkLeaks looks for the subject, attachment names and words of the body in
-// the outer message. What stands in an address field as well may be there.
+// checkLeaks looks for the subject, attachment names and words of the body in the
+// outer message. What is in an address field as well may be there.
 func checkLeaks(t *testing.T, label string, plain, outer []byte) {
 	t.Helper()
 	head, body, _ := bytes.Cut(bytes.ReplaceAll(plain, []byte("\r\n"), []byte("\n")), []byte("\n\n"))
@@ -173,13 +173,13 @@ func checkLeaks(t *testing.T, label string, plain, outer []byte) {
 	for _, s := range secrets {
 		s = strings.TrimSpace(s)
 		if len(s) >= 8 && strings.Contains(text, s) && !strings.Contains(visible, s) && !strings.Contains(always, s) {
-			t.Errorf("%s: %q of the message stands in the outer message", label, s)
+			t.Errorf("%s: the outer message has %q of the message", label, s)
 		}
 	}
 }
 
-// checkWithPython reads the outer messages with another mail library, which
-// tells of each defect it sees.
+// checkWithPython reads the outer messages with Python's email package, which
+// reports every defect.
 func checkWithPython(t *testing.T, dir string) {
 	python, err := exec.LookPath("python3")
 	if err != nil {

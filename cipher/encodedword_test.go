@@ -18,7 +18,7 @@ import (
 
 var encodedWord = regexp.MustCompile(`=\?[^? ]*\?[bq]\?([^? ]*)\?=`)
 
-// outerOf returns the fields that stand outside of a message with this header.
+// outerOf returns the outer header of a message with this header.
 func outerOf(header []byte, opts *EncryptOptions) [][]byte {
 	outer := newOuterHeader(opts)
 	for f := range rawheader.Fields(header, rawheader.Strict) {
@@ -27,8 +27,8 @@ func outerOf(header []byte, opts *EncryptOptions) [][]byte {
 	return outer.build()
 }
 
-// checkLines wants the lines of RFC 5322 §2.1.1 and the encoded words of RFC
-// 2047 §2 and §5.
+// checkLines checks lines as in RFC 5322 §2.1.1 and encoded words as in RFC 2047 §2
+// and §5.
 func checkLines(t *testing.T, fields [][]byte) {
 	t.Helper()
 	for _, field := range fields {
@@ -65,21 +65,21 @@ func value(fields [][]byte, name string) string {
 func TestEncodedWordLines(t *testing.T) {
 	long, han := strings.Repeat("Zusammenfassung Ihrer Bestellung \u2014 ", 40), strings.Repeat("\u529B", 120)
 	for name, header := range map[string]string{
-		"subject":                       "Subject: " + long + "\n",
-		"subject without blanks":        "Subject: " + han + "\n",
-		"subject that just fits":        "Subject: " + strings.Repeat("\u00E9", 9) + "xxx\n",
-		"name":                          "To: " + han + " <bob@b.example>\n",
-		"names":                         "Cc: =?utf-8?q?J=C3=B6rg?= <j@x.org>, \"" + long[:200] + "\" <k@x.org>, \u00E9 <l@x.org>\n",
-		"long address behind a word":    "From: \u00E9 <" + strings.Repeat("a", 250) + "@x.org>\n",
-		"long word before a word":       "From: \"" + strings.Repeat("a", 70) + "\" <a@x.org>, \u00E9 <b@x.org>\n",
-		"long name of a field":          "List-" + strings.Repeat("x", 70) + ": \u00E9\n",
-		"phrase of a list":              "List-Id: " + long + " <list.x.org>\n",
-		"message ID like a word":        "Message-ID: <=?utf-8?q?x?=@x.org>\n",
-		"long message ID like a word":   "Message-ID: <=?utf-8?q?" + strings.Repeat("x", 70) + "?=@x.org>\nReferences: <=?x" + strings.Repeat("x", 70) + "?=@x.org> <1@x.org>\n",
-		"field name like a word":        "List-=?utf-8?q?x?=: " + strings.Repeat("x", 70) + "\n",
-		"bytes that are no characters":  "Subject: =?utf-8?q?=FF=C3?= x\n",
-		"words that split a character":  "Subject: =?utf-8?q?=E5?= =?utf-8?q?=8A=9B?=\n",
-		"a word and a long word behind": "Subject: \u00E9 " + strings.Repeat("x", 200) + "\n",
+		"subject":                      "Subject: " + long + "\n",
+		"subject without blanks":       "Subject: " + han + "\n",
+		"subject that just fits":       "Subject: " + strings.Repeat("\u00E9", 9) + "xxx\n",
+		"name":                         "To: " + han + " <bob@b.example>\n",
+		"names":                        "Cc: =?utf-8?q?J=C3=B6rg?= <j@x.org>, \"" + long[:200] + "\" <k@x.org>, \u00E9 <l@x.org>\n",
+		"long address after a word":    "From: \u00E9 <" + strings.Repeat("a", 250) + "@x.org>\n",
+		"long word before a word":      "From: \"" + strings.Repeat("a", 70) + "\" <a@x.org>, \u00E9 <b@x.org>\n",
+		"long name of a field":         "List-" + strings.Repeat("x", 70) + ": \u00E9\n",
+		"phrase of a list":             "List-Id: " + long + " <list.x.org>\n",
+		"message ID like a word":       "Message-ID: <=?utf-8?q?x?=@x.org>\n",
+		"long message ID like a word":  "Message-ID: <=?utf-8?q?" + strings.Repeat("x", 70) + "?=@x.org>\nReferences: <=?x" + strings.Repeat("x", 70) + "?=@x.org> <1@x.org>\n",
+		"field name like a word":       "List-=?utf-8?q?x?=: " + strings.Repeat("x", 70) + "\n",
+		"bytes that are no characters": "Subject: =?utf-8?q?=FF=C3?= x\n",
+		"words that split a character": "Subject: =?utf-8?q?=E5?= =?utf-8?q?=8A=9B?=\n",
+		"a word and a long word after": "Subject: \u00E9 " + strings.Repeat("x", 200) + "\n",
 	} {
 		out := outerOf([]byte(header+"\n"), &EncryptOptions{Headers: HeadersNoConfidentiality})
 		checkLines(t, out)
@@ -88,13 +88,13 @@ func TestEncodedWordLines(t *testing.T) {
 		}
 		field, _, _ := strings.Cut(header, ":")
 		if got := value(out, field); got == "" && !strings.Contains(name, "like a word") {
-			t.Errorf("%s: the field is not outside:\n%s", name, out)
+			t.Errorf("%s: the outer header does not have the field:\n%s", name, out)
 		}
 	}
 }
 
-// TestEncodedWordsOfCorpus checks the lines of all messages, and that subjects
-// and names read the same outside.
+// TestEncodedWordsOfCorpus checks the lines of all messages, and that subjects read
+// the same in the outer header.
 func TestEncodedWordsOfCorpus(t *testing.T) {
 	dirs := []string{filepath.Join("..", "testdata", "mail"), os.Getenv("QKDMAIL_CORPUS")}
 	if dirs[1] == "" {
@@ -115,7 +115,7 @@ func TestEncodedWordsOfCorpus(t *testing.T) {
 				out := outerOf(plain, &EncryptOptions{Headers: policy})
 				checkLines(t, out)
 				if t.Failed() {
-					t.Fatalf("that is in the outer fields of %s", filepath.Base(file))
+					t.Fatalf("that is in the outer header of %s", filepath.Base(file))
 				}
 				subject := value(out, "Subject")
 				if policy != HeadersNoConfidentiality || subject == "" {
@@ -124,7 +124,7 @@ func TestEncodedWordsOfCorpus(t *testing.T) {
 				subjects++
 				f, _ := rawheader.First(plain, rawheader.Strict, "Subject")
 				if got, want := decoded(subject), decoded(toUTF8(f.Text())); got != want {
-					t.Errorf("%s: the subject has another text outside, of %d bytes and not %d", filepath.Base(file), len(got), len(want))
+					t.Errorf("%s: the outer subject is another text, of %d bytes and not %d", filepath.Base(file), len(got), len(want))
 				}
 			}
 		}
@@ -134,8 +134,8 @@ func TestEncodedWordsOfCorpus(t *testing.T) {
 	}
 }
 
-// decoded returns what a mail program shows of a header: text without encoded
-// words, and with one blank where there are several or control characters.
+// decoded returns what a mail program shows of a header: decoded, and with one
+// blank for several and for control characters.
 func decoded(text string) string {
 	text, err := (&mime.WordDecoder{CharsetReader: charset.Reader}).DecodeHeader(text)
 	if err != nil {
@@ -145,8 +145,8 @@ func decoded(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// FuzzEncodedWords checks the lines of a subject, a name and a list's phrase of
-// any text, and that the text is unchanged.
+// FuzzEncodedWords checks the lines of a subject, a name and the phrase of a list
+// ID, and that the text is unchanged.
 func FuzzEncodedWords(f *testing.F) {
 	f.Add(strings.Repeat("Bestellung \u2014 ", 40), uint8(3))
 	f.Add(strings.Repeat("\u529B", 120), uint8(0))
@@ -161,10 +161,10 @@ func FuzzEncodedWords(f *testing.F) {
 		checkLines(t, out)
 		want := decoded(strings.ToValidUTF8(text, "\uFFFD"))
 		if len(text) > longestLine-len("List-:")-256 || strings.Contains(text, "=?") || strings.Contains(text, "?=") || strings.ContainsFunc(text, func(r rune) bool { return isBlankOrControl(r) && r != ' ' }) {
-			return // not copied, or not as it is
+			return // not copied, or not unchanged
 		}
 		if got := decoded(value(out, "Subject")); got != strings.TrimSpace(filler+" "+want) {
-			t.Errorf("subject %q outside, want %q behind %d letters", got, want, length)
+			t.Errorf("outer subject %q, want %q after %d letters", got, want, length)
 		}
 		list, err := mail.ParseAddressList(value(out, "To"))
 		if err != nil {
@@ -172,7 +172,7 @@ func FuzzEncodedWords(f *testing.F) {
 		}
 		for _, a := range list {
 			if named := strings.HasSuffix(a.Address, "a@x.org") || strings.HasSuffix(a.Address, "c@x.org"); named && len(want) <= maxDisplayName && a.Name != want {
-				t.Errorf("name %q outside, want %q", a.Name, want)
+				t.Errorf("outer name %q, want %q", a.Name, want)
 			}
 		}
 	})

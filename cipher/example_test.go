@@ -99,8 +99,8 @@ func ExampleInspect() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(info.Suite, len(info.KeyIDs), "key,", info.PlaintextSize, "octets")
-	// Output: AES-256-GCM 1 key, 83 octets
+	fmt.Println(info.Suite, len(info.KeyIDs), "key,", info.PlaintextSize, "bytes")
+	// Output: AES-256-GCM 1 key, 83 bytes
 }
 
 func encryptExample(km cipher.KeySource) ([]byte, error) {

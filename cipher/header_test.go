@@ -13,8 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// outerHeader returns the fields of the outer message of a message with this
-// header, unfolded.
+// outerHeader returns the outer header, unfolded, of a message with this header.
 func outerHeader(t *testing.T, header string, opts *cipher.EncryptOptions) string {
 	t.Helper()
 	outer := encrypt(t, newTestKM(), []byte(header+"\nbody\n"), opts)
@@ -24,7 +23,7 @@ func outerHeader(t *testing.T, header string, opts *cipher.EncryptOptions) strin
 
 func TestOuterHeader(t *testing.T) {
 	tests := []struct {
-		name, in, out string // out: lines that must be there; "!x" must not
+		name, in, out string // out: lines that must be there, in order; "!x": must not
 		opts          cipher.EncryptOptions
 	}{
 		{"order", "Subject: s\nTo: b@x.org\nFrom: a@x.org\n", "From: a@x.org\nTo: b@x.org", cipher.EncryptOptions{}},
@@ -112,22 +111,22 @@ func TestOuterHeader(t *testing.T) {
 	}
 }
 
-// TestRequiredFields are made where they are missing, and are what RFC 5322
-// says they are.
+// TestRequiredFields checks that missing fields are made as RFC 5322 requires.
 func TestRequiredFields(t *testing.T) {
 	m, err := mail.ReadMessage(strings.NewReader(outerHeader(t, "From: a@x.org\n", nil) + "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.Header.Date(); err != nil {
-		t.Errorf("made Date %q: %v", m.Header.Get("Date"), err)
+		t.Errorf("new Date %q: %v", m.Header.Get("Date"), err)
 	}
 	if id := m.Header.Get("Message-ID"); !regexp.MustCompile(`^<[0-9a-f]{32}@x\.org>$`).MatchString(id) {
-		t.Errorf("made Message-ID %q, want 32 hexadecimal digits in the domain of From", id)
+		t.Errorf("new Message-ID %q, want 32 hexadecimal digits in the domain of From", id)
 	}
 }
 
-// TestOuterHeaderIsBounded: mail systems cut headers, Postfix at 100 KiB.
+// TestOuterHeaderIsBounded checks that no mail system, as Postfix at 100 KiB, has
+// to cut the outer header.
 func TestOuterHeaderIsBounded(t *testing.T) {
 	var in strings.Builder
 	in.WriteString("From: a@x.org\n")
@@ -136,7 +135,7 @@ func TestOuterHeaderIsBounded(t *testing.T) {
 	}
 	in.WriteString("References:" + strings.Repeat(" <parent@x.org>\n", 5000) + "\n")
 	if got := outerHeader(t, in.String(), nil); len(got) > 70_000 {
-		t.Errorf("outer header of %d octets", len(got))
+		t.Errorf("outer header of %d bytes", len(got))
 	}
 }
 
@@ -170,7 +169,7 @@ func TestNote(t *testing.T) {
 	}
 }
 
-// TestInfo checks what the Writer says it has seen.
+// TestInfo checks what the Writer reports of the header.
 func TestInfo(t *testing.T) {
 	for in, want := range map[string]cipher.Info{
 		"From: a@x.org\nBcc: b@x.org\n\nb\n":        {Bcc: true},
@@ -189,8 +188,8 @@ func TestInfo(t *testing.T) {
 	}
 }
 
-// TestTopOfMessage has lines above the first field that belong to no field.
-// The fields below them stand outside, and all of it comes back.
+// TestTopOfMessage has lines above the first field that belong to no field. The
+// fields below them must be copied, and all of the message must be restored.
 func TestTopOfMessage(t *testing.T) {
 	const header = "From: Alice <a@x.org>\nTo: b@x.org\nBcc: hidden@x.org\n\nbody\n"
 	for name, top := range map[string]string{
@@ -212,7 +211,7 @@ func TestTopOfMessage(t *testing.T) {
 	}
 }
 
-// TestHeaderInPieces writes headers longer than the first look, octet by octet.
+// TestHeaderInPieces writes a header, longer than the first scan, byte by byte.
 func TestHeaderInPieces(t *testing.T) {
 	plain, err := os.ReadFile(filepath.Join("..", "testdata", "mail", "18-long-lines.eml"))
 	if err != nil {
@@ -235,16 +234,16 @@ func TestHeaderInPieces(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Contains(out.Bytes(), []byte("recipient0299@example.net")) {
-			t.Errorf("%s: To, below 90,000 octets of header, is not outside", suite)
+			t.Errorf("%s: the outer header does not have To, which is below 90,000 bytes of header", suite)
 		}
 		if got, err := decrypt(t, km, out.Bytes(), nil); err != nil || !bytes.Equal(got, plain) {
-			t.Errorf("%s: %d octets came back as %d, %v", suite, len(plain), len(got), err)
+			t.Errorf("%s: %d bytes came back as %d, %v", suite, len(plain), len(got), err)
 		}
 	}
 }
 
-// TestHeaderCutAnywhere has the first look at a header end at every octet of
-// its fields: none may be lost, or be copied in part.
+// TestHeaderCutAnywhere has the first scan of a header end at every byte of its
+// fields: none may be lost or copied in part.
 func TestHeaderCutAnywhere(t *testing.T) {
 	const fields = "From: alice@x.org\nTo: bob@x.org\nMessage-ID: <1@x.org>\nReferences: <2@x.org>\n"
 	for at := range len(fields) + 2 {
@@ -253,13 +252,13 @@ func TestHeaderCutAnywhere(t *testing.T) {
 		got := outerHeader(t, plain, nil)
 		for want := range strings.SplitSeq(strings.TrimSuffix(fields, "\n"), "\n") {
 			if !strings.Contains(got, want+"\n") {
-				t.Fatalf("cut %d octets into the fields: no %q in\n%s", at, want, got)
+				t.Fatalf("cut %d bytes into the fields: no %q in\n%s", at, want, got)
 			}
 		}
 	}
-	// Beyond the last look nothing is copied, and no part of a field.
+	// What the last scan does not reach is not copied, nor is a part of a field.
 	filler := "X-Filler: " + strings.Repeat("x", 256<<10-20) + "\n"
 	if got := outerHeader(t, filler+fields, nil); strings.Contains(got, "alice") || !strings.Contains(got, "From: unknown-sender@") {
-		t.Errorf("a field that is only half in sight was copied:\n%s", got)
+		t.Errorf("a field that the scan reached in part was copied:\n%s", got)
 	}
 }

@@ -41,7 +41,7 @@ func (v *vector) write(t *testing.T, file string) {
 	}
 }
 
-// vectorKM makes keys that can be made again, and remembers them.
+// vectorKM derives keys from their IDs, and remembers them.
 type vectorKM struct {
 	vector
 	status kmclient.Status
@@ -53,15 +53,15 @@ func (km *vectorKM) Status(context.Context, string) (kmclient.Status, error) { r
 func (km *vectorKM) GetKeys(_ context.Context, _ string, size, number int) ([]*kmclient.Key, error) {
 	for range number {
 		id := km.newID(len(km.ids))
-		octets, err := hkdf.Key(sha256.New, []byte(id), nil, "qkdmail vector", min(size/8, 255*sha256.Size))
+		key, err := hkdf.Key(sha256.New, []byte(id), nil, "qkdmail vector", min(size/8, 255*sha256.Size))
 		if err != nil {
 			return nil, err
 		}
-		for len(octets) < size/8 { // longer than HKDF gives
-			octets = append(octets, octets[:min(len(octets)-1, size/8-len(octets))]...)
+		for len(key) < size/8 { // longer than HKDF gives
+			key = append(key, key[:min(len(key)-1, size/8-len(key))]...)
 		}
 		km.ids = append(km.ids, id)
-		km.keys[id] = octets
+		km.keys[id] = key
 	}
 	return km.KeysByID(context.Background(), "", km.ids[len(km.ids)-number:]...)
 }
@@ -74,14 +74,14 @@ func newVectorKM() *vectorKM {
 	return &vectorKM{vector: vector{keys: map[string][]byte{}}, newID: uuidN, status: kmclient.Status{MaxKeySize: 4096, MaxKeyPerRequest: 128}}
 }
 
-// vectorMessage returns a message of exactly n octets.
+// vectorMessage returns a message of exactly n bytes.
 func vectorMessage(n int) []byte {
 	const head = "From: Alice <alice@example.org>\nTo: bob@example.net\nSubject: test vector\nDate: Mon, 13 Oct 2025 09:56:36 +0200\nMessage-ID: <vector@example.org>\n\n"
 	text := head + strings.Repeat("0123456789 the quick brown fox jumps over the lazy dog\n", n/54+1)
 	return []byte(text)[:n]
 }
 
-// makeVector encrypts a message of n octets.
+// makeVector encrypts a message of n bytes.
 func (km *vectorKM) makeVector(t *testing.T, comment string, n int, opts cipher.EncryptOptions) *vector {
 	t.Helper()
 	opts.Time = time.Unix(1760298996, 0)
@@ -92,7 +92,7 @@ func (km *vectorKM) makeVector(t *testing.T, comment string, n int, opts cipher.
 	return &km.vector
 }
 
-// with returns a vector whose message is changed, and which is to be refused.
+// with returns a vector with a changed message, for which these errors are expected.
 func (v vector) with(t *testing.T, comment, expect, old, new string) vector {
 	t.Helper()
 	changed := strings.Replace(string(v.message), old, new, 1)
@@ -103,7 +103,7 @@ func (v vector) with(t *testing.T, comment, expect, old, new string) vector {
 	return v
 }
 
-// withPayload is with, for the payload.
+// withPayload returns a vector with a changed payload.
 func (v vector) withPayload(t *testing.T, comment, expect string, change func([]byte) []byte) vector {
 	t.Helper()
 	v.comment, v.expect = comment, strings.Fields(expect)
@@ -238,29 +238,29 @@ func rejectVectors(t *testing.T) map[string]vector {
 		"removed":              {comment: "the header field without the payload", expect: []string{"damaged"}, message: []byte("Qkdmail-Key-ID: x\nContent-Type: text/plain\n\nremoved\n")},
 		"two":                  {comment: "two of ours", expect: []string{"damaged"}, keys: pad.keys, ids: pad.ids, message: []byte("Content-Type: multipart/mixed; boundary=T\n\n--T\n" + string(pad.message) + "\n--T\n" + string(pad.message) + "\n--T--\n")},
 	}
-	for name, octets := range map[string][]byte{"another": []byte(strings.Repeat("ab", 16)), "short": []byte("0123456789"), "long": []byte(strings.Repeat("ab", 17)), "equal-octets": make([]byte, 32)} {
+	for name, key := range map[string][]byte{"another": []byte(strings.Repeat("ab", 16)), "short": []byte("0123456789"), "long": []byte(strings.Repeat("ab", 17)), "equal-octets": make([]byte, 32)} {
 		v := aes.with(t, "AES key: "+name, "wrong-key bad-key", "", "")
-		v.keys = map[string][]byte{v.ids[0]: octets}
+		v.keys = map[string][]byte{v.ids[0]: key}
 		vectors["aes-key-"+name] = v
 	}
 	v := pad.with(t, "a pad key is shorter than the sender's", "wrong-key altered", "", "")
 	v.keys = map[string][]byte{}
-	for id, octets := range pad.keys {
-		v.keys[id] = octets[:len(octets)-1]
+	for id, key := range pad.keys {
+		v.keys[id] = key[:len(key)-1]
 	}
 	vectors["otp-short-keys"] = v
 	return vectors
 }
 
 // The OTP message in rejectVectors: the plaintext of its first frame, for which
-// 255 keys of 48 octets hold pad, and the size of that frame.
+// 255 keys of 48 bytes hold pad, and the size of that frame.
 const (
 	firstPlain = 255*48 - 16 - 255*16
 	firstFrame = 2 + 255*17 + 4 + firstPlain + 16
 )
 
-// lastQuantum returns the last four characters of the payload, with so much
-// added to the last one that carries data. It must be a padded quantum.
+// lastQuantum returns the last four characters of the payload and a line end. They
+// must have padding. add is added to the last character before it.
 func lastQuantum(v *vector, add byte) string {
 	_, rest, _ := strings.Cut(string(v.message), "base64\n\n")
 	text, _, _ := strings.Cut(rest, "\n\n--")

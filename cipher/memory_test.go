@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	bigMessage  = 1 << 30  // octets
+	bigMessage  = 1 << 30  // bytes
 	mostMemory  = 32 << 10 // KiB resident
 	memoryChild = "QKDMAIL_MEMORY_TEST"
 )
 
-// TestMemory encrypts and decrypts 1 GiB at the same time, in a process of its
-// own, and reads from the kernel how much memory that took at most.
+// TestMemory encrypts and decrypts 1 GiB at the same time in a child process, and
+// reads its peak memory from the kernel.
 func TestMemory(t *testing.T) {
 	if os.Getenv(memoryChild) != "" {
 		memoryTest(t, cipher.Suite(os.Getenv(memoryChild)))
@@ -52,14 +52,14 @@ func TestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %d KiB at most for a message of %d octets, encrypted and decrypted at once", suite, peak, bigMessage)
+		t.Logf("%s: %d KiB at most for a message of %d bytes, encrypted and decrypted at once", suite, peak, bigMessage)
 		if peak > mostMemory {
 			t.Errorf("%s: %d KiB of memory, want %d at most", suite, peak, mostMemory)
 		}
 	}
 }
 
-// memoryTest is what the process of its own does.
+// memoryTest is what the child process does.
 func memoryTest(t *testing.T, suite cipher.Suite) {
 	pr, pw := io.Pipe()
 	go func() {
@@ -78,7 +78,7 @@ func memoryTest(t *testing.T, suite cipher.Suite) {
 		t.Fatal(err)
 	}
 	if n != bigMessage || !bytes.Equal(restored.Sum(nil), original.Sum(nil)) {
-		t.Fatalf("%d octets came back, or others", n)
+		t.Fatalf("%d bytes came back, or other ones", n)
 	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -100,14 +100,14 @@ func encryptBig(ctx context.Context, dst io.Writer, suite cipher.Suite) error {
 	return w.Close()
 }
 
-// bigReader reads a message that is nowhere as a whole.
+// bigReader returns a reader of a message that is never in memory as a whole.
 func bigReader() io.Reader {
 	const header = "From: a@example.org\nSubject: big\n\n"
 	return io.LimitReader(io.MultiReader(bytes.NewReader([]byte(header)), &lines{}), bigMessage)
 }
 
-// lines are endless and all different. They are made without garbage, which
-// would count as memory of the cipher until it is collected.
+// lines reads as endless lines that all differ. They leave no garbage, which would
+// count as memory of the cipher.
 type lines struct {
 	n    int64
 	text []byte

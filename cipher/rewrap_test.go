@@ -12,7 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// A message that is framed anew is the same inside, and has nothing else around it.
+// TestRewrap checks that a message has nothing else around it and is otherwise the
+// same.
 func TestRewrap(t *testing.T) {
 	km := newTestKM()
 	for _, suite := range suites {
@@ -59,7 +60,7 @@ func TestRewrap(t *testing.T) {
 	}
 }
 
-// A time that a Date can't have does not get into one.
+// TestRewrapDate has a time in the control part that a Date can't have.
 func TestRewrapDate(t *testing.T) {
 	km := newTestKM()
 	for _, seconds := range []string{"253402300800", "9223372036854775807"} {

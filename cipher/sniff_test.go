@@ -31,7 +31,7 @@ func TestSniff(t *testing.T) {
 		"empty":               {"", false},
 		"plain":               {shortMessage, false},
 		"plain, large":        {shortMessage + strings.Repeat("x\n", sniffLimit), false},
-		"ours far behind":     {"Content-Type: multipart/mixed; boundary=m\n\n--m\n\n" + strings.Repeat("x\n", sniffLimit/2) + "\n--m\n" + ours + "\n--m--\n", false},
+		"ours far below":      {"Content-Type: multipart/mixed; boundary=m\n\n--m\n\n" + strings.Repeat("x\n", sniffLimit/2) + "\n--m\n" + ours + "\n--m--\n", false},
 		"ours in a forwarded": {"Content-Type: message/rfc822\n\n" + ours, false},
 	} {
 		want, wantErr := decryptAll(t, km, strings.NewReader(tt.text))
@@ -46,7 +46,7 @@ func TestSniff(t *testing.T) {
 			if again, err := io.ReadAll(replay); err != nil || string(again) != tt.text {
 				t.Errorf("%s: %d bytes came back as %d, %v", name, len(tt.text), len(again), err)
 			}
-			// Decrypt goes on where Sniff has ended, with the same result.
+			// Decrypt goes on where Sniff has stopped, with the same result.
 			_, replay, _ = cipher.Sniff([]byte(tt.text[:held]), strings.NewReader(tt.text[held:]))
 			got1, err1 := decryptAll(t, km, replay)
 			if got1 != want || fmt.Sprint(err1) != fmt.Sprint(wantErr) {
@@ -64,7 +64,7 @@ func TestSniff(t *testing.T) {
 				_, err = io.Copy(io.Discard, replay)
 			}
 			if !errors.Is(err, fail) {
-				t.Errorf("%s: error %v, want %v: a message that is cut is no message", name, err, fail)
+				t.Errorf("%s: error %v, want %v", name, err, fail)
 			}
 		}
 	}
@@ -80,6 +80,7 @@ func decryptAll(t *testing.T, km *testKM, src io.Reader) (string, error) {
 	return string(text), err
 }
 
+// TestTransitAndAccept checks Info as Accept sees it, before a key is fetched.
 func TestTransitAndAccept(t *testing.T) {
 	km := newTestKM()
 	ours := "Received: from a\n by b\nReturn-Path: <x@example.org>\n" + string(encrypt(t, km, []byte(shortMessage), nil))
@@ -90,14 +91,14 @@ func TestTransitAndAccept(t *testing.T) {
 		t.Errorf("error %v with %d requests for keys, want %v and none", err, km.finds, refuse)
 	}
 	if got := string(bytes.Join(seen.Transit, nil)); got != "Received: from a\n by b\nReturn-Path: <x@example.org>\n" {
-		t.Errorf("in transit: %q", got)
+		t.Errorf("transit %q", got)
 	}
 	if seen.Suite != cipher.SuiteAES256GCM {
 		t.Errorf("suite %q", seen.Suite)
 	}
-	// Without our field nobody knows what relays have put there.
+	// Without Qkdmail-Key-ID it is unknown what relays have added.
 	_, _ = decrypt(t, km, []byte(strings.Replace(ours, "Qkdmail-Key-ID", "X-Other", 1)), &cipher.DecryptOptions{Accept: func(i *cipher.Info) error { seen = *i; return nil }})
 	if len(seen.Transit) > 0 {
-		t.Errorf("in transit without Qkdmail-Key-ID: %q", seen.Transit)
+		t.Errorf("transit without Qkdmail-Key-ID: %q", seen.Transit)
 	}
 }

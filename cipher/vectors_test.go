@@ -17,12 +17,12 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// writeVectors makes the vectors anew. Only a change of the format is a reason.
-var writeVectors = flag.Bool("write-vectors", false, "write testdata/vectors anew")
+// writeVectors makes new vectors. Only a new format is a reason.
+var writeVectors = flag.Bool("write-vectors", false, "write new files to testdata/vectors")
 
-// vectorErrors are what a reject vector can expect, by the names in its file,
-// in this package and in the independent reader. A reader that streams and one
-// that does not may tell the same fault in two ways: then a file names both.
+// vectorErrors are the errors that a reject vector may expect of this package and
+// of the independent reader, by their names in its file. A reader that streams and
+// one that does not may report a fault in two ways: then the file names both.
 var vectorErrors = map[string]struct{ ours, independent error }{
 	"not-encrypted": {cipher.ErrNotEncrypted, errIndNotOurs},
 	"damaged":       {cipher.ErrDamaged, errIndDamaged},
@@ -35,11 +35,11 @@ var vectorErrors = map[string]struct{ ours, independent error }{
 	"altered":       {cipher.ErrAltered, errIndAltered},
 }
 
-// A vector is a message with all that is needed to read it. Its file has a
-// header of "name: value" lines, an empty line, and the message.
+// A vector is a message with everything that is needed to read it. Its file has
+// lines "name: value", an empty line, and the message.
 type vector struct {
 	comment   string
-	expect    []string // names of errors; none: it opens
+	expect    []string // names of errors; none: it can be decrypted
 	sae, peer string
 	ids       []string
 	keys      map[string][]byte
@@ -47,7 +47,7 @@ type vector struct {
 	message   []byte
 }
 
-// readVector reads a file, and returns what it says of the plaintext.
+// readVector reads a file. It returns size and SHA-256 of the plaintext as well.
 func readVector(t *testing.T, file string) (v vector, size int, sum string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -72,8 +72,8 @@ func readVector(t *testing.T, file string) (v vector, size int, sum string) {
 		case "peer":
 			v.peer = value
 		case "key":
-			id, octets, _ := strings.Cut(value, " ")
-			v.keys[id], err = hex.DecodeString(octets)
+			id, key, _ := strings.Cut(value, " ")
+			v.keys[id], err = hex.DecodeString(key)
 		default:
 			err = fmt.Errorf("unknown line %q", line)
 		}
@@ -84,21 +84,21 @@ func readVector(t *testing.T, file string) (v vector, size int, sum string) {
 	return v, size, sum
 }
 
-// KeysByID makes a vector a key finder, exactly by the spelling of the IDs.
+// KeysByID makes a vector a key finder, for which the spelling of IDs matters.
 func (v *vector) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	var keys []*kmclient.Key
 	for _, id := range ids {
-		octets, ok := v.keys[id]
+		key, ok := v.keys[id]
 		if !ok {
 			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)
 		}
-		keys = append(keys, kmclient.NewKey(id, bytes.Clone(octets)))
+		keys = append(keys, kmclient.NewKey(id, bytes.Clone(key)))
 	}
 	return keys, nil
 }
 
-// TestVectors reads every vector with this package and with the independent
-// reader, which must agree.
+// TestVectors decrypts every vector with this package and with the independent
+// reader.
 func TestVectors(t *testing.T) {
 	dir := filepath.Join("..", "testdata", "vectors")
 	if *writeVectors {
@@ -107,7 +107,7 @@ func TestVectors(t *testing.T) {
 	for _, class := range []string{"accept", "reject"} {
 		files, err := filepath.Glob(filepath.Join(dir, class, "*.txt"))
 		if err != nil || len(files) < 15 {
-			t.Fatalf("%d vectors in %s, %v; there must be more", len(files), class, err)
+			t.Fatalf("%d vectors in %s, %v; want at least 15", len(files), class, err)
 		}
 		for _, file := range files {
 			t.Run(class+"/"+strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
@@ -132,7 +132,7 @@ func checkVector(t *testing.T, reader string, v *vector, size int, sum string, g
 	t.Helper()
 	if len(v.expect) == 0 {
 		if gotSum := fmt.Sprintf("%x", sha256.Sum256(got)); err != nil || len(got) != size || gotSum != sum {
-			t.Errorf("%s: %d octets with sum %s, error %v; want %d with %s", reader, len(got), gotSum, err, size, sum)
+			t.Errorf("%s: %d bytes with sum %s, error %v; want %d with %s", reader, len(got), gotSum, err, size, sum)
 		}
 		return
 	}

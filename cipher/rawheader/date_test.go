@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// canonical is the form in which the tests name a date; -0000 stands for a zone
-// that is not told (RFC 5322 §3.3).
+// canonical formats a date for comparison. -0000 means an unknown zone (RFC 5322
+// §3.3).
 func canonical(t time.Time, zoned bool) string {
 	if !zoned {
 		return t.Format("2006-01-02 15:04:05 -0000")
@@ -201,8 +201,8 @@ func TestParseDate(t *testing.T) {
 	}
 }
 
-// TestParseDateAnywhere has the machine in a zone whose names and numbers are
-// in the dates: they mean the same as elsewhere.
+// TestParseDateAnywhere sets the local time zone to those of the dates: they must
+// mean the same as elsewhere.
 func TestParseDateAnywhere(t *testing.T) {
 	defer func(l *time.Location) { time.Local = l }(time.Local)
 	var want []string
@@ -230,8 +230,8 @@ func TestParseDateAnywhere(t *testing.T) {
 	}
 }
 
-// FuzzParseDate checks that a date comes back from its canonical form, and that
-// the dates that net/mail reads as well are the same instant.
+// FuzzParseDate checks that a date can be read from its canonical form, and that
+// dates that net/mail can read are the same instant.
 func FuzzParseDate(f *testing.F) {
 	for _, in := range []string{
 		"Thu, 29 Apr 2010 10:00:00 +0200 (CEST)", "Fri, 21 Nov 97 09(comment):   55  :  06 -600", "Thu Apr 29 10:00:00 CEST 2010",
@@ -249,15 +249,15 @@ func FuzzParseDate(f *testing.F) {
 			text := date.Format(layout)
 			again, zonedAgain, err := ParseDate(text)
 			if err != nil || !again.Equal(date) || zonedAgain != zoned {
-				t.Fatalf("%q is %s, and that is %v, zone known %v, %v", in, text, again, zonedAgain, err)
+				t.Fatalf("%q is %s, which is read as %v, zone known: %v, %v", in, text, again, zonedAgain, err)
 			}
 		}
-		// net/mail knows no other zones without asking the machine.
+		// For other zones net/mail asks the machine.
 		theirs, mailErr := mail.ParseDate(in)
 		if mailErr != nil || !numericZone.MatchString(in) {
 			return
 		}
-		// It reads years of two digits by another rule.
+		// It has another rule for years of two digits.
 		if theirs.Year() <= firstYear || theirs.Year() >= lastYear || 1950 <= theirs.Year() && theirs.Year() < 2069 && !longYear.MatchString(in) {
 			return
 		}

@@ -12,7 +12,7 @@ func TestFields(t *testing.T) {
 		name, in string
 		mode     Mode
 		want     string // name=text|…
-		n        int    // octets of the header, -1: all
+		n        int    // bytes of the header, -1: all
 		done     bool
 	}{
 		{"empty", "", Strict, "", 0, false},
@@ -82,11 +82,11 @@ func TestFirst(t *testing.T) {
 		t.Errorf("%q at %d, %v; want the first From", f.Raw, f.Offset, ok)
 	}
 	if f, ok := First(header, Strict, "To"); ok {
-		t.Errorf("%q of the body taken for a field", f.Raw)
+		t.Errorf("%q of the body is read as a field", f.Raw)
 	}
 }
 
-// A header of many small fields takes no memory.
+// TestFieldsAllocate checks that a header of many small fields takes no memory.
 func TestFieldsAllocate(t *testing.T) {
 	header := append(bytes.Repeat([]byte("a:\n"), 100_000), '\n')
 	allocs := testing.AllocsPerRun(5, func() {
@@ -103,8 +103,8 @@ func TestFieldsAllocate(t *testing.T) {
 	}
 }
 
-// FuzzFields checks that the fields are where Fields says they are: in order,
-// without overlap, inside the header, and that nothing was made up.
+// FuzzFields checks that fields are slices of the header at their offsets, in order
+// and without overlap.
 func FuzzFields(f *testing.F) {
 	f.Add([]byte("A: 1\r\n b\r\n\r\nbody"), true)
 	f.Add([]byte("From x\rA: 1\r\rbody"), false)
@@ -117,7 +117,7 @@ func FuzzFields(f *testing.F) {
 		}
 		n, _ := End(b, mode)
 		if n < 0 || n > len(b) {
-			t.Fatalf("header of %d octets in an input of %d", n, len(b))
+			t.Fatalf("header of %d bytes in an input of %d", n, len(b))
 		}
 		rest := b[:n]
 		for fd := range Fields(b, mode) {

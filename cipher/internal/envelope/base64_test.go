@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 )
 
-// referenceLines is what a base64Writer has to write, with encoding/base64 and
+// referenceLines returns what a base64Writer must write, made with encoding/base64
 // line by line.
 func referenceLines(payload []byte, eol string) string {
 	text := base64.StdEncoding.EncodeToString(payload)
@@ -25,8 +25,8 @@ func referenceLines(payload []byte, eol string) string {
 	return b.String()
 }
 
-// referenceDecode is what a base64Decoder has to make of a text, with
-// encoding/base64 and line by line.
+// referenceDecode returns what a base64Decoder must return, made with
+// encoding/base64 line by line.
 func referenceDecode(text string) ([]byte, bool) {
 	var quads strings.Builder
 	for line := range strings.SplitAfterSeq(text, "\n") {
@@ -42,8 +42,8 @@ func referenceDecode(text string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// sizes are all those near to where something begins or ends: vectors of the
-// processor, lines, chunks, the buffer of a writer.
+// sizes returns sizes near to where something begins or ends: vector registers,
+// lines, chunks, the buffer of a writer.
 func sizes() (all []int) {
 	for n := range 200 {
 		all = append(all, n)
@@ -67,8 +67,8 @@ func randomOctets(n int) []byte {
 	return b
 }
 
-// TestBase64Writer compares with encoding/base64, for all sizes and for writes
-// of many sizes.
+// TestBase64Writer compares with encoding/base64, for payloads and writes of many
+// sizes.
 func TestBase64Writer(t *testing.T) {
 	for _, size := range sizes() {
 		payload := randomOctets(size)
@@ -77,7 +77,7 @@ func TestBase64Writer(t *testing.T) {
 			want := referenceLines(payload, eol)
 			for _, step := range []int{1, 56, 57, 58, 4096, 65552, size + 1} {
 				if size > 10_000 && step < 4096 || size > 70_000 && step == 4096 {
-					continue // slow, and nothing new
+					continue // slow, and tests nothing new
 				}
 				var out bytes.Buffer
 				w := newBase64Writer(&out, crlf)
@@ -94,15 +94,14 @@ func TestBase64Writer(t *testing.T) {
 				}
 				w.free()
 				if out.String() != want {
-					t.Fatalf("%d octets in writes of %d, CRLF %v: not what encoding/base64 makes", size, step, crlf)
+					t.Fatalf("%d bytes in writes of %d, CRLF %v: not what encoding/base64 makes", size, step, crlf)
 				}
 			}
 		}
 	}
 }
 
-// TestWritesAreLarge: a file or a connection gets large pieces, and what is
-// short at once.
+// TestWritesAreLarge checks that all writes but the last are large.
 func TestWritesAreLarge(t *testing.T) {
 	for _, size := range []int{100, 50_000, 500_000} {
 		var writes []int
@@ -123,13 +122,13 @@ func TestWritesAreLarge(t *testing.T) {
 		}
 		for i, n := range writes {
 			if n < flushSize && i < len(writes)-1 {
-				t.Errorf("%d octets: write %d of %d is of %d octets, want %d at least", size, i, len(writes), n, flushSize)
+				t.Errorf("%d bytes: write %d of %d has %d bytes, want at least %d", size, i, len(writes), n, flushSize)
 			}
 		}
 	}
 }
 
-// TestWriterIsFinal: nothing is written after Close or Free.
+// TestWriterIsFinal checks that nothing is written after Close or Free.
 func TestWriterIsFinal(t *testing.T) {
 	for name, end := range map[string]func(*Writer){
 		"Close": func(w *Writer) { _ = w.Close() },
@@ -150,8 +149,8 @@ func TestWriterIsFinal(t *testing.T) {
 	}
 }
 
-// TestWalkerIsWiped: the reader of a message, which may be mail in clear, goes
-// back without what it held.
+// TestWalkerIsWiped checks that the reader of a message, which may be mail in clear,
+// returns to the pool empty.
 func TestWalkerIsWiped(t *testing.T) {
 	for _, size := range []int{100, bufferSize, 3 * bufferSize} {
 		w := newWalker(strings.NewReader(strings.Repeat("secret", size/6)))
@@ -159,7 +158,7 @@ func TestWalkerIsWiped(t *testing.T) {
 		held = held[:min(len(held), size)]
 		w.free()
 		if i := bytes.IndexByte(held, 's'); i >= 0 || len(held) == 0 {
-			t.Errorf("%d octets: what was read is left behind, at %d", size, i)
+			t.Errorf("%d bytes: the buffer still has what was read, at %d", size, i)
 		}
 	}
 }
@@ -168,7 +167,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// decodeText reads text as a payload through a Reader.
+// decodeText reads text as the payload of a message.
 func decodeText(text string, oneByOne bool) ([]byte, error) {
 	const before = "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: application/vnd.qkdmail\n\n"
 	message := before + testControl.Text() + "--b\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n" + text
@@ -199,15 +198,15 @@ func TestBase64Reader(t *testing.T) {
 					text.WriteString(rest[:min(len(rest), columns)] + eol)
 				}
 				if got, err := decodeText(text.String(), false); err != nil || !bytes.Equal(got, payload) {
-					t.Fatalf("%d octets in lines of %d that end with %q: got %d, error %v", size, columns, eol, len(got), err)
+					t.Fatalf("%d bytes in lines of %d that end with %q: got %d, error %v", size, columns, eol, len(got), err)
 				}
 			}
 		}
 	}
 }
 
-// TestBase64Damaged puts each octet in places of a few lines, and line ends of
-// all kinds in each place, and compares what is accepted with encoding/base64.
+// TestBase64Damaged puts each byte into places of a few lines, and all kinds of line
+// ends into each place, and compares what is accepted with encoding/base64.
 func TestBase64Damaged(t *testing.T) {
 	lines := referenceLines(randomOctets(57*5+55), "\r\n")
 	for at := range lines {
@@ -224,8 +223,8 @@ func TestBase64Damaged(t *testing.T) {
 	}
 }
 
-// compareDecoders wants the same answer from a Reader and from encoding/base64.
-// A text with a "-" is left out: it may be a delimiter.
+// compareDecoders checks that a Reader and encoding/base64 agree. A text with a "-"
+// is left out: it may be a delimiter.
 func compareDecoders(t *testing.T, text string) {
 	t.Helper()
 	if strings.Contains(text, "-") {
@@ -238,7 +237,7 @@ func compareDecoders(t *testing.T, text string) {
 	for _, oneByOne := range []bool{false, true} {
 		got, err := decodeText(text, oneByOne)
 		if ok != (err == nil) || ok && !bytes.Equal(got, want) {
-			t.Fatalf("%q, octet by octet %v: error %v, encoding/base64 accepts it: %v", text, oneByOne, err, ok)
+			t.Fatalf("%q, byte by byte %v: error %v, encoding/base64 accepts it: %v", text, oneByOne, err, ok)
 		}
 	}
 }

@@ -16,10 +16,10 @@ func TestReadContentType(t *testing.T) {
 		{"no multipart", "text/plain; boundary=b", "text/plain", ""},
 		{"no slash", "text", "text", ""},
 		{"other letters", "multipart/mi\u212Aed; boundary=b", "text/plain", ""},
-		{"something behind the type", "application/vnd.qkdmail/x", "application/vnd.qkdmail/x", ""},
+		{"something after the type", "application/vnd.qkdmail/x", "application/vnd.qkdmail/x", ""},
 
 		// Comments, RFC 2045 §5.1
-		{"behind the type", "multipart/mixed (by gw); boundary=b", "multipart/mixed", "b"},
+		{"after the type", "multipart/mixed (by gw); boundary=b", "multipart/mixed", "b"},
 		{"without a blank", "multipart/mixed(by gw);boundary=b", "multipart/mixed", "b"},
 		{"before the type", "(by gw) multipart/mixed; boundary=b", "multipart/mixed", "b"},
 		{"in the type", "multipart (x) / (y) mixed; boundary=b", "multipart/mixed", "b"},
@@ -29,7 +29,7 @@ func TestReadContentType(t *testing.T) {
 		{"in quotes it is none", `multipart/mixed; boundary="b(c)"`, "multipart/mixed", "b(c)"},
 		{"one that does not close", "multipart/mixed (by gw; boundary=b", "multipart/mixed", "b"},
 		{"one in another parameter", "multipart/mixed; x=(y; boundary=b", "multipart/mixed", "b"},
-		{"one behind the other", "multipart/mixed; x=((y); (z); boundary=b", "multipart/mixed", "b"},
+		{"one after the other", "multipart/mixed; x=((y); (z); boundary=b", "multipart/mixed", "b"},
 
 		// Broken parameters
 		{"two semicolons", "multipart/mixed;; charset=us-ascii;; boundary=b;;", "multipart/mixed", "b"},
@@ -45,15 +45,15 @@ func TestReadContentType(t *testing.T) {
 		{"8-bit", "multipart/mixed; name=M\u00FCller; \u00FC=\u00FC; boundary=b", "multipart/mixed", "b"},
 		{"8-bit that is no UTF-8", "multipart/mixed; name=M\xFCller; boundary=b", "multipart/mixed", "b"},
 		{"control characters", "multipart/mixed;\x00\tname=a\x01; boundary=b\r", "multipart/mixed", "b"},
-		{"no semicolon behind the type", "multipart/mixed boundary=b", "multipart/mixed", "b"},
+		{"no semicolon after the type", "multipart/mixed boundary=b", "multipart/mixed", "b"},
 		{"comma for a semicolon", "multipart/mixed, boundary=b", "multipart/mixed", "b"},
 		{"no semicolon between two", "multipart/mixed; charset=utf-8 boundary=b", "multipart/mixed", "b"},
-		{"no semicolon behind quotes", `multipart/mixed; charset="utf-8"boundary="b"x=y`, "multipart/mixed", "b"},
+		{"no semicolon after quotes", `multipart/mixed; charset="utf-8"boundary="b"x=y`, "multipart/mixed", "b"},
 		{"blanks around the equals sign", "multipart/mixed; boundary\t =  b", "multipart/mixed", "b"},
 		{"blanks around the slash", "multipart / mixed; boundary=b", "multipart/mixed", "b"},
 		{"escapes", `multipart/mixed; boundary="a\"b\\c\d"`, "multipart/mixed", `a"b\cd`},
 		{"quote that does not close", `multipart/mixed; boundary="b c `, "multipart/mixed", "b c"},
-		{"that with a parameter behind", `multipart/mixed; boundary="b; charset=utf-8`, "multipart/mixed", "b"},
+		{"that with a parameter after it", `multipart/mixed; boundary="b; charset=utf-8`, "multipart/mixed", "b"},
 		{"another parameter's", `multipart/mixed; charset="utf-8; boundary=b`, "multipart/mixed", "b"},
 		{"that with an escape at the end", `multipart/mixed; boundary="b\`, "multipart/mixed", `b\`},
 		{"one that the boundary's closes", `multipart/mixed; charset="utf-8; boundary="b"; x=y`, "multipart/mixed", "b"},
@@ -118,22 +118,22 @@ func TestReadEncoding(t *testing.T) {
 	}
 }
 
-// TestLongContentType reads fields as long as a header may be, in which much
-// opens and nothing closes: it must not take a time that grows faster than they
-// do. (With the square of it the test would take hours.)
+// TestLongContentType reads fields as long as a header may be, in which much opens
+// and nothing closes. The time must grow in proportion to their length: with its
+// square, the test would take hours.
 func TestLongContentType(t *testing.T) {
 	for _, piece := range []string{"(", "((x)", `"`, `\"`, `;"`, `;\"`, `="`, "=(", ";(", "(\\", "a=\"b\\\";", "boundary*1=x;", "%", "'", ";", ",", "=", " ", "()", `""`} {
 		in := "multipart/mixed; boundary=b; " + strings.Repeat(piece, maxHeader/len(piece))
 		if got := readContentType(in); got.boundary != "b" {
-			t.Errorf("%q again and again behind it: boundary %q, want %q", piece, got.boundary, "b")
+			t.Errorf("followed by %q again and again: boundary %q, want %q", piece, got.boundary, "b")
 		}
 		_ = readContentType(strings.TrimPrefix(in, "multipart/mixed; boundary=b; "))
 		_ = readEncoding(in)
 	}
 }
 
-// FuzzContentType wants the boundary that mime.ParseMediaType sees, where it
-// sees one.
+// FuzzContentType compares with the boundary that mime.ParseMediaType reads, if it
+// reads one.
 func FuzzContentType(f *testing.F) {
 	for _, in := range []string{
 		"multipart/mixed; boundary=b", `multipart/mixed (c); boundary="a\"b" ; x=y`, "multipart/mixed; boundary*0*=us-ascii''a%20; boundary*1=b",
@@ -149,11 +149,11 @@ func FuzzContentType(f *testing.F) {
 		case err != nil || theirs == "" || !strings.HasPrefix(media, "multipart/"):
 			return
 		case strings.ContainsFunc(in, func(r rune) bool { return r > '~' }):
-			return // blanks outside of US-ASCII are none for us
+			return // for readContentType only US-ASCII has blanks
 		case strings.Contains(in, `\`):
-			return // a backslash before an ordinary character stays for mime
+			return // mime leaves a backslash before an ordinary character
 		case extendedValue.MatchString(in) && !goodExtendedValue.MatchString(in):
-			return // mime drops it where it is broken or its character set is unknown
+			return // mime drops a value that is broken or in an unknown character set
 		}
 		if ours.media != media || ours.boundary != theirs {
 			t.Fatalf("%q is %q with boundary %q; mime.ParseMediaType reads %q with %q", in, ours.media, ours.boundary, media, theirs)

@@ -110,9 +110,9 @@ func write(t testing.TB, payload []byte, note string, crlf bool) string {
 	return out.String()
 }
 
-func read(r io.Reader) (*Control, []byte, error) { return readBehind(nil, r) }
+func read(r io.Reader) (*Control, []byte, error) { return readAfter(nil, r) }
 
-func readBehind(beginning []byte, r io.Reader) (*Control, []byte, error) {
+func readAfter(beginning []byte, r io.Reader) (*Control, []byte, error) {
 	p, err := NewReader(beginning, r)
 	if err != nil {
 		return nil, nil, err
@@ -133,12 +133,12 @@ func TestRoundTrip(t *testing.T) {
 				checkLines(t, text, crlf)
 				for name, r := range map[string]io.Reader{
 					"whole":           strings.NewReader(text),
-					"octet by octet":  iotest.OneByteReader(strings.NewReader(text)),
+					"byte by byte":    iotest.OneByteReader(strings.NewReader(text)),
 					"data with error": iotest.DataErrReader(strings.NewReader(text)),
 				} {
 					c, got, err := read(r)
 					if err != nil || !bytes.Equal(got, payload) {
-						t.Fatalf("%d octets, note %.10q, CRLF %v, %s: got %d, %v", size, note, crlf, name, len(got), err)
+						t.Fatalf("%d bytes, note %.10q, CRLF %v, %s: got %d, %v", size, note, crlf, name, len(got), err)
 					}
 					if *c != testControl {
 						t.Errorf("control %+v, want %+v", c, testControl)
@@ -149,7 +149,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// checkLines wants one style of line ends, short lines and US-ASCII.
+// checkLines checks for one style of line ends, short lines and US-ASCII.
 func checkLines(t *testing.T, text string, crlf bool) {
 	t.Helper()
 	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
@@ -157,11 +157,11 @@ func checkLines(t *testing.T, text string, crlf bool) {
 			t.Fatalf("line %q, want CRLF: %v", line, crlf)
 		}
 		if len(line) > 79 {
-			t.Fatalf("line of %d octets: %q", len(line), line)
+			t.Fatalf("line of %d bytes: %q", len(line), line)
 		}
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return r > 0x7E }) {
-		t.Error("other than US-ASCII in the envelope")
+		t.Error("the message is not in US-ASCII")
 	}
 }
 
@@ -173,7 +173,7 @@ func TestOurFieldIsFirst(t *testing.T) {
 	}
 }
 
-// TestGoMessageReads checks our envelope with go-message's own reader.
+// TestGoMessageReads reads a message with go-message.
 func TestGoMessageReads(t *testing.T) {
 	e, err := message.Read(strings.NewReader(write(t, []byte("payload"), "note", true)))
 	if err != nil {
@@ -274,7 +274,7 @@ func TestFind(t *testing.T) {
 		{"field of another key", KeyIDField + ": another\n" + encrypted, ErrDamaged},
 		{"second field of another key", keyID + KeyIDField + ": another\n" + encrypted, ErrDamaged},
 		{"nothing in it", multi("encrypted", protocol, "enc"), ErrDamaged},
-		{"cut behind its header", "Content-Type: multipart/encrypted; boundary=enc" + protocol + "\n\n", ErrDamaged},
+		{"cut after its header", "Content-Type: multipart/encrypted; boundary=enc" + protocol + "\n\n", ErrDamaged},
 		{"control alone", multi("encrypted", protocol, "enc", control), ErrDamaged},
 		{"payload alone", multi("encrypted", protocol, "enc", payload), ErrDamaged},
 		{"wrong order", multi("encrypted", protocol, "enc", payload, control), ErrDamaged},
@@ -340,17 +340,17 @@ func TestBase64(t *testing.T) {
 			t.Fatal("no payload part in the envelope")
 		}
 		text = head + "Content-Transfer-Encoding: base64\n\n" + tt.body + tail
-		for name, r := range map[string]io.Reader{"whole": strings.NewReader(text), "octet by octet": iotest.OneByteReader(strings.NewReader(text))} {
+		for name, r := range map[string]io.Reader{"whole": strings.NewReader(text), "byte by byte": iotest.OneByteReader(strings.NewReader(text))} {
 			_, got, err := read(r)
 			if tt.ok && (err != nil || string(got) != tt.want) || !tt.ok && !errors.Is(err, ErrDamaged) {
-				t.Errorf("%s, %s: %d octets, error %v; want ok: %v", tt.name, name, len(got), err, tt.ok)
+				t.Errorf("%s, %s: %d bytes, error %v; want ok: %v", tt.name, name, len(got), err, tt.ok)
 			}
 		}
 	}
 }
 
-// TestReadError passes an error of the source on, and not as something wrong
-// with the message.
+// TestReadError checks that an error of the source is passed on, and is not
+// reported as a damaged message.
 func TestReadError(t *testing.T) {
 	text := write(t, make([]byte, 10_000), "note", false)
 	fail := errors.New("connection lost")
@@ -360,7 +360,7 @@ func TestReadError(t *testing.T) {
 		}
 		_, _, err := read(io.MultiReader(strings.NewReader(text[:n]), iotest.ErrReader(fail)))
 		if !errors.Is(err, fail) {
-			t.Fatalf("error after %d octets: %v, want %v", n, err, fail)
+			t.Fatalf("error after %d bytes: %v, want %v", n, err, fail)
 		}
 	}
 }
@@ -373,12 +373,12 @@ func FuzzNewReader(f *testing.F) {
 		c1, p1, err1 := read(bytes.NewReader(b))
 		c2, p2, err2 := read(iotest.OneByteReader(bytes.NewReader(b)))
 		if (err1 == nil) != (err2 == nil) || err1 == nil && (*c1 != *c2 || !bytes.Equal(p1, p2)) {
-			t.Fatalf("depends on the sizes of reads: %v, %v", err1, err2)
+			t.Fatalf("the result depends on the sizes of reads: %v, %v", err1, err2)
 		}
 		half := len(b) / 2
-		c3, p3, err3 := readBehind(b[:half], bytes.NewReader(b[half:]))
+		c3, p3, err3 := readAfter(b[:half], bytes.NewReader(b[half:]))
 		if (err1 == nil) != (err3 == nil) || err1 == nil && (*c1 != *c3 || !bytes.Equal(p1, p3)) {
-			t.Fatalf("depends on what is in memory: %v, %v", err1, err3)
+			t.Fatalf("the result depends on what is in beginning: %v, %v", err1, err3)
 		}
 		if err1 == nil {
 			if err := c1.Check(); err != nil {

@@ -29,7 +29,7 @@ func seal(t testing.TB, key, plain []byte, write int) []byte {
 	}
 	for piece := range slices.Chunk(plain, write) {
 		if n, err := w.Write(piece); n != len(piece) || err != nil {
-			t.Fatalf("Write of %d octets = %d, %v", len(piece), n, err)
+			t.Fatalf("Write of %d bytes = %d, %v", len(piece), n, err)
 		}
 	}
 	if err := w.Close(); err != nil {
@@ -55,7 +55,7 @@ func open(key, control []byte, payload io.Reader) ([]byte, error) {
 		}
 		if err != nil {
 			if len(chunk) > 0 {
-				return chunk, fmt.Errorf("octets that are not verified, with %w", err)
+				return chunk, fmt.Errorf("bytes that are not verified, with %w", err)
 			}
 			return plain, err
 		}
@@ -79,7 +79,7 @@ func TestRoundTrip(t *testing.T) {
 					"data and EOF": iotest.DataErrReader(bytes.NewReader(payload)),
 				} {
 					if got, err := open(key, control, src); err != nil || !bytes.Equal(got, plain) {
-						t.Errorf("%s: %d octets came back as %d, %v", name, size, len(got), err)
+						t.Errorf("%s: %d bytes came back as %d, %v", name, size, len(got), err)
 					}
 				}
 			})
@@ -95,8 +95,8 @@ func TestPlaintextSizeOfNoPayload(t *testing.T) {
 	}
 }
 
-// TestTamper alters a payload of three chunks in every way that there is, and
-// wants an error, and nothing released but what stood before the alteration.
+// TestTamper alters a payload of three chunks in every way there is. The reader must
+// report an error, and release nothing but what precedes the alteration.
 func TestTamper(t *testing.T) {
 	const sealed = ChunkSize + Overhead
 	key, plain := random(KeySize), random(2*ChunkSize+100)
@@ -114,7 +114,7 @@ func TestTamper(t *testing.T) {
 		name     string
 		payload  []byte
 		want     error
-		released int // octets of plain that may come out
+		released int // bytes of plain that may come out
 	}
 	tests := []test{
 		{"swapped chunks", slices.Concat(header, chunk(payload, 1), chunk(payload, 0), chunk(payload, 2)), ErrChunk, 0},
@@ -123,7 +123,7 @@ func TestTamper(t *testing.T) {
 		{"dropped first chunk", slices.Concat(header, chunk(payload, 1), chunk(payload, 2)), ErrChunk, 0},
 		{"last chunk repeated", slices.Concat(payload, chunk(payload, 2)), ErrChunk, 2 * ChunkSize},
 		{"chunk appended", slices.Concat(payload, chunk(payload, 1)), ErrChunk, 2 * ChunkSize},
-		{"octet appended", append(bytes.Clone(payload), 0), ErrChunk, 2 * ChunkSize},
+		{"byte appended", append(bytes.Clone(payload), 0), ErrChunk, 2 * ChunkSize},
 		{"chunk of another message", slices.Concat(header, chunk(payload, 0), chunk(other, 1), chunk(payload, 2)), ErrChunk, ChunkSize},
 		{"header of another message", slices.Concat(other[:HeaderSize], payload[HeaderSize:]), ErrChunk, 0},
 		{"salt of another message", slices.Concat(other[:32], payload[32:]), ErrCommitment, 0},
@@ -157,13 +157,13 @@ func TestTamper(t *testing.T) {
 			t.Errorf("%s: error %v, want %v", tt.name, err, tt.want)
 		}
 		if len(got) > tt.released || !bytes.HasPrefix(plain, got) {
-			t.Errorf("%s: released %d octets, at most %d are authentic", tt.name, len(got), tt.released)
+			t.Errorf("%s: released %d bytes, at most %d are authentic", tt.name, len(got), tt.released)
 		}
 	}
 }
 
-// TestEmptyLastChunk seals an empty last chunk after a full one, with the right
-// key: no writer does, so it would be a second form of the same message.
+// TestEmptyLastChunk seals an empty last chunk after a full one, with the right key.
+// No writer does that: it would be a second form of the same message.
 func TestEmptyLastChunk(t *testing.T) {
 	key := random(KeySize)
 	var out bytes.Buffer
@@ -174,7 +174,7 @@ func TestEmptyLastChunk(t *testing.T) {
 	if _, err := w.Write(random(ChunkSize)); err != nil {
 		t.Fatal(err)
 	}
-	w.seal(w.plain) // as if an octet followed
+	w.seal(w.plain) // as if a byte followed
 	w.plain = w.plain[:0]
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestWrongKeyOrControl(t *testing.T) {
 	}
 	for _, size := range []int{0, 16, 31, 33, 64} {
 		if _, err := NewWriter(io.Discard, random(size), control, rand.Reader); err == nil {
-			t.Errorf("a key of %d octets was taken", size)
+			t.Errorf("a key of %d bytes was accepted", size)
 		}
 	}
 }
@@ -223,7 +223,7 @@ func TestWriterIsFinal(t *testing.T) {
 	buf := w.buf
 	w.Abort()
 	if bytes.Contains(buf[:], []byte("secret")) {
-		t.Error("plaintext is left behind after Abort")
+		t.Error("the buffer still has plaintext after Abort")
 	}
 	if _, err := w.Write([]byte("x")); err == nil {
 		t.Error("Write after Abort succeeded")
@@ -248,8 +248,8 @@ type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
-// FuzzReader feeds the reader anything, under a key that the fuzzer can't
-// know: nothing may ever come out but the one message that was made with it.
+// FuzzReader reads any payload, under a key that the fuzzer can't know: nothing may
+// be released but the one message that was made with it.
 func FuzzReader(f *testing.F) {
 	key := bytes.Repeat([]byte("fuzz"), KeySize/4)
 	var out bytes.Buffer
@@ -270,7 +270,7 @@ func FuzzReader(f *testing.F) {
 		case err == nil && !bytes.Equal(payload, out.Bytes()):
 			t.Fatalf("a forged payload opened: %x", payload)
 		case err != nil && len(got) > 0:
-			t.Fatalf("%d octets were released before error %v", len(got), err)
+			t.Fatalf("%d bytes were released before error %v", len(got), err)
 		}
 	})
 }

@@ -27,7 +27,7 @@ func random(n int) []byte {
 	return b
 }
 
-// keyStore is a key manager in memory that keeps its keys.
+// A keyStore is a key manager in memory.
 type keyStore struct {
 	keys    map[string][]byte
 	newID   func() string
@@ -42,10 +42,10 @@ func newKeyStore() *keyStore {
 func (s *keyStore) get(size, number int) ([]*kmclient.Key, error) {
 	var keys []*kmclient.Key
 	for range number {
-		octets := random(size / 8)
+		key := random(size / 8)
 		id := s.newID()
-		s.keys[id] = octets
-		keys = append(keys, kmclient.NewKey(id, bytes.Clone(octets)))
+		s.keys[id] = key
+		keys = append(keys, kmclient.NewKey(id, bytes.Clone(key)))
 	}
 	return keys, nil
 }
@@ -54,11 +54,11 @@ func (s *keyStore) find(f *Frame) ([]*kmclient.Key, error) {
 	s.asked = append(s.asked, f.KeyIDs)
 	var keys []*kmclient.Key
 	for _, id := range f.KeyIDs {
-		octets, ok := s.keys[id]
+		key, ok := s.keys[id]
 		if !ok {
 			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)
 		}
-		keys = append(keys, kmclient.NewKey(id, bytes.Clone(octets)))
+		keys = append(keys, kmclient.NewKey(id, bytes.Clone(key)))
 	}
 	return keys, nil
 }
@@ -81,7 +81,7 @@ func seal(t testing.TB, s *keyStore, limits Limits, plain []byte, write int) (pa
 	}
 	for piece := range slices.Chunk(plain, write) {
 		if n, err := w.Write(piece); n != len(piece) || err != nil {
-			t.Fatalf("Write of %d octets = %d, %v", len(piece), n, err)
+			t.Fatalf("Write of %d bytes = %d, %v", len(piece), n, err)
 		}
 	}
 	if err := w.Close(); err != nil {
@@ -103,7 +103,7 @@ func open(s *keyStore, payload []byte, keyID string) ([]byte, error) {
 		}
 		if err != nil {
 			if len(frame) > 0 {
-				return frame, fmt.Errorf("octets that are not verified, with %w", err)
+				return frame, fmt.Errorf("bytes that are not verified, with %w", err)
 			}
 			return plain, err
 		}
@@ -133,7 +133,7 @@ func TestRoundTrip(t *testing.T) {
 					payload, keyID := seal(t, s, limits, plain, max(write, 1))
 					got, err := open(s, payload, keyID)
 					if err != nil || !bytes.Equal(got, plain) {
-						t.Fatalf("%d octets came back as %d, %v", size, len(got), err)
+						t.Fatalf("%d bytes came back as %d, %v", size, len(got), err)
 					}
 					checkPads(t, s, payload, plain)
 				})
@@ -142,8 +142,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// checkPads recomputes the ciphertext from the layout in the package doc, and
-// proves that octets 0–15 of no key are pad and no pad octet served twice.
+// checkPads computes the ciphertext from the layout in the package comment, which
+// proves that bytes 0 to 15 of keys are not pad, and that no pad is used twice.
 func checkPads(t *testing.T, s *keyStore, payload, plain []byte) {
 	t.Helper()
 	used := map[string]bool{}
@@ -159,7 +159,7 @@ func checkPads(t *testing.T, s *keyStore, payload, plain []byte) {
 		var pad []byte
 		for i, id := range f.KeyIDs {
 			if used[id] {
-				t.Fatalf("key %s served two frames", id)
+				t.Fatalf("key %s is used in two frames", id)
 			}
 			used[id] = true
 			if i == 0 {
@@ -170,55 +170,55 @@ func checkPads(t *testing.T, s *keyStore, payload, plain []byte) {
 		}
 		for i, c := range f.ciphertext {
 			if c != plain[i]^pad[i] {
-				t.Fatalf("octet %d of frame %d is not plaintext XOR pad", i, f.Number)
+				t.Fatalf("byte %d of frame %d is not plaintext XOR pad", i, f.Number)
 			}
 		}
 		plain = plain[f.Length:]
 	}
 	if len(plain) > 0 || len(used) != len(s.keys) {
-		t.Errorf("%d octets of plaintext in no frame, %d of %d keys used", len(plain), len(used), len(s.keys))
+		t.Errorf("%d bytes of plaintext are in no frame, %d of %d keys are used", len(plain), len(used), len(s.keys))
 	}
 }
 
-// TestPlan checks for every length that a plan covers it within the limits and
-// wastes at most an octet a key.
+// TestPlan checks for every length that the plan covers it within the limits and
+// discards at most a byte a key.
 func TestPlan(t *testing.T) {
 	for _, l := range []Limits{{}, {MaxKeySize: 1024}, {MaxKeySize: 4096}, {MaxKeySize: 256}, {MaxKeySize: 4100}} {
 		c, err := l.capacity()
 		if err != nil {
 			t.Fatal(err)
 		}
-		octets, keys := l.largest()
+		most, keys := l.largest()
 		for n := range c + 1 {
 			p := l.plan(n)
 			got := pad(p.number, p.size/8)
-			if got < n || p.number > keys || p.size > 8*octets || p.size%8 != 0 {
-				t.Fatalf("%+v: plan for %d octets: %d keys of %d bits: %d octets of pad", l, n, p.number, p.size, got)
+			if got < n || p.number > keys || p.size > 8*most || p.size%8 != 0 {
+				t.Fatalf("%+v: plan for %d bytes: %d keys of %d bits: %d bytes of pad", l, n, p.number, p.size, got)
 			}
 			if got-n >= p.number && p.size > 8*authSize {
-				t.Fatalf("%+v: plan for %d octets throws %d away with %d keys", l, n, got-n, p.number)
+				t.Fatalf("%+v: plan for %d bytes discards %d with %d keys", l, n, got-n, p.number)
 			}
 		}
 	}
 }
 
-// TestCost is what the format itself costs with keys of 4096 bits: 16 of 512
-// octets, and 16 more a frame.
+// TestCost checks the overhead of the format with keys of 4096 bits: 16 bytes of
+// 512, and 16 more a frame.
 func TestCost(t *testing.T) {
 	for _, size := range []int{10_000, 100_000, 1_000_000} {
 		s := newKeyStore()
 		seal(t, s, Limits{MaxKeySize: 4096}, random(size), size)
-		octets := 0
+		total := 0
 		for k := range maps.Values(s.keys) {
-			octets += len(k)
+			total += len(k)
 		}
-		if cost := float64(octets) / float64(size); cost > 1.05 {
-			t.Errorf("%d octets took %.3f times as many octets of key, want 1.05 at most", size, cost)
+		if cost := float64(total) / float64(size); cost > 1.05 {
+			t.Errorf("%d bytes took %.3f times as many bytes of key, want 1.05 at most", size, cost)
 		}
 	}
 }
 
-// TestCostIsExact compares what a message is said to take with what it takes.
+// TestCostIsExact compares Cost with what a message takes.
 func TestCostIsExact(t *testing.T) {
 	for _, l := range []Limits{{}, {MaxKeySize: 256}, {MaxKeySize: 1000}, {MaxKeySize: 4096}, {MinKeySize: 3000}, {MinKeySize: 512, MaxKeySize: 512}} {
 		c, err := l.capacity()
@@ -245,7 +245,8 @@ func TestCostIsExact(t *testing.T) {
 	}
 }
 
-// TestTooManyKeysAreNotFetched: keys are not spent on a frame that would be refused.
+// TestTooManyKeysAreNotFetched checks that no keys are fetched for a frame that is
+// refused.
 func TestTooManyKeysAreNotFetched(t *testing.T) {
 	fetched := 0
 	w, err := NewWriter(WriterOptions{
@@ -288,7 +289,7 @@ func TestLimitsTooSmall(t *testing.T) {
 	}
 }
 
-// split returns the octets of each frame.
+// split returns the bytes of each frame.
 func split(t *testing.T, payload []byte) [][]byte {
 	t.Helper()
 	var frames [][]byte
@@ -304,11 +305,11 @@ func split(t *testing.T, payload []byte) [][]byte {
 	}
 }
 
-// TestTamper alters a payload of three frames in every way that there is. A
-// flip of any bit, key IDs included, and a cut at any octet must be refused,
-// and nothing released but what stood before.
+// TestTamper alters a payload of three frames in every way there is. A flip of any
+// bit, key IDs included, and a cut at any byte must be refused, and nothing
+// released but what precedes it.
 func TestTamper(t *testing.T) {
-	limits := Limits{MaxKeySize: 512, frameKeys: 3} // frames of 128 octets
+	limits := Limits{MaxKeySize: 512, frameKeys: 3} // frames of 128 bytes
 	s := newKeyStore()
 	plain := random(300)
 	payload, keyID := seal(t, s, limits, plain, len(plain))
@@ -334,7 +335,7 @@ func TestTamper(t *testing.T) {
 		{"dropped first frame", slices.Concat(f[1], f[2]), []error{ErrKeyID}, 0},
 		{"dropped last frame", slices.Concat(f[0], f[1]), []error{ErrTruncated}, 256},
 		{"frame appended", slices.Concat(payload, o[2]), []error{ErrTrailing}, 256},
-		{"octet appended", slices.Concat(payload, []byte{0}), []error{ErrTrailing}, 256},
+		{"byte appended", slices.Concat(payload, []byte{0}), []error{ErrTrailing}, 256},
 		{"frame of another message", slices.Concat(f[0], o[1], f[2]), []error{ErrTag}, 128},
 		{"another message", other, []error{ErrKeyID}, 0},
 		{"nothing", nil, []error{ErrTruncated}, 0},
@@ -346,9 +347,9 @@ func TestTamper(t *testing.T) {
 		{"empty last frame after others", slices.Concat(f[0], append([]byte{1, 1, 1, 'a'}, make([]byte, 4+TagSize)...)), []error{ErrFrame}, 128},
 	}
 	edges := []int{len(f[0]), len(f[0]) + len(f[1]), len(payload)}
-	releasedBefore := func(octet int) int {
+	releasedBefore := func(at int) int {
 		for i, e := range edges {
-			if octet < e {
+			if at < e {
 				return i * 128
 			}
 		}
@@ -370,14 +371,14 @@ func TestTamper(t *testing.T) {
 			t.Errorf("%s: error %v, want one of %v", tt.name, err, tt.want)
 		}
 		if len(got) > tt.released || !bytes.HasPrefix(plain, got) {
-			t.Errorf("%s: released %d octets, at most %d are authentic", tt.name, len(got), tt.released)
+			t.Errorf("%s: released %d bytes, at most %d are authentic", tt.name, len(got), tt.released)
 		}
 	}
 }
 
-// TestForgedFrame plays an author who knows his plaintext: he XORs the pad out
-// of the message and forges a frame under one of its keys. He knows all of
-// every key but its first 16 octets (32 of the first), which is not enough.
+// TestForgedFrame plays an author who gets the pad of a message from its plaintext
+// and forges a frame under one of its keys. The author knows all of each key but
+// its first 16 bytes (32 of the first key), which is not enough.
 func TestForgedFrame(t *testing.T) {
 	s := newKeyStore()
 	plain := random(100)
@@ -388,7 +389,7 @@ func TestForgedFrame(t *testing.T) {
 	}
 	for i, id := range f.KeyIDs {
 		known := bytes.Clone(s.keys[id])
-		clear(known[:16]) // what a frame never shows of a key
+		clear(known[:16]) // which no frame reveals
 		if i == 0 {
 			clear(known[:32])
 		}
@@ -396,16 +397,16 @@ func TestForgedFrame(t *testing.T) {
 		if got, err := open(s, forged, id); !errors.Is(err, ErrTag) || len(got) > 0 {
 			t.Errorf("forged under key %d: released %q, error %v, want %v", i, got, err, ErrTag)
 		}
-		// The same with the whole key opens: the forgery fails for want of
-		// the 16 octets, not for a mistake in the test.
+		// With the whole key the frame opens: so it is the 16 bytes that are
+		// missing, and not a mistake in the test.
 		if got, err := open(s, forge(id, s.keys[id], plain[:20]), id); err != nil || !bytes.Equal(got, plain[:20]) {
 			t.Errorf("with the whole key: %q, error %v", got, err)
 		}
 	}
 }
 
-// forge writes a frame from the layout in the package doc, without the code
-// under test.
+// forge returns a frame, made from the layout in the package comment without the
+// code under test.
 func forge(id string, key, plain []byte) []byte {
 	u := uuid.MustParse(id)
 	frame := append([]byte{1, 1, 0}, u[:]...)
@@ -427,8 +428,8 @@ func forge(id string, key, plain []byte) []byte {
 	return slices.Concat(frame, ciphertext, tag[:])
 }
 
-// TestKeysFrameByFrame checks that a message that names thousands of keys
-// costs none beyond the first frame that fails.
+// TestKeysFrameByFrame checks that no key is fetched for the frames after one that
+// fails.
 func TestKeysFrameByFrame(t *testing.T) {
 	s := newKeyStore()
 	payload, keyID := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, random(1000), 1000)
@@ -438,7 +439,7 @@ func TestKeysFrameByFrame(t *testing.T) {
 		t.Fatalf("error %v, want %v", err, ErrTag)
 	}
 	if len(s.asked) != 2 {
-		t.Errorf("keys were asked for %d times, want 2: frame 2 and later come after a frame that failed", len(s.asked))
+		t.Errorf("keys were fetched for %d frames, want 2: frame 1 fails", len(s.asked))
 	}
 }
 
@@ -466,9 +467,9 @@ func TestKeyIDs(t *testing.T) {
 	}
 }
 
-// TestBadKeySource gives the Writer what no key manager may give.
+// TestBadKeySource encrypts with keys that no key manager may give.
 func TestBadKeySource(t *testing.T) {
-	key := func(id string, octets []byte) *kmclient.Key { return kmclient.NewKey(id, octets) }
+	key := kmclient.NewKey
 	a, b := uuid.NewString(), uuid.NewString()
 	tests := map[string]struct {
 		keys func(size, number int) []*kmclient.Key
@@ -476,7 +477,7 @@ func TestBadKeySource(t *testing.T) {
 	}{
 		"too few":   {func(size, _ int) []*kmclient.Key { return []*kmclient.Key{key(a, random(size/8))} }, kmclient.ErrBadKey},
 		"too short": {func(size, _ int) []*kmclient.Key { return []*kmclient.Key{key(a, random(8)), key(b, random(8))} }, kmclient.ErrBadKey},
-		"equal octets": {func(size, _ int) []*kmclient.Key {
+		"equal bytes": {func(size, _ int) []*kmclient.Key {
 			return []*kmclient.Key{key(a, make([]byte, size/8)), key(b, random(size/8))}
 		}, kmclient.ErrBadKey},
 		"same key twice": {func(size, _ int) []*kmclient.Key { k := random(size / 8); return []*kmclient.Key{key(a, k), key(b, k)} }, kmclient.ErrBadKey},
@@ -508,7 +509,7 @@ func TestBadKeySource(t *testing.T) {
 			t.Errorf("%s: error %v, want %v", name, err, tt.want)
 		}
 		if _, err := w.Write([]byte("x")); err == nil {
-			t.Errorf("%s: the Writer goes on after an error", name)
+			t.Errorf("%s: Write succeeded after an error", name)
 		}
 	}
 }
@@ -521,7 +522,7 @@ func TestShortReceivingKey(t *testing.T) {
 		short.keys[keyID] = s.keys[keyID][:size]
 		want := ErrShortKeys
 		if got, err := open(short, payload, keyID); !errors.Is(err, want) || len(got) > 0 {
-			t.Errorf("key of %d octets: released %d octets, error %v, want %v", size, len(got), err, want)
+			t.Errorf("key of %d bytes: released %d bytes, error %v, want %v", size, len(got), err, want)
 		}
 	}
 }
@@ -552,8 +553,8 @@ func TestTooManyKeys(t *testing.T) {
 	}
 }
 
-// TestFramesWithLongIDs: what a message can make its reader remember is bounded
-// in bytes, in what Inspect reads as well as in what is decrypted.
+// TestFramesWithLongIDs checks that the key IDs that a FrameReader remembers are
+// limited in bytes.
 func TestFramesWithLongIDs(t *testing.T) {
 	pr, pw := io.Pipe()
 	defer pr.Close()
@@ -584,13 +585,13 @@ func TestFramesWithLongIDs(t *testing.T) {
 			bytes += len(id)
 		}
 		if bytes > MaxIDBytes {
-			t.Fatalf("%d bytes of key IDs are taken, want at most %d", bytes, MaxIDBytes)
+			t.Fatalf("%d bytes of key IDs were accepted, want at most %d", bytes, MaxIDBytes)
 		}
 	}
 }
 
-// TestWiped: the buffers of a message go back without its plaintext, whether it
-// was written and read to its end or given up.
+// TestWiped checks that buffers return to the pool empty, whether a message is
+// complete or aborted.
 func TestWiped(t *testing.T) {
 	s := newKeyStore()
 	plain := bytes.Repeat([]byte("secret"), 10)
@@ -607,7 +608,7 @@ func TestWiped(t *testing.T) {
 		held := w.buf
 		end(w)
 		if *held != (buffer.Buffer{}) {
-			t.Error("a writer leaves something behind")
+			t.Error("a Writer's buffer is not wiped")
 		}
 	}
 	payload, keyID := seal(t, s, Limits{}, plain, len(plain))
@@ -620,12 +621,12 @@ func TestWiped(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *held != (buffer.Buffer{}) {
-		t.Error("a reader leaves something behind")
+		t.Error("a Reader's buffer is not wiped")
 	}
 }
 
-// FuzzReader feeds the reader anything: it must not panic, and release nothing
-// but the one message that was made with the keys it can find.
+// FuzzReader reads any payload: nothing may be released but the one message that was
+// made with the keys.
 func FuzzReader(f *testing.F) {
 	s := newKeyStore()
 	n := byte(0)
@@ -637,7 +638,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := open(s, b, keyID)
 		if err == nil && !bytes.Equal(b, payload) || !bytes.HasPrefix(plain, got) {
-			t.Fatalf("a forged payload gave %d octets, error %v", len(got), err)
+			t.Fatalf("a forged payload gave %d bytes, error %v", len(got), err)
 		}
 	})
 }
