@@ -68,6 +68,9 @@ func TestCorpus(t *testing.T) {
 					for _, suite := range suites {
 						label := fmt.Sprintf("%s, %s, %s", filepath.Base(file), variant, suite)
 						outer := checkMessage(t, label, plain, suite)
+						if (suite == cipher.SuiteOTP) != (variant == "CRLF") {
+							continue // Python is slow, and its email package knows no suites
+						}
 						out := fmt.Sprintf("%s-%s-%s-%s", name, suite, variant, filepath.Base(file))
 						if err := os.WriteFile(filepath.Join(forPython, out), outer, 0o600); err != nil {
 							t.Fatal(err)

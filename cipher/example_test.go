@@ -57,42 +57,32 @@ func ExampleEncrypt() {
 			fmt.Println(line)
 		}
 	}
-	fmt.Println("says what it is about:", strings.Contains(outer.String(), "merger"))
+	fmt.Println("shows what it is about:", strings.Contains(outer.String(), "merger"))
 	// Output:
 	// Subject: [...]
 	// Suite: OTP
-	// says what it is about: false
+	// shows what it is about: false
 }
 
 func ExampleDecrypt() {
-	km, remove := exampleKM()
+	km, outer, remove := encryptedExample()
 	defer remove()
-	outer, err := encryptExample(km)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
 
 	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, &cipher.DecryptOptions{
-		Binder: cipher.Unbound, // or a keystore.Store, which sees that a key opens one message only
+		Binder: cipher.Unbound, // or a keystore.Store, which makes sure that a key opens one message only
 	})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	restored, err := io.ReadAll(r) // all of it is authentic once err is nil
+	restored, err := io.ReadAll(r) // all of it is authentic if err is nil
 	fmt.Println(string(restored) == exampleMessage, err)
 	// Output: true <nil>
 }
 
 func ExampleInspect() {
-	km, remove := exampleKM()
+	_, outer, remove := encryptedExample()
 	defer remove()
-	outer, err := encryptExample(km)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
 
 	info, err := cipher.Inspect(bytes.NewReader(outer))
 	if err != nil {
@@ -103,15 +93,19 @@ func ExampleInspect() {
 	// Output: AES-256-GCM 1 key, 83 bytes
 }
 
-func encryptExample(km cipher.KeySource) ([]byte, error) {
-	var outer bytes.Buffer
-	w, err := cipher.Encrypt(context.Background(), &outer, km, nil)
+// encryptedExample returns exampleMessage, encrypted with a key of km.
+func encryptedExample() (km *mock.KeyManager, outer []byte, remove func()) {
+	km, remove = exampleKM()
+	var b bytes.Buffer
+	w, err := cipher.Encrypt(context.Background(), &b, km, nil)
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
 	if _, err := io.WriteString(w, exampleMessage); err != nil {
-		return nil, err
+		panic(err)
 	}
-	err = w.Close()
-	return outer.Bytes(), err
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return km, b.Bytes(), remove
 }

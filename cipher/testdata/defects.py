@@ -1,5 +1,5 @@
-"""Reads every message in a folder with Python's email package and tells each
-defect that it sees in a message, a part or a header field."""
+"""Reads every message in a folder with Python's email package and prints the
+defects that it reports in a message, a part or a header field."""
 import email
 import email.policy
 import pathlib
