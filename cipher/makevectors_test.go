@@ -6,7 +6,9 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +21,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
+// write writes the vector to a file, unless it exists.
 func (v *vector) write(t *testing.T, file string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -36,7 +39,17 @@ func (v *vector) write(t *testing.T, file string) {
 	}
 	b.WriteByte('\n')
 	b.Write(v.message)
-	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -111,11 +124,9 @@ func (v vector) withPayload(t *testing.T, comment, expect string, change func([]
 	return v
 }
 
+// makeVectors writes the vectors that are not in dir.
 func makeVectors(t *testing.T, dir string) {
 	t.Helper()
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
 	for class, vectors := range map[string]map[string]vector{"accept": acceptVectors(t), "reject": rejectVectors(t)} {
 		if err := os.MkdirAll(filepath.Join(dir, class), 0o755); err != nil {
 			t.Fatal(err)

@@ -17,8 +17,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// writeVectors makes new vectors. Only a new format is a reason.
-var writeVectors = flag.Bool("write-vectors", false, "write new files to testdata/vectors")
+// writeVectors adds vectors. Those that exist never change: other implementations
+// may have them.
+var writeVectors = flag.Bool("write-vectors", false, "write vectors that testdata/vectors does not have")
 
 // vectorErrors are the errors that a reject vector may expect of this package and
 // of the independent reader, by their names in its file. A reader that streams and

@@ -9,17 +9,13 @@ import (
 	"slices"
 	"testing"
 	"testing/iotest"
+
+	"github.com/qkdmail/qkdmail/cipher/internal/suitetest"
 )
 
 var control = []byte("control octets")
 
-func random(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b)
-	return b
-}
-
-// seal encrypts plain in writes of this size.
+// seal encrypts plain in writes of write bytes.
 func seal(t testing.TB, key, plain []byte, write int) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -27,18 +23,11 @@ func seal(t testing.TB, key, plain []byte, write int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for piece := range slices.Chunk(plain, write) {
-		if n, err := w.Write(piece); n != len(piece) || err != nil {
-			t.Fatalf("Write of %d bytes = %d, %v", len(piece), n, err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	suitetest.Write(t, w, plain, write)
 	return out.Bytes()
 }
 
-// open decrypts a payload and returns what was released, also before an error.
+// open decrypts a payload. With an error it returns what was released before.
 func open(key, control []byte, payload io.Reader) ([]byte, error) {
 	r, err := NewReader(payload)
 	if err != nil {
@@ -47,28 +36,15 @@ func open(key, control []byte, payload io.Reader) ([]byte, error) {
 	if err := r.Unlock(key, control); err != nil {
 		return nil, err
 	}
-	var plain []byte
-	for {
-		chunk, err := r.Next()
-		if err == io.EOF {
-			return plain, nil
-		}
-		if err != nil {
-			if len(chunk) > 0 {
-				return chunk, fmt.Errorf("bytes that are not verified, with %w", err)
-			}
-			return plain, err
-		}
-		plain = append(plain, chunk...)
-	}
+	return suitetest.ReadAll(r.Next)
 }
 
 func TestRoundTrip(t *testing.T) {
-	key := random(KeySize)
+	key := suitetest.Random(KeySize)
 	for _, size := range []int{0, 1, 2, ChunkSize - 1, ChunkSize, ChunkSize + 1, 2*ChunkSize - 1, 2 * ChunkSize, 2*ChunkSize + 1, 3*ChunkSize + 5} {
 		for _, write := range []int{1 + size/7, 1000, ChunkSize - 1, ChunkSize, ChunkSize + 1, 4 * ChunkSize} {
 			t.Run(fmt.Sprintf("%d in %d", size, write), func(t *testing.T) {
-				plain := random(size)
+				plain := suitetest.Random(size)
 				payload := seal(t, key, plain, write)
 				if got := PlaintextSize(int64(len(payload))); got != int64(size) {
 					t.Errorf("PlaintextSize(%d) = %d, want %d", len(payload), got, size)
@@ -99,9 +75,9 @@ func TestPlaintextSizeOfNoPayload(t *testing.T) {
 // report an error, and release nothing but what precedes the alteration.
 func TestTamper(t *testing.T) {
 	const sealed = ChunkSize + Overhead
-	key, plain := random(KeySize), random(2*ChunkSize+100)
+	key, plain := suitetest.Random(KeySize), suitetest.Random(2*ChunkSize+100)
 	payload := seal(t, key, plain, len(plain))
-	other := seal(t, key, random(len(plain)), len(plain))
+	other := seal(t, key, suitetest.Random(len(plain)), len(plain))
 	chunk := func(p []byte, i int) []byte { return p[HeaderSize+i*sealed : min(HeaderSize+(i+1)*sealed, len(p))] }
 	header := payload[:HeaderSize]
 
@@ -165,13 +141,13 @@ func TestTamper(t *testing.T) {
 // TestEmptyLastChunk seals an empty last chunk after a full one, with the right key.
 // No writer does that: it would be a second form of the same message.
 func TestEmptyLastChunk(t *testing.T) {
-	key := random(KeySize)
+	key := suitetest.Random(KeySize)
 	var out bytes.Buffer
 	w, err := NewWriter(&out, key, control, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Write(random(ChunkSize)); err != nil {
+	if _, err := w.Write(suitetest.Random(ChunkSize)); err != nil {
 		t.Fatal(err)
 	}
 	w.seal(w.plain) // as if a byte followed
@@ -185,16 +161,16 @@ func TestEmptyLastChunk(t *testing.T) {
 }
 
 func TestWrongKeyOrControl(t *testing.T) {
-	key := random(KeySize)
-	payload := seal(t, key, random(10), 10)
-	if _, err := open(random(KeySize), control, bytes.NewReader(payload)); !errors.Is(err, ErrCommitment) {
+	key := suitetest.Random(KeySize)
+	payload := seal(t, key, suitetest.Random(10), 10)
+	if _, err := open(suitetest.Random(KeySize), control, bytes.NewReader(payload)); !errors.Is(err, ErrCommitment) {
 		t.Errorf("another key: error %v, want %v", err, ErrCommitment)
 	}
 	if _, err := open(key, []byte("control octetS"), bytes.NewReader(payload)); !errors.Is(err, ErrCommitment) {
 		t.Errorf("other control octets: error %v, want %v", err, ErrCommitment)
 	}
 	for _, size := range []int{0, 16, 31, 33, 64} {
-		if _, err := NewWriter(io.Discard, random(size), control, rand.Reader); err == nil {
+		if _, err := NewWriter(io.Discard, suitetest.Random(size), control, rand.Reader); err == nil {
 			t.Errorf("a key of %d bytes was accepted", size)
 		}
 	}
@@ -215,7 +191,7 @@ func TestNonceCarries(t *testing.T) {
 
 func TestWriterIsFinal(t *testing.T) {
 	var out bytes.Buffer
-	w, err := NewWriter(&out, random(KeySize), control, rand.Reader)
+	w, err := NewWriter(&out, suitetest.Random(KeySize), control, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,12 +209,12 @@ func TestWriterIsFinal(t *testing.T) {
 	}
 
 	fail := errors.New("disk full")
-	w, err = NewWriter(&out, random(KeySize), control, rand.Reader)
+	w, err = NewWriter(&out, suitetest.Random(KeySize), control, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.dst = failingWriter{fail}
-	_, _ = w.Write(random(3 * ChunkSize))
+	_, _ = w.Write(suitetest.Random(3 * ChunkSize))
 	if err := w.Close(); !errors.Is(err, fail) {
 		t.Errorf("Close after a failed write = %v, want %v", err, fail)
 	}

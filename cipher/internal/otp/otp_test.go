@@ -2,7 +2,6 @@ package otp
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,18 +13,13 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
+	"github.com/qkdmail/qkdmail/cipher/internal/suitetest"
 	"github.com/qkdmail/qkdmail/kmclient"
 	//lint:ignore SA1019 see otp.go
 	"golang.org/x/crypto/poly1305"
 )
 
 var control = []byte("control octets")
-
-func random(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b)
-	return b
-}
 
 // A keyStore is a key manager in memory.
 type keyStore struct {
@@ -42,7 +36,7 @@ func newKeyStore() *keyStore {
 func (s *keyStore) get(size, number int) ([]*kmclient.Key, error) {
 	var keys []*kmclient.Key
 	for range number {
-		key := random(size / 8)
+		key := suitetest.Random(size / 8)
 		id := s.newID()
 		s.keys[id] = key
 		keys = append(keys, kmclient.NewKey(id, bytes.Clone(key)))
@@ -63,7 +57,7 @@ func (s *keyStore) find(f *Frame) ([]*kmclient.Key, error) {
 	return keys, nil
 }
 
-// seal encrypts plain in writes of this size, and returns the payload and the
+// seal encrypts plain in writes of write bytes, and returns the payload and the
 // ID of its first key.
 func seal(t testing.TB, s *keyStore, limits Limits, plain []byte, write int) (payload []byte, keyID string) {
 	t.Helper()
@@ -79,36 +73,16 @@ func seal(t testing.TB, s *keyStore, limits Limits, plain []byte, write int) (pa
 	if err != nil {
 		t.Fatal(err)
 	}
-	for piece := range slices.Chunk(plain, write) {
-		if n, err := w.Write(piece); n != len(piece) || err != nil {
-			t.Fatalf("Write of %d bytes = %d, %v", len(piece), n, err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	suitetest.Write(t, w, plain, write)
 	return out.Bytes(), keyID
 }
 
-// open decrypts a payload and returns what was released, also before an error.
+// open decrypts a payload. With an error it returns what was released before.
 func open(s *keyStore, payload []byte, keyID string) ([]byte, error) {
 	r := NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{
 		Control: control, KeyID: keyID, Keys: s.find,
 	})
-	var plain []byte
-	for {
-		frame, err := r.Next()
-		if err == io.EOF {
-			return plain, nil
-		}
-		if err != nil {
-			if len(frame) > 0 {
-				return frame, fmt.Errorf("bytes that are not verified, with %w", err)
-			}
-			return plain, err
-		}
-		plain = append(plain, frame...)
-	}
+	return suitetest.ReadAll(r.Next)
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -129,7 +103,7 @@ func TestRoundTrip(t *testing.T) {
 			for _, write := range []int{1 + size/5, c - 1, c, c + 1, 3 * c} {
 				t.Run(fmt.Sprintf("%s: %d in %d", name, size, write), func(t *testing.T) {
 					s := newKeyStore()
-					plain := random(size)
+					plain := suitetest.Random(size)
 					payload, keyID := seal(t, s, limits, plain, max(write, 1))
 					got, err := open(s, payload, keyID)
 					if err != nil || !bytes.Equal(got, plain) {
@@ -207,7 +181,7 @@ func TestPlan(t *testing.T) {
 func TestCost(t *testing.T) {
 	for _, size := range []int{10_000, 100_000, 1_000_000} {
 		s := newKeyStore()
-		seal(t, s, Limits{MaxKeySize: 4096}, random(size), size)
+		seal(t, s, Limits{MaxKeySize: 4096}, suitetest.Random(size), size)
 		total := 0
 		for k := range maps.Values(s.keys) {
 			total += len(k)
@@ -227,7 +201,7 @@ func TestCostIsExact(t *testing.T) {
 		}
 		for _, size := range []int{0, 1, 16, 17, 100, c - 1, c, c + 1, 2 * c, 2*c + 1, 3*c + 5} {
 			s := newKeyStore()
-			payload, _ := seal(t, s, l, random(size), max(size, 1))
+			payload, _ := seal(t, s, l, suitetest.Random(size), max(size, 1))
 			want := Cost{Frames: int64(len(split(t, payload))), Keys: int64(len(s.keys))}
 			for k := range maps.Values(s.keys) {
 				want.KeyBytes += int64(len(k))
@@ -311,14 +285,14 @@ func split(t *testing.T, payload []byte) [][]byte {
 func TestTamper(t *testing.T) {
 	limits := Limits{MaxKeySize: 512, frameKeys: 3} // frames of 128 bytes
 	s := newKeyStore()
-	plain := random(300)
+	plain := suitetest.Random(300)
 	payload, keyID := seal(t, s, limits, plain, len(plain))
 	f := split(t, payload)
 	if len(f) != 3 {
 		t.Fatalf("%d frames, want 3", len(f))
 	}
 	s.control = []byte("control octets of another message")
-	other, _ := seal(t, s, limits, random(300), 300)
+	other, _ := seal(t, s, limits, suitetest.Random(300), 300)
 	o := split(t, other)
 
 	type test struct {
@@ -381,7 +355,7 @@ func TestTamper(t *testing.T) {
 // its first 16 bytes (32 of the first key), which is not enough.
 func TestForgedFrame(t *testing.T) {
 	s := newKeyStore()
-	plain := random(100)
+	plain := suitetest.Random(100)
 	payload, _ := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, plain, len(plain))
 	f, err := NewFrameReader(bytes.NewReader(payload)).Next()
 	if err != nil {
@@ -432,7 +406,7 @@ func forge(id string, key, plain []byte) []byte {
 // fails.
 func TestKeysFrameByFrame(t *testing.T) {
 	s := newKeyStore()
-	payload, keyID := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, random(1000), 1000)
+	payload, keyID := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, suitetest.Random(1000), 1000)
 	frames := split(t, payload)
 	frames[1][len(frames[1])-1] ^= 1
 	if _, err := open(s, slices.Concat(frames...), keyID); !errors.Is(err, ErrTag) {
@@ -454,7 +428,7 @@ func TestKeyIDs(t *testing.T) {
 	} {
 		s := newKeyStore()
 		s.newID = newID
-		plain := random(300)
+		plain := suitetest.Random(300)
 		payload, keyID := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, plain, 300)
 		if got, err := open(s, payload, keyID); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%s: %v", name, err)
@@ -475,20 +449,25 @@ func TestBadKeySource(t *testing.T) {
 		keys func(size, number int) []*kmclient.Key
 		want error
 	}{
-		"too few":   {func(size, _ int) []*kmclient.Key { return []*kmclient.Key{key(a, random(size/8))} }, kmclient.ErrBadKey},
-		"too short": {func(size, _ int) []*kmclient.Key { return []*kmclient.Key{key(a, random(8)), key(b, random(8))} }, kmclient.ErrBadKey},
-		"equal bytes": {func(size, _ int) []*kmclient.Key {
-			return []*kmclient.Key{key(a, make([]byte, size/8)), key(b, random(size/8))}
+		"too few": {func(size, _ int) []*kmclient.Key { return []*kmclient.Key{key(a, suitetest.Random(size/8))} }, kmclient.ErrBadKey},
+		"too short": {func(size, _ int) []*kmclient.Key {
+			return []*kmclient.Key{key(a, suitetest.Random(8)), key(b, suitetest.Random(8))}
 		}, kmclient.ErrBadKey},
-		"same key twice": {func(size, _ int) []*kmclient.Key { k := random(size / 8); return []*kmclient.Key{key(a, k), key(b, k)} }, kmclient.ErrBadKey},
+		"equal bytes": {func(size, _ int) []*kmclient.Key {
+			return []*kmclient.Key{key(a, make([]byte, size/8)), key(b, suitetest.Random(size/8))}
+		}, kmclient.ErrBadKey},
+		"same key twice": {func(size, _ int) []*kmclient.Key {
+			k := suitetest.Random(size / 8)
+			return []*kmclient.Key{key(a, k), key(b, k)}
+		}, kmclient.ErrBadKey},
 		"same ID twice": {func(size, _ int) []*kmclient.Key {
-			return []*kmclient.Key{key(a, random(size/8)), key(a, random(size/8))}
+			return []*kmclient.Key{key(a, suitetest.Random(size/8)), key(a, suitetest.Random(size/8))}
 		}, kmclient.ErrBadKey},
 		"same ID respelt": {func(size, _ int) []*kmclient.Key {
-			return []*kmclient.Key{key(a, random(size/8)), key(strings.ToUpper(a), random(size/8))}
+			return []*kmclient.Key{key(a, suitetest.Random(size/8)), key(strings.ToUpper(a), suitetest.Random(size/8))}
 		}, kmclient.ErrBadKey},
 		"IDs of old again": {func(size, _ int) []*kmclient.Key {
-			return []*kmclient.Key{key(a, random(size/8)), key(b, random(size/8))}
+			return []*kmclient.Key{key(a, suitetest.Random(size/8)), key(b, suitetest.Random(size/8))}
 		}, ErrKeyRepeated},
 	}
 	for name, tt := range tests {
@@ -501,7 +480,7 @@ func TestBadKeySource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = w.Write(random(200)) // the second frame is needed for the last case
+		_, err = w.Write(suitetest.Random(200)) // the second frame is needed for the last case
 		if err == nil {
 			err = w.Close()
 		}
@@ -516,7 +495,7 @@ func TestBadKeySource(t *testing.T) {
 
 func TestShortReceivingKey(t *testing.T) {
 	s := newKeyStore()
-	payload, keyID := seal(t, s, Limits{}, random(100), 100)
+	payload, keyID := seal(t, s, Limits{}, suitetest.Random(100), 100)
 	for _, size := range []int{8, 31, 32, 131} {
 		short := newKeyStore()
 		short.keys[keyID] = s.keys[keyID][:size]
