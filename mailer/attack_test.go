@@ -14,7 +14,7 @@ import (
 
 // TestAttack goes through the attacker table of the threat model, as far as it
 // is the relay's and needs no durable store. An attacker sends; want is the
-// beginning of his answer; more looks at what came of it.
+// beginning of the answer; more looks at what came of it.
 func TestAttack(t *testing.T) {
 	for name, attack := range map[string]func(t *testing.T, a *attacker){
 		"flips":                              attackFlips,

@@ -16,10 +16,10 @@ import (
 )
 
 // A fixedKey is a key manager that gives out the same key each time, as one that
-// was set back, or as somebody who has only seen its ID makes it up.
+// was set back does, or someone who has only seen its ID makes up.
 type fixedKey struct {
-	id     string
-	octets []byte
+	id   string
+	bits []byte
 }
 
 func (k fixedKey) Status(context.Context, string) (kmclient.Status, error) {
@@ -27,14 +27,14 @@ func (k fixedKey) Status(context.Context, string) (kmclient.Status, error) {
 }
 
 func (k fixedKey) GetKeys(_ context.Context, _ string, size, _ int) ([]*kmclient.Key, error) {
-	return []*kmclient.Key{kmclient.NewKey(k.id, bytes.Clone(k.octets[:size/8]))}, nil
+	return []*kmclient.Key{kmclient.NewKey(k.id, bytes.Clone(k.bits[:size/8]))}, nil
 }
 
 // madeUp returns a key with this ID and other bytes for each seed.
 func madeUp(id string, seed uint64) fixedKey {
 	k := fixedKey{id, make([]byte, 512)}
 	random := rand.NewChaCha8([32]byte{byte(seed)})
-	_, _ = random.Read(k.octets)
+	_, _ = random.Read(k.bits)
 	return k
 }
 
@@ -73,9 +73,9 @@ func newClosedKit(t *testing.T, suite cipher.Suite, changes ...func(*config.Conf
 func (k *closedKit) give() {
 	size := 32
 	if k.suite == cipher.SuiteOTP {
-		size = len(k.key.octets)
+		size = len(k.key.bits)
 	}
-	k.relay.KM.Put(k.key.id, k.key.octets[:size])
+	k.relay.KM.Put(k.key.id, k.key.bits[:size])
 }
 
 func (k *closedKit) seal(key fixedKey, body string) string {
@@ -120,7 +120,7 @@ func TestNothingButTheMessageIsDelivered(t *testing.T) {
 		k := newClosedKit(t, suite)
 		two := k.seal(k.key, "message TWO, quite another one")
 		rubbish := k.seal(madeUp(k.key.id, 2), "rubbish")
-		anew := k.seal(madeUp(strings.ToUpper(k.key.id), 2), "rubbish")
+		respelled := k.seal(madeUp(strings.ToUpper(k.key.id), 2), "rubbish")
 		cut := k.one[:strings.LastIndex(k.one, "\r\n--")-60] + k.one[strings.LastIndex(k.one, "\r\n--"):]
 
 		k.sends("message one", k.one, bob, "250", 1, "")
@@ -130,7 +130,7 @@ func TestNothingButTheMessageIsDelivered(t *testing.T) {
 
 		k.later(8 * day)
 		attempts := 0
-		for what, message := range map[string]string{"message two": two, "rubbish": rubbish, "rubbish, with the ID spelled anew": anew} {
+		for what, message := range map[string]string{"message two": two, "rubbish": rubbish, "rubbish, with the ID spelled otherwise": respelled} {
 			for _, rcpt := range []string{bob, carol} {
 				k.sends(what+", key closed", message, rcpt, "550 5.7.1", 0, "key bound")
 				attempts++
@@ -162,7 +162,7 @@ func TestNothingButTheMessageIsDelivered(t *testing.T) {
 }
 
 // The key has opened no message when it is closed: nothing that names it was
-// delivered to anybody.
+// delivered to anyone.
 func TestClosedWithoutMessage(t *testing.T) {
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
 		k := newClosedKit(t, suite)
@@ -178,7 +178,7 @@ func TestClosedWithoutMessage(t *testing.T) {
 }
 
 // Over LMTP each recipient has an answer: the one who has got the message 250, and
-// nobody another one's.
+// no one another's.
 func TestClosedKeyOverLMTP(t *testing.T) {
 	k := newClosedKit(t, cipher.SuiteAES256GCM, mailtest.OverLMTP)
 	two := k.seal(k.key, "message TWO")

@@ -191,7 +191,7 @@ func (s *decryptSession) open(h *message.Reader, f *found) (producer, error) {
 }
 
 // checkPlain refuses mail in clear from a domain that has to encrypt, by the header
-// From and by the envelope: nobody may pose as a peer's user by leaving the encryption
+// From and by the envelope: no one may pose as a peer's user by leaving the encryption
 // out.
 func (s *decryptSession) checkPlain(h *message.Reader) error {
 	policy := s.step.Policy

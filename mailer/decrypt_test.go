@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// received is what stands above restored mail and varies: our own trace field.
+// received is what is above restored mail and varies: the relay's trace field.
 func cutReceived(t *testing.T, message string) string {
 	t.Helper()
 	const begin = "Received: from client.example ([127.0.0.1])\r\n\tby relay.example (qkdmail) with "
@@ -37,7 +37,7 @@ const onTheWay = "Return-Path: <alice@a.example>\r\n" +
 	"X-Spam: no\r\n" +
 	"Subject: evil\r\n"
 
-// The octets that were encrypted come back, under what we say of them.
+// The bytes that were encrypted come back, under what we say of them.
 func TestRestored(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -316,7 +316,7 @@ func TestSenderOfPeer(t *testing.T) {
 	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
 	for _, tt := range []struct{ from, header, sae, want string }{
 		{"a@a.example", "a@a.example", "SAE_A", "250"},
-		{"a@x.example", "a@x.example", "SAE_A", "250"}, // nobody's
+		{"a@x.example", "a@x.example", "SAE_A", "250"}, // no peer's
 		{"", "a@a.example", "SAE_A", "250"},
 		{"c@c.example", "a@a.example", "SAE_A", "550 5.7.1"},
 		{"a@a.example", "c@c.example", "SAE_A", "550 5.7.1"},
@@ -360,7 +360,7 @@ func TestFramesOneByOne(t *testing.T) {
 	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
 	sealed := mailtest.Seal(t, r.KM, mailtest.Text+strings.Repeat("padded\r\n", 50_000), func(o *cipher.EncryptOptions) { o.Suite = cipher.SuiteOTP })
 	given, _ := r.KM.Count()
-	r.KM.Spoil = func(_ string, octets []byte) []byte { octets[0] ^= 1; return octets }
+	r.KM.Spoil = func(_ string, key []byte) []byte { key[0] ^= 1; return key }
 	c := mailtest.Connect(t, r)
 	c.Want("550 5.7.7", c.Mail(sealed, "alice@a.example", "bob@b.example"))
 	if _, asked := r.KM.Count(); asked == 0 || asked > given/2 {
@@ -381,7 +381,7 @@ func TestFramesOneByOne(t *testing.T) {
 	hop.WasCut()
 }
 
-// Nobody outside can write what the relay says to the mail system behind it.
+// No one outside can write the fields in which the relay reports.
 func TestForgedResults(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -397,7 +397,7 @@ func TestForgedResults(t *testing.T) {
 	}
 }
 
-// However many fields stand before it, the From of a message is checked: at the
+// However many fields are before it, the From of a message is checked: at the
 // door, and sealed inside a peer's.
 func TestFromBehindManyFields(t *testing.T) {
 	mailtest.NoLeaks(t)

@@ -45,7 +45,7 @@ func TestDeliveriesAreTimed(t *testing.T) {
 }
 
 // A key that its key manager has deleted opens its message until everybody has
-// got it, and nobody gets it twice.
+// got it, and no one gets it twice.
 func TestDeliveredOnce(t *testing.T) {
 	hop := mailtest.StartHop(t)
 	r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{})
@@ -82,7 +82,7 @@ func TestDeliveredOnce(t *testing.T) {
 	}
 }
 
-// Another message under a key that has opened one is refused: somebody may have
+// Another message under a key that has opened one is refused: someone may have
 // copied its ID.
 func TestKeyBoundToItsMessage(t *testing.T) {
 	hop := mailtest.StartHop(t)

@@ -65,7 +65,7 @@ func TestEncryptPolicy(t *testing.T) {
 	}
 }
 
-// Any octets that SMTP carries come through both relays as they were.
+// Any bytes that SMTP carries come through both relays as they were.
 func TestBothRelays(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -86,7 +86,7 @@ func TestBothRelays(t *testing.T) {
 			hop.Forget()
 			c.Want("250", c.Mail(message, "x@x.example", to))
 			if got := hop.One().Data; !strings.HasSuffix(got, "\r\n"+message) {
-				t.Errorf("message %d to %s: %d octets of %d", i, to, len(got), len(message))
+				t.Errorf("message %d to %s: %d bytes of %d", i, to, len(got), len(message))
 			}
 		}
 	}
@@ -164,7 +164,7 @@ func TestInClearWhole(t *testing.T) {
 			message := mailtest.Text + strings.Repeat("0123456789\r\n", size)
 			c.Want("250", c.Mail(message, "alice@a.example", to))
 			if got := cutReceived(t, hop.One().Data); got != "(own Received)"+message {
-				t.Errorf("%d octets to %s: %d octets came", len(message), to, len(got))
+				t.Errorf("%d bytes to %s: %d bytes came", len(message), to, len(got))
 			}
 		}
 	}
@@ -328,12 +328,12 @@ func TestTransactions(t *testing.T) {
 		_ = r.Stop()
 		hop.None()
 		if !strings.Contains(hop.Commands(), "RSET") {
-			t.Error("the next hop was not told")
+			t.Error("the next hop heard nothing of it")
 		}
 	})
 }
 
-// A message that is refused behind its first piece must not go out in clear
+// A message that is refused after its first piece must not go out in clear
 // without that piece, where a rule is opportunistic and no key is left.
 func TestRefusedIsNotSentInClear(t *testing.T) {
 	mailtest.NoLeaks(t)
@@ -350,7 +350,7 @@ func TestRefusedIsNotSentInClear(t *testing.T) {
 	hop.None()
 }
 
-// A message that is encrypted for somebody else, or by somebody else, is
+// A message that is encrypted for someone else, or by someone else, is
 // encrypted for the peer of the rule.
 func TestEncryptedForAnother(t *testing.T) {
 	mailtest.NoLeaks(t)
@@ -369,7 +369,7 @@ func TestEncryptedForAnother(t *testing.T) {
 	}
 }
 
-// An opportunistic rule with a one-time pad: the key manager runs dry behind
+// An opportunistic rule with a one-time pad: the key manager runs dry after
 // the first frame.
 func TestInClearNeverAfterKeys(t *testing.T) {
 	hop := mailtest.StartHop(t)

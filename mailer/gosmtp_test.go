@@ -12,7 +12,7 @@ import (
 )
 
 // The sessions are go-smtp's: under its server, over SMTP and LMTP, a message is
-// encrypted and comes back octet for octet, and each recipient has his answer.
+// encrypted and comes back byte for byte, and each recipient has an answer.
 func TestGoSMTPServer(t *testing.T) {
 	for name, lmtp := range map[string]bool{"SMTP": false, "LMTP": true} {
 		t.Run(name, func(t *testing.T) {

@@ -177,7 +177,7 @@ func TestKeyGateFlood(t *testing.T) {
 	}
 }
 
-// A client is told from others by its network, however its address is written.
+// The network tells clients apart, however the address is written.
 func TestOrigin(t *testing.T) {
 	for addr, want := range map[string]string{
 		"192.0.2.1":             "192.0.2.1/32",

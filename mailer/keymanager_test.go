@@ -72,11 +72,11 @@ func TestKeyManagerWrongKey(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
 	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr())
-	r.KM.Spoil = func(_ string, octets []byte) []byte { octets[3] ^= 1; return octets }
+	r.KM.Spoil = func(_ string, key []byte) []byte { key[3] ^= 1; return key }
 	c := mailtest.Connect(t, r)
 	c.Want("550 5.7.7", c.Attempt(mailtest.MessageFor(t, mailer.DirectionDecrypt, r.KM)))
 	hop.None()
-	r.KM.Spoil = func(_ string, octets []byte) []byte { return octets[:16] }
+	r.KM.Spoil = func(_ string, key []byte) []byte { return key[:16] }
 	c.Want("550 5.7.7", c.Attempt(mailtest.MessageFor(t, mailer.DirectionDecrypt, r.KM)))
 	hop.None()
 }

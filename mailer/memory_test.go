@@ -13,7 +13,7 @@ import (
 )
 
 // Clients that hold on to a message take memory; who comes when there is none left is
-// told so before DATA, or as soon as the header is too long. When they go, it is free.
+// refused before DATA, or as soon as the header is too long. When they go, it is free.
 func TestMemory(t *testing.T) {
 	long := strings.Repeat("X-A: "+strings.Repeat("x", 900)+"\r\n", 250)
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {

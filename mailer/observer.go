@@ -25,7 +25,7 @@ type Report struct {
 	Delivered int    // recipients who have got it
 	Command   string // MAIL or RCPT, if that was refused and no message came; else ""
 
-	Octets  int64         // size of the message as it came, as far as it was read, in bytes
+	Size    int64         // of the message as it came, as far as it was read, in bytes
 	Keys    int           // that it was encrypted with
 	Total   time.Duration // from MAIL to the answer; 0 if MAIL was refused
 	KeyWait time.Duration // of that, for the key manager and the key store
@@ -69,7 +69,7 @@ func (s *session) report(r Report, refused *refusal.Refusal) {
 		}
 	}
 	if s.lines != nil {
-		r.Octets = s.lines.Size()
+		r.Size = s.lines.Size()
 	}
 	if !s.start.IsZero() {
 		r.Total = time.Since(s.start)

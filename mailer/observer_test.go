@@ -24,7 +24,7 @@ func TestObserverEncrypt(t *testing.T) {
 		t.Errorf("times %v, of it %v for keys and %v for the next hop", got.Total, got.KeyWait, got.HopWait)
 	}
 	got.Total, got.KeyWait, got.HopWait = 0, 0, 0
-	want := mailer.Report{Direction: mailer.DirectionEncrypt, Peer: "bravo", Suite: cipher.SuiteAES256GCM, Outcome: mailer.OutcomeEncrypted, Octets: int64(len(mailtest.Text)), Keys: got.Keys, Delivered: 1}
+	want := mailer.Report{Direction: mailer.DirectionEncrypt, Peer: "bravo", Suite: cipher.SuiteAES256GCM, Outcome: mailer.OutcomeEncrypted, Size: int64(len(mailtest.Text)), Keys: got.Keys, Delivered: 1}
 	if got != want || got.Keys < 1 {
 		t.Errorf("reported %+v, want %+v with keys", got, want)
 	}
@@ -38,7 +38,7 @@ func TestObserverEncrypt(t *testing.T) {
 	c.Want("250", c.Cmd("RSET"))
 	c.Want("250", c.Cmd("MAIL FROM:<a@a.example>"))
 	c.Want("553", c.Cmd("RCPT TO:<b\u00fc@b.example>"))
-	if got = seen.Last(t, 3); got.Command != "RCPT" || got.Outcome != mailer.OutcomeRefused || got.Reason != "smtputf8" || got.Octets != 0 {
+	if got = seen.Last(t, 3); got.Command != "RCPT" || got.Outcome != mailer.OutcomeRefused || got.Reason != "smtputf8" || got.Size != 0 {
 		t.Errorf("an address that needs SMTPUTF8: %+v", got)
 	}
 }
@@ -56,14 +56,14 @@ func TestObserverDecrypt(t *testing.T) {
 	if got.KeyWait <= 0 || got.HopWait <= 0 || got.Total < got.KeyWait+got.HopWait {
 		t.Errorf("times %v, of it %v for keys and %v for the next hop", got.Total, got.KeyWait, got.HopWait)
 	}
-	if got.Outcome != mailer.OutcomeDecrypted || got.Suite != cipher.SuiteAES256GCM || got.Peer != "alpha" || got.Octets != int64(len(encrypted)) || got.Keys < 1 || got.Reason != "" {
+	if got.Outcome != mailer.OutcomeDecrypted || got.Suite != cipher.SuiteAES256GCM || got.Peer != "alpha" || got.Size != int64(len(encrypted)) || got.Keys < 1 || got.Reason != "" {
 		t.Errorf("reported %+v", got)
 	}
 	c.Want("250", c.Attempt(mailtest.Text))
 	if got := seen.Last(t, 2); got.Outcome != mailer.OutcomePlain || got.Suite != "" || got.Peer != "" {
 		t.Errorf("plain mail: %+v", got)
 	}
-	km.Spoil = func(_ string, octets []byte) []byte { octets[0] ^= 1; return octets }
+	km.Spoil = func(_ string, key []byte) []byte { key[0] ^= 1; return key }
 	c.Want("550 5.7.7", c.Attempt(mailtest.Seal(t, km, mailtest.Text)))
 	if got := seen.Last(t, 3); got.Outcome != mailer.OutcomeRefused || got.Reason != "authentication" || got.Peer != "alpha" || got.KeyWait <= 0 || got.HopWait != 0 {
 		t.Errorf("with another key: %+v", got)

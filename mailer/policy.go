@@ -112,7 +112,7 @@ func (p *Policy) SAE() string { return p.sae }
 // Outbound says how mail to a recipient leaves, by the domain of its address. One
 // without a domain, and one with an address literal that no rule names, takes the
 // default rule. In a policy without rules mail is Required to be encrypted, for
-// nobody: it can't leave.
+// no one: it can't leave.
 func (p *Policy) Outbound(recipient string) Route {
 	if r, ok := p.routes.Find(address.Domain(recipient)); ok {
 		return r

@@ -135,7 +135,7 @@ func (m *policyMaker) peerSAE(field string, peer *Peer) {
 	m.sae(field, peer.SAE)
 	switch first, doubled := m.p.bySAE[peer.SAE]; {
 	case peer.SAE == "" && doubled:
-		m.wrong(field, "", "missing: peer %q has none either, so their mail could not be told apart", first.Name)
+		m.wrong(field, "", "missing: peer %q has none either, so there would be no way to tell whose mail is whose", first.Name)
 	case doubled:
 		m.wrong(field, "", "%q is the SAE ID of peer %q", peer.SAE, first.Name)
 	case peer.SAE != "" && peer.SAE == m.o.SAE:

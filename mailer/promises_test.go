@@ -58,8 +58,7 @@ func TestOptionsThatMustBeSet(t *testing.T) {
 	}
 }
 
-// A loggingKM stands for what someone puts around a key manager, and forwards only
-// what it knows.
+// A loggingKM is a wrapper around a key manager that forwards only what it knows.
 type loggingKM struct{ cipher.KeyFinder }
 
 // A wrapper around the key manager switches off neither "one key, one message" nor
@@ -89,8 +88,8 @@ func TestWrapperAroundKeyManager(t *testing.T) {
 	hop.None()
 }
 
-// A loggingBackend stands for what someone puts around the next hop; its sessions
-// have no more than go-smtp's methods.
+// A loggingBackend is a wrapper around the next hop whose sessions have no more than
+// go-smtp's methods.
 type loggingBackend struct{ next smtp.Backend }
 
 func (b loggingBackend) NewSession(c *smtp.Conn) (smtp.Session, error) {

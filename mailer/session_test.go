@@ -38,7 +38,7 @@ func TestProtocolInReceived(t *testing.T) {
 	}
 }
 
-// A domain that IDNA refuses is nobody's: no rule may be taken for it that another
+// A domain that IDNA refuses has no owner: no rule may be taken for it that another
 // program's reading would not have.
 func TestDomainsThatIDNARefuses(t *testing.T) {
 	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, mailtest.StartHop(t).Addr())

@@ -52,7 +52,7 @@ func TestSmuggling(t *testing.T) {
 					t.Errorf("%q went out as %q", s, m.Raw)
 				}
 			}
-			// What is behind the dot is a command again.
+			// What is after the dot is a command again.
 			c.Want("252", c.Cmd("VRFY x"))
 			_ = c.Conn.Close()
 		}
@@ -74,7 +74,7 @@ func TestSmugglingSealed(t *testing.T) {
 			got := hop.Got()
 			switch {
 			case strings.HasPrefix(reply, "250"):
-				// All octets are there, but for LF instead of CRLF.
+				// All bytes are there, but for LF instead of CRLF.
 				if len(got) != 1 || !strings.HasSuffix(got[0].Data, strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")) {
 					t.Errorf("%q was delivered as %v", message, got)
 				}
@@ -101,7 +101,7 @@ func TestSmugglingSealedLate(t *testing.T) {
 	c.Want("550 5.6.0", c.Mail(mailtest.Seal(t, r.KM, message), "a@a.example", "b@b.example"))
 	hop.None()
 	if cut := hop.WasCut(); strings.Contains(cut, "evil") || len(cut) < 100_000 {
-		t.Errorf("%d octets went out", len(cut))
+		t.Errorf("%d bytes went out", len(cut))
 	}
 }
 

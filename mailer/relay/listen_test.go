@@ -28,7 +28,7 @@ func TestUnixSockets(t *testing.T) {
 		c.Listeners[0].Address, c.Listeners[0].Networks = "unix:"+socket, nil
 		c.Listeners[0].XForward = mailtest.Anywhere()
 	}
-	// A file that a killed relay left behind is replaced; one in use is not.
+	// A file that a killed relay has left is replaced; one in use is not.
 	left, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestUnixSockets(t *testing.T) {
 		t.Error("two listen at one socket")
 	}
 	c := mailtest.Connect(t, r)
-	c.Want("550 5.7.1", c.Cmd("XFORWARD ADDR=192.0.2.1")) // nobody knows who it is
+	c.Want("550 5.7.1", c.Cmd("XFORWARD ADDR=192.0.2.1")) // it could be anyone
 	c.Want("250", c.Attempt(mailtest.Text))
 	if got := mailtest.Open(t, r.KM, hop.One().Data); got != mailtest.Text {
 		t.Errorf("%q", got)

@@ -124,8 +124,8 @@ func TestReload(t *testing.T) {
 	turned.Want("554", turned.Reply())
 }
 
-// A stop lets messages under way come to their end, tells the others, and takes
-// no new ones.
+// A stop lets messages under way come to their end, answers 421 to other clients, and
+// takes no new ones.
 func TestGracefulStop(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -337,7 +337,7 @@ func TestCheckNextHops(t *testing.T) {
 }
 
 // Many clients at once, through both relays, with a next hop that refuses and
-// drops now and then: each 250 is one message with its octets, and no other.
+// drops now and then: each 250 is one message with its bytes, and no other.
 func TestManyClients(t *testing.T) {
 	mailtest.NoLeaks(t)
 	n := 0

@@ -176,7 +176,7 @@ func (c *counters) use(p *peerCounts, keys int) {
 
 func (c *counters) distribute(r mailer.Report) {
 	w := c.byWay.get(r.Direction)
-	w.size.Observe(float64(r.Octets))
+	w.size.Observe(float64(r.Size))
 	w.total.Observe(r.Total.Seconds())
 	if r.KeyWait > 0 {
 		w.keyWait.Observe(r.KeyWait.Seconds())

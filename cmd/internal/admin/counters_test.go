@@ -17,9 +17,9 @@ func TestCount(t *testing.T) {
 	r := newRig(t)
 	r.Message(mailer.Report{
 		Direction: mailer.DirectionEncrypt, Peer: "site-b", Suite: cipher.SuiteOTP, Outcome: mailer.OutcomeEncrypted,
-		Octets: 5000, Keys: 3, Total: 2 * time.Second, KeyWait: 20 * time.Millisecond, HopWait: time.Second,
+		Size: 5000, Keys: 3, Total: 2 * time.Second, KeyWait: 20 * time.Millisecond, HopWait: time.Second,
 	})
-	r.Message(mailer.Report{Direction: mailer.DirectionDecrypt, Outcome: mailer.OutcomePlain, Octets: 10})
+	r.Message(mailer.Report{Direction: mailer.DirectionDecrypt, Outcome: mailer.OutcomePlain, Size: 10})
 	r.Message(mailer.Report{Direction: mailer.DirectionEncrypt, Peer: "site-c", Suite: cipher.SuiteOTP, Outcome: mailer.OutcomeDeferred, Reason: "next hop", Keys: 2})
 	r.Message(mailer.Report{Direction: mailer.DirectionDecrypt, Peer: "site-b", Suite: "x", Outcome: mailer.OutcomeRefused, Reason: "damaged", Keys: 7})
 	r.Message(mailer.Report{Direction: mailer.DirectionEncrypt, Outcome: mailer.OutcomeRefused, Reason: "address", Command: "RCPT"})

@@ -171,7 +171,7 @@ func (r *rig) CheckStore(context.Context) error {
 func report(d mailer.Direction, peer string, outcome mailer.Outcome, reason string) mailer.Report {
 	r := mailer.Report{
 		Direction: d, Peer: peer, Suite: cipher.SuiteAES256GCM, Outcome: outcome, Reason: reason,
-		Octets: 24_000, Keys: 1, Total: 80 * time.Millisecond, KeyWait: 3 * time.Millisecond, HopWait: 40 * time.Millisecond,
+		Size: 24_000, Keys: 1, Total: 80 * time.Millisecond, KeyWait: 3 * time.Millisecond, HopWait: 40 * time.Millisecond,
 	}
 	return r
 }

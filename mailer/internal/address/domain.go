@@ -166,7 +166,7 @@ func IsHost(s string) bool {
 
 // IsMailDomain accepts what may follow the @ in an envelope: domain names, also
 // those that hosts should not have, and address literals. A name that IDNA refuses
-// is no domain: no rule knows whose it is, and a program behind the relay may take
+// is no domain: no rule knows whose it is, and a program after the relay may take
 // it for another one.
 func IsMailDomain(s string) bool {
 	if strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) {

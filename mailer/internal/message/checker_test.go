@@ -38,7 +38,7 @@ func TestChecker(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for name, r := range map[string]io.Reader{
 				"whole":          strings.NewReader(tt.in),
-				"octet by octet": iotest.OneByteReader(strings.NewReader(tt.in)),
+				"byte by byte":   iotest.OneByteReader(strings.NewReader(tt.in)),
 				"with its error": iotest.DataErrReader(strings.NewReader(tt.in)),
 			} {
 				got, err := io.ReadAll(&Checker{Src: r, MaxLine: line, MaxSize: size})
@@ -75,7 +75,7 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// slowCheck is what Checker looks for, octet by octet.
+// slowCheck is what Checker looks for, byte by byte.
 func slowCheck(p []byte, maxLine int) bool {
 	line := 0
 	for i, c := range p {

@@ -113,7 +113,7 @@ func TestReaderMemory(t *testing.T) {
 	}
 }
 
-// What a message that is refused leaves behind in the buffers.
+// A message that is refused leaves nothing in the buffers.
 func TestRefusedIsWiped(t *testing.T) {
 	for name, bad := range map[string]string{"bare CR": "bare\rCR\r\n", "NUL": "nul\x00\r\n", "too large": strings.Repeat("x", 1000) + "\r\n"} {
 		t.Run(name, func(t *testing.T) {

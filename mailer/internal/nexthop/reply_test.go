@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// What a next hop says to commands of our own, between transactions, is nobody's
-// answer: it costs the connection at most.
+// What a next hop says to the relay's own commands, between transactions, is no answer to
+// a client: it costs the connection at most.
 func TestReplyToOwnCommand(t *testing.T) {
 	for _, reply := range []string{"503 5.5.1 Already identified", "550 5.7.1 no", "421 4.3.2 bye", "452 later", "nonsense", mailtest.Drop} {
 		for _, own := range []string{"EHLO", "RSET", "NOOP"} {

@@ -31,7 +31,7 @@ func TestUnaskedBeforeDot(t *testing.T) {
 		c := mailtest.Connect(t, r)
 		reply := c.Mail(mailtest.MessageFor(t, d, r.KM), "alice@a.example", "bob@b.example")
 		if reply[0] == '2' {
-			t.Errorf("client told %q, the next hop has answered 451 to the message", reply)
+			t.Errorf("client answered %q, the next hop has answered 451 to the message", reply)
 		}
 		hop.None()
 	})
@@ -125,7 +125,7 @@ func transaction(c *mailtest.Client, message string, ahead, lmtp bool) string {
 }
 
 // Whether or not commands travel together, and however the answers come, a
-// client is told the same, and the next hop gets the same.
+// client gets the same answers, and the next hop the same commands.
 func TestHopPipelining(t *testing.T) {
 	sequential := func(h *mailtest.Hop) {
 		h.Extensions = slices.DeleteFunc(slices.Clone(h.Extensions), func(e string) bool { return e == "PIPELINING" })
@@ -148,7 +148,7 @@ func TestHopPipelining(t *testing.T) {
 					"both, answers in one piece": dialogue(t, tt.d, tt.lmtp, true, script, packets),
 				} {
 					if got != want {
-						t.Errorf("%q, PIPELINING by %s: the client is told\n%s\ninstead of\n%s", script, name, got, want)
+						t.Errorf("%q, PIPELINING by %s: the client gets\n%s\ninstead of\n%s", script, name, got, want)
 					}
 				}
 			}
@@ -157,7 +157,7 @@ func TestHopPipelining(t *testing.T) {
 }
 
 // A connection on which the next hop has said more than it was asked is not
-// used again: its answers could not be told apart.
+// used again: it would not be known which command an answer is to.
 func TestUnaskedAnswers(t *testing.T) {
 	for _, more := range []string{"421 4.3.2 bye", "250 2.0.0 ok", "250-2.0.0"} {
 		mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {

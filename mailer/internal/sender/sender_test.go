@@ -25,7 +25,7 @@ import (
 func disguises() []string {
 	b := base64.StdEncoding.EncodeToString
 	return []string{
-		// Encoded words that a strict decoder gives up on, or that stand where they
+		// Encoded words that a strict decoder gives up on, or that are where they
 		// must not.
 		"=?utf-8?Q?alice=40a=2Eexample?=",
 		"=? utf-8 ? Q ?alice=40a=2Eexample?=",
@@ -101,7 +101,7 @@ func evasions(letter string) []string {
 		// Blanks within a label, which Python deletes.
 		`Alice <alice@%.exam ple>`, "Alice <alice@%.exam\tple>", "Alice <alice@%.exam\r\n ple>", `alice@%.e x a m p l e`, "alice@% .exam\u00a0ple", "alice@%.exam\u3000ple",
 		`=?utf-8?Q?alice=40%.exam_ple?= <evil@x.example>`, "alice@%.exam\u2003(x) \u2028ple", `alice @ %. exam =?utf-8?Q?ple?=`,
-		// A domain with more behind it.
+		// A domain with more after it.
 		`"alice@%.example. CEO" <evil@x.example>`, `"alice@%.example .CEO" <evil@x.example>`, `"alice@%.example CEO" <evil@x.example>`, `"alice@%.example... CEO" <evil@x.example>`,
 		`"alice@%.example.\" CEO" <evil@x.example>`, `alice@%.example.(CEO) <evil@x.example>`, `"alice@%.example!CEO" <evil@x.example>`, `"alice@%.example/CEO.x" <evil@x.example>`,
 		`=?utf-8?Q?alice=40%.example?=CEO <evil@x.example>`, `=?utf-8?Q?alice=40%.example.?= =?utf-8?Q?CEO?= <evil@x.example>`, `alice@..%..example`, `alice@.%.example`,
@@ -111,7 +111,7 @@ func evasions(letter string) []string {
 		`=?utf-8?` + strings.Repeat(" ", 200) + `Q?alice=40%=2Eexample?= <evil@x.example>`, `=?utf-8?Q?` + strings.Repeat("_", 200) + `alice=40%=2Eexample?= <evil@x.example>`,
 		`=?x-` + long + `?Q?alice=40%=2Eexample?= <evil@x.example>`, `=?utf-8?Quoted?alice=40%=2Eexample?= <evil@x.example>`, `=?utf-8?Base64?YWxpY2U?= <evil@x.example>`,
 		`=?"utf-8"?Q?alice=40%=2Eexample?= <evil@x.example>`,
-		// Charsets that nobody has here, or in which nothing is what it looks like.
+		// Charsets that no program here has, or in which nothing is what it looks like.
 		word("iso-2022-kr", "alice@%.example") + " <evil@x.example>", word("csiso2022kr", "alice@%.example"), word("iso-2022-cn", "x"), word("hz-gb-2312", "alice@~{#a~}.example"),
 		word("iso-2022-jp-2", "alice@%.example"), word("utf-16", "\xff\xfea\x00"), word("utf-32", "a"), word("cp037", "\x81\x7c"), word("utf-7", "alice+AEA-%.example"), word("unicode-1-1-utf-7", "x"), word("replacement", "x"),
 		// Controls.
@@ -244,7 +244,7 @@ func TestDisguisedSender(t *testing.T) {
 	}
 	hop.None()
 	if log := r.Log.String(); !strings.Contains(log, `reason="own domain"`) || !strings.Contains(log, `reason="unreadable sender"`) || !strings.Contains(log, `reason="another peer's domain"`) {
-		t.Error("the log does not tell the reasons apart")
+		t.Error("the log does not have all three reasons")
 	}
 }
 

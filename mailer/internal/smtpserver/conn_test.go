@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A client that has gone quiet is told so, between commands and within DATA.
+// A client that has gone quiet is cut off, between commands and within DATA.
 func TestQuietClient(t *testing.T) {
 	mailtest.NoLeaks(t)
 	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, mailtest.StartHop(t).Addr(), func(c *config.Config) {
@@ -175,7 +175,7 @@ func TestCRBeforeTheEnd(t *testing.T) {
 	})
 }
 
-// go-smtp drops a CR behind a dot at the start of a line; it is a bare one.
+// go-smtp drops a CR after a dot at the start of a line; it is a bare one.
 func TestCRBehindDot(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)

@@ -216,7 +216,7 @@ func TestConfigHostile(t *testing.T) {
 			}
 			for _, e := range found {
 				if s := e.Error(); len(s) > 1000 || s != readable.Line(s) {
-					t.Fatalf("an error of %d octets: %.300q", len(s), s)
+					t.Fatalf("an error of %d bytes: %.300q", len(s), s)
 				}
 			}
 		})
@@ -272,7 +272,7 @@ func TestQuickConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := p.Outbound("user@b.example"); r.Mode != mailer.Required || r.Peer == nil || r.Peer.SAE != "SAE_B" {
-		t.Errorf("mail to anybody takes %+v", r)
+		t.Errorf("mail to anyone takes %+v", r)
 	}
 	c, err = Quick(QuickOptions{Direction: mailer.DirectionDecrypt, Listen: "unix:/run/in", NextHop: "127.0.0.1:10027", KM: KM{URL: "mock:"}})
 	if err != nil || len(c.Rules) != 0 || c.Listeners[0].Protocol != SMTP {
@@ -327,7 +327,7 @@ func FuzzParseConfig(f *testing.F) {
 			t.Fatalf("checked, but no policy: %v", err)
 		}
 		if r := p.Outbound(string(text)); r.Mode != mailer.Never && c.Does(mailer.DirectionEncrypt) && r.Peer == nil {
-			t.Errorf("encrypted for nobody: %+v", r)
+			t.Errorf("encrypted for no peer: %+v", r)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func TestConfigExampleDefaults(t *testing.T) {
 	}
 }
 
-// The example has every key that there is, some of them behind a #, and these
+// The example has every key that there is, some of them after a #, and these
 // too are of the right type.
 func TestConfigExampleHasAllKeys(t *testing.T) {
 	text, err := os.ReadFile(exampleConfig)

@@ -58,7 +58,7 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// No line of the file is told: it may hold what is nobody's business.
+// No error has a line of the file, which may be secret.
 func TestUsersErrors(t *testing.T) {
 	hash := hashOf(t, "secret")
 	for text, want := range map[string]string{
@@ -77,7 +77,7 @@ func TestUsersErrors(t *testing.T) {
 		if !errors.Is(err, mailer.ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: got %v, want %q", text, err, want)
 		} else if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), hash) {
-			t.Errorf("%v tells what is in the file", err)
+			t.Errorf("%v shows what is in the file", err)
 		}
 	}
 	if _, err := loadUsers("testdata/none"); !errors.Is(err, mailer.ErrConfig) {
@@ -119,7 +119,7 @@ func TestCheckFiles(t *testing.T) {
 	for _, key := range []string{"listener[0].tls_cert", "listener[0].auth_file", "next_hop[0].tls_ca",
 		"next_hop[0].auth_password_file", "km.ca", "km.cert"} {
 		if !found[key] {
-			t.Errorf("%s is not told in %v", key, found)
+			t.Errorf("%s is not among %v", key, found)
 		}
 	}
 }
@@ -166,10 +166,10 @@ func TestByteOrderMark(t *testing.T) {
 		}
 	}
 	if p, err := password(writeFile(t, "\uFEFFsecret")); p != "secret" {
-		t.Errorf("a password behind a mark is %q, %v", p, err)
+		t.Errorf("a password after a mark is %q, %v", p, err)
 	}
 	if u, err := loadUsers(writeFile(t, "\uFEFF"+users)); err != nil || !u.Check("alice", "secret") {
-		t.Errorf("the first user behind a mark is not known (%v)", err)
+		t.Errorf("the first user after a mark is not known (%v)", err)
 	}
 	if _, err := Parse("relay.toml", []byte(utf16(string(least)))); !errors.Is(err, mailer.ErrConfig) || !strings.Contains(err.Error(), "iconv") {
 		t.Errorf("a text in UTF-16: %v", err)
