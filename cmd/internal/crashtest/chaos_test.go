@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // A chaos does harm at random until it is stopped.
@@ -19,10 +20,10 @@ type chaos struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	all    sync.WaitGroup
-	n      uint64       // of kinds of harm
-	stops  atomic.Int64 // in good order
+	n      uint64       // kinds of harm
+	stops  atomic.Int64 // relays that were stopped in good order
 	stuck  atomic.Int64 // of them, those that did not end
-	harsh  bool         // relays are killed, or connections are cut
+	harsh  bool         // relays are killed or connections cut
 }
 
 func newChaos(seed uint64, relays []*relay) *chaos {
@@ -31,7 +32,7 @@ func newChaos(seed uint64, relays []*relay) *chaos {
 	return c
 }
 
-// every calls harm after random pauses that are shorter than most.
+// every calls harm after random pauses shorter than most.
 func (c *chaos) every(most time.Duration, harm func(*rand.Rand)) {
 	c.n++
 	random := rand.New(rand.NewPCG(c.seed, 100+c.n))
@@ -47,14 +48,14 @@ func (c *chaos) every(most time.Duration, harm func(*rand.Rand)) {
 	})
 }
 
-// kills kills relays, and starts them again a little later.
+// kills kills relays and starts them again a little later.
 func (c *chaos) kills(most time.Duration) {
 	c.harsh = true
 	c.downs(most, func(*rand.Rand) bool { return true })
 }
 
-// downs takes relays down, by a kill or in good order, and starts them again a
-// little later.
+// downs ends relays, by a kill or in good order, and starts them again a little
+// later.
 func (c *chaos) downs(most time.Duration, kill func(*rand.Rand) bool) {
 	c.every(most, func(random *rand.Rand) {
 		r := c.relays[random.IntN(len(c.relays))]
@@ -68,8 +69,8 @@ func (c *chaos) downs(most time.Duration, kill func(*rand.Rand) bool) {
 	})
 }
 
-// cuts cuts ways to the key managers and to the store: all connections of a
-// relay at once, or each at a random octet.
+// cuts cuts connections to the key managers and to the store: all of a relay at
+// once, or each after a random number of bytes.
 func (c *chaos) cuts(most time.Duration) {
 	c.harsh = true
 	var limits sync.Mutex
@@ -84,27 +85,26 @@ func (c *chaos) cuts(most time.Duration) {
 			return 1 + random.Int64N(50<<10)
 		}
 		for _, g := range r.gates() {
-			g.atRandom(limit)
+			g.CutAfter(limit)
 		}
 	}
 	c.every(most, func(random *rand.Rand) {
 		gates := c.relays[random.IntN(len(c.relays))].gates()
-		gates[random.IntN(len(gates))].cut()
+		gates[random.IntN(len(gates))].CutAll()
 	})
 }
 
 func (r *relay) gates() []*gate { return append([]*gate{r.km}, r.store...) }
 
-// stop ends the harm, and starts all relays anew: what they remember of keys
-// that were not there must not be taken for the truth.
+// stop ends the harm and restarts all relays, so that they forget which keys were
+// not there.
 func (c *chaos) stop(t testing.TB) {
 	t.Helper()
 	c.cancel()
 	c.all.Wait()
 	for _, r := range c.relays {
 		for _, g := range r.gates() {
-			g.atRandom(nil)
-			g.set(false)
+			g.CutAfter(nil)
 		}
 		if !r.stop() {
 			c.stuck.Add(1)
@@ -113,17 +113,16 @@ func (c *chaos) stop(t testing.TB) {
 	startAll(t, c.relays)
 }
 
-// seconds is for how long things go wrong.
+// seconds is how long things go wrong.
 func seconds(t testing.TB) time.Duration {
 	t.Helper()
 	return time.Duration(relaytest.Number(t, secondsEnv, 60)) * time.Second
 }
 
-// run sends messages for so long, with harm done meanwhile, and waits until all
-// have arrived.
+// run sends messages while harm is done, and waits until all have arrived.
 func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 	t.Helper()
-	tellAtEnd(t, w.relays)
+	logAtEnd(t, w.relays)
 	w.harsh = c.harsh
 	most := relaytest.Number(t, messagesEnv, 1<<30)
 	number := 0
@@ -137,47 +136,50 @@ func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 	}
 	c.stop(t)
 	if n := c.stuck.Load(); n > 0 {
-		t.Errorf("%d of %d relays did not end when they were told to", n, c.stops.Load())
+		t.Errorf("%d of %d relays that were stopped did not end", n, c.stops.Load())
 	}
 	w.wire.calm.Store(true)
 	calm := time.Now()
-	await(t, 2*time.Minute, fmt.Sprintf("all of %d messages arrived (seed %d)", number, w.seed), w.done)
+	relaytest.Await(t, 2*time.Minute, fmt.Sprintf("all of %d messages arrived", number), w.done)
 	for _, r := range w.relays {
 		r.stop()
 	}
 	t.Logf("all had arrived %v after the last harm; %d relays were stopped in good order", time.Since(calm).Round(time.Second), c.stops.Load())
 }
 
-// conclude fails the test if something is not as it must be, and says in one
-// line what happened.
-func (w *world) conclude(t testing.TB, claimed, kept map[string]bool) {
+// conclude fails the test if something is not as it must be, and logs in one line
+// what happened.
+func (w *world) conclude(t testing.TB) {
 	t.Helper()
-	wrong := w.check(claimed, kept)
+	kept := idsIn(t, w.stores.decrypt.open(t), keystore.KindReceive)
+	wrong := w.check(idsIn(t, w.stores.encrypt.open(t), keystore.KindClaim), kept)
 	for _, text := range wrong[:min(len(wrong), 20)] {
 		t.Error(text)
 	}
 	if len(wrong) > 0 {
-		t.Fatalf("%d things are wrong (seed %d)", len(wrong), w.seed)
+		t.Fatalf("%d things are wrong", len(wrong))
 	}
-	var kills, ends, kmCuts, storeCuts int64
+	var kills, ends, kmCuts, storeCuts int
 	for _, r := range w.relays {
-		kills += int64(len(r.faults))
-		ends += int64(r.ends)
-		kmCuts += r.km.cuts.Load()
+		kills += len(r.faults)
+		ends += r.ends
+		cuts, _ := r.km.faults()
+		kmCuts += cuts
 		for _, g := range r.store {
-			storeCuts += g.cuts.Load()
+			cuts, _ := g.faults()
+			storeCuts += cuts
 		}
 	}
 	if w.harsh && kills+kmCuts+storeCuts == 0 {
-		t.Errorf("no relay was killed and no connection was cut: nothing is shown by that (seed %d)", w.seed)
+		t.Error("no relay was killed and no connection was cut: this shows nothing")
 	}
 	n := w.count
-	t.Logf("seed %d: %d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+
+	t.Logf("%d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+
 		"all arrived; %d ciphertexts on the wire (%d MB, %d of them cut off) under %d of %d keys, none twice; "+
-		"ciphertexts given up since their key was lost on its way: %d when a relay was killed, %d when the connection was cut, %d when the key manager did not answer, %d that waited in memory for the store; mail to %d recipients sent again for that; "+
-		"%d encrypted twice and %d delivered twice for a lost answer, %d recipients refused since the store failed, %d repeats vanished, %d forged ones refused; "+
+		"ciphertexts given up because their key was lost on its way: %d when a relay was killed, %d when the connection was cut, %d when the key manager did not answer, %d that waited in memory for the store; mail to %d recipients sent again for that; "+
+		"%d encrypted twice and %d delivered twice because an answer was lost, %d recipients refused because the store failed, %d repeats vanished, %d forged ones refused; "+
 		"%d keys kept, relays ended by themselves %d times",
-		w.seed, n.messages, n.recipients, kills, kmCuts, storeCuts,
-		n.transmissions, n.octets>>20, n.cut, len(w.used), w.link.number(),
+		n.messages, n.recipients, kills, kmCuts, storeCuts,
+		n.transmissions, n.bytes>>20, n.cut, len(w.used), w.link.number(),
 		n.gone[byKill], n.gone[byCut], n.gone[byKM], n.gone[byStore], n.again, n.twiceEncrypted, n.twiceDelivered, n.noStore, n.vanished, n.forged, len(kept), ends)
 }

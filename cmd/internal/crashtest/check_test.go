@@ -33,9 +33,9 @@ func idsIn(t testing.TB, s keystore.Engine, kind keystore.Kind) map[string]bool 
 	}
 }
 
-// check checks all that must hold at the end, when nothing is under way any
-// more, and returns what does not. claimed and kept are the key IDs in the
-// stores of the two sides.
+// check checks everything that must hold at the end, when no message is on its
+// way, and returns what does not. claimed and kept are the key IDs in the stores
+// of the two sides.
 func (w *world) check(claimed, kept map[string]bool) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -44,7 +44,7 @@ func (w *world) check(claimed, kept map[string]bool) []string {
 	}
 	for id := range w.used {
 		if !claimed[kmclient.CanonicalID(id)] {
-			w.wrongf("key %s was used and is not in the store of sending keys", id)
+			w.wrongf("key %s was used, but is not in the store of sending keys", id)
 		}
 	}
 	for number, m := range w.messages {
@@ -64,7 +64,7 @@ func (w *world) check(claimed, kept map[string]bool) []string {
 	return w.wrong
 }
 
-// checkMessage checks that a message has arrived, and how often.
+// checkMessage checks that a message arrived, and how often.
 func (w *world) checkMessage(number int, m *message) {
 	for _, rcpt := range m.rcpts {
 		if m.arrived[rcpt] == 0 {
@@ -88,7 +88,7 @@ func (w *world) checkPassed(p *passed, kept map[string]bool) {
 		case d.refused:
 			given = true
 		case d.arrived == 0:
-			w.wrongf("a ciphertext of message %d for %s was answered and not delivered", p.number, rcpt)
+			w.wrongf("a ciphertext of message %d for %s was answered, but not delivered", p.number, rcpt)
 		}
 		if d.arrived > 1+d.excuses || d.refused && d.arrived > d.excuses {
 			w.wrongf("a ciphertext of message %d was delivered to %s %d times, with %d answers lost; given up: %v",
@@ -98,7 +98,7 @@ func (w *world) checkPassed(p *passed, kept map[string]bool) {
 	}
 	for _, id := range p.ids {
 		if opened && !kept[kmclient.CanonicalID(id)] {
-			w.wrongf("message %d was delivered, and its key %s is not in the store", p.number, id)
+			w.wrongf("message %d was delivered, but its key %s is not in the store", p.number, id)
 		}
 	}
 	if given {
@@ -111,7 +111,7 @@ func (w *world) checkPassed(p *passed, kept map[string]bool) {
 	}
 }
 
-// storeFailed reports whether a relay said that it can't use its store.
+// storeFailed reports whether a relay answered that it can't use its store.
 func (t *try) storeFailed() bool {
 	for _, a := range t.answers {
 		if a.text == storeFails {
@@ -126,13 +126,13 @@ const (
 	byKill = "a relay was killed"
 	byCut  = "the connection was cut"
 	byKM   = "the key manager did not answer"
-	// The key waited in memory, and the store was not well again in time.
+	// The key waited in memory, and the store did not recover in time.
 	byStore = "the store failed, and the relay was killed later"
 )
 
-// whyGone returns why an encrypted message was given up. It may be if the key
-// manager gave out a key that is not in the store, and if something happened
-// to a relay while it had the message, or to the store and then to the relay.
+// whyGone returns why an encrypted message was given up. That is allowed if the
+// key manager gave out a key that is not in the store, and something happened to
+// a relay while it had the message, or to the store and then to the relay.
 func (w *world) whyGone(p *passed, kept map[string]bool) string {
 	unknown := slices.DeleteFunc(slices.Clone(p.ids), func(id string) bool { return kept[kmclient.CanonicalID(id)] })
 	if len(unknown) == 0 {
@@ -150,7 +150,7 @@ func (w *world) whyGone(p *passed, kept map[string]bool) string {
 			if slices.ContainsFunc(t.relay.deaths(), t.overlaps) {
 				return byKill
 			}
-			if slices.ContainsFunc(t.relay.km.spans(), t.overlaps) {
+			if _, cuts := t.relay.km.faults(); slices.ContainsFunc(cuts, t.overlaps) {
 				return byCut
 			}
 			if t.storeFailed() && slices.ContainsFunc(t.relay.deaths(), func(s span) bool { return s.from > t.to }) {
@@ -161,7 +161,7 @@ func (w *world) whyGone(p *passed, kept map[string]bool) string {
 		for _, t := range p.tries {
 			fmt.Fprintf(&tries, "; %v at %s: %v", t.span, t.relay.name, t.answers)
 		}
-		return fmt.Sprintf("key %s was given out, and nothing was cut or killed then%s", id, tries.String())
+		return fmt.Sprintf("key %s was given out, and nothing was cut or killed at that time%s", id, tries.String())
 	}
 	return fmt.Sprintf("the key manager has not given out keys %v", unknown)
 }

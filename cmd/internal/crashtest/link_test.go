@@ -17,21 +17,21 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A link is a simulated QKD link: two KMEs over mutual TLS that delete a key
-// when they hand it out. It remembers all of them.
+// A link is a simulated QKD link: two KMEs that delete a key when they hand it
+// out. It remembers all of them.
 type link struct {
 	*kmtest.Network
 
 	mu       sync.Mutex
-	keys     map[string][]byte // that enc_keys gave out, by ID; nil once they were seen in a ciphertext
+	keys     map[string][]byte // given out by enc_keys, by ID; nil once seen in a ciphertext
 	begins   map[string]string // IDs, by how a key begins
 	given    map[string]int    // how often dec_keys gave out a key
 	broken   map[string]int    // how often dec_keys was asked for a key and died without an answer
-	repeated []string          // IDs of keys that came twice, by ID or octets
+	repeated []string          // IDs of keys that were given out twice, by ID or bytes
 }
 
-// failures are how often a KME answers wrongly, or not at all, or does what it
-// was asked for and does not say so.
+// failures are how often a KME fails, does not answer, or does what it was asked
+// for and does not answer.
 const failures = "status=503:0.01,cut:0.005,lost:0.001"
 
 func newLink(t testing.TB, fail string) *link {
@@ -43,14 +43,13 @@ func newLink(t testing.TB, fail string) *link {
 	return l
 }
 
-// record stands before a KME and notes what it gives out, before the caller
-// can have it.
+// record is a KME whose answers are noted before the caller gets them.
 func (l *link) record(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		op := path.Base(r.URL.Path)
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			panic(http.ErrAbortHandler) // the caller has gone
+			panic(http.ErrAbortHandler) // the caller is gone
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		answer := &recorder{ResponseWriter: w, note: func(text []byte) { l.note(op, text) }}
@@ -63,7 +62,7 @@ func (l *link) record(next http.Handler) http.Handler {
 	})
 }
 
-// A recorder shows an answer to note before it goes out.
+// A recorder passes an answer to note before it goes out.
 type recorder struct {
 	http.ResponseWriter
 	note   func([]byte)
@@ -76,7 +75,7 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// Write is called once: the simulator has its answers in one piece.
+// Write is called once: the simulator writes its answers in one piece.
 func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == http.StatusOK {
 		r.note(p)
@@ -130,23 +129,24 @@ func (l *link) died(request []byte) {
 	}
 }
 
-// KeysByID returns keys for the checker, which sees each of them once.
+// KeysByID returns keys for the checker, each of them once.
 func (l *link) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var keys []*kmclient.Key
 	for _, id := range ids {
-		octets := l.keys[id]
-		if octets == nil {
+		key := l.keys[id]
+		if key == nil {
 			return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)
 		}
-		keys = append(keys, kmclient.NewKey(id, octets))
+		keys = append(keys, kmclient.NewKey(id, key))
 		l.keys[id] = nil
 	}
 	return keys, nil
 }
 
-// handedOut says how often dec_keys gave out a key, and may have.
+// handedOut returns how often dec_keys gave out a key, and how often it died when
+// it was asked for it.
 func (l *link) handedOut(id string) (given, broken int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,22 +13,22 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// An mta is a mail system before relays: it keeps a message until they have
-// answered, tries again after 4xx and after a lost connection, and gives up
-// after 5xx. It has many connections open, and takes any of the relays for each
+// An mta is a mail system that sends to relays: it keeps a message until they
+// have answered, tries again after 4xx and after a lost connection, and gives up
+// after 5xx. It has many connections open, and picks one of the relays for each
 // try.
 type mta struct {
 	relays []*relay
 	lmtp   bool
 	order  *order
 
-	// answered is told of each try, before there is another of the same job.
+	// answered is called after each try, before there is another of the same job.
 	answered func(*job, *try)
-	// refused is told of recipients who will not get the message.
+	// refused is called for recipients who will not get the message.
 	refused func(j *job, rcpt, why string)
 
-	calm    atomic.Bool  // nothing goes wrong any more: what is refused now will always be
-	pending atomic.Int64 // jobs that have not come to their end
+	calm    atomic.Bool  // nothing goes wrong any more: what is refused now stays refused
+	pending atomic.Int64 // unfinished jobs
 
 	mu      sync.Mutex
 	filled  *sync.Cond
@@ -44,7 +44,7 @@ type job struct {
 	rcpts  []string
 	kind   kind
 	tries  int
-	vain   map[*relay]bool // that had no key for it, when all was calm
+	vain   map[*relay]bool // relays that had no key for it when all was calm
 }
 
 // A letter is a message with its envelope.
@@ -55,26 +55,26 @@ type letter struct {
 	data   []byte
 }
 
-// A kind says why a transaction is made.
+// A kind is why a transaction is made.
 type kind int
 
 const (
 	ordinary kind = iota
-	repeated      // once more, though it was answered with 250
-	forged        // with a character changed
+	repeated      // again, although it was answered with 250
+	forged        // with one character changed
 )
 
 // A try is a transaction that was made.
 type try struct {
 	span
 	relay   *relay
-	dot     bool // the message was sent to its end
+	dot     bool // the whole message was sent
 	answers map[string]answer
 }
 
 // An answer is what became of a recipient.
 type answer struct {
-	code int // 0: none
+	code int // 0: there was none
 	text string
 }
 
@@ -127,7 +127,7 @@ func (m *mta) next() (*job, *relay) {
 	return j, m.relays[m.random.IntN(len(m.relays))]
 }
 
-// chance is true so often.
+// chance returns true with a probability.
 func (m *mta) chance(p float64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,7 +156,7 @@ func (m *mta) work() {
 	}
 }
 
-// settle does what a try's answers ask for.
+// settle does what the answers to a try ask for.
 func (m *mta) settle(j *job, t *try) {
 	j.tries++
 	m.answered(j, t)
@@ -198,18 +198,18 @@ func (m *mta) note(a answer) {
 	m.replies[a.text]++
 }
 
-// told returns how often a relay has said something.
-func (m *mta) told(text string) int {
+// replied returns how often relays have given a temporary reply.
+func (m *mta) replied(text string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.replies[text]
 }
 
-// keyNotHere is what a relay says that does not find a key.
+// keyNotHere is the reply of a relay that does not find a key.
 const keyNotHere = "The key of this message is not here yet, try again later"
 
-// inVain notes that a relay has no key for a job, and reports whether that is so
-// for all: more time would not help.
+// inVain notes that a relay has no key for a job, and reports whether no relay
+// has: more time would not help.
 func (m *mta) inVain(j *job, r *relay) bool {
 	if j.vain == nil {
 		j.vain = map[*relay]bool{}
@@ -254,7 +254,7 @@ func (m *mta) send(c *smtp.Client, j *job, t *try) error {
 	for _, rcpt := range j.rcpts {
 		if err := c.Rcpt(rcpt, nil); err != nil {
 			t.answer(rcpt, err)
-			return err // another connection for the others
+			return err // the other recipients get another connection
 		}
 	}
 	w, err := c.Data()

@@ -2,8 +2,6 @@ package crashtest
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // The directions of a relay.
@@ -21,33 +22,34 @@ const (
 	decrypt = "decrypt"
 )
 
-// A relay is a process of the program, which is started again whenever it ends,
-// as systemd would.
+// A relay is a process of qkdmail that is started again whenever it ends, as
+// systemd does.
 type relay struct {
 	name, direction string
 	addr            string
 	command         []string
 	logFile         string
 	order           *order
-	km              *gate   // the way to the key manager
-	store           []*gate // the ways to the store; nil: it is a file
+	km              *gate   // to the key manager
+	store           []*gate // to the store; nil: it is a file
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd     // nil: it does not run
-	wanted  bool          // that it runs
-	ends    int           // that nobody had asked for
+	wanted  bool          // it should run
+	ends    int           // how often it ended by itself
 	faults  []span        // when it was killed
 	stopped chan struct{} // closed when the process has ended
 }
 
 // storeOf is where the relays of one direction keep their keys.
 type storeOf struct {
-	url   string   // as --store has it, with {0}, {1} … in the places of endpoints
+	url   string   // for --store, with {0}, {1} … in the places of endpoints
 	flags []string // more of the command line
-	ends  []string // endpoints: each relay has gates before them
+	ends  []string // endpoints: each relay has its own gates to them
+	open  func(testing.TB) keystore.Engine
 }
 
-// newRelay writes the configuration of a relay. Its process is not started.
+// newRelay writes the configuration of a relay. It does not start the process.
 func newRelay(t testing.TB, o *order, l *link, direction, name string, store storeOf, nextHop string) *relay {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,21 +58,21 @@ func newRelay(t testing.TB, o *order, l *link, direction, name string, store sto
 		own, kme, peer = "SAE_B", "KME_B", "SAE_A"
 	}
 	r := &relay{
-		name: name, direction: direction, addr: freeAddr(t), order: o, logFile: filepath.Join(dir, "log"),
+		name: name, direction: direction, addr: relaytest.Loopback(relaytest.FreePort(t)), order: o, logFile: filepath.Join(dir, "log"),
 		km: newGate(t, o, strings.TrimPrefix(l.URL[kme], "https://")),
 	}
 	url := store.url
 	for i, end := range store.ends {
 		g := newGate(t, o, end)
 		r.store = append(r.store, g)
-		url = strings.Replace(url, fmt.Sprintf("{%d}", i), g.addr, 1)
+		url = strings.Replace(url, fmt.Sprintf("{%d}", i), g.Addr, 1)
 	}
 	protocol, rules := "lmtp", sendingRules
 	if direction == decrypt {
 		protocol, rules = "smtp", ""
 	}
 	cert, key := l.Certs.Of(own)
-	text := fmt.Sprintf(configuration, name, direction, protocol, r.addr, nextHop, r.km.addr, own, l.Certs.CA(), cert, key, peer) + rules
+	text := fmt.Sprintf(configuration, name, direction, protocol, r.addr, nextHop, r.km.Addr, own, l.Certs.CA(), cert, key, peer) + rules
 	config := filepath.Join(dir, "relay.toml")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -129,21 +131,6 @@ domain = "default"
 encrypt = "never"
 `
 
-// freeAddr returns an address below the ports that the system gives to clients:
-// a relay that is started again must get its own.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 11000+rand.IntN(20000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
 // start starts the process, and has it started again when it ends.
 func (r *relay) start() error {
 	r.mu.Lock()
@@ -158,7 +145,8 @@ func (r *relay) start() error {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(r.command[0], r.command[1:]...)
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, diesWithParent()
+	cmd.Stdout, cmd.Stderr = log, log
+	relaytest.EndWithTest(cmd)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -196,11 +184,11 @@ func startAll(t testing.TB, relays []*relay) {
 		}
 	}
 	for _, r := range relays {
-		r.listens(t)
+		relaytest.AwaitListening(t, r.name, r.addr)
 	}
 }
 
-// kill ends the process as a crash would, and leaves it so.
+// kill ends the process as a crash does, and does not start it again.
 func (r *relay) kill() {
 	begin := r.order.now()
 	r.mu.Lock()
@@ -215,7 +203,7 @@ func (r *relay) kill() {
 	r.faults = append(r.faults, span{begin, r.order.now()})
 }
 
-// stop ends the process in good order, and reports whether it did.
+// stop ends the process in good order, and reports whether that worked.
 func (r *relay) stop() bool {
 	begin := r.order.now()
 	r.mu.Lock()
@@ -228,7 +216,7 @@ func (r *relay) stop() bool {
 	ended := true
 	select {
 	case <-r.stopped:
-	case <-time.After(40 * time.Second): // it gives messages under way 30 s
+	case <-time.After(40 * time.Second): // it gives messages in progress 30 s
 		_ = r.cmd.Process.Kill()
 		<-r.stopped
 		ended = false
@@ -236,18 +224,6 @@ func (r *relay) stop() bool {
 	}
 	r.cmd = nil
 	return ended
-}
-
-// listens waits until the relay answers.
-func (r *relay) listens(t testing.TB) {
-	t.Helper()
-	await(t, time.Minute, r.name+" listens", func() bool {
-		c, err := net.Dial("tcp", r.addr)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
 }
 
 // deaths returns when the relay was killed.
@@ -266,20 +242,15 @@ func (r *relay) log() string {
 	return string(text)
 }
 
-// tellAtEnd shows the ends of the logs, if the test has failed.
-func tellAtEnd(t testing.TB, relays []*relay) {
+// logAtEnd logs the ends of the relays' logs if the test has failed.
+func logAtEnd(t testing.TB, relays []*relay) {
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return
 		}
 		for _, r := range relays {
-			r.tell(t)
+			lines := strings.Split(r.log(), "\n")
+			t.Logf("the log of %s ends:\n%s", r.name, strings.Join(lines[max(0, len(lines)-20):], "\n"))
 		}
 	})
-}
-
-func (r *relay) tell(t testing.TB) {
-	t.Helper()
-	lines := strings.Split(r.log(), "\n")
-	t.Logf("the log of %s ends:\n%s", r.name, strings.Join(lines[max(0, len(lines)-20):], "\n"))
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
 // A setting is some decrypting relays that share a store.
@@ -21,24 +21,24 @@ type setting struct {
 	rates []float64 // messages a second, by round
 }
 
-// TestThroughput tells how many messages one, two and four relays with their
-// keys in PostgreSQL decrypt in a second, for each that one with a file does. All of
-// it runs on one machine, the primary and its standby included, so that this says
-// what sharing costs, and not what more machines bring.
+// TestThroughput measures how many messages a second one, two and four relays with
+// a store in PostgreSQL decrypt, relative to one with a store in a file. Everything
+// runs on one machine, the primary and its standby as well, so this shows what
+// sharing costs, not what more machines gain.
 func TestThroughput(t *testing.T) {
 	if os.Getenv(secondsEnv) == "" {
 		t.Skip("SKIPPED: a measurement, not a test; scripts/crash-store runs it")
 	}
-	const rounds, messages = 4, 200 // the first round is not counted
+	const rounds, messages = 4, 200 // the first round does not count
 	link := newLink(t, "")
 	o := &order{}
 	var arrived atomic.Int64
-	sink := serveSMTP(t, func(_ string, _ []string, r io.Reader) error {
+	sink := relaytest.MailServer{Take: func(_ string, _ []string, r io.Reader) error {
 		_, err := io.Copy(io.Discard, r)
 		arrived.Add(1)
 		return err
-	})
-	settings := []*setting{newSetting(t, o, link, "one with SQLite", 1, storeOf{url: filepath.Join(t.TempDir(), "keys.db")}, sink)}
+	}}.Start(t)
+	settings := []*setting{newSetting(t, o, link, "one with SQLite", 1, inSQLite(t.TempDir()), sink)}
 	p := startPair(t)
 	for _, n := range []int{1, 2, 4} {
 		settings = append(settings, newSetting(t, o, link, fmt.Sprintf("%d with PostgreSQL", n), n, p.store(fmt.Sprintf("throughput%d", n)), sink))
@@ -56,21 +56,21 @@ func TestThroughput(t *testing.T) {
 			for _, j := range jobs {
 				s.mta.add(j)
 			}
-			await(t, time.Minute, "all messages of "+s.name, func() bool { return s.mta.pending.Load() == 0 })
+			relaytest.Await(t, time.Minute, "all messages of "+s.name, func() bool { return s.mta.pending.Load() == 0 })
 			if round > 0 {
 				s.rates = append(s.rates, messages/time.Since(start).Seconds())
 			}
 		}
 	}
 	if want := int64(rounds * messages * len(settings)); arrived.Load() != want {
-		t.Errorf("%d messages arrived instead of %d", arrived.Load(), want)
+		t.Errorf("%d messages arrived, want %d", arrived.Load(), want)
 	}
 	base := settings[0].median()
 	var ratios []string
 	for _, s := range settings[1:] {
 		ratios = append(ratios, fmt.Sprintf("%s %.2f", s.name, s.median()/base))
 	}
-	t.Logf("messages of %d octets decrypted, for each by one relay with SQLite (%.0f/s): %s", len(text), base, strings.Join(ratios, ", "))
+	t.Logf("messages of %d bytes decrypted, relative to one relay with SQLite (%.0f/s): %s", len(text), base, strings.Join(ratios, ", "))
 }
 
 func newSetting(t testing.TB, o *order, l *link, name string, relays int, store storeOf, nextHop string) *setting {
@@ -79,7 +79,7 @@ func newSetting(t testing.TB, o *order, l *link, name string, relays int, store 
 	for i := range relays {
 		all = append(all, newRelay(t, o, l, decrypt, fmt.Sprintf("decrypt%d", i), store, nextHop))
 	}
-	tellAtEnd(t, all)
+	logAtEnd(t, all)
 	startAll(t, all)
 	s := &setting{name: name, mta: newMTA(t, o, 1, all, false, 64)}
 	s.mta.answered = func(*job, *try) {}

@@ -15,19 +15,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A world is two sites with their relays, mail systems and key managers, and
-// what is known of all messages and keys.
+// A world is two sites with their relays, mail systems and key managers, and what
+// is known about all messages and keys.
 type world struct {
 	seed   uint64
 	order  order
 	link   *link
-	sender *mta // before the encrypting relays
-	wire   *mta // before the decrypting ones
-	relays []*relay
-	harsh  bool // as its chaos
+	sender *mta     // before the encrypting relays
+	wire   *mta     // before the decrypting ones
+	relays []*relay // the encrypting ones first
+	harsh  bool     // its chaos kills or cuts
+	stores stores
 
 	mu       sync.Mutex
 	messages map[int]*message
@@ -56,7 +59,7 @@ type passed struct {
 
 // A delivery is what became of an encrypted message for one recipient.
 type delivery struct {
-	excuses int // transfers without an answer, or refused since the store failed: they may have been delivered
+	excuses int // transfers without an answer, or refused because the store failed: they may have been delivered
 	arrived int
 	refused bool
 }
@@ -65,13 +68,13 @@ type counts struct {
 	messages, recipients int
 	transmissions, cut   int            // on the wire, and of them those that were cut off
 	again                int            // bounced, and sent once more
-	gone                 map[string]int // ciphertexts that were given up, since their key was lost on its way, by why
-	twiceEncrypted       int            // messages that were encrypted twice, for the sender got no answer
-	twiceDelivered       int            // ciphertexts that a recipient got twice, for the wire got no answer
-	vanished             int            // repeats that a decrypting relay answered and did not deliver
+	gone                 map[string]int // ciphertexts given up because their key was lost on its way, by reason
+	twiceEncrypted       int            // messages encrypted twice because the sender got no answer
+	twiceDelivered       int            // ciphertexts that a recipient got twice because the wire got no answer
+	vanished             int            // repeats that a decrypting relay answered but did not deliver
 	forged               int            // that were refused
 	noStore              int            // recipients refused by a decrypting relay that could not use its store
-	octets               int            // on the wire
+	bytes                int            // on the wire
 }
 
 // stores say where the relays keep their keys.
@@ -80,33 +83,33 @@ type stores struct{ encrypt, decrypt storeOf }
 func newWorld(t testing.TB, seed uint64, fail string, encrypters, decrypters int, s stores) *world {
 	t.Helper()
 	w := &world{
-		seed: seed, link: newLink(t, fail), messages: map[int]*message{},
+		seed: seed, stores: s, link: newLink(t, fail), messages: map[int]*message{},
 		used: map[string][sha256.Size]byte{}, letters: map[string]*passed{}, count: counts{gone: map[string]int{}},
 	}
-	sinkAddr := serveSMTP(t, w.atSink)
-	var before, behind []*relay
+	sinkAddr := relaytest.MailServer{Take: w.atSink}.Start(t)
+	var before, after []*relay
 	for i := range decrypters {
-		behind = append(behind, newRelay(t, &w.order, w.link, decrypt, fmt.Sprintf("decrypt%d", i), s.decrypt, sinkAddr))
+		after = append(after, newRelay(t, &w.order, w.link, decrypt, fmt.Sprintf("decrypt%d", i), s.decrypt, sinkAddr))
 	}
-	wireAddr := serveSMTP(t, w.atWire)
+	wireAddr := relaytest.MailServer{Take: w.atWire}.Start(t)
 	for i := range encrypters {
 		before = append(before, newRelay(t, &w.order, w.link, encrypt, fmt.Sprintf("encrypt%d", i), s.encrypt, wireAddr))
 	}
-	w.wire = newMTA(t, &w.order, seed+1, behind, false, 16)
+	w.wire = newMTA(t, &w.order, seed+1, after, false, 16)
 	w.wire.answered, w.wire.refused = w.wireAnswered, w.wireRefused
-	w.relays = append(before, behind...)
+	w.relays = append(before, after...)
 	w.sender = newMTA(t, &w.order, seed+2, before, true, 16)
 	w.sender.answered, w.sender.refused = w.senderAnswered, w.senderRefused
 	startAll(t, w.relays)
 	return w
 }
 
-// wrongf notes something that must not be.
+// wrongf notes something that must not happen.
 func (w *world) wrongf(format string, args ...any) {
 	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
 }
 
-// content is a message, always the same for a number.
+// content returns the message of a number, always the same.
 func (w *world) content(number int) []byte {
 	random := rand.New(rand.NewPCG(w.seed, uint64(number)))
 	size := 100
@@ -134,7 +137,7 @@ func (w *world) content(number int) []byte {
 	return b.Bytes()
 }
 
-// recipients are those of a message.
+// recipients returns those of a message.
 func recipients(number int) (rcpts []string) {
 	for i := range 1 + number%3 {
 		domain := "b.example"
@@ -146,7 +149,7 @@ func recipients(number int) (rcpts []string) {
 	return rcpts
 }
 
-// numberOf is the number in a recipient's address.
+// numberOf returns the number in a recipient's address; -1: there is none.
 func numberOf(rcpt string) int {
 	text, _, _ := strings.Cut(strings.TrimPrefix(rcpt, "n"), ".")
 	n, err := strconv.Atoi(text)
@@ -195,7 +198,7 @@ func (w *world) senderRefused(j *job, rcpt, why string) {
 	w.wrongf("an encrypting relay refuses message %d for %s: %s", j.letter.number, rcpt, why)
 }
 
-// atWire takes an encrypted message, or what comes of it.
+// atWire takes an encrypted message, or a part of it.
 func (w *world) atWire(from string, to []string, r io.Reader) error {
 	data, err := io.ReadAll(r)
 	p := w.seen(data, to, err == nil)
@@ -225,8 +228,8 @@ func (w *world) atWire(from string, to []string, r io.Reader) error {
 	return nil
 }
 
-// seen checks what was seen on the wire against all that was seen before, and,
-// if it is whole, against the message that it should be.
+// seen checks a message on the wire against all that were seen before, and, if it
+// is whole, against the message that it should be.
 func (w *world) seen(data []byte, to []string, whole bool) *passed {
 	c, err := parseCiphertext(data)
 	sum := sha256.Sum256(c.payload)
@@ -238,7 +241,7 @@ func (w *world) seen(data []byte, to []string, whole bool) *passed {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.count.transmissions++
-	w.count.octets += len(data)
+	w.count.bytes += len(data)
 	if !whole {
 		w.count.cut++
 	}
@@ -251,7 +254,7 @@ func (w *world) seen(data []byte, to []string, whole bool) *passed {
 	}
 	for _, id := range c.ids {
 		if before, twice := w.used[id]; twice && (!whole || before != sum) {
-			w.wrongf("key %s stands in two ciphertexts", id)
+			w.wrongf("key %s is in two ciphertexts", id)
 		}
 		w.used[id] = sum
 	}
@@ -264,8 +267,8 @@ func (w *world) seen(data []byte, to []string, whole bool) *passed {
 	return &passed{number: number, ids: c.ids, rcpts: map[string]*delivery{}}
 }
 
-// decrypts decrypts a ciphertext with the keys that the key manager gave out,
-// and compares it with the message.
+// decrypts decrypts a ciphertext with the keys that the key manager gave out and
+// compares it with the message.
 func (w *world) decrypts(data []byte, number int) error {
 	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(data), w.link, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: "SAE_B", Peers: []string{"SAE_A"}})
 	if err != nil {
@@ -278,8 +281,8 @@ func (w *world) decrypts(data []byte, number int) error {
 	return err
 }
 
-// storeFails is what a relay says that can't use its store; a decrypting one may
-// have delivered the message nevertheless.
+// storeFails is the reply of a relay that can't use its store. A decrypting one
+// may have delivered the message nevertheless.
 const storeFails = "The key store fails, try again later"
 
 // wireAnswered notes what became of a try at a decrypting relay.
@@ -318,8 +321,8 @@ func (w *world) wireAnswered(j *job, t *try) {
 	}
 }
 
-// wireRefused notes that an encrypted message is given up, and has the sender
-// send it again: that is what the bounce is for.
+// wireRefused notes that an encrypted message is given up, and sends it again, as
+// its sender does after a bounce.
 func (w *world) wireRefused(j *job, rcpt, why string) {
 	if j.kind == forged {
 		return
@@ -358,7 +361,7 @@ func (w *world) arrived(data []byte, to []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if id == nil || w.letters[string(id[1])] == nil {
-		w.wrongf("a message for %v arrived under no key that is known", to)
+		w.wrongf("a message for %v arrived under an unknown key", to)
 		return
 	}
 	p := w.letters[string(id[1])]
@@ -376,7 +379,14 @@ func (w *world) arrived(data []byte, to []string) {
 	}
 }
 
-// done reports whether nothing is under way.
+// done reports whether no message is on its way.
 func (w *world) done() bool {
 	return w.sender.pending.Load() == 0 && w.wire.pending.Load() == 0
 }
+
+// busy is what a mail server answers now and then, after it has seen a whole
+// message.
+var busy = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "Busy, try again later"}
+
+// linger waits a little, so that something can happen in the meantime.
+func linger(most time.Duration) { time.Sleep(rand.N(most)) }

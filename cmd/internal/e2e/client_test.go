@@ -8,16 +8,18 @@ import (
 	"net/textproto"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A client speaks SMTP and sends octets as they are.
+// A client speaks SMTP and sends messages exactly as they are.
 type client struct {
 	conn net.Conn
 	text *textproto.Reader
 }
 
 func dial(port int) (*client, error) {
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	conn, err := net.Dial("tcp", relaytest.Loopback(port))
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +29,7 @@ func dial(port int) (*client, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	if _, err := c.say(250, "EHLO client.invalid"); err != nil {
+	if _, err := c.command(250, "EHLO client.invalid"); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
@@ -39,7 +41,7 @@ func (c *client) answer(code int) (string, error) {
 	return text, err
 }
 
-func (c *client) say(code int, format string, args ...any) (string, error) {
+func (c *client) command(code int, format string, args ...any) (string, error) {
 	if _, err := fmt.Fprintf(c.conn, format+"\r\n", args...); err != nil {
 		return "", err
 	}
@@ -53,15 +55,15 @@ func (c *client) send(from string, to []string, data []byte) error {
 
 func (c *client) sendWith(mailParam, from, rcptParam string, to []string, data []byte) error {
 	_ = c.conn.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := c.say(250, "MAIL FROM:<%s> %s", from, mailParam); err != nil {
+	if _, err := c.command(250, "MAIL FROM:<%s> %s", from, mailParam); err != nil {
 		return err
 	}
 	for _, r := range to {
-		if _, err := c.say(250, "RCPT TO:<%s> %s", r, rcptParam); err != nil {
+		if _, err := c.command(250, "RCPT TO:<%s> %s", r, rcptParam); err != nil {
 			return err
 		}
 	}
-	if _, err := c.say(354, "DATA"); err != nil {
+	if _, err := c.command(354, "DATA"); err != nil {
 		return err
 	}
 	stuffed := bytes.ReplaceAll(append([]byte("\r\n"), data...), []byte("\r\n."), []byte("\r\n.."))[2:]
@@ -73,7 +75,7 @@ func (c *client) sendWith(mailParam, from, rcptParam string, to []string, data [
 }
 
 func (c *client) close() {
-	_, _ = c.say(221, "QUIT")
+	_, _ = c.command(221, "QUIT")
 	_ = c.conn.Close()
 }
 

@@ -12,17 +12,18 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
 // A letter is a message of the corpus.
 type letter struct {
-	file  string
-	octet []byte
+	file string
+	text []byte
 }
 
-// corpus returns the messages that SMTP can carry, with CRLF line ends and one
-// at the end. The larger part of them is not part of the project; QKDMAIL_CORPUS
-// names another place for it.
+// corpus returns the messages that SMTP can carry, with CRLF line ends and one at
+// the end. Most of them are not part of the repository; QKDMAIL_CORPUS names the
+// folder.
 func corpus(t *testing.T) []letter {
 	t.Helper()
 	external := os.Getenv("QKDMAIL_CORPUS")
@@ -55,14 +56,14 @@ func corpus(t *testing.T) []letter {
 		}
 	}
 	if len(letters) < 20 {
-		t.Fatalf("%d messages", len(letters))
+		t.Fatalf("%d messages, want 20 at least", len(letters))
 	}
-	t.Logf("%d messages, of which SMTP carries %d; not: %v", files, len(letters), why)
+	t.Logf("%d messages, of which SMTP carries %d; not the others: %v", files, len(letters), why)
 	return letters
 }
 
-// notForSMTP says why a message can't be sent over SMTP, or is refused by
-// servers that keep to RFC 5321.
+// notForSMTP returns why a message can't be sent over SMTP, or is refused by
+// servers that follow RFC 5321; "": it can be sent.
 func notForSMTP(data []byte) string {
 	received := 0
 	for f := range rawheader.Fields(data, rawheader.Lenient) {
@@ -81,18 +82,18 @@ func notForSMTP(data []byte) string {
 	return ""
 }
 
-// TestCorpus sends each message through both sites with both suites. What
-// Postfix A has in its queue arrives at B's sink octet for octet, below trace
-// fields and the result. Postfix itself changes a few messages; what it has made
-// of them is seen in a copy that takes no relay.
+// TestCorpus sends each message through both sites with both suites. The message
+// in Postfix A's queue arrives at B's sink byte for byte, below trace fields and
+// the result. Postfix itself changes a few messages; a copy that takes no relay
+// shows how.
 func TestCorpus(t *testing.T) {
 	w := newWorld(t, options{})
 	letters := corpus(t)
 	start := time.Now()
 	sendAll(t, w.a.ports[portOwn], len(letters), 10, func(i int) ([]string, []byte) {
-		return recipients(i), letters[i].octet
+		return recipients(i), letters[i].text
 	})
-	await(t, 2*time.Minute, "all mail", func() bool {
+	relaytest.Await(t, 2*time.Minute, "all mail", func() bool {
 		return len(w.b.sink.all()) >= 2*len(letters) && len(w.a.sink.all()) >= len(letters) ||
 			len(w.a.sink.to("sender@a.example")) > 0
 	})
@@ -103,7 +104,7 @@ func TestCorpus(t *testing.T) {
 	for i, l := range letters {
 		to := recipients(i)
 		control := w.a.sink.one(t, to[2])
-		switch c := changed(l.octet, belowReceived(control.data)); c {
+		switch c := changed(l.text, belowReceived(control.data)); c {
 		case "":
 			exact++
 		case "other":
@@ -119,13 +120,13 @@ func TestCorpus(t *testing.T) {
 			}
 			above, ok := bytes.CutSuffix(m[0].data, control.data)
 			if !ok {
-				t.Errorf("%s: other octets at %s:\n%.3000q\nwithout relay:\n%.3000q", l.file, r, m[0].data, control.data)
+				t.Errorf("%s: other bytes at %s:\n%.3000q\nwithout relay:\n%.3000q", l.file, r, m[0].data, control.data)
 				continue
 			}
 			checkAbove(t, l.file, above)
 		}
 	}
-	t.Logf("%d messages with both suites in %v: %d arrived with the octets that were sent, the others with those that Postfix A alone made of them: %v",
+	t.Logf("%d messages with both suites in %v: %d arrived as they were sent, the others as Postfix A alone changes them: %v",
 		len(letters), time.Since(start).Round(100*time.Millisecond), exact, changes)
 }
 
@@ -137,8 +138,8 @@ func belowReceived(data []byte) []byte {
 	return data
 }
 
-// changed says in what way Postfix's smtpd and cleanup, which can't be told
-// otherwise, have changed a message; "" if they have not.
+// changed returns how Postfix's smtpd and cleanup, which have no setting against
+// it, changed a message; "" if they did not.
 func changed(sent, got []byte) string {
 	var how []string
 	for !bytes.Equal(sent, got) {
@@ -168,8 +169,8 @@ func recipients(i int) []string {
 	return []string{fmt.Sprintf("m%d@b.example", i), fmt.Sprintf("m%d@aes.b.example", i), fmt.Sprintf("m%d@control.example", i)}
 }
 
-// checkAbove looks at what stands above a restored message: trace fields, and
-// one result.
+// checkAbove checks what is above a restored message: trace fields, and one
+// result.
 func checkAbove(t *testing.T, file string, above []byte) {
 	t.Helper()
 	size, _ := rawheader.End(above, rawheader.Lenient)

@@ -8,17 +8,17 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A dkim is an OpenDKIM that signs, and one that verifies, with a key for each
-// of two selectors: "inner" and "outer". There is no DNS: keys are in a file.
+// A dkim is two OpenDKIMs that sign, with the selectors "inner" and "outer", and
+// one that verifies. There is no DNS: the keys are in a file.
 type dkim struct {
 	dir                  string
 	inner, outer, verify int // ports of the milters
@@ -26,7 +26,7 @@ type dkim struct {
 
 func newDKIM(t *testing.T) *dkim {
 	t.Helper()
-	needs(t, "opendkim")
+	relaytest.Needs(t, "opendkim")
 	d := &dkim{dir: folder(t)}
 	var public strings.Builder
 	for _, selector := range []string{"inner", "outer"} {
@@ -43,7 +43,7 @@ func newDKIM(t *testing.T) *dkim {
 		d.write(t, selector+".pem", string(private))
 	}
 	d.write(t, "keys", public.String())
-	// The strictest canonicalisation: each octet counts.
+	// The strictest canonicalisation: every byte counts.
 	sign := "Mode s\nDomain a.example\nSelector %s\nKeyFile %s/%[1]s.pem\nCanonicalization simple/simple\nInternalHosts 127.0.0.1\n"
 	d.inner = d.start(t, "inner", fmt.Sprintf(sign, "inner", d.dir))
 	d.outer = d.start(t, "outer", fmt.Sprintf(sign, "outer", d.dir))
@@ -61,12 +61,13 @@ func (d *dkim) write(t *testing.T, file, text string) {
 // start starts a milter and returns its port.
 func (d *dkim) start(t *testing.T, name, config string) int {
 	t.Helper()
-	port := freePort(t)
+	port := relaytest.FreePort(t)
 	d.write(t, name+".conf", config+fmt.Sprintf("Socket inet:%d@127.0.0.1\nBackground no\nSyslog no\nRequireSafeKeys no\nAlwaysAddARHeader yes\n", port))
 	cmd := exec.Command("opendkim", "-f", "-x", filepath.Join(d.dir, name+".conf"))
 	cmd.Dir = d.dir
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	relaytest.EndWithTest(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -77,19 +78,12 @@ func (d *dkim) start(t *testing.T, name, config string) int {
 			t.Logf("opendkim %s: %s", name, out.String())
 		}
 	})
-	atDeath(t, fmt.Sprintf("kill -9 %d", cmd.Process.Pid))
-	await(t, 10*time.Second, "opendkim "+name, func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
+	relaytest.AwaitListening(t, "opendkim "+name, relaytest.Loopback(port))
 	return port
 }
 
-// TestDKIM has OpenDKIM sign at A before encryption, and again what is
-// encrypted, and verify at B after decryption.
+// TestDKIM has OpenDKIM sign at A, both before encryption and what is encrypted,
+// and verify at B after decryption.
 func TestDKIM(t *testing.T) {
 	needsPostfix(t)
 	d := newDKIM(t)
@@ -117,21 +111,21 @@ func TestDKIM(t *testing.T) {
 		}
 		return strings.Join(all, "\n")
 	}
-	verify := func(to string, octets []byte) string {
-		send(t, w.b.ports[portIn], "alice@a.example", []string{to}, octets)
+	verify := func(to string, message []byte) string {
+		send(t, w.b.ports[portIn], "alice@a.example", []string{to}, message)
 		return results(w.b.sink.one(t, to))
 	}
 
 	signed := 0
 	for i, l := range corpus(t) {
-		_, body, ok := bytes.Cut(l.octet, []byte("\r\n\r\n"))
+		_, body, ok := bytes.Cut(l.text, []byte("\r\n\r\n"))
 		if !ok || !strings.Contains(l.file, "testdata") {
 			continue // our own are enough
 		}
 		// OpenDKIM signs for a.example only, and wants one From.
-		octets := append([]byte("From: Alice  <alice@a.example>\r\nTo: Bob <bob@b.example>\r\nSubject:   blanks \t count  \r\nDate: Mon, 20 Jul 2026 08:00:00 +0200\r\n\r\n"), body...)
+		text := append([]byte("From: Alice  <alice@a.example>\r\nTo: Bob <bob@b.example>\r\nSubject:   blanks \t count  \r\nDate: Mon, 20 Jul 2026 08:00:00 +0200\r\n\r\n"), body...)
 		to := fmt.Sprintf("dkim%d@b.example", i)
-		send(t, w.a.ports[portOwn], "alice@a.example", []string{to}, octets)
+		send(t, w.a.ports[portOwn], "alice@a.example", []string{to}, text)
 		m := w.b.sink.one(t, to)
 		if got := results(m); !strings.Contains(got, "dkim=pass") || !strings.Contains(got, "a.example") {
 			t.Errorf("%s: %s\n%s", l.file, got, m.data)
@@ -143,7 +137,7 @@ func TestDKIM(t *testing.T) {
 		if signed > 1 {
 			continue
 		}
-		// A changed octet is noticed: the test can fail.
+		// A change of one byte is noticed: the test can fail.
 		altered := bytes.Replace(m.data, []byte("blanks \t count"), []byte("blanks\t count"), 1)
 		if got := verify("altered@b.example", altered); strings.Contains(got, "dkim=pass") || !strings.Contains(got, "dkim=fail") {
 			t.Errorf("altered: %s", got)

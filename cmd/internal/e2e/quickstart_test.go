@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,13 +10,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestQuickstart runs the commands of docs/quickstart.md as they stand there,
-// on other ports, but for the installation.
+// TestQuickstart runs the commands of docs/quickstart.md as they are, except for
+// the installation and the ports.
 func TestQuickstart(t *testing.T) {
 	needsPostfix(t)
-	needs(t, "bash", "awk")
+	relaytest.Needs(t, "bash", "awk")
 	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "quickstart.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -31,8 +31,8 @@ func TestQuickstart(t *testing.T) {
 	for _, b := range blocks[1:] {
 		script.Write(b[1])
 	}
-	a := freePorts(t, 7)
-	b := freePorts(t, 7, a)
+	a := relaytest.FreePorts(t, 14)
+	b := a + 7
 	text := script.String()
 	for from, to := range map[string]int{"A=20024 ": a, "B=21024 ": b} {
 		if strings.Count(text, from) != 1 {
@@ -46,8 +46,8 @@ func TestQuickstart(t *testing.T) {
 	cmd := exec.CommandContext(ctx, "bash", "-e")
 	cmd.Stdin = strings.NewReader(text)
 	tmp := folder(t)
-	// What a failure leaves behind.
-	atDeath(t, fmt.Sprintf("for d in %s/*/*/postfix; do postfix -c $d stop; done; for p in $(cat %[1]s/*/*.pid %[1]s/*/*/*.pid); do kill -9 $p; done", tmp))
+	// A failure leaves these.
+	relaytest.AtEnd(t, fmt.Sprintf("for d in %s/*/*/postfix; do postfix -c $d stop; done; for p in $(cat %[1]s/*/*.pid %[1]s/*/*/*.pid); do kill -9 $p; done", tmp))
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(qkdmail(t))+":"+os.Getenv("PATH"), "TMPDIR="+tmp)
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
@@ -64,37 +64,13 @@ func TestQuickstart(t *testing.T) {
 		"answers, ":                        3, // the key manager
 	} {
 		if got := strings.Count(said, part); got != n {
-			t.Errorf("%q is there %d times, want %d", part, got, n)
+			t.Errorf("the output contains %q %d times, want %d", part, got, n)
 		}
 	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-		t.Errorf("the last step has left %v behind, %v", left, err)
+		t.Errorf("the last step leaves %v, %v", left, err)
 	}
 	if t.Failed() {
 		t.Logf("it printed:\n%s", said)
 	}
-}
-
-// freePorts returns the first of n free ports in a row, away from others.
-func freePorts(t *testing.T, n int, others ...int) int {
-	t.Helper()
-next:
-	for range 1000 {
-		first := 11000 + rand.IntN(20000)
-		for _, o := range others {
-			if first > o-2*n && first < o+2*n {
-				continue next
-			}
-		}
-		for port := first; port < first+n; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if err != nil {
-				continue next
-			}
-			_ = l.Close()
-		}
-		return first
-	}
-	t.Fatal("no free ports")
-	return 0
 }

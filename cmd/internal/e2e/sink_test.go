@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"io"
-	"log"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -18,13 +16,12 @@ type received struct {
 	from string
 	to   []string
 	data []byte
-	at   time.Time
 }
 
-// A sink is where the mail of a site's users arrives. It takes all mail but for
-// recipients named "refused@…", and keeps the octets.
+// A sink is where the mail of a site's users arrives. It takes all mail except for
+// recipients named "refused@…", and keeps every byte.
 type sink struct {
-	port int
+	addr string
 
 	mu   sync.Mutex
 	mail []received
@@ -33,53 +30,26 @@ type sink struct {
 func newSink(t *testing.T) *sink {
 	t.Helper()
 	s := &sink{}
-	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &sinkSession{sink: s}, nil }))
-	server.Domain = "sink.invalid"
-	server.MaxLineLength = 0
-	server.EnableSMTPUTF8 = true
-	server.ErrorLog = log.New(io.Discard, "", 0)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.port = l.Addr().(*net.TCPAddr).Port
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close() })
+	s.addr = relaytest.MailServer{
+		Rcpt: func(to string) error {
+			if strings.HasPrefix(to, "refused@") {
+				return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such mailbox"}
+			}
+			return nil
+		},
+		Take: func(from string, to []string, message io.Reader) error {
+			data, err := io.ReadAll(message)
+			if err != nil {
+				return err
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.mail = append(s.mail, received{from, to, data})
+			return nil
+		},
+	}.Start(t)
 	return s
 }
-
-type sinkSession struct {
-	sink *sink
-	from string
-	to   []string
-}
-
-func (s *sinkSession) Mail(from string, _ *smtp.MailOptions) error {
-	s.from, s.to = from, nil
-	return nil
-}
-
-func (s *sinkSession) Rcpt(to string, _ *smtp.RcptOptions) error {
-	if strings.HasPrefix(to, "refused@") {
-		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such mailbox"}
-	}
-	s.to = append(s.to, to)
-	return nil
-}
-
-func (s *sinkSession) Data(r io.Reader) error {
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return err
-	}
-	s.sink.mu.Lock()
-	defer s.sink.mu.Unlock()
-	s.sink.mail = append(s.sink.mail, received{s.from, s.to, data, time.Now()})
-	return nil
-}
-
-func (s *sinkSession) Reset()        { s.from, s.to = "", nil }
-func (s *sinkSession) Logout() error { return nil }
 
 // all returns what has arrived.
 func (s *sink) all() []received {
@@ -104,12 +74,6 @@ func (s *sink) to(recipient string) []received {
 // one waits for the message to a recipient.
 func (s *sink) one(t *testing.T, recipient string) received {
 	t.Helper()
-	await(t, time.Minute, "mail for "+recipient, func() bool { return len(s.to(recipient)) > 0 })
+	relaytest.Await(t, time.Minute, "mail for "+recipient, func() bool { return len(s.to(recipient)) > 0 })
 	return s.to(recipient)[0]
-}
-
-// await waits until something is so.
-func await(t *testing.T, atMost time.Duration, what string, so func() bool) {
-	t.Helper()
-	relaytest.Await(t, atMost, what, so)
 }

@@ -3,23 +3,19 @@ package e2e
 import (
 	"bytes"
 	"encoding/base64"
-	"fmt"
 	"io"
-	"net"
 	"sync"
 	"testing"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A tap passes connections on and keeps all that goes through, in both
-// directions. It is the wire between two sites, or the way to a key manager
-// that can be cut.
+// A tap passes connections on to a port and keeps what goes through, in both
+// directions. It is the wire between two sites.
 type tap struct {
-	port   int
-	target string
+	*relaytest.Gate
 
 	mu      sync.Mutex
-	cut     bool
-	conns   map[net.Conn]bool
 	streams []*stream
 }
 
@@ -35,98 +31,25 @@ func (s *stream) Write(p []byte) (int, error) {
 	return s.data.Write(p)
 }
 
-// newTap listens for connections that go to a port.
 func newTap(t *testing.T, port int) *tap {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &tap{port: l.Addr().(*net.TCPAddr).Port, target: fmt.Sprintf("127.0.0.1:%d", port), conns: map[net.Conn]bool{}}
-	t.Cleanup(func() {
-		_ = l.Close()
-		w.set(true)
-	})
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go w.pass(c)
-		}
-	}()
+	w := &tap{}
+	w.Gate = relaytest.NewGate(t, relaytest.Loopback(port), relaytest.GateHooks{Record: func() io.Writer {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		s := &stream{tap: w}
+		w.streams = append(w.streams, s)
+		return s
+	}})
 	return w
-}
-
-// set cuts the wire, or mends it.
-func (w *tap) set(cut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = cut
-	if cut {
-		for c := range w.conns {
-			_ = c.Close()
-		}
-	}
-}
-
-// enter notes a connection; not if the wire is cut.
-func (w *tap) enter(c net.Conn) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.cut {
-		w.conns[c] = true
-	}
-	return !w.cut
-}
-
-func (w *tap) leave(c net.Conn) {
-	_ = c.Close()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.conns, c)
-}
-
-func (w *tap) newStream() *stream {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := &stream{tap: w}
-	w.streams = append(w.streams, s)
-	return s
-}
-
-func (w *tap) pass(client net.Conn) {
-	defer w.leave(client)
-	if !w.enter(client) {
-		return
-	}
-	server, err := net.Dial("tcp", w.target)
-	if err != nil {
-		return
-	}
-	defer w.leave(server)
-	if !w.enter(server) {
-		return
-	}
-	forth, back := w.newStream(), w.newStream()
-	done := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.MultiWriter(forth, server), client)
-		_ = server.(*net.TCPConn).CloseWrite()
-		close(done)
-	}()
-	_, _ = io.Copy(io.MultiWriter(back, client), server)
-	_ = client.Close()
-	<-done
 }
 
 // saw reports whether a text went through, as it is or in base64.
 func (w *tap) saw(text string) bool {
 	needles := [][]byte{[]byte(text)}
 	for shift := range 3 {
-		// What stands before the text decides how it is cut into groups of
-		// three octets; the first and the last group depend on its neighbours.
+		// What is before the text decides how it is cut into groups of three
+		// bytes; the first and the last group depend on its neighbours.
 		coded := base64.StdEncoding.EncodeToString([]byte("xxx"[:shift] + text))
 		needles = append(needles, []byte(coded[4:len(coded)-4]))
 	}
@@ -144,8 +67,8 @@ func (w *tap) saw(text string) bool {
 	return false
 }
 
-// octets returns how many octets went through.
-func (w *tap) octets() (n int) {
+// size returns how many bytes went through.
+func (w *tap) size() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.streams {

@@ -2,6 +2,8 @@ package loadtest
 
 import (
 	"context"
+	"net"
+	"sync"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cipher"
@@ -11,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// inProcess runs a relay in this process, with AES-256-GCM and keys that cost
-// nothing. adapt, if not nil, changes its configuration.
+// inProcess runs a relay in this process, with keys that cost nothing. adapt, if
+// not nil, changes its configuration.
 func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*config.Config)) (address string) {
 	t.Helper()
 	r, err := smtpkit.NewRelay(config.QuickOptions{Direction: d, NextHop: sink}, relay.WithoutStore(new(smtpkit.Keys)), nil, adapt)
@@ -34,12 +36,28 @@ func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*config
 	return r.Addrs()[0].String()
 }
 
-// encrypted returns what a relay makes of a message.
-func encrypted(t testing.TB, message []byte) []byte {
+// encrypted returns what a relay with these keys makes of a message.
+func encrypted(t testing.TB, keys cipher.KeySource, message []byte) []byte {
 	t.Helper()
-	out, err := smtpkit.Encrypt(t.Context(), new(smtpkit.Keys), message, cipher.EncryptOptions{})
+	out, err := smtpkit.Encrypt(t.Context(), keys, message, cipher.EncryptOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// startSink serves a sink until the test ends.
+func startSink(t testing.TB, sink *smtpkit.Sink) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { sink.Serve(l) })
+	t.Cleanup(func() {
+		_ = l.Close()
+		wg.Wait()
+	})
+	return l.Addr().String()
 }

@@ -14,13 +14,16 @@ import (
 )
 
 // The benchmarks send messages over loopback to a sink, through a relay or the
-// plain one that it is compared with: over connections that are kept, with
-// commands one by one or pipelined, or a connection for each message. Client and
-// sink are in the same process and in all figures.
+// bare one that it is compared with: over connections that are kept, with commands
+// one by one or pipelined, or with a connection for each message. Client and sink
+// are in the same process, so this is for profiles; scripts/bench compares relays.
 
 func BenchmarkPassThrough(b *testing.B) {
 	benchRelay(b, func(b *testing.B, sink string) string {
-		l := listen(b)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
 		server := smtpkit.PassThrough(sink)
 		go func() { _ = server.Serve(l) }()
 		b.Cleanup(func() { _ = server.Close() })
@@ -37,7 +40,7 @@ func BenchmarkEncryptRelay(b *testing.B) {
 func BenchmarkDecryptRelay(b *testing.B) {
 	benchRelay(b, func(b *testing.B, sink string) string {
 		return inProcess(b, mailer.DirectionDecrypt, sink, nil)
-	}, encrypted)
+	}, func(t testing.TB, message []byte) []byte { return encrypted(t, new(smtpkit.Keys), message) })
 }
 
 // benchRelay sends messages of two sizes through what start starts, in three
@@ -60,14 +63,11 @@ func benchRelay(b *testing.B, start func(b *testing.B, sink string) string, prep
 const alice, bob = "alice@a.example", "bob@b.example"
 
 func benchWay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(testing.TB, []byte) []byte, size int, send func(*smtpkit.Client, []byte) error) {
-	l := listen(b)
 	var taken atomic.Int64
-	sink := smtpkit.Sink{Take: func(r io.Reader) {
+	address := start(b, startSink(b, &smtpkit.Sink{Take: func(r io.Reader) {
 		_, _ = io.Copy(io.Discard, r)
 		taken.Add(1)
-	}}
-	go sink.Serve(l)
-	address := start(b, l.Addr().String())
+	}}))
 	message := prepare(b, smtpkit.Message(size))
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
@@ -87,15 +87,6 @@ func benchWay(b *testing.B, start func(b *testing.B, sink string) string, prepar
 	})
 	b.StopTimer()
 	if n := taken.Load(); n != int64(b.N) {
-		b.Errorf("%d messages came of %d", n, b.N)
+		b.Errorf("%d of %d messages arrived", n, b.N)
 	}
-}
-
-func listen(b *testing.B) net.Listener {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = l.Close() })
-	return l
 }

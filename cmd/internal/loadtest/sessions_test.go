@@ -15,8 +15,8 @@ import (
 
 const heldSessions = 500
 
-// TestRelay500Sessions holds 500 sessions open, every other in the middle of
-// DATA, and then brings all to their end: each message arrives, once and whole.
+// TestRelay500Sessions holds 500 sessions open, every other one in the middle of
+// DATA, and then ends them: each message arrives, once and whole.
 func TestRelay500Sessions(t *testing.T) {
 	needsFigures(t)
 	var mu sync.Mutex
@@ -44,13 +44,13 @@ func TestRelay500Sessions(t *testing.T) {
 	for _, c := range clients {
 		_ = c.Flush()
 	}
-	time.Sleep(time.Second) // all of it has come, and nothing happens
+	time.Sleep(time.Second) // the relays have everything
 	for _, r := range []*relayProcess{encrypt, decrypt} {
 		now, _ := r.memory(t)
 		t.Logf("%s: %d KiB with %d sessions held, %d of them in DATA", r.direction, now, heldSessions, heldSessions/2)
 	}
 	if len(came) > 0 {
-		t.Errorf("%d messages came before their end", len(came))
+		t.Errorf("%d messages arrived before their end", len(came))
 	}
 	each(t, func(i int) error {
 		message := numbered(i)
@@ -72,23 +72,23 @@ func TestRelay500Sessions(t *testing.T) {
 	}
 	for i := range heldSessions {
 		if n := came[string(numbered(i))]; n != 1 {
-			t.Errorf("message %d came %d times", i, n)
+			t.Errorf("message %d arrived %d times", i, n)
 		}
 	}
 	if len(came) != heldSessions {
-		t.Errorf("%d messages came, want %d", len(came), heldSessions)
+		t.Errorf("%d messages arrived, want %d", len(came), heldSessions)
 	}
 }
 
 // halfway is at the end of a line.
 const halfway = len(firstLine) + len("Subject: 123\r\n\r\n") + 20_000*len("123\r\n")
 
-// numbered is a message of about 200 kB, half of which is more than a chunk.
+// numbered returns a message of about 200 kB, half of which is more than a chunk.
 func numbered(i int) []byte {
 	return []byte(fmt.Sprintf("%sSubject: %03d\r\n\r\n", firstLine, i) + strings.Repeat(fmt.Sprintf("%03d\r\n", i), 40_000))
 }
 
-// each does something for all sessions at the same time.
+// each calls do for all sessions at the same time.
 func each(t *testing.T, do func(i int) error) {
 	t.Helper()
 	var wg sync.WaitGroup

@@ -18,7 +18,8 @@ func Message(size int) []byte {
 }
 
 // WriteMessage writes a message of about this size, always the same, without
-// holding it in memory. No two of its lines are the same.
+// holding it in memory. No two of its lines are the same, and some begin with a
+// dot.
 func WriteMessage(w io.Writer, size int) error {
 	const block = 64 << 10
 	b := append(make([]byte, 0, block+100), header...)
@@ -29,6 +30,9 @@ func WriteMessage(w io.Writer, size int) error {
 				return err
 			}
 			b = b[:0]
+		}
+		if n%10 == 9 {
+			b = append(b, '.')
 		}
 		b = fmt.Appendf(b, "%08d The quick brown fox jumps over the lazy dog, and the dog does not.\r\n", n)
 	}

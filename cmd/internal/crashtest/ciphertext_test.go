@@ -5,62 +5,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"io"
-	"log"
-	"math/rand/v2"
-	"net"
-	"testing"
-	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/google/uuid"
 )
 
-// serveSMTP serves a mail server of the test and returns its address.
-func serveSMTP(t testing.TB, take func(from string, to []string, r io.Reader) error) string {
-	t.Helper()
-	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &mailSession{take: take}, nil }))
-	server.Domain = "test.invalid"
-	server.MaxLineLength = 0
-	server.ErrorLog = log.New(io.Discard, "", 0)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close() })
-	return l.Addr().String()
-}
-
-type mailSession struct {
-	take func(from string, to []string, r io.Reader) error
-	from string
-	to   []string
-}
-
-func (s *mailSession) Mail(from string, _ *smtp.MailOptions) error {
-	s.from, s.to = from, nil
-	return nil
-}
-
-func (s *mailSession) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.to = append(s.to, to)
-	return nil
-}
-
-func (s *mailSession) Data(r io.Reader) error { return s.take(s.from, s.to, r) }
-func (s *mailSession) Reset()                 { s.from, s.to = "", nil }
-func (s *mailSession) Logout() error          { return nil }
-
-// busy is what a mail server says now and then, having seen all of a message.
-var busy = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "Busy, try again later"}
-
-// linger waits a little, so that more can happen in the meantime.
-func linger(most time.Duration) { time.Sleep(rand.N(most)) }
-
-// keyField and payloadField are where a message of the program names its first
-// key, and where its payload begins. They are read here once more, without the
-// program's own reader: it would refuse what was cut off.
+// keyField and payloadField are where a message of qkdmail names its first key,
+// and where its payload begins. This is a reader of its own, since that of the
+// program refuses what was cut off.
 const (
 	keyField     = "Qkdmail-Key-ID: "
 	payloadField = "Content-Type: application/octet-stream"
@@ -70,7 +21,7 @@ const (
 // A ciphertext is what was seen of an encrypted message on the wire.
 type ciphertext struct {
 	ids     []string // keys that it names
-	payload []byte   // as far as it came
+	payload []byte   // as far as it arrived
 }
 
 // parseCiphertext reads a message, which may have been cut off anywhere.

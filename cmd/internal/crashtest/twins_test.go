@@ -12,26 +12,27 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// TestTwins offers two messages under one key to several relays at the same
-// time, while these and the primary of their store are killed: somebody who has got hold
-// of a key must not have another message opened with it. One of the two is
-// delivered, the other refused, whichever relay has which.
+// TestTwins offers two messages under one key to several relays at the same time,
+// while they and the primary of their store are killed: whoever has a key must not
+// get another message opened with it. One of the two is delivered and the other
+// refused, whichever relay gets which.
 func TestTwins(t *testing.T) {
 	const pairs = 150
 	p := startPair(t)
 	link := newLink(t, "")
 	sink := &twinSink{arrived: map[int]bool{}}
-	addr := serveSMTP(t, sink.take)
+	addr := relaytest.MailServer{Take: sink.take}.Start(t)
 	o := &order{}
 	var relays []*relay
 	store := p.store("twins")
 	for _, name := range []string{"decrypt0", "decrypt1", "decrypt2"} {
 		relays = append(relays, newRelay(t, o, link, decrypt, name, store, addr))
 	}
-	tellAtEnd(t, relays)
+	logAtEnd(t, relays)
 	startAll(t, relays)
 
 	var mu sync.Mutex
@@ -55,7 +56,7 @@ func TestTwins(t *testing.T) {
 	}
 	c.stop(t)
 	mta.calm.Store(true)
-	await(t, 2*time.Minute, "an answer for all", func() bool { return mta.pending.Load() == 0 })
+	relaytest.Await(t, 2*time.Minute, "an answer for all", func() bool { return mta.pending.Load() == 0 })
 
 	lost := 0
 	for n := range pairs {
@@ -73,7 +74,7 @@ func TestTwins(t *testing.T) {
 		case !sink.has(one) && refused[one] == keyNotHere && refused[other] == keyNotHere:
 			lost++
 		case !sink.has(one):
-			t.Errorf("pair %d: none arrived: %q, %q", n, refused[one], refused[other])
+			t.Errorf("pair %d: neither arrived: %q, %q", n, refused[one], refused[other])
 		}
 	}
 	kills := 0
@@ -81,9 +82,9 @@ func TestTwins(t *testing.T) {
 		kills += len(r.deaths())
 	}
 	if lost > pairs/2 || kills == 0 {
-		t.Errorf("%d of %d pairs lost their key and %d relays were killed: nothing is shown by that", lost, pairs, kills)
+		t.Errorf("%d of %d pairs lost their key and %d relays were killed: this shows nothing", lost, pairs, kills)
 	}
-	t.Logf("%d pairs under one key each, %d kills: never were both opened; %d times none, since the key was lost on its way", pairs, kills, lost)
+	t.Logf("%d pairs under one key each, %d kills: never were both opened; %d times neither, because the key was lost on its way", pairs, kills, lost)
 }
 
 // A twinSink notes which messages arrive.
@@ -152,7 +153,7 @@ func seal(t testing.TB, source cipher.KeySource, suite cipher.Suite, text []byte
 	return b.Bytes()
 }
 
-// oneKey gives out the same key again and again, as no key manager may.
+// A oneKey gives out the same key again and again, which no key manager may do.
 type oneKey struct {
 	kmclient.KeyManager
 	id     string

@@ -1,7 +1,6 @@
 package loadtest
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -10,18 +9,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
-// mostHeld is what a relay takes at most for 500 clients that hold on to messages
-// with headers of up to 256 KiB, in KiB.
+// mostHeld is the memory, in KiB, that a relay may take for 500 clients that hold
+// on to messages with headers of up to 256 KiB.
 const mostHeld = 300 << 10
 
-// TestRelayLongHeaders has 500 clients send all but the end of a message with a long
-// header, or as much of it as the relay takes: memory is bounded over all of them,
-// whatever the header is made of.
+// TestRelayLongHeaders has 500 clients send all but the end of a message with a
+// long header, or as much of it as the relay takes: the memory for all of them has a
+// bound, whatever the header is made of.
 func TestRelayLongHeaders(t *testing.T) {
 	needsFigures(t)
 	const (
@@ -35,19 +33,24 @@ func TestRelayLongHeaders(t *testing.T) {
 		"trace fields": strings.Repeat("Authentication-Results: "+strings.Repeat("x", 900)+"\r\n", size/926) + start,
 	}
 	keys := filepath.Join(t.TempDir(), "keys.json")
+	km, err := mock.New(mock.Options{Path: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := func(message string) string { return string(encrypted(t, km, []byte(message))) }
 	shapes := map[string]string{}
 	for name, header := range headers {
 		shapes["encrypt: "+name] = header + body
 		shapes["decrypt: "+name] = header + body
-		shapes["decrypt: ours, outside "+name] = header + sealed(t, keys, start+body)
-		shapes["decrypt: ours, inside "+name] = sealed(t, keys, header+body)
+		shapes["decrypt: ours, outside "+name] = header + sealed(start+body)
+		shapes["decrypt: ours, inside "+name] = sealed(header + body)
 	}
 	shapes["encrypt: looks encrypted"] = "Qkdmail-Key-ID: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n" + headers["small fields"] + body
 	for name, message := range shapes {
 		t.Run(name, func(t *testing.T) {
 			sink := startSink(t, &smtpkit.Sink{})
 			direction, _, _ := strings.Cut(name, ":")
-			r := startRelay(t, program.Path(t), direction, sink, keys)
+			r := startRelay(t, direction, sink, keys)
 			refused := hold(t, r, message)
 			_, most := r.memory(t)
 			t.Logf("%d KiB at most; %d of %d clients were refused", most, refused, heldSessions)
@@ -61,29 +64,8 @@ func TestRelayLongHeaders(t *testing.T) {
 	}
 }
 
-// sealed is a message that is encrypted for the relays here, with CRLF.
-func sealed(t *testing.T, keys, message string) string {
-	t.Helper()
-	km, err := mock.New(mock.Options{Path: keys})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	w, err := cipher.Encrypt(t.Context(), &out, km, &cipher.EncryptOptions{CRLF: true})
-	if err == nil {
-		_, err = w.Write([]byte(message))
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out.String()
-}
-
-// hold has all clients send message but for its end, and waits until the relay has
-// it. It returns how many of them were refused.
+// hold has all clients send a message without its end, and waits until the relay
+// has it. It returns how many of them were refused.
 func hold(t *testing.T, r *relayProcess, message string) (refused int) {
 	t.Helper()
 	clients := make([]*smtpkit.Client, heldSessions)
@@ -92,12 +74,12 @@ func hold(t *testing.T, r *relayProcess, message string) (refused int) {
 			return err
 		}
 		if clients[i].Begin("load@a.example", "bob@b.example") == nil {
-			_, _ = io.WriteString(clients[i], message[:len(message)-4]) // it may be refused midway
+			_, _ = io.WriteString(clients[i], message[:len(message)-4]) // it may be refused in the middle
 			_ = clients[i].Flush()
 		}
 		return nil
 	})
-	time.Sleep(time.Second) // all of it has come, and nothing happens
+	time.Sleep(time.Second) // the relay has everything
 	for _, c := range clients {
 		_ = c.Conn.SetReadDeadline(time.Now().Add(time.Millisecond))
 		if _, err := c.Conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {

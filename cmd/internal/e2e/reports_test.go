@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestReports has Postfix B make reports of restored mail: a bounce and a
-// notification of success. They quote what was restored, and go home encrypted.
+// TestReports has Postfix B report on restored mail, with a bounce and a
+// notification of success. They quote the restored message, and go back
+// encrypted.
 func TestReports(t *testing.T) {
 	w := newWorld(t, options{})
-	const subject, body = "Subject-that-nobody-on-the-wire-may-read", "Body-that-nobody-on-the-wire-may-read"
+	const subject, body = "Subject-that-is-not-on-the-wire", "Body-that-is-not-on-the-wire"
 	text := []byte("From: alice@a.example\r\nTo: refused@b.example\r\nSubject: " + subject + "\r\n\r\n" + body + "\r\n")
 	report := func(to string, part string) {
 		t.Helper()
-		await(t, 30*time.Second, "report for "+to, func() bool { return len(w.a.sink.to(to)) > 0 })
+		relaytest.Await(t, 30*time.Second, "report for "+to, func() bool { return len(w.a.sink.to(to)) > 0 })
 		m := w.a.sink.to(to)[0]
 		for _, part := range []string{part, subject, "Qkdmail-Result: mail.a.example", "multipart/report"} {
 			if !bytes.Contains(m.data, []byte(part)) {
@@ -26,7 +29,7 @@ func TestReports(t *testing.T) {
 		}
 	}
 
-	// The sink refuses the recipient when B has taken the message.
+	// The sink refuses the recipient after B has taken the message.
 	send(t, w.a.ports[portOwn], "bounced@a.example", []string{"refused@b.example"}, text)
 	report("bounced@a.example", body)
 
@@ -41,7 +44,7 @@ func TestReports(t *testing.T) {
 	}
 	report("notified@a.example", "an-envelope")
 
-	// Both, and mail to several recipients of whom one is refused.
+	// Several recipients, one of whom is refused.
 	send(t, w.a.ports[portOwn], "several@a.example", []string{"carol@b.example", "refused@b.example", "dave@aes.b.example"}, text)
 	report("several@a.example", body)
 	w.b.sink.one(t, "carol@b.example")
@@ -54,8 +57,8 @@ func TestReports(t *testing.T) {
 			}
 		}
 		if !wire.saw("Qkdmail-Key-ID: MOCK-KEY-") {
-			t.Errorf("nothing encrypted was seen on the wire from %s", name)
+			t.Errorf("no encrypted mail was seen on the wire from %s", name)
 		}
-		t.Logf("wire from %s: %d messages, %d octets, none of the subject or the body", name, len(wire.messages()), wire.octets())
+		t.Logf("wire from %s: %d messages, %d bytes, nothing of the subject or the body", name, len(wire.messages()), wire.size())
 	}
 }

@@ -3,21 +3,18 @@ package loadtest
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
-	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
 )
 
-// needsFigures skips where the memory of a process can't be told.
+// needsFigures skips a test if the memory of a process can't be read.
 func needsFigures(t *testing.T) {
 	t.Helper()
 	if raceEnabled {
@@ -31,15 +28,16 @@ func needsFigures(t *testing.T) {
 // program is qkdmail, which the tests run.
 var program relaytest.Program
 
-func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
+func TestMain(m *testing.M) { program.Main(m) }
 
-// A relayProcess is one of "qkdmail relay".
+// A relayProcess is a process of "qkdmail relay".
 type relayProcess struct {
 	direction, address string
 	pid                int
 }
 
-// The relays take great messages, and many clients from one address.
+// relayConfig is for relays that take large messages, and many clients from one
+// address.
 const relayConfig = `hostname = "relay.example"
 [[listener]]
 name = "in"
@@ -71,13 +69,13 @@ suite = "aes-256-gcm"
 // startChain starts encrypt → decrypt → sink, and returns both relays.
 func startChain(t *testing.T, sink string) (encrypt, decrypt *relayProcess) {
 	t.Helper()
-	qkdmail, keys := program.Path(t), filepath.Join(t.TempDir(), "keys.json")
-	decrypt = startRelay(t, qkdmail, "decrypt", sink, keys)
-	encrypt = startRelay(t, qkdmail, "encrypt", decrypt.address, keys)
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	decrypt = startRelay(t, "decrypt", sink, keys)
+	encrypt = startRelay(t, "encrypt", decrypt.address, keys)
 	return encrypt, decrypt
 }
 
-func startRelay(t *testing.T, qkdmail, direction, next, keys string) *relayProcess {
+func startRelay(t *testing.T, direction, next, keys string) *relayProcess {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "relay.toml")
 	r := ""
@@ -87,11 +85,12 @@ func startRelay(t *testing.T, qkdmail, direction, next, keys string) *relayProce
 	if err := os.WriteFile(file, fmt.Appendf(nil, relayConfig, direction, next, keys, r), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(qkdmail, "relay", "--config", file)
+	cmd := exec.Command(program.Path(t), "relay", "--config", file)
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	relaytest.EndWithTest(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,12 +117,12 @@ func startRelay(t *testing.T, qkdmail, direction, next, keys string) *relayProce
 	case <-read:
 		t.Fatalf("%s did not start", direction)
 	case <-time.After(10 * time.Second):
-		t.Fatalf("%s does not say where it listens", direction)
+		t.Fatalf("%s does not log where it listens", direction)
 	}
 	return nil
 }
 
-// memory returns what a process has resident, now and at most, in KiB.
+// memory returns the resident memory of the process, now and at most, in KiB.
 func (r *relayProcess) memory(t *testing.T) (now, most int) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid))
@@ -138,20 +137,4 @@ func (r *relayProcess) memory(t *testing.T) (now, most int) {
 		*n, _ = strconv.Atoi(string(m[1]))
 	}
 	return now, most
-}
-
-// startSink starts a sink for the time of the test.
-func startSink(t *testing.T, sink *smtpkit.Sink) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() { sink.Serve(l) })
-	t.Cleanup(func() {
-		_ = l.Close()
-		wg.Wait()
-	})
-	return l.Addr().String()
 }

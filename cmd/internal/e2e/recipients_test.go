@@ -5,11 +5,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestRecipients sends one message, in one transaction, to recipients with
-// different policies: encrypted with either suite, in clear, and to a peer that
-// there are no keys for. Each gets his own, and his own answer.
+// TestRecipients sends one message in one transaction to recipients with
+// different policies: either suite, in clear, and a peer for which there are no
+// keys. Each recipient gets their own message and their own answer.
 func TestRecipients(t *testing.T) {
 	w := newWorld(t, options{
 		km: etsi(t, nil),
@@ -28,7 +30,7 @@ domain = "plain.b.example"
 encrypt = "never"
 `,
 		edit: func(site, file, text string) string {
-			if site == "b" && file == "relay.toml" { // SAE_X is A's affair
+			if site == "b" && file == "relay.toml" { // only A knows SAE_X
 				text, _, _ = strings.Cut(text, "\n[[peer]]\nname = \"site-x\"")
 			}
 			return text
@@ -47,7 +49,7 @@ encrypt = "never"
 		}
 	}
 	var open, sealed int
-	await(t, 10*time.Second, "three messages on the wire", func() bool { return len(w.ab.messages()) == 3 })
+	relaytest.Await(t, 10*time.Second, "three messages on the wire", func() bool { return len(w.ab.messages()) == 3 })
 	for _, m := range w.ab.messages() {
 		if bytes.Contains(m, []byte("text-to-all")) {
 			open++
@@ -58,11 +60,11 @@ encrypt = "never"
 	if open != 1 || sealed != 2 {
 		t.Errorf("on the wire: %d in clear, %d encrypted", open, sealed)
 	}
-	// One message came into the relay, and one recipient still waits.
-	await(t, 10*time.Second, "the one without keys in the queue", func() bool { return strings.Contains(w.a.queue(t), to[3]) })
+	// One message entered the relay, and one recipient still waits.
+	relaytest.Await(t, 10*time.Second, "the recipient without keys in the queue", func() bool { return strings.Contains(w.a.queue(t), to[3]) })
 	queue := w.a.queue(t)
 	if strings.Contains(queue, to[0]) || strings.Contains(queue, to[1]) || strings.Contains(queue, to[2]) {
-		t.Errorf("delivered, and still in the queue:\n%s", queue)
+		t.Errorf("delivered recipients are still in the queue:\n%s", queue)
 	}
 	t.Logf("one transaction, four recipients: OTP, AES-256-GCM, in clear, waiting: %s", firstLine(queue, "(host"))
 }

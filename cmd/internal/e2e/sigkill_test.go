@@ -13,16 +13,16 @@ import (
 )
 
 // TestSIGKILL kills both relays at random, again and again, while many numbered
-// messages are on their way. Every message arrives, none in clear on the wire.
-// One may arrive twice where a relay was killed between the two 250s: its next
-// hop's and its own.
+// messages are on their way. Every message arrives, none in clear on the wire. A
+// message may arrive twice only where a relay was killed between the two 250s,
+// its next hop's and its own.
 //
-// QKDMAIL_CRASH_MESSAGES is how many messages (2000), QKDMAIL_CRASH_SEED the
+// QKDMAIL_CRASH_MESSAGES is the number of messages (2000), QKDMAIL_CRASH_SEED the
 // seed of a run to repeat.
 func TestSIGKILL(t *testing.T) {
 	needsPostfix(t)
 	number := relaytest.Number(t, "QKDMAIL_CRASH_MESSAGES", 2000)
-	seed := relaytest.Number(t, "QKDMAIL_CRASH_SEED", int(time.Now().UnixNano()&0xFFFFFF))
+	seed := relaytest.Seed(t, "QKDMAIL_CRASH_SEED")
 	w := newWorld(t, options{})
 	const secret = "numbered-and-never-in-clear"
 	const connections = 20
@@ -41,17 +41,18 @@ func TestSIGKILL(t *testing.T) {
 	stop := start.Add(time.Duration(number) * 30 * time.Millisecond)
 	kills := killer(t, w, seed, func() bool { return distinct(w.b.sink) < number && time.Now().Before(stop) })
 	<-sent
-	// The last ones wait for their next try.
-	w.a.startRelayAgain(t)
-	w.b.startRelayAgain(t)
-	await(t, 2*time.Minute, fmt.Sprintf("%d messages (seed %d)", number, seed), func() bool {
+	w.a.startRelay(t)
+	w.b.startRelay(t)
+	// The last messages wait for their next try.
+	relaytest.Await(t, 2*time.Minute, fmt.Sprintf("%d messages", number), func() bool {
 		_, _ = w.a.flush(), w.b.flush()
 		time.Sleep(200 * time.Millisecond)
 		return distinct(w.b.sink) >= number && w.a.queueEmpty(t) && w.b.queueEmpty(t)
 	})
 	took := time.Since(start).Round(time.Second)
 
-	// What arrived twice was encrypted twice, with two keys, or decrypted twice.
+	// A message that arrived twice was encrypted twice, with two keys, or decrypted
+	// twice.
 	byEncrypt, byDecrypt, most := 0, 0, 0
 	for i := range number {
 		copies := w.b.sink.to(numbered(i))
@@ -76,8 +77,8 @@ func TestSIGKILL(t *testing.T) {
 	if w.ab.saw(secret) || w.ba.saw(secret) {
 		t.Error("a message went over the wire in clear")
 	}
-	// Each repeat is one of which Postfix says that it had sent all of it and
-	// got no answer.
+	// For each repeat Postfix reports that it had sent the whole message and got no
+	// answer.
 	lostA := 0
 	for line := range strings.Lines(w.a.read("mail.log")) {
 		if strings.Contains(line, "qkd-encrypt/lmtp") && strings.Contains(line, "status=deferred (lost connection") &&
@@ -86,10 +87,10 @@ func TestSIGKILL(t *testing.T) {
 		}
 	}
 	lostB := strings.Count(w.b.read("mail.log"), "proxy-reject: END-OF-MESSAGE: 451")
-	t.Logf("%d messages in %v, %d kills (seed %d): all arrived; %d twice since the encrypting relay was killed between the two 250s (of %d without an answer), %d since the decrypting one was (of %d); at most %d copies of one",
-		number, took, kills, seed, byEncrypt, lostA, byDecrypt, lostB, most)
+	t.Logf("%d messages in %v, %d kills: all arrived; %d twice because the encrypting relay was killed between the two 250s (of %d without an answer), %d because the decrypting one was (of %d); at most %d copies of one",
+		number, took, kills, byEncrypt, lostA, byDecrypt, lostB, most)
 	if byEncrypt > lostA || byDecrypt > lostB {
-		t.Error("more messages arrived twice than can be explained")
+		t.Error("more messages arrived twice than answers were lost")
 	}
 }
 
@@ -100,7 +101,7 @@ func numbered(i int) string {
 	return fmt.Sprintf("n%d@b.example", i)
 }
 
-// distinct counts the recipients that have got their message.
+// distinct counts the recipients who have got their message.
 func distinct(s *sink) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,11 +121,11 @@ func keyID(data []byte) string {
 	return ""
 }
 
-// killer kills one relay after the other with SIGKILL and starts it again, and
-// returns how often, when there is no more to do.
-func killer(t *testing.T, w *world, seed int, more func() bool) (kills int) {
+// killer kills one relay after the other with SIGKILL and starts it again, while
+// more returns true. It returns how often.
+func killer(t *testing.T, w *world, seed uint64, more func() bool) (kills int) {
 	t.Helper()
-	random := rand.New(rand.NewPCG(uint64(seed), 0))
+	random := rand.New(rand.NewPCG(seed, 0))
 	pause := func(most int) { time.Sleep(time.Duration(random.IntN(most)) * time.Millisecond) }
 	for ; more(); kills++ {
 		s := w.a
@@ -134,15 +135,7 @@ func killer(t *testing.T, w *world, seed int, more func() bool) (kills int) {
 		pause(800)
 		s.kill()
 		pause(100)
-		s.startRelayAgain(t)
-	}
-	return kills
-}
-
-// startRelayAgain starts the relay if it does not run.
-func (s *site) startRelayAgain(t *testing.T) {
-	t.Helper()
-	if s.relay == nil {
 		s.startRelay(t)
 	}
+	return kills
 }

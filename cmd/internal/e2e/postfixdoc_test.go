@@ -8,10 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// document is docs/postfix.md.
+// document returns docs/postfix.md.
 func document(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "postfix.md"))
@@ -21,13 +22,13 @@ func document(t *testing.T) string {
 	return string(text)
 }
 
-// TestDocument checks that the document has the files that the tests run, and
-// that the relay takes its own as it is.
+// TestDocument checks that the document contains the files that the tests use, and
+// that the relay accepts relay.toml as it is.
 func TestDocument(t *testing.T) {
 	doc := document(t)
 	for _, file := range []string{"relay.toml", "main.cf", "master.cf", "master-after-queue.cf"} {
 		if !strings.Contains(doc, "\n"+testdata(t, file)+"```\n") {
-			t.Errorf("docs/postfix.md must have testdata/%s as it is", file)
+			t.Errorf("docs/postfix.md does not contain testdata/%s as it is", file)
 		}
 	}
 	if _, err := config.Load(filepath.Join("testdata", "relay.toml")); err != nil {
@@ -35,10 +36,10 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// TestSwaks runs the document's command, and has "relay --check" look at its
+// TestSwaks runs the document's command, and "relay --check" on its
 // configuration.
 func TestSwaks(t *testing.T) {
-	needs(t, "swaks")
+	relaytest.Needs(t, "swaks")
 	w := newWorld(t, options{})
 	commands := 0
 	for line := range strings.Lines(document(t)) {
@@ -50,7 +51,7 @@ func TestSwaks(t *testing.T) {
 		run(t, nil, "sh", "-c", command)
 	}
 	if commands != 1 {
-		t.Fatalf("%d commands in the document", commands)
+		t.Fatalf("%d swaks commands in the document, want 1", commands)
 	}
 	if m := w.b.sink.one(t, "bob@b.example"); !bytes.Contains(m.data, []byte("decrypt=pass;")) ||
 		!bytes.Contains(m.data, []byte("\r\nSubject: a test\r\n")) {
@@ -59,7 +60,7 @@ func TestSwaks(t *testing.T) {
 	said := run(t, nil, qkdmail(t), "relay", "--config", w.a.config, "--check", "bob@b.example", "carol@sub.b.example", "dave@d.example")
 	for _, part := range []string{"configuration: good", "key manager for peer site-b: answers", "otp for messages", "suite     aes-256-gcm", "not encrypted"} {
 		if !strings.Contains(strings.ToLower(said), part) {
-			t.Errorf("--check does not say %q:\n%s", part, said)
+			t.Errorf("--check does not report %q:\n%s", part, said)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TestSlowLoris: clients that send an octet now and then, to keep a connection
-// for nothing, are cut off; another client is served all the time.
+// TestSlowLoris has clients send a byte now and then, to keep a connection for
+// nothing: they are cut off, and another client is served all the time.
 func TestSlowLoris(t *testing.T) {
 	for _, d := range []mailer.Direction{mailer.DirectionEncrypt, mailer.DirectionDecrypt} {
 		t.Run(string(d), func(t *testing.T) {
@@ -42,23 +42,23 @@ func TestSlowLoris(t *testing.T) {
 			go func() { wg.Wait(); close(done) }()
 			served := normal(t, address, done)
 			if n := taken.Load(); n != served {
-				t.Errorf("%d messages came, %d were sent whole", n, served)
+				t.Errorf("%d messages arrived, %d were sent whole", n, served)
 			}
 			if served == 0 {
-				t.Error("nobody was served meanwhile")
+				t.Error("no other client was served")
 			}
 		})
 	}
 }
 
-// startImpatient starts a relay that waits for no client.
+// startImpatient starts a relay with short timeouts.
 func startImpatient(t *testing.T, d mailer.Direction, sink string) string {
 	return inProcess(t, d, sink, func(cfg *config.Config) {
 		cfg.Timeouts.Idle, cfg.Timeouts.DataIdle, cfg.Timeouts.MinRate = time.Second, time.Second, 5000
 	})
 }
 
-// slow sends the beginning, and then an octet now and then until it is cut off.
+// slow sends begin, and then a byte now and then until it is cut off.
 func slow(t *testing.T, address, name, begin string) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -69,7 +69,7 @@ func slow(t *testing.T, address, name, begin string) {
 	start := time.Now()
 	closed := make(chan struct{})
 	go func() {
-		_, _ = io.Copy(io.Discard, conn) // until the other side closes
+		_, _ = io.Copy(io.Discard, conn) // until the relay closes
 		close(closed)
 	}()
 	for line := range strings.SplitAfterSeq(begin, "\n") {
@@ -92,7 +92,7 @@ func slow(t *testing.T, address, name, begin string) {
 	t.Errorf("%s: served for %.0f s", name, time.Since(start).Seconds())
 }
 
-// normal sends messages until done, and returns how many.
+// normal sends messages until done is closed, and returns how many.
 func normal(t *testing.T, address string, done chan struct{}) (served int64) {
 	message := smtpkit.Message(4000)
 	for {

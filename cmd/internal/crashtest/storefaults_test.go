@@ -12,25 +12,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A fault is something that is wrong with a store for a while.
+// A fault is wrong with a store for a while.
 type fault struct {
 	name  string
 	side  string // of the relay
 	mount bool   // the store is on a disk of its own
-	down  bool   // the relay was not running when it began, and does not run with it
+	down  bool   // the relay is not running when it begins, and does not start with it
 	begin func(testing.TB, *place)
 	end   func(testing.TB, *place)
-	inLog string // what the relay says in its log
+	inLog string // what the relay logs
 }
 
 // A place is where a store is.
 type place struct {
 	dir, file string
-	saved     []byte  // of the file
-	lock      *sql.Tx // that others wait for
+	saved     []byte // of the file
+	unlock    func()
 }
 
 func faults() []fault {
@@ -47,9 +47,9 @@ func faults() []fault {
 	}
 }
 
-// TestStoreFaults has something wrong with the store of a relay: the sender is
-// told to try again, the log says what is wrong, no more keys are fetched, and
-// once it is right again every message arrives.
+// TestStoreFaults breaks the store of a relay: the sender is asked to try again,
+// the log says what is wrong, no more keys are fetched, and once the store works
+// again every message arrives.
 func TestStoreFaults(t *testing.T) {
 	for _, f := range faults() {
 		t.Run(f.side+", "+f.name, func(t *testing.T) {
@@ -60,14 +60,18 @@ func TestStoreFaults(t *testing.T) {
 }
 
 func (f *fault) run(t *testing.T) {
-	dirs := map[string]string{encrypt: t.TempDir(), decrypt: t.TempDir()}
+	p := &place{dir: t.TempDir()}
 	if f.mount {
-		mountDisk(t, dirs[f.side])
+		mountDisk(t, p.dir)
 	}
-	p := &place{dir: dirs[f.side], file: filepath.Join(dirs[f.side], "keys.db")}
-	file := func(side string) string { return filepath.Join(dirs[side], "keys.db") }
-	w := newWorld(t, 1, "", 1, 1, stores{storeOf{url: file(encrypt)}, storeOf{url: file(decrypt)}})
-	tellAtEnd(t, w.relays)
+	broken := inSQLite(p.dir)
+	p.file = broken.url
+	s := stores{encrypt: broken, decrypt: inSQLite(t.TempDir())}
+	if f.side == decrypt {
+		s.encrypt, s.decrypt = s.decrypt, s.encrypt
+	}
+	w := newWorld(t, 1, "", 1, 1, s)
+	logAtEnd(t, w.relays)
 	relay, mta := w.relays[0], w.sender
 	if f.side == decrypt {
 		relay, mta = w.relays[1], w.wire
@@ -76,7 +80,7 @@ func (f *fault) run(t *testing.T) {
 	for n := range some {
 		w.submit(n)
 	}
-	await(t, time.Minute, "all arrived before", w.done)
+	relaytest.Await(t, time.Minute, "all arrived before", w.done)
 
 	if f.down {
 		relay.stop()
@@ -88,33 +92,33 @@ func (f *fault) run(t *testing.T) {
 		}
 	}
 	arrived := w.recipientsReached()
-	told := storeFails
+	reply := storeFails
 	if f.down {
-		told = "" // nobody answers
+		reply = "" // nobody answers
 	}
 	sent := some
-	await(t, time.Minute, f.inLog, func() bool {
-		if sent < 10*some { // the first may still find room
+	relaytest.Await(t, time.Minute, f.inLog, func() bool {
+		if sent < 10*some { // the first ones may still find room
 			w.submit(sent)
 			sent++
 		}
-		return strings.Contains(relay.log(), f.inLog) && mta.told(told) > 0
+		return strings.Contains(relay.log(), f.inLog) && mta.replied(reply) > 0
 	})
-	time.Sleep(time.Second) // for what is under way
+	time.Sleep(time.Second) // for messages in progress
 	given := w.link.handed()
 	time.Sleep(time.Second)
 	if n := w.link.handed() - given; n > 0 {
-		t.Errorf("%d keys were fetched that can't be stored", n)
+		t.Errorf("%d keys were fetched, which can't be stored", n)
 	}
 	if n := w.recipientsReached() - arrived; n > 0 && f.side == decrypt {
 		t.Errorf("%d recipients got a message whose delivery can't be recorded", n)
 	}
 	f.end(t, p)
-	await(t, time.Minute, "all arrived", w.done)
+	relaytest.Await(t, time.Minute, "all arrived", w.done)
 	for _, r := range w.relays {
 		r.stop()
 	}
-	w.conclude(t, idsIn(t, openSQLite(t, file(encrypt)), keystore.KindClaim), idsIn(t, openSQLite(t, file(decrypt)), keystore.KindReceive))
+	w.conclude(t)
 }
 
 // mountDisk mounts a small disk at a folder.
@@ -126,25 +130,12 @@ func mountDisk(t testing.TB, dir string) {
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", dir).CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: a small disk can't be mounted here: %v: %s", err, out)
 	}
-	// Also where this process is killed: the pipe is closed then.
-	end := exec.Command("sh", "-c", `read _; umount -l "$0"`, dir)
-	end.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	pipe, err := end.StdinPipe()
-	if err == nil {
-		err = end.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = pipe.Close()
-		_ = end.Wait()
-	})
+	relaytest.AtEnd(t, "umount -l "+dir)
 }
 
 func fillDisk(t testing.TB, p *place) {
 	t.Helper()
-	if err := checkpoint(p.file); err != nil { // else there is room in the log
+	if err := checkpoint(p.file); err != nil { // otherwise there is room in the log
 		t.Fatal(err)
 	}
 	f, err := os.Create(filepath.Join(p.dir, "filler"))
@@ -187,24 +178,15 @@ func remount(how string) func(testing.TB, *place) {
 
 func takeLock(t testing.TB, p *place) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+p.file+"?_txlock=immediate&_pragma=busy_timeout(10000)")
-	if err == nil {
-		p.lock, err = db.Begin()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-}
-
-func freeLock(t testing.TB, p *place) {
-	t.Helper()
-	if err := p.lock.Rollback(); err != nil {
+	var err error
+	if p.unlock, err = lockSQLite(p.file, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// damage overwrites a part of the file; one of no octets empties it.
+func freeLock(_ testing.TB, p *place) { p.unlock() }
+
+// damage overwrites a part of the file; without bytes it empties it.
 func damage(from, to int) func(testing.TB, *place) {
 	return func(t testing.TB, p *place) {
 		t.Helper()
@@ -225,8 +207,7 @@ func damage(from, to int) func(testing.TB, *place) {
 	}
 }
 
-// restore writes back what was there, if the relay has left the damaged file
-// alone.
+// restore writes back what was there.
 func restore(t testing.TB, p *place) {
 	t.Helper()
 	if err := os.WriteFile(p.file, p.saved, 0o600); err != nil {

@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// setups returns the two ways to decrypt at site B of docs/postfix.md.
+func setups() map[string]options {
+	return map[string]options{
+		"before queue": {},
+		"after queue":  {master: map[string]string{"b": "master-after-queue.cf"}, decryptBy: "lmtp"},
+	}
+}
+
+// TestBothWays sends mail in both directions: small, large, in UTF-8, and mail
+// that Postfix tends to change.
+func TestBothWays(t *testing.T) {
+	for name, o := range setups() {
+		t.Run(name, func(t *testing.T) {
+			if o.decryptBy == "lmtp" {
+				o.master["a"] = o.master["b"] // both have the same relay.toml
+			}
+			w := newWorld(t, o)
+			const secret = "the-secret-of-the-body"
+			head := "From: Alice\r\nTo: bob\r\nReturn-Path: <x@a.example>\r\nBcc: c@b.example\r\nSubject: s\r\n"
+			const large = 20 << 20
+			for what, text := range map[string]string{
+				"small":  head + "\r\n" + secret + "\r\n.\r\n..\r\n",
+				"header": head + "X-Long: " + strings.Repeat("0123456789", 20_000) + "\r\n\r\n" + secret + "\r\n",
+				"lines":  head + "\r\n" + strings.Repeat("0123456789", 50_000) + "\r\n" + strings.Repeat("é", 1000) + "\r\n" + secret + "\r\n",
+				"large":  head + "\r\n" + strings.Repeat(secret+strings.Repeat("z", 50)+"\r\n", large/74),
+			} {
+				for from, to := range map[*site]*site{w.a: w.b, w.b: w.a} {
+					sender, recipient := "alice@"+from.domain(), what+"@"+to.domain()
+					send(t, from.ports[portOwn], sender, []string{recipient}, []byte(text))
+					m := to.sink.one(t, recipient)
+					if above, ok := bytes.CutSuffix(m.data, []byte(text)); !ok {
+						t.Errorf("%s from %s: %d bytes sent, %d arrived:\n%.2000q", what, sender, len(text), len(m.data), m.data)
+					} else if fields := bytes.Count(above, []byte("Qkdmail-Result: mail."+to.domain())); fields != 1 {
+						t.Errorf("%s: %d result fields, want 1:\n%s", what, fields, above)
+					}
+					if m.from != sender {
+						t.Errorf("%s: from %q", what, m.from)
+					}
+				}
+			}
+			utf8(t, w)
+			if w.ab.saw(secret) || w.ba.saw(secret) {
+				t.Error("the body was seen on a wire")
+			}
+		})
+	}
+}
+
+// utf8 sends mail with addresses in UTF-8.
+func utf8(t *testing.T, w *world) {
+	t.Helper()
+	c, err := dial(w.a.ports[portOwn])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	text := "From: álice@a.example\r\nTo: bób@b.example\r\nSubject: grüße\r\n\r\nhellø\r\n"
+	if err := c.sendWith("BODY=8BITMIME SMTPUTF8", "álice@a.example", "", []string{"bób@b.example"}, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if m := w.b.sink.one(t, "bób@b.example"); !bytes.HasSuffix(m.data, []byte(text)) || m.from != "álice@a.example" {
+		t.Errorf("from %q:\n%s", m.from, m.data)
+	}
+}

@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
+	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
+)
+
+// etsi starts a simulated QKD link with a KME for each site, and returns the
+// lines of [km] for the relays. gates, if not nil, gets the ways to the KMEs,
+// which can be cut.
+func etsi(t *testing.T, gates map[string]*relaytest.Gate) func(site string) string {
+	t.Helper()
+	n := kmtest.StartKMEs(t, kmsim.TwoSites(), kmsim.Options{}, nil)
+	return func(site string) string {
+		sae := "SAE_" + strings.ToUpper(site)
+		o := n.Options(sae)
+		addr := strings.TrimPrefix(o.URLs[0], "https://")
+		if gates != nil {
+			gates[site] = relaytest.NewGate(t, addr, relaytest.GateHooks{})
+			addr = gates[site].Addr
+		}
+		return fmt.Sprintf("url = \"etsi014:https://%s\"\nsae = %q\nca = %q\ncert = %q\nkey = %q\npool = false\n",
+			addr, sae, o.CAFile, o.CertFile, o.KeyFile)
+	}
+}
+
+// TestKeyManagerDown cuts the connections to the key managers: mail waits in
+// Postfix A's queue, and arrives once they are back.
+func TestKeyManagerDown(t *testing.T) {
+	gates := map[string]*relaytest.Gate{}
+	w := newWorld(t, options{km: etsi(t, gates)})
+	const secret = "a-text-that-waits"
+	text := []byte("From: alice@a.example\r\nTo: bob@b.example\r\nSubject: x\r\n\r\n" + secret + "\r\n")
+	for _, c := range []struct{ site, why, prefix string }{
+		{"a", "to encrypt", "a"},
+		{"b", "to decrypt", "b"},
+	} {
+		gates[c.site].Shut(true)
+		reason := "" // as Postfix reports it
+		to := []string{c.prefix + "-pad@b.example", c.prefix + "-aes@aes.b.example"}
+		send(t, w.a.ports[portOwn], "alice@a.example", to, text)
+		for _, r := range to {
+			relaytest.Await(t, 30*time.Second, r+" in the queue, with a temporary refusal", func() bool {
+				queue := w.a.queue(t)
+				reason = firstLine(queue, "451 4.7.5")
+				return strings.Contains(queue, r) && reason != ""
+			})
+		}
+		time.Sleep(3 * time.Second) // Postfix tries again and again
+		for _, r := range to {
+			if len(w.b.sink.to(r)) > 0 {
+				t.Fatalf("%s has arrived without a key %s", r, c.why)
+			}
+		}
+		t.Logf("no key %s: %s", c.why, reason)
+		if strings.Contains(w.a.read("mail.log"), "queue file write error") {
+			t.Error("a relay hung up without an answer")
+		}
+		gates[c.site].Shut(false)
+		start := time.Now()
+		if err := w.a.flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range to {
+			w.b.sink.one(t, r)
+		}
+		relaytest.Await(t, 10*time.Second, "an empty queue", func() bool { return w.a.queueEmpty(t) })
+		t.Logf("all arrived %v after the keys were back", time.Since(start).Round(10*time.Millisecond))
+	}
+	if n := len(w.b.sink.all()); n != 4 {
+		t.Errorf("%d messages arrived, want 4", n)
+	}
+	if w.ab.saw(secret) || w.ba.saw(secret) {
+		t.Error("the body was seen on the wire")
+	}
+}

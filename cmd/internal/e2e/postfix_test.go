@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
+)
+
+func (s *site) writePostfix(t *testing.T, o options, wire string) {
+	t.Helper()
+	base := strings.NewReplacer("@DIR@", s.dir, "@DOMAIN@", s.domain(),
+		"@SINK@", port(s.sink.addr), "@WIRE@", port(wire)).Replace(testdata(t, "base-main.cf"))
+	s.write(t, o, "main.cf", base+s.snippet(t, "main.cf"))
+	master := testdata(t, "base-master.cf") + s.snippet(t, "master.cf")
+	if file := o.master[s.name]; file != "" {
+		// Its line for the Internet replaces the one that is there.
+		line := "\n" + relaytest.Loopback(s.ports[portInternet]) + " inet"
+		before, after, _ := strings.Cut(master, line)
+		_, after, _ = strings.Cut(after, "\n\n")
+		master = before + "\n" + after + "\n" + s.snippet(t, file)
+	}
+	s.write(t, o, "master.cf", master)
+}
+
+// startPostfix starts Postfix; the function that it returns waits until it has
+// started.
+func (s *site) startPostfix(t *testing.T, o options, wire string) (wait func()) {
+	t.Helper()
+	account, err := user.Lookup("postfix")
+	if err != nil {
+		t.Skipf("SKIPPED: %v", err)
+	}
+	uid, err := strconv.Atoi(account.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.writePostfix(t, o, wire)
+	for _, d := range []string{"queue", "data"} {
+		if err := os.Mkdir(s.path(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(s.path("data"), uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	relaytest.AtEnd(t, "postfix -c "+s.dir+" stop")
+	start := exec.Command("postfix", "-c", s.dir, "start")
+	var out bytes.Buffer
+	start.Stdout, start.Stderr = &out, &out
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := start.Wait(); err != nil {
+			t.Fatalf("postfix start: %v: %s%s", err, out.Bytes(), s.read("mail.log"))
+		}
+		s.awaitPorts(t, portInternet, portOwn, portOut, portIn)
+	}
+}
+
+// flush has Postfix try all waiting mail again.
+func (s *site) flush() error {
+	out, err := exec.Command("postqueue", "-c", s.dir, "-f").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("postqueue -f: %w: %s", err, out)
+	}
+	return nil
+}
+
+// queue returns what is in Postfix's queue.
+func (s *site) queue(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("postqueue", "-c", s.dir, "-p").CombinedOutput()
+	if err != nil {
+		t.Fatalf("postqueue -p: %v: %s", err, out)
+	}
+	return string(out)
+}
+
+func (s *site) queueEmpty(t *testing.T) bool {
+	return strings.Contains(s.queue(t), "Mail queue is empty")
+}

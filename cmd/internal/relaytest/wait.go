@@ -1,0 +1,64 @@
+package relaytest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+)
+
+// Await waits until so returns true, for atMost at most.
+func Await(t testing.TB, atMost time.Duration, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(atMost); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if so() {
+			return
+		}
+	}
+	if !so() {
+		t.Fatalf("%s: not so within %v", what, atMost)
+	}
+}
+
+// AwaitListening waits until something accepts connections at an address.
+func AwaitListening(t testing.TB, what, addr string) {
+	t.Helper()
+	Await(t, time.Minute, what+" listens at "+addr, func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+}
+
+// FreePort returns a free port of loopback.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	return FreePorts(t, 1)
+}
+
+// FreePorts returns the first of n free ports of loopback in a row. They are
+// below those that the system gives to clients, so that a server that is started
+// again gets its own.
+func FreePorts(t testing.TB, n int) int {
+	t.Helper()
+next:
+	for range 1000 {
+		first := 11000 + rand.IntN(20000)
+		for port := first; port < first+n; port++ {
+			l, err := net.Listen("tcp", Loopback(port))
+			if err != nil {
+				continue next
+			}
+			_ = l.Close()
+		}
+		return first
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+// Loopback returns the address of a port.
+func Loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
