@@ -1,31 +1,23 @@
 package cipher_test
 
-// A second reader of the message format, written from docs/format.md alone and
-// with nothing but Go's standard library. It shares no code with the product:
-// where the two differ, one of them or the page is wrong. It is made to be
-// compared with the page, so it holds the whole message in memory.
-// The numbers (§) are sections of that page.
+// A second reader of the message format, written from docs/format.md alone, with
+// nothing but Go's standard library. It shares no code with the package under
+// test: if the two differ, one of them or the page is wrong. It is made to be
+// compared with the page, so it holds the whole message in memory. The sections
+// (§) are those of that page.
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"mime"
 	"mime/quotedprintable"
 	"regexp"
 	"slices"
 	"strings"
-	"testing"
 )
 
 var (
@@ -39,9 +31,9 @@ var (
 )
 
 const (
-	indPiece   = 65536   // most plaintext octets in a chunk or a frame
+	indPiece   = 65536   // most bytes of plaintext in a chunk or frame
 	indMaxKeys = 262144  // most keys in an OTP message
-	indMaxIDs  = 1 << 24 // most octets of their IDs together
+	indMaxIDs  = 1 << 24 // most bytes of their IDs together
 )
 
 func indDamaged(format string, args ...any) error { return indErr(errIndDamaged, format, args...) }
@@ -58,8 +50,8 @@ func indMust[T any](v T, err error) T {
 }
 
 // independentOpen reads a message as docs/format.md says and returns the
-// plaintext. keys maps key ID (as spelled) to octets; sae and peer are the
-// reader's own SAE ID and its peer's, "" for none.
+// plaintext. keys has keys by ID, as spelled; sae and peer are the SAE IDs of the
+// reader and its peer, "" for none.
 func independentOpen(message []byte, keys map[string][]byte, sae, peer string) ([]byte, error) {
 	top := indParse(message)
 	var found []indPair
@@ -88,8 +80,8 @@ func independentOpen(message []byte, keys map[string][]byte, sae, peer string) (
 	if suite != "AES-256-GCM" && suite != "OTP" {
 		return nil, indErr(errIndSuite, "%q", suite)
 	}
-	// Before a key is asked for (§3). "-" stands for "none configured" and so
-	// is nobody's own SAE ID.
+	// Before a key is asked for (§3). "-" means that no SAE ID is configured, so
+	// it is not the reader's own.
 	own, sender := indSAE(sae), control["sender-sae"]
 	if control["recipient-sae"] != own || sender != indSAE(peer) || sae != "" && sender == own {
 		return nil, indErr(errIndSAE, "from %s to %s", sender, control["recipient-sae"])
@@ -207,7 +199,7 @@ func indWalk(e indEntity, depth int, found *[]indPair) error {
 			continue
 		}
 		if i+1 == len(parts) || !parts[i+1].is(payload) {
-			return indDamaged("no payload behind the control part")
+			return indDamaged("no payload after the control part")
 		}
 		*found = append(*found, indPair{p, parts[i+1]})
 	}
@@ -240,7 +232,7 @@ func indControl(part indEntity) (map[string]string, error) {
 	case "", "7bit", "8bit", "binary":
 	case "quoted-printable":
 		body = quotedprintable.NewReader(body)
-	case "base64": // blanks may stand in it (RFC 2045 §6.8)
+	case "base64": // blanks are allowed in it (RFC 2045 §6.8)
 		body = base64.NewDecoder(base64.StdEncoding, strings.NewReader(strings.Join(strings.Fields(string(part.body)), "")))
 	default:
 		return nil, indDamaged("control part: transfer encoding %q", cte)
@@ -266,7 +258,7 @@ func indControl(part indEntity) (map[string]string, error) {
 			values[name] = value
 		}
 	}
-	// First of all the version: another one may have other fields.
+	// The version comes first: another one may have other fields.
 	if v := values["version"]; indVisible(v) && v != "1" {
 		return nil, indErr(errIndVersion, "%q", v)
 	}
@@ -276,7 +268,7 @@ func indControl(part indEntity) (map[string]string, error) {
 	return values, problem
 }
 
-// indVisible tells whether v is 1 to 255 octets from 0x21 to 0x7E.
+// indVisible reports whether v is 1 to 255 bytes from 0x21 to 0x7E.
 func indVisible(v string) bool {
 	for i := range len(v) {
 		if v[i] < 0x21 || v[i] > 0x7E {
@@ -323,8 +315,8 @@ func indSpellUUID(digits string) string {
 	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }
 
-// indIDValue is equal for two key IDs that name the same key: a UUID in its
-// canonical spelling, every other ID as it is.
+// indIDValue returns the same for two key IDs that name the same key: a UUID in
+// its canonical spelling, and every other ID as it is.
 func indIDValue(id string) string {
 	u := indLower(id)
 	if len(u) == 38 && u[0] == '{' && u[37] == '}' {
@@ -340,201 +332,14 @@ func indIDValue(id string) string {
 	return id
 }
 
-// indKey returns a key that no one has to refuse.
+// indKey returns a key, unless every reader must refuse it.
 func indKey(keys map[string][]byte, id string) ([]byte, error) {
 	key, ok := keys[id]
 	if !ok {
 		return nil, indErr(errIndKey, "no key %q", id)
 	}
 	if len(key) >= 8 && bytes.Count(key, key[:1]) == len(key) {
-		return nil, indErr(errIndKey, "key %q is one octet over and over", id)
+		return nil, indErr(errIndKey, "key %q is one byte repeated", id)
 	}
 	return key, nil
-}
-
-// ---- §5 AES-256-GCM
-
-func indGCM(payload []byte, control map[string]string, keys map[string][]byte) ([]byte, error) {
-	const full = indPiece + 16
-	if len(payload) < 64+16 {
-		return nil, indDamaged("payload of %d octets", len(payload))
-	}
-	salt, commitment, chunks := payload[:32], payload[32:64], payload[64:]
-	// The last chunk: whole, with a tag, and not empty behind others.
-	if last := len(chunks) % full; len(chunks) > full && last > 0 && last <= 16 {
-		return nil, indDamaged("last chunk of %d octets", last)
-	}
-	key, err := indKey(keys, control["key-id"])
-	if err != nil {
-		return nil, err
-	}
-	if len(key) != 32 {
-		return nil, indErr(errIndKey, "%d octets", len(key))
-	}
-	prk := indMust(hkdf.Extract(sha256.New, key, salt))
-	derive := func(label string) []byte {
-		info := label + "\x00" + string(indControlOctets(control))
-		return indMust(hkdf.Expand(sha256.New, prk, info, 32))
-	}
-	if subtle.ConstantTimeCompare(derive("qkdmail/1 A256GCM commitment"), commitment) != 1 {
-		return nil, indErr(errIndKey, "commitment")
-	}
-	gcm := indMust(cipher.NewGCM(indMust(aes.NewCipher(derive("qkdmail/1 A256GCM chunks")))))
-	var plaintext []byte
-	for i := uint64(0); len(chunks) > 0; i++ {
-		n := min(full, len(chunks))
-		nonce := make([]byte, 12)
-		binary.BigEndian.PutUint64(nonce[3:], i)
-		if n == len(chunks) {
-			nonce[11] = 1
-		}
-		if plaintext, err = gcm.Open(plaintext, nonce, chunks[:n], nil); err != nil {
-			return nil, indErr(errIndAltered, "chunk %d", i)
-		}
-		chunks = chunks[n:]
-	}
-	return plaintext, nil
-}
-
-// ---- §6 OTP
-
-func indOTP(payload []byte, control map[string]string, keys map[string][]byte) ([]byte, error) {
-	var plaintext []byte
-	seen := map[string]bool{} // key IDs by value
-	spelled := 0              // their octets
-	rest := payload
-	take := func(n int) (octets []byte) { // nil where n octets aren't left
-		if n <= len(rest) {
-			octets, rest = rest[:n:n], rest[n:]
-		}
-		return octets
-	}
-	for number := uint64(0); ; number++ {
-		frame := rest
-		head := take(2)
-		if head == nil || head[0] > 1 || head[1] == 0 {
-			return nil, indDamaged("frame %d: flags or number of keys", number)
-		}
-		last := head[0] == 1
-		var ids []string
-		for range head[1] {
-			id, err := indTakeID(take)
-			if err != nil {
-				return nil, err
-			}
-			spelled += len(id)
-			if seen[indIDValue(id)] || len(seen) == indMaxKeys || spelled > indMaxIDs {
-				return nil, indDamaged("frame %d: key %q twice, or too many keys", number, id)
-			}
-			seen[indIDValue(id)] = true
-			ids = append(ids, id)
-		}
-		if number == 0 && indIDValue(ids[0]) != indIDValue(control["key-id"]) {
-			return nil, indDamaged("the first key is not the Key-ID")
-		}
-		lengthOctets := take(4)
-		if lengthOctets == nil {
-			return nil, indDamaged("frame %d ends in its header", number)
-		}
-		length := binary.BigEndian.Uint32(lengthOctets)
-		if length > indPiece || length == 0 && !(number == 0 && last) {
-			return nil, indDamaged("frame %d: length %d", number, length)
-		}
-		header := frame[:len(frame)-len(rest)]
-		ciphertext := take(int(length))
-		tag := take(16)
-		if ciphertext == nil || tag == nil {
-			return nil, indDamaged("frame %d is cut short", number)
-		}
-		// No key is asked for where the message is refused anyway (§7).
-		if last != (len(rest) == 0) {
-			return nil, indDamaged("something follows the last frame, or no frame follows another")
-		}
-		var first, pad []byte
-		answer := map[string]bool{}
-		for i, id := range ids {
-			key, err := indKey(keys, id)
-			if err != nil {
-				return nil, err
-			}
-			skip := 16
-			if i == 0 {
-				first, skip = key, 32
-			}
-			if len(key) < skip || answer[string(key)] {
-				return nil, indErr(errIndKey, "%q is too short or comes twice", id)
-			}
-			answer[string(key)] = true
-			pad = append(pad, key[skip:]...)
-		}
-		if len(pad) < len(ciphertext) {
-			return nil, indErr(errIndKey, "frame %d: too little pad", number)
-		}
-		var data, lengths []byte
-		for _, x := range [][]byte{indControlOctets(control), header, ciphertext} {
-			data = append(append(data, x...), make([]byte, (16-len(x)%16)%16)...)
-			lengths = binary.LittleEndian.AppendUint64(lengths, uint64(len(x)))
-		}
-		data = binary.LittleEndian.AppendUint64(append(data, lengths...), number)
-		if subtle.ConstantTimeCompare(indPoly1305(first[16:32], first[:16], data), tag) != 1 {
-			return nil, indErr(errIndAltered, "frame %d", number)
-		}
-		for i, c := range ciphertext {
-			plaintext = append(plaintext, c^pad[i])
-		}
-		if last {
-			return plaintext, nil
-		}
-	}
-}
-
-// indTakeID reads one key ID of a frame header.
-func indTakeID(take func(int) []byte) (string, error) {
-	size := take(1)
-	if size == nil {
-		return "", indDamaged("cut short before a key ID")
-	}
-	if size[0] == 0 {
-		octets := take(16)
-		if octets == nil {
-			return "", indDamaged("cut short in a UUID")
-		}
-		return indSpellUUID(hex.EncodeToString(octets)), nil
-	}
-	id := string(take(int(size[0])))
-	if !indVisible(id) {
-		return "", indDamaged("key ID %q", id)
-	}
-	return id, nil
-}
-
-// indPoly1305 is RFC 8439 §2.5, number by number.
-func indPoly1305(r, s, data []byte) []byte {
-	number := func(littleEndian []byte) *big.Int {
-		b := slices.Clone(littleEndian)
-		slices.Reverse(b)
-		return new(big.Int).SetBytes(b)
-	}
-	clamp, _ := new(big.Int).SetString("0ffffffc0ffffffc0ffffffc0fffffff", 16)
-	p, _ := new(big.Int).SetString("3fffffffffffffffffffffffffffffffb", 16) // 2^130-5
-	rr := number(r)
-	rr.And(rr, clamp)
-	acc := new(big.Int)
-	for block := range slices.Chunk(data, 16) {
-		acc.Add(acc, number(append(slices.Clone(block), 1)))
-		acc.Mul(acc, rr).Mod(acc, p)
-	}
-	acc.Add(acc, number(s))
-	tag := acc.FillBytes(make([]byte, 17))[1:] // modulo 2^128; acc is below 2^131
-	slices.Reverse(tag)
-	return tag
-}
-
-// TestIndependentPoly1305 checks the vector of RFC 8439 §2.5.2.
-func TestIndependentPoly1305(t *testing.T) {
-	key, _ := hex.DecodeString("85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b")
-	tag := indPoly1305(key[:16], key[16:], []byte("Cryptographic Forum Research Group"))
-	if got := hex.EncodeToString(tag); got != "a8061dc1305136c6c22b8baf0c0127a9" {
-		t.Error("tag", got)
-	}
 }
