@@ -14,7 +14,7 @@ import (
 )
 
 const rootLong = `qkdmail encrypts e-mail with keys from Quantum Key Distribution (QKD), and
-restores it octet for octet.
+restores it byte for byte.
 
 The key manager is named by --km:
   mock:PATH             no hardware: keys in a JSON file
@@ -83,11 +83,10 @@ func execute(ctx context.Context, args []string) int {
 	if err == nil {
 		return terminal.ExitOK
 	}
-	code, hint := terminal.Explain(err)
 	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a configuration file takes nothing from the environment
 		err = flags.NameVariables(err, flags.Environment(root.PersistentFlags()))
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "qkdmail: %s\n", terminal.OneLine(err, hint))
+	code := terminal.Report(root.ErrOrStderr(), err)
 	if tempfail && code != terminal.ExitUsage && code != terminal.ExitData {
 		code = terminal.ExitTempFail
 	}

@@ -15,23 +15,25 @@ func NoCommand(_ *cobra.Command, args []string) error {
 }
 
 // NoArgs refuses arguments.
-func NoArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return terminal.Usage("unexpected argument %q", args[0])
-	}
-	return nil
-}
+func NoArgs(cmd *cobra.Command, args []string) error { return AtMost(0)(cmd, args) }
 
-// SomeArgs requires one to most arguments; what names them in an error.
-func SomeArgs(what string, most int) cobra.PositionalArgs {
+// AtMost refuses more than most arguments.
+func AtMost(most int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return terminal.Usage("%s is missing", what)
-		}
 		if len(args) > most {
 			return terminal.Usage("unexpected argument %q", args[most])
 		}
 		return nil
+	}
+}
+
+// SomeArgs requires one to most arguments; what names them in an error.
+func SomeArgs(what string, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return terminal.Usage("%s is missing", what)
+		}
+		return AtMost(most)(cmd, args)
 	}
 }
 

@@ -17,13 +17,13 @@ import (
 	"golang.org/x/term"
 )
 
-// batch is what encrypt and decrypt have in common: inputs, outputs, progress
-// and the summary.
+// A batch is what "encrypt" and "decrypt" have in common: inputs, outputs, progress and
+// a summary.
 type batch struct {
 	output string // -o
 	outDir string // --out-dir
 	force  bool   // --force
-	done   string // what was done to a message, for the summary
+	done   string // "encrypted" or "decrypted", for the summary
 }
 
 func (b *batch) flags(cmd *cobra.Command) {
@@ -38,14 +38,14 @@ type job struct {
 	name   string // for error messages
 	input  string // "-": standard input
 	output string // "" or "-": standard output
-	size   int64  // octets; 0 if unknown
+	size   int64  // in bytes; 0 if unknown
 }
 
-// step does one message. It tells warn what the user should know.
+// A step encrypts or decrypts one message. It calls warn with what the user should know.
 type step func(ctx context.Context, in io.Reader, out *terminal.Output, warn func(text string)) error
 
-// run does all messages that args name. One that fails does not keep the
-// others from being done; the first failure gives the exit code.
+// run does all messages in args. After a failure it goes on with the others. The first
+// failure decides the exit code.
 func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 	defer terminal.UntilHangUp(cmd)()
 	jobs, err := b.jobs(args, terminal.Note(cmd))
@@ -76,14 +76,13 @@ func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
 		if first == nil {
 			first = err
 		} else {
-			_, hint := terminal.Explain(err)
-			fmt.Fprintf(cmd.ErrOrStderr(), "qkdmail: %s\n", terminal.OneLine(err, hint))
+			terminal.Report(cmd.ErrOrStderr(), err)
 		}
 	}
 	if bar != nil {
 		_ = bar.Finish()
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s %d of %d messages, %d octets, in %.2f s\n",
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s %d of %d messages, %d bytes, in %.2f s\n",
 		b.done, len(jobs)-failed, len(jobs), done, time.Since(start).Seconds())
 	return first
 }
@@ -110,7 +109,7 @@ func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do 
 	return nil
 }
 
-// barWriter counts for a bar, whose own troubles are nobody's.
+// A barWriter counts bytes for a progress bar, and ignores the bar's errors.
 type barWriter struct{ bar *progressbar.ProgressBar }
 
 func (w barWriter) Write(p []byte) (int, error) {
@@ -118,7 +117,7 @@ func (w barWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// jobs lists the messages that args name, and notes what it passes over.
+// jobs returns the messages that args name. It calls note with what it skips.
 func (b *batch) jobs(args []string, note func(string, ...any)) ([]job, error) {
 	if len(args) == 0 {
 		args = []string{"-"}
@@ -150,9 +149,9 @@ func (b *batch) jobs(args []string, note func(string, ...any)) ([]job, error) {
 	return jobs, checkOutputs(jobs)
 }
 
-// list returns the message that arg names, or the .eml files below it. Below a
-// folder only regular files count, and links to them: a pipe there would keep
-// the others waiting.
+// list returns the message that arg names, or the .eml files in the folder that it
+// names. In a folder it takes regular files only, and links to them: a pipe could block
+// the others.
 func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 	if arg == "-" {
 		return nil, terminal.Usage("standard input has no name: --out-dir needs files")
@@ -165,18 +164,18 @@ func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 		return []job{{name: arg, input: arg, output: filepath.Join(b.outDir, filepath.Base(arg)), size: info.Size()}}, nil
 	}
 	var jobs []job
-	// With the separator, arg is walked if it is a link to a folder.
+	// The separator makes WalkDir follow arg if it is a link to a folder.
 	err = filepath.WalkDir(arg+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.EqualFold(filepath.Ext(path), ".eml") {
 			if err == nil && d.IsDir() && b.isOutDir(path) {
-				return filepath.SkipDir // what an earlier run has written
+				return filepath.SkipDir // the output of an earlier run
 			}
 			return err
 		}
 		var size int64
-		if info, err := os.Stat(path); err == nil { // else it fails when it is opened
+		if info, err := os.Stat(path); err == nil { // otherwise opening it fails
 			if !info.Mode().IsRegular() {
-				note("%s is passed over: it is no regular file", path)
+				note("%s is skipped: it is not a regular file", path)
 				return nil
 			}
 			size = info.Size()
@@ -198,7 +197,7 @@ func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 	return jobs, nil
 }
 
-// isOutDir reports whether a folder is the one that is written to.
+// isOutDir reports whether a folder is --out-dir.
 func (b *batch) isOutDir(path string) bool {
 	a, err := os.Stat(path)
 	if err != nil {
@@ -220,15 +219,14 @@ func checkOutputs(jobs []job) error {
 	return nil
 }
 
-// progress returns a bar for so many octets, nil where standard error is no
-// terminal.
+// progress returns a bar for total bytes, or nil if standard error is not a terminal.
 func progress(stderr io.Writer, total int64) *progressbar.ProgressBar {
 	f, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	if total == 0 {
-		total = -1 // not known
+		total = -1 // unknown
 	}
 	return progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(stderr),

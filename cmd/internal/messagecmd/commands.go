@@ -1,5 +1,5 @@
-// Package messagecmd has the commands for messages in files: encrypt, decrypt, inspect
-// and demo.
+// Package messagecmd has the commands for messages in files: "encrypt", "decrypt",
+// "inspect" and "demo".
 package messagecmd
 
 import (
@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Commands makes the commands of this package.
+// Commands returns the commands of this package.
 func Commands(g *flags.Globals) []*cobra.Command {
 	return []*cobra.Command{newEncrypt(g), newDecrypt(g), newInspect(), newDemo()}
 }

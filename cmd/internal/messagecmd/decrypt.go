@@ -22,24 +22,24 @@ func newDecrypt(g *flags.Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decrypt [flags] [FILE…]",
 		Short: "Decrypt messages",
-		Long: `Decrypt messages and restore the originals octet for octet. Without FILE, or
-with -, standard input is read; without -o, standard output is written. Several
-files, or a folder with its .eml files, need --out-dir.
+		Long: `Decrypt messages and restore the originals byte for byte. Without FILE, or with -,
+standard input is read; without -o, standard output is written. Several files, or
+a folder of .eml files, need --out-dir.
 
-Prefer -o: the file appears only when the whole message was verified. Standard
-output gets each part of the message as soon as that part is verified, so when a
-later part turns out to be altered the beginning, which is authentic, has been
-written already; the exit code tells.
+Prefer -o: the file appears only after the whole message is verified. Standard
+output gets each part of a message as soon as that part is verified. If a later
+part is altered, the beginning is written already; it is authentic, and the exit
+code reports the failure.
 
-A key manager that deletes a key when it hands it out (ETSI GS QKD 014) leaves
-it to this program: the key is kept in a sealed file, --store, before anything is
-written. If the output can't be written, or is lost, the same command restores the
-message again. By default that is keys.db in $STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail,
-/var/lib/qkdmail (root) or ~/.local/state/qkdmail; "qkdmail store" looks after it.
-For root that is the store of the relay on this machine, and decrypt says so.
+If the key manager deletes keys on delivery (ETSI GS QKD 014), each key is put into
+a sealed store, --store, before anything is written. If the output can't be
+written, or is lost, the same command restores the message again. The default
+store is keys.db in $STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail, /var/lib/qkdmail
+(root) or ~/.local/state/qkdmail; "qkdmail store" looks after it. For root this is
+the store of the relay on this machine, and decrypt says so.
 
 With --close the keys are closed, in the store and at the key manager, once the
-whole message is on disk (or written, to a pipe): it can't be decrypted again then.`,
+whole message is on disk (or written, to a pipe). Then it can't be decrypted again.`,
 		Example: `  qkdmail decrypt -o message.eml secret.eml
   qkdmail decrypt --close -o message.eml secret.eml
   qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 \
@@ -61,8 +61,8 @@ whole message is on disk (or written, to a pipe): it can't be decrypted again th
 		},
 	}
 	b.flags(cmd)
-	store.Register(cmd.Flags(), "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory where the key manager deletes keys when it hands them out)")
-	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys when the whole message is written")
+	store.Register(cmd.Flags(), "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
+	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys once the whole message is written")
 	return cmd
 }
 
@@ -87,18 +87,18 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 			return nil
 		}
 		if km.DeletesOnDelivery() {
-			warn("there is no key to close: this key manager deletes keys when it hands them out")
+			warn("there is no key to close: this key manager deletes keys on delivery")
 			return nil
 		}
 		return closeKeysOf(ctx, km, r.Info())
 	}
 }
 
-// closeKeysOf closes all keys of a message that it can: once the first is closed
-// the message can't be decrypted again, so there is no second chance for the others.
+// closeKeysOf closes the keys of a message, and goes on after a failure: once the first
+// key is closed the message can't be decrypted again to close the others.
 func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info) error {
 	closeKey := km.CloseKey
-	if kept, ok := km.(*keystore.Store); ok { // which may have a key with the same ID from another peer
+	if kept, ok := km.(*keystore.Store); ok { // another peer may have a key with the same ID
 		closeKey = func(ctx context.Context, id string) error { return kept.CloseKeyFrom(ctx, message.SenderSAE, id) }
 	}
 	var failed error

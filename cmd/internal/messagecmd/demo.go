@@ -11,12 +11,13 @@ import (
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 	"github.com/spf13/cobra"
 )
 
-// demoMessage is encrypted where the demo gets no file.
+// demoMessage is the message of a demo without a file.
 const demoMessage = `From: Alice <alice@example.org>
 To: Bob <bob@example.net>
 Date: Mon, 13 Oct 2025 09:56:36 +0200
@@ -31,7 +32,7 @@ it is on: we sign on Friday.
 Alice
 `
 
-// maxDemo is the longest message of the demo, which holds it in memory.
+// maxDemo is the largest message that a demo takes: it is held in memory.
 const maxDemo = 32 << 20
 
 func newDemo() *cobra.Command {
@@ -39,17 +40,12 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [FILE]",
 		Short: "Show the whole flow with the embedded mock key manager",
-		Long: `Show the whole flow in one go: a message, what crosses the wire, the message
-restored octet for octet, and that a single flipped bit is refused. The keys come
-from the embedded mock, in a temporary file that is removed.`,
+		Long: `Show the whole flow: a message, what crosses the wire, the message restored byte
+for byte, and that one flipped bit is refused. The keys come from the embedded
+mock, in a temporary file.`,
 		Example: `  qkdmail demo
   qkdmail demo --suite otp message.eml`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return terminal.Usage("unexpected argument %q", args[1])
-			}
-			return nil
-		},
+		Args: flags.AtMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := cipher.ParseSuite(suite)
 			if err != nil {
@@ -79,12 +75,12 @@ func readDemo(ctx context.Context, path string) ([]byte, error) {
 		return nil, terminal.NoInput(err)
 	}
 	if len(plain) > maxDemo {
-		return nil, terminal.Fail(terminal.ExitData, "take a shorter one", "%s is over %d octets", path, maxDemo)
+		return nil, terminal.Fail(terminal.ExitData, "take a smaller one", "%s is larger than %d bytes", path, maxDemo)
 	}
 	return plain, nil
 }
 
-// demo is the four scenes.
+// demo plays the four scenes.
 func demo(ctx context.Context, out io.Writer, plain []byte, suite cipher.Suite) error {
 	dir, err := os.MkdirTemp("", "qkdmail-demo-")
 	if err != nil {
@@ -96,7 +92,7 @@ func demo(ctx context.Context, out io.Writer, plain []byte, suite cipher.Suite) 
 		return err
 	}
 
-	scene(out, 1, "The message", fmt.Sprintf("%d octets, SHA-256 %x", len(plain), sha256.Sum256(plain)))
+	scene(out, 1, "The message", fmt.Sprintf("%d bytes, SHA-256 %x", len(plain), sha256.Sum256(plain)))
 	show(out, plain)
 
 	var wire bytes.Buffer
@@ -111,7 +107,7 @@ func demo(ctx context.Context, out io.Writer, plain []byte, suite cipher.Suite) 
 	if err := w.Close(); err != nil {
 		return err
 	}
-	scene(out, 2, "What crosses the wire", fmt.Sprintf("%d octets, suite %s, %d key(s) from the mock", wire.Len(), w.Info().Suite, len(w.Info().KeyIDs)))
+	scene(out, 2, "What crosses the wire", fmt.Sprintf("%d bytes, suite %s, %d key(s) from the mock", wire.Len(), w.Info().Suite, len(w.Info().KeyIDs)))
 	show(out, wire.Bytes())
 
 	restored, err := demoDecrypt(ctx, km, wire.Bytes())
@@ -119,13 +115,13 @@ func demo(ctx context.Context, out io.Writer, plain []byte, suite cipher.Suite) 
 		return err
 	}
 	if !bytes.Equal(restored, plain) {
-		return terminal.Fail(terminal.ExitData, "this is a fault of qkdmail: please report it", "the restored message is another")
+		return terminal.Fail(terminal.ExitData, "this is a bug in qkdmail: please report it", "the restored message is not the original")
 	}
-	scene(out, 3, "The restored message", fmt.Sprintf("%d octets, SHA-256 %x: the same, octet for octet", len(restored), sha256.Sum256(restored)))
+	scene(out, 3, "The restored message", fmt.Sprintf("%d bytes, SHA-256 %x: the same, byte for byte", len(restored), sha256.Sum256(restored)))
 
 	_, err = demoDecrypt(ctx, km, FlipPayloadBit(wire.Bytes()))
 	if err == nil {
-		return terminal.Fail(terminal.ExitData, "this is a fault of qkdmail: please report it", "an altered message was taken for authentic")
+		return terminal.Fail(terminal.ExitData, "this is a bug in qkdmail: please report it", "an altered message was accepted")
 	}
 	scene(out, 4, "The same with one bit flipped on the wire", "refused: "+terminal.OneLine(err, ""))
 	return nil
@@ -139,13 +135,13 @@ func demoDecrypt(ctx context.Context, km cipher.KeyFinder, wire []byte) ([]byte,
 	return io.ReadAll(r)
 }
 
-// FlipPayloadBit flips a bit in the middle of the payload such that the base64
-// stays valid: the change is in what was encrypted.
+// FlipPayloadBit flips a bit in the middle of the payload. The base64 stays valid, so
+// the change is in what was encrypted.
 func FlipPayloadBit(wire []byte) []byte {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	forged := bytes.Clone(wire)
 	start := bytes.LastIndex(forged, []byte("base64"))
-	size := bytes.IndexByte(forged[start:], '-') // of the delimiter behind it
+	size := bytes.IndexByte(forged[start:], '-') // up to the next delimiter
 	for i := start + size/2; ; i++ {
 		if n := strings.IndexByte(alphabet, forged[i]); n >= 0 {
 			forged[i] = alphabet[n^1]
@@ -158,15 +154,15 @@ func scene(out io.Writer, number int, title, detail string) {
 	fmt.Fprintf(out, "── %d. %s ──\n%s\n\n", number, title, detail)
 }
 
-// shownLines is how much of a message the demo shows.
+// shownLines is how many lines of a message a demo shows.
 const shownLines = 36
 
-// show prints the beginning of a message, indented and harmless to a terminal.
+// show prints the beginning of a message, indented and safe for a terminal.
 func show(out io.Writer, message []byte) {
 	n := 0
 	for line := range bytes.Lines(message) {
 		if n++; n > shownLines {
-			fmt.Fprintf(out, "    … and %d octets more\n", len(message))
+			fmt.Fprintf(out, "    … and %d more bytes\n", len(message))
 			break
 		}
 		message = message[len(line):]

@@ -1,6 +1,7 @@
 package messagecmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,83 +14,94 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// encryptFlags are the flags of "encrypt".
+type encryptFlags struct {
+	*flags.Globals
+	batch
+	suite    string
+	padLimit int
+	headers  string
+	note     string
+	from     string
+	utf8     bool
+	store    flags.Store
+}
+
 func newEncrypt(g *flags.Globals) *cobra.Command {
-	var (
-		b        batch
-		suite    string
-		padLimit int
-		headers  string
-		note     string
-		from     string
-		utf8     bool
-		store    flags.Store
-	)
+	e := &encryptFlags{Globals: g, batch: batch{done: "encrypted"}}
 	cmd := &cobra.Command{
 		Use:   "encrypt [flags] [FILE…]",
 		Short: "Encrypt messages",
 		Long: `Encrypt messages. Without FILE, or with -, standard input is read; without -o,
-standard output is written. Several files, or a folder with its .eml files, need
+standard output is written. Several files, or a folder of .eml files, need
 --out-dir.
 
-A file is one message, and all of it goes inside, byte for byte. A warning tells of
-an mbox file with several messages, of UTF-16 and of odd line ends, if they show in
-the first 256 KiB. Outside stand copies of what transport and threading need, as
---headers says; of Bcc never.
+A file is one message, and all of it is encrypted, byte for byte. A warning reports
+an mbox file of several messages, UTF-16 and unusual line ends, if they show in
+the first 256 KiB. The outer message has copies of the fields that transport and
+threading need, as --headers says, but never of Bcc.
 
-Suites: aes-256-gcm takes a key of 256 bits a message. otp is a one-time pad and
+Suites: aes-256-gcm takes a key of 256 bits per message. otp is a one-time pad and
 takes as much key as message, in as many requests as the key manager's limits
-make necessary. auto takes the pad for messages of up to --pad-limit octets, and
-AES above, or where the key manager's limits rule a pad out; it does not look at
+require. auto takes the pad for messages of up to --pad-limit bytes, and AES for
+longer ones, or if the key manager's limits rule a pad out; it does not look at
 how many keys are left.
 
-With --store the IDs of the keys are kept for ever, before use, and one that the
-key manager hands out again is refused: a key manager that was restored from a
-backup would otherwise have a pad used twice. Keys themselves are not kept. An ID
-has one use in a store, so decrypt the message with another one.`,
+With --store the IDs of the keys are recorded, before use and for good, and an ID
+that the key manager hands out again is refused: a key manager restored from a
+backup would otherwise make us use a pad twice. The keys themselves are not kept.
+An ID has one use in a store, so decrypt the message with another store.`,
 		Example: `  qkdmail encrypt -o secret.eml message.eml
   qkdmail encrypt --suite otp <message.eml >secret.eml
   qkdmail encrypt --out-dir encrypted/ mail/
   qkdmail encrypt --km https://km.example:8443 -o secret.eml message.eml &&
       sendmail -i -- bob@example.net <secret.eml`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if padLimit < 1 {
-				return terminal.Usage("--pad-limit %d: must be 1 to %d", padLimit, cipher.MaxPadLimit)
-			}
-			if _, err := mail.ParseAddress(from); from != "" && err != nil {
-				return terminal.Usage("--from %q: %w", from, err)
-			}
-			opts := cipher.EncryptOptions{PadLimit: padLimit, SAE: g.SAE, Peer: g.Peer, From: from, UTF8: utf8}
-			var err error
-			if opts.Suite, err = cipher.ParseSuite(suite); err != nil {
-				return err
-			}
-			if opts.Headers, err = cipher.ParseHeaderPolicy(headers); err != nil {
-				return err
-			}
-			if cmd.Flags().Changed("note") {
-				opts.Note = &note
-			}
-			b.done = "encrypted"
-			if store.Path == "" {
-				store.Path = flags.NoStore
-			}
-			return g.WithManager(cmd, func(km kmclient.KeyManager) error {
-				return g.WithStore(cmd, store, km, func(km kmclient.KeyManager, _ cipher.KeyBinder) error {
-					return b.run(cmd, args, encryptStep(km, &opts))
-				})
-			})
-		},
+		RunE: e.run,
 	}
 	f := cmd.Flags()
-	f.StringVar(&suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto")
-	f.IntVar(&padLimit, "pad-limit", cipher.DefaultPadLimit, "octets of message up to which --suite auto takes the pad")
-	f.StringVar(&headers, "headers", string(cipher.HeadersBaseline), "what stands outside: hcp_baseline (no subject), hcp_shy (no names either) or hcp_no_confidentiality")
-	f.StringVar(&note, "note", "", "text for whoever sees the message undecrypted; empty for none (default: a note in English)")
-	f.StringVar(&from, "from", "", "address for the outer From where the message has none")
-	f.BoolVar(&utf8, "smtputf8", false, "leave UTF-8 addresses outside as they are: the message needs SMTPUTF8 then")
-	b.flags(cmd)
-	store.Register(f, "what keeps the IDs of used keys: an SQLite file, or postgres://USER@HOST/DATABASE (default: nothing does)")
+	f.StringVar(&e.suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto")
+	f.IntVar(&e.padLimit, "pad-limit", cipher.DefaultPadLimit, "size in bytes up to which --suite auto uses the pad")
+	f.StringVar(&e.headers, "headers", string(cipher.HeadersBaseline), "outer fields: hcp_baseline (no subject), hcp_shy (no names either) or hcp_no_confidentiality")
+	f.StringVar(&e.note, "note", "", "text for anyone who sees the message undecrypted; empty for none (default: a note in English)")
+	f.StringVar(&e.from, "from", "", "address for the outer From of a message that has none")
+	f.BoolVar(&e.utf8, "smtputf8", false, "keep UTF-8 addresses in the outer fields: the message then needs SMTPUTF8")
+	e.batch.flags(cmd)
+	e.store.Register(f, "what records the IDs of used keys: an SQLite file, or postgres://USER@HOST/DATABASE (default: none)")
 	return cmd
+}
+
+func (e *encryptFlags) run(cmd *cobra.Command, args []string) error {
+	opts, err := e.options(cmd)
+	if err != nil {
+		return err
+	}
+	e.store.Path = cmp.Or(e.store.Path, flags.NoStore)
+	return e.WithManager(cmd, func(km kmclient.KeyManager) error {
+		return e.WithStore(cmd, e.store, km, func(km kmclient.KeyManager, _ cipher.KeyBinder) error {
+			return e.batch.run(cmd, args, encryptStep(km, opts))
+		})
+	})
+}
+
+func (e *encryptFlags) options(cmd *cobra.Command) (*cipher.EncryptOptions, error) {
+	if e.padLimit < 1 {
+		return nil, terminal.Usage("--pad-limit %d: must be 1 to %d", e.padLimit, cipher.MaxPadLimit)
+	}
+	if _, err := mail.ParseAddress(e.from); e.from != "" && err != nil {
+		return nil, terminal.Usage("--from %q: %w", e.from, err)
+	}
+	opts := &cipher.EncryptOptions{PadLimit: e.padLimit, SAE: e.SAE, Peer: e.Peer, From: e.from, UTF8: e.utf8}
+	var err error
+	if opts.Suite, err = cipher.ParseSuite(e.suite); err != nil {
+		return nil, err
+	}
+	if opts.Headers, err = cipher.ParseHeaderPolicy(e.headers); err != nil {
+		return nil, err
+	}
+	if cmd.Flags().Changed("note") {
+		opts.Note = &e.note
+	}
+	return opts, nil
 }
 
 // encryptStep encrypts one message.
@@ -111,7 +123,7 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 			return err
 		}
 		if n == 0 {
-			// An empty pipe is a program that failed before this one.
+			// An empty pipe comes from a program that has failed.
 			return terminal.Fail(terminal.ExitData, "check what makes it", "the input is empty and no message")
 		}
 		if err := w.Close(); err != nil {

@@ -11,24 +11,23 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
-// formStart is how much of a message tells that it is UTF-16, in bytes.
+// formStart is how many bytes of a message show whether it is UTF-16.
 const formStart = 64
 
-// formLimit is how much of a message is looked at before it is encrypted, in
-// bytes. What begins further down is not noticed: a message is encrypted as a
-// stream.
+// formLimit is how many bytes of a message are examined before it is encrypted. What
+// comes later goes unnoticed, since a message is encrypted as a stream.
 const formLimit = 256 << 10
 
-// A form is what is unusual about a file that is to be encrypted as a message.
-// Nothing of it is changed: what was signed must come back byte for byte.
+// A form is what is unusual about a file that is encrypted as a message. Nothing is
+// changed: what was signed must be restored byte for byte.
 type form struct {
 	utf16   bool
 	cr      bool // lines end with CR alone, as on old Macs
-	crcrlf  bool // lines end with CR CR LF: a text file was copied as text once too often
-	several bool // it is an mbox file of several messages
+	crcrlf  bool // lines end with CR CR LF: a text file was converted once too often
+	several bool // it is an mbox file with several messages
 }
 
-// formOf looks at the beginning of a file.
+// formOf examines the beginning of a file.
 func formOf(head []byte) form {
 	if textfile.IsUTF16(head) {
 		return form{utf16: true}
@@ -38,10 +37,10 @@ func formOf(head []byte) form {
 	return f
 }
 
-// warnings says what a user should know of a file that is encrypted all the same.
+// warnings returns what a user should know of a file that is encrypted nevertheless.
 func (f form) warnings() (texts []string) {
 	if f.utf16 {
-		texts = append(texts, "it is UTF-16 text and is encrypted as it is: its header can't be read, so its sender is not known outside; convert it before, for example with: iconv -f UTF-16 -t UTF-8")
+		texts = append(texts, "it is UTF-16 text and is encrypted as it is: its header can't be read, so its sender is not known outside; convert it first, for example with: iconv -f UTF-16 -t UTF-8")
 	}
 	if f.cr {
 		texts = append(texts, "its lines end with CR alone; it is encrypted as it is")
@@ -55,8 +54,7 @@ func (f form) warnings() (texts []string) {
 	return texts
 }
 
-// readHead fills buf from in. It returns what there was, and in from its
-// beginning.
+// readHead fills buf from in. It returns what it has read, and a reader of all of in.
 func readHead(in io.Reader, buf []byte) (head []byte, whole io.Reader, err error) {
 	n, err := io.ReadFull(in, buf)
 	if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -65,8 +63,8 @@ func readHead(in io.Reader, buf []byte) (head []byte, whole io.Reader, err error
 	return buf[:n], io.MultiReader(bytes.NewReader(buf[:n]), in), nil
 }
 
-// notOurs is the error of a message that can't be read as one of qkdmail. A shell
-// may have written it in UTF-16, as the ">" of PowerShell does.
+// notOurs returns the error for a file that is not recognised as an encrypted message.
+// A shell may have converted it to UTF-16, as ">" does in PowerShell.
 func notOurs(err error, head []byte) error {
 	if !errors.Is(err, cipher.ErrNotEncrypted) || !textfile.IsUTF16(head) {
 		return err
@@ -85,10 +83,10 @@ func endsWithCR(text []byte) bool {
 	return len(rest) > 0 && rest[0] != '\n'
 }
 
-// holdsSeveral reports whether text is the beginning of an mbox file in which a
-// second message begins: at a line "From " behind a blank one, with a time in it
-// or with a header behind it. Programs that write mbox files put a ">" before
-// such lines of a message.
+// holdsSeveral reports whether text is the beginning of an mbox file with a second
+// message. That begins with a line "From " after a blank one, which has a time in it or
+// a header after it. Programs that write mbox files put ">" before such lines in a
+// message.
 func holdsSeveral(text []byte, cr bool) bool {
 	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
 	end := byte('\n')
@@ -116,8 +114,7 @@ func holdsSeveral(text []byte, cr bool) bool {
 
 func isFromLine(line []byte) bool { return bytes.HasPrefix(line, []byte("From ")) }
 
-// cutText returns the first line of text, what follows it, and whether it has an
-// end.
+// cutText returns the first line of text, the rest, and whether the line has an end.
 func cutText(text []byte, end byte) (line, rest []byte, ended bool) {
 	line, rest, ended = bytes.Cut(text, []byte{end})
 	return bytes.Trim(line, "\r\n"), rest, ended

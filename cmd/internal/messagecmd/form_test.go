@@ -9,7 +9,8 @@ import (
 	"testing/iotest"
 )
 
-// TestFormOf: what is unusual about a file is found, and nothing in good mail.
+// TestFormOf: what is unusual about a file is found, and ordinary mail has nothing
+// unusual.
 func TestFormOf(t *testing.T) {
 	const (
 		header = "From: Alice <alice@a.example>\nSubject: one\n\n"
@@ -37,7 +38,7 @@ func TestFormOf(t *testing.T) {
 		{"one message of an mbox file", from + header + "hi\n\n", form{}},
 		{"with a quoted line", from + header + "hi\n\n>From here on\nx: y\n", form{}},
 		{"with such a line in a paragraph", from + header + "hi\nFrom Bob Sat Nov 28 07:00:00 2026\nx: y\n", form{}},
-		{"with a sentence that begins so", from + header + "hi\n\nFrom here on all is well.\nYes.\n", form{}},
+		{"with a sentence that begins like it", from + header + "hi\n\nFrom here on all is well.\nYes.\n", form{}},
 		{"with a sentence at the end", from + header + "hi\n\nFrom: here", form{}},
 		{"with a line that was not quoted", from + header + "hi\n\nFrom inside\n>From quoted\n", form{}},
 		{"such lines in other mail", header + "hi\n\n" + from + header, form{}},
@@ -46,7 +47,7 @@ func TestFormOf(t *testing.T) {
 		{"two messages, CRLF", crlf(from + header + "hi\n\n" + from + header + "ho\n"), form{several: true}},
 		{"two messages, CR alone", cr(from + header + "hi\n\n" + from + header + "ho\n"), form{cr: true, several: true}},
 		{"two messages, CR CR LF", strings.ReplaceAll(from+header+"hi\n\n"+from+header, "\n", "\r\r\n"), form{crcrlf: true, several: true}},
-		{"two messages behind a mark", "\uFEFF" + from + header + "hi\n\n" + from + header, form{several: true}},
+		{"two messages after a mark", "\uFEFF" + from + header + "hi\n\n" + from + header, form{several: true}},
 		{"two messages without times", "From a\n" + header + "hi\n\nFrom b\n" + header, form{several: true}},
 		{"two messages from Thunderbird", "From - Sat Nov 28 07:00:00 2026\n>From - x\n" + header + "\nFrom - Sat Nov 28 07:00:01 2026\n", form{several: true}},
 		{"two patches", "From 1a2b3c Mon Sep 17 00:00:00 2001\n" + header + "-- \n2.47\n\nFrom 4d5e6f Mon Sep 17 00:00:00 2001\n", form{several: true}},
@@ -58,7 +59,7 @@ func TestFormOf(t *testing.T) {
 	}
 }
 
-// TestReadHead: what is looked at is not taken away, and no error is lost.
+// TestReadHead: the reader has all of the input, and no error is lost.
 func TestReadHead(t *testing.T) {
 	broken := errors.New("broken")
 	for _, n := range []int{0, 1, 9, 10, 11, 100} {
@@ -68,7 +69,7 @@ func TestReadHead(t *testing.T) {
 			t.Fatalf("%d bytes: a head of %d, %v", n, len(head), err)
 		}
 		if all, err := io.ReadAll(in); string(all) != text || err != nil {
-			t.Errorf("%d bytes: %d come back, %v", n, len(all), err)
+			t.Errorf("%d bytes: the reader has %d, %v", n, len(all), err)
 		}
 	}
 	if _, _, err := readHead(io.MultiReader(strings.NewReader("x"), iotest.ErrReader(broken)), make([]byte, 10)); !errors.Is(err, broken) {
@@ -79,12 +80,11 @@ func TestReadHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(in); !errors.Is(err, broken) {
-		t.Errorf("an error behind the head: %v", err)
+		t.Errorf("an error after the head: %v", err)
 	}
 }
 
-// FuzzFormOf: no text is too odd to look at, and several messages have several
-// separators.
+// FuzzFormOf: no text breaks formOf, and several messages have several separators.
 func FuzzFormOf(f *testing.F) {
 	for _, seed := range []string{"", "From \n\nFrom a:\n", "From x\r\rFrom 1:00 2026\r", "\r\r\n", "\xFF\xFEa", "\uFEFFFrom a\n\nFrom b\nc: d\n"} {
 		f.Add([]byte(seed))

@@ -16,10 +16,9 @@ func newInspect() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] FILE",
-		Short: "Tell what an encrypted message says of itself",
-		Long: `Tell what can be told of an encrypted message without any key: suite, key IDs,
-SAE IDs, sizes and the fields that stand outside. Nothing of it is
-authenticated. - reads standard input.`,
+		Short: "Show what an encrypted message says without a key",
+		Long: `Show what an encrypted message says without a key: suite, key IDs, SAE IDs, sizes
+and outer fields. None of it is authenticated. FILE may be -, for standard input.`,
 		Example: `  qkdmail inspect secret.eml
   qkdmail inspect --json secret.eml | jq .key_ids`,
 		Args: flags.SomeArgs("FILE", 1),
@@ -47,7 +46,7 @@ authenticated. - reads standard input.`,
 	return cmd
 }
 
-// inspection is what inspect prints as JSON.
+// An inspection is what "inspect --json" prints.
 type inspection struct {
 	Suite         cipher.Suite   `json:"suite"`
 	Time          time.Time      `json:"time"`
@@ -63,7 +62,7 @@ func inspected(i *cipher.Info) inspection {
 	return inspection{i.Suite, i.Time, i.SenderSAE, i.RecipientSAE, i.KeyIDs, i.PlaintextSize, i.PayloadSize, i.Outer}
 }
 
-// shownKeys is how many key IDs inspect prints for people.
+// shownKeys is how many key IDs "inspect" prints without --json.
 const shownKeys = 20
 
 func printInfo(out io.Writer, i *cipher.Info) error {
@@ -73,8 +72,8 @@ func printInfo(out io.Writer, i *cipher.Info) error {
 	row("Encrypted", i.Time.Format(time.RFC3339))
 	row("Sender SAE", terminal.OrDash(i.SenderSAE))
 	row("Recipient SAE", terminal.OrDash(i.RecipientSAE))
-	row("Message", fmt.Sprintf("%d octets", i.PlaintextSize))
-	row("Payload", fmt.Sprintf("%d octets", i.PayloadSize))
+	row("Message", fmt.Sprintf("%d bytes", i.PlaintextSize))
+	row("Payload", fmt.Sprintf("%d bytes", i.PayloadSize))
 	row("Keys", fmt.Sprint(len(i.KeyIDs)))
 	for n, id := range i.KeyIDs {
 		if n == shownKeys {

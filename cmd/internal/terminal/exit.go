@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 	"syscall"
@@ -111,6 +112,13 @@ func Explain(err error) (code int, hint string) {
 func Advice(err error) string {
 	_, hint := Explain(err)
 	return hint
+}
+
+// Report prints an error with its hint to a user and returns its exit code.
+func Report(stderr io.Writer, err error) (code int) {
+	code, hint := Explain(err)
+	fmt.Fprintf(stderr, "qkdmail: %s\n", OneLine(err, hint))
+	return code
 }
 
 // OneLine returns the error and the hint on one line, without control characters.
