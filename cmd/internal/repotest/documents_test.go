@@ -72,3 +72,24 @@ func TestDocumentWidth(t *testing.T) {
 		}
 	}
 }
+
+// TestDocumentPaths: the files and folders that documents name are there. NAME
+// stands for any.
+func TestDocumentPaths(t *testing.T) {
+	paths := 0
+	named := regexp.MustCompile("`((?:cipher|cmd|docs|kmclient|mailer|scripts|testdata)/[A-Za-z0-9_./-]+)[` ]")
+	for document, text := range documents(t) {
+		for _, m := range named.FindAllStringSubmatch(text, -1) {
+			paths++
+			if strings.HasSuffix(m[1], "/NAME") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+				t.Errorf("%s names %s, which is not there", filepath.Base(document), m[1])
+			}
+		}
+	}
+	if paths < 50 {
+		t.Errorf("%d paths: too few to be all", paths)
+	}
+}
