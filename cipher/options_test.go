@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -14,6 +15,7 @@ import (
 func TestOptions(t *testing.T) {
 	for _, opts := range []cipher.EncryptOptions{
 		{Suite: "ROT13"}, {Headers: "hcp_unknown"}, {PadLimit: -1}, {PadLimit: cipher.MaxPadLimit + 1},
+		{Time: time.Unix(-1, 0)}, {Time: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		if _, err := cipher.Encrypt(t.Context(), io.Discard, newTestKM(), &opts); !errors.Is(err, cipher.ErrOptions) {
 			t.Errorf("%+v: error %v, want %v", opts, err, cipher.ErrOptions)

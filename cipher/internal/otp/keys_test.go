@@ -112,6 +112,47 @@ func TestBadKeySource(t *testing.T) {
 	}
 }
 
+// TestBadKeyFinder decrypts with answers that are not the keys of the frame.
+func TestBadKeyFinder(t *testing.T) {
+	s := newKeyStore()
+	payload, keyID := seal(t, s, Limits{MaxKeySize: 512, frameKeys: 3}, suitetest.Random(100), 100)
+	fail := errors.New("no connection")
+	for name, tt := range map[string]struct {
+		answer func(keys []*kmclient.Key) ([]*kmclient.Key, error)
+		want   error
+	}{
+		"an error":      {func(keys []*kmclient.Key) ([]*kmclient.Key, error) { return keys[:1], fail }, fail},
+		"io.EOF":        {func([]*kmclient.Key) ([]*kmclient.Key, error) { return nil, io.EOF }, io.EOF},
+		"too few":       {func(keys []*kmclient.Key) ([]*kmclient.Key, error) { return keys[1:], nil }, kmclient.ErrBadKey},
+		"another order": {func(keys []*kmclient.Key) ([]*kmclient.Key, error) { slices.Reverse(keys); return keys, nil }, kmclient.ErrBadKey},
+	} {
+		r := NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{
+			Control: control, KeyID: keyID,
+			Keys: func(f *Frame) ([]*kmclient.Key, error) {
+				keys, err := s.find(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return tt.answer(keys)
+			},
+		})
+		plain, err := r.Next()
+		if !errors.Is(err, tt.want) || err == io.EOF || len(plain) > 0 {
+			t.Errorf("%s: released %d bytes, error %v, want %v", name, len(plain), err, tt.want)
+		}
+		if _, again := r.Next(); again != err {
+			t.Errorf("%s: error %v at first and then %v", name, err, again)
+		}
+	}
+	refuse := errors.New("bound to another message")
+	r := NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{
+		Control: control, KeyID: keyID, Keys: s.find, Verified: func(*Frame) error { return refuse },
+	})
+	if plain, err := r.Next(); !errors.Is(err, refuse) || len(plain) > 0 {
+		t.Errorf("Verified refuses: released %d bytes, error %v, want %v", len(plain), err, refuse)
+	}
+}
+
 func TestShortReceivingKey(t *testing.T) {
 	s := newKeyStore()
 	payload, keyID := seal(t, s, Limits{}, suitetest.Random(100), 100)
