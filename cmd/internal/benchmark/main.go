@@ -66,6 +66,10 @@ func command(ctx context.Context) (err error) {
 	flag.StringVar(&b.out, "out", "", "`file` to write the report to, in place of an older one; the plot is written beside it, as .svg")
 	flag.StringVar(&b.json, "json", "", "`file` to write the figures to, as JSON")
 	flag.Parse()
+	if !slices.Contains([]string{"", "files", "cipher", "relay"}, b.only) || b.rounds < 1 || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(64)
+	}
 	return b.run(ctx)
 }
 

@@ -77,7 +77,7 @@ func (b *bench) report(svg string) ([]byte, error) {
 		"Encrypt": b.in(opEncrypt), "Decrypt": b.in(opDecrypt),
 		"Kept": b.in(wayKept), "New": b.in(wayNew), "Pipelined": b.in(wayPipelined),
 	})
-	return out.Bytes(), err
+	return append(bytes.TrimSpace(out.Bytes()), '\n'), err
 }
 
 // figure is a number with three digits, or with all before the point; 0 is one

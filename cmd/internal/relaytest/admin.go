@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Admin runs a command with --admin and returns where it serves
-// administrators, and what it has logged until then.
+// Admin runs a command with --admin and returns where it serves administrators,
+// and what it has logged so far.
 func Admin(t testing.TB, cmd *cobra.Command, args ...string) (url, log string) {
 	t.Helper()
 	cmd.SetArgs(args)
@@ -34,7 +34,7 @@ func Admin(t testing.TB, cmd *cobra.Command, args ...string) (url, log string) {
 			all.WriteString(lines.Text() + "\n")
 			if m := regexp.MustCompile(`for administrators" url=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
 				url = m[1]
-			} else if url != "" { // the line behind it, which may be a warning
+			} else if url != "" { // the next line, which may be a warning
 				select {
 				case found <- [2]string{url, all.String()}:
 				default:

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// A Client is an SMTP client that sends a message of any length in constant
-// memory.
+// A Client is an SMTP client that sends messages of any length in constant memory.
 type Client struct {
 	Conn   net.Conn
 	within time.Duration
@@ -19,8 +18,7 @@ type Client struct {
 	out    *bufio.Writer
 }
 
-// Dial connects and says hello. Nothing that the client does then takes longer
-// than within, in all.
+// Dial connects and sends EHLO. The whole session must end within a time.
 func Dial(address string, within time.Duration) (*Client, error) {
 	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
 	if err != nil {
@@ -38,7 +36,7 @@ func Dial(address string, within time.Duration) (*Client, error) {
 	return c, nil
 }
 
-// Command sends a command and reads its answer, which must be of this class.
+// Command sends a command and reads the reply, which must be of this class.
 func (c *Client) Command(class byte, command string) error {
 	_, _ = c.out.WriteString(command)
 	_, _ = c.out.WriteString("\r\n")
@@ -55,7 +53,7 @@ func (c *Client) expect(class byte) error {
 			return err
 		}
 		if len(line) < 4 || line[0] != class {
-			return fmt.Errorf("answer: %s", strings.TrimSpace(string(line)))
+			return fmt.Errorf("reply: %s", strings.TrimSpace(string(line)))
 		}
 		if line[3] == ' ' {
 			return nil
@@ -63,8 +61,7 @@ func (c *Client) expect(class byte) error {
 	}
 }
 
-// Begin begins a transaction, up to the point where the message may be
-// written.
+// Begin begins a transaction, up to the reply to DATA.
 func (c *Client) Begin(from, to string) error {
 	if err := c.Command('2', "MAIL FROM:<"+from+">"); err != nil {
 		return err
@@ -75,7 +72,7 @@ func (c *Client) Begin(from, to string) error {
 	return c.Command('3', "DATA")
 }
 
-// BeginPipelined is Begin with all commands in one piece, as PIPELINING allows.
+// BeginPipelined is Begin with all commands in one piece (PIPELINING).
 func (c *Client) BeginPipelined(from, to string) error {
 	for _, command := range []string{"MAIL FROM:<" + from + ">", "RCPT TO:<" + to + ">", "DATA"} {
 		_, _ = c.out.WriteString(command)
@@ -92,7 +89,7 @@ func (c *Client) BeginPipelined(from, to string) error {
 	return nil
 }
 
-// Write writes some of a message, whole lines with CRLF.
+// Write writes whole lines of a message, with CRLF.
 func (c *Client) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		line := p[n:]
@@ -111,10 +108,10 @@ func (c *Client) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Flush sends what was written.
+// Flush sends what is buffered.
 func (c *Client) Flush() error { return c.out.Flush() }
 
-// End ends a message and reads its answer.
+// End ends a message and reads the reply.
 func (c *Client) End() error { return c.Command('2', ".") }
 
 // Send sends a whole message.
@@ -122,8 +119,7 @@ func (c *Client) Send(from, to string, message io.WriterTo) error {
 	return c.send(c.Begin, from, to, message)
 }
 
-// SendPipelined sends a whole message, with all commands before it in one
-// piece.
+// SendPipelined sends a whole message, with the commands before it in one piece.
 func (c *Client) SendPipelined(from, to string, message io.WriterTo) error {
 	return c.send(c.BeginPipelined, from, to, message)
 }
@@ -138,7 +134,7 @@ func (c *Client) send(begin func(from, to string) error, from, to string, messag
 	return c.End()
 }
 
-// SendAndRedial sends a whole message, ends the session and begins another.
+// SendAndRedial sends a whole message, ends the session and begins a new one.
 func (c *Client) SendAndRedial(from, to string, message io.WriterTo) error {
 	if err := c.Send(from, to, message); err != nil {
 		return err

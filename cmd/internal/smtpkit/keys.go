@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Keys is a key manager that derives each key from its ID, so that it stores
-// none: what is measured is the relay. It is no key manager for mail.
+// Keys is a key manager that derives each key from its ID and stores none, so that
+// only the relay is measured. It is not for mail.
 type Keys struct{ n atomic.Int64 }
 
 // Status says that keys are made on demand.

@@ -8,8 +8,8 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// PassThrough is the least that a relay on go-smtp can be: its server in front,
-// its client behind, with connections that are kept.
+// PassThrough is the least that a relay on go-smtp can do: its server takes
+// messages, and its client passes them on, over connections that are kept.
 func PassThrough(nextHop string) *smtp.Server {
 	pool := &clients{address: nextHop}
 	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &passing{pool: pool}, nil }))
@@ -51,7 +51,7 @@ type passing struct {
 	next *smtp.Client
 }
 
-// Mail begins a transaction, as the other commands go on with it.
+// Mail begins a transaction at the next hop.
 func (s *passing) Mail(from string, _ *smtp.MailOptions) (err error) {
 	if s.next, err = s.pool.get(); err != nil {
 		return err
@@ -79,7 +79,7 @@ func (s *passing) Data(r io.Reader) error {
 	return nil
 }
 
-// Reset gives a connection up that is not at the end of its transaction.
+// Reset gives up a connection in the middle of a transaction.
 func (s *passing) Reset() {
 	if s.next != nil {
 		_ = s.next.Close()

@@ -9,9 +9,8 @@ import (
 
 // A Sink is an SMTP server that takes every message.
 type Sink struct {
-	// Take gets each message, with its lines as they were before the dots at
-	// their beginnings were doubled, and reads it to its end; nil: it is
-	// thrown away.
+	// Take gets each message, without the dots that SMTP adds to lines, and must
+	// read it to its end. nil: messages are thrown away.
 	Take func(message io.Reader)
 }
 
@@ -73,7 +72,7 @@ func (s *Sink) serve(conn net.Conn) {
 type dataReader struct {
 	in     *bufio.Reader
 	line   []byte
-	begins bool // the next piece is the beginning of a line
+	begins bool // the next piece begins a line
 	err    error
 }
 
