@@ -126,7 +126,7 @@ func TestKeyThatWasSentWith(t *testing.T) {
 func TestClosedKey(t *testing.T) {
 	now := time.Now()
 	hop := mailtest.StartHop(t)
-	r, m := mailtest.StartStored(t, hop.Addr(), keystore.Options{Close: keystore.AfterDelivery(), Now: func() time.Time { return now }})
+	r, m := mailtest.StartStored(t, hop.Addr(), keystore.Options{Close: keystore.After(0), Now: func() time.Time { return now }})
 	c := mailtest.Connect(t, r)
 	sealed := mailtest.Seal(t, r.KM, mailtest.Text)
 	c.Want("250", c.Mail(sealed, "alice@a.example", "bob@b.example"))

@@ -10,7 +10,6 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 	"github.com/qkdmail/qkdmail/mailer/relay"
@@ -65,13 +64,7 @@ type loggingKM struct{ cipher.KeyFinder }
 // "delivered once".
 func TestWrapperAroundKeyManager(t *testing.T) {
 	hop, km := mailtest.StartHop(t), mailtest.NewKM()
-	store, err := keystore.Open(t.Context(), km, keystore.Options{
-		Engine: storetest.NewMemory().Open(), Key: keystore.Keys(keystore.NewStoreKey()), SAE: "SAE_B",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close(context.Background()) })
+	store := mailtest.OpenStore(t, km, keystore.Options{})
 	keys := relay.Keys{Finder: loggingKM{store}, Binder: store, Deliveries: store}
 	r := mailtest.StartRelayWithKeys(t, km, keys, mailer.DirectionDecrypt, hop.Addr())
 	c := mailtest.Connect(t, r)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -12,7 +13,6 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite" // another program that has the file open
 )
@@ -49,9 +49,22 @@ func receive(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: receive STORE SAE PEER ID")
 	}
-	ctx, store := context.Background(), openStore(ts, args[0], args[1], &storetest.Link{})
+	ctx, store := context.Background(), openStore(ts, args[0], args[1], deletingKM{})
 	_, err := store.KeysByID(ctx, args[2], args[3])
 	ts.Check(errors.Join(err, store.Close(ctx)))
+}
+
+// A deletingKM gives out any key that it is asked for, as a KME that deletes it then.
+type deletingKM struct{ kmclient.KeyManager }
+
+func (deletingKM) DeletesOnDelivery() bool { return true }
+
+func (deletingKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
+	for _, id := range ids {
+		sum := sha256.Sum256([]byte(id))
+		keys = append(keys, kmclient.NewKey(id, sum[:]))
+	}
+	return keys, nil
 }
 
 // openStore opens the store in a file, and makes it with a store key beside it if it is
@@ -60,7 +73,7 @@ func openStore(ts *testscript.TestScript, file, sae string, km kmclient.KeyManag
 	ctx, path := context.Background(), ts.MkAbs(file)
 	engine, err := sqlite.Open(ctx, path, sqlite.Options{})
 	ts.Check(err)
-	store, err := keystore.Open(ctx, km, keystore.Options{Engine: engine, Key: keystore.MadeKeyFile(path+".key", nil), SAE: sae})
+	store, err := keystore.Open(ctx, km, keystore.Options{Engine: engine, Key: keystore.KeyFile(path+".key", nil), SAE: sae})
 	ts.Check(err)
 	return store
 }

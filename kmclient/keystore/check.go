@@ -7,45 +7,9 @@ import (
 	"fmt"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
-
-// An Owner is whose records they are: the names under which a Store keeps its own,
-// as its Options have them.
-type Owner struct {
-	KM  string
-	SAE string
-}
-
-// For returns the store as another owner has it, for maintenance: it fetches no
-// key. It ends with s, and needs no Close of its own.
-func (s *Store) For(o Owner) *Store {
-	other := s.o
-	other.KM, other.SAE = o.KM, o.SAE
-	return &Store{km: s.km, sealed: s.sealed, o: other, clock: s.clock, closed: true, borrowed: true}
-}
-
-// Owners returns whose keys and messages the engine keeps: those of s, and others.
-func (s *Store) Owners(ctx context.Context) (owners []Owner, err error) {
-	seen := map[Owner]bool{}
-	for _, kind := range sealedKinds() {
-		for after := (Name{Kind: kind}); ; {
-			records, err := s.sealed.engine.List(ctx, after, 1)
-			if err != nil {
-				return nil, err
-			}
-			if len(records) == 0 || records[0].Kind != kind {
-				break
-			}
-			o := Owner{records[0].KM, records[0].SAE}
-			if !seen[o] {
-				seen[o] = true
-				owners = append(owners, o)
-			}
-			after = Name{kind, o.KM, o.SAE, "\xff"} // behind all IDs, which are US-ASCII
-		}
-	}
-	return owners, nil
-}
 
 // A Report is what Check has found.
 type Report struct {
@@ -73,7 +37,7 @@ type Damage struct {
 
 const maxDamages = 100
 
-func (r *Report) add(n Name, reason string) {
+func (r *Report) add(n engine.Name, reason string) {
 	if r.Damaged++; len(r.Damages) < maxDamages {
 		r.Damages = append(r.Damages, Damage{string(n.Kind), Owner{n.KM, n.SAE}, n.ID, reason})
 	}
@@ -83,12 +47,12 @@ func (r *Report) add(n Name, reason string) {
 // there and what can't be used.
 func (s *Store) Check(ctx context.Context) (*Report, error) {
 	r := &Report{Keys: map[kmclient.State]int{}}
-	if r.Engine = s.sealed.engine.Check(ctx); r.Engine != nil && !errors.Is(r.Engine, kmclient.ErrStore) {
+	if r.Engine = s.records.Engine.Check(ctx); r.Engine != nil && !errors.Is(r.Engine, kmclient.ErrStore) {
 		return nil, r.Engine
 	}
-	err := s.sealed.pages(ctx, Name{}, func(Name) bool { return true }, func(records []*Record) error {
+	err := s.records.Pages(ctx, engine.Name{}, func(engine.Name) bool { return true }, func(records []*engine.Record) error {
 		for _, record := range records {
-			if err := s.sealed.checkRecord(ctx, record, r); err != nil {
+			if err := s.checkRecord(ctx, record, r); err != nil {
 				return err
 			}
 		}
@@ -101,19 +65,19 @@ func (s *Store) Check(ctx context.Context) (*Report, error) {
 }
 
 // checkRecord adds a record to a report.
-func (v *sealed) checkRecord(ctx context.Context, record *Record, r *Report) error {
+func (s *Store) checkRecord(ctx context.Context, record *engine.Record, r *Report) error {
 	switch record.Kind {
-	case KindClaim:
+	case engine.Claim:
 		r.Claims++
 		return nil
-	case KindStore:
+	case engine.Store:
 		return nil
-	case KindReceive, KindMessage:
+	case engine.Receive, engine.Message:
 	default:
 		r.add(record.Name, "of an unknown kind")
 		return nil
 	}
-	it, err := v.unseal(ctx, record)
+	it, err := s.records.Open(ctx, record)
 	if errors.Is(err, ErrRecord) {
 		r.add(record.Name, "can't be unsealed: damaged or changed")
 		return nil
@@ -121,8 +85,8 @@ func (v *sealed) checkRecord(ctx context.Context, record *Record, r *Report) err
 	if err != nil {
 		return err
 	}
-	defer it.wipe()
-	if record.Kind == KindMessage {
+	defer it.Wipe()
+	if record.Kind == engine.Message {
 		err = checkMessage(it)
 	} else {
 		err = checkKeyRecord(it, r)
@@ -130,14 +94,14 @@ func (v *sealed) checkRecord(ctx context.Context, record *Record, r *Report) err
 	switch {
 	case err != nil:
 		r.add(record.Name, err.Error())
-	case record.Kind == KindMessage:
+	case record.Kind == engine.Message:
 		r.Messages++
 	}
 	return nil
 }
 
-func checkMessage(it *item) error {
-	msg, err := it.asMessage()
+func checkMessage(it *sealed.Item) error {
+	msg, err := asMessage(it)
 	identity, hexErr := hex.DecodeString(it.ID)
 	switch {
 	case err != nil || msg.first.IsZero() || len(msg.rcpts) == 0:
@@ -149,8 +113,8 @@ func checkMessage(it *item) error {
 }
 
 // checkKeyRecord counts a key that is as it should be.
-func checkKeyRecord(it *item, r *Report) error {
-	k, err := it.asKey()
+func checkKeyRecord(it *sealed.Item, r *Report) error {
+	k, err := asKey(it)
 	if err != nil {
 		return errors.New("a key, with impossible content")
 	}

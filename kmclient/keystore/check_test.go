@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // sealed counts the sealed records of a report that can be used.
@@ -21,7 +22,7 @@ func sealed(r *keystore.Report) int {
 }
 
 func TestCheck(t *testing.T) {
-	k := newKit(t, closing(keystore.AfterDelivery()))
+	k := newKit(t, closing(keystore.After(0)))
 	ids := k.sent(300)
 	k.get(k.Store, ids...)
 	k.bind(k.Store, "m", ids[:20]...)
@@ -48,17 +49,17 @@ func TestCheckDamaged(t *testing.T) {
 	k.bind(k.Store, "m", ids...)
 	k.deliver(k.Store, ids[0], "a@x")
 	store := k.mem.Open()
-	read := func(id string) *keystore.Record {
-		records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: id})
+	read := func(id string) *engine.Record {
+		records, err := store.Get(t.Context(), engine.Name{Kind: engine.Receive, KM: "km", SAE: "B", ID: id})
 		if err != nil || records[0] == nil {
 			t.Fatal(records, err)
 		}
 		return records[0]
 	}
-	changes := []keystore.Change{{New: &keystore.Record{Name: keystore.Name{Kind: "other", ID: "x"}, Value: []byte("x")}}}
+	changes := []engine.Change{{New: &engine.Record{Name: engine.Name{Kind: "other", ID: "x"}, Value: []byte("x")}}}
 	for id, value := range map[string][]byte{ids[1]: read(ids[2]).Value, ids[3]: {1, 2, 3}} {
 		old := read(id)
-		changes = append(changes, keystore.Change{Old: old, New: &keystore.Record{Name: old.Name, Value: value}})
+		changes = append(changes, engine.Change{Old: old, New: &engine.Record{Name: old.Name, Value: value}})
 	}
 	if err := store.Apply(t.Context(), changes...); err != nil {
 		t.Fatal(err)

@@ -154,7 +154,7 @@ func TestClockSlewed(t *testing.T) {
 
 // With the clock of the system, nothing stands out.
 func TestSystemClock(t *testing.T) {
-	k := newKit(t, func(k *kit, o *keystore.Options) { o.Now, o.Close = nil, keystore.AfterDelivery() })
+	k := newKit(t, func(k *kit, o *keystore.Options) { o.Now, o.Close = nil, keystore.After(0) })
 	id := k.sent(1)[0]
 	k.get(k.Store, id)
 	k.bind(k.Store, "m", id)

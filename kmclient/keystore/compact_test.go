@@ -6,6 +6,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // What was overwritten is given up by the engine once: by the sweep that closed
@@ -18,7 +19,7 @@ func TestCompact(t *testing.T) {
 	}
 	for name, sweep := range sweeps {
 		t.Run(name, func(t *testing.T) {
-			k := newKit(t, closing(keystore.AfterDelivery()))
+			k := newKit(t, closing(keystore.After(0)))
 			want := func(calls int, failed error) {
 				t.Helper()
 				before := k.engine.compacted
@@ -43,7 +44,7 @@ func TestCompact(t *testing.T) {
 			want(1, kmclient.ErrStore)
 			k.wantState(ids[0], kmclient.StateClosed)
 			want(1, kmclient.ErrStore)
-			k.engine.compact = keystore.ErrUncompacted // which is no failure
+			k.engine.compact = engine.ErrUncompacted // which is no failure
 			want(1, nil)
 			k.engine.compact = nil
 			want(1, nil)

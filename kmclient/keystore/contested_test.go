@@ -9,6 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // A key manager that binds no key to a pair of SAEs gives a key to whoever names
@@ -74,12 +75,12 @@ func TestBoundBetweenCommits(t *testing.T) {
 
 // betweenApplies does something before the second Apply.
 type betweenApplies struct {
-	keystore.Engine
+	engine.Engine
 	n  int
 	do func()
 }
 
-func (b *betweenApplies) Apply(ctx context.Context, changes ...keystore.Change) error {
+func (b *betweenApplies) Apply(ctx context.Context, changes ...engine.Change) error {
 	if b.n++; b.n == 2 {
 		b.do()
 	}

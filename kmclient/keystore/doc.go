@@ -1,18 +1,18 @@
 // Package keystore keeps keys durably between the key manager and the message.
 //
 // A key manager that deletes a key when it gives it out, as those of ETSI GS QKD
-// 014 do, makes its caller the only holder of that key. A [Manager] wraps any
+// 014 do, makes its caller the only holder of that key. A [Store] wraps any
 // [kmclient.KeyManager] and is one itself. It returns a receiving key only once
 // that is on disk, where it stays until its message is delivered.
 //
 //   - A key ID has one use here, to encrypt or to decrypt, for ever. It is claimed
 //     before the key is returned: a sending key's by a claim alone, since sending
 //     keys are never stored; a receiving key's in the commit that stores it. The
-//     claim stays when the key has gone. So no pad serves twice, also if the key
+//     claim stays when the key is gone. So no pad serves twice, even if the key
 //     manager was restored from a backup.
 //   - A key belongs to the first message that was verified under it
 //     ([Store.BindKeys]). Any other message is refused, on every machine that
-//     shares the store.
+//     shares the records.
 //   - Who has got a message is recorded under its [kmclient.Identity]
 //     ([Store.RecordDelivered]), so that nobody gets it twice. Another message
 //     that names the same key does not count as delivered, whether the key is open
@@ -20,17 +20,17 @@
 //   - What one call stores is in one commit if the engine takes so much: 4096 short
 //     keys with those here. Otherwise it takes several commits, and each key is whole
 //     by itself: if a later commit fails, the keys of the earlier ones stay.
-//   - A [Policy] says when a key is closed: deleted here and, if the key manager has
-//     such an operation, there. A tombstone stays for a while.
+//   - A [Policy] decides when a key is closed: deleted here and, if the key manager
+//     has such an operation, there. A tombstone stays for a while.
 //
 // # Engines
 //
-// A [Store] keeps the records: keystore/sqlite for one machine,
-// keystore/postgres for several. A [Vault] seals each record under a key of its own, made from the store key that a
-// [KeySource] gives. Recipients are in it as HMAC-SHA256 only. What is not sealed is
-// the names of records, states and dates. Whoever can write to the store can delete
-// records, or put older ones back, and nobody notices; he can't read, change or swap
-// any.
+// An [Engine] keeps the records: keystore/sqlite on one machine, keystore/postgres
+// for several. Each record is sealed under a key of its own, made from the store key
+// that a [KeySource] gives. Recipients are in it as HMAC-SHA256 only. What is not
+// sealed is the names of records, states and dates. Whoever can write to the engine
+// can delete records, or put older ones back, and nobody notices; but not read,
+// change or swap any.
 //
 // # Names
 //
@@ -42,17 +42,17 @@
 // Other key IDs may be in use with two peers at the same time, for two keys. So the
 // ID in the name is a UUID that SHA-256 makes of the peer's SAE ID and the key ID
 // (version 8, RFC 9562 §5.8). It has the same length whatever these are, takes as
-// little room as a UUID, and does not show them; both are in the sealed record. An
-// exception is a key manager that keeps its keys, and is asked for them by ID alone:
+// little room as a UUID, and does not show them; both are in the sealed record. A key
+// manager that keeps its keys, and is asked for them by ID alone, is an exception:
 // there an ID is one key whoever names it, so the peer is left out.
 //
 // # What grows
 //
 // Claims are kept for ever, and there is no option to forget them. Two messages
 // under one pad give away both, to anyone who has kept the first, so a reuse hurts
-// as long as anybody cares for the older message; and a key manager that was
-// restored from an old backup gives out old IDs. A claim takes as little as an
-// engine needs for a name without a value, whatever the key ID is:
+// as long as anyone cares for the older message; and a key manager that was restored
+// from an old backup gives out old IDs. A claim takes as little as an engine needs
+// for a name without a value, whatever the key ID is:
 //
 //	SQLite      25 bytes
 //	PostgreSQL  52 bytes, and 55 of the index
@@ -70,8 +70,7 @@
 //
 // The clock decides when a key of a delivered message is closed and when its
 // tombstone goes, and nothing else: no key that may still be needed, no binding and
-// no claim depends on it (unless [Options.Undelivered] says so). What holds when it
-// is set:
+// no claim depends on it (unless [Options.Undelivered] is set). When the clock is set:
 //
 //   - While a process runs, it judges by the earlier and records the later of two
 //     times: the clock's, and the clock's at its start plus the time it has run. So
@@ -81,8 +80,8 @@
 //   - A clock that is wrong when a process starts is believed. If it is ahead, and
 //     nobody sets it right before the first sweep, keys of messages that some
 //     recipients have got, and others still wait for, are closed too early. If it
-//     is behind, the next process does so with what was delivered before it was set
-//     right; a relay delivers nothing then, unless it is behind by less than the
+//     is slow, the next process does so with what was delivered before it was set
+//     right; a relay delivers nothing then, unless the clock is less slow than the
 //     day that a message may be ahead. Start a relay after the clock has been set
 //     (systemd: time-sync.target).
 //   - A relay judges the age of a message by the clock alone. If that goes back by
@@ -90,37 +89,3 @@
 //     days, it accepts the Time of messages whose tombstones are gone. Their keys
 //     are gone as well, and their IDs claimed, so that they still don't open.
 package keystore
-
-import (
-	"errors"
-	"fmt"
-
-	"github.com/qkdmail/qkdmail/kmclient"
-)
-
-// What can go wrong, besides what [kmclient] knows. A Manager returns these in a
-// [kmclient.Error], whose Retry says whether trying again can help.
-var (
-	// ErrBound: the key belongs to another message, or to another frame of this
-	// one; or to none, where one is asked for that was opened. Somebody may have
-	// copied a key ID into a message of his own.
-	ErrBound = errors.New("key belongs to another message: possible attack")
-	// ErrClosed: the key has served its purpose and is deleted.
-	ErrClosed = errors.New("key is closed")
-	// ErrReused: the key manager gave out a key ID that has had its use here,
-	// to encrypt or to decrypt. It may have been restored from a backup.
-	ErrReused = errors.New("key ID has had its use here")
-	// ErrClaimed: a message names a key ID that has had its use here: it was
-	// given out to encrypt with, or its tombstone is gone. It is an ErrReused,
-	// and trying again does not help.
-	ErrClaimed = fmt.Errorf("%w: possible attack", ErrReused)
-	// ErrNotBound: the key has opened no message, so none can be delivered.
-	ErrNotBound = errors.New("key belongs to no message")
-	// ErrStoreKey: the store was made with another store key. It is a
-	// kmclient.ErrConfig.
-	ErrStoreKey = fmt.Errorf("%w: wrong store key", kmclient.ErrConfig)
-	// ErrRecord: a record can't be unsealed: it is damaged, or somebody has
-	// changed it. It is a kmclient.ErrStore. Trying again helps once a backup has
-	// taken the place of the store.
-	ErrRecord = fmt.Errorf("%w: damaged record; a backup may have it whole", kmclient.ErrStore)
-)

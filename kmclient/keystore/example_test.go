@@ -12,8 +12,8 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // A recipient that keeps its keys in a file, with the store key beside it.
@@ -27,7 +27,7 @@ func Example() {
 	check(err)
 	keys, err := keystore.Open(ctx, &storetest.Link{}, keystore.Options{ // in its place, a client of your key manager
 		Engine: engine,
-		Key:    keystore.MadeKeyFile(path+".key", nil),
+		Key:    keystore.KeyFile(path+".key", nil),
 		SAE:    "SAE_B",
 	})
 	check(err)

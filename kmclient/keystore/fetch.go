@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
 // A flight is a fetch of keys from the key manager that is under way.
@@ -17,21 +20,37 @@ type flight struct {
 	peer string
 	ids  []string
 	done chan struct{}
-	err  error // once done is closed
+
+	// Once done is closed. The keys, by canonical ID, are those that the flight was the
+	// first to store, for whoever has begun it.
+	err  error
+	keys map[string]*kmclient.Key
 }
 
 // await returns the outcome of a flight, or an error once the caller waits no
-// longer.
-func (s *Store) await(ctx context.Context, f *flight) error {
+// longer. own reports whether the flight's keys are the caller's.
+func (s *Store) await(ctx context.Context, f *flight, own bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.FetchTimeout, errLate)
 	defer cancel()
 	select {
 	case <-f.done:
+		if own && f.err != nil {
+			f.wipe()
+		}
 		return f.err
 	case <-ctx.Done():
+		if own {
+			s.work.Go(func() {
+				<-f.done
+				f.wipe()
+			})
+		}
 		return kmclient.Canceled(ctx)
 	}
 }
+
+// wipe clears the keys of a flight that is done.
+func (f *flight) wipe() { kmclient.WipeAll(slices.Collect(maps.Values(f.keys))) }
 
 // errLate is the cause of the end of await's time.
 var errLate = fmt.Errorf("the keys have not come in time: %w", os.ErrDeadlineExceeded)
@@ -42,7 +61,7 @@ var errLate = fmt.Errorf("the keys have not come in time: %w", os.ErrDeadlineExc
 func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f = &flight{peer: peer, ids: ids, done: make(chan struct{})}
+	f = &flight{peer: peer, ids: ids, done: make(chan struct{}), keys: map[string]*kmclient.Key{}}
 	if s.closed {
 		f.err = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
 		close(f.done)
@@ -58,7 +77,7 @@ func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	}
 	// Not under the caller's context: the answer may be the only copy.
 	s.work.Go(func() {
-		f.err = s.fetch(context.Background(), peer, ids)
+		f.err = s.fetch(context.Background(), f)
 		s.mu.Lock()
 		for _, id := range ids {
 			delete(s.flights, s.keyID(peer, id))
@@ -71,27 +90,45 @@ func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 
 // fetch fetches keys and stores them, as many at a time as the key manager gives in
 // one request, so that those of each request are on disk before the next is made.
-func (s *Store) fetch(ctx context.Context, peer string, ids []string) error {
+func (s *Store) fetch(ctx context.Context, f *flight) error {
 	limited, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
-	ids, err := s.flushFirst(limited, peer, ids)
+	ids, err := s.flushFirst(limited, f.peer, f.ids)
 	cancel()
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	for some := range slices.Chunk(ids, s.batch(ctx, peer, len(ids))) {
-		keys, err := s.km.KeysByID(ctx, peer, some...)
+	for some := range slices.Chunk(ids, s.batch(ctx, f.peer, len(ids))) {
+		keys, err := s.km.KeysByID(ctx, f.peer, some...)
 		if err == nil {
 			err = matches(keys, some)
 		}
 		if err != nil {
-			s.keepArrived(peer, keys)
+			s.keepArrived(f.peer, keys)
 			return err
 		}
-		if err := s.keep(ctx, peer, keys); err != nil {
+		copies := copyAll(keys)
+		fresh, err := s.keep(ctx, f.peer, keys)
+		if err != nil || fresh < len(keys) { // some were stored before, and may differ
+			kmclient.WipeAll(copies)
+			copies = nil
+		}
+		for _, k := range copies {
+			f.keys[kmclient.CanonicalID(k.ID())] = k
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// copyAll returns copies of keys, which are wiped by themselves.
+func copyAll(keys []*kmclient.Key) []*kmclient.Key {
+	copies := make([]*kmclient.Key, len(keys))
+	for i, k := range keys {
+		copies[i] = kmclient.NewKey(k.ID(), bytes.Clone(k.Reveal()))
+	}
+	return copies
 }
 
 // A limit is the Status.MaxKeyPerRequest of a key manager.
@@ -152,29 +189,29 @@ func (s *Store) keepArrived(peer string, keys []*kmclient.Key) {
 		usable = append(usable, k)
 	}
 	if len(usable) > 0 {
-		_ = s.keep(context.Background(), peer, usable) // that they can't be stored is logged
+		_, _ = s.keep(context.Background(), peer, usable) // that they can't be stored is logged
 	}
 }
 
-// keep stores keys that have come for peer, and wipes them. If that can't be done
-// they wait in memory. Keys whose IDs have had their use are refused, and are an
+// keep stores keys that have come for peer, wipes them, and returns how many were
+// new. If that can't be done they wait in memory. Keys whose IDs have had their use are refused, and are an
 // ErrClaimed; the others are stored.
-func (s *Store) keep(ctx context.Context, peer string, keys []*kmclient.Key) error {
+func (s *Store) keep(ctx context.Context, peer string, keys []*kmclient.Key) (fresh int, err error) {
 	// The time that the key manager took is not taken from the store.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.FetchTimeout)
 	defer cancel()
-	n, err := s.store(ctx, peer, keys)
+	fresh, err = s.store(ctx, peer, keys)
 	if err == nil || errors.Is(err, ErrClaimed) {
-		s.count.fetched.Add(int64(n))
+		s.count.fetched.Add(int64(fresh))
 		kmclient.WipeAll(keys)
-		return err
+		return fresh, err
 	}
 	if all, ok := s.hold(peer, keys); ok {
 		s.o.Logger.Error("keys were fetched and can't be stored; they wait in memory", "keys", len(keys), "waiting", all, "error", err)
 	} else {
 		s.o.Logger.Error("keys came after the key store was closed; they are lost", "keys", len(keys), "peer", peer)
 	}
-	return err
+	return 0, err
 }
 
 // matches reports whether keys are those that were asked for, and can be used.
@@ -203,8 +240,8 @@ func checkKey(k *kmclient.Key) error {
 
 // checkSize reports whether a key is small enough to be stored.
 func checkSize(k *kmclient.Key) error {
-	if k.Size() > MaxKeySize {
-		return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, k.ID(), k.Size(), MaxKeySize)
+	if k.Size() > maxKeySize {
+		return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, k.ID(), k.Size(), maxKeySize)
 	}
 	return nil
 }
@@ -216,7 +253,7 @@ func checkSize(k *kmclient.Key) error {
 func (s *Store) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
 	// They have just been looked for in vain, most times. If they are there by
 	// now, that is a conflict.
-	if n, err = s.storeNew(ctx, peer, keys); !errors.Is(err, ErrConflict) {
+	if n, err = s.storeNew(ctx, peer, keys); !errors.Is(err, engine.ErrConflict) {
 		return n, err
 	}
 	ids := make([]string, len(keys))
@@ -225,7 +262,7 @@ func (s *Store) store(ctx context.Context, peer string, keys []*kmclient.Key) (n
 	}
 	var refused []string
 	err = retry(func() error {
-		present, claimed, err := s.known(ctx, asStored, peer, ids)
+		present, claimed, err := s.known(ctx, peer, ids)
 		if err != nil {
 			return err
 		}
@@ -262,20 +299,16 @@ func (s *Store) compare(peer string, k *kmclient.Key, present *keyRecord) {
 
 // storeNew stores keys, of which there are no records, and claims their IDs.
 func (s *Store) storeNew(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
-	edits := make([]edit, 0, len(keys))
-	defer func() { wipeEdits(edits) }()
+	edits := make([]sealed.Edit, 0, len(keys))
+	defer func() { sealed.WipeEdits(edits) }()
 	for _, k := range keys {
 		r := newKeyRecord(peer, k, s.clock.late())
-		edits = append(edits, s.editKey(r, s.dueUnused(r)))
+		e := s.editKey(r, s.dueUnused(r))
+		e.Hand = true // to BindKeys
+		edits = append(edits, e)
 		r.wipe()
 	}
-	n, err = s.sealed.applySome(ctx, edits)
+	n, err = s.records.ApplySome(ctx, edits)
 	s.count.stored.Add(int64(n))
 	return n, err
-}
-
-func wipeEdits(edits []edit) {
-	for _, e := range edits {
-		clear(e.plain)
-	}
 }

@@ -17,7 +17,8 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
 // A fakeKM is both ends of a QKD link. It deletes a key when it gives it to the
@@ -286,7 +287,7 @@ func id(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 
 // A faulty engine fails when it is told to.
 type faulty struct {
-	keystore.Engine
+	engine.Engine
 	mu   sync.Mutex
 	fail error         // of Apply
 	lost bool          // Apply is done, and its answer lost
@@ -317,14 +318,14 @@ func (f *faulty) calls() (gets, applies int) {
 	return f.gets, f.n
 }
 
-func (f *faulty) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+func (f *faulty) Get(ctx context.Context, names ...engine.Name) ([]*engine.Record, error) {
 	f.mu.Lock()
 	f.gets++
 	f.mu.Unlock()
 	return f.Engine.Get(ctx, names...)
 }
 
-func (f *faulty) Apply(ctx context.Context, changes ...keystore.Change) error {
+func (f *faulty) Apply(ctx context.Context, changes ...engine.Change) error {
 	f.mu.Lock()
 	err, lost, slow := f.fail, f.lost, f.slow
 	f.n++

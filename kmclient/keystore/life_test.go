@@ -11,6 +11,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 const day = 24 * time.Hour
@@ -69,10 +70,10 @@ func TestSendingKeysNotStored(t *testing.T) {
 	if _, err := k.GetKeys(t.Context(), "A", 256, 5); err != nil {
 		t.Fatal(err)
 	}
-	records, err := k.mem.Open().List(t.Context(), keystore.Name{Kind: keystore.KindClaim}, 100)
+	records, err := k.mem.Open().List(t.Context(), engine.Name{Kind: engine.Claim}, 100)
 	n := 0
 	for _, r := range records {
-		if r.Kind == keystore.KindClaim {
+		if r.Kind == engine.Claim {
 			n++
 			if len(r.Value) != 0 || !r.Due.IsZero() {
 				t.Errorf("%v has a value or a date", r.Name)
@@ -88,7 +89,7 @@ func TestDelivered(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
 	k.get(k.Store, ids...)
-	k.want(k.RecordDelivered(t.Context(), "A", id("message"), ids[0], "a@x"), keystore.ErrNotBound, false)
+	k.want(k.RecordDelivered(t.Context(), "A", id("message"), ids[0], "a@x"), kmclient.ErrBadRequest, false)
 	k.want(k.RecordDelivered(t.Context(), "A", id("message"), "unknown", "a@x"), kmclient.ErrKeyNotFound, false)
 	k.bind(k.Store, "message", ids[:2]...)
 	k.bind(k.Store, "another", ids[2])
@@ -173,8 +174,8 @@ func TestCloseAfter(t *testing.T) {
 	k.wantState(ids[3], kmclient.StateInUse)
 	k.clock.add(30 * day)
 	k.sweep(k.Store)
-	records, err := k.mem.Open().List(t.Context(), keystore.Name{Kind: keystore.KindMessage}, 10)
-	if err != nil || len(records) != 3 || records[0].Kind == keystore.KindMessage { // two keys, and the store's own
+	records, err := k.mem.Open().List(t.Context(), engine.Name{Kind: engine.Message}, 10)
+	if err != nil || len(records) != 3 || records[0].Kind == engine.Message { // two keys, and the store's own
 		t.Errorf("left: %v, %v", records, err)
 	}
 	if s := k.Stats(); s.Closed != 2 || s.Tombstones != 2 || s.ClosedRefused != 1 || s.ClosedAtKM != 0 || len(k.km.closed) != 0 {
@@ -184,7 +185,7 @@ func TestCloseAfter(t *testing.T) {
 
 // A late delivery, long after the first verification, is noticed.
 func TestLateDelivery(t *testing.T) {
-	k := newKit(t, closing(keystore.AfterDelivery()))
+	k := newKit(t, closing(keystore.After(0)))
 	ids := k.sent(2)
 	k.get(k.Store, ids...)
 	k.bind(k.Store, "message", ids...)
@@ -235,13 +236,13 @@ func TestPolicyChanged(t *testing.T) {
 	k.bind(k.Store, "m", ids...)
 	k.deliver(k.Store, ids[0], "a@x")
 	k.clock.add(31 * day)
-	k.sweep(k.another(closing(keystore.AfterDelivery())))
+	k.sweep(k.another(closing(keystore.After(0))))
 	k.wantState(ids[0], kmclient.StateClosed)
 }
 
 // A key manager that keeps keys is told, as soon as it can be.
 func TestCloseAtKM(t *testing.T) {
-	k := newKit(t, closing(keystore.AfterDelivery()))
+	k := newKit(t, closing(keystore.After(0)))
 	k.km.keeps = true
 	ids := k.sent(3)
 	k.get(k.Store, ids...)
@@ -310,8 +311,8 @@ func TestClockSteps(t *testing.T) {
 
 // Many records, in many pages, two sweeps at the same time.
 func TestSweepMany(t *testing.T) {
-	k := newKit(t, closing(keystore.AfterDelivery()))
-	other := k.another(closing(keystore.AfterDelivery()))
+	k := newKit(t, closing(keystore.After(0)))
+	other := k.another(closing(keystore.After(0)))
 	ids := k.sent(1000)
 	for part := range slices.Chunk(ids, 100) {
 		k.get(k.Store, part...)
@@ -338,12 +339,12 @@ func TestSweepMany(t *testing.T) {
 
 // A damaged record is told of and stops nobody.
 func TestDamaged(t *testing.T) {
-	k := newKit(t, closing(keystore.AfterDelivery()))
+	k := newKit(t, closing(keystore.After(0)))
 	ids := k.sent(3)
 	k.get(k.Store, ids...)
 	k.bind(k.Store, "m", ids...)
 	k.deliver(k.Store, ids[0], "a@x")
-	name := keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[1]}
+	name := engine.Name{Kind: engine.Receive, KM: "km", SAE: "B", ID: ids[1]}
 	store := k.mem.Open()
 	records, err := store.Get(t.Context(), name)
 	if err != nil {
@@ -352,7 +353,7 @@ func TestDamaged(t *testing.T) {
 	bad := *records[0]
 	bad.Value = slices.Clone(bad.Value)
 	bad.Value[len(bad.Value)-1] ^= 1
-	if err := store.Apply(t.Context(), keystore.Change{Old: records[0], New: &bad}); err != nil {
+	if err := store.Apply(t.Context(), engine.Change{Old: records[0], New: &bad}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = k.KeysByID(t.Context(), "A", ids[1])

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
 // An Info describes a receiving key without its octets. Times that have not
@@ -26,7 +28,7 @@ type Info struct {
 	Delivered  time.Time // when the message was delivered first
 	Recipients int       // who have got it
 
-	name Name // of its record
+	name engine.Name // of its record
 }
 
 func (k *keyRecord) info() Info {
@@ -63,11 +65,11 @@ func (s *Store) List(ctx context.Context) iter.Seq2[Info, error] {
 			some = some[:0]
 			return nil
 		}
-		err := s.sealed.each(ctx, s.name(KindReceive, ""), s.within(KindReceive), func(r *Record, it *item, err error) error {
+		err := s.records.Each(ctx, s.name(engine.Receive, ""), s.within(engine.Receive), func(r *engine.Record, it *sealed.Item, err error) error {
 			l := listed{Info{KeyInfo: kmclient.KeyInfo{ID: r.ID}, name: r.Name}, err}
 			if err == nil {
 				var k *keyRecord
-				if k, l.err = it.asKey(); l.err == nil {
+				if k, l.err = asKey(it); l.err == nil {
 					l.info = k.info()
 					k.wipe()
 				}
@@ -94,17 +96,17 @@ type listed struct {
 
 // addDeliveries looks up what was delivered of the keys' messages.
 func (s *Store) addDeliveries(ctx context.Context, some []listed) error {
-	var names []Name
+	var names []engine.Name
 	at := map[string]int{} // a message has many keys
 	for _, l := range some {
 		if id := l.info.Message; id != "" {
 			if _, twice := at[id]; !twice {
 				at[id] = len(names)
-				names = append(names, s.name(KindMessage, id))
+				names = append(names, s.name(engine.Message, id))
 			}
 		}
 	}
-	records, err := s.sealed.engine.Get(ctx, names...)
+	records, err := s.records.Engine.Get(ctx, names...)
 	if err != nil {
 		return err
 	}
@@ -114,10 +116,10 @@ func (s *Store) addDeliveries(ctx context.Context, some []listed) error {
 		if !bound || records[n] == nil {
 			continue
 		}
-		it, err := s.sealed.unseal(ctx, records[n])
+		it, err := s.records.Open(ctx, records[n])
 		if err == nil {
 			var msg *messageRecord
-			if msg, err = it.asMessage(); err == nil {
+			if msg, err = asMessage(it); err == nil {
 				l.info.Delivered, l.info.Recipients = msg.first, len(msg.rcpts)
 			}
 		}
@@ -159,7 +161,7 @@ func (s *Store) Show(ctx context.Context, id string) (infos []Info, err error) {
 
 // showOne describes the key whose ID is a UUID, if there is one.
 func (s *Store) showOne(ctx context.Context, id string) ([]Info, error) {
-	k, err := s.keyRecord(ctx, asStored, "", id)
+	k, err := s.keyRecord(ctx, "", id)
 	if err != nil || k == nil {
 		return nil, err
 	}
@@ -195,14 +197,14 @@ func (s *Store) Key(ctx context.Context, info Info) (*kmclient.Key, error) {
 }
 
 func (s *Store) key(ctx context.Context, info Info) (*kmclient.Key, error) {
-	items, err := s.sealed.get(ctx, asStored, info.name)
+	items, err := s.records.Get(ctx, info.name)
 	if err != nil {
 		return nil, err
 	}
 	if items[0] == nil {
 		return nil, fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, info.ID)
 	}
-	k, err := items[0].asKey()
+	k, err := asKey(items[0])
 	if err != nil {
 		return nil, err
 	}

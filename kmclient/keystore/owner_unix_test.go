@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
 // Root changes the store key of a relay that runs as another user, who must be
@@ -21,7 +21,7 @@ func TestReplaceKeyFileOwner(t *testing.T) {
 		t.Skip("SKIPPED: only root can give a file away")
 	}
 	path := filepath.Join(t.TempDir(), "keys.db.key")
-	s, err := openWith(t, storetest.NewMemory(), keystore.MadeKeyFile(path, nil))
+	s, err := openWith(t, storetest.NewMemory(), keystore.KeyFile(path, nil))
 	if err == nil {
 		err = os.Chown(path, 4242, 4343)
 	}
@@ -62,7 +62,7 @@ func TestKeyFileMeanwhileReplaced(t *testing.T) {
 		}
 		replaced <- errors.Join(err, f.Close())
 	}()
-	keys, err := keystore.KeyFile(path)(false)
+	keys, err := keystore.KeyFile(path, nil)(false)
 	if err := errors.Join(err, <-replaced); err != nil {
 		t.Fatal(err)
 	}

@@ -23,11 +23,8 @@ const defaultAfter = 7 * 24 * time.Hour
 // longest is a hundred years: three of them still are a time.Duration.
 const longest = 36500 * 24 * time.Hour
 
-// AfterDelivery closes keys soon after the first delivery.
-func AfterDelivery() Policy { return Policy{set: true} }
-
-// After closes keys d after the first delivery, from 0 to a hundred years: what is
-// less or more is taken as these.
+// After closes keys d after the first delivery, from 0, which is after-delivery, to a
+// hundred years: what is less or more is taken as these.
 func After(d time.Duration) Policy { return Policy{set: true, after: min(max(d, 0), longest)} }
 
 // Never closes no key.
@@ -38,7 +35,7 @@ func Never() Policy { return Policy{set: true, never: true} }
 func ParsePolicy(text string) (Policy, error) {
 	switch text {
 	case "after-delivery":
-		return AfterDelivery(), nil
+		return After(0), nil
 	case "never":
 		return Never(), nil
 	}

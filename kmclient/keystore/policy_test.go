@@ -8,12 +8,12 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
 func TestPolicy(t *testing.T) {
 	for text, want := range map[string]keystore.Policy{
-		"after-delivery": keystore.AfterDelivery(), "after:0s": keystore.AfterDelivery(), "never": keystore.Never(),
+		"after-delivery": keystore.After(0), "after:0s": keystore.After(0), "never": keystore.Never(),
 		"after:36h": keystore.After(36 * time.Hour), "after:7d": keystore.After(7 * 24 * time.Hour),
 		"after:36500d": keystore.After(keystore.Longest), "after:876000h": keystore.After(math.MaxInt64),
 	} {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
 // KeysByID returns receiving keys: those in the store from there, the others
@@ -52,11 +54,11 @@ func (s *Store) KeysByID(ctx context.Context, peer string, ids ...string) ([]*km
 
 // collect adds the keys with these IDs to keys.
 func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) error {
-	missing, err := s.look(ctx, asStored, peer, ids, keys)
+	missing, err := s.look(ctx, peer, ids, keys)
 	s.count.fromStore.Add(int64(len(keys)))
 	for err == nil && len(missing) > 0 {
 		f, own := s.takeOff(peer, missing)
-		err = s.await(ctx, f)
+		err = s.await(ctx, f, own)
 		same := f.peer == peer && slices.Equal(f.ids, missing)
 		switch {
 		case same && errors.Is(err, kmclient.ErrKeyNotFound):
@@ -65,17 +67,33 @@ func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map
 		case !same && !errors.Is(err, kmclient.ErrUnavailable) && !errors.Is(err, kmclient.ErrStore):
 			err = nil // that says nothing of these keys
 		}
-		if err == nil {
-			missing, err = s.lookAfter(ctx, own, peer, missing, keys)
+		if err == nil && own {
+			missing = f.unload(missing, keys)
+		}
+		if err == nil && len(missing) > 0 {
+			missing, err = s.look(ctx, peer, missing, keys)
 		}
 	}
 	return err
 }
 
+// unload adds the keys of a flight to keys, and returns the IDs of the others. They
+// need no look at the store: they were new there while the call was under way.
+func (f *flight) unload(ids []string, keys map[string]*kmclient.Key) (missing []string) {
+	for _, id := range ids {
+		if k := f.keys[kmclient.CanonicalID(id)]; k != nil {
+			keys[id] = kmclient.NewKey(id, k.Reveal())
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	return missing
+}
+
 // look adds the keys that are in the store to keys, and returns the IDs of the
-// others. As stored, an ID that has had its use is an ErrClaimed.
-func (s *Store) look(ctx context.Context, from view, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
-	records, claimed, err := s.known(ctx, from, peer, ids)
+// others. An ID that has had its use is an ErrClaimed.
+func (s *Store) look(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
+	records, claimed, err := s.known(ctx, peer, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -83,10 +101,8 @@ func (s *Store) look(ctx context.Context, from view, peer string, ids []string, 
 	if len(claimed) > 0 {
 		return nil, s.refuseClaimed(peer, claimed)
 	}
-	if from == asStored {
-		if err := s.confirm(ctx, peer, records); err != nil {
-			return nil, err
-		}
+	if err := s.confirm(ctx, peer, records); err != nil {
+		return nil, err
 	}
 	for _, k := range records {
 		if k == nil {
@@ -104,21 +120,6 @@ func (s *Store) look(ctx context.Context, from view, peer string, ids []string, 
 		keys[ids[i]] = k.key(ids[i])
 	}
 	return missing, nil
-}
-
-// lookAfter is look after a flight. What one's own has stored needs no look: it
-// was so while the call was under way.
-func (s *Store) lookAfter(ctx context.Context, own bool, peer string, ids []string, keys map[string]*kmclient.Key) ([]string, error) {
-	if own {
-		missing, err := s.look(ctx, asSeen, peer, ids, keys)
-		if err == nil {
-			ids = missing
-		}
-	}
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	return s.look(ctx, asStored, peer, ids, keys)
 }
 
 // contested reports whether a key that came for another peer may be this one's:
@@ -173,21 +174,17 @@ func (s *Store) usable(k *keyRecord, peer string) error {
 }
 
 // known returns the records of keys, nil for one that has none, and those IDs
-// that are claimed without a record. Of what was seen it knows no claims.
-func (s *Store) known(ctx context.Context, from view, peer string, ids []string) (records []*keyRecord, claimed []string, err error) {
-	if from == asSeen {
-		records, err = s.keyRecords(ctx, from, peer, ids)
-		return records, nil, err
-	}
-	names := make([]Name, 0, 2*len(ids))
+// that are claimed without a record.
+func (s *Store) known(ctx context.Context, peer string, ids []string) (records []*keyRecord, claimed []string, err error) {
+	names := make([]engine.Name, 0, 2*len(ids))
 	for _, id := range ids {
 		names = append(names, s.claimName(peer, id), s.keyName(peer, id)) // a claim is read before the record that came with it
 	}
-	items, err := s.sealed.getReady(ctx, names...)
+	items, err := s.records.GetReady(ctx, names...)
 	if err != nil {
 		return nil, nil, err
 	}
-	keys := make([]*item, len(ids))
+	keys := make([]*sealed.Item, len(ids))
 	for i := range ids {
 		keys[i] = items[2*i+1]
 	}
@@ -211,62 +208,6 @@ func (s *Store) refuseClaimed(peer string, ids []string) error {
 	return fmt.Errorf("%w: %.255s", ErrClaimed, ids[0])
 }
 
-// keyRecords returns what is known of keys, nil for one of which nothing is.
-func (s *Store) keyRecords(ctx context.Context, from view, peer string, ids []string) ([]*keyRecord, error) {
-	names := make([]Name, len(ids))
-	for i, id := range ids {
-		names[i] = s.keyName(peer, id)
-	}
-	items, err := s.sealed.get(ctx, from, names...)
-	if err != nil {
-		return nil, err
-	}
-	return asKeys(items, ids)
-}
-
-// asKeys decodes the receiving keys with these IDs, nil for an item that is nil. So
-// is one with another ID: whoever knows how names are made can name a key by that
-// of its record.
-func asKeys(items []*item, ids []string) (records []*keyRecord, err error) {
-	records = make([]*keyRecord, len(items))
-	for i, it := range items {
-		if it == nil {
-			continue
-		}
-		k, err2 := it.asKey()
-		switch {
-		case err2 != nil:
-			err = err2
-		case kmclient.CanonicalID(k.spelled) != kmclient.CanonicalID(ids[i]):
-			k.wipe()
-		default:
-			records[i] = k
-		}
-	}
-	if err != nil {
-		wipeRecords(records)
-		return nil, err
-	}
-	return records, nil
-}
-
-// asKey decodes a receiving key and clears the item.
-func (it *item) asKey() (*keyRecord, error) {
-	defer it.wipe()
-	k, err := decodeKey(it.state, it.plain)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrRecord, it.Name)
-	}
-	k.raw = it.Record
-	return k, nil
-}
-
-func wipeRecords(records []*keyRecord) {
-	for _, k := range records {
-		k.wipe()
-	}
-}
-
 // foundSince looks in the store once more for keys that the key manager does
 // not have: another relay may have been faster by a moment. It returns those
 // that are still to be fetched, or failed if none has come.
@@ -280,7 +221,7 @@ func (s *Store) foundSince(ctx context.Context, peer string, missing []string, k
 		case <-ctx.Done():
 			return nil, failed
 		}
-		left, err := s.look(ctx, asStored, peer, missing, keys)
+		left, err := s.look(ctx, peer, missing, keys)
 		if err != nil || len(left) < len(missing) {
 			return left, err
 		}

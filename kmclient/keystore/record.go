@@ -2,21 +2,19 @@ package keystore
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// Bounds of what is stored.
-const (
-	// MaxKeySize is the largest key that can be stored, in bits.
-	MaxKeySize = 8 << 20
-	// MaxRecipients is how many recipients of one message are recorded.
-	MaxRecipients = 1 << 16
+// maxKeySize is the largest key that can be stored, in bits.
+const maxKeySize = 8 << 20
 
-	rcptSize = 16 // octets of HMAC-SHA256 that tell recipients apart
-)
+var errBadRecord = errors.New("bad record")
 
 // A keyRecord is what is known of a receiving key.
 type keyRecord struct {
@@ -33,7 +31,7 @@ type keyRecord struct {
 	atKM     bool // closed here, and the key manager has still to be told
 	octets   []byte
 
-	raw *Record // where it comes from; nil: it is new
+	raw *engine.Record // where it comes from; nil: it is new
 }
 
 // states are those that a stored key can be in, by their numbers in a record.
@@ -69,12 +67,12 @@ func decodeKey(state byte, plain []byte) (*keyRecord, error) {
 	k.size = int(d.uint32())
 	k.spelled, k.peer = d.text(), d.text()
 	if d.rest == nil || version != 1 || atKM > 1 || state < 1 || int(state) >= len(states()) {
-		return nil, errRecord
+		return nil, errBadRecord
 	}
 	k.state = states()[state]
 	live := k.size/8 == len(d.rest) && len(d.rest) > 0
-	if k.size%8 != 0 || k.size > MaxKeySize || live == (k.state == kmclient.StateClosed) {
-		return nil, errRecord
+	if k.size%8 != 0 || k.size > maxKeySize || live == (k.state == kmclient.StateClosed) {
+		return nil, errBadRecord
 	}
 	k.octets = slices.Clone(d.rest)
 	return k, nil
@@ -100,11 +98,13 @@ func (k *keyRecord) wipe() {
 // A messageRecord says who has got a message.
 type messageRecord struct {
 	first, last time.Time // deliveries
-	rcpts       [][rcptSize]byte
+	rcpts       []sealed.Recipient
+
+	raw *engine.Record // where it comes from; nil: it is new
 }
 
 func (m *messageRecord) encode() []byte {
-	plain := make([]byte, 0, 32+rcptSize*len(m.rcpts))
+	plain := make([]byte, 0, 32+sealed.RecipientSize*len(m.rcpts))
 	plain = appendTime(appendTime(append(plain, 1), m.first), m.last)
 	for _, r := range m.rcpts {
 		plain = append(plain, r[:]...)
@@ -116,16 +116,16 @@ func decodeMessage(plain []byte) (*messageRecord, error) {
 	d := decoder{plain}
 	version := d.octet()
 	m := &messageRecord{first: d.time(), last: d.time()}
-	if d.rest == nil || version != 1 || len(d.rest)%rcptSize != 0 {
-		return nil, errRecord
+	if d.rest == nil || version != 1 || len(d.rest)%sealed.RecipientSize != 0 {
+		return nil, errBadRecord
 	}
-	for r := range slices.Chunk(d.rest, rcptSize) {
-		m.rcpts = append(m.rcpts, [rcptSize]byte(r))
+	for r := range slices.Chunk(d.rest, sealed.RecipientSize) {
+		m.rcpts = append(m.rcpts, sealed.Recipient(r))
 	}
 	return m, nil
 }
 
-func (m *messageRecord) has(rcpt [rcptSize]byte) bool {
+func (m *messageRecord) has(rcpt sealed.Recipient) bool {
 	return m != nil && slices.Contains(m.rcpts, rcpt)
 }
 

@@ -1,10 +1,126 @@
 package keystore_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
+
+// While the store key is changed and afterwards everything goes on, with who
+// has both keys; the old key alone opens nothing.
+func TestRotate(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(600)
+	for i := 0; i < 600; i += 200 {
+		k.get(k.Store, ids[i:i+200]...)
+	}
+	k.bind(k.Store, "m", ids[:5]...)
+	k.deliver(k.Store, ids[0], "a@x")
+	next := keystore.NewStoreKey()
+	knows := k.another(func(k *kit, o *keystore.Options) { o.Key = keystore.Keys(k.key, next) })
+	if err := k.Rotate(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*keystore.Store{k.Store, knows} {
+		k.get(m, ids[:100]...)
+		k.bind(m, "m", ids[:6]...)
+		k.get(m, k.sent(1)...)
+		if has, err := m.Delivered(t.Context(), "A", id("m"), ids[0], "a@x"); err != nil || !has[0] {
+			t.Error(has, err)
+		}
+	}
+	if _, err := open(t, k.mem, k.key); !errors.Is(err, keystore.ErrStoreKey) {
+		t.Errorf("with the old key: %v", err)
+	}
+	v, err := open(t, k.mem, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := v.Check(t.Context()); sealed(r) != 603 || r.Damaged != 0 || err != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// Somebody without the new key can't write, and says why; nothing is lost.
+func TestRotateWithout(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(2)
+	k.get(k.Store, ids...)
+	v, err := open(t, k.mem, k.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Rotate(t.Context(), keystore.NewStoreKey()); err != nil {
+		t.Fatal(err)
+	}
+	k.want(k.BindKeys(t.Context(), "A", id("m"), 0, ids[0]), keystore.ErrStoreKey, true)
+	given := k.km.given
+	_, err = k.KeysByID(t.Context(), "A", k.sent(1)...)
+	k.want(err, keystore.ErrStoreKey, true)
+	if s := k.Stats(); s.Waiting != 0 || k.km.given != given {
+		t.Errorf("%d keys were fetched, though they can't be stored: %+v", k.km.given-given, s)
+	}
+}
+
+// Killed at each of its commits, a change of the store key can be carried on,
+// and both keys together open everything in between.
+func TestRotateInterrupted(t *testing.T) {
+	done := false
+	for stop := 0; !done; stop++ {
+		k := newKit(t, nil)
+		ids := k.sent(20)
+		k.get(k.Store, ids...)
+		next := keystore.NewStoreKey()
+		engine := &dying{Engine: k.mem.Open(), left: stop}
+		v, err := keystore.Open(t.Context(), nil, keystore.Options{Engine: engine, Key: keystore.Keys(k.key)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = v.Rotate(t.Context(), next) == nil
+		v, err = open(t, k.mem, k.key, next)
+		if err != nil {
+			t.Fatalf("stopped after %d commits: %v", stop, err)
+		}
+		check := func() {
+			t.Helper()
+			if r, err := v.Check(t.Context()); sealed(r) != 20 || r.Damaged > 0 || err != nil {
+				t.Errorf("stopped after %d commits: %+v, %v", stop, r, err)
+			}
+		}
+		check()
+		if stop > 0 && !done {
+			if err := v.Rotate(t.Context(), keystore.NewStoreKey()); !errors.Is(err, keystore.ErrStoreKey) {
+				t.Errorf("another key: %v", err)
+			}
+		}
+		if err := v.Rotate(t.Context(), next); err != nil {
+			t.Errorf("stopped after %d commits: %v", stop, err)
+		}
+		if v, err = open(t, k.mem, next); err != nil {
+			t.Fatal(err)
+		}
+		check()
+		if stop > 20 {
+			t.Fatal("too many commits")
+		}
+	}
+}
+
+// A dying engine makes a number of changes and then no other.
+type dying struct {
+	engine.Engine
+	left int
+}
+
+func (d *dying) Apply(ctx context.Context, changes ...engine.Change) error {
+	if d.left--; d.left < 0 {
+		return errDisk
+	}
+	return d.Engine.Apply(ctx, changes...)
+}
 
 // The key that this process can't have before it is started anew, since another
 // one has changed it, is noticed before anything is asked of the key manager:

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
 // GetKeys fetches sending keys. Their IDs are claimed on disk before they are
@@ -39,7 +41,7 @@ func (s *Store) GetKeys(ctx context.Context, peer string, size, number int) ([]*
 // keys until the store is well again.
 func (s *Store) probe(ctx context.Context) error {
 	if !s.unsure.Load() {
-		return s.sealed.ready(ctx)
+		return s.records.Ready(ctx)
 	}
 	return s.write(ctx)
 }
@@ -50,13 +52,13 @@ func (s *Store) CheckStore(ctx context.Context) error { return s.write(ctx) }
 
 // write writes a record that says nothing.
 func (s *Store) write(ctx context.Context) error {
-	name := s.name(KindStore, "probe")
-	records, err := s.sealed.engine.Get(ctx, name)
+	name := s.name(engine.Store, "probe")
+	records, err := s.records.Engine.Get(ctx, name)
 	if err != nil {
 		return err
 	}
-	err = s.sealed.apply(ctx, edit{old: records[0], name: name, bare: true})
-	if errors.Is(err, ErrConflict) {
+	err = s.records.Apply(ctx, sealed.Edit{Old: records[0], Name: name, Bare: true})
+	if errors.Is(err, engine.ErrConflict) {
 		return nil // somebody else could write
 	}
 	return err
@@ -65,20 +67,20 @@ func (s *Store) write(ctx context.Context) error {
 // claim claims the IDs of sending keys. If the outcome of a commit is not known,
 // its keys are lost: a claim is never taken for that of another call.
 func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) error {
-	edits := make([]edit, len(keys))
+	edits := make([]sealed.Edit, len(keys))
 	for i, k := range keys {
-		edits[i] = edit{name: s.claimName(peer, k.ID()), bare: true}
+		edits[i] = sealed.Edit{Name: s.claimName(peer, k.ID()), Bare: true}
 	}
-	made, err := s.sealed.applySome(ctx, edits)
+	made, err := s.records.ApplySome(ctx, edits)
 	s.count.claimed.Add(int64(made))
-	if !errors.Is(err, ErrConflict) {
+	if !errors.Is(err, engine.ErrConflict) {
 		return err
 	}
-	var names []Name // but for those that are there now because they were claimed here
+	var names []engine.Name // but for those that are there now because they were claimed here
 	for _, e := range edits[made:] {
-		names = append(names, e.name)
+		names = append(names, e.Name)
 	}
-	records, err := s.sealed.engine.Get(ctx, names...)
+	records, err := s.records.Engine.Get(ctx, names...)
 	if err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) er
 		}
 	}
 	if len(again) == 0 {
-		return fmt.Errorf("%w: a record that came and went", ErrConflict)
+		return fmt.Errorf("%w: a record that came and went", engine.ErrConflict)
 	}
 	s.count.reused.Add(int64(len(again)))
 	s.o.Logger.Error("the key manager gave out key IDs to encrypt with that have had their use here; it may have been restored from a backup; none of the keys is used",
@@ -104,7 +106,7 @@ func (s *Store) Claimed(ctx context.Context, peer, id string) (bool, error) {
 	if kmclient.CheckID(id) != nil {
 		return false, nil
 	}
-	records, err := s.sealed.engine.Get(ctx, s.claimName(peer, id), s.keyName(peer, id))
+	records, err := s.records.Engine.Get(ctx, s.claimName(peer, id), s.keyName(peer, id))
 	if err != nil {
 		return false, s.fail(opGetKeys, err)
 	}

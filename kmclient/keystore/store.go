@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
+
+// An Engine keeps the records of a Store: package sqlite and package postgres open one.
+type Engine = engine.Engine
 
 // Options of a Store. Engine and Key must be set; zero is the default of the others.
 // Tombstones and Undelivered are a hundred years at most.
@@ -51,43 +55,12 @@ type Options struct {
 	Now    func() time.Time // a clock that is never set; that of the system, which may be
 }
 
-// Stats counts what a Store has done since it was opened.
-type Stats struct {
-	Fetched   int64 // receiving keys that came from the key manager, and were new here
-	FromStore int64 // receiving keys that were there already
-	Stored    int64 // receiving keys committed
-	Claimed   int64 // sending key IDs committed
-	Bound     int64 // keys bound to a message
-	Delivered int64 // recipients recorded
-
-	BoundRefused  int64 // keys refused because they belong to another message: alarm
-	ClosedRefused int64 // messages under a closed key for somebody who has not got them: alarm
-	Reused        int64 // key IDs that came again, to encrypt or to decrypt with: alarm
-	Changed       int64 // receiving keys that came again with other octets: alarm
-	StoreErrors   int64 // operations that failed for the store
-
-	Closed     int64 // keys closed here
-	ClosedAtKM int64 // of them, closed at the key manager as well
-	Tombstones int64 // tombstones removed for their age
-	Waiting    int   // keys that were fetched and could not be stored yet: they live in memory only
-
-	Swept time.Time // when a sweep last came to its end; zero: not yet
-}
-
-type counters struct {
-	fetched, fromStore, stored, claimed, bound, delivered atomic.Int64
-	boundRefused, closedRefused, reused, changed          atomic.Int64
-	storeErrors                                           atomic.Int64
-	closed, closedAtKM, tombstones                        atomic.Int64
-	swept                                                 atomic.Pointer[time.Time]
-}
-
 // A Store is a key manager with a memory; see the package's comment. Its methods
 // may be called from several goroutines at the same time.
 type Store struct {
 	km       kmclient.KeyManager
-	sealed   *sealed
-	borrowed bool // sealed is closed with another Store
+	records  *sealed.Records
+	borrowed bool // records are closed with another Store
 	o        Options
 	clock    timekeeper
 	count    counters
@@ -133,7 +106,7 @@ func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error
 	s.clock = newTimekeeper(o.Now, o.Logger)
 	err := s.checkOptions()
 	if err == nil {
-		s.sealed, err = openSealed(ctx, o.Engine, o.Key, o.Logger)
+		s.records, err = sealed.Open(ctx, o.Engine, o.Key, o.Logger)
 	}
 	if err != nil {
 		_ = o.Engine.Close()
@@ -155,7 +128,7 @@ func (s *Store) checkOptions() error {
 	case o.Tombstones > longest, o.Undelivered > longest:
 		return fmt.Errorf("%w: keys or tombstones are to be kept for more than a hundred years", kmclient.ErrConfig)
 	}
-	if err := s.name(KindReceive, "").Check(); err != nil {
+	if err := s.name(engine.Receive, "").Check(); err != nil {
 		return fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
 	}
 	return nil
@@ -166,29 +139,11 @@ func (s *Store) DeletesOnDelivery() bool { return false }
 
 // Warnings returns what is questionable about the server that keeps the records, or
 // the way to it, in sentences for the administrator.
-func (s *Store) Warnings() []string { return s.sealed.engine.Warnings() }
+func (s *Store) Warnings() []string { return s.records.Engine.Warnings() }
 
 // Status passes through to the key manager.
 func (s *Store) Status(ctx context.Context, peer string) (kmclient.Status, error) {
 	return s.km.Status(ctx, peer)
-}
-
-// Stats returns the counts so far.
-func (s *Store) Stats() Stats {
-	c := &s.count
-	s.mu.Lock()
-	n := len(s.waiting)
-	s.mu.Unlock()
-	stats := Stats{
-		Fetched: c.fetched.Load(), FromStore: c.fromStore.Load(), Stored: c.stored.Load(), Claimed: c.claimed.Load(),
-		Bound: c.bound.Load(), Delivered: c.delivered.Load(), BoundRefused: c.boundRefused.Load(),
-		ClosedRefused: c.closedRefused.Load(), Reused: c.reused.Load(), Changed: c.changed.Load(), StoreErrors: c.storeErrors.Load(),
-		Closed: c.closed.Load(), ClosedAtKM: c.closedAtKM.Load(), Tombstones: c.tombstones.Load(), Waiting: n,
-	}
-	if at := c.swept.Load(); at != nil {
-		stats.Swept = *at
-	}
-	return stats
 }
 
 // Close ends the use of the store. Nothing is fetched afterwards. It waits for fetches
@@ -208,7 +163,7 @@ func (s *Store) Close(ctx context.Context) error {
 	wait(ctx, &s.work)
 	err := s.storeLast(ctx)
 	wait(ctx, &s.sweeper)
-	return errors.Join(err, s.sealed.close())
+	return errors.Join(err, s.records.Close())
 }
 
 // wait waits for what is under way, until ctx ends.
@@ -237,47 +192,6 @@ func (s *Store) storeLast(ctx context.Context) error {
 	}
 	if lost > 0 {
 		return fmt.Errorf("%d keys that were fetched could not be stored and are lost: %w", lost, err)
-	}
-	return err
-}
-
-// Names of operations in errors.
-const (
-	opKeysByID = "keys by ID"
-	opGetKeys  = "get keys"
-	opBind     = "bind keys"
-	opDeliver  = "record delivery"
-	opClose    = "close key"
-	opList     = "list keys"
-)
-
-// fail is the error for a caller: with what it needs to decide what to do next.
-func (s *Store) fail(op string, err error) error {
-	if _, ok := errors.AsType[*kmclient.Error](err); err == nil || ok {
-		return err
-	}
-	if errors.Is(err, kmclient.ErrStore) {
-		s.count.storeErrors.Add(1)
-	}
-	if errors.Is(err, ErrConflict) {
-		err = fmt.Errorf("%w: too many others work with the same record: %w", kmclient.ErrUnavailable, err)
-	}
-	retry := errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrStoreKey) ||
-		errors.Is(err, ErrReused) && !errors.Is(err, ErrClaimed)
-	return &kmclient.Error{Op: op, Retry: retry, Err: err}
-}
-
-// attempts is how often a change is tried that others get in the way of.
-const attempts = 40
-
-// retry calls change until it meets no conflict, with longer and longer pauses:
-// a mailing list's message may be delivered in many transactions at a time.
-func retry(change func() error) (err error) {
-	for n := range attempts {
-		if err = change(); !errors.Is(err, ErrConflict) {
-			return err
-		}
-		time.Sleep(rand.N(time.Duration(n+1) * time.Millisecond))
 	}
 	return err
 }

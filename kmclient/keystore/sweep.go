@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
 // maxPages bounds one sweep, to a quarter of a million records.
@@ -51,8 +53,8 @@ func (s *Store) Sweep(ctx context.Context) error {
 		if err != nil {
 			break
 		}
-		var records []*Record
-		if records, err = s.sealed.engine.Due(ctx, s.o.KM, s.o.SAE, run.now, page); err != nil || len(records) == 0 {
+		var records []*engine.Record
+		if records, err = s.records.Engine.Due(ctx, s.o.KM, s.o.SAE, run.now, sealed.Page); err != nil || len(records) == 0 {
 			break
 		}
 		err = run.page(ctx, records)
@@ -70,12 +72,12 @@ type sweep struct {
 	now     time.Time
 	dryRun  bool // nothing is changed, and the key manager not told
 	changed bool
-	closed  int64         // of a page
-	removed int64         // tombstones of a page
-	stay    map[Name]edit // of a page, for records of deliveries whose keys stay longer
-	told    int64         // keys that the key manager was told of, in this run
-	untold  int64         // keys that it is still to be told of, or would be
-	kmError error         // why the key manager is not told in this run
+	closed  int64                       // of a page
+	removed int64                       // tombstones of a page
+	stay    map[engine.Name]sealed.Edit // of a page, for records of deliveries whose keys stay longer
+	told    int64                       // keys that the key manager was told of, in this run
+	untold  int64                       // keys that it is still to be told of, or would be
+	kmError error                       // why the key manager is not told in this run
 }
 
 func (s *Store) newSweep(dryRun bool) *sweep {
@@ -88,16 +90,16 @@ func (s *Store) newSweep(dryRun bool) *sweep {
 
 // page works on records that are due. After that none of them is, or an error
 // says why.
-func (run *sweep) page(ctx context.Context, records []*Record) error {
-	var edits []edit
-	defer func() { wipeEdits(edits) }()
+func (run *sweep) page(ctx context.Context, records []*engine.Record) error {
+	var edits []sealed.Edit
+	defer func() { sealed.WipeEdits(edits) }()
 	run.begin()
 	for _, r := range records {
 		e, err := run.edit(ctx, r)
 		switch {
 		case errors.Is(err, ErrRecord):
 			run.store.o.Logger.Error("a damaged record is left as it is", "record", r.Name.String())
-			e = edit{old: r, name: r.Name, due: run.now.Add(24 * time.Hour), bare: true}
+			e = sealed.Edit{Old: r, Name: r.Name, Due: run.now.Add(24 * time.Hour), Bare: true}
 		case err != nil:
 			return err
 		}
@@ -108,16 +110,16 @@ func (run *sweep) page(ctx context.Context, records []*Record) error {
 }
 
 // begin begins a page.
-func (run *sweep) begin() { run.closed, run.removed, run.stay = 0, 0, map[Name]edit{} }
+func (run *sweep) begin() { run.closed, run.removed, run.stay = 0, 0, map[engine.Name]sealed.Edit{} }
 
 // commit makes the edits of a page and counts.
-func (run *sweep) commit(ctx context.Context, edits []edit) error {
+func (run *sweep) commit(ctx context.Context, edits []sealed.Edit) error {
 	if len(edits) == 0 {
 		return nil
 	}
 	run.changed = true
-	err := run.store.sealed.applyEach(ctx, edits)
-	run.store.sealed.compacted.Store(false)
+	err := run.store.records.ApplyEach(ctx, edits)
+	run.store.records.Overwritten()
 	if err != nil {
 		return err
 	}
@@ -131,35 +133,35 @@ func (run *sweep) compact(ctx context.Context, err error) error {
 	if run.dryRun || err != nil && !run.changed {
 		return err
 	}
-	return errors.Join(err, run.store.sealed.compact(ctx))
+	return errors.Join(err, run.store.records.Compact(ctx))
 }
 
 // edit returns what becomes of a record.
-func (run *sweep) edit(ctx context.Context, r *Record) (edit, error) {
-	later := edit{old: r, name: r.Name, bare: true}
-	if r.Kind != KindReceive && r.Kind != KindMessage {
+func (run *sweep) edit(ctx context.Context, r *engine.Record) (sealed.Edit, error) {
+	later := sealed.Edit{Old: r, Name: r.Name, Bare: true}
+	if r.Kind != engine.Receive && r.Kind != engine.Message {
 		return later, nil // never due again
 	}
-	it, err := run.store.sealed.unseal(ctx, r)
+	it, err := run.store.records.Open(ctx, r)
 	if err != nil {
-		return edit{}, err
+		return sealed.Edit{}, err
 	}
-	defer it.wipe()
-	if r.Kind == KindMessage {
-		msg, err := it.asMessage()
+	defer it.Wipe()
+	if r.Kind == engine.Message {
+		msg, err := asMessage(it)
 		if err != nil {
-			return edit{}, err
+			return sealed.Edit{}, err
 		}
 		if _, never := run.store.o.Close.delay(); never {
-			later.due = run.store.o.Close.dueMessage(run.now, run.store.o.Tombstones)
-		} else if later.due = run.store.o.Close.dueMessage(msg.last, run.store.o.Tombstones); !later.due.After(run.now) {
-			return edit{old: r, name: r.Name, remove: true}, nil
+			later.Due = run.store.o.Close.dueMessage(run.now, run.store.o.Tombstones)
+		} else if later.Due = run.store.o.Close.dueMessage(msg.last, run.store.o.Tombstones); !later.Due.After(run.now) {
+			return sealed.Edit{Old: r, Name: r.Name, Remove: true}, nil
 		}
 		return later, nil
 	}
-	k, err := it.asKey()
+	k, err := asKey(it)
 	if err != nil {
-		return edit{}, err
+		return sealed.Edit{}, err
 	}
 	defer k.wipe()
 	if k.state == kmclient.StateClosed {
@@ -167,7 +169,7 @@ func (run *sweep) edit(ctx context.Context, r *Record) (edit, error) {
 	}
 	closing, due, err := run.closing(ctx, k)
 	if err != nil || !closing {
-		later.due = due
+		later.Due = due
 		return later, err
 	}
 	run.closed++
@@ -180,7 +182,7 @@ func (run *sweep) edit(ctx context.Context, r *Record) (edit, error) {
 
 // closing reports whether a key is to be closed now, or when to look again.
 func (run *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, error) {
-	msg, record, err := run.message(ctx, k)
+	msg, err := run.message(ctx, k)
 	if err != nil {
 		return false, time.Time{}, err
 	}
@@ -193,7 +195,7 @@ func (run *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, e
 		return false, unused, nil
 	case never:
 		due := run.now.Add(neverLook)
-		run.outlive(record, due)
+		run.outlive(msg, due)
 		return false, due, nil
 	case msg == nil:
 		due := dueAgain(run.now, k.used)
@@ -206,36 +208,42 @@ func (run *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, e
 	if !due.After(run.now) {
 		return true, due, nil
 	}
-	run.outlive(record, due)
+	run.outlive(msg, due)
 	return false, due, nil
 }
 
-// message returns what was delivered of a key's message, and the record that
-// says so; nil if nothing was.
-func (run *sweep) message(ctx context.Context, k *keyRecord) (*messageRecord, *Record, error) {
+// message returns what was delivered of a key's message, nil if nothing was.
+func (run *sweep) message(ctx context.Context, k *keyRecord) (*messageRecord, error) {
 	if !k.bound() {
-		return nil, nil, nil
+		return nil, nil
 	}
-	return run.store.message(ctx, asStored, k.identity)
+	items, err := run.store.records.Get(ctx, run.store.messageName(k.identity))
+	if err != nil {
+		return nil, err
+	}
+	return asMessage(items[0])
 }
 
 // outlive has the record of a delivery, which may be nil, looked at later than a
 // key of its message is. Where the policy has changed, that would be the other
 // way round: the record would go, and the key stay, as one whose message was
 // never delivered.
-func (run *sweep) outlive(r *Record, due time.Time) {
-	if r != nil && !r.Due.After(due) {
-		run.stay[r.Name] = edit{old: r, name: r.Name, due: due.Add(neverLook), bare: true}
+func (run *sweep) outlive(msg *messageRecord, due time.Time) {
+	if msg == nil {
+		return
+	}
+	if r := msg.raw; !r.Due.After(due) {
+		run.stay[r.Name] = sealed.Edit{Old: r, Name: r.Name, Due: due.Add(neverLook), Bare: true}
 	}
 }
 
 // withStaying returns edits with those for the records that are to stay, which
 // may be among them.
-func (run *sweep) withStaying(edits []edit) []edit {
+func (run *sweep) withStaying(edits []sealed.Edit) []sealed.Edit {
 	for i, e := range edits {
-		if stay, ok := run.stay[e.name]; ok {
+		if stay, ok := run.stay[e.Name]; ok {
 			edits[i] = stay
-			delete(run.stay, e.name)
+			delete(run.stay, e.Name)
 		}
 	}
 	return slices.AppendSeq(edits, maps.Values(run.stay))
@@ -251,7 +259,7 @@ func (s *Store) dueUnused(k *keyRecord) time.Time {
 
 // closeEdit takes the octets out of a key and makes it a tombstone. If the key
 // manager is to be told, the next look does.
-func (s *Store) closeEdit(k *keyRecord) edit {
+func (s *Store) closeEdit(k *keyRecord) sealed.Edit {
 	now := s.clock.late()
 	k.wipe()
 	k.octets = nil
@@ -265,22 +273,22 @@ func (s *Store) closeEdit(k *keyRecord) edit {
 
 // tombstone tells the key manager that a key is closed, if it has not been told
 // yet, and removes a tombstone when its time has come.
-func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (edit, error) {
+func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (sealed.Edit, error) {
 	end := k.closed.Add(run.store.o.Tombstones)
 	switch {
 	case !end.After(run.now):
 		run.removed++
-		return edit{old: k.raw, name: k.raw.Name, remove: true}, nil
+		return sealed.Edit{Old: k.raw, Name: k.raw.Name, Remove: true}, nil
 	case !k.atKM:
-		return edit{old: k.raw, name: k.raw.Name, due: end, bare: true}, nil
+		return sealed.Edit{Old: k.raw, Name: k.raw.Name, Due: end, Bare: true}, nil
 	case run.dryRun:
 		run.untold++
-		return edit{old: k.raw, name: k.raw.Name, due: k.raw.Due, bare: true}, nil
+		return sealed.Edit{Old: k.raw, Name: k.raw.Name, Due: k.raw.Due, Bare: true}, nil
 	}
 	if run.kmError == nil {
 		run.kmError = run.store.tellKM(ctx, k)
 		if run.kmError != nil && ctx.Err() != nil {
-			return edit{}, kmclient.Canceled(ctx)
+			return sealed.Edit{}, kmclient.Canceled(ctx)
 		}
 		if run.kmError != nil {
 			run.store.o.Logger.Warn("the key manager could not be told of closed keys; trying again", "in", kmPause, "error", run.kmError)
@@ -288,7 +296,7 @@ func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (edit, error) {
 	}
 	if run.kmError != nil {
 		run.untold++
-		return edit{old: k.raw, name: k.raw.Name, due: run.now.Add(min(kmPause, run.store.o.Tombstones)), bare: true}, nil
+		return sealed.Edit{Old: k.raw, Name: k.raw.Name, Due: run.now.Add(min(kmPause, run.store.o.Tombstones)), Bare: true}, nil
 	}
 	run.told++
 	k.atKM = false

@@ -3,6 +3,9 @@ package keystore
 import (
 	"context"
 	"errors"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
 // Swept says what SweepAll has done, or would do.
@@ -22,13 +25,13 @@ type Swept struct {
 func (s *Store) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 	run := s.newSweep(dryRun)
 	var total Swept
-	err := run.all(ctx, KindReceive, &total)
+	err := run.all(ctx, engine.Receive, &total)
 	if err == nil && total.Closed > 0 && !dryRun && !s.km.DeletesOnDelivery() {
 		run.untold, total.Damaged = 0, 0 // they are counted once more
-		err = run.all(ctx, KindReceive, &total)
+		err = run.all(ctx, engine.Receive, &total)
 	}
 	if err == nil {
-		err = run.all(ctx, KindMessage, &total)
+		err = run.all(ctx, engine.Message, &total)
 	}
 	err = run.compact(ctx, err)
 	total.Told, total.Untold = int(run.told), int(run.untold)
@@ -36,16 +39,16 @@ func (s *Store) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 }
 
 // all works on all records of a kind.
-func (run *sweep) all(ctx context.Context, kind Kind, total *Swept) error {
-	return run.store.sealed.pages(ctx, run.store.name(kind, ""), run.store.within(kind), func(records []*Record) error {
+func (run *sweep) all(ctx context.Context, kind engine.Kind, total *Swept) error {
+	return run.store.records.Pages(ctx, run.store.name(kind, ""), run.store.within(kind), func(records []*engine.Record) error {
 		return run.some(ctx, records, total)
 	})
 }
 
 // some works on a page of records, due or not.
-func (run *sweep) some(ctx context.Context, records []*Record, total *Swept) error {
-	var edits []edit
-	defer func() { wipeEdits(edits) }()
+func (run *sweep) some(ctx context.Context, records []*engine.Record, total *Swept) error {
+	var edits []sealed.Edit
+	defer func() { sealed.WipeEdits(edits) }()
 	run.begin()
 	messages := 0
 	for _, r := range records {
@@ -57,11 +60,11 @@ func (run *sweep) some(ctx context.Context, records []*Record, total *Swept) err
 		if err != nil {
 			return err
 		}
-		if e.remove && r.Kind == KindMessage {
+		if e.Remove && r.Kind == engine.Message {
 			messages++
 		}
-		later := e.due.IsZero() || !r.Due.IsZero() && !wholeSecond(e.due).Before(r.Due)
-		if e.bare && later {
+		later := e.Due.IsZero() || !r.Due.IsZero() && !sealed.WholeSecond(e.Due).Before(r.Due)
+		if e.Bare && later {
 			continue
 		}
 		edits = append(edits, e)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // What was delivered under one policy is closed under another, and what an
@@ -18,7 +19,7 @@ func TestSweepAll(t *testing.T) {
 	k.bind(k.Store, "m", ids[:300]...)
 	k.deliver(k.Store, ids[0], "a@x")
 	k.clock.add(time.Minute)
-	soon := k.another(closing(keystore.AfterDelivery()))
+	soon := k.another(closing(keystore.After(0)))
 	all := func(dryRun bool, want keystore.Swept) {
 		t.Helper()
 		if got, err := soon.SweepAll(t.Context(), dryRun); err != nil || got != want {
@@ -68,14 +69,14 @@ func TestSweepAllDamaged(t *testing.T) {
 		k.deliver(m, id, "a@x")
 	}
 	store := k.mem.Open()
-	records, err := store.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: ids[1]})
+	records, err := store.Get(t.Context(), engine.Name{Kind: engine.Receive, KM: "km", SAE: "B", ID: ids[1]})
 	if err == nil {
-		err = store.Apply(t.Context(), keystore.Change{Old: records[0], New: &keystore.Record{Name: records[0].Name, Value: []byte("x")}})
+		err = store.Apply(t.Context(), engine.Change{Old: records[0], New: &engine.Record{Name: records[0].Name, Value: []byte("x")}})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := k.another(closing(keystore.AfterDelivery()))
+	m := k.another(closing(keystore.After(0)))
 	if got, err := m.SweepAll(t.Context(), false); err != nil || got != (keystore.Swept{Closed: 1, Damaged: 1}) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -115,7 +116,7 @@ func TestNeverThenAfter(t *testing.T) {
 	k.wantState(ids[1], kmclient.StateClosed)
 	hours(m, 24*90)
 	k.wantState(ids[0], "")
-	if left, err := k.engine.List(t.Context(), keystore.Name{Kind: keystore.KindMessage}, 1); err != nil || len(left) > 0 && left[0].Kind == keystore.KindMessage {
+	if left, err := k.engine.List(t.Context(), engine.Name{Kind: engine.Message}, 1); err != nil || len(left) > 0 && left[0].Kind == engine.Message {
 		t.Errorf("the record of the delivery is still there: %v, %v", left, err)
 	}
 }

@@ -42,7 +42,7 @@ const (
 
 // keepTrying sees to it that the keys that wait are stored as soon as the store
 // is well: until then they would be lost with the process, and no other relay
-// can have them. m.mu is held.
+// can have them. s.mu must be held.
 func (s *Store) keepTrying() {
 	if s.retrying || s.closed {
 		return
@@ -154,7 +154,7 @@ func (s *Store) flushFirst(ctx context.Context, peer string, ids []string) (miss
 	if err := s.flush(ctx); err != nil {
 		return nil, err
 	}
-	records, claimed, err := s.known(ctx, asStored, peer, ids)
+	records, claimed, err := s.known(ctx, peer, ids)
 	if err != nil {
 		return nil, err
 	}

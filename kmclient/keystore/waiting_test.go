@@ -12,6 +12,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // A store that takes its time to fail, as a file does that another process has
@@ -114,7 +115,7 @@ func TestCloseWhileFlushing(t *testing.T) {
 // A slowEngine has a conflict first, and takes its time for the look at receiving
 // keys that follows. Close lets what is under way come to its end.
 type slowEngine struct {
-	keystore.Engine
+	engine.Engine
 	conflict, look sync.Once
 	in, out        chan struct{}
 	swept          chan error
@@ -125,16 +126,16 @@ func (s *slowEngine) Close() error {
 	return errors.Join(<-s.swept, s.Engine.Close())
 }
 
-func (s *slowEngine) Apply(ctx context.Context, changes ...keystore.Change) (err error) {
-	s.conflict.Do(func() { err = keystore.ErrConflict })
+func (s *slowEngine) Apply(ctx context.Context, changes ...engine.Change) (err error) {
+	s.conflict.Do(func() { err = engine.ErrConflict })
 	if err != nil {
 		return err
 	}
 	return s.Engine.Apply(ctx, changes...)
 }
 
-func (s *slowEngine) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
-	if slices.ContainsFunc(names, func(n keystore.Name) bool { return n.Kind == keystore.KindReceive }) {
+func (s *slowEngine) Get(ctx context.Context, names ...engine.Name) ([]*engine.Record, error) {
+	if slices.ContainsFunc(names, func(n engine.Name) bool { return n.Kind == engine.Receive }) {
 		s.look.Do(func() {
 			close(s.in)
 			<-s.out

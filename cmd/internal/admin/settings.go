@@ -71,7 +71,7 @@ func kmRows(km *config.KM) []setting {
 }
 
 func storeRows(s *config.Store) []setting {
-	path := keystore.Shown(s.Path)
+	path := keystore.Location(s.Path).String()
 	switch path {
 	case config.StoreNone:
 		return []setting{{"Place", path}}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
 // A chaos does harm at random until it is stopped.
@@ -151,8 +150,8 @@ func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 // what happened.
 func (w *world) conclude(t testing.TB) {
 	t.Helper()
-	kept := idsIn(t, w.stores.decrypt.open(t), keystore.KindReceive)
-	wrong := w.check(idsIn(t, w.stores.encrypt.open(t), keystore.KindClaim), kept)
+	kept := keptIn(t, openStore(t, w.stores.decrypt, "SAE_B"))
+	wrong := w.check(w.claimedIn(t, openStore(t, w.stores.encrypt, "SAE_A")), kept)
 	for _, text := range wrong[:min(len(wrong), 20)] {
 		t.Error(text)
 	}

@@ -1,6 +1,8 @@
 package crashtest
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,27 +12,50 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// idsIn returns the key IDs of one kind that a store has records of.
-func idsIn(t testing.TB, s keystore.Engine, kind keystore.Kind) map[string]bool {
+// openStore opens the store that the relays of an SAE have kept their keys in.
+func openStore(t testing.TB, at storeOf, sae string) *keystore.Store {
 	t.Helper()
+	engine, err := at.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := keystore.Open(t.Context(), nil, keystore.Options{
+		Engine: engine, Key: keystore.KeyFile(cmp.Or(at.key, at.url+".key"), nil), SAE: sae,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
+	return s
+}
+
+// claimedIn returns which of the keys that were used to encrypt a store knows.
+func (w *world) claimedIn(t testing.TB, s *keystore.Store) map[string]bool {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	ids := map[string]bool{}
-	const page = 1000
-	for last := (keystore.Name{Kind: kind}); ; {
-		records, err := s.List(t.Context(), last, page)
+	for id := range w.used {
+		claimed, err := s.Claimed(t.Context(), "SAE_B", id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range records {
-			if r.Kind != kind {
-				return ids
-			}
-			ids[r.ID] = true
-			last = r.Name
-		}
-		if len(records) < page {
-			return ids
-		}
+		ids[kmclient.CanonicalID(id)] = claimed
 	}
+	return ids
+}
+
+// keptIn returns the IDs of the keys to decrypt with that a store knows.
+func keptIn(t testing.TB, s *keystore.Store) map[string]bool {
+	t.Helper()
+	ids := map[string]bool{}
+	for info, err := range s.List(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[kmclient.CanonicalID(info.ID)] = true
+	}
+	return ids
 }
 
 // check checks everything that must hold at the end, when no message is on its

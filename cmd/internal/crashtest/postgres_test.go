@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -109,19 +110,13 @@ func inPostgres(t testing.TB, url string, ends ...string) storeOf {
 	if err := os.WriteFile(key, random, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open := func(t testing.TB) keystore.Engine {
-		t.Helper()
-		s, err := postgres.Open(t.Context(), postgres.Options{URL: whole})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() })
-		return s
+	open := func(ctx context.Context) (keystore.Engine, error) {
+		return postgres.Open(ctx, postgres.Options{URL: whole})
 	}
 	for i, end := range ends {
 		url = strings.Replace(url, end, fmt.Sprintf("{%d}", i), 1)
 	}
-	return storeOf{url: url, flags: []string{"--store-key", "file:" + key}, ends: ends, open: open}
+	return storeOf{url: url, key: key, ends: ends, open: open}
 }
 
 // TestPatroni kills relays, and the primary of a cluster in which Patroni decides who

@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,10 +44,10 @@ type relay struct {
 
 // storeOf is where the relays of one direction keep their keys.
 type storeOf struct {
-	url   string   // for --store, with {0}, {1} … in the places of endpoints
-	flags []string // more of the command line
-	ends  []string // endpoints: each relay has its own gates to them
-	open  func(testing.TB) keystore.Engine
+	url  string   // for --store, with {0}, {1} … in the places of endpoints
+	key  string   // file of the store key; "": beside the SQLite file, made with it
+	ends []string // endpoints: each relay has its own gates to them
+	open func(context.Context) (keystore.Engine, error)
 }
 
 // newRelay writes the configuration of a relay. It does not start the process.
@@ -77,7 +78,10 @@ func newRelay(t testing.TB, o *order, l *link, direction, name string, store sto
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.command = append([]string{qkdmail(t), "relay", "--config", config, "--store", url}, store.flags...)
+	r.command = []string{qkdmail(t), "relay", "--config", config, "--store", url}
+	if store.key != "" {
+		r.command = append(r.command, "--store-key", "file:"+store.key)
+	}
 	t.Cleanup(func() { r.stop() })
 	return r
 }

@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -89,13 +90,7 @@ func lockSQLite(file string, patience time.Duration) (unlock func(), err error) 
 // inSQLite is a store in a folder.
 func inSQLite(dir string) storeOf {
 	file := filepath.Join(dir, "keys.db")
-	return storeOf{url: file, open: func(t testing.TB) keystore.Engine {
-		t.Helper()
-		s, err := sqlite.Open(t.Context(), file, sqlite.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() })
-		return s
+	return storeOf{url: file, open: func(ctx context.Context) (keystore.Engine, error) {
+		return sqlite.Open(ctx, file, sqlite.Options{})
 	}}
 }

@@ -31,12 +31,12 @@ func TestStoreOr(t *testing.T) {
 func TestKeepOptions(t *testing.T) {
 	cfg := config.Default()
 	cfg.KM.SAE = "SAE_B"
-	cfg.Store.Close, cfg.Store.Undelivered = keystore.AfterDelivery(), 90*24*time.Hour
+	cfg.Store.Close, cfg.Store.Undelivered = keystore.After(0), 90*24*time.Hour
 	o := KeepOptions(cfg, nil)
 	if o.KM != "" { // existing stores have their keys under this name
 		t.Errorf("keys are kept for key manager %q", o.KM)
 	}
-	if o.SAE != "SAE_B" || o.Close != keystore.AfterDelivery() || o.Tombstones != 60*24*time.Hour || o.Undelivered != 90*24*time.Hour {
+	if o.SAE != "SAE_B" || o.Close != keystore.After(0) || o.Tombstones != 60*24*time.Hour || o.Undelivered != 90*24*time.Hour {
 		t.Errorf("%+v", o)
 	}
 }

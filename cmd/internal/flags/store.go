@@ -39,15 +39,15 @@ func (s *Store) Register(f *pflag.FlagSet, usage string) {
 }
 
 // IsPostgres reports whether the store is in PostgreSQL.
-func (s Store) IsPostgres() bool {
-	return strings.HasPrefix(s.Path, "postgres:") || strings.HasPrefix(s.Path, "postgresql:")
-}
+func (s Store) IsPostgres() bool { return s.location().IsPostgres() }
 
 // IsFile reports whether Path names a file, or no store.
-func (s Store) IsFile() bool { return keystore.Scheme(s.Path) == "" }
+func (s Store) IsFile() bool { return s.location().IsFile() }
 
 // Shown returns Path without a password.
-func (s Store) Shown() string { return keystore.Shown(s.Path) }
+func (s Store) Shown() string { return s.location().String() }
+
+func (s Store) location() keystore.Location { return keystore.Location(s.Path) }
 
 // Where sets Path if it is empty: to the file in the state directory if a store is
 // needed, otherwise to NoStore.
@@ -155,7 +155,7 @@ func (s Store) OpenExisting(ctx context.Context, km kmclient.KeyManager, o keyst
 
 // OpenEngine opens what keeps the sealed records of the store. It does not make one.
 func (s Store) OpenEngine(ctx context.Context) (keystore.Engine, error) {
-	if err := keystore.CheckScheme(s.Path); err != nil {
+	if err := s.location().Check(); err != nil {
 		return nil, advised(err)
 	}
 	if s.IsFile() {
@@ -170,7 +170,7 @@ func (s Store) OpenEngine(ctx context.Context) (keystore.Engine, error) {
 var ErrNoStore = errors.New("there is no key store")
 
 func noStore(path string) error {
-	return terminal.Fail(terminal.ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, keystore.Shown(path))
+	return terminal.Fail(terminal.ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, keystore.Location(path))
 }
 
 // CheckKey checks that the key that --store-key names can be read. The default one,
@@ -188,7 +188,7 @@ func (s Store) CheckKey(log *slog.Logger) error {
 
 // source returns the source of the store's keys.
 func (s Store) source(log *slog.Logger) (keystore.KeySource, error) {
-	if err := keystore.CheckScheme(s.Path); err != nil {
+	if err := s.location().Check(); err != nil {
 		return nil, advised(err)
 	}
 	if s.IsPostgres() && s.Key == "" {

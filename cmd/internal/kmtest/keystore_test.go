@@ -26,7 +26,7 @@ func openStore(path string, km kmclient.KeyManager, timeout time.Duration) (*key
 		return nil, err
 	}
 	return keystore.Open(context.Background(), km, keystore.Options{
-		Engine: engine, Key: keystore.MadeKeyFile(path+".key", nil), KM: "km", SAE: "B", FetchTimeout: timeout,
+		Engine: engine, Key: keystore.KeyFile(path+".key", nil), KM: "km", SAE: "B", FetchTimeout: timeout,
 	})
 }
 

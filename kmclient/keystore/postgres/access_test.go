@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // asRole makes a role with the rights that a relay needs, and returns the URL with it.

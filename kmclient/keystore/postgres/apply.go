@@ -7,8 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // A statement makes some changes. It fails with a division by zero if one of their
@@ -17,7 +16,7 @@ import (
 type statement struct {
 	sql  string
 	args []any
-	name keystore.Name // of the first change
+	name engine.Name // of the first change
 }
 
 const (
@@ -35,7 +34,7 @@ const (
 )
 
 // Apply makes changes, all or none.
-func (e *Engine) Apply(ctx context.Context, changes ...keystore.Change) error {
+func (e *Engine) Apply(ctx context.Context, changes ...engine.Change) error {
 	statements, err := plan(changes)
 	if err != nil {
 		return fmt.Errorf("%s: %w", e.where, err)
@@ -65,35 +64,35 @@ func (e *Engine) apply(ctx context.Context, c *conn, statements []statement) err
 	case at == 0: // the session is not what it was: another server answers
 		return errBehind
 	}
-	return fmt.Errorf("%w: %v", keystore.ErrConflict, statements[at-first].name)
+	return fmt.Errorf("%w: %v", engine.ErrConflict, statements[at-first].name)
 }
 
 // plan returns the statements for some changes. All Applys take the locks in the
 // same order, so that no two of them wait for each other: claims first, then
 // records, by their names.
-func plan(changes []keystore.Change) (statements []statement, err error) {
-	var claims []keystore.Name
-	var records []keystore.Change
+func plan(changes []engine.Change) (statements []statement, err error) {
+	var claims []engine.Name
+	var records []engine.Change
 	for _, ch := range changes {
 		if err := ch.Name().Check(); err != nil {
 			return nil, err
 		}
-		if ch.Name().Kind != keystore.KindClaim {
+		if ch.Name().Kind != engine.Claim {
 			records = append(records, ch)
 			continue
 		}
-		if err := sqlrow.CheckClaim(ch); err != nil {
+		if err := engine.CheckClaim(ch); err != nil {
 			return nil, err
 		}
 		claims = append(claims, ch.New.Name)
 	}
-	slices.SortFunc(records, func(a, b keystore.Change) int { return a.Name().Compare(b.Name()) })
+	slices.SortFunc(records, func(a, b engine.Change) int { return a.Name().Compare(b.Name()) })
 	return append(planClaims(claims), planRecords(records)...), nil
 }
 
 // planRecords makes one statement of new records that follow each other, and one of
 // each other change.
-func planRecords(records []keystore.Change) (statements []statement) {
+func planRecords(records []engine.Change) (statements []statement) {
 	for len(records) > 0 {
 		n := 0
 		for n < len(records) && records[n].Old == nil {
@@ -110,22 +109,22 @@ func planRecords(records []keystore.Change) (statements []statement) {
 	return statements
 }
 
-func insertStatement(changes []keystore.Change) statement {
+func insertStatement(changes []engine.Change) statement {
 	var parts [4][][]byte
 	var dues, versions []int64
 	var values [][]byte
 	for _, ch := range changes {
 		r := ch.New
-		r.Version = sqlrow.NewVersion()
+		r.Version = engine.NewVersion()
 		for i, part := range nameParts(r.Name) {
 			parts[i] = append(parts[i], part)
 		}
-		dues, versions, values = append(dues, sqlrow.FromTime(r.Due)), append(versions, r.Version), append(values, sqlrow.Octets(r.Value))
+		dues, versions, values = append(dues, engine.FromTime(r.Due)), append(versions, r.Version), append(values, engine.NotNull(r.Value))
 	}
 	return statement{insertRecords, []any{parts[0], parts[1], parts[2], parts[3], dues, versions, values, len(changes)}, changes[0].Name()}
 }
 
-func changeStatement(ch keystore.Change) statement {
+func changeStatement(ch engine.Change) statement {
 	r, n := ch.New, ch.Name()
 	p := nameParts(n)
 	old := []any{p[0], p[1], p[2], p[3], ch.Old.Version}
@@ -135,11 +134,11 @@ func changeStatement(ch keystore.Change) statement {
 	case nil:
 		return statement{deleteRecord, old, n}
 	}
-	r.Version = sqlrow.NewVersion()
-	return statement{updateRecord, append([]any{sqlrow.FromTime(r.Due), r.Version, sqlrow.Octets(r.Value)}, old...), n}
+	r.Version = engine.NewVersion()
+	return statement{updateRecord, append([]any{engine.FromTime(r.Due), r.Version, engine.NotNull(r.Value)}, old...), n}
 }
 
 // nameParts returns the parts of a name as columns.
-func nameParts(n keystore.Name) [4][]byte {
+func nameParts(n engine.Name) [4][]byte {
 	return [4][]byte{[]byte(n.Kind), []byte(n.KM), []byte(n.SAE), []byte(n.ID)}
 }

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // What one message costs: its key stored, bound, delivered; on one server, and on one

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // Whether a request may be sent again when it is not known if it was carried out.
@@ -77,7 +77,7 @@ func (e *Engine) call(ctx context.Context, again bool, request func(context.Cont
 		}
 		err := e.attempt(bounded, request)
 		switch {
-		case err == nil, errors.Is(err, keystore.ErrConflict):
+		case err == nil, errors.Is(err, engine.ErrConflict):
 			return err
 		case reason == nil || bounded.Err() == nil:
 			reason = err
@@ -126,7 +126,7 @@ func (e *Engine) attempt(ctx context.Context, request func(context.Context, *con
 // isSound reports whether a connection can still be used after an error, and it is
 // known that nothing was committed: the server has said ERROR.
 func isSound(err error) bool {
-	if err == nil || errors.Is(err, keystore.ErrConflict) {
+	if err == nil || errors.Is(err, engine.ErrConflict) {
 		return true
 	}
 	said, ok := errors.AsType[*pgconn.PgError](err)

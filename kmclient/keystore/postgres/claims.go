@@ -8,8 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // The records of KindClaim have tables of their own, since they are nothing but
@@ -29,18 +28,18 @@ const (
 
 // planClaims makes up to three statements for the claims of each scope, in the order
 // of the scopes.
-func planClaims(names []keystore.Name) (statements []statement) {
-	slices.SortFunc(names, keystore.Name.Compare)
+func planClaims(names []engine.Name) (statements []statement) {
+	slices.SortFunc(names, engine.Name.Compare)
 	for len(names) > 0 {
 		first := names[0]
-		n := slices.IndexFunc(names, func(n keystore.Name) bool { return n.KM != first.KM || n.SAE != first.SAE })
+		n := slices.IndexFunc(names, func(n engine.Name) bool { return n.KM != first.KM || n.SAE != first.SAE })
 		if n < 0 {
 			n = len(names)
 		}
 		var uuids [][16]byte
 		var others [][]byte
 		for _, n := range names[:n] {
-			if u, ok := sqlrow.UUID(n.ID); ok {
+			if u, ok := engine.UUID(n.ID); ok {
 				uuids = append(uuids, u)
 			} else {
 				others = append(others, []byte(n.ID))
@@ -67,8 +66,8 @@ type scope struct {
 
 // listClaims returns the claims that follow a name, or all if it is nil, by KM and
 // SAE; of these, those with another ID come before those with a UUID.
-func listClaims(ctx context.Context, c *pgx.Conn, after *keystore.Name, limit int) (records []*keystore.Record, err error) {
-	from := cmp.Or(after, &keystore.Name{})
+func listClaims(ctx context.Context, c *pgx.Conn, after *engine.Name, limit int) (records []*engine.Record, err error) {
+	from := cmp.Or(after, &engine.Name{})
 	rows, err := c.Query(ctx, "SELECT n, km, sae FROM scopes WHERE (km, sae) >= ($1, $2) ORDER BY km, sae", []byte(from.KM), []byte(from.SAE))
 	if err != nil {
 		return nil, err
@@ -84,7 +83,7 @@ func listClaims(ctx context.Context, c *pgx.Conn, after *keystore.Name, limit in
 		if after != nil && after.KM == string(s.km) && after.SAE == string(s.sae) {
 			id = &after.ID
 		}
-		var more []*keystore.Record
+		var more []*engine.Record
 		more, err = listScope(ctx, c, s, id, limit-len(records))
 		records = append(records, more...)
 	}
@@ -92,18 +91,18 @@ func listClaims(ctx context.Context, c *pgx.Conn, after *keystore.Name, limit in
 }
 
 // listScope returns the claims of a scope that follow an ID, or all if it is nil.
-func listScope(ctx context.Context, c *pgx.Conn, s scope, after *string, limit int) ([]*keystore.Record, error) {
-	n := keystore.Name{Kind: keystore.KindClaim, KM: string(s.km), SAE: string(s.sae)}
+func listScope(ctx context.Context, c *pgx.Conn, s scope, after *string, limit int) ([]*engine.Record, error) {
+	n := engine.Name{Kind: engine.Claim, KM: string(s.km), SAE: string(s.sae)}
 	other, u := []byte{}, uuid.UUID{} // the first that may follow
 	isUUID, isLast := false, false
 	if after != nil {
-		if u, isUUID = sqlrow.UUID(*after); isUUID {
+		if u, isUUID = engine.UUID(*after); isUUID {
 			isLast = !increment(&u)
 		} else {
 			u, other = uuid.UUID{}, append([]byte(*after), 0)
 		}
 	}
-	var records []*keystore.Record
+	var records []*engine.Record
 	if !isUUID {
 		rows, err := c.Query(ctx, "SELECT id FROM other_claims WHERE scope=$1 AND id>=$2 ORDER BY id LIMIT $3", s.n, other, limit)
 		if err != nil {
@@ -112,7 +111,7 @@ func listScope(ctx context.Context, c *pgx.Conn, s scope, after *string, limit i
 		var id []byte
 		if _, err := pgx.ForEachRow(rows, []any{&id}, func() error {
 			n.ID = string(id)
-			records = append(records, sqlrow.Claim(n))
+			records = append(records, engine.NewClaim(n))
 			return nil
 		}); err != nil {
 			return nil, err
@@ -128,7 +127,7 @@ func listScope(ctx context.Context, c *pgx.Conn, s scope, after *string, limit i
 	var id [16]byte
 	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
 		n.ID = uuid.UUID(id).String()
-		records = append(records, sqlrow.Claim(n))
+		records = append(records, engine.NewClaim(n))
 		return nil
 	})
 	return records, err

@@ -4,7 +4,7 @@ import (
 	"crypto/rand"
 	"testing"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
@@ -21,7 +21,7 @@ func TestDiskFull(t *testing.T) {
 	_, _ = rand.Read(value)
 	fill := func(id string) error {
 		r := record(id, string(value))
-		return s.Apply(t.Context(), keystore.Change{New: record(id+"first", "v")}, keystore.Change{New: r})
+		return s.Apply(t.Context(), engine.Change{New: record(id+"first", "v")}, engine.Change{New: r})
 	}
 	for i := 0; ; i++ {
 		id := string(rune('a' + i))

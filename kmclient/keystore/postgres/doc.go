@@ -33,7 +33,7 @@
 // PostgreSQL 12 or later, in any encoding and collation. The schema, qkdmail by
 // default, is made by Init (qkdmail store init) as a role that may make schemas in the
 // database; the relays' role needs what [Grants] returns, and no more. The URL is
-// libpq's, with several hosts, certificates and password file; see [CheckURL]. Relays
+// libpq's, with several hosts, certificates and password file; see [Options]. Relays
 // use up to 16 connections each. A pooler between them must leave a connection with its
 // server for as long as it lasts (pgbouncer: pool_mode=session).
 //

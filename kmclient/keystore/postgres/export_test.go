@@ -17,6 +17,12 @@ func Setting(t *testing.T, s *Engine, name string) (value string) {
 	return value
 }
 
+// CheckURL reports whether a URL can be that of a store.
+func CheckURL(url string) error {
+	_, err := parse(url)
+	return err
+}
+
 // ClearText reports whether a URL is warned of.
 func ClearText(t *testing.T, url string) bool {
 	t.Helper()

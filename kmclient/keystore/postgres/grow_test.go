@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // What a message costs with many key IDs and tombstones in the store, as a multiple of

@@ -11,9 +11,10 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // one is the server that most tests share, each with a schema of its own.
@@ -51,24 +52,24 @@ func openWith(t testing.TB, o postgres.Options) *postgres.Engine {
 	return s
 }
 
-func name(id string) keystore.Name {
-	return keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "sae", ID: id}
+func name(id string) engine.Name {
+	return engine.Name{Kind: engine.Receive, KM: "km", SAE: "sae", ID: id}
 }
 
-func record(id, value string) *keystore.Record {
-	return &keystore.Record{Name: name(id), Value: []byte(value)}
+func record(id, value string) *engine.Record {
+	return &engine.Record{Name: name(id), Value: []byte(value)}
 }
 
 // put makes a new record.
-func put(t testing.TB, s keystore.Engine, id string) {
+func put(t testing.TB, s engine.Engine, id string) {
 	t.Helper()
-	if err := s.Apply(t.Context(), keystore.Change{New: record(id, "v")}); err != nil {
+	if err := s.Apply(t.Context(), engine.Change{New: record(id, "v")}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // get returns a record, nil if there is none.
-func get(t testing.TB, s keystore.Engine, id string) *keystore.Record {
+func get(t testing.TB, s engine.Engine, id string) *engine.Record {
 	t.Helper()
 	records, err := s.Get(t.Context(), name(id))
 	if err != nil {
@@ -92,7 +93,7 @@ func wantRefused(t testing.TB, err error, words string) {
 func schemaName() string { return fmt.Sprintf("test%d", schemas.Load()) }
 
 // newStore opens the store of an engine.
-func newStore(t testing.TB, e keystore.Engine) *keystore.Store {
+func newStore(t testing.TB, e engine.Engine) *keystore.Store {
 	t.Helper()
 	s, err := storeIn(e, filepath.Join(t.TempDir(), "store.key"))
 	if err != nil {
@@ -103,8 +104,8 @@ func newStore(t testing.TB, e keystore.Engine) *keystore.Store {
 
 // storeIn opens the store of an engine, which is sealed with the key in a file that is
 // made with the store.
-func storeIn(e keystore.Engine, key string) (*keystore.Store, error) {
+func storeIn(e engine.Engine, key string) (*keystore.Store, error) {
 	return keystore.Open(context.Background(), &storetest.Link{}, keystore.Options{
-		Engine: e, Key: keystore.MadeKeyFile(key, nil), KM: "km", SAE: "B", SweepEvery: -1,
+		Engine: e, Key: keystore.KeyFile(key, nil), KM: "km", SAE: "B", SweepEvery: -1,
 	})
 }

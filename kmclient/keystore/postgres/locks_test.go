@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 )
 
@@ -21,14 +21,14 @@ const waiting = "FROM pg_stat_activity WHERE application_name='qkdmail' AND wait
 func TestNoDeadlock(t *testing.T) {
 	server := shared(t)
 	s := openEngine(t, newSchema(t, server))
-	var changes []keystore.Change
+	var changes []engine.Change
 	for _, id := range []string{"a", "b", "c"} {
 		put(t, s, id)
-		changes = append(changes, keystore.Change{Old: get(t, s, id), New: record(id, "2")})
+		changes = append(changes, engine.Change{Old: get(t, s, id), New: record(id, "2")})
 	}
-	other := []keystore.Change{}
+	other := []engine.Change{}
 	for _, c := range slices.Backward(changes) {
-		other = append(other, keystore.Change{Old: c.Old, New: record(c.Old.ID, "3")})
+		other = append(other, engine.Change{Old: c.Old, New: record(c.Old.ID, "3")})
 	}
 	release := server.Hold("SELECT 1 FROM " + schemaName() + ".records WHERE id='b' FOR UPDATE")
 	defer release()
@@ -38,7 +38,7 @@ func TestNoDeadlock(t *testing.T) {
 	server.Wait("SELECT count(*)=2 " + waiting)
 	release()
 	first, then := <-done, <-done
-	if first != nil && then != nil || !errors.Is(errors.Join(first, then), keystore.ErrConflict) {
+	if first != nil && then != nil || !errors.Is(errors.Join(first, then), engine.ErrConflict) {
 		t.Errorf("got %v and %v, want one conflict", first, then)
 	}
 	if strings.Contains(server.Log(), "deadlock detected") {
@@ -57,10 +57,10 @@ func TestCheckHolds(t *testing.T) {
 	defer release()
 	done := make(chan error, 1)
 	go func() {
-		done <- s.Apply(t.Context(), keystore.Change{Old: guard, New: guard}, keystore.Change{New: record("z", "v")})
+		done <- s.Apply(t.Context(), engine.Change{Old: guard, New: guard}, engine.Change{New: record("z", "v")})
 	}()
 	server.Wait("SELECT count(*)=1 " + waiting)
-	change := keystore.Change{Old: guard, New: record("guard", "2")}
+	change := engine.Change{Old: guard, New: record("guard", "2")}
 	wantRefused(t, other.Apply(t.Context(), change), "")
 	release()
 	if err := <-done; err != nil {
@@ -75,17 +75,17 @@ func TestSameClaim(t *testing.T) {
 	stores := []*postgres.Engine{openEngine(t, url), openEngine(t, url)}
 	for range 20 {
 		done := make(chan error, 2)
-		claim := keystore.Name{Kind: keystore.KindClaim, KM: "km", ID: uuid.NewString()}
+		claim := engine.Name{Kind: engine.Claim, KM: "km", ID: uuid.NewString()}
 		for i, s := range stores {
 			go func() {
-				done <- s.Apply(t.Context(), keystore.Change{New: &keystore.Record{Name: claim}}, keystore.Change{New: record(claim.ID+string(rune('0'+i)), "v")})
+				done <- s.Apply(t.Context(), engine.Change{New: &engine.Record{Name: claim}}, engine.Change{New: record(claim.ID+string(rune('0'+i)), "v")})
 			}()
 		}
 		won := 0
 		for range stores {
 			if err := <-done; err == nil {
 				won++
-			} else if !errors.Is(err, keystore.ErrConflict) {
+			} else if !errors.Is(err, engine.ErrConflict) {
 				t.Error(err)
 			}
 		}
@@ -99,15 +99,15 @@ func TestSameClaim(t *testing.T) {
 func TestManyChanges(t *testing.T) {
 	s := openEngine(t, newSchema(t, shared(t)))
 	n := s.Limits().Changes
-	records := make([]*keystore.Record, n)
-	fresh := func(i int) *keystore.Record { return record(fmt.Sprint(i), "v") }
-	for _, step := range []func(i int) keystore.Change{
-		func(i int) keystore.Change { return keystore.Change{New: fresh(i)} },
-		func(i int) keystore.Change { return keystore.Change{Old: records[i], New: fresh(i)} },
-		func(i int) keystore.Change { return keystore.Change{Old: records[i], New: records[i]} },
-		func(i int) keystore.Change { return keystore.Change{Old: records[i]} },
+	records := make([]*engine.Record, n)
+	fresh := func(i int) *engine.Record { return record(fmt.Sprint(i), "v") }
+	for _, step := range []func(i int) engine.Change{
+		func(i int) engine.Change { return engine.Change{New: fresh(i)} },
+		func(i int) engine.Change { return engine.Change{Old: records[i], New: fresh(i)} },
+		func(i int) engine.Change { return engine.Change{Old: records[i], New: records[i]} },
+		func(i int) engine.Change { return engine.Change{Old: records[i]} },
 	} {
-		changes := make([]keystore.Change, n)
+		changes := make([]engine.Change, n)
 		for i := range changes {
 			changes[i] = step(i)
 		}
@@ -120,7 +120,7 @@ func TestManyChanges(t *testing.T) {
 			records[i] = c.New
 		}
 	}
-	if left, err := s.List(t.Context(), keystore.Name{}, 1); err != nil || len(left) > 0 {
+	if left, err := s.List(t.Context(), engine.Name{}, 1); err != nil || len(left) > 0 {
 		t.Error(left, err)
 	}
 }

@@ -8,19 +8,19 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
 // calls are all that a store can be asked for.
-func calls(t *testing.T) map[string]func(keystore.Engine) error {
-	return map[string]func(keystore.Engine) error{
-		"Apply":   func(s keystore.Engine) error { return s.Apply(t.Context(), keystore.Change{New: record("new", "v")}) },
-		"Get":     func(s keystore.Engine) error { return second(s.Get(t.Context(), name("key"))) },
-		"List":    func(s keystore.Engine) error { return second(s.List(t.Context(), keystore.Name{}, 10)) },
-		"Due":     func(s keystore.Engine) error { return second(s.Due(t.Context(), "km", "sae", time.Now(), 10)) },
-		"Compact": func(s keystore.Engine) error { return s.Compact(t.Context()) },
+func calls(t *testing.T) map[string]func(engine.Engine) error {
+	return map[string]func(engine.Engine) error{
+		"Apply":   func(s engine.Engine) error { return s.Apply(t.Context(), engine.Change{New: record("new", "v")}) },
+		"Get":     func(s engine.Engine) error { return second(s.Get(t.Context(), name("key"))) },
+		"List":    func(s engine.Engine) error { return second(s.List(t.Context(), engine.Name{}, 10)) },
+		"Due":     func(s engine.Engine) error { return second(s.Due(t.Context(), "km", "sae", time.Now(), 10)) },
+		"Compact": func(s engine.Engine) error { return s.Compact(t.Context()) },
 	}
 }
 
@@ -28,7 +28,7 @@ func second[T any](_ T, err error) error { return err }
 
 // wantBehind wants every call refused, with the reason. The first may only find out
 // that its connection is not there any more.
-func wantBehind(t *testing.T, s keystore.Engine, first func(keystore.Engine) error) {
+func wantBehind(t *testing.T, s engine.Engine, first func(engine.Engine) error) {
 	t.Helper()
 	if err := first(s); err == nil || !strings.Contains(err.Error(), "connection") {
 		wantRefused(t, err, "without the last commits")
@@ -126,7 +126,7 @@ func TestSwitched(t *testing.T) {
 	put(t, s, "a")
 	put(t, s, "b")
 	server.Exec(fmt.Sprintf("UPDATE test%d.sessions SET commits=1", schemas.Load()))
-	wantBehind(t, s, func(s keystore.Engine) error { return apply(s, "c") })
+	wantBehind(t, s, func(s engine.Engine) error { return apply(s, "c") })
 	if get(t, openEngine(t, url), "c") != nil {
 		t.Error("a change was made")
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 const (
@@ -23,7 +23,17 @@ const (
 
 // Options of an Engine. Only URL is mandatory.
 type Options struct {
-	URL         string        // as CheckURL says
+	// URL is one as libpq takes it,
+	//
+	//	postgres://USER@HOST:PORT,HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE
+	//
+	// Besides libpq's parameters there are search_path, the schema of the store
+	// instead of qkdmail, and pool_max_conns, the number of connections. What is
+	// not in it comes from libpq's environment variables and password file. It must
+	// lead to servers that take writes (target_session_attrs=read-write, the default
+	// here).
+	URL string
+
 	Connections int           // at most; 16, or what the URL says, if zero
 	Timeout     time.Duration // for each call, with all attempts and the time to wait for a connection; 10 s if zero
 }
@@ -44,7 +54,7 @@ type Engine struct {
 	closed  atomic.Bool
 }
 
-var _ keystore.Engine = (*Engine)(nil)
+var _ engine.Engine = (*Engine)(nil)
 
 // Open connects to a server and returns once it has answered and is fit to keep
 // keys. Options that make no sense are a kmclient.ErrConfig; a server that can't be
@@ -93,8 +103,8 @@ func (e *Engine) Warnings() []string {
 
 // Limits are those of what one Apply holds in memory: 4096 keys of a few hundred
 // bytes, each with its claim, and the store's own record.
-func (e *Engine) Limits() keystore.Limits {
-	return keystore.Limits{Changes: 2*4096 + 1, Octets: 16 << 20}
+func (e *Engine) Limits() engine.Limits {
+	return engine.Limits{Changes: 2*4096 + 1, Bytes: 16 << 20}
 }
 
 // Check is nil: the server's files are looked at with pg_amcheck.

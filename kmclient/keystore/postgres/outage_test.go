@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/qkdmail/qkdmail/kmclient"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
@@ -19,8 +19,8 @@ import (
 const short = time.Second // for calls that fail
 
 // apply makes a new record.
-func apply(s keystore.Engine, id string) error {
-	return s.Apply(context.Background(), keystore.Change{New: record(id, "v")})
+func apply(s engine.Engine, id string) error {
+	return s.Apply(context.Background(), engine.Change{New: record(id, "v")})
 }
 
 // The server is stopped, crashes, and comes up again.
@@ -88,7 +88,7 @@ func TestLocked(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), short/4)
 	defer cancel()
-	err := s.Apply(ctx, keystore.Change{New: record("b", "v")})
+	err := s.Apply(ctx, engine.Change{New: record("b", "v")})
 	if !errors.Is(err, kmclient.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want an ErrUnavailable", err)
 	}
@@ -241,10 +241,10 @@ func TestOneRoundTrip(t *testing.T) {
 	s := openWith(t, postgres.Options{URL: strings.Replace(newSchema(t, server), server.Address(), p.address, 1), Connections: 1})
 	put(t, s, "guard")
 	guard := get(t, s, "guard")
-	claim := func(id string) keystore.Name { return keystore.Name{Kind: keystore.KindClaim, KM: "km", ID: id} }
+	claim := func(id string) engine.Name { return engine.Name{Kind: engine.Claim, KM: "km", ID: id} }
 	apply := func(id string) error {
-		return s.Apply(t.Context(), keystore.Change{New: record(id, "v")}, keystore.Change{New: &keystore.Record{Name: claim(id)}},
-			keystore.Change{New: &keystore.Record{Name: claim(uuid.NewString())}}, keystore.Change{Old: guard, New: guard})
+		return s.Apply(t.Context(), engine.Change{New: record(id, "v")}, engine.Change{New: &engine.Record{Name: claim(id)}},
+			engine.Change{New: &engine.Record{Name: claim(uuid.NewString())}}, engine.Change{Old: guard, New: guard})
 	}
 	look := func() error { return second(s.Get(t.Context(), name("a"), claim("a"), claim("b"), name("guard"))) }
 	for _, id := range []string{"a", "b"} { // the server learns the statements

@@ -18,8 +18,9 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // childEnv makes the test binary a child of TestProcesses; it is the URL of a
@@ -149,8 +150,8 @@ func TestCheckedAllTheTime(t *testing.T) {
 	for i := range 16 {
 		all.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				fresh := keystore.Change{New: record(fmt.Sprint(i, "-", n), "v")}
-				if err := other.Apply(ctx, fresh, keystore.Change{Old: guard, New: guard}); errors.Is(err, keystore.ErrConflict) {
+				fresh := engine.Change{New: record(fmt.Sprint(i, "-", n), "v")}
+				if err := other.Apply(ctx, fresh, engine.Change{Old: guard, New: guard}); errors.Is(err, engine.ErrConflict) {
 					return
 				}
 			}
@@ -158,7 +159,7 @@ func TestCheckedAllTheTime(t *testing.T) {
 	}
 	time.Sleep(time.Second / 2)
 	start := time.Now()
-	if err := s.Apply(t.Context(), keystore.Change{Old: guard, New: record("guard", "2")}); err != nil {
+	if err := s.Apply(t.Context(), engine.Change{Old: guard, New: record("guard", "2")}); err != nil {
 		t.Error(err)
 	}
 	t.Logf("it took %v", time.Since(start))

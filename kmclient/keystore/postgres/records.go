@@ -7,8 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // getRecords finds records and claims in one statement, and so at one moment: who
@@ -29,16 +28,16 @@ const getClaims = `
 	WHERE n.kind='claim'`
 
 // Get returns records by their names.
-func (e *Engine) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.Record, error) {
+func (e *Engine) Get(ctx context.Context, names ...engine.Name) ([]*engine.Record, error) {
 	for _, n := range names {
 		if err := n.Check(); err != nil {
 			return nil, e.storeError(err)
 		}
 	}
 	sql, args := getStatement(names)
-	var records []*keystore.Record
+	var records []*engine.Record
 	err := e.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
-		records = make([]*keystore.Record, len(names))
+		records = make([]*engine.Record, len(names))
 		rows, err := c.Query(ctx, sql, args...)
 		if err != nil {
 			return err
@@ -46,7 +45,7 @@ func (e *Engine) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.R
 		var i, due, version int64
 		var value []byte
 		_, err = pgx.ForEachRow(rows, []any{&i, &due, &version, &value}, func() error {
-			records[i-1] = &keystore.Record{Name: names[i-1], Due: sqlrow.ToTime(due), Version: version, Value: value}
+			records[i-1] = &engine.Record{Name: names[i-1], Due: engine.ToTime(due), Version: version, Value: value}
 			value = nil // the next row's is read into a new one
 			return nil
 		})
@@ -60,7 +59,7 @@ func (e *Engine) Get(ctx context.Context, names ...keystore.Name) ([]*keystore.R
 
 // getStatement returns the statement for some names: without claims if there are
 // none among them.
-func getStatement(names []keystore.Name) (sql string, args []any) {
+func getStatement(names []engine.Name) (sql string, args []any) {
 	var parts [4][][]byte
 	var kms, saes [][]byte
 	var uuids [][16]byte
@@ -71,11 +70,11 @@ func getStatement(names []keystore.Name) (sql string, args []any) {
 		for i, part := range p {
 			parts[i] = append(parts[i], part)
 		}
-		if n.Kind != keystore.KindClaim {
+		if n.Kind != engine.Claim {
 			continue
 		}
 		claims = true
-		if u, ok := sqlrow.UUID(n.ID); ok {
+		if u, ok := engine.UUID(n.ID); ok {
 			kms, saes, uuids, at = append(kms, p[1]), append(saes, p[2]), append(uuids, u), append(at, int64(i+1))
 		}
 	}
@@ -87,11 +86,11 @@ func getStatement(names []keystore.Name) (sql string, args []any) {
 }
 
 // List returns the records that follow a name.
-func (e *Engine) List(ctx context.Context, after keystore.Name, limit int) ([]*keystore.Record, error) {
+func (e *Engine) List(ctx context.Context, after engine.Name, limit int) ([]*engine.Record, error) {
 	if err := after.Check(); err != nil {
 		return nil, e.storeError(err)
 	}
-	var records []*keystore.Record
+	var records []*engine.Record
 	err := e.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
 		records, err = list(ctx, c, after, limit)
 		return err
@@ -103,26 +102,26 @@ func (e *Engine) List(ctx context.Context, after keystore.Name, limit int) ([]*k
 }
 
 // afterAllKinds is greater than every kind.
-var afterAllKinds = keystore.Kind(strings.Repeat("\xFF", 256))
+var afterAllKinds = engine.Kind(strings.Repeat("\xFF", 256))
 
 // list reads what is before the claims, they, and what is after them.
-func list(ctx context.Context, c *conn, after keystore.Name, limit int) (records []*keystore.Record, err error) {
+func list(ctx context.Context, c *conn, after engine.Name, limit int) (records []*engine.Record, err error) {
 	const text = `SELECT kind, km, sae, id, due, version, value FROM records
 		WHERE (kind, km, sae, id) > ($1, $2, $3, $4) AND kind < $5 ORDER BY kind, km, sae, id LIMIT $6`
-	some := func(before keystore.Kind) error {
+	some := func(before engine.Kind) error {
 		p := nameParts(after)
 		more, err := query(ctx, c, text, p[0], p[1], p[2], p[3], []byte(before), limit-len(records))
 		records = append(records, more...)
 		return err
 	}
 	from := &after
-	if after.Kind < keystore.KindClaim {
-		if err := some(keystore.KindClaim); err != nil || len(records) == limit {
+	if after.Kind < engine.Claim {
+		if err := some(engine.Claim); err != nil || len(records) == limit {
 			return records, err
 		}
-		after, from = keystore.Name{Kind: keystore.KindClaim}, nil
+		after, from = engine.Name{Kind: engine.Claim}, nil
 	}
-	if after.Kind == keystore.KindClaim {
+	if after.Kind == engine.Claim {
 		more, err := listClaims(ctx, c.Conn, from, limit-len(records))
 		if records = append(records, more...); err != nil || len(records) == limit {
 			return records, err
@@ -132,11 +131,11 @@ func list(ctx context.Context, c *conn, after keystore.Name, limit int) (records
 }
 
 // Due returns the records that are due, the earliest first.
-func (e *Engine) Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*keystore.Record, error) {
-	if err := (keystore.Name{KM: km, SAE: sae}).Check(); err != nil {
+func (e *Engine) Due(ctx context.Context, km, sae string, now time.Time, limit int) ([]*engine.Record, error) {
+	if err := (engine.Name{KM: km, SAE: sae}).Check(); err != nil {
 		return nil, e.storeError(err)
 	}
-	var records []*keystore.Record
+	var records []*engine.Record
 	err := e.call(ctx, repeatable, func(ctx context.Context, c *conn) (err error) {
 		records, err = query(ctx, c, `SELECT kind, km, sae, id, due, version, value FROM records
 			WHERE km=$1 AND sae=$2 AND due<>0 AND due<=$3 ORDER BY due LIMIT $4`, []byte(km), []byte(sae), now.Unix(), limit)
@@ -148,18 +147,18 @@ func (e *Engine) Due(ctx context.Context, km, sae string, now time.Time, limit i
 	return records, nil
 }
 
-func query(ctx context.Context, c *conn, text string, args ...any) ([]*keystore.Record, error) {
+func query(ctx context.Context, c *conn, text string, args ...any) ([]*engine.Record, error) {
 	rows, err := c.Query(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*keystore.Record, error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*engine.Record, error) {
 		var kind, km, sae, id []byte
 		var due int64
-		r := &keystore.Record{}
+		r := &engine.Record{}
 		err := row.Scan(&kind, &km, &sae, &id, &due, &r.Version, &r.Value)
-		r.Name = keystore.Name{Kind: keystore.Kind(kind), KM: string(km), SAE: string(sae), ID: string(id)}
-		r.Due = sqlrow.ToTime(due)
+		r.Name = engine.Name{Kind: engine.Kind(kind), KM: string(km), SAE: string(sae), ID: string(id)}
+		r.Due = engine.ToTime(due)
 		return r, err
 	})
 }

@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
 // A claim is there for ever, and takes few octets.
@@ -19,9 +19,9 @@ func TestClaimSize(t *testing.T) {
 	s := openEngine(t, newSchema(t, server))
 	const batches, batch, most = 10, 4096, 64
 	for range batches {
-		changes := make([]keystore.Change, batch)
+		changes := make([]engine.Change, batch)
 		for i := range changes {
-			changes[i].New = &keystore.Record{Name: keystore.Name{Kind: keystore.KindClaim, KM: "km", SAE: "sae", ID: uuid.NewString()}}
+			changes[i].New = &engine.Record{Name: engine.Name{Kind: engine.Claim, KM: "km", SAE: "sae", ID: uuid.NewString()}}
 		}
 		if err := s.Apply(t.Context(), changes...); err != nil {
 			t.Fatal(err)
@@ -60,13 +60,13 @@ func TestIndexes(t *testing.T) {
 	}
 	put(t, s, "a")
 	r := get(t, s, "a")
-	claims := keystore.Name{Kind: keystore.KindClaim}
-	_, err := s.Get(t.Context(), name("a"), claims, keystore.Name{Kind: keystore.KindClaim, ID: uuid.NewString()})
-	_, err2 := s.List(t.Context(), keystore.Name{}, 1000)
+	claims := engine.Name{Kind: engine.Claim}
+	_, err := s.Get(t.Context(), name("a"), claims, engine.Name{Kind: engine.Claim, ID: uuid.NewString()})
+	_, err2 := s.List(t.Context(), engine.Name{}, 1000)
 	_, err3 := s.List(t.Context(), claims, 1000)
 	_, err4 := s.Due(t.Context(), "km", "B", time.Now(), 1000)
-	err5 := s.Apply(t.Context(), keystore.Change{Old: r, New: r}, keystore.Change{New: record("b", "v")}, keystore.Change{New: &keystore.Record{Name: claims}})
-	err6 := s.Apply(t.Context(), keystore.Change{Old: r})
+	err5 := s.Apply(t.Context(), engine.Change{Old: r, New: r}, engine.Change{New: record("b", "v")}, engine.Change{New: &engine.Record{Name: claims}})
+	err6 := s.Apply(t.Context(), engine.Change{Old: r})
 	if err := errors.Join(err, err2, err3, err4, err5, err6, s.Close()); err != nil { // the end of a connection has its counts written
 		t.Fatal(err)
 	}

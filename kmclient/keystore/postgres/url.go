@@ -36,21 +36,8 @@ type place struct {
 	clearText bool   // the connection may be one that others can read and change
 }
 
-// CheckURL reports whether a URL can be that of a store: one as libpq takes it,
-//
-//	postgres://USER@HOST:PORT,HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE
-//
-// Beside libpq's parameters there are search_path, the schema of the store
-// instead of qkdmail, and pool_max_conns, the number of connections. What is not in
-// it comes from libpq's environment variables and password file. It must lead to
-// servers that take writes (target_session_attrs=read-write, the default here).
-// One that can't be used is a kmclient.ErrConfig, which does not show the URL.
-func CheckURL(text string) error {
-	_, err := parse(text)
-	return err
-}
-
-// parse reads a URL.
+// parse reads a URL. One that can't be used is a kmclient.ErrConfig, which does not
+// show it.
 func parse(text string) (*place, error) {
 	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
 		return nil, fmt.Errorf("%w: not of the form postgres://USER@HOST:PORT,HOST:PORT/DATABASE", kmclient.ErrConfig)

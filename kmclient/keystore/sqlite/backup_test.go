@@ -15,7 +15,8 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
 // A sendKM gives out sending keys of a size, and remembers them.
@@ -84,7 +85,7 @@ func absent(t *testing.T, in map[string][]byte, what string, octets []byte) {
 func TestBackup(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 32}
-	store, engine := newStore(t, path, km)
+	store, e := newStore(t, path, km)
 	var ids []string
 	for range 50 {
 		ids = append(ids, uuid.NewString())
@@ -99,7 +100,7 @@ func TestBackup(t *testing.T) {
 	}
 	machine := t.TempDir()
 	copied := filepath.Join(machine, "keys.db")
-	if err := engine.Backup(t.Context(), copied); err != nil {
+	if err := e.Backup(t.Context(), copied); err != nil {
 		t.Fatal(err)
 	}
 	for _, octets := range km.sent {
@@ -141,15 +142,15 @@ func TestClosedLeavesNothing(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 10_000}
 	ahead := time.Duration(0)
-	store, engine, err := open(path, km, func() time.Time { return time.Now().Add(ahead) })
+	store, e, err := open(path, km, func() time.Time { return time.Now().Add(ahead) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = engine.Close() }()
+	defer func() { _ = e.Close() }()
 	var ids []string
 	sealed := map[string][]byte{}
 	seal := func(id string) []byte {
-		records, err := engine.Get(t.Context(), keystore.Name{Kind: keystore.KindReceive, KM: "km", SAE: "B", ID: id})
+		records, err := e.Get(t.Context(), engine.Name{Kind: engine.Receive, KM: "km", SAE: "B", ID: id})
 		if err != nil || records[0] == nil {
 			t.Fatal(err)
 		}
@@ -197,7 +198,7 @@ func TestClosedLeavesNothing(t *testing.T) {
 	}
 	// A backup that is made now has nothing of them either.
 	copied := filepath.Join(t.TempDir(), "copy.db")
-	if err := engine.Backup(t.Context(), copied); err != nil {
+	if err := e.Backup(t.Context(), copied); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range ids {

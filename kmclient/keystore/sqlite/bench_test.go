@@ -16,15 +16,16 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // settled returns the two records that stay of a message whose key is closed,
 // as long as they really are.
-func settled(t testing.TB) (key, msg *keystore.Record) {
+func settled(t testing.TB) (key, msg *engine.Record) {
 	t.Helper()
-	store, engine := newStore(t, dbPath(t), &storetest.Link{})
+	store, e := newStore(t, dbPath(t), &storetest.Link{})
 	id := uuid.NewString()
 	if err := storetest.Message(store, id); err != nil {
 		t.Fatal(err)
@@ -32,15 +33,15 @@ func settled(t testing.TB) (key, msg *keystore.Record) {
 	if err := store.CloseKey(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	list, err := engine.List(t.Context(), keystore.Name{}, 10)
+	list, err := e.List(t.Context(), engine.Name{}, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range list {
 		switch r.Kind {
-		case keystore.KindReceive:
+		case engine.Receive:
 			key = r
-		case keystore.KindMessage:
+		case engine.Message:
 			msg = r
 		}
 	}
@@ -49,26 +50,26 @@ func settled(t testing.TB) (key, msg *keystore.Record) {
 
 // fill adds the records of n messages that were delivered and closed in the
 // last two months.
-func fill(t testing.TB, engine *sqlite.Engine, n int) {
+func fill(t testing.TB, e *sqlite.Engine, n int) {
 	t.Helper()
 	key, msg := settled(t)
-	like := func(r *keystore.Record, id string, i int) keystore.Change {
+	like := func(r *engine.Record, id string, i int) engine.Change {
 		c := *r
 		c.ID, c.Value = id, make([]byte, len(r.Value))
 		c.Due = time.Now().Add(time.Duration(i%60+1) * 24 * time.Hour).Truncate(time.Second)
 		_, _ = rand.Read(c.Value)
-		return keystore.Change{New: &c}
+		return engine.Change{New: &c}
 	}
 	const each = 1000
 	for from := 0; from < n; from += each {
-		var changes []keystore.Change
+		var changes []engine.Change
 		for i := range each {
 			id := uuid.NewString()
-			claim := keystore.Name{Kind: keystore.KindClaim, KM: key.KM, SAE: key.SAE, ID: id}
-			changes = append(changes, keystore.Change{New: &keystore.Record{Name: claim}},
+			claim := engine.Name{Kind: engine.Claim, KM: key.KM, SAE: key.SAE, ID: id}
+			changes = append(changes, engine.Change{New: &engine.Record{Name: claim}},
 				like(key, id, i), like(msg, fmt.Sprintf("%x", storetest.Identity(id)), i))
 		}
-		if err := engine.Apply(context.Background(), changes...); err != nil {
+		if err := e.Apply(context.Background(), changes...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -87,10 +88,10 @@ func BenchmarkTombstones(b *testing.B) {
 	var octets float64 // a message that was delivered and closed
 	for _, n := range numbers {
 		path := dbPath(b)
-		store, engine := newStore(b, path, &storetest.Link{})
-		before := size(b, engine, path)
-		fill(b, engine, n)
-		octets = float64(size(b, engine, path)-before) / float64(max(n, 1))
+		store, e := newStore(b, path, &storetest.Link{})
+		before := size(b, e, path)
+		fill(b, e, n)
+		octets = float64(size(b, e, path)-before) / float64(max(n, 1))
 		storetest.Messages(b, store, 100, 1)
 		stores = append(stores, store)
 	}
@@ -124,11 +125,11 @@ func median(values []float64) float64 {
 func BenchmarkMessage(b *testing.B) {
 	for _, sessions := range []int{1, 20} {
 		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-			store, engine := newStore(b, dbPath(b), &storetest.Link{})
+			store, e := newStore(b, dbPath(b), &storetest.Link{})
 			b.ResetTimer()
-			before, cpu := engine.Commits(), cpuTime(b)
+			before, cpu := e.Commits(), cpuTime(b)
 			storetest.Messages(b, store, b.N, sessions)
-			b.ReportMetric(float64(engine.Commits()-before)/float64(b.N), "fsyncs/op")
+			b.ReportMetric(float64(e.Commits()-before)/float64(b.N), "fsyncs/op")
 			b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 		})
 	}
@@ -158,13 +159,13 @@ func BenchmarkClaim(b *testing.B) {
 func TestCommitsAreShared(t *testing.T) {
 	const sessions = 20
 	path := dbPath(t)
-	store, engine := newStore(t, path, &storetest.Link{})
-	before := engine.Commits()
+	store, e := newStore(t, path, &storetest.Link{})
+	before := e.Commits()
 	storetest.Messages(t, store, 10, 1)
-	if n := engine.Commits() - before; n != 30 {
+	if n := e.Commits() - before; n != 30 {
 		t.Errorf("%d commits for 10 messages, want 30", n)
 	}
-	before = engine.Commits()
+	before = e.Commits()
 	ids := make([]string, sessions)
 	for i := range ids {
 		ids[i] = uuid.NewString()
@@ -189,7 +190,7 @@ func TestCommitsAreShared(t *testing.T) {
 		release()
 		all.Wait()
 	}
-	n := engine.Commits() - before
+	n := e.Commits() - before
 	t.Logf("%.2f commits a message with %d at a time", float64(n)/sessions, sessions)
 	if n > sessions {
 		t.Errorf("%d commits for %d messages, want one each at most", n, sessions)
@@ -201,9 +202,9 @@ func TestCommitsAreShared(t *testing.T) {
 func TestFlat(t *testing.T) {
 	const each = 20
 	path := dbPath(t)
-	store, engine := newStore(t, path, &storetest.Link{})
+	store, e := newStore(t, path, &storetest.Link{})
 	cost := func() int64 {
-		if err := engine.Compact(t.Context()); err != nil {
+		if err := e.Compact(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		storetest.Messages(t, store, each, 1)
@@ -215,7 +216,7 @@ func TestFlat(t *testing.T) {
 	}
 	cost()
 	empty := cost()
-	fill(t, engine, 5_000)
+	fill(t, e, 5_000)
 	full := cost()
 	t.Logf("a message writes %d octets at the beginning and %d after 5,000", empty, full)
 	if 2*full > 3*empty {

@@ -7,8 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlrow"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 // The records of KindClaim have a table of their own, in which each takes about
@@ -17,7 +16,7 @@ import (
 // packID returns how an ID stands in the table: a UUID as its 16 octets. SQLite
 // takes no text for a blob, so no two IDs are the same there.
 func packID(id string) any {
-	if u, ok := sqlrow.UUID(id); ok {
+	if u, ok := engine.UUID(id); ok {
 		return u[:]
 	}
 	return id
@@ -36,8 +35,8 @@ func unpackID(packed any) (string, error) {
 }
 
 // addClaim makes a claim, the only change that it ever goes through.
-func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
-	if err := sqlrow.CheckClaim(ch); err != nil {
+func addClaim(c *sqlitedb.Conn, ch engine.Change) error {
+	if err := engine.CheckClaim(ch); err != nil {
 		return err
 	}
 	n := ch.New.Name
@@ -55,11 +54,11 @@ func addClaim(c *sqlitedb.Conn, ch keystore.Change) error {
 			break
 		}
 	}
-	return fmt.Errorf("%w: %v", keystore.ErrConflict, n)
+	return fmt.Errorf("%w: %v", engine.ErrConflict, n)
 }
 
 // getClaim returns a claim, nil if it is not there.
-func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
+func getClaim(c *sqlitedb.Conn, n engine.Name) (*engine.Record, error) {
 	var one int
 	err := c.Row([]any{&one}, "SELECT 1 FROM claims WHERE id=? AND scope=(SELECT n FROM scopes WHERE km=? AND sae=?)", packID(n.ID), n.KM, n.SAE)
 	switch {
@@ -68,16 +67,16 @@ func getClaim(c *sqlitedb.Conn, n keystore.Name) (*keystore.Record, error) {
 	case err != nil:
 		return nil, err
 	}
-	return sqlrow.Claim(n), nil
+	return engine.NewClaim(n), nil
 }
 
 // listClaims returns the claims that follow a name, by KM and SAE; of these, those
 // with a text come before those with a UUID.
-func listClaims(c *sqlitedb.Conn, after keystore.Name, limit int) (records []*keystore.Record, err error) {
-	var scopes []keystore.Name
+func listClaims(c *sqlitedb.Conn, after engine.Name, limit int) (records []*engine.Record, err error) {
+	var scopes []engine.Name
 	var numbers []int64
 	err = c.Rows(func(scan sqlitedb.Scan) error {
-		n := keystore.Name{Kind: keystore.KindClaim}
+		n := engine.Name{Kind: engine.Claim}
 		var number int64
 		err := scan(&number, &n.KM, &n.SAE)
 		scopes, numbers = append(scopes, n), append(numbers, number)
@@ -97,7 +96,7 @@ func listClaims(c *sqlitedb.Conn, after keystore.Name, limit int) (records []*ke
 			if err == nil {
 				n.ID, err = unpackID(packed)
 			}
-			records = append(records, sqlrow.Claim(n))
+			records = append(records, engine.NewClaim(n))
 			return err
 		}, "SELECT id FROM claims WHERE scope=? AND id>? ORDER BY id LIMIT ?", numbers[i], from, limit-len(records))
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
 // A patient is a store that is damaged, again and again.
@@ -32,7 +32,7 @@ type patient struct {
 func newPatient(t *testing.T) *patient {
 	p := &patient{T: t, path: dbPath(t)}
 	km := &storetest.Link{Fresh: uuid.NewString}
-	store, engine := newStore(t, p.path, km)
+	store, e := newStore(t, p.path, km)
 	receive := func(n int) {
 		for range n {
 			ids := []string{uuid.NewString(), uuid.NewString()}
@@ -56,13 +56,13 @@ func newPatient(t *testing.T) *patient {
 	for _, k := range sent {
 		p.claimed = append(p.claimed, k.ID())
 	}
-	if err := engine.Compact(t.Context()); err != nil {
+	if err := e.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	receive(10)
 	all := files(t, p.path)
 	p.whole, p.log = all["keys.db"], all["keys.db-wal"]
-	if err := engine.Close(); err != nil {
+	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
 	p.closed = files(t, p.path)["keys.db"]
@@ -89,12 +89,12 @@ func (p *patient) put(file, log []byte) {
 func (p *patient) examine(what string) (missing int) {
 	p.Helper()
 	km := &storetest.Link{Keeps: true, Gone: func(string) bool { return true }}
-	store, engine, err := open(p.path, km, nil)
+	store, e, err := open(p.path, km, nil)
 	if err != nil {
 		p.judge(what, err)
 		return len(p.keys)
 	}
-	defer func() { _ = engine.Close() }()
+	defer func() { _ = e.Close() }()
 	unseen := 0 // keys of which nothing is known any more
 	for _, id := range p.keys {
 		keys, err := store.KeysByID(p.Context(), "A", id)
@@ -124,7 +124,7 @@ func (p *patient) examine(what string) (missing int) {
 			p.judge(what, fmt.Errorf("%s: %w", info.ID, err))
 		}
 	}
-	if unseen > 0 && engine.Check(p.Context()) == nil {
+	if unseen > 0 && e.Check(p.Context()) == nil {
 		p.Errorf("%s: %d keys are gone, and a check finds nothing wrong", what, unseen)
 	}
 	return missing + unseen
@@ -138,8 +138,8 @@ func (p *patient) judge(what string, err error) {
 		return
 	}
 	e, ok := errors.AsType[*kmclient.Error](err)
-	engine := errors.Is(err, kmclient.ErrStore) || errors.Is(err, keystore.ErrStoreKey) // which looks the same
-	if !engine || ok && !e.Retry || !strings.Contains(err.Error(), "backup") {
+	store := errors.Is(err, kmclient.ErrStore) || errors.Is(err, keystore.ErrStoreKey) // which looks the same
+	if !store || ok && !e.Retry || !strings.Contains(err.Error(), "backup") {
 		p.Errorf("%s: got %v, want a temporary ErrStore that says what to do", what, err)
 	}
 }
@@ -206,7 +206,7 @@ func (p *patient) allThere() {
 		p.Errorf("%d keys are lost", missing)
 	}
 	n := 0
-	store, engine := newStore(p.T, p.path, &storetest.Link{Fresh: func() string { n++; return p.claimed[n-1] }})
+	store, e := newStore(p.T, p.path, &storetest.Link{Fresh: func() string { n++; return p.claimed[n-1] }})
 	for range p.claimed {
 		if _, err := store.GetKeys(p.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
 			p.Errorf("a claim is forgotten: %v", err)
@@ -217,7 +217,7 @@ func (p *patient) allThere() {
 			p.Errorf("a delivery is forgotten: %v, %v", has, err)
 		}
 	}
-	if err := errors.Join(engine.Check(p.Context()), engine.Close()); err != nil {
+	if err := errors.Join(e.Check(p.Context()), e.Close()); err != nil {
 		p.Error(err)
 	}
 }
@@ -246,7 +246,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 	p := newPatient(t)
 	p.put(p.whole, p.log)
 	p.allThere()
-	store, engine := newStore(t, p.path, &storetest.Link{Keeps: true, Fresh: uuid.NewString})
+	store, e := newStore(t, p.path, &storetest.Link{Keeps: true, Fresh: uuid.NewString})
 	f, err := os.OpenFile(p.path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 	if failed == 0 {
 		t.Error("nothing was hit")
 	}
-	if err := engine.Check(t.Context()); !errors.Is(err, kmclient.ErrStore) {
+	if err := e.Check(t.Context()); !errors.Is(err, kmclient.ErrStore) {
 		t.Errorf("check: %v", err)
 	}
 }

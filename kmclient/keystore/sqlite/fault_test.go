@@ -13,8 +13,8 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // A trouble is a store with one message received, and one under way, at a moment

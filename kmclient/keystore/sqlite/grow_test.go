@@ -14,14 +14,15 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
 )
 
 // size returns how large the file is with nothing in its write-ahead log.
-func size(t testing.TB, engine *sqlite.Engine, path string) int64 {
+func size(t testing.TB, e *sqlite.Engine, path string) int64 {
 	t.Helper()
-	if err := engine.Compact(context.Background()); err != nil {
+	if err := e.Compact(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
@@ -54,10 +55,10 @@ func TestClaimSize(t *testing.T) {
 		},
 	} {
 		path := dbPath(t)
-		store, engine := newStore(t, path, &storetest.Link{Fresh: fresh})
-		before := size(t, engine, path)
+		store, e := newStore(t, path, &storetest.Link{Fresh: fresh})
+		before := size(t, e, path)
 		claim(t, store, n)
-		each := float64(size(t, engine, path)-before) / n
+		each := float64(size(t, e, path)-before) / n
 		t.Logf("%s: %.1f bytes a claim", name, each)
 		if each > 30 {
 			t.Errorf("%s: %.1f bytes a claim, want 30 at most", name, each)
@@ -67,18 +68,18 @@ func TestClaimSize(t *testing.T) {
 
 // As many keys as one call may ask for are stored in one commit, with their claims.
 func TestManyKeysInOneCommit(t *testing.T) {
-	store, engine := newStore(t, dbPath(t), &storetest.Link{})
+	store, e := newStore(t, dbPath(t), &storetest.Link{})
 	ids := make([]string, kmclient.MaxRequestKeys)
 	for i := range ids {
 		ids[i] = uuid.NewString()
 	}
-	before := engine.Commits()
+	before := e.Commits()
 	keys, err := store.KeysByID(t.Context(), "A", ids...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	kmclient.WipeAll(keys)
-	if n := engine.Commits() - before; n != 1 {
+	if n := e.Commits() - before; n != 1 {
 		t.Errorf("%d keys were stored in %d commits, want 1", len(ids), n)
 	}
 }
@@ -109,11 +110,11 @@ func migrated(t *testing.T, version int, statements ...string) (*sqlite.Engine, 
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	engine, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	e, err := sqlite.Open(t.Context(), path, sqlite.Options{})
 	if err == nil {
-		t.Cleanup(func() { _ = engine.Close() })
+		t.Cleanup(func() { _ = e.Close() })
 	}
-	return engine, err
+	return e, err
 }
 
 // insert is a statement that makes a record of an older version.
@@ -135,28 +136,28 @@ func TestClaimsMigrate(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint("from version ", version), func(t *testing.T) {
 			var statements []string
-			want := map[keystore.Name]bool{}
-			add := func(kind keystore.Kind, km, id, statement string) {
+			want := map[engine.Name]bool{}
+			add := func(kind engine.Kind, km, id, statement string) {
 				statements = append(statements, statement)
-				want[keystore.Name{Kind: kind, KM: km, SAE: "B", ID: id}] = true
+				want[engine.Name{Kind: kind, KM: km, SAE: "B", ID: id}] = true
 			}
 			for _, km := range []string{"km", "other"} {
 				for _, id := range ids {
-					add(keystore.KindClaim, km, id, sent(km, id))
+					add(engine.Claim, km, id, sent(km, id))
 				}
 			}
 			for _, km := range []string{"km", "third"} {
 				for _, id := range received {
-					add(keystore.KindReceive, km, id, insert("receive", km, id))
-					want[keystore.Name{Kind: keystore.KindClaim, KM: km, SAE: "B", ID: id}] = true
+					add(engine.Receive, km, id, insert("receive", km, id))
+					want[engine.Name{Kind: engine.Claim, KM: km, SAE: "B", ID: id}] = true
 				}
 			}
-			add(keystore.KindMessage, "km", "m", insert("message", "km", "m"))
-			engine, err := migrated(t, version, statements...)
+			add(engine.Message, "km", "m", insert("message", "km", "m"))
+			e, err := migrated(t, version, statements...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			records, err := engine.List(t.Context(), keystore.Name{}, 100)
+			records, err := e.List(t.Context(), engine.Name{}, 100)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,8 +165,8 @@ func TestClaimsMigrate(t *testing.T) {
 				if !want[r.Name] {
 					t.Errorf("%v is there, and should not be", r.Name)
 				}
-				again := keystore.Change{New: &keystore.Record{Name: r.Name}}
-				if err := engine.Apply(t.Context(), again); !errors.Is(err, keystore.ErrConflict) {
+				again := engine.Change{New: &engine.Record{Name: r.Name}}
+				if err := e.Apply(t.Context(), again); !errors.Is(err, engine.ErrConflict) {
 					t.Errorf("%v can be made again: %v", r.Name, err)
 				}
 				delete(want, r.Name)
@@ -195,9 +196,9 @@ func TestMigrateOnlyUUIDs(t *testing.T) {
 func TestReceivedBeforeMigration(t *testing.T) {
 	path := dbPath(t)
 	km := &storetest.Link{}
-	store, engine := newStore(t, path, km)
+	store, e := newStore(t, path, km)
 	id := uuid.NewString()
-	if err := errors.Join(storetest.Message(store, id), engine.Close()); err != nil {
+	if err := errors.Join(storetest.Message(store, id), e.Close()); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", path)

@@ -23,25 +23,25 @@ func open(path string, km kmclient.KeyManager, now func() time.Time) (*keystore.
 }
 
 func openWith(path string, o sqlite.Options, km kmclient.KeyManager, now func() time.Time) (*keystore.Store, *sqlite.Engine, error) {
-	engine, err := sqlite.Open(context.Background(), path, o)
+	e, err := sqlite.Open(context.Background(), path, o)
 	if err != nil {
 		return nil, nil, err
 	}
 	store, err := keystore.Open(context.Background(), km, keystore.Options{
-		Engine: engine, Key: keystore.MadeKeyFile(path+".key", nil), KM: "km", SAE: "B", SweepEvery: -1, Now: now,
+		Engine: e, Key: keystore.KeyFile(path+".key", nil), KM: "km", SAE: "B", SweepEvery: -1, Now: now,
 	})
-	return store, engine, err
+	return store, e, err
 }
 
 // newStore opens the store in the file at path for the length of a test.
 func newStore(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Store, *sqlite.Engine) {
 	t.Helper()
-	store, engine, err := open(path, km, nil)
+	store, e, err := open(path, km, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = engine.Close() })
-	return store, engine
+	t.Cleanup(func() { _ = e.Close() })
+	return store, e
 }
 
 func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "keys.db") }

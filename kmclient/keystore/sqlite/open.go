@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
-	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
 //go:embed schema1.sql
@@ -37,7 +37,7 @@ type Options struct {
 // goroutines at the same time.
 type Engine struct{ file *sqlitedb.DB }
 
-var _ keystore.Engine = (*Engine)(nil)
+var _ engine.Engine = (*Engine)(nil)
 
 // Open opens the file at path, having made it (mode 0600) and its folders
 // (0700) if they are not there. A file that is empty, no SQLite database,
@@ -63,8 +63,8 @@ func (e *Engine) Warnings() []string { return nil }
 
 // Limits are those of what one Apply holds in memory: 4096 keys of a few hundred
 // bytes, each with its claim, and the store's own record.
-func (e *Engine) Limits() keystore.Limits {
-	return keystore.Limits{Changes: 2*4096 + 1, Octets: 16 << 20}
+func (e *Engine) Limits() engine.Limits {
+	return engine.Limits{Changes: 2*4096 + 1, Bytes: 16 << 20}
 }
 
 // Commits returns how many commits were made since the file was opened, each
@@ -72,11 +72,11 @@ func (e *Engine) Limits() keystore.Limits {
 func (e *Engine) Commits() int64 { return e.file.Commits() }
 
 // Compact empties the write-ahead log, which holds what was overwritten. While
-// others go on using it, that is a keystore.ErrUncompacted.
+// others go on using it, that is a engine.ErrUncompacted.
 func (e *Engine) Compact(ctx context.Context) error {
 	err := e.file.Checkpoint(ctx)
 	if errors.Is(err, sqlitedb.ErrInUse) {
-		return fmt.Errorf("%w: %w", keystore.ErrUncompacted, err)
+		return fmt.Errorf("%w: %w", engine.ErrUncompacted, err)
 	}
 	return err
 }

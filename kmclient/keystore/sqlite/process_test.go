@@ -20,7 +20,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
 func uuidOf(b []byte) string { return uuid.UUID(b).String() }
@@ -158,8 +158,8 @@ func TestKilled(t *testing.T) {
 func checkSaid(t *testing.T, path string, said map[string][]string) {
 	asked := ""
 	km := &storetest.Link{Gone: func(id string) bool { asked = id; return true }}
-	store, engine := newStore(t, path, km)
-	if err := engine.Check(t.Context()); err != nil {
+	store, e := newStore(t, path, km)
+	if err := e.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	for _, id := range said["has"] {

@@ -155,7 +155,7 @@ func TestConfigValues(t *testing.T) {
 
 	c = goodConfig(t, "good-05-store.toml")
 	if want := (Store{
-		Path: "postgres://relay@127.0.0.1:5432,127.0.0.1:5433/mail", Key: "credential:store", Close: keystore.AfterDelivery(),
+		Path: "postgres://relay@127.0.0.1:5432,127.0.0.1:5433/mail", Key: "credential:store", Close: keystore.After(0),
 		Tombstones: 31 * 24 * time.Hour, Undelivered: 90 * 24 * time.Hour,
 	}); c.Store != want {
 		t.Errorf("got %+v, want %+v", c.Store, want)

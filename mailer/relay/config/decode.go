@@ -157,7 +157,7 @@ func (d *decoder) scalar(at string, from any, to reflect.Value, unit string) {
 func (d *decoder) inFolder(s, unit string) string {
 	before, path := "", s
 	switch {
-	case unit == "store" && s != StoreNone && keystore.Scheme(s) == "", unit == "file":
+	case unit == "store" && s != StoreNone && keystore.Location(s).IsFile(), unit == "file":
 	case unit == "secret" && strings.HasPrefix(s, "file:"):
 		before, path = "file:", s[len("file:"):]
 	default:

@@ -18,8 +18,9 @@ const maxKept = 36500 * 24 * time.Hour // a hundred years
 // store checks [store].
 func (f *findings) store() {
 	s := &f.c.Store
-	postgres := strings.HasPrefix(s.Path, "postgres:") || strings.HasPrefix(s.Path, "postgresql:")
-	if err := keystore.CheckScheme(s.Path); err != nil {
+	location := keystore.Location(s.Path)
+	postgres := location.IsPostgres()
+	if err := location.Check(); err != nil {
 		f.add("store.path", "%s", strings.TrimPrefix(err.Error(), kmclient.ErrConfig.Error()+": "))
 	}
 	if postgres && !strings.Contains(s.Path, "://") {

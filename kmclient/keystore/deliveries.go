@@ -1,0 +1,148 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
+)
+
+// maxRecipients is how many recipients of one message are recorded.
+const maxRecipients = 1 << 16
+
+// Delivered reports, in the order of rcpts, which of them have got a message from
+// peer: they must not get it again. The message is known by its identity. keyID is
+// any key that it names, as the one in its control part; it may be closed.
+//
+// If that key belongs to another message, or to none, the error is an ErrBound,
+// which is counted and logged as an alarm: a key ID proves nothing. If the key is
+// closed and one of rcpts has not got the message, that is counted and logged as an
+// alarm too: it is no mail system that tries once more. If the message would have
+// more than 65,536 recipients, the error is a kmclient.ErrBadRequest.
+func (s *Store) Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error) {
+	has, err := s.delivered(ctx, peer, identity, keyID, rcpts)
+	if err != nil {
+		return nil, s.fail(opDeliver, err)
+	}
+	return has, nil
+}
+
+func (s *Store) delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts []string) ([]bool, error) {
+	k, msg, err := s.keyAndMessage(ctx, false, peer, keyID, identity)
+	if err != nil {
+		return nil, err
+	}
+	defer k.wipe()
+	if k != nil && !k.belongs(identity) {
+		return nil, s.refuseBound(peer, k)
+	}
+	s.handOver(k, msg, identity)
+	has := make([]bool, len(rcpts))
+	left := 0
+	for i, rcpt := range rcpts {
+		if has[i] = msg.has(s.records.Recipient(identity, rcpt)); !has[i] {
+			left++
+		}
+	}
+	if msg != nil && left > 0 && len(msg.rcpts)+left > maxRecipients {
+		return nil, fmt.Errorf("%w: more than %d recipients of one message", kmclient.ErrBadRequest, maxRecipients)
+	}
+	if k != nil && k.state == kmclient.StateClosed && left > 0 {
+		s.count.closedRefused.Add(1)
+		s.o.Logger.Error("a message came under a closed key, for somebody who has not got it; it may be a replay",
+			"alarm", "closed", "key_id", k.spelled, "peer", k.peer)
+	}
+	return has, nil
+}
+
+// handOver hands what Delivered has read over to RecordDelivered; nothing if the key,
+// which may be nil, is not known.
+func (s *Store) handOver(k *keyRecord, msg *messageRecord, identity kmclient.Identity) {
+	if k == nil {
+		return
+	}
+	s.records.HandOver(k.raw.Name, k.raw)
+	var raw *engine.Record
+	if msg != nil {
+		raw = msg.raw
+	}
+	s.records.HandOver(s.messageName(identity), raw)
+}
+
+// refuseBound is the alarm for a message whose key is not its own, and the error.
+func (s *Store) refuseBound(peer string, k *keyRecord) error {
+	s.count.boundRefused.Add(1)
+	s.o.Logger.Error("a message was refused: its key belongs to another one, or to none; somebody may have copied the key ID",
+		"alarm", "bound", "key_id", k.spelled, "peer", peer)
+	return fmt.Errorf("%w: %s", ErrBound, k.spelled)
+}
+
+// RecordDelivered records that recipients have got a message from peer, which is
+// known as for Delivered. It is to be called after the next hop's 250 and before
+// one's own: if it fails, the message is refused for now and may be delivered a
+// second time. If the key belongs to another message, the error is an ErrBound and
+// an alarm; if it belongs to none, a kmclient.ErrBadRequest. Recording a recipient twice is no
+// error. Those beyond 65,536, whom Delivered has let pass at the same time as
+// others, are logged and not recorded.
+func (s *Store) RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error {
+	return s.fail(opDeliver, s.change(func(handed bool) error { return s.recordDelivered(ctx, handed, peer, identity, keyID, rcpts) }))
+}
+
+func (s *Store) recordDelivered(ctx context.Context, handed bool, peer string, identity kmclient.Identity, keyID string, rcpts []string) error {
+	k, msg, err := s.keyAndMessage(ctx, handed, peer, keyID, identity)
+	if err != nil {
+		return err
+	}
+	defer k.wipe()
+	if !k.belongs(identity) {
+		if handed {
+			return sealed.ErrNotHanded // nothing is refused without a look
+		}
+		return s.notOf(k, peer, keyID)
+	}
+	now := s.clock.late()
+	if msg == nil {
+		msg = &messageRecord{first: now}
+	}
+	before := len(msg.rcpts)
+	for _, rcpt := range rcpts {
+		if sum := s.records.Recipient(identity, rcpt); !msg.has(sum) {
+			msg.rcpts = append(msg.rcpts, sum)
+		}
+	}
+	n := len(msg.rcpts) - before
+	switch {
+	case handed && (n == 0 || len(msg.rcpts) > maxRecipients):
+		return sealed.ErrNotHanded // nor is anything left as it is
+	case n == 0:
+		return nil
+	case len(msg.rcpts) > maxRecipients:
+		s.o.Logger.Warn("a message has got to more recipients than can be recorded; the last may get it twice",
+			"key_id", keyID, "recipients", len(msg.rcpts), "most", maxRecipients)
+		msg.rcpts = msg.rcpts[:maxRecipients]
+		n = maxRecipients - before
+	}
+	msg.last = now
+	err = s.records.Apply(ctx, sealed.Edit{
+		Old: msg.raw, Name: s.messageName(identity), Plain: msg.encode(),
+		Due: s.o.Close.dueMessage(now, s.o.Tombstones),
+	})
+	if err == nil {
+		s.count.delivered.Add(int64(n))
+	}
+	return err
+}
+
+// notOf is the error for a key, nil if it is not known, that does not belong to a
+// message.
+func (s *Store) notOf(k *keyRecord, peer, keyID string) error {
+	switch {
+	case k == nil:
+		return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, keyID)
+	case k.bound():
+		return s.refuseBound(peer, k)
+	}
+	return fmt.Errorf("%w: key %s has opened no message, so none can be delivered", kmclient.ErrBadRequest, keyID)
+}

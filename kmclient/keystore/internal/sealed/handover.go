@@ -1,0 +1,105 @@
+package sealed
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+)
+
+// Bounds of what waits to be taken: when it is full, all of it is forgotten.
+const (
+	maxHanded      = 1024
+	maxHandedBytes = 4 << 20 // of values
+)
+
+// ErrNotHanded: a record was not handed over, or was taken or forgotten since.
+var ErrNotHanded = errors.New("record not handed over")
+
+// A handover has records that one step of a message has read or written, sealed as
+// they are in the store, for the step that follows: that need not read them again,
+// and takes them out. Other processes may have changed a record meanwhile, so it is
+// good for no more than the Old of a change, which the engine compares with what it
+// has.
+type handover struct {
+	mu      sync.Mutex
+	records map[engine.Name]*engine.Record // nil: there is none of that name
+	size    int                            // of the values
+}
+
+func (h *handover) put(n engine.Name, r *engine.Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.drop(n)
+	if len(h.records) == maxHanded || h.size+valueSize(r) > maxHandedBytes {
+		h.records, h.size = nil, 0
+	}
+	if h.records == nil {
+		h.records = map[engine.Name]*engine.Record{}
+	}
+	h.records[n] = r
+	h.size += valueSize(r)
+}
+
+// take returns records, and takes them out; all of them or none.
+func (h *handover) take(names []engine.Name) ([]*engine.Record, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	records := make([]*engine.Record, len(names))
+	for i, n := range names {
+		r, ok := h.records[n]
+		if !ok {
+			return nil, false
+		}
+		records[i] = r
+	}
+	for _, n := range names {
+		h.drop(n)
+	}
+	return records, true
+}
+
+func (h *handover) forget(n engine.Name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.drop(n)
+}
+
+// drop takes a record out. h.mu must be held.
+func (h *handover) drop(n engine.Name) {
+	h.size -= valueSize(h.records[n])
+	delete(h.records, n)
+}
+
+// clear forgets all records.
+func (h *handover) clear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.records, h.size = nil, 0
+}
+
+func valueSize(r *engine.Record) int {
+	if r == nil {
+		return 0
+	}
+	return len(r.Value)
+}
+
+// HandOver hands a record as Get has returned it, nil if there is none of that name,
+// over to the step that follows.
+func (s *Records) HandOver(n engine.Name, r *engine.Record) { s.handed.put(n, r) }
+
+// Take is Get of records that were handed over. If that can't be, the error is an
+// ErrNotHanded.
+func (s *Records) Take(ctx context.Context, names ...engine.Name) ([]*Item, error) {
+	records, ok := s.handed.take(names)
+	if !ok {
+		return nil, ErrNotHanded
+	}
+	items, err := s.openAll(ctx, records)
+	if errors.Is(err, ErrRecord) { // its store key was replaced
+		err = ErrNotHanded
+	}
+	return items, err
+}

@@ -1,0 +1,113 @@
+package storetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A Link is one end of a QKD link: the octets of a key follow from its ID. It
+// gives out every key that it is asked for, as often as it is asked, unless told
+// otherwise. It is a kmclient.KeyManager.
+type Link struct {
+	Gone  func(id string) bool // the key is given out; true if it was before
+	Fresh func() string        // an ID for sending; nil: a new UUID
+	Keeps bool                 // it says that it keeps keys
+}
+
+var _ kmclient.KeyManager = (*Link)(nil)
+
+// Octets returns those of the key with an ID.
+func Octets(id string) []byte {
+	sum := sha256.Sum256([]byte(id))
+	return sum[:]
+}
+
+// DeletesOnDelivery is true unless l.Keeps.
+func (l *Link) DeletesOnDelivery() bool { return !l.Keeps }
+
+// Status says nothing.
+func (l *Link) Status(context.Context, string) (kmclient.Status, error) {
+	return kmclient.Status{}, nil
+}
+
+// CloseKey does nothing.
+func (l *Link) CloseKey(context.Context, string) error { return nil }
+
+// GetKeys gives out sending keys.
+func (l *Link) GetKeys(_ context.Context, _ string, _, number int) (keys []*kmclient.Key, err error) {
+	fresh := l.Fresh
+	if fresh == nil {
+		fresh = uuid.NewString
+	}
+	for range number {
+		id := fresh()
+		keys = append(keys, kmclient.NewKey(id, Octets(id)))
+	}
+	return keys, nil
+}
+
+// KeysByID gives out receiving keys. One that is gone is a
+// kmclient.ErrKeyNotFound.
+func (l *Link) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
+	for _, id := range ids {
+		if l.Gone != nil && l.Gone(id) {
+			return nil, &kmclient.Error{Op: "keys by ID", Err: kmclient.ErrKeyNotFound}
+		}
+		keys = append(keys, kmclient.NewKey(id, Octets(id)))
+	}
+	return keys, nil
+}
+
+// Identity returns that of a message, which follows from s.
+func Identity(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
+
+// A Store is what a keystore.Store is to a message that arrives.
+type Store interface {
+	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
+	BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error
+	Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error)
+	RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error
+}
+
+// Message does all that one arriving message asks of a store, as a relay does:
+// its key is fetched and stored, bound to it, and its delivery looked up and
+// recorded; three commits.
+func Message(s Store, id string) error {
+	ctx := context.Background()
+	keys, err := s.KeysByID(ctx, "A", id)
+	if err != nil {
+		return err
+	}
+	kmclient.WipeAll(keys)
+	if err := s.BindKeys(ctx, "A", Identity(id), 0, id); err != nil {
+		return err
+	}
+	if _, err := s.Delivered(ctx, "A", Identity(id), id, "someone@example.org"); err != nil {
+		return err
+	}
+	return s.RecordDelivered(ctx, "A", Identity(id), id, "someone@example.org")
+}
+
+// Messages does so for n messages, of which sessions are under way at a time.
+func Messages(t testing.TB, s Store, n, sessions int) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	var all sync.WaitGroup
+	for range sessions {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := Message(s, uuid.NewString()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,59 @@
+package keystore
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+)
+
+// A Location is where a store is, as users name it: an SQLite file, or
+// postgres://USER@HOST/DATABASE. It prints without a password.
+type Location string
+
+var schemed = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`) // one letter is a drive
+
+// scheme returns what is before the colon of a URL, "" for the name of a file.
+func (l Location) scheme() string {
+	if m := schemed.FindStringSubmatch(string(l)); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// IsFile reports whether the store is in an SQLite file.
+func (l Location) IsFile() bool { return l.scheme() == "" }
+
+// IsPostgres reports whether the store is in PostgreSQL.
+func (l Location) IsPostgres() bool {
+	s := l.scheme()
+	return s == "postgres" || s == "postgresql"
+}
+
+// Check refuses a URL of another kind: an SQLite file of that name would be made in
+// silence. The error is a kmclient.ErrConfig.
+func (l Location) Check() error {
+	if l.IsFile() || l.IsPostgres() {
+		return nil
+	}
+	return fmt.Errorf("%w: there is no key store of the kind %q: it is an SQLite file or postgres://USER@HOST/DATABASE (a file of such a name is ./%[2]s:…)",
+		kmclient.ErrConfig, l.scheme())
+}
+
+// String returns the location for people: a URL without what is before its hosts and
+// after its path, where a password can be.
+func (l Location) String() string {
+	if l.IsFile() {
+		return string(l)
+	}
+	scheme := l.scheme()
+	rest := strings.TrimPrefix(string(l)[len(scheme)+1:], "//")
+	at := strings.LastIndexByte(rest, '@')
+	if query := strings.IndexByte(rest, '?'); query >= 0 && query < at { // in which of both?
+		return scheme + "://…"
+	}
+	rest, _, _ = strings.Cut(rest[at+1:], "?")
+	rest, _, _ = strings.Cut(rest, "#")
+	return scheme + "://" + rest
+}

@@ -1,0 +1,55 @@
+package keystore
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats counts what a Store has done since it was opened.
+type Stats struct {
+	Fetched   int64 // receiving keys that came from the key manager, and were new here
+	FromStore int64 // receiving keys that were there already
+	Stored    int64 // receiving keys committed
+	Claimed   int64 // sending key IDs committed
+	Bound     int64 // keys bound to a message
+	Delivered int64 // recipients recorded
+
+	BoundRefused  int64 // keys refused because they belong to another message: alarm
+	ClosedRefused int64 // messages under a closed key for somebody who has not got them: alarm
+	Reused        int64 // key IDs that came again, to encrypt or to decrypt with: alarm
+	Changed       int64 // receiving keys that came again with other octets: alarm
+	StoreErrors   int64 // operations that failed for the store
+
+	Closed     int64 // keys closed here
+	ClosedAtKM int64 // of them, closed at the key manager as well
+	Tombstones int64 // tombstones removed for their age
+	Waiting    int   // keys that were fetched and could not be stored yet: they live in memory only
+
+	Swept time.Time // when a sweep last came to its end; zero: not yet
+}
+
+type counters struct {
+	fetched, fromStore, stored, claimed, bound, delivered atomic.Int64
+	boundRefused, closedRefused, reused, changed          atomic.Int64
+	storeErrors                                           atomic.Int64
+	closed, closedAtKM, tombstones                        atomic.Int64
+	swept                                                 atomic.Pointer[time.Time]
+}
+
+// Stats returns the counts so far.
+func (s *Store) Stats() Stats {
+	c := &s.count
+	s.mu.Lock()
+	n := len(s.waiting)
+	s.mu.Unlock()
+	stats := Stats{
+		Fetched: c.fetched.Load(), FromStore: c.fromStore.Load(), Stored: c.stored.Load(), Claimed: c.claimed.Load(),
+		Bound: c.bound.Load(), Delivered: c.delivered.Load(), BoundRefused: c.boundRefused.Load(),
+		ClosedRefused: c.closedRefused.Load(), Reused: c.reused.Load(), Changed: c.changed.Load(), StoreErrors: c.storeErrors.Load(),
+		Closed: c.closed.Load(), ClosedAtKM: c.closedAtKM.Load(), Tombstones: c.tombstones.Load(), Waiting: n,
+	}
+	if at := c.swept.Load(); at != nil {
+		stats.Swept = *at
+	}
+	return stats
+}
