@@ -87,7 +87,10 @@ func TestMixedParts(t *testing.T) {
 		a := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
 		b := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
 		got, err := decrypt(t, km, replacePayload(a, payloadOf(t, b)), nil)
-		want := map[cipher.Suite]error{cipher.SuiteAES256GCM: cipher.ErrWrongKey, cipher.SuiteOTP: cipher.ErrDamaged}[suite]
+		want, ok := map[cipher.Suite]error{cipher.SuiteAES256GCM: cipher.ErrWrongKey, cipher.SuiteOTP: cipher.ErrDamaged}[suite]
+		if !ok {
+			t.Fatalf("%s: add the error that this test expects of the suite", suite)
+		}
 		if !errors.Is(err, want) || len(got) > 0 {
 			t.Errorf("%s: released %q, error %v, want %v", suite, got, err, want)
 		}

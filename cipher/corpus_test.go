@@ -46,7 +46,7 @@ func variants(plain []byte) map[string][]byte {
 	return map[string][]byte{"as it is": plain, "CRLF": crlf}
 }
 
-// TestCorpus encrypts and restores every message of the corpora with both suites,
+// TestCorpus encrypts and restores every message of the corpora with every suite,
 // and checks the outer message.
 func TestCorpus(t *testing.T) {
 	found := corpora(t)
@@ -78,7 +78,7 @@ func TestCorpus(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("%d messages restored with both suites, as they are and with CRLF", len(files))
+			t.Logf("%d messages restored with every suite, as they are and with CRLF", len(files))
 		})
 	}
 	t.Run("python", func(t *testing.T) { checkWithPython(t, forPython) })

@@ -226,7 +226,8 @@ func (w *Writer) openGCM() (suiteWriter, error) {
 	return gcmWriter(dst, keys[0].Reveal(), control)
 }
 
-// gcmWriter keeps a nil *gcmstream.Writer from becoming a suiteWriter.
+// gcmWriter returns a nil suiteWriter with an error, and not one that holds a nil
+// *gcmstream.Writer.
 func gcmWriter(dst io.Writer, key, control []byte) (suiteWriter, error) {
 	s, err := gcmstream.NewWriter(dst, key, control, rand.Reader)
 	if err != nil {

@@ -43,7 +43,7 @@ func (c *Control) Check() error {
 	return nil
 }
 
-// Octets returns the control octets, which both suites authenticate. They are
+// Octets returns the control octets, which every suite authenticates. They are
 // made from the values and not copied from the message, since mail systems
 // re-wrap and re-encode parts.
 func (c *Control) Octets() []byte {

@@ -82,7 +82,7 @@ func notForSMTP(data []byte) string {
 	return ""
 }
 
-// TestCorpus sends each message through both sites with both suites. The message
+// TestCorpus sends each message through both sites with every suite. The message
 // in Postfix A's queue arrives at B's sink byte for byte, below trace fields and
 // the result. Postfix itself changes a few messages; a copy that takes no relay
 // shows how.
@@ -126,7 +126,7 @@ func TestCorpus(t *testing.T) {
 			checkAbove(t, l.file, above)
 		}
 	}
-	t.Logf("%d messages with both suites in %v: %d arrived as they were sent, the others as Postfix A alone changes them: %v",
+	t.Logf("%d messages with every suite in %v: %d arrived as they were sent, the others as Postfix A alone changes them: %v",
 		len(letters), time.Since(start).Round(100*time.Millisecond), exact, changes)
 }
 
