@@ -11,9 +11,9 @@
 // the few fields that are copied to the outer header. What is encrypted is what
 // was written, so signatures inside (DKIM, S/MIME, PGP) still verify.
 //
-// The package needs no key manager of its own: Encrypt takes a [KeySource] and
-// Decrypt a [KeyFinder], and a kmclient.KeyManager is both. A [KeyBinder] makes
-// sure that a key opens one message only.
+// Encrypt gets its keys from a [KeySource] and Decrypt from a [KeyFinder]; a
+// kmclient.KeyManager is both. A [KeyBinder] makes sure that a key opens one
+// message only.
 //
 // docs/format.md defines the format, byte by byte, and gives the reasons:
 //

@@ -63,8 +63,8 @@ type suiteWriter interface {
 // and fetches no key before it has seen the beginning of the message. It uses
 // keys and dst until Close or Abort. opts may be nil.
 //
-// Any bytes are a message. What has no header, or is empty, is restored as it
-// was; its outer From is made up.
+// Any bytes are taken as a message. One without a header, even an empty one, is
+// restored as it was; only its outer From is made up.
 func Encrypt(ctx context.Context, dst io.Writer, keys KeySource, opts *EncryptOptions) (*Writer, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
