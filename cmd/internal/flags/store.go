@@ -27,7 +27,7 @@ type Store struct {
 }
 
 // StoreUsage is the help on --store for commands that may need a store.
-const StoreUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: keys.db in the state directory, for relay where the key manager deletes keys when it hands them out)"
+const StoreUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: keys.db in the state directory; for relay, if the key manager deletes keys on delivery)"
 
 // NoStore is the Path that means no store.
 const NoStore = "none"

@@ -8,7 +8,7 @@ import (
 )
 
 func TestServeAdmin(t *testing.T) {
-	url, _ := relaytest.Admin(t, newKMServe(), "--api", "qmail", "--listen", "127.0.0.1:0", "--capacity", "7", "--admin", ":0")
+	url, _ := relaytest.Admin(t, newServe(), "--api", "qmail", "--listen", "127.0.0.1:0", "--capacity", "7", "--admin", ":0")
 	if !strings.HasPrefix(url, "http://127.0.0.1:") {
 		t.Errorf("an address without a host is %s, want loopback", url)
 	}

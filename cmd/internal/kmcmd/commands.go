@@ -1,4 +1,4 @@
-// Package kmcmd has the commands for key managers: key, status and km, with the
+// Package kmcmd has the commands for key managers: "key", "status" and "km", with the
 // simulator and the checks.
 package kmcmd
 
@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Commands makes the commands of this package.
+// Commands returns the commands of this package.
 func Commands(g *flags.Globals) []*cobra.Command {
 	return []*cobra.Command{newKey(g), newStatus(g), newKM(g)}
 }

@@ -29,9 +29,9 @@ func newKey(g *flags.Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Get, show, close and list keys",
-		Long: `Work with single keys, to try a key manager out. The bytes of a key are printed
-only with --reveal. A key manager that deletes a key when it hands it out does
-so for these commands as well.`,
+		Long: `Work with single keys, to try out a key manager. The bytes of a key are printed only
+with --reveal. A key manager that deletes keys on delivery does so for these
+commands as well.`,
 		Example: `  qkdmail key get --size 256
   qkdmail key show --reveal MOCK-KEY-00000001-20251012195636
   qkdmail key list --json`,
@@ -51,12 +51,12 @@ func (k *keyFlags) get() *cobra.Command {
 		Short: "Fetch fresh keys",
 		Long: `Fetch fresh keys. With --extension the key manager must meet extensions of the
 request ("extension_mandatory") or refuse it. NAME=VALUE is sent as an object,
-{"NAME": VALUE}, where VALUE is JSON or else a text. NAME alone is sent as a name to
-the QMail REST API, and as {"NAME": true} to a KME, since ETSI GS QKD 014 has
-objects only.
+{"NAME": VALUE}, where VALUE is JSON or otherwise a string. NAME alone is sent as a
+name to the QMail REST API, and as {"NAME": true} to a KME, since ETSI GS QKD 014
+has objects only.
 
-If the key manager gives fewer keys than asked for, they are printed and the exit code
-is 75.`,
+If the key manager hands out fewer keys than asked for, they are printed and the exit
+code is 75.`,
 		Example: `  qkdmail key get --size 1024 --number 3 --json
   qkdmail key get --extension route_type=direct --extension n=3`,
 		Args: flags.NoArgs,
@@ -82,14 +82,14 @@ is 75.`,
 			})
 		},
 	}
-	cmd.Flags().StringArrayVar(&extensions, "extension", nil, "mandatory extension, NAME or NAME=VALUE; for each extension")
+	cmd.Flags().StringArrayVar(&extensions, "extension", nil, "mandatory extension, NAME or NAME=VALUE; may be repeated")
 	cmd.Flags().IntVar(&size, "size", 256, "size of each key in bits, a multiple of 8")
 	cmd.Flags().IntVar(&number, "number", 1, "number of keys")
 	k.revealFlag(cmd)
 	return cmd
 }
 
-// fresh fetches keys, with mandatory extensions if there are any.
+// fresh fetches fresh keys, with the mandatory extensions.
 func (k *keyFlags) fresh(ctx context.Context, km kmclient.KeyManager, extensions []string, size, number int) ([]*kmclient.Key, error) {
 	if len(extensions) == 0 {
 		return km.GetKeys(ctx, k.Peer, size, number)
@@ -111,8 +111,8 @@ func (k *keyFlags) fresh(ctx context.Context, km kmclient.KeyManager, extensions
 	return with.GetKeysWith(ctx, k.Peer, mandatory, size, number)
 }
 
-// parseExtension returns what NAME or NAME=VALUE is sent as; object says that it
-// must be an object.
+// parseExtension returns what is sent for NAME or NAME=VALUE. With object it is always
+// an object.
 func parseExtension(arg string, object bool) (any, error) {
 	name, text, hasValue := strings.Cut(arg, "=")
 	switch {
@@ -165,7 +165,7 @@ func (k *keyFlags) close() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.WithManager(cmd, func(km kmclient.KeyManager) error {
 				if km.DeletesOnDelivery() {
-					return fmt.Errorf("close key: %w: it deletes keys when it hands them out", kmclient.ErrUnsupported)
+					return fmt.Errorf("close key: %w: it deletes keys on delivery", kmclient.ErrUnsupported)
 				}
 				for _, id := range args {
 					if err := km.CloseKey(cmd.Context(), id); err != nil {
@@ -182,10 +182,10 @@ func (k *keyFlags) list() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the keys that the key manager stores",
-		Long: `List the keys that the key manager stores. Only the mock can tell. It sees no
-messages, so a key is "in_use" once it was handed out, "used" once somebody has
-fetched it by its ID, as who decrypts does, and "stored" where another program
-has put it into the file. A closed key is gone.`,
+		Long: `List the keys that the key manager stores. Only the mock can list them. It sees no
+messages: a key is "in_use" once it was handed out, "used" once it was fetched by
+its ID, as for decryption, and "stored" if another program has put it into the
+file. A closed key is gone.`,
 		Example: "  qkdmail key list --km mock:keys.json",
 		Args:    flags.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -217,7 +217,7 @@ func (k *keyFlags) printClosed(out io.Writer, ids []string) error {
 func (k *keyFlags) printInfos(out io.Writer, infos []kmclient.KeyInfo) error {
 	if k.asJSON {
 		if infos == nil {
-			infos = []kmclient.KeyInfo{} // [] and not null
+			infos = []kmclient.KeyInfo{} // [] rather than null
 		}
 		return terminal.PrintJSON(out, infos)
 	}
@@ -229,24 +229,11 @@ func (k *keyFlags) printInfos(out io.Writer, infos []kmclient.KeyInfo) error {
 	return w.Flush()
 }
 
-// print prints fetched keys, with their states if they may differ, and wipes
-// them.
+// print prints keys and wipes them. With state it prints their states as well.
 func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key, state bool) error {
 	defer kmclient.WipeAll(keys)
 	if k.asJSON {
-		list := make([]json.RawMessage, len(keys))
-		for i, key := range keys {
-			marshal := key.MarshalJSON
-			if k.reveal {
-				marshal = key.RevealJSON
-			}
-			b, err := marshal()
-			if err != nil {
-				return err
-			}
-			list[i] = b
-		}
-		return terminal.PrintJSON(out, list)
+		return k.printJSON(out, keys)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, "KEY ID\tBITS")
@@ -268,6 +255,21 @@ func (k *keyFlags) print(out io.Writer, keys []*kmclient.Key, state bool) error 
 		fmt.Fprintln(w)
 	}
 	return w.Flush()
+}
+
+func (k *keyFlags) printJSON(out io.Writer, keys []*kmclient.Key) error {
+	list := make([]json.RawMessage, len(keys))
+	for i, key := range keys {
+		marshal := key.MarshalJSON
+		if k.reveal {
+			marshal = key.RevealJSON
+		}
+		var err error
+		if list[i], err = marshal(); err != nil {
+			return err
+		}
+	}
+	return terminal.PrintJSON(out, list)
 }
 
 func shortTime(t time.Time) string {

@@ -6,7 +6,7 @@ import (
 )
 
 func TestParseExtension(t *testing.T) {
-	for arg, want := range map[string][2]string{ // as it is sent to the QMail REST API and to a KME
+	for arg, want := range map[string][2]string{ // what is sent to the QMail REST API, and to a KME
 		"pqc":                  {`"pqc"`, `{"pqc":true}`},
 		"route=direct":         {`{"route":"direct"}`, `{"route":"direct"}`},
 		"n=3":                  {`{"n":3}`, `{"n":3}`},
@@ -27,7 +27,7 @@ func TestParseExtension(t *testing.T) {
 	}
 	for _, arg := range []string{"", "=", "=x"} {
 		if got, err := parseExtension(arg, false); err == nil {
-			t.Errorf("--extension %q is taken: %v", arg, got)
+			t.Errorf("--extension %q is accepted: %v", arg, got)
 		}
 	}
 }

@@ -10,29 +10,28 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newKM has the commands around key managers themselves.
 func newKM(g *flags.Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "km",
 		Short: "Simulate and check key managers",
-		Long: `A key manager to develop and test against, and checks for real ones. What
-"km serve" starts is a simulator: its keys come from the system's randomness and
-one process serves both sites. It is not QKD.`,
+		Long: `A key manager to develop and test against, and checks for real ones. "km serve" is a
+simulator, not QKD: its keys come from the system's random numbers, and one
+process serves both sites.`,
 		Args: flags.NoCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKMServe(), newKMCerts(), newKMDoctor(g))
+	cmd.AddCommand(newServe(), newCerts(), newDoctor(g))
 	return cmd
 }
 
-func newKMCerts() *cobra.Command {
+func newCerts() *cobra.Command {
 	var o kmsim.CertOptions
 	cmd := &cobra.Command{
 		Use:   "certs DIR",
 		Short: "Make certificates for the simulator and its SAEs",
 		Long: `Make a CA and certificates for KMEs and SAEs, ECDSA on P-256, with the ID as
 common name: ca.crt, kme_a.crt, kme_a.key, sae_a.crt, sae_a.key and so on. They
-are for development: whoever has ca.key can be any SAE. Nothing is overwritten.`,
+are for development: with ca.key anyone can be any SAE. Nothing is overwritten.`,
 		Example: `  qkdmail km certs certs/
   qkdmail km certs --kme KME_1 --sae ALICE --sae BOB --host km.example certs/`,
 		Args: flags.SomeArgs("DIR", 1),
@@ -50,7 +49,7 @@ are for development: whoever has ca.key can be any SAE. Nothing is overwritten.`
 	f := cmd.Flags()
 	f.StringSliceVar(&o.KMEs, "kme", []string{"KME_A", "KME_B"}, "IDs of the KMEs")
 	f.StringSliceVar(&o.SAEs, "sae", []string{"SAE_A", "SAE_B"}, "IDs of the SAEs")
-	f.StringSliceVar(&o.Hosts, "host", nil, "names and addresses of the KMEs beside localhost, 127.0.0.1 and ::1")
+	f.StringSliceVar(&o.Hosts, "host", nil, "names and addresses of the KMEs, besides localhost, 127.0.0.1 and ::1")
 	f.DurationVar(&o.Valid, "valid", 365*24*time.Hour, "how long the certificates are valid")
 	return cmd
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// kmServe are the flags of "km serve".
-type kmServe struct {
+// A server holds the flags of "km serve".
+type server struct {
 	kmsim.Options
 	api      string
 	listen   string
@@ -31,24 +31,26 @@ type kmServe struct {
 	quiet    bool
 }
 
-func newKMServe() *cobra.Command {
-	s := &kmServe{}
+func newServe() *cobra.Command {
+	s := &server{}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a simulated key manager",
 		Long: `Run a simulated key manager, to develop and test against, until it is stopped.
 
 --api qmail serves the QMail REST API over plain HTTP: one key manager that both
-sides share. It authenticates nobody: keep it on a loopback address.
+sides share. It does not authenticate clients: keep it on a loopback address.
 
 --api etsi014 serves ETSI GS QKD 014 V1.1.1 over mutual TLS: linked KMEs that
-hand the same key to both sides and delete it on delivery. The certificates are
-those of "qkdmail km certs".
+hand out the same keys to both sides and delete them on delivery. "qkdmail km
+certs" makes the certificates.
 
-Keys are made when they are asked for and never run out; --rate and --capacity
-change that. They are kept in memory, and go with the process. --fail makes a share of the requests go wrong: rules with commas
-between them, each ACTION:PROBABILITY, where ACTION is status=CODE, cut (the
-connection is closed, nothing is done) or lost (it is done, and nobody learns).`,
+Keys are made on demand and never run out; --rate and --capacity change that. They
+are kept in memory and are lost when the process ends.
+
+--fail makes some requests fail. It is a list of rules ACTION:PROBABILITY, separated
+by commas. ACTION is status=CODE, cut (the connection is closed and nothing is
+done) or lost (the request is carried out, but its answer is lost).`,
 		Example: `  qkdmail km serve --api qmail --listen 127.0.0.1:8080
 
   qkdmail km certs certs/
@@ -64,7 +66,7 @@ connection is closed, nothing is done) or lost (it is done, and nobody learns).`
 	return cmd
 }
 
-func (s *kmServe) flags(cmd *cobra.Command) {
+func (s *server) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.api, "api", "etsi014", "qmail or etsi014")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of --api qmail")
@@ -72,16 +74,16 @@ func (s *kmServe) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&s.saes, "sae", []string{"SAE_A=KME_A", "SAE_B=KME_B"}, "SAE and its KME, ID=KME; for each SAE")
 	f.StringVar(&s.certs, "certs", "certs", "folder with the certificates of the KMEs")
 	f.StringVar(&s.identity, "identity", "cn", "where a client certificate has the SAE ID: cn, uri, dns or serial")
-	f.IntVar(&s.KeySize, "key-size", 256, "bits of a key whose size is not asked for")
-	f.IntVar(&s.MinKeySize, "min-key-size", 64, "bits")
-	f.IntVar(&s.MaxKeySize, "max-key-size", 524544, "bits")
-	f.IntVar(&s.MaxKeysPerRequest, "max-keys-per-request", 128, "keys")
+	f.IntVar(&s.KeySize, "key-size", 256, "size in bits of a key for which no size is asked")
+	f.IntVar(&s.MinKeySize, "min-key-size", 64, "smallest size of a key in bits")
+	f.IntVar(&s.MaxKeySize, "max-key-size", 524544, "largest size of a key in bits")
+	f.IntVar(&s.MaxKeysPerRequest, "max-keys-per-request", 128, "largest number of keys in a request")
 	f.IntVar(&s.MaxSAEIDs, "max-sae-ids", 0, "additional slave SAEs of a multicast key; 0 for no multicast")
-	f.Float64Var(&s.Rate, "rate", 0, "new keys a second; 0 for on demand")
-	f.IntVar(&s.Capacity, "capacity", 0, "keys in stock at most; 0 for on demand")
+	f.Float64Var(&s.Rate, "rate", 0, "new keys per second; 0 for keys on demand")
+	f.IntVar(&s.Capacity, "capacity", 0, "largest number of keys in stock; 0 for keys on demand")
 	f.IntVar(&s.ExhaustedStatus, "exhausted-status", 503, "HTTP status when the stock is too small: 503 or 400")
-	f.DurationVar(&s.Latency, "latency", 0, "wait so long before every answer")
-	f.StringVar(&s.Fail, "fail", "", "what goes wrong, as status=503:0.1,lost:0.01")
+	f.DurationVar(&s.Latency, "latency", 0, "delay of every answer")
+	f.StringVar(&s.Fail, "fail", "", "what fails, for example status=503:0.1,lost:0.01")
 	f.BoolVar(&s.quiet, "quiet", false, "no access log")
 	flags.Admin(f, &s.admin, "/healthz, /readyz and /metrics")
 }
@@ -94,11 +96,12 @@ type simulator struct {
 	opts    kmsim.ServeOptions
 }
 
-// announce says where the key manager listens, and warns if others can reach it.
+// announce prints where the key manager listens, with a warning if other machines can
+// reach it.
 func (s *simulator) announce(w io.Writer, at net.Addr) {
 	scheme, callers := "http", "anyone who connects"
 	if s.opts.TLS != nil {
-		scheme, callers = "https", "everyone who has a certificate of its CA"
+		scheme, callers = "https", "anyone with a certificate of its CA"
 	}
 	fmt.Fprintf(w, "simulated key manager %s at %s://%s (not QKD: for development and tests)\n", s.name, scheme, at)
 	if a, ok := at.(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
@@ -106,7 +109,7 @@ func (s *simulator) announce(w io.Writer, at net.Addr) {
 	}
 }
 
-func (s *kmServe) run(cmd *cobra.Command) error {
+func (s *server) run(cmd *cobra.Command) error {
 	level := slog.LevelInfo
 	if s.quiet {
 		level = slog.LevelWarn
@@ -139,7 +142,7 @@ func (s *kmServe) run(cmd *cobra.Command) error {
 	return serve(cmd.Context(), cmd.ErrOrStderr(), sites)
 }
 
-func (s *kmServe) qmail() ([]simulator, func() []kmsim.Stock, error) {
+func (s *server) qmail() ([]simulator, func() []kmsim.Stock, error) {
 	km, err := kmsim.NewQMail(s.Options)
 	if err != nil {
 		return nil, nil, err
@@ -147,7 +150,7 @@ func (s *kmServe) qmail() ([]simulator, func() []kmsim.Stock, error) {
 	return []simulator{{"QMail REST API", s.listen, km, kmsim.ServeOptions{Logger: s.Logger}}}, km.Stocks, nil
 }
 
-func (s *kmServe) etsi() ([]simulator, func() []kmsim.Stock, error) {
+func (s *server) etsi() ([]simulator, func() []kmsim.Stock, error) {
 	topology := kmsim.Topology{Identity: s.identity}
 	var sites []simulator
 	for _, arg := range s.kmes {
@@ -177,8 +180,8 @@ func (s *kmServe) etsi() ([]simulator, func() []kmsim.Stock, error) {
 	return sites, km.Stocks, nil
 }
 
-// secure gives a KME its handler and its certificate.
-func (s *kmServe) secure(at *simulator, km *kmsim.ETSI) (err error) {
+// secure sets the handler and the certificate of a KME.
+func (s *server) secure(at *simulator, km *kmsim.ETSI) (err error) {
 	if at.handler, err = km.Handler(at.name); err != nil {
 		return err
 	}
@@ -189,8 +192,8 @@ func (s *kmServe) secure(at *simulator, km *kmsim.ETSI) (err error) {
 	return nil
 }
 
-// serve serves all sites until ctx ends or one of them fails. It says where
-// they listen once all do.
+// serve serves all sites until ctx ends or one of them fails. It announces them once
+// all of them listen.
 func serve(ctx context.Context, stderr io.Writer, sites []simulator) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -210,7 +213,7 @@ func serve(ctx context.Context, stderr io.Writer, sites []simulator) error {
 		at.announce(stderr, listeners[i].Addr())
 		go func() {
 			err := kmsim.Serve(ctx, listeners[i], at.handler, at.opts)
-			stop() // one without the other is no link
+			stop() // a link needs both ends
 			done <- err
 		}()
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
-// TestSimulatorWarns: a simulator that other machines can reach says who gets its
+// TestSimulatorWarns: a simulator that other machines can reach says who can get its
 // keys.
 func TestSimulatorWarns(t *testing.T) {
 	for _, tt := range []struct {
@@ -24,7 +24,7 @@ func TestSimulatorWarns(t *testing.T) {
 		{"0.0.0.0", nil, "warning: 0.0.0.0:8080 can be reached from other machines, and gives keys to anyone who connects"},
 		{"::", nil, "gives keys to anyone who connects"},
 		{"192.0.2.1", nil, "gives keys to anyone who connects"},
-		{"192.0.2.1", &tls.Config{}, "gives keys to everyone who has a certificate of its CA"},
+		{"192.0.2.1", &tls.Config{}, "gives keys to anyone with a certificate of its CA"},
 	} {
 		var out strings.Builder
 		s := &simulator{name: "KME_A", opts: kmsim.ServeOptions{TLS: tt.tls}}
@@ -33,7 +33,7 @@ func TestSimulatorWarns(t *testing.T) {
 			t.Errorf("%s, TLS %t:\n%swant %q", tt.ip, tt.tls != nil, got, tt.want)
 		}
 		if !strings.HasPrefix(out.String(), "simulated key manager KME_A at http") {
-			t.Errorf("%s: it does not say where it listens:\n%s", tt.ip, out.String())
+			t.Errorf("%s: the address is missing:\n%s", tt.ip, out.String())
 		}
 	}
 }

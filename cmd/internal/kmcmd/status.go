@@ -17,9 +17,9 @@ func newStatus(g *flags.Globals) *cobra.Command {
 		Use:   "status",
 		Short: "Ask the key manager for its state and limits",
 		Long: `Ask the key manager for its state, its stock of keys and its limits. What it does
-not say is not shown; a stock that it does not say is "not said" (in JSON:
-absent), which is not the same as 0. If it says that it or the QKD link does not
-work, in whatever word, the first line (in JSON: "trouble") tells so.`,
+not report is not shown. A stock that it does not report is "not said" (in JSON:
+absent), which differs from 0. If it reports in any word that it or the QKD link
+does not work, the first line (in JSON: "trouble") says so.`,
 		Example: `  qkdmail status
   qkdmail status --km https://km.example:8443 --json`,
 		Args: flags.NoArgs,

@@ -36,10 +36,7 @@ and outer fields. None of it is authenticated. FILE may be -, for standard input
 			if err != nil {
 				return fmt.Errorf("%s: %w", terminal.InputName(args[0]), notOurs(err, head))
 			}
-			if asJSON {
-				return terminal.PrintJSON(cmd.OutOrStdout(), inspected(info))
-			}
-			return printInfo(cmd.OutOrStdout(), info)
+			return terminal.Print(cmd.OutOrStdout(), asJSON, inspected(info), func(out io.Writer) error { return printInfo(out, info) })
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -1,5 +1,5 @@
-// Package storecmd has "qkdmail store", which looks after the keys of arriving
-// messages.
+// Package storecmd has "qkdmail store", the commands of the store that keeps the keys of
+// arriving messages.
 package storecmd
 
 import (
@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Commands makes the commands of this package.
+// Commands returns the commands of this package.
 func Commands(g *flags.Globals) []*cobra.Command {
 	return []*cobra.Command{newStore(g)}
 }

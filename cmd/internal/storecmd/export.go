@@ -22,14 +22,14 @@ func (s *storeFlags) export() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export -o FILE",
 		Short: "Back up a store, or rescue the keys in it",
-		Long: `Copy an SQLite store to a new file, as it is at this moment, while relays go on.
-What is in it is sealed as before: it needs the store key, which belongs into
-another backup. Put back, the copy knows nothing of later keys.
+		Long: `Copy an SQLite store to a new file, in its present state, while relays run. The copy
+is sealed like the store and needs the store key, which belongs in another
+backup. A copy that is put back does not have later keys.
 
---reveal writes the keys themselves instead, in clear, closed ones left out, in the
-JSON format of the reference system and the mock: --km mock:FILE decrypts with
-them. With --peer it writes the keys of one peer. Only --reveal works with PostgreSQL,
-whose backup is that of the database.`,
+--reveal instead writes the keys in clear, except closed ones, in the JSON format of
+the reference system and the mock: --km mock:FILE decrypts with them. With --peer it
+writes the keys of one peer. A store in PostgreSQL is backed up with its database, so
+only --reveal works with it.`,
 		Example: `  qkdmail store export -o /backup/keys.db
   qkdmail store export --reveal --sae SAE_B -o rescued.json
   qkdmail decrypt --km mock:rescued.json --sae SAE_B -o message.eml secret.eml`,
@@ -45,13 +45,13 @@ whose backup is that of the database.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&target, "output", "o", "", "write to this file; with --reveal also - for standard output")
+	f.StringVarP(&target, "output", "o", "", "write to this file; with --reveal, - is standard output")
 	f.BoolVar(&reveal, "reveal", false, "write the keys in clear")
 	f.BoolVar(&force, "force", false, "overwrite the file of --reveal")
 	return cmd
 }
 
-// backUp copies the sealed records, for which no store key is needed.
+// backUp copies the sealed records. It needs no store key.
 func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	if target == "" || target == "-" {
 		return terminal.Usage("-o FILE is missing")
@@ -69,7 +69,7 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	defer engine.Close()
 	file, ok := engine.(*sqlite.Engine)
 	if !ok {
-		return fmt.Errorf("a store that can't be copied: %T", engine)
+		return fmt.Errorf("this store can't be copied: %T", engine)
 	}
 	err = file.Backup(cmd.Context(), target)
 	_, notMade := errors.AsType[*fs.PathError](err)
@@ -81,11 +81,10 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 	case err != nil:
 		return terminal.Fail(terminal.ExitIO, "check the disks; nothing was written", "%w", err)
 	}
-	if s.asJSON {
-		return terminal.PrintJSON(cmd.OutOrStdout(), map[string]string{"store": s.Path, "copy": target})
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "copied %s to %s, sealed: it needs the store key, which is to be kept elsewhere\n", s.Path, target)
-	return err
+	return terminal.Print(cmd.OutOrStdout(), s.asJSON, map[string]string{"store": s.Path, "copy": target}, func(out io.Writer) error {
+		_, err := fmt.Fprintf(out, "copied %s to %s, sealed: it needs the store key, which must be kept elsewhere\n", s.Path, target)
+		return err
+	})
 }
 
 // exportKeys writes the keys in clear.
@@ -100,7 +99,7 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 		return err
 	}
 	if len(owners) > 1 && s.allSAEs {
-		return terminal.Usage("the keys of %d SAE IDs are here, and a file is for one: choose with --sae", len(owners))
+		return terminal.Usage("the store has keys of %d SAE IDs, and a file takes those of one: choose it with --sae", len(owners))
 	}
 	r := revealer{peer: s.Peer, peers: map[string]string{}}
 	err = terminal.WriteOutput(cmd, target, force, func(out io.Writer) error {
@@ -118,15 +117,15 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 	return damagedError(r.damaged)
 }
 
-// A revealer writes keys in clear, as they come.
+// A revealer writes keys in clear, one at a time.
 type revealer struct {
 	file    *keyFile
-	peer    string            // whose keys, "" for all
-	peers   map[string]string // of IDs that are no UUIDs, which a file has once
+	peer    string            // whose keys; "" for all
+	peers   map[string]string // by ID, for IDs that are not UUIDs: a file can have each once
 	damaged int
 }
 
-// all writes those of a store that can be had.
+// all writes all keys of a store that can be read.
 func (r *revealer) all(ctx context.Context, store *keystore.Store) error {
 	for info, err := range store.List(ctx) {
 		if err != nil && !errors.Is(err, keystore.ErrRecord) {
@@ -148,7 +147,7 @@ func (r *revealer) all(ctx context.Context, store *keystore.Store) error {
 // one writes a key.
 func (r *revealer) one(ctx context.Context, store *keystore.Store, info keystore.Info) error {
 	if other, twice := r.peers[info.ID]; twice {
-		return terminal.Usage("%s and %s have a key with the ID %s, and a file is for one of them: choose with --peer",
+		return terminal.Usage("%s and %s have a key with the ID %s, and a file takes one of them: choose it with --peer",
 			terminal.Printable(other), terminal.Printable(info.Peer), terminal.Printable(info.ID))
 	}
 	if uuid.Validate(info.ID) != nil {
@@ -156,7 +155,7 @@ func (r *revealer) one(ctx context.Context, store *keystore.Store, info keystore
 	}
 	key, err := store.Key(ctx, info)
 	if errors.Is(err, keystore.ErrClosed) || errors.Is(err, kmclient.ErrKeyNotFound) {
-		return nil // just now
+		return nil // it has just been closed
 	}
 	if err != nil {
 		return err

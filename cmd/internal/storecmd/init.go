@@ -2,6 +2,7 @@ package storecmd
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
@@ -14,16 +15,16 @@ func (s *storeFlags) init() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init --store postgres://OWNER@HOST/DATABASE",
 		Short: "Make the schema of a store in PostgreSQL",
-		Long: `Make the schema that keeps the keys in a PostgreSQL database, or bring one of an
-older version to this one, and print the SQL that gives the relays' role what it
-needs. The schema is qkdmail, or what search_path= in the URL says.
+		Long: `Make the schema for the keys in a PostgreSQL database, or migrate one of an older
+version, and print the SQL that grants the relays' role what it needs. The schema is
+qkdmail, or the one in search_path= of the URL.
 
---store names the database with a role that may make schemas in it. The relays use
-another, made beforehand (createuser qkdmail), which needs only what is printed: run it
-with psql. Passwords belong into libpq's password file or the environment variable
-PGPASSWORD.
+--store names the database, with a role that may create schemas in it. The relays use
+another role, made beforehand (createuser qkdmail), that needs only what is printed:
+run it with psql. Passwords belong in libpq's password file or the environment
+variable PGPASSWORD.
 
-Relays of the version before must be stopped; what is in the store stays there.`,
+Stop relays of an older version first. The contents of a store are kept.`,
 		Example: `  qkdmail store init --store postgres://postgres@db.example/mail
   qkdmail store init --store postgres://postgres@db.example/mail | psql -d mail
   qkdmail store init --store 'postgres://dba@db.example/mail?search_path=keys' --role relay`,
@@ -39,7 +40,7 @@ func (s *storeFlags) runInit(cmd *cobra.Command, role string) error {
 		return err
 	}
 	if !s.IsPostgres() {
-		return terminal.Usage("%s: only a store in PostgreSQL is made beforehand", s.Shown())
+		return terminal.Usage("%s: only a store in PostgreSQL is made with init", s.Shown())
 	}
 	grants, err := postgres.Grants(s.Path, role)
 	if err == nil {
@@ -48,9 +49,8 @@ func (s *storeFlags) runInit(cmd *cobra.Command, role string) error {
 	if err != nil {
 		return flags.PostgresError(err)
 	}
-	if s.asJSON {
-		return terminal.PrintJSON(cmd.OutOrStdout(), map[string]string{"store": s.Shown(), "grants": grants})
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "-- %s is ready. The role of the relays needs:\n%s", s.Shown(), grants)
-	return err
+	return terminal.Print(cmd.OutOrStdout(), s.asJSON, map[string]string{"store": s.Shown(), "grants": grants}, func(out io.Writer) error {
+		_, err := fmt.Fprintf(out, "-- %s is ready. The role of the relays needs:\n%s", s.Shown(), grants)
+		return err
+	})
 }

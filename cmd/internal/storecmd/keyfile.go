@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// A keyFile writes keys in clear as the JSON file of the reference system and
-// the mock, one at a time:
+// A keyFile writes keys in clear, one at a time, as the JSON file of the reference
+// system and the mock:
 //
 //	{"keys": {ID: base64, …}, "keys_generated": N, "last_updated": TIME}
 type keyFile struct {
-	w    *bufio.Writer // whose errors stay until flush
+	w    *bufio.Writer // keeps errors until flush
 	keys int           // written so far
 }
 
@@ -24,14 +24,14 @@ func newKeyFile(w io.Writer) *keyFile {
 	return f
 }
 
-// add writes a key. Its ID is printable US-ASCII, and no other key's.
-func (f *keyFile) add(id string, octets []byte) error {
+// add writes a key. Its ID is printable US-ASCII and unique.
+func (f *keyFile) add(id string, key []byte) error {
 	before := ",\n    "
 	if f.keys++; f.keys == 1 {
 		before = "\n    "
 	}
 	line := strconv.AppendQuote([]byte(before), id)
-	line = append(base64.StdEncoding.AppendEncode(append(line, `: "`...), octets), '"')
+	line = append(base64.StdEncoding.AppendEncode(append(line, `: "`...), key), '"')
 	defer clear(line)
 	_, err := f.w.Write(line)
 	return err

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// listFlags choose among the keys of a store.
+// listFlags select keys of a store.
 type listFlags struct {
 	states []string
 	before string
@@ -27,14 +27,14 @@ func (s *storeFlags) list() *cobra.Command {
 	var l listFlags
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the keys that are kept",
-		Long: `List the keys that are kept, closed ones included, with when they came, which
-message they belong to (the beginning of its identity) and when it was delivered
-first. A damaged record is listed as such and makes the exit code 65.
+		Short: "List the keys in a store",
+		Long: `List the keys in a store, including closed ones, with the time when they were stored,
+the message that they belong to (the beginning of its identity) and the time of its
+first delivery. Damaged records are listed as such, and the exit code is then 65.
 
-States: in_use was handed out to decrypt, but no message was verified under it;
-used belongs to a message; closed is deleted and remembered. Those that no message
-came for are --state in_use --before 90d.`,
+States: in_use was handed out for decryption, but no message is verified yet; used
+belongs to a message; closed is deleted, and only its tombstone is left. To find
+keys whose message never came: --state in_use --before 90d.`,
 		Example: `  qkdmail store list
   qkdmail store list --state in_use --before 30d
   qkdmail store list --peer SAE_A --before 2026-01-31 --json`,
@@ -49,11 +49,11 @@ came for are --state in_use --before 90d.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&l.states, "state", nil, "only keys in one of these states: in_use, used, closed")
-	f.StringVar(&l.before, "before", "", "only keys that came before this date (2026-01-31, or with a time as RFC 3339 has it) or this long ago (30d, 12h)")
+	f.StringVar(&l.before, "before", "", "only keys stored before this date (2026-01-31, or with a time as in RFC 3339) or longer ago than this (30d, 12h)")
 	return cmd
 }
 
-// filter returns what tells the keys that are wanted; peer is "" for all.
+// filter returns a function that reports whether a key is wanted. Peer "" is any peer.
 func (l *listFlags) filter(peer string, now time.Time) (func(keystore.Info) bool, error) {
 	known := []string{string(kmclient.StateStored), string(kmclient.StateInUse), string(kmclient.StateUsed), string(kmclient.StateClosed)}
 	for _, state := range l.states {
@@ -71,7 +71,7 @@ func (l *listFlags) filter(peer string, now time.Time) (func(keystore.Info) bool
 	}, nil
 }
 
-// parseBefore understands dates and ages; the empty text is the zero time.
+// parseBefore parses a date or an age. An empty text is the zero time.
 func parseBefore(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -83,7 +83,7 @@ func parseBefore(text string, now time.Time) (time.Time, error) {
 	}
 	age, err := keystore.ParseDuration(text)
 	if err != nil || age < 0 {
-		return time.Time{}, terminal.Usage("--before %q: must be a date as 2026-01-31 or 2026-01-31T12:00:00Z, or an age as 30d", text)
+		return time.Time{}, terminal.Usage("--before %q: must be a date like 2026-01-31 or 2026-01-31T12:00:00Z, or an age like 30d", text)
 	}
 	return now.Add(-age), nil
 }
@@ -115,7 +115,7 @@ func (s *storeFlags) runList(cmd *cobra.Command, wanted func(keystore.Info) bool
 	return damagedError(out.damaged)
 }
 
-// keyJSON is a key of the store for programs.
+// A keyJSON is what is printed for a key with --json.
 type keyJSON struct {
 	ID         string         `json:"key_id"`
 	Size       int            `json:"key_size,omitzero"` // bits
@@ -143,7 +143,7 @@ func jsonOf(o keystore.Owner, i keystore.Info) keyJSON {
 	}
 }
 
-// A lister prints keys as they come, and keeps none of them.
+// A lister prints keys one at a time.
 type lister struct {
 	out     *bufio.Writer
 	asJSON  bool
@@ -167,7 +167,7 @@ func (l *lister) key(o keystore.Owner, i keystore.Info) error {
 	return err
 }
 
-// damagedKey prints a record that can't be read, as far as it can.
+// damagedKey prints what can be read of a damaged record.
 func (l *lister) damagedKey(o keystore.Owner, i keystore.Info) error {
 	l.damaged++
 	if l.asJSON {
@@ -180,14 +180,14 @@ func (l *lister) damagedKey(o keystore.Owner, i keystore.Info) error {
 	return err
 }
 
-// head prints the heads of the columns, once.
+// head prints the heads of the columns before the first row.
 func (l *lister) head() {
 	if l.n++; l.n == 1 {
-		_, _ = fmt.Fprintf(l.out, listRow, "KEY ID", "BITS", "STATE", "STORED", "DELIVERED", "MESSAGE", "PEER") // its error stays
+		_, _ = fmt.Fprintf(l.out, listRow, "KEY ID", "BITS", "STATE", "STORED", "DELIVERED", "MESSAGE", "PEER") // out keeps the error
 	}
 }
 
-// json prints an element of the array.
+// json prints an element of the JSON array.
 func (l *lister) json(v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -204,7 +204,7 @@ func (l *lister) json(v any) error {
 	return err
 }
 
-// close ends the array, if what was printed is all of it.
+// close ends the JSON array if it is whole.
 func (l *lister) close(whole bool) error {
 	switch {
 	case !l.asJSON:

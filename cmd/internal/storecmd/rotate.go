@@ -3,6 +3,7 @@ package storecmd
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -18,24 +19,24 @@ func (s *storeFlags) rotate() *cobra.Command {
 	var newKey string
 	cmd := &cobra.Command{
 		Use:   "rotate",
-		Short: "Seal a store with another key",
-		Long: `Seal all that is in a store with another store key. From then on the old one opens
-nothing but copies that were made before: what was deleted before can't be
-recovered with it from the disk.
+		Short: "Seal a store with a new store key",
+		Long: `Seal everything in a store with a new store key. Afterwards the old key opens only
+older copies: nothing that was deleted can be recovered from the disk with it.
 
-If the store key is in a file, a new one is made and takes its place. Relays that
-read that file go on without a restart. Run it as the relay's user, not as root:
+If the store key is in a file, a new key replaces it there. Relays that read this file
+need no restart. Run it as the relay's user, not as root:
 runuser -u qkdmail -- qkdmail store rotate …
 
---new-key names a key that is there already. Relays can't use the store until they
-are started again with it: mail waits meanwhile. This is the way for keys that come
-as a credential or from the environment, and for a file on several machines.
+--new-key names a key that exists already. Relays can't use the store until they are
+restarted with it, and mail waits meanwhile. Use it for a key that is a credential or
+comes from the environment, and for a file on several machines.
 
-Interrupted, run it again with the same flags; until then both keys are needed.
+If it is interrupted, run it again with the same flags; until then both keys are
+needed.
 
-In PostgreSQL the old records remain in the server's files and write-ahead log, sealed
-with the old key, until those are used again; VACUUM FULL of the table records makes
-that sooner. SQLite overwrites them.`,
+In PostgreSQL the old records, sealed with the old key, remain in the server's files
+and write-ahead log until the space is reused; VACUUM FULL of the table records frees
+it sooner. SQLite overwrites them.`,
 		Example: `  runuser -u qkdmail -- qkdmail store rotate --config /etc/qkdmail/relay.toml
   head -c 32 /dev/urandom | base64 >new.key
   qkdmail store rotate --store-key file:old.key --new-key file:new.key`,
@@ -47,11 +48,11 @@ that sooner. SQLite overwrites them.`,
 			return s.changeKey(cmd, newKey)
 		},
 	}
-	cmd.Flags().StringVar(&newKey, "new-key", "", "the new store key: file:PATH, credential:NAME or env:NAME (default: a new one in the file of the old one)")
+	cmd.Flags().StringVar(&newKey, "new-key", "", "the new store key: file:PATH, credential:NAME or env:NAME (default: a new key, in the file of the old one)")
 	return cmd
 }
 
-// replaceKey makes a new key in the file of the old one.
+// replaceKey replaces the old key in its file by a new one.
 func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	if err := s.settle(cmd); err != nil {
 		return err
@@ -61,10 +62,10 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	case s.Key == "" && !s.IsPostgres():
 		path = s.Path + ".key"
 	case !isFile:
-		return terminal.Usage("--new-key is missing: the store key is in no file in whose place a new one could be put")
+		return terminal.Usage("--new-key is missing: the store key is not in a file that could be replaced")
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return terminal.Usage("%s is a link, in whose place a new key can't be put: name the file itself, or a new one with --new-key", path)
+		return terminal.Usage("%s is a link, which can't be replaced: name the file itself, or a new key with --new-key", path)
 	}
 	store, err := s.open(cmd)
 	if err != nil {
@@ -74,10 +75,10 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	if err := store.ReplaceKeyFile(cmd.Context(), path); err != nil {
 		return interrupted(err)
 	}
-	return s.printRotated(cmd, path, "relays that read this file go on; back it up, apart from the store, and copy it to all machines that share the store")
+	return s.printRotated(cmd, path, "relays that read this file need no restart; back it up, apart from the store, and copy it to all machines that share the store")
 }
 
-// changeKey changes to a key that is there.
+// changeKey changes to a key that exists.
 func (s *storeFlags) changeKey(cmd *cobra.Command, newKey string) error {
 	if err := s.settle(cmd); err != nil {
 		return err
@@ -101,7 +102,7 @@ func (s *storeFlags) changeKey(cmd *cobra.Command, newKey string) error {
 	if err := store.Rotate(cmd.Context(), keys[0]); err != nil {
 		return interrupted(err)
 	}
-	return s.printRotated(cmd, newKey, "start the relays again with it: until then they answer 451 and mail waits")
+	return s.printRotated(cmd, newKey, "restart the relays with it: until then they answer 451 and mail waits")
 }
 
 func interrupted(err error) error {
@@ -112,9 +113,8 @@ func interrupted(err error) error {
 }
 
 func (s *storeFlags) printRotated(cmd *cobra.Command, key, next string) error {
-	if s.asJSON {
-		return terminal.PrintJSON(cmd.OutOrStdout(), map[string]string{"store": s.Shown(), "store_key": key})
-	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is sealed with the key in %s\n%s\n", s.Shown(), key, next)
-	return err
+	return terminal.Print(cmd.OutOrStdout(), s.asJSON, map[string]string{"store": s.Shown(), "store_key": key}, func(out io.Writer) error {
+		_, err := fmt.Fprintf(out, "%s is sealed with the key in %s\n%s\n", s.Shown(), key, next)
+		return err
+	})
 }

@@ -20,18 +20,18 @@ func (s *storeFlags) show() *cobra.Command {
 	var reveal bool
 	cmd := &cobra.Command{
 		Use:   "show ID…",
-		Short: "Show all that is known of keys",
-		Long: `Show all that is known of keys: their dates, the message that they belong to and
-how many recipients have got it. Who these are is not known to the store, which
-has their addresses as HMAC only. The octets of a key are printed with --reveal.
+		Short: "Show everything about keys",
+		Long: `Show everything about keys: their dates, the message that they belong to and how many
+recipients have received it. The store does not know who these are: it has only HMACs
+of their addresses. --reveal prints the bytes of a key.
 
-An ID that is no UUID may be that of several keys, one for each peer; all are shown.`,
+Several peers may have keys with the same ID unless it is a UUID; all are shown.`,
 		Example: `  qkdmail store show 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e
   qkdmail store show --json --reveal 9b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e`,
 		Args: flags.SomeArgs("ID", flags.MaxIDs),
 		RunE: func(cmd *cobra.Command, ids []string) error { return s.runShow(cmd, ids, reveal) },
 	}
-	cmd.Flags().BoolVar(&reveal, "reveal", false, "print the octets of the keys, in base64")
+	cmd.Flags().BoolVar(&reveal, "reveal", false, "print the bytes of the keys, in base64")
 	return cmd
 }
 
@@ -47,45 +47,47 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 			clear(k.Key)
 		}
 	}()
-	damaged := 0
 	for _, id := range ids {
-		before := len(keys)
-		err := s.each(cmd.Context(), store, s.allSAEs, func(o keystore.Owner, store *keystore.Store) error {
-			shown, err := showAll(cmd.Context(), o, store, id, reveal)
-			if errors.Is(err, kmclient.ErrKeyNotFound) {
-				return nil // it may be another SAE's
-			}
-			keys = append(keys, shown...)
-			for _, k := range shown {
-				if k.Damaged {
-					damaged++
-				}
-			}
-			return err
-		})
+		found, err := s.find(cmd.Context(), store, id, reveal)
+		keys = append(keys, found...)
 		if err != nil {
 			return err
 		}
-		if len(keys) == before {
-			where := "the store"
-			if !s.allSAEs {
-				where = "the store, for SAE " + terminal.OrDash(terminal.Printable(s.SAE))
-			}
-			return terminal.Fail(terminal.ExitNoPerm, "see qkdmail store list", "key %s is not in %s", terminal.Printable(id), where)
-		}
 	}
-	if s.asJSON {
-		err = terminal.PrintJSON(cmd.OutOrStdout(), keys)
-	} else {
-		err = printShown(cmd.OutOrStdout(), keys)
-	}
+	err = terminal.Print(cmd.OutOrStdout(), s.asJSON, keys, func(out io.Writer) error { return printShown(out, keys) })
 	if err != nil {
 		return err
+	}
+	damaged := 0
+	for _, k := range keys {
+		if k.Damaged {
+			damaged++
+		}
 	}
 	return damagedError(damaged)
 }
 
-// showAll returns what is known of the keys with an ID, and with reveal their bytes.
+// find returns the keys with an ID, of --sae or of all SAEs. There must be one.
+func (s *storeFlags) find(ctx context.Context, store *keystore.Store, id string, reveal bool) (keys []keyJSON, err error) {
+	err = s.each(ctx, store, s.allSAEs, func(o keystore.Owner, store *keystore.Store) error {
+		shown, err := showAll(ctx, o, store, id, reveal)
+		if errors.Is(err, kmclient.ErrKeyNotFound) {
+			return nil // another SAE may have it
+		}
+		keys = append(keys, shown...)
+		return err
+	})
+	if err == nil && len(keys) == 0 {
+		where := "the store"
+		if !s.allSAEs {
+			where = "the store, for SAE " + terminal.OrDash(terminal.Printable(s.SAE))
+		}
+		err = terminal.Fail(terminal.ExitNoPerm, "see qkdmail store list", "key %s is not in %s", terminal.Printable(id), where)
+	}
+	return keys, err
+}
+
+// showAll returns the keys of an owner with an ID. With reveal they have their bytes.
 func showAll(ctx context.Context, o keystore.Owner, store *keystore.Store, id string, reveal bool) (keys []keyJSON, err error) {
 	infos, err := store.Show(ctx, id)
 	if errors.Is(err, keystore.ErrRecord) {
@@ -142,7 +144,7 @@ func printShown(out io.Writer, keys []keyJSON) error {
 		}
 		row("Delivered", when(k.Delivered))
 		if k.Key != nil {
-			row("Key octets", base64.StdEncoding.EncodeToString(k.Key))
+			row("Key bytes", base64.StdEncoding.EncodeToString(k.Key))
 		}
 	}
 	return w.Flush()

@@ -11,15 +11,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// storeFlags are the flags of the store commands.
+// storeFlags are the flags of all store commands.
 type storeFlags struct {
 	*flags.Globals
 	flags.Store
 	config string
 	asJSON bool
 
-	relay   *config.Config // what --config names, nil without it
-	allSAEs bool           // --sae does not say whose keys
+	relay   *config.Config // the configuration that --config names; nil without one
+	allSAEs bool           // --sae is not given
 }
 
 func newStore(g *flags.Globals) *cobra.Command {
@@ -29,18 +29,17 @@ func newStore(g *flags.Globals) *cobra.Command {
 		Short: "Look after the keys of arriving messages",
 		Long: `Look after the store that keeps the keys of arriving messages until these are
 delivered: an SQLite file, or a schema in PostgreSQL that several relays share. No key
-manager is needed, and relays may run meanwhile.
+manager is needed, and relays may be running.
 
 --config takes the store, its key and its policies from a relay's configuration;
-flags come before it. Without either it is the file of the state directory. With
---sae (or QKD_SAE), list, show, sweep and export --reveal see only what was kept
-for this SAE ID.
+flags override it. The default is the file in the state directory. With --sae (or
+QKD_SAE), list, show, sweep and export --reveal see only the keys of this SAE ID.
 
-Run them as the relay's user: runuser -u qkdmail -- qkdmail store … A store key that
-is a credential of the relay's unit is not there for them; name it with --store-key
+Run the commands as the relay's user: runuser -u qkdmail -- qkdmail store … They can't
+read a store key that is a credential of the relay's unit; name it with --store-key
 file:PATH, or run them with systemd-run -p LoadCredentialEncrypted=….
 
-These commands make no store where there is none, except "init" in PostgreSQL.`,
+Only "init" makes a store, in PostgreSQL.`,
 		Example: `  qkdmail store list --config /etc/qkdmail/relay.toml --state in_use
   qkdmail store export --config /etc/qkdmail/relay.toml -o /backup/keys.db
   qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
@@ -49,14 +48,13 @@ These commands make no store where there is none, except "init" in PostgreSQL.`,
 	}
 	f := cmd.PersistentFlags()
 	s.Store.Register(f, flags.StoreUsage)
-	f.StringVarP(&s.config, "config", "c", "", "TOML file of the relay")
+	f.StringVarP(&s.config, "config", "c", "", "the relay's configuration")
 	f.BoolVar(&s.asJSON, "json", false, "print JSON")
 	cmd.AddCommand(s.init(), s.list(), s.show(), s.sweep(), s.export(), s.rotate(), s.verify())
 	return cmd
 }
 
-// settle makes the flags whole: with those of the configuration, and the place
-// of the store by default.
+// settle completes the flags from the configuration and the defaults.
 func (s *storeFlags) settle(cmd *cobra.Command) error {
 	s.allSAEs = s.SAE == "" && !cmd.Flags().Changed("sae")
 	if s.config != "" {
@@ -76,8 +74,8 @@ func (s *storeFlags) settle(cmd *cobra.Command) error {
 	return nil
 }
 
-// open settles the flags and opens the store, which is there already, without a key
-// manager. The caller closes it.
+// open settles the flags and opens the store, which must exist, without a key manager.
+// The caller closes it.
 func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Store, error) {
 	if err := s.settle(cmd); err != nil {
 		return nil, err
@@ -85,8 +83,7 @@ func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Store, error) {
 	return s.OpenExisting(cmd.Context(), nil, keystore.Options{Logger: terminal.Warnings(cmd)})
 }
 
-// each calls use with the store as each of those has it whose keys are in it: of --sae
-// alone, or of all.
+// each calls use with the store of each owner of keys, or only with that of --sae.
 func (s *storeFlags) each(ctx context.Context, store *keystore.Store, all bool, use func(keystore.Owner, *keystore.Store) error) error {
 	owners, err := store.Owners(ctx)
 	if err != nil {
@@ -103,7 +100,7 @@ func (s *storeFlags) each(ctx context.Context, store *keystore.Store, all bool, 
 	return nil
 }
 
-// damagedError is the error of a command that has met damaged records.
+// damagedError returns the error of a command that has found n damaged records.
 func damagedError(n int) error {
 	if n == 0 {
 		return nil
@@ -111,7 +108,7 @@ func damagedError(n int) error {
 	return terminal.Fail(terminal.ExitData, "see qkdmail store verify", "%s damaged", count(n, "record is", "records are"))
 }
 
-// count is a number of things.
+// count returns a number with its noun.
 func count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

@@ -2,6 +2,7 @@ package storecmd
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
@@ -12,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// sweepFlags say what a sweep closes and removes.
+// sweepFlags are the policies of a sweep.
 type sweepFlags struct {
 	close, tombstones, undelivered string
 	dryRun                         bool
@@ -23,17 +24,17 @@ func (s *storeFlags) sweep() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Close keys whose time has come, and remove tombstones",
-		Long: `Close the keys of delivered messages whose time has come, and remove what has been
-remembered for long enough. Relays do that about once an hour; this looks at all
-keys at once, as after a change of the policy.
+		Long: `Close the keys of delivered messages whose time has come, and remove tombstones that
+are old enough. Relays sweep about once an hour; this command looks at all keys at
+once, for example after a change of the policy.
 
-The policies are those of --config and the flags. Without --config, --close has to
-say when the keys of delivered messages are closed: what is closed is gone. The key
-manager is told of closed keys where --config or --km names one, for the keys of
-its SAE ID; otherwise the relay's next sweep tells it.
+The policies are those of --config and the flags. Without --config, --close must say
+when the keys of delivered messages are closed: a closed key can't be used again. If
+--config or --km names a key manager, the keys of its SAE ID are closed there as
+well; otherwise the relay's next sweep does that.
 
-With SQLite the write-ahead log is emptied then, which holds copies of what was
-deleted. PostgreSQL gives them up by itself (autovacuum).`,
+With SQLite the write-ahead log, which has copies of deleted records, is then emptied.
+PostgreSQL frees their space itself (autovacuum).`,
 		Example: `  qkdmail store sweep --config /etc/qkdmail/relay.toml --dry-run
   qkdmail store sweep --close after-delivery
   qkdmail store sweep --config /etc/qkdmail/relay.toml --undelivered 90d`,
@@ -42,23 +43,23 @@ deleted. PostgreSQL gives them up by itself (autovacuum).`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.close, "close", "", "when the key of a delivered message is closed: after-delivery, after:DURATION or never (default: as --config says)")
-	fs.StringVar(&f.tombstones, "tombstones", "", "how long a closed key is remembered, at least 31d (default 60d)")
-	fs.StringVar(&f.undelivered, "undelivered", "", "close keys as well whose message was not delivered for so long, at least 31d, or 0 (default: never)")
-	fs.BoolVar(&f.dryRun, "dry-run", false, "say what would be done")
+	fs.StringVar(&f.tombstones, "tombstones", "", "how long the tombstone of a closed key is kept, at least 31d (default 60d)")
+	fs.StringVar(&f.undelivered, "undelivered", "", "also close keys whose message was not delivered for this long, at least 31d, or 0 for never (default: never)")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "only print what would be done")
 	return cmd
 }
 
-// options are the policies of a configuration with the flags. Without either, keys
-// would be closed that the relay's own policy keeps.
+// options returns the policies of a configuration and of the flags. Without either, keys
+// could be closed that the relay's own policy keeps.
 func (f *sweepFlags) options(cfg *config.Config) (o keystore.Options, err error) {
 	if cfg != nil {
 		o = flags.KeepOptions(cfg, nil)
 	} else if f.close == "" {
-		return o, terminal.Usage("without --config, --close has to say when the keys of delivered messages are closed")
+		return o, terminal.Usage("without --config, --close must say when the keys of delivered messages are closed")
 	}
 	if f.close != "" {
 		if o.Close, err = keystore.ParsePolicy(f.close); err != nil {
-			return o, terminal.Usage("--close %q: must be after-delivery, after:DURATION as after:7d, or never", f.close)
+			return o, terminal.Usage("--close %q: must be after-delivery, after:DURATION like after:7d, or never", f.close)
 		}
 	}
 	for _, d := range []struct {
@@ -71,13 +72,13 @@ func (f *sweepFlags) options(cfg *config.Config) (o keystore.Options, err error)
 		*d.to, err = keystore.ParseDuration(d.text)
 		never := d.to == &o.Undelivered && *d.to == 0
 		if err != nil || *d.to < config.MinTombstones && !never {
-			return o, terminal.Usage("%s %q: must be 31d or more, since messages are accepted for 30 days and from a day ahead", d.flag, d.text)
+			return o, terminal.Usage("%s %q: must be 31d or more, since messages are accepted for 30 days, and from a day ahead", d.flag, d.text)
 		}
 	}
 	return o, nil
 }
 
-// swept is the outcome for programs.
+// A swept is what is printed with --json.
 type swept struct {
 	Closed     int  `json:"closed"`
 	Told       int  `json:"closed_at_km"`
@@ -107,7 +108,7 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 	}
 	defer store.Close(cmd.Context())
 	total := &swept{DryRun: f.dryRun}
-	all := s.allSAEs && km == nil // a key manager is told of the keys of one SAE
+	all := s.allSAEs && km == nil // a key manager has the keys of one SAE
 	err = s.each(cmd.Context(), store, all, func(_ keystore.Owner, store *keystore.Store) error {
 		did, err := store.SweepAll(cmd.Context(), f.dryRun)
 		total.add(did)
@@ -116,18 +117,13 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 	if err != nil {
 		return err
 	}
-	if s.asJSON {
-		err = terminal.PrintJSON(cmd.OutOrStdout(), total)
-	} else {
-		err = total.print(cmd)
-	}
-	if err != nil {
+	if err := terminal.Print(cmd.OutOrStdout(), s.asJSON, total, total.print); err != nil {
 		return err
 	}
 	return damagedError(total.Damaged)
 }
 
-// sweepKM opens the key manager that is to be told, nil if there is none.
+// sweepKM opens the key manager at which keys are closed. It is nil if none is named.
 func (s *storeFlags) sweepKM(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	if s.relay != nil {
 		s.SAE = s.relay.KM.SAE
@@ -148,8 +144,7 @@ func (t *swept) add(did keystore.Swept) {
 	t.Damaged += did.Damaged
 }
 
-func (t *swept) print(cmd *cobra.Command) error {
-	out := cmd.OutOrStdout()
+func (t *swept) print(out io.Writer) error {
 	closed, removed := "closed", "removed"
 	if t.DryRun {
 		closed, removed = "would close", "would remove"
@@ -160,7 +155,7 @@ func (t *swept) print(cmd *cobra.Command) error {
 	}
 	_, err := fmt.Fprintf(out, "\n%s %s and %s\n", removed, count(t.Tombstones, "tombstone", "tombstones"), count(t.Messages, "record of deliveries", "records of deliveries"))
 	if t.Untold > 0 {
-		fmt.Fprintf(out, "%s still to be closed at the key manager: the relay does that, or --km\n", count(t.Untold, "key is", "keys are"))
+		fmt.Fprintf(out, "%s still to be closed at the key manager: the relay does that, or sweep with --km\n", count(t.Untold, "key is", "keys are"))
 	}
 	return err
 }

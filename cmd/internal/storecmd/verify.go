@@ -17,17 +17,18 @@ import (
 func (s *storeFlags) verify() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify",
-		Short: "Check that a store can be read as a whole",
+		Short: "Check that everything in a store can be read",
 		Long: `Check a store: that the SQLite file is sound, that the store key is right, and that
-every record can be unsealed and says what it can say. Relays may run meanwhile.
+every record can be unsealed and has valid contents. Relays may be running.
 
-What is damaged is named, and makes the exit code 65. What can't be opened at all is
-78: with a wrong store key, or a file whose beginning or write-ahead log is damaged.
+Damaged records are listed, and the exit code is then 65. It is 78 if the store can't
+be opened at all: with a wrong store key, or a file whose beginning or write-ahead
+log is damaged.
 
-A file is opened as a relay does: its folder must be writable, and one of an older
-version is brought to the present schema. To leave a backup as it is, verify a copy.
+A file is opened as by a relay: its folder must be writable, and a file of an older
+version is migrated. To leave a backup unchanged, verify a copy.
 
-In PostgreSQL the records are checked, and not the server's files: pg_amcheck does that.`,
+In PostgreSQL only the records are checked; pg_amcheck checks the server's files.`,
 		Example: `  qkdmail store verify
   qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,
 		Args: flags.NoArgs,
@@ -35,7 +36,7 @@ In PostgreSQL the records are checked, and not the server's files: pg_amcheck do
 	}
 }
 
-// verified is the outcome for programs.
+// A verified is what is printed with --json.
 type verified struct {
 	Store    string                 `json:"store"`
 	File     string                 `json:"file,omitempty"` // "sound", or what is wrong with it; SQLite only
@@ -46,7 +47,7 @@ type verified struct {
 	Damages  []damage               `json:"damages,omitempty"`
 }
 
-// damage is a record that can't be used.
+// A damage is a damaged record.
 type damage struct {
 	Kind   string `json:"kind"`
 	KM     string `json:"km,omitempty"`
@@ -74,14 +75,10 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 		return err
 	}
 	v := s.verified(r)
-	if s.asJSON {
-		err = terminal.PrintJSON(cmd.OutOrStdout(), v)
-	} else {
-		err = v.print(cmd.OutOrStdout())
+	if err := terminal.Print(cmd.OutOrStdout(), s.asJSON, v, v.print); err != nil {
+		return err
 	}
 	switch {
-	case err != nil:
-		return err
 	case v.File != "" && v.File != sound:
 		return terminal.Fail(terminal.ExitData, whenDamaged, "%s", v.File)
 	case v.Damaged > 0:
@@ -90,9 +87,9 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 	return nil
 }
 
-const whenDamaged = "the others can be used; keep a copy as it is, and put a backup in its place if the keys are needed"
+const whenDamaged = "the other records can still be used; keep a copy of the store, and restore a backup if the keys are needed"
 
-// verified returns what a check has found, for programs.
+// verified returns the findings of a check.
 func (s *storeFlags) verified(r *keystore.Report) *verified {
 	v := &verified{Store: s.Shown(), Keys: r.Keys, Messages: r.Messages, Claims: r.Claims, Damaged: r.Damaged}
 	switch {

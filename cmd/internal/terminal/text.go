@@ -41,6 +41,14 @@ func OrDash(s string) string {
 	return s
 }
 
+// Print prints v as JSON, or else as text does.
+func Print(out io.Writer, asJSON bool, v any, text func(io.Writer) error) error {
+	if asJSON {
+		return PrintJSON(out, v)
+	}
+	return text(out)
+}
+
 // PrintJSON prints v as indented JSON.
 func PrintJSON(out io.Writer, v any) error {
 	e := json.NewEncoder(out)
