@@ -54,7 +54,7 @@ func Canceled(ctx context.Context) error {
 // decide what to do next. It unwraps to one of the sentinels and to the cause.
 type Error struct {
 	Op      string   // "status", "get keys", "keys by ID", "close key" or "list keys"
-	Status  int      // HTTP status of the answer; 0 if there was none
+	Status  int      // HTTP status of the answer; 0 if there was none, or without HTTP
 	Message string   // what the key manager says: at most 200 printable characters
 	Details []string // what it adds (ETSI GS QKD 014 §6.5): at most 8, each as Message
 	Retry   bool     // asking again later can help

@@ -7,6 +7,11 @@ import "context"
 //
 // peer is the SAE ID of the other side: the one that will decrypt for GetKeys, the
 // one that encrypted for KeysByID. Key managers that know no SAEs ignore it.
+//
+// An error is an [*Error] that wraps a sentinel of this package. Its text and that
+// of Message and Details never show what could be a key. If ctx has ended, the
+// error wraps its cause ([Canceled]). A client's own time-out does not wrap
+// context.DeadlineExceeded, which would be taken for the caller's.
 type KeyManager interface {
 	// Status reports the link to peer and the limits of the key manager.
 	Status(ctx context.Context, peer string) (Status, error)

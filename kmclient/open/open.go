@@ -15,7 +15,7 @@ import (
 )
 
 // Options are the settings of any key manager. One that has no use for a setting
-// ignores it, but a CAFile without TLS is a kmclient.ErrConfig.
+// ignores it, but a CAFile for an http:// URL is a kmclient.ErrConfig.
 type Options struct {
 	CAFile  string        // PEM file with the CAs to trust instead of the system's; only with TLS
 	Timeout time.Duration // of one request; 30 seconds if zero

@@ -34,7 +34,7 @@ func restClient(t *testing.T, o Options) *Client {
 	t.Helper()
 	r, err := New(o)
 	if err != nil {
-		t.Fatalf("NewREST(%q): %v", o.URL, err)
+		t.Fatalf("New(%q): %v", o.URL, err)
 	}
 	r.caller.Pause = func(ctx context.Context) error { return ctx.Err() }
 	t.Cleanup(r.CloseIdle)
