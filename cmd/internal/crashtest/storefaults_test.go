@@ -43,7 +43,7 @@ func faults() []fault {
 		{name: "read-only", side: encrypt, mount: true, down: true, begin: remount("ro"), end: remount("rw"), inLog: "can't be written"},
 		{name: "beginning damaged", side: decrypt, down: true, begin: damage(0, 4096), end: restore, inLog: "its beginning is damaged"},
 		{name: "damaged", side: decrypt, down: true, begin: damage(4096, 1<<30), end: restore, inLog: "it is damaged"},
-		{name: "emptied", side: decrypt, down: true, begin: damage(0, 0), end: restore, inLog: "empty, which it never is from the beginning"},
+		{name: "emptied", side: decrypt, down: true, begin: damage(0, 0), end: restore, inLog: "empty, but it was not made empty"},
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlitedb"
 )
 
 // The records of KindClaim have a table of their own, in which each takes about

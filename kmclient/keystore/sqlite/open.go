@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlitedb"
 )
 
 //go:embed schema1.sql
@@ -20,7 +21,7 @@ var schema2 string
 //go:embed schema3.sql
 var schema3 string
 
-// format is that of store files.
+// format is the format of store files.
 func format() sqlitedb.Format {
 	return sqlitedb.Format{
 		Application: 0x716B6473, // "qkds"
@@ -28,9 +29,9 @@ func format() sqlitedb.Format {
 	}
 }
 
-// Options of a file. The zero value is fit for use.
+// Options of a file. The zero value is ready to use.
 type Options struct {
-	Wait time.Duration // for another process that holds the lock; 10 s if zero
+	Wait time.Duration // how long to wait for another process that holds the lock; 10 s if zero
 }
 
 // An Engine is a file of records. Its methods may be called from several
@@ -39,13 +40,12 @@ type Engine struct{ file *sqlitedb.DB }
 
 var _ engine.Engine = (*Engine)(nil)
 
-// Open opens the file at path, having made it (mode 0600) and its folders
-// (0700) if they are not there. A file that is empty, no SQLite database,
-// another program's or of a later version is a kmclient.ErrStore and is left as
-// it is.
+// Open opens the file at path. If it is not there, it is made (mode 0600), and so are
+// its folders (0700). A file that is empty, no SQLite database, another program's or
+// of a later version is a kmclient.ErrStore and is left as it is.
 func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	if path == "" {
-		return nil, errNoPath
+		return nil, fmt.Errorf("%w: the key store needs a path", kmclient.ErrConfig)
 	}
 	file, err := sqlitedb.Open(ctx, path, format(), o.Wait)
 	if err != nil {
@@ -54,25 +54,21 @@ func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	return &Engine{file}, nil
 }
 
-// Close ends what is being written and closes the file. Closing twice does no
+// Close finishes what is being written and closes the file. Closing twice does no
 // harm.
 func (e *Engine) Close() error { return e.file.Close() }
 
 // Warnings is empty: there is no server.
 func (e *Engine) Warnings() []string { return nil }
 
-// Limits are those of what one Apply holds in memory: 4096 keys of a few hundred
-// bytes, each with its claim, and the store's own record.
+// Limits bound what one Apply holds in memory: 4096 keys of a few hundred bytes, each
+// with its claim, and the store's own record.
 func (e *Engine) Limits() engine.Limits {
 	return engine.Limits{Changes: 2*4096 + 1, Bytes: 16 << 20}
 }
 
-// Commits returns how many commits were made since the file was opened, each
-// with its fsync.
-func (e *Engine) Commits() int64 { return e.file.Commits() }
-
 // Compact empties the write-ahead log, which holds what was overwritten. While
-// others go on using it, that is a engine.ErrUncompacted.
+// others are using it, the error is an engine.ErrUncompacted.
 func (e *Engine) Compact(ctx context.Context) error {
 	err := e.file.Checkpoint(ctx)
 	if errors.Is(err, sqlitedb.ErrInUse) {

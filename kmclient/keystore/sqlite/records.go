@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/qkdmail/qkdmail/kmclient/internal/sqlitedb"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlitedb"
 )
 
 // Get returns records by their names.

@@ -1,15 +1,3 @@
-// Package sqlitedb keeps an SQLite file the way that keys need it: what a
-// change has written is on disk when [DB.Write] returns, what is deleted is
-// overwritten, and a file that it makes is for its owner only. The permissions of
-// one that is there stay as they are.
-//
-// One goroutine writes. Changes that are asked for while it is busy with a
-// commit share the next one, and its fsync. Others read at the same time.
-// Several processes may have a file open.
-//
-// A file is never half there: it is made under another name and linked to its
-// own when it is complete. So an empty one was cut off, and is refused as all
-// are that can't be ours; what is refused is left as it is.
 package sqlitedb
 
 import (
@@ -26,13 +14,13 @@ var (
 	// ErrClosed: the database has been closed.
 	ErrClosed = errors.New("closed")
 	// ErrDamaged: what is in the database can't have been written by its
-	// program. A function of Write or Read may say so as well.
+	// program. A function of Write or Read may return it as well.
 	ErrDamaged = errors.New("it is damaged; leave it as it is and restore a backup beside it")
 
 	errLater = errors.New("made by a later version of this program")
 )
 
-// ErrInUse: the write-ahead log was not emptied, since others read it or write.
+// ErrInUse: the write-ahead log was not emptied, since others are using it.
 var ErrInUse = errors.New("others use its write-ahead log")
 
 // A sqliteError is an error of SQLite.
@@ -51,22 +39,21 @@ func engineError(err error) error {
 	return sqliteError{err}
 }
 
-// storeError is the kmclient.ErrStore for an error of SQLite or of damage: it
-// says in plain words what is wrong, and with which file. Others pass as they
-// are.
+// storeError is the kmclient.ErrStore for an error of SQLite or for damage, with
+// what is wrong in plain words, and the file. Other errors stay as they are.
 func (db *DB) storeError(err error) error {
 	e, ok := errors.AsType[sqliteError](err)
 	switch {
 	case errors.Is(err, kmclient.ErrStore):
 		return err
 	case ok && inWords(e) != "":
-		err = fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, db.name(), inWords(e), err)
+		err = fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, db.path, inWords(e), err)
 		if passes(e) {
 			return passing{err}
 		}
 		return err
 	case ok, errors.Is(err, ErrDamaged), errors.Is(err, errLater):
-		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
+		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.path, err)
 	}
 	return err
 }
@@ -77,8 +64,7 @@ type passing struct{ error }
 func (p passing) Unwrap() error        { return p.error }
 func (p passing) Is(target error) bool { return target == kmclient.ErrStoreBusy }
 
-// passes reports whether something may get well without anybody touching the
-// file.
+// passes reports whether an error may go away without anyone touching the file.
 func passes(e sqliteError) bool {
 	switch e.code() {
 	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultFull, sqlite.ResultIOErr:
@@ -87,6 +73,7 @@ func passes(e sqliteError) bool {
 	return false
 }
 
+// inWords returns what an error means, "" if it is not known.
 func inWords(e sqliteError) string {
 	switch e.code() {
 	case sqlite.ResultBusy, sqlite.ResultLocked:
@@ -110,5 +97,5 @@ func isBusy(err error) bool {
 
 // closedError is the error of what is called after Close.
 func (db *DB) closedError() error {
-	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), ErrClosed)
+	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.path, ErrClosed)
 }

@@ -12,19 +12,20 @@ import (
 )
 
 // SQLite reads its write-ahead log up to the first frame with a wrong checksum.
-// That is right for what a crash leaves behind, a last commit that is not whole
-// and was reported to nobody. But one octet that the disk gets wrong would make
-// all commits behind it disappear, without a word, and for good as soon as the
-// log is written anew. So the log is read before SQLite does. Behind what can't
-// be read, a frame that carries on the checksum of a commit's last one says that
-// this commit was on disk once, for the next is not begun before.
+// That is right for what a crash leaves: a last commit that is not whole and was
+// reported to nobody. But one byte that the disk gets wrong would make all later
+// commits disappear in silence, and for good as soon as the log is written again. So
+// the log is checked before SQLite reads it. If a frame after one that can't be read
+// continues the checksum of a commit's last frame, then that commit was on disk once,
+// since the next is not begun before.
 //
-// A frame behind it says nothing by itself: after a loss of power in the middle
-// of a commit the log is written on from the one before, and what was there of
-// the torn one is still behind that, with the same salt.
+// Any other frame there proves nothing: after a loss of power in the middle of a
+// commit the log goes on from the commit before, and frames of the torn commit are
+// still there after it, with the same salt.
 //
-// Damage in the very last commit, in the frame header that ends the last but
-// one, and a log that was cut off between two, can't be told from a crash.
+// Three kinds of damage look like a crash and are not noticed: in the very last
+// commit, in the frame header that ends the last commit but one, and a log that was
+// cut off between two commits.
 //
 // See "The Write-Ahead Log" in https://sqlite.org/fileformat2.html.
 const (
@@ -33,11 +34,11 @@ const (
 	maxPage   = 65536
 )
 
-var errLog = errors.New("what can't be read is followed by commits that were made later")
+var errLog = errors.New("what can't be read is followed by later commits")
 
-// checkLog reports whether the log of the database at path is damaged. Another
-// process may be writing to it: what looks like damage and is none has gone with
-// the next look.
+// checkLog returns an error if the log of the database at path is damaged. Another
+// process may be writing to it, which can look like damage; that is gone at the next
+// look.
 func checkLog(path string) (err error) {
 	for range 5 {
 		if err = checkLogOnce(path + "-wal"); !errors.Is(err, errLog) {
@@ -47,7 +48,7 @@ func checkLog(path string) (err error) {
 	}
 	return fmt.Errorf("its write-ahead log %s-wal is damaged, and changes that were reported as made can't be read: "+
 		"copy both files before anything else, then restore a backup; "+
-		"without its log the file is as it was before all the changes in the log, which are lost then: %w", path, err)
+		"without its log the file lacks all the changes in the log: %w", path, err)
 }
 
 func checkLogOnce(path string) error {
@@ -101,7 +102,7 @@ func readLog(r io.Reader) error {
 	}
 }
 
-// ended is the outcome of reading as far as one can.
+// ended is the outcome of a log that was read as far as it goes.
 func ended(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return nil

@@ -3,8 +3,8 @@ package sqlitedb
 import "sync"
 
 // readers are connections that read at the same time. The one that was given
-// back last is taken first: with each commit all that a connection has in its
-// cache becomes worthless, so the fewer are in use the more is found there.
+// back last is taken first: each commit makes the cache of a connection worthless,
+// so the fewer connections are in use, the more is found in their caches.
 type readers struct {
 	free chan struct{} // one for each connection that is not in use
 

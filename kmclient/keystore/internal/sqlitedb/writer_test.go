@@ -35,108 +35,105 @@ func (db *DB) hold(t *testing.T) (release func()) {
 // Twenty that write at the same time share commits, and one that fails takes
 // back what it did alone.
 func TestGroupCommit(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
-		release := db.hold(t)
-		var all sync.WaitGroup
-		for i := range 20 {
-			all.Go(func() {
-				err := db.Write(t.Context(), func(c *Conn) error {
-					if err := c.Exec("INSERT INTO t (id, v) VALUES (?, 'v')", i); err != nil || i%2 == 0 {
-						return err
-					}
-					return fmt.Errorf("%d: %w", i, errRefused)
-				})
-				if (i%2 != 0) != errors.Is(err, errRefused) || i%2 == 0 && err != nil {
-					t.Errorf("%d: %v", i, err)
+	db := openTest(t, testPath(t))
+	release := db.hold(t)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			err := db.Write(t.Context(), func(c *Conn) error {
+				if err := c.Exec("INSERT INTO t (id, v) VALUES (?, 'v')", i); err != nil || i%2 == 0 {
+					return err
 				}
+				return fmt.Errorf("%d: %w", i, errRefused)
 			})
-		}
-		time.Sleep(50 * time.Millisecond) // for all of them to stand in line
-		release()
-		all.Wait()
-		if n := count(t, db); n != 10 {
-			t.Errorf("%d rows, want those 10 that were not refused", n)
-		}
-		if n := db.Commits(); n > 4 { // with the count's, in memory
-			t.Errorf("%d commits for 20 changes at the same time", n)
-		}
-	})
+			if (i%2 != 0) != errors.Is(err, errRefused) || i%2 == 0 && err != nil {
+				t.Errorf("%d: %v", i, err)
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond) // for all of them to stand in line
+	release()
+	all.Wait()
+	if n := count(t, db); n != 10 {
+		t.Errorf("%d rows, want those 10 that were not refused", n)
+	}
+	if n := db.Commits(); n > 3 {
+		t.Errorf("%d commits for 20 changes at the same time", n)
+	}
 }
 
 // A mistake of one caller, as SQLite sees it, is his alone.
 func TestConstraint(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
-		release := db.hold(t)
-		var all sync.WaitGroup
-		var mu sync.Mutex
-		failed := 0
-		for range 5 {
-			all.Go(func() {
-				if err := db.put(t.Context(), 7, "v"); err != nil {
-					wantStore(t, err, "UNIQUE")
-					mu.Lock()
-					failed++
-					mu.Unlock()
-				}
-			})
-		}
-		time.Sleep(20 * time.Millisecond)
-		release()
-		all.Wait()
-		if n := count(t, db); n != 1 || failed != 4 {
-			t.Errorf("%d rows, %d failed", n, failed)
-		}
-	})
+	db := openTest(t, testPath(t))
+	release := db.hold(t)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	failed := 0
+	for range 5 {
+		all.Go(func() {
+			if err := db.put(t.Context(), 7, "v"); err != nil {
+				wantStore(t, err, "UNIQUE")
+				mu.Lock()
+				failed++
+				mu.Unlock()
+			}
+		})
+	}
+	time.Sleep(20 * time.Millisecond)
+	release()
+	all.Wait()
+	if n := count(t, db); n != 1 || failed != 4 {
+		t.Errorf("%d rows, %d failed", n, failed)
+	}
 }
 
 // A full disk is everybody's error, what was committed stays, and it goes on
 // once there is room.
 func TestFull(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
-		limit := func(pages int) {
-			t.Helper()
-			if err := db.writer.Exec(fmt.Sprintf("PRAGMA max_page_count=%d", pages)); err != nil {
-				t.Fatal(err)
+	db := openTest(t, testPath(t))
+	limit := func(pages int) {
+		t.Helper()
+		if err := db.writer.Exec(fmt.Sprintf("PRAGMA max_page_count=%d", pages)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(30)
+	stored := 0
+	var err error
+	for ; err == nil; stored++ {
+		err = db.put(t.Context(), stored, strings.Repeat("v", 1000))
+	}
+	stored--
+	if wantStore(t, err, "the disk is full"); stored < 10 {
+		t.Errorf("%d rows only", stored)
+	}
+	release := db.hold(t)
+	var all sync.WaitGroup
+	for i := range 10 { // small ones beside one that does not fit
+		all.Go(func() {
+			size := 1
+			if i == 5 {
+				size = 200_000
 			}
-		}
-		limit(30)
-		stored := 0
-		var err error
-		for ; err == nil; stored++ {
-			err = db.put(t.Context(), stored, strings.Repeat("v", 1000))
-		}
-		stored--
-		if wantStore(t, err, "the disk is full"); stored < 10 {
-			t.Errorf("%d rows only", stored)
-		}
-		release := db.hold(t)
-		var all sync.WaitGroup
-		for i := range 10 { // small ones beside one that does not fit
-			all.Go(func() {
-				size := 1
-				if i == 5 {
-					size = 200_000
-				}
-				if err := db.put(t.Context(), 1000+i, strings.Repeat("v", size)); i == 5 || err != nil {
-					wantStore(t, err, "the disk is full")
-				}
-			})
-		}
-		time.Sleep(20 * time.Millisecond)
-		release()
-		all.Wait()
-		limit(1000)
-		if err := db.put(t.Context(), stored, "v"); err != nil {
-			t.Error(err)
-		}
-		n := 0
-		if err := db.Read(t.Context(), func(c *Conn) error { return c.Row([]any{&n}, "SELECT count(*) FROM t WHERE id<1000") }); err != nil || n != stored+1 {
-			t.Errorf("%d rows of %d, %v", n, stored+1, err)
-		}
-		if err := db.Check(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+			if err := db.put(t.Context(), 1000+i, strings.Repeat("v", size)); i == 5 || err != nil {
+				wantStore(t, err, "the disk is full")
+			}
+		})
+	}
+	time.Sleep(20 * time.Millisecond)
+	release()
+	all.Wait()
+	limit(1000)
+	if err := db.put(t.Context(), stored, "v"); err != nil {
+		t.Error(err)
+	}
+	n := 0
+	if err := db.Read(t.Context(), func(c *Conn) error { return c.Row([]any{&n}, "SELECT count(*) FROM t WHERE id<1000") }); err != nil || n != stored+1 {
+		t.Errorf("%d rows of %d, %v", n, stored+1, err)
+	}
+	if err := db.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestReadOnly(t *testing.T) {
@@ -189,26 +186,25 @@ func TestLocked(t *testing.T) {
 
 // Whoever gives up before his turn has changed nothing.
 func TestGivenUp(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
-		wantGivenUp := func(err error) {
-			t.Helper()
-			if !errors.Is(err, kmclient.ErrUnavailable) || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-				t.Error(err)
-			}
+	db := openTest(t, testPath(t))
+	wantGivenUp := func(err error) {
+		t.Helper()
+		if !errors.Is(err, kmclient.ErrUnavailable) || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
 		}
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		release := db.hold(t)
-		soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		defer cancel()
-		wantGivenUp(db.put(soon, 1, "v"))
-		release()
-		wantGivenUp(db.put(ended, 1, "v"))
-		wantGivenUp(db.Read(ended, nil))
-		if n := count(t, db); n != 0 {
-			t.Errorf("%d rows", n)
-		}
-	})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	release := db.hold(t)
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	wantGivenUp(db.put(soon, 1, "v"))
+	release()
+	wantGivenUp(db.put(ended, 1, "v"))
+	wantGivenUp(db.Read(ended, nil))
+	if n := count(t, db); n != 0 {
+		t.Errorf("%d rows", n)
+	}
 }
 
 // What a reader looks at does not change under it, and what was written is seen

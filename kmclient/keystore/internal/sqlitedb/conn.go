@@ -9,37 +9,35 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// ErrNoRow: a statement whose answer is one row has found none.
+// ErrNoRow: a statement whose answer should be one row found none.
 var ErrNoRow = errors.New("no row")
 
 // A Conn is a connection with the statements that it has prepared: their texts
 // are few and constant. It belongs to one goroutine at a time, and to a
 // function of [DB.Write] or [DB.Read] only until that returns.
 //
-// Its statements run under no context: each is short, and none is to be left half
-// done. Their arguments are int, int64, string, []byte or nil, and what is read
-// goes into *int, *int64, *string, *[]byte, or *any for one of int64, string,
-// []byte and nil.
-type Conn struct{ engine *sqlite.Conn }
+// Its statements run without a context: each is short, and none may be left half
+// done. Arguments are int, int64, string, []byte or nil. Columns are read into *int,
+// *int64, *string, *[]byte, or *any, which becomes int64, string, []byte or nil.
+type Conn struct{ conn *sqlite.Conn }
 
-// connect opens a connection to a file, or to ":memory:", that waits so long for
-// locks.
+// connect opens a connection to a file that waits so long for locks.
 func connect(name string, flags sqlite.OpenFlags, wait time.Duration) (*Conn, error) {
-	engine, err := sqlite.OpenConn(name, flags)
+	conn, err := sqlite.OpenConn(name, flags)
 	if err != nil {
 		return nil, engineError(err)
 	}
-	c := &Conn{engine}
+	c := &Conn{conn}
 	c.patience(wait)
 	return c, nil
 }
 
 // patience sets how long the connection waits for a lock.
-func (c *Conn) patience(d time.Duration) { c.engine.SetBusyTimeout(d) }
+func (c *Conn) patience(d time.Duration) { c.conn.SetBusyTimeout(d) }
 
-func (c *Conn) close() error { return engineError(c.engine.Close()) }
+func (c *Conn) close() error { return engineError(c.conn.Close()) }
 
-// Exec runs a statement that has no answer, or whose answer is of no interest.
+// Exec runs a statement and ignores its answer.
 func (c *Conn) Exec(text string, args ...any) error {
 	s, err := c.begin(text, args)
 	for row := true; row && err == nil; {
@@ -48,16 +46,15 @@ func (c *Conn) Exec(text string, args ...any) error {
 	return err
 }
 
-// Change runs an INSERT, UPDATE or DELETE, and returns how many rows it has
-// changed.
+// Change runs an INSERT, UPDATE or DELETE, and returns how many rows it changed.
 func (c *Conn) Change(text string, args ...any) (rows int, err error) {
 	if err := c.Exec(text, args...); err != nil {
 		return 0, err
 	}
-	return c.engine.Changes(), nil
+	return c.conn.Changes(), nil
 }
 
-// Row runs a statement whose answer is one row, ErrNoRow if none.
+// Row runs a statement whose answer is one row. Without one the error is an ErrNoRow.
 func (c *Conn) Row(into []any, text string, args ...any) error {
 	s, err := c.begin(text, args)
 	if err != nil {
@@ -99,7 +96,7 @@ func (c *Conn) script(text string) error {
 		if text = strings.Trim(text, "; \n"); text == "" {
 			return nil
 		}
-		s, left, err := c.engine.PrepareTransient(text)
+		s, left, err := c.conn.PrepareTransient(text)
 		if err != nil {
 			return engineError(err)
 		}
@@ -115,7 +112,7 @@ func (c *Conn) script(text string) error {
 
 // begin returns a statement with its arguments, before its first step.
 func (c *Conn) begin(text string, args []any) (*sqlite.Stmt, error) {
-	s, err := c.engine.Prepare(text)
+	s, err := c.conn.Prepare(text)
 	if err != nil {
 		return nil, engineError(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// prepareFile makes the file, if it is not there, and checks without writing
-// to it that it is one of the format.
+// prepareFile makes the file if it is not there, and checks, without writing to it,
+// that it is of the format.
 func (db *DB) prepareFile() error {
 	info, err := os.Stat(db.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -28,7 +28,7 @@ func (db *DB) prepareFile() error {
 	case !info.Mode().IsRegular(): // before it is opened: a pipe would block
 		return errors.New("not a regular file")
 	case info.Size() == 0:
-		return errors.New("empty, which it never is from the beginning: restore a backup, or remove it to begin anew")
+		return errors.New("empty, but it was not made empty: restore a backup, or remove it to begin anew")
 	}
 	if err := checkMagic(db.path); err != nil {
 		return err

@@ -10,12 +10,12 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// readersTime is for those who are just reading to come to their end. Nobody can
-// write meanwhile.
+// readersTime is how long Checkpoint waits for readers to finish. Nobody can write
+// meanwhile.
 const readersTime = 100 * time.Millisecond
 
 // Checkpoint empties the write-ahead log, which holds what was overwritten. If
-// others go on using it the error is an ErrInUse, and a later call may do it.
+// others keep using it the error is an ErrInUse, and a later call may succeed.
 func (db *DB) Checkpoint(ctx context.Context) error {
 	return db.submit(ctx, &job{apart: true, do: func(c *Conn) error {
 		c.patience(readersTime)
@@ -23,7 +23,7 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 		var busy, log, done int64
 		err := c.Row([]any{&busy, &log, &done}, "PRAGMA wal_checkpoint(TRUNCATE)")
 		if isBusy(err) || err == nil && busy != 0 {
-			return fmt.Errorf("%s: %w", db.name(), ErrInUse)
+			return fmt.Errorf("%s: %w", db.path, ErrInUse)
 		}
 		return err
 	}})
@@ -39,9 +39,9 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 	case err == nil, errors.Is(err, kmclient.ErrStore), errors.Is(err, kmclient.ErrUnavailable):
 		return err
 	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("%w: backup of %s: there is a file already: %w", kmclient.ErrStore, db.name(), err)
+		return fmt.Errorf("%w: backup of %s: there is a file already: %w", kmclient.ErrStore, db.path, err)
 	}
-	return fmt.Errorf("%w: backup of %s: %w", kmclient.ErrStore, db.name(), err)
+	return fmt.Errorf("%w: backup of %s: %w", kmclient.ErrStore, db.path, err)
 }
 
 // Check reads the whole database and reports whether it is sound. That takes a

@@ -9,7 +9,7 @@ import (
 
 const (
 	maxBatch = 128 // changes that share one commit at most
-	yields   = 3   // times that others may run who are just about to ask for one
+	yields   = 3   // how often others may run who are about to ask for a change
 )
 
 // A job waits for its turn with the writer.
@@ -20,12 +20,12 @@ type job struct {
 	done  chan struct{} // closed once err is settled
 }
 
-// Write makes a change: all of what do does, if it returns no error, and else
-// nothing. It returns once that is on disk. An error of do is returned as it
-// is, but for those of SQLite, and if what do has seen was committed.
+// Write makes a change: all that do does if it returns no error, otherwise nothing.
+// It returns once the change is on disk. An error of do is returned as it is, except
+// those of SQLite, and only if what do has read was committed.
 //
-// The caller's context ends the wait for the writer, but not what has begun, so
-// that there is seldom a doubt about what has happened.
+// The end of the caller's context ends the wait for the writer, but not what has
+// begun, so that there is seldom a doubt about what has happened.
 func (db *DB) Write(ctx context.Context, do func(*Conn) error) error {
 	return db.submit(ctx, &job{do: do})
 }
@@ -46,7 +46,7 @@ func (db *DB) submit(ctx context.Context, j *job) error {
 	}
 }
 
-// ready reports why nothing can be done any more.
+// ready returns why nothing can be done any more.
 func (db *DB) ready(ctx context.Context) error {
 	select {
 	case <-db.quit:
@@ -59,8 +59,8 @@ func (db *DB) ready(ctx context.Context) error {
 	return nil
 }
 
-// run is the writer: it commits together what has come in while it was busy
-// with the last commit.
+// run is the writer: it commits together what came in while it was busy with the
+// last commit.
 func (db *DB) run() {
 	defer close(db.done)
 	for {
@@ -73,9 +73,8 @@ func (db *DB) run() {
 	}
 }
 
-// gather returns the jobs that are waiting now, or as soon as everybody who can
-// run has done so: a commit costs more than a look around, and nobody waits for
-// a time.
+// gather returns the jobs that are waiting now, or as soon as every goroutine that
+// can run has done so: a commit costs more than that. It never sleeps.
 func (db *DB) gather(first *job) []*job {
 	jobs := []*job{first}
 	for yielded := 0; len(jobs) < maxBatch; {
@@ -112,9 +111,9 @@ func (db *DB) serve(jobs []*job) {
 	}
 }
 
-// commit does jobs in one transaction. One that fails takes back only what it
-// did itself; if the transaction fails, that is everybody's error, for nobody
-// can go by what was not committed.
+// commit does jobs in one transaction. A job that fails takes back only what it did
+// itself. If the transaction fails, every job fails, since none may rely on what was
+// not committed.
 func (c *Conn) commit(f Format, batch []*job) {
 	err := c.Exec("BEGIN IMMEDIATE")
 	if err == nil {
@@ -139,8 +138,8 @@ func (c *Conn) commit(f Format, batch []*job) {
 	}
 }
 
-// nested does one job within the transaction of its batch. It returns an error
-// if that transaction can't go on.
+// nested does one job in the transaction of its batch. It returns an error if that
+// transaction can't go on.
 func (c *Conn) nested(j *job) error {
 	if err := c.Exec("SAVEPOINT job"); err != nil {
 		return err
@@ -153,12 +152,9 @@ func (c *Conn) nested(j *job) error {
 	return c.Exec("RELEASE job")
 }
 
-// Read calls look with a connection that sees one state of the database, in
-// which every change is whose Write has returned.
+// Read calls look with a connection that sees one state of the database, with every
+// change whose Write has returned.
 func (db *DB) Read(ctx context.Context, look func(*Conn) error) error {
-	if db.readers == nil {
-		return db.Write(ctx, look)
-	}
 	return db.apart(ctx, func(c *Conn) error {
 		if err := c.Exec("BEGIN"); err != nil {
 			return err
@@ -174,14 +170,11 @@ func (db *DB) Read(ctx context.Context, look func(*Conn) error) error {
 	})
 }
 
-// apart calls do with a connection that is in no transaction, and does not keep
-// the writer waiting unless the database is in memory.
+// apart calls do with a connection that is in no transaction. The writer goes on
+// meanwhile.
 func (db *DB) apart(ctx context.Context, do func(*Conn) error) error {
 	if err := db.ready(ctx); err != nil {
 		return err
-	}
-	if db.readers == nil {
-		return db.submit(ctx, &job{do: do, apart: true})
 	}
 	select {
 	case <-db.readers.free:

@@ -41,12 +41,6 @@ func testPath(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "new", "a?b #%41 folder", "t.db")
 }
 
-// both runs a test on a file and in memory.
-func both(t *testing.T, f func(*testing.T, *DB)) {
-	t.Run("file", func(t *testing.T) { f(t, openTest(t, testPath(t))) })
-	t.Run("memory", func(t *testing.T) { f(t, openTest(t, "")) })
-}
-
 func (db *DB) put(ctx context.Context, id int, v string) error {
 	return db.Write(ctx, func(c *Conn) error { return c.Exec("INSERT INTO t (id, v) VALUES (?, ?)", id, v) })
 }
@@ -259,31 +253,30 @@ func TestReadOnlyFolder(t *testing.T) {
 }
 
 func TestBackup(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
-		if err := db.put(t.Context(), 1, "v"); err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(t.TempDir(), "new", "copy.db")
-		if err := db.Backup(t.Context(), path); err != nil {
-			t.Fatal(err)
-		}
-		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
-			t.Errorf("%v, %v, want 0600", info, err)
-		}
-		wantStore(t, db.Backup(t.Context(), path), "there is a file already")
-		wantStore(t, db.Backup(t.Context(), path+"/below"), "not a directory")
-		entries, err := os.ReadDir(filepath.Dir(path))
-		if err != nil || len(entries) != 1 {
-			t.Errorf("%v (%v), want the backup only", entries, err)
-		}
-		restored := openTest(t, path)
-		if err := restored.Check(t.Context()); err != nil || count(t, restored) != 1 {
-			t.Errorf("%d rows, %v", count(t, restored), err)
-		}
-		if err := db.Check(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+	db := openTest(t, testPath(t))
+	if err := db.put(t.Context(), 1, "v"); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "new", "copy.db")
+	if err := db.Backup(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v, want 0600", info, err)
+	}
+	wantStore(t, db.Backup(t.Context(), path), "there is a file already")
+	wantStore(t, db.Backup(t.Context(), path+"/below"), "not a directory")
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%v (%v), want the backup only", entries, err)
+	}
+	restored := openTest(t, path)
+	if err := restored.Check(t.Context()); err != nil || count(t, restored) != 1 {
+		t.Errorf("%d rows, %v", count(t, restored), err)
+	}
+	if err := db.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestCheckpoint(t *testing.T) {

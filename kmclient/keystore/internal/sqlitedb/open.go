@@ -29,12 +29,12 @@ type Format struct {
 // A DB is an open database. Its methods may be called from several goroutines
 // at the same time.
 type DB struct {
-	path    string // empty: in memory
+	path    string
 	format  Format
 	wait    time.Duration
 	writer  *Conn
-	readers *readers // nil in memory, where the writer reads
-	opened  int      // of them
+	readers *readers
+	opened  int // readers
 	jobs    chan *job
 	commits atomic.Int64
 	quit    chan struct{} // closed by Close
@@ -42,20 +42,19 @@ type DB struct {
 	closing sync.Once
 }
 
-// Open opens the file at path, having made it (mode 0600) and its folders
-// (0700) if they are not there. An empty path is a database in memory, which
-// is gone with Close. wait is for the lock that another process holds; 10 s if
-// zero. Errors are a kmclient.ErrStore, or a kmclient.ErrUnavailable if ctx has
-// ended.
+// Open opens the file at path. If it is not there, it is made (mode 0600), and so
+// are its folders (0700). wait is how long to wait for a lock that another process
+// holds; 10 s if zero. Errors are a kmclient.ErrStore, or a kmclient.ErrUnavailable
+// if ctx has ended.
 func Open(ctx context.Context, path string, f Format, wait time.Duration) (*DB, error) {
 	db := &DB{
 		path: path, format: f, wait: cmp.Or(wait, defaultWait),
-		jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
+		readers: newReaders(mostReaders), jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := db.open(ctx); err != nil {
 		_ = db.closeAll()
 		if err = db.storeError(err); !errors.Is(err, kmclient.ErrStore) && !errors.Is(err, kmclient.ErrUnavailable) {
-			err = fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.name(), err)
+			err = fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.path, err)
 		}
 		return nil, err
 	}
@@ -67,28 +66,20 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
 		return kmclient.Canceled(ctx)
 	}
-	name := ":memory:"
-	if db.path != "" {
-		if db.path, err = filepath.Abs(db.path); err != nil {
-			return err
-		}
-		if err := db.prepareFile(); err != nil {
-			return err
-		}
-		name = db.path
+	if db.path, err = filepath.Abs(db.path); err != nil {
+		return err
 	}
-	if db.writer, err = db.newConn(ctx, name); err != nil {
+	if err := db.prepareFile(); err != nil {
+		return err
+	}
+	if db.writer, err = db.newConn(ctx); err != nil {
 		return err
 	}
 	if err := db.writer.migrate(db.format); err != nil {
 		return err
 	}
-	if db.path == "" {
-		return nil
-	}
-	db.readers = newReaders(mostReaders)
 	for range mostReaders {
-		c, err := db.newConn(ctx, name)
+		c, err := db.newConn(ctx)
 		if err != nil {
 			return err
 		}
@@ -98,8 +89,8 @@ func (db *DB) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close ends what is being written and closes the file; whatever is called
-// afterwards is an ErrClosed. Closing twice does no harm.
+// Close finishes what is being written and closes the file; afterwards every call
+// returns an ErrClosed. Closing twice does no harm.
 func (db *DB) Close() (err error) {
 	db.closing.Do(func() {
 		close(db.quit)
@@ -109,7 +100,7 @@ func (db *DB) Close() (err error) {
 	return err
 }
 
-// closeAll closes the connections; those in use come back first.
+// closeAll closes the connections, after those in use have come back.
 func (db *DB) closeAll() (err error) {
 	for range db.opened {
 		<-db.readers.free
@@ -125,9 +116,6 @@ func (db *DB) closeAll() (err error) {
 // each with its fsync.
 func (db *DB) Commits() int64 { return db.commits.Load() }
 
-// name is what errors call the database.
-func (db *DB) name() string { return cmp.Or(db.path, "in memory") }
-
 // pragmas set a connection up. A commit is an fsync of the write-ahead log; a
 // log of 16 MiB is copied into the file in one go.
 const pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY; " +
@@ -135,8 +123,8 @@ const pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure
 
 // newConn opens a connection. Turning the write-ahead log on is not covered by
 // SQLite's own waiting for other processes.
-func (db *DB) newConn(ctx context.Context, name string) (*Conn, error) {
-	c, err := connect(name, sqlite.OpenReadWrite, db.wait)
+func (db *DB) newConn(ctx context.Context) (*Conn, error) {
+	c, err := connect(db.path, sqlite.OpenReadWrite, db.wait)
 	if err != nil {
 		return nil, err
 	}
@@ -181,8 +169,8 @@ func (c *Conn) migrate(f Format) (err error) {
 	return c.Exec("COMMIT")
 }
 
-// version returns the schema version, which is one that this program knows:
-// another process, of a later version, may have migrated the file at any time.
+// version returns the schema version, if this program knows it: another process, of
+// a later version, may migrate the file at any time.
 func (c *Conn) version(f Format) (version int, err error) {
 	if err := c.Row([]any{&version}, "PRAGMA user_version"); err != nil {
 		return 0, err
@@ -190,7 +178,7 @@ func (c *Conn) version(f Format) (version int, err error) {
 	return version, f.knows(version)
 }
 
-// knows reports a schema that this program does not know.
+// knows returns an error for a schema that this program does not know.
 func (f Format) knows(version int) error {
 	switch {
 	case version < 0:
