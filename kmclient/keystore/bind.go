@@ -8,11 +8,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// BindKeys records that a part of a message was verified under these keys: they
-// belong to it from now on. Once more for the same message and frame is no
-// error, also at the same time; for another one it is an ErrBound, which is
-// counted and logged as an alarm. None of the keys is bound anew then, unless they
-// take several commits and the other message came between two of them.
+// BindKeys records that a part of a message was verified under these keys: from now
+// on they belong to it. Binding them again to the same message and frame is no error.
+// Binding a key to another message or frame is an ErrBound, which is counted and
+// logged as an alarm; then none of the keys is newly bound, unless they take several
+// commits and the other message came between two of them.
 func (s *Store) BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	err := kmclient.CheckIDs(ids)
 	if err == nil {
@@ -36,7 +36,7 @@ func (s *Store) bind(ctx context.Context, handed bool, peer string, identity kmc
 	now := s.clock.late()
 	for i, k := range records {
 		if handed && (k == nil || k.peer != peer || k.state != kmclient.StateInUse) {
-			return sealed.ErrNotHanded // nothing is refused or left as it is without a look
+			return sealed.ErrNotHanded // nothing is refused or left as it is before the store was read
 		}
 		if k == nil {
 			return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, ids[i])

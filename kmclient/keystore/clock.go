@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// A timekeeper tells the time in two ways: as the clock of the system shows it,
-// which may be set at any moment, and as the clock was when the process started
-// and as long as that has run since. Where they differ, what happens now is noted
-// with the later time, and whether something is due is judged by the earlier one:
-// so a step of the clock only makes things last longer.
+// A timekeeper has two clocks: that of the system, which may be set at any moment,
+// and the time at which the process started plus the time it has run since. Where
+// they differ, the later time is recorded for what happens now, and the earlier one
+// decides whether something is due: so a step of the system's clock only makes things
+// last longer.
 type timekeeper struct {
 	wall    func() time.Time
 	running func() time.Duration // since start; nil: the clock is never set
 	start   time.Time
 	logger  *slog.Logger
-	stepped *atomic.Bool // said already
+	stepped *atomic.Bool // it was logged
 }
 
-// newTimekeeper goes by a clock, nil for that of the system.
+// newTimekeeper returns a timekeeper with a clock that is never set, or with that of
+// the system if wall is nil.
 func newTimekeeper(wall func() time.Time, logger *slog.Logger) timekeeper {
 	t := timekeeper{wall: wall, logger: logger, stepped: new(atomic.Bool)}
 	if wall == nil {
@@ -31,7 +32,7 @@ func newTimekeeper(wall func() time.Time, logger *slog.Logger) timekeeper {
 	return t
 }
 
-// step is a difference that is more than the slewing of a clock.
+// step is a difference that is too large for the slewing of a clock.
 const step = time.Hour
 
 func (t *timekeeper) both() (wall, running time.Time) {
@@ -47,7 +48,7 @@ func (t *timekeeper) both() (wall, running time.Time) {
 	return wall, running
 }
 
-// late is the time to note something with.
+// late is the time to record for what happens now.
 func (t *timekeeper) late() time.Time {
 	wall, running := t.both()
 	if wall.Before(running) {
@@ -56,7 +57,7 @@ func (t *timekeeper) late() time.Time {
 	return wall
 }
 
-// early is the time to judge by whether something is due.
+// early is the time that decides whether something is due.
 func (t *timekeeper) early() time.Time {
 	wall, running := t.both()
 	if running.Before(wall) {

@@ -10,9 +10,10 @@ import (
 )
 
 // CloseKey closes a receiving key now: here, where a tombstone stays, and at the
-// key manager. If that can't be told, the error says so and the sweep will. A key
-// that is not here is the key manager's business alone. If keys of several peers
-// have this ID, the error is a kmclient.ErrBadRequest: see [Store.CloseKeyFrom].
+// key manager. If the key manager can't be reached, the error says so, and a later
+// sweep closes the key there. A key that is not in the store is closed at the key
+// manager alone. If keys of several peers have this ID, the error is a
+// kmclient.ErrBadRequest: see [Store.CloseKeyFrom].
 func (s *Store) CloseKey(ctx context.Context, id string) error {
 	peer, err := s.peerOf(ctx, id)
 	if err != nil {
@@ -37,7 +38,7 @@ func (s *Store) peerOf(ctx context.Context, id string) (peer string, err error) 
 	return infos[0].Peer, nil
 }
 
-// CloseKeyFrom is CloseKey for the key with this ID that peer has encrypted with.
+// CloseKeyFrom is CloseKey for the key with this ID that peer encrypted with.
 func (s *Store) CloseKeyFrom(ctx context.Context, peer, id string) error {
 	var k *keyRecord
 	err := retry(func() (err error) {
@@ -67,12 +68,12 @@ func (s *Store) CloseKeyFrom(ctx context.Context, peer, id string) error {
 		return nil
 	}
 	if err := s.tellKM(ctx, k); err != nil {
-		return s.fail(opClose, fmt.Errorf("closed here; the key manager will be told later: %w", err))
+		return s.fail(opClose, fmt.Errorf("closed here, and not yet at the key manager, where a later sweep closes it: %w", err))
 	}
 	return s.fail(opClose, s.settle(ctx, peer, id))
 }
 
-// settle records that the key manager knows that a key is closed.
+// settle records that a key is closed at the key manager too.
 func (s *Store) settle(ctx context.Context, peer, id string) error {
 	k, err := s.keyRecord(ctx, peer, id)
 	if err != nil || k == nil || !k.atKM {

@@ -19,8 +19,8 @@ const maxRecipients = 1 << 16
 // If that key belongs to another message, or to none, the error is an ErrBound,
 // which is counted and logged as an alarm: a key ID proves nothing. If the key is
 // closed and one of rcpts has not got the message, that is counted and logged as an
-// alarm too: it is no mail system that tries once more. If the message would have
-// more than 65,536 recipients, the error is a kmclient.ErrBadRequest.
+// alarm too, since a mail system that retries has the same recipients. If the message
+// would have more than 65,536 recipients, the error is a kmclient.ErrBadRequest.
 func (s *Store) Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error) {
 	has, err := s.delivered(ctx, peer, identity, keyID, rcpts)
 	if err != nil {
@@ -51,14 +51,14 @@ func (s *Store) delivered(ctx context.Context, peer string, identity kmclient.Id
 	}
 	if k != nil && k.state == kmclient.StateClosed && left > 0 {
 		s.count.closedRefused.Add(1)
-		s.o.Logger.Error("a message came under a closed key, for somebody who has not got it; it may be a replay",
+		s.o.Logger.Error("a message came under a closed key, for a recipient who has not got it; it may be a replay",
 			"alarm", "closed", "key_id", k.spelled, "peer", k.peer)
 	}
 	return has, nil
 }
 
-// handOver hands what Delivered has read over to RecordDelivered; nothing if the key,
-// which may be nil, is not known.
+// handOver hands what Delivered has read over to RecordDelivered, unless the key is
+// not known, which is nil.
 func (s *Store) handOver(k *keyRecord, msg *messageRecord, identity kmclient.Identity) {
 	if k == nil {
 		return
@@ -71,21 +71,21 @@ func (s *Store) handOver(k *keyRecord, msg *messageRecord, identity kmclient.Ide
 	s.records.HandOver(s.messageName(identity), raw)
 }
 
-// refuseBound is the alarm for a message whose key is not its own, and the error.
+// refuseBound raises the alarm for a message whose key is not its own, and returns the
+// error.
 func (s *Store) refuseBound(peer string, k *keyRecord) error {
 	s.count.boundRefused.Add(1)
-	s.o.Logger.Error("a message was refused: its key belongs to another one, or to none; somebody may have copied the key ID",
+	s.o.Logger.Error("a message was refused: its key belongs to another one, or to none; its key ID may have been copied",
 		"alarm", "bound", "key_id", k.spelled, "peer", peer)
 	return fmt.Errorf("%w: %s", ErrBound, k.spelled)
 }
 
 // RecordDelivered records that recipients have got a message from peer, which is
-// known as for Delivered. It is to be called after the next hop's 250 and before
-// one's own: if it fails, the message is refused for now and may be delivered a
-// second time. If the key belongs to another message, the error is an ErrBound and
+// known as for Delivered. Call it after the next hop's 250 and before your own: if it
+// fails, the message is refused for now and may be delivered a second time. If the key belongs to another message, the error is an ErrBound and
 // an alarm; if it belongs to none, a kmclient.ErrBadRequest. Recording a recipient twice is no
-// error. Those beyond 65,536, whom Delivered has let pass at the same time as
-// others, are logged and not recorded.
+// error. Recipients beyond 65,536, whom Delivered let pass at the same time as others,
+// are logged and not recorded.
 func (s *Store) RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error {
 	return s.fail(opDeliver, s.change(func(handed bool) error { return s.recordDelivered(ctx, handed, peer, identity, keyID, rcpts) }))
 }

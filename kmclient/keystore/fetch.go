@@ -21,14 +21,14 @@ type flight struct {
 	ids  []string
 	done chan struct{}
 
-	// Once done is closed. The keys, by canonical ID, are those that the flight was the
-	// first to store, for whoever has begun it.
+	// Set when done is closed. keys, by canonical ID, are those that this flight was
+	// the first to store; they belong to the call that began it.
 	err  error
 	keys map[string]*kmclient.Key
 }
 
 // await returns the outcome of a flight, or an error once the caller waits no
-// longer. own reports whether the flight's keys are the caller's.
+// longer. own is whether the caller began the flight.
 func (s *Store) await(ctx context.Context, f *flight, own bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.FetchTimeout, errLate)
 	defer cancel()
@@ -55,9 +55,9 @@ func (f *flight) wipe() { kmclient.WipeAll(slices.Collect(maps.Values(f.keys))) 
 // errLate is the cause of the end of await's time.
 var errLate = fmt.Errorf("the keys have not come in time: %w", os.ErrDeadlineExceeded)
 
-// takeOff begins to fetch keys, unless one of them is being fetched already:
-// then it returns that flight, which is not its own. A key manager that deletes
-// keys gives the second who asks nothing.
+// takeOff begins to fetch keys, unless one of them is being fetched already: then it
+// returns that flight, and own is false. A key manager that deletes keys gives nothing
+// to the second who asks.
 func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,9 +193,9 @@ func (s *Store) keepArrived(peer string, keys []*kmclient.Key) {
 	}
 }
 
-// keep stores keys that have come for peer, wipes them, and returns how many were
-// new. If that can't be done they wait in memory. Keys whose IDs have had their use are refused, and are an
-// ErrClaimed; the others are stored.
+// keep stores keys that have come for peer, wipes them, and returns how many were new.
+// If they can't be stored they wait in memory. Keys whose IDs have had their use are
+// refused with an ErrClaimed, and the others are stored.
 func (s *Store) keep(ctx context.Context, peer string, keys []*kmclient.Key) (fresh int, err error) {
 	// The time that the key manager took is not taken from the store.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.FetchTimeout)
@@ -246,13 +246,13 @@ func checkSize(k *kmclient.Key) error {
 	return nil
 }
 
-// store stores keys that came for peer, and returns how many were new. One that
-// is there already stays as it is: everybody gets the key that was stored first.
-// Keys whose IDs have had their use are not stored: once all others are, the
-// error is an ErrClaimed.
+// store stores keys that came for peer, and returns how many were new. A key that is
+// there already stays as it is: everyone gets the key that was stored first. Keys
+// whose IDs have had their use are not stored: once all others are, the error is an
+// ErrClaimed.
 func (s *Store) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
-	// They have just been looked for in vain, most times. If they are there by
-	// now, that is a conflict.
+	// Mostly they have just been looked for in vain. If they are there now, that is a
+	// conflict.
 	if n, err = s.storeNew(ctx, peer, keys); !errors.Is(err, engine.ErrConflict) {
 		return n, err
 	}
@@ -289,7 +289,7 @@ func (s *Store) store(ctx context.Context, peer string, keys []*kmclient.Key) (n
 
 // compare raises the alarm if a key has come once more with other bytes.
 func (s *Store) compare(peer string, k *kmclient.Key, present *keyRecord) {
-	if present.state == kmclient.StateClosed || bytes.Equal(present.octets, k.Reveal()) {
+	if present.state == kmclient.StateClosed || bytes.Equal(present.bytes, k.Reveal()) {
 		return
 	}
 	s.count.changed.Add(1)
@@ -297,7 +297,7 @@ func (s *Store) compare(peer string, k *kmclient.Key, present *keyRecord) {
 		"alarm", "changed", "key_id", k.ID(), "peer", peer)
 }
 
-// storeNew stores keys, of which there are no records, and claims their IDs.
+// storeNew stores keys that have no records yet, and claims their IDs.
 func (s *Store) storeNew(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
 	edits := make([]sealed.Edit, 0, len(keys))
 	defer func() { sealed.WipeEdits(edits) }()

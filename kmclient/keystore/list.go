@@ -13,14 +13,14 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// An Info describes a receiving key without its octets. Times that have not
-// come are zero.
+// An Info describes a receiving key, without its bytes. A time is zero until it has
+// come.
 type Info struct {
 	kmclient.KeyInfo           // Time is that of Stored
 	Peer             string    // SAE ID of the sender
 	Stored           time.Time // when it came
 	InUse            time.Time // when it was handed out to decrypt
-	Used             time.Time // when a message was verified under it, which it belongs to since
+	Used             time.Time // when a message was verified under it, to which it belongs since then
 	Closed           time.Time
 	Message          string // identity of that message, in hexadecimal
 	Frame            uint64 // of that message
@@ -42,13 +42,13 @@ func (k *keyRecord) info() Info {
 	return i
 }
 
-// listPage is for how many keys deliveries are looked up in one go.
+// listPage is for how many keys deliveries are looked up at a time.
 const listPage = 64
 
 // List iterates over the receiving keys of this key manager and SAE, closed ones
-// included: those whose IDs are UUIDs in their order, among them the others in none.
-// One that is damaged comes with what is known of it, the ID in its name at least,
-// and an ErrRecord, and the others follow; any other error ends it.
+// included. Those whose IDs are UUIDs come in the order of these; the others are
+// anywhere among them. A damaged key comes with an ErrRecord and what is known of it,
+// at least the ID in its name, and the others follow. Any other error ends the list.
 func (s *Store) List(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		stop := errors.New("stop")
@@ -94,7 +94,7 @@ type listed struct {
 	err  error
 }
 
-// addDeliveries looks up what was delivered of the keys' messages.
+// addDeliveries looks up the deliveries of the keys' messages.
 func (s *Store) addDeliveries(ctx context.Context, some []listed) error {
 	var names []engine.Name
 	at := map[string]int{} // a message has many keys
@@ -131,7 +131,7 @@ func (s *Store) addDeliveries(ctx context.Context, some []listed) error {
 	return nil
 }
 
-// ListKeys returns the receiving keys that are kept, in the order of List.
+// ListKeys returns the receiving keys that are not closed, in the order of List.
 func (s *Store) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err error) {
 	for info, err := range s.List(ctx) {
 		if err != nil {
@@ -144,8 +144,8 @@ func (s *Store) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err err
 	return infos, nil
 }
 
-// Show describes the receiving keys with an ID: one if it is a UUID, else as many as
-// there are peers that use it, for which the whole store is read. If there is none,
+// Show describes the receiving keys with an ID: one if it is a UUID, otherwise as many
+// as there are peers that use it, for which it reads the whole store. If there is none,
 // the error is a kmclient.ErrKeyNotFound.
 func (s *Store) Show(ctx context.Context, id string) (infos []Info, err error) {
 	if isUUID(id) {
@@ -188,9 +188,8 @@ func (s *Store) showAll(ctx context.Context, id string) (infos []Info, err error
 	return infos, nil
 }
 
-// Key returns the key that List or Show has described, from the store alone. If it
-// is closed by now, the error is an ErrClosed; if it is gone, a
-// kmclient.ErrKeyNotFound.
+// Key returns a key that List or Show has described, from the store alone. If it was
+// closed since, the error is an ErrClosed; if it is gone, a kmclient.ErrKeyNotFound.
 func (s *Store) Key(ctx context.Context, info Info) (*kmclient.Key, error) {
 	k, err := s.key(ctx, info)
 	return k, s.fail(opList, err)

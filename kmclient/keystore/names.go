@@ -10,9 +10,9 @@ import (
 )
 
 // recordID returns the ID that the records of a key of peer have in their names.
-// For a UUID it is the canonical form. Any other ID may be that of another key with
-// another peer, so for these it is a UUID of version 8 that SHA-256 makes of both
-// (RFC 9562 §5.8): it is as short, and hides the ID.
+// For a UUID it is the canonical form. Any other ID may also be that of another key
+// of another peer, so it becomes a UUID of version 8 that SHA-256 makes of both
+// (RFC 9562 §5.8): that is as short as any UUID, and hides the ID.
 func recordID(peer, id string) string {
 	if isUUID(id) {
 		return kmclient.CanonicalID(id)
@@ -29,16 +29,15 @@ func (s *Store) name(kind engine.Kind, id string) engine.Name {
 	return engine.Name{Kind: kind, KM: s.o.KM, SAE: s.o.SAE, ID: id}
 }
 
-// within returns what tells the records of a kind of this key manager and SAE
-// from others.
+// within returns a test for records of a kind of this key manager and SAE.
 func (s *Store) within(kind engine.Kind) func(engine.Name) bool {
 	start := s.name(kind, "")
 	return func(n engine.Name) bool { n.ID = ""; return n == start }
 }
 
-// peerIn returns peer as far as it tells keys with the same ID apart. A key manager
-// that keeps its keys is asked for them by ID alone: there an ID is one key, which
-// has one use, whichever peer it is said to be for.
+// peerIn returns the peer for names of records. A key manager that keeps its keys is
+// asked for them by ID alone: there an ID is one key, which has one use, whichever peer
+// it is said to be for, and peerIn is empty.
 func (s *Store) peerIn(peer string) string {
 	if s.km.DeletesOnDelivery() {
 		return peer

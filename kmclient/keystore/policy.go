@@ -9,7 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A Policy says when the keys of a delivered message are closed. The zero
+// A Policy decides when the keys of a delivered message are closed. The zero
 // Policy is after:7d, which is longer than mail waits in an MTA's queue: an MTA
 // may hand over one message in several transactions, days apart.
 type Policy struct {
@@ -20,18 +20,18 @@ type Policy struct {
 
 const defaultAfter = 7 * 24 * time.Hour
 
-// longest is a hundred years: three of them still are a time.Duration.
+// longest is a hundred years: three times that still is a time.Duration.
 const longest = 36500 * 24 * time.Hour
 
-// After closes keys d after the first delivery, from 0, which is after-delivery, to a
-// hundred years: what is less or more is taken as these.
+// After closes keys d after the first delivery. d is limited to 0, which is
+// after-delivery, to a hundred years.
 func After(d time.Duration) Policy { return Policy{set: true, after: min(max(d, 0), longest)} }
 
 // Never closes no key.
 func Never() Policy { return Policy{set: true, never: true} }
 
-// ParsePolicy understands after-delivery, after:DURATION and never. DURATION is
-// what [ParseDuration] understands.
+// ParsePolicy parses after-delivery, after:DURATION and never. DURATION is as in
+// [ParseDuration].
 func ParsePolicy(text string) (Policy, error) {
 	switch text {
 	case "after-delivery":
@@ -47,8 +47,8 @@ func ParsePolicy(text string) (Policy, error) {
 	return Policy{}, fmt.Errorf("%w: close policy %.40q: want after-delivery, after:DURATION or never", kmclient.ErrConfig, text)
 }
 
-// ParseDuration understands Go's durations (36h) and a number of days (7d), of
-// 24 hours each, up to a hundred years, which are 36500 days.
+// ParseDuration parses Go's durations (36h) and a number of days (7d), of 24 hours
+// each, up to a hundred years, which are 36500 days.
 func ParseDuration(text string) (d time.Duration, err error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
@@ -65,7 +65,7 @@ func ParseDuration(text string) (d time.Duration, err error) {
 	return d, nil
 }
 
-// String returns what ParsePolicy understands.
+// String returns the policy in the form of ParsePolicy.
 func (p Policy) String() string {
 	switch after, never := p.delay(); {
 	case never:
@@ -77,7 +77,7 @@ func (p Policy) String() string {
 	}
 }
 
-// MarshalText and UnmarshalText make a Policy fit for configuration files.
+// MarshalText is String: a Policy can be in a configuration file.
 func (p Policy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText is ParsePolicy.
@@ -93,14 +93,14 @@ func (p Policy) delay() (after time.Duration, never bool) {
 	return p.after, p.never
 }
 
-// When the sweep looks again at what it can't settle yet.
+// When the sweep looks again at what it can't close yet.
 const (
 	firstLook = time.Minute
 	lastLook  = 7 * 24 * time.Hour
-	neverLook = 30 * 24 * time.Hour // under the policy never, in case that it is changed
+	neverLook = 30 * 24 * time.Hour // under the policy never, in case it is changed
 )
 
-// dueUsed is when the sweep is to look at a key that is used now.
+// dueUsed is when the sweep looks at a key that is used now.
 func (p Policy) dueUsed(now time.Time) time.Time {
 	after, never := p.delay()
 	if never {
@@ -109,8 +109,8 @@ func (p Policy) dueUsed(now time.Time) time.Time {
 	return now.Add(after + firstLook)
 }
 
-// dueAgain is when the sweep is to look again at a key that was used at a time
-// and whose message is not delivered yet: the later, the older it is.
+// dueAgain is when the sweep looks again at a key that was used at a time and whose
+// message is not delivered yet: the older the key, the later.
 func dueAgain(now, used time.Time) time.Time {
 	return now.Add(min(max(now.Sub(used)/4, firstLook), lastLook))
 }

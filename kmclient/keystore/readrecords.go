@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// change makes a change of records as they were handed over by the step of a message
-// before this one. If that can't be, as they are.
+// change makes a change of records as the step before handed them over, or, if that
+// can't be, as the store has them.
 func (s *Store) change(do func(handed bool) error) error {
 	if err := do(true); !errors.Is(err, sealed.ErrNotHanded) && !errors.Is(err, engine.ErrConflict) {
 		return err
@@ -25,8 +25,8 @@ func (s *Store) change(do func(handed bool) error) error {
 // attempts is how often a change is tried that others get in the way of.
 const attempts = 40
 
-// retry calls change until it meets no conflict, with longer and longer pauses:
-// a mailing list's message may be delivered in many transactions at a time.
+// retry calls change until there is no conflict, with longer and longer pauses: a
+// mailing list's message may be delivered in many transactions at a time.
 func retry(change func() error) (err error) {
 	for n := range attempts {
 		if err = change(); !errors.Is(err, engine.ErrConflict) {
@@ -37,7 +37,7 @@ func retry(change func() error) (err error) {
 	return err
 }
 
-// read returns records as they were handed over, or as they are.
+// read returns records as they were handed over, or as the store has them.
 func (s *Store) read(ctx context.Context, handed bool, names ...engine.Name) ([]*sealed.Item, error) {
 	if handed {
 		return s.records.Take(ctx, names...)
@@ -98,9 +98,9 @@ func asKeys(items []*sealed.Item, ids []string) (records []*keyRecord, err error
 	return records, nil
 }
 
-// asKeyOf decodes the receiving key with an ID, nil for an item that is nil. So is
-// one with another ID: whoever knows how names are made can name a key by that of
-// its record.
+// asKeyOf decodes the receiving key with an ID, nil for an item that is nil. A key
+// with another ID is nil too: a message may ask for a key by the ID in the name of its
+// record.
 func asKeyOf(it *sealed.Item, id string) (*keyRecord, error) {
 	if it == nil {
 		return nil, nil

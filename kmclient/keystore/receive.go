@@ -23,13 +23,13 @@ import (
 // If a key is closed, the error is an ErrClosed. If an ID is claimed and has no
 // record, it has had its use: the error is an ErrClaimed, the key manager is not
 // asked, and it is counted and logged as an alarm. If a key came and can't be
-// stored, it waits in memory until it can, and no other is fetched before; the
-// error is then a kmclient.ErrStore, and trying again helps. A caller that gives
-// up loses nothing.
+// stored, it waits in memory until it can, and no other is fetched before that; the
+// error is then a kmclient.ErrStore, and trying again helps. A caller that gives up
+// loses nothing.
 func (s *Store) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	err := kmclient.CheckIDs(ids)
 	if err == nil && len(peer) > kmclient.MaxIDLength {
-		err = fmt.Errorf("%w: an SAE ID of %d octets", kmclient.ErrBadRequest, len(peer))
+		err = fmt.Errorf("%w: an SAE ID of %d bytes", kmclient.ErrBadRequest, len(peer))
 	}
 	if err != nil {
 		return nil, s.fail(opKeysByID, err)
@@ -65,7 +65,7 @@ func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map
 			missing, err = s.foundSince(ctx, peer, missing, keys, err)
 			continue
 		case !same && !errors.Is(err, kmclient.ErrUnavailable) && !errors.Is(err, kmclient.ErrStore):
-			err = nil // that says nothing of these keys
+			err = nil // it was about other keys
 		}
 		if err == nil && own {
 			missing = f.unload(missing, keys)
@@ -77,8 +77,8 @@ func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map
 	return err
 }
 
-// unload adds the keys of a flight to keys, and returns the IDs of the others. They
-// need no look at the store: they were new there while the call was under way.
+// unload adds the keys of a flight to keys, and returns the IDs of the others. The
+// store need not be read for them: they were new there during the call.
 func (f *flight) unload(ids []string, keys map[string]*kmclient.Key) (missing []string) {
 	for _, id := range ids {
 		if k := f.keys[kmclient.CanonicalID(id)]; k != nil {
@@ -122,17 +122,17 @@ func (s *Store) look(ctx context.Context, peer string, ids []string, keys map[st
 	return missing, nil
 }
 
-// contested reports whether a key that came for another peer may be this one's:
-// it has opened no message. Where a key manager binds no key to a pair of SAEs,
-// anybody's rubbish that names a key has it fetched for the peer that it says it
-// is from. One that deletes what it gives out can't be asked again.
+// contested reports whether a key that was fetched for another peer may be this one's:
+// it has opened no message. Where a key manager binds no key to a pair of SAEs, any
+// rubbish that names a key has it fetched for the peer that it claims to be from. A key
+// manager that deletes what it gives out can't be asked again.
 func (s *Store) contested(k *keyRecord, peer string) bool {
 	return k.peer != peer && k.state == kmclient.StateInUse && !s.km.DeletesOnDelivery()
 }
 
-// confirm asks the key manager for those of records, some of which may be nil,
-// that are contested, and makes them peer's where it gives out the same octets.
-// In the store they are so once they belong to a message.
+// confirm asks the key manager for those of records, some of which may be nil, that
+// are contested, and makes them peer's where it gives out the same bytes. The store
+// records that once they belong to a message.
 func (s *Store) confirm(ctx context.Context, peer string, records []*keyRecord) error {
 	var contested []*keyRecord
 	var ids []string
@@ -155,14 +155,14 @@ func (s *Store) confirm(ctx context.Context, peer string, records []*keyRecord) 
 		return err
 	}
 	for i, k := range contested {
-		if bytes.Equal(k.octets, keys[i].Reveal()) {
+		if bytes.Equal(k.bytes, keys[i].Reveal()) {
 			k.peer = peer
 		}
 	}
 	return nil
 }
 
-// usable reports why a key is not for a message from peer.
+// usable returns an error if a key is not for a message from peer, or closed.
 func (s *Store) usable(k *keyRecord, peer string) error {
 	switch {
 	case k.peer != peer:
@@ -199,8 +199,8 @@ func (s *Store) known(ctx context.Context, peer string, ids []string) (records [
 	return records, claimed, nil
 }
 
-// refuseClaimed is the alarm for keys to decrypt with whose IDs have had their
-// use, and the error.
+// refuseClaimed raises the alarm for keys to decrypt with whose IDs have had their
+// use, and returns the error.
 func (s *Store) refuseClaimed(peer string, ids []string) error {
 	s.count.reused.Add(int64(len(ids)))
 	s.o.Logger.Error("a key was refused: its ID has had its use here; a message may name a key that was sent with, or the key manager was restored from a backup",
@@ -208,9 +208,9 @@ func (s *Store) refuseClaimed(peer string, ids []string) error {
 	return fmt.Errorf("%w: %.255s", ErrClaimed, ids[0])
 }
 
-// foundSince looks in the store once more for keys that the key manager does
-// not have: another relay may have been faster by a moment. It returns those
-// that are still to be fetched, or failed if none has come.
+// foundSince looks in the store once more for keys that the key manager does not
+// have: another relay may have been faster. It returns those that are still to be
+// fetched, or the error failed if none has come.
 func (s *Store) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) ([]string, error) {
 	if !s.km.DeletesOnDelivery() {
 		return nil, failed

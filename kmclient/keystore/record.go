@@ -19,7 +19,7 @@ var errBadRecord = errors.New("bad record")
 // A keyRecord is what is known of a receiving key.
 type keyRecord struct {
 	state    kmclient.State
-	spelled  string // the ID as it was asked for first
+	spelled  string // the ID as it was first asked for
 	peer     string // SAE ID of the sender
 	size     int    // bits, which a closed key still has
 	stored   time.Time
@@ -28,20 +28,20 @@ type keyRecord struct {
 	closed   time.Time
 	identity kmclient.Identity // of the message that it is bound to
 	frame    uint64
-	atKM     bool // closed here, and the key manager has still to be told
-	octets   []byte
+	atKM     bool // closed here, and still to be closed at the key manager
+	bytes    []byte
 
 	raw *engine.Record // where it comes from; nil: it is new
 }
 
-// states are those that a stored key can be in, by their numbers in a record.
+// states are the states of a stored key, by their numbers in a record.
 func states() []kmclient.State {
 	return []kmclient.State{"", kmclient.StateStored, kmclient.StateInUse, kmclient.StateUsed, kmclient.StateClosed}
 }
 
 // encode returns what is sealed. The caller clears it.
 func (k *keyRecord) encode() (state byte, plain []byte) {
-	plain = make([]byte, 0, 128+len(k.spelled)+len(k.peer)+len(k.octets))
+	plain = make([]byte, 0, 128+len(k.spelled)+len(k.peer)+len(k.bytes))
 	plain = append(plain, 1, bit(k.atKM))
 	for _, t := range []time.Time{k.stored, k.inUse, k.used, k.closed} {
 		plain = appendTime(plain, t)
@@ -51,13 +51,13 @@ func (k *keyRecord) encode() (state byte, plain []byte) {
 	plain = binary.BigEndian.AppendUint32(plain, uint32(k.size))
 	plain = appendText(plain, k.spelled)
 	plain = appendText(plain, k.peer)
-	return byte(slices.Index(states(), k.state)), append(plain, k.octets...)
+	return byte(slices.Index(states(), k.state)), append(plain, k.bytes...)
 }
 
-// decodeKey is the reverse of encode. The record has its own octets.
+// decodeKey is the reverse of encode. The record has its own bytes.
 func decodeKey(state byte, plain []byte) (*keyRecord, error) {
 	d := decoder{plain}
-	version, atKM := d.octet(), d.octet()
+	version, atKM := d.uint8(), d.uint8()
 	k := &keyRecord{atKM: atKM == 1}
 	for _, t := range []*time.Time{&k.stored, &k.inUse, &k.used, &k.closed} {
 		*t = d.time()
@@ -74,14 +74,14 @@ func decodeKey(state byte, plain []byte) (*keyRecord, error) {
 	if k.size%8 != 0 || k.size > maxKeySize || live == (k.state == kmclient.StateClosed) {
 		return nil, errBadRecord
 	}
-	k.octets = slices.Clone(d.rest)
+	k.bytes = slices.Clone(d.rest)
 	return k, nil
 }
 
 // key returns the key under the ID it was asked for with.
-func (k *keyRecord) key(id string) *kmclient.Key { return kmclient.NewKey(id, slices.Clone(k.octets)) }
+func (k *keyRecord) key(id string) *kmclient.Key { return kmclient.NewKey(id, slices.Clone(k.bytes)) }
 
-// bound reports whether a key belongs to a message, as it does then for ever.
+// bound reports whether a key belongs to a message; once it does, that is for ever.
 func (k *keyRecord) bound() bool { return k != nil && !k.used.IsZero() }
 
 // belongs reports whether a key belongs to the message with this identity.
@@ -91,11 +91,11 @@ func (k *keyRecord) belongs(identity kmclient.Identity) bool {
 
 func (k *keyRecord) wipe() {
 	if k != nil {
-		clear(k.octets)
+		clear(k.bytes)
 	}
 }
 
-// A messageRecord says who has got a message.
+// A messageRecord is who has got a message.
 type messageRecord struct {
 	first, last time.Time // deliveries
 	rcpts       []sealed.Recipient
@@ -114,7 +114,7 @@ func (m *messageRecord) encode() []byte {
 
 func decodeMessage(plain []byte) (*messageRecord, error) {
 	d := decoder{plain}
-	version := d.octet()
+	version := d.uint8()
 	m := &messageRecord{first: d.time(), last: d.time()}
 	if d.rest == nil || version != 1 || len(d.rest)%sealed.RecipientSize != 0 {
 		return nil, errBadRecord
@@ -145,7 +145,7 @@ func appendTime(b []byte, t time.Time) []byte {
 }
 
 func appendText(b []byte, s string) []byte {
-	return append(append(b, byte(len(s))), s...) // 255 octets at most, as KeysByID has it
+	return append(append(b, byte(len(s))), s...) // 255 bytes at most: see KeysByID
 }
 
 // A decoder takes parts off the beginning of rest, which is nil once there was
@@ -162,10 +162,10 @@ func (d *decoder) take(n int) []byte {
 	return part
 }
 
-func (d *decoder) octet() byte    { return d.take(1)[0] }
+func (d *decoder) uint8() byte    { return d.take(1)[0] }
 func (d *decoder) uint32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
 func (d *decoder) uint64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
-func (d *decoder) text() string   { return string(d.take(int(d.octet()))) }
+func (d *decoder) text() string   { return string(d.take(int(d.uint8()))) }
 
 func (d *decoder) time() time.Time {
 	if micro := int64(d.uint64()); micro != 0 {
@@ -178,6 +178,6 @@ func (d *decoder) time() time.Time {
 func newKeyRecord(peer string, k *kmclient.Key, now time.Time) *keyRecord {
 	return &keyRecord{
 		state: kmclient.StateInUse, spelled: k.ID(), peer: peer, size: k.Size(),
-		stored: now, inUse: now, octets: slices.Clone(k.Reveal()),
+		stored: now, inUse: now, bytes: slices.Clone(k.Reveal()),
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 func someKey() *keyRecord {
 	return &keyRecord{state: kmclient.StateUsed, spelled: "ID-1", peer: "A", size: 256, stored: time.UnixMicro(1), inUse: time.UnixMicro(2),
-		used: time.UnixMicro(3), frame: 7, octets: bytes.Repeat([]byte("k"), 32)}
+		used: time.UnixMicro(3), frame: 7, bytes: bytes.Repeat([]byte("k"), 32)}
 }
 
 // What decodes encodes to the same octets again.
@@ -22,7 +22,7 @@ func FuzzDecodeKey(f *testing.F) {
 	f.Add(byte(0), []byte{})
 	f.Add(byte(5), plain[:40])
 	closed := someKey()
-	closed.state, closed.octets, closed.atKM = kmclient.StateClosed, nil, true
+	closed.state, closed.bytes, closed.atKM = kmclient.StateClosed, nil, true
 	state, plain = closed.encode()
 	f.Add(state, plain)
 	f.Fuzz(func(t *testing.T, state byte, plain []byte) {

@@ -36,9 +36,9 @@ func (s *Store) GetKeys(ctx context.Context, peer string, size, number int) ([]*
 	return keys, nil
 }
 
-// probe reports whether a claim can be stored, as far as the store key tells, or
-// by writing something if the last one could not be: else every try would cost
-// keys until the store is well again.
+// probe returns an error if a claim can't be stored: because the store key was
+// changed, or, if the last claim could not be stored, because nothing can be written.
+// Otherwise every try would cost keys until the store works again.
 func (s *Store) probe(ctx context.Context) error {
 	if !s.unsure.Load() {
 		return s.records.Ready(ctx)
@@ -46,11 +46,11 @@ func (s *Store) probe(ctx context.Context) error {
 	return s.write(ctx)
 }
 
-// CheckStore writes something into the store, and returns why that can't be
-// done. It is for those who watch over a store, and not counted in Stats.
+// CheckStore writes something to the store, and returns the error if it can't. It is
+// for monitoring; Stats does not count it.
 func (s *Store) CheckStore(ctx context.Context) error { return s.write(ctx) }
 
-// write writes a record that says nothing.
+// write writes a record without content.
 func (s *Store) write(ctx context.Context) error {
 	name := s.name(engine.Store, "probe")
 	records, err := s.records.Engine.Get(ctx, name)
@@ -59,13 +59,13 @@ func (s *Store) write(ctx context.Context) error {
 	}
 	err = s.records.Apply(ctx, sealed.Edit{Old: records[0], Name: name, Bare: true})
 	if errors.Is(err, engine.ErrConflict) {
-		return nil // somebody else could write
+		return nil // another process could write
 	}
 	return err
 }
 
-// claim claims the IDs of sending keys. If the outcome of a commit is not known,
-// its keys are lost: a claim is never taken for that of another call.
+// claim claims the IDs of sending keys. If the outcome of a commit is not known, its
+// keys are lost: a call never takes a claim for its own that it did not see made.
 func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	edits := make([]sealed.Edit, len(keys))
 	for i, k := range keys {
@@ -76,7 +76,7 @@ func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) er
 	if !errors.Is(err, engine.ErrConflict) {
 		return err
 	}
-	var names []engine.Name // but for those that are there now because they were claimed here
+	var names []engine.Name // without those that this call has claimed
 	for _, e := range edits[made:] {
 		names = append(names, e.Name)
 	}
@@ -100,8 +100,8 @@ func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) er
 }
 
 // Claimed reports whether the key with this ID was claimed here to encrypt for peer;
-// where it is a UUID, for any peer. One to decrypt with, whose tombstone is gone, is
-// not told from that.
+// if it is a UUID, for any peer. It is also true of a key to decrypt with whose
+// tombstone is gone.
 func (s *Store) Claimed(ctx context.Context, peer, id string) (bool, error) {
 	if kmclient.CheckID(id) != nil {
 		return false, nil

@@ -15,17 +15,17 @@ type Stats struct {
 	Delivered int64 // recipients recorded
 
 	BoundRefused  int64 // keys refused because they belong to another message: alarm
-	ClosedRefused int64 // messages under a closed key for somebody who has not got them: alarm
+	ClosedRefused int64 // messages under a closed key for a recipient who has not got them: alarm
 	Reused        int64 // key IDs that came again, to encrypt or to decrypt with: alarm
-	Changed       int64 // receiving keys that came again with other octets: alarm
-	StoreErrors   int64 // operations that failed for the store
+	Changed       int64 // receiving keys that came again with other bytes: alarm
+	StoreErrors   int64 // operations that failed because of the store
 
 	Closed     int64 // keys closed here
 	ClosedAtKM int64 // of them, closed at the key manager as well
-	Tombstones int64 // tombstones removed for their age
-	Waiting    int   // keys that were fetched and could not be stored yet: they live in memory only
+	Tombstones int64 // tombstones removed because of their age
+	Waiting    int   // keys that were fetched and could not be stored yet: they are in memory only
 
-	Swept time.Time // when a sweep last came to its end; zero: not yet
+	Swept time.Time // when a sweep last finished; zero: not yet
 }
 
 type counters struct {

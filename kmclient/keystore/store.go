@@ -15,7 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// An Engine keeps the records of a Store: package sqlite and package postgres open one.
+// An Engine keeps the records of a Store; open one with package sqlite or package
+// postgres.
 type Engine = engine.Engine
 
 // Options of a Store. Engine and Key must be set; zero is the default of the others.
@@ -29,26 +30,26 @@ type Options struct {
 
 	Close Policy // when keys of delivered messages are closed; after:7d
 
-	// Tombstones is how long it is remembered that a key was closed, and who
-	// has got its message; 60 days. It must be longer than the age of messages
-	// that are accepted: a relay's MaxAge is 30 days.
+	// Tombstones is how long the store remembers that a key was closed, and who has
+	// got its message; 60 days. It must be longer than the age of messages that are
+	// accepted: a relay's MaxAge is 30 days.
 	Tombstones time.Duration
 
-	// Undelivered is when a key goes whose message was not delivered, or never
-	// came, from when it was stored. Zero is never: no key that may still be
-	// needed hangs on a clock. If set, it must be longer than the age of
-	// messages that are accepted.
+	// Undelivered is how long after it was stored a key is closed whose message was
+	// not delivered, or never came. Zero is never: no key that may still be needed
+	// depends on a clock. If set, it must be longer than the age of messages that are
+	// accepted.
 	Undelivered time.Duration
 
 	// SweepEvery is how often keys are closed whose time has come, and tombstones
-	// removed: an hour. Negative is never. A program that does not know the policy of
-	// others on the same records must not sweep.
+	// removed; an hour. Negative is never, for a program that does not know the policy
+	// of the others that use the same records.
 	SweepEvery time.Duration
 
-	// FetchTimeout is how long a caller waits for keys from the key manager, and
-	// how long it may take to store them; 2 minutes. The fetch goes on when its
-	// callers wait no longer, so that a late answer is stored: the key manager's
-	// client has a time-out of its own for that.
+	// FetchTimeout is how long a call waits for keys from the key manager, and how
+	// long storing them may take; 2 minutes. The fetch goes on when its callers wait
+	// no longer, so that a late answer is stored: the key manager's client has a
+	// time-out of its own.
 	FetchTimeout time.Duration
 
 	Logger *slog.Logger     // for alarms and what goes wrong in the background; may be nil
@@ -72,12 +73,12 @@ type Store struct {
 
 	mu       sync.Mutex
 	closed   bool               // nothing is fetched any more
-	ended    bool               // Close has ended: nothing can be kept any more
+	ended    bool               // Close is done with what waits: nothing can be kept any more
 	flights  map[string]*flight // those under way, by keyID
 	limits   map[string]limit   // by peer
 	waiting  map[string]waiting // keys that could not be stored, by keyID
 	flushing *flushing          // that is under way, or nil
-	retrying bool               // somebody tries to store what waits, until that is done
+	retrying bool               // a goroutine tries to store what waits, until that is done
 }
 
 var (
@@ -85,12 +86,12 @@ var (
 	_ kmclient.Lister     = (*Store)(nil)
 )
 
-// Open returns a Store of the keys of km. If none of the keys of o.Key is that of the
-// records, the error is an ErrStoreKey. The Store sweeps until it is closed. It does
-// not close km.
+// Open opens the store for the keys of km, and makes it if the engine has no records.
+// If none of the keys of o.Key is the one that seals them, the error is an ErrStoreKey.
+// The Store sweeps until it is closed. It does not close km.
 //
-// Without a key manager, km is nil, nothing is fetched and nothing swept by itself:
-// that is for maintenance.
+// km may be nil, for maintenance: then nothing is fetched, and nothing is swept but by
+// Sweep and SweepAll.
 func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error) {
 	if o.Engine == nil {
 		return nil, fmt.Errorf("%w: a key store needs an engine", kmclient.ErrConfig)

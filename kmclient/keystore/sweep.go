@@ -16,8 +16,7 @@ import (
 // maxPages bounds one sweep, to a quarter of a million records.
 const maxPages = 1024
 
-// kmPause is how long a key manager is not told of closed keys after it could
-// not be.
+// kmPause is how long no key is closed at a key manager after that has failed.
 const kmPause = time.Hour
 
 // sweepAgain sweeps until the store is closed: the first time after a part of the
@@ -43,9 +42,9 @@ func (s *Store) sweepAgain() {
 	}
 }
 
-// Sweep closes the keys whose time has come, here and at the key manager,
-// removes tombstones, and stores keys that could not be stored before. It works
-// in commits of some hundred records, and as many processes may do so as like.
+// Sweep closes the keys whose time has come, here and at the key manager, removes
+// tombstones, and stores keys that could not be stored before. It works in commits of
+// some hundred records. Any number of processes may sweep at the same time.
 func (s *Store) Sweep(ctx context.Context) error {
 	run := s.newSweep(false)
 	err := s.flush(ctx)
@@ -70,14 +69,14 @@ func (s *Store) Sweep(ctx context.Context) error {
 type sweep struct {
 	store   *Store
 	now     time.Time
-	dryRun  bool // nothing is changed, and the key manager not told
+	dryRun  bool // nothing is changed, here or at the key manager
 	changed bool
 	closed  int64                       // of a page
 	removed int64                       // tombstones of a page
 	stay    map[engine.Name]sealed.Edit // of a page, for records of deliveries whose keys stay longer
-	told    int64                       // keys that the key manager was told of, in this run
-	untold  int64                       // keys that it is still to be told of, or would be
-	kmError error                       // why the key manager is not told in this run
+	told    int64                       // keys closed at the key manager in this run
+	untold  int64                       // keys that are still to be closed there, or would be
+	kmError error                       // why no key is closed there in this run
 }
 
 func (s *Store) newSweep(dryRun bool) *sweep {
@@ -88,8 +87,8 @@ func (s *Store) newSweep(dryRun bool) *sweep {
 	return run
 }
 
-// page works on records that are due. After that none of them is, or an error
-// says why.
+// page works on records that are due. If it returns no error, none of them is due any
+// more.
 func (run *sweep) page(ctx context.Context, records []*engine.Record) error {
 	var edits []sealed.Edit
 	defer func() { sealed.WipeEdits(edits) }()
@@ -109,7 +108,7 @@ func (run *sweep) page(ctx context.Context, records []*engine.Record) error {
 	return run.commit(ctx, edits)
 }
 
-// begin begins a page.
+// begin starts a page.
 func (run *sweep) begin() { run.closed, run.removed, run.stay = 0, 0, map[engine.Name]sealed.Edit{} }
 
 // commit makes the edits of a page and counts.
@@ -224,10 +223,9 @@ func (run *sweep) message(ctx context.Context, k *keyRecord) (*messageRecord, er
 	return asMessage(items[0])
 }
 
-// outlive has the record of a delivery, which may be nil, looked at later than a
-// key of its message is. Where the policy has changed, that would be the other
-// way round: the record would go, and the key stay, as one whose message was
-// never delivered.
+// outlive has the record of a delivery, which may be nil, looked at later than a key
+// of its message. Otherwise, after a change of the policy, the record could go first,
+// and the key would stay as one whose message was never delivered.
 func (run *sweep) outlive(msg *messageRecord, due time.Time) {
 	if msg == nil {
 		return
@@ -257,12 +255,12 @@ func (s *Store) dueUnused(k *keyRecord) time.Time {
 	return k.stored.Add(s.o.Undelivered)
 }
 
-// closeEdit takes the octets out of a key and makes it a tombstone. If the key
-// manager is to be told, the next look does.
+// closeEdit takes the bytes out of a key and makes it a tombstone. If it has to be
+// closed at the key manager, the next look does that.
 func (s *Store) closeEdit(k *keyRecord) sealed.Edit {
 	now := s.clock.late()
 	k.wipe()
-	k.octets = nil
+	k.bytes = nil
 	k.state, k.closed, k.atKM = kmclient.StateClosed, now, !s.km.DeletesOnDelivery()
 	due := time.Unix(1, 0) // at once
 	if !k.atKM {
@@ -271,8 +269,8 @@ func (s *Store) closeEdit(k *keyRecord) sealed.Edit {
 	return s.editKey(k, due)
 }
 
-// tombstone tells the key manager that a key is closed, if it has not been told
-// yet, and removes a tombstone when its time has come.
+// tombstone closes a key at the key manager, if that has not been done, and removes a
+// tombstone when its time has come.
 func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (sealed.Edit, error) {
 	end := k.closed.Add(run.store.o.Tombstones)
 	switch {
@@ -291,7 +289,7 @@ func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (sealed.Edit, err
 			return sealed.Edit{}, kmclient.Canceled(ctx)
 		}
 		if run.kmError != nil {
-			run.store.o.Logger.Warn("the key manager could not be told of closed keys; trying again", "in", kmPause, "error", run.kmError)
+			run.store.o.Logger.Warn("keys could not be closed at the key manager; trying again", "in", kmPause, "error", run.kmError)
 		}
 	}
 	if run.kmError != nil {
@@ -303,7 +301,7 @@ func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (sealed.Edit, err
 	return run.store.editKey(k, end), nil
 }
 
-// tellKM closes a key at the key manager. One that has it no more is content.
+// tellKM closes a key at the key manager. If it no longer has the key, that is fine.
 func (s *Store) tellKM(ctx context.Context, k *keyRecord) error {
 	err := s.km.CloseKey(ctx, k.spelled)
 	if err != nil && !errors.Is(err, kmclient.ErrKeyNotFound) && !errors.Is(err, kmclient.ErrUnsupported) {

@@ -8,20 +8,19 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// Swept says what SweepAll has done, or would do.
+// Swept is what SweepAll has done, or would do.
 type Swept struct {
 	Closed     int // keys closed here
-	Told       int // closed keys that the key manager was told of
-	Untold     int // closed keys that it is still to be told of, which a later sweep does, or would be told of
-	Tombstones int // of keys, removed for their age
-	Messages   int // records of deliveries, removed for their age
+	Told       int // closed keys that were closed at the key manager
+	Untold     int // closed keys that are still to be closed there, by a later sweep, or would be closed there
+	Tombstones int // of keys, removed because of their age
+	Messages   int // records of deliveries, removed because of their age
 	Damaged    int // records that can't be read, left as they are
 }
 
-// SweepAll does what Sweep does to all records, and not only to those whose time
-// an earlier policy has set: it is for a policy that has changed. It postpones
-// nothing that an earlier one would look at sooner. With dryRun it changes
-// nothing, and says what it would do.
+// SweepAll does what Sweep does to all records, not only to those that are due: it is
+// for a policy that has changed. It postpones nothing that is due sooner. With dryRun
+// it changes nothing, and returns what it would do.
 func (s *Store) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 	run := s.newSweep(dryRun)
 	var total Swept

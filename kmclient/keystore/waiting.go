@@ -9,14 +9,14 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// waiting is a key, fetched for peer, that could not be stored.
+// waiting is a key that was fetched for peer and could not be stored.
 type waiting struct {
 	peer string
 	key  *kmclient.Key
 }
 
-// hold has keys wait in memory, and returns how many do so then. After Close has
-// ended it wipes them.
+// hold has keys wait in memory, and returns how many wait then. After Close it wipes
+// them, and ok is false.
 func (s *Store) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,16 +33,15 @@ func (s *Store) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
 	return len(s.waiting), !s.ended
 }
 
-// How long after an attempt to store the keys that wait there is another: each
-// time twice as long.
+// The pauses between attempts to store the keys that wait: each is twice as long as
+// the one before.
 const (
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
 )
 
-// keepTrying sees to it that the keys that wait are stored as soon as the store
-// is well: until then they would be lost with the process, and no other relay
-// can have them. s.mu must be held.
+// keepTrying has the keys that wait stored as soon as the store works: until then they
+// would be lost with the process, and no other relay can have them. s.mu must be held.
 func (s *Store) keepTrying() {
 	if s.retrying || s.closed {
 		return
@@ -56,7 +55,7 @@ func (s *Store) keepTrying() {
 				return
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), s.o.FetchTimeout)
-			_ = s.flush(ctx) // it is said already that they wait
+			_ = s.flush(ctx) // that they wait was logged
 			cancel()
 			s.mu.Lock()
 			s.retrying = len(s.waiting) > 0
@@ -75,8 +74,8 @@ type flushing struct {
 	err  error // once done is closed
 }
 
-// flush stores the keys that wait for it, if any. A store may take long to fail,
-// and would do so again for the next caller: so all share one attempt.
+// flush stores the keys that wait, if any. A store may take long to fail, and would
+// for the next caller again, so all callers share one attempt.
 func (s *Store) flush(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -103,19 +102,18 @@ func (s *Store) flush(ctx context.Context) error {
 		case <-ctx.Done():
 			return kmclient.Canceled(ctx)
 		}
-		// Where it was its caller who gave up, or if others have come to wait,
-		// there is more to do.
+		// If only its caller gave up, or more keys wait now, there is more to do.
 		if f.err != nil && !errors.Is(f.err, kmclient.ErrUnavailable) {
 			return f.err
 		}
 	}
 }
 
-// storeWaiting stores the keys that wait now. Those whose IDs have had their use
-// meanwhile are wiped: they would wait for ever.
+// storeWaiting stores the keys that wait now. It wipes those whose IDs have had their
+// use since: they would wait for ever.
 func (s *Store) storeWaiting(ctx context.Context) error {
 	s.mu.Lock()
-	byPeer := map[string][]*kmclient.Key{} // copies: Close, which does not wait for ever, wipes those that wait
+	byPeer := map[string][]*kmclient.Key{} // copies: a Close whose time is up wipes those that wait
 	for _, w := range s.waiting {
 		byPeer[w.peer] = append(byPeer[w.peer], kmclient.NewKey(w.key.ID(), bytes.Clone(w.key.Reveal())))
 	}
@@ -141,9 +139,9 @@ func (s *Store) storeWaiting(ctx context.Context) error {
 	return nil
 }
 
-// flushFirst stores the keys that wait for it, if any, and returns those of ids
-// that are not in the store then. If that can't be done nothing may be fetched:
-// it would have to wait as well. An ID that has had its use is an ErrClaimed.
+// flushFirst stores the keys that wait, if any, and returns those of ids that are not
+// in the store then. If the keys can't be stored nothing may be fetched, since it would
+// have to wait as well. An ID that has had its use is an ErrClaimed.
 func (s *Store) flushFirst(ctx context.Context, peer string, ids []string) (missing []string, err error) {
 	s.mu.Lock()
 	n := len(s.waiting)

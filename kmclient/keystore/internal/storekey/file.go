@@ -30,15 +30,15 @@ func Parse(content []byte) (Key, error) {
 		return Key{}, err
 	}
 	text = bytes.TrimSpace(text)
-	octets := make([]byte, 64)
+	b := make([]byte, 64)
 	switch {
 	case len(text) == hex.EncodedLen(size):
-		if n, err := hex.Decode(octets, text); err == nil {
-			return Key{octets[:n]}, nil
+		if n, err := hex.Decode(b, text); err == nil {
+			return Key{b[:n]}, nil
 		}
 	case len(text) == base64.StdEncoding.EncodedLen(size):
-		if n, err := base64.StdEncoding.Strict().Decode(octets, text); err == nil && n == size {
-			return Key{octets[:n]}, nil
+		if n, err := base64.StdEncoding.Strict().Decode(b, text); err == nil && n == size {
+			return Key{b[:n]}, nil
 		}
 	case len(text) == 0:
 		return Key{}, errors.New("empty")
@@ -141,7 +141,7 @@ func write(path, old string) error {
 	defer func() { _ = os.Remove(f.Name()) }()
 	key := New()
 	defer key.Wipe()
-	text := append(base64.StdEncoding.AppendEncode(nil, key.octets), '\n')
+	text := append(base64.StdEncoding.AppendEncode(nil, key.bytes), '\n')
 	defer clear(text)
 	_, err = f.Write(text)
 	if err == nil && old != "" {

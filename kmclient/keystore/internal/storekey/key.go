@@ -38,12 +38,12 @@ const (
 const size = 32
 
 // A Key seals the records of a store. It prints as nothing.
-type Key struct{ octets []byte }
+type Key struct{ bytes []byte }
 
 // New returns a random key.
 func New() Key {
 	k := Key{make([]byte, size)}
-	_, _ = rand.Read(k.octets) // never fails
+	_, _ = rand.Read(k.bytes) // never fails
 	return k
 }
 
@@ -52,20 +52,20 @@ func (Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "store key") }
 
 // Check refuses a key of the wrong size, such as the zero Key.
 func (k Key) Check() error {
-	if len(k.octets) != size {
-		return fmt.Errorf("%w: store key of %d bytes, must be %d", kmclient.ErrConfig, len(k.octets), size)
+	if len(k.bytes) != size {
+		return fmt.Errorf("%w: store key of %d bytes, must be %d", kmclient.ErrConfig, len(k.bytes), size)
 	}
 	return nil
 }
 
 // Equal reports whether two keys are the same.
-func (k Key) Equal(o Key) bool { return bytes.Equal(k.octets, o.octets) }
+func (k Key) Equal(o Key) bool { return bytes.Equal(k.bytes, o.bytes) }
 
 // Clone returns a copy, which is wiped by itself.
-func (k Key) Clone() Key { return Key{bytes.Clone(k.octets)} }
+func (k Key) Clone() Key { return Key{bytes.Clone(k.bytes)} }
 
 // Wipe clears the key.
-func (k Key) Wipe() { clear(k.octets) }
+func (k Key) Wipe() { clear(k.bytes) }
 
 // A Place is where a sealed value belongs: it can't be opened for any other.
 type Place struct {
@@ -85,7 +85,7 @@ func (p Place) associated(head []byte) []byte {
 
 // aead returns what seals the one value with this salt.
 func (k Key) aead(salt []byte) (cipher.AEAD, error) {
-	derived, err := hkdf.Key(sha256.New, k.octets, salt, info, 32)
+	derived, err := hkdf.Key(sha256.New, k.bytes, salt, info, 32)
 	if err != nil {
 		return nil, err
 	}
