@@ -1,9 +1,9 @@
-// Command manual writes the manual pages and the shell completions, from the
-// commands themselves:
+// Command manual writes the manual pages and the shell completions of qkdmail's
+// commands:
 //
 //	go run ./cmd/internal/manual MAN-DIR COMPLETIONS-DIR
 //
-// Where SOURCE_DATE_EPOCH is set, it is the date on the pages.
+// SOURCE_DATE_EPOCH, if it is set, is the date on the pages.
 package main
 
 import (

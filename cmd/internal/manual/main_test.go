@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// each calls do for all commands that do something themselves.
+// each calls do for all commands without subcommands.
 func each(c *cobra.Command, do func(*cobra.Command)) {
 	if len(c.Commands()) == 0 {
 		do(c)
@@ -20,7 +20,7 @@ func each(c *cobra.Command, do func(*cobra.Command)) {
 	}
 }
 
-// TestHelp: each command says what it is for, and shows how.
+// TestHelp: each command has a description and an example.
 func TestHelp(t *testing.T) {
 	commands := 0
 	each(cli.NewRoot(), func(c *cobra.Command) {
@@ -35,12 +35,12 @@ func TestHelp(t *testing.T) {
 		}
 	})
 	if commands < 20 {
-		t.Errorf("%d commands: that can't be all", commands)
+		t.Errorf("only %d commands", commands)
 	}
 }
 
-// TestWrite: each command has a page, with the date of the build, and the
-// completions know the commands.
+// TestWrite: each command has a page with the date of the build, and the completions are
+// written.
 func TestWrite(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "1767225600") // in January 2026
 	man, completions := t.TempDir(), t.TempDir()
@@ -60,6 +60,6 @@ func TestWrite(t *testing.T) {
 	}
 	t.Setenv("SOURCE_DATE_EPOCH", "yesterday")
 	if err := write(man, completions); err == nil {
-		t.Error("a date that is none is taken")
+		t.Error("an invalid date is accepted")
 	}
 }

@@ -5,25 +5,26 @@ import (
 	"log/slog"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/mailer/relay"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// watch begins to watch a relay, until ctx ends and the listener is closed. It
-// returns nil without a listener.
-func watch(ctx context.Context, l *admin.Listener, cfg *config.Config, relay *relay.Relay, km *relayKM, version string, log *slog.Logger) *admin.Monitor {
+// watch serves the state of a relay until ctx ends and l is closed. It returns nil if l
+// is nil.
+func watch(ctx context.Context, l *admin.Listener, cfg *config.Config, relay *relay.Relay, keys *relayKeys, log *slog.Logger) *admin.Monitor {
 	if l == nil {
 		return nil
 	}
-	s := admin.Sources{Config: cfg, Keys: km.front, NextHops: relay, Version: version, Logger: log}
-	if km.store != nil {
-		s.Store, s.StoreWarnings = km.store, km.store.Warnings
+	s := admin.Sources{Config: cfg, Keys: keys.front, NextHops: relay, Version: terminal.Version(), Logger: log}
+	if keys.store != nil {
+		s.Store, s.StoreWarnings = keys.store, keys.store.Warnings
 	}
-	if km.pool != nil {
-		s.Pool = km.pool.Stats
+	if keys.pool != nil {
+		s.Pool = keys.pool.Stats
 	}
-	if e, ok := km.base.(*etsi014.Client); ok {
+	if e, ok := keys.base.(*etsi014.Client); ok {
 		s.KMEs = e.Stats
 	}
 	m := admin.New(s)

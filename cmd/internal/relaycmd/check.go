@@ -18,14 +18,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// What a finding can be.
+// The states of a finding.
 const (
 	stateOK      = "ok"
-	stateWarning = "warning" // not so now, but it may be once the relay runs
+	stateWarning = "warning" // it may be as it should be once the relay runs
 	stateFailed  = "failed"
 )
 
-// A finding is one thing that "relay --check" has found out.
+// A finding is one result of "relay --check".
 type finding struct {
 	What   string `json:"check"`
 	State  string `json:"state"`
@@ -33,17 +33,17 @@ type finding struct {
 	Advice string `json:"advice,omitempty"`
 }
 
-// findings collects what is found out. One that fails does not keep the others
-// from being looked for, but without a key manager there is no word on a store.
+// findings prints findings and keeps the first failure. A check goes on after a failure,
+// but without a key manager it says nothing about the store.
 type findings struct {
 	out    io.Writer
 	asJSON bool
-	first  error // what failed first
+	first  error // the first failure
 }
 
 func (f *findings) add(what, detail string) { f.print(finding{what, stateOK, detail, ""}) }
 
-// fail adds what went wrong; a warning is not an error of the check.
+// fail adds a failure or a warning. A warning is not an error of the check.
 func (f *findings) fail(what, state string, err error) {
 	f.print(finding{what, state, terminal.OneLine(err, ""), terminal.Advice(err)})
 	if state == stateFailed && f.first == nil {
@@ -66,9 +66,8 @@ func (f *findings) print(g finding) {
 	fmt.Fprintf(f.out, "%s: %s\n", g.What, text)
 }
 
-// checkAll is --check of a configuration that is good in itself. It leaves
-// nothing behind.
-func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, store flags.Store, log *slog.Logger, addresses []string) error {
+// checkAll checks a valid configuration against the world. It changes nothing.
+func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, log *slog.Logger, addresses []string) error {
 	policy, err := cfg.Policy()
 	if err != nil {
 		return err
@@ -80,7 +79,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, store flag
 		f.fail("key manager", stateFailed, err)
 	} else {
 		f.keyManager(ctx, cfg, policy, base)
-		f.store(ctx, r, store, base.DeletesOnDelivery(), log)
+		f.store(ctx, r.store.Or(cfg.Store), base.DeletesOnDelivery(), log)
 	}
 	f.nextHops(ctx, cfg)
 	for _, a := range addresses {
@@ -91,8 +90,8 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, store flag
 	return f.first
 }
 
-// keyManager asks for the keys of each peer. Where nothing is encrypted, none
-// are needed.
+// keyManager asks for the stock of keys of each peer. A relay that only decrypts needs
+// none.
 func (f *findings) keyManager(ctx context.Context, cfg *config.Config, policy *mailer.Policy, km kmclient.KeyManager) {
 	for _, p := range policy.Peers() {
 		what := "key manager for peer " + p.Name
@@ -103,14 +102,14 @@ func (f *findings) keyManager(ctx context.Context, cfg *config.Config, policy *m
 		}
 		f.limits(what, cfg, p, status)
 		if text, none := stock(status); none && cfg.Does(mailer.DirectionEncrypt) {
-			f.fail(what, stateWarning, terminal.Fail(terminal.ExitTempFail, "if not, check the QKD link", "%s", text))
+			f.fail(what, stateWarning, terminal.Fail(terminal.ExitTempFail, "otherwise check the QKD link", "%s", text))
 		} else {
 			f.add(what, text)
 		}
 	}
 }
 
-// limits looks at what the key manager of a peer says of itself and of pads.
+// limits checks the state of a key manager, and whether its limits allow pads.
 func (f *findings) limits(what string, cfg *config.Config, p *mailer.Peer, status kmclient.Status) {
 	if trouble := status.Trouble(); trouble != "" {
 		f.fail(what, stateWarning, terminal.Fail(terminal.ExitUnavailable, "check it and the QKD link", "it says that %s", trouble))
@@ -122,16 +121,17 @@ func (f *findings) limits(what string, cfg *config.Config, p *mailer.Peer, statu
 	case waits:
 		f.fail(what, stateFailed, noPads(err))
 	case err != nil:
-		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "compare the limits in qkdmail status with docs/format.md", "%w: AES-256-GCM is taken", err))
+		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "compare the limits in qkdmail status with docs/format.md", "%w: AES-256-GCM is used", err))
 	}
 }
 
-// noPads is the error of a key manager with which mail of a rule can't leave.
+// noPads returns the error for a key manager whose limits allow no pad, where a rule
+// allows nothing else.
 func noPads(err error) error {
 	return terminal.Fail(terminal.ExitConfig, `set suite = "auto" or "aes-256-gcm" in the rules that have "otp"`, "%w", err)
 }
 
-// stock says how many keys a key manager has, by its status, and whether that is none.
+// stock describes a key manager's stock of keys, and reports whether it is empty.
 func stock(status kmclient.Status) (text string, none bool) {
 	switch {
 	case status.OnDemand:
@@ -139,7 +139,7 @@ func stock(status kmclient.Status) (text string, none bool) {
 	case status.StoredKeys == nil:
 		return "answers, and does not say how many keys it has", false
 	case *status.StoredKeys == 0:
-		return "answers, and says that it has no key in stock; some make keys when they are asked for", true
+		return "answers, and says that it has no key in stock; some make keys on demand", true
 	}
 	return fmt.Sprintf("answers, %d keys stored", *status.StoredKeys), false
 }
@@ -151,9 +151,9 @@ func statusOf(ctx context.Context, cfg *config.Config, km kmclient.KeyManager, p
 	return km.Status(ctx, p.SAE)
 }
 
-// checkPads asks for the key manager's limits when the relay starts, and returns an
-// error if a rule asks for pads that they rule out. One that does not answer is no
-// error: the relay waits for none.
+// checkPads asks for the key manager's limits when the relay starts. It returns an error
+// if a rule requires pads and the limits rule them out. A key manager that does not
+// answer is not an error, since a relay starts without one.
 func checkPads(ctx context.Context, cfg *config.Config, km kmclient.KeyManager) error {
 	policy, err := cfg.Policy()
 	if err != nil || !cfg.Does(mailer.DirectionEncrypt) {
@@ -171,8 +171,8 @@ func checkPads(ctx context.Context, cfg *config.Config, km kmclient.KeyManager) 
 	return nil
 }
 
-// store says where keys are kept, and opens the store if there is one.
-func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, needed bool, log *slog.Logger) {
+// store checks the store, if it exists already.
+func (f *findings) store(ctx context.Context, store flags.Store, needed bool, log *slog.Logger) {
 	const what = "key store"
 	if err := store.Where(needed); err != nil {
 		f.fail(what, stateFailed, err)
@@ -180,14 +180,14 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 	}
 	switch {
 	case store.Path == flags.NoStore && needed:
-		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store], or leave path out", "none: the key of a message that is not delivered at the first try is lost"))
+		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store], or leave path out", "none: if a message is not delivered at the first try, its key is lost"))
 		return
 	case store.Path == flags.NoStore:
 		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store]",
-			"none: the key manager keeps the keys, but if it is restored from a backup and gives a key out again, nobody notices"))
+			"none: the key manager keeps the keys, but if it is restored from a backup and hands out a key again, no one notices"))
 		return
 	}
-	detail := store.Shown() + ", opens"
+	detail := store.Shown() + ", can be opened"
 	if store.IsFile() {
 		detail += "; other relays of this SAE must use the same one"
 	}
@@ -195,11 +195,11 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 	switch {
 	case err == nil:
 		for _, w := range opened.Warnings() {
-			f.fail(what, stateWarning, errors.New(w))
+			f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "", "%s", w))
 		}
 		err = opened.Close(ctx)
 	case errors.Is(err, flags.ErrNoStore):
-		detail = strings.Replace(detail, "opens", "to be made", 1)
+		detail = strings.Replace(detail, "can be opened", "will be made", 1)
 		err = store.CheckKey(log)
 	}
 	if err != nil {
@@ -209,7 +209,7 @@ func (f *findings) store(ctx context.Context, r *relayFlags, store flags.Store, 
 	f.add(what, detail)
 }
 
-// nextHops greets them. They may be set up later.
+// nextHops greets the next hops. A failure is a warning, since they may be set up later.
 func (f *findings) nextHops(ctx context.Context, cfg *config.Config) {
 	for _, n := range cfg.NextHops {
 		detail, err := greeting(ctx, n.Address, n.Protocol, "until it listens there, mail waits")
@@ -221,7 +221,7 @@ func (f *findings) nextHops(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// address tells what happens to mail for and from an address.
+// address explains what happens to mail for and from an address.
 func (f *findings) address(policy *mailer.Policy, address string) error {
 	if !f.asJSON {
 		return policy.Explain(f.out, address)

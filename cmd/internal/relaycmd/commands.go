@@ -1,5 +1,5 @@
-// Package relaycmd has the commands of the relay and around it: relay, with its
-// --check, init and send-test.
+// Package relaycmd has the commands of the relay and around it: "relay", with --check,
+// "init" and "send-test".
 package relaycmd
 
 import (
@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Commands makes the commands of this package.
+// Commands returns the commands of this package.
 func Commands(g *flags.Globals) []*cobra.Command {
 	return []*cobra.Command{newRelay(g), newInit(g), newSendTest(g)}
 }

@@ -14,22 +14,22 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
 )
 
-// What can become of mail beside a suite and a 451, which are in the tables as "OTP",
-// "AES-256-GCM" and the reason that the log has for the 451.
+// Outcomes of a message. Others are the suite, "OTP" or "AES-256-GCM", and the reason in
+// the log for a 451.
 const (
 	inClear = "in clear"
 	ends    = "the relay ends"
 )
 
-// outcomes say what becomes of a message of 464 octets, and then of one of 3,000, at a
+// outcomes are the outcomes of a message of 464 bytes, and then of one of 3,000, at a
 // relay whose rule has one of these suites. One text is for both; "" is the suite, and
 // the pad with auto.
 type outcomes struct {
 	otp, aes, auto string
-	maybe          string // auto, and the rule is opportunistic; "": not tried
+	maybe          string // auto with an opportunistic rule; "" if it is not tried
 }
 
-// same is where the suite makes no difference.
+// same is for habits to which the suite makes no difference.
 func same(became string) outcomes { return outcomes{became, became, became, became} }
 
 func wanted() map[string]outcomes {
@@ -37,7 +37,7 @@ func wanted() map[string]outcomes {
 		aes   = "AES-256-GCM"
 		empty = "no key left"
 	)
-	// There are enough for AES-256-GCM, and not for a pad.
+	// Enough keys for AES-256-GCM, but not for a pad.
 	few := outcomes{otp: empty, auto: empty, maybe: aes}
 	return map[string]outcomes{
 		"stored_key_count 0, on demand": {maybe: "OTP"},
@@ -54,12 +54,12 @@ func wanted() map[string]outcomes {
 		"a stock of two, 0 in the status": few,
 		"a stock of 15":                   few,
 		"a stock of 20":                   {otp: "OTP, then " + empty, auto: "OTP, then " + empty, maybe: "OTP, then " + aes},
-		// The first pad takes both keys in vain, so that its message must not leave in
-		// clear. The second gets none.
+		// The first pad uses up both keys in vain, so its message must not leave in clear.
+		// The second gets none.
 		"a stock of two, key by key": {otp: empty, auto: empty, maybe: empty + ", then " + inClear},
 
 		"a stock of 15, as it is": few,
-		// They are in the pool then, and AES-256-GCM finds one there.
+		// The keys are then in the pool, and AES-256-GCM finds one there.
 		"a stock of 15, as it is, of 256 bits": few,
 
 		"an empty stock":               {empty, empty, empty, inClear},
@@ -74,9 +74,9 @@ func wanted() map[string]outcomes {
 	}
 }
 
-// Two relays, as they are configured and run, at key managers with each habit: mail
-// arrives octet for octet, or waits at its sender for a reason that fits. None is
-// returned, and none leaves in clear where the key manager has a key for it.
+// With every habit of a key manager, mail through two relays arrives byte for byte, or
+// waits at its sender for the right reason. None is returned, and none leaves in clear
+// if the key manager has a key for it.
 func TestHabits(t *testing.T) {
 	kmtest.Each(t, wanted(), func(h kmtest.Habit, api string, w outcomes) {
 		for name, tt := range map[string]struct{ rule, became, usual string }{
@@ -102,7 +102,7 @@ func tryHabit(t *testing.T, h kmtest.Habit, api, rule, want string) {
 	if want == ends {
 		<-c.encrypts.ended
 		if err := c.encrypts.err; !errors.Is(err, cipher.ErrPad) || !strings.Contains(err.Error(), "keys of at most 128 bits") {
-			t.Errorf("the relay ends with %v, want an ErrPad that tells the limit", err)
+			t.Errorf("the relay ends with %v, want an ErrPad with the limit", err)
 		}
 		return
 	}
@@ -110,12 +110,11 @@ func tryHabit(t *testing.T, h kmtest.Habit, api, rule, want string) {
 	if !two {
 		second = first
 	}
-	c.want("464 octets", mailOf(464), first)
-	c.want("3,000 octets after them", mailOf(3000), second)
+	c.want("464 bytes", mailOf(464), first)
+	c.want("then 3,000 bytes", mailOf(3000), second)
 }
 
-// A chain is a relay that encrypts, a relay that decrypts, and mail systems behind
-// both.
+// A chain is a relay that encrypts, a relay that decrypts, and a mail system after each.
 type chain struct {
 	t                  *testing.T
 	link               *kmtest.Link
@@ -130,8 +129,7 @@ func startChain(t *testing.T, h kmtest.Habit, api, rule string) *chain {
 	return c
 }
 
-// decrypt sends what has left to the relay that decrypts, which is started when it is
-// first needed.
+// decrypt sends a message to the relay that decrypts, and starts that first if need be.
 func (c *chain) decrypt(message string) (code int) {
 	c.t.Helper()
 	if c.decrypts == nil {
@@ -140,7 +138,7 @@ func (c *chain) decrypt(message string) (code int) {
 	return c.decrypts.send(message)
 }
 
-// want sends a message through the chain and says what should become of it.
+// want sends a message through the chain and checks its outcome.
 func (c *chain) want(what, message, want string) {
 	c.t.Helper()
 	code := c.encrypts.send(message)
@@ -164,14 +162,14 @@ func (c *chain) want(what, message, want string) {
 		c.t.Errorf("%s: decryption answers %d, %+v", what, code, c.decrypts.log.last())
 		return
 	}
-	// Before the message are lines of Received.
+	// The message has Received fields before it.
 	if got := c.mail.take(); len(got) != 1 || !strings.HasSuffix(got[0], message) {
 		c.t.Errorf("%s: comes back as %q", what, got)
 	}
 }
 
-// A stock that fills slowly: a rule that allows clear text takes AES-256-GCM where one
-// key is enough for that, though a pad takes 16.
+// A stock that fills slowly: with an opportunistic rule, AES-256-GCM is used, which takes
+// one key where a pad takes 16.
 func TestHabitSmallStock(t *testing.T) {
 	slow := kmtest.Habit{Options: kmsim.Options{Capacity: 10, Rate: 0.5}}
 	for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
@@ -182,8 +180,8 @@ func TestHabitSmallStock(t *testing.T) {
 	}
 }
 
-// The limits of a key manager change while relays run. A rule for pads alone keeps its
-// mail back and the relay goes on; with auto it is AES-256-GCM.
+// The limits of a key manager change while relays run. With a rule for pads only, mail
+// waits and the relay goes on; with auto, AES-256-GCM is used.
 func TestHabitComesLater(t *testing.T) {
 	for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
 		for suite, want := range map[string]string{"otp": "no pad", "auto": "AES-256-GCM"} {
@@ -197,8 +195,8 @@ func TestHabitComesLater(t *testing.T) {
 	}
 }
 
-// The key of an arriving message is not at the key manager, which has its own way of
-// saying so. The message waits at its sender: the key may come.
+// Key managers have different ways of saying that they do not have a key. The message
+// waits at its sender, since the key may still come.
 func TestHabitUnknownKey(t *testing.T) {
 	for status, reason := range map[int]string{0: "key not found", 401: "km refuses", 404: "key not found", 500: "key not found"} {
 		for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
@@ -223,8 +221,8 @@ func TestHabitUnknownKey(t *testing.T) {
 	}
 }
 
-// Readiness at key managers that make keys when they are asked for and say 0, and at
-// those whose limits allow no pad where one is not insisted on: ready, with a warning.
+// A relay is ready, with a warning, if the key manager makes keys on demand and reports
+// a stock of 0, or if its limits allow no pad where none is required.
 func TestHabitReadiness(t *testing.T) {
 	for name, found := range map[string]string{
 		"none":                          "There are keys for all peers",

@@ -24,7 +24,7 @@ import (
 // secret is in the messages.
 const secret = "the merger is on"
 
-// mailOf is a message of so many octets.
+// mailOf returns a message of size bytes.
 func mailOf(size int) string {
 	head := "From: Alice <alice@a.example>\r\nTo: bob@b.example\r\nSubject: " + secret + "\r\nMessage-ID: <1@a.example>\r\n\r\n"
 	line := secret + strings.Repeat(".", 54) + "\r\n"
@@ -32,14 +32,14 @@ func mailOf(size int) string {
 	return head + body[:size-len(head)-2] + "\r\n"
 }
 
-// A running relay is "relay --config" in this process, with all that belongs to it:
-// pool, store and the client of its key manager.
+// A running relay is "relay --config" in this process, with pool, store and the client
+// of its key manager.
 type running struct {
 	t       testing.TB
 	address string
 	log     *relayLog
 	ended   chan struct{}
-	err     error // with which it has ended
+	err     error // of the relay, once it has ended
 }
 
 const habitConfig = `hostname = "relay.example"
@@ -66,8 +66,8 @@ path = %q
 format = "json"
 `
 
-// startRelay starts a relay until the test ends. rule is of the default rule; ""
-// is a relay that decrypts.
+// startRelay starts a relay that runs until the test ends. rule is the contents of the
+// default rule; if it is "", the relay decrypts.
 func startRelay(t testing.TB, side kmtest.Side, nextHop, rule string) *running {
 	t.Helper()
 	dir := t.TempDir()
@@ -102,7 +102,7 @@ func startRelay(t testing.TB, side kmtest.Side, nextHop, rule string) *running {
 	select {
 	case r.address = <-r.log.listening:
 	case <-r.ended:
-		select { // some end by themselves right after that
+		select { // some relays end right after they listen
 		case r.address = <-r.log.listening:
 		default:
 			t.Fatalf("the relay does not start: %v", r.err)
@@ -111,7 +111,7 @@ func startRelay(t testing.TB, side kmtest.Side, nextHop, rule string) *running {
 	return r
 }
 
-// send sends a message as a mail system does, and returns the code of the answer.
+// send sends a message like a mail system and returns the code of the answer.
 func (r *running) send(message string) int {
 	r.t.Helper()
 	err := func() error {
@@ -149,7 +149,7 @@ func (r *running) send(message string) int {
 	return 0
 }
 
-// A relayLog keeps the log of a relay, which is in JSON.
+// A relayLog keeps the JSON log of a relay.
 type relayLog struct {
 	listening chan string
 
@@ -175,7 +175,7 @@ func (l *relayLog) String() string {
 	return l.text.String()
 }
 
-// admin returns where the relay shows its health.
+// admin returns the URL of the relay's status page.
 func (l *relayLog) admin() (url string) {
 	for text := range strings.Lines(l.String()) {
 		var line logLine
@@ -186,8 +186,8 @@ func (l *relayLog) admin() (url string) {
 	return url
 }
 
-// last returns what the log has of the last message. It is there when the client is
-// answered.
+// last returns the log line of the last message, which is written before the client gets
+// its answer.
 func (l *relayLog) last() (last logLine) {
 	for text := range strings.Lines(l.String()) {
 		var line logLine
@@ -198,7 +198,7 @@ func (l *relayLog) last() (last logLine) {
 	return last
 }
 
-// A mailbox is a mail system that takes every message.
+// A mailbox is a mail system that accepts every message.
 type mailbox struct {
 	address string
 
@@ -229,7 +229,7 @@ func startMailbox(t testing.TB) *mailbox {
 	return m
 }
 
-// take returns what has come since it was last asked.
+// take returns the messages since the last call.
 func (m *mailbox) take() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

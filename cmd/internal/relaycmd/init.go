@@ -36,13 +36,13 @@ func newInit(g *flags.Globals) *cobra.Command {
 	f := &initFlags{Globals: g}
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Make the files that a site needs",
-		Long: `Make the files that this site needs to exchange encrypted mail with another:
-the relay's configuration with comments, the lines for Postfix's main.cf and
-master.cf, and a systemd unit where the package has not brought one. Nothing is
-put in force, and nothing is overwritten without --force.
+		Short: "Make the files for a site",
+		Long: `Make the files that this site needs to exchange encrypted mail with another: the
+relay's configuration, with comments, the lines for Postfix's main.cf and master.cf,
+and a systemd unit if no package has installed one. Nothing is put in force, and
+nothing is overwritten without --force.
 
-On a terminal it asks for what the flags don't say.`,
+On a terminal, init asks for what the flags don't say.`,
 		Example: `  qkdmail init
   qkdmail init --km etsi014:https://kme.a.example:8443 --sae SAE_A --peer SAE_B \
       --km-ca km-ca.crt --km-cert sae_a.crt --km-key sae_a.key \
@@ -54,9 +54,9 @@ On a terminal it asks for what the flags don't say.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.dir, "dir", "/etc/qkdmail", "folder for the files; paths of --km-ca and the like are relative to it")
 	fs.StringVar(&f.hostname, "hostname", "", "name of this mail server (default: the host's)")
-	fs.StringArrayVar(&f.own, "domain", nil, "mail domain of this site, or *.DOMAIN for all beneath; for each (default: the host's without its first label)")
-	fs.StringVar(&f.peerName, "peer-name", "", "a name for the other site, for the log (default: its first domain)")
-	fs.StringArrayVar(&f.domains, "peer-domain", nil, "mail domain of the other site, or *.DOMAIN for all beneath; for each")
+	fs.StringArrayVar(&f.own, "domain", nil, "mail domain of this site, or *.DOMAIN for all domains below it; may be repeated (default: the hostname without its first label)")
+	fs.StringVar(&f.peerName, "peer-name", "", "name of the other site in the log (default: its first domain)")
+	fs.StringArrayVar(&f.domains, "peer-domain", nil, "mail domain of the other site, or *.DOMAIN for all domains below it; may be repeated")
 	fs.StringVar(&f.suite, "suite", "auto", "auto, otp or aes-256-gcm")
 	fs.IntVar(&f.port, "port", site.FirstPort, "first of five ports between Postfix and the relay: the first is for your mail servers, the others are on loopback")
 	fs.BoolVar(&f.force, "force", false, "overwrite the files")
@@ -83,10 +83,10 @@ func (f *initFlags) run(cmd *cobra.Command) error {
 	return f.next(cmd.OutOrStdout(), s, made)
 }
 
-// A question is asked for a flag that was not given.
+// A question asks for the value of a flag that is not given.
 type question struct {
 	flag, text string
-	otherwise  func() string // nil: there must be an answer
+	otherwise  func() string // the default; nil if there is none
 	value      *string
 	list       *[]string // instead of value
 	needed     func() bool
@@ -98,22 +98,22 @@ func (f *initFlags) questions() []question {
 	etsi := func() bool { return strings.HasPrefix(f.KM, "etsi014:") }
 	return []question{
 		{flag: "--hostname", text: "Name of this mail server", otherwise: func() string { return host }, value: &f.hostname, needed: always},
-		{flag: "--domain", text: "Mail domains of this site, with blanks between", otherwise: func() string { return site.DomainOf(f.hostname) }, list: &f.own, needed: always},
+		{flag: "--domain", text: "Mail domains of this site, separated by blanks", otherwise: func() string { return site.DomainOf(f.hostname) }, list: &f.own, needed: always},
 		{flag: "--km", text: "Key manager of this site (etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH)", value: &f.KM, needed: always},
 		{flag: "--sae", text: "Our own SAE ID at the key manager", value: &f.SAE, needed: etsi},
 		{flag: "--km-cert", text: "PEM file with our certificate for the key manager", value: &f.KMCert, needed: etsi},
 		{flag: "--km-key", text: "PEM file with its private key", value: &f.KMKey, needed: etsi},
 		{flag: "--peer", text: "SAE ID of the other site", value: &f.Peer, needed: etsi},
-		{flag: "--peer-domain", text: "Mail domains of the other site, with blanks between", list: &f.domains, needed: always},
+		{flag: "--peer-domain", text: "Mail domains of the other site, separated by blanks", list: &f.domains, needed: always},
 	}
 }
 
-// given reports whether a question was answered by its flag.
+// given reports whether the flag is given.
 func (q *question) given() bool {
 	return q.value != nil && *q.value != "" || q.list != nil && len(*q.list) > 0
 }
 
-// take takes an answer.
+// take sets the value to an answer.
 func (q *question) take(answer string) {
 	if q.value != nil {
 		*q.value = answer
@@ -122,7 +122,8 @@ func (q *question) take(answer string) {
 	*q.list = strings.FieldsFunc(answer, func(r rune) bool { return r == ' ' || r == ',' })
 }
 
-// ask asks for what is missing, on a terminal, or says which flags are.
+// ask asks for what is missing, if in is a terminal. Otherwise the error names the flags
+// that are missing.
 func (f *initFlags) ask(in io.Reader, out io.Writer) error {
 	f.KM = cmp.Or(f.KM, os.Getenv("QKD_KM"))
 	file, ok := in.(*os.File)
@@ -156,8 +157,8 @@ func (f *initFlags) ask(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// answerTo asks a question until there is an answer, which may be the one that is
-// proposed.
+// answerTo asks a question until there is an answer. An empty line is the proposed
+// answer.
 func answerTo(q question, proposed string, lines *bufio.Scanner, out io.Writer) (string, error) {
 	for {
 		fmt.Fprint(out, q.text)
@@ -174,7 +175,7 @@ func answerTo(q question, proposed string, lines *bufio.Scanner, out io.Writer) 
 	}
 }
 
-// site is what the flags and answers say.
+// site returns the site that the flags and answers describe.
 func (f *initFlags) site() (*site.Site, error) {
 	dir, err := filepath.Abs(f.dir)
 	if err != nil {
@@ -190,7 +191,7 @@ func (f *initFlags) site() (*site.Site, error) {
 	return s, nil
 }
 
-// next tells what was made and what comes next.
+// next prints what was made and what to do next.
 func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	for _, m := range made {
 		fmt.Fprintf(out, "made %s\n", filepath.Join(s.Dir, m.Name))
@@ -198,13 +199,13 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	address := "someone@" + strings.TrimPrefix(f.domains[0], "*.")
 	fmt.Fprintf(out, `
 Next:
- 1. Look through %[1]s/%[2]s. The certificates for the key manager must be
+ 1. Read %[1]s/%[2]s. The certificates for the key manager must be
     where it says, and the relay's account must be able to read them.
- 2. Check it, with the key manager, and see what will happen to an address:
+ 2. Check it with the key manager, and see what happens to an address:
       qkdmail relay --config %[1]s/%[2]s --check %[3]s
- 3. Add %[4]s to main.cf and %[5]s to master.cf. The
-    line "smtp inet" takes the place of the one that is there. Then start the
-    relay, and Postfix anew:
+ 3. Add %[4]s to main.cf and %[5]s to master.cf. Its
+    line "smtp inet" replaces the present one. Then start the relay, and
+    reload Postfix:
 `, s.Dir, site.ConfigFile, address, site.MainFile, site.MasterFile)
 	if s.Unit {
 		fmt.Fprintf(out, `      # without the package: the account, the program and the unit
@@ -215,7 +216,7 @@ Next:
 `, s.Dir, site.UnitFile)
 	}
 	_, err := fmt.Fprintf(out, `      systemctl enable --now qkdmail-relay && postfix reload
- 4. Send a message through all of it:
+ 4. Send a message through the whole path:
       qkdmail send-test --config %s/%s %s
 
 docs/postfix.md explains each line for Postfix. The other site does the same.

@@ -6,10 +6,10 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notify tells a service manager that asks for it (sd_notify(3)) how far the
-// relay is: systemd.SdNotifyReady and the like.
+// notify sends a state like systemd.SdNotifyReady to the service manager, if that wants
+// it (sd_notify(3)).
 func notify(log *slog.Logger, state string) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
-		log.Warn("the service manager could not be told", "state", state, "cause", err)
+		log.Warn("the service manager could not be notified", "state", state, "cause", err)
 	}
 }

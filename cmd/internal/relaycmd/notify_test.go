@@ -34,25 +34,25 @@ func TestNotify(t *testing.T) {
 	cmd.SetErr(io.Discard)
 	done := make(chan error, 1)
 	go func() { done <- cmd.ExecuteContext(ctx) }()
-	told := func() string {
+	notified := func() string {
 		t.Helper()
 		_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
 		b := make([]byte, 100)
 		n, err := l.Read(b)
 		if err != nil {
-			t.Fatalf("the service manager was told nothing: %v", err)
+			t.Fatalf("the service manager is not notified: %v", err)
 		}
 		return string(b[:n])
 	}
-	if got := told(); got != "READY=1" {
-		t.Fatalf("told %q, want READY=1 once the relay listens", got)
+	if got := notified(); got != "READY=1" {
+		t.Fatalf("notified %q, want READY=1 once the relay listens", got)
 	}
 	stop()
-	if got := told(); got != "STOPPING=1" {
-		t.Errorf("told %q, want STOPPING=1", got)
+	if got := notified(); got != "STOPPING=1" {
+		t.Errorf("notified %q, want STOPPING=1", got)
 	}
-	// A reload that comes too late must not end the process: it would take the
-	// messages with it that are under way.
+	// A SIGHUP that comes too late must not end the process, since messages may be under
+	// way.
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Error(err)
 	}

@@ -34,8 +34,8 @@ domain = "default"
 peer = "bravo"
 `
 
-// TestReadAgain reads a configuration that has changed since the start. What
-// can't take effect must be refused, and not be half in force.
+// TestReadAgain loads a configuration that has changed since the start. A change that
+// can't take effect is refused as a whole.
 func TestReadAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "relay.toml")
 	write := func(text string) {

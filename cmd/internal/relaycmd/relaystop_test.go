@@ -18,22 +18,22 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A deletingKM gives out any key, once.
+// A deletingKM hands out any key, once.
 type deletingKM struct{ kmclient.KeyManager }
 
 func (deletingKM) DeletesOnDelivery() bool { return true }
 
 func (deletingKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
 	for _, id := range ids {
-		octets := make([]byte, 32)
-		_, _ = rand.Read(octets)
-		keys = append(keys, kmclient.NewKey(id, octets))
+		key := make([]byte, 32)
+		_, _ = rand.Read(key)
+		keys = append(keys, kmclient.NewKey(id, key))
 	}
 	return keys, nil
 }
 
-// A relay that stops while keys wait in memory, and can't store them, says that
-// they are lost, and does not end as if all were well.
+// A relay that stops with keys in memory that can't be stored logs that they are lost,
+// and ends with an error.
 func TestStopsWithKeysWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
 	var log bytes.Buffer
@@ -47,7 +47,7 @@ func TestStopsWithKeysWaiting(t *testing.T) {
 		t.Fatalf("got %v, want ErrStore", err)
 	}
 	log.Reset()
-	km := &relayKM{front: store, store: store, base: deletingKM{}}
+	km := &relayKeys{front: store, store: store, base: deletingKM{}}
 	if err := km.end(logger); !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), "lost") {
 		t.Errorf("the relay has lost a key and ends with %v", err)
 	}
@@ -56,7 +56,7 @@ func TestStopsWithKeysWaiting(t *testing.T) {
 	}
 }
 
-// full makes a store one that takes no more records.
+// full makes a store refuse new records.
 func full(t *testing.T, path string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// sendTest are the flags of "send-test".
+// A sendTest holds the flags of "send-test".
 type sendTest struct {
 	*flags.Globals
 	config  string
@@ -33,22 +33,21 @@ func newSendTest(g *flags.Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send-test [flags] ADDRESS",
 		Short: "Send a message through the whole path and report each hop",
-		Long: `Send one message through the whole path, and report each hop: the
-configuration, what it says about ADDRESS, the key manager, the relay's
-listeners, its next hops, the mail server that takes the message (--via), and
-that server's queue, where it is Postfix on this machine.
+		Long: `Send a message through the whole path and report each hop: the configuration, what it
+says about ADDRESS, the key manager, the relay's listeners, its next hops, the mail
+server that takes the message (--via), and that server's queue, if it is Postfix on
+this machine.
 
-What happens at the other site is not seen from here. The message says what to
-look for there; --report asks the mail servers for a delivery report (RFC 3461)
-to the sender's address.
+The other site can't be seen from here. The message says what to look for there;
+--report asks the mail servers for a delivery report (RFC 3461) to the sender.
 
-It stops at the first hop that fails, and says what to do.`,
+The command stops at the first hop that fails, and says what to do.`,
 		Example: `  qkdmail send-test bob@b.example
   qkdmail send-test --from alice@a.example --report bob@b.example
   qkdmail send-test --via relay bob@b.example`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return terminal.Usage("one ADDRESS, as bob@b.example")
+				return terminal.Usage("one ADDRESS is needed, like bob@b.example")
 			}
 			if err := mailer.CheckAddress(args[0]); err != nil {
 				return terminal.Usage("%w", err)
@@ -58,12 +57,12 @@ It stops at the first hop that fails, and says what to do.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&s.config, "config", "c", "/etc/qkdmail/relay.toml", "the relay's configuration")
-	f.StringVar(&s.via, "via", "127.0.0.1:10024", "mail server that takes the message, or relay: straight into its encrypting listener")
-	f.StringVar(&s.from, "from", "", "sender (default: postmaster at the configuration's hostname)")
+	f.StringVar(&s.via, "via", "127.0.0.1:10024", "mail server that takes the message, or \"relay\" for the encrypting listener itself")
+	f.StringVar(&s.from, "from", "", "sender (default: postmaster at the hostname of the configuration)")
 	f.BoolVar(&s.report, "report", false, "ask for a delivery report to the sender")
-	f.StringVar(&s.postfix, "postfix", "", "folder of the configuration of the Postfix that takes the message (default: Postfix's own)")
-	f.DurationVar(&s.wait, "wait", 30*time.Second, "for the message to leave Postfix's queue")
-	f.BoolVar(&s.asJSON, "json", false, "print JSON, a line for each hop")
+	f.StringVar(&s.postfix, "postfix", "", "configuration folder of the Postfix that takes the message (default: that of Postfix itself)")
+	f.DurationVar(&s.wait, "wait", 30*time.Second, "how long to wait until the message has left Postfix's queue")
+	f.BoolVar(&s.asJSON, "json", false, "print each hop as a line of JSON")
 	return cmd
 }
 
@@ -76,7 +75,7 @@ type hop struct {
 	Advice string  `json:"advice,omitempty"`
 }
 
-// A step finds out about one hop.
+// A testStep tests one hop.
 type testStep struct {
 	name string
 	do   func(context.Context) (detail string, err error)
@@ -111,7 +110,7 @@ func (s *sendTest) run(cmd *cobra.Command, address string) error {
 	return nil
 }
 
-// step carries out a step and prints its line.
+// step tests a hop and prints its line.
 func (s *sendTest) step(cmd *cobra.Command, step testStep) error {
 	start := time.Now()
 	detail, err := step.do(cmd.Context())
@@ -120,12 +119,11 @@ func (s *sendTest) step(cmd *cobra.Command, step testStep) error {
 		h.Detail, h.Advice = terminal.OneLine(err, ""), terminal.Advice(err)
 	}
 	out := cmd.OutOrStdout()
-	switch {
-	case s.asJSON:
+	if s.asJSON {
 		if err := json.NewEncoder(out).Encode(h); err != nil {
 			return err
 		}
-	default:
+	} else {
 		mark := "ok"
 		if !h.OK {
 			mark = "FAILED"
@@ -138,12 +136,12 @@ func (s *sendTest) step(cmd *cobra.Command, step testStep) error {
 	return nil
 }
 
-// path returns the steps behind the configuration.
+// path returns the steps after the configuration and the policy.
 func (s *sendTest) path(t *testMail) []testStep {
 	steps := []testStep{{"key manager", func(ctx context.Context) (string, error) { return t.keys(ctx) }}}
 	for _, l := range t.cfg.Listeners {
 		steps = append(steps, testStep{"listener " + l.Name, func(ctx context.Context) (string, error) {
-			return greeting(ctx, l.Address, l.Protocol, "the relay must run: systemctl status qkdmail-relay")
+			return greeting(ctx, l.Address, l.Protocol, "the relay must be running: systemctl status qkdmail-relay")
 		}})
 	}
 	for _, n := range t.cfg.NextHops {

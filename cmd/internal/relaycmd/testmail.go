@@ -21,7 +21,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A testMail is the message on its way.
+// A testMail is a test message and its way.
 type testMail struct {
 	cfg        *config.Config
 	peer       *mailer.Peer
@@ -29,12 +29,12 @@ type testMail struct {
 	address    string
 	from       string
 	subject    string
-	postfix    string          // folder of Postfix's configuration; "": its own
-	before     map[string]bool // IDs of what was in the queue
-	unseen     error           // why the queue can't be looked at
+	postfix    string          // Postfix's configuration folder; "" for its own
+	before     map[string]bool // queue IDs before the test
+	unseen     error           // why the queue can't be read
 }
 
-// route finds out what happens to mail for the address.
+// route looks up what happens to mail for the address.
 func (t *testMail) route(address string) (string, error) {
 	policy, err := t.cfg.Policy()
 	if err != nil {
@@ -68,7 +68,7 @@ func (t *testMail) keys(ctx context.Context) (string, error) {
 	return text, nil
 }
 
-// hopTimeout bounds what one server may take for the whole of its part.
+// hopTimeout is how long a server may take for all of its part.
 const hopTimeout = 10 * time.Minute // Postfix and the relay answer within that
 
 // dial connects to a server and greets it.
@@ -94,7 +94,7 @@ func dial(ctx context.Context, address string, protocol config.Protocol) (*smtp.
 	return c, nil
 }
 
-// greeting finds out whether a server talks SMTP or LMTP.
+// greeting checks that a server speaks SMTP or LMTP.
 func greeting(ctx context.Context, address string, protocol config.Protocol, hint string) (string, error) {
 	c, err := dial(ctx, address, protocol)
 	if err != nil {
@@ -105,7 +105,7 @@ func greeting(ctx context.Context, address string, protocol config.Protocol, hin
 	return fmt.Sprintf("%s answers (%s)", address, protocol), nil
 }
 
-// send hands the message over.
+// send sends the message to a server.
 func (t *testMail) send(ctx context.Context, address string, protocol config.Protocol, report bool) (string, error) {
 	t.remember(ctx)
 	ctx, cancel := context.WithTimeout(ctx, hopTimeout)
@@ -124,7 +124,7 @@ func (t *testMail) send(ctx context.Context, address string, protocol config.Pro
 		return "", terminal.Fail(code, "see the log of the mail server and of the relay", "%s: %w", address, err)
 	}
 	_ = c.Quit()
-	return fmt.Sprintf("%s took it: %s", address, cmp.Or(answer, "250")), nil
+	return fmt.Sprintf("%s took the message: %s", address, cmp.Or(answer, "250")), nil
 }
 
 func (t *testMail) transaction(c *smtp.Client, protocol config.Protocol, report bool) (string, error) {
@@ -162,7 +162,7 @@ func (t *testMail) transaction(c *smtp.Client, protocol config.Protocol, report 
 	return r.StatusText, nil
 }
 
-// message makes the message.
+// message returns the message.
 func (t *testMail) message() []byte {
 	id := strings.ToLower(rand.Text())
 	t.subject = "qkdmail test " + id[:8]
@@ -181,11 +181,11 @@ decrypt=pass above it, mail from there arrives encrypted and is restored.
 	return []byte(strings.ReplaceAll(text, "\n", "\r\n"))
 }
 
-// queue waits until the message has left Postfix's queue, which it is in before
-// the relay and behind it, or tells why it has not.
+// queue waits until the message has left Postfix's queue, which it passes before and
+// after the relay. If it does not, the error says why.
 func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error) {
 	if t.unseen != nil {
-		return "not looked at, name Postfix's configuration with --postfix: " + t.unseen.Error(), nil
+		return "not checked; name Postfix's configuration with --postfix: " + t.unseen.Error(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -206,9 +206,9 @@ func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error
 		}
 		switch {
 		case err == nil && id == "":
-			return "empty again: the other site's mail server has the message, or it was refused and a bounce is with " + t.from, nil
+			return "empty again: the mail server of the other site has the message, or has refused it, and then " + t.from + " has a bounce", nil
 		case reason != "":
-			return "", terminal.Fail(terminal.ExitTempFail, "it is tried again from there", "%s waits: %s", id, reason)
+			return "", terminal.Fail(terminal.ExitTempFail, "Postfix will try again", "%s waits: %s", id, reason)
 		}
 		select {
 		case <-ctx.Done():
@@ -218,7 +218,7 @@ func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error
 	}
 }
 
-// A queued is a message in Postfix's queue, as postqueue(1) has it.
+// A queued is a message in Postfix's queue, in the format of postqueue(1).
 type queued struct {
 	ID         string            `json:"queue_id"`
 	Sender     string            `json:"sender"`
@@ -230,7 +230,7 @@ type queuedRecipient struct {
 	Reason  string `json:"delay_reason"`
 }
 
-// bounceSender is how postqueue(1) writes the null sender.
+// bounceSender is the null sender in the output of postqueue(1).
 const bounceSender = "MAILER-DAEMON"
 
 func (q *queued) reason() string {
@@ -242,7 +242,7 @@ func (q *queued) reason() string {
 	return ""
 }
 
-// remember notes what the queue has for the recipient before the test.
+// remember records what is in the queue before the test.
 func (t *testMail) remember(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -253,7 +253,7 @@ func (t *testMail) remember(ctx context.Context) {
 	}
 }
 
-// waiting asks Postfix for messages from the sender to the recipient, and for
+// waiting returns the messages in Postfix's queue from the sender to the recipient, and
 // bounces to the sender.
 func (t *testMail) waiting(ctx context.Context) ([]queued, error) {
 	args := []string{"-j"}
@@ -267,7 +267,7 @@ func (t *testMail) waiting(ctx context.Context) ([]queued, error) {
 	return t.ours(out), nil
 }
 
-// ours are those of the messages in Postfix's queue that are the test's.
+// ours returns those messages in the output of postqueue -j that belong to the test.
 func (t *testMail) ours(queue []byte) (found []queued) {
 	for line := range bytes.Lines(queue) {
 		var m queued

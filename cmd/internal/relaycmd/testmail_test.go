@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestOurs reads what "postqueue -j" prints: the message on its way to the
-// recipient, and its bounce, but nobody else's mail.
+// TestOurs reads the output of "postqueue -j": it finds the message to the recipient and
+// its bounce, but no other mail.
 func TestOurs(t *testing.T) {
 	m := testMail{from: "postmaster@a.example", address: "bob@b.example"}
 	queue := `{"queue_name": "deferred", "queue_id": "WAITS", "sender": "postmaster@a.example", "recipients": [{"address": "bob@b.example", "delay_reason": "451 4.7.5 No key left"}]}

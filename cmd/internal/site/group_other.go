@@ -4,5 +4,5 @@ package site
 
 import "os"
 
-// ownGroup does nothing here.
+// ownGroup does nothing on this system.
 func ownGroup(string, *os.File) error { return nil }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// ownGroup gives a file the group of the folder that it is made in, where root
-// makes it: the packages give /etc/qkdmail to the group that the relay runs as.
+// ownGroup gives a file that root makes the group of its folder: in the packages,
+// /etc/qkdmail belongs to the relay's group.
 func ownGroup(dir string, f *os.File) error {
 	if os.Getuid() != 0 {
 		return nil

@@ -1,6 +1,6 @@
-// Package site makes the files that a site needs to exchange encrypted mail: the
-// relay's configuration, Postfix's lines and a systemd unit. "qkdmail init" asks
-// for what goes into them.
+// Package site makes the files that a site needs to exchange encrypted mail: the relay's
+// configuration, the lines for Postfix and a systemd unit. "qkdmail init" asks for what
+// they contain.
 package site
 
 import (
@@ -22,8 +22,8 @@ import (
 //go:embed files
 var files embed.FS
 
-// The names of the files, in the order in which they are made. The unit is that
-// of the packages.
+// The names of the files, in the order in which they are made. The unit is the one in
+// the packages.
 const (
 	ConfigFile = "relay.toml"
 	MainFile   = "postfix-main.cf"
@@ -31,22 +31,22 @@ const (
 	UnitFile   = "qkdmail-relay.service"
 )
 
-// FirstPort is the port of docs/postfix.md from which the others are counted.
+// FirstPort is the first of the five ports in docs/postfix.md.
 const FirstPort = 10024
 
-// A Site is what has to be known of a site.
+// A Site describes a site.
 type Site struct {
 	Dir      string   // where its files go; absolute
 	Hostname string   // of the mail server
 	Domains  []string // of this site's users
 	KM       config.KM
 	Peer     config.Peer
-	Suite    string // as in a rule
-	Port     int    // the first of five: 10024 in docs/postfix.md, which is for mail servers; the others are on loopback
-	Unit     bool   // with a systemd unit
+	Suite    string // of the rules
+	Port     int    // the first of five ports, which is for mail servers; the others are on loopback
+	Unit     bool   // whether a systemd unit is made
 }
 
-// Ports are those between Postfix and the relay, by what comes in there.
+// Ports are the ports between Postfix and the relay, by what they receive.
 type Ports struct{ Own, Encrypt, Decrypt, Out, In int }
 
 // Ports returns the five ports of the site.
@@ -57,15 +57,15 @@ func (s *Site) Ports() Ports {
 // Config returns the path of the relay's configuration.
 func (s *Site) Config() string { return filepath.Join(s.Dir, ConfigFile) }
 
-// A File is a file that was made, or is to be made.
+// A File is a file for a site.
 type File struct {
 	Name string
 	Text string
 	Mode fs.FileMode
 }
 
-// Files returns the files of a site. The relay's configuration is one that the
-// relay takes; the error, a mailer.ErrConfig, says what is wrong otherwise.
+// Files returns the files for a site. The relay accepts the configuration among them. If
+// it would not, the error is a mailer.ErrConfig that says why.
 func (s *Site) Files() ([]File, error) {
 	if s.Port < 1 || s.Port > 65535-4 {
 		return nil, fmt.Errorf("%w: first port %d: must be 1 to 65531", mailer.ErrConfig, s.Port)
@@ -103,15 +103,15 @@ func (s *Site) config() (string, error) {
 	if err == nil {
 		_, err = c.Policy()
 	}
-	// One thing at a time, and not by the line of a file that is not there yet.
+	// One error, without its line: there is no file yet.
 	if found, ok := errors.AsType[*config.Error](err); ok {
 		err = &config.Error{Key: found.Key, Message: found.Message}
 	}
 	return b.String(), err
 }
 
-// DomainOf returns the mail domain that a mail server's name lets expect: that
-// without its first label, "" where nothing would be left of a domain.
+// DomainOf guesses the mail domain of a mail server: its name without the first label. It
+// returns "" if the rest is not a domain.
 func DomainOf(hostname string) string {
 	if _, domain, _ := strings.Cut(hostname, "."); strings.Contains(domain, ".") {
 		return domain
@@ -119,7 +119,7 @@ func DomainOf(hostname string) string {
 	return ""
 }
 
-// PeerName makes the name of a peer of one of its domains.
+// PeerName returns a name for a peer, made from one of its domains.
 func PeerName(domain string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x80 && (r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
@@ -139,25 +139,25 @@ func quote(s string) (string, error) {
 	return strconv.Quote(s), nil
 }
 
-// withPorts puts the site's ports in the places of those of docs/postfix.md.
+// withPorts replaces the ports of docs/postfix.md by the site's.
 func (s *Site) withPorts(text string) string {
 	return regexp.MustCompile(`\b1002[4-8]\b`).ReplaceAllStringFunc(text, func(port string) string {
-		n, _ := strconv.Atoi(port) // it is one
+		n, _ := strconv.Atoi(port) // the expression matches numbers only
 		return strconv.Itoa(n - FirstPort + s.Port)
 	})
 }
 
-// read returns a file of this package.
+// read returns an embedded file.
 func read(name string) string {
 	text, err := files.ReadFile("files/" + name)
 	if err != nil {
-		panic(err) // it was there when the program was built
+		panic(err) // it is embedded
 	}
 	return string(text)
 }
 
-// Write makes the files in the site's folder. If one of them is there already
-// none is made, unless force: the error is an fs.ErrExist then.
+// Write makes the files in the site's folder. Without force, if one of them exists, none
+// is made and the error is an fs.ErrExist.
 func (s *Site) Write(files []File, force bool) error {
 	if err := os.MkdirAll(filepath.Dir(s.Dir), 0o755); err != nil {
 		return err
@@ -180,7 +180,7 @@ func (s *Site) Write(files []File, force bool) error {
 	return nil
 }
 
-// write makes one file, or leaves what there was.
+// write makes a file, or leaves an old one unchanged.
 func (s *Site) write(f File) error {
 	tmp, err := os.CreateTemp(s.Dir, ".qkdmail-*.tmp")
 	if err != nil {

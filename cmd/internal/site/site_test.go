@@ -38,8 +38,8 @@ func fileOf(t *testing.T, s *Site, name string) string {
 	return ""
 }
 
-// TestPostfixLines: the lines are those that the end-to-end tests run, and
-// docs/postfix.md explains.
+// TestPostfixLines: the lines are those of the end-to-end tests, which docs/postfix.md
+// explains.
 func TestPostfixLines(t *testing.T) {
 	for name, tested := range map[string]string{MainFile: "main.cf", MasterFile: "master.cf"} {
 		want, err := os.ReadFile(filepath.Join("..", "e2e", "testdata", tested))
@@ -59,7 +59,7 @@ func TestPorts(t *testing.T) {
 		text := fileOf(t, s, name)
 		for _, port := range []string{"10024", "10025", "10026", "10027", "10028"} {
 			if strings.Contains(text, port) {
-				t.Errorf("%s has still port %s", name, port)
+				t.Errorf("%s still has port %s", name, port)
 			}
 		}
 	}
@@ -92,7 +92,7 @@ func TestConfigSaysWhatWasAsked(t *testing.T) {
 		}
 	}
 	if !p.InboundRequired("b.example") {
-		t.Error("plain mail from the peer's users must be refused")
+		t.Error("plain mail from the peer's users is not refused")
 	}
 	if !p.OwnDomain("a.example") || p.OwnDomain("b.example") {
 		t.Error("the site's own domains are not those that were given")
@@ -102,7 +102,7 @@ func TestConfigSaysWhatWasAsked(t *testing.T) {
 	}
 }
 
-// TestHostile: what somebody types never becomes another key of the file.
+// TestHostile: no value becomes another key of the file.
 func TestHostile(t *testing.T) {
 	for name, change := range map[string]func(*Site){
 		"a quote in the host":      func(s *Site) { s.Hostname = `mail"` + "\nlog = 1" },
@@ -114,7 +114,7 @@ func TestHostile(t *testing.T) {
 		"a key manager of no kind": func(s *Site) { s.KM.URL = "ftp://x" },
 		"our own SAE as the peer":  func(s *Site) { s.Peer.SAE = s.KM.SAE },
 		"a port too high":          func(s *Site) { s.Port = 65535 },
-		"no UTF-8":                 func(s *Site) { s.KM.Cert = "\xff.crt" },
+		"invalid UTF-8":            func(s *Site) { s.KM.Cert = "\xff.crt" },
 	} {
 		s := sample(t)
 		change(s)
@@ -144,7 +144,7 @@ func TestWrite(t *testing.T) {
 		t.Errorf("a second time: %v, want fs.ErrExist", err)
 	}
 	if _, err := os.Stat(filepath.Join(s.Dir, MainFile)); err == nil {
-		t.Error("a file was made although another is there")
+		t.Error("a file is made although another exists")
 	}
 	if err := s.Write(files, true); err != nil {
 		t.Errorf("with force: %v", err)
@@ -155,7 +155,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// TestUnit has systemd itself look at the unit.
+// TestUnit has systemd check the unit.
 func TestUnit(t *testing.T) {
 	s := sample(t)
 	unit := fileOf(t, s, UnitFile)
@@ -163,13 +163,13 @@ func TestUnit(t *testing.T) {
 		t.Errorf("the unit does not name %s", s.Config())
 	}
 	if want := fmt.Sprintf("\nRestartPreventExitStatus=%d %d\n", terminal.ExitUsage, terminal.ExitConfig); !strings.Contains(unit, want) {
-		t.Errorf("the unit must have %q: those errors don't pass by themselves", want)
+		t.Errorf("the unit must have %q: a restart does not mend these errors", want)
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("SKIPPED: systemd-analyze is not installed")
 	}
-	// The program is not where the packages put it.
+	// The program is not installed.
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
