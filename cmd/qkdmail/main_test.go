@@ -30,17 +30,17 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"qkdmail": main})
 }
 
-// TestScripts runs the program as a user would, script by script.
+// TestScripts runs the program like a user, script by script.
 func TestScripts(t *testing.T) {
 	dir := filepath.Join("testdata", "script")
 	scripts, err := filepath.Glob(filepath.Join(dir, "*.txt"))
 	if err != nil || len(scripts) < 8 {
-		t.Fatalf("%d scripts in %s, %v; there must be more", len(scripts), dir, err)
+		t.Fatalf("%d scripts in %s, %v; want more", len(scripts), dir, err)
 	}
 	testscript.Run(t, params(dir))
 }
 
-// params are those of the scripts in a folder.
+// params returns the parameters for the scripts in a folder.
 func params(dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,
@@ -71,8 +71,8 @@ func params(dir string) testscript.Params {
 	}
 }
 
-// keyManagers starts key managers for a script: KM_HTTP and KM_HTTPS (whose CA
-// is in $CA) work, the others are down, empty, refuse, give out one key again and
+// keyManagers starts key managers for a script. KM_HTTP and KM_HTTPS, with its CA in
+// $CA, work; the others are down or empty, refuse the client, hand out one key again and
 // again, or answer nonsense.
 func keyManagers(e *testscript.Env) error {
 	km, err := kmsim.NewQMail(kmsim.Options{})
@@ -116,8 +116,8 @@ func keyManagers(e *testscript.Env) error {
 	return os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), ca, 0o600)
 }
 
-// serveKM runs "qkdmail km serve" with its arguments in the background until
-// the script ends, and puts the URL of each key manager NAME into $URL_NAME.
+// serveKM runs "qkdmail km serve" in the background until the script ends, and puts the
+// URL of each key manager NAME into $URL_NAME.
 func serveKM(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: serve ARGUMENTS…")
@@ -138,7 +138,7 @@ func serveKM(ts *testscript.TestScript, neg bool, args []string) {
 	lines := bufio.NewScanner(stderr)
 	want := 1
 	if slices.Contains(args, "etsi014") {
-		want = 2 // linked KMEs
+		want = 2 // KMEs
 	}
 	for want > 0 && lines.Scan() {
 		if m := regexp.MustCompile(`^simulated key manager (.+) at (https?://\S+)`).FindStringSubmatch(lines.Text()); m != nil {
@@ -158,7 +158,7 @@ func serveKM(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cutAfter is a key manager that hangs up once it has found n keys.
+// cutAfter returns a key manager that hangs up after it has found n keys.
 func cutAfter(km http.Handler, n int32) http.Handler {
 	var found atomic.Int32
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -169,7 +169,7 @@ func cutAfter(km http.Handler, n int32) http.Handler {
 	})
 }
 
-// keepsSecond is a key manager that fails to close the second key.
+// keepsSecond returns a key manager that fails to close the second key.
 func keepsSecond(km http.Handler) http.Handler {
 	var closed atomic.Int32
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -181,7 +181,7 @@ func keepsSecond(km http.Handler) http.Handler {
 	})
 }
 
-// exits CODE COMMAND… wants a command to end with an exit code.
+// exits CODE COMMAND… checks the exit code of a command.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND…")
@@ -212,10 +212,10 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, messagecmd.FlipPayloadBit(b), 0o600))
 }
 
-// cut FILE OCTETS takes so many octets off the end of a file.
+// cut FILE BYTES removes bytes from the end of a file.
 func cut(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: cut FILE OCTETS")
+		ts.Fatalf("usage: cut FILE BYTES")
 	}
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
@@ -224,9 +224,8 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
 }
 
-// stops [-hup] COMMAND… runs a command whose standard input never says anything and
-// whose standard output nobody reads, sends it SIGTERM, or SIGHUP, and wants it to
-// end with exit code 75.
+// stops [-hup] COMMAND… runs a command with a silent standard input and a standard output
+// that is not read, sends it SIGTERM or SIGHUP, and checks that it exits with 75.
 func stops(ts *testscript.TestScript, neg bool, args []string) {
 	sig := syscall.SIGTERM
 	if len(args) > 0 && args[0] == "-hup" {
@@ -246,7 +245,7 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Start())
 	kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
-	waitUntilRead(stdin) // it has its signal handler then
+	waitUntilRead(stdin) // then it has its signal handler
 	ts.Check(cmd.Process.Signal(sig))
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != terminal.ExitTempFail {
@@ -254,8 +253,8 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waitUntilRead writes something into a pipe and waits until it is read, for two
-// seconds at most, as not all commands read their standard input.
+// waitUntilRead writes to a pipe and waits until that is read, or for two seconds, as not
+// all commands read their standard input.
 func waitUntilRead(pipe io.WriteCloser) {
 	_, _ = io.WriteString(pipe, "F")
 	f, ok := pipe.(*os.File)
@@ -266,7 +265,7 @@ func waitUntilRead(pipe io.WriteCloser) {
 	}
 }
 
-// big FILE makes a message of 300,000 octets.
+// big FILE makes a message of 300,000 bytes.
 func big(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: big FILE")
@@ -275,8 +274,7 @@ func big(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
-// form TO FORM FROM writes a file in another form: utf16, utf16be, or with line
-// ends cr or crcrlf.
+// form TO FORM FROM converts a file to utf16 or utf16be, or to the line ends cr or crcrlf.
 func form(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: form TO FORM FROM")
@@ -299,7 +297,7 @@ func form(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
-// mode MODE FILE wants a file to have these permissions.
+// mode MODE FILE checks the permissions of a file.
 func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: mode MODE FILE")

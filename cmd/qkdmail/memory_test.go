@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	bigMessage = 1 << 30  // octets
+	bigMessage = 1 << 30  // bytes
 	mostMemory = 48 << 10 // KiB resident
 )
 
-// TestMemory sends 1 GiB through "qkdmail encrypt | qkdmail decrypt" and reads
-// from the kernel how much memory each of the two took at most.
+// TestMemory sends 1 GiB through "qkdmail encrypt | qkdmail decrypt" and checks the peak
+// memory of each.
 func TestMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: takes long, and this is -short")
@@ -63,18 +63,18 @@ func TestMemory(t *testing.T) {
 		t.Fatalf("encrypt: %v", err)
 	}
 	if !bytes.Equal(original.Sum(nil), restored.Sum(nil)) {
-		t.Error("the restored message is another")
+		t.Error("the restored message is not the original")
 	}
 	for i, peak := range peaks() {
-		t.Logf("%s: %d KiB at most for a message of %d octets", []string{"encrypt", "decrypt"}[i], peak, bigMessage)
+		t.Logf("%s: at most %d KiB for a message of %d bytes", []string{"encrypt", "decrypt"}[i], peak, bigMessage)
 		if peak == 0 || peak > mostMemory {
 			t.Errorf("%d KiB of memory, want 1 to %d", peak, mostMemory)
 		}
 	}
 }
 
-// watchPeaks reads the peak memory of processes until they end. The kernel's
-// own figure for a child that has ended would include ours before its exec.
+// watchPeaks reads the peak memory of processes until they end. The kernel's figure for a
+// child that has ended would include ours, from before its exec.
 func watchPeaks(t *testing.T, pids ...int) (peaks func() []int) {
 	t.Helper()
 	found := make([]int, len(pids))
@@ -95,7 +95,7 @@ func watchPeaks(t *testing.T, pids ...int) (peaks func() []int) {
 	return func() []int { wg.Wait(); return found }
 }
 
-// lines are endless and all different, after a header.
+// lines is a message that never ends. All of its lines differ.
 type lines struct {
 	n    int
 	rest []byte

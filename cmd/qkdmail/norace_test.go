@@ -2,5 +2,5 @@
 
 package main
 
-// raceEnabled says that the race detector's own memory is in all figures.
+// raceEnabled reports whether the race detector's memory is in all figures.
 const raceEnabled = false

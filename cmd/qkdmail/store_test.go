@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/rogpeppe/go-internal/testscript"
-	_ "modernc.org/sqlite" // another program that has the file open
+	_ "modernc.org/sqlite" // for another program that has the file open
 )
 
 // keyid NAME FILE puts the key ID of an encrypted message into $NAME.
@@ -29,8 +29,7 @@ func keyID(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], m[1])
 }
 
-// deliver STORE SAE ID RECIPIENT… records that recipients have got a message, as
-// a relay does.
+// deliver STORE SAE ID RECIPIENT… records deliveries of a message like a relay.
 func deliver(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: deliver STORE SAE ID RECIPIENT…")
@@ -44,7 +43,7 @@ func deliver(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(store.Close(ctx))
 }
 
-// receive STORE SAE PEER ID stores a key from a key manager that deletes keys.
+// receive STORE SAE PEER ID stores a key from a key manager that deletes it on delivery.
 func receive(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: receive STORE SAE PEER ID")
@@ -89,7 +88,7 @@ func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(errors.Join(err, db.Close()))
 }
 
-// spoil FILE overwrites what is in the last quarter of a file.
+// spoil FILE overwrites the last quarter of a file.
 func spoil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: spoil FILE")

@@ -4,5 +4,5 @@ package main
 
 import "os"
 
-// unread is not known here.
+// unread returns -1: this system does not say.
 func unread(*os.File) int { return -1 }

@@ -1,7 +1,6 @@
 package relaycmd
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,14 +12,10 @@ import (
 
 func TestRelayAdmin(t *testing.T) {
 	dir := t.TempDir()
-	config := filepath.Join(dir, "relay.toml")
-	text := strings.Replace(relayConfig, "keys.json", filepath.Join(dir, "keys.json"), 1) + "[admin]\naddress = \":1\"\npprof = true\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := configFile(t, strings.Replace(relayConfig, "keys.json", filepath.Join(dir, "keys.json"), 1)+"[admin]\naddress = \":1\"\npprof = true\n")
 	url, log := relaytest.Admin(t, newRelay(&flags.Globals{}), "--config", config, "--store", filepath.Join(dir, "store.db"), "--admin", "127.0.0.1:0")
 	if strings.Contains(log, "no password") {
-		t.Errorf("a loopback address is warned of:\n%s", log)
+		t.Errorf("there is a warning of a loopback address:\n%s", log)
 	}
 	for path, want := range map[string]string{
 		"": "<title>", "healthz": "ok", "debug/pprof/": "goroutine",
@@ -45,12 +40,8 @@ func TestRelayAdmin(t *testing.T) {
 }
 
 func TestRelayAdminForAll(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "relay.toml")
-	if err := os.WriteFile(config, []byte(relayConfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, log := relaytest.Admin(t, newRelay(&flags.Globals{}), "--config", config, "--admin", "0.0.0.0:0")
+	_, log := relaytest.Admin(t, newRelay(&flags.Globals{}), "--config", configFile(t, relayConfig), "--admin", "0.0.0.0:0")
 	if !strings.Contains(log, "level=WARN") || !strings.Contains(log, "no password") {
-		t.Errorf("an address that is open to others is not warned of:\n%s", log)
+		t.Errorf("there is no warning of an address that other machines can reach:\n%s", log)
 	}
 }

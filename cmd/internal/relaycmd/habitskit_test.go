@@ -9,7 +9,6 @@ import (
 	"io"
 	"log"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -79,10 +78,7 @@ func startRelay(t testing.TB, side kmtest.Side, nextHop, rule string) *running {
 		direction, rule = "encrypt", "[[rule]]\ndomain = \"default\"\npeer = \"peer\"\n"+rule
 	}
 	config := fmt.Sprintf(habitConfig, direction, nextHop, side.KM, side.SAE, side.CA, side.Cert, side.Key, side.Peer, store)
-	file := filepath.Join(dir, "relay.toml")
-	if err := os.WriteFile(file, []byte(config+rule), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := configFile(t, config+rule)
 	r := &running{t: t, log: &relayLog{listening: make(chan string, 1)}, ended: make(chan struct{})}
 	root := newRelay(&flags.Globals{})
 	root.SetArgs([]string{"--config", file})

@@ -15,22 +15,17 @@ import (
 
 // TestNotify runs a relay as systemd does with Type=notify.
 func TestNotify(t *testing.T) {
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "notify")
+	socket := filepath.Join(t.TempDir(), "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	t.Setenv("NOTIFY_SOCKET", socket)
-	config := filepath.Join(dir, "relay.toml")
-	if err := os.WriteFile(config, []byte(relayConfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	cmd := newRelay(&flags.Globals{})
-	cmd.SetArgs([]string{"--config", config})
+	cmd.SetArgs([]string{"--config", configFile(t, relayConfig)})
 	cmd.SetErr(io.Discard)
 	done := make(chan error, 1)
 	go func() { done <- cmd.ExecuteContext(ctx) }()

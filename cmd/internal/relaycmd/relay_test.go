@@ -34,18 +34,20 @@ domain = "default"
 peer = "bravo"
 `
 
+// configFile writes a configuration and returns its path.
+func configFile(t testing.TB, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "relay.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // TestReadAgain loads a configuration that has changed since the start. A change that
 // can't take effect is refused as a whole.
 func TestReadAgain(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "relay.toml")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(relayConfig)
-	r := &relayFlags{Globals: &flags.Globals{}, config: file}
+	r := &relayFlags{Globals: &flags.Globals{}, config: configFile(t, relayConfig)}
 	first, err := r.load()
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +66,7 @@ func TestReadAgain(t *testing.T) {
 		"an unknown key":      {relayConfig + "unknown = 1\n", false},
 		"an empty file":       {"", false},
 	} {
-		write(tt.text)
+		r.config = configFile(t, tt.text)
 		if _, err := r.again(first); (err == nil) != tt.ok || !tt.ok && !errors.Is(err, mailer.ErrConfig) {
 			t.Errorf("%s: error %v, want ok: %v", name, err, tt.ok)
 		}
