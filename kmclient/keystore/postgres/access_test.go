@@ -42,16 +42,16 @@ func TestRelayRole(t *testing.T) {
 		"UPDATE other_claims SET scope=1", "TRUNCATE claims", "UPDATE level SET n=2", "DELETE FROM scopes",
 	} {
 		if _, err := c.Exec(t.Context(), sql); err == nil {
-			t.Errorf("the role may: %s", sql)
+			t.Errorf("the role may do this: %s", sql)
 		}
 	}
 	if err := postgres.Init(t.Context(), url); err != nil {
-		t.Errorf("what is there is left as it is: %v", err)
+		t.Errorf("Init of a schema that is there: %v, want no error", err)
 	}
 	wantRefused(t, postgres.Init(t.Context(), strings.Replace(url, "search_path=", "search_path=new_", 1)), "rights")
 }
 
-// What a role may not do, and what is not there, is said clearly.
+// Missing rights, schemas, roles and databases have clear errors.
 func TestRefused(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
@@ -94,8 +94,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// A server that loses what it has acknowledged is refused, and one that may be lost
-// is warned of.
+// A server that loses what it has acknowledged is refused, and Warnings has one that
+// may be lost.
 func TestUnsafe(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -158,7 +158,7 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// A connection that may be in clear text is warned of, unless it stays on this machine.
+// Warnings has a connection that may be in clear text, unless it stays on this machine.
 func TestClearText(t *testing.T) {
 	for url, clear := range map[string]bool{
 		"postgres://h/db": true, "postgres://h/db?sslmode=disable": true, "postgres://h/db?sslmode=require": false,

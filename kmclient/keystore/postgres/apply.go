@@ -11,8 +11,8 @@ import (
 )
 
 // A statement makes some changes. It fails with a division by zero if one of their
-// records is not as expected: that needs nothing but SQL, and undoes the whole
-// transaction at once.
+// records is not as expected: that needs nothing but SQL, and rolls the whole
+// transaction back at once.
 type statement struct {
 	sql  string
 	args []any
@@ -42,9 +42,9 @@ func (e *Engine) Apply(ctx context.Context, changes ...engine.Change) error {
 	return e.call(ctx, once, func(ctx context.Context, c *conn) error { return e.apply(ctx, c, statements) })
 }
 
-// apply makes one transaction, and one round trip once the server knows the
-// statements. There is no BEGIN: the server takes what comes before the Sync of the
-// protocol for one transaction.
+// apply makes one transaction, in one round trip once the server knows the
+// statements. There is no BEGIN: what comes before the Sync of the protocol is one
+// transaction.
 func (e *Engine) apply(ctx context.Context, c *conn, statements []statement) error {
 	b := &pgx.Batch{}
 	c.session.count(b)
@@ -61,7 +61,7 @@ func (e *Engine) apply(ctx context.Context, c *conn, statements []statement) err
 		return nil
 	case !hasCode(err, divisionByZero):
 		return err
-	case at == 0: // the session is not what it was: another server answers
+	case at == 0: // the session has another count: another server answers
 		return errBehind
 	}
 	return fmt.Errorf("%w: %v", engine.ErrConflict, statements[at-first].name)
@@ -90,7 +90,7 @@ func plan(changes []engine.Change) (statements []statement, err error) {
 	return append(planClaims(claims), planRecords(records)...), nil
 }
 
-// planRecords makes one statement of new records that follow each other, and one of
+// planRecords makes one statement for new records that follow each other, and one for
 // each other change.
 func planRecords(records []engine.Change) (statements []statement) {
 	for len(records) > 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// Whether a request may be sent again when it is not known if it was carried out.
+// Whether a request may be sent again when its outcome is unknown.
 const (
 	repeatable = true
 	once       = false
@@ -21,7 +21,7 @@ const (
 
 const (
 	pause    = 50 * time.Millisecond // before a request is sent again
-	attempts = 10                    // at what others get in the way of
+	attempts = 10                    // at what conflicts with others
 )
 
 // Codes of errors, by PostgreSQL's names for them.
@@ -38,7 +38,7 @@ const (
 
 var (
 	errClosed    = errors.New("closed")
-	errCancelled = errors.New("somebody has cancelled a commit, or ended the server, while it waited for the synchronous standby: it may be lost or not")
+	errCancelled = errors.New("a commit was cancelled, or its server ended, while it waited for the synchronous standby: it may be lost or not")
 )
 
 // A conn is a connection of the pool that is in use.
@@ -47,8 +47,8 @@ type conn struct {
 	session *session
 }
 
-// send sends statements together and waits until all are carried out. After an
-// error, at is the number of the one that has failed, or that of all.
+// send sends statements together and waits for all answers. After an error, at is the
+// index of the statement that failed, or the number of all.
 func (c *conn) send(ctx context.Context, b *pgx.Batch) (at int, err error) {
 	results := c.SendBatch(ctx, b)
 	for at < b.Len() && err == nil {
@@ -62,12 +62,12 @@ func (c *conn) send(ctx context.Context, b *pgx.Batch) (at int, err error) {
 	return at, err
 }
 
-// call makes a request, and again where that can help and is right, until the
-// time-out of the store.
+// call makes a request, again where that can help and is safe, until the engine's
+// time-out.
 func (e *Engine) call(ctx context.Context, again bool, request func(context.Context, *conn) error) error {
 	bounded, cancel := context.WithTimeout(context.WithValue(ctx, dialKey{}, true), e.timeout)
 	defer cancel()
-	var reason error // what has gone wrong, as far as it is known
+	var reason error // what went wrong, as far as that is known
 	for try := 1; ; try++ {
 		switch {
 		case ctx.Err() != nil:
@@ -97,8 +97,8 @@ type unconnected struct{ error }
 
 func (u unconnected) Unwrap() error { return u.error }
 
-// attempt makes a request once. If its connection breaks, the others are not trusted
-// any more either; if it is cut because the caller has gone, they are.
+// attempt makes a request once. If its connection breaks, the others are no longer
+// trusted either; if it is cut because the caller gave up, they are.
 func (e *Engine) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
 	pooled, err := e.pool.Acquire(ctx)
 	if err != nil {
@@ -123,8 +123,8 @@ func (e *Engine) attempt(ctx context.Context, request func(context.Context, *con
 	return err
 }
 
-// isSound reports whether a connection can still be used after an error, and it is
-// known that nothing was committed: the server has said ERROR.
+// isSound reports whether a connection can still be used after an error, and nothing
+// was committed: the server answered with the severity ERROR.
 func isSound(err error) bool {
 	if err == nil || errors.Is(err, engine.ErrConflict) {
 		return true
@@ -133,17 +133,17 @@ func isSound(err error) bool {
 	return ok && said.SeverityUnlocalized == "ERROR" && said.Code != readOnlyTransaction
 }
 
-// mayRepeat reports whether a request that has failed can go well the next time and
-// may be sent again. What the server says with the severity ERROR it says instead of
-// the commit; what ends the connection tells nothing of it.
+// mayRepeat reports whether a request that failed can succeed the next time and may be
+// sent again. An answer with the severity ERROR comes instead of the commit; after one
+// that ends the connection, the outcome is unknown.
 func mayRepeat(err error, again bool, try int) bool {
 	_, unsent := errors.AsType[unconnected](err)
 	again = again || unsent || pgconn.SafeToRetry(err)
 	said, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case errors.Is(err, errBehind): // no server has what it must, though others were tried
+	case errors.Is(err, errBehind): // no server has all commits, though others were tried
 		return false
-	case errors.Is(err, errReadOnly): // as setUp says
+	case errors.Is(err, errReadOnly): // from setUp
 		return true
 	case !ok:
 		return again && isNetwork(err)
@@ -168,8 +168,8 @@ func hasCode(err error, code string) bool {
 	return ok && said.Code == code
 }
 
-// storeError is the kmclient.ErrStore for an error of the server or the way to it:
-// it says in plain words what is wrong, and with which servers.
+// storeError is the kmclient.ErrStore for an error of the server or the way to it, with
+// what is wrong in plain words, and the servers.
 func (e *Engine) storeError(err error) error {
 	if err == nil {
 		return nil
@@ -178,7 +178,7 @@ func (e *Engine) storeError(err error) error {
 	switch {
 	case errors.Is(err, errBehind):
 		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, e.where, errBehind)
-	case isLate(err): // as Store.call has it, not the caller's context
+	case isLate(err): // of call, not the caller's context
 		return fmt.Errorf("%w %s: %s: %v", kmclient.ErrStore, e.where, words, plain(err))
 	case words != "":
 		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, e.where, words, plain(err))

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What may have been committed is never sent again, and what can't go well is not
-// either.
+// A request that may have been committed is never sent again, nor one that can't
+// succeed.
 func TestMayRepeat(t *testing.T) {
 	said := func(severity, code string) error {
 		return &pgconn.PgError{Severity: "FEHLER", SeverityUnlocalized: severity, Code: code}
@@ -45,6 +45,6 @@ func TestMayRepeat(t *testing.T) {
 		}
 	}
 	if mayRepeat(deadlock, once, attempts) || mayRepeat(errors.Join(shutdown), once, 1) {
-		t.Error("repeated for ever, or after a shutdown")
+		t.Error("a request is repeated for ever, or after a shutdown")
 	}
 }

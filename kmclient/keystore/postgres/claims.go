@@ -11,9 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// The records of KindClaim have tables of their own, since they are nothing but
-// names, and stay for ever: one for UUIDs in their canonical spelling, one for all
-// other IDs.
+// Claims have tables of their own, since they are nothing but names, and stay for ever:
+// one for UUIDs in their canonical spelling, one for all other IDs.
 
 const (
 	insertScope = `INSERT INTO scopes (km, sae) SELECT $1::bytea, $2::bytea
@@ -58,7 +57,7 @@ func planClaims(names []engine.Name) (statements []statement) {
 	return statements
 }
 
-// A scope is a KM and an SAE, with the number that stands for them in the tables.
+// A scope is a KM and an SAE, with their number in the tables.
 type scope struct {
 	n       int32
 	km, sae []byte

@@ -16,7 +16,7 @@ import (
 
 // What a server is refused for.
 var (
-	errFsync    = errors.New("the server runs with fsync=off, and would lose keys when its machine fails: switch fsync on, and make the database anew or from a backup if the machine has failed meanwhile")
+	errFsync    = errors.New("the server runs with fsync=off, and would lose keys when its machine fails: switch fsync on, and make the database again or restore a backup if the machine has failed since")
 	errPages    = errors.New("the server runs with full_page_writes=off, and a failure of its machine can damage what it has: switch full_page_writes on")
 	errReadOnly = errors.New("the server takes no writes now: it is a standby, or transactions are read-only")
 	errSplit    = errors.New("the server, or a pooler before it, does not make one transaction of statements that are sent together")
@@ -27,9 +27,9 @@ const (
 	warnClearText = "the connection may be in clear text: set sslmode=verify-full and sslrootcert=FILE in the URL"
 )
 
-// settings make a connection what the statements here expect, as far as the server
-// has them. Every statement finds its rows by an index, also where the server's
-// statistics are old and tell it that the table is small.
+// settings are what the statements here expect of a connection, as far as the server
+// has them. Every statement finds its rows by an index, even where the server's old
+// statistics make the table look small.
 const settings = `SELECT set_config(name, value, false) FROM (VALUES
 	('search_path', $1), ('statement_timeout', $2), ('default_transaction_isolation', 'read committed'),
 	('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
@@ -89,7 +89,7 @@ func (e *Engine) checkServer(ctx context.Context, c *pgx.Conn) error {
 }
 
 // probe makes sure that statements which are sent together are one transaction: the
-// first is undone if the second fails.
+// first is rolled back if the second fails.
 func probe(ctx context.Context, c *conn) error {
 	id := [16]byte(uuid.New())
 	b := &pgx.Batch{}
@@ -111,9 +111,9 @@ type dialKey struct{}
 
 var errNoCancel = errors.New("requests to cancel are not sent")
 
-// dialNoCancel returns a way to connect that pgx can't use to cancel what it has
-// given up. A server that is waiting for its standby would stop waiting: the commit
-// would be seen by others, and lost if the standby took over.
+// dialNoCancel returns a dialer that pgx can't use to cancel what it has given up. A
+// server that is waiting for its standby would stop waiting: others would see the
+// commit, and it would be lost if the standby took over.
 func dialNoCancel(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if ctx.Value(dialKey{}) == nil {
@@ -123,20 +123,20 @@ func dialNoCancel(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// noticeCancelled hears from a server that somebody has cancelled a commit which
-// was waiting for the standby: it is made, and may be lost with the server. The
-// names of PostgreSQL's source files are in all languages the same.
+// noticeCancelled notes the server's notice that a commit which was waiting for the
+// standby was cancelled: it is made, and may be lost with the server. The names of
+// PostgreSQL's source files are the same in all languages.
 func noticeCancelled(c *pgconn.PgConn, n *pgconn.Notice) {
 	if s := sessionOf(c); s != nil && n.File == "syncrep.c" {
 		s.cancelled = true
 	}
 }
 
-// cut ends a connection at once. pgx would wait for the server's word on what is
+// cut ends a connection at once. pgx would wait for the server's answer to what is
 // under way.
 func cut(c *pgx.Conn) { _ = c.PgConn().Conn().Close() }
 
-// checkLevel makes sure that the schema is there, and of this version.
+// checkLevel refuses a server without the schema, or with one of another version.
 func (e *Engine) checkLevel(ctx context.Context, c *pgx.Conn) error {
 	level, err := readLevel(ctx, c)
 	switch {

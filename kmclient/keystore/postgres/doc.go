@@ -1,31 +1,31 @@
-// Package postgres keeps the records of a keystore in PostgreSQL, so that several
-// relays share them and the loss of a server loses nothing.
+// Package postgres is the engine of a key store that keeps its records in PostgreSQL,
+// so that several relays share them and the loss of a server loses nothing.
 //
-// An Apply is one transaction in one round trip. It is made only if every record
-// still is of the version that its maker has read: each statement checks that itself,
-// and holds at READ COMMITTED. A Get reads all records at one moment. Nothing hangs on
-// an advisory lock, a lease or a clock, and an Apply is sent again only after the
-// server has said that nothing was committed, or before it was sent: otherwise its
-// outcome is what the error can't say, and the caller looks. No statement is cancelled
-// by this side, since a commit that waits for the standby would be made without it.
+// A change is one transaction in one round trip. It is made only if every record still
+// has the version that was read before: each statement checks that itself, and that
+// holds at READ COMMITTED. Records that are read together are read at one moment.
+// Nothing depends on an advisory lock, a lease or a clock. A change is sent again only
+// if it was not sent, or the server has answered that nothing was committed: otherwise
+// its outcome is unknown, and the caller reads the records again. This side cancels no
+// statement, since a commit that waits for the standby would be made without it.
 //
 // # No commit is lost in silence
 //
-// A server is refused that runs with fsync=off or full_page_writes=off, and
+// A server that runs with fsync=off or full_page_writes=off is refused, and
 // synchronous_commit is switched on for the store's connections. Each connection
 // counts its commits in a row of the table sessions. Whenever a connection is made, its
-// server must have all commits that this process has seen on any other: one that was
-// restored from a backup, or has become the primary without the last commits, is
-// passed by, and if there is no other in the URL all is refused. Only start the relays
-// again when the server is as it should be. A process that is started after that knows
-// nothing of what was lost.
+// server must have all commits that this process has seen on any other. One that was
+// restored from a backup, or became the primary without the last commits, is skipped,
+// and if the URL has no other, everything is refused. Start the relays again only when
+// the server is as it should be: a process that is started then knows nothing of what
+// was lost.
 //
 // Without a synchronous standby, the loss of the server is the loss of its last
 // commits: [Engine.Warnings] says so. With one (synchronous_standby_names), a commit
-// waits for it, and Apply fails where it does not come back in time; relays need two
+// waits for it, and fails where it does not come back in time; relays need two
 // standbys, as in "ANY 1 (a, b)", to go on without one. Two servers must never take
 // writes at the same time: whatever promotes a standby has to make sure that the old
-// primary is gone. Relays that know of later commits pass an old primary by that comes
+// primary is gone. Relays that know of later commits skip an old primary that comes
 // back; relays that were just started do not.
 //
 // # For the administrator
@@ -37,18 +37,18 @@
 // use up to 16 connections each. A pooler between them must leave a connection with its
 // server for as long as it lasts (pgbouncer: pool_mode=session).
 //
-// Where two relays want the same record, one of them is told of a conflict, which the
-// server logs as "division by zero". That is as it should be.
+// Where two relays want the same record, one of them gets a conflict, which the server
+// logs as "division by zero". That is as it should be.
 //
 // A message whose key is closed takes 0.7 to 1.2 KiB, with its share of the indexes and
 // of free room, until its tombstone goes. The ID of each key, sent or received, takes 52
-// octets and 55 of the index, for ever: a million are about 107 MB.
+// bytes and 55 of the index, for ever: a million are about 107 MB.
 //
-// What was overwritten or deleted can't be read any more with SQL, but its octets
-// remain, sealed as they are, in the files until autovacuum has made room of them and
-// that is used again, and in the write-ahead log, its archive and backups. To end that
-// is up to the administrator: VACUUM FULL of records, and a new store key (qkdmail store
-// rotate). A relay's role can't do the first.
+// What was overwritten or deleted can no longer be read with SQL, but its bytes stay,
+// sealed as they are: in the files until autovacuum has freed their room and that is
+// used again, and in the write-ahead log, its archive and backups. Ending that is up to
+// the administrator: VACUUM FULL of records, and a new store key (qkdmail store rotate).
+// A relay's role can't do the first.
 //
 // A backup is pg_dump of the schema, or one of the whole server. To restore one, stop
 // the relays first, all of them: the keys that were used since then seem unused.

@@ -23,7 +23,7 @@ func CheckURL(url string) error {
 	return err
 }
 
-// ClearText reports whether a URL is warned of.
+// ClearText reports whether the connection to a URL may be in clear text.
 func ClearText(t *testing.T, url string) bool {
 	t.Helper()
 	p, err := parse(url)

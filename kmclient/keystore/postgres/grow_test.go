@@ -11,9 +11,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
-// What a message costs with many key IDs and tombstones in the store, as a multiple of
-// what it costs with none. The stores take turns, so that what else the machine does
-// hits all of them; medians are reported. It needs some 3 GB of disk.
+// The cost of a message with many key IDs and tombstones in the store, as a multiple of
+// the cost with none. The stores take turns, so that other load hits all of them;
+// medians are reported. It needs some 3 GB of disk.
 func BenchmarkGrown(b *testing.B) {
 	const each, sessions = 200, 20 // messages a turn
 	type size struct {

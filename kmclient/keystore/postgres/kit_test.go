@@ -89,7 +89,7 @@ func wantRefused(t testing.TB, err error, words string) {
 	}
 }
 
-// schemaName is that of the schema that was made last.
+// schemaName is the name of the schema that was made last.
 func schemaName() string { return fmt.Sprintf("test%d", schemas.Load()) }
 
 // newStore opens the store of an engine.
@@ -102,8 +102,7 @@ func newStore(t testing.TB, e engine.Engine) *keystore.Store {
 	return s
 }
 
-// storeIn opens the store of an engine, which is sealed with the key in a file that is
-// made with the store.
+// storeIn opens the store of an engine. Its key is in a file, which is made with it.
 func storeIn(e engine.Engine, key string) (*keystore.Store, error) {
 	return keystore.Open(context.Background(), &storetest.Link{}, keystore.Options{
 		Engine: e, Key: keystore.KeyFile(key, nil), KM: "km", SAE: "B", SweepEvery: -1,

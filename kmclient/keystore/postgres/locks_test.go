@@ -16,7 +16,7 @@ import (
 
 const waiting = "FROM pg_stat_activity WHERE application_name='qkdmail' AND wait_event_type='Lock'"
 
-// Two Applys that change the same records in another order don't wait for each other:
+// Two Applys that change the same records in different orders don't wait for each other:
 // both are held up at the second of three records, and only one goes on.
 func TestNoDeadlock(t *testing.T) {
 	server := shared(t)
@@ -42,7 +42,7 @@ func TestNoDeadlock(t *testing.T) {
 		t.Errorf("got %v and %v, want one conflict", first, then)
 	}
 	if strings.Contains(server.Log(), "deadlock detected") {
-		t.Error("a deadlock")
+		t.Error("the server has detected a deadlock")
 	}
 }
 
@@ -68,8 +68,8 @@ func TestCheckHolds(t *testing.T) {
 	}
 }
 
-// A claim that two make at the same time is one's, and the other's whole Apply is
-// undone.
+// Of two that make the same claim at the same time one gets it, and the whole Apply of
+// the other is rolled back.
 func TestSameClaim(t *testing.T) {
 	url := newSchema(t, shared(t))
 	stores := []*postgres.Engine{openEngine(t, url), openEngine(t, url)}
@@ -90,7 +90,7 @@ func TestSameClaim(t *testing.T) {
 			}
 		}
 		if a, b := get(t, stores[0], claim.ID+"0"), get(t, stores[0], claim.ID+"1"); won != 1 || (a == nil) == (b == nil) {
-			t.Errorf("%d have it", won)
+			t.Errorf("%d have the claim, want one", won)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
-// calls are all that a store can be asked for.
+// calls are the requests to an engine.
 func calls(t *testing.T) map[string]func(engine.Engine) error {
 	return map[string]func(engine.Engine) error{
 		"Apply":   func(s engine.Engine) error { return s.Apply(t.Context(), engine.Change{New: record("new", "v")}) },
@@ -26,8 +26,8 @@ func calls(t *testing.T) map[string]func(engine.Engine) error {
 
 func second[T any](_ T, err error) error { return err }
 
-// wantBehind wants every call refused, with the reason. The first may only find out
-// that its connection is not there any more.
+// wantBehind wants every call refused, with the reason. The first may only notice that
+// its connection is gone.
 func wantBehind(t *testing.T, s engine.Engine, first func(engine.Engine) error) {
 	t.Helper()
 	if err := first(s); err == nil || !strings.Contains(err.Error(), "connection") {
@@ -36,7 +36,7 @@ func wantBehind(t *testing.T, s engine.Engine, first func(engine.Engine) error) 
 	for range 2 {
 		for what, call := range calls(t) {
 			if err := call(s); err == nil {
-				t.Errorf("%s goes on", what)
+				t.Errorf("%s works, want it refused", what)
 			} else {
 				wantRefused(t, err, "restored from a backup")
 			}
@@ -44,8 +44,8 @@ func wantBehind(t *testing.T, s engine.Engine, first func(engine.Engine) error) 
 	}
 }
 
-// A standby takes over that has not got the last commits: whoever has seen them
-// refuses it, whatever it is asked for first.
+// A standby without the last commits takes over: a process that has seen them refuses
+// it, whatever its first request is.
 func TestPromotedBehind(t *testing.T) {
 	t.Parallel()
 	primary := pgtest.Start(t)
@@ -70,12 +70,12 @@ func TestPromotedBehind(t *testing.T) {
 	}
 	retry(t, func() error { return apply(idle, "seen") }) // it has seen nothing that is lost
 	if s := openEngine(t, url); get(t, s, "first-Get") == nil || get(t, s, "last-Get") != nil {
-		t.Error("the standby is not what this test is about")
+		t.Error("the standby has the last commits: this shows nothing")
 	}
 }
 
-// The server is restored from a copy of its files: of a time before the first commit
-// of a connection, or of a later one.
+// The server is restored from a copy of its files, made before the first commit of a
+// connection, or before a later one.
 func TestRestored(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -85,7 +85,7 @@ func TestRestored(t *testing.T) {
 	snapshot := server.Snapshot()
 	server.Restart()
 	retry(t, func() error { return second(early.Get(t.Context(), name("a"))) })
-	put(t, early, "b") // on a new connection, which stands for the first one too
+	put(t, early, "b") // on a new connection, which represents the first one too
 	late := openEngine(t, url)
 	put(t, late, "c")
 	server.Restore(snapshot)
@@ -103,7 +103,7 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// retry repeats what may fail while a server comes up.
+// retry repeats what may fail while a server starts.
 func retry(t *testing.T, do func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -117,8 +117,8 @@ func retry(t *testing.T, do func() error) {
 	}
 }
 
-// A connection that leads to another server all at once, as through a pooler, is
-// noticed by the next Apply, which changes nothing.
+// The next Apply notices a connection that suddenly leads to another server, as through
+// a pooler, and changes nothing.
 func TestSwitched(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
@@ -185,8 +185,8 @@ func TestSessions(t *testing.T) {
 	count("0")
 }
 
-// The old primary comes back, without knowing of the one that has taken over: it takes
-// writes, and is named first in the URL. Whoever has seen later commits passes it by.
+// The old primary comes back, not knowing that another server has taken over: it takes
+// writes, and is first in the URL. A process that has seen later commits skips it.
 func TestOldPrimaryReturns(t *testing.T) {
 	t.Parallel()
 	primary, standby := pgtest.StartPair(t)
@@ -210,8 +210,8 @@ func TestOldPrimaryReturns(t *testing.T) {
 	wantBehind(t, s, calls(t)["Get"])
 }
 
-// Rows of sessions that nobody needs any more go after a month, those of a process
-// that lives stay.
+// Rows of sessions that nobody needs are removed after a month; those of a live process
+// stay.
 func TestOldSessions(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)

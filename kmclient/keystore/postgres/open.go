@@ -34,7 +34,7 @@ type Options struct {
 	// here).
 	URL string
 
-	Connections int           // at most; 16, or what the URL says, if zero
+	Connections int           // at most; if zero, what the URL says, or 16
 	Timeout     time.Duration // for each call, with all attempts and the time to wait for a connection; 10 s if zero
 }
 
@@ -56,11 +56,10 @@ type Engine struct {
 
 var _ engine.Engine = (*Engine)(nil)
 
-// Open connects to a server and returns once it has answered and is fit to keep
-// keys. Options that make no sense are a kmclient.ErrConfig; a server that can't be
-// reached within the time-out, takes no writes, loses data when its machine fails
-// (fsync or full_page_writes off), or has no schema of this version is a
-// kmclient.ErrStore that says so.
+// Open connects to a server and returns once it has answered and can keep keys safely.
+// Options that make no sense are a kmclient.ErrConfig. A server that can't be reached
+// within the time-out, takes no writes, loses data when its machine fails (fsync or
+// full_page_writes off), or has no schema of this version is a kmclient.ErrStore.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	p, err := parse(o.URL)
 	if err != nil {
@@ -94,26 +93,25 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 }
 
 // Warnings returns what is questionable about the server or the way to it, in
-// sentences for the administrator, as it was when the latest connection was made.
+// sentences for the administrator, as of the latest connection.
 func (e *Engine) Warnings() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.warnings)
 }
 
-// Limits are those of what one Apply holds in memory: 4096 keys of a few hundred
-// bytes, each with its claim, and the store's own record.
+// Limits bound what one Apply holds in memory: 4096 keys of a few hundred bytes, each
+// with its claim, and the store's own record.
 func (e *Engine) Limits() engine.Limits {
 	return engine.Limits{Changes: 2*4096 + 1, Bytes: 16 << 20}
 }
 
-// Check is nil: the server's files are looked at with pg_amcheck.
+// Check is nil: pg_amcheck checks the server's files.
 func (e *Engine) Check(context.Context) error { return nil }
 
-// Compact does what a role that does not own the tables can do, which is little:
-// the server gives up what was overwritten and deleted by itself, as the package's
-// comment says. It removes the rows of sessions of processes that have ended
-// without a Close.
+// Compact removes the rows of sessions of processes that ended without a Close. That
+// is all that a role can do which does not own the tables: the server gives up what was
+// overwritten and deleted by itself, as the package's comment describes.
 func (e *Engine) Compact(ctx context.Context) error {
 	return e.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
 		_, err := c.Exec(ctx, "DELETE FROM sessions WHERE made < current_date - 30")

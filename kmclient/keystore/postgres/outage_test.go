@@ -23,7 +23,7 @@ func apply(s engine.Engine, id string) error {
 	return s.Apply(context.Background(), engine.Change{New: record(id, "v")})
 }
 
-// The server is stopped, crashes, and comes up again.
+// The server is stopped, crashes, and starts again.
 func TestDown(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -37,21 +37,21 @@ func TestDown(t *testing.T) {
 		server.Restart()
 		put(t, s, "after "+name)
 		if get(t, s, name) != nil || get(t, s, "a") == nil {
-			t.Errorf("%s: not as it was", name)
+			t.Errorf("%s: the records are not as they were", name)
 		}
 	}
 	_, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(), Timeout: short})
 	wantRefused(t, err, "qkdmail store init")
 }
 
-// Somebody ends all connections, or cancels what waits for a lock.
+// All connections are ended, or what waits for a lock is cancelled.
 func TestCancelled(t *testing.T) {
 	server := shared(t)
 	s := openEngine(t, newSchema(t, server))
 	put(t, s, "a")
 	server.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='qkdmail'")
 	if get(t, s, "a") == nil {
-		t.Error("it is not there")
+		t.Error("the record is not there")
 	}
 	server.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='qkdmail'")
 	if err := apply(s, "b"); err != nil {
@@ -64,18 +64,18 @@ func TestCancelled(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- apply(s, "d") }()
 	server.Wait("SELECT count(pg_cancel_backend(pid))>0 FROM pg_stat_activity WHERE application_name='qkdmail' AND wait_event_type='Lock'")
-	wantRefused(t, <-done, "somebody has cancelled it")
+	wantRefused(t, <-done, "was cancelled there")
 	release()
 	put(t, s, "d")
 }
 
-// lock locks the records of the newest schema, as a clumsy administrator may do.
+// lock locks the records of the newest schema, as a careless administrator may.
 func lock(t *testing.T, server *pgtest.Server) (release func()) {
 	t.Helper()
 	return server.Hold("LOCK TABLE " + schemaName() + ".records")
 }
 
-// What waits too long is given up, and the rest goes on.
+// A call that waits too long is given up, and others go on.
 func TestLocked(t *testing.T) {
 	server := shared(t)
 	s := openWith(t, postgres.Options{URL: newSchema(t, server), Timeout: short})
@@ -84,7 +84,7 @@ func TestLocked(t *testing.T) {
 	start := time.Now()
 	wantRefused(t, apply(s, "a"), "")
 	if took := time.Since(start); took > 3*short {
-		t.Errorf("it took %v", took)
+		t.Errorf("the call took %v", took)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), short/4)
 	defer cancel()
@@ -113,7 +113,7 @@ func TestBusyPool(t *testing.T) {
 	retry(t, func() error { return apply(s, "e") })
 }
 
-// The server becomes read-only, as after a failover to another.
+// The server becomes read-only, as when another takes over.
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -125,7 +125,7 @@ func TestReadOnly(t *testing.T) {
 	server.Set("default_transaction_read_only", "off")
 	put(t, s, "c")
 	if get(t, s, "b") != nil {
-		t.Error("it was written")
+		t.Error("the record was written")
 	}
 }
 
@@ -170,8 +170,8 @@ func TestTooMany(t *testing.T) {
 	retry(t, func() error { return apply(s, "c") })
 }
 
-// The way to the server swallows what is sent: each call ends in time, and the next
-// connection is a new one.
+// The network swallows what is sent: each call ends in time, and the next connection is
+// a new one.
 func TestStalled(t *testing.T) {
 	server := shared(t)
 	p := newProxy(t, server.Address())
@@ -200,8 +200,8 @@ func TestStalled(t *testing.T) {
 	put(t, s, "c")
 }
 
-// A commit that waits for the standby is neither cancelled by us, nor taken for made
-// when somebody else cancels it.
+// A commit that waits for the standby is not cancelled by the engine, and is an error if
+// it is cancelled at the server.
 func TestStandbyGone(t *testing.T) {
 	t.Parallel()
 	primary, standby := pgtest.StartPair(t)
@@ -228,7 +228,7 @@ func TestStandbyGone(t *testing.T) {
 	retry(t, func() error { return apply(s, "b") })
 	primary.Wait("SELECT count(*)=0 " + unsynced)
 	if get(t, other, "given up") == nil {
-		t.Error("it was committed, and is not there")
+		t.Error("the record was committed, and is not there")
 	}
 	put(t, patient, "c")
 }

@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// bindChild binds the keys it reads the IDs of, all of them at the same time, to
-// messages of its own.
+// bindChild reads IDs of keys and binds them to messages of its own, all at the same
+// time.
 func bindChild(url, key string) error {
 	s, err := postgres.Open(context.Background(), postgres.Options{URL: url})
 	if err != nil {
@@ -74,8 +74,8 @@ func bindChild(url, key string) error {
 	return nil
 }
 
-// Processes verify another message each under the same keys, at the same time:
-// one of them may open a key's message.
+// Each process verifies a message of its own under the same keys, at the same time: only
+// one of them may open a message with a key.
 func TestProcesses(t *testing.T) {
 	const processes, keys = 3, 200
 	url := newSchema(t, shared(t))
@@ -139,7 +139,7 @@ func startChild(t *testing.T, env, in string) io.Reader {
 	return out
 }
 
-// Whoever changes a record gets to it, also if many others check it all the time.
+// A record can be changed even if many others check it all the time.
 func TestCheckedAllTheTime(t *testing.T) {
 	url := newSchema(t, shared(t))
 	s, other := openEngine(t, url), openEngine(t, url)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A proxy stands between a store and a server, and can stop to pass anything on,
-// without ending a connection.
+// A proxy is between an engine and a server. It can stop passing data on without ending
+// a connection.
 type proxy struct {
 	address string
 	delay   atomic.Int64 // of what passes, in each direction
@@ -47,7 +47,7 @@ func newProxy(t *testing.T, to string) *proxy {
 	return p
 }
 
-// pass passes on what arrives, as long as it may.
+// pass passes data on, as long as it may.
 func (p *proxy) pass(from, to net.Conn, may *atomic.Bool) {
 	b := make([]byte, 1<<16)
 	for {
@@ -66,7 +66,7 @@ func (p *proxy) pass(from, to net.Conn, may *atomic.Bool) {
 	}
 }
 
-// fresh returns whether a new connection passes anything on, now and later.
+// fresh returns whether a new connection passes data on, now and later.
 func (p *proxy) fresh() *atomic.Bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,7 +76,7 @@ func (p *proxy) fresh() *atomic.Bool {
 	return may
 }
 
-// stall has no connection pass anything on any more, nor new ones until resume.
+// stall stops all connections from passing data on, and new ones until resume.
 func (p *proxy) stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,9 +11,8 @@ import (
 )
 
 // getRecords finds records and claims in one statement, and so at one moment: who
-// sees a claim sees what was made with it. OFFSET 0 keeps the server from reading a
-// table for the names, which it would do where its statistics say that the table is
-// small: each name is looked up by an index.
+// sees a claim sees what was made with it. OFFSET 0 makes the server look each name up
+// by an index; it would read the whole table where its statistics make that look small.
 const getRecords = `SELECT n.i, r.due, r.version, r.value
 	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i),
 	LATERAL (SELECT due, version, value FROM records WHERE kind=n.kind AND km=n.km AND sae=n.sae AND id=n.id OFFSET 0) r`
@@ -57,8 +56,8 @@ func (e *Engine) Get(ctx context.Context, names ...engine.Name) ([]*engine.Recor
 	return records, nil
 }
 
-// getStatement returns the statement for some names: without claims if there are
-// none among them.
+// getStatement returns the statement for some names, without claims if there are none
+// among them.
 func getStatement(names []engine.Name) (sql string, args []any) {
 	var parts [4][][]byte
 	var kms, saes [][]byte
@@ -104,7 +103,7 @@ func (e *Engine) List(ctx context.Context, after engine.Name, limit int) ([]*eng
 // afterAllKinds is greater than every kind.
 var afterAllKinds = engine.Kind(strings.Repeat("\xFF", 256))
 
-// list reads what is before the claims, they, and what is after them.
+// list reads what is before the claims, the claims, and what is after them.
 func list(ctx context.Context, c *conn, after engine.Name, limit int) (records []*engine.Record, err error) {
 	const text = `SELECT kind, km, sae, id, due, version, value FROM records
 		WHERE (kind, km, sae, id) > ($1, $2, $3, $4) AND kind < $5 ORDER BY kind, km, sae, id LIMIT $6`

@@ -17,8 +17,8 @@ func migrations() []string { return []string{schema1} }
 
 // Init makes the schema that a URL names, or brings it to this version. The role
 // must be allowed to make schemas in the database, or own the one that is there. A
-// schema of this version is left as it is, one of a later version is an error.
-// Relays need other rights: see Grants.
+// schema of this version is left as it is; one of a later version is an error.
+// Relays need other rights: see [Grants].
 func Init(ctx context.Context, url string) error {
 	p, err := parse(url)
 	if err != nil {
@@ -34,7 +34,7 @@ func Init(ctx context.Context, url string) error {
 	return s.storeError(pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return p.migrate(ctx, c) }))
 }
 
-// migrate does so in a transaction.
+// migrate is Init in a transaction.
 func (p *place) migrate(ctx context.Context, c *pgx.Conn) error {
 	run := func(sql string) error { return c.PgConn().Exec(ctx, sql).Close() }
 	if err := run("SET LOCAL search_path TO " + p.quoted()); err != nil {

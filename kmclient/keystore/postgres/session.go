@@ -15,18 +15,18 @@ import (
 
 // A session is one connection of this process. Its row in the table sessions
 // counts its commits: each Apply adds 1 in its own transaction, if the number is
-// what this process knows. So the server can't go back behind a commit that the
-// Store has seen without being noticed: every new connection is to a server that
-// has all that is known of all sessions, or it is refused.
+// what this process knows. So a server that lacks a commit which the Engine has seen
+// does not go unnoticed: it has to have all known commits of all sessions when a
+// connection is made, or it is refused.
 //
-// The row is made with the first commit. From then on it also stands for the
+// The row is made with the first commit. From then on it also represents the
 // sessions that had ended before the connection was made, since the server had
 // their commits then: they are forgotten, and their rows removed.
 type session struct {
 	id      uuid.UUID
 	commits int64
-	covers  []uuid.UUID // sessions that its first commit stands for
-	remove  []uuid.UUID // sessions that nobody asks for any more
+	covers  []uuid.UUID // sessions that its first commit represents
+	remove  []uuid.UUID // sessions that nobody asks for any longer
 
 	cancelled bool // the server has not waited for its standby: see noticeCancelled
 }
@@ -38,10 +38,9 @@ func sessionOf(c *pgconn.PgConn) *session {
 	return s
 }
 
-var errBehind = errors.New("the PostgreSQL server was restored from a backup, or has become the primary without the last commits that the one before had acknowledged: keys may seem unused there that are used up; start the relays again once it is as it should be")
+var errBehind = errors.New("the PostgreSQL server was restored from a backup, or became the primary without the last commits that the former one had acknowledged: keys that are used up may seem unused there; start the relays again once it is as it should be")
 
-// join begins the session of a new connection, if its server has all commits that
-// are known.
+// join starts the session of a new connection, if its server has all known commits.
 func (e *Engine) join(ctx context.Context, c *pgx.Conn) error {
 	for {
 		known, retired := e.sessions()
@@ -59,14 +58,14 @@ func (e *Engine) join(ctx context.Context, c *pgx.Conn) error {
 		if e.knows(lost) {
 			return errBehind
 		}
-		// Meanwhile another session stands for them.
+		// Another session represents them since.
 	}
 }
 
-// notBehind returns a check of a server that is tried: the one that takes the URL's
-// parameters into account, and whether it has all commits that are known. Of several
-// servers the next one is tried then: a primary that was taken for dead and comes
-// back, without knowing of the one that has taken over, takes writes too.
+// notBehind returns a check of a server that is tried: the one that the URL's
+// parameters ask for, and whether it has all known commits. If it fails, the next
+// server is tried: a primary that was taken for dead and comes back, not knowing that
+// another has taken over, takes writes too.
 func (e *Engine) notBehind(check pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	return func(ctx context.Context, c *pgconn.PgConn) error {
 		if check != nil {
@@ -110,7 +109,7 @@ func (e *Engine) lostThere(ctx context.Context, c *pgconn.PgConn, known map[uuid
 	return slices.Collect(maps.Keys(known)), nil
 }
 
-// sessions returns what is known of all sessions, and which of them have ended.
+// sessions returns the known commits of all sessions, and which of them have ended.
 func (e *Engine) sessions() (known map[uuid.UUID]int64, retired []uuid.UUID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -124,8 +123,7 @@ func (e *Engine) knows(ids []uuid.UUID) bool {
 	return slices.ContainsFunc(ids, func(id uuid.UUID) bool { _, found := e.known[id]; return found })
 }
 
-// lostSessions returns the sessions of which the server does not have all commits
-// that are known.
+// lostSessions returns the sessions of which the server lacks known commits.
 func lostSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) (lost []uuid.UUID, err error) {
 	if len(known) == 0 {
 		return nil, nil
@@ -149,8 +147,8 @@ func lostSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) (
 	return lost, err
 }
 
-// keepSessions has the rows of sessions stay, of which Compact removes those that are
-// a month old. A process that lives makes connections more often.
+// keepSessions keeps the rows of sessions from being a month old, when Compact removes
+// them. A live process makes connections more often than that.
 func keepSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) error {
 	if len(known) == 0 {
 		return nil
@@ -161,10 +159,10 @@ func keepSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) e
 }
 
 // keys returns the IDs of sessions as pgx takes them.
-func keys(known map[uuid.UUID]int64) [][16]byte { return octets16(slices.Collect(maps.Keys(known))) }
+func keys(known map[uuid.UUID]int64) [][16]byte { return arrays(slices.Collect(maps.Keys(known))) }
 
-// octets16 returns IDs as pgx takes them.
-func octets16(ids []uuid.UUID) [][16]byte {
+// arrays returns IDs as pgx takes them.
+func arrays(ids []uuid.UUID) [][16]byte {
 	all := make([][16]byte, len(ids))
 	for i, id := range ids {
 		all[i] = id
@@ -172,7 +170,8 @@ func octets16(ids []uuid.UUID) [][16]byte {
 	return all
 }
 
-// count queues what counts the commit of a session, and must come first.
+// count queues the statement that counts the commit of a session, which must be the
+// first.
 func (n *session) count(b *pgx.Batch) {
 	if n.commits == 0 {
 		b.Queue("INSERT INTO sessions (id, commits) VALUES ($1, 1)", [16]byte(n.id))
@@ -180,12 +179,12 @@ func (n *session) count(b *pgx.Batch) {
 		b.Queue("WITH done AS (UPDATE sessions SET commits=commits+1 WHERE id=$1 AND commits=$2 RETURNING 1) SELECT 1/count(*) FROM done",
 			[16]byte(n.id), n.commits)
 	}
-	if len(n.remove) > 0 { // a row that is locked belongs to a transaction whose outcome nobody has learned
-		b.Queue("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE id=ANY($1) FOR UPDATE SKIP LOCKED)", octets16(n.remove))
+	if len(n.remove) > 0 { // a locked row belongs to a transaction whose outcome is still open
+		b.Queue("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE id=ANY($1) FOR UPDATE SKIP LOCKED)", arrays(n.remove))
 	}
 }
 
-// committed notes that the session has made a commit.
+// committed records that the session has made a commit.
 func (e *Engine) committed(n *session) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -209,7 +208,7 @@ func (e *Engine) retire(c *pgx.Conn) {
 	}
 }
 
-// leave removes the rows of this process, if a connection is at hand.
+// leave removes the rows of this process, if a connection is idle.
 func (e *Engine) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

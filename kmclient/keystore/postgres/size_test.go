@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
-// A claim is there for ever, and takes few octets.
+// A claim is there for ever, and takes few bytes.
 func TestClaimSize(t *testing.T) {
 	server := shared(t)
 	s := openEngine(t, newSchema(t, server))
@@ -27,21 +27,21 @@ func TestClaimSize(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	octets := func(what string) float64 {
+	size := func(what string) float64 {
 		n, err := strconv.ParseFloat(server.Query(fmt.Sprintf("SELECT %s('%s.claims')", what, schemaName())), 64)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n / (batches * batch)
 	}
-	heap, index := octets("pg_relation_size"), octets("pg_indexes_size")
+	heap, index := size("pg_relation_size"), size("pg_indexes_size")
 	if heap > most {
-		t.Errorf("a claim takes %.1f octets, want %d at most", heap, most)
+		t.Errorf("a claim takes %.1f bytes, want %d at most", heap, most)
 	}
-	t.Logf("a claim takes %.1f octets, and %.1f of the index", heap, index)
+	t.Logf("a claim takes %.1f bytes, and %.1f of the index", heap, index)
 }
 
-// Every statement finds its rows by an index, also while the tables are small: a plan
+// Every statement finds its rows by an index, even while the tables are small: a plan
 // that is made then stays in use when they have grown.
 func TestIndexes(t *testing.T) {
 	server := shared(t)

@@ -25,15 +25,15 @@ const (
 	defaultSchema      = "qkdmail"
 	defaultConnections = 16
 	perHost            = 3  // the share of the time that one host may take to answer
-	maxIdentifier      = 63 // octets that PostgreSQL keeps of a name
+	maxIdentifier      = 63 // bytes that PostgreSQL keeps of a name
 )
 
-// A place is what a URL says.
+// A place is what a URL leads to.
 type place struct {
 	config    *pgxpool.Config
 	schema    string
 	where     string // the servers and the database, for people: no user, no password
-	clearText bool   // the connection may be one that others can read and change
+	clearText bool   // others may be able to read and change the connection
 }
 
 // parse reads a URL. One that can't be used is a kmclient.ErrConfig, which does not
@@ -68,13 +68,14 @@ func parse(text string) (*place, error) {
 	return p, nil
 }
 
-// parameters returns those behind the "?" of a URL.
+// parameters returns those after the "?" of a URL.
 func parameters(text string) (url.Values, error) {
 	_, query, _ := strings.Cut(text, "?")
 	return url.ParseQuery(query)
 }
 
-// withDefaults returns the URL with what is the default here and not with libpq.
+// withDefaults returns the URL with the defaults of this package that differ from
+// libpq's.
 func withDefaults(text string, query url.Values) string {
 	if query.Has("target_session_attrs") {
 		return text
@@ -87,8 +88,8 @@ func withDefaults(text string, query url.Values) string {
 	return text + "target_session_attrs=read-write"
 }
 
-// badURL is the error of a URL that can't be used. What pgx says of it is shown
-// only where no part of it can be of a password.
+// badURL is the error of a URL that can't be used. It has pgx's error only where no
+// part of that can come from a password.
 func badURL(text string, err error) error {
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%w: PostgreSQL URL: %w", kmclient.ErrConfig, file)
@@ -109,7 +110,7 @@ func isIdentifier(s string) bool {
 	return s != "" && len(s) <= maxIdentifier
 }
 
-// describe finds out what the URL leads to.
+// describe sets where and clearText.
 func (p *place) describe() {
 	c := p.config.ConnConfig
 	hosts := []string{address(c.Host, c.Port)}
@@ -138,7 +139,7 @@ func isLocal(host string) bool {
 	return err == nil && a.IsLoopback()
 }
 
-// within has the time for connections fit into that for a call.
+// within makes the time for connections fit into the time for a call.
 func (p *place) within(timeout time.Duration) {
 	c := p.config.ConnConfig
 	c.ConnectTimeout = min(cmp.Or(c.ConnectTimeout, timeout/perHost), timeout)
@@ -149,5 +150,5 @@ func (p *place) within(timeout time.Duration) {
 	}
 }
 
-// quoted is the name of the schema as it stands in SQL.
+// quoted is the name of the schema in SQL.
 func (p *place) quoted() string { return pgx.Identifier{p.schema}.Sanitize() }

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// serverAccount returns the account that a server runs as, nil for that of the test.
+// serverAccount returns the account that a server runs as, nil for that of the test:
 // PostgreSQL refuses to run as root.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
@@ -30,7 +30,7 @@ func serverAccount() (*account, error) {
 	return &account{uid, gid}, err
 }
 
-// credential is how a process is told its account.
+// credential returns the credential of a process that runs as an account.
 func credential(a *account) *syscall.Credential {
 	if a == nil {
 		return nil

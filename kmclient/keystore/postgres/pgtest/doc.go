@@ -1,4 +1,4 @@
-// Package pgtest runs PostgreSQL servers for tests: real ones, on the loopback
-// interface, with free ports and folders of their own. Where no PostgreSQL is
-// installed (Debian: postgresql) the test is skipped and says so.
+// Package pgtest runs real PostgreSQL servers for tests, on the loopback interface,
+// with free ports and folders of their own. Where no PostgreSQL is installed (Debian:
+// postgresql) the test is skipped with a message.
 package pgtest

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A Patroni is a cluster of servers of which Patroni makes one the primary, and another
+// A Patroni is a cluster of servers. Patroni makes one of them the primary, and another
 // one when that is gone. It needs Debian's patroni and python3-pysyncobj.
 type Patroni struct {
 	t     testing.TB
@@ -124,7 +124,7 @@ func (n *node) start() {
 	}()
 }
 
-// kill ends Patroni and the server of a node as a crash of the machine would.
+// kill ends Patroni and the server of a node like a crash of the machine.
 func (n *node) kill() {
 	_ = n.patroni.Process.Kill()
 	<-n.ended
@@ -140,7 +140,7 @@ func (n *node) kill() {
 	}
 }
 
-// is asks a node for its role: primary or sync.
+// is reports whether a node has a role (primary or sync), or is healthy.
 func (n *node) is(role string) bool {
 	client := &http.Client{Timeout: time.Second}
 	answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/%s", n.rest, role))
@@ -151,7 +151,7 @@ func (n *node) is(role string) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// settle waits until there is a primary and a synchronous standby, and all run.
+// settle waits until there is a primary and a synchronous standby, and all nodes run.
 func (p *Patroni) settle() {
 	p.t.Helper()
 	for deadline := time.Now().Add(3 * patience); ; time.Sleep(200 * time.Millisecond) {
@@ -171,8 +171,7 @@ func (p *Patroni) settle() {
 	}
 }
 
-// KillPrimary kills the primary, and starts it again when another server has taken
-// over.
+// KillPrimary kills the primary, and starts it again once another server has taken over.
 func (p *Patroni) KillPrimary() {
 	p.t.Helper()
 	for _, n := range p.nodes {
@@ -203,7 +202,7 @@ func (p *Patroni) hasOther(than *node) bool {
 	return false
 }
 
-// Addresses are HOST:PORT of the servers.
+// Addresses returns HOST:PORT of the servers.
 func (p *Patroni) Addresses() (all []string) {
 	for _, n := range p.nodes {
 		all = append(all, n.Address())
@@ -211,7 +210,7 @@ func (p *Patroni) Addresses() (all []string) {
 	return all
 }
 
-// URL is how the superuser connects to whichever takes writes.
+// URL returns how the superuser connects to the server that takes writes.
 func (p *Patroni) URL() string {
 	return "postgres://" + User + ":" + Password + "@" + strings.Join(p.Addresses(), ",") + "/postgres?sslmode=disable&target_session_attrs=read-write"
 }

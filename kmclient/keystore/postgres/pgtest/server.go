@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The superuser of every server, and the password, which shows in no error.
+// The superuser of every server, and a password that must show in no error.
 const (
 	User     = "postgres"
 	Password = "s3cret-pa55"
@@ -27,7 +27,7 @@ const (
 
 const patience = 60 * time.Second // for a server to be ready, on a busy machine
 
-// A Server is a PostgreSQL server. It runs until the end of its test.
+// A Server is a PostgreSQL server, which runs until the end of its test.
 type Server struct {
 	t    testing.TB
 	bin  string // folder of PostgreSQL's programs
@@ -64,8 +64,8 @@ func StartPair(t testing.TB, settings ...string) (primary, standby *Server) {
 	return primary, standby
 }
 
-// Follow starts a standby of s, asynchronous until s has its name among its
-// synchronous_standby_names.
+// Follow starts a standby of s, which is asynchronous until its name is among the
+// synchronous_standby_names of s.
 func (s *Server) Follow(name string, settings ...string) *Server {
 	s.t.Helper()
 	standby := prepare(s.t)
@@ -74,8 +74,8 @@ func (s *Server) Follow(name string, settings ...string) *Server {
 	return standby
 }
 
-// Rejoin makes a server that does not run a standby of primary, with a copy of its
-// data, at the address that it had.
+// Rejoin makes a stopped server a standby of primary, with a copy of its data, at the
+// address that it had.
 func (s *Server) Rejoin(primary *Server, name string) {
 	s.t.Helper()
 	if err := os.RemoveAll(s.data()); err != nil {
@@ -124,11 +124,11 @@ func prepare(t testing.TB) *Server {
 	return s
 }
 
-// An account runs programs.
+// An account is whom a program runs as.
 type account struct{ uid, gid int }
 
-// freePort returns a port below those that the system gives to clients: a server that
-// is started again must get its own.
+// freePort returns a port below those that the system gives to clients, so that a
+// server that is started again gets its own.
 func freePort() (port int, err error) {
 	for range 100 {
 		port = 11000 + rand.IntN(20000)
@@ -159,7 +159,7 @@ func (s *Server) run(name string, args ...string) {
 	}
 }
 
-// Restart ends the server in good order, if it runs, and starts it with more settings.
+// Restart stops the server, if it runs, and starts it with more settings.
 func (s *Server) Restart(settings ...string) {
 	s.t.Helper()
 	s.Stop()
@@ -209,10 +209,10 @@ func (s *Server) ready() {
 	}
 }
 
-// Stop ends the server in good order, whoever is connected.
+// Stop stops the server in good order, even while clients are connected.
 func (s *Server) Stop() { s.end(syscall.SIGINT) }
 
-// Kill ends the server as a crash would: it has to recover when it is started again.
+// Kill ends the server like a crash: it has to recover when it is started again.
 func (s *Server) Kill() { s.end(syscall.SIGQUIT) }
 
 func (s *Server) end(how syscall.Signal) {
@@ -237,9 +237,6 @@ func (s *Server) Promote() {
 	s.Wait("SELECT pg_promote()")
 }
 
-// Port is that of the server, on 127.0.0.1.
-func (s *Server) Port() int { return s.port }
-
 // Address is HOST:PORT of the server.
 func (s *Server) Address() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
@@ -247,7 +244,7 @@ func (s *Server) url(database string) string {
 	return "postgres://" + User + ":" + Password + "@" + s.Address() + "/" + database
 }
 
-// URL returns how the superuser connects to the server, and to others if it takes no
+// URL returns how the superuser connects to the server, or to others if it takes no
 // writes.
 func (s *Server) URL(others ...*Server) string {
 	hosts := s.Address()
@@ -276,7 +273,7 @@ func (s *Server) connect(parameters string) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, s.url("postgres")+"?sslmode=disable"+parameters)
 }
 
-// query returns the one value that SQL asks for, as text.
+// query is Query without a test to fail.
 func (s *Server) query(sql string) (text string, err error) {
 	c, err := s.connect("")
 	if err != nil {
@@ -316,7 +313,7 @@ func (s *Server) Set(name, value string) {
 	s.Wait("SELECT current_setting('" + name + "') = '" + value + "'")
 }
 
-// Hold runs SQL in a transaction, which goes on until release.
+// Hold runs SQL in a transaction that lasts until release.
 func (s *Server) Hold(sql string) (release func()) {
 	s.t.Helper()
 	c, err := s.connect("")
@@ -329,8 +326,7 @@ func (s *Server) Hold(sql string) (release func()) {
 	return sync.OnceFunc(func() { _ = c.Close(context.Background()) })
 }
 
-// Snapshot stops the server and returns a copy of its files, which Restore puts in
-// their place.
+// Snapshot stops the server and returns a copy of its files, for Restore.
 func (s *Server) Snapshot() (path string) {
 	s.t.Helper()
 	s.Stop()
@@ -339,7 +335,7 @@ func (s *Server) Snapshot() (path string) {
 	return path
 }
 
-// Restore puts a copy of the files in their place, with the server stopped.
+// Restore stops the server and puts a copy of its files in their place.
 func (s *Server) Restore(path string) {
 	s.t.Helper()
 	s.Stop()
@@ -356,7 +352,7 @@ func (s *Server) copy(from, to string) {
 	}
 }
 
-// Log returns the end of what the server has written.
+// Log returns the end of the server's log.
 func (s *Server) Log() string {
 	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
 	if err != nil {

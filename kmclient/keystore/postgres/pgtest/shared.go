@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A Shared is one server for several tests, made when the first asks for it.
+// A Shared is one server for several tests, which the first of them starts.
 type Shared struct {
 	once   sync.Once
 	owner  *owner
@@ -35,8 +35,8 @@ func (s *Shared) Stop() {
 	}
 }
 
-// An owner stands for the tests that use a server: what fails is the present one's,
-// and what is to be done at the end is done after all.
+// An owner is the test that uses a server now: that one fails. Cleanups run after all
+// tests.
 type owner struct {
 	testing.TB
 	cleanups []func()

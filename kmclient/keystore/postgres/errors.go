@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// inWords says what an error means, "" if it says so itself.
+// inWords returns what an error means, "" if its own text is clear.
 func inWords(err error) string {
 	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return codeInWords(said.Code)
@@ -32,7 +32,7 @@ func inWords(err error) string {
 	return ""
 }
 
-// codeInWords says what an error of the server means.
+// codeInWords returns what an error of the server means.
 func codeInWords(code string) string {
 	switch code {
 	case "53100":
@@ -44,13 +44,13 @@ func codeInWords(code string) string {
 	case readOnlyTransaction:
 		return "the server takes no writes now: it is a standby, or transactions are read-only"
 	case adminShutdown, crashShutdown:
-		return "the server is shutting down, or somebody has ended the connection"
+		return "the server is shutting down, or the connection was ended there"
 	case cannotConnectNow:
 		return "the server is starting up, shutting down or recovering"
 	case "57014":
-		return "it took too long for the server (statement_timeout), or somebody has cancelled it"
+		return "it took too long for the server (statement_timeout), or was cancelled there"
 	case "55P03":
-		return "what somebody else has locked stays locked (lock_timeout)"
+		return "a lock of another session was not released in time (lock_timeout)"
 	case "28P01", "28000":
 		return "the server refuses this role, or its password"
 	case "3D000":
@@ -60,22 +60,21 @@ func codeInWords(code string) string {
 	case "42P01", "3F000":
 		return "a table is missing: see qkdmail store init"
 	case serializationFailure, deadlockDetected:
-		return "others get in the way again and again"
+		return "it conflicts with others again and again"
 	case "XX001", "XX002":
 		return "the server's files are damaged: stop the relays, and restore a backup"
 	}
 	return ""
 }
 
-// isNetwork reports whether it is the way to the server that has failed, or there is
-// none that takes writes.
+// isNetwork reports whether the way to the server failed, or no server takes writes.
 func isNetwork(err error) bool {
 	_, dialed := errors.AsType[*pgconn.ConnectError](err)
 	_, network := errors.AsType[net.Error](err)
 	return dialed || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
-// A failedConnect is the error of a connection to any of several servers, in one line
+// A failedConnect is the error of a connection to any of several servers, on one line
 // and without the user, whom pgx names too.
 type failedConnect struct{ *pgconn.ConnectError }
 
@@ -88,7 +87,7 @@ func (f failedConnect) Error() string {
 	return strings.Join(slices.Compact(lines), "; ") // one server may be tried with and without TLS
 }
 
-// plain returns an error as it is shown.
+// plain returns an error in the form for people.
 func plain(err error) error {
 	if dialed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return failedConnect{dialed}
