@@ -27,7 +27,7 @@
 //
 // An [Engine] keeps the records: keystore/sqlite on one machine, keystore/postgres
 // for several. Each record is sealed under a key of its own, made from the store key
-// that a [KeySource] gives. Recipients are in it as HMAC-SHA256 only. What is not
+// that a [StoreKeySource] gives. Recipients are in it as HMAC-SHA256 only. What is not
 // sealed is the names of records, states and dates. Whoever can write to the engine
 // can delete records, or put older ones back, and nobody notices; but not read,
 // change or swap any.

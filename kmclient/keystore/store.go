@@ -22,8 +22,8 @@ type Engine = engine.Engine
 // Options of a Store. Engine and Key must be set; zero is the default of the others.
 // Tombstones and Undelivered are a hundred years at most.
 type Options struct {
-	Engine Engine    // keeps the records; the Store closes it, and so does an Open that fails
-	Key    KeySource // gives the store key, which seals the records
+	Engine Engine         // keeps the records; the Store closes it, and so does an Open that fails
+	Key    StoreKeySource // gives the store key, which seals the records
 
 	KM  string // a name for the key manager under which its keys are stored; it must not change. May be empty
 	SAE string // own SAE ID; "" if there is none

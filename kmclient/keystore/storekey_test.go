@@ -24,7 +24,7 @@ func open(t *testing.T, m *storetest.Memory, keys ...keystore.StoreKey) (*keysto
 	return openWith(t, m, keystore.Keys(keys...))
 }
 
-func openWith(t *testing.T, m *storetest.Memory, key keystore.KeySource) (*keystore.Store, error) {
+func openWith(t *testing.T, m *storetest.Memory, key keystore.StoreKeySource) (*keystore.Store, error) {
 	t.Helper()
 	return keystore.Open(t.Context(), nil, keystore.Options{Engine: m.Open(), Key: key})
 }
@@ -110,7 +110,7 @@ func TestHeadLost(t *testing.T) {
 	k.want(err, keystore.ErrRecord, true)
 }
 
-func TestKeySources(t *testing.T) {
+func TestStoreKeySources(t *testing.T) {
 	dir := t.TempDir()
 	octets := strings.Repeat("\x00key\xff\x10\r\n", 4)
 	files := map[string]string{
@@ -132,7 +132,7 @@ func TestKeySources(t *testing.T) {
 		"file:" + dir + "/badb64": false, "file:" + dir + "/none": false, "credential:../x": false, "credential:..": false, "env:BAD": false,
 		"env:NONE": false, "file:": false, "secretsecret": false, "vault:secretsecret": false, "credential:none": false,
 	} {
-		source, err := keystore.ParseKeySource(spec, "unused", nil)
+		source, err := keystore.ParseStoreKeySource(spec, "unused", nil)
 		if err == nil {
 			_, err = openWith(t, m, source)
 		}
@@ -141,7 +141,7 @@ func TestKeySources(t *testing.T) {
 		}
 	}
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
-	source, err := keystore.ParseKeySource("credential:hex", "unused", nil)
+	source, err := keystore.ParseStoreKeySource("credential:hex", "unused", nil)
 	if err == nil {
 		_, err = source(false)
 	}
@@ -158,7 +158,7 @@ func TestKeyFileIsMade(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	m := storetest.NewMemory()
 	for range 2 {
-		source, err := keystore.ParseKeySource("", path, logger)
+		source, err := keystore.ParseStoreKeySource("", path, logger)
 		if err != nil {
 			t.Fatal(err)
 		}

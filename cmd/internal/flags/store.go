@@ -23,7 +23,7 @@ import (
 // A Store holds the flags that say where keys are kept.
 type Store struct {
 	Path string // an SQLite file, postgres://…, NoStore, or "" for what the command takes by default
-	Key  string // see [keystore.ParseKeySource]
+	Key  string // see [keystore.ParseStoreKeySource]
 }
 
 // StoreUsage is the help on --store for commands that may need a store.
@@ -130,7 +130,7 @@ func advised(err error) error {
 
 // OpenExisting opens the store for the keys of km, which may be nil. It does not make
 // one. others are sources of further store keys that may be needed.
-func (s Store) OpenExisting(ctx context.Context, km kmclient.KeyManager, o keystore.Options, others ...keystore.KeySource) (*keystore.Store, error) {
+func (s Store) OpenExisting(ctx context.Context, km kmclient.KeyManager, o keystore.Options, others ...keystore.StoreKeySource) (*keystore.Store, error) {
 	source, err := s.source(o.Logger)
 	if err != nil {
 		return nil, err
@@ -187,14 +187,14 @@ func (s Store) CheckKey(log *slog.Logger) error {
 }
 
 // source returns the source of the store's keys.
-func (s Store) source(log *slog.Logger) (keystore.KeySource, error) {
+func (s Store) source(log *slog.Logger) (keystore.StoreKeySource, error) {
 	if err := s.location().Check(); err != nil {
 		return nil, advised(err)
 	}
 	if s.IsPostgres() && s.Key == "" {
 		return nil, terminal.Fail(terminal.ExitConfig, "name what it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
 	}
-	source, err := keystore.ParseKeySource(s.Key, s.Path+".key", log)
+	source, err := keystore.ParseStoreKeySource(s.Key, s.Path+".key", log)
 	return source, advised(err)
 }
 

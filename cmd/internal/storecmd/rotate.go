@@ -86,7 +86,7 @@ func (s *storeFlags) changeKey(cmd *cobra.Command, newKey string) error {
 	if newKey == s.Key {
 		return terminal.Usage("--new-key is the old one")
 	}
-	source, err := keystore.ParseKeySource(newKey, "", nil)
+	source, err := keystore.ParseStoreKeySource(newKey, "", nil)
 	var keys []keystore.StoreKey
 	if err == nil {
 		keys, err = source(false)

@@ -26,7 +26,7 @@ func (f *findings) store() {
 	if postgres && !strings.Contains(s.Path, "://") {
 		f.add("store.path", "must be a file, postgres://USER@HOST:PORT,…/DATABASE or %s", StoreNone)
 	}
-	if _, err := keystore.ParseKeySource(s.Key, "beside", nil); err != nil {
+	if _, err := keystore.ParseStoreKeySource(s.Key, "beside", nil); err != nil {
 		f.add("store.key", "must be file:PATH, credential:NAME or env:NAME") // it could be the key itself
 	}
 	if postgres && s.Key == "" {

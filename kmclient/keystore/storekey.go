@@ -18,13 +18,13 @@ type StoreKey = storekey.Key
 // NewStoreKey returns a random one.
 func NewStoreKey() StoreKey { return storekey.New() }
 
-// A KeySource gives the store key, or several of which one is right: while the
+// A StoreKeySource gives the store key, or several of which one is right: while the
 // store key is being changed both are needed. fresh reports that the store has
 // nothing in it yet, so that a new key may be made.
-type KeySource func(fresh bool) ([]StoreKey, error)
+type StoreKeySource func(fresh bool) ([]StoreKey, error)
 
 // Keys is a source of these keys.
-func Keys(keys ...StoreKey) KeySource {
+func Keys(keys ...StoreKey) StoreKeySource {
 	return func(bool) ([]StoreKey, error) { return keys, nil }
 }
 
@@ -33,7 +33,7 @@ func Keys(keys ...StoreKey) KeySource {
 // was interrupted, is read as well. If neither the file nor the store is there yet,
 // it is made (mode 0600), with a warning: a key that lies beside the store protects
 // copies of the store only. logger may be nil.
-func KeyFile(path string, logger *slog.Logger) KeySource {
+func KeyFile(path string, logger *slog.Logger) StoreKeySource {
 	return func(fresh bool) ([]StoreKey, error) {
 		if fresh {
 			made, err := storekey.Make(path)
@@ -49,11 +49,11 @@ func KeyFile(path string, logger *slog.Logger) KeySource {
 	}
 }
 
-// ParseKeySource understands file:PATH, a file that must be there; credential:NAME, a
+// ParseStoreKeySource understands file:PATH, a file that must be there; credential:NAME, a
 // credential of systemd (LoadCredential=NAME:PATH or LoadCredentialEncrypted=), both in
 // the forms of a [KeyFile]; env:NAME, an environment variable in base64 or hexadecimal;
 // and the empty string, which is a KeyFile at path.
-func ParseKeySource(spec, path string, logger *slog.Logger) (KeySource, error) {
+func ParseStoreKeySource(spec, path string, logger *slog.Logger) (StoreKeySource, error) {
 	how, what, _ := strings.Cut(spec, ":")
 	switch {
 	case spec == "":
@@ -94,7 +94,7 @@ func keyVariable(name string) ([]StoreKey, error) {
 //
 // If it is interrupted, both keys are needed to open the store until Rotate has
 // been called again, with the same new key, and has come to its end. Other
-// processes ask their KeySource again when they meet the new key; one whose
+// processes ask their StoreKeySource again when they meet the new key; one whose
 // source does not give it can't read or write any more, and asks the key manager
 // for no key: its errors are an ErrStoreKey until it is started with the new key.
 //
