@@ -42,8 +42,8 @@ func (k *kit) fails(peer, id string) {
 
 func textKey(id, text string) *kmclient.Key { return kmclient.NewKey(id, []byte(text)) }
 
-// Keys that arrived with an error are there when they are asked for, under the
-// IDs that they came with; what can't be used is not kept.
+// Keys that arrived with an error are in the store, under the IDs that they came with.
+// Unusable keys are not kept.
 func TestArrivedWithError(t *testing.T) {
 	good := textKey("a", "bytes of a good key")
 	k, km := newPartKit(t, textKey("b", "00000000"), good, textKey("c", strings.Repeat("01", keystore.MaxKeySize/16+1)))
@@ -81,8 +81,8 @@ func TestArrivedWait(t *testing.T) {
 	}
 }
 
-// Keys that come when the manager has been closed without waiting for them can't
-// be stored, and that is logged.
+// Keys that come after the store was closed without waiting for them can't be stored,
+// and that is logged.
 func TestArrivedAfterClose(t *testing.T) {
 	k, km := newPartKit(t)
 	asked, late := make(chan struct{}), make(chan struct{})
@@ -130,7 +130,7 @@ func TestOneRequestAtATime(t *testing.T) {
 	}
 }
 
-// While what came can't be stored, no more is fetched.
+// While a key that came can't be stored, no other is fetched.
 func TestStopsWhereNothingIsStored(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.limit = 2

@@ -40,8 +40,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Somebody moves a value to another record, changes one, and adds what is none
-// of ours.
+// An attacker moves a value to another record, changes one, and adds one of an unknown
+// kind.
 func TestCheckDamaged(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(4)
@@ -101,7 +101,7 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-// List tells of deliveries as Show does, page by page.
+// List has the same deliveries as Show, page by page.
 func TestListDeliveries(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(200)
@@ -124,6 +124,6 @@ func TestListDeliveries(t *testing.T) {
 		t.Errorf("%d keys", n)
 	}
 	for range k.List(t.Context()) {
-		break // stops there
+		break // List stops
 	}
 }

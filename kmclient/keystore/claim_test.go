@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// sends has the key manager give out a key ID to encrypt with, as one does that
-// was restored from a backup.
+// sends has the key manager give out a key ID to encrypt with, like one that was
+// restored from a backup.
 func (k *kit) sends(m *keystore.Store, id string) error {
 	k.Helper()
 	k.km.mu.Lock()
@@ -29,7 +29,7 @@ func (k *kit) sends(m *keystore.Store, id string) error {
 	return err
 }
 
-// passes lets so much time pass that tombstones go.
+// passes lets enough time pass for tombstones to be removed.
 func (k *kit) passes(m *keystore.Store) {
 	for range 3 {
 		k.clock.add(100 * day)
@@ -37,7 +37,8 @@ func (k *kit) passes(m *keystore.Store) {
 	}
 }
 
-// reused wants so many alarms, in the log and in the counts of all who share it.
+// reused wants this number of alarms, in the log and in the counts of all stores that
+// share it.
 func (k *kit) reused(want int, managers ...*keystore.Store) {
 	k.Helper()
 	counted := 0
@@ -49,8 +50,8 @@ func (k *kit) reused(want int, managers ...*keystore.Store) {
 	}
 }
 
-// A key ID that was received is not sent with, whatever has become of the key,
-// by whichever relay: the pad would serve twice.
+// A key ID that was received is never used to encrypt, whatever has become of the key,
+// by any relay: the pad would be used twice.
 func TestReceivedThenSent(t *testing.T) {
 	type step = func(k *kit, m *keystore.Store, id string)
 	fetch := func(k *kit, m *keystore.Store, id string) { k.get(m, id) }
@@ -115,8 +116,8 @@ func TestReceivedThenSent(t *testing.T) {
 	}
 }
 
-// A key ID that was sent with opens no message. Nobody fetches the key: whoever
-// saw the ID on the wire can name it.
+// A key ID that was used to encrypt opens no message. The key is not even fetched: anyone
+// who saw the ID on the wire can name it.
 func TestSentThenReceived(t *testing.T) {
 	for name, spell := range map[string]func(string) string{
 		"as it is":          func(id string) string { return id },
@@ -153,8 +154,8 @@ func TestSentThenReceived(t *testing.T) {
 	}
 }
 
-// The ID is sent with while the key manager is still answering: what it gives out
-// is refused and wiped, and what else came is stored.
+// The ID is used to encrypt while the key manager is still answering: its key is refused
+// and wiped, and the others are stored.
 func TestSentWhileFetched(t *testing.T) {
 	for name, n := range map[string]int{"one key": 1, "keys for several commits": 40} {
 		t.Run(name, func(t *testing.T) {
@@ -192,8 +193,8 @@ func TestSentWhileFetched(t *testing.T) {
 	}
 }
 
-// The ID is sent with, by another relay, while the key waits in memory for the
-// store. It is refused then, and does not wait for ever.
+// Another relay uses the ID to encrypt while the key waits in memory for the store. Then
+// the key is refused, and does not wait for ever.
 func TestSentWhileWaiting(t *testing.T) {
 	k := newKit(t, nil)
 	store := k.engine
@@ -240,7 +241,7 @@ func TestArrivedClaims(t *testing.T) {
 	k.want(k.sends(k.Store, "came"), keystore.ErrReused, true)
 }
 
-// The same key once more, after its tombstone has gone: it has had its use.
+// The same key again, after its tombstone is gone: it has had its use.
 func TestReceivedAfterTombstone(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
@@ -248,10 +249,10 @@ func TestReceivedAfterTombstone(t *testing.T) {
 	k.get(k.Store, id)
 	k.bind(k.Store, "m", id)
 	k.deliver(k.Store, id, rcpt)
-	octets := k.km.keys[id]
+	secret := k.km.keys[id]
 	k.passes(k.Store)
 	k.wantState(id, "")
-	k.km.keys[id] = octets // the key manager was restored
+	k.km.keys[id] = secret // the key manager was restored
 	calls := k.km.calls
 	for _, m := range []*keystore.Store{k.Store, k.another(nil)} {
 		_, err := m.KeysByID(t.Context(), "A", id)
@@ -286,7 +287,7 @@ func TestStoredAtTheSameTime(t *testing.T) {
 	}
 }
 
-// One relay sends with an ID while another receives it: exactly one of them may.
+// One relay encrypts with an ID while another receives it: exactly one of them may.
 func TestSentAndReceivedAtTheSameTime(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(nil)
@@ -312,8 +313,8 @@ func TestSentAndReceivedAtTheSameTime(t *testing.T) {
 	t.Logf("sent with %d, received %d", won[true], won[false])
 }
 
-// A key counts as claimed to encrypt with if it was, and if none to decrypt with has
-// its name, also where somebody knows how that is made.
+// Claimed is true of a key that was claimed to encrypt with, unless a key to decrypt with
+// has its name, even for an ID that is made from the name of a record.
 func TestClaimed(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.next = []string{"sent-1", "received-1"}

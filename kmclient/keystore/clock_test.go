@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A stepKit is a kit whose clock can be set to another time, as by an
-// administrator, while the process runs on.
+// A stepKit is a kit whose clock can be set, as by an administrator, while the process
+// runs.
 type stepKit struct {
 	*kit
 	running time.Duration
@@ -22,7 +22,7 @@ func newStepKit(t *testing.T) *stepKit {
 	return k
 }
 
-// pass lets time go on.
+// pass lets time pass.
 func (k *stepKit) pass(d time.Duration) {
 	k.clock.add(d)
 	k.running += d
@@ -31,7 +31,7 @@ func (k *stepKit) pass(d time.Duration) {
 // step sets the clock.
 func (k *stepKit) step(d time.Duration) { k.clock.add(d) }
 
-// restart returns the manager of a process that is started now.
+// restart returns the store of a process that is started now.
 func (k *stepKit) restart() {
 	k.Store, k.running = k.another(nil), 0
 	k.SetRunning(func() time.Duration { return k.running })
@@ -48,9 +48,9 @@ func (k *stepKit) received(name string) string {
 	return id
 }
 
-// The clock goes ahead by years for an hour, with a sweep in between. The key of
-// a message that some have not got yet is not closed, and what is remembered of
-// closed ones is not forgotten, so that an old message can't come again.
+// The clock is years ahead for an hour, in which there is a sweep. The key of a message
+// that some recipients have not got yet is not closed, and no tombstone is removed, so
+// that an old message can't come again.
 func TestClockAheadForAWhile(t *testing.T) {
 	k := newStepKit(t)
 	closed := k.received("closed")
@@ -65,13 +65,13 @@ func TestClockAheadForAWhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(k.log.String(), "the clock was set") {
-		t.Error("nobody is told that the clock was set")
+		t.Error("it is not logged that the clock was set")
 	}
 	k.step(-10 * 365 * day)
 	k.wantState(waiting, kmclient.StateUsed)
 	k.wantState(closed, kmclient.StateClosed)
 	if has, err := k.Delivered(t.Context(), "A", k.message(closed), closed, "first@x"); err != nil || !has[0] {
-		t.Errorf("who has got the message is forgotten: %v, %v", has, err)
+		t.Errorf("the delivery is forgotten: %v, %v", has, err)
 	}
 	k.get(k.Store, waiting)
 	k.deliver(k.Store, waiting, "second@x")
@@ -83,8 +83,8 @@ func TestClockAheadForAWhile(t *testing.T) {
 	k.wantState(closed, "")
 }
 
-// The clock goes back by years for a while. What happens meanwhile must not look
-// old when it is right again, in this process or in the next one.
+// The clock is years slow for a while. What happens then must not look old when the clock
+// is right again, in this process or in the next.
 func TestClockBackForAWhile(t *testing.T) {
 	for _, restarts := range []bool{false, true} {
 		k := newStepKit(t)
@@ -113,9 +113,8 @@ func TestClockBackForAWhile(t *testing.T) {
 	}
 }
 
-// A process is started while the clock is years behind, and it is set right
-// while it runs: nothing is closed before its time, and the next process closes
-// what is due.
+// A process starts while the clock is years slow, and the clock is set right while it
+// runs: nothing is closed before its time, and the next process closes what is due.
 func TestClockSetRightAfterStart(t *testing.T) {
 	k := newStepKit(t)
 	before := k.received("before")
@@ -137,7 +136,7 @@ func TestClockSetRightAfterStart(t *testing.T) {
 	k.wantState(waiting, kmclient.StateClosed)
 }
 
-// A clock that is slewed a little, as always, is the clock.
+// A clock that is slewed a little, as clocks are, was not set.
 func TestClockSlewed(t *testing.T) {
 	k := newStepKit(t)
 	id := k.received("m")
@@ -152,7 +151,7 @@ func TestClockSlewed(t *testing.T) {
 	}
 }
 
-// With the clock of the system, nothing stands out.
+// With the system's clock, nothing is logged.
 func TestSystemClock(t *testing.T) {
 	k := newKit(t, func(k *kit, o *keystore.Options) { o.Now, o.Close = nil, keystore.After(0) })
 	id := k.sent(1)[0]

@@ -9,9 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// What was overwritten is given up by the engine once: by the sweep that closed
-// keys, or the next one if that could not have it done, or if it was not a sweep
-// that closed them.
+// The engine gives up once what was overwritten: after the sweep that closed keys, or
+// after the next one if the first could not, or if the keys were closed otherwise.
 func TestCompact(t *testing.T) {
 	sweeps := map[string]func(*kit) error{
 		"Sweep":    func(k *kit) error { return k.Sweep(k.Context()) },
@@ -44,7 +43,7 @@ func TestCompact(t *testing.T) {
 			want(1, kmclient.ErrStore)
 			k.wantState(ids[0], kmclient.StateClosed)
 			want(1, kmclient.ErrStore)
-			k.engine.compact = engine.ErrUncompacted // which is no failure
+			k.engine.compact = engine.ErrUncompacted // which is no error
 			want(1, nil)
 			k.engine.compact = nil
 			want(1, nil)

@@ -12,13 +12,13 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// A key manager that binds no key to a pair of SAEs gives a key to whoever names
-// a peer. What is not yet a message's is not taken away from the real one.
+// A key manager that binds no key to a pair of SAEs gives it out for any peer. Until a
+// key belongs to a message, rubbish can't take it away from the real one.
 func TestContested(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
 	ids := k.sent(2)
-	if _, err := k.KeysByID(t.Context(), "C", ids...); err != nil { // rubbish that says it is from C
+	if _, err := k.KeysByID(t.Context(), "C", ids...); err != nil { // rubbish that claims to be from C
 		t.Fatal(err)
 	}
 	k.get(k.Store, ids...)
@@ -26,7 +26,7 @@ func TestContested(t *testing.T) {
 	k.bind(k.Store, "m", ids[0])
 	k.wantState(ids[0], kmclient.StateUsed)
 	if info, err := k.show(k.Store, ids[0]); err != nil || info.Peer != "A" {
-		t.Errorf("bound, the key is said to be of peer %q (%v), want A", info.Peer, err)
+		t.Errorf("once bound, the key is of peer %q (%v), want A", info.Peer, err)
 	}
 	_, err := k.KeysByID(t.Context(), "C", ids[0])
 	k.want(err, kmclient.ErrKeyNotFound, false)
@@ -43,7 +43,7 @@ func TestContested(t *testing.T) {
 	k.want(err, kmclient.ErrKeyNotFound, false) // A's key of this ID is another one
 }
 
-// An answer that is refused is kept: the key manager has its keys no more.
+// The keys of an answer that is refused are kept: the key manager has deleted them.
 func TestRefusedAnswerIsKept(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
@@ -56,7 +56,7 @@ func TestRefusedAnswerIsKept(t *testing.T) {
 	}
 }
 
-// Somebody binds a key of a call between the two commits that it takes.
+// Another process binds a key of a call between the two commits that it takes.
 func TestBoundBetweenCommits(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(30) // twice as many as the engine takes

@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// What can't be recorded is refused before it is delivered; who has got it at the
-// same time as others is not told to try again.
+// A delivery that can't be recorded is refused beforehand; one that was made at the same
+// time as others is no error.
 func TestTooManyRecipients(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -38,8 +38,8 @@ func TestTooManyRecipients(t *testing.T) {
 	}
 }
 
-// A delivery belongs to a message. Whoever names the key of one that was delivered
-// is not told that his own was, whatever has become of the key.
+// A delivery belongs to a message. A message that names the key of one that was delivered
+// does not count as delivered itself, whatever has become of the key.
 func TestDeliveryOfAMessage(t *testing.T) {
 	const bob, carol = "bob@x", "carol@x"
 	open := func(*deliveryKit) {}
@@ -50,7 +50,7 @@ func TestDeliveryOfAMessage(t *testing.T) {
 			}
 		}
 	}
-	gone := func(k *deliveryKit) { // the tombstones go before the record of the delivery does
+	gone := func(k *deliveryKit) { // the tombstones are removed before the record of the delivery
 		shut(k)
 		k.clock.add(61 * day)
 		k.sweep(k.Store)
@@ -130,7 +130,7 @@ func (k *deliveryKit) upper() string   { return strings.ToUpper(k.first) }
 func (k *deliveryKit) unbound() string { return k.free }
 func (k *deliveryKit) unknown() string { return "unknown" }
 
-// Nothing is recorded for a message that is not that of the key.
+// Nothing is recorded for a message to which the key does not belong.
 func TestRecordOfAnotherMessage(t *testing.T) {
 	for name, closes := range map[string]bool{"open": false, "closed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestRecordOfAnotherMessage(t *testing.T) {
 	}
 }
 
-// Another relay binds a key that this one has seen unbound: that is no alarm.
+// Another relay binds a key that was unbound when this one saw it: that is no alarm.
 func TestBoundByAnotherSinceSeen(t *testing.T) {
 	k := newKit(t, nil)
 	key := k.sent(1)[0]
@@ -169,7 +169,7 @@ func TestBoundByAnotherSinceSeen(t *testing.T) {
 	k.bind(other, "one", key)
 	k.deliver(other, key, rcpt)
 	if !k.has(k.Store, key, rcpt) || k.Stats().BoundRefused != 0 {
-		t.Errorf("the message was delivered by another relay, and this one does not know: %+v", k.Stats())
+		t.Errorf("this relay does not know of the delivery by another one: %+v", k.Stats())
 	}
 	_, err := k.Delivered(t.Context(), "A", id("two"), key, rcpt)
 	k.want(err, keystore.ErrBound, false)

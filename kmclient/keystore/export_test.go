@@ -14,11 +14,11 @@ const (
 	MaxRecipients = maxRecipients
 )
 
-// SetRunning gives a Store another measure of how long it has run, for tests
-// in which the clock is set and time goes on.
+// SetRunning gives a Store another measure of how long it has run, for tests in which the
+// clock is set while time passes.
 func (s *Store) SetRunning(running func() time.Duration) { s.clock.running = running }
 
-// Fill has the message of a key delivered to n recipients, whoever they are.
+// Fill records that the message of a key was delivered to n recipients.
 func (s *Store) Fill(ctx context.Context, keyID string, n int) error {
 	k, err := s.keyRecord(ctx, "A", keyID)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 const rcpt, other = "one@example.org", "other@example.org"
 
-// calls runs a step and wants it to make so many calls of the engine at most.
+// calls runs a step, which may make this number of calls of the engine at most.
 func (k *kit) calls(name string, gets, applies int, step func()) {
 	k.Helper()
 	g, a := k.engine.calls()
@@ -21,7 +21,7 @@ func (k *kit) calls(name string, gets, applies int, step func()) {
 	}
 }
 
-// has is whether somebody has got the message of a key.
+// has reports whether a recipient has got the message of a key.
 func (k *kit) has(m *keystore.Store, keyID, rcpt string) bool {
 	k.Helper()
 	has, err := m.Delivered(k.Context(), "A", k.message(keyID), keyID, rcpt)
@@ -31,8 +31,7 @@ func (k *kit) has(m *keystore.Store, keyID, rcpt string) bool {
 	return has[0]
 }
 
-// What a message costs: a look for its key, a look who has got it, and three
-// commits.
+// A message takes one read for its key, one for its deliveries, and three commits.
 func TestCallsOfMessage(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -59,7 +58,7 @@ func TestCallsOfMessage(t *testing.T) {
 	}
 }
 
-// What another process has done since a record was seen counts.
+// A change by another process since a record was read counts.
 func TestOthersMeanwhile(t *testing.T) {
 	fetched := func(k *kit, _ *keystore.Store, key string) { k.get(k.Store, key) }
 	bound := func(k *kit, m *keystore.Store, key string) {
@@ -145,8 +144,8 @@ func TestOthersMeanwhile(t *testing.T) {
 	}
 }
 
-// Of more keys than go into one commit none is bound either, if one belongs to
-// another message by now.
+// Of more keys than go into one commit none is bound if one belongs to another message
+// since.
 func TestOthersMeanwhileOfMany(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(40)
@@ -156,8 +155,7 @@ func TestOthersMeanwhileOfMany(t *testing.T) {
 	k.wantState(ids[0], kmclient.StateInUse)
 }
 
-// The store key may be changed between any two steps, by another process or
-// one's own.
+// The store key may be changed between any two steps, by this process or another.
 func TestRotateMeanwhile(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		k := newKit(t, nil)
@@ -195,7 +193,7 @@ func TestRotateMeanwhile(t *testing.T) {
 	}
 }
 
-// After a change whose outcome is not known the store is asked.
+// After a change whose outcome is unknown the records are read.
 func TestForgottenWhenUnsure(t *testing.T) {
 	k := newKit(t, nil)
 	key := k.sent(1)[0]

@@ -60,14 +60,14 @@ func (f *fakeKM) GetKeys(_ context.Context, _ string, size, number int) (keys []
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for range number {
-		octets := make([]byte, size/8)
-		_, _ = rand.Read(octets)
+		secret := make([]byte, size/8)
+		_, _ = rand.Read(secret)
 		id := uuid.NewString()
 		if len(f.next) > 0 {
 			id, f.next = f.next[0], f.next[1:]
 		}
-		f.keys[id] = octets
-		keys = append(keys, kmclient.NewKey(id, slices.Clone(octets)))
+		f.keys[id] = secret
+		keys = append(keys, kmclient.NewKey(id, slices.Clone(secret)))
 	}
 	return keys, nil
 }
@@ -183,7 +183,7 @@ func (k *kit) before(km kmclient.KeyManager, change func(*kit, *keystore.Options
 
 func (k *kit) logger() *slog.Logger { return slog.New(slog.NewTextHandler(k.log, nil)) }
 
-// sent returns IDs of keys with which somebody has encrypted.
+// sent returns IDs of keys that were used to encrypt.
 func (k *kit) sent(n int) (ids []string) {
 	k.Helper()
 	keys, err := k.km.GetKeys(k.Context(), "B", 256, n)
@@ -274,7 +274,7 @@ func (k *kit) wantState(id string, want kmclient.State) {
 	}
 }
 
-// want checks an error and what it says of trying again.
+// want checks an error, and whether trying again helps.
 func (k *kit) want(err, sentinel error, retry bool) {
 	k.Helper()
 	e, ok := errors.AsType[*kmclient.Error](err)

@@ -20,7 +20,7 @@ func closing(p keystore.Policy) func(*kit, *keystore.Options) {
 	return func(_ *kit, o *keystore.Options) { o.Close = p }
 }
 
-// Sending keys' IDs are claimed in one commit, before use, and for good.
+// The IDs of sending keys are claimed in one commit, before use and for ever.
 func TestClaim(t *testing.T) {
 	k := newKit(t, nil)
 	before := k.engine.applies()
@@ -64,7 +64,7 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// The octets of sending keys are nowhere in the store.
+// The bytes of sending keys are nowhere in the store.
 func TestSendingKeysNotStored(t *testing.T) {
 	k := newKit(t, nil)
 	if _, err := k.GetKeys(t.Context(), "A", 256, 5); err != nil {
@@ -228,7 +228,7 @@ func TestNeverAndUndelivered(t *testing.T) {
 	}
 }
 
-// A policy that is changed takes hold of keys that are there already.
+// A changed policy applies to keys that are there already.
 func TestPolicyChanged(t *testing.T) {
 	k := newKit(t, closing(keystore.Never()))
 	ids := k.sent(1)
@@ -240,7 +240,7 @@ func TestPolicyChanged(t *testing.T) {
 	k.wantState(ids[0], kmclient.StateClosed)
 }
 
-// A key manager that keeps keys is told, as soon as it can be.
+// Keys are closed at a key manager that keeps them, as soon as that is possible.
 func TestCloseAtKM(t *testing.T) {
 	k := newKit(t, closing(keystore.After(0)))
 	k.km.keeps = true
@@ -290,7 +290,7 @@ func TestCloseKey(t *testing.T) {
 	}
 }
 
-// A clock that goes back, or far ahead and back again, loses no key in use.
+// A clock that goes back, or far ahead and back again, closes no key in use.
 func TestClockSteps(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
@@ -337,7 +337,7 @@ func TestSweepMany(t *testing.T) {
 	}
 }
 
-// A damaged record is told of and stops nobody.
+// A damaged record is logged, and the others are swept and listed.
 func TestDamaged(t *testing.T) {
 	k := newKit(t, closing(keystore.After(0)))
 	ids := k.sent(3)

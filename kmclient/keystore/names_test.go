@@ -71,7 +71,7 @@ func newPeerKit(t *testing.T) (*kit, *peerKM) {
 	return k, km
 }
 
-// from fetches keys from a peer and wants them to be his.
+// from fetches keys of a peer and wants the peer's.
 func (k *kit) from(m *keystore.Store, peer string, ids ...string) {
 	k.Helper()
 	keys, err := m.KeysByID(k.Context(), peer, ids...)
@@ -150,7 +150,7 @@ func TestSameIDOfTwoPeers(t *testing.T) {
 	}
 }
 
-// A key of which one peer alone has the ID can be closed by the ID.
+// A key whose ID only one peer has can be closed by its ID.
 func TestCloseOnlyKeyWithID(t *testing.T) {
 	k, km := newPeerKit(t)
 	k.from(k.Store, "A", "1")
@@ -163,7 +163,7 @@ func TestCloseOnlyKeyWithID(t *testing.T) {
 	}
 }
 
-// The same ID with another peer has a use of its own; with the same peer it has one.
+// The same ID with another peer is another key; with the same peer it has one use.
 func TestOneUseForEachPeer(t *testing.T) {
 	k, km := newPeerKit(t)
 	send := func(peer, id string) error {
@@ -229,7 +229,7 @@ func TestSameIDOfOneKey(t *testing.T) {
 	const key = "MOCK-KEY-00000001-20251012195642"
 	k.km.next = []string{key}
 	k.sent(1)
-	if _, err := k.KeysByID(t.Context(), "C", key); err != nil { // rubbish that says it is from C
+	if _, err := k.KeysByID(t.Context(), "C", key); err != nil { // rubbish that claims to be from C
 		t.Fatal(err)
 	}
 	k.get(k.Store, key)
@@ -246,8 +246,8 @@ func TestSameIDOfOneKey(t *testing.T) {
 	}
 }
 
-// Whoever knows how names are made can't name a key by that of its record, not even
-// beside its own: it would be used twice in one message.
+// A key can't be named by the ID in the name of its record, not even together with its
+// own: it would be used twice in one message.
 func TestNameIsNoID(t *testing.T) {
 	k, _ := newPeerKit(t)
 	k.from(k.Store, "A", "1")
@@ -263,7 +263,7 @@ func TestNameIsNoID(t *testing.T) {
 	k.wantState("1", kmclient.StateInUse)
 }
 
-// The ID in names tells all keys apart, and is as short for all.
+// The IDs in names are different for all keys, and equally short.
 func TestRecordID(t *testing.T) {
 	const u = "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c"
 	for _, peer := range []string{"", "A", "C"} {

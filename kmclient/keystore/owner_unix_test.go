@@ -40,8 +40,8 @@ func TestReplaceKeyFileOwner(t *testing.T) {
 	}
 }
 
-// The new key takes the place of the old one while a relay reads the files: it
-// must not come back with the old one alone.
+// The new key takes the place of the old one while a relay reads the files: the relay
+// must not get the old one alone.
 func TestKeyFileMeanwhileReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db.key")
 	old, next := strings.Repeat("o", 32), strings.Repeat("n", 32)

@@ -14,15 +14,15 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A key that the key manager has given out, once, can be had again and again,
-// in whichever process, in any spelling.
+// A key that the key manager has given out once can be read any number of times, in any
+// process, in any spelling.
 func TestKept(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
 	first := k.get(k.Store, ids...)
 	again := k.get(k.another(nil), ids[2], strings.ToUpper(ids[0]))
 	if !bytes.Equal(first[2].Reveal(), again[0].Reveal()) || !bytes.Equal(first[0].Reveal(), again[1].Reveal()) {
-		t.Error("other octets")
+		t.Error("the key has other bytes")
 	}
 	if k.km.calls != 1 || k.km.given != 3 {
 		t.Errorf("%d calls, %d keys", k.km.calls, k.km.given)
@@ -32,7 +32,7 @@ func TestKept(t *testing.T) {
 	}
 	k.wantState(ids[0], kmclient.StateInUse)
 	if k.DeletesOnDelivery() {
-		t.Error("says that keys are deleted")
+		t.Error("DeletesOnDelivery is true")
 	}
 }
 
@@ -71,7 +71,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// A failed fetch is the key manager's error, as it is.
+// The error of a failed fetch is the key manager's.
 func TestFetchFails(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
@@ -105,7 +105,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// Keys that wait are stored with Close at the latest, or it says that they are lost.
+// Keys that wait are stored by Close at the latest, or its error says that they are lost.
 // Afterwards nothing is fetched.
 func TestWaitingAtClose(t *testing.T) {
 	for _, full := range []bool{false, true} {
@@ -147,7 +147,7 @@ func TestCommitAnswerLost(t *testing.T) {
 	}
 }
 
-// Whoever gives up leaves the key in the store.
+// The key of a caller that gives up is stored.
 func TestGivesUp(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -163,8 +163,8 @@ func TestGivesUp(t *testing.T) {
 	k.get(k.another(nil), ids...)
 }
 
-// Many ask for the same keys at the same time, in two processes: the key
-// manager gives them once, and everybody has them.
+// Many ask for the same keys at the same time, in two processes: the key manager gives
+// them out once, and every caller gets them.
 func TestSameTime(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(nil)
@@ -188,7 +188,7 @@ func TestSameTime(t *testing.T) {
 	}
 }
 
-// Another relay took one of a frame's keys a moment ago: the others still come.
+// Another relay has just fetched one of a frame's keys: the others are still fetched.
 func TestPartlyTaken(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(nil)
@@ -222,7 +222,7 @@ func TestOtherPeer(t *testing.T) {
 	k.bind(k.Store, "a", ids...)
 }
 
-// Keys of another key manager or SAE are other keys, and sending keys are none.
+// Keys of another key manager or SAE are other keys, and sending keys are not stored.
 func TestIndex(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -241,7 +241,7 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// The first verified message has the key, and nobody else.
+// The key belongs to the first verified message, and to no other.
 func TestBind(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(nil)
@@ -265,7 +265,7 @@ func TestBind(t *testing.T) {
 	if log := k.log.String(); strings.Count(log, "alarm=bound") != 3 {
 		t.Errorf("log: %s", log)
 	}
-	// A failed binding is none.
+	// A binding that fails binds nothing.
 	k.engine.set(errDisk, false)
 	k.want(bind("third", 0, ids[3]), kmclient.ErrStore, true)
 	k.engine.set(nil, false)
@@ -304,8 +304,8 @@ func TestBindRace(t *testing.T) {
 	}
 }
 
-// Where a key manager gives other octets under the same ID, those that were
-// stored first are everybody's, and the other keys are not lost.
+// If a key manager gives out other bytes under the same ID, every caller gets those that
+// were stored first, and the other keys are not lost.
 func TestOtherOctets(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
@@ -320,7 +320,7 @@ func TestOtherOctets(t *testing.T) {
 	k.km.failing = errors.New("not asked")
 	k.sweep(k.Store)
 	if keys := k.get(k.Store, ids...); !bytes.Equal(keys[0].Reveal(), stored[0].Reveal()) {
-		t.Error("other octets than those stored first")
+		t.Error("other bytes than those stored first")
 	}
 	if !strings.Contains(k.log.String(), "alarm=changed") || k.Stats().Changed != 1 {
 		t.Error(k.log)

@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// While the store key is changed and afterwards everything goes on, with who
-// has both keys; the old key alone opens nothing.
+// During a change of the store key and afterwards a process with both keys goes on; the
+// old key alone opens nothing.
 func TestRotate(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(600)
@@ -44,7 +44,7 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-// Somebody without the new key can't write, and says why; nothing is lost.
+// A process without the new key can't write, and its error says why; nothing is lost.
 func TestRotateWithout(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
@@ -65,8 +65,8 @@ func TestRotateWithout(t *testing.T) {
 	}
 }
 
-// Killed at each of its commits, a change of the store key can be carried on,
-// and both keys together open everything in between.
+// A change of the store key that is killed at any of its commits can be finished, and in
+// between both keys together open everything.
 func TestRotateInterrupted(t *testing.T) {
 	done := false
 	for stop := 0; !done; stop++ {
@@ -122,9 +122,9 @@ func (d *dying) Apply(ctx context.Context, changes ...engine.Change) error {
 	return d.Engine.Apply(ctx, changes...)
 }
 
-// The key that this process can't have before it is started anew, since another
-// one has changed it, is noticed before anything is asked of the key manager:
-// what that gives out and deletes would be gone with the restart.
+// Another process has changed the store key, and this one does not have the new key
+// before a restart. It notices that before it asks the key manager for anything: keys that
+// are given out and deleted then would be lost with the restart.
 func TestRotatedElsewhere(t *testing.T) {
 	rotated := func(k *kit, next keystore.StoreKey) {
 		k.Helper()

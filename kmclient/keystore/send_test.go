@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// Where a claim takes several commits, the alarm is about the key that came
-// again, not about those that this very call has claimed.
+// Where a claim takes several commits, the alarm is about the key that came again, not
+// about those that the same call has claimed.
 func TestReusedInALaterCommit(t *testing.T) {
 	k := newKit(t, nil)
 	first, err := k.GetKeys(t.Context(), "A", 256, 1)
@@ -23,6 +23,6 @@ func TestReusedInALaterCommit(t *testing.T) {
 	_, err = k.GetKeys(t.Context(), "A", 256, 31)
 	k.want(err, keystore.ErrReused, true)
 	if n := k.Stats().Reused; n != 1 || !strings.Contains(err.Error(), first[0].ID()) {
-		t.Errorf("%d keys are said to be reused, want the one that came again: %v", n, err)
+		t.Errorf("%d keys count as reused, want the one that came again: %v", n, err)
 	}
 }

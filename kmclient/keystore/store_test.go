@@ -26,7 +26,7 @@ func (c *closingEngine) Close() error {
 	return c.Engine.Close()
 }
 
-// The engine is the Store's from Open on, also where that fails.
+// The Store closes its engine, and so does an Open that fails.
 func TestEngineIsClosed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		o    keystore.Options
@@ -56,7 +56,7 @@ func TestEngineIsClosed(t *testing.T) {
 	}
 }
 
-// Without a key manager there is what is in the store.
+// Without a key manager a Store has the keys that are stored.
 func TestNoKeyManager(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
@@ -76,7 +76,7 @@ func TestNoKeyManager(t *testing.T) {
 	}
 }
 
-// A store has the keys of other owners for maintenance, and fetches none for them.
+// For gives the keys of another owner, and fetches none.
 func TestFor(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)

@@ -56,7 +56,7 @@ func TestWrongStoreKey(t *testing.T) {
 	}
 }
 
-// A record does not pass for another one, in another store, or another state.
+// A sealed value is good for no other record, store or state.
 func TestMoved(t *testing.T) {
 	k, l := newKit(t, nil), newKit(t, nil)
 	ids := k.sent(2)
@@ -112,9 +112,9 @@ func TestHeadLost(t *testing.T) {
 
 func TestStoreKeySources(t *testing.T) {
 	dir := t.TempDir()
-	octets := strings.Repeat("\x00key\xff\x10\r\n", 4)
+	secret := strings.Repeat("\x00key\xff\x10\r\n", 4)
 	files := map[string]string{
-		"raw": octets, "base64": base64.StdEncoding.EncodeToString([]byte(octets)) + "\n", "hex": fmt.Sprintf("%X\r\n", octets),
+		"raw": secret, "base64": base64.StdEncoding.EncodeToString([]byte(secret)) + "\n", "hex": fmt.Sprintf("%X\r\n", secret),
 		"empty": "", "short": "abcd", "long": strings.Repeat("x", 5000), "badhex": strings.Repeat("zz", 32), "badb64": strings.Repeat("!", 44),
 	}
 	m := storetest.NewMemory()
@@ -181,16 +181,16 @@ func TestKeyFileIsMade(t *testing.T) {
 	}
 }
 
-// A key file may come from an editor that begins it with a byte order mark. 32
-// bytes are a key, whatever they are.
+// An editor may put a byte order mark at the beginning of a key file. Any 32 bytes are a
+// key.
 func TestKeyFileFromEditors(t *testing.T) {
 	key := strings.Repeat("k", 32)
 	text := base64.StdEncoding.EncodeToString([]byte(key))
 	path := filepath.Join(t.TempDir(), "store.key")
 	for _, tt := range []struct{ name, text, want string }{ // want: "" or what the error says
 		{"bytes", key, ""},
-		{"base64 behind a mark", "\uFEFF" + text + "\r\n", ""},
-		{"hexadecimal behind a mark", "\uFEFF" + hex.EncodeToString([]byte(key)), ""},
+		{"base64 after a mark", "\uFEFF" + text + "\r\n", ""},
+		{"hexadecimal after a mark", "\uFEFF" + hex.EncodeToString([]byte(key)), ""},
 		{"bytes that look like a mark", "\uFEFF" + key[3:], ""},
 		{"bytes that look like UTF-16", "\xFF\xFE" + key[2:], ""},
 		{"UTF-16", "\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00", "iconv"},
@@ -212,7 +212,7 @@ func TestKeyFileFromEditors(t *testing.T) {
 	}
 }
 
-// A key file is replaced while others work on: they find the new key.
+// A key file is replaced while other processes go on: they find the new key.
 func TestReplaceKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db.key")
 	k := newKit(t, nil)

@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// What was delivered under one policy is closed under another, and what an
-// earlier sweep was to look at is looked at then.
+// SweepAll closes keys of messages that were delivered under another policy, and does not
+// postpone what an earlier sweep would look at.
 func TestSweepAll(t *testing.T) {
 	k := newKit(t, func(k *kit, o *keystore.Options) { k.km.keeps, o.Close, o.Undelivered = true, keystore.Never(), 90*day })
 	ids := k.sent(600)
@@ -43,8 +43,8 @@ func TestSweepAll(t *testing.T) {
 	k.wantState(ids[0], kmclient.StateClosed)
 	k.wantState(ids[599], kmclient.StateInUse)
 
-	// The keys without a message go when the relay's policy says so: another
-	// one, which keeps them for ever, has not put that off.
+	// Keys without a message are closed by the relay's policy: a sweep with a policy
+	// that keeps them for ever has not postponed that.
 	k.clock.add(91 * day)
 	k.sweep(k.Store)
 	k.wantState(ids[599], kmclient.StateClosed)
@@ -53,7 +53,7 @@ func TestSweepAll(t *testing.T) {
 	all(true, keystore.Swept{Tombstones: 300, Messages: 1})
 }
 
-// A sweep of everything leaves damaged records, and other managers' ones.
+// SweepAll leaves damaged records and those of other owners as they are.
 func TestSweepAllDamaged(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(func(_ *kit, o *keystore.Options) { o.SAE = "C" })
@@ -91,8 +91,8 @@ func TestSweepAllDamaged(t *testing.T) {
 	}
 }
 
-// A policy that closes keys after one that closes none: what was delivered is
-// known for as long as it takes to look at the keys.
+// A policy that closes keys follows one that closes none: deliveries are known until the
+// keys have been looked at.
 func TestNeverThenAfter(t *testing.T) {
 	const day = 24 * time.Hour
 	k := newKit(t, func(_ *kit, o *keystore.Options) { o.Close = keystore.Never() })
@@ -121,7 +121,7 @@ func TestNeverThenAfter(t *testing.T) {
 	}
 }
 
-// The same with a policy that waited long.
+// The same after a policy that waits long.
 func TestLongThenShort(t *testing.T) {
 	const day = 24 * time.Hour
 	policy := func(d time.Duration) func(*kit, *keystore.Options) {

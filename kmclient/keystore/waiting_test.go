@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// A store that takes its time to fail, as a file does that another process has
-// locked, does so once for all who wait for it, not once for each of them.
+// An engine that is slow to fail, like a file that another process has locked, fails once
+// for all callers that wait, not once for each.
 func TestSlowFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
@@ -57,8 +57,8 @@ func TestSlowFailure(t *testing.T) {
 	})
 }
 
-// A key that could not be stored is in memory only, and no other relay can have
-// it: it is stored as soon as that can be done, without anybody asking for it.
+// A key that could not be stored is in memory only, and no other relay can have it: it is
+// stored as soon as possible, without a call.
 func TestWaitingIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
@@ -73,13 +73,13 @@ func TestWaitingIsStored(t *testing.T) {
 		k.engine.set(nil, false)
 		time.Sleep(time.Minute)
 		if n := k.Stats().Waiting; n != 0 {
-			t.Errorf("%d keys still wait a minute after the store is well again", n)
+			t.Errorf("%d keys still wait a minute after the store works again", n)
 		}
 		k.get(k.another(nil), id)
 	})
 }
 
-// Close does not wait for a store that never gets well, and says what is lost.
+// Close does not wait for a store that stays broken, and its error says what is lost.
 func TestCloseWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
@@ -92,7 +92,7 @@ func TestCloseWhileWaiting(t *testing.T) {
 	})
 }
 
-// Close does not wait for ever; what is just being stored then is the whole key.
+// Close does not wait for ever; a key that is just being stored then is whole.
 func TestCloseWhileFlushing(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -112,8 +112,8 @@ func TestCloseWhileFlushing(t *testing.T) {
 	k.get(k.another(nil), ids...)
 }
 
-// A slowEngine has a conflict first, and takes its time for the look at receiving
-// keys that follows. Close lets what is under way come to its end.
+// A slowEngine has a conflict first, and is slow to read the receiving keys that follow.
+// Its Close lets what is under way finish.
 type slowEngine struct {
 	engine.Engine
 	conflict, look sync.Once
@@ -144,7 +144,7 @@ func (s *slowEngine) Get(ctx context.Context, names ...engine.Name) ([]*engine.R
 	return s.Engine.Get(ctx, names...)
 }
 
-// A handler of logs may ask for what there is to show.
+// A log handler may ask for the counts.
 func TestLogsWithoutLock(t *testing.T) {
 	k := newKit(t, nil)
 	h := &asking{Handler: slog.DiscardHandler}

@@ -22,35 +22,36 @@ import (
 // A sendKM gives out sending keys of a size, and remembers them.
 type sendKM struct {
 	storetest.Link
-	size int      // octets of a receiving key
-	sent [][]byte // octets
+	size int      // of a receiving key, in bytes
+	sent [][]byte // keys
 }
 
 func (s *sendKM) GetKeys(_ context.Context, _ string, _, number int) (keys []*kmclient.Key, err error) {
 	for range number {
-		octets := []byte(uuid.NewString())[:32]
-		s.sent = append(s.sent, bytes.Clone(octets))
-		keys = append(keys, kmclient.NewKey(uuid.NewString(), octets))
+		key := []byte(uuid.NewString())[:32]
+		s.sent = append(s.sent, bytes.Clone(key))
+		keys = append(keys, kmclient.NewKey(uuid.NewString(), key))
 	}
 	return keys, nil
 }
 
 func (s *sendKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
 	for _, id := range ids {
-		keys = append(keys, kmclient.NewKey(id, s.octets(id)))
+		keys = append(keys, kmclient.NewKey(id, s.bytesOf(id)))
 	}
 	return keys, nil
 }
 
-// octets are long, so that a key needs pages of its own, and nowhere the same.
-func (s *sendKM) octets(id string) (b []byte) {
-	for sum := storetest.Octets("key " + id); len(b) < s.size; sum = storetest.Octets(string(sum)) {
+// bytesOf returns the bytes of a receiving key: many, so that a key needs pages of its
+// own, and nowhere the same.
+func (s *sendKM) bytesOf(id string) (b []byte) {
+	for sum := storetest.KeyBytes("key " + id); len(b) < s.size; sum = storetest.KeyBytes(string(sum)) {
 		b = append(b, sum...)
 	}
 	return b
 }
 
-// files are the octets of a database and its log.
+// files returns what is in the files of a database and its log.
 func files(t testing.TB, path string) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{}
@@ -64,24 +65,23 @@ func files(t testing.TB, path string) map[string][]byte {
 	return all
 }
 
-// absent wants no trace of some octets in files, as they are or as text.
-func absent(t *testing.T, in map[string][]byte, what string, octets []byte) {
+// absent wants no trace of a secret in files, as it is or as text.
+func absent(t *testing.T, in map[string][]byte, what string, secret []byte) {
 	t.Helper()
 	for name, text := range in {
-		for from := 0; from+16 <= len(octets); from += 16 {
-			part := octets[from : from+16]
+		for from := 0; from+16 <= len(secret); from += 16 {
+			part := secret[from : from+16]
 			for _, form := range [][]byte{part, []byte(hex.EncodeToString(part)), []byte(base64.StdEncoding.EncodeToString(part)[:20])} {
 				if bytes.Contains(text, form) {
-					t.Fatalf("octets %d of %s are in %s", from, what, name)
+					t.Fatalf("bytes %d and following of %s are in %s", from, what, name)
 				}
 			}
 		}
 	}
 }
 
-// A backup that is restored on a machine that knows nothing brings back the
-// receiving keys, and which key IDs were used. There are no bytes of sending keys
-// in it, nor in the store itself.
+// A backup that is restored on another machine brings back the receiving keys, and
+// which key IDs were used. No bytes of sending keys are in it, nor in the store itself.
 func TestBackup(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 32}
@@ -103,12 +103,12 @@ func TestBackup(t *testing.T) {
 	if err := e.Backup(t.Context(), copied); err != nil {
 		t.Fatal(err)
 	}
-	for _, octets := range km.sent {
-		absent(t, files(t, path), "a sending key", octets)
-		absent(t, files(t, copied), "a sending key", octets)
+	for _, key := range km.sent {
+		absent(t, files(t, path), "a sending key", key)
+		absent(t, files(t, copied), "a sending key", key)
 	}
 	for _, id := range ids {
-		absent(t, files(t, copied), "a receiving key", km.octets(id))
+		absent(t, files(t, copied), "a receiving key", km.bytesOf(id))
 	}
 	if key, err := os.ReadFile(path + ".key"); err != nil || os.WriteFile(copied+".key", key, 0o600) != nil {
 		t.Fatal("the store key can't be copied", err)
@@ -122,7 +122,7 @@ func TestBackup(t *testing.T) {
 	}
 	for i, k := range keys {
 		if !bytes.Equal(k.Reveal(), received[i].Reveal()) {
-			t.Errorf("key %s has other octets", k.ID())
+			t.Errorf("key %s has other bytes", k.ID())
 		}
 	}
 	if _, err := restored.KeysByID(t.Context(), "A", sent[0].ID()); !errors.Is(err, keystore.ErrClaimed) {
@@ -136,8 +136,8 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// Once a key is closed and the store compacted, what held it is in neither file:
-// not the octets, nor what they were sealed as.
+// Once a key is closed and the store compacted, no trace of it is in either file: not
+// its bytes, nor their sealed form.
 func TestClosedLeavesNothing(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 10_000}
@@ -173,7 +173,7 @@ func TestClosedLeavesNothing(t *testing.T) {
 		found = found || bytes.Contains(text, sealed[ids[0]][100:116])
 	}
 	if !found {
-		t.Fatal("this would find nothing where there is something")
+		t.Fatal("a key that is there is not found: this shows nothing")
 	}
 	if err := store.CloseKey(t.Context(), ids[0]); err != nil { // at once
 		t.Fatal(err)
@@ -187,16 +187,16 @@ func TestClosedLeavesNothing(t *testing.T) {
 	}
 	all := files(t, path)
 	if log := all["keys.db-wal"]; len(log) != 0 {
-		t.Errorf("%d octets in the log", len(log))
+		t.Errorf("%d bytes in the log", len(log))
 	}
 	for _, id := range ids {
-		absent(t, all, "a closed key", km.octets(id))
+		absent(t, all, "a closed key", km.bytesOf(id))
 		absent(t, all, "a closed key as it was sealed", sealed[id][6:])
 	}
-	if keys, err := store.KeysByID(t.Context(), "A", kept); err != nil || !bytes.Equal(keys[0].Reveal(), km.octets(kept)) {
+	if keys, err := store.KeysByID(t.Context(), "A", kept); err != nil || !bytes.Equal(keys[0].Reveal(), km.bytesOf(kept)) {
 		t.Errorf("a key that was not closed: %v", err)
 	}
-	// A backup that is made now has nothing of them either.
+	// Nor are they in a backup that is made now.
 	copied := filepath.Join(t.TempDir(), "copy.db")
 	if err := e.Backup(t.Context(), copied); err != nil {
 		t.Fatal(err)

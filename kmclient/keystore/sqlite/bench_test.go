@@ -21,8 +21,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
 
-// settled returns the two records that stay of a message whose key is closed,
-// as long as they really are.
+// settled returns the two records that stay of a message whose key is closed, of their
+// real length.
 func settled(t testing.TB) (key, msg *engine.Record) {
 	t.Helper()
 	store, e := newStore(t, dbPath(t), &storetest.Link{})
@@ -75,9 +75,9 @@ func fill(t testing.TB, e *sqlite.Engine, n int) {
 	}
 }
 
-// What a message costs with many tombstones in the file, as a multiple of what
-// it costs with none. The files take turns, so that what else the machine does
-// hits all of them; medians are reported, of the time and of the processor's.
+// The cost of a message with many tombstones in the file, as a multiple of the cost with
+// none. The files take turns, so that other load hits all of them; medians are reported,
+// of the time and of the processor time.
 func BenchmarkTombstones(b *testing.B) {
 	const each = 20 // messages a turn
 	numbers := []int{0, 100_000, 1_000_000}
@@ -85,13 +85,13 @@ func BenchmarkTombstones(b *testing.B) {
 		numbers = numbers[:2]
 	}
 	var stores []*keystore.Store
-	var octets float64 // a message that was delivered and closed
+	var stored float64 // a message that was delivered and closed
 	for _, n := range numbers {
 		path := dbPath(b)
 		store, e := newStore(b, path, &storetest.Link{})
 		before := size(b, e, path)
 		fill(b, e, n)
-		octets = float64(size(b, e, path)-before) / float64(max(n, 1))
+		stored = float64(size(b, e, path)-before) / float64(max(n, 1))
 		storetest.Messages(b, store, 100, 1)
 		stores = append(stores, store)
 	}
@@ -104,7 +104,7 @@ func BenchmarkTombstones(b *testing.B) {
 			cpu[i] = append(cpu[i], float64(cpuTime(b)-before)/each)
 		}
 	}
-	b.ReportMetric(octets, "octets-stored/message")
+	b.ReportMetric(stored, "bytes-stored/message")
 	for i, n := range numbers {
 		if i == 0 {
 			b.ReportMetric(median(wall[0])/1e3, "µs/message")
@@ -121,7 +121,7 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// What a message costs alone, and beside 19 others that share its commits.
+// The cost of a message alone, and together with 19 others that share its commits.
 func BenchmarkMessage(b *testing.B) {
 	for _, sessions := range []int{1, 20} {
 		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
@@ -135,8 +135,8 @@ func BenchmarkMessage(b *testing.B) {
 	}
 }
 
-// cpuTime returns what this process has used, which says more than the clock on
-// a machine that others use as well.
+// cpuTime returns the processor time of this process, which shows more than the clock on
+// a machine with other load.
 func cpuTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -145,7 +145,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// A batch of 128 sending keys' IDs, in one commit.
+// The cost of claiming the IDs of 128 sending keys, in one commit.
 func BenchmarkClaim(b *testing.B) {
 	store, _ := newStore(b, dbPath(b), &storetest.Link{Fresh: uuid.NewString})
 	for b.Loop() {
@@ -153,9 +153,8 @@ func BenchmarkClaim(b *testing.B) {
 	}
 }
 
-// Twenty messages that are worked on at the same time share commits, where each
-// alone needs three. The file is locked while they come to a commit, as a slow
-// disk would have it.
+// Twenty messages at the same time share commits, of which each alone needs three. The
+// file is locked until all have come to a commit, as with a slow disk.
 func TestCommitsAreShared(t *testing.T) {
 	const sessions = 20
 	path := dbPath(t)
@@ -197,8 +196,8 @@ func TestCommitsAreShared(t *testing.T) {
 	}
 }
 
-// What a message writes does not depend on how many there were. Times differ too
-// much from run to run for a test; BenchmarkTombstones has them.
+// How much a message writes does not depend on how many there were. Times differ too
+// much between runs for a test; BenchmarkTombstones has them.
 func TestFlat(t *testing.T) {
 	const each = 20
 	path := dbPath(t)
@@ -218,8 +217,8 @@ func TestFlat(t *testing.T) {
 	empty := cost()
 	fill(t, e, 5_000)
 	full := cost()
-	t.Logf("a message writes %d octets at the beginning and %d after 5,000", empty, full)
+	t.Logf("a message writes %d bytes at the beginning and %d after 5,000", empty, full)
 	if 2*full > 3*empty {
-		t.Error("that is not flat")
+		t.Error("the cost grows with the number of messages")
 	}
 }

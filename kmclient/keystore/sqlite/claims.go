@@ -10,11 +10,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlitedb"
 )
 
-// The records of KindClaim have a table of their own, in which each takes about
-// 25 bytes: they are nothing but names, and stay for ever.
+// Claims have a table of their own, in which each takes about 25 bytes: they are nothing
+// but names, and stay for ever.
 
-// packID returns how an ID stands in the table: a UUID as its 16 octets. SQLite
-// takes no text for a blob, so no two IDs are the same there.
+// packID returns an ID as it is in the table: a UUID as its 16 bytes. SQLite takes no
+// text for a blob, so no two IDs are the same there.
 func packID(id string) any {
 	if u, ok := engine.UUID(id); ok {
 		return u[:]

@@ -23,12 +23,12 @@ type patient struct {
 	whole, log []byte   // the file and its write-ahead log, as a crash leaves them
 	closed     []byte   // the file, as Close leaves it
 	keys       []string // stored
-	delivered  []string // of them, those whose message somebody has got
+	delivered  []string // of them, those whose message was delivered
 	claimed    []string
 }
 
-// newPatient returns one with some hundred records, as a crash leaves it: the
-// newest are in the log.
+// newPatient returns a patient with some hundred records, as after a crash: the newest
+// are in the log.
 func newPatient(t *testing.T) *patient {
 	p := &patient{T: t, path: dbPath(t)}
 	km := &storetest.Link{Fresh: uuid.NewString}
@@ -69,7 +69,7 @@ func newPatient(t *testing.T) *patient {
 	return p
 }
 
-// put makes the files these.
+// put writes the files.
 func (p *patient) put(file, log []byte) {
 	p.Helper()
 	for _, end := range []string{"-wal", "-shm"} {
@@ -84,8 +84,8 @@ func (p *patient) put(file, log []byte) {
 	}
 }
 
-// examine works on the store: each error is a temporary one, and nothing that is
-// returned is wrong. It returns how many keys were not to be had.
+// examine uses the store, and wants temporary errors only, and nothing wrong returned.
+// It returns how many keys could not be read.
 func (p *patient) examine(what string) (missing int) {
 	p.Helper()
 	km := &storetest.Link{Keeps: true, Gone: func(string) bool { return true }}
@@ -99,7 +99,7 @@ func (p *patient) examine(what string) (missing int) {
 	for _, id := range p.keys {
 		keys, err := store.KeysByID(p.Context(), "A", id)
 		switch {
-		case err == nil && !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)):
+		case err == nil && !bytes.Equal(keys[0].Reveal(), storetest.KeyBytes(id)):
 			p.Errorf("%s: %s is another key", what, id)
 		case errors.Is(err, kmclient.ErrKeyNotFound), errors.Is(err, keystore.ErrClaimed): // the claim may outlive a lost record
 			unseen++
@@ -134,7 +134,7 @@ func (p *patient) examine(what string) (missing int) {
 func (p *patient) judge(what string, err error) {
 	p.Helper()
 	if err == nil {
-		p.Errorf("%s: done, though it can't be right", what)
+		p.Errorf("%s: no error, but the store can't have been sound", what)
 		return
 	}
 	e, ok := errors.AsType[*kmclient.Error](err)
@@ -144,8 +144,8 @@ func (p *patient) judge(what string, err error) {
 	}
 }
 
-// Whatever happens to the file: a temporary refusal, or the right key, and once
-// the backup is in its place all is there. Never another key, never a panic.
+// Whatever happens to the file, there is a temporary error or the right key, never another
+// key or a panic; and once the backup is in its place everything is there.
 func TestDamagedFile(t *testing.T) {
 	p := newPatient(t)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -168,9 +168,9 @@ func TestDamagedFile(t *testing.T) {
 		damages = append(damages, damage{fmt.Sprintf("page %d zeroed", page/4096), func(f []byte) []byte { clear(f[page : page+4096]); return f }, false})
 	}
 	for range 40 {
-		octets := 1 << random.IntN(7)
-		damages = append(damages, damage{fmt.Sprintf("%d octets flipped", octets), func(f []byte) []byte {
-			for range octets {
+		n := 1 << random.IntN(7)
+		damages = append(damages, damage{fmt.Sprintf("%d n flipped", n), func(f []byte) []byte {
+			for range n {
 				f[100+random.IntN(len(f)-100)] ^= byte(1 + random.IntN(255))
 			}
 			return f
@@ -191,7 +191,7 @@ func TestDamagedFile(t *testing.T) {
 	}
 	t.Logf("%d kinds of damage, %d of which made keys unreadable", len(damages), hit)
 	if hit < len(damages)/4 {
-		t.Error("too little was hit for this to tell anything")
+		t.Error("too little was damaged: this shows nothing")
 	}
 	p.put(p.closed, nil)
 	p.allThere()
@@ -222,20 +222,20 @@ func (p *patient) allThere() {
 	}
 }
 
-// Damage in the write-ahead log, which SQLite itself takes for its end, is
-// refused: else the newest keys would be gone without a word.
+// Damage in the write-ahead log, which SQLite itself takes for its end, is refused:
+// otherwise the newest keys would disappear in silence.
 func TestDamagedLog(t *testing.T) {
 	p := newPatient(t)
 	for _, at := range []int{20, 40, len(p.log) / 4, len(p.log) / 2} {
 		log := bytes.Clone(p.log)
 		log[at] ^= 1
 		p.put(p.whole, log)
-		if missing := p.examine(fmt.Sprintf("octet %d of the log", at)); missing != len(p.keys) {
-			t.Errorf("octet %d of the log: opened, without %d keys", at, missing)
+		if missing := p.examine(fmt.Sprintf("byte %d of the log", at)); missing != len(p.keys) {
+			t.Errorf("byte %d of the log: opened, without %d keys", at, missing)
 		}
 	}
 	p.put(p.whole, p.log)
-	if err := os.WriteFile(p.path+"-shm", bytes.Repeat([]byte("rubbish "), 4096), 0o600); err != nil { // it is made anew
+	if err := os.WriteFile(p.path+"-shm", bytes.Repeat([]byte("rubbish "), 4096), 0o600); err != nil { // it is made again
 		t.Fatal(err)
 	}
 	p.allThere()
@@ -265,12 +265,12 @@ func TestDamagedWhileOpen(t *testing.T) {
 		if err != nil {
 			p.judge("open", err)
 			failed++
-		} else if !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
+		} else if !bytes.Equal(keys[0].Reveal(), storetest.KeyBytes(id)) {
 			t.Errorf("%s is another key", id)
 		}
 	}
 	if failed == 0 {
-		t.Error("nothing was hit")
+		t.Error("nothing was damaged")
 	}
 	if err := e.Check(t.Context()); !errors.Is(err, kmclient.ErrStore) {
 		t.Errorf("check: %v", err)

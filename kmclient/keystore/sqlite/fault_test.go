@@ -17,8 +17,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
 
-// A trouble is a store with one message received, and one under way, at a moment
-// when nothing can be written.
+// A trouble is a store that can't be written, with one message received and one under
+// way.
 type trouble struct {
 	*testing.T
 	path      string
@@ -67,13 +67,13 @@ func (x *trouble) start() {
 func (x *trouble) get(id string) {
 	x.Helper()
 	keys, err := x.store.KeysByID(x.Context(), "A", id)
-	if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
+	if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.KeyBytes(id)) {
 		x.Errorf("key %s: %v", id, err)
 	}
 }
 
-// refuses wants every change to be refused for now, and nothing to be lost by
-// it. It returns a key that was fetched meanwhile.
+// refuses wants every change to be refused for now, and nothing to be lost. It returns a
+// key that was fetched in that time.
 func (x *trouble) refuses() (waiting string) {
 	x.Helper()
 	ctx := x.Context()
@@ -107,7 +107,7 @@ func (x *trouble) refuses() (waiting string) {
 	return waiting
 }
 
-// recovers wants all of that to go well, and to stay.
+// recovers wants every change to be made now, and to stay.
 func (x *trouble) recovers(waiting string) {
 	x.Helper()
 	ctx := x.Context()
@@ -123,7 +123,7 @@ func (x *trouble) recovers(waiting string) {
 		x.Error(err)
 	}
 	if s := x.store.Stats(); s.Waiting != 0 {
-		x.Errorf("%d keys are waiting still", s.Waiting)
+		x.Errorf("%d keys still wait", s.Waiting)
 	}
 	if err := x.engine.Close(); err != nil {
 		x.Error(err)
@@ -157,7 +157,7 @@ func TestDiskFull(t *testing.T) {
 	x.recovers(waiting)
 }
 
-// Another process holds the lock for longer than one waits.
+// Another process holds the lock for longer than this one waits.
 func TestLocked(t *testing.T) {
 	x := newTrouble(t, t.TempDir(), 20*time.Millisecond, "locked by another process")
 	release := lockFile(t, x.path)
@@ -171,7 +171,7 @@ func TestLocked(t *testing.T) {
 	x.recovers(waiting)
 }
 
-// A process that ends while nothing can be written says what it loses.
+// A process that ends while nothing can be written has an error for what it loses.
 func TestLockedToTheEnd(t *testing.T) {
 	x := newTrouble(t, t.TempDir(), 20*time.Millisecond, "locked by another process")
 	release := lockFile(t, x.path)
@@ -180,12 +180,12 @@ func TestLockedToTheEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := x.store.Close(ctx); !errors.Is(err, kmclient.ErrStore) {
-		t.Errorf("got %v, want an error that tells of key %s", err, waiting)
+		t.Errorf("got %v, want an error with key %s", err, waiting)
 	}
 }
 
-// The file system is mounted read-only, or the file and its folder are another
-// user's: nothing is opened, and nothing lost.
+// The file system is mounted read-only, or another user owns the file and its folder:
+// nothing is opened, and nothing is lost.
 func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	protect := func(on bool) {
@@ -198,7 +198,7 @@ func TestReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if os.Geteuid() == 0 { // who may write to any file
+	if os.Geteuid() == 0 { // root may write to any file
 		dir = smallDisk(t)
 		protect = func(on bool) { remount(t, dir, on) }
 	}

@@ -43,7 +43,7 @@ func claim(t testing.TB, store *keystore.Store, n int) {
 	}
 }
 
-// What is kept for ever of a key is little: the package's comment says how much.
+// Little is kept of a key for ever: the package's comment has the number.
 func TestClaimSize(t *testing.T) {
 	const n = 5_000
 	made := 0
@@ -84,8 +84,8 @@ func TestManyKeysInOneCommit(t *testing.T) {
 	}
 }
 
-// migrated opens a file of an older version, which is made by the schemas up to
-// that and some statements.
+// migrated opens a file of an older version, which is made with the schemas up to that
+// version and some statements.
 func migrated(t *testing.T, version int, statements ...string) (*sqlite.Engine, error) {
 	t.Helper()
 	path := dbPath(t)
@@ -178,8 +178,8 @@ func TestClaimsMigrate(t *testing.T) {
 	}
 }
 
-// An ID that is no UUID had another name in older versions, by which it would not be
-// known again.
+// In older versions an ID that is no UUID had another name, under which it would not be
+// found.
 func TestMigrateOnlyUUIDs(t *testing.T) {
 	for _, id := range []string{"9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", "9b42e9e20a1b4c2d8e3f0123456789ab",
 		"9b42e9e2-0a1b-4c2d-8e3f-0123456789ax", "------------------------------------", "MOCK-KEY-00000001-20251012195642", "r"} {
@@ -192,7 +192,7 @@ func TestMigrateOnlyUUIDs(t *testing.T) {
 	}
 }
 
-// A file of version 2 that was in use: what was received can't be sent with.
+// In a file of version 2 that was in use, a received key can't be used to send.
 func TestReceivedBeforeMigration(t *testing.T) {
 	path := dbPath(t)
 	km := &storetest.Link{}

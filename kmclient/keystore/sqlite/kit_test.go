@@ -46,8 +46,8 @@ func newStore(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Stor
 
 func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "keys.db") }
 
-// wantTemporary wants a kmclient.ErrStore that says that trying again helps, with
-// some words in it.
+// wantTemporary wants a kmclient.ErrStore with some words in it, after which trying again
+// helps.
 func wantTemporary(t testing.TB, err error, words string) {
 	t.Helper()
 	e, ok := errors.AsType[*kmclient.Error](err)

@@ -30,7 +30,7 @@ const (
 	killsEnv = "KEYSTORE_TEST_KILLS" // how often TestKilled kills; 200 or for 10 seconds
 )
 
-// TestMain makes the test binary a child of other tests, where it says so.
+// TestMain runs the test binary as a child of a test where the environment says so.
 func TestMain(m *testing.M) {
 	how, path, found := strings.Cut(os.Getenv(childEnv), " ")
 	if !found {
@@ -65,7 +65,7 @@ func startChild(t *testing.T, how, path string) (*exec.Cmd, io.Writer, *bufio.Sc
 	return child, in, bufio.NewScanner(out)
 }
 
-// say prints a line at once, as a whole.
+// say prints a line in one write.
 func say(words ...any) { _, _ = os.Stdout.WriteString(fmt.Sprintln(words...)) }
 
 // childReceive receives, as two sessions, until it is killed. It says "gives"
@@ -114,8 +114,8 @@ func childReceive(path string) {
 	all.Wait()
 }
 
-// Children that receive are killed at random moments. Whatever one of them had
-// said it has is in the store: keys, bindings, claims and deliveries.
+// Children that receive are killed at random moments. Whatever one of them has printed
+// is in the store: keys, bindings, claims and deliveries.
 func TestKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: takes long, and this is -short")
@@ -150,7 +150,7 @@ func TestKilled(t *testing.T) {
 	t.Logf("%d kills, %d keys given out, %d returned, %d messages bound, %d delivered",
 		kills, given, len(said["has"]), len(said["bound"]), len(said["delivered"]))
 	if len(said["has"]) < kills || len(said["delivered"]) < kills/4 {
-		t.Error("too little was done for this to tell anything")
+		t.Error("too little was done: this shows nothing")
 	}
 	checkSaid(t, path, said)
 }
@@ -164,7 +164,7 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 	}
 	for _, id := range said["has"] {
 		keys, err := store.KeysByID(t.Context(), "A", id)
-		if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.Octets(id)) {
+		if err != nil || !bytes.Equal(keys[0].Reveal(), storetest.KeyBytes(id)) {
 			t.Errorf("key %s, which was returned: %v", id, err)
 		}
 	}
@@ -181,7 +181,7 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 	for _, id := range said["sends"] {
 		km.Fresh = func() string { return id }
 		if _, err := store.GetKeys(t.Context(), "A", 256, 1); !errors.Is(err, keystore.ErrReused) {
-			t.Errorf("sending key %s comes a second time: %v", id, err)
+			t.Errorf("sending key %s was given out a second time: %v", id, err)
 		}
 	}
 	if asked != "" {
@@ -189,7 +189,7 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 	}
 }
 
-// childBind binds the keys it reads the IDs of to messages of its own.
+// childBind reads IDs of keys and binds them to messages of its own.
 func childBind(path string) {
 	store, _, err := open(path, &storetest.Link{}, nil)
 	if err != nil {
@@ -215,8 +215,8 @@ func childBind(path string) {
 	}
 }
 
-// Two processes verify another message each under the same key, at the same
-// moment, again and again: one of them may open it.
+// Two processes verify a message of their own under the same key, at the same moment,
+// again and again: only one of them may open it.
 func TestBindProcesses(t *testing.T) {
 	const keys = 300
 	path := dbPath(t)
@@ -229,7 +229,7 @@ func TestBindProcesses(t *testing.T) {
 	}
 	won := [2]int{}
 	for n := range keys {
-		id := uuidOf(storetest.Octets(fmt.Sprint(n))[:16])
+		id := uuidOf(storetest.KeyBytes(fmt.Sprint(n))[:16])
 		for i := range in {
 			if _, err := fmt.Fprintln(in[i], id); err != nil {
 				t.Fatal(err)

@@ -17,7 +17,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// Compact says that others keep it from doing anything.
+// Compact returns an error while others keep it from doing anything.
 func TestCompactInUse(t *testing.T) {
 	path := dbPath(t)
 	e, err := sqlite.Open(t.Context(), path, sqlite.Options{})

@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// crashed returns the path of a database as a crash leaves it, with n commits in
-// its log.
+// crashed returns the path of a database as after a crash, with n commits in its log.
 func crashed(t *testing.T, n int) string {
 	t.Helper()
 	from, to := testPath(t), filepath.Join(t.TempDir(), "t.db")
@@ -79,12 +78,12 @@ func TestDamagedLog(t *testing.T) {
 			return log
 		}, -1},
 		"last but one": {func(log []byte) []byte { at, c := frames(log); log[at[c[n-2]]+30] ^= 1; return log }, -1},
-		// As a crash may leave it: nobody was told of the last commit.
+		// As after a crash: the last commit was reported to nobody.
 		"last":             {func(log []byte) []byte { at, c := frames(log); log[at[c[n-1]]+30] ^= 1; return log }, n - 1},
 		"last is torn":     {func(log []byte) []byte { return log[:len(log)-1000] }, n - 1},
 		"last has no end":  {func(log []byte) []byte { at, c := frames(log); return log[:at[c[n-1]]] }, n - 1},
 		"last out of turn": {func(log []byte) []byte { at, c := frames(log); clear(log[at[c[n-2]+1]:at[c[n-1]]]); return log }, n - 1},
-		// What stood in the log before it was begun anew.
+		// What was in the log before it was started again.
 		"left over": {func(log []byte) []byte {
 			old := slices.Clone(log[logHead:])
 			at, _ := frames(log)
@@ -128,9 +127,9 @@ func TestDamagedLog(t *testing.T) {
 	}
 }
 
-// Power is lost twice, each time in the middle of a commit that nobody was told
-// of. Behind what the second leaves is the rest of the first, with the same salt:
-// nothing is damaged.
+// Power is lost twice, each time in the middle of a commit that was reported to nobody.
+// After what the second leaves is the rest of the first, with the same salt: nothing is
+// damaged.
 func TestTwoTornCommits(t *testing.T) {
 	path := crashed(t, 5) // the last commit has several frames
 	log, err := os.ReadFile(path + "-wal")
@@ -226,8 +225,8 @@ func (h *history) write(n int, torn bool) {
 	}
 }
 
-// However often power is lost in the middle of commits, the log is sound; and it
-// is damaged with a wrong octet before the last commits.
+// However often power is lost in the middle of commits, the log is sound; with a wrong
+// byte before the last commits it is damaged.
 func TestLogHistories(t *testing.T) {
 	for seed := range uint64(300) {
 		h := newHistory(seed)
@@ -243,13 +242,13 @@ func TestLogHistories(t *testing.T) {
 		}
 		h.log[h.rand.IntN(damaged)] ^= 1
 		if err := readLog(bytes.NewReader(h.log)); err == nil {
-			t.Errorf("seed %d: a wrong octet is not noticed", seed)
+			t.Errorf("seed %d: a wrong byte is not noticed", seed)
 		}
 	}
 }
 
-// A log of whatever octets is judged without a panic, and a sound one that has
-// them at its end is not damaged unless they pass for frames of it.
+// Any bytes are checked as a log without a panic, and a sound log with them at its end is
+// not damaged unless they look like frames of it.
 func FuzzLog(f *testing.F) {
 	head := newHistory(0).log
 	frame := make([]byte, frameHead+512)

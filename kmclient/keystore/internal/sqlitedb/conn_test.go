@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// What is bound comes back as it was, and only into a variable of its type.
+// A value that is bound is read back as it was, and only into a variable of its type.
 func TestScan(t *testing.T) {
 	db := openTest(t, testPath(t))
 	row := func(arg any, into ...any) error {
@@ -44,7 +44,7 @@ func TestScan(t *testing.T) {
 	}
 	for _, wrong := range []error{row(7), row(7, &i, &n), row(7, &struct{}{}), row(1.5, &i), row(uint(7), &i)} {
 		if wrong == nil {
-			t.Error("a mistake of the program is passed over")
+			t.Error("a mistake of the program is no error")
 		}
 	}
 }
@@ -100,8 +100,8 @@ func TestStatementAgain(t *testing.T) {
 	}
 }
 
-// One who reads after the other takes the same connection, whose cache is full.
-// Those who read at the same time have one each; one too many waits.
+// Readers one after the other take the same connection, whose cache is full. Readers at
+// the same time have one each; one too many waits.
 func TestReaders(t *testing.T) {
 	db := openTest(t, testPath(t))
 	var used []*Conn
@@ -118,7 +118,7 @@ func TestReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if used[1] != used[0] || used[2] != used[0] {
-		t.Errorf("readers in turn take %v, want one connection", used)
+		t.Errorf("readers one after the other take %v, want one connection", used)
 	}
 	used = nil
 	if err := read(t.Context(), mostReaders); err != nil {

@@ -61,8 +61,7 @@ func wantStore(t *testing.T, err error, words string) {
 	}
 }
 
-// How a file is written: durably, deleted octets are overwritten, for its owner
-// only.
+// A file is written durably, for its owner only, and what is deleted is overwritten.
 func TestFile(t *testing.T) {
 	path := testPath(t)
 	db := openTest(t, path)
@@ -154,7 +153,7 @@ func TestMigrations(t *testing.T) {
 	wantStore(t, err, "later version of this program: schema 3, and this one knows up to 1")
 	bad := testFormat("ALTER TABLE t ADD COLUMN w TEXT", "UPDATE t SET w='new'", "CREATE TABLE x (y)", "no SQL")
 	if _, err := Open(t.Context(), path, bad, 0); err == nil {
-		t.Error("a migration that fails is passed over")
+		t.Error("a migration that fails is no error")
 	}
 	if db, err = Open(t.Context(), path, later, 0); err != nil {
 		t.Fatalf("after a migration that failed: %v", err)
@@ -186,7 +185,7 @@ func TestMigratedMeanwhile(t *testing.T) {
 	}
 }
 
-// What can't be used is said so, and left as it is.
+// A file that can't be used has a clear error, and is left as it is.
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, content string) string {
@@ -233,7 +232,7 @@ func TestRefused(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "new")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("made, though nobody waits for it")
+		t.Error("a file was made after the caller had given up")
 	}
 }
 

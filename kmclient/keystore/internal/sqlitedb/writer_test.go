@@ -32,8 +32,8 @@ func (db *DB) hold(t *testing.T) (release func()) {
 	}
 }
 
-// Twenty that write at the same time share commits, and one that fails takes
-// back what it did alone.
+// Twenty writers at the same time share commits, and one that fails takes back only what
+// it did itself.
 func TestGroupCommit(t *testing.T) {
 	db := openTest(t, testPath(t))
 	release := db.hold(t)
@@ -62,7 +62,7 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
-// A mistake of one caller, as SQLite sees it, is his alone.
+// A constraint that one caller violates is an error of that caller alone.
 func TestConstraint(t *testing.T) {
 	db := openTest(t, testPath(t))
 	release := db.hold(t)
@@ -87,7 +87,7 @@ func TestConstraint(t *testing.T) {
 	}
 }
 
-// A full disk is everybody's error, what was committed stays, and it goes on
+// A full disk is an error of every caller, what was committed stays, and writing goes on
 // once there is room.
 func TestFull(t *testing.T) {
 	db := openTest(t, testPath(t))
@@ -144,7 +144,7 @@ func TestReadOnly(t *testing.T) {
 	wantStore(t, db.put(t.Context(), 1, "v"), "can't be written")
 }
 
-// Another process holds the lock for longer than one wants to wait.
+// Another process holds the lock for longer than this one waits.
 func TestLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	openTest(t, path)
@@ -184,7 +184,7 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// Whoever gives up before his turn has changed nothing.
+// A caller that gives up before its turn has changed nothing.
 func TestGivenUp(t *testing.T) {
 	db := openTest(t, testPath(t))
 	wantGivenUp := func(err error) {
@@ -207,8 +207,8 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// What a reader looks at does not change under it, and what was written is seen
-// by the next one, in another process too.
+// What a reader sees does not change while it reads, and the next reader sees what was
+// written, in another process too.
 func TestRead(t *testing.T) {
 	path := testPath(t)
 	db, other := openTest(t, path), openTest(t, path)
@@ -246,8 +246,8 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// While somebody reads for long, the log can't be emptied; that keeps nobody from
-// writing, however long one would wait for another process.
+// While a reader takes long, the log can't be emptied; that keeps nobody from writing,
+// however long the wait for another process may be.
 func TestCheckpointReaders(t *testing.T) {
 	path := testPath(t)
 	db, err := Open(t.Context(), path, testFormat(), time.Hour)
@@ -271,7 +271,7 @@ func TestCheckpointReaders(t *testing.T) {
 	select {
 	case err = <-read:
 	case <-time.After(time.Minute):
-		t.Fatal("whoever writes waits for a reader")
+		t.Fatal("a writer waits for a reader")
 	}
 	if err != nil {
 		t.Fatal(err)

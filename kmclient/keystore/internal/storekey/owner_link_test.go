@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Root changes the store key in a folder of the relay's user, who puts a link in
-// the place of the file that root has just made: it is not the file behind the
-// link that is given away.
+// Root changes the store key in a folder of the relay's user, who puts a link in the
+// place of the file that root has just made: the file that the link leads to is not given
+// away.
 func TestLikeOldFollowsNoLink(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can give a file away")
@@ -45,7 +45,7 @@ func TestLikeOldFollowsNoLink(t *testing.T) {
 		look func() (os.FileInfo, error)
 		want uint32
 	}{
-		{"the file behind the link", func() (os.FileInfo, error) { return os.Stat(other) }, 0},
+		{"the file that the link leads to", func() (os.FileInfo, error) { return os.Stat(other) }, 0},
 		{"the new file", f.Stat, 4242},
 	} {
 		info, err := c.look()

@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// The records that the test of the order of all calls is about: two that are changed,
-// checked and deleted, as the binding of a key is, and two claims.
+// The records of the test of linearizability: two that are changed, checked and deleted,
+// as the record of a key is, and two claims.
 const (
 	linearRecords = 2
 	linearNames   = linearRecords + 2
@@ -37,13 +37,13 @@ type linearCall struct {
 	involved [linearNames]bool // by the Apply
 }
 
-// A linearAnswer is what a call has returned.
+// A linearAnswer is what a call returned.
 type linearAnswer struct {
 	value    string
 	conflict bool
 }
 
-// step says what a call does to a state, and whether the answer is right.
+// step returns whether an answer fits a state, and the state after the call.
 func (c linearCall) step(s linearState, a linearAnswer) (bool, linearState) {
 	if c.get >= 0 {
 		return s[c.get] == a.value, s
@@ -62,8 +62,8 @@ func (c linearCall) step(s linearState, a linearAnswer) (bool, linearState) {
 	return fits, next
 }
 
-// All calls of several processes can be put into one order, in which each is answered
-// as if it were alone, and comes after what had been answered before it was made.
+// All calls of several processes can be put into one order in which each has the answer
+// that it would have alone, and comes after those that were answered before it was made.
 func testLinear(k *kit) {
 	const clients, calls, patience = 6, 50, time.Minute
 	start := time.Now()

@@ -12,19 +12,19 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A Link is one end of a QKD link: the octets of a key follow from its ID. It
-// gives out every key that it is asked for, as often as it is asked, unless told
-// otherwise. It is a kmclient.KeyManager.
+// A Link is a kmclient.KeyManager at one end of a QKD link, on which the bytes of a key
+// follow from its ID. It gives out every key, as often as it is asked, unless its fields
+// are set.
 type Link struct {
-	Gone  func(id string) bool // the key is given out; true if it was before
+	Gone  func(id string) bool // is called before a receiving key is given out; true: the key is gone
 	Fresh func() string        // an ID for sending; nil: a new UUID
-	Keeps bool                 // it says that it keeps keys
+	Keeps bool                 // DeletesOnDelivery is false
 }
 
 var _ kmclient.KeyManager = (*Link)(nil)
 
-// Octets returns those of the key with an ID.
-func Octets(id string) []byte {
+// KeyBytes returns the bytes of the key with an ID.
+func KeyBytes(id string) []byte {
 	sum := sha256.Sum256([]byte(id))
 	return sum[:]
 }
@@ -32,7 +32,7 @@ func Octets(id string) []byte {
 // DeletesOnDelivery is true unless l.Keeps.
 func (l *Link) DeletesOnDelivery() bool { return !l.Keeps }
 
-// Status says nothing.
+// Status is empty.
 func (l *Link) Status(context.Context, string) (kmclient.Status, error) {
 	return kmclient.Status{}, nil
 }
@@ -48,7 +48,7 @@ func (l *Link) GetKeys(_ context.Context, _ string, _, number int) (keys []*kmcl
 	}
 	for range number {
 		id := fresh()
-		keys = append(keys, kmclient.NewKey(id, Octets(id)))
+		keys = append(keys, kmclient.NewKey(id, KeyBytes(id)))
 	}
 	return keys, nil
 }
@@ -60,15 +60,15 @@ func (l *Link) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmc
 		if l.Gone != nil && l.Gone(id) {
 			return nil, &kmclient.Error{Op: "keys by ID", Err: kmclient.ErrKeyNotFound}
 		}
-		keys = append(keys, kmclient.NewKey(id, Octets(id)))
+		keys = append(keys, kmclient.NewKey(id, KeyBytes(id)))
 	}
 	return keys, nil
 }
 
-// Identity returns that of a message, which follows from s.
+// Identity returns the identity of a message, which follows from s.
 func Identity(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 
-// A Store is what a keystore.Store is to a message that arrives.
+// A Store is a keystore.Store, as a message that arrives uses it.
 type Store interface {
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
 	BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error
@@ -76,9 +76,8 @@ type Store interface {
 	RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error
 }
 
-// Message does all that one arriving message asks of a store, as a relay does:
-// its key is fetched and stored, bound to it, and its delivery looked up and
-// recorded; three commits.
+// Message makes the calls of one arriving message, as a relay does: its key is fetched
+// and stored, bound to it, and its delivery looked up and recorded; three commits.
 func Message(s Store, id string) error {
 	ctx := context.Background()
 	keys, err := s.KeysByID(ctx, "A", id)
@@ -95,7 +94,7 @@ func Message(s Store, id string) error {
 	return s.RecordDelivered(ctx, "A", Identity(id), id, "someone@example.org")
 }
 
-// Messages does so for n messages, of which sessions are under way at a time.
+// Messages is Message for n messages, of which sessions are under way at a time.
 func Messages(t testing.TB, s Store, n, sessions int) {
 	var left atomic.Int64
 	left.Store(int64(n))

@@ -1,5 +1,5 @@
-// Package storetest tests the engines of a keystore. It has an engine
-// that keeps its records in memory, and one end of a QKD link, for tests.
+// Package storetest tests the engines of a key store. For other tests it has an engine
+// that keeps its records in memory, and one end of a QKD link.
 package storetest
 
 import (
@@ -13,8 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// A Memory is a place for records that is gone with the process: for tests, and
-// for programs that want the rules of a keystore but no durability.
+// A Memory is a place for records that is gone with the process.
 type Memory struct {
 	mu      sync.Mutex
 	records map[engine.Name]*engine.Record
@@ -38,7 +37,7 @@ type memoryEngine struct {
 	closed bool // guarded by m.mu
 }
 
-// enter takes the lock, unless the store can't be used.
+// enter takes the lock, unless the engine can't be used.
 func (e *memoryEngine) enter(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return kmclient.Canceled(ctx)
@@ -93,7 +92,7 @@ func (e *memoryEngine) Apply(ctx context.Context, changes ...engine.Change) erro
 	return nil
 }
 
-// sorted returns the records that match, in an order, limit of them at most.
+// sorted returns the records that match, sorted, limit of them at most.
 func (e *memoryEngine) sorted(ctx context.Context, limit int, match func(*engine.Record) bool,
 	order func(a, b *engine.Record) int) ([]*engine.Record, error) {
 	if err := e.enter(ctx); err != nil {

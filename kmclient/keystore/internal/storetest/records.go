@@ -22,7 +22,7 @@ func testGet(k *kit) {
 	}
 }
 
-// Names and values are octets, and every part of a name counts.
+// Names and values are bytes, and every part of a name counts.
 func testValues(k *kit) {
 	all := make([]byte, 256)
 	for i := range all {
@@ -69,7 +69,7 @@ func testConflict(k *kit) {
 	}
 }
 
-// Of a batch with one conflict, nothing is done.
+// With one conflict, nothing of a batch is done.
 func testAtomic(k *kit) {
 	k.apply(engine.Change{New: record("a", "1")}, engine.Change{New: record("d", "4")})
 	d := k.get(k.Engine, "d")
@@ -93,7 +93,7 @@ func testCheck(k *kit) {
 	k.want(k.Engine, "guard", "2")
 }
 
-// What was written can be changed again without having been read.
+// A record that was written can be changed again without being read.
 func testVersion(k *kit) {
 	k.apply(engine.Change{New: record("guard", "1")})
 	guard := k.get(k.Engine, "guard")
@@ -114,7 +114,7 @@ func testVersion(k *kit) {
 	k.want(k.Engine, "a", "2")
 }
 
-// A record that was deleted and made again is another one.
+// A record that was deleted and made again is another record.
 func testNoABA(k *kit) {
 	k.apply(engine.Change{New: record("a", "1")})
 	old := k.get(k.Engine, "a")
@@ -160,7 +160,7 @@ func testList(k *kit) {
 	}
 }
 
-// Records of KindClaim are names alone, and are there for ever.
+// Claims are names alone, and are there for ever.
 func testClaims(k *kit) {
 	const u = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
 	ids := []string{u, strings.ToUpper(u), "{" + u + "}", strings.ReplaceAll(u, "-", ""), "00000000-0000-0000-0000-000000000000",
@@ -265,7 +265,7 @@ func testDue(k *kit) {
 	}
 }
 
-// As much fits into one Apply as the engine says.
+// One Apply takes as much as Limits allows.
 func testLimits(k *kit) {
 	l := k.Limits()
 	if l.Changes < 8 || l.Bytes < 1<<20+64<<10 {

@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// Many write at the same time, some to the same record: of each state one wins.
+// Many write at the same time, some to the same record: one of them changes each state.
 func testRace(k *kit) {
 	const writers, rounds = 12, 15
 	stores := []engine.Engine{k.Engine, k.open(), k.open()}
@@ -49,7 +49,8 @@ func testRace(k *kit) {
 	}
 }
 
-// Who sees a claim sees the record that was made with it, if that is read after it.
+// A reader that sees a claim sees the record that was made with it, if it reads that after
+// the claim.
 func testOrder(k *kit) {
 	const rounds = 60
 	claim := func(i int) engine.Name { return engine.Name{Kind: engine.Claim, ID: fmt.Sprint(i)} }
@@ -89,7 +90,7 @@ func testReopen(k *kit) {
 	k.want(k.open(), "a", "1")
 }
 
-// What one process has written the next one reads.
+// A process reads what another has written.
 func testOtherSees(k *kit) {
 	other := k.open()
 	for i := range 20 {
@@ -115,7 +116,7 @@ func testGivenUp(k *kit) {
 		k.Error(err)
 	}
 	if r := k.get(k.Engine, "a"); r != nil {
-		k.Error("written after the caller had given up")
+		k.Error("a record was written after the caller had given up")
 	}
 }
 

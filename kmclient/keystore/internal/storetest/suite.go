@@ -7,9 +7,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// A Place makes an empty place for records and returns a function that opens it.
-// That is called several times for one place; each opening stands for another
-// process. The test closes what it opens.
+// A Place makes an empty place for records and returns a function that opens it. That is
+// called several times for one place, as by several processes. The test closes what it
+// opens.
 type Place func(t *testing.T) (open func() (engine.Engine, error))
 
 // Run tests an engine.
