@@ -93,14 +93,11 @@ func (f *flight) unload(ids []string, keys map[string]*kmclient.Key) (missing []
 // look adds the keys that are in the store to keys, and returns the IDs of the
 // others. An ID that has had its use is an ErrClaimed.
 func (s *Store) look(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
-	records, claimed, err := s.known(ctx, peer, ids)
+	records, err := s.unclaimed(ctx, peer, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer wipeRecords(records)
-	if len(claimed) > 0 {
-		return nil, s.refuseClaimed(peer, claimed)
-	}
 	if err := s.confirm(ctx, peer, records); err != nil {
 		return nil, err
 	}
@@ -197,6 +194,17 @@ func (s *Store) known(ctx context.Context, peer string, ids []string) (records [
 		}
 	}
 	return records, claimed, nil
+}
+
+// unclaimed is known, with an ErrClaimed and an alarm for IDs that are claimed without a
+// record.
+func (s *Store) unclaimed(ctx context.Context, peer string, ids []string) ([]*keyRecord, error) {
+	records, claimed, err := s.known(ctx, peer, ids)
+	if err == nil && len(claimed) > 0 {
+		wipeRecords(records)
+		return nil, s.refuseClaimed(peer, claimed)
+	}
+	return records, err
 }
 
 // refuseClaimed raises the alarm for keys to decrypt with whose IDs have had their

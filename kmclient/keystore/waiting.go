@@ -152,14 +152,11 @@ func (s *Store) flushFirst(ctx context.Context, peer string, ids []string) (miss
 	if err := s.flush(ctx); err != nil {
 		return nil, err
 	}
-	records, claimed, err := s.known(ctx, peer, ids)
+	records, err := s.unclaimed(ctx, peer, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer wipeRecords(records)
-	if len(claimed) > 0 {
-		return nil, s.refuseClaimed(peer, claimed)
-	}
 	for i, k := range records {
 		if k == nil {
 			missing = append(missing, ids[i])
