@@ -169,7 +169,7 @@ func TestDamagedFile(t *testing.T) {
 	}
 	for range 40 {
 		n := 1 << random.IntN(7)
-		damages = append(damages, damage{fmt.Sprintf("%d n flipped", n), func(f []byte) []byte {
+		damages = append(damages, damage{fmt.Sprintf("%d bytes changed", n), func(f []byte) []byte {
 			for range n {
 				f[100+random.IntN(len(f)-100)] ^= byte(1 + random.IntN(255))
 			}
