@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -234,6 +235,11 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: stops [-hup] COMMAND…")
 	}
+	// Under nohup the program would inherit that SIGHUP is ignored. A signal that is
+	// caught here has its default action there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, sig)
+	defer signal.Stop(caught)
 	cmd := exec.Command(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[0]), args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
 	stdin, err := cmd.StdinPipe()
