@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
+	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
 // A recipient that keeps its keys in a file, with the store key beside it.
@@ -25,7 +27,9 @@ func Example() {
 
 	engine, err := sqlite.Open(ctx, path, sqlite.Options{})
 	check(err)
-	keys, err := keystore.Open(ctx, &storetest.Link{}, keystore.Options{ // in its place, a client of your key manager
+	km, err := mock.New(mock.Options{Path: filepath.Join(dir, "km.json")}) // in its place, etsi014.New or rest.New
+	check(err)
+	keys, err := keystore.Open(ctx, km, keystore.Options{
 		Engine: engine,
 		Key:    keystore.KeyFile(path+".key", nil),
 		SAE:    "SAE_B",
@@ -33,7 +37,7 @@ func Example() {
 	check(err)
 	defer func() { check(keys.Close(ctx)) }()
 
-	r, err := cipher.Decrypt(ctx, encrypted("Hello Bob"), keys, &cipher.DecryptOptions{
+	r, err := cipher.Decrypt(ctx, encrypted(km, "Hello Bob"), keys, &cipher.DecryptOptions{
 		Binder: keys, SAE: "SAE_B", Peers: []string{"SAE_A"},
 	})
 	check(err)
@@ -51,9 +55,9 @@ func Example() {
 }
 
 // encrypted returns a message from SAE_A to SAE_B.
-func encrypted(message string) io.Reader {
+func encrypted(km kmclient.KeyManager, message string) io.Reader {
 	var b bytes.Buffer
-	w, err := cipher.Encrypt(context.Background(), &b, &storetest.Link{}, &cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B"})
+	w, err := cipher.Encrypt(context.Background(), &b, km, &cipher.EncryptOptions{SAE: "SAE_A", Peer: "SAE_B"})
 	check(err)
 	_, err = io.WriteString(w, message)
 	check(errors.Join(err, w.Close()))
