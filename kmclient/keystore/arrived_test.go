@@ -100,14 +100,49 @@ func TestArrivedAfterClose(t *testing.T) {
 	<-asked
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := k.Close(ctx); err != nil {
-		t.Error(err)
+	if err := k.Close(ctx); err == nil || !strings.Contains(err.Error(), "still being fetched and will be lost if they come: 1") {
+		t.Errorf("got %v, want how many keys may be lost", err)
 	}
 	k.engine.set(errDisk, false)
 	close(late)
 	<-done
 	if key.Reveal() != nil || k.Stats().Waiting != 0 || !strings.Contains(k.log.String(), "they are lost") {
 		t.Errorf("%+v, log: %s", k.Stats(), k.log)
+	}
+}
+
+// While Close waits for a fetch, no other is begun.
+func TestNoFetchWhileClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, nil)
+		ids, answer := k.sent(2), make(chan struct{})
+		k.km.finding = func(...string) { <-answer }
+		first, closed := make(chan error, 1), make(chan error, 1)
+		go func() { _, err := k.KeysByID(t.Context(), "A", ids[0]); first <- err }()
+		synctest.Wait()
+		go func() { closed <- k.Close(t.Context()) }()
+		synctest.Wait()
+		_, err := k.KeysByID(t.Context(), "A", ids[1])
+		k.want(err, kmclient.ErrUnavailable, true)
+		_, err = k.GetKeys(t.Context(), "A", 256, 1)
+		k.want(err, kmclient.ErrUnavailable, true)
+		close(answer)
+		if err := errors.Join(<-first, <-closed); err != nil {
+			t.Error(err)
+		}
+		if k.km.calls != 1 {
+			t.Errorf("%d look-ups, want the one that was under way", k.km.calls)
+		}
+	})
+}
+
+// Without a Status keys are asked for one at a time.
+func TestNoStatusOneKeyAtATime(t *testing.T) {
+	k := newKit(t, nil)
+	k.km.noStatus = kmclient.ErrUnavailable
+	k.get(k.Store, k.sent(3)...)
+	if k.km.calls != 3 || k.km.statuses != 1 {
+		t.Errorf("%d look-ups for 3 keys, %d times asked for the status; want 3 and 1", k.km.calls, k.km.statuses)
 	}
 }
 

@@ -82,10 +82,11 @@ func (s *Store) refuseBound(peer string, k *keyRecord) error {
 
 // RecordDelivered records that recipients have got a message from peer, which is
 // known as for Delivered. Call it after the next hop's 250 and before your own: if it
-// fails, the message is refused for now and may be delivered a second time. If the key belongs to another message, the error is an ErrBound and
-// an alarm; if it belongs to none, a kmclient.ErrBadRequest. Recording a recipient twice is no
-// error. Recipients beyond 65,536, whom Delivered let pass at the same time as others,
-// are logged and not recorded.
+// fails, the message is refused for now and may be delivered a second time. If the key
+// belongs to another message, the error is an ErrBound and an alarm; if it belongs to
+// none, a kmclient.ErrBadRequest. Recording a recipient twice is no error. Recipients
+// beyond 65,536, whom Delivered let pass at the same time as others, are logged and not
+// recorded.
 func (s *Store) RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error {
 	return s.fail(opDeliver, s.change(func(handed bool) error { return s.recordDelivered(ctx, handed, peer, identity, keyID, rcpts) }))
 }

@@ -40,10 +40,10 @@ func (s *Store) await(ctx context.Context, f *flight, own bool) error {
 		return f.err
 	case <-ctx.Done():
 		if own {
-			s.work.Go(func() {
+			go func() { // needs nothing that Close ends
 				<-f.done
 				f.wipe()
-			})
+			}()
 		}
 		return kmclient.Canceled(ctx)
 	}
@@ -55,6 +55,9 @@ func (f *flight) wipe() { kmclient.WipeAll(slices.Collect(maps.Values(f.keys))) 
 // errLate is the cause of the end of await's time.
 var errLate = fmt.Errorf("the keys have not come in time: %w", os.ErrDeadlineExceeded)
 
+// errStoreClosed: nothing is fetched any more, or not for this owner.
+var errStoreClosed = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
+
 // takeOff begins to fetch keys, unless one of them is being fetched already: then it
 // returns that flight, and own is false. A key manager that deletes keys gives nothing
 // to the second who asks.
@@ -63,7 +66,7 @@ func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	defer s.mu.Unlock()
 	f = &flight{peer: peer, ids: ids, done: make(chan struct{}), keys: map[string]*kmclient.Key{}}
 	if s.closed {
-		f.err = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
+		f.err = errStoreClosed
 		close(f.done)
 		return f, false
 	}
@@ -89,7 +92,8 @@ func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 }
 
 // fetch fetches keys and stores them, as many at a time as the key manager gives in
-// one request, so that those of each request are on disk before the next is made.
+// one request, so that those of each call are on disk before the next is made. A client
+// that needs several requests for one call returns what all of them brought.
 func (s *Store) fetch(ctx context.Context, f *flight) error {
 	limited, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 	ids, err := s.flushFirst(limited, f.peer, f.ids)
@@ -151,9 +155,11 @@ func (s *Store) batch(ctx context.Context, peer string, number int) int {
 	l := s.limits[peer]
 	s.mu.Unlock()
 	if time.Now().After(l.until) {
+		ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 		status, err := s.km.Status(ctx, peer)
-		if err != nil { // the key manager may give keys all the same
-			return number
+		cancel()
+		if err != nil { // the key manager may give keys all the same: one at a time
+			status.MaxKeyPerRequest = 1
 		}
 		l = limit{status.MaxKeyPerRequest, time.Now().Add(limitAge)}
 		s.mu.Lock()

@@ -40,6 +40,7 @@ type fakeKM struct {
 	reorder  bool                // KeysByID gives its keys in the wrong order
 	limit    int                 // keys a request, as Status says
 	statuses int                 // how often it was asked for
+	noStatus error               // what Status returns
 }
 
 func newKM() *fakeKM { return &fakeKM{keys: map[string][]byte{}} }
@@ -50,7 +51,7 @@ func (f *fakeKM) Status(context.Context, string) (kmclient.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.statuses++
-	return kmclient.Status{KeySize: 256, MaxKeyPerRequest: f.limit}, nil
+	return kmclient.Status{KeySize: 256, MaxKeyPerRequest: f.limit}, f.noStatus
 }
 
 func (f *fakeKM) GetKeys(_ context.Context, _ string, size, number int) (keys []*kmclient.Key, err error) {

@@ -17,8 +17,8 @@ import (
 // from the key manager. What came from the key manager is on disk, and its ID
 // claimed, before it is returned, and before an error is: in one commit if the
 // engine takes so many keys. A key manager that deletes keys is asked for no more
-// at a time than its Status says it gives in one request, and what one request
-// brought is on disk before the next is made.
+// at a time than its Status says it gives in one request, or for one if its Status
+// can't be read, and what it gave is on disk before it is asked again.
 //
 // If a key is closed, the error is an ErrClosed. If an ID is claimed and has no
 // record, it has had its use: the error is an ErrClaimed, the key manager is not

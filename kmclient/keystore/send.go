@@ -17,6 +17,12 @@ import (
 // and logged as an alarm: the key manager may have been restored from a backup.
 // The next call may get fresh keys.
 func (s *Store) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return nil, s.fail(opGetKeys, errStoreClosed)
+	}
 	if err := s.probe(ctx); err != nil {
 		return nil, s.fail(opGetKeys, err)
 	}
@@ -91,7 +97,7 @@ func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) er
 		}
 	}
 	if len(again) == 0 {
-		return fmt.Errorf("%w: a record that came and went", engine.ErrConflict)
+		return fmt.Errorf("%w: a claim was there and is not there now", engine.ErrConflict)
 	}
 	s.count.reused.Add(int64(len(again)))
 	s.o.Logger.Error("the key manager gave out key IDs to encrypt with that have had their use here; it may have been restored from a backup; none of the keys is used",

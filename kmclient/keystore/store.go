@@ -20,7 +20,7 @@ import (
 type Engine = engine.Engine
 
 // Options of a Store. Engine and Key must be set; zero is the default of the others.
-// Tombstones and Undelivered are a hundred years at most.
+// Tombstones, Undelivered and SweepEvery are a hundred years at most.
 type Options struct {
 	Engine Engine         // keeps the records; the Store closes it, and so does an Open that fails
 	Key    StoreKeySource // gives the store key, which seals the records
@@ -46,8 +46,8 @@ type Options struct {
 	// of the others that use the same records.
 	SweepEvery time.Duration
 
-	// FetchTimeout is how long a call waits for keys from the key manager, and how
-	// long storing them may take; 2 minutes. The fetch goes on when its callers wait
+	// FetchTimeout is how long a call waits for each fetch from the key manager, and
+	// how long storing its keys may take; 2 minutes. The fetch goes on when its callers wait
 	// no longer, so that a late answer is stored: the key manager's client has a
 	// time-out of its own.
 	FetchTimeout time.Duration
@@ -123,11 +123,11 @@ func (s *Store) checkOptions() error {
 	o := &s.o
 	switch {
 	case o.Key == nil:
-		return fmt.Errorf("%w: it needs a store key", kmclient.ErrConfig)
+		return fmt.Errorf("%w: Options.Key is not set: the key store needs a store key", kmclient.ErrConfig)
 	case o.Tombstones < 0, o.Undelivered < 0, o.FetchTimeout < 0:
-		return fmt.Errorf("%w: a negative time", kmclient.ErrConfig)
-	case o.Tombstones > longest, o.Undelivered > longest:
-		return fmt.Errorf("%w: keys or tombstones are to be kept for more than a hundred years", kmclient.ErrConfig)
+		return fmt.Errorf("%w: Tombstones, Undelivered and FetchTimeout must not be negative", kmclient.ErrConfig)
+	case o.Tombstones > longest, o.Undelivered > longest, o.SweepEvery > longest:
+		return fmt.Errorf("%w: Tombstones, Undelivered and SweepEvery must be a hundred years at most", kmclient.ErrConfig)
 	}
 	if err := s.name(engine.Receive, "").Check(); err != nil {
 		return fmt.Errorf("%w: %w", kmclient.ErrConfig, err)
@@ -149,8 +149,9 @@ func (s *Store) Status(ctx context.Context, peer string) (kmclient.Status, error
 
 // Close ends the use of the store. Nothing is fetched afterwards. It waits for fetches
 // that are under way, stores the keys that could not be stored before, or returns how
-// many of them are lost, stops the sweeps, closes the engine and wipes the store key. It
-// waits no longer than ctx allows.
+// many of them are lost, stops the sweeps, closes the engine and wipes the store key.
+// When ctx ends it waits for the calls of the engine that are under way, and for nothing
+// else.
 func (s *Store) Close(ctx context.Context) error {
 	if s.borrowed {
 		return nil
@@ -192,7 +193,10 @@ func (s *Store) storeLast(ctx context.Context) error {
 		delete(s.waiting, id)
 	}
 	if lost > 0 {
-		return fmt.Errorf("%d keys that were fetched could not be stored and are lost: %w", lost, err)
+		err = fmt.Errorf("%d keys that were fetched could not be stored and are lost: %w", lost, err)
+	}
+	if n := len(s.flights); n > 0 { // Close did not wait for them
+		err = errors.Join(err, fmt.Errorf("%w: keys are still being fetched and will be lost if they come: %d", kmclient.ErrUnavailable, n))
 	}
 	return err
 }

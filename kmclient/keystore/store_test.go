@@ -100,6 +100,8 @@ func TestFor(t *testing.T) {
 	}
 	_, err := b.KeysByID(t.Context(), "A", ids[1])
 	k.want(err, kmclient.ErrUnavailable, true)
+	_, err = b.GetKeys(t.Context(), "A", 256, 1) // its ID would be claimed for the wrong owner
+	k.want(err, kmclient.ErrUnavailable, true)
 	if err := b.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
@@ -110,7 +111,16 @@ func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager,
 		return do(km, cipher.Unbound)
 	}
 	err = do(store, store)
-	return errors.Join(err, store.Close(context.Background()))
+	return errors.Join(err, CloseStore(store))
+}
+
+// CloseStore closes a store. It waits for keys that are on their way as long as the
+// client of a key manager waits for an answer, so that a program that is told to stop
+// ends before it is killed.
+func CloseStore(s *keystore.Store) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return s.Close(ctx)
 }
 
 // advised adds which flags to look at to the error of a store that can't be opened.

@@ -61,7 +61,7 @@ func (k *relayKeys) close() (err error) {
 		_ = k.pool.Close(context.Background())
 	}
 	if k.store != nil {
-		err = k.store.Close(context.Background())
+		err = flags.CloseStore(k.store)
 	}
 	return err
 }

@@ -12,7 +12,7 @@ import (
 // for several. It knows nothing of keys and messages. It promises three things: a
 // change is durable when Apply returns, it is made as a whole or not at all, and
 // it is made only if the records still are what its maker has seen. All rules
-// about keys are built on these, in package keystore; package storetest tests an
+// about keys are built on these, in package keystore; package internal/storetest tests an
 // engine for them.
 //
 // The methods may be called from several goroutines, and several processes may

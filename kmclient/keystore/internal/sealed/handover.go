@@ -19,9 +19,9 @@ var ErrNotHanded = errors.New("record not handed over")
 
 // A handover has records that one step of a message has read or written, sealed as
 // they are in the store, for the step that follows: that need not read them again,
-// and takes them out. Other processes may have changed a record meanwhile, so it is
-// good for no more than the Old of a change, which the engine compares with what it
-// has.
+// and takes them out. Other processes may have changed a record in between, so it is
+// good for two things only: the Old of a change, which the engine compares with what it
+// has, and what never changes, that a key belongs to a message.
 type handover struct {
 	mu      sync.Mutex
 	records map[engine.Name]*engine.Record // nil: there is none of that name

@@ -22,11 +22,11 @@ func (s *Records) Rotate(ctx context.Context, newKey storekey.Key) error {
 	}
 	for _, kind := range Kinds() {
 		if err := s.resealAll(ctx, kind, number); err != nil {
-			return fmt.Errorf("change the store key, to be called again: %w", err)
+			return fmt.Errorf("the change of the store key is not complete, call Rotate again with the same key: %w", err)
 		}
 	}
 	if err := s.endRotation(ctx, number); err != nil {
-		return fmt.Errorf("change the store key, to be called again: %w", err)
+		return fmt.Errorf("the change of the store key is not complete, call Rotate again with the same key: %w", err)
 	}
 	s.Overwritten()
 	return s.Compact(ctx)
