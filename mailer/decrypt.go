@@ -62,8 +62,13 @@ func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
 	if err := o.check(next); err != nil {
 		return nil, err
 	}
-	if o.Keys == nil || o.Binder == nil || o.Deliveries == nil {
-		return nil, fmt.Errorf("%w: Keys, Binder and Deliveries must be set to decrypt, to cipher.Unbound and mailer.Unrecorded if neither is wanted", ErrConfig)
+	switch {
+	case o.Keys == nil:
+		return nil, fmt.Errorf("%w: DecryptOptions.Keys must be set", ErrConfig)
+	case o.Binder == nil:
+		return nil, fmt.Errorf("%w: DecryptOptions.Binder must be set; cipher.Unbound binds no key", ErrConfig)
+	case o.Deliveries == nil:
+		return nil, fmt.Errorf("%w: DecryptOptions.Deliveries must be set; mailer.Unrecorded records none", ErrConfig)
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = DefaultMaxAge

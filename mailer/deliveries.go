@@ -65,7 +65,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	a := s.handOver(s.out, left, produce)
 	if got := a.delivered(left); len(got) > 0 {
 		if err := s.recordDelivered(f, got); err != nil {
-			return answer{err: err, wait: a.wait} // delivered, but it is safer to get it again
+			return answer{err: err, said: a.said, wait: a.wait} // delivered, but it is safer to get it again
 		}
 	}
 	return s.forLeft(left, a)

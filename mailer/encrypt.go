@@ -54,7 +54,7 @@ func Encrypt(next smtp.Backend, o EncryptOptions) (smtp.Backend, error) {
 		return nil, err
 	}
 	if o.Keys == nil {
-		return nil, fmt.Errorf("%w: Keys must be set to encrypt", ErrConfig)
+		return nil, fmt.Errorf("%w: EncryptOptions.Keys must be set", ErrConfig)
 	}
 	o.Keys = boundedKeys{o.Keys, o.KeyTimeout}
 	o.shortages = newShortages(o.Logger)

@@ -37,6 +37,9 @@ func (s *session) handOver(next smtp.Session, rcpts []string, produce producer) 
 	} else {
 		var list []error
 		list, a.said, a.err = s.step.HandOver(next, write)
+		if list != nil && len(list) != len(rcpts) { // then no answer is known to be anyone's
+			list, a.said, a.err = nil, "", fmt.Errorf("the next hop answers for %d recipients, not for %d", len(list), len(rcpts))
+		}
 		a.single = byRecipient(rcpts, list)
 	}
 	if !sent.IsZero() {
@@ -76,14 +79,14 @@ func (s *session) answerAttrs(said string) []slog.Attr {
 	return []slog.Attr{slog.String("answer", s.loggable(said))}
 }
 
-// byRecipient returns answers by recipient. One that was named twice has got the message
+// byRecipient returns a list of answers by recipient. One that was named twice has got the message
 // if one of its answers says so.
 func byRecipient(rcpts []string, list []error) map[string]error {
 	if list == nil {
 		return nil
 	}
 	answers := make(map[string]error, len(list))
-	for i, err := range list[:min(len(list), len(rcpts))] {
+	for i, err := range list {
 		if before, twice := answers[rcpts[i]]; !twice || before != nil {
 			answers[rcpts[i]] = err
 		}

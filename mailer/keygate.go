@@ -122,7 +122,7 @@ func (g *keyGate) bindKeys(ctx context.Context, peer string, identity kmclient.I
 }
 
 // gateKey returns what a missing key is remembered by: all that was asked for together,
-// since a key that exists must not suffer from one that does not.
+// so that a missing key does not block an existing one that was asked for with it.
 func gateKey(peer string, ids []string) string {
 	key := peer
 	for _, id := range ids {
@@ -189,8 +189,8 @@ func (g *keyGate) note(k string) error {
 	return nil
 }
 
-// makeRoom forgets what is past its time, and if that is not enough everything: a look-up
-// too many does less harm than a key that comes and is not found.
+// makeRoom forgets what is past its time, and if that is not enough everything: an extra
+// look-up does less harm than missing a key that has arrived.
 func (g *keyGate) makeRoom(now time.Time) {
 	if len(g.missing) < gateMax {
 		return

@@ -52,7 +52,7 @@ type Peer struct {
 	// all domains beneath it. They say who may send as whom.
 	Domains    []string
 	AllowPlain bool           // mail from its domains may arrive in clear
-	Suites     []cipher.Suite // accepted from it; nil: all
+	Suites     []cipher.Suite // accepted from it; nil in PolicyOptions: all, which a Policy lists
 }
 
 // Accepts reports whether messages from the peer may be under this suite.

@@ -43,7 +43,7 @@ func (e *PolicyError) Unwrap() error { return ErrConfig }
 // *[PolicyError].
 func NewPolicy(o PolicyOptions) (*Policy, error) {
 	m := &policyMaker{
-		o: &o, names: map[string]int{}, domains: map[string]string{},
+		o: &o, names: map[string]int{}, own: map[string]string{}, domains: map[string]string{},
 		p: &Policy{
 			sae: o.SAE, bySAE: map[string]*Peer{}, byDomain: address.Table[*Peer]{}, own: address.Table[struct{}]{},
 			routes: address.Table[Route]{}, places: map[string]string{}, plainReports: o.AllowPlainReports,
@@ -66,12 +66,13 @@ type policyMaker struct {
 	o       *PolicyOptions
 	p       *Policy
 	names   map[string]int    // of the peers
+	own     map[string]string // the field that a domain of the site is in
 	domains map[string]string // the field that a peer's domain is in
 	errs    []error
 }
 
-// wrong notes what is wrong with a field. other is the field that has the same
-// value already, if that is it.
+// wrong notes what is wrong with a field. other is the field that has this value
+// already, or "".
 func (m *policyMaker) wrong(field, other, format string, args ...any) {
 	m.errs = append(m.errs, &PolicyError{Field: field, Message: fmt.Sprintf(format, args...), Other: other})
 }
@@ -103,14 +104,13 @@ func (m *policyMaker) domain(field, domain string) (pattern string, ok bool) {
 }
 
 func (m *policyMaker) ownDomains() {
-	first := map[string]string{}
 	for i, d := range m.o.Domains {
 		field := entry("Domains", i)
 		pattern, ok := m.domain(field, d)
-		if other, doubled := first[pattern]; ok && doubled {
+		if other, doubled := m.own[pattern]; ok && doubled {
 			m.wrong(field, other, "%q is there already", d)
 		} else if ok {
-			first[pattern], m.p.own[pattern] = field, struct{}{}
+			m.own[pattern], m.p.own[pattern] = field, struct{}{}
 		}
 	}
 }
@@ -119,11 +119,14 @@ func (m *policyMaker) peer(i int) {
 	at := entry("Peers", i)
 	peer := m.o.Peers[i]
 	m.p.peers = append(m.p.peers, &peer)
-	if first, doubled := m.names[peer.Name]; peer.Name == "" {
+	switch first, doubled := m.names[peer.Name]; {
+	case peer.Name == "":
 		m.wrong(at+".Name", "", "missing")
-	} else if doubled {
+	case !readable.IsName(peer.Name): // it goes into a header field that filters read
+		m.wrong(at+".Name", "", "%q must be %s", readable.Short(peer.Name), readable.NameForm)
+	case doubled:
 		m.wrong(at+".Name", entry("Peers", first)+".Name", "%q is the name of another peer", readable.Short(peer.Name))
-	} else {
+	default:
 		m.names[peer.Name] = i
 	}
 	m.peerSAE(at+".SAE", &peer)
@@ -139,7 +142,7 @@ func (m *policyMaker) peerSAE(field string, peer *Peer) {
 	case doubled:
 		m.wrong(field, "", "%q is the SAE ID of peer %q", peer.SAE, first.Name)
 	case peer.SAE != "" && peer.SAE == m.o.SAE:
-		m.wrong(field, "", "%q is our own SAE ID", peer.SAE)
+		m.wrong(field, "SAE", "%q is our own SAE ID", peer.SAE)
 	default:
 		m.p.bySAE[peer.SAE] = peer
 	}
@@ -153,11 +156,11 @@ func (m *policyMaker) peerDomains(field string, peer *Peer) (patterns []string) 
 			continue
 		}
 		if other, doubled := m.domains[pattern]; doubled {
-			m.wrong(field, other, "%q is in another peer", d)
+			m.wrong(field, other, "%q is the domain of a peer already", d)
 			continue
 		}
-		if _, own := m.p.own[pattern]; own {
-			m.wrong(field, "", "%q is one of our own", d)
+		if other, own := m.own[pattern]; own {
+			m.wrong(field, other, "%q is one of our own", d)
 		}
 		m.domains[pattern], m.p.byDomain[pattern] = field, peer
 		patterns = append(patterns, pattern)

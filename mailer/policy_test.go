@@ -297,12 +297,13 @@ func TestReports(t *testing.T) {
 
 func TestNewPolicyErrors(t *testing.T) {
 	for want, o := range map[string]mailer.PolicyOptions{
-		"Rules[0].Peer: missing":             {Rules: []mailer.Rule{{Domain: "default"}}},
-		"Rules: no rule for the domain":      {Rules: []mailer.Rule{{Domain: "b.example", Encrypt: mailer.Never}}},
-		"Rules[0].Encrypt: must be required": {Rules: []mailer.Rule{{Domain: "default", Encrypt: 3}}},
-		"Peers[0].Name: missing":             {Peers: []mailer.Peer{{}}},
-		"Domains[1]: \"A.example\" is there": {Domains: []string{"a.example", "A.example"}},
-		"SAE: \"-\" stands for none":         {SAE: "-"},
+		"Rules[0].Peer: missing":              {Rules: []mailer.Rule{{Domain: "default"}}},
+		"Rules: no rule for the domain":       {Rules: []mailer.Rule{{Domain: "b.example", Encrypt: mailer.Never}}},
+		"Rules[0].Encrypt: must be required":  {Rules: []mailer.Rule{{Domain: "default", Encrypt: 3}}},
+		"Peers[0].Name: missing":              {Peers: []mailer.Peer{{}}},
+		"Peers[0].Name: \"b\\r\\nX: y\" must": {Peers: []mailer.Peer{{Name: "b\r\nX: y"}}},
+		"Domains[1]: \"A.example\" is there":  {Domains: []string{"a.example", "A.example"}},
+		"SAE: \"-\" stands for none":          {SAE: "-"},
 	} {
 		_, err := mailer.NewPolicy(o)
 		if found, ok := errors.AsType[*mailer.PolicyError](err); !ok || !errors.Is(err, mailer.ErrConfig) || !strings.HasPrefix(found.Error(), want) {

@@ -3,6 +3,7 @@ package mailer_test
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -91,7 +92,7 @@ func (b loggingBackend) NewSession(c *smtp.Conn) (smtp.Session, error) {
 }
 
 // A wrapper around the next hop does not make a success of what the next hop has
-// refused, and none of what it was given in half.
+// refused, and nor of a message that was only half written.
 func TestWrapperAroundNextHop(t *testing.T) {
 	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()
 	if err != nil {
@@ -144,6 +145,29 @@ func TestHandOverRefusesWrappers(t *testing.T) {
 		}
 		if code := deliverTo(t, step, "bob@b.example"); code != want || len(hop.Got()) > 0 != (want == 250) {
 			t.Errorf("%s: answered %d with %d messages at the next hop, want %d", name, code, len(hop.Got()), want)
+		}
+	}
+}
+
+// If the answers are not as many as the recipients, it is not known whose they are: no
+// recipient counts as delivered.
+func TestHandOverCountsAnswers(t *testing.T) {
+	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, answers := range map[string][]error{"too few": {}, "too many": {nil, nil}} {
+		handOver := func(_ smtp.Session, write func(io.Writer) error) ([]error, string, error) {
+			return answers, "taken", write(io.Discard)
+		}
+		step, err := mailer.Encrypt(mailtest.NextHop(t, mailtest.StartHop(t)), mailer.EncryptOptions{
+			Step: mailer.Step{Policy: policy, HandOver: handOver}, Keys: mailtest.NewKM(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code := deliverTo(t, step, "bob@b.example"); code != 451 {
+			t.Errorf("%s: answered %d, want 451", name, code)
 		}
 	}
 }

@@ -59,9 +59,10 @@ func (l *listener) newSession(c contract.Client) (contract.Session, error) {
 
 // Keys are where a relay's keys come from, and what keeps account of them.
 type Keys struct {
-	// Source must be set if a listener encrypts. Claims know which keys this relay
-	// has encrypted with; nil: a message that is encrypted when it comes is encrypted
-	// again.
+	// Source must be set if a listener encrypts. It sees that no key is given out
+	// twice if it is a keystore.Store, or a keypool.Pool in front of one, and not
+	// otherwise. Claims know which keys this relay has encrypted with; nil: a message
+	// that is encrypted when it comes is encrypted again.
 	Source cipher.KeySource
 	Claims mailer.Claims
 
@@ -72,8 +73,9 @@ type Keys struct {
 	Deliveries mailer.Deliveries
 }
 
-// WithoutStore returns the keys of a key manager alone: they are bound to no message,
-// and a message that is sent again is delivered again.
+// WithoutStore returns the keys of a key manager alone: a key that it gives out twice is
+// used twice, keys are bound to no message, and a message that is sent again is delivered
+// again.
 func WithoutStore(km kmclient.KeyManager) Keys {
 	return Keys{Source: km, Finder: km, Binder: cipher.Unbound, Deliveries: mailer.Unrecorded}
 }
@@ -159,9 +161,15 @@ func (r *Relay) apply(cfg *config.Config) error {
 }
 
 // Reload puts a new configuration in place for clients that connect from now on. The
-// number of the listeners, their names, addresses, protocols and directions can't
-// change. With an error the old configuration stays.
+// key manager, the number of the listeners, their names, addresses, protocols and
+// directions can't change. With an error the old configuration stays.
 func (r *Relay) Reload(cfg *config.Config) error {
+	r.mu.Lock()
+	sameKM := cfg.KM == r.cfg.KM
+	r.mu.Unlock()
+	if !sameKM {
+		return fmt.Errorf("%w: [km] has changed: restart for that", mailer.ErrConfig)
+	}
 	if len(cfg.Listeners) != len(r.listeners) {
 		return fmt.Errorf("%w: a listener was added or removed: restart for that", mailer.ErrConfig)
 	}

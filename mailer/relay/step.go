@@ -25,6 +25,9 @@ func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy 
 		EightBit: func() bool { return hop.Offers().EightBit }, HandOver: hop.HandOver,
 		Logger: r.log.With("listener", c.Name), LogAddress: cfg.Log.Addresses, MessageID: cfg.Log.ShownID, Observer: &r.observer,
 	}
+	if err := r.keys.check(c.Direction); err != nil {
+		return nil, fmt.Errorf("listener %s: %w", c.Name, err)
+	}
 	var backend smtp.Backend
 	if c.Direction == mailer.DirectionDecrypt {
 		backend, err = mailer.Decrypt(hop, mailer.DecryptOptions{
@@ -40,7 +43,29 @@ func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy 
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", c.Name, err)
 	}
-	return backend.(contract.Backend), nil
+	step, ok := backend.(contract.Backend)
+	if !ok {
+		return nil, fmt.Errorf("listener %s: a step of type %T does not run under the relay's server", c.Name, backend)
+	}
+	return step, nil
+}
+
+// check returns an error if a key that a direction needs is not set.
+func (k Keys) check(d mailer.Direction) error {
+	missing := ""
+	switch {
+	case d == mailer.DirectionEncrypt && k.Source == nil:
+		missing = "Source"
+	case d == mailer.DirectionDecrypt && k.Finder == nil:
+		missing = "Finder"
+	case d == mailer.DirectionDecrypt && k.Binder == nil:
+		missing = "Binder"
+	case d == mailer.DirectionDecrypt && k.Deliveries == nil:
+		missing = "Deliveries"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: relay.Keys.%s must be set to %s", mailer.ErrConfig, missing, d)
 }
 
 // newHop returns the next hop of a configuration.

@@ -24,10 +24,13 @@ func BadConfig(err error) error {
 // OpenConfigured opens the key manager of a relay's configuration, without a pool or a
 // store.
 func OpenConfigured(cfg *config.Config, log *slog.Logger) (kmclient.KeyManager, error) {
-	km := &cfg.KM
-	return open.KeyManager(km.URL, open.Options{
+	return open.KeyManager(cfg.KM.URL, openOptions(&cfg.KM, log))
+}
+
+func openOptions(km *config.KM, log *slog.Logger) open.Options {
+	return open.Options{
 		CAFile: km.CA, CertFile: km.Cert, KeyFile: km.Key, KMEID: km.KMEID, SAE: km.SAE, Timeout: km.RequestTimeout, Logger: log,
-	})
+	}
 }
 
 // Or returns s, with what is empty taken from a relay's configuration.

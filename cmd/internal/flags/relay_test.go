@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/open"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
@@ -24,6 +25,15 @@ func TestStoreOr(t *testing.T) {
 		if got := tt.flags.Or(file); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
 		}
+	}
+}
+
+// Every setting of a key manager in the file reaches its client.
+func TestOpenOptions(t *testing.T) {
+	km := config.KM{CA: "ca", Cert: "cert", Key: "key", KMEID: "id", SAE: "sae", RequestTimeout: 1, Timeout: 2}
+	want := open.Options{CAFile: "ca", CertFile: "cert", KeyFile: "key", KMEID: "id", SAE: "sae", Timeout: 1}
+	if got := openOptions(&km, nil); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -56,8 +56,6 @@ func (r *relayFlags) again(old *config.Config) (*config.Config, error) {
 		return nil, err
 	}
 	switch {
-	case cfg.KM != old.KM:
-		return nil, fmt.Errorf("%w: [km] has changed: restart for that", mailer.ErrConfig)
 	case cfg.Store != old.Store:
 		return nil, fmt.Errorf("%w: [store] has changed: restart for that", mailer.ErrConfig)
 	case cfg.Admin != old.Admin:

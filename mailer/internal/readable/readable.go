@@ -1,5 +1,5 @@
 // Package readable makes text that people can read safely: on one line, not too
-// long, sizes with a unit.
+// long, sizes with a unit; and what a name is.
 package readable
 
 import (
@@ -26,6 +26,15 @@ func Short(text string) string {
 		return text
 	}
 	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// NameForm says what a name is, for errors.
+const NameForm = "letters, digits, - and _, at most 64"
+
+// IsName reports whether s can be a name: of a peer, a listener or a next hop. It is a
+// word in logs, metrics and header fields, and a bare key in TOML.
+func IsName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
 }
 
 // Size writes a number of bytes in the largest unit that divides it.

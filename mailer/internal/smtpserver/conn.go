@@ -30,7 +30,7 @@ type Conn struct {
 	mail     bool     // a transaction is under way
 	rcpts    []string // accepted in it
 	authed   bool
-	refused  int // commands in a row that no session has seen
+	refused  int // commands in a row that were refused here, or by authentication
 	data     dataState
 	xforward map[string]string
 

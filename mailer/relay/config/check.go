@@ -40,7 +40,7 @@ func (f *findings) name(taken map[string]int, table string, i int, name string) 
 	switch {
 	case name == "":
 		f.add(key, "missing")
-	case !isBareKey(name):
+	case !readable.IsName(name):
 		f.badName(key, name)
 	case doubled:
 		f.add(key, "%q is the name of another %s (line %d)", name, table, f.c.line(entryKey(table, first)+".name"))
@@ -50,7 +50,7 @@ func (f *findings) name(taken map[string]int, table string, i int, name string) 
 }
 
 func (f *findings) badName(key, name string) {
-	f.add(key, "%q must be letters, digits, - and _, at most 64", readable.Short(name))
+	f.add(key, "%q must be %s", readable.Short(name), readable.NameForm)
 }
 
 func (f *findings) listeners(hops map[string]int) {

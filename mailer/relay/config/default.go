@@ -103,7 +103,7 @@ func Quick(o QuickOptions) (*Config, error) {
 	n.Protocol, n.Address = quickAddress(o.NextHop)
 	c.NextHops = []NextHop{n}
 
-	c.Peers = []Peer{{Name: "peer", SAE: o.Peer}}
+	c.Peers = []Peer{{Inbound: inboundRequired, Name: "peer", SAE: o.Peer}}
 	if o.Direction == mailer.DirectionEncrypt {
 		c.Rules = []Rule{{Domain: address.Default, Peer: "peer", Encrypt: mailer.Required, Suite: string(cipher.SuiteAuto)}}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
@@ -95,7 +94,7 @@ func (k *keyFinder) lineOf(offset int) int {
 // subKey returns the path of a key within a table, quoted where it is not a
 // bare key.
 func subKey(table, key string) string {
-	if !isBareKey(key) {
+	if !readable.IsName(key) {
 		key = strconv.Quote(readable.Short(key))
 	}
 	if table == "" {
@@ -106,7 +105,3 @@ func subKey(table, key string) string {
 
 // entryKey returns the path of an entry of an array.
 func entryKey(array string, index int) string { return fmt.Sprintf("%s[%d]", array, index) }
-
-func isBareKey(s string) bool {
-	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
-}

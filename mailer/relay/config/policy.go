@@ -33,10 +33,7 @@ func (f *findings) policy() *mailer.Policy {
 	f.oneOf("null_sender.inbound", f.c.NullSender.Inbound, inboundAccept, inboundRequired)
 	for i := range f.c.Peers {
 		p, at := &f.c.Peers[i], entryKey("peer", i)
-		if p.Name != "" && !isBareKey(p.Name) {
-			f.badName(at+".name", p.Name)
-		}
-		if p.Inbound != "" {
+		if p.Inbound != "" || f.c.file != "" { // a file that says nothing has the default
 			f.oneOf(at+".inbound", p.Inbound, inboundRequired, inboundOptional)
 		}
 		if p.SAEID() == "" && strings.HasPrefix(f.c.KM.URL, "etsi014:") {
@@ -105,9 +102,9 @@ func (c *Config) policyOptions() mailer.PolicyOptions {
 // fromPolicy adds what is wrong with a policy, with the keys of the file. It leaves out
 // keys for which there is a finding already.
 func (f *findings) fromPolicy(err error) {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return
+	list := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		list = joined.Unwrap()
 	}
 	known := map[string]bool{}
 	for _, e := range f.list {
@@ -116,9 +113,15 @@ func (f *findings) fromPolicy(err error) {
 	keys := strings.NewReplacer("Domains[", "site.domains[", "SAE", "km.sae", "Peers[", "peer[", "Rules[", "rule[", "Rules", "rule",
 		".Name", ".name", ".SAE", ".sae", ".Domains[", ".domains[", ".Domain", ".domain", ".Peer", ".peer",
 		".Encrypt", ".encrypt", ".Suites", ".suites", ".Suite", ".suite", ".PadLimit", ".pad_limit")
-	for _, e := range joined.Unwrap() {
+	for _, e := range list {
 		wrong, ok := errors.AsType[*mailer.PolicyError](e)
-		if !ok || known[keys.Replace(wrong.Field)] {
+		switch {
+		case e == nil:
+			continue
+		case !ok:
+			f.add("", "%v", e)
+			continue
+		case known[keys.Replace(wrong.Field)]:
 			continue
 		}
 		message := wrong.Message
