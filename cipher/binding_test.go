@@ -60,8 +60,8 @@ func TestNoBinder(t *testing.T) {
 		km := newTestKM()
 		src := bytes.NewReader(encrypt(t, km, []byte(shortMessage), nil))
 		size := src.Len()
-		if _, err := cipher.Decrypt(t.Context(), src, km, opts); !errors.Is(err, kmclient.ErrConfig) {
-			t.Errorf("%s: error %v, want %v", name, err, kmclient.ErrConfig)
+		if _, err := cipher.Decrypt(t.Context(), src, km, opts); !errors.Is(err, cipher.ErrOptions) {
+			t.Errorf("%s: error %v, want %v", name, err, cipher.ErrOptions)
 		}
 		if src.Len() != size || km.finds != 0 {
 			t.Errorf("%s: %d bytes were read and %d keys asked for", name, size-src.Len(), km.finds)

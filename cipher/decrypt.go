@@ -13,7 +13,8 @@ import (
 )
 
 // A KeyFinder finds the keys that a message names. Every [kmclient.KeyManager]
-// is one.
+// is one. Where DeletesOnDelivery is true, use it through a keystore.Store: otherwise
+// keys are lost when a call fails halfway.
 type KeyFinder interface {
 	// KeysByID returns the keys with these IDs, in this order. peer is the
 	// SAE ID of the sender, "" if the message has none. The caller wipes the
@@ -67,11 +68,11 @@ type suiteReader interface {
 // Reader fetches the keys frame by frame.
 //
 // The error is ErrNotEncrypted for other mail; ErrDamaged, ErrVersion, ErrSuite,
-// ErrSAE, ErrWrongKey or ErrAltered for a message that can't be decrypted; or
-// that of src, keys, the binder or Accept.
+// ErrSAE, ErrWrongKey or ErrAltered for a message that can't be decrypted; ErrOptions
+// without a Binder; or that of src, keys, the binder or Accept.
 func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOptions) (_ *Reader, err error) {
 	if opts == nil || opts.Binder == nil {
-		return nil, fmt.Errorf("%w: cipher.DecryptOptions.Binder is not set", kmclient.ErrConfig)
+		return nil, fmt.Errorf("%w: DecryptOptions.Binder must be set: to a keystore.Store, or to Unbound", ErrOptions)
 	}
 	outer, err := openEnvelope(src)
 	if err != nil {
@@ -201,7 +202,7 @@ func identityOf(control []byte, beginning ...[]byte) (id kmclient.Identity) {
 // name any key, such as one made for a pad.
 func checkGCMKey(k *kmclient.Key, id string) error {
 	if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(id) {
-		return fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, id, k.ID())
+		return fmt.Errorf("%w: asked for %s and got another", kmclient.ErrBadKey, id)
 	}
 	if k.Size() != 8*gcmstream.KeySize {
 		return fmt.Errorf("%w: key %s has %d bits and AES-256-GCM takes %d", ErrWrongKey, id, k.Size(), 8*gcmstream.KeySize)

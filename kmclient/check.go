@@ -94,7 +94,7 @@ func CheckIDs(ids []string) error {
 	seen := make(map[string]struct{}, len(ids))
 	for _, id := range ids {
 		if err := CheckID(id); err != nil {
-			return fmt.Errorf("%w: %w", ErrBadRequest, err)
+			return fmt.Errorf("%w: %v", ErrBadRequest, err) // not also the ErrBadKey of a key manager at fault
 		}
 		seen[CanonicalID(id)] = struct{}{}
 	}

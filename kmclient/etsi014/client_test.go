@@ -154,7 +154,7 @@ func TestRefusesBeforeAsking(t *testing.T) {
 		"too many additional":  {get("B", 256, 1, "C", "D", "E"), kmclient.ErrBadRequest},
 		"no IDs":               {byID("B"), kmclient.ErrBadRequest},
 		"the same UUID twice":  {byID("B", "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9B42E9E2-0A1B-4C2D-8E3F-0123456789AB"), kmclient.ErrBadRequest},
-		"an ID that can't be":  {byID("B", "a b"), kmclient.ErrBadKey},
+		"an ID that can't be":  {byID("B", "a b"), kmclient.ErrBadRequest},
 		"more IDs than we ask": {byID("B", make([]string, kmclient.MaxRequestKeys+1)...), kmclient.ErrBadRequest},
 	} {
 		if err := test.call(); !errors.Is(err, test.want) {

@@ -44,7 +44,8 @@ func (l *lookup) arrived(ids []string) (keys []*kmclient.Key) {
 // A KME deletes what it gives out, so the keys that arrived are returned with an
 // error as well: those that came before a failure, or before the end of ctx, and
 // those of an answer that is refused, under the IDs that they came with. They are
-// whole, and the caller stores or wipes them.
+// whole, and the caller stores or wipes them. A keystore.Store in front does; without one,
+// a call that is cancelled or answered in part loses keys.
 func (c *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	path, err := Path(peer, "dec_keys")
 	if err == nil {
@@ -187,7 +188,8 @@ func (c *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (
 	defer clear(answer)
 	keys, err := kmhttp.DecodeKeyList(answer)
 	if err != nil {
-		c.wasted.Add(int64(len(ids)))
+		c.wasted.Add(int64(max(len(ids)-len(keys), 0)))
+		c.salvage(l, keys)
 		return nil, kmhttp.BadAnswer(q, code, answer, err)
 	}
 	found, err := match(keys, ids)

@@ -52,7 +52,7 @@ func (p *Pool) GetKeys(ctx context.Context, peer string, size, number int) ([]*k
 		return p.km.GetKeys(ctx, peer, size, number)
 	}
 	if ctx.Err() != nil {
-		return nil, unavailable(ctx.Err())
+		return nil, unavailable(context.Cause(ctx))
 	}
 	c := &caller{number: number, served: make(chan struct{})}
 	s := p.enter(peer, c)
@@ -62,7 +62,7 @@ func (p *Pool) GetKeys(ctx context.Context, peer string, size, number int) ([]*k
 	select {
 	case <-c.served:
 	case <-ctx.Done():
-		p.leave(s, c, unavailable(ctx.Err()))
+		p.leave(s, c, unavailable(context.Cause(ctx)))
 	}
 	return c.keys, c.err
 }
@@ -232,7 +232,9 @@ func (p *Pool) request(ctx context.Context, peer string, number int) ([]*kmclien
 	defer p.mu.Unlock()
 	p.stats.Fetched += int64(len(keys))
 	if err == nil {
-		err = kmclient.CheckFresh(keys, p.o.Size, number)
+		if bad := kmclient.CheckFresh(keys, p.o.Size, number); bad != nil {
+			err = &kmclient.Error{Op: "get keys", Err: bad}
+		}
 	}
 	if err != nil {
 		p.stats.Failures++

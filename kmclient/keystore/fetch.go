@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
@@ -184,7 +185,7 @@ func (s *Store) keepArrived(peer string, keys []*kmclient.Key) {
 		id := kmclient.CanonicalID(k.ID())
 		err := checkKey(k)
 		if err == nil && seen[id] {
-			err = fmt.Errorf("%w: key %s came twice", kmclient.ErrBadKey, k.ID())
+			err = fmt.Errorf("%w: key %s came twice", kmclient.ErrBadKey, redact.ID(k.ID()))
 		}
 		if err != nil {
 			s.o.Logger.Error("a key that came with an error is not kept", "peer", peer, "error", err)
@@ -227,7 +228,7 @@ func matches(keys []*kmclient.Key, ids []string) error {
 	}
 	for i, k := range keys {
 		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(ids[i]) {
-			return fmt.Errorf("%w: asked for key %s and got %s", kmclient.ErrBadKey, ids[i], k.ID())
+			return fmt.Errorf("%w: asked for key %s and got another", kmclient.ErrBadKey, ids[i])
 		}
 		if err := checkSize(k); err != nil {
 			return err
@@ -247,7 +248,7 @@ func checkKey(k *kmclient.Key) error {
 // checkSize reports whether a key is small enough to be stored.
 func checkSize(k *kmclient.Key) error {
 	if k.Size() > maxKeySize {
-		return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, k.ID(), k.Size(), maxKeySize)
+		return fmt.Errorf("%w: key %s of %d bits: can store %d", kmclient.ErrBadKey, redact.ID(k.ID()), k.Size(), maxKeySize)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ import (
 //	QKD_SAE       SAE
 //
 // getenv is usually [os.Getenv]; an empty variable is the same as one that is not set.
-// An error names the variables that were used.
+// An error of the key manager names the variables that set an option.
 func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error) {
 	var used []string
 	for _, v := range []struct {

@@ -210,11 +210,11 @@ func (c *Client) DeletesOnDelivery() bool { return false }
 // lead to another path. PathEscape encodes it, but many servers and gateways decode
 // a path before they resolve "..", so such an ID is refused.
 func keyPath(id string) (string, error) {
-	if err := kmclient.CheckID(id); err != nil {
+	if err := kmclient.CheckIDs([]string{id}); err != nil {
 		return "", err
 	}
 	if kmhttp.Climbs(id) {
-		return "", fmt.Errorf("%w: key ID %q: a dot or two between slashes", kmclient.ErrBadKey, id)
+		return "", fmt.Errorf("%w: key ID %q: a dot or two between slashes", kmclient.ErrBadRequest, id)
 	}
 	return "/api/v1/keys/" + url.PathEscape(id), nil
 }

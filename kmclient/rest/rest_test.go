@@ -345,20 +345,20 @@ func TestRequestBounds(t *testing.T) {
 		"no ID":     {nil, kmclient.ErrBadRequest},
 		"too many":  {make([]string, kmclient.MaxRequestKeys+1), kmclient.ErrBadRequest},
 		"twice":     {[]string{"a", "a"}, kmclient.ErrBadRequest},
-		"space":     {[]string{"a b"}, kmclient.ErrBadKey},
-		"empty":     {[]string{""}, kmclient.ErrBadKey},
-		"climbs":    {[]string{"a", "../x"}, kmclient.ErrBadKey},
-		"dots":      {[]string{".."}, kmclient.ErrBadKey},
-		"dot":       {[]string{"."}, kmclient.ErrBadKey},
-		"inside":    {[]string{"a/../b"}, kmclient.ErrBadKey},
-		"backslash": {[]string{`a\..\b`}, kmclient.ErrBadKey},
+		"space":     {[]string{"a b"}, kmclient.ErrBadRequest},
+		"empty":     {[]string{""}, kmclient.ErrBadRequest},
+		"climbs":    {[]string{"a", "../x"}, kmclient.ErrBadRequest},
+		"dots":      {[]string{".."}, kmclient.ErrBadRequest},
+		"dot":       {[]string{"."}, kmclient.ErrBadRequest},
+		"inside":    {[]string{"a/../b"}, kmclient.ErrBadRequest},
+		"backslash": {[]string{`a\..\b`}, kmclient.ErrBadRequest},
 	} {
 		if _, err := r.KeysByID(t.Context(), "", test.ids...); !errors.Is(err, test.want) {
 			t.Errorf("KeysByID, %s: %v, want %v", name, err, test.want)
 		}
 	}
-	if err := r.CloseKey(t.Context(), ".."); !errors.Is(err, kmclient.ErrBadKey) {
-		t.Errorf("CloseKey(..): %v, want ErrBadKey", err)
+	if err := r.CloseKey(t.Context(), ".."); !errors.Is(err, kmclient.ErrBadRequest) {
+		t.Errorf("CloseKey(..): %v, want ErrBadRequest", err)
 	}
 }
 

@@ -265,7 +265,7 @@ func checkKeys(keys []*kmclient.Key, ids []string) error {
 	}
 	for i, k := range keys {
 		if kmclient.CanonicalID(k.ID()) != kmclient.CanonicalID(ids[i]) {
-			return fmt.Errorf("%w: asked for %s and got %s", kmclient.ErrBadKey, ids[i], k.ID())
+			return fmt.Errorf("%w: asked for %s and got another", kmclient.ErrBadKey, ids[i])
 		}
 	}
 	return nil

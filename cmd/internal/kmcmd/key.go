@@ -73,6 +73,7 @@ code is 75.`,
 			return k.WithManager(cmd, func(km kmclient.KeyManager) error {
 				keys, err := k.fresh(cmd.Context(), km, extensions, size, number)
 				if err != nil {
+					kmclient.WipeAll(keys)
 					return err
 				}
 				if err := k.print(cmd.OutOrStdout(), keys, false); err != nil || len(keys) == number {

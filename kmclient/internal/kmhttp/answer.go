@@ -57,6 +57,7 @@ func (a *keyAnswer) key() (*kmclient.Key, error) {
 func DecodeKeys(body []byte, size, number int) ([]*kmclient.Key, error) {
 	keys, err := DecodeKeyList(body)
 	if err != nil {
+		kmclient.WipeAll(keys)
 		return nil, err
 	}
 	if len(keys) == 0 {
@@ -70,33 +71,31 @@ func DecodeKeys(body []byte, size, number int) ([]*kmclient.Key, error) {
 }
 
 // DecodeKeyList decodes an answer with any number of keys. It does not check their
-// IDs and bytes.
+// IDs and bytes. If some are not of the size that the answer says, the others are
+// returned with the error.
 func DecodeKeyList(body []byte) (keys []*kmclient.Key, err error) {
 	var answer struct {
 		Keys []keyAnswer `json:"keys"`
 	}
-	defer func() {
-		if err != nil {
-			for _, k := range answer.Keys {
-				clear(k.Key)
-			}
-			keys = nil
-		}
-	}()
 	if err := decodeJSON(body, &answer); err != nil {
+		for _, k := range answer.Keys {
+			clear(k.Key)
+		}
 		return nil, err
 	}
 	if answer.Keys == nil {
 		return nil, fmt.Errorf("%w: no keys in it", kmclient.ErrBadAnswer)
 	}
 	for i := range answer.Keys {
-		k, err := answer.Keys[i].key()
-		if err != nil {
-			return nil, err
+		k, wrong := answer.Keys[i].key()
+		if wrong != nil {
+			clear(answer.Keys[i].Key)
+			err = wrong
+			continue
 		}
 		keys = append(keys, k)
 	}
-	return keys, nil
+	return keys, err
 }
 
 // DecodeKey decodes the answer to a request for the key with this ID.

@@ -39,7 +39,7 @@ const (
 	idleConnections = 32 // kept open to one key manager
 )
 
-// ErrorLimit is the size limit, in bytes, of an answer that brings no keys.
+// ErrorLimit is the size limit, in bytes, of a refusal, and of the answer to CloseKey.
 const ErrorLimit = 64 << 10
 
 // A Client sends requests to one key manager.
@@ -193,7 +193,7 @@ func (c *Client) send(ctx context.Context, q Call) (*http.Response, error) {
 }
 
 // noAnswer returns the error for a request without a whole answer. If the caller's
-// context has ended, it wraps that context's error. If the time for one request has
+// context has ended, it wraps the cause. If the time for one request has
 // passed, it is a time-out, as those of the network are. sent means that the key
 // manager may have got the request.
 func (c *Client) noAnswer(ctx, limited context.Context, op string, sent bool, err error) *kmclient.Error {
@@ -202,7 +202,7 @@ func (c *Client) noAnswer(ctx, limited context.Context, op string, sent bool, er
 	}
 	switch {
 	case ctx.Err() != nil:
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	case limited.Err() != nil:
 		err = fmt.Errorf("no whole answer within %v: %w", c.Timeout, os.ErrDeadlineExceeded)
 	default:

@@ -22,7 +22,8 @@ func Words(text string, ids []string) string {
 	return shorten(redact(oneLine(text), ids))
 }
 
-// Line returns a text that holds no key for a log or a terminal.
+// Line returns a text on one line, shortened. It removes nothing: the text must hold no
+// key.
 func Line(s string) string { return shorten(oneLine(s)) }
 
 // oneLine returns a text with single spaces and printable characters only.
