@@ -70,6 +70,8 @@ func TestReload(t *testing.T) {
 	for name, bad := range map[string]func(*config.Config){
 		"another address":     func(c *config.Config) { c.Listeners[0].Address = "127.0.0.1:1" },
 		"another direction":   func(c *config.Config) { c.Listeners[0].Direction = mailer.DirectionDecrypt },
+		"another key manager": func(c *config.Config) { c.KM.URL = "mock:other.json" },
+		"another SAE":         func(c *config.Config) { c.KM.SAE = "SAE_C" },
 		"one more listener":   func(c *config.Config) { c.Listeners = append(c.Listeners, c.Listeners[0]) },
 		"no default rule":     func(c *config.Config) { c.Rules = c.Rules[:1] },
 		"no such next hop":    func(c *config.Config) { c.Listeners[0].NextHop = "missing" },
@@ -404,5 +406,27 @@ func TestManyClients(t *testing.T) {
 	}
 	if len(sent) < 100 {
 		t.Errorf("only %d of 320 messages went through", len(sent))
+	}
+}
+
+// A relay does not start without the keys that its direction needs, and names the one
+// that is missing.
+func TestNewNeedsKeys(t *testing.T) {
+	all := relay.WithoutStore(mailtest.NewKM())
+	for missing, tt := range map[string]struct {
+		direction mailer.Direction
+		without   func(*relay.Keys)
+	}{
+		"relay.Keys.Source":     {mailer.DirectionEncrypt, func(k *relay.Keys) { k.Source = nil }},
+		"relay.Keys.Finder":     {mailer.DirectionDecrypt, func(k *relay.Keys) { k.Finder = nil }},
+		"relay.Keys.Binder":     {mailer.DirectionDecrypt, func(k *relay.Keys) { k.Binder = nil }},
+		"relay.Keys.Deliveries": {mailer.DirectionDecrypt, func(k *relay.Keys) { k.Deliveries = nil }},
+	} {
+		keys := all
+		tt.without(&keys)
+		_, err := relay.New(mailtest.Config(tt.direction, "127.0.0.1:1"), keys, nil)
+		if !errors.Is(err, mailer.ErrConfig) || !strings.Contains(err.Error(), missing) {
+			t.Errorf("without %s: %v", missing, err)
+		}
 	}
 }

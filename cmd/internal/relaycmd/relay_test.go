@@ -56,15 +56,13 @@ func TestReadAgain(t *testing.T) {
 		text string
 		ok   bool
 	}{
-		"the same":            {relayConfig, true},
-		"another rule":        {strings.Replace(relayConfig, `domain = "default"`, "domain = \"default\"\nsuite = \"otp\"", 1), true},
-		"another key manager": {strings.Replace(relayConfig, "keys.json", "others.json", 1), false},
-		"another SAE":         {strings.Replace(relayConfig, "[km]", "[km]\nsae = \"SAE_C\"", 1), false},
-		"another store":       {relayConfig + "[store]\npath = \"other.db\"\n", false},
-		"another policy":      {relayConfig + "[store]\nclose = \"never\"\n", false},
-		"another admin":       {relayConfig + "[admin]\naddress = \":1\"\n", false},
-		"an unknown key":      {relayConfig + "unknown = 1\n", false},
-		"an empty file":       {"", false},
+		"the same":       {relayConfig, true},
+		"another rule":   {strings.Replace(relayConfig, `domain = "default"`, "domain = \"default\"\nsuite = \"otp\"", 1), true},
+		"another store":  {relayConfig + "[store]\npath = \"other.db\"\n", false},
+		"another policy": {relayConfig + "[store]\nclose = \"never\"\n", false},
+		"another admin":  {relayConfig + "[admin]\naddress = \":1\"\n", false},
+		"an unknown key": {relayConfig + "unknown = 1\n", false},
+		"an empty file":  {"", false},
 	} {
 		r.config = configFile(t, tt.text)
 		if _, err := r.again(first); (err == nil) != tt.ok || !tt.ok && !errors.Is(err, mailer.ErrConfig) {
