@@ -69,7 +69,7 @@ func (r *results) aims() []aim {
 		{"encrypting relay, new, 50 kB: rate, relative to the pass-through", "≥", 1, ratio(nameEncrypt, wayNew, 50*kilo)},
 		{"decrypting relay, new, 50 kB: rate, relative to the pass-through", "≥", 1, ratio(nameDecrypt, wayNew, 50*kilo)},
 		{"relay with SQLite, pipelined, 4 kB: rate, relative to the pass-through", "≥", 0.5, ratio(nameStore, wayPipelined, 4*kilo)},
-		{"relay with SQLite, pipelined, 50 kB: rate, relative to the pass-through", "≥", 0.5, ratio(nameStore, wayPipelined, 50*kilo)},
+		{"relay with SQLite, pipelined, 50 kB: rate, relative to the pass-through", "≥", 1, ratio(nameStore, wayPipelined, 50*kilo)},
 		{"encrypting relay, kept, 4 kB: rate, relative to Postfix", "≥", 4, postfix(4 * kilo)},
 		{"encrypting relay, kept, 50 kB: rate, relative to Postfix", "≥", 4, postfix(50 * kilo)},
 		{"encrypting relay: requests to the key manager for each message", "≤", 0.02, requests},

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // TestQuick measures everything once, with all contenders that are installed.
 func TestQuick(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds and runs programs")
+		t.Skip("SKIPPED: builds and runs programs; skipped in short mode")
 	}
 	if _, err := os.Stat("/usr/bin/time"); err != nil {
 		t.Skip("SKIPPED: GNU time is not installed; scripts/bench installs it")

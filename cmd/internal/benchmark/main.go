@@ -70,6 +70,9 @@ func command(ctx context.Context) (err error) {
 		flag.Usage()
 		os.Exit(64)
 	}
+	if b.out != "" && (b.only != "" || b.match != nil || b.quick) {
+		return errors.New("-out replaces a whole report: leave out -only, -match and -quick")
+	}
 	return b.run(ctx)
 }
 
@@ -107,6 +110,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 		}
 	}
 	b.conclude()
+	if failed != nil {
+		b.out = "" // an older report stays whole
+	}
 	return errors.Join(failed, b.write())
 }
 
