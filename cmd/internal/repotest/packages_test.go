@@ -109,7 +109,7 @@ var rules = []rule{
 	{of: []string{"mailer/relay/config"}, not: []string{"mailer/internal/smtpserver", "mailer/internal/nexthop", "kmclient/open"}},
 
 	// What the program links initialises itself in each run, for every file.
-	{of: []string{"cmd/qkdmail"}, not: []string{"testing", "modernc.org/sqlite/.", "github.com/chromedp", "go.opentelemetry.io", "go.uber.org", "google.golang.org/grpc", "net/http/pprof"}},
+	{of: []string{"cmd/qkdmail"}, not: []string{"testing", "modernc.org/sqlite/.", "github.com/chromedp", "go.opentelemetry.io", "go.uber.org", "google.golang.org/grpc"}},
 
 	// Whatever is about keys knows no mail, and a protocol no other.
 	{of: []string{"kmclient", "cmd/internal/kmsim", "cmd/internal/kmdoctor"}, not: []string{"cipher", "mailer", "github.com/emersion"}},
