@@ -68,6 +68,8 @@ func TestFormatAddresses(t *testing.T) {
 		// Names that are left out
 		{"sloppy name", "Foo [bar] <a@x.org>, Foo@home <b@x.org>, C) <c@x.org>, A\\B <d@x.org>", "a@x.org, b@x.org, c@x.org, d@x.org"},
 		{"unknown charset", "=?utf-7?Q?x?= <p@x.org>, q@x.org (=?utf-7?Q?x?=), \"Ann\" <a@x.org>", `p@x.org, q@x.org, "Ann" <a@x.org>`},
+		{"encoded words without an encoding", "=?utf-8?\"?qx?= <a@x.org>, \"i@x.org", ""},
+		{"separators in place of an encoding", "=?utf-8?,?q?= <a@x.org>, =?utf-8?:?q?= <b@x.org>, =?utf-8?<?q?=> <c@x.org>, d@x.org", "a@x.org, b@x.org, d@x.org"},
 		{"broken encoded words", "=?utf-8?b?a?= <a@x.org>, =?utf-8?q?Foo,_Bar?= <b@x.org>", "a@x.org, b@x.org"},
 
 		// What opens and never closes
@@ -139,7 +141,7 @@ func FuzzAddresses(f *testing.F) {
 		"a (x) . b @ (y) x . org, a@b@c, <a@b> <c@d>", "a@[1, b@x.org", "J\u00F6rg <a@x.org>, j\xF6rg@x.org", "=?utf-7?q?x?= <a@x.org>, \"b@x.org",
 		"a(x)b@x.org, a..b@x.org, root, <a@x.org>.evil.org",
 		"=?utf-8?q?\"x?= <a@x.org>, \"b@x.org", "=?utf-8?q?(x?= <a@x.org>, (b@x.org", "=?utf-8?q?x,y@z.org:?= <a@x.org>, b@x.org",
-		"=?utf-7?b?xg= <a@x.org>,  b@x.org",
+		"=?utf-7?b?xg= <a@x.org>,  b@x.org", "=?utf-8?\"?qx?= <a@x.org>, \"i@x.org",
 	} {
 		f.Add(in, false)
 		f.Add(in, true)

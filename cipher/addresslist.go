@@ -121,7 +121,7 @@ func addressTokenLen(s string, last byte) int {
 // is in doubt.
 func encodedWordLen(s string) int {
 	parts := strings.SplitN(s, "?", 4) // "=", charset, encoding, text and what follows
-	if len(parts) < 4 || len(parts[2]) != 1 || strings.ContainsAny(parts[1], " \t\"(),:;<>@") {
+	if len(parts) < 4 || len(parts[2]) != 1 || strings.ContainsAny(parts[1]+parts[2], " \t\"(),:;<>@") {
 		return 1
 	}
 	body, rest, closed := strings.Cut(parts[3], "?=")
