@@ -84,6 +84,10 @@ func TestFormatAddresses(t *testing.T) {
 		{"nested comment", "a@x.org, b@x.org (Bob (x), c@x.org", "a@x.org"},
 		{"comment whose end is quoted", `a@x.org, b@x.org (Bob\), c@x.org`, "a@x.org"},
 		{"domain literal", "a@x.org, b@[192.0.2.1, c@x.org", "a@x.org"},
+		{"quote in a domain literal", `a@x.org, b@["x]>, c@x.org, "Carl" <d@x.org>`, "a@x.org"},
+		{"quoted quote in a domain literal", `a@x.org, b@[\"x], c@x.org`, "a@x.org"},
+		{"comment in a domain literal", `a@x.org, b@[(x], c@x.org (Carl)`, "a@x.org"},
+		{"bracket in a domain literal", `a@x.org, b@[<x], c@x.org`, "a@x.org"},
 		{"quote before anything", `"a@x.org, b@x.org`, ""},
 	}
 	for _, tt := range tests {
@@ -142,6 +146,7 @@ func FuzzAddresses(f *testing.F) {
 		"a(x)b@x.org, a..b@x.org, root, <a@x.org>.evil.org",
 		"=?utf-8?q?\"x?= <a@x.org>, \"b@x.org", "=?utf-8?q?(x?= <a@x.org>, (b@x.org", "=?utf-8?q?x,y@z.org:?= <a@x.org>, b@x.org",
 		"=?utf-7?b?xg= <a@x.org>,  b@x.org", "=?utf-8?\"?qx?= <a@x.org>, \"i@x.org",
+		`a@[x"y]>z, b@x.org, "c`,
 	} {
 		f.Add(in, false)
 		f.Add(in, true)

@@ -138,15 +138,18 @@ func encodedWordLen(s string) int {
 }
 
 // domainLiteralLen returns the number of bytes of the domain literal at the start
-// of s, or -1 if it never closes.
+// of s, or -1 if it never closes. It also returns -1 if something opens in it:
+// programs that don't know domain literals read on from there.
 func domainLiteralLen(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
 		case '\\':
-			i++
+			if i+1 < len(s) && s[i+1] == ']' {
+				i++
+			}
 		case ']':
 			return i + 1
-		case '[':
+		case '[', '"', '(', '<':
 			return -1
 		}
 	}
