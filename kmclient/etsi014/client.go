@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,8 @@ type Options struct {
 	// ExtensionMandatory and ExtensionOptional are sent with key requests (ETSI GS
 	// QKD 014 §6.2) if they are not empty.
 	ExtensionMandatory, ExtensionOptional []any
+	// Dial makes the connections that TLS is begun on; nil: the operating system does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger gets failovers, lost answers and certificate files that can't be read.
 	// May be nil.
 	Logger *slog.Logger
@@ -96,6 +99,9 @@ func New(o Options) (*Client, error) {
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
 	c.ids.Store(16) // by the standard an ID is a UUID
 	if _, err := json.Marshal(c.request); err != nil {
 		return nil, fmt.Errorf("%w: extensions: %w", kmclient.ErrConfig, err)
@@ -113,7 +119,7 @@ func New(o Options) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		k := newKME(base, ids[i], files, o.Timeout)
+		k := newKME(base, ids[i], files, o.Dial, o.Timeout)
 		k.alone = len(o.URLs) == 1
 		c.kmes = append(c.kmes, k)
 	}

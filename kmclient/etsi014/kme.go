@@ -33,14 +33,14 @@ type kme struct {
 	limits map[string]limits // by peer
 }
 
-func newKME(base string, id kmeID, files *tlsFiles, timeout time.Duration) *kme {
+func newKME(base string, id kmeID, files *tlsFiles, dial dialFunc, timeout time.Duration) *kme {
 	k := &kme{name: base, files: files, limits: map[string]limits{}}
 	if u, err := url.Parse(base); err == nil {
 		k.name = u.Host
 	}
 	k.caller = kmhttp.New(base, &tls.Config{MinVersion: tls.VersionTLS12}, timeout)
 	k.caller.Transport.MaxConnsPerHost = maxConnections
-	k.caller.Transport.DialTLSContext = files.dialer(id, k.caller.Timeout/3)
+	k.caller.Transport.DialTLSContext = files.dialer(dial, id, k.caller.Timeout/3)
 	return k
 }
 

@@ -102,9 +102,12 @@ func sameFiles(a, b [3]os.FileInfo) bool {
 	return true
 }
 
-// dialer returns a function that connects to the KME with this ID within a time
-// limit.
-func (f *tlsFiles) dialer(id kmeID, limit time.Duration) func(context.Context, string, string) (net.Conn, error) {
+// A dialFunc connects, as a net.Dialer does.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialer returns a function that connects to the KME with this ID, over a connection of
+// dial's, within a time limit.
+func (f *tlsFiles) dialer(dial dialFunc, id kmeID, limit time.Duration) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		limited, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -112,12 +115,26 @@ func (f *tlsFiles) dialer(id kmeID, limit time.Duration) func(context.Context, s
 		if err != nil {
 			return nil, err
 		}
-		conn, err := (&tls.Dialer{Config: f.config(host, id)}).DialContext(limited, network, address)
+		conn, err := f.connect(limited, dial, f.config(host, id), network, address)
 		if err != nil && limited.Err() != nil && ctx.Err() == nil {
 			err = fmt.Errorf("no connection within %v: %w", limit, os.ErrDeadlineExceeded)
 		}
 		return conn, err
 	}
+}
+
+// connect makes a connection, and TLS on it.
+func (f *tlsFiles) connect(ctx context.Context, dial dialFunc, config *tls.Config, network, address string) (net.Conn, error) {
+	raw, err := dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // config returns the configuration of the next connection to host. It verifies the

@@ -182,7 +182,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	defer func() { _ = listener.Close() }()
 	e := etsiClient(t, Options{URLs: []string{"https://" + listener.Addr().String()}}, km)
-	e.kmes[0].caller.Transport.DialTLSContext = e.kmes[0].files.dialer(kmeID{}, 200*time.Millisecond)
+	e.kmes[0].caller.Transport.DialTLSContext = e.kmes[0].files.dialer(new(net.Dialer).DialContext, kmeID{}, 200*time.Millisecond)
 	if _, err := e.GetKeys(t.Context(), "B", 256, 1); err != nil {
 		t.Errorf("a KME that does not answer the handshake, and one that does: %v", err)
 	}

@@ -48,7 +48,7 @@ func TestCheckDamaged(t *testing.T) {
 	k.get(k.Store, ids...)
 	k.bind(k.Store, "m", ids...)
 	k.deliver(k.Store, ids[0], "a@x")
-	store := k.mem.Open()
+	store := k.mem.Open(nil)
 	read := func(id string) *engine.Record {
 		records, err := store.Get(t.Context(), engine.Name{Kind: engine.Receive, KM: "km", SAE: "B", ID: id})
 		if err != nil || records[0] == nil {

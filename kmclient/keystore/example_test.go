@@ -14,6 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
@@ -74,7 +75,7 @@ func check(err error) {
 func ExampleStore_BindKeys() {
 	ctx := context.Background()
 	keys, err := keystore.Open(ctx, &storetest.Link{}, keystore.Options{
-		Engine: storetest.NewMemory().Open(), Key: keystore.Keys(keystore.NewStoreKey()), SAE: "SAE_B",
+		Engine: memory.New().Open(nil), Key: keystore.Keys(keystore.NewStoreKey()), SAE: "SAE_B",
 	})
 	check(err)
 	defer func() { check(keys.Close(ctx)) }()

@@ -18,7 +18,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 )
 
 // A fakeKM is both ends of a QKD link. It deletes a key when it gives it to the
@@ -143,7 +143,7 @@ type kit struct {
 	*testing.T
 	*keystore.Store
 	km     *fakeKM
-	mem    *storetest.Memory
+	mem    *memory.Records
 	engine *faulty // of the store that was opened last
 	key    keystore.StoreKey
 	clock  *clock
@@ -152,7 +152,7 @@ type kit struct {
 }
 
 func newKit(t *testing.T, change func(*kit, *keystore.Options)) *kit {
-	k := &kit{T: t, km: newKM(), mem: storetest.NewMemory(), key: keystore.NewStoreKey(),
+	k := &kit{T: t, km: newKM(), mem: memory.New(), key: keystore.NewStoreKey(),
 		clock: &clock{now: time.Date(2025, 5, 6, 7, 8, 9, 0, time.UTC)}, log: &syncBuilder{}}
 	k.Store = k.another(change)
 	return k
@@ -167,7 +167,7 @@ func (k *kit) another(change func(*kit, *keystore.Options)) *keystore.Store {
 // before is another, of the keys of km.
 func (k *kit) before(km kmclient.KeyManager, change func(*kit, *keystore.Options)) *keystore.Store {
 	k.Helper()
-	k.engine = &faulty{Engine: k.mem.Open()}
+	k.engine = &faulty{Engine: k.mem.Open(nil)}
 	o := keystore.Options{
 		Engine: k.engine, Key: keystore.Keys(k.key), KM: "km", SAE: "B",
 		SweepEvery: -1, Now: k.clock.Now, Logger: k.logger(),

@@ -70,7 +70,7 @@ func TestSendingKeysNotStored(t *testing.T) {
 	if _, err := k.GetKeys(t.Context(), "A", 256, 5); err != nil {
 		t.Fatal(err)
 	}
-	records, err := k.mem.Open().List(t.Context(), engine.Name{Kind: engine.Claim}, 100)
+	records, err := k.mem.Open(nil).List(t.Context(), engine.Name{Kind: engine.Claim}, 100)
 	n := 0
 	for _, r := range records {
 		if r.Kind == engine.Claim {
@@ -174,7 +174,7 @@ func TestCloseAfter(t *testing.T) {
 	k.wantState(ids[3], kmclient.StateInUse)
 	k.clock.add(30 * day)
 	k.sweep(k.Store)
-	records, err := k.mem.Open().List(t.Context(), engine.Name{Kind: engine.Message}, 10)
+	records, err := k.mem.Open(nil).List(t.Context(), engine.Name{Kind: engine.Message}, 10)
 	if err != nil || len(records) != 3 || records[0].Kind == engine.Message { // two keys, and the store's own
 		t.Errorf("left: %v, %v", records, err)
 	}
@@ -345,7 +345,7 @@ func TestDamaged(t *testing.T) {
 	k.bind(k.Store, "m", ids...)
 	k.deliver(k.Store, ids[0], "a@x")
 	name := engine.Name{Kind: engine.Receive, KM: "km", SAE: "B", ID: ids[1]}
-	store := k.mem.Open()
+	store := k.mem.Open(nil)
 	records, err := store.Get(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)

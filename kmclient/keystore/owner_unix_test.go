@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 )
 
 // Root changes the store key of a relay that runs as another user, who must be
@@ -21,7 +21,7 @@ func TestReplaceKeyFileOwner(t *testing.T) {
 		t.Skip("SKIPPED: only root can give a file away")
 	}
 	path := filepath.Join(t.TempDir(), "keys.db.key")
-	s, err := openWith(t, storetest.NewMemory(), keystore.KeyFile(path, nil))
+	s, err := openWith(t, memory.New(), keystore.KeyFile(path, nil))
 	if err == nil {
 		err = os.Chown(path, 4242, 4343)
 	}

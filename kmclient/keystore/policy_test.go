@@ -8,7 +8,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 )
 
 func TestPolicy(t *testing.T) {
@@ -71,7 +71,7 @@ func TestLongest(t *testing.T) {
 func TestOptions(t *testing.T) {
 	for _, d := range []time.Duration{-1, keystore.Longest + 1, math.MaxInt64} {
 		for name, o := range map[string]keystore.Options{"tombstones": {Tombstones: d}, "undelivered": {Undelivered: d}} {
-			o.Engine, o.Key = storetest.NewMemory().Open(), keystore.Keys(keystore.NewStoreKey())
+			o.Engine, o.Key = memory.New().Open(nil), keystore.Keys(keystore.NewStoreKey())
 			if _, err := keystore.Open(t.Context(), newKM(), o); !errors.Is(err, kmclient.ErrConfig) {
 				t.Errorf("%s: %v: %v, want an ErrConfig", name, d, err)
 			}

@@ -74,7 +74,7 @@ func TestRotateInterrupted(t *testing.T) {
 		ids := k.sent(20)
 		k.get(k.Store, ids...)
 		next := keystore.NewStoreKey()
-		engine := &dying{Engine: k.mem.Open(), left: stop}
+		engine := &dying{Engine: k.mem.Open(nil), left: stop}
 		v, err := keystore.Open(t.Context(), nil, keystore.Options{Engine: engine, Key: keystore.Keys(k.key)})
 		if err != nil {
 			t.Fatal(err)

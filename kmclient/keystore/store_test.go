@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 )
 
 // A closingEngine counts how often it is closed.
@@ -37,7 +37,7 @@ func TestEngineIsClosed(t *testing.T) {
 		"wrong store key": {keystore.Options{Key: keystore.Keys(keystore.StoreKey{})}, false},
 		"negative time":   {keystore.Options{Key: keystore.Keys(keystore.NewStoreKey()), FetchTimeout: -1}, false},
 	} {
-		engine := &closingEngine{Engine: storetest.NewMemory().Open()}
+		engine := &closingEngine{Engine: memory.New().Open(nil)}
 		tt.o.Engine = engine
 		s, err := keystore.Open(t.Context(), newKM(), tt.o)
 		if (err == nil) != tt.good {

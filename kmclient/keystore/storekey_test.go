@@ -15,22 +15,22 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 )
 
 // open opens the store in m without a key manager.
-func open(t *testing.T, m *storetest.Memory, keys ...keystore.StoreKey) (*keystore.Store, error) {
+func open(t *testing.T, m *memory.Records, keys ...keystore.StoreKey) (*keystore.Store, error) {
 	t.Helper()
 	return openWith(t, m, keystore.Keys(keys...))
 }
 
-func openWith(t *testing.T, m *storetest.Memory, key keystore.StoreKeySource) (*keystore.Store, error) {
+func openWith(t *testing.T, m *memory.Records, key keystore.StoreKeySource) (*keystore.Store, error) {
 	t.Helper()
-	return keystore.Open(t.Context(), nil, keystore.Options{Engine: m.Open(), Key: key})
+	return keystore.Open(t.Context(), nil, keystore.Options{Engine: m.Open(nil), Key: key})
 }
 
 func TestWrongStoreKey(t *testing.T) {
-	m := storetest.NewMemory()
+	m := memory.New()
 	right, wrong := keystore.NewStoreKey(), keystore.NewStoreKey()
 	v, err := open(t, m, right)
 	if err != nil {
@@ -64,7 +64,7 @@ func TestMoved(t *testing.T) {
 	names := []engine.Name{
 		{Kind: engine.Receive, KM: "km", SAE: "B", ID: ids[0]}, {Kind: engine.Receive, KM: "km", SAE: "B", ID: ids[1]},
 	}
-	records, err := k.mem.Open().Get(t.Context(), names...)
+	records, err := k.mem.Open(nil).Get(t.Context(), names...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestMoved(t *testing.T) {
 		"another state": {k, ids[0], engine.Change{Old: records[0], New: &state}},
 		"another store": {l, ids[0], engine.Change{New: &other}},
 	} {
-		if err := c.k.mem.Open().Apply(t.Context(), c.change); err != nil {
+		if err := c.k.mem.Open(nil).Apply(t.Context(), c.change); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.k.KeysByID(t.Context(), "A", c.id); !errors.Is(err, keystore.ErrRecord) {
@@ -95,7 +95,7 @@ func TestMoved(t *testing.T) {
 func TestHeadLost(t *testing.T) {
 	k := newKit(t, nil)
 	k.get(k.Store, k.sent(1)...)
-	store := k.mem.Open()
+	store := k.mem.Open(nil)
 	records, err := store.Get(t.Context(), engine.Name{Kind: engine.Store, ID: "head"})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestStoreKeySources(t *testing.T) {
 		"raw": secret, "base64": base64.StdEncoding.EncodeToString([]byte(secret)) + "\n", "hex": fmt.Sprintf("%X\r\n", secret),
 		"empty": "", "short": "abcd", "long": strings.Repeat("x", 5000), "badhex": strings.Repeat("zz", 32), "badb64": strings.Repeat("!", 44),
 	}
-	m := storetest.NewMemory()
+	m := memory.New()
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestKeyFileIsMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "keys.db.key")
 	var log syncBuilder
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	m := storetest.NewMemory()
+	m := memory.New()
 	for range 2 {
 		source, err := keystore.ParseStoreKeySource("", path, logger)
 		if err != nil {
@@ -216,7 +216,7 @@ func TestKeyFileFromEditors(t *testing.T) {
 func TestReplaceKeyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db.key")
 	k := newKit(t, nil)
-	k.mem = storetest.NewMemory()
+	k.mem = memory.New()
 	start := func() *keystore.Store {
 		return k.another(func(_ *kit, o *keystore.Options) { o.Key = keystore.KeyFile(path, nil) })
 	}

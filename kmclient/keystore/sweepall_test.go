@@ -68,7 +68,7 @@ func TestSweepAllDamaged(t *testing.T) {
 		k.bind(m, "m", id)
 		k.deliver(m, id, "a@x")
 	}
-	store := k.mem.Open()
+	store := k.mem.Open(nil)
 	records, err := store.Get(t.Context(), engine.Name{Kind: engine.Receive, KM: "km", SAE: "B", ID: ids[1]})
 	if err == nil {
 		err = store.Apply(t.Context(), engine.Change{Old: records[0], New: &engine.Record{Name: records[0].Name, Value: []byte("x")}})

@@ -13,10 +13,23 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
+// A Network is where a relay listens and connects. Names of networks and addresses are
+// those of package net; errors may be temporary as there.
+type Network interface {
+	Listen(ctx context.Context, network, address string) (net.Listener, error)
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// system is the network of the operating system.
+type system struct {
+	net.ListenConfig
+	net.Dialer
+}
+
 // Listen opens all listeners. Addrs has their addresses then.
 func (r *Relay) Listen(ctx context.Context) error {
 	for _, l := range r.listeners {
-		socket, err := l.listen(ctx)
+		socket, err := l.listen(ctx, r.network)
 		if err != nil {
 			r.closeListeners()
 			return fmt.Errorf("listener %s: %w", l.config.Name, err)
@@ -28,19 +41,19 @@ func (r *Relay) Listen(ctx context.Context) error {
 
 // listen opens a listener. A socket file that a killed process has left is removed; one
 // at which something listens is not.
-func (l *listener) listen(ctx context.Context) (net.Listener, error) {
+func (l *listener) listen(ctx context.Context, n Network) (net.Listener, error) {
 	network, address, err := l.config.Endpoint()
 	if err != nil {
 		return nil, err
 	}
-	socket, err := new(net.ListenConfig).Listen(ctx, network, address)
+	socket, err := n.Listen(ctx, network, address)
 	if network != "unix" {
 		return socket, err
 	}
 	if err == nil {
 		return forGroup(socket, address)
 	}
-	if c, derr := new(net.Dialer).DialContext(ctx, "unix", address); derr == nil {
+	if c, derr := n.DialContext(ctx, "unix", address); derr == nil {
 		_ = c.Close()
 		return nil, err
 	}
@@ -50,7 +63,7 @@ func (l *listener) listen(ctx context.Context) (net.Listener, error) {
 	if rerr := os.Remove(address); rerr != nil {
 		return nil, err
 	}
-	if socket, err = new(net.ListenConfig).Listen(ctx, network, address); err != nil {
+	if socket, err = n.Listen(ctx, network, address); err != nil {
 		return nil, err
 	}
 	return forGroup(socket, address)

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/mailer"
@@ -69,12 +68,12 @@ func (k Keys) check(d mailer.Direction) error {
 }
 
 // newHop returns the next hop of a configuration.
-func newHop(cfg *config.Config, n config.NextHop, log *slog.Logger) (*nexthop.Hop, error) {
+func (r *Relay) newHop(cfg *config.Config, n config.NextHop) (*nexthop.Hop, error) {
 	o := nexthop.Options{
 		LMTP: n.Protocol == config.LMTP, Hostname: cfg.Hostname, TLS: hopTLS(n.TLS), User: n.AuthUser,
 		MaxConns: n.MaxConnections, MaxIdle: n.MaxIdle, MaxMessages: n.MaxMessages, IdleFor: cfg.Timeouts.NextHopIdle,
 		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, AfterDot: cfg.Timeouts.AfterDot, Upload: cfg.Timeouts.Command,
-		Logger: log,
+		Dial: r.network.DialContext, Logger: r.log,
 	}
 	var err error
 	if o.Network, o.Address, err = n.Endpoint(); err == nil {

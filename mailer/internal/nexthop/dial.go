@@ -49,7 +49,9 @@ type tlsError struct{ error }
 func (e *tlsError) Unwrap() error { return e.error }
 
 func (h *Hop) connect(ctx context.Context, mode TLSMode) (*conn, error) {
-	raw, err := (&net.Dialer{Timeout: h.opts.Connect}).DialContext(ctx, h.opts.Network, h.opts.Address)
+	limited, cancel := context.WithTimeout(ctx, h.opts.Connect)
+	raw, err := h.opts.Dial(limited, h.opts.Network, h.opts.Address)
+	cancel()
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -45,6 +46,9 @@ type Options struct {
 	AfterDot time.Duration // for the reply after it; 9 min, since Postfix waits for ten
 	Upload   time.Duration // for each write of DATA; 3 min
 
+	// Dial connects; nil: the operating system does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	Logger *slog.Logger // may be nil
 }
 
@@ -71,6 +75,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Hostname == "" {
 		o.Hostname = "localhost"
+	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

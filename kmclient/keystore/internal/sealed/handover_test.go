@@ -9,7 +9,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storekey"
-	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 )
 
 func name(id int) engine.Name { return engine.Name{Kind: engine.Receive, ID: fmt.Sprint(id)} }
@@ -66,7 +66,7 @@ func TestHandoverIsBounded(t *testing.T) {
 // and gone with the store.
 func TestHandedOver(t *testing.T) {
 	source := func(bool) ([]storekey.Key, error) { return []storekey.Key{storekey.New()}, nil }
-	s, err := Open(t.Context(), storetest.NewMemory().Open(), source, slog.New(slog.DiscardHandler))
+	s, err := Open(t.Context(), memory.New().Open(nil), source, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,4 @@
+// Package storetest tests the engines of a key store, and has one end of a QKD link.
 package storetest
 
 import (
