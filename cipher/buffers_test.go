@@ -33,7 +33,7 @@ func TestSharedBuffers(t *testing.T) {
 func useBuffers(t *testing.T, km *testKM, random *rand.Rand, suite cipher.Suite) {
 	message := append([]byte("From: a@b.example\n\n"), bytes.Repeat([]byte{byte(random.IntN(256))}, random.IntN(200_000))...)
 	var wire bytes.Buffer
-	w, err := cipher.Encrypt(t.Context(), &wire, km, &cipher.EncryptOptions{Suite: suite})
+	w, err := cipher.Encrypt(t.Context(), &wire, km, forSuite(&cipher.EncryptOptions{Suite: suite}))
 	if err != nil {
 		t.Error(err)
 		return
@@ -58,7 +58,7 @@ func useBuffers(t *testing.T, km *testKM, random *rand.Rand, suite cipher.Suite)
 	}
 
 	refuse := random.IntN(4) == 0
-	r, err := cipher.Decrypt(t.Context(), &wire, km, &cipher.DecryptOptions{Binder: cipher.Unbound, Accept: func(*cipher.Info) error {
+	r, err := cipher.Decrypt(t.Context(), &wire, km, &cipher.DecryptOptions{Binder: cipher.Unbound, Hybrid: unbound().Hybrid, Accept: func(*cipher.Info) error {
 		if refuse {
 			return errRefused
 		}

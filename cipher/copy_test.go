@@ -21,7 +21,7 @@ func TestCopy(t *testing.T) {
 		for _, size := range streamSizes {
 			km, plain := newDerivedKM(), benchMessage(size)[:size]
 			var outer, restored bytes.Buffer
-			w, err := cipher.Encrypt(t.Context(), &outer, km, &cipher.EncryptOptions{Suite: suite})
+			w, err := cipher.Encrypt(t.Context(), &outer, km, forSuite(&cipher.EncryptOptions{Suite: suite}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,7 +69,7 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 // copyTo encrypts what src has with io.Copy.
 func copyTo(t *testing.T, dst io.Writer, km cipher.KeySource, src io.Reader, suite cipher.Suite) error {
 	t.Helper()
-	w, err := cipher.Encrypt(t.Context(), dst, km, &cipher.EncryptOptions{Suite: suite})
+	w, err := cipher.Encrypt(t.Context(), dst, km, forSuite(&cipher.EncryptOptions{Suite: suite}))
 	if err != nil {
 		t.Fatal(err)
 	}

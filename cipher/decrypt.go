@@ -8,6 +8,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
+	"github.com/qkdmail/qkdmail/cipher/internal/hybrid"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -51,7 +52,10 @@ type Reader struct {
 	binder KeyBinder
 	peer   string // SAE ID of the sender
 	suite  suiteReader
-	plain  []byte // verified, not yet released
+	secret *hybrid.Secret // of a hybrid suite; nil: none
+	plain  []byte         // verified, not yet released
+	listed bool           // the recipients are read, and plain is of the message
+	list   Recipients
 	info   Info
 	err    error
 }
@@ -68,8 +72,8 @@ type suiteReader interface {
 // Reader fetches the keys frame by frame.
 //
 // The error is ErrNotEncrypted for other mail; ErrDamaged, ErrVersion, ErrSuite,
-// ErrSAE, ErrWrongKey or ErrAltered for a message that can't be decrypted; ErrOptions
-// without a Binder; or that of src, keys, the binder or Accept.
+// ErrSAE, ErrHybridKey, ErrWrongKey or ErrAltered for a message that can't be
+// decrypted; ErrOptions without a Binder; or that of src, keys, the binder or Accept.
 func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOptions) (_ *Reader, err error) {
 	if opts == nil || opts.Binder == nil {
 		return nil, fmt.Errorf("%w: DecryptOptions.Binder must be set: to a keystore.Store, or to Unbound", ErrOptions)
@@ -93,18 +97,37 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 			return nil, err
 		}
 	}
-	switch r.info.Suite {
-	case SuiteAES256GCM:
-		err = r.openGCM(outer)
-	case SuiteOTP:
-		r.openOTP(outer)
-	default:
-		err = fmt.Errorf("%w %.40q", ErrSuite, outer.Control.Suite)
-	}
-	if err != nil {
+	if err := r.open(outer, opts.Hybrid); err != nil {
+		r.secret.Wipe()
 		return nil, fromReading(err)
 	}
 	return r, nil
+}
+
+// open reads the payload as far as it goes without plaintext. The X-Wing key is looked
+// up before any key is asked for.
+func (r *Reader) open(outer *envelope.Reader, private []*HybridPrivateKey) error {
+	suite := r.info.Suite
+	if !suite.known() {
+		return fmt.Errorf("%w %.40q", ErrSuite, suite)
+	}
+	control := outer.Control.Octets()
+	var begin []byte
+	if suite.Hybrid() {
+		header, err := readHybridHeader(outer)
+		if err != nil {
+			return err
+		}
+		r.info.Fingerprint, begin = header.fingerprint(), header[:]
+		if r.secret, err = header.decapsulate(private, control); err != nil {
+			return err
+		}
+	}
+	if suite.Plain() == SuiteOTP {
+		r.openOTP(outer, control, begin)
+		return nil
+	}
+	return r.openGCM(outer, control, begin)
 }
 
 // Info describes the message. KeyIDs and PlaintextSize grow as the message is
@@ -122,13 +145,24 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next sees to it that r.plain has verified plaintext, or reports an error.
+// next sees to it that r.plain has verified bytes of the message, or reports an
+// error.
 func (r *Reader) next() error {
+	if err := r.readList(); err != nil {
+		return err
+	}
+	return r.fill()
+}
+
+// fill sees to it that r.plain has verified plaintext, or reports an error.
+func (r *Reader) fill() error {
 	if r.err == nil {
 		r.err = r.ctx.Err()
 	}
 	for len(r.plain) == 0 && r.err == nil {
-		r.plain, r.err = r.suite.Next()
+		if r.plain, r.err = r.suite.Next(); r.err != nil {
+			r.secret.Wipe()
+		}
 		if r.err != nil && r.err != io.EOF {
 			r.err = fromReading(r.err)
 		}
@@ -141,7 +175,8 @@ func (r *Reader) release(n int) {
 	r.info.PlaintextSize += int64(n)
 }
 
-func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
+// openGCM takes begin, the beginning of the payload that a hybrid suite has read.
+func (r *Reader) openGCM(outer *envelope.Reader, control, begin []byte) (err error) {
 	s, err := gcmstream.NewReader(outer)
 	if err != nil {
 		return err
@@ -151,8 +186,7 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 			s.Abort()
 		}
 	}()
-	control := outer.Control.Octets()
-	r.info.Identity = identityOf(control, s.Header())
+	r.info.Identity = identityOf(control, begin, s.Header())
 	keys, err := r.keys.KeysByID(r.ctx, r.peer, outer.Control.KeyID)
 	defer kmclient.WipeAll(keys)
 	if err != nil {
@@ -165,7 +199,7 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 		return err
 	}
 	r.info.KeyIDs = []string{outer.Control.KeyID}
-	if err := s.Unlock(keys[0].Reveal(), control); err != nil {
+	if err := s.Unlock(r.secret.Reveal(), keys[0].Reveal(), control); err != nil {
 		return err
 	}
 	// The first chunk must verify before the key is bound: a commitment alone,
@@ -173,6 +207,7 @@ func (r *Reader) openGCM(outer *envelope.Reader) (err error) {
 	if err := s.Prime(); err != nil {
 		return err
 	}
+	r.secret.Wipe()
 	r.suite = s
 	return r.bind(0, outer.Control.KeyID)
 }
@@ -186,7 +221,8 @@ func (r *Reader) bind(frame uint64, ids ...string) error {
 }
 
 // identityOf returns the SHA-256 of the control octets and the beginning of the
-// decoded payload: salt and commitment of AES-256-GCM, or the first frame of OTP.
+// decoded payload: what X-Wing adds, then salt and commitment of AES-256-GCM or the
+// first frame of OTP.
 func identityOf(control []byte, beginning ...[]byte) (id kmclient.Identity) {
 	h := sha256.New()
 	_, _ = h.Write(control)
@@ -210,14 +246,13 @@ func checkGCMKey(k *kmclient.Key, id string) error {
 	return nil
 }
 
-func (r *Reader) openOTP(outer *envelope.Reader) {
-	control := outer.Control.Octets()
-	r.suite = otp.NewReader(otp.NewFrameReader(outer), otp.ReaderOptions{
+func (r *Reader) openOTP(outer *envelope.Reader, control, begin []byte) {
+	opts := otp.ReaderOptions{
 		Control: control,
 		KeyID:   outer.Control.KeyID,
 		Keys: func(f *otp.Frame) ([]*kmclient.Key, error) {
 			if f.Number == 0 {
-				r.info.Identity = identityOf(control, f.Raw()...)
+				r.info.Identity = identityOf(control, append([][]byte{begin}, f.Raw()...)...)
 			}
 			return r.keys.KeysByID(r.ctx, r.peer, f.KeyIDs...)
 		},
@@ -225,5 +260,9 @@ func (r *Reader) openOTP(outer *envelope.Reader) {
 			r.info.KeyIDs = append(r.info.KeyIDs, f.KeyIDs...)
 			return r.bind(f.Number, f.KeyIDs...)
 		},
-	})
+	}
+	if r.secret != nil {
+		opts.Mask = r.secret.Mask
+	}
+	r.suite = otp.NewReader(otp.NewFrameReader(outer), opts)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/gcmstream"
+	"github.com/qkdmail/qkdmail/cipher/internal/hybrid"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -45,6 +46,7 @@ type Writer struct {
 	head    []byte // the beginning of the message, until the suite is open; in buf as long as it fits
 	want    int    // bytes of head to wait for
 	suite   suiteWriter
+	secret  *hybrid.Secret // of a hybrid suite, once the envelope is open; nil: none
 	around  envelope.WriterOptions
 	outer   *envelope.Writer
 	async   *asyncwrite.Writer // to dst, while ReadFrom uses one
@@ -127,6 +129,7 @@ func (w *Writer) Close() error {
 	if w.err != nil {
 		return w.fail()
 	}
+	w.secret.Wipe()
 	w.err = errClosed
 	return nil
 }
@@ -148,6 +151,7 @@ func (w *Writer) fail() error {
 		w.aborted = true
 		w.err = fromSuite(w.err)
 		w.wipeHead()
+		w.secret.Wipe()
 		if w.suite != nil {
 			w.suite.Abort()
 		}
@@ -161,30 +165,36 @@ func (w *Writer) fail() error {
 // start opens the suite and gives it the beginning of the message, which is the
 // whole message if whole is set.
 func (w *Writer) start(whole bool) {
-	w.info.Suite = w.opts.Suite
-	if w.info.Suite == SuiteAuto {
-		w.info.Suite = SuiteAES256GCM
+	suite := w.opts.Suite.Plain()
+	if suite == SuiteAuto {
+		suite = SuiteAES256GCM
 		if whole && len(w.head) <= w.opts.PadLimit {
-			w.info.Suite = SuiteOTP
+			suite = SuiteOTP
 		}
 	}
-	if w.info.Suite == SuiteOTP {
+	if suite == SuiteOTP {
 		w.suite, w.err = w.openOTP()
 		switch ruledOut := errors.Is(w.err, otp.ErrLimits); { // before any key was asked for
 		case ruledOut && w.opts.Suite == SuiteAuto:
-			w.info.Suite, w.info.NoPad, w.err = SuiteAES256GCM, fromSuite(w.err), nil
+			suite, w.info.NoPad, w.err = SuiteAES256GCM, fromSuite(w.err), nil
 		case ruledOut:
 			w.err = fmt.Errorf("%w; use %s", w.err, SuiteAES256GCM)
 		}
 	}
+	w.info.Suite = suite
+	if w.opts.Hybrid != nil {
+		w.info.Suite, w.info.Fingerprint = suite.hybrid(), w.opts.Hybrid.fingerprint
+	}
 	w.info.Time = w.opts.Time.UTC()
 	w.info.SenderSAE, w.info.RecipientSAE = w.opts.SAE, w.opts.Peer
 	w.scan(whole)
-	if w.info.Suite == SuiteAES256GCM {
+	if suite == SuiteAES256GCM {
 		w.suite, w.err = w.openGCM()
 	}
-	if w.err == nil {
-		_, w.err = w.suite.Write(w.head)
+	for _, part := range [][]byte{recipientList(w.opts.Recipients), w.head} {
+		if w.err == nil {
+			_, w.err = w.suite.Write(part)
+		}
 	}
 	w.wipeHead()
 }
@@ -223,15 +233,9 @@ func (w *Writer) openGCM() (suiteWriter, error) {
 		return nil, err
 	}
 	w.info.KeyIDs = []string{keys[0].ID()}
-	return gcmWriter(dst, keys[0].Reveal(), control)
-}
-
-// gcmWriter returns a nil suiteWriter with an error, and not one that holds a nil
-// *gcmstream.Writer.
-func gcmWriter(dst io.Writer, key, control []byte) (suiteWriter, error) {
-	s, err := gcmstream.NewWriter(dst, key, control, rand.Reader)
+	s, err := gcmstream.NewWriter(dst, w.secret.Reveal(), keys[0].Reveal(), control, rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, err // and not a suiteWriter that holds a nil *gcmstream.Writer
 	}
 	return s, nil
 }
@@ -241,13 +245,17 @@ func (w *Writer) openOTP() (suiteWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := otp.NewWriter(otp.WriterOptions{
+	opts := otp.WriterOptions{
 		Limits: padLimits(status),
 		Keys: func(size, number int) ([]*kmclient.Key, error) {
 			return w.padKeys(size, number, status.MaxKeyPerRequest)
 		},
 		Open: w.openEnvelope,
-	})
+	}
+	if w.opts.Hybrid != nil {
+		opts.Mask = func(frame uint64, keys ...[]byte) error { return w.secret.Mask(frame, keys...) }
+	}
+	s, err := otp.NewWriter(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -281,12 +289,22 @@ func (w *Writer) scan(whole bool) {
 	}
 }
 
-// openEnvelope writes the outer message up to the payload. It returns a writer
-// for the payload, and the control octets.
+// openEnvelope writes the outer message up to the payload of the plain suite. It
+// returns a writer for that, and the control octets.
 func (w *Writer) openEnvelope(keyID string) (_ io.Writer, control []byte, err error) {
 	w.around.Control.KeyID, w.info.KeyID = keyID, keyID
 	if w.outer, err = envelope.NewWriter(sink{w}, w.around); err != nil {
 		return nil, nil, err
 	}
-	return w.outer, w.around.Control.Octets(), nil
+	control = w.around.Control.Octets()
+	if w.opts.Hybrid == nil {
+		return w.outer, control, nil
+	}
+	begin, secret, err := w.opts.Hybrid.encapsulate(control)
+	if err != nil {
+		return nil, nil, err
+	}
+	w.secret = secret
+	_, err = w.outer.Write(begin)
+	return w.outer, control, err
 }

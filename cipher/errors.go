@@ -22,6 +22,9 @@ var (
 	ErrVersion = envelope.ErrVersion
 	// ErrSuite means a suite that this release does not know.
 	ErrSuite = errors.New("unknown cipher suite")
+	// ErrHybridKey means that the message is for an X-Wing key that is not among
+	// DecryptOptions.Hybrid.
+	ErrHybridKey = errors.New("no X-Wing private key for this message")
 	// ErrSAE means that the message is addressed to another SAE, or comes from
 	// one that is not a configured peer.
 	ErrSAE = errors.New("message is not from a configured peer to this SAE")

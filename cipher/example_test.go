@@ -38,7 +38,7 @@ func ExampleEncrypt() {
 	defer remove()
 
 	var outer strings.Builder
-	w, err := cipher.Encrypt(context.Background(), &outer, km, &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
+	w, err := cipher.Encrypt(context.Background(), &outer, km, forSuite(&cipher.EncryptOptions{Suite: cipher.SuiteOTP}))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -90,7 +90,7 @@ func ExampleInspect() {
 		return
 	}
 	fmt.Println(info.Suite, len(info.KeyIDs), "key,", info.PlaintextSize, "bytes")
-	// Output: AES-256-GCM 1 key, 83 bytes
+	// Output: AES-256-GCM 1 key, 87 bytes
 }
 
 // encryptedExample returns exampleMessage, encrypted with a key of km.

@@ -221,7 +221,7 @@ func TestHeaderInPieces(t *testing.T) {
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP, cipher.SuiteAuto} {
 		km := newTestKM()
 		var out bytes.Buffer
-		w, err := cipher.Encrypt(t.Context(), &out, km, &cipher.EncryptOptions{Suite: suite})
+		w, err := cipher.Encrypt(t.Context(), &out, km, forSuite(&cipher.EncryptOptions{Suite: suite}))
 		if err != nil {
 			t.Fatal(err)
 		}

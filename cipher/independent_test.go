@@ -90,10 +90,27 @@ func independentOpen(message []byte, keys map[string][]byte, sae, peer string) (
 	if err != nil {
 		return nil, err
 	}
+	open := indGCM
 	if suite == "OTP" {
-		return indOTP(payload, control, keys)
+		open = indOTP
 	}
-	return indGCM(payload, control, keys)
+	plaintext, err := open(payload, control, keys)
+	if err != nil {
+		return nil, err
+	}
+	return indMessage(plaintext)
+}
+
+// indMessage removes the list of recipients before the message (§1).
+func indMessage(plaintext []byte) ([]byte, error) {
+	if len(plaintext) < 4 {
+		return nil, indDamaged("no list of recipients")
+	}
+	n := uint64(binary.BigEndian.Uint32(plaintext))
+	if n > 4096 || uint64(len(plaintext)) < 4+16*n {
+		return nil, indDamaged("a list of %d recipients in %d bytes", n, len(plaintext))
+	}
+	return plaintext[4+16*n:], nil
 }
 
 // ---- §2.2 MIME

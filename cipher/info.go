@@ -18,13 +18,19 @@ type Info struct {
 	KeyID        string    // in the control part; for OTP the first of several
 	KeyIDs       []string  // in the order of use, as the key manager spells them; if Encrypt fails, of all keys fetched
 
+	// Fingerprint is that of the X-Wing key that a message under a hybrid suite is
+	// for.
+	Fingerprint Fingerprint
+
 	// Identity tells the message from any other under the same key. Only
 	// Decrypt sets it, before it asks for the first key: with OTP, after it has
 	// read the first frame. It proves nothing until a key has verified that part.
 	Identity kmclient.Identity
 
 	// PlaintextSize is the size of the message before encryption, in bytes.
-	// Decrypt counts what it has released.
+	// Decrypt counts what it has released. Inspect can't tell the message from
+	// its recipient list, which takes 4 bytes and 16 for each recipient, and
+	// counts both.
 	PlaintextSize int64
 	// PayloadSize is the size of the payload before base64, in bytes. Only
 	// Inspect sets it.

@@ -22,18 +22,31 @@ func Inspect(src io.Reader) (*Info, error) {
 	for f := range rawheader.Fields(outer.Header, rawheader.Lenient) {
 		info.Outer = append(info.Outer, Field{Name: string(f.Name), Value: f.Text()})
 	}
-	switch info.Suite {
-	case SuiteAES256GCM:
-		err = inspectChunks(outer, &info)
-	case SuiteOTP:
-		err = inspectFrames(outer, &info)
-	default:
-		err = fmt.Errorf("%w %.40q", ErrSuite, outer.Control.Suite)
-	}
-	if err != nil {
+	if err := inspectPayload(outer, &info); err != nil {
 		return nil, fromReading(err)
 	}
 	return &info, nil
+}
+
+func inspectPayload(payload io.Reader, info *Info) error {
+	if !info.Suite.known() {
+		return fmt.Errorf("%w %.40q", ErrSuite, info.Suite)
+	}
+	var before int64
+	if info.Suite.Hybrid() {
+		header, err := readHybridHeader(payload)
+		if err != nil {
+			return err
+		}
+		info.Fingerprint, before = header.fingerprint(), int64(len(header))
+	}
+	inspect := inspectChunks
+	if info.Suite.Plain() == SuiteOTP {
+		inspect = inspectFrames
+	}
+	err := inspect(payload, info)
+	info.PayloadSize += before
+	return err
 }
 
 func inspectChunks(payload io.Reader, info *Info) (err error) {

@@ -18,7 +18,7 @@ func TestInspect(t *testing.T) {
 		if info.Suite != suite || info.SenderSAE != "A B" || info.RecipientSAE != "100%" || len(info.KeyIDs) != len(km.given) || info.KeyID != km.given[0].ID() {
 			t.Errorf("%s: %+v", suite, info)
 		}
-		if info.PlaintextSize != int64(len(plain)) || info.PayloadSize != int64(len(payloadOf(t, outer))) {
+		if info.PlaintextSize != int64(4+len(plain)) || info.PayloadSize != int64(len(payloadOf(t, outer))) {
 			t.Errorf("%s: plaintext of %d bytes and payload of %d, want %d and %d", suite, info.PlaintextSize, info.PayloadSize, len(plain), len(payloadOf(t, outer)))
 		}
 		if len(info.Outer) == 0 || info.Outer[0] != (cipher.Field{Name: "Qkdmail-Key-ID", Value: info.KeyID}) {

@@ -89,7 +89,7 @@ func memoryTest(t *testing.T, suite cipher.Suite) {
 }
 
 func encryptBig(ctx context.Context, dst io.Writer, suite cipher.Suite) error {
-	w, err := cipher.Encrypt(ctx, dst, newDerivedKM(), &cipher.EncryptOptions{Suite: suite})
+	w, err := cipher.Encrypt(ctx, dst, newDerivedKM(), forSuite(&cipher.EncryptOptions{Suite: suite}))
 	if err != nil {
 		return err
 	}

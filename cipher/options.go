@@ -27,6 +27,13 @@ type EncryptOptions struct {
 	Suite    Suite // "": SuiteAES256GCM
 	PadLimit int   // bytes of message up to which SuiteAuto takes the pad; 0: DefaultPadLimit
 
+	// Hybrid is the recipient's X-Wing key. With it the suite is a hybrid one,
+	// whatever Suite says; a hybrid Suite without it is an error.
+	Hybrid *HybridPublicKey
+	// Recipients are those that the message is sealed for, as in RCPT TO and
+	// without angle brackets, at most MaxRecipients. Empty: anyone of the peer.
+	Recipients []string
+
 	SAE  string // own SAE ID; "": none
 	Peer string // SAE ID of the recipient; "": none
 
@@ -49,11 +56,15 @@ type EncryptOptions struct {
 }
 
 // DecryptOptions says which messages to accept. With only a Binder, it accepts
-// messages without SAE IDs.
+// messages without SAE IDs and without X-Wing. Whom a message may be given to, the
+// caller asks Reader.Recipients.
 type DecryptOptions struct {
 	// Binder makes sure that a key opens one message only. It must be set, to
 	// a keystore.Store or to Unbound.
 	Binder KeyBinder
+
+	// Hybrid are the X-Wing keys that may open a message under a hybrid suite.
+	Hybrid []*HybridPrivateKey
 
 	SAE   string   // own SAE ID, which the message must be addressed to; "": none
 	Peers []string // SAE IDs of possible senders; empty: only messages without one
@@ -74,6 +85,15 @@ func (o *EncryptOptions) withDefaults() (EncryptOptions, error) {
 		opts.Suite = SuiteAES256GCM
 	}
 	if _, err := ParseSuite(string(opts.Suite)); err != nil {
+		return opts, err
+	}
+	switch {
+	case opts.Hybrid != nil:
+		opts.Suite = opts.Suite.hybrid()
+	case opts.Suite.Hybrid():
+		return opts, fmt.Errorf("%w: suite %s takes the recipient's X-Wing public key", ErrOptions, opts.Suite)
+	}
+	if err := checkRecipients(opts.Recipients); err != nil {
 		return opts, err
 	}
 	if opts.PadLimit == 0 {

@@ -37,7 +37,7 @@ func TestAuto(t *testing.T) {
 		} {
 			outer := encrypt(t, newTestKM(), make([]byte, size), &cipher.EncryptOptions{Suite: cipher.SuiteAuto, PadLimit: limit})
 			info, err := cipher.Inspect(bytes.NewReader(outer))
-			if err != nil || info.Suite != want || info.PlaintextSize != int64(size) {
+			if err != nil || info.Suite != want || info.PlaintextSize != int64(size+4) {
 				t.Errorf("limit %d, message of %d bytes: %+v, %v; want suite %s", limit, size, info, err, want)
 			}
 		}

@@ -2,6 +2,7 @@ package cipher
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 	"github.com/qkdmail/qkdmail/cipher/internal/otp"
@@ -21,15 +22,16 @@ type PadCost struct {
 	MessageBytes int64
 }
 
-// PadCostOf returns what a message of size bytes takes with SuiteOTP under the
-// limits in this status, whatever the stock of keys. The cost is exact except for
+// PadCostOf returns what a message of size bytes that is sealed for this many
+// recipients takes with SuiteOTP under the limits in this status, whatever the stock
+// of keys. The cost is exact except for
 // MessageBytes. The error is ErrPad if the limits rule a pad out, and
 // ErrTooManyKeys if the message is too long for keys of their size.
-func PadCostOf(s kmclient.Status, size int64) (PadCost, error) {
-	if size < 0 {
-		return PadCost{}, fmt.Errorf("%w: a message of %d bytes", ErrOptions, size)
+func PadCostOf(s kmclient.Status, size int64, recipients int) (PadCost, error) {
+	if size < 0 || recipients < 0 || recipients > MaxRecipients {
+		return PadCost{}, fmt.Errorf("%w: a message of %d bytes for %d recipients", ErrOptions, size, recipients)
 	}
-	c, err := padLimits(s).Cost(size)
+	c, err := padLimits(s).Cost(size + min(int64(listSize(recipients)), math.MaxInt64-size))
 	if err != nil {
 		return PadCost{}, fromSuite(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,13 +194,13 @@ func TestPadCostOf(t *testing.T) {
 			km := newLimitedKM(s)
 			km.newID = test.newID
 			plain := awkwardMessage(random, size)
-			cost, err := cipher.PadCostOf(s, int64(size))
+			cost, err := cipher.PadCostOf(s, int64(size), i)
 			if err != nil {
 				t.Fatal(err)
 			}
 			outer := encrypt(t, km, plain, &cipher.EncryptOptions{
 				Suite: cipher.SuiteOTP, SAE: strings.Repeat("A", 255), Peer: strings.Repeat("B", 255), CRLF: true,
-				Headers: cipher.HeadersNoConfidentiality, Note: &note,
+				Headers: cipher.HeadersNoConfidentiality, Note: &note, Recipients: slices.Repeat([]string{"a@x.org"}, i),
 			})
 			var keyBytes int64
 			longest := 0
@@ -226,11 +227,11 @@ func TestPadCostOf(t *testing.T) {
 		"endless":           {kmclient.Status{}, 1<<63 - 1, cipher.ErrTooManyKeys},
 		"negative":          {kmclient.Status{}, -1, cipher.ErrOptions},
 	} {
-		if cost, err := cipher.PadCostOf(test.s, test.size); !errors.Is(err, test.want) || cost != (cipher.PadCost{}) {
+		if cost, err := cipher.PadCostOf(test.s, test.size, 0); !errors.Is(err, test.want) || cost != (cipher.PadCost{}) {
 			t.Errorf("%s: %+v, %v, want %v", name, cost, err, test.want)
 		}
 	}
-	if _, err := cipher.PadCostOf(kmclient.Status{MaxKeySize: 256}, 4_100_000); err != nil {
+	if _, err := cipher.PadCostOf(kmclient.Status{MaxKeySize: 256}, 4_100_000, 0); err != nil {
 		t.Errorf("4.1 MB of keys of 256 bits: %v", err)
 	}
 }

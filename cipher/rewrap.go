@@ -30,7 +30,7 @@ func Rewrap(dst io.Writer, src io.Reader, opts *EncryptOptions) error {
 	if c := outer.Control; c.SenderSAE != controlSAE(o.SAE) || c.RecipientSAE != controlSAE(o.Peer) {
 		return fmt.Errorf("%w: it is from %q to %q", ErrSAE, c.SenderSAE, c.RecipientSAE)
 	}
-	if suite := Suite(outer.Control.Suite); suite != SuiteAES256GCM && suite != SuiteOTP {
+	if suite := Suite(outer.Control.Suite); !suite.known() {
 		return fmt.Errorf("%w %.40q", ErrSuite, suite)
 	}
 	if isDate(outer.Control.Time) {

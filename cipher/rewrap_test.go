@@ -35,7 +35,7 @@ func TestRewrap(t *testing.T) {
 			},
 			"a subject": func(s string) string { return strings.Replace(s, "Subject: [...]", "Subject: in clear", 1) },
 		} {
-			opts := &cipher.EncryptOptions{Suite: suite, SAE: "A", Peer: "B"}
+			opts := forSuite(&cipher.EncryptOptions{Suite: suite, SAE: "A", Peer: "B"})
 			sealed := around(string(encrypt(t, km, []byte(shortMessage), opts)))
 			var out bytes.Buffer
 			if err := cipher.Rewrap(&out, strings.NewReader(sealed), opts); err != nil {
@@ -48,7 +48,7 @@ func TestRewrap(t *testing.T) {
 			if n := strings.Count(out.String(), "\n--"); n != strings.Count(string(encrypt(t, km, []byte(shortMessage), opts)), "\n--") {
 				t.Errorf("%s, %s: %d delimiters in\n%s", suite, name, n, out.String())
 			}
-			r, err := cipher.Decrypt(t.Context(), &out, km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: "B", Peers: []string{"A"}})
+			r, err := cipher.Decrypt(t.Context(), &out, km, &cipher.DecryptOptions{Hybrid: unbound().Hybrid, Binder: cipher.Unbound, SAE: "B", Peers: []string{"A"}})
 			if err != nil {
 				t.Errorf("%s, %s: %v", suite, name, err)
 				continue

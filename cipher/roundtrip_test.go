@@ -12,7 +12,7 @@ import (
 // encryptTo encrypts a whole message to dst. After an error it calls Abort.
 func encryptTo(t testing.TB, dst io.Writer, km cipher.KeySource, plain []byte, opts *cipher.EncryptOptions) (*cipher.Info, error) {
 	t.Helper()
-	w, err := cipher.Encrypt(t.Context(), dst, km, opts)
+	w, err := cipher.Encrypt(t.Context(), dst, km, forSuite(opts))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,10 +34,13 @@ func encrypt(t testing.TB, km cipher.KeySource, plain []byte, opts *cipher.Encry
 }
 
 // unbound returns options that bind no key.
-func unbound() *cipher.DecryptOptions { return &cipher.DecryptOptions{Binder: cipher.Unbound} }
+func unbound() *cipher.DecryptOptions {
+	return &cipher.DecryptOptions{Binder: cipher.Unbound, Hybrid: []*cipher.HybridPrivateKey{hybridKey()}}
+}
 
 // decrypt restores a message. With an error it returns what was released before.
-// The Binder in opts may be nil: then no key is bound.
+// The Binder in opts may be nil: then no key is bound. Without Hybrid it opens what is
+// for hybridKey.
 func decrypt(t testing.TB, km cipher.KeyFinder, outer []byte, opts *cipher.DecryptOptions) ([]byte, error) {
 	t.Helper()
 	with := unbound()
@@ -45,6 +48,9 @@ func decrypt(t testing.TB, km cipher.KeyFinder, outer []byte, opts *cipher.Decry
 		*with = *opts
 	}
 	with.Binder = cmp.Or(with.Binder, cipher.Unbound)
+	if with.Hybrid == nil {
+		with.Hybrid = unbound().Hybrid
+	}
 	r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, with)
 	if err != nil {
 		return nil, err

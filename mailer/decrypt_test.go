@@ -271,7 +271,7 @@ func TestRefusedSealed(t *testing.T) {
 		{"a path as SAE", option(func(o *cipher.EncryptOptions) { o.SAE = "../../x" }), "550 5.7.1", "sae"},
 		{"suite not agreed", option(func(o *cipher.EncryptOptions) { o.SAE = "SAE_C" }), "550 5.7.1", "suite not agreed"},
 		{"a peer for another's domain", option(func(o *cipher.EncryptOptions) { o.SAE, o.Suite = "SAE_C", cipher.SuiteOTP }), "550 5.7.1", "another peer's domain"},
-		{"cut short", good[:len(good)-300] + "\r\n", "550 5.7.7", "damaged"},
+		{"cut short", good[:len(good)-301] + "\r\n", "550 5.7.7", "damaged"},
 		{"flipped", good[:body] + flip(good[body]) + good[body+1:], "550 5.7.7", "authentication"},
 		{"header without payload", good[:strings.Index(good, "\r\n")] + "\r\nFrom: a@a.example\r\n\r\nfiltered\r\n", "550 5.7.7", "damaged"},
 		{"other version", strings.Replace(good, "\r\nVersion: 1\r\n", "\r\nVersion: 2\r\n", 1), "550 5.7.5", "version"},

@@ -132,7 +132,7 @@ func (s *encryptSession) padCost(g *group) (cost cipher.PadCost, status kmclient
 	if status, err = g.keys.Status(s.ctx, g.route.Peer.SAE); err != nil {
 		return cost, status, false, nil // encryption asks again, and returns the error
 	}
-	cost, err = cipher.PadCostOf(status, size)
+	cost, err = cipher.PadCostOf(status, size, len(g.rcpts))
 	if errors.Is(err, cipher.ErrPad) {
 		return cost, status, false, nil // encryption finds the same
 	}
@@ -172,14 +172,14 @@ func (s *encryptSession) learn(g *group, info *cipher.Info, trial bool, err erro
 	if info.NoPad != nil {
 		s.o.shortages.noPad(g.route.Peer.SAE, info.NoPad)
 	}
-	if info.Suite != cipher.SuiteOTP {
+	if info.Suite.Plain() != cipher.SuiteOTP {
 		if !trial {
 			return
 		}
 		err = errNotTried
 	}
 	status, serr := g.keys.Status(s.ctx, g.route.Peer.SAE)
-	cost, cerr := cipher.PadCostOf(status, max(s.opts.Size, info.PlaintextSize))
+	cost, cerr := cipher.PadCostOf(status, max(s.opts.Size, info.PlaintextSize), len(g.rcpts))
 	if serr == nil && cerr == nil {
 		s.o.shortages.learn(g.route.Peer.SAE, cost.KeyBytes, len(info.KeyIDs), trial, err)
 	}

@@ -3,11 +3,13 @@
 // is released. docs/format.md, section 5, defines it; sizes are bytes:
 //
 //	payload    = salt(32, random) ‖ commitment(32) ‖ chunk…
-//	PRK        = HKDF-Extract(SHA-256, salt, key)
+//	PRK        = HKDF-Extract(SHA-256, salt, secret ‖ key)
 //	commitment = HKDF-Expand(PRK, "qkdmail/1 A256GCM commitment" ‖ 0x00 ‖ control octets, 32)
 //	chunk key  = HKDF-Expand(PRK, "qkdmail/1 A256GCM chunks" ‖ 0x00 ‖ control octets, 32)
 //	chunk      = AES-256-GCM(chunk key, nonce, ≤ 65,536 bytes of plaintext) ‖ tag(16)
 //	nonce      = chunk number from 0 (11, big-endian) ‖ 1 on the last chunk, else 0
+//
+// The secret is empty, or one of 32 bytes that hybrid suites add (section 10).
 //
 // Every chunk but the last has 65,536 bytes of plaintext, the last at least one.
 // An empty plaintext is one empty chunk. This is the STREAM construction (Hoang,
@@ -30,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/qkdmail/qkdmail/cipher/internal/buffer"
 )
@@ -56,11 +59,13 @@ var (
 )
 
 // derive returns the commitment and the cipher of the chunks.
-func derive(key, salt, control []byte) (commitment []byte, aead cipher.AEAD, err error) {
+func derive(secret, key, salt, control []byte) (commitment []byte, aead cipher.AEAD, err error) {
 	if len(key) != KeySize {
 		return nil, nil, fmt.Errorf("a key of %d bytes: AES-256 takes exactly %d", len(key), KeySize)
 	}
-	prk, err := hkdf.Extract(sha256.New, key, salt)
+	input := slices.Concat(secret, key)
+	defer clear(input)
+	prk, err := hkdf.Extract(sha256.New, input, salt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -112,13 +117,13 @@ type Writer struct {
 
 // NewWriter derives the keys, writes salt and commitment to dst, and returns a
 // Writer for the plaintext. It reads the salt from rand and keeps no reference to
-// key.
-func NewWriter(dst io.Writer, key, control []byte, rand io.Reader) (*Writer, error) {
+// secret and key.
+func NewWriter(dst io.Writer, secret, key, control []byte, rand io.Reader) (*Writer, error) {
 	header := make([]byte, saltSize, HeaderSize)
 	if _, err := io.ReadFull(rand, header); err != nil {
 		return nil, fmt.Errorf("salt: %w", err)
 	}
-	commitment, aead, err := derive(key, header, control)
+	commitment, aead, err := derive(secret, key, header, control)
 	if err != nil {
 		return nil, err
 	}
@@ -253,9 +258,9 @@ func readAtLeast(src io.Reader, buf []byte, least int) (n int, err error) {
 }
 
 // Unlock checks the commitment and derives the key of the chunks. It keeps no
-// reference to key.
-func (r *Reader) Unlock(key, control []byte) error {
-	commitment, aead, err := derive(key, r.header[:saltSize], control)
+// reference to secret and key.
+func (r *Reader) Unlock(secret, key, control []byte) error {
+	commitment, aead, err := derive(secret, key, r.header[:saltSize], control)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ var control = []byte("control octets")
 func seal(t testing.TB, key, plain []byte, write int) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := NewWriter(&out, key, control, rand.Reader)
+	w, err := NewWriter(&out, nil, key, control, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func open(key, control []byte, payload io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.Unlock(key, control); err != nil {
+	if err := r.Unlock(nil, key, control); err != nil {
 		return nil, err
 	}
 	return suitetest.ReadAll(r.Next)
@@ -143,7 +143,7 @@ func TestTamper(t *testing.T) {
 func TestEmptyLastChunk(t *testing.T) {
 	key := suitetest.Random(KeySize)
 	var out bytes.Buffer
-	w, err := NewWriter(&out, key, control, rand.Reader)
+	w, err := NewWriter(&out, nil, key, control, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestWrongKeyOrControl(t *testing.T) {
 		t.Errorf("other control octets: error %v, want %v", err, ErrCommitment)
 	}
 	for _, size := range []int{0, 16, 31, 33, 64} {
-		if _, err := NewWriter(io.Discard, suitetest.Random(size), control, rand.Reader); err == nil {
+		if _, err := NewWriter(io.Discard, nil, suitetest.Random(size), control, rand.Reader); err == nil {
 			t.Errorf("a key of %d bytes was accepted", size)
 		}
 	}
@@ -191,7 +191,7 @@ func TestNonceCarries(t *testing.T) {
 
 func TestWriterIsFinal(t *testing.T) {
 	var out bytes.Buffer
-	w, err := NewWriter(&out, suitetest.Random(KeySize), control, rand.Reader)
+	w, err := NewWriter(&out, nil, suitetest.Random(KeySize), control, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestWriterIsFinal(t *testing.T) {
 	}
 
 	fail := errors.New("disk full")
-	w, err = NewWriter(&out, suitetest.Random(KeySize), control, rand.Reader)
+	w, err = NewWriter(&out, nil, suitetest.Random(KeySize), control, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 func FuzzReader(f *testing.F) {
 	key := bytes.Repeat([]byte("fuzz"), KeySize/4)
 	var out bytes.Buffer
-	w, err := NewWriter(&out, key, control, bytes.NewReader(make([]byte, 32)))
+	w, err := NewWriter(&out, nil, key, control, bytes.NewReader(make([]byte, 32)))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -19,6 +19,8 @@
 //	             ‖ pad16(ciphertext) ‖ the three lengths ‖ frame number from 0
 //	             (each u64 little-endian; pad16 appends zeros up to a multiple of 16)
 //
+// Hybrid suites mask the keys before they are used (section 10).
+//
 // Bytes 0 to 15 of a key are never pad. Anyone who knows a plaintext learns its
 // pad by XOR, but nothing that could be s of the same key. So no frame can be
 // forged that names one of these keys as its first.
@@ -102,6 +104,18 @@ func (s *idSet) add(ids ...string) error {
 		s.seen[c] = struct{}{}
 	}
 	return nil
+}
+
+// mask has the bytes of the keys of a frame changed, unless change is nil.
+func mask(change func(frame uint64, keys ...[]byte) error, number uint64, keys []*kmclient.Key) error {
+	if change == nil {
+		return nil
+	}
+	secrets := make([][]byte, len(keys))
+	for i, k := range keys {
+		secrets[i] = k.Reveal()
+	}
+	return change(number, secrets...)
 }
 
 // xor sets dst to src XOR the pad in keys.

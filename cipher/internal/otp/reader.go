@@ -188,6 +188,10 @@ type ReaderOptions struct {
 	// the keys, those returned with an error as well.
 	Keys func(*Frame) ([]*kmclient.Key, error)
 
+	// Mask, if not nil, is called with the keys of each frame before they are used,
+	// and may change their bytes.
+	Mask func(frame uint64, keys ...[]byte) error
+
 	// Verified, if not nil, is called with each frame whose tag is right, before
 	// the frame is decrypted. Its error ends the message.
 	Verified func(*Frame) error
@@ -241,6 +245,9 @@ func (r *Reader) decrypt(f *Frame) error {
 		return err
 	}
 	if err := checkKeys(keys, f.KeyIDs); err != nil {
+		return err
+	}
+	if err := mask(r.opts.Mask, f.Number, keys); err != nil {
 		return err
 	}
 	mac, err := authenticator(keys[0], r.opts.Control, f.header, f.ciphertext, f.Number)

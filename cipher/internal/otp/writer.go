@@ -22,6 +22,10 @@ type WriterOptions struct {
 	// Open is called once, with the ID of the first key, before the first frame
 	// is written. It returns a writer for the frames, and the control octets.
 	Open func(keyID string) (dst io.Writer, control []byte, err error)
+
+	// Mask, if not nil, is called with the keys of each frame after Open, and may
+	// change their bytes.
+	Mask func(frame uint64, keys ...[]byte) error
 }
 
 // A Writer encrypts what is written to it, frame by frame. The payload is
@@ -120,6 +124,9 @@ func (w *Writer) seal(plain []byte, last bool) error {
 		if w.dst, w.control, err = w.opts.Open(keys[0].ID()); err != nil {
 			return err
 		}
+	}
+	if err := mask(w.opts.Mask, w.number, keys); err != nil {
+		return fmt.Errorf("frame %d: %w", w.number, err)
 	}
 	ciphertext := w.buf[:len(plain)]
 	w.used = max(w.used, len(plain))

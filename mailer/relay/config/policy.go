@@ -68,7 +68,7 @@ func (c *Config) PadTrouble(peer string, s kmclient.Status) (waits bool, err err
 		waits = waits || suite == cipher.SuiteOTP
 	}
 	if asked {
-		_, err = cipher.PadCostOf(s, 1)
+		_, err = cipher.PadCostOf(s, 1, 0)
 	}
 	return waits && err != nil, err
 }
