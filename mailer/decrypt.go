@@ -29,6 +29,8 @@ type DecryptOptions struct {
 	// Deliveries see that a message is delivered once to each recipient. They must
 	// be set: a keystore.Store, or Unrecorded.
 	Deliveries Deliveries
+	// Hybrid are this site's X-Wing keys, any of which may open a message; nil: none.
+	Hybrid []*cipher.HybridPrivateKey
 
 	// MaxAge and MaxAhead bound the time of encryption of a message that is
 	// accepted; 0: DefaultMaxAge and DefaultMaxAhead.
@@ -232,7 +234,7 @@ func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) 
 	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
 	f.outer = outerFieldsOf(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
-		Binder: &f.keys, SAE: s.step.Policy.sae, Peers: s.peerSAEs(),
+		Binder: &f.keys, Hybrid: s.o.Hybrid, SAE: s.step.Policy.sae, Peers: s.peerSAEs(),
 		Accept: func(i *cipher.Info) error { h.Pass(); return s.accept(i, f) },
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ func (s *encryptSession) cipherOptions(g *group, suite cipher.Suite) *cipher.Enc
 	return &cipher.EncryptOptions{
 		Suite: suite, PadLimit: g.route.PadLimit, SAE: s.step.Policy.sae, Peer: g.route.Peer.SAE,
 		Headers: s.o.Headers, Note: s.o.Note, CRLF: true, UTF8: s.opts.UTF8, From: s.from,
-		Recipients: g.rcpts,
+		Hybrid: g.route.Peer.Hybrid, Recipients: g.rcpts,
 	}
 }
 

@@ -51,8 +51,16 @@ type Peer struct {
 	// Domains are those of the peer's users: "b.example", or "*.b.example" for
 	// all domains beneath it. They say who may send as whom.
 	Domains    []string
-	AllowPlain bool           // mail from its domains may arrive in clear
-	Suites     []cipher.Suite // accepted from it; nil in PolicyOptions: all, which a Policy lists
+	AllowPlain bool // mail from its domains may arrive in clear
+	// Suites are those accepted from it. nil in PolicyOptions: all, but only hybrid ones
+	// from a peer with a Hybrid key; a Policy lists them.
+	Suites []cipher.Suite
+	// Hybrid is the peer's X-Wing key; nil: none. With it, all that is encrypted for
+	// the peer is under a hybrid suite.
+	Hybrid *cipher.HybridPublicKey
+	// AnyRecipient lets a message from the peer go to recipients that it is not sealed
+	// for, as where aliases are expanded before it is decrypted.
+	AnyRecipient bool
 }
 
 // Accepts reports whether messages from the peer may be under this suite.
@@ -75,7 +83,7 @@ type Rule struct {
 type Route struct {
 	Peer     *Peer // nil with Never, and where no rule says anything
 	Mode     Mode
-	Suite    cipher.Suite // "" with Never
+	Suite    cipher.Suite // "" with Never; a hybrid one, or SuiteAuto, to a peer with a Hybrid key
 	PadLimit int          // bytes of message up to which SuiteAuto takes OTP; 0 with other suites
 	Rule     string       // the domain of the rule that decided, for logs; "": there was none
 }

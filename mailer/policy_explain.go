@@ -68,7 +68,8 @@ func (r Route) text() string {
 
 func (r Route) suiteText() string {
 	if r.Suite == cipher.SuiteAuto {
-		return fmt.Sprintf("OTP for messages of up to %s, AES-256-GCM above", readable.Size(int64(r.PadLimit)))
+		return fmt.Sprintf("%s for messages of up to %s, %s above",
+			r.Peer.outgoing(cipher.SuiteOTP), readable.Size(int64(r.PadLimit)), r.Peer.outgoing(cipher.SuiteAES256GCM))
 	}
 	return string(r.Suite)
 }

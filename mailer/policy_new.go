@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -131,7 +132,7 @@ func (m *policyMaker) peer(i int) {
 	}
 	m.peerSAE(at+".SAE", &peer)
 	peer.Domains = m.peerDomains(at+".Domains", &peer)
-	peer.Suites = m.suites(at+".Suites", peer.Suites)
+	peer.Suites = m.suites(at+".Suites", &peer)
 }
 
 func (m *policyMaker) peerSAE(field string, peer *Peer) {
@@ -168,21 +169,38 @@ func (m *policyMaker) peerDomains(field string, peer *Peer) (patterns []string) 
 	return patterns
 }
 
-func (m *policyMaker) suites(field string, names []cipher.Suite) (suites []cipher.Suite) {
-	if names == nil {
-		return []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP}
+// suites returns what is accepted from a peer: what is named, and nothing more.
+func (m *policyMaker) suites(field string, peer *Peer) (suites []cipher.Suite) {
+	if peer.Suites == nil {
+		return slices.DeleteFunc(cipher.Suites(), func(s cipher.Suite) bool { return peer.Hybrid != nil && !s.Hybrid() })
 	}
-	if len(names) == 0 {
+	if len(peer.Suites) == 0 {
 		m.wrong(field, "", "empty: nothing could be accepted from the peer")
 	}
-	for i, name := range names {
+	for i, name := range peer.Suites {
 		suite, err := cipher.ParseSuite(string(name))
 		if err != nil || suite == cipher.SuiteAuto {
-			m.wrong(entry(field, i), "", "%q must be otp or aes-256-gcm", readable.Short(string(name)))
+			m.wrong(entry(field, i), "", "%q must be %s", readable.Short(string(name)), suiteNames)
 		}
 		suites = append(suites, suite)
 	}
 	return suites
+}
+
+// suiteNames are the suites of messages, for errors.
+const suiteNames = "aes-256-gcm, otp, aes-256-gcm+x-wing or otp+x-wing"
+
+// outgoing returns the suite that a message to a peer gets where a rule says suite.
+// There is no way from a peer's X-Wing key to a suite without X-Wing.
+func (p *Peer) outgoing(suite cipher.Suite) cipher.Suite {
+	if p.Hybrid != nil {
+		for _, s := range cipher.Suites() {
+			if s.Hybrid() && s.Plain() == suite {
+				return s
+			}
+		}
+	}
+	return suite
 }
 
 func (m *policyMaker) rules() {
@@ -229,7 +247,7 @@ func (m *policyMaker) route(at string, rule *Rule) Route {
 	suite, err := cipher.ParseSuite(string(cmp.Or(rule.Suite, cipher.SuiteAuto)))
 	switch {
 	case err != nil:
-		m.wrong(at+".Suite", "", "%q must be auto, otp or aes-256-gcm", readable.Short(string(rule.Suite)))
+		m.wrong(at+".Suite", "", "%q must be auto, %s", readable.Short(string(rule.Suite)), suiteNames)
 	case rule.PadLimit != 0 && (suite != cipher.SuiteAuto || rule.Encrypt == Never):
 		m.wrong(at+".PadLimit", "", `is for suite = "auto" only`)
 	case rule.PadLimit < 0 || rule.PadLimit > cipher.MaxPadLimit:
@@ -238,7 +256,11 @@ func (m *policyMaker) route(at string, rule *Rule) Route {
 	if rule.Encrypt == Never || !known {
 		return Route{Mode: rule.Encrypt}
 	}
-	r := Route{Mode: rule.Encrypt, Peer: m.p.peers[i], Suite: suite}
+	peer := m.p.peers[i]
+	if suite.Hybrid() && peer.Hybrid == nil {
+		m.wrong(at+".Suite", "", "%q needs the X-Wing key of peer %q", readable.Short(string(rule.Suite)), peer.Name)
+	}
+	r := Route{Mode: rule.Encrypt, Peer: peer, Suite: peer.outgoing(suite)}
 	if suite == cipher.SuiteAuto {
 		r.PadLimit = cmp.Or(rule.PadLimit, cipher.DefaultPadLimit)
 	}

@@ -211,7 +211,7 @@ func TestPeers(t *testing.T) {
 		t.Errorf("the domains are %v", peers[0].Domains)
 	}
 	if !peers[0].Accepts(cipher.SuiteAES256GCM) || !peers[0].Accepts(cipher.SuiteOTP) || peers[0].Accepts(cipher.SuiteAuto) {
-		t.Error("a peer without suites must take both")
+		t.Error("a peer without suites must take all")
 	}
 	if peers[1].Accepts(cipher.SuiteAES256GCM) || !peers[1].Accepts(cipher.SuiteOTP) {
 		t.Error("a peer with otp must take that only")
