@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storekey"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
 // A StoreKey seals the records of a store. It prints as nothing.
@@ -71,11 +71,11 @@ func ParseStoreKeySource(spec, path string, logger *slog.Logger) (StoreKeySource
 
 // keyCredential reads a credential of systemd.
 func keyCredential(name string) ([]StoreKey, error) {
-	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" || name != filepath.Base(name) || name == ".." {
-		return nil, fmt.Errorf("%w: store key: no credential %q: it comes from LoadCredential= of a systemd unit", kmclient.ErrConfig, name)
+	path, err := textfile.Path("credential:" + name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: store key: %w", kmclient.ErrConfig, err)
 	}
-	key, err := storekey.Read(filepath.Join(dir, name))
+	key, err := storekey.Read(path)
 	return []StoreKey{key}, err
 }
 
