@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 )
 
 var (
@@ -29,15 +30,32 @@ const lookAhead = 64
 // mark at its start. A longer one is an [ErrTooLong], one in UTF-16 an
 // [ErrUTF16]. Errors name the file. The text may be secret: Read leaves no other
 // copy of it behind.
-func Read(path string, limit int64) ([]byte, error) {
+func Read(path string, limit int64) ([]byte, error) { return read(path, limit, nil) }
+
+// ReadSecret is Read for a file that is for its owner only, and perhaps for a group. If
+// other users can read it, the error says so. Windows has no such permissions.
+func ReadSecret(path string, limit int64) ([]byte, error) {
+	return read(path, limit, func(info os.FileInfo) error {
+		const allowed = 0o740
+		if mode := info.Mode().Perm(); mode&^allowed != 0 && runtime.GOOS != "windows" {
+			return fmt.Errorf("it is secret, and its mode is %04o: make it 0600, or 0640 for a group", mode)
+		}
+		return nil
+	})
+}
+
+func read(path string, limit int64, check func(os.FileInfo) error) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
+	if err == nil && check != nil {
+		err = check(info)
+	}
 	if err != nil {
-		return nil, err
+		return nil, withName(path, err)
 	}
 	b, err := readAll(f, info.Size(), limit)
 	if err == nil {
@@ -47,10 +65,15 @@ func Read(path string, limit int64) ([]byte, error) {
 		}
 		clear(b)
 	}
+	return nil, withName(path, err)
+}
+
+// withName returns an error that names the file.
+func withName(path string, err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		return nil, pe // has the name
+		return pe
 	}
-	return nil, fmt.Errorf("%s: %w", path, err)
+	return fmt.Errorf("%s: %w", path, err)
 }
 
 // readAll reads r to its end. size is how many bytes it is likely to have.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	utf "unicode/utf16"
@@ -74,6 +75,35 @@ func TestReadMissing(t *testing.T) {
 	}
 	if _, err := Read(t.TempDir(), 10); err == nil {
 		t.Error("a folder was read as a file")
+	}
+}
+
+// TestReadSecret: a secret that other users can read is refused.
+func TestReadSecret(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: Windows has no such permissions")
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, ok := range map[os.FileMode]bool{
+		0o600: true, 0o400: true, 0o640: true, 0o440: true,
+		0o644: false, 0o604: false, 0o660: false, 0o602: false, 0o666: false,
+	} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		text, err := ReadSecret(path, 100)
+		if ok && (err != nil || string(text) != "secret") {
+			t.Errorf("mode %04o: %q, %v", mode, text, err)
+		}
+		if !ok && (err == nil || text != nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "make it 0600")) {
+			t.Errorf("mode %04o: %q, %v; want an error that names the file and says what to do", mode, text, err)
+		}
+	}
+	if _, err := ReadSecret(path+"-", 100); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
 	}
 }
 
