@@ -1,5 +1,5 @@
 // Package messagecmd has the commands for messages in files: "encrypt", "decrypt",
-// "inspect" and "demo".
+// "inspect" and "demo", and "keygen" for the X-Wing keys that these take.
 package messagecmd
 
 import (
@@ -9,5 +9,5 @@ import (
 
 // Commands returns the commands of this package.
 func Commands(g *flags.Globals) []*cobra.Command {
-	return []*cobra.Command{newEncrypt(g), newDecrypt(g), newInspect(), newDemo()}
+	return []*cobra.Command{newEncrypt(g), newDecrypt(g), newInspect(), newKeygen(), newDemo()}
 }

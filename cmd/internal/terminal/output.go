@@ -93,6 +93,23 @@ func CreateOutput(cmd *cobra.Command, path string, force bool) (*Output, error) 
 	return createFile(path, mode, force)
 }
 
+// CreateFile opens a file that has this mode in the end, whatever it replaces. What is
+// there and is not a regular file is an error, with force too.
+func CreateFile(path string, mode fs.FileMode, force bool) (*Output, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return nil, Fail(ExitCantCreate, "name a file", "%s is not a regular file", path)
+	case err == nil && !force:
+		return nil, errExists(path)
+	case err == nil: // as in CreateOutput, a link stays
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, CantCreate(err)
+		}
+	}
+	return createFile(path, mode, force)
+}
+
 // ToStandardOutput returns an output for the command's standard output, or an error if
 // that can't be written.
 func ToStandardOutput(w io.Writer) (*Output, error) {

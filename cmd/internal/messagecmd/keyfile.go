@@ -1,0 +1,41 @@
+package messagecmd
+
+import (
+	"strings"
+
+	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
+)
+
+// maxKeyFile is how long the file of an X-Wing key can be, in bytes. Without text
+// around it a public key takes 1,723.
+const maxKeyFile = 64 << 10
+
+// howToMakeKey is the hint for a key file that is none.
+const howToMakeKey = "make keys with: qkdmail keygen --hybrid -o FILE"
+
+// readKeyFile returns what parse makes of the file, or of the credential:NAME, that
+// the user has named as what. No error shows the text.
+func readKeyFile[K any](what, name string, read func(string, int64) ([]byte, error), parse func([]byte) (K, error)) (key K, err error) {
+	switch {
+	case name == "":
+		return key, terminal.Usage("%s is empty: name a file", what)
+	case strings.Contains(name, "-----BEGIN"):
+		return key, terminal.Usage("%s is the text of a key: name its file", what)
+	}
+	path, err := textfile.Path(name)
+	var text []byte
+	if err == nil {
+		text, err = read(path, maxKeyFile)
+	}
+	if err != nil {
+		return key, terminal.Fail(terminal.ExitConfig, "check the name and its permissions", "%s: %w", what, err)
+	}
+	defer clear(text)
+	if key, err = parse(text); err != nil {
+		why := strings.TrimPrefix(err.Error(), cipher.ErrOptions.Error()+": ")
+		return key, terminal.Fail(terminal.ExitConfig, howToMakeKey, "%s %s: %s", what, name, why)
+	}
+	return key, nil
+}
