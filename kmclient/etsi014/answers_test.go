@@ -175,8 +175,8 @@ func TestDecKeysAnswers(t *testing.T) {
 		"unknown 404 HTML":    {404, `<html>`, kmclient.ErrKeyNotFound, 1, 0, 0},
 		"unknown 500":         {500, `{"error":"unknown key ID"}`, kmclient.ErrKeyNotFound, 1, 0, 0},
 		"unknown in details":  {400, `{"message":"bad","details":[{"key_ID":"x","why":"no such key"}]}`, kmclient.ErrKeyNotFound, 1, 0, 0},
-		"400 another SAE":     {400, `{"message":"SAE_B is not known: no keys for it"}`, kmclient.ErrBadRequest, 2, 0, 0}, // once more for one key alone
-		"400 HTML":            {400, `<html>`, kmclient.ErrBadRequest, 2, 0, 0},
+		"400 another SAE":     {400, `{"message":"SAE_B is not known: no keys for it"}`, kmclient.ErrBadRequest, 3, 0, 0}, // then for one key alone, with POST and GET
+		"400 HTML":            {400, `<html>`, kmclient.ErrBadRequest, 3, 0, 0},
 		"401":                 {401, ``, kmclient.ErrRefused, 1, 0, 0},
 		"500":                 {500, `<html>`, kmclient.ErrUnavailable, 1, 0, 0},
 		"503":                 {503, ``, kmclient.ErrUnavailable, 2, 0, 0},

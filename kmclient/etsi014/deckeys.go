@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -79,7 +80,7 @@ func (c *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.
 	}
 	missing := l.missing(ids)
 	elsewhere := len(c.kmes) > 1 && errors.Is(failed, kmclient.ErrKeyNotFound)
-	if len(missing) < 2 || !elsewhere && !errors.Is(failed, kmclient.ErrBadRequest) {
+	if len(missing) < 2 || !elsewhere && !errors.Is(failed, kmclient.ErrBadRequest) && !refusesMethod(failed) {
 		return failed
 	}
 	for _, id := range missing { // ends with the first that no KME has
@@ -136,6 +137,9 @@ func (c *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, missing int,
 // lookUpAt asks one KME for keys.
 func (c *Client) lookUpAt(ctx context.Context, k *kme, l *lookup, ids []string) *kmclient.Error {
 	batch := max(len(ids), 1)
+	if k.dec.getOnly.Load() {
+		batch = 1
+	}
 	if batch > 1 {
 		limits, failed := k.limitsOf(ctx, l.peer)
 		if failed != nil && failed.Status == 0 {
@@ -175,7 +179,11 @@ func (c *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (
 		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Err: fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)}
 	}
 	q := kmhttp.Call{Op: kmhttp.OpKeysByID, Method: http.MethodPost, Path: l.path, Body: body, Limit: decLimit(len(ids)), IDs: ids}
-	code, answer, failed := k.ask(ctx, q)
+	var query url.Values
+	if len(ids) == 1 {
+		query = url.Values{"key_ID": ids}
+	}
+	code, answer, failed := k.askForKeys(ctx, &k.dec, q, query)
 	if failed != nil {
 		switch {
 		case errors.Is(failed, kmclient.ErrBadRequest):

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
@@ -21,6 +23,14 @@ type encRequest struct {
 	Optional   []any    `json:"extension_optional,omitempty"`
 
 	peer, path string
+}
+
+// query returns the request in the form for GET, or nil if that can't say it.
+func (r encRequest) query() url.Values {
+	if len(r.Additional)+len(r.Mandatory)+len(r.Optional) > 0 {
+		return nil
+	}
+	return url.Values{"number": {strconv.Itoa(r.Number)}, "size": {strconv.Itoa(r.Size)}}
 }
 
 // GetKeys fetches fresh keys (enc_keys, ETSI GS QKD 014 §5.2): at most
@@ -158,7 +168,7 @@ func (c *Client) encKeys(ctx context.Context, k *kme, r encRequest) ([]*kmclient
 		return nil, &kmclient.Error{Op: kmhttp.OpGetKeys, Err: fmt.Errorf("%w: %w", kmclient.ErrBadRequest, err)}
 	}
 	q := kmhttp.Call{Op: kmhttp.OpGetKeys, Method: http.MethodPost, Path: r.path, Body: body, Limit: kmhttp.AnswerLimit(r.Size, r.Number)}
-	code, answer, failed := k.ask(ctx, q)
+	code, answer, failed := k.askForKeys(ctx, &k.enc, q, r.query())
 	if failed != nil {
 		c.noteRefusal(k, r, failed)
 		return nil, failed

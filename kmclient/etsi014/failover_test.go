@@ -74,7 +74,7 @@ func TestFailover(t *testing.T) {
 		"404":        {nil, 1, 0, 0, nil, 1},
 		"exhausted":  {nil, 1, 0, 0, nil, 1},
 		"closed":     {nil, 0, 0, 0, nil, 0},
-		"400":        {kmclient.ErrBadRequest, 1, 0, 0, nil, 1},
+		"400":        {kmclient.ErrBadRequest, 1, 0, 0, nil, 2}, // with POST and GET
 		"200 broken": {kmclient.ErrBadKey, 1, 0, 1, nil, 1},
 		"502":        {nil, 1, 1, 0, nil, 1},
 		"cut":        {nil, 1, 1, 0, nil, 1},

@@ -1,6 +1,7 @@
 package etsi014
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,6 +28,7 @@ type fakeKME struct {
 	*httptest.Server
 	ca         *fakekm.CA
 	perRequest int
+	refuses    map[string]int // methods that keys can't be asked for with, and the HTTP status that says so
 	// hook is called with each request: the operation, which of its kind the request
 	// is, from 1, and the body. It returns true if it has answered.
 	hook func(op string, n int, w http.ResponseWriter, body []byte) bool
@@ -68,8 +70,15 @@ func (km *fakeKME) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	op := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 	km.mu.Lock()
 	km.count[op]++
-	n, hook := km.count[op], km.hook
+	n, hook, refused := km.count[op], km.hook, km.refuses[r.Method]
 	km.mu.Unlock()
+	if op != "status" && refused != 0 {
+		fakekm.Answer(refused, `{"message":"method not allowed"}`)(w, nil)
+		return
+	}
+	if q := r.URL.Query(); r.Method == http.MethodGet && op != "status" {
+		body = fmt.Appendf(nil, `{"number":%s,"size":%s,"key_IDs":[{"key_ID":%q}]}`, cmp.Or(q.Get("number"), "1"), cmp.Or(q.Get("size"), "256"), q.Get("key_ID"))
+	}
 	if hook != nil && hook(op, n, w, body) {
 		return
 	}

@@ -28,6 +28,8 @@ type kme struct {
 	files  *tlsFiles
 	seen   atomic.Int64 // the generation of files that the connections use
 	down   atomic.Int64 // until when it is asked last, in Unix nanoseconds
+	enc    method       // of enc_keys
+	dec    method       // of dec_keys
 
 	mu     sync.Mutex
 	limits map[string]limits // by peer

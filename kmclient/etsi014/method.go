@@ -1,0 +1,63 @@
+package etsi014
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
+)
+
+// A method is what is known of the HTTP methods for an operation of a KME.
+type method struct {
+	getOnly atomic.Bool // it has refused POST
+	post    atomic.Bool // it has served POST
+}
+
+// askForKeys sends a request for keys as POST. Where the KME refuses POST, it sends the
+// query with GET instead (ETSI GS QKD 014 §5.2, §5.3), and does so from then on. query
+// is nil if GET can't say the request. A refused POST gives out no keys, so nothing is
+// lost.
+func (k *kme) askForKeys(ctx context.Context, m *method, q kmhttp.Call, query url.Values) (int, []byte, *kmclient.Error) {
+	get := q
+	get.Method, get.Body, get.Path = http.MethodGet, nil, q.Path+"?"+query.Encode()
+	if query != nil && m.getOnly.Load() {
+		code, answer, failed := k.ask(ctx, get)
+		if !refusesMethod(failed) {
+			return code, answer, failed
+		}
+		m.getOnly.Store(false) // it has changed
+	}
+	code, answer, failed := k.ask(ctx, q)
+	if failed == nil {
+		m.post.Store(true)
+		return code, answer, nil
+	}
+	if query == nil {
+		m.getOnly.Store(refusesMethod(failed))
+		return code, answer, failed
+	}
+	if !refusesMethod(failed) && !m.mayReadOtherwise(q, failed) {
+		return code, answer, failed
+	}
+	getCode, getAnswer, getFailed := k.ask(ctx, get)
+	if getFailed != nil && !getFailed.Lost && (refusesMethod(getFailed) || !refusesMethod(failed) && !errors.Is(getFailed, kmclient.ErrKeyNotFound)) {
+		return code, answer, failed // GET says no more
+	}
+	m.getOnly.Store(getFailed == nil || refusesMethod(failed))
+	return getCode, getAnswer, getFailed
+}
+
+// mayReadOtherwise reports whether a KME that calls a request malformed may want key
+// IDs in another form than the standard's. Then GET, with one ID, may do.
+func (m *method) mayReadOtherwise(q kmhttp.Call, failed *kmclient.Error) bool {
+	return q.Op == kmhttp.OpKeysByID && !m.post.Load() && failed.Status == http.StatusBadRequest && errors.Is(failed, kmclient.ErrBadRequest)
+}
+
+// refusesMethod reports whether a KME does not serve this method at this path.
+func refusesMethod(failed *kmclient.Error) bool {
+	return failed != nil && (failed.Status == http.StatusMethodNotAllowed || failed.Status == http.StatusNotImplemented)
+}

@@ -1,0 +1,109 @@
+package etsi014
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
+)
+
+// A KME that refuses POST is asked with GET, and from then on at once.
+func TestGetOnly(t *testing.T) {
+	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotImplemented} {
+		km := newFakeKME(t, fakekm.NewCA(t))
+		km.refuses = map[string]int{http.MethodPost: status}
+		e := etsiClient(t, Options{}, km)
+		for i, requests := range []int{2, 3} {
+			keys, err := e.GetKeys(t.Context(), "B", 512, 3)
+			if err != nil || len(keys) != 3 || keys[0].Size() != 512 {
+				t.Fatalf("%d: GetKeys = %v, %v, want three keys of 512 bits", status, keys, err)
+			}
+			if n := km.requests("enc_keys"); n != requests {
+				t.Errorf("%d: call %d: %d requests in all, want %d: POST is tried once", status, i, n, requests)
+			}
+		}
+		secret := fakekm.RandomBytes(32)
+		for i, requests := range []int{2, 3} { // POST with GET, then GET alone
+			keys, err := e.KeysByID(t.Context(), "A", km.put(secret))
+			if err != nil || !bytes.Equal(keys[0].Reveal(), secret) {
+				t.Fatalf("%d: KeysByID = %v, %v", status, keys, err)
+			}
+			if n := km.requests("dec_keys"); n != requests {
+				t.Errorf("%d: call %d: %d requests in all, want %d", status, i, n, requests)
+			}
+		}
+		if keys, err := e.KeysByID(t.Context(), "A", km.putMany(5)...); err != nil || len(keys) != 5 {
+			t.Errorf("%d: %d keys of 5, %v: with GET there is one a request", status, len(keys), err)
+		}
+		if s := e.Stats(); s.Burned != 0 || s.Wasted != 0 {
+			t.Errorf("%d: counted %+v, and no key was lost", status, s)
+		}
+	}
+}
+
+// Several keys are the first that a KME that refuses POST is asked for.
+func TestGetOnlyManyFirst(t *testing.T) {
+	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotImplemented} {
+		km := newFakeKME(t, fakekm.NewCA(t))
+		km.refuses = map[string]int{http.MethodPost: status}
+		e := etsiClient(t, Options{}, km)
+		if keys, err := e.KeysByID(t.Context(), "A", km.putMany(3)...); err != nil || len(keys) != 3 {
+			t.Errorf("%d: %d keys of 3, %v", status, len(keys), err)
+		}
+		if n := km.requests("dec_keys"); n != 4 {
+			t.Errorf("%d: %d requests, want one with POST and three with GET", status, n)
+		}
+	}
+}
+
+// What GET can't say is refused as before. A KME that refuses both is reported by its
+// answer to POST, and POST is tried again when it refuses GET later.
+func TestNoMethod(t *testing.T) {
+	km := newFakeKME(t, fakekm.NewCA(t))
+	km.refuses = map[string]int{http.MethodPost: 405}
+	e := etsiClient(t, Options{}, km)
+	if _, err := e.GetKeysWith(t.Context(), "B", []any{map[string]string{"x": "y"}}, 256, 1); !errors.Is(err, kmclient.ErrBadRequest) {
+		t.Errorf("extensions with GET: %v, want %v", err, kmclient.ErrBadRequest)
+	}
+	if n := km.requests("enc_keys"); n != 1 {
+		t.Errorf("%d requests, want one: GET has no extensions", n)
+	}
+	if _, err := e.GetKeys(t.Context(), "B", 256, 1); err != nil {
+		t.Errorf("GET: %v", err)
+	}
+	km.refuses = map[string]int{http.MethodGet: 405}
+	if _, err := e.GetKeys(t.Context(), "B", 256, 1); err != nil {
+		t.Errorf("POST, where GET was served before: %v", err)
+	}
+	km.refuses[http.MethodPost] = 501
+	var e501 *kmclient.Error
+	if _, err := e.GetKeys(t.Context(), "B", 256, 1); !errors.As(err, &e501) || e501.Status != 501 {
+		t.Errorf("neither: %v, want what POST was answered", err)
+	}
+}
+
+// A KME that reads key IDs in POST otherwise than the standard is asked with GET. One
+// that has served POST is not.
+func TestOtherFormOfKeyIDs(t *testing.T) {
+	km := newFakeKME(t, fakekm.NewCA(t))
+	km.refuses = map[string]int{http.MethodPost: 400}
+	e := etsiClient(t, Options{}, km)
+	if keys, err := e.KeysByID(t.Context(), "A", km.putMany(2)...); err != nil || len(keys) != 2 {
+		t.Errorf("%d keys of 2, %v", len(keys), err)
+	}
+	if n := km.requests("dec_keys"); n != 4 {
+		t.Errorf("%d requests, want POST for both, POST and GET for one, GET for the other", n)
+	}
+	e = etsiClient(t, Options{}, km)
+	km.refuses = nil
+	if _, err := e.KeysByID(t.Context(), "A", km.putMany(1)...); err != nil {
+		t.Fatal(err)
+	}
+	km.refuses, km.count = map[string]int{http.MethodPost: 400}, map[string]int{}
+	if _, err := e.KeysByID(t.Context(), "A", km.putMany(1)...); !errors.Is(err, kmclient.ErrBadRequest) || km.requests("dec_keys") != 1 {
+		t.Errorf("%v after %d requests, want %v after one", err, km.requests("dec_keys"), kmclient.ErrBadRequest)
+	}
+}
