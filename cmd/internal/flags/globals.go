@@ -6,6 +6,7 @@ package flags
 import (
 	"os"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -33,4 +34,13 @@ func (g *Globals) Register(f *pflag.FlagSet) {
 	f.StringVar(&g.SAE, "sae", os.Getenv("QKD_SAE"), "own SAE ID")
 	f.StringVar(&g.Peer, "peer", os.Getenv("QKD_PEER"), "SAE ID of the other side")
 	f.Bool(TempFail, false, "exit with 75 where it is not 0, 64 or 65: for Postfix pipe(8), which bounces on others")
+}
+
+// HideGlobals leaves the flags that every command has out of the help of one to which
+// they mean nothing.
+func HideGlobals(cmd *cobra.Command) {
+	cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
+		c.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })
+		c.Parent().HelpFunc()(c, args)
+	})
 }

@@ -16,6 +16,7 @@ type doctor struct {
 	*flags.Globals
 	options kmdoctor.Options
 	asJSON  bool
+	asHTML  bool
 }
 
 func newDoctor(g *flags.Globals) *cobra.Command {
@@ -30,7 +31,8 @@ broken.
 
 A KME that follows the rules hands out 6 keys. Another may hand out more, since
 some requests are meant to be refused: a check that could take the run over
---max-keys is skipped, and reported as skipped. The last line has the number of keys.`,
+--max-keys is skipped, and reported as skipped. The last line has the number of keys.
+The lines before it say how long the KME takes to answer.`,
 		Example: `  qkdmail km doctor --km etsi014:https://127.0.0.1:8443 --sae SAE_A --peer SAE_B \
       --km-ca certs/ca.crt --km-cert certs/sae_a.crt --km-key certs/sae_a.key \
       --peer-url https://127.0.0.1:8444 --peer-cert certs/sae_b.crt --peer-key certs/sae_b.key`,
@@ -39,6 +41,7 @@ some requests are meant to be refused: a check that could take the run over
 	}
 	f := cmd.Flags()
 	f.BoolVar(&d.asJSON, "json", false, "print JSON")
+	f.BoolVar(&d.asHTML, "html", false, "print a page in HTML")
 	f.StringVar(&d.options.PeerURL, "peer-url", "", "https://HOST:PORT of the peer's KME")
 	f.StringVar(&d.options.PeerCertFile, "peer-cert", "", "PEM file with the peer's certificate")
 	f.StringVar(&d.options.PeerKeyFile, "peer-key", "", "PEM file with the private key of --peer-cert")
@@ -58,6 +61,9 @@ func (d *doctor) run(cmd *cobra.Command) error {
 	if !ok || strings.Contains(url, ",") {
 		return terminal.Usage("km doctor needs --km etsi014:https://HOST:PORT, of one KME")
 	}
+	if d.asJSON && d.asHTML {
+		return terminal.Usage("give --json or --html, not both")
+	}
 	if d.options.MaxKeys < 1 {
 		return terminal.Usage("--max-keys %d: must be at least 1", d.options.MaxKeys)
 	}
@@ -68,7 +74,11 @@ func (d *doctor) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	err = terminal.Print(cmd.OutOrStdout(), d.asJSON, report, func(out io.Writer) error { return kmdoctor.WriteTable(out, report) })
+	write := kmdoctor.WriteTable
+	if d.asHTML {
+		write = kmdoctor.WriteHTML
+	}
+	err = terminal.Print(cmd.OutOrStdout(), d.asJSON, report, func(out io.Writer) error { return write(out, report) })
 	if err == nil && !report.Conforms() {
 		err = terminal.Fail(terminal.ExitUnavailable, "see the table", "the KME does not keep all rules")
 	}

@@ -51,5 +51,6 @@ are for development: with ca.key anyone can be any SAE. Nothing is overwritten.`
 	f.StringSliceVar(&o.SAEs, "sae", []string{"SAE_A", "SAE_B"}, "IDs of the SAEs")
 	f.StringSliceVar(&o.Hosts, "host", nil, "names and addresses of the KMEs, besides localhost, 127.0.0.1 and ::1")
 	f.DurationVar(&o.Valid, "valid", 365*24*time.Hour, "how long the certificates are valid")
+	flags.HideGlobals(cmd)
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
@@ -16,6 +17,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // A server holds the flags of "km serve".
@@ -27,6 +29,7 @@ type server struct {
 	saes     []string
 	certs    string
 	identity string
+	profile  string
 	admin    string
 	quiet    bool
 }
@@ -50,7 +53,11 @@ are kept in memory and are lost when the process ends.
 
 --fail makes some requests fail. It is a list of rules ACTION:PROBABILITY, separated
 by commas. ACTION is status=CODE, cut (the connection is closed and nothing is
-done) or lost (the request is carried out, but its answer is lost).`,
+done) or lost (the request is carried out, but its answer is lost).
+
+--profile makes the KMEs do what some in the field do (docs/kmes.md):
+
+` + profiles(),
 		Example: `  qkdmail km serve --api qmail --listen 127.0.0.1:8080
 
   qkdmail km certs certs/
@@ -60,10 +67,54 @@ done) or lost (the request is carried out, but its answer is lost).`,
 
   qkdmail km serve --api qmail --rate 10 --capacity 100 --fail status=503:0.1,lost:0.01`,
 		Args: flags.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.takeProfile(cmd.Flags()); err != nil {
+				return err
+			}
+			return s.run(cmd)
+		},
 	}
 	s.flags(cmd)
+	flags.HideGlobals(cmd)
 	return cmd
+}
+
+// takeProfile takes over what a profile says and the command line does not.
+func (s *server) takeProfile(f *pflag.FlagSet) error {
+	if s.profile == "" {
+		return nil
+	}
+	p, err := kmsim.ProfileNamed(s.profile)
+	switch {
+	case err != nil:
+		return terminal.Usage("--profile: %w", err)
+	case s.api != "etsi014":
+		return terminal.Usage("--profile is for --api etsi014")
+	}
+	s.Quirks = p.Options.Quirks
+	for name, value := range map[string]int{
+		"key-size": p.Options.KeySize, "min-key-size": p.Options.MinKeySize, "max-key-size": p.Options.MaxKeySize,
+		"max-keys-per-request": p.Options.MaxKeysPerRequest,
+	} {
+		if flag := f.Lookup(name); value != 0 && !flag.Changed {
+			if err := flag.Value.Set(strconv.Itoa(value)); err != nil {
+				return err
+			}
+		}
+	}
+	if p.Identity != "" && !f.Changed("identity") {
+		s.identity = p.Identity
+	}
+	return nil
+}
+
+// profiles returns a line for each profile.
+func profiles() string {
+	var b strings.Builder
+	for _, p := range kmsim.Profiles() {
+		fmt.Fprintf(&b, "  %-13s %s\n", p.Name, p.About)
+	}
+	return b.String()
 }
 
 func (s *server) flags(cmd *cobra.Command) {
@@ -84,6 +135,7 @@ func (s *server) flags(cmd *cobra.Command) {
 	f.IntVar(&s.ExhaustedStatus, "exhausted-status", 503, "HTTP status when the stock is too small: 503 or 400")
 	f.DurationVar(&s.Latency, "latency", 0, "delay of every answer")
 	f.StringVar(&s.Fail, "fail", "", "what fails, for example status=503:0.1,lost:0.01")
+	f.StringVar(&s.profile, "profile", "", "habits of KMEs in the field, by name")
 	f.BoolVar(&s.quiet, "quiet", false, "no access log")
 	flags.Admin(f, &s.admin, "/healthz, /readyz and /metrics")
 }

@@ -79,7 +79,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for _, s := range steps() {
 		d.run(ctx, s)
 	}
-	d.report.SAE = printable(d.self())
+	d.report.SAE, d.report.Times = printable(d.self()), d.times.report()
 	if ctx.Err() != nil {
 		return d.report, fmt.Errorf("checks of the KME: %w", context.Cause(ctx))
 	}
@@ -107,6 +107,7 @@ type doctor struct {
 	lost      []string  // checks that asked for keys and got no answer
 	current   string    // the check that is made
 
+	times        times // of good answers
 	errorBodies  tally // of refusals
 	contentTypes tally // of good answers
 }

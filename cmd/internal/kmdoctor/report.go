@@ -37,6 +37,7 @@ type Report struct {
 	KeysUsed int     `json:"keys_used"` // that enc_keys gave out
 	KeysLost int     `json:"keys_lost"` // asked for in requests without a whole answer, which may have used up keys
 	Checks   []Check `json:"checks"`    // in the order in which they were made
+	Times    []Time  `json:"times"`     // of good answers, by request
 }
 
 // Check returns the check with this ID, or the zero Check.
@@ -105,6 +106,11 @@ func WriteTable(w io.Writer, r *Report) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, time := range r.Times {
+		if _, err := fmt.Fprintf(w, "\n%s", time); err != nil {
+			return err
+		}
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", r.Summary())
 	return err

@@ -80,8 +80,9 @@ type answer struct {
 	broken bool  // the reason is that the connection was closed
 	sent   bool  // the KME may have had the request
 	status int
-	kind   string // content type
-	body   []byte // may hold keys
+	kind   string        // content type
+	took   time.Duration // without connecting
+	body   []byte        // may hold keys
 }
 
 func (a answer) good() bool { return a.err == nil && a.status/100 == 2 }
@@ -123,6 +124,7 @@ func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
 			d.lost = append(d.lost, d.current)
 		}
 	case a.good():
+		d.times.note(q, a.took)
 		d.contentTypes.note(contentTypeFault(a.kind))
 	default:
 		d.errorBodies.note(errorBodyFault(a))
@@ -137,11 +139,16 @@ func (s *site) ask(ctx context.Context, client *http.Client, q request) (a answe
 		return answer{err: err}
 	}
 	var sent atomic.Bool
+	var connected atomic.Int64 // in nanoseconds since begun
+	begun := time.Now()
 	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		GotConn:      func(httptrace.GotConnInfo) { connected.Store(int64(time.Since(begun))) },
+		WroteHeaders: func() { sent.Store(true) },
+	})
 	defer func() {
-		a.sent = sent.Load()
+		a.sent, a.took = sent.Load(), time.Since(begun)-time.Duration(connected.Load())
 		if a.err != nil {
 			a.broken = isClosed(a.err)
 			a.err = cause(a.err, s.timeout)

@@ -85,12 +85,26 @@ func (k *kme) answer(r *http.Request, info *call) (any, error) {
 	if r.Method != http.MethodGet && r.Method != other {
 		return nil, notAllowed("GET, " + other)
 	}
+	if status := k.core.o.Quirks.refusal(r.Method, s[4]); status != 0 {
+		return nil, &problem{status: status, message: "method not allowed"}
+	}
 	sae, ok := k.network.caller(r)
 	if !ok || k.network.home[sae] != k.id {
 		return nil, unauthorized()
 	}
 	info.sae = sae
 	return do(r, info, s[3])
+}
+
+// refusal returns the HTTP status with which a method is refused, or 0.
+func (q Quirks) refusal(method, operation string) int {
+	switch {
+	case operation == "status":
+		return 0
+	case method == http.MethodPost:
+		return q.POSTStatus
+	}
+	return q.GETStatus
 }
 
 // checkPeer reports whether the caller may have keys together with peer.
@@ -193,7 +207,7 @@ func (k *kme) decKeys(r *http.Request, info *call, master string) (any, error) {
 	if _, ok := k.network.home[master]; !ok || !k.network.paired(info.sae, master) {
 		return nil, unauthorized() // whether or not there is such an SAE
 	}
-	ids, err := readKeyIDs(r)
+	ids, err := readKeyIDs(r, k.core.o.Quirks.StringIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -213,12 +227,16 @@ func (k *kme) decKeys(r *http.Request, info *call, master string) (any, error) {
 }
 
 // readKeyIDs returns the IDs that a request for keys names.
-func readKeyIDs(r *http.Request) (ids []string, err error) {
+func readKeyIDs(r *http.Request, asStrings bool) (ids []string, err error) {
 	if r.Method == http.MethodGet {
 		return queryKeyID(r)
 	}
 	if err := noQuery(r); err != nil {
 		return nil, err
+	}
+	if asStrings {
+		err := readObject(r, map[string]any{"key_IDs": &ids})
+		return ids, err
 	}
 	var list []keyID
 	var extension map[string]any

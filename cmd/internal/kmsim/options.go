@@ -114,6 +114,9 @@ func (o Options) complete() (Options, error) {
 // the tests of clients. The zero Quirks do nothing. (A 400 where there are no
 // keys is [Options].ExhaustedStatus.)
 type Quirks struct {
+	POSTStatus       int           // 405 or 501 for every POST (ETSI only)
+	GETStatus        int           // and for every GET that asks for keys
+	StringIDs        bool          // key_IDs is a list of strings (ETSI only)
 	UnknownKeyStatus int           // 401, 404 or 500 for an unknown key ID, instead of 400 (QMail: 404)
 	StatusStatus     int           // an HTTP status of 400 or more for every status of a link
 	ExhaustedMessage string        // the words when the stock is too small
@@ -140,6 +143,11 @@ func (q Quirks) check() error {
 	case 0, http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusInternalServerError:
 	default:
 		return fmt.Errorf("%w: status %d for an unknown key: must be 400, 401, 404 or 500", kmclient.ErrConfig, q.UnknownKeyStatus)
+	}
+	for _, status := range []int{q.POSTStatus, q.GETStatus} {
+		if status != 0 && status != http.StatusMethodNotAllowed && status != http.StatusNotImplemented {
+			return fmt.Errorf("%w: status %d for a method: must be 405 or 501", kmclient.ErrConfig, status)
+		}
 	}
 	if q.StatusStatus != 0 && (q.StatusStatus < 400 || q.StatusStatus > 599) {
 		return fmt.Errorf("%w: status %d for the status of a link: must be 400 to 599", kmclient.ErrConfig, q.StatusStatus)

@@ -14,6 +14,8 @@ type Habit struct {
 	Options kmsim.Options
 	// Strangers: the two SAEs have no keys with each other (ETSI only).
 	Strangers bool
+	// Profile is the name of a profile of the simulator (ETSI only); "": none.
+	Profile string
 }
 
 // Habits returns all habits. "none" is the first.
@@ -23,7 +25,7 @@ func Habits() []Habit {
 		q = kmsim.Quirks
 	)
 	const words = "The requested key amount exceeds the generated key count. Try again later."
-	return []Habit{
+	habits := []Habit{
 		{Name: "none"},
 		{Name: "one key a request", Options: o{MaxKeysPerRequest: 1}},
 		{Name: "keys of 256 bits only", Options: o{MinKeySize: 256, MaxKeySize: 256}},
@@ -60,6 +62,10 @@ func Habits() []Habit {
 		{Name: "401 in HTML", Strangers: true, Options: o{Quirks: q{HTMLErrors: true}}},
 		{Name: "an empty stock, said in HTML", Options: o{Capacity: 1, KeySize: 64, Quirks: q{HTMLErrors: true}}},
 	}
+	for _, p := range kmsim.Profiles() {
+		habits = append(habits, Habit{Name: "profile " + p.Name, Options: p.Options, Profile: p.Name})
+	}
+	return habits
 }
 
 // Each calls try with each habit, each API that the habit is for, and the value
@@ -70,7 +76,7 @@ func Each[V any](t *testing.T, want map[string]V, try func(h Habit, api string, 
 	for _, h := range Habits() {
 		delete(left, h.Name)
 		for _, api := range []string{ETSI, QMail} {
-			if !h.Strangers || api == ETSI {
+			if api == ETSI || !h.Strangers && h.Profile == "" {
 				try(h, api, want[h.Name])
 			}
 		}

@@ -30,6 +30,7 @@ type Link struct {
 	t    testing.TB
 	api  string
 	kmes map[string]*handler // by ID; "" for the QMail REST API
+	ids  map[string]string   // of SAEs, where they are not the names in their certificates
 }
 
 // A handler passes requests on to another one, which can change.
@@ -49,13 +50,28 @@ func (h Habit) Start(t testing.TB, api string) *Link {
 		l.B = l.A
 		return l
 	}
-	network := StartKMEs(t, kmsim.TwoSites(), kmsim.Options{}, func(kme string, s *httptest.Server) { s.Config.Handler = l.kmes[kme] })
+	topology := h.topology()
+	network := StartKMEs(t, topology, kmsim.Options{}, func(kme string, s *httptest.Server) { s.Config.Handler = l.kmes[kme] })
+	l.ids = network.ids
+	l.Become(h)
 	side := func(sae, peer string) Side {
 		o := network.Options(sae)
-		return Side{KM: "etsi014:" + o.URLs[0], SAE: sae, Peer: peer, CA: o.CAFile, Cert: o.CertFile, Key: o.KeyFile}
+		return Side{KM: "etsi014:" + o.URLs[0], SAE: o.SAE, Peer: network.Options(peer).SAE, CA: o.CAFile, Cert: o.CertFile, Key: o.KeyFile}
 	}
 	l.A, l.B = side("SAE_A", "SAE_B"), side("SAE_B", "SAE_A")
 	return l
+}
+
+// topology is the network of a habit.
+func (h Habit) topology() kmsim.Topology {
+	topology := kmsim.TwoSites()
+	if h.Strangers {
+		topology.Pairs = [][2]string{}
+	}
+	if p, err := kmsim.ProfileNamed(h.Profile); err == nil {
+		topology.Identity = p.Identity
+	}
+	return topology
 }
 
 // Become gives the key managers another habit while they run. Keys that wait to
@@ -70,10 +86,7 @@ func (l *Link) Become(h Habit) {
 		l.kmes[""].Store(new(http.Handler(q)))
 		return
 	}
-	topology := kmsim.TwoSites()
-	if h.Strangers {
-		topology.Pairs = [][2]string{}
-	}
+	topology := rename(h.topology(), l.ids)
 	e, err := kmsim.NewETSI(topology, h.Options)
 	if err != nil {
 		l.t.Fatal(err)
