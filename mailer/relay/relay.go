@@ -128,6 +128,10 @@ func (r *Relay) apply(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	own, err := cfg.HybridKeys()
+	if err != nil {
+		return err
+	}
 	hops := map[string]*nexthop.Hop{}
 	for _, n := range cfg.NextHops {
 		hop, err := r.newHop(cfg, n)
@@ -144,7 +148,7 @@ func (r *Relay) apply(cfg *config.Config) error {
 		if !ok {
 			return fmt.Errorf("%w: listener %s: no next hop %q", mailer.ErrConfig, c.Name, c.NextHop)
 		}
-		if steps[i], err = r.step(cfg, c, l, policy, hop); err != nil {
+		if steps[i], err = r.step(cfg, c, l, policy, own, hop); err != nil {
 			return err
 		}
 		if settings[i], err = r.settings(cfg, c, l); err != nil {
@@ -166,8 +170,8 @@ func (r *Relay) apply(cfg *config.Config) error {
 	return nil
 }
 
-// Reload puts a new configuration in place for clients that connect from now on. The
-// key manager, the number of the listeners, their names, addresses, protocols and
+// Reload puts a new configuration in place for clients that connect from now on, and
+// reads the files that it names. The key manager, the number of the listeners, their names, addresses, protocols and
 // directions can't change. With an error the old configuration stays.
 func (r *Relay) Reload(cfg *config.Config) error {
 	r.mu.Lock()

@@ -10,8 +10,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// step returns the encrypting or decrypting step of a listener.
-func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy *mailer.Policy, hop *nexthop.Hop) (contract.Backend, error) {
+// step returns the encrypting or decrypting step of a listener. own are this site's X-Wing
+// keys.
+func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy *mailer.Policy, own []config.HybridKey, hop *nexthop.Hop) (contract.Backend, error) {
 	users, err := c.Users()
 	if err != nil {
 		return nil, err
@@ -29,9 +30,13 @@ func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy 
 	}
 	var backend smtp.Backend
 	if c.Direction == mailer.DirectionDecrypt {
-		backend, err = mailer.Decrypt(hop, mailer.DecryptOptions{
+		o := mailer.DecryptOptions{
 			Step: common, Keys: r.keys.Finder, Binder: r.keys.Binder, Deliveries: r.keys.Deliveries, KeyGrace: cfg.KM.KeyGrace,
-		})
+		}
+		for _, k := range own {
+			o.Hybrid = append(o.Hybrid, k.HybridPrivateKey)
+		}
+		backend, err = mailer.Decrypt(hop, o)
 	} else {
 		backend, err = mailer.Encrypt(hop, mailer.EncryptOptions{
 			Step: common, Keys: r.keys.Source, Claims: r.keys.Claims, Headers: cfg.Headers.Policy, Note: cfg.Headers.Note,

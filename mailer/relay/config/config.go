@@ -16,7 +16,8 @@ import (
 //
 // In the tags below, "size" is a number of bytes that may be written with a unit (64,
 // "256 KiB"), and "file" a path that is relative to the folder of the configuration
-// file. "store" and "secret" are texts that may be, or hold, such a path: see Store.
+// file. "store", "secret" and "key" are texts that may be, or hold, such a path: see
+// Store and Peer.HybridKey.
 type Config struct {
 	// Hostname is the relay's name in greetings, EHLO and Received; default that of
 	// the host.
@@ -27,6 +28,10 @@ type Config struct {
 		// Domains are those of this site's users, "a.example" or "*.a.example". A
 		// peer may not send mail in their name. Default none.
 		Domains []string `toml:"domains"`
+		// HybridKeys are the files of this site's X-Wing private keys, or credentials,
+		// as Peer.HybridKey. Each opens the messages for it, so that one can take the
+		// place of another. Default none.
+		HybridKeys []string `toml:"hybrid_keys,key"`
 	} `toml:"site"`
 
 	Listeners []Listener `toml:"listener"`
@@ -177,8 +182,16 @@ type Peer struct {
 	// Inbound is what happens to plain mail from these domains: "required", also
 	// "", refuses it, "optional" lets it pass. Default required.
 	Inbound string `toml:"inbound"`
-	// Suites are those accepted from the peer, by their names in any case; default all.
+	// Suites are those accepted from the peer, by their names in any case; default all,
+	// but only hybrid ones if there is a HybridKey.
 	Suites []string `toml:"suites"`
+	// HybridKey is the file of the peer's X-Wing public key, "PATH" or "file:PATH", or
+	// a credential of systemd, "credential:NAME". With it all that is encrypted for the
+	// peer is hybrid. "": none.
+	HybridKey string `toml:"hybrid_key,key"`
+	// Recipients says who may be given a message from the peer: "sealed", also "", for
+	// those that it is sealed for, or "any". Default sealed.
+	Recipients string `toml:"recipients"`
 }
 
 // SAEID returns the peer's SAE ID, "" for none.
@@ -196,7 +209,7 @@ type Rule struct {
 	Domain   string      `toml:"domain"`
 	Peer     string      `toml:"peer"`           // name of the peer
 	Encrypt  mailer.Mode `toml:"encrypt"`        // default required
-	Suite    string      `toml:"suite"`          // auto, otp or aes-256-gcm in any case; default auto
+	Suite    string      `toml:"suite"`          // auto or a suite's name, in any case; default auto
 	PadLimit int         `toml:"pad_limit,size"` // bytes of message up to which auto takes OTP; 0: cipher.DefaultPadLimit
 }
 

@@ -92,7 +92,7 @@ func (d *decoder) value(at string, from any, to reflect.Value, unit string) {
 			d.wrongType(at, "a table", from)
 		}
 	case reflect.Slice:
-		d.slice(at, from, to)
+		d.slice(at, from, to, unit)
 	case reflect.Pointer:
 		to.Set(reflect.New(to.Type().Elem()))
 		d.value(at, from, to.Elem(), unit)
@@ -101,7 +101,7 @@ func (d *decoder) value(at string, from any, to reflect.Value, unit string) {
 	}
 }
 
-func (d *decoder) slice(at string, from any, to reflect.Value) {
+func (d *decoder) slice(at string, from any, to reflect.Value, unit string) {
 	list, ok := from.([]any)
 	if !ok {
 		d.wrongType(at, "an array", from)
@@ -113,7 +113,7 @@ func (d *decoder) slice(at string, from any, to reflect.Value) {
 		if e, ok := entry.Addr().Interface().(defaulter); ok {
 			e.setDefaults()
 		}
-		d.value(entryKey(at, i), v, entry, "")
+		d.value(entryKey(at, i), v, entry, unit)
 	}
 }
 
@@ -157,16 +157,20 @@ func (d *decoder) scalar(at string, from any, to reflect.Value, unit string) {
 func (d *decoder) inFolder(s, unit string) string {
 	before, path := "", s
 	switch {
+	case unit == "key":
+		if path = strings.TrimPrefix(s, "file:"); strings.HasPrefix(s, "credential:") {
+			return s
+		}
 	case unit == "store" && s != StoreNone && keystore.Location(s).IsFile(), unit == "file":
 	case unit == "secret" && strings.HasPrefix(s, "file:"):
 		before, path = "file:", s[len("file:"):]
 	default:
 		return s
 	}
-	if path == "" || filepath.IsAbs(path) {
-		return s
+	if path != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(d.folder, path)
 	}
-	return before + filepath.Join(d.folder, path)
+	return before + path
 }
 
 // A badText is an error that says all of what is wrong with a value.

@@ -68,7 +68,7 @@ func (n *NextHop) setDefaults() {
 	*n = NextHop{Protocol: SMTP, TLS: TLSOpportunistic, MaxConnections: 500, MaxIdle: 20}
 }
 
-func (p *Peer) setDefaults() { *p = Peer{Inbound: inboundRequired} }
+func (p *Peer) setDefaults() { *p = Peer{Inbound: inboundRequired, Recipients: recipientsSealed} }
 
 func (r *Rule) setDefaults() {
 	*r = Rule{Suite: string(cipher.SuiteAuto)}

@@ -9,8 +9,9 @@ import (
 )
 
 // CheckFiles reports, joined, which of the files that the configuration names
-// can't be used: certificates, keys, CAs, users, passwords. Paths within km.url
-// and of the store itself are not looked at.
+// can't be used: certificates, keys, CAs, users, passwords. A peer with a key of
+// this site is reported too. Paths within km.url and of the store itself are not
+// looked at.
 func (c *Config) CheckFiles() error {
 	f := &findings{c: c}
 	check := func(key string, err error) {
@@ -42,6 +43,7 @@ func (c *Config) CheckFiles() error {
 		_, err := textfile.CAs(c.KM.CA)
 		check("km.ca", err)
 	}
+	f.notOurOwn(f.peerKeys(), f.ownKeys())
 	return f.err()
 }
 

@@ -20,16 +20,27 @@ const (
 	inboundAccept   = "accept"
 )
 
+// What recipients can be, of a peer.
+const (
+	recipientsSealed = "sealed"
+	recipientsAny    = "any"
+)
+
 // Policy returns the policy of the site's domains, the peers, the rules and the
-// null sender. Only these are checked; see [Config.Check].
+// null sender. Only these are checked; see [Config.Check]. It reads the X-Wing keys of
+// the peers.
 func (c *Config) Policy() (*mailer.Policy, error) {
 	f := &findings{c: c}
-	p := f.policy()
-	return p, f.err()
+	p := f.policy(f.peerKeys())
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
-// policy makes the policy, nil with findings.
-func (f *findings) policy() *mailer.Policy {
+// policy makes the policy, nil with findings. keys are those of the peers, by their
+// indices.
+func (f *findings) policy(keys []*cipher.HybridPublicKey) *mailer.Policy {
 	f.oneOf("null_sender.inbound", f.c.NullSender.Inbound, inboundAccept, inboundRequired)
 	for i := range f.c.Peers {
 		p, at := &f.c.Peers[i], entryKey("peer", i)
@@ -43,7 +54,7 @@ func (f *findings) policy() *mailer.Policy {
 	if len(f.c.Rules) == 0 && f.c.Does(mailer.DirectionEncrypt) {
 		f.add("rule", "no rule for the domain %q says what happens to all other mail", address.Default)
 	}
-	policy, err := mailer.NewPolicy(f.c.policyOptions())
+	policy, err := mailer.NewPolicy(f.c.policyOptions(keys))
 	f.fromPolicy(err)
 	return policy
 }
@@ -61,11 +72,11 @@ func (c *Config) PadTrouble(peer string, s kmclient.Status) (waits bool, err err
 	asked := false
 	for _, r := range c.Rules {
 		suite, _ := cipher.ParseSuite(cmp.Or(r.Suite, string(cipher.SuiteAuto)))
-		if r.Encrypt == mailer.Never || r.Peer != peer || suite == cipher.SuiteAES256GCM {
+		if r.Encrypt == mailer.Never || r.Peer != peer || suite.Plain() == cipher.SuiteAES256GCM {
 			continue
 		}
 		asked = true
-		waits = waits || suite == cipher.SuiteOTP
+		waits = waits || suite.Plain() == cipher.SuiteOTP
 	}
 	if asked {
 		_, err = cipher.PadCostOf(s, 1, 0)
@@ -73,13 +84,16 @@ func (c *Config) PadTrouble(peer string, s kmclient.Status) (waits bool, err err
 	return waits && err != nil, err
 }
 
-func (c *Config) policyOptions() mailer.PolicyOptions {
+func (c *Config) policyOptions(keys []*cipher.HybridPublicKey) mailer.PolicyOptions {
 	o := mailer.PolicyOptions{
 		SAE: c.KM.SAE, Domains: c.Site.Domains, AllowPlainReports: c.NullSender.Inbound == inboundAccept,
 	}
 	for i := range c.Peers {
 		p := &c.Peers[i]
-		peer := mailer.Peer{Name: p.Name, SAE: p.SAEID(), Domains: p.Domains, AllowPlain: p.Inbound == inboundOptional}
+		peer := mailer.Peer{
+			Name: p.Name, SAE: p.SAEID(), Domains: p.Domains, AllowPlain: p.Inbound == inboundOptional,
+			Hybrid: keys[i], AnyRecipient: p.Recipients == recipientsAny,
+		}
 		if p.Suites != nil {
 			peer.Suites = make([]cipher.Suite, len(p.Suites))
 		}
