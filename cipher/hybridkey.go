@@ -70,6 +70,9 @@ func ParseHybridPublicKey(text []byte) (*HybridPublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: no X-Wing public key in it: %w", ErrOptions, err)
 	}
+	if _, _, err := hybrid.Encapsulate(key, nil); err != nil { // X25519 takes points that are no key
+		return nil, fmt.Errorf("%w: an X-Wing public key that can't be used: %w", ErrOptions, err)
+	}
 	return newHybridPublicKey(key), nil
 }
 
@@ -90,6 +93,7 @@ func ParseHybridPrivateKey(text []byte) (*HybridPrivateKey, error) {
 
 // decodeHybridPEM returns the content of a text that is one PEM block of this type.
 func decodeHybridPEM(text []byte, want string) ([]byte, error) {
+	begin := []byte("-----BEGIN ")
 	block, rest := pem.Decode(text)
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
@@ -103,7 +107,8 @@ func decodeHybridPEM(text []byte, want string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: it is a public key: use the private key", ErrOptions)
 	case block.Type != want:
 		return nil, fmt.Errorf("%w: it is a PEM block %.60q, want %q", ErrOptions, block.Type, want)
-	case len(block.Headers) > 0 || !bytes.HasPrefix(bytes.TrimSpace(text), []byte("-----BEGIN ")) || len(bytes.TrimSpace(rest)) > 0:
+	case len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 || bytes.Count(text, begin) != 1 || !bytes.HasPrefix(bytes.TrimSpace(text), begin):
+		// Decode skips a block that is broken, and text before one.
 		clear(block.Bytes)
 		return nil, fmt.Errorf("%w: it has more than one PEM block %q without headers", ErrOptions, want)
 	}
@@ -124,24 +129,24 @@ func (k *HybridPrivateKey) Public() *HybridPublicKey { return k.public }
 // RevealPEM returns the seed as a PEM block, which ParseHybridPrivateKey reads. Write
 // it only where no one else can read it.
 func (k *HybridPrivateKey) RevealPEM() ([]byte, error) {
-	seed, err := k.key.Bytes()
+	seed, err := k.key.Bytes() // the key's own, not a copy: not to be wiped
 	if err != nil {
 		return nil, err
 	}
-	defer clear(seed)
 	return pem.EncodeToMemory(&pem.Block{Type: pemHybridPrivate, Bytes: seed}), nil
 }
 
-// String returns the fingerprint of the public key.
-func (k *HybridPrivateKey) String() string {
+// String returns the fingerprint of the public key. Like Format and LogValue, it is a
+// method of the value, so that a copy of the key does not show the seed either.
+func (k HybridPrivateKey) String() string {
 	return "X-Wing private key " + k.public.fingerprint.String()
 }
 
 // Format prints what String returns for every verb, %#v and %x included.
-func (k *HybridPrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+func (k HybridPrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // LogValue logs the fingerprint of the public key.
-func (k *HybridPrivateKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
+func (k HybridPrivateKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // encapsulate returns what a payload begins with, fingerprint and enc, and the secret.
 func (k *HybridPublicKey) encapsulate(control []byte) (begin []byte, s *hybrid.Secret, err error) {
