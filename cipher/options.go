@@ -30,8 +30,9 @@ type EncryptOptions struct {
 	// Hybrid is the recipient's X-Wing key. With it the suite is a hybrid one,
 	// whatever Suite says; a hybrid Suite without it is an error.
 	Hybrid *HybridPublicKey
-	// Recipients are those that the message is sealed for, as in RCPT TO and
-	// without angle brackets, at most MaxRecipients. Empty: anyone of the peer.
+	// Recipients are those that the message is sealed for, at most MaxRecipients:
+	// addresses as net/mail and go-smtp give them, without angle brackets, source
+	// route and the quotes around a local part. Empty: anyone of the peer.
 	Recipients []string
 
 	SAE  string // own SAE ID; "": none

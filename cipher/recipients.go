@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
-	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"golang.org/x/net/idna"
 )
 
@@ -22,7 +22,7 @@ const MaxRecipients = 4096
 type Recipients [][16]byte
 
 // Include reports whether the message may go to a recipient: it is sealed for this
-// address, or for no one. The address is as in RCPT TO, without angle brackets.
+// address, or for no one. The address is as in EncryptOptions.Recipients.
 func (r Recipients) Include(address string) bool {
 	return len(r) == 0 || slices.Contains(r, recipientDigest(address))
 }
@@ -34,38 +34,38 @@ func recipientDigest(address string) (digest [16]byte) {
 	return digest
 }
 
-// normalRecipient returns an address in the one form that is compared: without source
-// route (RFC 5321 §4.1.2) and quotes that it does not need, A to Z in lower case, the
-// domain in A-labels without a dot at the end.
+// normalRecipient returns the one form of an address that is compared: as in RCPT TO,
+// without source route and quotes that the local part does not need, A to Z in lower
+// case, the domain in A-labels without a dot at the end. The address itself has no
+// quotes, so that those in it are characters like any other: `"bob"@b.example` and
+// bob@b.example are two mailboxes.
 func normalRecipient(address string) string {
-	if strings.HasPrefix(address, "@") {
-		if _, rest, ok := strings.Cut(address, ":"); ok {
-			address = rest
-		}
-	}
 	local, domain := address, ""
-	if text, n := rawheader.QuotedString(address); n > 0 && (n == len(address) || address[n] == '@') {
-		local, domain = text, strings.TrimPrefix(address[n:], "@")
-	} else if at := strings.LastIndexByte(address, '@'); at >= 0 {
-		local, domain = address[:at], address[at+1:]
+	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+		local, domain = address[:at], "@"+normalDomain(address[at+1:])
 	}
 	if !isDotString(local) {
 		local = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"`
 	}
-	if local = lowerASCII(local); domain == "" {
-		return local
-	}
-	return local + "@" + normalDomain(domain)
+	return lowerASCII(local) + domain
 }
 
+// normalDomain leaves a domain that has no A-labels as it is, but for A to Z and dots at
+// the end. So it leaves an address literal.
 func normalDomain(domain string) string {
-	if strings.ContainsFunc(domain, func(r rune) bool { return r > unicode.MaxASCII }) {
-		profile := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
+	domain = strings.TrimRight(lowerASCII(domain), ".")
+	if !isASCII(domain) && utf8.ValidString(domain) {
+		// UTS #46, non-transitional, with UseSTD3ASCIIRules, CheckHyphens, CheckJoiners.
+		profile := idna.New(idna.MapForLookup(), idna.Transitional(false))
 		if ascii, err := profile.ToASCII(domain); err == nil {
-			domain = ascii
+			domain = strings.TrimRight(ascii, ".")
 		}
 	}
-	return strings.TrimSuffix(lowerASCII(domain), ".")
+	return domain
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 // isDotString reports whether a local part needs no quotes (RFC 5321 §4.1.2, RFC 6531
@@ -79,13 +79,15 @@ func isDotString(s string) bool {
 	return true
 }
 
+// lowerASCII changes A to Z and no other byte, even where s is no UTF-8.
 func lowerASCII(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
 		}
-		return r
-	}, s)
+	}
+	return string(b)
 }
 
 // checkRecipients refuses what can't be sealed for. The error is an ErrOptions.
@@ -94,8 +96,9 @@ func checkRecipients(addresses []string) error {
 		return fmt.Errorf("%w: %d recipients: a message can be sealed for %d, split it", ErrOptions, len(addresses), MaxRecipients)
 	}
 	for _, a := range addresses {
-		if a == "" || strings.ContainsAny(a, "\r\n\x00") {
-			return fmt.Errorf("%w: a recipient that is no address: use the one of RCPT TO, as in bob@b.example", ErrOptions)
+		domain := a[strings.LastIndexByte(a, '@')+1:]
+		if a == "" || strings.ContainsAny(a, "\r\n\x00") || strings.ContainsAny(domain, "<>\" \t") {
+			return fmt.Errorf("%w: a recipient that is no address: write it as bob@b.example, without name and brackets", ErrOptions)
 		}
 	}
 	return nil

@@ -1,0 +1,115 @@
+package cipher
+
+import (
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
+)
+
+// TestNormalRecipient: the examples of docs/format.md, section 11, and what has no good
+// form: it keeps to itself, so that nobody gets the mail of somebody else.
+func TestNormalRecipient(t *testing.T) {
+	for address, want := range map[string]string{
+		"bob@b.example":                 "bob@b.example",
+		"Bob@B.Example.":                "bob@b.example",
+		"bob+news@b.example":            "bob+news@b.example",
+		"BÜro@b.example":                "bÜro@b.example", // only A to Z
+		"bob@bücher.example":            "bob@xn--bcher-kva.example",
+		"bob@BÜCHER.example":            "bob@xn--bcher-kva.example",
+		"bob@XN--BCHER-KVA.example":     "bob@xn--bcher-kva.example",
+		"bob@straße.example":            "bob@xn--strae-oqa.example", // not strasse: non-transitional
+		"bob@例え。テスト。":                   "bob@xn--r8jz45g.xn--zckzah",
+		"Postmaster":                    "postmaster",
+		"bob@[192.0.2.1]":               "bob@[192.0.2.1]",
+		"bob@[IPv6:2001:DB8::1]":        "bob@[ipv6:2001:db8::1]",
+		"bob@[IPv6:2001:db8:0::1]":      "bob@[ipv6:2001:db8:0::1]", // as text, not by value
+		"Bob Smith@b.example":           `"bob smith"@b.example`,
+		"bob..smith@b.example":          `"bob..smith"@b.example`,
+		".bob@b.example":                `".bob"@b.example`,
+		`bob"\@b.example`:               `"bob\"\\"@b.example`,
+		"bob@b.example@evil.example":    `"bob@b.example"@evil.example`,
+		"@evil.example:bob@b.example":   `"@evil.example:bob"@b.example`, // a source route is gone before
+		`"bob"@b.example`:               `"\"bob\""@b.example`,           // so are quotes
+		"@b.example":                    `""@b.example`,
+		"bob@":                          "bob@",
+		"bob@.":                         "bob@",
+		"bob@b.example..":               "bob@b.example",
+		"":                              `""`,
+		"bob@-ü.example":                "bob@-ü.example", // no A-label
+		"bob@_x.bücher.example":         "bob@_x.bücher.example",
+		"bob@b＠evil.example":            "bob@b＠evil.example",
+		"B\xfeb@b.example":              "b\xfeb@b.example",
+		"bob@\xfe.example":              "bob@\xfe.example",
+		"bob@\u00ad":                    "bob@",
+		"bob@ⓑ.example":                 "bob@b.example",
+		"bob@b.example ":                "bob@b.example ",
+		"bob@" + strings.Repeat(".", 9): "bob@",
+	} {
+		if got := normalRecipient(address); got != want {
+			t.Errorf("%q becomes %q, want %q", address, got, want)
+		}
+	}
+}
+
+// TestRecipientDigest: a value that was computed without this program.
+func TestRecipientDigest(t *testing.T) {
+	digest := recipientDigest("Bob@B.example")
+	if got := hex.EncodeToString(digest[:]); got != "d14db8485a6214a0c329aaa0e0c959bb" {
+		t.Errorf("digest %s", got)
+	}
+}
+
+// FuzzNormalRecipient reads the normal form of an address as a server reads RCPT TO, and
+// normalises what it says: it must be the same form.
+func FuzzNormalRecipient(f *testing.F) {
+	for _, s := range []string{"Bob@B.example.", `a"b\@x`, "a@b@BÜCHER.example", "@x", "x@。.", "a b@[IPv6:::1]", "é\xff@\xff", `"a"@b`, "a@xn--ü"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		normal := normalRecipient(address)
+		again, domain := normal, ""
+		if text, n := rawheader.QuotedString(normal); n > 0 {
+			again, domain = text+normal[n:], normal[n:]
+		} else if at := strings.IndexByte(normal, '@'); at >= 0 {
+			domain = normal[at:]
+		}
+		if got := normalRecipient(again); got != normal {
+			t.Errorf("%q becomes %q, which says %q and becomes %q", address, normal, again, got)
+		}
+		if domain != "" && domain[0] != '@' || strings.LastIndexByte(domain, '@') > 0 {
+			t.Errorf("%q becomes %q: where its domain begins is in doubt", address, normal)
+		}
+		if strings.ContainsAny(normal, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") || strings.HasSuffix(domain, ".") {
+			t.Errorf("%q becomes %q", address, normal)
+		}
+		if other := normalRecipient(lowerASCII(address)); other != normal {
+			t.Errorf("%q becomes %q, in lower case %q", address, normal, other)
+		}
+	})
+}
+
+// TestCheckRecipients refuses what RCPT TO can't have named, but no local part that quotes
+// can make of characters.
+func TestCheckRecipients(t *testing.T) {
+	for _, a := range []string{"", "<bob@b.example>", "Bob <bob@b.example>", "bob@b.example ", "bob@b\r\n", "bob\x00@b", "bob@\tb"} {
+		if err := checkRecipients([]string{"a@b.example", a}); !errors.Is(err, ErrOptions) || strings.Contains(err.Error(), "bob@b\r") {
+			t.Errorf("%q: error %v, want %v without the address", a, err, ErrOptions)
+		}
+	}
+	for _, a := range []string{"postmaster", `b o"b<@b.example`, "bob@[IPv6:::1]", "bob@bücher.example", "a@b@c"} {
+		if err := checkRecipients([]string{a}); err != nil {
+			t.Errorf("%q: %v", a, err)
+		}
+	}
+	many := slices.Repeat([]string{"a@b.example"}, MaxRecipients+1)
+	if err := checkRecipients(many); !errors.Is(err, ErrOptions) {
+		t.Errorf("%d recipients: error %v, want %v", len(many), err, ErrOptions)
+	}
+	if err := checkRecipients(many[1:]); err != nil {
+		t.Errorf("%d recipients: %v", len(many)-1, err)
+	}
+}
