@@ -17,8 +17,11 @@ func newInspect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] FILE",
 		Short: "Show what an encrypted message says without a key",
-		Long: `Show what an encrypted message says without a key: suite, key IDs, SAE IDs, sizes
-and outer fields. None of it is authenticated. FILE may be -, for standard input.`,
+		Long: `Show what an encrypted message says without a key: suite, key IDs, the fingerprint of
+the X-Wing key that it is for, SAE IDs, sizes and outer fields. None of it is
+authenticated. The plaintext is the message and the list of recipients that it is
+sealed for, which can't be told apart without a key. FILE may be -, for standard
+input.`,
 		Example: `  qkdmail inspect secret.eml
   qkdmail inspect --json secret.eml | jq .key_ids`,
 		Args: flags.SomeArgs("FILE", 1),
@@ -49,6 +52,7 @@ type inspection struct {
 	Time          time.Time      `json:"time"`
 	SenderSAE     string         `json:"sender_sae,omitempty"`
 	RecipientSAE  string         `json:"recipient_sae,omitempty"`
+	Fingerprint   string         `json:"fingerprint,omitempty"`
 	KeyIDs        []string       `json:"key_ids"`
 	PlaintextSize int64          `json:"plaintext_octets"`
 	PayloadSize   int64          `json:"payload_octets"`
@@ -56,7 +60,15 @@ type inspection struct {
 }
 
 func inspected(i *cipher.Info) inspection {
-	return inspection{i.Suite, i.Time, i.SenderSAE, i.RecipientSAE, i.KeyIDs, i.PlaintextSize, i.PayloadSize, i.Outer}
+	return inspection{i.Suite, i.Time, i.SenderSAE, i.RecipientSAE, fingerprint(i), i.KeyIDs, i.PlaintextSize, i.PayloadSize, i.Outer}
+}
+
+// fingerprint returns that of the X-Wing key that a message is for, "" for none.
+func fingerprint(i *cipher.Info) string {
+	if !i.Suite.Hybrid() {
+		return ""
+	}
+	return i.Fingerprint.String()
 }
 
 // shownKeys is how many key IDs "inspect" prints without --json.
@@ -66,10 +78,11 @@ func printInfo(out io.Writer, i *cipher.Info) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, terminal.Printable(value)) }
 	row("Suite", string(i.Suite))
+	row("Fingerprint", terminal.OrDash(fingerprint(i)))
 	row("Encrypted", i.Time.Format(time.RFC3339))
 	row("Sender SAE", terminal.OrDash(i.SenderSAE))
 	row("Recipient SAE", terminal.OrDash(i.RecipientSAE))
-	row("Message", fmt.Sprintf("%d bytes", i.PlaintextSize))
+	row("Plaintext", fmt.Sprintf("%d bytes: the message, and its list of recipients", i.PlaintextSize))
 	row("Payload", fmt.Sprintf("%d bytes", i.PayloadSize))
 	row("Keys", fmt.Sprint(len(i.KeyIDs)))
 	for n, id := range i.KeyIDs {
