@@ -34,7 +34,7 @@ If nothing names one, encrypt, decrypt, key and status use that mock, which give
 no security, and say so; relay does not start.
 
 Other flags have variables as well: QKD_KM_CA, QKD_KM_CERT, QKD_KM_KEY,
-QKD_KME_ID, QKD_SAE, QKD_PEER.
+QKD_KME_ID, QKD_SAE, QKD_PEER; QKD_HYBRID for encrypt, QKD_HYBRID_KEY for decrypt.
 
 Exit codes: 0 done, 64 usage, 65 bad message, 66 no input, 69 key manager
 unavailable, 73 can't create the output, 74 reading or writing failed, 75 try
@@ -84,7 +84,7 @@ func execute(ctx context.Context, args []string) int {
 		return terminal.ExitOK
 	}
 	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a configuration file takes nothing from the environment
-		err = flags.NameVariables(err, flags.Environment(root.PersistentFlags()))
+		err = flags.NameVariables(err, flags.Environment(cmd.Flags()))
 	}
 	code := terminal.Report(root.ErrOrStderr(), err)
 	if tempfail && code != terminal.ExitUsage && code != terminal.ExitData {

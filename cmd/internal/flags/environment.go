@@ -28,7 +28,7 @@ func NameVariables(err error, getenv func(string) string) error {
 		return nil
 	}
 	var names []string
-	for _, name := range []string{"QKD_KM_HOST", "QKD_KM_CA", "QKD_KM_CERT", "QKD_KM_KEY", "QKD_KME_ID", "QKD_SAE", "QKD_PEER"} {
+	for _, name := range []string{"QKD_KM_HOST", "QKD_KM_CA", "QKD_KM_CERT", "QKD_KM_KEY", "QKD_KME_ID", "QKD_SAE", "QKD_PEER", "QKD_HYBRID", "QKD_HYBRID_KEY"} {
 		if value := getenv(name); value != "" && !strings.Contains(err.Error(), name) && mentions(err.Error(), value) {
 			names = append(names, name)
 		}

@@ -4,21 +4,28 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 	"github.com/spf13/cobra"
 )
 
+// decryptFlags are the flags of "decrypt".
+type decryptFlags struct {
+	*flags.Globals
+	batch
+	closeKeys  bool
+	hybridKeys []string // files
+	store      flags.Store
+}
+
 func newDecrypt(g *flags.Globals) *cobra.Command {
-	var (
-		b        batch
-		closeKey bool
-		store    flags.Store
-	)
+	d := &decryptFlags{Globals: g, batch: batch{done: "decrypted"}}
 	cmd := &cobra.Command{
 		Use:   "decrypt [flags] [FILE…]",
 		Short: "Decrypt messages",
@@ -38,36 +45,63 @@ store is keys.db in $STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail, /var/lib/qkdmail
 (root) or ~/.local/state/qkdmail; "qkdmail store" looks after it. For root this is
 the store of the relay on this machine, and decrypt says so.
 
+A message under a hybrid suite names the X-Wing key that it is for by a fingerprint
+("qkdmail inspect"). If none of --hybrid-key is that key, no other key is asked for.
+
 With --close the keys are closed, in the store and at the key manager, once the
 whole message is on disk (or written, to a pipe). Then it can't be decrypted again.`,
 		Example: `  qkdmail decrypt -o message.eml secret.eml
   qkdmail decrypt --close -o message.eml secret.eml
+  qkdmail decrypt --hybrid-key site.key --hybrid-key old.key -o message.eml secret.eml
   qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 \
       --sae SAE_B --peer SAE_A --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
   qkdmail decrypt --out-dir restored/ encrypted/
   qkdmail decrypt <secret.eml >message.eml`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			opts := cipher.DecryptOptions{SAE: g.SAE}
-			if g.Peer != "" {
-				opts.Peers = []string{g.Peer}
-			}
-			b.done = "decrypted"
-			return g.WithManager(cmd, func(km kmclient.KeyManager) error {
-				return g.WithStore(cmd, store, km, func(km kmclient.KeyManager, binder cipher.KeyBinder) error {
-					opts.Binder = binder
-					return b.run(cmd, args, decryptStep(km, &opts, closeKey))
-				})
-			})
-		},
+		RunE: d.run,
 	}
-	b.flags(cmd)
-	store.Register(cmd.Flags(), "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
-	cmd.Flags().BoolVar(&closeKey, "close", false, "close the keys once the whole message is written")
+	f := cmd.Flags()
+	d.batch.flags(cmd)
+	d.store.Register(f, "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
+	f.StringArrayVar(&d.hybridKeys, "hybrid-key", nil, "our X-Wing private key, for hybrid suites: a file that other users can't read, or credential:NAME; may be repeated")
+	f.BoolVar(&d.closeKeys, "close", false, "close the keys once the whole message is written")
 	return cmd
 }
 
-// decryptStep decrypts one message.
-func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys bool) step {
+func (d *decryptFlags) run(cmd *cobra.Command, args []string) error {
+	opts := &cipher.DecryptOptions{SAE: d.SAE}
+	if d.Peer != "" {
+		opts.Peers = []string{d.Peer}
+	}
+	var err error
+	if opts.Hybrid, err = d.privateKeys(cmd); err != nil {
+		return err
+	}
+	return d.WithManager(cmd, func(km kmclient.KeyManager) error {
+		return d.WithStore(cmd, d.store, km, func(km kmclient.KeyManager, binder cipher.KeyBinder) error {
+			opts.Binder = binder
+			return d.batch.run(cmd, args, d.restore(km, opts))
+		})
+	})
+}
+
+// privateKeys returns the keys that --hybrid-key or the environment names.
+func (d *decryptFlags) privateKeys(cmd *cobra.Command) (keys []*cipher.HybridPrivateKey, err error) {
+	names := d.hybridKeys
+	if name := os.Getenv("QKD_HYBRID_KEY"); name != "" && !cmd.Flags().Changed("hybrid-key") {
+		names = []string{name}
+	}
+	for _, name := range names {
+		key, err := readKeyFile("--hybrid-key", name, textfile.ReadSecret, cipher.ParseHybridPrivateKey)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// restore returns what decrypts one message.
+func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptions) step {
 	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn func(string)) error {
 		head, in, err := readHead(in, make([]byte, formStart))
 		if err != nil {
@@ -77,13 +111,16 @@ func decryptStep(km kmclient.KeyManager, opts *cipher.DecryptOptions, closeKeys 
 		if err != nil {
 			return notOurs(err, head)
 		}
+		if suite := r.Info().Suite; len(opts.Hybrid) > 0 && !suite.Hybrid() {
+			warn(fmt.Sprintf("its suite %s is not hybrid: whoever knows the key manager's keys can read such messages and make them", suite))
+		}
 		if _, err := r.WriteTo(out); err != nil {
 			return err
 		}
-		if err := out.Finish(closeKeys); err != nil {
+		if err := out.Finish(d.closeKeys); err != nil {
 			return err
 		}
-		if !closeKeys {
+		if !d.closeKeys {
 			return nil
 		}
 		if km.DeletesOnDelivery() {

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/mail"
+	"os"
+	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/textfile"
 	"github.com/spf13/cobra"
 )
 
@@ -20,6 +23,7 @@ type encryptFlags struct {
 	batch
 	suite    string
 	padLimit int
+	hybrid   string // a file
 	headers  string
 	note     string
 	from     string
@@ -45,7 +49,8 @@ Suites: aes-256-gcm takes a key of 256 bits per message. otp is a one-time pad a
 takes as much key as message, in as many requests as the key manager's limits
 require. auto takes the pad for messages of up to --pad-limit bytes, and AES for
 longer ones, or if the key manager's limits rule a pad out; it does not look at
-how many keys are left.
+how many keys are left. With --hybrid each of them becomes aes-256-gcm+x-wing or
+otp+x-wing: to open the message takes the recipient's X-Wing private key as well.
 
 With --store the IDs of the keys are recorded, before use and for good, and an ID
 that the key manager hands out again is refused: a key manager restored from a
@@ -53,13 +58,16 @@ backup would otherwise make us use a pad twice. The keys themselves are not kept
 An ID has one use in a store, so decrypt the message with another store.`,
 		Example: `  qkdmail encrypt -o secret.eml message.eml
   qkdmail encrypt --suite otp <message.eml >secret.eml
+  qkdmail encrypt --hybrid b.key.pub --suite otp -o secret.eml message.eml
   qkdmail encrypt --out-dir encrypted/ mail/
   qkdmail encrypt --km https://km.example:8443 -o secret.eml message.eml &&
       sendmail -i -- bob@example.net <secret.eml`,
 		RunE: e.run,
 	}
 	f := cmd.Flags()
-	f.StringVar(&e.suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto")
+	f.StringVar(&e.suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto; with --hybrid also aes-256-gcm+x-wing or otp+x-wing")
+	_ = cmd.RegisterFlagCompletionFunc("suite", completeSuite)
+	f.StringVar(&e.hybrid, "hybrid", "", "X-Wing public key of the recipient, which makes the suite a hybrid one: a file, or credential:NAME")
 	f.IntVar(&e.padLimit, "pad-limit", cipher.DefaultPadLimit, "size in bytes up to which --suite auto uses the pad")
 	f.StringVar(&e.headers, "headers", string(cipher.HeadersBaseline), "outer fields: hcp_baseline (no subject), hcp_shy (no names either) or hcp_no_confidentiality")
 	f.StringVar(&e.note, "note", "", "text for anyone who sees the message undecrypted; empty for none (default: a note in English)")
@@ -68,6 +76,15 @@ An ID has one use in a store, so decrypt the message with another store.`,
 	e.batch.flags(cmd)
 	e.store.Register(f, "what records the IDs of used keys: an SQLite file, or postgres://USER@HOST/DATABASE (default: none)")
 	return cmd
+}
+
+// completeSuite returns the values of --suite for a shell.
+func completeSuite(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var names []cobra.Completion
+	for _, s := range append(cipher.Suites(), cipher.SuiteAuto) {
+		names = append(names, strings.ToLower(string(s)))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (e *encryptFlags) run(cmd *cobra.Command, args []string) error {
@@ -95,6 +112,12 @@ func (e *encryptFlags) options(cmd *cobra.Command) (*cipher.EncryptOptions, erro
 	if opts.Suite, err = cipher.ParseSuite(e.suite); err != nil {
 		return nil, err
 	}
+	if opts.Hybrid, err = e.publicKey(cmd); err != nil {
+		return nil, err
+	}
+	if opts.Suite.Hybrid() && opts.Hybrid == nil {
+		return nil, terminal.Usage("--suite %s needs the X-Wing public key of the recipient: name its file with --hybrid", e.suite)
+	}
 	if opts.Headers, err = cipher.ParseHeaderPolicy(e.headers); err != nil {
 		return nil, err
 	}
@@ -102,6 +125,17 @@ func (e *encryptFlags) options(cmd *cobra.Command) (*cipher.EncryptOptions, erro
 		opts.Note = &e.note
 	}
 	return opts, nil
+}
+
+// publicKey returns the key that --hybrid or the environment names, nil if neither does.
+// An empty flag is no way to say none: it could be a variable of a script that is unset.
+func (e *encryptFlags) publicKey(cmd *cobra.Command) (*cipher.HybridPublicKey, error) {
+	if !cmd.Flags().Changed("hybrid") {
+		if e.hybrid = os.Getenv("QKD_HYBRID"); e.hybrid == "" {
+			return nil, nil
+		}
+	}
+	return readKeyFile("--hybrid", e.hybrid, textfile.Read, cipher.ParseHybridPublicKey)
 }
 
 // encryptStep encrypts one message.

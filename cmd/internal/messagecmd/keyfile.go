@@ -12,9 +12,6 @@ import (
 // around it a public key takes 1,723.
 const maxKeyFile = 64 << 10
 
-// howToMakeKey is the hint for a key file that is none.
-const howToMakeKey = "make keys with: qkdmail keygen --hybrid -o FILE"
-
 // readKeyFile returns what parse makes of the file, or of the credential:NAME, that
 // the user has named as what. No error shows the text.
 func readKeyFile[K any](what, name string, read func(string, int64) ([]byte, error), parse func([]byte) (K, error)) (key K, err error) {
@@ -35,7 +32,7 @@ func readKeyFile[K any](what, name string, read func(string, int64) ([]byte, err
 	defer clear(text)
 	if key, err = parse(text); err != nil {
 		why := strings.TrimPrefix(err.Error(), cipher.ErrOptions.Error()+": ")
-		return key, terminal.Fail(terminal.ExitConfig, howToMakeKey, "%s %s: %s", what, name, why)
+		return key, terminal.Fail(terminal.ExitConfig, "see qkdmail keygen --help", "%s %s: %s", what, name, why)
 	}
 	return key, nil
 }

@@ -63,6 +63,7 @@ func advice() []struct {
 		{cipher.ErrNotEncrypted, ExitData, "it is ordinary mail, there is nothing to decrypt"},
 		{cipher.ErrVersion, ExitData, "a newer qkdmail may read it"},
 		{cipher.ErrSuite, ExitData, "a newer qkdmail may read it"},
+		{cipher.ErrHybridKey, ExitNoPerm, "name the private key with this fingerprint with --hybrid-key, an old one perhaps"},
 		{cipher.ErrSAE, ExitData, "check --sae and --peer"},
 		{cipher.ErrWrongKey, ExitData, "do not trust it; ask the sender to send it again"},
 		{cipher.ErrAltered, ExitData, "do not trust it; ask the sender to send it again"},
