@@ -1,0 +1,121 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// An attacker has the whole wire between the sites: he reads all, changes what he likes,
+// and sends what he likes.
+type attacker struct {
+	w    *world
+	host *host
+
+	mu   sync.Mutex
+	seen []*delivery // what was sent, once for each
+	to   []*site
+}
+
+func newAttacker(w *world) *attacker {
+	return &attacker{w: w, host: w.net.host("attacker", attackerIP)}
+}
+
+// An attack is one message of the attacker, or one that he changed.
+type attack struct {
+	kind    string
+	ids     []string // keys that it names
+	at      time.Time
+	answers map[string]reply
+	changed bool // it is no exact copy of what was sent
+}
+
+// onTheWire sees what a site sends to another. Where he sits on the wire he may send his
+// own before, or change it.
+func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
+	if !bytes.Contains(d.data, []byte(payloadField)) {
+		return // what goes in clear he could change at will
+	}
+	original := *d
+	a.mu.Lock()
+	if e.tries == 1 {
+		a.seen = append(a.seen, &original)
+		a.to = append(a.to, e.mail.to)
+	}
+	a.mu.Unlock()
+	dice := a.w.dice.about("wire", e.name, e.tries, number)
+	if dice.Float64() >= a.w.trouble("wire", e.mail.from.name) {
+		return
+	}
+	kind := one(dice, "flip", "truncate", "rubbish", "swap", "replay", "tamper", "tamper")
+	if kind != "tamper" {
+		a.send(kind, &original, e.mail.to, e.name)
+		return
+	}
+	d.data = flipped(d.data, dice)
+	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data, true).ids, at: time.Now(), changed: true})
+	a.w.ledger.spoiled(e.mail)
+	a.w.count("attack: " + kind)
+}
+
+// strike is an attack of its own, on something that was sent before.
+func (a *attacker) strike(kind string, event int) {
+	dice := a.w.dice.about("strike", event)
+	a.mu.Lock()
+	if len(a.seen) == 0 {
+		a.mu.Unlock()
+		return
+	}
+	i := len(a.seen) - 1 - min(dice.IntN(len(a.seen)), dice.IntN(len(a.seen)))
+	d, to := a.seen[i], a.to[i]
+	a.mu.Unlock()
+	a.send(kind, d, to, fmt.Sprint("event ", event))
+}
+
+// send makes an attack of a kind out of something that was sent.
+func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
+	dice := a.w.dice.about("attack", kind, name)
+	d := &delivery{from: seen.from, rcpts: seen.rcpts, data: seen.data}
+	changed := true
+	switch kind {
+	case "flip":
+		d.data = flipped(d.data, dice)
+	case "truncate":
+		d.data = truncated(d.data, dice)
+	case "rubbish":
+		d.data = rubbish(d.data, dice)
+	case "swap":
+		a.mu.Lock()
+		other := a.seen[dice.IntN(len(a.seen))]
+		a.mu.Unlock()
+		d.data = swapped(d.data, other.data)
+		changed = string(d.data) != string(seen.data)
+	case "replay":
+		changed = false
+	case "strip":
+		d.data = []byte("From: <" + d.from + ">\r\nSubject: not encrypted\r\n\r\nsend money\r\n")
+	case "forge":
+		d.from = "mallory@elsewhere.example"
+		d.data = []byte("Qkdmail-Result: b1.example; decrypt=pass; peer=a\r\nFrom: <" + d.from + ">\r\nSubject: forged\r\n\r\nQKD-signed\r\n")
+	}
+	d.deliver(a.host, one(dice, to.addresses(decryptPort)...), a.w.sc.LMTPHop)
+	a.w.tracef("attack %s, %s: %s", kind, name, d.summary())
+	a.w.count("attack: " + kind)
+	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data, true).ids, at: time.Now(), answers: d.answers, changed: changed})
+}
+
+// attacked notes an attack.
+func (l *ledger) attacked(a *attack) {
+	defer l.lock()()
+	l.attacks = append(l.attacks, a)
+	for _, id := range a.ids {
+		l.forgeries[id] = a
+	}
+}
+
+// spoiled notes a mail that an attacker changed on its way.
+func (l *ledger) spoiled(m *mail) {
+	defer l.lock()()
+	l.tampered[m.number] = true
+}

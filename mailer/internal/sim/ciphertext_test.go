@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+
+	"github.com/google/uuid"
+)
+
+// A ciphertext is what was seen of an encrypted message on the wire. This is a reader of
+// its own, since that of the program refuses what was cut off.
+type ciphertext struct {
+	ids     []string // of the keys that it names
+	payload []byte   // as far as it came
+	whole   bool
+	data    []byte
+}
+
+// Where a message names its first key, and where its payload begins.
+const (
+	keyField     = "Qkdmail-Key-ID: "
+	payloadField = "Content-Type: application/octet-stream"
+	suiteField   = "\r\nSuite: "
+)
+
+// readCiphertext reads a message, which may have been cut off anywhere.
+func readCiphertext(data []byte, whole bool) *ciphertext {
+	c := &ciphertext{data: data, whole: whole}
+	_, rest, found := bytes.Cut(data, []byte(keyField))
+	id, rest, ended := bytes.Cut(rest, []byte("\r\n"))
+	if !found || !ended {
+		return c // no key yet
+	}
+	c.ids = []string{string(id)}
+	before, rest, found := bytes.Cut(rest, []byte(payloadField))
+	if !found {
+		return c
+	}
+	_, rest, _ = bytes.Cut(rest, []byte("\r\n\r\n"))
+	text, _, _ := bytes.Cut(rest, []byte("\r\n--"))
+	text = bytes.TrimRight(bytes.ReplaceAll(text, []byte("\r\n"), nil), "\r=")
+	if len(text)%4 == 1 {
+		text = text[:len(text)-1]
+	}
+	c.payload, _ = base64.RawStdEncoding.DecodeString(string(text))
+	if suite, _, _ := bytes.Cut(after(before, suiteField), []byte("\r\n")); bytes.HasPrefix(suite, []byte("OTP")) {
+		c.frames()
+	}
+	return c
+}
+
+func after(b []byte, what string) []byte {
+	_, rest, _ := bytes.Cut(b, []byte(what))
+	return rest
+}
+
+// frames reads which keys the frames of a one-time pad name.
+func (c *ciphertext) frames() {
+	rest := c.payload
+	for number := 0; len(rest) >= 2; number++ {
+		n := int(rest[1])
+		rest = rest[2:]
+		for i := range n {
+			if len(rest) == 0 {
+				return // cut off
+			}
+			var id string
+			switch end := 1 + int(rest[0]); {
+			case len(rest) < end || end == 1 && len(rest) < 17:
+				return
+			case end == 1:
+				id, rest = uuid.UUID(rest[1:17]).String(), rest[17:]
+			default:
+				id, rest = string(rest[1:end]), rest[end:]
+			}
+			if number > 0 || i > 0 {
+				c.ids = append(c.ids, id)
+			}
+		}
+		if len(rest) < 4 {
+			return
+		}
+		length := int(binary.BigEndian.Uint32(rest)) + 16
+		if rest = rest[4:]; len(rest) < length {
+			return
+		}
+		rest = rest[length:]
+	}
+}

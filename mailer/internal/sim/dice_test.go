@@ -1,0 +1,31 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"time"
+)
+
+// dice decide what is random in a run. A decision follows from the seed and from what it
+// is about, never from how many were made before.
+type dice uint64
+
+// about returns a source of randomness for what the parts name.
+func (d dice) about(parts ...any) *rand.Rand {
+	h := fnv.New64a()
+	_ = binary.Write(h, binary.LittleEndian, uint64(d))
+	for _, p := range parts {
+		fmt.Fprint(h, p, "\x00")
+	}
+	return rand.New(rand.NewPCG(uint64(d), h.Sum64()))
+}
+
+// between returns a duration of at least a and less than b.
+func between(r *rand.Rand, a, b time.Duration) time.Duration {
+	return a + time.Duration(r.Int64N(int64(b-a)))
+}
+
+// one returns one of several.
+func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }

@@ -1,0 +1,19 @@
+// Package sim runs whole sites in one process, for days of simulated time in a
+// fraction of a second:
+//
+//	senders ─▶ queue ─▶ relay ─▶ MTA and queue ─▶ wire ─▶ relay ─▶ mailboxes
+//	                      │ enc_keys        attacker         │ dec_keys, deletes
+//	                    KME A ═══════════════════════════ KME B
+//
+// The relays are the real ones, with their key store, pool and ETSI client. All else is
+// simulated: time (testing/synctest), the network, key managers, the disk beneath the
+// store, mail systems, crashes, operators and an attacker on the wire.
+//
+// A seed is a scenario: how the sites are set up, and a list of events. What is random
+// while a scenario runs follows from its seed and from what is decided, so that the rest
+// stays as it is when an event is taken away. The scheduler is not simulated: goroutines
+// that run in the same instant may do so in another order the next time.
+//
+// Begin with invariants_test.go: what must hold, whatever happens. Then scenario_test.go
+// has what can happen, and world_test.go puts both together.
+package sim

@@ -1,0 +1,240 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// check checks, when a run is over, what must hold whatever happened. All of it is
+// judged from outside: by what senders sent, what crossed the wire, what key managers
+// gave out, and what mailboxes got.
+func (l *ledger) check() {
+	defer l.lock()()
+	l.everyMailHasOneEnd()
+	l.nothingWasInClear()
+	l.noKeyServedTwice()
+	l.whatArrivedIsWhatWasSent()
+	l.nobodyGotMailTwice()
+	l.noBounceWithoutCause()
+	l.noAlarmWithoutCause()
+	l.noAttackSucceeded()
+}
+
+// everyMailHasOneEnd: each accepted mail is delivered or bounced to its sender, for each
+// recipient, and never both. Both is excused where an answer was lost in between: nobody
+// could know then that the mail had been taken.
+func (l *ledger) everyMailHasOneEnd() {
+	for p, o := range l.outcomes {
+		if l.mails[p.number] == nil {
+			continue
+		}
+		arrived, excused := 0, o.unanswered > 0
+		for _, a := range l.arrivals {
+			if slices.Contains(a.rcpts, p.rcpt) {
+				arrived++
+				excused = excused || l.answerLost(a)
+			}
+		}
+		for _, t := range o.sealed {
+			excused = excused || !t.seen() || t.odd
+		}
+		switch {
+		case arrived == 0 && len(o.bounces) == 0:
+			l.w.violate("lost", "mail %d to %s was accepted, and neither delivered nor bounced", p.number, p.rcpt)
+		case arrived > 0 && len(o.bounces) > 0 && !excused:
+			l.w.violate("both", "mail %d to %s was delivered and bounced: %v", p.number, p.rcpt, o.bounces)
+		}
+	}
+}
+
+// answerLost reports whether the relay may not have seen, or not have been able to
+// record, that a mailbox has got a message.
+func (l *ledger) answerLost(a *arrival) bool {
+	soon := a.at.Add(20 * time.Minute)
+	return !a.seen() || a.odd || near(l.failures[a.site], a.at, soon) || near(l.deaths[a.site], a.at, soon)
+}
+
+var tokens = regexp.MustCompile(`secret-(\d+)-`)
+
+// nothingWasInClear: no content of a mail crosses the wire, unless its rule is
+// opportunistic and the key manager has just said that it has no keys.
+func (l *ledger) nothingWasInClear() {
+	for _, c := range l.crossing {
+		found := tokens.FindSubmatch(c.data)
+		if found == nil {
+			continue
+		}
+		number, _ := strconv.Atoi(string(found[1]))
+		m := l.mails[number]
+		mayBe := l.w.sc.Opportunistic && m != nil && slices.ContainsFunc(m.rcpts, isMaybe)
+		if !mayBe || !near(l.emptied[c.site], c.at.Add(-20*time.Minute), c.at) {
+			l.w.violate("clear", "mail %d of site %s crosses the wire in clear", number, c.site.name)
+		}
+	}
+}
+
+func isMaybe(rcpt string) bool { return bytes.Contains([]byte(rcpt), []byte("@maybe.")) }
+
+// noKeyServedTwice: no key, in any direction, is used for two messages, even where only a
+// part of one came through; and each is one that the site was given to encrypt with.
+func (l *ledger) noKeyServedTwice() {
+	users := map[string]*crossing{}
+	for _, c := range l.crossing {
+		for _, id := range c.ids {
+			if other := users[id]; other != nil {
+				l.w.violate("key reuse", "key %s is in a message of site %s and in another of site %s", id, other.site.name, c.site.name)
+			}
+			users[id] = c
+			if k := l.w.keyOf(id); k == nil {
+				l.w.violate("key reuse", "key %s, in a message of site %s, is of no key manager", id, c.site.name)
+			}
+		}
+	}
+}
+
+// ownFields are what a relay writes above a message.
+var ownFields = regexp.MustCompile(`^((Qkdmail-Result|Received): [^\r\n]*\r\n([ \t][^\r\n]*\r\n)*)*$`)
+
+// whatArrivedIsWhatWasSent: octet by octet, with nothing but the relay's fields above it;
+// and nobody gets what was not for him.
+func (l *ledger) whatArrivedIsWhatWasSent() {
+	for _, a := range l.arrivals {
+		found := tokens.FindSubmatch(a.data)
+		if found == nil {
+			l.forged(a)
+			continue
+		}
+		number, _ := strconv.Atoi(string(found[1]))
+		m := l.mails[number]
+		if m == nil {
+			l.w.violate("content", "a mailbox gets mail %d, which nobody sent", number)
+			continue
+		}
+		above, whole := bytes.CutSuffix(a.data, m.data)
+		if !whole || !ownFields.Match(above) {
+			l.w.violate("content", "%v arrives with other octets than it was sent with", m)
+		}
+		for _, rcpt := range a.rcpts {
+			if !slices.Contains(m.rcpts, rcpt) || m.to != a.site {
+				l.w.violate("recipient", "%s gets %v, which was not for him", rcpt, m)
+			}
+		}
+	}
+}
+
+// forged judges an arrival that is no user's mail: only an outsider's plain mail may
+// arrive, without the result that it claims, and a peer's where that need not encrypt.
+func (l *ledger) forged(a *arrival) {
+	stripped := l.w.sc.Opportunistic && bytes.Contains(a.data, []byte("Subject: not encrypted"))
+	if !stripped && !bytes.Contains(a.data, []byte("Subject: forged")) {
+		l.w.violate("content", "a mailbox of site %s gets what nobody sent", a.site.name)
+	}
+	if bytes.Contains(a.data, []byte("Qkdmail-Result")) {
+		l.w.violate("content", "a mailbox of site %s gets a result that was forged", a.site.name)
+	}
+}
+
+// nobodyGotMailTwice: unless an answer was lost, and no more often than that. The wire's
+// answers that were lost excuse nothing: the relay remembers who has got a message.
+func (l *ledger) nobodyGotMailTwice() {
+	type message struct{ keyID, rcpt string }
+	got, excused := map[message]int{}, map[message]int{}
+	for _, a := range l.arrivals {
+		for _, rcpt := range a.rcpts {
+			m := message{a.keyID(), rcpt}
+			got[m]++
+			if m.keyID == "" || l.answerLost(a) {
+				excused[m]++
+			}
+		}
+	}
+	for m, n := range got {
+		if n > 1+excused[m] {
+			l.w.violate("twice", "%s gets the message under key %s %d times; lost answers explain %d", m.rcpt, m.keyID, n, 1+excused[m])
+		}
+	}
+	for p, o := range l.outcomes {
+		lost := o.unanswered
+		for _, t := range o.sealed {
+			if !t.seen() || t.odd {
+				lost++
+			}
+		}
+		if len(o.sealed) > 1+lost {
+			l.w.violate("twice", "mail %d is encrypted %d times for %s; lost answers explain %d", p.number, len(o.sealed), p.rcpt, 1+lost)
+		}
+	}
+}
+
+// noBounceWithoutCause: mail comes back only if a next hop refuses it, if it was changed on
+// the way, or if the only copy of its key was lost between a key manager and a store.
+func (l *ledger) noBounceWithoutCause() {
+	for p, o := range l.outcomes {
+		if len(o.bounces) == 0 || o.refused || l.tampered[p.number] || slices.ContainsFunc(o.sealed, l.keyLost) {
+			continue
+		}
+		l.w.violate("bounce", "mail %d to %s bounces without a cause: %v", p.number, p.rcpt, o.bounces)
+	}
+}
+
+// keyLost reports whether a key of a message may have been lost for good: at a key
+// manager, or between it and the store.
+func (l *ledger) keyLost(t *taken) bool {
+	for _, id := range readCiphertext(t.data, true).ids {
+		k := l.w.keyOf(id)
+		if k == nil {
+			continue
+		}
+		if k.lost || k.twice {
+			return true
+		}
+		for _, at := range k.fetched {
+			from, to := at.Add(-2*time.Minute), at.Add(10*time.Minute)
+			s := k.slave
+			if near(l.deaths[s], from, to) && (near(l.failures[s], from, to) || near(l.deaths[s], at.Add(-time.Minute), at.Add(time.Minute))) || l.w.linkTroubled(s, from, to) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// noAlarmWithoutCause: each alarm is about a key that an attacker has named, or that a
+// key manager has given out again.
+func (l *ledger) noAlarmWithoutCause() {
+	for _, a := range l.alarms {
+		for _, id := range a.ids {
+			k := l.w.keyOf(id)
+			if l.forgeries[id] == nil && (k == nil || !k.twice) {
+				l.w.violate("alarm", "an alarm without a cause: %s", a.text)
+			}
+		}
+	}
+}
+
+// has reports whether a recipient had got the message that an attack pretends to be.
+func (l *ledger) has(rcpt string, a *attack) bool {
+	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
+		return len(a.ids) > 0 && b.keyID() == a.ids[0] && slices.Contains(b.rcpts, rcpt) && b.at.Before(a.at)
+	})
+}
+
+// noAttackSucceeded: what was changed is refused. An exact copy, and an outsider's plain
+// mail, may be answered 250: the other invariants say what may come of it. So may a message
+// whose recipient has got the original, which is dropped.
+func (l *ledger) noAttackSucceeded() {
+	for _, a := range l.attacks {
+		if !a.changed || a.kind == "forge" || a.kind == "strip" && l.w.sc.Opportunistic {
+			continue
+		}
+		for rcpt, r := range a.answers {
+			if r.code/100 == 2 && !l.has(rcpt, a) {
+				l.w.violate("attack", "%s, for %s, is answered %v", a.kind, rcpt, fmt.Sprint(r))
+			}
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package sim
+
+import (
+	"bytes"
+	"sync"
+	"time"
+)
+
+// A ledger has what can be seen from outside the relays: what senders sent, what crossed
+// the wire, what mailboxes got, and what may excuse that something happened twice or not
+// at all.
+type ledger struct {
+	w *world
+
+	mu       sync.Mutex
+	entries  int
+	mails    map[int]*mail
+	outcomes map[person]*outcome
+	crossing []*crossing
+	arrivals []*arrival
+	alarms   []alarm
+	attacks  []*attack
+
+	tampered  map[int]bool          // mails that an attacker changed on the way
+	emptied   map[*site][]time.Time // when a KME had no keys
+	failures  map[*site][]time.Time // when a store failed
+	deaths    map[*site][]time.Time // when a relay was killed or stopped
+	forgeries map[string]*attack    // attacks that name a key
+}
+
+// A person is one recipient of one mail.
+type person struct {
+	number int
+	rcpt   string
+}
+
+// An outcome is what became of a mail for a person.
+type outcome struct {
+	queued, wired int // how often it was taken on by the sender's relay, and by the wire's
+	unanswered    int // tries of the sender's queue whose answer was lost
+	lostOnWire    int // likewise of the wire's queue
+	sealed        []*taken
+	refused       bool // by a next hop
+	bounces       []reply
+}
+
+// A crossing is what an MTA got of a message from a relay: others may have seen it.
+type crossing struct {
+	*ciphertext
+	site *site
+	at   time.Time
+}
+
+// An arrival is what a mailbox's mail system took.
+type arrival struct {
+	*taken
+	site *site
+}
+
+// An alarm is what a relay's log has with that name.
+type alarm struct {
+	kind string
+	ids  []string
+	site *site
+	at   time.Time
+	text string
+}
+
+func newLedger(w *world) *ledger {
+	return &ledger{
+		w: w, mails: map[int]*mail{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
+		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, forgeries: map[string]*attack{},
+	}
+}
+
+// of returns the outcome for a person; l.mu must be held.
+func (l *ledger) of(rcpt string) *outcome {
+	p := person{numberOf(rcpt), rcpt}
+	if l.outcomes[p] == nil {
+		l.outcomes[p] = &outcome{}
+	}
+	return l.outcomes[p]
+}
+
+func (l *ledger) lock() func() {
+	l.mu.Lock()
+	return l.mu.Unlock
+}
+
+// number numbers entries of queues.
+func (l *ledger) number() int {
+	defer l.lock()()
+	l.entries++
+	return l.entries
+}
+
+// sent notes a mail that a queue has taken from its sender.
+func (l *ledger) sent(m *mail) {
+	defer l.lock()()
+	l.mails[m.number] = m
+	for _, rcpt := range m.rcpts {
+		l.of(rcpt)
+	}
+}
+
+// mailOf returns the mail that has this recipient, nil: there is none.
+func (l *ledger) mailOf(rcpt string) *mail {
+	defer l.lock()()
+	return l.mails[numberOf(rcpt)]
+}
+
+// answered notes that a relay has answered 250 to a queue.
+func (l *ledger) answered(q *queue, _ *entry, rcpt string) {
+	defer l.lock()()
+	if q.onTheWire == nil {
+		l.of(rcpt).queued++
+	} else {
+		l.of(rcpt).wired++
+	}
+}
+
+// unanswered notes that a queue sent a message and got no answer.
+func (l *ledger) unanswered(q *queue, _ *entry, rcpt string) {
+	defer l.lock()()
+	if q.onTheWire == nil {
+		l.of(rcpt).unanswered++
+	} else {
+		l.of(rcpt).lostOnWire++
+	}
+}
+
+// bounced notes that a queue gave up, and told the sender why.
+func (l *ledger) bounced(_ *queue, e *entry, rcpt string, why reply) {
+	l.w.tracef("%s bounces for %s: %v", e.name, rcpt, why)
+	defer l.lock()()
+	l.of(rcpt).bounces = append(l.of(rcpt).bounces, why)
+}
+
+// refused notes that a next hop does not take a message for a recipient.
+func (l *ledger) refused(_ *mailServer, rcpt string) {
+	defer l.lock()()
+	l.of(rcpt).refused = true
+}
+
+// crossed notes what an MTA got of a message.
+func (l *ledger) crossed(s *site, data []byte, whole bool) {
+	c := &crossing{readCiphertext(data, whole), s, time.Now()}
+	defer l.lock()()
+	l.crossing = append(l.crossing, c)
+}
+
+// sealed notes that an MTA took a message from a relay.
+func (l *ledger) sealed(s *site, m *mail, t *taken) {
+	defer l.lock()()
+	for _, rcpt := range t.rcpts {
+		l.of(rcpt).sealed = append(l.of(rcpt).sealed, t)
+	}
+	l.w.tracef("%s-mta takes %v for %v", s.name, m, t.rcpts)
+}
+
+// arrived notes that a message has reached mailboxes.
+func (l *ledger) arrived(s *site, t *taken) {
+	defer l.lock()()
+	l.arrivals = append(l.arrivals, &arrival{t, s})
+	l.w.tracef("%s-box takes %s for %v", s.name, t.keyID(), t.rcpts)
+}
+
+// opened returns the IDs of the keys of all messages that have reached mailboxes of a site.
+func (l *ledger) opened(s *site) map[string]bool {
+	defer l.lock()()
+	first, ids := map[string]bool{}, map[string]bool{}
+	for _, a := range l.arrivals {
+		if a.site == s {
+			first[a.keyID()] = true
+		}
+	}
+	for _, c := range l.crossing {
+		if len(c.ids) > 0 && first[c.ids[0]] {
+			for _, id := range c.ids {
+				ids[id] = true
+			}
+		}
+	}
+	return ids
+}
+
+// keyID returns the key ID that a relay has written above a message, "" for none.
+func (t *taken) keyID() string {
+	header, _, _ := bytes.Cut(t.data, []byte("Received:"))
+	_, rest, found := bytes.Cut(header, []byte("key-id="))
+	if !found {
+		return ""
+	}
+	id, _, _ := bytes.Cut(rest, []byte("\r\n"))
+	id, _, _ = bytes.Cut(id, []byte(";"))
+	return string(id)
+}
+
+func (l *ledger) exhausted(s *site)   { l.note(l.emptied, s) }
+func (l *ledger) storeFailed(s *site) { l.note(l.failures, s) }
+func (l *ledger) killed(s *site)      { l.note(l.deaths, s) }
+
+func (l *ledger) note(where map[*site][]time.Time, s *site) {
+	defer l.lock()()
+	where[s] = append(where[s], time.Now())
+}
+
+// near reports whether one of some moments is in a span of time; l.mu must be held.
+func near(moments []time.Time, from, to time.Time) bool {
+	for _, at := range moments {
+		if !at.Before(from) && !at.After(to) {
+			return true
+		}
+	}
+	return false
+}
+
+// alarmed notes an alarm of a relay.
+func (l *ledger) alarmed(a alarm) {
+	l.w.tracef("alarm at site %s: %s", a.site.name, a.text)
+	l.w.count("alarm: " + a.kind)
+	defer l.lock()()
+	l.alarms = append(l.alarms, a)
+}

@@ -1,0 +1,266 @@
+package sim
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A mailServer is a next hop: the mail system that has the mailboxes, or the one that
+// sends encrypted mail on. It has its moods.
+type mailServer struct {
+	w    *world
+	host *host
+	lmtp bool
+	take func(*taken)                  // called for each message that it answers for
+	part func(data []byte, whole bool) // called with what came of a message; may be nil
+
+	mu    sync.Mutex
+	conns int
+}
+
+// taken is a message that a mailServer has taken, for those recipients that it has
+// answered with 250 or is about to.
+type taken struct {
+	from  string
+	rcpts []string
+	data  []byte
+	at    time.Time
+	odd   bool        // the answers were not what SMTP has: they may be taken for others
+	seen  func() bool // whether the client has read the answers; to be asked later
+}
+
+// start listens at an address.
+func (m *mailServer) start(address string) {
+	l, err := m.host.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			m.mu.Lock()
+			m.conns++
+			n := m.conns
+			m.mu.Unlock()
+			s := &mailSession{server: m, conn: c.(*conn), in: bufio.NewReaderSize(c, 16<<10), number: n}
+			go s.serve()
+		}
+	}()
+}
+
+// queued is the reply to a message.
+const queued = "250 2.0.0 Ok: queued"
+
+// A mailSession is one connection.
+type mailSession struct {
+	server *mailServer
+	conn   *conn
+	in     *bufio.Reader
+	number int
+
+	messages int
+	from     string
+	rcpts    []string
+}
+
+// What a mood does.
+const (
+	moodNone = iota
+	moodLater
+	moodNever
+	moodHang
+	moodDrop
+	moodLate
+	moodTwice
+	moods
+)
+
+// mood returns how the server feels at a stage of a session.
+func (s *mailSession) mood(stage string) (mood int, late time.Duration) {
+	name := s.server.host.name
+	r := s.server.w.dice.about("mood", name, s.number, s.messages, len(s.rcpts), stage)
+	if r.Float64() >= s.server.w.trouble("moody", name)/4 {
+		return moodNone, 0
+	}
+	mood = 1 + r.IntN(moods-1)
+	if mood == moodNever && stage == "MAIL" { // nobody could say which recipients that is about
+		mood = moodLater
+	}
+	s.server.w.count(fmt.Sprintf("mood %d of a next hop", mood))
+	return mood, between(r, time.Second, 15*time.Minute)
+}
+
+// say sends a reply, in a mood. It reports whether the reply was good, and whether the
+// session goes on.
+func (s *mailSession) say(stage, good string) (ok, on bool) {
+	mood, late := s.mood(stage)
+	switch mood {
+	case moodLater:
+		return false, s.write("451 4.3.0 Not now, at " + stage)
+	case moodNever:
+		return false, s.write("554 5.3.0 Never, at " + stage)
+	case moodHang:
+		time.Sleep(late)
+		return false, false
+	case moodDrop:
+		return false, false
+	case moodLate:
+		time.Sleep(late)
+	case moodTwice:
+		return true, s.write(good + "\r\n" + good)
+	}
+	return true, s.write(good)
+}
+
+func (s *mailSession) write(line string) bool {
+	_, err := s.conn.Write([]byte(line + "\r\n"))
+	return err == nil
+}
+
+func (s *mailSession) serve() {
+	defer s.conn.Close()
+	if ok, on := s.say("greeting", "220 "+s.server.host.name+" ESMTP"); !ok || !on {
+		return
+	}
+	for {
+		_ = s.conn.SetReadDeadline(time.Now().Add(10 * time.Minute))
+		line, err := s.in.ReadString('\n')
+		if err != nil || !s.command(strings.TrimRight(line, "\r\n")) {
+			return
+		}
+	}
+}
+
+// command carries out a command, and reports whether the session goes on.
+func (s *mailSession) command(line string) bool {
+	verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+	path := func() string {
+		_, rest, _ := strings.Cut(line, "<")
+		address, _, _ := strings.Cut(rest, ">")
+		return address
+	}
+	switch verb {
+	case "EHLO", "LHLO":
+		_, on := s.say("hello", "250-"+s.server.host.name+"\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 50000000")
+		return on
+	case "MAIL":
+		ok, on := s.say("MAIL", "250 2.1.0 Ok")
+		if s.rcpts = nil; ok {
+			s.from = path()
+		}
+		return on
+	case "RCPT":
+		ok, on := s.say("RCPT "+path(), "250 2.1.5 Ok")
+		if ok {
+			s.rcpts = append(s.rcpts, path())
+		} else if on {
+			s.server.w.ledger.refused(s.server, path())
+		}
+		return on
+	case "DATA":
+		if len(s.rcpts) == 0 {
+			return s.write("503 5.5.1 No recipients")
+		}
+		ok, on := s.say("DATA", "354 Go on")
+		if !ok || !on {
+			s.refuse(s.rcpts...)
+			return on
+		}
+		return s.data()
+	case "RSET":
+		s.rcpts = nil
+		return s.write("250 2.0.0 Ok")
+	case "QUIT":
+		s.write("221 2.0.0 Bye")
+		return false
+	}
+	return s.write("250 2.0.0 Ok")
+}
+
+func (s *mailSession) refuse(rcpts ...string) {
+	for _, rcpt := range rcpts {
+		s.server.w.ledger.refused(s.server, rcpt)
+	}
+}
+
+// data reads a message and answers for it.
+func (s *mailSession) data() bool {
+	var b bytes.Buffer
+	for {
+		_ = s.conn.SetReadDeadline(time.Now().Add(10 * time.Minute))
+		line, err := s.in.ReadBytes('\n')
+		if err != nil || string(line) == ".\r\n" {
+			if s.server.part != nil {
+				s.server.part(bytes.Clone(b.Bytes()), err == nil)
+			}
+			if err != nil {
+				return false
+			}
+			break
+		}
+		b.Write(bytes.TrimPrefix(line, []byte(".")))
+	}
+	s.messages++
+	t := &taken{from: s.from, data: b.Bytes(), at: time.Now()}
+	on := true
+	answers := 1
+	if s.server.lmtp {
+		answers = len(s.rcpts)
+	}
+	for i := range answers {
+		rcpts := s.rcpts
+		if s.server.lmtp {
+			rcpts = s.rcpts[i : i+1]
+		}
+		if on = on && s.answer(t, rcpts); !on {
+			break
+		}
+	}
+	s.rcpts = nil
+	return on
+}
+
+// answer answers for a message, for some recipients.
+func (s *mailSession) answer(whole *taken, rcpts []string) bool {
+	t := *whole
+	t.rcpts = rcpts
+	stage := "message " + rcpts[0]
+	mood, late := s.mood(stage)
+	before, _ := s.conn.out.position()
+	t.seen = func() bool { _, consumed := s.conn.out.position(); return consumed >= before+int64(len(queued)) }
+	t.odd = mood == moodTwice
+	keep := func() { s.server.take(&t) }
+	switch mood {
+	case moodLater:
+		return s.write("452 4.2.2 Not this one now")
+	case moodNever:
+		s.refuse(rcpts...)
+		return s.write("550 5.2.2 Not this one")
+	case moodHang:
+		time.Sleep(late)
+		return false
+	case moodDrop: // it has the message, and nobody is told
+		keep()
+		return false
+	case moodLate:
+		keep()
+		time.Sleep(late)
+	case moodTwice:
+		keep()
+		return s.write(queued + "\r\n" + queued)
+	default:
+		keep()
+	}
+	return s.write(queued)
+}
+
+var _ net.Conn = (*conn)(nil)

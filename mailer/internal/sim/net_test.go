@@ -1,0 +1,297 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A network connects hosts. Each pair of hosts has a link, whose troubles are events.
+type network struct {
+	w *world
+
+	mu        sync.Mutex
+	listeners map[string]*listener // by address
+	names     map[string]string    // of hosts, by IP
+	dials     map[string]int       // so far, by link
+	open      map[*conn]bool
+}
+
+func newNetwork(w *world) *network {
+	return &network{w: w, listeners: map[string]*listener{}, names: map[string]string{}, dials: map[string]int{}, open: map[*conn]bool{}}
+}
+
+// A host is one life of a machine, or of a process on it: after a crash there is a new one
+// with the same name.
+type host struct {
+	net      *network
+	name, ip string
+	step     func() // is called when something is sent; may be nil
+
+	mu    sync.Mutex
+	dead  bool
+	ports int
+}
+
+func (n *network) host(name, ip string) *host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.names[ip] = name
+	return &host{net: n, name: name, ip: ip}
+}
+
+// Listen implements relay.Network.
+func (h *host) Listen(_ context.Context, _, address string) (net.Listener, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{host: h, addr: net.TCPAddrFromAddrPort(at), queue: make(chan *conn, 128), closed: make(chan struct{})}
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if h.net.listeners[address] != nil {
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: syscall.EADDRINUSE}
+	}
+	h.net.listeners[address] = l
+	return l, nil
+}
+
+// DialContext implements relay.Network.
+func (h *host) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	h.ports++
+	from := &net.TCPAddr{IP: net.ParseIP(h.ip), Port: 20000 + h.ports%40000}
+	dead := h.dead
+	h.mu.Unlock()
+	link, n, l := h.net.link(h.name, to)
+	fate := h.net.w.fate(link, n)
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	switch {
+	case dead:
+		return nil, refused
+	case fate.lost: // no answer to the SYN
+		<-ctx.Done()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+	}
+	select {
+	case <-time.After(2 * fate.latency):
+	case <-ctx.Done():
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+	}
+	if fate.refused || l == nil {
+		return nil, refused
+	}
+	ours, theirs := h.net.pair(h, l.host, from, l.addr, fate)
+	if ours == nil || !l.offer(theirs) {
+		return nil, refused
+	}
+	return ours, nil
+}
+
+// link returns the name of the link to an address, how many connections it has had, and
+// who listens there.
+func (n *network) link(from string, to netip.AddrPort) (link string, number int, l *listener) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	link = from + ">" + n.names[to.Addr().String()]
+	n.dials[link]++
+	return link, n.dials[link], n.listeners[to.String()]
+}
+
+// pair makes a connection, unless one of the hosts is dead.
+func (n *network) pair(from, to *host, a, b *net.TCPAddr, f fate) (ours, theirs *conn) {
+	up, down := newStream(f.latency), newStream(f.latency)
+	ours = &conn{host: from, local: a, remote: b, in: down, out: up}
+	theirs = &conn{host: to, local: b, remote: a, in: up, out: down}
+	ours.peer, theirs.peer = theirs, ours
+	cut := ours.reset
+	if f.silent {
+		cut = func() { up.hush(); down.hush() }
+	}
+	up.cut, down.cut = cut, cut
+	if f.cut && f.up {
+		up.cutAt = f.after
+	} else if f.cut {
+		down.cutAt = f.after
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if from.isDead() || to.isDead() {
+		return nil, nil
+	}
+	n.open[ours], n.open[theirs] = true, true
+	return ours, theirs
+}
+
+// kill cuts all connections of a host: what it does from now on reaches nobody, and
+// nothing reaches it.
+func (h *host) kill() {
+	h.mu.Lock()
+	h.dead = true
+	h.mu.Unlock()
+	var mine []*conn
+	h.net.mu.Lock()
+	for c := range h.net.open {
+		if c.host == h {
+			mine = append(mine, c)
+		}
+	}
+	for _, l := range h.net.listeners {
+		if l.host == h {
+			defer l.Close()
+		}
+	}
+	h.net.mu.Unlock()
+	for _, c := range mine {
+		c.reset()
+	}
+}
+
+func (h *host) isDead() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.dead
+}
+
+// openConns returns how many ends of connections hosts have, by the hosts' names.
+func (n *network) openConns() map[string]int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	count := map[string]int{}
+	for c := range n.open {
+		count[c.host.name]++
+	}
+	return count
+}
+
+// A listener is a net.Listener.
+type listener struct {
+	host   *host
+	addr   *net.TCPAddr
+	queue  chan *conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *listener) offer(c *conn) bool {
+	select {
+	case <-l.closed:
+		c.reset()
+		return false
+	case l.queue <- c:
+		return true
+	}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, fmt.Errorf("accept: %w", net.ErrClosed)
+	case c := <-l.queue:
+		return c, nil
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() {
+		close(l.closed)
+		n := l.host.net
+		n.mu.Lock()
+		if n.listeners[l.addr.String()] == l {
+			delete(n.listeners, l.addr.String())
+		}
+		n.mu.Unlock()
+		for {
+			select {
+			case c := <-l.queue:
+				c.reset()
+				continue
+			default:
+			}
+			return
+		}
+	})
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return l.addr }
+
+// A conn is one end of a connection.
+type conn struct {
+	host          *host
+	local, remote net.Addr
+	in, out       *stream
+	peer          *conn
+}
+
+func (c *conn) Read(p []byte) (int, error)         { return c.in.read(p) }
+func (c *conn) LocalAddr() net.Addr                { return c.local }
+func (c *conn) RemoteAddr() net.Addr               { return c.remote }
+func (c *conn) SetReadDeadline(t time.Time) error  { c.in.setDeadline(reader, t); return nil }
+func (c *conn) SetWriteDeadline(t time.Time) error { c.out.setDeadline(writer, t); return nil }
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	if c.host.step != nil {
+		c.host.step()
+	}
+	return c.out.write(p)
+}
+
+// Close ends what this end sends, and takes nothing more: what the other end sends then
+// breaks its connection.
+func (c *conn) Close() error {
+	c.out.end()
+	c.in.fail(net.ErrClosed)
+	c.forget(c)
+	return nil
+}
+
+// reset breaks the connection for both ends at once.
+func (c *conn) reset() {
+	c.in.fail(errReset)
+	c.out.fail(errReset)
+	c.forget(c)
+	c.forget(c.peer)
+}
+
+func (c *conn) forget(which *conn) {
+	n := c.host.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.open, which)
+}
+
+// A fate is what becomes of a connection.
+type fate struct {
+	latency       time.Duration
+	refused, lost bool
+	cut, silent   bool  // after so many bytes of one direction; silently: half-open
+	up            bool  // of what the client sends
+	after         int64 // bytes
+}
+
+// close closes all listeners that are left.
+func (n *network) close() {
+	n.mu.Lock()
+	var left []*listener
+	for _, l := range n.listeners {
+		left = append(left, l)
+	}
+	n.mu.Unlock()
+	for _, l := range left {
+		_ = l.Close()
+	}
+}

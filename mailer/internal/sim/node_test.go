@@ -1,0 +1,293 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/kmclient/etsi014"
+	"github.com/qkdmail/qkdmail/kmclient/keypool"
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
+)
+
+// A node is a machine with a relay that encrypts and decrypts.
+type node struct {
+	site     *site
+	name, ip string
+
+	mu            sync.Mutex
+	lives         int
+	life          *life // nil: it is down
+	armed         int   // steps until it is killed; 0: it isn't
+	after         time.Duration
+	starts, ended bool
+	ends          sync.WaitGroup // of lives
+}
+
+// A life is what there is of a relay from its start to its end, as its process would
+// have it. After a SIGKILL its goroutines still run, and nothing that they do has an
+// effect.
+type life struct {
+	node   *node
+	number int
+	host   *host
+	relay  *relay.Relay
+	km     *etsi014.Client
+	store  *keystore.Store
+	pool   *keypool.Pool
+	end    context.CancelFunc
+	served chan struct{}
+
+	mu    sync.Mutex
+	dead  bool
+	calls int // of the store
+}
+
+// start starts the relay, until it runs: a store that fails delays that.
+func (n *node) start() {
+	n.mu.Lock()
+	if n.life != nil || n.starts || n.ended {
+		n.mu.Unlock()
+		return
+	}
+	n.lives++
+	n.starts = true
+	l := &life{node: n, number: n.lives, served: make(chan struct{})}
+	n.mu.Unlock()
+	err := l.begin()
+	n.mu.Lock()
+	n.starts = false
+	if err == nil {
+		n.life = l
+	}
+	n.mu.Unlock()
+	if err != nil {
+		n.site.world.tracef("%s: does not start: %v", n.name, err)
+		l.die()
+		l.host.kill()
+		l.close(0)
+		n.later(10*time.Second, n.start)
+		return
+	}
+	n.site.world.tracef("%s: starts, life %d", n.name, l.number)
+}
+
+// later calls f after a while, unless the scenario has ended.
+func (n *node) later(d time.Duration, f func()) {
+	n.ends.Go(func() {
+		time.Sleep(d)
+		f()
+	})
+}
+
+func (l *life) begin() error {
+	n, w := l.node, l.node.site.world
+	log := slog.New(&logHandler{life: l})
+	l.host = w.net.host(n.name, n.ip)
+	l.host.step = l.step
+	ctx, cancel := context.WithCancel(context.Background())
+	l.end = cancel
+	var err error
+	l.km, err = etsi014.New(etsi014.Options{
+		URLs: []string{"https://" + kmeIP(n.site.index) + ":443"}, SAE: n.site.sae, Dial: l.host.DialContext,
+		CertFile: w.pki.file(n.site.sae + ".crt"), KeyFile: w.pki.file(n.site.sae + ".key"), CAFile: w.pki.file("ca.crt"), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	l.store, err = keystore.Open(ctx, l.km, keystore.Options{
+		Engine: n.site.records.Open(l.around), Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: 6 * time.Hour, Logger: log,
+	})
+	if err != nil {
+		l.store = nil
+		return err
+	}
+	keys := relay.Keys{Source: l.store, Finder: l.store, Binder: l.store, Deliveries: l.store, Claims: l.store}
+	if w.sc.Pool {
+		if l.pool, err = keypool.New(l.store, keypool.Options{Batch: 8, Low: 2, Max: 16, Logger: log}); err != nil {
+			return err
+		}
+		keys.Source = l.pool
+	}
+	if l.relay, err = relay.NewIn(l.host, n.config(), keys, log); err != nil {
+		return err
+	}
+	if err = l.relay.Listen(ctx); err != nil {
+		return err
+	}
+	go func() {
+		defer close(l.served)
+		_ = l.relay.Serve(ctx)
+	}()
+	return nil
+}
+
+// around has the store behave as its disk does.
+func (l *life) around(op string, do func() error) error {
+	w, site := l.node.site.world, l.node.site
+	l.mu.Lock()
+	l.calls++
+	dice := w.dice.about("store", l.node.name, l.number, l.calls)
+	l.mu.Unlock()
+	troubled := func(kind string) bool { return dice.Float64() < w.trouble(kind, site.name) }
+	failed := fmt.Errorf("%w: simulated: %s", kmclient.ErrStore, op)
+	l.step()
+	if troubled("store-slow") {
+		time.Sleep(between(dice, time.Second, 3*time.Minute))
+	}
+	if op == "apply" {
+		time.Sleep(between(dice, time.Millisecond, 20*time.Millisecond))
+	}
+	if l.isDead() {
+		return failed
+	}
+	if troubled("store-fail") || op == "apply" && troubled("store-full") {
+		w.ledger.storeFailed(site)
+		return failed
+	}
+	err := do()
+	if op == "apply" && troubled("store-unsure") {
+		w.ledger.storeFailed(site)
+		err = failed
+	}
+	l.step()
+	if l.isDead() { // what was written is, and nobody knows
+		err = failed
+	}
+	return err
+}
+
+func (l *life) isDead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead
+}
+
+func (l *life) die() {
+	l.mu.Lock()
+	l.dead = true
+	l.mu.Unlock()
+}
+
+// arm has the node killed after some more steps, and started again after a while. A
+// step is a call of the store, or something sent.
+func (n *node) arm(steps int, downFor time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.armed, n.after = max(steps, 1), downFor
+}
+
+// step counts one of the node's steps, unless this life is over.
+func (l *life) step() {
+	if !l.isDead() {
+		l.node.step()
+	}
+}
+
+// step counts one of a node's steps.
+func (n *node) step() {
+	n.mu.Lock()
+	if n.armed == 0 || n.life == nil {
+		n.mu.Unlock()
+		return
+	}
+	n.armed--
+	now := n.armed == 0
+	n.mu.Unlock()
+	if now {
+		n.kill()
+	}
+}
+
+// kill is SIGKILL, and a start after a while.
+func (n *node) kill() {
+	n.mu.Lock()
+	l := n.life
+	n.life, n.armed = nil, 0
+	after := n.after
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.die()
+	l.host.kill()
+	n.site.world.tracef("%s: is killed", n.name)
+	n.site.world.count("kill of a relay")
+	n.site.world.ledger.killed(n.site)
+	n.ends.Go(l.bury)
+	n.later(after, n.start)
+}
+
+// bury ends the goroutines of a life that is dead.
+func (l *life) bury() {
+	l.end()
+	<-l.served
+	l.close(0)
+}
+
+// stop ends the relay as systemd does.
+func (n *node) stop() {
+	n.mu.Lock()
+	l := n.life
+	n.life = nil
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	n.site.world.ledger.killed(n.site) // it may have to cut off a message
+	l.end()
+	<-l.served
+	l.close(30 * time.Second)
+	l.die()
+	l.host.kill()
+	n.site.world.tracef("%s: has stopped", n.name)
+}
+
+func (l *life) close(within time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	if l.pool != nil {
+		_ = l.pool.Close(ctx)
+	}
+	if l.store != nil {
+		_ = l.store.Close(ctx)
+	}
+	l.km.CloseIdle()
+}
+
+// reload has the relay read its configuration again.
+func (n *node) reload() {
+	n.mu.Lock()
+	l := n.life
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	if err := l.relay.Reload(n.config()); err != nil {
+		n.site.world.violate("reload", "%s: a configuration that has hardly changed can't be reloaded: %v", n.name, err)
+	}
+}
+
+// config returns the node's configuration.
+func (n *node) config() *config.Config { return n.site.config(n.ip, n.name) }
+
+// disarm has the node live on.
+func (n *node) disarm() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.armed = 0
+}
+
+// finish stops the node for good.
+func (n *node) finish() {
+	n.mu.Lock()
+	n.ended = true
+	n.mu.Unlock()
+	n.stop()
+	n.ends.Wait()
+}

@@ -1,0 +1,80 @@
+package sim
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A pki has the certificates of SAEs and KMEs. They are files, as relays read them.
+type pki struct {
+	dir   string
+	roots *x509.CertPool
+}
+
+// newPKI makes certificates for these SAEs, and one for all KMEs.
+func newPKI(t testing.TB, saes ...string) *pki {
+	t.Helper()
+	p := &pki{dir: t.TempDir(), roots: x509.NewCertPool()}
+	ca, caKey := p.make(t, "ca", nil, nil)
+	p.roots.AddCert(ca)
+	for _, name := range append(saes, "kme") {
+		p.make(t, name, ca, caKey)
+	}
+	return p
+}
+
+func (p *pki) file(name string) string { return filepath.Join(p.dir, name) }
+
+// make makes a certificate, valid whatever the simulated time is, and its files.
+func (p *pki) make(t testing.TB, name string, parent *x509.Certificate, parentKey ed25519.PrivateKey) (*x509.Certificate, ed25519.PrivateKey) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(int64(len(name)) + 1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC),
+		IsCA: parent == nil, BasicConstraintsValid: true,
+	}
+	for i := range siteNames {
+		c.IPAddresses = append(c.IPAddresses, net.ParseIP(kmeIP(i)))
+	}
+	if parent == nil {
+		parent, parentKey = c, private
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, public, parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for suffix, b := range map[string]*pem.Block{".crt": {Type: "CERTIFICATE", Bytes: der}, ".key": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(p.file(name+suffix), pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, private
+}
+
+// server is the TLS of a KME, which knows its callers by their certificates.
+func (p *pki) server() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(p.file("kme.crt"), p.file("kme.key"))
+	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: p.roots}, err
+}

@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A queue is that of a mail system: it tries again until each recipient has an answer
+// that is final, as Postfix does.
+type queue struct {
+	w       *world
+	host    *host
+	targets []string // addresses, any of which will do
+	lmtp    bool
+	// onTheWire is called before each transaction: an attacker may change it; may be nil.
+	onTheWire func(e *entry, number int, d *delivery)
+
+	work sync.WaitGroup
+}
+
+// Postfix's times: minimal_backoff_time, maximal_backoff_time, maximal_queue_lifetime.
+const (
+	firstBackoff = 300 * time.Second
+	lastBackoff  = 4000 * time.Second
+	lifetime     = 5 * 24 * time.Hour
+)
+
+// An entry is a message in a queue.
+type entry struct {
+	mail  *mail
+	name  string // of the entry, for dice and traces
+	from  string
+	data  []byte
+	since time.Time
+	left  []string // recipients
+	tries int
+
+	targets []string // nil: the queue's
+}
+
+// add puts a message into the queue, and begins to deliver it.
+func (q *queue) add(e *entry) {
+	e.since = time.Now()
+	q.work.Go(func() {
+		for {
+			q.try(e)
+			age := time.Since(e.since)
+			switch {
+			case len(e.left) == 0:
+				return
+			case age > lifetime:
+				for _, rcpt := range e.left {
+					q.w.ledger.bounced(q, e, rcpt, reply{0, "expired after five days"})
+				}
+				return
+			}
+			pause := min(max(age, firstBackoff), lastBackoff)
+			time.Sleep(pause + between(q.w.dice.about("backoff", e.name, e.tries), 0, time.Minute))
+		}
+	})
+}
+
+// try makes one try for all recipients that are left, in one or two transactions.
+func (q *queue) try(e *entry) {
+	e.tries++
+	dice := q.w.dice.about("try", e.name, e.tries)
+	groups := [][]string{e.left}
+	if n := len(e.left); n > 1 && dice.IntN(2) == 0 {
+		at := 1 + dice.IntN(n-1)
+		groups = [][]string{e.left[:at], e.left[at:]}
+	}
+	targets := e.targets
+	if targets == nil {
+		targets = q.targets
+	}
+	target := dice.IntN(len(targets))
+	done := make([]*delivery, len(groups))
+	var all sync.WaitGroup
+	for i, rcpts := range groups {
+		pause := time.Duration(i) * between(dice, 0, 3*time.Second)
+		d := &delivery{from: e.from, rcpts: rcpts, data: e.data}
+		done[i] = d
+		all.Go(func() {
+			time.Sleep(pause)
+			if q.onTheWire != nil {
+				q.onTheWire(e, i, d)
+			}
+			d.deliver(q.host, targets[(target+i)%len(targets)], q.lmtp)
+		})
+	}
+	all.Wait()
+	for _, d := range done {
+		q.settle(e, d)
+	}
+}
+
+// settle takes the answers of a transaction into account.
+func (q *queue) settle(e *entry, d *delivery) {
+	q.w.tracef("%s: try %d of %s: %s", q.host.name, e.tries, e.name, d.summary())
+	for _, rcpt := range d.rcpts {
+		r := d.answers[rcpt]
+		if r.code == 0 && d.dot {
+			q.w.ledger.unanswered(q, e, rcpt)
+		}
+		switch {
+		case r.code/100 == 2:
+			q.w.ledger.answered(q, e, rcpt)
+		case r.code/100 == 5:
+			q.w.ledger.bounced(q, e, rcpt, r)
+		default:
+			continue
+		}
+		e.left = slices.DeleteFunc(slices.Clone(e.left), func(left string) bool { return left == rcpt })
+	}
+}
+
+func (d *delivery) summary() string {
+	var parts []string
+	for _, rcpt := range d.rcpts {
+		parts = append(parts, fmt.Sprintf("%s %v", rcpt, d.answers[rcpt]))
+	}
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,142 @@
+package sim
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/qkdmail/qkdmail/kmclient/keystore"
+)
+
+// A scenario is all that follows from a seed before a run.
+type scenario struct {
+	Seed          uint64
+	Days          int  // of mail and troubles; the queues drain after that
+	Sites         int  // 2 or 3
+	Nodes         int  // relays of each site, which share its store
+	LMTP          bool // from the senders' queues to the relays
+	LMTPHop       bool // from the wire to the relays, and on to the mailboxes
+	Pool          bool
+	Opportunistic bool   // mail to maybe. may go in clear for want of keys
+	Close         string // keystore.Policy
+	Events        []event
+}
+
+// An event is something that happens, or the beginning of a trouble.
+type event struct {
+	At    time.Duration // from the start
+	For   time.Duration // how long a trouble lasts, or a relay is down
+	Kind  string
+	Where string  // a site, a link, a relay, ...
+	N     int     // numbers the event: what is random in it follows from that
+	P     float64 // how likely each thing is troubled
+}
+
+func (e event) String() string {
+	text := fmt.Sprintf("%v %s %s #%d", e.At.Round(time.Second), e.Kind, e.Where, e.N)
+	if e.P > 0 {
+		text += fmt.Sprintf(" p=%.2f", e.P)
+	}
+	if e.For > 0 {
+		text += fmt.Sprintf(" for %v", e.For.Round(time.Second))
+	}
+	return text
+}
+
+func (sc *scenario) closing() keystore.Policy {
+	p, err := keystore.ParsePolicy(sc.Close)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// troubles are what may go wrong for a while, by where. P says how often, up to most.
+var troubles = []struct {
+	kind  string
+	where func(*scenario, *rand.Rand) string
+	most  float64
+}{
+	{"cut", link, 0.8}, {"cut", link, 0.8}, {"silent", link, 0.5}, {"slow", link, 1}, {"down", link, 1}, {"lost", link, 0.6},
+	{"moody", hop, 1}, {"moody", hop, 1},
+	{"kme-lost", siteName, 0.6}, {"kme-error", siteName, 0.8}, {"kme-slow", siteName, 0.6}, {"lag", siteName, 1}, {"empty", siteName, 1},
+	{"store-fail", siteName, 0.5}, {"store-unsure", siteName, 0.4}, {"store-slow", siteName, 0.5}, {"store-full", siteName, 1},
+	{"wire", siteName, 0.9},
+}
+
+// deeds are what happens once.
+var deeds = []struct {
+	kind  string
+	where func(*scenario, *rand.Rand) string
+}{
+	{"kill", nodeName}, {"kill", nodeName}, {"kill", nodeName}, {"kill", nodeName}, {"stop", nodeName}, {"reload", siteName}, {"rotate", siteName},
+	{"kme-restart", siteName}, {"kme-restore", siteName},
+	{"attack", attackKind}, {"attack", attackKind}, {"attack", attackKind},
+}
+
+func siteName(sc *scenario, r *rand.Rand) string { return siteNames[r.IntN(sc.Sites)] }
+func nodeName(sc *scenario, r *rand.Rand) string {
+	return fmt.Sprint(siteName(sc, r), 1+r.IntN(sc.Nodes))
+}
+func hop(sc *scenario, r *rand.Rand) string { return siteName(sc, r) + one(r, "-mta", "-box") }
+func attackKind(_ *scenario, r *rand.Rand) string {
+	return one(r, "flip", "truncate", "rubbish", "swap", "replay", "replay", "strip", "forge")
+}
+
+// link is that of two hosts, by their names.
+func link(sc *scenario, r *rand.Rand) string {
+	site, node := siteName(sc, r), nodeName(sc, r)
+	own := node[:1]
+	return one(r, own+"-queue>"+node, node+">"+own+"-mta", site+"-mta>"+node, site+"-mta>"+node, node+">"+own+"-box", node+">"+own+"-kme")
+}
+
+// newScenario makes the scenario of a seed. perDay is how many mails are sent a day.
+func newScenario(seed uint64, days, perDay int) *scenario {
+	r := dice(seed).about("scenario")
+	sc := &scenario{
+		Seed: seed, Days: days, Sites: one(r, 2, 2, 2, 3), Nodes: one(r, 1, 1, 2), LMTP: r.IntN(3) > 0, LMTPHop: r.IntN(3) == 0,
+		Pool: r.IntN(3) > 0, Opportunistic: r.IntN(6) == 0, Close: one(r, "after:7d", "after:7d", "after:7d", "after:6d"),
+	}
+	long := time.Duration(days) * 24 * time.Hour
+	add := func(e event) {
+		e.N = len(sc.Events) + 1
+		sc.Events = append(sc.Events, e)
+	}
+	for range r.IntN(4 + 5*days) {
+		t := troubles[r.IntN(len(troubles))]
+		e := event{Kind: t.kind, Where: t.where(sc, r), At: between(r, 0, long), P: t.most * r.Float64()}
+		e.For = min(time.Duration(float64(time.Minute)*float64(int(1)<<r.IntN(10))), long-e.At)
+		add(e)
+	}
+	for range r.IntN(4 + 12*days) {
+		d := deeds[r.IntN(len(deeds))]
+		e := event{Kind: d.kind, Where: d.where(sc, r), At: between(r, 0, long), For: between(r, time.Second, 10*time.Minute)}
+		if d.kind == "attack" && r.IntN(4) == 0 { // in forty days
+			e.At += between(r, 0, 40*24*time.Hour)
+		}
+		add(e)
+	}
+	exciting := slices.Clone(sc.Events)
+	for range days * perDay { // most of them while something happens
+		at := between(r, 0, long)
+		if len(exciting) > 0 && r.IntN(4) > 0 {
+			e := exciting[r.IntN(len(exciting))]
+			at = e.At%long + between(r, -time.Minute, max(e.For, time.Minute))
+		}
+		add(event{Kind: "mail", At: max(at, 0)})
+	}
+	slices.SortStableFunc(sc.Events, func(a, b event) int { return cmp.Compare(a.At, b.At) })
+	return sc
+}
+
+// JSON returns the scenario as a file of testdata/regressions has it.
+func (sc *scenario) JSON() string {
+	text, err := json.MarshalIndent(sc, "", " ")
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}

@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var (
+	firstSeed = flag.Uint64("seed", 1, "the first seed")
+	seeds     = flag.Int("seeds", 0, "how many seeds; 0: as many as the time allows")
+	days      = flag.Int("days", 1, "days of mail and troubles of each seed")
+	perDay    = flag.Int("mails", 20, "mails a day")
+	budget    = flag.Duration("for", 5*time.Second, "how long, if -seeds is 0")
+	goOn      = flag.Bool("go-on", false, "go on after a violation, and shrink none")
+	verbose   = flag.Bool("trace", false, "show the trace of each run")
+)
+
+// TestSeeds runs scenarios one after the other. The first that violates an invariant is
+// shrunk and shown.
+func TestSeeds(t *testing.T) {
+	p := newTestPKI(t)
+	total := map[string]int{}
+	began, ran := time.Now(), 0
+	for seed := *firstSeed; *seeds == 0 && time.Since(began) < *budget || ran < *seeds; seed++ {
+		sc := newScenario(seed, *days, *perDay)
+		r := run(t, p, sc, *verbose)
+		ran++
+		add(total, r.counts)
+		if *verbose {
+			show(t, r)
+		}
+		if len(r.violations) > 0 {
+			t.Errorf("seed %d of %d days, %d mails a day: %v", seed, *days, *perDay, r.violations)
+			if *goOn {
+				continue
+			}
+			small, why := shrink(t, p, sc, r.violations[0].invariant)
+			show(t, why)
+			t.Errorf("the shortest scenario that was found; for testdata/regressions:\n%s", small.JSON())
+			break
+		}
+	}
+	took := cpuTime()
+	t.Logf("%d seeds, %d simulated days in %v of processor time: %.0f a second", ran, total["simulated days"], took.Round(time.Millisecond), float64(total["simulated days"])/took.Seconds())
+	for _, what := range slices.Sorted(maps.Keys(total)) {
+		t.Logf("%8d %s", total[what], what)
+	}
+}
+
+// cpuTime returns how long this process has used processors.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestRegressions runs the scenarios that once violated an invariant.
+func TestRegressions(t *testing.T) {
+	p := newTestPKI(t)
+	files, err := filepath.Glob(filepath.Join("testdata", "regressions", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sc := new(scenario)
+		if err := json.Unmarshal(text, sc); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if r := run(t, p, sc, *verbose); len(r.violations) > 0 {
+			show(t, r)
+			t.Errorf("%s: %v", file, r.violations)
+		}
+	}
+}
+
+func newTestPKI(t testing.TB) *pki {
+	var saes []string
+	for _, name := range siteNames {
+		saes = append(saes, "SAE_"+name)
+	}
+	return newPKI(t, saes...)
+}
+
+func show(t *testing.T, r *report) {
+	for _, line := range r.trace {
+		fmt.Println(line)
+	}
+}

@@ -1,0 +1,278 @@
+package sim
+
+import (
+	"crypto/tls"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A world is one run of a scenario.
+type world struct {
+	sc       *scenario
+	dice     dice
+	pki      *pki
+	kmeTLS   *tls.Config
+	start    time.Time
+	net      *network
+	sites    []*site
+	attacker *attacker
+	ledger   *ledger
+	verbose  bool
+	troubles map[[2]string][]event // by kind and where
+
+	mu         sync.Mutex
+	violations []violation
+	counts     map[string]int
+	trace      []string
+}
+
+// A violation is an invariant that does not hold, or something as bad.
+type violation struct{ invariant, text string }
+
+func (v violation) String() string { return v.invariant + ": " + v.text }
+
+// A report is what came of a run.
+type report struct {
+	violations []violation
+	counts     map[string]int
+	trace      []string
+}
+
+// run runs a scenario in a bubble of its own.
+func run(t *testing.T, p *pki, sc *scenario, verbose bool) (r *report) {
+	w := &world{sc: sc, dice: dice(sc.Seed), pki: p, verbose: verbose, counts: map[string]int{}}
+	defer func() {
+		if e := recover(); e != nil { // goroutines are left that nothing will wake
+			w.violate("leak", "%v", e)
+		}
+		r = &report{w.violations, w.counts, w.trace}
+	}()
+	synctest.Test(t, func(*testing.T) {
+		w.build()
+		w.play()
+		w.drain()
+		w.end()
+		w.ledger.check()
+	})
+	return nil
+}
+
+func (w *world) build() {
+	w.start = time.Now()
+	w.net = newNetwork(w)
+	w.ledger = newLedger(w)
+	w.troubles = map[[2]string][]event{}
+	for _, e := range w.sc.Events {
+		if e.P > 0 {
+			w.troubles[[2]string{e.Kind, e.Where}] = append(w.troubles[[2]string{e.Kind, e.Where}], e)
+		}
+	}
+	var err error
+	if w.kmeTLS, err = w.pki.server(); err != nil {
+		panic(err)
+	}
+	for i := range w.sc.Sites {
+		w.sites = append(w.sites, newSite(w, i))
+	}
+	for i, a := range w.sites {
+		for _, b := range w.sites[:i] {
+			l := newQKDLink(w, a, b)
+			a.links[b.sae], b.links[a.sae] = l, l
+		}
+	}
+	w.attacker = newAttacker(w)
+	for _, s := range w.sites {
+		s.start()
+	}
+}
+
+// play has the events happen, each at its time.
+func (w *world) play() {
+	var all sync.WaitGroup
+	for _, e := range w.sc.Events {
+		time.Sleep(time.Until(w.start.Add(e.At)))
+		if e.Kind != "mail" {
+			w.tracef("event: %v", e)
+		}
+		w.count("event: " + e.Kind)
+		all.Go(func() { w.happen(e) })
+	}
+	all.Wait()
+}
+
+// happen makes an event happen. Troubles are looked up by those whom they meet.
+func (w *world) happen(e event) {
+	switch e.Kind {
+	case "mail":
+		m := w.newMail(e)
+		w.ledger.sent(m)
+		m.from.queue.add(&entry{mail: m, name: m.String(), from: m.sender, data: m.data, left: m.rcpts})
+	case "kill":
+		w.node(e.Where).arm(w.dice.about("steps", e.N).IntN(60), e.For)
+	case "stop":
+		n := w.node(e.Where)
+		n.stop()
+		time.Sleep(e.For)
+		n.start()
+	case "reload":
+		w.site(e.Where).reload()
+	case "rotate":
+		w.site(e.Where).rotate()
+	case "kme-restart", "kme-restore":
+		w.site(e.Where).kmeEvent(e)
+	case "attack":
+		w.attacker.strike(e.Where, e.N)
+	}
+}
+
+// drain waits until the queues are empty. Postfix gives up after five days.
+func (w *world) drain() {
+	empty := make(chan struct{})
+	go func() {
+		for _, s := range w.sites {
+			s.queue.work.Wait()
+		}
+		for _, s := range w.sites {
+			s.wire.work.Wait()
+		}
+		close(empty)
+	}()
+	select {
+	case <-empty:
+	case <-time.After(12 * 24 * time.Hour):
+		w.violate("drain", "the queues are not empty twelve days after the last event")
+	}
+	for _, s := range w.sites {
+		for _, n := range s.nodes {
+			n.disarm()
+		}
+	}
+	time.Sleep(20 * time.Minute) // mail systems and connections that are slow
+}
+
+// end stops everything. What is left then is a leak.
+func (w *world) end() {
+	for _, s := range w.sites {
+		for _, n := range s.nodes {
+			n.finish()
+		}
+		_ = s.kme.Close()
+	}
+	time.Sleep(20 * time.Minute)
+	if open := w.net.openConns(); len(open) > 0 {
+		w.violate("leak", "connections are open at the end: %v", open)
+	}
+	w.net.close()
+	w.counts["simulated days"] = int(time.Since(w.start).Hours() / 24)
+}
+
+// trouble returns how likely something is troubled now in some way, 0 for not.
+func (w *world) trouble(kind, where string) (p float64) {
+	now := time.Since(w.start)
+	for _, e := range w.troubles[[2]string{kind, where}] {
+		if e.At <= now && now < e.At+e.For {
+			p = max(p, e.P)
+		}
+	}
+	return p
+}
+
+// linkTroubled reports whether the way from a site's relays to its KME had any trouble in
+// a span of time.
+func (w *world) linkTroubled(s *site, from, to time.Time) bool {
+	for _, n := range s.nodes {
+		for _, kind := range []string{"cut", "silent", "slow", "down", "lost"} {
+			for _, e := range w.troubles[[2]string{kind, n.name + ">" + s.name + "-kme"}] {
+				if at := w.start.Add(e.At); at.Before(to) && at.Add(e.For).After(from) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// keyOf returns the key with an ID, nil: there is none.
+func (w *world) keyOf(id string) *qkdKey {
+	for _, s := range w.sites {
+		for _, l := range s.links {
+			if k := l.keys[id]; k != nil {
+				return k
+			}
+		}
+	}
+	return nil
+}
+
+// fate decides what becomes of a connection.
+func (w *world) fate(link string, number int) fate {
+	r := w.dice.about("fate", link, number)
+	troubled := func(kind string) bool {
+		if r.Float64() >= w.trouble(kind, link) {
+			return false
+		}
+		w.count("connection: " + kind)
+		return true
+	}
+	f := fate{latency: between(r, 50*time.Microsecond, time.Millisecond)}
+	if strings.Contains(link, "-mta>") || strings.HasPrefix(link, "attacker") {
+		f.latency = between(r, 5*time.Millisecond, 150*time.Millisecond)
+	}
+	f.refused, f.lost, f.cut = troubled("down"), troubled("lost"), troubled("cut")
+	if troubled("slow") {
+		f.latency += between(r, 0, 20*time.Second)
+	}
+	if troubled("silent") {
+		f.cut, f.silent = true, true
+	}
+	f.up = r.IntN(2) == 0
+	f.after = r.Int64N(400)
+	if f.up && r.IntN(2) == 0 {
+		f.after = r.Int64N(12_000)
+	}
+	return f
+}
+
+func (w *world) site(name string) *site { return w.sites[slices.Index(siteNames, name[:1])] }
+
+func (w *world) node(name string) *node { return w.site(name).nodes[int(name[1]-'1')] }
+
+func (w *world) violate(invariant, format string, args ...any) {
+	v := violation{invariant, fmt.Sprintf(format, args...)}
+	w.tracef("VIOLATION %v", v)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.violations = append(w.violations, v)
+}
+
+func (w *world) count(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[what]++
+}
+
+// maxTrace is how much of a trace is kept, in lines.
+const maxTrace = 100_000
+
+func (w *world) tracef(format string, args ...any) {
+	at := time.Since(w.start)
+	text := fmt.Sprintf("%2dd %v  %s", int(at.Hours()/24), time.Unix(0, 0).UTC().Add(at).Format("15:04:05.000"), fmt.Sprintf(format, args...))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.trace) < maxTrace {
+		w.trace = append(w.trace, text)
+	}
+}
+
+// add adds counts up.
+func add(to, from map[string]int) {
+	for _, k := range slices.Sorted(maps.Keys(from)) {
+		to[k] += from[k]
+	}
+}
