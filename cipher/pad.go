@@ -31,7 +31,8 @@ func PadCostOf(s kmclient.Status, size int64, recipients int) (PadCost, error) {
 	if size < 0 || recipients < 0 || recipients > MaxRecipients {
 		return PadCost{}, fmt.Errorf("%w: a message of %d bytes for %d recipients", ErrOptions, size, recipients)
 	}
-	c, err := padLimits(s).Cost(size + min(int64(listSize(recipients)), math.MaxInt64-size))
+	size += min(int64(listSize(recipients)), math.MaxInt64-size)
+	c, err := padLimits(s).Cost(size)
 	if err != nil {
 		return PadCost{}, fromSuite(err)
 	}

@@ -14,11 +14,12 @@ import (
 // isEncrypted reports whether this site has already encrypted a message for the peer of
 // a group, perhaps this relay in an earlier pass. The message must name a key that was
 // claimed here to encrypt with: anyone can write what looks like an encrypted message
-// around a text in clear. Encrypting once more does no harm.
+// around a text in clear. Nor does a plain suite do where the peer has an X-Wing key.
+// Encrypting once more does no harm.
 func (s *encryptSession) isEncrypted(g *group, src io.Reader) (encrypted bool, replay io.Reader, err error) {
 	info, replay, err := cipher.Sniff(nil, src)
 	if err != nil || s.o.Claims == nil || info == nil || info.KeyID == "" ||
-		info.SenderSAE != s.step.Policy.sae || info.RecipientSAE != g.route.Peer.SAE {
+		g.route.Peer.Hybrid != nil && !info.Suite.Hybrid() || info.SenderSAE != s.step.Policy.sae || info.RecipientSAE != g.route.Peer.SAE {
 		return false, replay, err
 	}
 	encrypted, err = s.o.Claims.Claimed(s.ctx, g.route.Peer.SAE, info.KeyID)
@@ -38,7 +39,8 @@ func (s *encryptSession) cipherOptions(g *group, suite cipher.Suite) *cipher.Enc
 // opportunistic and the key manager says that it has no key, before anything was
 // written, the message goes out under the next best suite that the rule allows, and in
 // clear in the end. For that the key manager must have refused keys for this message:
-// what is known from others is no reason.
+// what is known from others is no reason. To a peer with an X-Wing key every suite is a
+// hybrid one.
 func (s *encryptSession) encryptAny(g *group, src io.Reader, dst io.Writer) error {
 	trial, err := s.checkShortage(g)
 	asked := err == nil
@@ -48,7 +50,7 @@ func (s *encryptSession) encryptAny(g *group, src io.Reader, dst io.Writer) erro
 	falls := func() bool {
 		return g.route.Mode == Opportunistic && errors.Is(err, kmclient.ErrKeyExhausted) && src != nil
 	}
-	if falls() && g.suite == cipher.SuiteAuto && g.done.suite != cipher.SuiteAES256GCM {
+	if falls() && g.suite == cipher.SuiteAuto && g.done.suite.Plain() != cipher.SuiteAES256GCM {
 		asked = true
 		src, err = s.encrypt(g, cipher.SuiteAES256GCM, false, src, dst)
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// A group is the recipients of a transaction that get the same message.
+// A group is the recipients of a transaction that get the same message, as many as one
+// can be sealed for.
 type group struct {
 	route  Route
 	suite  cipher.Suite // the route's, or the one taken in its place
@@ -58,7 +59,7 @@ func (g *group) report() Report {
 // recipients were all refused does not count.
 func (s *encryptSession) groupOf(route Route) (*group, error) {
 	for _, g := range s.groups {
-		if g.route.SameGroup(route) {
+		if g.route.SameGroup(route) && (route.Mode == Never || len(g.rcpts) < cipher.MaxRecipients) {
 			return g, nil
 		}
 	}

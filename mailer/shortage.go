@@ -122,28 +122,29 @@ func (s *shortages) noPad(peer string, reason error) {
 	}
 }
 
-// padCost returns what a pad for the message of a group takes, and the key manager's
-// status. It is not known if the message gets no pad or its size is not known.
-func (s *encryptSession) padCost(g *group) (cost cipher.PadCost, status kmclient.Status, known bool, err error) {
+// padCost returns what a pad for the message of a group takes with this many recipients,
+// and the key manager's status. It is not known if the message gets no pad or its size is
+// not known.
+func (s *encryptSession) padCost(g *group, recipients int) (cost cipher.PadCost, status kmclient.Status, known bool, err error) {
 	size := s.opts.Size
-	if size == 0 || g.suite != cipher.SuiteOTP && (g.suite != cipher.SuiteAuto || size > int64(g.route.PadLimit)) {
+	if size == 0 || g.suite.Plain() != cipher.SuiteOTP && (g.suite != cipher.SuiteAuto || size > int64(g.route.PadLimit)) {
 		return cost, status, false, nil
 	}
 	if status, err = g.keys.Status(s.ctx, g.route.Peer.SAE); err != nil {
 		return cost, status, false, nil // encryption asks again, and returns the error
 	}
-	cost, err = cipher.PadCostOf(status, size, len(g.rcpts))
+	cost, err = cipher.PadCostOf(status, size, recipients)
 	if errors.Is(err, cipher.ErrPad) {
 		return cost, status, false, nil // encryption finds the same
 	}
 	return cost, status, err == nil, err
 }
 
-// checkSize refuses a message that will be too large for the next hop once it is
-// encrypted, before keys are spent on it. A pad of short keys makes it nearly three
-// times as long; with suite auto, AES-256-GCM is taken in that case.
+// checkSize refuses another recipient of a message that will be too large for the next
+// hop once it is encrypted, before keys are spent on it. A pad of short keys makes it
+// nearly three times as long; with suite auto, AES-256-GCM is taken in that case.
 func (s *encryptSession) checkSize(g *group) error {
-	cost, _, known, err := s.padCost(g)
+	cost, _, known, err := s.padCost(g, len(g.rcpts)+1)
 	if err != nil || !known || s.o.NextSize == nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (s *encryptSession) checkSize(g *group) error {
 // checkShortage refuses a message for whose pad there are too few keys, before the
 // first of them is spent on it.
 func (s *encryptSession) checkShortage(g *group) (trial bool, err error) {
-	cost, status, known, err := s.padCost(g)
+	cost, status, known, err := s.padCost(g, len(g.rcpts))
 	if err != nil || !known {
 		return false, err
 	}

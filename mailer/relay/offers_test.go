@@ -33,12 +33,12 @@ func TestOffers(t *testing.T) {
 		ext  []string
 		want []string
 	}{
-		{mailer.DirectionDecrypt, []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000000", "CHUNKING", "BINARYMIME"}, []string{"8BITMIME", "SMTPUTF8", "DSN", fmt.Sprintf("SIZE %d", 5000000*137/100+16384)}},
+		{mailer.DirectionDecrypt, []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000000", "CHUNKING", "BINARYMIME"}, []string{"8BITMIME", "SMTPUTF8", "DSN", fmt.Sprintf("SIZE %d", 5000000*137/100+110592)}},
 		{mailer.DirectionDecrypt, nil, []string{"SIZE 104857600"}},
 		{mailer.DirectionDecrypt, []string{"SIZE"}, []string{"SIZE 104857600"}},
 		{mailer.DirectionDecrypt, []string{"SIZE 0", "DSN"}, []string{"SIZE 104857600", "DSN"}},
 		{mailer.DirectionDecrypt, []string{"SIZE 999999999999"}, []string{"SIZE 104857600"}},
-		{mailer.DirectionEncrypt, []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000000", "CHUNKING"}, []string{"8BITMIME", "SMTPUTF8", "DSN", fmt.Sprintf("SIZE %d", (5000000-16384)*100/137)}},
+		{mailer.DirectionEncrypt, []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000000", "CHUNKING"}, []string{"8BITMIME", "SMTPUTF8", "DSN", fmt.Sprintf("SIZE %d", (5000000-110592)*100/137)}},
 		{mailer.DirectionEncrypt, nil, []string{"8BITMIME", "SIZE 104857600"}},
 	} {
 		t.Run(fmt.Sprint(tt.d, tt.ext), func(t *testing.T) {

@@ -110,7 +110,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("the new rule was not taken: %s", got)
 	}
 	hello := c.Cmd("EHLO x")
-	if strings.Contains(hello, "SMTPUTF8") || !strings.Contains(hello, "SIZE 717") {
+	if strings.Contains(hello, "SMTPUTF8") || !strings.Contains(hello, "SIZE 649") {
 		t.Errorf("offers of the old next hop: %s", hello)
 	}
 	turned := mailtest.Dial(t, r.Addr)
