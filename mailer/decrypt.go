@@ -132,13 +132,13 @@ func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 
 // Data restores and delivers a message.
 func (s *decryptSession) Data(r io.Reader) error {
-	_, err := s.data(r)
+	_, err := s.data(r, false)
 	return err
 }
 
 // LMTPData is Data for clients that get an answer for each recipient.
 func (s *decryptSession) LMTPData(r io.Reader, status smtp.StatusCollector) error {
-	a, err := s.data(r)
+	a, err := s.data(r, true)
 	for _, rcpt := range s.rcpts {
 		if single, ok := a.single[rcpt]; ok {
 			status.SetStatus(rcpt, plainReply(single))
@@ -154,7 +154,8 @@ func (s *decryptSession) BeginData() error {
 	return s.refused(DirectionDecrypt, "DATA", s.beginData(MessageMemory))
 }
 
-func (s *decryptSession) data(r io.Reader) (answer, error) {
+// data restores and delivers a message; each says that each recipient gets an answer.
+func (s *decryptSession) data(r io.Reader, each bool) (answer, error) {
 	h, err := s.read(r, MessageMemory, 1)
 	if err != nil {
 		s.rest(r)
@@ -162,7 +163,7 @@ func (s *decryptSession) data(r io.Reader) (answer, error) {
 	}
 	defer h.Free()
 	h.DropOwnWords()
-	var found found
+	found := found{each: each}
 	defer func() { found.inner.Free() }()
 	var produce producer
 	err = recovered(func() (err error) {
@@ -171,9 +172,17 @@ func (s *decryptSession) data(r io.Reader) (answer, error) {
 	})
 	a := s.deliver(&found, produce, err)
 	s.rest(r)
-	attrs := append(found.attrs(), slog.Int("recipients", len(s.rcpts)))
+	if n := len(found.foreign); n > 0 { // they have an answer of their own
+		attrs := append(found.attrs(), slog.Int("recipients", n))
+		reply := s.finish(found.report(), h, redirected(), append(attrs, s.foreignAttrs(&found)...)...)
+		if n == len(s.rcpts) {
+			return a, reply
+		}
+	}
+	rcpts := s.sealedFor(&found)
+	attrs := append(found.attrs(), slog.Int("recipients", len(rcpts)))
 	report := found.report()
-	report.Delivered, report.HopWait = len(a.delivered(s.rcpts)), a.wait
+	report.Delivered, report.HopWait = len(a.delivered(rcpts)), a.wait
 	return a, s.finish(report, h, a.err, append(attrs, s.answerAttrs(a.said)...)...)
 }
 
@@ -241,6 +250,9 @@ func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) 
 		return nil, s.lostKey(err)
 	}
 	f.info = r.Info()
+	if err := s.checkRecipients(r, f); err != nil {
+		return nil, s.lostKey(err)
+	}
 	inner, err := message.NewReader(r, s.step.MaxHeader, s.take)
 	if err != nil {
 		return nil, s.lostKey(err)

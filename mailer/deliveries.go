@@ -42,44 +42,45 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	closed := errors.Is(opened, keystore.ErrClosed) || errors.Is(opened, keystore.ErrClaimed)
 	switch {
 	case opened != nil && (!closed || f.info == nil):
-		return answer{err: opened}
+		return s.forLeft(f, s.sealedFor(f), answer{err: opened})
 	case f.info == nil:
 		return s.handOver(s.out, s.rcpts, produce)
 	}
 	left, err := s.undelivered(f)
 	switch {
 	case err != nil:
-		return answer{err: err}
+		return s.forLeft(f, s.sealedFor(f), answer{err: err})
 	case len(left) == 0:
 		f.how = OutcomeBefore
 		s.out.Reset()
-		return answer{}
+		return s.forLeft(f, nil, answer{})
 	case closed:
 		// The sender's mail system has given up before a key is closed.
-		return s.forLeft(left, answer{err: opened})
+		return s.forLeft(f, left, answer{err: opened})
 	case len(left) < len(s.rcpts):
 		if err := s.only(left); err != nil {
-			return s.forLeft(left, answer{err: err})
+			return s.forLeft(f, left, answer{err: err})
 		}
 	}
 	a := s.handOver(s.out, left, produce)
 	if got := a.delivered(left); len(got) > 0 {
 		if err := s.recordDelivered(f, got); err != nil {
-			return answer{err: err, said: a.said, wait: a.wait} // delivered, but it is safer to get it again
+			return s.forLeft(f, left, answer{err: err, said: a.said, wait: a.wait}) // delivered, but it is safer to get it again
 		}
 	}
-	return s.forLeft(left, a)
+	return s.forLeft(f, left, a)
 }
 
-// undelivered returns the recipients that have not got the message.
+// undelivered returns the recipients that may get the message and have not got it.
 func (s *decryptSession) undelivered(f *found) ([]string, error) {
 	defer f.keys.since(time.Now())
-	done, err := s.o.Deliveries.Delivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, s.rcpts...)
+	rcpts := s.sealedFor(f)
+	done, err := s.o.Deliveries.Delivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, rcpts...)
 	if err != nil {
 		return nil, err
 	}
 	var left []string
-	for i, rcpt := range s.rcpts {
+	for i, rcpt := range rcpts {
 		if !done[i] {
 			left = append(left, rcpt)
 		}
@@ -108,12 +109,15 @@ func (s *decryptSession) only(rcpts []string) error {
 	return nil
 }
 
-// forLeft returns an answer for the recipients that are left, and success for the
-// others.
-func (s *decryptSession) forLeft(left []string, a answer) answer {
+// forLeft returns an answer for the recipients that are left, a refusal for foreign ones,
+// and success for the others.
+func (s *decryptSession) forLeft(f *found, left []string, a answer) answer {
 	single := make(map[string]error, len(s.rcpts))
 	for _, rcpt := range s.rcpts {
 		single[rcpt] = nil
+	}
+	for _, rcpt := range f.foreign {
+		single[rcpt] = redirected()
 	}
 	for _, rcpt := range left {
 		single[rcpt] = a.of(rcpt)

@@ -31,7 +31,9 @@ func Reasons() []Reason {
 		{"sae", "An arriving message is not for this site, or not from a configured peer.", "Compare km.sae and the peers' sae with those of the other site."},
 		{"version", "An arriving message is in a format that is unknown here.", "Update qkdmail at this site."},
 		{"suite", "An arriving message has a cipher suite that is unknown here.", "Update qkdmail at this site."},
+		{"hybrid key", "An arriving message is for an X-Wing key that is not here.", "Mail waits at its sender. Put the private key in place, or give the peer the public key of one that is."},
 		{"suite not agreed", "An arriving message has a cipher suite that this peer may not use.", "Agree on the suites with the peer, or change its suites."},
+		{reasonRedirected, "An arriving message came for a recipient that its sender did not seal it for.", "Someone may have sent a copy of a message on to another mailbox. If aliases are expanded before decryption, change that, or set recipients = \"any\" for the peer."},
 		{"not encrypted", "Plain mail came in the name of a peer that has to encrypt.", "Someone may be forging the peer's address, or the mail did not go through the peer's relay."},
 		{"another peer's domain", "A peer sent mail in the name of another peer's domain.", "Someone at the peer may be forging addresses, or the domains of the peers are incomplete."},
 		{"own domain", "A peer sent mail in the name of this site's domain.", "Someone at the peer may be forging addresses. A mailing list there that keeps the From of our users' mail has the same effect: have it write its own From, or leave the domain out of site.domains."},
@@ -54,7 +56,7 @@ func Reasons() []Reason {
 		{"next hop answer", "The next hop's answer is not SMTP.", "Check that the address of the next hop is a mail system."},
 
 		{"no rule", "No rule says how mail to this domain leaves.", "Add a [[rule]] for it."},
-		{"second group", "A message over SMTP has recipients with different rules.", "The client sends it again for the others. With LMTP it need not."},
+		{"second group", "A message over SMTP has recipients with different rules, or more than 4,096.", "The client sends it again for the others. With LMTP it need not."},
 		{"address", "An address has a bad syntax.", "The client has to correct it."},
 		{"smtputf8", "An address is not ASCII, and SMTPUTF8 was not asked for or is not offered by the next hop.", "Have the mail systems on both sides use SMTPUTF8."},
 		{"authentication required", "A client does not authenticate.", "Give the client a user in auth_file."},

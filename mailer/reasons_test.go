@@ -57,11 +57,11 @@ func reasonsInSource(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	files = append(files, beneath...)
-	reasons := []string{reasonNextHop}
+	reasons := []string{reasonNextHop, reasonRedirected}
 	add := func(e ast.Expr) {
 		lit, ok := e.(*ast.BasicLit)
 		if !ok || lit.Kind != token.STRING {
-			return // reasonNextHop, or a field of replies
+			return // a constant, or a field of replies
 		}
 		text, err := strconv.Unquote(lit.Value)
 		if err != nil {

@@ -87,6 +87,7 @@ func replies() []struct {
 		{cipher.ErrSAE, 550, smtp.EnhancedCode{5, 7, 1}, "sae", "The encrypted message is not from a configured peer to this site"},
 		{cipher.ErrVersion, 550, smtp.EnhancedCode{5, 7, 5}, "version", "The encrypted message is in a format unknown here"},
 		{cipher.ErrSuite, 550, smtp.EnhancedCode{5, 7, 5}, "suite", "The encrypted message uses a cipher suite unknown here"},
+		{cipher.ErrHybridKey, 451, smtp.EnhancedCode{4, 7, 5}, "hybrid key", "The X-Wing key of this message is not here, try again later"},
 		{cipher.ErrPad, 451, smtp.EnhancedCode{4, 7, 5}, "no pad", "The key manager gives no keys for a one-time pad, try again later"},
 		{cipher.ErrTooManyKeys, 552, smtp.EnhancedCode{5, 3, 4}, "size", "The message is too long for a one-time pad"},
 		{cipher.ErrDamaged, 550, smtp.EnhancedCode{5, 7, 7}, "damaged", "The encrypted message is damaged, send it again"},

@@ -27,6 +27,9 @@ type found struct {
 	peer *Peer
 	keys timedGate
 
+	each    bool     // each recipient gets an answer
+	foreign []string // recipients that it must not be given to
+
 	outer outerFields     // of the encrypted message
 	inner *message.Reader // the restored message; nil: none
 }

@@ -297,8 +297,11 @@ func (s *session) finish(r Report, h *message.Reader, err error, attrs ...slog.A
 		return nil
 	}
 	log = append(log, slog.Int("code", reply.Code), slog.String("reason", reply.Reason))
-	if reply.Reason == reasonNextHop {
+	switch reply.Reason {
+	case reasonNextHop:
 		log = append(log, slog.String("answer", s.loggable(reply.Message)))
+	case reasonRedirected:
+		log = append(log, slog.String("alarm", reasonRedirected))
 	}
 	if reply.Cause != nil {
 		log = append(log, slog.String("cause", s.loggable(reply.Cause.Error())))
