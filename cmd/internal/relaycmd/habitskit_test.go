@@ -220,6 +220,7 @@ func startMailbox(t testing.TB) *mailbox {
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()
+		_ = l.Close() // which Close does not know if Serve has not begun
 		<-ended
 	})
 	return m
