@@ -34,6 +34,10 @@ type Status struct {
 	// the ID. It is 0 before the first key.
 	KeyIDBytes int `json:"-"`
 
+	// Connections are how the client has reached the key managers of this site that
+	// have answered so far. The client fills it in; nil where it makes none.
+	Connections []Connection `json:"connections,omitempty"`
+
 	// OnDemand means that keys are made when they are asked for, whatever
 	// StoredKeys is.
 	OnDemand bool `json:"on_demand,omitempty"`

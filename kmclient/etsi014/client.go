@@ -166,7 +166,7 @@ func (c *Client) Status(ctx context.Context, peer string) (kmclient.Status, erro
 		s, err := k.statusWithin(ctx, len(order)-i, peer, path)
 		if err == nil {
 			c.compare(s)
-			s.KeyIDBytes = int(c.ids.Load())
+			s.KeyIDBytes, s.Connections = int(c.ids.Load()), c.connections()
 			return s, nil
 		}
 		failed = graver(failed, err)
@@ -176,6 +176,16 @@ func (c *Client) Status(ctx context.Context, peer string) (kmclient.Status, erro
 		c.noteFailover(order[i:], err)
 	}
 	return kmclient.Status{}, failed
+}
+
+// connections returns how the KMEs that have answered were last reached.
+func (c *Client) connections() (all []kmclient.Connection) {
+	for _, k := range c.kmes {
+		if reached := k.caller.Reached(); reached != nil {
+			all = append(all, *reached)
+		}
+	}
+	return all
 }
 
 // compare logs, once, if the KME takes the caller for another SAE.

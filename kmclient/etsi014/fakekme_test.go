@@ -44,7 +44,7 @@ func newFakeKME(t testing.TB, ca *fakekm.CA) *fakeKME {
 	return newFakeKMEWith(t, ca, fakekm.Loopback("KME_A"))
 }
 
-func newFakeKMEWith(t testing.TB, ca *fakekm.CA, template *x509.Certificate) *fakeKME {
+func newFakeKMEWith(t testing.TB, ca *fakekm.CA, template *x509.Certificate, groups ...tls.CurveID) *fakeKME {
 	t.Helper()
 	km := &fakeKME{ca: ca, perRequest: 128, vault: map[string][]byte{}, count: map[string]int{}}
 	certFile, keyFile := ca.Issue(t, fmt.Sprintf("kme%p", km), template)
@@ -58,6 +58,7 @@ func newFakeKMEWith(t testing.TB, ca *fakekm.CA, template *x509.Certificate) *fa
 	km.TLS = &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients,
+		CurvePreferences: groups,
 	}
 	km.Config.ErrorLog = log.New(io.Discard, "", 0)
 	km.StartTLS()

@@ -76,7 +76,7 @@ func (c *Client) Status(ctx context.Context, _ string) (kmclient.Status, error) 
 	if err != nil {
 		return kmclient.Status{}, kmhttp.BadAnswer(q, code, body, err)
 	}
-	s.KeyIDBytes = int(c.ids.Load())
+	s.KeyIDBytes, s.Connections = int(c.ids.Load()), []kmclient.Connection{*c.caller.Reached()}
 	return s, nil
 }
 

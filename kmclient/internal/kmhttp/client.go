@@ -49,6 +49,7 @@ type Client struct {
 	Transport *http.Transport                 // of HTTP
 	Timeout   time.Duration                   // of one request
 	Pause     func(ctx context.Context) error // before a request is repeated
+	reached   atomic.Pointer[kmclient.Connection]
 }
 
 // A Call is one request.
@@ -151,6 +152,7 @@ func (c *Client) once(ctx context.Context, q Call) (int, []byte, *kmclient.Error
 		return 0, nil, c.noAnswer(ctx, limited, q.Op, sent.Load(), err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	c.reached.Store(connection(resp))
 
 	good := resp.StatusCode/100 == 2
 	limit := q.Limit
@@ -169,6 +171,18 @@ func (c *Client) once(ctx context.Context, q Call) (int, []byte, *kmclient.Error
 	}
 	return 0, nil, Refusal(q, resp.StatusCode, resp.Header, body)
 }
+
+// connection returns how an answer came.
+func connection(resp *http.Response) *kmclient.Connection {
+	c := &kmclient.Connection{KME: resp.Request.URL.Host}
+	if resp.TLS != nil {
+		c.TLS, c.Group = tls.VersionName(resp.TLS.Version), resp.TLS.CurveID.String()
+	}
+	return c
+}
+
+// Reached returns how the last answer came; nil if there was none yet.
+func (c *Client) Reached() *kmclient.Connection { return c.reached.Load() }
 
 // traceSent returns a context for a request, and whether it may have reached the
 // server: no server acts on it before its whole header is written.
