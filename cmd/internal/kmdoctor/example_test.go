@@ -46,7 +46,7 @@ func Example() {
 	// Output:
 	// ETSI GS QKD 014 V1.1.1: GET enc_keys does as number and size in the query say
 	//    GET ?number=2&size=64: 1 key of 256 bits
-	// 28 of 29 rules kept, 5 keys used; 8 not checked
+	// 29 of 30 rules kept, 5 keys used; 8 not checked
 }
 
 // serve runs a KME that does not look at the query of a GET.

@@ -243,16 +243,21 @@ func TestTLS(t *testing.T) {
 		warn   string
 	}{
 		"old TLS":                 {func(c *tls.Config) { c.MinVersion = tls.VersionTLS10 }, "tls-old", ""},
-		"TLS 1.2 only":            {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, "", ""},
+		"TLS 1.2 only":            {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, "", "tls-group"},
 		"old TLS only":            {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, "tls-handshake", ""},
 		"401 without certificate": {func(c *tls.Config) { c.ClientAuth = tls.VerifyClientCertIfGiven }, "", ""},
-		"1.2, 401 without":        {func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.VerifyClientCertIfGiven, tls.VersionTLS12 }, "", ""},
+		"1.2, 401 without":        {func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.VerifyClientCertIfGiven, tls.VersionTLS12 }, "", "tls-group"},
+		"post-quantum only":       {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519MLKEM768} }, "", ""},
+		"not post-quantum":        {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} }, "", "tls-group"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, kmsim.Options{}, nil, test.change)
 			r := run(t, w.options(false))
 			expect(t, r, Fail, test.fail)
 			expect(t, r, Warn, test.warn)
+			if c := r.Check("tls-group"); c.Result == Warn && !strings.Contains(c.Detail, "which is not post-quantum: recorded today, readable later") {
+				t.Errorf("the remark on the group is %q", c.Detail)
+			}
 		})
 	}
 }

@@ -29,6 +29,7 @@ func tlsSteps() []step {
 		{id: "tls-certificate", rule: general + "the KME's certificate is issued by its CA", run: (*doctor).tlsCertificate},
 		{id: "tls-kme-id", rule: general + "the KME's certificate has the KME's ID", needs: reached, run: (*doctor).tlsKMEID},
 		{id: "tls-old", rule: general + "no TLS before 1.2", needs: reached[:1], run: (*doctor).tlsOld},
+		{id: "tls-group", rule: sense + "TLS agrees on keys with a post-quantum group, such as X25519MLKEM768", needs: reached, run: (*doctor).tlsGroup},
 		{id: "tls-client", rule: general + "no service without a client certificate (refused by TLS, or 401)", needs: reached, run: (*doctor).tlsClient},
 	}
 }

@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+
+	"github.com/qkdmail/qkdmail/kmclient"
 )
 
 // A handshake is what came of a TLS connection.
 type handshake struct {
 	err     error // no TLS
 	version uint16
-	chain   error // the certificate does not verify
-	id      error // the certificate does not have the KME's ID
+	group   tls.CurveID // of the key agreement; 0 if the handshake failed
+	chain   error       // the certificate does not verify
+	id      error       // the certificate does not have the KME's ID
 }
 
 // shake connects to a KME, and notes why that fails.
@@ -33,7 +36,7 @@ func (s *site) shake(ctx context.Context) (h handshake) {
 	conn, err := s.dial(ctx, config)
 	switch cert, bad := errors.AsType[*tls.CertificateVerificationError](err); {
 	case err == nil:
-		h.version = conn.ConnectionState().Version
+		h.version, h.group = conn.ConnectionState().Version, conn.ConnectionState().CurveID
 		_ = conn.Close()
 	case bad:
 		h.chain = cert
@@ -120,6 +123,16 @@ func (d *doctor) tlsOld(ctx context.Context) verdict {
 		return warn("offered TLS 1.1 and 1.0: %v", err)
 	}
 	return pass("TLS 1.1 and 1.0 are refused")
+}
+
+// tlsGroup judges the key agreement: who records a connection today may have a quantum
+// computer later, and the keys that came over it with that.
+func (d *doctor) tlsGroup(context.Context) verdict {
+	c := kmclient.Connection{KME: d.own.host, TLS: tls.VersionName(d.hand.version), Group: d.hand.group.String()}
+	if !c.PostQuantum() {
+		return warn("%s", c)
+	}
+	return pass("%s", c)
 }
 
 func allSuites() (ids []uint16) {
