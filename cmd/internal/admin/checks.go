@@ -55,6 +55,18 @@ func (l link) hasStock() bool {
 	return l.err == nil && !l.status.OnDemand && l.status.StoredKeys != nil
 }
 
+// connections returns how the key managers were last reached, in the order of their
+// addresses.
+func (f findings) connections() []kmclient.Connection {
+	found := map[string]kmclient.Connection{}
+	for _, l := range f.peers {
+		for _, c := range l.status.Connections {
+			found[c.KME] = c
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b kmclient.Connection) int { return strings.Compare(a.KME, b.KME) })
+}
+
 // lastFound returns the results of the last round of checks. They don't change any
 // more.
 func (m *Monitor) lastFound() findings {

@@ -293,3 +293,30 @@ func TestReload(t *testing.T) {
 		t.Errorf("forecasts of %v are kept", r.forecast)
 	}
 }
+
+// How each KME was last reached is on the page and in the metrics.
+func TestConnections(t *testing.T) {
+	r := newRig(t)
+	r.limits["SAE_C"] = kmclient.Status{Connections: []kmclient.Connection{{KME: "127.0.0.1:8080"}}}
+	r.check(t.Context())
+	url := serve(t, r.Handler(), ServeOptions{})
+	for path, want := range map[string][]string{
+		"/": {
+			"Keys come from kme-1.a.example:8443 over TLS 1.3 with X25519MLKEM768.",
+			"Keys come from kme-2.a.example:8443 over TLS 1.3 with X25519, which is not post-quantum: recorded today, readable later.",
+			"Keys come from 127.0.0.1:8080 over plain HTTP: who is on the path reads the keys.",
+		},
+		"/metrics": {
+			`qkdmail_km_post_quantum{group="X25519MLKEM768",kme="kme-1.a.example:8443",tls="TLS 1.3"} 1`,
+			`qkdmail_km_post_quantum{group="X25519",kme="kme-2.a.example:8443",tls="TLS 1.3"} 0`,
+			`qkdmail_km_post_quantum{group="(none)",kme="127.0.0.1:8080",tls="(none)"} 0`,
+		},
+	} {
+		_, body := get(t, url+path)
+		for _, w := range want {
+			if !strings.Contains(body, w) {
+				t.Errorf("%s does not say %q", path, w)
+			}
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// none is the label's value where there is no peer or suite. It is no valid name of
+// none is the label's value where there is no peer, suite or TLS. It is no valid name of
 // a peer.
 const none = "(none)"
 

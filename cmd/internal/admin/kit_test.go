@@ -41,7 +41,9 @@ func newRig(t testing.TB, changes ...func(*Sources)) *rig {
 	}
 	r := &rig{
 		now:   time.Date(2026, 3, 4, 9, 30, 15, 0, time.UTC),
-		stock: map[string]int{"SAE_B": 48_000, "SAE_C": 9_200}, limits: map[string]kmclient.Status{},
+		stock: map[string]int{"SAE_B": 48_000, "SAE_C": 9_200}, limits: map[string]kmclient.Status{"SAE_B": {Connections: []kmclient.Connection{
+			{KME: "kme-2.a.example:8443", TLS: "TLS 1.3", Group: "X25519"}, {KME: "kme-1.a.example:8443", TLS: "TLS 1.3", Group: "X25519MLKEM768"},
+		}}},
 		hops:  map[string]error{"postfix-out": nil, "postfix-in": nil},
 		store: keystore.Stats{Swept: time.Date(2026, 3, 4, 9, 2, 0, 0, time.UTC), Stored: 5121, Fetched: 5121, FromStore: 40, Bound: 5098, Closed: 4410, ClosedAtKM: 12, Delivered: 6240, Claimed: 8102, Tombstones: 377},
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"net/http"
 	"runtime"
 	"slices"
@@ -121,6 +122,11 @@ func checkFigures() []figure {
 				put(truth(l.err == nil), name)
 			}
 		}, "peer"),
+		gauge("km_post_quantum", "1 if TLS to a KME agrees on keys with a post-quantum group, so that what is recorded today stays unreadable.", func(r *reading, put put) {
+			for _, c := range r.found.connections() {
+				put(truth(c.PostQuantum()), c.KME, cmp.Or(c.TLS, none), cmp.Or(c.Group, none))
+			}
+		}, "kme", "tls", "group"),
 		gauge("next_hop_up", "1 if a next hop can be reached.", func(r *reading, put put) {
 			for name, err := range r.found.hops {
 				put(truth(err == nil), name)

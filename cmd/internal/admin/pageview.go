@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/mailer"
 )
@@ -20,6 +21,7 @@ type view struct {
 	Problems      []Check
 	NoPeer        bool // none is configured
 	Peers         []peerView
+	Connections   []kmclient.Connection // to the key managers
 	Hour, Day     chart
 	Refusals      []refusalView
 	Store         *keystore.Stats
@@ -60,7 +62,7 @@ func (m *Monitor) view() *view {
 	now := m.s.Now().UTC()
 	v := &view{
 		Host: cfg.Hostname, Version: m.s.Version, Now: now, Started: m.started.UTC(),
-		NoPeer: len(cfg.Peers) == 0, Peers: m.peerViews(), AlarmAt: m.alarms.lastSeen().UTC(), Settings: settingsOf(cfg),
+		NoPeer: len(cfg.Peers) == 0, Peers: m.peerViews(), Connections: m.lastFound().connections(), AlarmAt: m.alarms.lastSeen().UTC(), Settings: settingsOf(cfg),
 	}
 	hour, day := m.history.series(now)
 	v.Hour = newChart("hour", "Last hour", "by the minute", "a minute", "15:04", hour)

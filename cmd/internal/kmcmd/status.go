@@ -18,8 +18,9 @@ func newStatus(g *flags.Globals) *cobra.Command {
 		Short: "Ask the key manager for its state and limits",
 		Long: `Ask the key manager for its state, its stock of keys and its limits. What it does
 not report is not shown. A stock that it does not report is "not said" (in JSON:
-absent), which differs from 0. If it reports in any word that it or the QKD link
-does not work, the first line (in JSON: "trouble") says so.`,
+absent), which differs from 0. "Connection" is what protects keys on their way from
+it. If it reports in any word that it or the QKD link does not work, the first line
+(in JSON: "trouble") says so.`,
 		Example: `  qkdmail status
   qkdmail status --km https://km.example:8443 --json`,
 		Args: flags.NoArgs,
@@ -84,5 +85,8 @@ func printStatus(out io.Writer, s kmclient.Status) error {
 	number("Keys a request", s.MaxKeyPerRequest, "")
 	number("Multicast SAEs", s.MaxSAEIDs, "")
 	text("Said at", s.Timestamp)
+	for _, c := range s.Connections {
+		text("Connection", c.KME+": "+c.String())
+	}
 	return w.Flush()
 }
