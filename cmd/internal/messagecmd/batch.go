@@ -41,8 +41,9 @@ type job struct {
 	size   int64  // in bytes; 0 if unknown
 }
 
-// A step encrypts or decrypts one message. It calls warn with what the user should know.
-type step func(ctx context.Context, in io.Reader, out *terminal.Output, warn func(text string)) error
+// A step encrypts or decrypts one message. It calls warn with what the user should know,
+// and tell with what the user has asked for.
+type step func(ctx context.Context, in io.Reader, out *terminal.Output, warn, tell func(text string)) error
 
 // run does all messages in args. After a failure it goes on with the others. The first
 // failure decides the exit code.
@@ -103,7 +104,8 @@ func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do 
 	}
 	defer out.Discard()
 	warn := func(text string) { terminal.Note(cmd)("warning: %s: %s", j.name, text) }
-	if err := do(cmd.Context(), in, out, warn); err != nil {
+	tell := func(text string) { terminal.Note(cmd)("%s: %s", j.name, text) }
+	if err := do(cmd.Context(), in, out, warn, tell); err != nil {
 		return fmt.Errorf("%s: %w", j.name, err)
 	}
 	return nil

@@ -21,6 +21,8 @@ type decryptFlags struct {
 	batch
 	closeKeys  bool
 	hybridKeys []string // files
+	to         []string
+	recipients bool
 	store      flags.Store
 }
 
@@ -48,11 +50,17 @@ the store of the relay on this machine, and decrypt says so.
 A message under a hybrid suite names the X-Wing key that it is for by a fingerprint
 ("qkdmail inspect"). If none of --hybrid-key is that key, no other key is asked for.
 
+With --to a message is refused that is sealed for others (exit code 65). One that is
+sealed for no one is for anyone, and a warning says so. --recipients shows for whom a
+message is sealed, on standard error: digests of addresses, each with the address if
+To, Cc or Bcc of the restored message has it, or --to.
+
 With --close the keys are closed, in the store and at the key manager, once the
 whole message is on disk (or written, to a pipe). Then it can't be decrypted again.`,
 		Example: `  qkdmail decrypt -o message.eml secret.eml
   qkdmail decrypt --close -o message.eml secret.eml
   qkdmail decrypt --hybrid-key site.key --hybrid-key old.key -o message.eml secret.eml
+  qkdmail decrypt --to bob@b.example -o message.eml secret.eml
   qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 \
       --sae SAE_B --peer SAE_A --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
   qkdmail decrypt --out-dir restored/ encrypted/
@@ -63,6 +71,8 @@ whole message is on disk (or written, to a pipe). Then it can't be decrypted aga
 	d.batch.flags(cmd)
 	d.store.Register(f, "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
 	f.StringArrayVar(&d.hybridKeys, "hybrid-key", nil, "our X-Wing private key, for hybrid suites: a file that other users can't read, or credential:NAME; may be repeated")
+	f.StringArrayVar(&d.to, "to", nil, "refuse a message that is not sealed for this recipient, or for each of several with commas; may be repeated")
+	f.BoolVar(&d.recipients, "recipients", false, "show for whom the message is sealed")
 	f.BoolVar(&d.closeKeys, "close", false, "close the keys once the whole message is written")
 	return cmd
 }
@@ -76,10 +86,14 @@ func (d *decryptFlags) run(cmd *cobra.Command, args []string) error {
 	if opts.Hybrid, err = d.privateKeys(cmd); err != nil {
 		return err
 	}
+	to, err := parseTo(d.to)
+	if err != nil {
+		return err
+	}
 	return d.WithManager(cmd, func(km kmclient.KeyManager) error {
 		return d.WithStore(cmd, d.store, km, func(km kmclient.KeyManager, binder cipher.KeyBinder) error {
 			opts.Binder = binder
-			return d.batch.run(cmd, args, d.restore(km, opts))
+			return d.batch.run(cmd, args, d.restore(km, opts, to))
 		})
 	})
 }
@@ -100,9 +114,9 @@ func (d *decryptFlags) privateKeys(cmd *cobra.Command) (keys []*cipher.HybridPri
 	return keys, nil
 }
 
-// restore returns what decrypts one message.
-func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptions) step {
-	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn func(string)) error {
+// restore returns what decrypts one message, for these recipients.
+func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptions, to []string) step {
+	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn, tell func(string)) error {
 		head, in, err := readHead(in, make([]byte, formStart))
 		if err != nil {
 			return err
@@ -114,7 +128,7 @@ func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptio
 		if suite := r.Info().Suite; len(opts.Hybrid) > 0 && !suite.Hybrid() {
 			warn(fmt.Sprintf("its suite %s is not hybrid: whoever knows the key manager's keys can read such messages and make them", suite))
 		}
-		if _, err := r.WriteTo(out); err != nil {
+		if err := d.release(r, out, to, warn, tell); err != nil {
 			return err
 		}
 		if err := out.Finish(d.closeKeys); err != nil {
@@ -129,6 +143,33 @@ func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptio
 		}
 		return closeKeysOf(ctx, km, r.Info())
 	}
+}
+
+// release writes a message to out, if it may be given to these recipients.
+func (d *decryptFlags) release(r *cipher.Reader, out io.Writer, to []string, warn, tell func(string)) error {
+	list, err := r.Recipients()
+	if err != nil {
+		return err
+	}
+	var head beginning
+	dst := out
+	if d.recipients {
+		dst = io.MultiWriter(out, &head)
+	}
+	refused := checkTo(list, to)
+	if refused == nil {
+		if _, err := r.WriteTo(dst); err != nil {
+			return err
+		}
+	}
+	if d.recipients {
+		for _, line := range sealedFor(list, append(head.recipients(), to...)) {
+			tell(line)
+		}
+	} else if len(list) == 0 && len(to) > 0 {
+		warn(anyone)
+	}
+	return refused
 }
 
 // closeKeysOf closes the keys of a message, and goes on after a failure: once the first

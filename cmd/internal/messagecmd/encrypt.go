@@ -24,6 +24,7 @@ type encryptFlags struct {
 	suite    string
 	padLimit int
 	hybrid   string // a file
+	to       []string
 	headers  string
 	note     string
 	from     string
@@ -52,6 +53,10 @@ longer ones, or if the key manager's limits rule a pad out; it does not look at
 how many keys are left. With --hybrid each of them becomes aes-256-gcm+x-wing or
 otp+x-wing: to open the message takes the recipient's X-Wing private key as well.
 
+With --to the message is sealed for these recipients, as digests that only who can
+decrypt it sees. The other side then refuses to give it to anyone else, so that
+nobody can send it on to a mailbox of his own there. Nothing is sent by this.
+
 With --store the IDs of the keys are recorded, before use and for good, and an ID
 that the key manager hands out again is refused: a key manager restored from a
 backup would otherwise make us use a pad twice. The keys themselves are not kept.
@@ -59,6 +64,7 @@ An ID has one use in a store, so decrypt the message with another store.`,
 		Example: `  qkdmail encrypt -o secret.eml message.eml
   qkdmail encrypt --suite otp <message.eml >secret.eml
   qkdmail encrypt --hybrid b.key.pub --suite otp -o secret.eml message.eml
+  qkdmail encrypt --to bob@b.example --to carol@b.example -o secret.eml message.eml
   qkdmail encrypt --out-dir encrypted/ mail/
   qkdmail encrypt --km https://km.example:8443 -o secret.eml message.eml &&
       sendmail -i -- bob@example.net <secret.eml`,
@@ -68,6 +74,7 @@ An ID has one use in a store, so decrypt the message with another store.`,
 	f.StringVar(&e.suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto; with --hybrid also aes-256-gcm+x-wing or otp+x-wing")
 	_ = cmd.RegisterFlagCompletionFunc("suite", completeSuite)
 	f.StringVar(&e.hybrid, "hybrid", "", "X-Wing public key of the recipient, which makes the suite a hybrid one: a file, or credential:NAME")
+	f.StringArrayVar(&e.to, "to", nil, "seal the message for this recipient, or several with commas; may be repeated (default: anyone at the other side)")
 	f.IntVar(&e.padLimit, "pad-limit", cipher.DefaultPadLimit, "size in bytes up to which --suite auto uses the pad")
 	f.StringVar(&e.headers, "headers", string(cipher.HeadersBaseline), "outer fields: hcp_baseline (no subject), hcp_shy (no names either) or hcp_no_confidentiality")
 	f.StringVar(&e.note, "note", "", "text for anyone who sees the message undecrypted; empty for none (default: a note in English)")
@@ -118,6 +125,9 @@ func (e *encryptFlags) options(cmd *cobra.Command) (*cipher.EncryptOptions, erro
 	if opts.Suite.Hybrid() && opts.Hybrid == nil {
 		return nil, terminal.Usage("--suite %s needs the X-Wing public key of the recipient: name its file with --hybrid", e.suite)
 	}
+	if opts.Recipients, err = parseTo(e.to); err != nil {
+		return nil, err
+	}
 	if opts.Headers, err = cipher.ParseHeaderPolicy(e.headers); err != nil {
 		return nil, err
 	}
@@ -141,7 +151,7 @@ func (e *encryptFlags) publicKey(cmd *cobra.Command) (*cipher.HybridPublicKey, e
 // encryptStep encrypts one message.
 func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 	buf := make([]byte, formLimit)
-	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn func(string)) error {
+	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn, _ func(string)) error {
 		head, in, err := readHead(in, buf)
 		if err != nil {
 			return err
