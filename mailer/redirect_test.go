@@ -15,16 +15,21 @@ import (
 
 const mallory = "mallory@b.example"
 
-// sealedTo seals a message under a suite for recipients.
-func sealedTo(t *testing.T, r *mailtest.Relay, suite cipher.Suite, rcpts ...string) string {
+// sealedTo seals a message under a suite for recipients; a hybrid one takes a key.
+func sealedTo(t *testing.T, r *mailtest.Relay, key *mailtest.HybridKey, suite cipher.Suite, rcpts ...string) string {
 	t.Helper()
-	return mailtest.Seal(t, r.KM, mailtest.Text, func(o *cipher.EncryptOptions) { o.Suite, o.Recipients = suite, rcpts })
+	return mailtest.Seal(t, r.KM, mailtest.Text, func(o *cipher.EncryptOptions) {
+		if o.Suite, o.Recipients = suite, rcpts; suite.Hybrid() {
+			key.ForKey(o)
+		}
+	})
 }
 
 // Whoever taps the wire and has a mailbox of the site sends a copy of a message on to
 // himself, before it is delivered and after. Only the one that it is sealed for gets it.
 func TestRedirect(t *testing.T) {
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	key := mailtest.NewHybridKey(t)
+	for _, suite := range cipher.Suites() {
 		for _, closing := range []string{"after-delivery", "after:7d", "never"} {
 			for name, overLMTP := range map[string]bool{"SMTP": false, "LMTP": true} {
 				t.Run(fmt.Sprint(suite, " ", closing, " ", name), func(t *testing.T) {
@@ -33,14 +38,14 @@ func TestRedirect(t *testing.T) {
 						t.Fatal(err)
 					}
 					hop := mailtest.StartHop(t)
-					r, store := mailtest.StartStored(t, hop.Addr(), keystore.Options{Close: policy}, func(c *config.Config) {
+					r, store := mailtest.StartStored(t, hop.Addr(), keystore.Options{Close: policy}, key.AsOurs, func(c *config.Config) {
 						if overLMTP {
 							mailtest.OverLMTP(c)
 						}
 					})
 					seen := &mailtest.Recorder{}
 					r.Observe(seen)
-					sealed := sealedTo(t, r, suite, bob)
+					sealed := sealedTo(t, r, key, suite, bob)
 					c := mailtest.Connect(t, r)
 					for range 3 {
 						c.Want("550 5.7.1 The encrypted message is not for this recipient", c.Mail(sealed, "evil@evil.example", mallory))
@@ -76,12 +81,13 @@ func TestRedirect(t *testing.T) {
 // SMTP has one answer, which must not be 250 for one who gets nothing.
 func TestForeignBesideOthers(t *testing.T) {
 	mailtest.NoLeaks(t)
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
+	key := mailtest.NewHybridKey(t)
+	for _, suite := range cipher.Suites() {
 		hop := mailtest.StartHop(t)
 		seen := &mailtest.Recorder{}
-		r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{}, mailtest.OverLMTP, func(c *config.Config) { c.Log.Addresses = true })
+		r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{}, key.AsOurs, mailtest.OverLMTP, func(c *config.Config) { c.Log.Addresses = true })
 		r.Observe(seen)
-		sealed := sealedTo(t, r, suite, bob, carol)
+		sealed := sealedTo(t, r, key, suite, bob, carol)
 		c := mailtest.Connect(t, r)
 		if got := c.Replies(sealed, mallory, bob, "eve@b.example"); got != "550 250 550" {
 			t.Errorf("%s: the answers are %s", suite, got)
@@ -105,14 +111,14 @@ func TestForeignBesideOthers(t *testing.T) {
 		}
 		// The next hop has a reason of its own: no one but bob and carol hears of it.
 		mailtest.Answering("DOT", "451 4.2.0 mailbox busy")(hop)
-		if got := c.Replies(sealedTo(t, r, suite, bob), bob, mallory); got != "451 550" {
+		if got := c.Replies(sealedTo(t, r, key, suite, bob), bob, mallory); got != "451 550" {
 			t.Errorf("%s: the answers are in the end %s", suite, got)
 		}
 
-		overSMTP, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{})
+		overSMTP, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{}, key.AsOurs)
 		hop.Follow(nil)
 		hop.Forget()
-		sealed = sealedTo(t, overSMTP, suite, bob, carol)
+		sealed = sealedTo(t, overSMTP, key, suite, bob, carol)
 		c = mailtest.Connect(t, overSMTP)
 		c.Want("550 5.7.1", c.Mail(sealed, "alice@a.example", bob, mallory, carol))
 		hop.None()
@@ -125,9 +131,10 @@ func TestForeignBesideOthers(t *testing.T) {
 // it is known. An altered list is no redirected message.
 func TestAlteredRecipients(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
-	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
-		sealed := sealedTo(t, r, suite, bob)
+	key := mailtest.NewHybridKey(t)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt, key.AsOurs)
+	for _, suite := range cipher.Suites() {
+		sealed := sealedTo(t, r, key, suite, bob)
 		end := strings.LastIndex(sealed, "\r\n--") - 8 // within the first chunk or frame
 		altered := sealed[:end] + flip(sealed[end]) + sealed[end+1:]
 		c.Want("550 5.7.7", c.Mail(altered, "evil@evil.example", mallory))

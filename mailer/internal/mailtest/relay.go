@@ -197,15 +197,26 @@ func Seal(t testing.TB, keys cipher.KeySource, message string, changes ...func(*
 // Open decrypts what the encrypt relay has sent to peer bravo.
 func Open(t testing.TB, km *KM, message string) string {
 	t.Helper()
-	r, err := cipher.Decrypt(t.Context(), strings.NewReader(message), km, &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: "SAE_B", Peers: []string{"SAE_A"}})
-	if err != nil {
-		t.Fatalf("%v of\n%s", err, message)
-	}
 	var b bytes.Buffer
-	if _, err := b.ReadFrom(r); err != nil {
+	if _, err := b.ReadFrom(Decrypt(t, km, message)); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// Decrypt begins to decrypt what the encrypt relay has sent to peer bravo, who has these
+// X-Wing keys.
+func Decrypt(t testing.TB, km *KM, message string, keys ...*HybridKey) *cipher.Reader {
+	t.Helper()
+	o := &cipher.DecryptOptions{Binder: cipher.Unbound, SAE: "SAE_B", Peers: []string{"SAE_A"}}
+	for _, k := range keys {
+		o.Hybrid = append(o.Hybrid, k.HybridPrivateKey)
+	}
+	r, err := cipher.Decrypt(t.Context(), strings.NewReader(message), km, o)
+	if err != nil {
+		t.Fatalf("%v of\n%s", err, message)
+	}
+	return r
 }
 
 // After is time.After, in milliseconds.
