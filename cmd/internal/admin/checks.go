@@ -182,6 +182,13 @@ func (m *Monitor) Checks() []Check {
 	if c, wrong := checkExpiry(f, now); wrong {
 		checks = append(checks, c)
 	}
+	if c, wrong := m.hybrid.Load().check(now); wrong {
+		checks = append(checks, c)
+	}
+	if m.notNew.Load() {
+		checks = append(checks, Check{"configuration", StateWarning, "It has changed, or a file with an X-Wing key has, and the new one can't be used. The old one stays in force.",
+			"The cause is in the log; qkdmail relay --check shows it too."})
+	}
 	if m.stopping.Load() {
 		return append(checks, Check{"stop", StateFailed, "The relay is stopping.", "It accepts no new messages, and finishes those under way."})
 	}

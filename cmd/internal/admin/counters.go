@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -102,7 +103,7 @@ func newCounters(reg *prometheus.Registry) *counters {
 
 // suiteOf returns a suite that is known, or none.
 func suiteOf(s cipher.Suite) cipher.Suite {
-	if s == cipher.SuiteOTP || s == cipher.SuiteAES256GCM {
+	if slices.Contains(cipher.Suites(), s) {
 		return s
 	}
 	return none
@@ -124,7 +125,7 @@ func (c *counters) expect(cfg *config.Config) {
 				c.byKind.get(kind{d, p.Name, none, mailer.OutcomeInClear})
 				c.byReason.get(refusedFor{d, p.Name, noKeyLeft})
 			}
-			for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAES256GCM} {
+			for _, suite := range cipher.Suites() {
 				c.byKind.get(kind{d, p.Name, suite, done})
 			}
 		}

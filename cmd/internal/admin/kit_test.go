@@ -1,10 +1,14 @@
 package admin
 
 import (
+	"bytes"
 	"context"
+	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -47,6 +51,7 @@ func newRig(t testing.TB, changes ...func(*Sources)) *rig {
 		hops:  map[string]error{"postfix-out": nil, "postfix-in": nil},
 		store: keystore.Stats{Swept: time.Date(2026, 3, 4, 9, 2, 0, 0, time.UTC), Stored: 5121, Fetched: 5121, FromStore: 40, Bound: 5098, Closed: 4410, ClosedAtKM: 12, Delivered: 6240, Claimed: 8102, Tombstones: 377},
 	}
+	writeKeys(t, cfg, r.now)
 	s := Sources{
 		Config: cfg, Keys: r, NextHops: r, Store: r, Version: "v1.2.3",
 		Pool: func() keypool.Stats { return keypool.Stats{Requests: 60, Fetched: 7680, Served: 7500, Stock: 180} },
@@ -121,6 +126,36 @@ suite = "otp"
 domain = "default"
 encrypt = "never"
 `
+
+// writeKeys gives the site two X-Wing keys, since one takes the place of the other, and
+// site-b one.
+func writeKeys(t testing.TB, cfg *config.Config, now time.Time) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, seed byte, public bool, at time.Time) string {
+		text := pem.EncodeToMemory(&pem.Block{Type: "QKDMAIL X-WING PRIVATE KEY", Bytes: bytes.Repeat([]byte{seed}, 32)})
+		key, err := cipher.ParseHybridPrivateKey(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if public {
+			text = key.Public().PEM()
+		}
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	cfg.Site.HybridKeys = []string{
+		write("site.key", 1, false, now.AddDate(0, 0, -12)),
+		write("site-old.key", 2, false, now.AddDate(0, 0, -200)),
+	}
+	cfg.Peers[0].HybridKey = write("site-b.pub", 3, true, now)
+}
 
 func (r *rig) clock() time.Time {
 	r.mu.Lock()

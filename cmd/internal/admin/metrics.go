@@ -75,7 +75,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 // registerFigures registers what is not counted here but read elsewhere.
 func (m *Monitor) registerFigures() {
 	registerProcess(m.reg, m.s.Version)
-	all := slices.Concat(checkFigures(), keyFigures())
+	all := slices.Concat(checkFigures(), keyFigures(), hybridFigures())
 	if m.s.Pool != nil {
 		all = append(all, poolFigures()...)
 	}
@@ -141,6 +141,9 @@ func checkFigures() []figure {
 			if r.hasStore() {
 				put(float64(len(r.m.storeWarnings())))
 			}
+		}),
+		gauge("config_last_reload_successful", "1 if the configuration in force, with its X-Wing keys, is the one that was last found; 0 if that can't be used.", func(r *reading, put put) {
+			put(truth(!r.m.notNew.Load()))
 		}),
 		gauge("certificate_expiry_timestamp_seconds", "When a certificate of this site expires.", func(r *reading, put put) {
 			for name, at := range r.found.expiry {

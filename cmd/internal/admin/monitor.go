@@ -56,6 +56,8 @@ type Monitor struct {
 	started  time.Time
 	stopping atomic.Bool
 	config   atomic.Pointer[config.Config]
+	hybrid   atomic.Pointer[hybrid]
+	notNew   atomic.Bool // a newer configuration can't be used
 	reg      *prometheus.Registry
 	count    *counters
 	history  *history
@@ -80,16 +82,28 @@ func New(s Sources) *Monitor {
 		s: s, started: s.Now(), reg: reg, count: newCounters(reg), history: newHistory(),
 		forecast: map[string]*forecast{}, failing: map[string]bool{},
 	}
+	m.hybrid.Store(new(hybrid))
 	m.registerFigures()
 	m.Reload(s.Config)
 	return m
 }
 
-// Reload gives the monitor the relay's new configuration.
+// Reload gives the monitor the relay's new configuration, and has it read the X-Wing
+// keys.
 func (m *Monitor) Reload(cfg *config.Config) {
 	m.config.Store(cfg)
 	m.count.expect(cfg)
+	m.notNew.Store(false)
+	if h, err := hybridOf(cfg); err != nil { // it has changed since the relay read it, which will try again
+		m.s.Logger.Warn("the status page does not have the X-Wing keys in force", "cause", err.Error())
+	} else {
+		m.hybrid.Store(h)
+	}
 }
+
+// NotReloaded tells the monitor that the relay has found a new configuration, or new
+// files for it, and can't use them.
+func (m *Monitor) NotReloaded() { m.notNew.Store(true) }
 
 // Message counts a message.
 func (m *Monitor) Message(r mailer.Report) { m.count.count(r, m.s.Now()) }

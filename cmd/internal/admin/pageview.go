@@ -22,6 +22,7 @@ type view struct {
 	NoPeer        bool // none is configured
 	Peers         []peerView
 	Connections   []kmclient.Connection // to the key managers
+	Keys          []keyView
 	Hour, Day     chart
 	Refusals      []refusalView
 	Store         *keystore.Stats
@@ -38,6 +39,7 @@ type peerView struct {
 	Used                 string // keys an hour
 	Lasts                string // how long the stock lasts
 	LastsState           State
+	Hybrid               string // in which direction
 	Encrypted, Decrypted int64
 }
 
@@ -59,10 +61,11 @@ const alarmFor = 24 * time.Hour
 func (m *Monitor) view() *view {
 	m.note()
 	cfg := m.config.Load()
-	now := m.s.Now().UTC()
+	now, h := m.s.Now().UTC(), m.hybrid.Load()
 	v := &view{
 		Host: cfg.Hostname, Version: m.s.Version, Now: now, Started: m.started.UTC(),
-		NoPeer: len(cfg.Peers) == 0, Peers: m.peerViews(), Connections: m.lastFound().connections(), AlarmAt: m.alarms.lastSeen().UTC(), Settings: settingsOf(cfg),
+		NoPeer: len(cfg.Peers) == 0, Peers: m.peerViews(), Connections: m.lastFound().connections(), Keys: h.views(now),
+		AlarmAt: m.alarms.lastSeen().UTC(), Settings: settingsOf(cfg, h),
 	}
 	hour, day := m.history.series(now)
 	v.Hour = newChart("hour", "Last hour", "by the minute", "a minute", "15:04", hour)
@@ -171,6 +174,7 @@ func (m *Monitor) peerViews() []peerView {
 			Name: name, Link: StateOK, LinkText: "Up", Stock: "not known", Used: "not known yet", Lasts: "not known yet", LastsState: StateOK,
 			Encrypted: m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, name}).delivered.Load(),
 			Decrypted: m.count.byPeer.get(peerWay{mailer.DirectionDecrypt, name}).delivered.Load(),
+			Hybrid:    m.hybrid.Load().peers[name].text(),
 		}
 		if used, known := m.perHour(name); known {
 			v.Used = grouped(int64(used+.5)) + " an hour"

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -21,7 +22,7 @@ type settings struct {
 
 type setting struct{ Name, Value string }
 
-func settingsOf(c *config.Config) []settings {
+func settingsOf(c *config.Config, h *hybrid) []settings {
 	all := []settings{{"Relay", []setting{{"Host name", c.Hostname}, {"Header policy", string(c.Headers.Policy)}}}}
 	for _, l := range c.Listeners {
 		all = append(all, settings{"Listener " + l.Name, listenerRows(l)})
@@ -36,7 +37,8 @@ func settingsOf(c *config.Config) []settings {
 	for _, p := range c.Peers {
 		all = append(all, settings{"Peer " + p.Name, []setting{
 			{"SAE", orNone(p.SAE)}, {"Domains", orNone(strings.Join(p.Domains, ", "))},
-			{"Plain mail from it", p.Inbound}, {"Suites", orAll(p.Suites)},
+			{"Plain mail from it", p.Inbound}, {"Suites", suiteNames(h.peers[p.Name].suites)},
+			{"X-Wing key", h.peers[p.Name].key}, {"Recipients", cmp.Or(p.Recipients, "sealed")},
 		}})
 	}
 	for _, r := range c.Rules {
@@ -127,11 +129,12 @@ func orNone(s string) string {
 	return s
 }
 
-func orAll(suites []string) string {
-	if suites == nil {
-		return "all"
+func suiteNames(suites []cipher.Suite) string {
+	names := make([]string, len(suites))
+	for i, s := range suites {
+		names[i] = string(s)
 	}
-	return orNone(strings.Join(suites, ", "))
+	return strings.Join(names, ", ")
 }
 
 func byteCount(n int64) string {

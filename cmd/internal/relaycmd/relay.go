@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
@@ -39,9 +40,10 @@ func newRelay(g *flags.Globals) *cobra.Command {
 		Short: "Encrypt outgoing and decrypt arriving mail, between two mail systems",
 		Long: `Encrypt outgoing and decrypt arriving mail between two mail systems, over SMTP and
 LMTP, as a configuration file says (docs/relay.toml has every key). SIGHUP reloads the
-file; if it has an error, or if listeners, [km], [store] or [admin] have changed, the
-old configuration stays in force and the log says why. SIGTERM stops the relay after
-the messages under way.
+file, and so does a change of a file with an X-Wing key. If there is an error, or if
+listeners, [km], [store] or [admin] have changed, the old configuration and the old
+keys stay in force and the log says why. SIGTERM stops the relay after the messages
+under way.
 
 The relay has no queue: it answers 250 after the next hop did, and 451 if there is no
 key, so that the mail waits at its sender.
@@ -147,6 +149,7 @@ func (r *relayFlags) serve(ctx context.Context, cfg *config.Config, log *slog.Lo
 		return err
 	}
 	defer func() { err = errors.Join(err, keys.end(log)) }()
+	seen := lookAt(cfg.KeyFiles())
 	relay, err := relay.New(cfg, keys.forRelay(), log)
 	if err != nil {
 		return err
@@ -166,7 +169,9 @@ func (r *relayFlags) serve(ctx context.Context, cfg *config.Config, log *slog.Lo
 		log.Info("listening", "listener", cfg.Listeners[i].Name, "address", a.String(), "direction", string(cfg.Listeners[i].Direction))
 	}
 	monitor := watch(ctx, forAdmin, r.inForce(cfg), relay, keys, log)
-	go r.reloads(ctx, hup, relay, monitor, cfg, log)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	go (&reloader{flags: r, relay: relay, monitor: monitor, log: log, first: cfg, seen: seen}).run(ctx, hup, look.C)
 	notify(log, systemd.SdNotifyReady)
 	context.AfterFunc(ctx, func() { notify(log, systemd.SdNotifyStopping) })
 	go func() {

@@ -65,7 +65,11 @@ func TestReadAgain(t *testing.T) {
 		"an empty file":  {"", false},
 	} {
 		r.config = configFile(t, tt.text)
-		if _, err := r.again(first); (err == nil) != tt.ok || !tt.ok && !errors.Is(err, mailer.ErrConfig) {
+		cfg, err := r.load()
+		if err == nil {
+			err = mayReplace(cfg, first)
+		}
+		if (err == nil) != tt.ok || !tt.ok && !errors.Is(err, mailer.ErrConfig) {
 			t.Errorf("%s: error %v, want ok: %v", name, err, tt.ok)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/admin"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
@@ -21,45 +22,85 @@ func (r *relayFlags) inForce(cfg *config.Config) *config.Config {
 	return &c
 }
 
-// reloads reloads the configuration on SIGHUP.
-func (r *relayFlags) reloads(ctx context.Context, hup <-chan os.Signal, relay *relay.Relay, monitor *admin.Monitor, old *config.Config, log *slog.Logger) {
+// A reloader puts the configuration of a running relay in force again.
+type reloader struct {
+	flags   *relayFlags
+	relay   *relay.Relay
+	monitor *admin.Monitor // may be nil
+	log     *slog.Logger
+
+	first *config.Config // as the relay was started with
+	seen  keyFiles       // of the configuration that was last tried
+}
+
+// run reloads the configuration on SIGHUP, and when a look finds that a key file has
+// changed.
+func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, look <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			r.again()
+		case <-look:
+			r.look()
 		}
-		cfg, err := r.again(old)
-		if err == nil {
-			err = relay.Reload(cfg)
-		}
-		if err != nil {
-			log.Error("configuration not reloaded, the old one stays", "cause", terminal.OneLine(err, ""))
-			continue
-		}
-		collectGarbage(&cfg.Limits)
-		if monitor != nil {
-			monitor.Reload(r.inForce(cfg))
-		}
-		log.Info("configuration reloaded")
 	}
 }
 
-// again loads the configuration once more. It returns an error if something has changed
-// that needs a new process.
-func (r *relayFlags) again(old *config.Config) (*config.Config, error) {
-	cfg, err := r.load()
-	if err != nil {
-		return nil, err
+// look reloads the configuration if a key file has changed since the last look.
+func (r *reloader) look() {
+	changed := false
+	if r.seen, changed = r.seen.again(); changed {
+		r.log.Info("a key file has changed")
+		r.again()
 	}
+}
+
+// again reloads the configuration and says what came of it.
+func (r *reloader) again() {
+	err := r.reload()
+	if err == nil {
+		r.log.Info("configuration reloaded")
+		return
+	}
+	r.log.Error("configuration not reloaded, the old one stays", "cause", terminal.OneLine(err, ""))
+	if r.monitor != nil {
+		r.monitor.NotReloaded()
+	}
+}
+
+// reload loads the configuration once more and puts it in force, or changes nothing.
+func (r *reloader) reload() error {
+	cfg, err := r.flags.load()
+	if err != nil {
+		return err
+	}
+	r.seen = lookAt(cfg.KeyFiles())
+	if err := mayReplace(cfg, r.first); err != nil {
+		return err
+	}
+	if err := r.relay.Reload(cfg); err != nil {
+		return err
+	}
+	collectGarbage(&cfg.Limits)
+	if r.monitor != nil {
+		r.monitor.Reload(r.flags.inForce(cfg))
+	}
+	return nil
+}
+
+// mayReplace returns an error if a file of the configuration can't be used, or if
+// something has changed since the first one that needs a new process.
+func mayReplace(cfg, first *config.Config) error {
 	if err := cfg.CheckFiles(); err != nil {
-		return nil, err
+		return err
 	}
 	switch {
-	case cfg.Store != old.Store:
-		return nil, fmt.Errorf("%w: [store] has changed: restart for that", mailer.ErrConfig)
-	case cfg.Admin != old.Admin:
-		return nil, fmt.Errorf("%w: [admin] has changed: restart for that", mailer.ErrConfig)
+	case cfg.Store != first.Store:
+		return fmt.Errorf("%w: [store] has changed: restart for that", mailer.ErrConfig)
+	case cfg.Admin != first.Admin:
+		return fmt.Errorf("%w: [admin] has changed: restart for that", mailer.ErrConfig)
 	}
-	return cfg, nil
+	return nil
 }
