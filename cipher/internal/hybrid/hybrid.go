@@ -24,6 +24,7 @@ import (
 	"crypto/hpke"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 )
 
 // Sizes in bytes.
@@ -36,8 +37,8 @@ const (
 // KEM is X-Wing, the KEM 0x647a of HPKE.
 func KEM() hpke.KEM { return hpke.MLKEM768X25519() }
 
-// A Secret is what X-Wing adds to the keys of one message. A nil *Secret adds
-// nothing.
+// A Secret is what X-Wing adds to the keys of one message. A nil *Secret is that of a
+// suite without X-Wing.
 type Secret struct{ bytes []byte }
 
 // Encapsulate makes a secret that only the owner of a public key can find out from
@@ -90,10 +91,10 @@ func (s *Secret) Wipe() {
 }
 
 // Mask XORs the keys of a frame, in their order, with the mask of that frame. A
-// second call undoes it.
+// second call undoes it. Without a secret, or after Wipe, it is an error.
 func (s *Secret) Mask(frame uint64, keys ...[]byte) error {
-	if s == nil {
-		return nil
+	if len(s.Reveal()) == 0 {
+		return errors.New("no secret to mask the keys with")
 	}
 	label := binary.BigEndian.AppendUint64([]byte("qkdmail/1 OTP mask\x00"), frame)
 	key, err := hkdf.Expand(sha256.New, s.bytes, string(label), 32)
