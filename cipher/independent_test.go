@@ -26,6 +26,7 @@ var (
 	errIndVersion = errors.New("ind: unknown version")
 	errIndSAE     = errors.New("ind: not from our peer to us")
 	errIndSuite   = errors.New("ind: unknown suite")
+	errIndHybrid  = errors.New("ind: no private key for X-Wing")
 	errIndKey     = errors.New("ind: unknown or wrong key")
 	errIndAltered = errors.New("ind: content was altered")
 )
@@ -49,68 +50,75 @@ func indMust[T any](v T, err error) T {
 	return v
 }
 
-// independentOpen reads a message as docs/format.md says and returns the
-// plaintext. keys has keys by ID, as spelled; sae and peer are the SAE IDs of the
-// reader and its peer, "" for none.
-func independentOpen(message []byte, keys map[string][]byte, sae, peer string) ([]byte, error) {
-	top := indParse(message)
+// An indReader is what a reader has.
+type indReader struct {
+	keys      map[string][]byte // by ID, as spelled
+	seeds     [][]byte          // private keys for X-Wing
+	sae, peer string            // SAE IDs of the reader and its peer, "" for none
+	asked     int               // keys that it has asked for
+}
+
+// open reads a message as docs/format.md says. It returns the original message and the
+// digests of its recipients.
+func (r *indReader) open(outer []byte) (message []byte, recipients [][]byte, err error) {
+	top := indParse(outer)
 	var found []indPair
 	if err := indWalk(top, 1, &found); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	named := top.all("qkdmail-key-id")
 	switch {
 	case len(found) == 0 && len(named) == 0:
-		return nil, errIndNotOurs
+		return nil, nil, errIndNotOurs
 	case len(found) == 0:
-		return nil, indDamaged("Qkdmail-Key-ID without a control part")
+		return nil, nil, indDamaged("Qkdmail-Key-ID without a control part")
 	case len(found) > 1:
-		return nil, indDamaged("%d control parts", len(found))
+		return nil, nil, indDamaged("%d control parts", len(found))
 	}
 	control, err := indControl(found[0].control)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, id := range named {
 		if indIDValue(id) != indIDValue(control["key-id"]) {
-			return nil, indDamaged("Qkdmail-Key-ID names another key")
+			return nil, nil, indDamaged("Qkdmail-Key-ID names another key")
 		}
-	}
-	suite := control["suite"]
-	if suite != "AES-256-GCM" && suite != "OTP" {
-		return nil, indErr(errIndSuite, "%q", suite)
 	}
 	// Before a key is asked for (§3). "-" means that no SAE ID is configured, so
 	// it is not the reader's own.
-	own, sender := indSAE(sae), control["sender-sae"]
-	if control["recipient-sae"] != own || sender != indSAE(peer) || sae != "" && sender == own {
-		return nil, indErr(errIndSAE, "from %s to %s", sender, control["recipient-sae"])
+	own, sender := indSAE(r.sae), control["sender-sae"]
+	if control["recipient-sae"] != own || sender != indSAE(r.peer) || r.sae != "" && sender == own {
+		return nil, nil, indErr(errIndSAE, "from %s to %s", sender, control["recipient-sae"])
 	}
 	payload, err := indPayload(found[0].payload)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	open := indGCM
-	if suite == "OTP" {
-		open = indOTP
-	}
-	plaintext, err := open(payload, control, keys)
+	plaintext, err := r.openPayload(payload, control)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return indMessage(plaintext)
 }
 
-// indMessage removes the list of recipients before the message (§1).
-func indMessage(plaintext []byte) ([]byte, error) {
-	if len(plaintext) < 4 {
-		return nil, indDamaged("no list of recipients")
+// openPayload opens the payload of any suite.
+func (r *indReader) openPayload(payload []byte, control map[string]string) (plaintext []byte, err error) {
+	plain, hybrid := strings.CutSuffix(control["suite"], "+X-WING")
+	open := r.openGCM
+	switch plain {
+	case "AES-256-GCM":
+	case "OTP":
+		open = r.openOTP
+	default:
+		return nil, indErr(errIndSuite, "%q", control["suite"])
 	}
-	n := uint64(binary.BigEndian.Uint32(plaintext))
-	if n > 4096 || uint64(len(plaintext)) < 4+16*n {
-		return nil, indDamaged("a list of %d recipients in %d bytes", n, len(plaintext))
+	var secret []byte
+	if hybrid {
+		if secret, payload, err = r.openSecret(payload, control); err != nil {
+			return nil, err
+		}
 	}
-	return plaintext[4+16*n:], nil
+	return open(payload, control, secret)
 }
 
 // ---- §2.2 MIME
@@ -349,9 +357,10 @@ func indIDValue(id string) string {
 	return id
 }
 
-// indKey returns a key, unless every reader must refuse it.
-func indKey(keys map[string][]byte, id string) ([]byte, error) {
-	key, ok := keys[id]
+// key returns a key, unless every reader must refuse it.
+func (r *indReader) key(id string) ([]byte, error) {
+	r.asked++
+	key, ok := r.keys[id]
 	if !ok {
 		return nil, indErr(errIndKey, "no key %q", id)
 	}

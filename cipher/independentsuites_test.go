@@ -17,7 +17,7 @@ import (
 
 // ---- §5 AES-256-GCM
 
-func indGCM(payload []byte, control map[string]string, keys map[string][]byte) ([]byte, error) {
+func (r *indReader) openGCM(payload []byte, control map[string]string, secret []byte) ([]byte, error) {
 	const full = indPiece + 16
 	if len(payload) < 64+16 {
 		return nil, indDamaged("payload of %d bytes", len(payload))
@@ -27,14 +27,14 @@ func indGCM(payload []byte, control map[string]string, keys map[string][]byte) (
 	if last := len(chunks) % full; len(chunks) > full && last > 0 && last <= 16 {
 		return nil, indDamaged("last chunk of %d bytes", last)
 	}
-	key, err := indKey(keys, control["key-id"])
+	key, err := r.key(control["key-id"])
 	if err != nil {
 		return nil, err
 	}
 	if len(key) != 32 {
 		return nil, indErr(errIndKey, "%d bytes", len(key))
 	}
-	prk := indMust(hkdf.Extract(sha256.New, key, salt))
+	prk := indMust(hkdf.Extract(sha256.New, slices.Concat(secret, key), salt)) // §10.4
 	derive := func(label string) []byte {
 		info := label + "\x00" + string(indControlOctets(control))
 		return indMust(hkdf.Expand(sha256.New, prk, info, 32))
@@ -81,7 +81,7 @@ func (t *indTaker) take(n int) (taken []byte) {
 	return taken
 }
 
-func indOTP(payload []byte, control map[string]string, keys map[string][]byte) ([]byte, error) {
+func (r *indReader) openOTP(payload []byte, control map[string]string, secret []byte) ([]byte, error) {
 	var plaintext []byte
 	seen := map[string]bool{} // key IDs by value
 	spelled := 0              // size of all IDs, in bytes
@@ -105,7 +105,7 @@ func indOTP(payload []byte, control map[string]string, keys map[string][]byte) (
 		if f.last != (len(t.rest) == 0) {
 			return nil, indDamaged("something follows the last frame, or no frame follows another")
 		}
-		piece, err := indOpenFrame(f, control, keys)
+		piece, err := r.openFrame(f, control, secret)
 		if err != nil {
 			return nil, err
 		}
@@ -148,24 +148,36 @@ func indTakeFrame(t *indTaker, number uint64) (*indFrame, error) {
 	return f, nil
 }
 
-// indOpenFrame verifies and decrypts a frame.
-func indOpenFrame(f *indFrame, control map[string]string, keys map[string][]byte) ([]byte, error) {
-	var first, pad []byte
+// frameKeys returns the keys of a frame, masked (§10.5) if there is a secret.
+func (r *indReader) frameKeys(f *indFrame, secret []byte) ([][]byte, error) {
+	var keys [][]byte
 	answer := map[string]bool{}
 	for i, id := range f.ids {
-		key, err := indKey(keys, id)
+		key, err := r.key(id)
 		if err != nil {
 			return nil, err
 		}
-		skip := 16
-		if i == 0 {
-			first, skip = key, 32
-		}
-		if len(key) < skip || answer[string(key)] {
+		if len(key) < 16 || i == 0 && len(key) < 32 || answer[string(key)] {
 			return nil, indErr(errIndKey, "%q is too short or comes twice", id)
 		}
 		answer[string(key)] = true
-		pad = append(pad, key[skip:]...)
+		keys = append(keys, key)
+	}
+	if secret == nil {
+		return keys, nil
+	}
+	return indMask(secret, f.number, keys), nil
+}
+
+// openFrame verifies and decrypts a frame.
+func (r *indReader) openFrame(f *indFrame, control map[string]string, secret []byte) ([]byte, error) {
+	keys, err := r.frameKeys(f, secret)
+	if err != nil {
+		return nil, err
+	}
+	first, pad := keys[0], slices.Clone(keys[0][32:])
+	for _, key := range keys[1:] {
+		pad = append(pad, key[16:]...)
 	}
 	if len(pad) < len(f.ciphertext) {
 		return nil, indErr(errIndKey, "frame %d: too little pad", f.number)

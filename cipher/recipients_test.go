@@ -3,6 +3,8 @@ package cipher
 import (
 	"encoding/hex"
 	"errors"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -10,8 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// TestNormalRecipient: the examples of docs/format.md, section 11, and what has no good
-// form: it keeps to itself, so that nobody gets the mail of somebody else.
+// TestNormalRecipient: what has no good form keeps to itself, so that nobody gets the mail
+// of somebody else.
 func TestNormalRecipient(t *testing.T) {
 	for address, want := range map[string]string{
 		"bob@b.example":                 "bob@b.example",
@@ -55,12 +57,50 @@ func TestNormalRecipient(t *testing.T) {
 	}
 }
 
-// TestRecipientDigest: a value that was computed without this program.
+// TestRecipientDigest: the digests of the vectors, which the page quotes, are those of the
+// addresses as net/mail and go-smtp give them.
 func TestRecipientDigest(t *testing.T) {
-	digest := recipientDigest("Bob@B.example")
-	if got := hex.EncodeToString(digest[:]); got != "d14db8485a6214a0c329aaa0e0c959bb" {
-		t.Errorf("digest %s", got)
+	digests := map[string]string{} // by path and normal form
+	for line := range strings.Lines(readText(t, "../testdata/vectors/addresses.txt")) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		path, normal, want := f[0], f[1], f[2]
+		digests[path+" "+normal] = want
+		address := addressIn(path)
+		digest := recipientDigest(address)
+		if got := normalRecipient(address); got != normal || hex.EncodeToString(digest[:]) != want {
+			t.Errorf("%s says %q and becomes %q with digest %x, want %q with %s", path, address, got, digest, normal, want)
+		}
 	}
+	rows := regexp.MustCompile("(?m)^\\| `(<.*>)` \\| `(.*)` \\| `([0-9a-f]{32})` \\|$").FindAllStringSubmatch(readText(t, "../docs/format.md"), -1)
+	for _, row := range rows {
+		if digests[row[1]+" "+row[2]] != row[3] {
+			t.Errorf("docs/format.md has %s, which addresses.txt has not", row[0])
+		}
+	}
+	if len(rows) < 10 {
+		t.Errorf("%d addresses in docs/format.md", len(rows))
+	}
+}
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// addressIn returns the address in a path of RCPT TO, as a server does.
+func addressIn(path string) string {
+	address := strings.Trim(path, "<>")
+	if strings.HasPrefix(address, "@") {
+		_, address, _ = strings.Cut(address, ":")
+	}
+	if text, n := rawheader.QuotedString(address); n > 0 {
+		return text + address[n:]
+	}
+	return address
 }
 
 // FuzzNormalRecipient reads the normal form of an address as a server reads RCPT TO, and

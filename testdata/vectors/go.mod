@@ -1,0 +1,3 @@
+module github.com/qkdmail/qkdmail/testdata/vectors
+
+go 1.23
