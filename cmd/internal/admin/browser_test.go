@@ -125,7 +125,7 @@ func pageStates() map[string]func(*rig) {
 		"attack": func(r *rig) {
 			r.aDay(120)
 			r.set(func() { r.store.BoundRefused, r.store.ClosedRefused = 3, 1 })
-			for _, reason := range []string{"key bound", "key bound", "key bound", "key closed", "not encrypted"} {
+			for _, reason := range []string{"key bound", "key bound", "key bound", "key closed", "not encrypted", "redirected", "redirected"} {
 				r.Message(report(mailer.DirectionDecrypt, "site-b", mailer.OutcomeRefused, reason))
 				r.pass(2 * time.Second)
 			}

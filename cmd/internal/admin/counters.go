@@ -29,6 +29,7 @@ type counters struct {
 	byWay    *cache[mailer.Direction, *wayCounts]
 
 	delivered, deferred, refused atomic.Int64 // for the charts; with commands that were refused
+	redirected                   atomic.Int64 // messages for a recipient that they are not sealed for
 	latest                       latest
 }
 
@@ -160,6 +161,9 @@ func (c *counters) count(r mailer.Report, now time.Time) {
 		return
 	}
 	c.byReason.get(refusedFor{r.Direction, peer, r.Reason}).Inc()
+	if r.Reason == redirected {
+		c.redirected.Add(1)
+	}
 	if r.Direction == mailer.DirectionEncrypt { // its keys are used up all the same
 		p := c.byPeer.get(peerWay{r.Direction, peer})
 		c.use(p, r.Keys)

@@ -75,7 +75,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 // registerFigures registers what is not counted here but read elsewhere.
 func (m *Monitor) registerFigures() {
 	registerProcess(m.reg, m.s.Version)
-	all := slices.Concat(checkFigures(), keyFigures(), hybridFigures())
+	all := slices.Concat(checkFigures(), keyFigures(), hybridFigures(), alarmFigures())
 	if m.s.Pool != nil {
 		all = append(all, poolFigures()...)
 	}
@@ -89,10 +89,7 @@ func (m *Monitor) registerFigures() {
 }
 
 func (m *Monitor) reading() *reading {
-	r := &reading{m: m, found: m.lastFound()}
-	if m.s.Store != nil {
-		r.store = m.s.Store.Stats()
-	}
+	r := &reading{m: m, found: m.lastFound(), store: m.storeStats()}
 	if m.s.Pool != nil {
 		r.pool = m.s.Pool()
 	}
@@ -221,12 +218,6 @@ func storeFigures() []figure {
 				put(seconds(r.store.Swept))
 			}
 		}),
-		newFigure(prometheus.CounterValue, "attack_alarms_total", "What looks like an attack: a key that belongs to another message (bound), a key that was used and closed (closed), a key ID that was used here and comes again (reused), a key that the key manager gives out again with other bytes (changed).", func(r *reading, put put) {
-			put(float64(r.store.BoundRefused), "bound")
-			put(float64(r.store.ClosedRefused), "closed")
-			put(float64(r.store.Reused), "reused")
-			put(float64(r.store.Changed), "changed")
-		}, "kind"),
 	}
 }
 

@@ -137,28 +137,5 @@ func (m *Monitor) Run(ctx context.Context) {
 func (m *Monitor) note() {
 	now := m.s.Now()
 	m.history.note(now, totals{m.count.delivered.Load(), m.count.deferred.Load(), m.count.refused.Load()})
-	if m.s.Store != nil {
-		m.alarms.note(now, m.s.Store.Stats())
-	}
-}
-
-// alarms knows when something last looked like an attack.
-type alarms struct {
-	mu   sync.Mutex
-	seen int64
-	last time.Time
-}
-
-func (a *alarms) note(now time.Time, s keystore.Stats) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if n := s.BoundRefused + s.ClosedRefused + s.Reused + s.Changed; n > a.seen {
-		a.seen, a.last = n, now
-	}
-}
-
-func (a *alarms) lastSeen() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.last
+	m.alarms.note(now, m.alarmsOf(m.storeStats()))
 }

@@ -72,7 +72,8 @@ func TestPageSays(t *testing.T) {
 		"healthy":          {"Mail flows", "about 3 days", "the stock does not fall", "None since the start.", "115 an hour"},
 		"keys-running-out": {"something needs your attention", "They run out soon for site-c (about 2 hours).", "no key left", "Check the QKD link"},
 		"km-down":          {"Mail waits", "It can&#39;t be reached or does not serve now.", "Check the key manager", "7 times"},
-		"attack":           {"something needs your attention", "3 times a message came with the key of another message; once a message came whose key", "Look for the alarm in the log"},
+		"attack": {"something needs your attention", "3 times a message came with the key of another message; once a message came whose key",
+			"; 2 times a message came for a recipient that it was not sealed for. None", "Look for the alarm in the log"},
 	} {
 		r := newRig(t)
 		pageStates()[name](r)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -26,6 +25,7 @@ type view struct {
 	Hour, Day     chart
 	Refusals      []refusalView
 	Store         *keystore.Stats
+	Alarms        []alarm
 	AlarmAt       time.Time // zero: none yet
 	Settings      []settings
 }
@@ -75,12 +75,13 @@ func (m *Monitor) view() *view {
 			v.Problems = append(v.Problems, c)
 		}
 	}
+	s := m.storeStats()
 	if m.s.Store != nil {
-		s := m.s.Store.Stats()
 		v.Store = &s
-		if !v.AlarmAt.IsZero() && now.Sub(v.AlarmAt) < alarmFor {
-			v.Problems = append(v.Problems, alarmCheck(s))
-		}
+	}
+	v.Alarms = m.alarmsOf(s)
+	if !v.AlarmAt.IsZero() && now.Sub(v.AlarmAt) < alarmFor {
+		v.Problems = append(v.Problems, alarmCheck(v.Alarms))
 	}
 	slices.SortStableFunc(v.Problems, func(a, b Check) int { return cmp.Compare(gravity(b.State), gravity(a.State)) })
 	v.Overall, v.Headline = overall(v.Problems)
@@ -140,27 +141,6 @@ func otherwise(check string) string {
 		return "It is not known whether mail flows"
 	}
 	return ""
-}
-
-// alarmCheck is the warning after what looks like an attack.
-func alarmCheck(s keystore.Stats) Check {
-	c := Check{Name: "attack alarm", State: StateWarning}
-	var found []string
-	if s.BoundRefused > 0 {
-		found = append(found, times(s.BoundRefused)+" a message came with the key of another message")
-	}
-	if s.ClosedRefused > 0 {
-		found = append(found, times(s.ClosedRefused)+" a message came whose key had been used and closed")
-	}
-	if s.Reused > 0 {
-		found = append(found, times(s.Reused)+" the key manager gave out a key again")
-	}
-	if s.Changed > 0 {
-		found = append(found, times(s.Changed)+" the key manager gave out a key for decryption again, with other bytes")
-	}
-	c.Found = "Since the start, " + strings.Join(found, "; ") + ". None was accepted or used."
-	c.Advice = "Look for the alarm in the log. Someone may be copying or replaying messages, or the key manager was restored from a backup."
-	return c
 }
 
 func (m *Monitor) peerViews() []peerView {
