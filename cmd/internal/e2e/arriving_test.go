@@ -12,7 +12,12 @@ import (
 // TestArriving sends B messages that the relay of A did not make. B refuses them
 // before its queue, so the sender gets the refusal, and no bounce is made.
 func TestArriving(t *testing.T) {
-	w := newWorld(t, options{})
+	arriving(t, newWorld(t, options{}))
+}
+
+// arriving is TestArriving for any mail system that decrypts before its queue.
+func arriving(t *testing.T, w *world) {
+	t.Helper()
 	const secret = "the-secret"
 	send(t, w.a.ports[portOwn], "alice@a.example", []string{"bob@b.example"}, []byte("From: alice@a.example\r\n\r\n"+secret+"\r\n"))
 	w.b.sink.one(t, "bob@b.example")
@@ -50,7 +55,20 @@ func TestArriving(t *testing.T) {
 		t.Errorf("plain mail:\n%s", m.data)
 	}
 	time.Sleep(time.Second)
-	if n := len(w.b.sink.to("bob@b.example")); n != 1 || len(w.a.sink.all()) != 0 || !w.b.queueEmpty(t) {
+	if n := len(w.b.sink.to("bob@b.example")); n != 1 || len(w.a.sink.all()) != 0 || w.b.queue(t) != "" {
 		t.Errorf("%d messages for bob, %d at A, or one in B's queue", n, len(w.a.sink.all()))
+	}
+}
+
+// TestArrivingAfterQueue has OpenSMTPD take what its relay refuses: its sender gets
+// a bounce, encrypted where the rules say so.
+func TestArrivingAfterQueue(t *testing.T) {
+	w := newWorld(t, withOpenSMTPD(t))
+	send(t, w.b.ports[portInternet], "alice@a.example", []string{"bob@b.example"}, []byte("From: alice@a.example\r\n\r\nforged\r\n"))
+	if m := w.a.sink.one(t, "alice@a.example"); !bytes.Contains(m.data, []byte("bob@b.example: 550 5.7.1")) || !bytes.Contains(m.data, []byte(restored)) {
+		t.Errorf("the bounce:\n%s", m.data)
+	}
+	if n := len(w.b.sink.all()); n != 0 {
+		t.Errorf("%d messages arrived", n)
 	}
 }

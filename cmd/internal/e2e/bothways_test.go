@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// setups returns the two ways to decrypt at site B of docs/postfix.md.
+// setups returns the two ways to decrypt of docs/postfix.md.
 func setups() map[string]options {
 	return map[string]options{
 		"before queue": {},
@@ -23,34 +23,53 @@ func TestBothWays(t *testing.T) {
 				o.master["a"] = o.master["b"] // both have the same relay.toml
 			}
 			w := newWorld(t, o)
-			const secret = "the-secret-of-the-body"
-			head := "From: Alice\r\nTo: bob\r\nReturn-Path: <x@a.example>\r\nBcc: c@b.example\r\nSubject: s\r\n"
-			const large = 20 << 20
-			for what, text := range map[string]string{
-				"small":  head + "\r\n" + secret + "\r\n.\r\n..\r\n",
-				"header": head + "X-Long: " + strings.Repeat("0123456789", 20_000) + "\r\n\r\n" + secret + "\r\n",
-				"lines":  head + "\r\n" + strings.Repeat("0123456789", 50_000) + "\r\n" + strings.Repeat("é", 1000) + "\r\n" + secret + "\r\n",
-				"large":  head + "\r\n" + strings.Repeat(secret+strings.Repeat("z", 50)+"\r\n", large/74),
-			} {
-				for from, to := range map[*site]*site{w.a: w.b, w.b: w.a} {
-					sender, recipient := "alice@"+from.domain(), what+"@"+to.domain()
-					send(t, from.ports[portOwn], sender, []string{recipient}, []byte(text))
-					m := to.sink.one(t, recipient)
-					if above, ok := bytes.CutSuffix(m.data, []byte(text)); !ok {
-						t.Errorf("%s from %s: %d bytes sent, %d arrived:\n%.2000q", what, sender, len(text), len(m.data), m.data)
-					} else if fields := bytes.Count(above, []byte("Qkdmail-Result: mail."+to.domain())); fields != 1 {
-						t.Errorf("%s: %d result fields, want 1:\n%s", what, fields, above)
-					}
-					if m.from != sender {
-						t.Errorf("%s: from %q", what, m.from)
-					}
-				}
-			}
+			bothWays(t, w, mail(fields, 500_000))
 			utf8(t, w)
-			if w.ab.saw(secret) || w.ba.saw(secret) {
-				t.Error("the body was seen on a wire")
-			}
 		})
+	}
+}
+
+// secret is in the body of all mail of bothWays.
+const secret = "the-secret-of-the-body"
+
+// fields are what mail systems tend to change or remove.
+const fields = "From: Alice\r\nTo: bob\r\nReturn-Path: <x@a.example>\r\nBcc: c@b.example\r\nSubject: s\r\n"
+
+// mail returns messages with this header and with lines of this length, by name.
+func mail(head string, line int) map[string]string {
+	return map[string]string{
+		"small":  head + "\r\n" + secret + "\r\n.\r\n..\r\n",
+		"header": head + "X-Long: " + strings.Repeat("x", min(line, 200_000)) + "\r\n\r\n" + secret + "\r\n",
+		"lines":  head + "\r\n" + strings.Repeat("y", line) + "\r\n" + strings.Repeat("é", 1000) + "\r\n" + secret + "\r\n",
+		"large":  head + "\r\n" + strings.Repeat(secret+strings.Repeat("z", 50)+"\r\n", 30_000_000/74),
+	}
+}
+
+// bothWays sends messages from each site to the other. They arrive as they are,
+// below one result field, and nothing of them is on the wire.
+func bothWays(t *testing.T, w *world, letters map[string]string) {
+	t.Helper()
+	ways := map[*site]*site{w.a: w.b, w.b: w.a}
+	for what, text := range letters {
+		for from, to := range ways {
+			send(t, from.ports[portOwn], "alice@"+from.domain(), []string{what + "@" + to.domain()}, []byte(text))
+		}
+	}
+	for what, text := range letters {
+		for from, to := range ways {
+			m := to.sink.one(t, what+"@"+to.domain())
+			if above, ok := bytes.CutSuffix(m.data, []byte(text)); !ok {
+				t.Errorf("%s from %s: %d bytes sent, %d arrived:\n%.2000q", what, from.name, len(text), len(m.data), m.data)
+			} else if fields := bytes.Count(above, []byte("Qkdmail-Result: mail."+to.domain())); fields != 1 {
+				t.Errorf("%s: %d result fields, want 1:\n%s", what, fields, above)
+			}
+			if m.from != "alice@"+from.domain() {
+				t.Errorf("%s: from %q", what, m.from)
+			}
+		}
+	}
+	if w.ab.saw(secret) || w.ba.saw(secret) {
+		t.Error("the body was seen on a wire")
 	}
 }
 

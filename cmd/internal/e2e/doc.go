@@ -1,10 +1,12 @@
-// Package e2e tests the relay between real Postfix servers: two sites, each with
-// a Postfix and a relay set up as in docs/postfix.md, and a wire between them
-// that is recorded.
+// Package e2e tests the relay between real mail servers: two sites, each with a
+// Postfix and a relay set up as in docs/postfix.md, and a wire between them that
+// is recorded. Exim and OpenSMTPD, as in docs/exim.md and docs/opensmtpd.md, take
+// the place of Postfix in some tests.
 //
 //	own client ─▶ Postfix A ─▶ relay A ─▶ Postfix A ─▶ wire ─▶ Postfix B ─▶ relay B ─▶ Postfix B ─▶ sink B
 //
 // Everything runs in private folders, at loopback addresses only, and is stopped
-// at the end. The tests need root, because Postfix does, and Postfix, swaks and
-// OpenDKIM (scripts/install-test-tools); without them they are skipped.
+// at the end. The tests need root, because mail servers do, and Postfix, swaks,
+// OpenDKIM and the others (scripts/install-test-tools); without them they are
+// skipped.
 package e2e

@@ -13,7 +13,10 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-func (s *site) writePostfix(t *testing.T, o options, wire string) {
+// postfix is the Postfix of a site.
+type postfix struct{ *site }
+
+func (s *postfix) configure(t *testing.T, o options, wire string) {
 	t.Helper()
 	base := strings.NewReplacer("@DIR@", s.dir, "@DOMAIN@", s.domain(),
 		"@SINK@", port(s.sink.addr), "@WIRE@", port(wire)).Replace(testdata(t, "base-main.cf"))
@@ -29,9 +32,7 @@ func (s *site) writePostfix(t *testing.T, o options, wire string) {
 	s.write(t, o, "master.cf", master)
 }
 
-// startPostfix starts Postfix; the function that it returns waits until it has
-// started.
-func (s *site) startPostfix(t *testing.T, o options, wire string) (wait func()) {
+func (s *postfix) start(t *testing.T, o options, wire string) (wait func()) {
 	t.Helper()
 	account, err := user.Lookup("postfix")
 	if err != nil {
@@ -41,7 +42,7 @@ func (s *site) startPostfix(t *testing.T, o options, wire string) (wait func()) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.writePostfix(t, o, wire)
+	s.configure(t, o, wire)
 	for _, d := range []string{"queue", "data"} {
 		if err := os.Mkdir(s.path(d), 0o755); err != nil {
 			t.Fatal(err)
@@ -66,8 +67,7 @@ func (s *site) startPostfix(t *testing.T, o options, wire string) (wait func()) 
 	}
 }
 
-// flush has Postfix try all waiting mail again.
-func (s *site) flush() error {
+func (s *postfix) flush() error {
 	out, err := exec.Command("postqueue", "-c", s.dir, "-f").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("postqueue -f: %w: %s", err, out)
@@ -75,16 +75,14 @@ func (s *site) flush() error {
 	return nil
 }
 
-// queue returns what is in Postfix's queue.
-func (s *site) queue(t *testing.T) string {
+func (s *postfix) queue(t *testing.T) string {
 	t.Helper()
 	out, err := exec.Command("postqueue", "-c", s.dir, "-p").CombinedOutput()
 	if err != nil {
 		t.Fatalf("postqueue -p: %v: %s", err, out)
 	}
+	if strings.Contains(string(out), "Mail queue is empty") {
+		return ""
+	}
 	return string(out)
-}
-
-func (s *site) queueEmpty(t *testing.T) bool {
-	return strings.Contains(s.queue(t), "Mail queue is empty")
 }

@@ -13,9 +13,12 @@ import (
 // different policies: either suite, in clear, and a peer for which there are no
 // keys. Each recipient gets their own message and their own answer.
 func TestRecipients(t *testing.T) {
-	w := newWorld(t, options{
-		km: etsi(t, nil),
-		rules: `
+	manyRecipients(t, newWorld(t, options{km: etsi(t, nil), rules: otherRecipients}))
+}
+
+// otherRecipients are rules for recipients whose mail is not for site B's relay: in
+// clear, and for a peer for which there are no keys.
+const otherRecipients = `
 [[peer]]
 name = "site-x"
 sae = "SAE_X"
@@ -28,16 +31,12 @@ peer = "site-x"
 [[rule]]
 domain = "plain.b.example"
 encrypt = "never"
-`,
-		edit: func(site, file, text string) string {
-			if site == "b" && file == "relay.toml" { // only A knows SAE_X
-				text, _, _ = strings.Cut(text, "\n[[peer]]\nname = \"site-x\"")
-			}
-			return text
-		},
-	})
+`
+
+func manyRecipients(t *testing.T, w *world) {
+	t.Helper()
 	to := []string{"pad@b.example", "aes@aes.b.example", "open@plain.b.example", "nokey@x.example"}
-	text := []byte("From: alice@d.example\r\nTo: all@d.example\r\nSubject: to-all\r\n\r\ntext-to-all\r\n")
+	text := []byte("Date: Mon, 01 Jun 2026 10:00:00 +0000\r\nMessage-ID: <1@d.example>\r\nFrom: alice@d.example\r\nTo: all@d.example\r\nSubject: to-all\r\n\r\ntext-to-all\r\n")
 	send(t, w.a.ports[portOwn], "alice@d.example", to, text)
 	for recipient, suite := range map[string]string{to[0]: "suite=OTP", to[1]: "suite=AES-256-GCM", to[2]: ""} {
 		m := w.b.sink.one(t, recipient)

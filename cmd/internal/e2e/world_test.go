@@ -35,8 +35,10 @@ type world struct {
 	ab, ba *tap // from A to B, and from B to A
 }
 
-// A site is a Postfix with a relay.
+// A site is a mail system with a relay.
 type site struct {
+	mailSystem
+
 	name   string // "a" or "b"
 	dir    string
 	ports  map[string]int
@@ -47,8 +49,19 @@ type site struct {
 	log   *os.File // of the relay
 }
 
-// options are how a world differs from the document.
+// A mailSystem is what is beside the relay.
+type mailSystem interface {
+	// start starts it; the function that it returns waits until it has started.
+	start(t *testing.T, o options, wire string) (wait func())
+	// flush has it try all waiting mail again.
+	flush() error
+	// queue returns what waits; "": nothing.
+	queue(t *testing.T) string
+}
+
+// options are how a world differs from docs/postfix.md.
 type options struct {
+	system    func(*site) mailSystem   // nil: Postfix
 	km        func(site string) string // the lines of [km]; nil: a mock that both sites share
 	rules     string                   // more for relay.toml
 	master    map[string]string        // files of testdata that replace master.cf's services, by site
@@ -59,7 +72,10 @@ type options struct {
 // newWorld starts two sites.
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
-	needsPostfix(t)
+	if o.system == nil {
+		needsPostfix(t)
+		o.system = func(s *site) mailSystem { return &postfix{s} }
+	}
 	if o.km == nil {
 		shared := filepath.Join(folder(t), "keys.json")
 		o.km = func(site string) string {
@@ -67,20 +83,21 @@ func newWorld(t *testing.T, o options) *world {
 		}
 	}
 	w := &world{a: newSite(t, "a"), b: newSite(t, "b")}
+	w.a.mailSystem, w.b.mailSystem = o.system(w.a), o.system(w.b)
 	w.ab = newTap(t, w.b.ports[portInternet])
 	w.ba = newTap(t, w.a.ports[portInternet])
-	started := []func(){w.a.startPostfix(t, o, w.ab.Addr), w.b.startPostfix(t, o, w.ba.Addr)}
-	for i, s := range []*site{w.a, w.b} {
-		started[i]()
-		s.writeRelay(t, o)
-		s.startRelay(t)
-	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			w.a.logEnds(t)
 			w.b.logEnds(t)
 		}
 	})
+	started := []func(){w.a.start(t, o, w.ab.Addr), w.b.start(t, o, w.ba.Addr)}
+	for i, s := range []*site{w.a, w.b} {
+		started[i]()
+		s.writeRelay(t, o)
+		s.startRelay(t)
+	}
 	return w
 }
 
@@ -164,7 +181,9 @@ func (s *site) read(file string) string {
 // logEnds logs the ends of the site's logs.
 func (s *site) logEnds(t *testing.T) {
 	t.Helper()
-	for _, file := range []string{"mail.log", "relay.log"} {
+	files, _ := filepath.Glob(s.path("*.log"))
+	for _, file := range files {
+		file = filepath.Base(file)
 		lines := slices.DeleteFunc(strings.Split(s.read(file), "\n"), func(line string) bool {
 			return strings.Contains(line, "postfix-script") || strings.Contains(line, "connect from")
 		})

@@ -12,23 +12,29 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// document returns docs/postfix.md.
-func document(t *testing.T) string {
+// document returns a page of docs.
+func document(t *testing.T, page string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "postfix.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(text)
 }
 
-// TestDocument checks that the document contains the files that the tests use, and
+// TestDocument checks that the documents contain the files that the tests use, and
 // that the relay accepts relay.toml as it is.
 func TestDocument(t *testing.T) {
-	doc := document(t)
-	for _, file := range []string{"relay.toml", "main.cf", "master.cf", "master-after-queue.cf"} {
-		if !strings.Contains(doc, "\n"+testdata(t, file)+"```\n") {
-			t.Errorf("docs/postfix.md does not contain testdata/%s as it is", file)
+	for page, files := range map[string][]string{
+		"postfix.md":   {"relay.toml", "main.cf", "master.cf", "master-after-queue.cf"},
+		"exim.md":      {"exim/main", "exim/acl", "exim/routers", "exim/transports"},
+		"opensmtpd.md": {"opensmtpd/smtpd.conf"},
+	} {
+		doc := document(t, page)
+		for _, file := range files {
+			if !strings.Contains(doc, "\n"+testdata(t, file)+"```\n") {
+				t.Errorf("docs/%s does not contain testdata/%s as it is", page, file)
+			}
 		}
 	}
 	if _, err := config.Load(filepath.Join("testdata", "relay.toml")); err != nil {
@@ -42,7 +48,7 @@ func TestSwaks(t *testing.T) {
 	relaytest.Needs(t, "swaks")
 	w := newWorld(t, options{})
 	commands := 0
-	for line := range strings.Lines(document(t)) {
+	for line := range strings.Lines(document(t, "postfix.md")) {
 		if !strings.HasPrefix(line, "swaks ") {
 			continue
 		}
