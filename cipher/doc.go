@@ -15,6 +15,12 @@
 // kmclient.KeyManager is both. A [KeyBinder] makes sure that a key opens one
 // message only.
 //
+// With the recipient's [HybridPublicKey], it takes the recipient's
+// [HybridPrivateKey] as well to open the message: it is safe as long as either
+// the key manager or X-Wing is. EncryptOptions.Recipients seals a message for
+// those whom it is for, and [Reader.Recipients] names them before a byte of it is
+// released. Whoever gives the message to somebody has to ask.
+//
 // docs/format.md defines the format, byte by byte, and gives the reasons:
 //
 //	Qkdmail-Key-ID: 9b42e9e2-…                  the key ID, for filters and people
@@ -28,11 +34,13 @@
 //	    └ application/octet-stream              the payload of the suite, in base64
 //
 // A [Suite] makes the payload: AES-256-GCM from one key of 256 bits, or a
-// one-time pad from as many key bytes as the message has, and a few more. The
-// pad is secure against any computing power if its keys are random and used
-// once. Both authenticate the message and the values above it, and release no
-// byte of plaintext before it is authenticated.
+// one-time pad from as many key bytes as the message has, and a few more; each
+// with or without X-Wing. The pad is secure against any computing power if its
+// keys are random and used once. All suites authenticate the message, its
+// recipients and the values above it, and release no byte of plaintext before it
+// is authenticated.
 //
-// Visible to everyone are the length of the message, the time, the SAE IDs, the
-// fields of the outer header, and that qkdmail is in use.
+// Visible to everyone are the length of the message and of its recipient list
+// together, the time, the SAE IDs, the fingerprint of an X-Wing key, the fields
+// of the outer header, and that qkdmail is in use.
 package cipher

@@ -38,7 +38,7 @@ func ExampleEncrypt() {
 	defer remove()
 
 	var outer strings.Builder
-	w, err := cipher.Encrypt(context.Background(), &outer, km, forSuite(&cipher.EncryptOptions{Suite: cipher.SuiteOTP}))
+	w, err := cipher.Encrypt(context.Background(), &outer, km, &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -65,7 +65,7 @@ func ExampleEncrypt() {
 }
 
 func ExampleDecrypt() {
-	km, outer, remove := encryptedExample()
+	km, outer, remove := encryptedExample(nil)
 	defer remove()
 
 	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, &cipher.DecryptOptions{
@@ -81,7 +81,7 @@ func ExampleDecrypt() {
 }
 
 func ExampleInspect() {
-	_, outer, remove := encryptedExample()
+	_, outer, remove := encryptedExample(nil)
 	defer remove()
 
 	info, err := cipher.Inspect(bytes.NewReader(outer))
@@ -93,11 +93,58 @@ func ExampleInspect() {
 	// Output: AES-256-GCM 1 key, 87 bytes
 }
 
+// With a suite that takes an X-Wing key, whoever runs or breaks a key manager can't read
+// the message either.
+func ExampleGenerateHybridKey() {
+	private, err := cipher.GenerateHybridKey() // the recipient keeps it, and gives Public to its peers
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	km, outer, remove := encryptedExample(&cipher.EncryptOptions{Hybrid: private.Public()})
+	defer remove()
+
+	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, &cipher.DecryptOptions{
+		Binder: cipher.Unbound,
+		Hybrid: []*cipher.HybridPrivateKey{private}, // while keys are changed, the old one as well
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	restored, err := io.ReadAll(r)
+	fmt.Println(r.Info().Suite, string(restored) == exampleMessage, err)
+	// Output: AES-256-GCM+X-WING true <nil>
+}
+
+// Whoever gives a restored message to somebody asks first whom it is for.
+func ExampleReader_Recipients() {
+	km, outer, remove := encryptedExample(&cipher.EncryptOptions{Recipients: []string{"bob@example.net"}})
+	defer remove()
+
+	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, &cipher.DecryptOptions{Binder: cipher.Unbound})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	recipients, err := r.Recipients()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, address := range []string{"Bob@Example.net", "mallory@example.net"} {
+		fmt.Println(address, recipients.Include(address))
+	}
+	// Output:
+	// Bob@Example.net true
+	// mallory@example.net false
+}
+
 // encryptedExample returns exampleMessage, encrypted with a key of km.
-func encryptedExample() (km *mock.KeyManager, outer []byte, remove func()) {
+func encryptedExample(opts *cipher.EncryptOptions) (km *mock.KeyManager, outer []byte, remove func()) {
 	km, remove = exampleKM()
 	var b bytes.Buffer
-	w, err := cipher.Encrypt(context.Background(), &b, km, nil)
+	w, err := cipher.Encrypt(context.Background(), &b, km, opts)
 	if err != nil {
 		panic(err)
 	}

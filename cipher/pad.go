@@ -17,16 +17,16 @@ type PadCost struct {
 	KeyBytes int64 // size of all keys together, in bytes
 
 	// MessageBytes is the least size of the encrypted message, in bytes: that of
-	// the payload as text with CRLF, without header and note. Key IDs count
-	// Status.KeyIDBytes each, or 1 byte if that is unknown.
+	// the payload as text with CRLF, without header, note and what X-Wing adds.
+	// Key IDs count Status.KeyIDBytes each, or 1 byte if that is unknown.
 	MessageBytes int64
 }
 
 // PadCostOf returns what a message of size bytes that is sealed for this many
-// recipients takes with SuiteOTP under the limits in this status, whatever the stock
-// of keys. The cost is exact except for
-// MessageBytes. The error is ErrPad if the limits rule a pad out, and
-// ErrTooManyKeys if the message is too long for keys of their size.
+// recipients takes with SuiteOTP under the limits in this status, whatever the
+// stock of keys. The cost is exact except for MessageBytes. The error is ErrPad if
+// the limits rule a pad out, and ErrTooManyKeys if the message is too long for keys
+// of their size.
 func PadCostOf(s kmclient.Status, size int64, recipients int) (PadCost, error) {
 	if size < 0 || recipients < 0 || recipients > MaxRecipients {
 		return PadCost{}, fmt.Errorf("%w: a message of %d bytes for %d recipients", ErrOptions, size, recipients)
