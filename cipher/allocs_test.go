@@ -43,6 +43,8 @@ func TestAllocations(t *testing.T) {
 	}{
 		{cipher.SuiteAES256GCM, 190, 130},
 		{cipher.SuiteOTP, 170, 120},
+		{cipher.SuiteAES256GCMXWing, 290, 230},
+		{cipher.SuiteOTPXWing, 290, 230},
 	} {
 		for _, size := range []int{4 << 10, 50 << 10} {
 			km := newDerivedKM()

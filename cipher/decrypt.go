@@ -162,9 +162,7 @@ func (r *Reader) fill() error {
 	for len(r.plain) == 0 && r.err == nil {
 		if r.plain, r.err = r.suite.Next(); r.err != nil {
 			r.secret.Wipe()
-		}
-		if r.err != nil && r.err != io.EOF {
-			r.err = fromReading(r.err)
+			r.err = fromReading(r.err) // io.EOF stays io.EOF
 		}
 	}
 	return r.err

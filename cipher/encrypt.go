@@ -234,6 +234,7 @@ func (w *Writer) openGCM() (suiteWriter, error) {
 	}
 	w.info.KeyIDs = []string{keys[0].ID()}
 	s, err := gcmstream.NewWriter(dst, w.secret.Reveal(), keys[0].Reveal(), control, rand.Reader)
+	w.secret.Wipe()
 	if err != nil {
 		return nil, err // and not a suiteWriter that holds a nil *gcmstream.Writer
 	}

@@ -70,9 +70,10 @@ type DecryptOptions struct {
 	SAE   string   // own SAE ID, which the message must be addressed to; "": none
 	Peers []string // SAE IDs of possible senders; empty: only messages without one
 
-	// Accept, if not nil, is called before the first key is asked for, with all
-	// that the message says of itself. None of that is authenticated yet. Its
-	// error refuses the message and is returned by Decrypt.
+	// Accept, if not nil, is called before the payload is read and the first key is
+	// asked for, with all that the message says of itself above its payload. None
+	// of that is authenticated yet. Its error refuses the message and is returned
+	// by Decrypt.
 	Accept func(*Info) error
 }
 

@@ -1,18 +1,22 @@
 package cipher_test
 
-import "github.com/qkdmail/qkdmail/cipher"
+import (
+	"sync"
+
+	"github.com/qkdmail/qkdmail/cipher"
+)
 
 // suites are those that a message can have: what holds for one must hold for each.
 var suites = cipher.Suites()
 
 // hybridKey is the X-Wing key of the tests: the seed is the bytes 0 to 31.
-func hybridKey() *cipher.HybridPrivateKey {
-	key, err := cipher.ParseHybridPrivateKey([]byte("-----BEGIN QKDMAIL X-WING PRIVATE KEY-----\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n-----END QKDMAIL X-WING PRIVATE KEY-----\n"))
+var hybridKey = sync.OnceValue(func() *cipher.HybridPrivateKey {
+	key, err := cipher.ParseHybridPrivateKey([]byte(pemBlock(privateType, counted(32))))
 	if err != nil {
 		panic(err)
 	}
 	return key
-}
+})
 
 // forSuite completes options whose suite takes an X-Wing key.
 func forSuite(opts *cipher.EncryptOptions) *cipher.EncryptOptions {
