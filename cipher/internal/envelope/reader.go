@@ -77,7 +77,7 @@ func (p *Reader) open(hasHeader bool) (err error) {
 		return err
 	case p.Control != nil:
 		return p.checkKeyID()
-	case fieldText(p.Header, KeyIDField) != "" || w.ours:
+	case fieldText(p.Header, KeyIDField) != "" || w.ours > 0:
 		return damaged("the encrypted part is gone")
 	default:
 		return ErrNotEncrypted
@@ -111,6 +111,8 @@ func (p *Reader) checkKeyID() error {
 	return nil
 }
 
+func errTwo() error { return damaged("two encrypted parts in one message") }
+
 // find goes to the control part and on to the payload after it. It returns nil,
 // nil if there is none.
 func (p *Reader) find() (*Control, error) {
@@ -123,6 +125,9 @@ func (p *Reader) find() (*Control, error) {
 			return nil, err
 		}
 		if pt.mediaType == ControlType {
+			if others := p.walk.ours; others > 1 || others == 1 && !p.walk.inside[pt.level].encrypted {
+				return nil, errTwo()
+			}
 			return p.control(pt)
 		}
 		if p.walk.inside[pt.level].encrypted {
@@ -277,13 +282,14 @@ func (p *Reader) endBase64() error {
 // encrypted part.
 func (p *Reader) finish() error {
 	w := p.walk
+	ours := w.ours
 	for len(w.inside) > 0 {
 		pt, err := w.nextPart()
 		if err != nil {
 			return err
 		}
-		if pt.mediaType == ControlType {
-			return damaged("two encrypted parts in one message")
+		if pt.mediaType == ControlType || w.ours > ours {
+			return errTwo()
 		}
 		if w.inside[pt.level].encrypted {
 			return damaged("multipart/encrypted has more than two parts") // RFC 1847 §2.2

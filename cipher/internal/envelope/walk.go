@@ -38,7 +38,7 @@ type walker struct {
 	src       countingReader
 	lineStart bool        // the next byte begins a line
 	inside    []multipart // outermost first
-	ours      bool        // it has been in a multipart/encrypted with our protocol
+	ours      int         // how many multipart/encrypted with our protocol it has met
 }
 
 func newWalker(r io.Reader) *walker {
@@ -229,18 +229,19 @@ func (w *walker) nextPart() (*part, error) {
 	}
 }
 
-// enter enters a multipart, unless it is too deep. The walker never enters
-// message/*, so it never sees the parts in it.
+// enter enters a multipart, unless it is too deep or has no readable boundary. The
+// walker never enters message/*, so it never sees the parts in it.
 func (w *walker) enter(t contentType) {
-	boundary := strings.TrimRight(t.boundary, " \t")
-	if !strings.HasPrefix(t.media, "multipart/") || boundary == "" || len(boundary) > maxBoundary || len(w.inside) >= maxDepth {
+	if !strings.HasPrefix(t.media, "multipart/") || len(w.inside) >= maxDepth {
 		return
 	}
-	w.inside = append(w.inside, multipart{
-		boundary:  boundary,
-		encrypted: t.media == "multipart/encrypted" && equalFold(t.protocol, ControlType),
-	})
-	w.ours = w.ours || w.inside[len(w.inside)-1].encrypted
+	encrypted := t.media == "multipart/encrypted" && equalFold(t.protocol, ControlType)
+	if encrypted {
+		w.ours++
+	}
+	if boundary := strings.TrimRight(t.boundary, " \t"); boundary != "" && len(boundary) <= maxBoundary {
+		w.inside = append(w.inside, multipart{boundary, encrypted})
+	}
 }
 
 // drain reads what follows the last delimiter, so that the sender of the stream
