@@ -24,8 +24,8 @@ func TestQuickstart(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)\n```sh\n(.*?)```\n").FindAllSubmatch(doc, -1)
-	if len(blocks) != 9 || !strings.Contains(string(blocks[0][1]), "apt-get install") {
-		t.Fatalf("%d blocks of commands, want 9, the first of which installs", len(blocks))
+	if len(blocks) != 10 || !strings.Contains(string(blocks[0][1]), "apt-get install") {
+		t.Fatalf("%d blocks of commands, want 10, the first of which installs", len(blocks))
 	}
 	var script strings.Builder
 	for _, b := range blocks[1:] {
@@ -57,6 +57,7 @@ func TestQuickstart(t *testing.T) {
 	said := string(out)
 	for part, n := range map[string]int{
 		"decrypt=pass;":                    1, // the message is shown
+		"suite=OTP+X-WING;":                1,
 		"\nQkdmail-Result: mail.a.example": 1, // and the answer
 		"\nSubject: qkdmail test ":         2,
 		"empty again":                      2,

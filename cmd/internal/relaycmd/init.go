@@ -19,6 +19,9 @@ import (
 	"golang.org/x/term"
 )
 
+// noHybrid is the --hybrid-key of a site without an X-Wing key.
+const noHybrid = "none"
+
 // initFlags are the flags of "init".
 type initFlags struct {
 	*flags.Globals
@@ -28,6 +31,8 @@ type initFlags struct {
 	peerName string
 	domains  []string
 	suite    string
+	hybrid   string // our X-Wing key, or noHybrid
+	peerKey  string // that of the other site; ""
 	port     int
 	force    bool
 }
@@ -39,31 +44,40 @@ func newInit(g *flags.Globals) *cobra.Command {
 		Short: "Make the files for a site",
 		Long: `Make the files that this site needs to exchange encrypted mail with another: the
 relay's configuration, with comments, the lines for Postfix's main.cf and master.cf,
-and a systemd unit if no package has installed one. Nothing is put in force, and
-nothing is overwritten without --force.
+an X-Wing key, and a systemd unit if no package has installed one. Nothing is put in
+force, and nothing is overwritten without --force. A private key is never overwritten.
+
+The other site gets the public key, site.key.pub, and sends its own. With both, mail is
+safe from those who know the key managers' keys. The file of --peer-hybrid-key may come
+later; without it the relay does not start.
 
 On a terminal, init asks for what the flags don't say.`,
 		Example: `  qkdmail init
   qkdmail init --km etsi014:https://kme.a.example:8443 --sae SAE_A --peer SAE_B \
       --km-ca km-ca.crt --km-cert sae_a.crt --km-key sae_a.key \
       --hostname mail.a.example --domain a.example --peer-domain b.example \
-      --peer-domain '*.b.example'`,
+      --peer-domain '*.b.example' --peer-hybrid-key site-b.pub`,
 		Args: flags.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.dir, "dir", "/etc/qkdmail", "folder for the files; paths of --km-ca and the like are relative to it")
+	fs.StringVar(&f.dir, "dir", "/etc/qkdmail", "folder for the files; paths of --km-ca, --hybrid-key and the like are relative to it")
 	fs.StringVar(&f.hostname, "hostname", "", "name of this mail server (default: the host's)")
 	fs.StringArrayVar(&f.own, "domain", nil, "mail domain of this site, or *.DOMAIN for all domains below it; may be repeated (default: the hostname without its first label)")
 	fs.StringVar(&f.peerName, "peer-name", "", "name of the other site in the log (default: its first domain)")
 	fs.StringArrayVar(&f.domains, "peer-domain", nil, "mail domain of the other site, or *.DOMAIN for all domains below it; may be repeated")
-	fs.StringVar(&f.suite, "suite", "auto", "auto, otp or aes-256-gcm")
+	fs.StringVar(&f.suite, "suite", "auto", "auto, otp or aes-256-gcm; with --peer-hybrid-key they are hybrid")
+	fs.StringVar(&f.hybrid, "hybrid-key", "site.key", "PEM file with our X-Wing private key, made if it is not there, with FILE.pub for the other site; or \"none\"")
+	fs.StringVar(&f.peerKey, "peer-hybrid-key", "", "PEM file with the other site's X-Wing public key (default: none yet)")
 	fs.IntVar(&f.port, "port", site.FirstPort, "first of five ports between Postfix and the relay: the first is for your mail servers, the others are on loopback")
 	fs.BoolVar(&f.force, "force", false, "overwrite the files")
 	return cmd
 }
 
 func (f *initFlags) run(cmd *cobra.Command) error {
+	if f.hybrid == "" || f.peerKey == "" && cmd.Flags().Changed("peer-hybrid-key") { // a variable that is not set
+		return terminal.Usage("--hybrid-key or --peer-hybrid-key is empty: name a file, or leave the flag out")
+	}
 	if err := f.ask(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
 		return err
 	}
@@ -72,6 +86,11 @@ func (f *initFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	made, err := s.Files()
+	defer func() {
+		for _, m := range made {
+			clear(m.Text)
+		}
+	}()
 	if err != nil {
 		return terminal.Fail(terminal.ExitConfig, "see qkdmail init --help", "%w", err)
 	}
@@ -95,6 +114,7 @@ type question struct {
 func (f *initFlags) questions() []question {
 	host, _ := os.Hostname()
 	always := func() bool { return true }
+	none := func() string { return "" }
 	etsi := func() bool { return strings.HasPrefix(f.KM, "etsi014:") }
 	return []question{
 		{flag: "--hostname", text: "Name of this mail server", otherwise: func() string { return host }, value: &f.hostname, needed: always},
@@ -105,6 +125,7 @@ func (f *initFlags) questions() []question {
 		{flag: "--km-key", text: "PEM file with its private key", value: &f.KMKey, needed: etsi},
 		{flag: "--peer", text: "SAE ID of the other site", value: &f.Peer, needed: etsi},
 		{flag: "--peer-domain", text: "Mail domains of the other site, separated by blanks", list: &f.domains, needed: always},
+		{flag: "--peer-hybrid-key", text: "PEM file with the other site's X-Wing public key (empty: it comes later)", otherwise: none, value: &f.peerKey, needed: func() bool { return f.hybrid != noHybrid }},
 	}
 }
 
@@ -184,7 +205,10 @@ func (f *initFlags) site() (*site.Site, error) {
 	s := &site.Site{
 		Dir: dir, Hostname: f.hostname, Domains: f.own, Suite: f.suite, Port: f.port,
 		KM:   config.KM{URL: f.KM, SAE: f.SAE, CA: f.KMCA, Cert: f.KMCert, Key: f.KMKey, KMEID: f.KMEID},
-		Peer: config.Peer{Name: cmp.Or(f.peerName, site.PeerName(f.domains[0])), SAE: f.Peer, Domains: f.domains},
+		Peer: config.Peer{Name: cmp.Or(f.peerName, site.PeerName(f.domains[0])), SAE: f.Peer, Domains: f.domains, HybridKey: f.peerKey},
+	}
+	if f.hybrid != noHybrid {
+		s.HybridKey = f.hybrid
 	}
 	_, err = os.Stat("/usr/lib/systemd/system/" + site.UnitFile)
 	s.Unit = err != nil || dir != "/etc/qkdmail"
@@ -196,30 +220,63 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	for _, m := range made {
 		fmt.Fprintf(out, "made %s\n", filepath.Join(s.Dir, m.Name))
 	}
-	address := "someone@" + strings.TrimPrefix(f.domains[0], "*.")
-	fmt.Fprintf(out, `
-Next:
- 1. Read %[1]s/%[2]s. The certificates for the key manager must be
-    where it says, and the relay's account must be able to read them.
- 2. Check it with the key manager, and see what happens to an address:
-      qkdmail relay --config %[1]s/%[2]s --check %[3]s
- 3. Add %[4]s to main.cf and %[5]s to master.cf. Its
-    line "smtp inet" replaces the present one. Then start the relay, and
-    reload Postfix:
-`, s.Dir, site.ConfigFile, address, site.MainFile, site.MasterFile)
+	keys, err := keyStep(s)
+	if err != nil {
+		return err
+	}
+	address, number := "someone@"+strings.TrimPrefix(f.domains[0], "*."), 0
+	fmt.Fprintln(out, "\nNext:")
+	for _, step := range []string{
+		fmt.Sprintf(`Read %s. The certificates for the key manager must be
+where it says, and the relay's account must be able to read them.`, s.Config()),
+		keys,
+		fmt.Sprintf(`Check it with the key manager, and see what happens to an address:
+  qkdmail relay --config %s --check %s`, s.Config(), address),
+		startStep(s),
+		fmt.Sprintf(`Send a message through the whole path:
+  qkdmail send-test --config %s %s`, s.Config(), address),
+	} {
+		if step != "" {
+			number++
+			fmt.Fprintf(out, " %d. %s\n", number, strings.ReplaceAll(step, "\n", "\n    "))
+		}
+	}
+	_, err = fmt.Fprintln(out, "\ndocs/postfix.md explains each line for Postfix. The other site does the same.")
+	return err
+}
+
+// startStep is how to start the relay, and to have Postfix use it.
+func startStep(s *site.Site) string {
+	step := fmt.Sprintf(`Add %s to main.cf and %s to master.cf. Its
+line "smtp inet" replaces the present one. Then start the relay, and
+reload Postfix:
+`, site.MainFile, site.MasterFile)
 	if s.Unit {
-		fmt.Fprintf(out, `      # without the package: the account, the program and the unit
-      useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail
-      install -m 0755 "$(command -v qkdmail)" /usr/bin/
-      chgrp -R qkdmail %[1]s
-      cp %[1]s/%[2]s /etc/systemd/system/ && systemctl daemon-reload
+		step += fmt.Sprintf(`  # without the package: the account, the program and the unit
+  useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail
+  install -m 0755 "$(command -v qkdmail)" /usr/bin/
+  chgrp -R qkdmail %[1]s
+  cp %[1]s/%[2]s /etc/systemd/system/ && systemctl daemon-reload
 `, s.Dir, site.UnitFile)
 	}
-	_, err := fmt.Fprintf(out, `      systemctl enable --now qkdmail-relay && postfix reload
- 4. Send a message through the whole path:
-      qkdmail send-test --config %s/%s %s
+	return step + "  systemctl enable --now qkdmail-relay && postfix reload"
+}
 
-docs/postfix.md explains each line for Postfix. The other site does the same.
-`, s.Dir, site.ConfigFile, address)
-	return err
+// keyStep is how the two sites exchange their X-Wing keys, "" if this one has none.
+func keyStep(s *site.Site) (string, error) {
+	if s.HybridKey == "" {
+		return "", nil
+	}
+	public, err := s.PublicKey()
+	if err != nil {
+		return "", err
+	}
+	step := fmt.Sprintf(`Send %s to the other site. So that no one can
+replace it on its way, compare fingerprints by telephone:
+  %s
+`, s.Path(s.HybridKey+site.PublicSuffix), public.Fingerprint())
+	if s.Peer.HybridKey == "" {
+		return step + "When its own has come, name the file as hybrid_key in " + site.ConfigFile + ".", nil
+	}
+	return step + "Its own must be in " + s.Path(s.Peer.HybridKey) + ".", nil
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
@@ -42,8 +43,11 @@ type Site struct {
 	KM       config.KM
 	Peer     config.Peer
 	Suite    string // of the rules
-	Port     int    // the first of five ports, which is for mail servers; the others are on loopback
-	Unit     bool   // whether a systemd unit is made
+	// HybridKey is the file of this site's X-Wing private key, which is made if it is not
+	// there; "": none.
+	HybridKey string
+	Port      int  // the first of five ports, which is for mail servers; the others are on loopback
+	Unit      bool // whether a systemd unit is made
 }
 
 // Ports are the ports between Postfix and the relay, by what they receive.
@@ -60,7 +64,7 @@ func (s *Site) Config() string { return filepath.Join(s.Dir, ConfigFile) }
 // A File is a file for a site.
 type File struct {
 	Name string
-	Text string
+	Text []byte // it may be a private key: wipe it
 	Mode fs.FileMode
 }
 
@@ -78,15 +82,16 @@ func (s *Site) Files() ([]File, error) {
 		return nil, err
 	}
 	made := []File{
-		{ConfigFile, config, 0o640},
-		{MainFile, s.withPorts(read("main.cf")), 0o644},
-		{MasterFile, s.withPorts(read("master.cf")), 0o644},
+		{ConfigFile, []byte(config), 0o640},
+		{MainFile, []byte(s.withPorts(read("main.cf"))), 0o644},
+		{MasterFile, []byte(s.withPorts(read("master.cf"))), 0o644},
 	}
 	if s.Unit {
 		unit := strings.ReplaceAll(read(UnitFile), "/etc/qkdmail/relay.toml", s.Config())
-		made = append(made, File{UnitFile, unit, 0o644})
+		made = append(made, File{UnitFile, []byte(unit), 0o644})
 	}
-	return made, nil
+	keys, err := s.keyFiles()
+	return append(made, keys...), err
 }
 
 // config returns the relay's configuration.
@@ -100,8 +105,8 @@ func (s *Site) config() (string, error) {
 		return "", fmt.Errorf("%w: %w", mailer.ErrConfig, err)
 	}
 	c, err := config.Parse(s.Config(), []byte(b.String()))
-	if err == nil {
-		_, err = c.Policy()
+	if _, missing := os.Stat(s.Path(s.Peer.HybridKey)); err == nil && missing == nil {
+		_, err = c.Policy() // reads the peer's key, which may come later
 	}
 	// One error, without its line: there is no file yet.
 	if found, ok := errors.AsType[*config.Error](err); ok {
@@ -177,7 +182,7 @@ func (s *Site) Write(files []File, force bool) error {
 			return err
 		}
 	}
-	return nil
+	return durable.Sync(s.Dir)
 }
 
 // write makes a file, or leaves an old one unchanged.
@@ -187,11 +192,11 @@ func (s *Site) write(f File) error {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // fails once it has its name
-	_, err = tmp.WriteString(f.Text)
+	_, err = tmp.Write(f.Text)
 	if err == nil {
 		err = tmp.Chmod(f.Mode)
 	}
-	if err = errors.Join(err, ownGroup(s.Dir, tmp), tmp.Close()); err != nil {
+	if err = errors.Join(err, ownGroup(s.Dir, tmp), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), filepath.Join(s.Dir, f.Name))

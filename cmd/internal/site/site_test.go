@@ -31,7 +31,7 @@ func fileOf(t *testing.T, s *Site, name string) string {
 	}
 	for _, f := range files {
 		if f.Name == name {
-			return f.Text
+			return string(f.Text)
 		}
 	}
 	t.Fatalf("no file %s", name)
