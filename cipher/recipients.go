@@ -118,10 +118,11 @@ func recipientList(addresses []string) []byte {
 }
 
 // Recipients returns for whom the message is sealed. It verifies the message as far as
-// that takes, and releases nothing. The errors are those of Read, and final.
+// that takes, and releases nothing. The errors are those of Read, and final; with one,
+// the list includes nobody.
 func (r *Reader) Recipients() (Recipients, error) {
 	if err := r.readList(); err != nil {
-		return nil, err
+		return Recipients{{}}, err // nil would be for anyone
 	}
 	return r.list, nil
 }
