@@ -171,6 +171,7 @@ func (s *decryptSession) data(r io.Reader, each bool) (answer, error) {
 		return err
 	})
 	a := s.deliver(&found, produce, err)
+	s.heard(a)
 	s.rest(r)
 	if n := len(found.foreign); n > 0 { // they have an answer of their own
 		attrs := append(found.attrs(), slog.Int("recipients", n))
@@ -183,7 +184,7 @@ func (s *decryptSession) data(r io.Reader, each bool) (answer, error) {
 	attrs := append(found.attrs(), slog.Int("recipients", len(rcpts)))
 	report := found.report()
 	report.Delivered, report.HopWait = len(a.delivered(rcpts)), a.wait
-	return a, s.finish(report, h, a.err, append(attrs, s.answerAttrs(a.said)...)...)
+	return a, s.finish(report, h, a.err, append(attrs, s.saidAttrs(rcpts)...)...)
 }
 
 // open finds out what a message is, and refuses it if it can't be taken. The

@@ -161,11 +161,12 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	s.runGroups(h, mayBeEncrypted)
 	s.rest(r)
 	for _, g := range s.groups {
+		s.heard(g.answer)
 		attrs := append(g.done.attrs(), slog.String("rule", g.route.Rule), slog.Int("recipients", len(g.rcpts)))
 		if g.route.Peer != nil {
 			attrs = append(attrs, slog.String("peer", g.route.Peer.Name))
 		}
-		reply := s.finish(g.report(), h, g.answer.err, append(attrs, s.answerAttrs(g.answer.said)...)...)
+		reply := s.finish(g.report(), h, g.answer.err, append(attrs, s.saidAttrs(g.rcpts)...)...)
 		if reply != nil {
 			err = reply // the one answer over SMTP: no 250 if any group has failed
 		}

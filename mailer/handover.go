@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -17,10 +16,10 @@ type producer func(dst io.Writer) error
 
 // An answer is what the next hop answers to a message.
 type answer struct {
-	single map[string]error // those for single recipients
-	err    error            // that for all others
-	said   string           // its text for a message that it took, for the log
-	wait   time.Duration    // how long it took
+	single map[string]error  // those for single recipients
+	err    error             // that for all others
+	said   map[string]string // what it said of a message that it took, by recipient
+	wait   time.Duration     // how long it took
 }
 
 // handOver runs produce and hands what it writes to a session of the next hop. If
@@ -35,12 +34,11 @@ func (s *session) handOver(next smtp.Session, rcpts []string, produce producer) 
 	if s.step.HandOver == nil {
 		a.single, a.err = s.pipe(next, rcpts, write)
 	} else {
-		var list []error
-		list, a.said, a.err = s.step.HandOver(next, write)
+		list, said, err := s.step.HandOver(next, write)
 		if list != nil && len(list) != len(rcpts) { // then no answer is known to be anyone's
-			list, a.said, a.err = nil, "", fmt.Errorf("the next hop answers for %d recipients, not for %d", len(list), len(rcpts))
+			list, said, err = nil, nil, fmt.Errorf("the next hop answers for %d recipients, not for %d", len(list), len(rcpts))
 		}
-		a.single = byRecipient(rcpts, list)
+		a.single, a.said, a.err = byRecipient(rcpts, list), saidTo(rcpts, said), err
 	}
 	if !sent.IsZero() {
 		a.wait = time.Since(sent)
@@ -69,14 +67,6 @@ func (s *session) pipe(next smtp.Session, rcpts []string, write producer) (map[s
 		return nil, werr
 	}
 	return answers, err
-}
-
-// answerAttrs is what the next hop said to a message that it took, for the log.
-func (s *session) answerAttrs(said string) []slog.Attr {
-	if said == "" {
-		return nil
-	}
-	return []slog.Attr{slog.String("answer", s.loggable(said))}
 }
 
 // byRecipient returns a list of answers by recipient. One that was named twice has got the message

@@ -157,8 +157,8 @@ func TestHandOverCountsAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, answers := range map[string][]error{"too few": {}, "too many": {nil, nil}} {
-		handOver := func(_ smtp.Session, write func(io.Writer) error) ([]error, string, error) {
-			return answers, "taken", write(io.Discard)
+		handOver := func(_ smtp.Session, write func(io.Writer) error) ([]error, []string, error) {
+			return answers, []string{"taken"}, write(io.Discard)
 		}
 		step, err := mailer.Encrypt(mailtest.NextHop(t, mailtest.StartHop(t)), mailer.EncryptOptions{
 			Step: mailer.Step{Policy: policy, HandOver: handOver}, Keys: mailtest.NewKM(),

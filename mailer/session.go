@@ -41,10 +41,11 @@ type Step struct {
 	EightBit func() bool // whether next takes 8-bit content; nil: it does
 	// HandOver hands the message that write writes to a session of next. It
 	// returns the answers for single recipients, if next has those, in the order in
-	// which they were accepted, and what next says of a message that it takes, for
-	// the log. If write fails the message must not be delivered, and the error is
-	// write's. nil: LMTPData if LMTP is set and the session has it, else Data.
-	HandOver func(next smtp.Session, write func(dst io.Writer) error) (answers []error, said string, err error)
+	// which they were accepted, and what next said of a message that it took, for the
+	// log and the client: to each of these recipients, or to all. If write fails the
+	// message must not be delivered, and the error is write's. nil: LMTPData if LMTP
+	// is set and the session has it, else Data.
+	HandOver func(next smtp.Session, write func(dst io.Writer) error) (answers []error, said []string, err error)
 
 	Logger     *slog.Logger           // one line a message; nil: none
 	LogAddress bool                   // with addresses
@@ -97,9 +98,10 @@ type session struct {
 	from  string
 	opts  smtp.MailOptions
 	start time.Time
-	lines *message.Checker // of the message; nil: there was no DATA yet
-	data  bool             // memory is taken for the message
-	taken atomic.Int64     // memory for the message and its recipients, in bytes
+	lines *message.Checker  // of the message; nil: there was no DATA yet
+	data  bool              // memory is taken for the message
+	taken atomic.Int64      // memory for the message and its recipients, in bytes
+	said  map[string]string // what the next hop said of the message, by recipient
 }
 
 func newSession(step *Step, c contract.Client) *session {
@@ -160,7 +162,7 @@ func (s *session) mail(from string, opts *smtp.MailOptions) error {
 func (s *session) end() {
 	s.step.Memory.give(s.taken.Swap(0))
 	s.data = false
-	s.from, s.opts, s.begun, s.lines, s.start = "", smtp.MailOptions{}, false, nil, time.Time{}
+	s.from, s.opts, s.begun, s.lines, s.start, s.said = "", smtp.MailOptions{}, false, nil, time.Time{}, nil
 }
 
 // refused logs a command before DATA that is refused, and returns the answer to the

@@ -25,6 +25,9 @@ type Session interface {
 	smtp.AuthSession
 	// BeginData is called before DATA is answered; an error refuses it.
 	BeginData() error
+	// Said returns what was said of the message that was taken for these recipients,
+	// for the reply to them: one line that is safe, "" for nothing.
+	Said(rcpts ...string) string
 }
 
 // A Backend is a step that runs under go-smtp's server and under the relay's own.

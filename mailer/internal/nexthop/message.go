@@ -1,7 +1,6 @@
 package nexthop
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,25 +15,25 @@ var errForeign = errors.New("a message for a session that is not the next hop's 
 
 // HandOver hands the message that write writes to a session of h. With LMTP it returns the
 // answers for the recipients, in the order in which they were accepted, and the error that
-// one answer for all would be. said is the text of the reply if the next hop takes the
-// message, as a rule with its queue ID.
+// one answer for all would be. said is what the next hop said with each 250, as a rule its
+// queue ID: one for each of the answers, or for all.
 //
 // DATA is sent once there is much of the message, or all of it. If write fails before, the
 // next hop sees nothing unusual: Reset ends the transaction. If it fails later, the
 // connection is dropped before the final dot, so that nothing half is delivered. The error
 // is write's.
-func (h *Hop) HandOver(session smtp.Session, write func(dst io.Writer) error) (answers []error, said string, err error) {
+func (h *Hop) HandOver(session smtp.Session, write func(dst io.Writer) error) (answers []error, said []string, err error) {
 	s, ok := session.(*Session)
 	if !ok || s.hop != h {
-		return nil, "", errForeign
+		return nil, nil, errForeign
 	}
 	return s.handOver(write)
 }
 
-func (s *Session) handOver(write func(dst io.Writer) error) (answers []error, said string, err error) {
+func (s *Session) handOver(write func(dst io.Writer) error) (answers []error, said []string, err error) {
 	c := s.conn
 	if c == nil {
-		return nil, "", s.over()
+		return nil, nil, s.over()
 	}
 	body := &body{conn: c}
 	out := smtpwire.NewDataWriter(body)
@@ -57,15 +56,15 @@ func (s *Session) handOver(write func(dst io.Writer) error) (answers []error, sa
 		if !body.begun && (out.Err() == nil || refuses(err)) {
 			s.conn = c
 		}
-		return nil, "", err
+		return nil, nil, err
 	}
 	c.messages++
 	if s.hop.opts.LMTP {
 		answers, said, usable = s.answers(c)
 		return answers, said, worst(answers)
 	}
-	said, usable, err = s.readAnswer(c)
-	return nil, said, err
+	line, usable, err := s.readAnswer(c)
+	return nil, []string{line}, err
 }
 
 // end ends the use of a connection after a message.
@@ -116,23 +115,23 @@ func (s *Session) readAnswer(c *conn) (said string, usable bool, err error) {
 	r, rerr := c.replyWithin(s.hop.opts.AfterDot)
 	err = outcome(r, rerr, 250)
 	if r.First == 250 {
-		return r.Text(), err == nil, nil
+		if err != nil {
+			return "", false, nil
+		}
+		return r.Line(), true, nil
 	}
 	return "", refuses(err), err
 }
 
 // answers reads a reply for each recipient: RFC 2033 §4.2.
-func (s *Session) answers(c *conn) (answers []error, said string, usable bool) {
+func (s *Session) answers(c *conn) (answers []error, said []string, usable bool) {
 	usable = true
 	for range s.rcpts {
-		if !usable {
-			answers = append(answers, fmt.Errorf("%w: no reply for this recipient", errLost))
-			continue
+		line, err := "", fmt.Errorf("%w: no reply for this recipient", errLost)
+		if usable {
+			line, usable, err = s.readAnswer(c)
 		}
-		var text string
-		var err error
-		text, usable, err = s.readAnswer(c)
-		answers, said = append(answers, err), cmp.Or(text, said)
+		answers, said = append(answers, err), append(said, line)
 	}
 	return answers, said, usable
 }

@@ -1,6 +1,7 @@
 package smtpserver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func (c *Conn) takeData() {
 		return
 	}
 	if err := c.session.Data(dataReader{c}); c.drain() {
-		c.answer(err)
+		c.answer(err, c.rcpts...)
 	}
 }
 
@@ -51,10 +52,15 @@ func (c *Conn) endData() {
 	c.reset()
 }
 
-// answer answers for a message.
-func (c *Conn) answer(err error) {
+// answer answers for a message, to these recipients: in the next hop's words if it was
+// taken.
+func (c *Conn) answer(err error, rcpts ...string) {
 	c.data.refused = c.data.refused || err != nil
-	c.done(err, smtp.EnhancedCode{2, 0, 0}, "Ok")
+	code, said, ok := smtpwire.EnhancedCode(c.session.Said(rcpts...), 2)
+	if !ok {
+		code = smtp.EnhancedCode{2, 0, 0}
+	}
+	c.done(err, code, cmp.Or(said, "Ok"))
 }
 
 // lmtpData answers for each recipient.
@@ -69,7 +75,7 @@ func (c *Conn) lmtpData() {
 		if list := answers[rcpt]; len(list) > 0 {
 			answer, answers[rcpt] = list[0], list[1:]
 		}
-		c.answer(answer)
+		c.answer(answer, rcpt)
 	}
 }
 

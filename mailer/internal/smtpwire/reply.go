@@ -145,7 +145,7 @@ func (r Reply) Err() *smtp.SMTPError {
 	e := &smtp.SMTPError{Code: r.Code}
 	lines := make([]string, len(r.Lines))
 	for i, line := range r.Lines {
-		code, text, ok := enhancedCode(line, r.Code/100)
+		code, text, ok := EnhancedCode(line, r.Code/100)
 		if ok && e.EnhancedCode == smtp.EnhancedCodeNotSet {
 			e.EnhancedCode = code
 		}
@@ -158,9 +158,20 @@ func (r Reply) Err() *smtp.SMTPError {
 // Text returns the reply's text without enhanced codes, its lines joined.
 func (r Reply) Text() string { return r.Err().Message }
 
-// enhancedCode takes the enhanced code off a line, if it has one of the reply's class: RFC
+// Line returns the reply on one line, without its code but with the enhanced code of its
+// first line that has one.
+func (r Reply) Line() string {
+	e := r.Err()
+	text := strings.ReplaceAll(e.Message, "\n", " ")
+	if e.EnhancedCode == smtp.EnhancedCodeNotSet {
+		return text
+	}
+	return fmt.Sprintf("%d.%d.%d %s", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2], text)
+}
+
+// EnhancedCode takes the enhanced code off a line, if it has one of the reply's class: RFC
 // 2034 §4, RFC 3463 §2.
-func enhancedCode(line string, class int) (e smtp.EnhancedCode, text string, ok bool) {
+func EnhancedCode(line string, class int) (e smtp.EnhancedCode, text string, ok bool) {
 	word, text, _ := strings.Cut(line, " ")
 	parts := strings.Split(word, ".")
 	if len(parts) != 3 {
