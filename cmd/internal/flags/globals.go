@@ -39,8 +39,18 @@ func (g *Globals) Register(f *pflag.FlagSet) {
 // HideGlobals leaves the flags that every command has out of the help of one to which
 // they mean nothing.
 func HideGlobals(cmd *cobra.Command) {
+	cmd.Annotations = map[string]string{noGlobals: ""}
 	cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
-		c.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })
+		SetHidden(c)
 		c.Parent().HelpFunc()(c, args)
 	})
+}
+
+const noGlobals = "no globals" // an annotation of commands
+
+// SetHidden hides the flags that every command has if HideGlobals was called for this one,
+// and shows them otherwise. Commands share them: it is called before each help or page.
+func SetHidden(cmd *cobra.Command) {
+	_, hidden := cmd.Annotations[noGlobals]
+	cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = hidden })
 }

@@ -7,13 +7,16 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -37,11 +40,49 @@ func write(man, completions string) error {
 	if err != nil {
 		return err
 	}
-	header := &doc.GenManHeader{Section: "1", Date: &date, Source: "qkdmail", Manual: "qkdmail"}
-	if err := doc.GenManTree(root, header, man); err != nil {
+	header := doc.GenManHeader{Section: "1", Date: &date, Source: "qkdmail", Manual: "qkdmail"}
+	if err := writePages(root, header, man); err != nil {
 		return err
 	}
 	return writeCompletions(root, completions)
+}
+
+// writePages writes the page of a command, and those of its subcommands.
+func writePages(c *cobra.Command, header doc.GenManHeader, dir string) error {
+	for _, sub := range c.Commands() {
+		if err := writePages(sub, header, dir); err != nil {
+			return err
+		}
+	}
+	flags.SetHidden(c)
+	c.Long = fenced(c.Long)
+	var page bytes.Buffer
+	if err := doc.GenMan(c, &header, &page); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"), page.Bytes(), 0o644)
+}
+
+// fenced puts the tables of a help text, whose lines are indented, between fences of
+// Markdown: else the pages would fill their lines like those of a paragraph.
+func fenced(text string) string {
+	const fence = "```\n"
+	var b strings.Builder
+	within := false
+	for line := range strings.Lines(text) {
+		if table := strings.HasPrefix(line, " "); table != within {
+			within = table
+			if table {
+				b.WriteString("\n") // Markdown wants a blank line before
+			}
+			b.WriteString(fence)
+		}
+		b.WriteString(line)
+	}
+	if within {
+		b.WriteString("\n" + fence)
+	}
+	return b.String()
 }
 
 func writeCompletions(root *cobra.Command, dir string) error {

@@ -3,11 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/cli"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // each calls do for all commands without subcommands.
@@ -17,6 +19,14 @@ func each(c *cobra.Command, do func(*cobra.Command)) {
 	}
 	for _, sub := range c.Commands() {
 		each(sub, do)
+	}
+}
+
+// all calls do for all commands.
+func all(c *cobra.Command, do func(*cobra.Command)) {
+	do(c)
+	for _, sub := range c.Commands() {
+		all(sub, do)
 	}
 }
 
@@ -36,6 +46,82 @@ func TestHelp(t *testing.T) {
 	})
 	if commands < 20 {
 		t.Errorf("only %d commands", commands)
+	}
+}
+
+// unescaped returns what a reader sees of a page, but for its layout.
+func unescaped(page string) string {
+	return strings.NewReplacer(`\-`, "-", `\&`, "", `\fB`, "", `\fI`, "", `\fR`, "", `\fP`, "", `\[la]`, "<", `\[ra]`, ">", `\e`, `\`, "\n", " ").Replace(page)
+}
+
+// verbatim returns the lines of a page that are printed as they are.
+func verbatim(page string) (lines []string) {
+	within := false
+	for line := range strings.Lines(page) {
+		switch line = strings.TrimRight(line, "\n"); line {
+		case ".EX", ".EE":
+			within = line == ".EX"
+		default:
+			if within {
+				lines = append(lines, strings.TrimRight(unescaped(line), " "))
+			}
+		}
+	}
+	return lines
+}
+
+// helpOf returns what --help prints.
+func helpOf(t *testing.T, c *cobra.Command) string {
+	t.Helper()
+	root, out := cli.NewRoot(), new(strings.Builder)
+	root.SetOut(out)
+	root.SetArgs(append(strings.Fields(c.CommandPath())[1:], "--help"))
+	if err := root.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// TestPagesSayAll: a page has every word of the help, its tables line by line, and no
+// flag that means nothing.
+func TestPagesSayAll(t *testing.T) {
+	dir, tables := t.TempDir(), 0
+	if err := write(dir, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	all(cli.NewRoot(), func(c *cobra.Command) {
+		raw, err := os.ReadFile(filepath.Join(dir, strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := unescaped(string(raw))
+		said := c.Long
+		c.Flags().VisitAll(func(f *pflag.Flag) { said += " " + f.Usage })
+		for _, word := range strings.Fields(said) {
+			if !strings.Contains(page, word) {
+				t.Errorf("the page of %s lacks %q", c.CommandPath(), word)
+			}
+		}
+		kept := verbatim(string(raw))
+		for line := range strings.Lines(c.Long) {
+			line = strings.TrimRight(line, "\n")
+			if !strings.HasPrefix(line, " ") {
+				continue
+			}
+			tables++
+			if !slices.Contains(kept, line) {
+				t.Errorf("the page of %s has not kept this line of a table:\n%s", c.CommandPath(), line)
+			}
+		}
+		help := helpOf(t, c)
+		for _, flag := range []string{"--km-ca", "--km-key", "--kme-id"} {
+			if inHelp, inPage := strings.Contains(help, "  "+flag+" "), strings.Contains(page, flag+"="); inHelp != inPage {
+				t.Errorf("%s: %s in its help: %t, on its page: %t", c.CommandPath(), flag, inHelp, inPage)
+			}
+		}
+	})
+	if tables < 20 {
+		t.Errorf("only %d lines of tables: are they no longer indented?", tables)
 	}
 }
 
