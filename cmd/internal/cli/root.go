@@ -61,7 +61,8 @@ func NewRoot() *cobra.Command {
 	}
 	root.Flags().BoolVarP(&showVersion, "version", "v", false, "version for qkdmail")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return terminal.Usage("%w", err) })
-	g.Register(root.PersistentFlags())
+	g.Register(root)
+	flags.OfferNothing(root)
 	for _, room := range []func(*flags.Globals) []*cobra.Command{messagecmd.Commands, kmcmd.Commands, storecmd.Commands, relaycmd.Commands} {
 		root.AddCommand(room(g)...)
 	}

@@ -24,8 +24,10 @@ type Globals struct {
 // TempFail is the flag that makes nearly every failure exit with 75.
 const TempFail = "tempfail"
 
-// Register adds the flags. Their defaults come from the environment.
-func (g *Globals) Register(f *pflag.FlagSet) {
+// Register adds the flags to the root of all commands. Their defaults come from the
+// environment.
+func (g *Globals) Register(root *cobra.Command) {
+	f := root.PersistentFlags()
 	f.StringVar(&g.KM, "km", "", "key manager: mock:PATH, http://HOST:PORT, https://HOST:PORT or etsi014:https://HOST:PORT[,…]")
 	f.StringVar(&g.KMCA, "km-ca", os.Getenv("QKD_KM_CA"), "PEM file with the CA of the key manager's certificate")
 	f.StringVar(&g.KMCert, "km-cert", os.Getenv("QKD_KM_CERT"), "PEM file with our certificate for the key manager")
@@ -34,6 +36,9 @@ func (g *Globals) Register(f *pflag.FlagSet) {
 	f.StringVar(&g.SAE, "sae", os.Getenv("QKD_SAE"), "own SAE ID")
 	f.StringVar(&g.Peer, "peer", os.Getenv("QKD_PEER"), "SAE ID of the other side")
 	f.Bool(TempFail, false, "exit with 75 where it is not 0, 64 or 65: for Postfix pipe(8), which bounces on others")
+	OfferForms(root, "km", "mock:", "http://", "https://", "etsi014:https://")
+	OfferCA(root, "km-ca")
+	OfferCertificate(root, "km-cert", "km-key")
 }
 
 // HideGlobals leaves the flags that every command has out of the help of one to which

@@ -33,10 +33,12 @@ const StoreUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DA
 // NoStore is the Path that means no store.
 const NoStore = "none"
 
-// Register adds the flags; usage is the help on --store.
-func (s *Store) Register(f *pflag.FlagSet, usage string) {
+// Register adds the flags to those of cmd; usage is the help on --store.
+func (s *Store) Register(cmd *cobra.Command, f *pflag.FlagSet, usage string) {
 	f.StringVar(&s.Path, "store", s.Path, usage)
 	f.StringVar(&s.Key, "store-key", s.Key, "what the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside an SQLite file)")
+	OfferFiles(cmd, "store", "postgres://", NoStore)
+	OfferForms(cmd, "store-key", "file:", "credential:", "env:")
 }
 
 // IsPostgres reports whether the store is in PostgreSQL.

@@ -49,6 +49,9 @@ The lines before it say how long the KME takes to answer.`,
 	f.StringVar(&d.options.PeerKMEID, "peer-kme-id", "", "KME ID that the peer's KME must have")
 	f.IntVar(&d.options.MaxKeys, "max-keys", kmdoctor.DefaultMaxKeys, "largest number of keys of the KME's default size that the run may use up")
 	f.DurationVar(&d.options.Timeout, "timeout", 10*time.Second, "for each request")
+	flags.OfferForms(cmd, "peer-url", "https://")
+	flags.OfferCertificate(cmd, "peer-cert", "peer-key")
+	flags.OfferCA(cmd, "peer-ca")
 	return cmd
 }
 

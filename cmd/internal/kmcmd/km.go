@@ -34,7 +34,8 @@ common name: ca.crt, kme_a.crt, kme_a.key, sae_a.crt, sae_a.key and so on. They
 are for development: with ca.key anyone can be any SAE. Nothing is overwritten.`,
 		Example: `  qkdmail km certs certs/
   qkdmail km certs --kme KME_1 --sae ALICE --sae BOB --host km.example certs/`,
-		Args: flags.SomeArgs("DIR", 1),
+		Args:              flags.SomeArgs("DIR", 1),
+		ValidArgsFunction: flags.FolderArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			files, err := kmsim.Certs(args[0]).Make(o)
 			if err != nil {

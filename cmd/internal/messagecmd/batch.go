@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"github.com/schollz/progressbar/v3"
@@ -30,6 +31,8 @@ func (b *batch) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&b.output, "output", "o", "", "write to this file, - for standard output")
 	f.StringVar(&b.outDir, "out-dir", "", "write one file for each input into this folder")
+	flags.OfferFiles(cmd, "output")
+	flags.OfferFolders(cmd, "out-dir")
 	f.BoolVar(&b.force, "force", false, "overwrite files")
 }
 

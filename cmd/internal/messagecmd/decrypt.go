@@ -65,12 +65,14 @@ whole message is on disk (or written, to a pipe). Then it can't be decrypted aga
       --sae SAE_B --peer SAE_A --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
   qkdmail decrypt --out-dir restored/ encrypted/
   qkdmail decrypt <secret.eml >message.eml`,
-		RunE: d.run,
+		ValidArgsFunction: flags.FileArgs,
+		RunE:              d.run,
 	}
 	f := cmd.Flags()
 	d.batch.flags(cmd)
-	d.store.Register(f, "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
+	d.store.Register(cmd, f, "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
 	f.StringArrayVar(&d.hybridKeys, "hybrid-key", nil, "our X-Wing private key, for hybrid suites: a file that other users can't read, or credential:NAME; may be repeated")
+	flags.OfferFiles(cmd, "hybrid-key", "credential:")
 	f.StringArrayVar(&d.to, "to", nil, "refuse a message that is not sealed for this recipient, or for each of several with commas; may be repeated")
 	f.BoolVar(&d.recipients, "recipients", false, "show for whom the message is sealed")
 	f.BoolVar(&d.closeKeys, "close", false, "close the keys once the whole message is written")

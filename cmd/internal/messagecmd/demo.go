@@ -45,7 +45,8 @@ for byte, and that one flipped bit is refused. The keys come from the embedded
 mock, in a temporary file.`,
 		Example: `  qkdmail demo
   qkdmail demo --suite otp message.eml`,
-		Args: flags.AtMost(1),
+		Args:              flags.AtMost(1),
+		ValidArgsFunction: flags.FileArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := cipher.ParseSuite(suite)
 			if err != nil {
@@ -61,6 +62,7 @@ mock, in a temporary file.`,
 		},
 	}
 	cmd.Flags().StringVar(&suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto")
+	flags.OfferValues(cmd, "suite", "aes-256-gcm", "otp", "auto")
 	return cmd
 }
 

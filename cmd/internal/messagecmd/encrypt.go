@@ -68,30 +68,36 @@ An ID has one use in a store, so decrypt the message with another store.`,
   qkdmail encrypt --out-dir encrypted/ mail/
   qkdmail encrypt --km https://km.example:8443 -o secret.eml message.eml &&
       sendmail -i -- bob@example.net <secret.eml`,
-		RunE: e.run,
+		RunE:              e.run,
+		ValidArgsFunction: flags.FileArgs,
 	}
 	f := cmd.Flags()
 	f.StringVar(&e.suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto; with --hybrid also aes-256-gcm+x-wing or otp+x-wing")
-	_ = cmd.RegisterFlagCompletionFunc("suite", completeSuite)
+	flags.OfferValues(cmd, "suite", suiteNames()...)
 	f.StringVar(&e.hybrid, "hybrid", "", "X-Wing public key of the recipient, which makes the suite a hybrid one: a file, or credential:NAME")
+	flags.OfferFiles(cmd, "hybrid", "credential:")
 	f.StringArrayVar(&e.to, "to", nil, "seal the message for this recipient, or several with commas; may be repeated (default: anyone at the other side)")
 	f.IntVar(&e.padLimit, "pad-limit", cipher.DefaultPadLimit, "size in bytes up to which --suite auto uses the pad")
 	f.StringVar(&e.headers, "headers", string(cipher.HeadersBaseline), "outer fields: hcp_baseline (no subject), hcp_shy (no names either) or hcp_no_confidentiality")
+	flags.OfferValues(cmd, "headers",
+		cobra.CompletionWithDesc(string(cipher.HeadersBaseline), "no subject"),
+		cobra.CompletionWithDesc(string(cipher.HeadersShy), "no names either"),
+		cobra.CompletionWithDesc(string(cipher.HeadersNoConfidentiality), "all fields"))
 	f.StringVar(&e.note, "note", "", "text for anyone who sees the message undecrypted; empty for none (default: a note in English)")
 	f.StringVar(&e.from, "from", "", "address for the outer From of a message that has none")
 	f.BoolVar(&e.utf8, "smtputf8", false, "keep UTF-8 addresses in the outer fields: the message then needs SMTPUTF8")
 	e.batch.flags(cmd)
-	e.store.Register(f, "what records the IDs of used keys: an SQLite file, or postgres://USER@HOST/DATABASE (default: none)")
+	e.store.Register(cmd, f, "what records the IDs of used keys: an SQLite file, or postgres://USER@HOST/DATABASE (default: none)")
 	return cmd
 }
 
-// completeSuite returns the values of --suite for a shell.
-func completeSuite(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	var names []cobra.Completion
+// suiteNames returns the values of --suite.
+func suiteNames() []string {
+	var names []string
 	for _, s := range append(cipher.Suites(), cipher.SuiteAuto) {
 		names = append(names, strings.ToLower(string(s)))
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return names
 }
 
 func (e *encryptFlags) run(cmd *cobra.Command, args []string) error {

@@ -24,7 +24,8 @@ sealed for, which can't be told apart without a key. FILE may be -, for standard
 input.`,
 		Example: `  qkdmail inspect secret.eml
   qkdmail inspect --json secret.eml | jq .key_ids`,
-		Args: flags.SomeArgs("FILE", 1),
+		Args:              flags.SomeArgs("FILE", 1),
+		ValidArgsFunction: flags.FileArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, closeInput, err := terminal.OpenInput(cmd.Context(), args[0])
 			if err != nil {

@@ -51,6 +51,8 @@ fingerprint on standard error.`,
 	f.BoolVar(&k.hybrid, "hybrid", false, "make a key for hybrid suites: X-Wing, which is ML-KEM-768 with X25519")
 	f.StringVar(&k.public, "public", "", "print the public key of this file, or credential:NAME")
 	f.StringVarP(&k.output, "output", "o", "", "write the private key to this file, and the public key to FILE"+publicSuffix)
+	flags.OfferFiles(cmd, "public", "credential:")
+	flags.OfferFiles(cmd, "output")
 	f.BoolVar(&k.force, "force", false, "overwrite files; what was encrypted to a key that is overwritten can't be opened any more")
 	f.BoolVar(&k.asJSON, "json", false, "print JSON")
 	return cmd

@@ -69,13 +69,15 @@ It reports everything that it finds, with what to do about it.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&r.config, "config", "c", "", "TOML file")
+	flags.OfferConfig(cmd)
 	f.BoolVar(&r.check, "check", false, "check the configuration and exit")
 	f.BoolVar(&r.asJSON, "json", false, "print each finding of --check as a line of JSON")
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt; instead of a file")
+	flags.OfferValues(cmd, "mode", "encrypt", "decrypt")
 	f.StringVar(&r.listen, "listen", "", "address to listen on; instead of a file")
 	f.StringVar(&r.nextHop, "next-hop", "", "address of the next hop; instead of a file")
 	flags.Admin(f, &r.admin, "a status page, /healthz, /readyz and /metrics")
-	r.store.Register(f, flags.StoreUsage)
+	r.store.Register(cmd, f, flags.StoreUsage)
 	return cmd
 }
 

@@ -57,10 +57,13 @@ The command stops at the first hop that fails, and says what to do.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&s.config, "config", "c", "/etc/qkdmail/relay.toml", "the relay's configuration")
+	flags.OfferConfig(cmd)
 	f.StringVar(&s.via, "via", "127.0.0.1:10024", "mail server that takes the message, or \"relay\" for the encrypting listener itself")
+	flags.OfferValues(cmd, "via", "relay")
 	f.StringVar(&s.from, "from", "", "sender (default: postmaster at the hostname of the configuration)")
 	f.BoolVar(&s.report, "report", false, "ask for a delivery report to the sender")
 	f.StringVar(&s.postfix, "postfix", "", "configuration folder of the Postfix that takes the message (default: that of Postfix itself)")
+	flags.OfferFolders(cmd, "postfix")
 	f.DurationVar(&s.wait, "wait", 30*time.Second, "how long to wait until the message has left Postfix's queue")
 	f.BoolVar(&s.asJSON, "json", false, "print each hop as a line of JSON")
 	return cmd

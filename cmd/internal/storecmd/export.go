@@ -46,6 +46,7 @@ only --reveal works with it.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&target, "output", "o", "", "write to this file; with --reveal, - is standard output")
+	flags.OfferFiles(cmd, "output")
 	f.BoolVar(&reveal, "reveal", false, "write the keys in clear")
 	f.BoolVar(&force, "force", false, "overwrite the file of --reveal")
 	return cmd

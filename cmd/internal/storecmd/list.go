@@ -49,6 +49,7 @@ keys whose message never came: --state in_use --before 90d.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&l.states, "state", nil, "only keys in one of these states: in_use, used, closed")
+	flags.OfferValues(cmd, "state", "in_use", "used", "closed")
 	f.StringVar(&l.before, "before", "", "only keys stored before this date (2026-01-31, or with a time as in RFC 3339) or longer ago than this (30d, 12h)")
 	return cmd
 }

@@ -47,8 +47,9 @@ Only "init" makes a store, in PostgreSQL.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f := cmd.PersistentFlags()
-	s.Store.Register(f, flags.StoreUsage)
+	s.Store.Register(cmd, f, flags.StoreUsage)
 	f.StringVarP(&s.config, "config", "c", "", "the relay's configuration")
+	flags.OfferConfig(cmd)
 	f.BoolVar(&s.asJSON, "json", false, "print JSON")
 	cmd.AddCommand(s.init(), s.list(), s.show(), s.sweep(), s.export(), s.rotate(), s.verify())
 	return cmd

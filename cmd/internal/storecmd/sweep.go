@@ -43,6 +43,7 @@ PostgreSQL frees their space itself (autovacuum).`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.close, "close", "", "when the key of a delivered message is closed: after-delivery, after:DURATION or never (default: as --config says)")
+	flags.OfferValues(cmd, "close", "after-delivery", "after:", "never")
 	fs.StringVar(&f.tombstones, "tombstones", "", "how long the tombstone of a closed key is kept, at least 31d (default 60d)")
 	fs.StringVar(&f.undelivered, "undelivered", "", "also close keys whose message was not delivered for this long, at least 31d, or 0 for never (default: never)")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "only print what would be done")
