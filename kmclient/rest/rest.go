@@ -50,7 +50,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	if o.CAFile != "" && !secure {
-		return nil, fmt.Errorf("%w: CA file %s: it needs an https URL", kmclient.ErrConfig, o.CAFile)
+		return nil, fmt.Errorf("%w: CA file %s: an http URL has no TLS: give an https URL, or no CA", kmclient.ErrConfig, o.CAFile)
 	}
 	if _, err := json.Marshal(o.ExtensionMandatory); err != nil {
 		return nil, fmt.Errorf("%w: mandatory extensions: %w", kmclient.ErrConfig, err)
