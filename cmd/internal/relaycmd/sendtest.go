@@ -41,7 +41,8 @@ this machine.
 The other site can't be seen from here. The message says what to look for there;
 --report asks the mail servers for a delivery report (RFC 3461) to the sender.
 
-The command stops at the first hop that fails, and says what to do.`,
+The command stops at the first hop that fails, and says what to do. A step that can't be
+taken is "skipped": without Postfix here there is no queue to look at.`,
 		Example: `  qkdmail send-test bob@b.example
   qkdmail send-test --from alice@a.example --report bob@b.example
   qkdmail send-test --via relay bob@b.example`,
@@ -71,12 +72,16 @@ The command stops at the first hop that fails, and says what to do.`,
 
 // A hop is one line of the report.
 type hop struct {
-	Hop    string  `json:"hop"`
-	OK     bool    `json:"ok"`
-	Millis float64 `json:"milliseconds"`
-	Detail string  `json:"detail"`
-	Advice string  `json:"advice,omitempty"`
+	Hop     string  `json:"hop"`
+	OK      bool    `json:"ok"`
+	Skipped bool    `json:"skipped,omitempty"`
+	Millis  float64 `json:"milliseconds"`
+	Detail  string  `json:"detail"`
+	Advice  string  `json:"advice,omitempty"`
 }
+
+// errSkipped: a step has nothing to test here; its detail says why.
+var errSkipped = errors.New("skipped")
 
 // A testStep tests one hop.
 type testStep struct {
@@ -117,9 +122,17 @@ func (s *sendTest) run(cmd *cobra.Command, address string) error {
 func (s *sendTest) step(cmd *cobra.Command, step testStep) error {
 	start := time.Now()
 	detail, err := step.do(cmd.Context())
-	h := hop{Hop: step.name, OK: err == nil, Millis: float64(time.Since(start).Microseconds()) / 1000, Detail: detail}
-	if err != nil {
-		h.Detail, h.Advice = terminal.OneLine(err, ""), terminal.Advice(err)
+	skipped := errors.Is(err, errSkipped)
+	if skipped {
+		err = nil
+	}
+	h := hop{Hop: step.name, OK: err == nil, Skipped: skipped, Millis: float64(time.Since(start).Microseconds()) / 1000, Detail: detail}
+	mark := "ok"
+	switch {
+	case skipped:
+		mark = "skipped"
+	case err != nil:
+		mark, h.Detail, h.Advice = "FAILED", terminal.OneLine(err, ""), terminal.Advice(err)
 	}
 	out := cmd.OutOrStdout()
 	if s.asJSON {
@@ -127,10 +140,6 @@ func (s *sendTest) step(cmd *cobra.Command, step testStep) error {
 			return err
 		}
 	} else {
-		mark := "ok"
-		if !h.OK {
-			mark = "FAILED"
-		}
 		fmt.Fprintf(out, "%-7s %-28s %8.1f ms  %s\n", mark, h.Hop, h.Millis, terminal.Printable(h.Detail))
 	}
 	if err != nil {

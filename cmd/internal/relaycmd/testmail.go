@@ -182,10 +182,14 @@ decrypt=pass above it, mail from there arrives encrypted and is restored.
 }
 
 // queue waits until the message has left Postfix's queue, which it passes before and
-// after the relay. If it does not, the error says why.
+// after the relay. If it does not, the error says why. It is errSkipped if there is no
+// queue to look at.
 func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error) {
 	if t.unseen != nil {
-		return "not checked; name Postfix's configuration with --postfix: " + t.unseen.Error(), nil
+		if errors.Is(t.unseen, exec.ErrNotFound) {
+			return "there is no Postfix here, whose queue could be looked at", errSkipped
+		}
+		return "if Postfix takes the message, name its configuration with --postfix: " + t.unseen.Error(), errSkipped
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()

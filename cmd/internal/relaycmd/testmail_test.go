@@ -1,8 +1,12 @@
 package relaycmd
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
 )
 
 // TestOurs reads the output of "postqueue -j": it finds the message to the recipient and
@@ -22,5 +26,30 @@ no JSON
 	}
 	if got, want := strings.Join(ids, ", "), "WAITS 451 4.7.5 No key left, BOUNCE "; got != want {
 		t.Errorf("ours are %q, want %q", got, want)
+	}
+}
+
+// TestNoPostfix: without Postfix there is no queue to look at. That step is skipped, which
+// is no failure, and not called a success.
+func TestNoPostfix(t *testing.T) {
+	t.Setenv("PATH", "")
+	m := testMail{from: "postmaster@a.example", address: "bob@b.example"}
+	m.remember(t.Context())
+	step := testStep{"queue", func(ctx context.Context) (string, error) { return m.queue(ctx, time.Second) }}
+	for asJSON, want := range map[bool][]string{
+		false: {"skipped", "there is no Postfix here"},
+		true:  {`"ok":true,"skipped":true`, "there is no Postfix here"},
+	} {
+		cmd, out := new(cobra.Command), new(strings.Builder)
+		cmd.SetContext(t.Context())
+		cmd.SetOut(out)
+		if err := (&sendTest{asJSON: asJSON}).step(cmd, step); err != nil {
+			t.Errorf("the test ends with %v, although only a step is skipped", err)
+		}
+		for _, part := range want {
+			if !strings.Contains(out.String(), part) || strings.HasPrefix(out.String(), "ok") {
+				t.Errorf("the line is\n%s, want %q in it, and no ok", out, part)
+			}
+		}
 	}
 }
