@@ -42,7 +42,8 @@ func TestRecipients(t *testing.T) {
 				if again, err := r.Recipients(); err != nil || !slices.Equal(again, list) {
 					t.Errorf("%s, %d recipients: after the end it is another list, or error %v", suite, n, err)
 				}
-				for _, a := range addresses {
+				for i := 0; i < n; i += max(1, n/3) {
+					a := addresses[n-1-i]
 					if !list.Include(strings.ToUpper(a)+".") || list.Include("x"+a) {
 						t.Fatalf("%s, %d recipients: %s is not on the list, or another one is", suite, n, a)
 					}
