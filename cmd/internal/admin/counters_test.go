@@ -21,6 +21,7 @@ func TestCount(t *testing.T) {
 	})
 	r.Message(mailer.Report{Direction: mailer.DirectionDecrypt, Outcome: mailer.OutcomePlain, Size: 10})
 	r.Message(mailer.Report{Direction: mailer.DirectionEncrypt, Peer: "site-c", Suite: cipher.SuiteOTP, Outcome: mailer.OutcomeDeferred, Reason: "next hop", Keys: 2})
+	r.Message(mailer.Report{Direction: mailer.DirectionDecrypt, Peer: "site-b", Suite: cipher.SuiteAES256GCMXWing, Outcome: mailer.OutcomeDecrypted})
 	r.Message(mailer.Report{Direction: mailer.DirectionDecrypt, Peer: "site-b", Suite: "x", Outcome: mailer.OutcomeRefused, Reason: "damaged", Keys: 7})
 	r.Message(mailer.Report{Direction: mailer.DirectionEncrypt, Outcome: mailer.OutcomeRefused, Reason: "address", Command: "RCPT"})
 	_, body := get(t, serve(t, r.Handler(), ServeOptions{})+"/metrics")
@@ -30,6 +31,8 @@ func TestCount(t *testing.T) {
 		`qkdmail_messages_total{direction="encrypt",outcome="deferred",peer="site-c",suite="OTP"} 1`,
 		`qkdmail_messages_total{direction="decrypt",outcome="refused",peer="site-b",suite="(none)"} 1`,
 		`qkdmail_messages_total{direction="decrypt",outcome="decrypted",peer="site-c",suite="AES-256-GCM"} 0`, // a rate begins at zero
+		`qkdmail_messages_total{direction="decrypt",outcome="decrypted",peer="site-b",suite="AES-256-GCM+X-WING"} 1`,
+		`qkdmail_messages_total{direction="encrypt",outcome="encrypted",peer="site-b",suite="OTP+X-WING"} 0`,
 		`qkdmail_refusals_total{direction="encrypt",peer="site-c",reason="next hop"} 1`,
 		`qkdmail_refusals_total{direction="decrypt",peer="site-b",reason="damaged"} 1`,
 		`qkdmail_refusals_total{direction="encrypt",peer="(none)",reason="address"} 1`,

@@ -22,6 +22,8 @@ func TestPadTrouble(t *testing.T) {
 		{"auto", []Rule{{Peer: "b", Suite: "auto"}}, short, false, true},
 		{"by default", []Rule{{Peer: "b"}}, short, false, true},
 		{"otp", []Rule{{Peer: "b", Suite: "otp"}}, short, true, true},
+		{"otp with X-Wing", []Rule{{Peer: "b", Suite: "otp+x-wing"}}, short, true, true},
+		{"AES-256-GCM with X-Wing", []Rule{{Peer: "b", Suite: "aes-256-gcm+x-wing"}}, short, false, false},
 		{"otp among others", []Rule{{Peer: "b"}, {Peer: "b", Suite: "OTP"}}, short, true, true},
 		{"otp, keys that are long enough", []Rule{{Peer: "b", Suite: "otp"}}, long, false, false},
 		{"no pad asked for", []Rule{{Peer: "b", Suite: "aes-256-gcm"}}, short, false, false},
