@@ -31,6 +31,7 @@ type program struct {
 const (
 	nameAES     = "qkdmail, AES-256-GCM"
 	nameOTP     = "qkdmail, OTP"
+	nameHybrid  = "qkdmail, AES-256-GCM+X-WING"
 	nameREST    = "qkdmail, OTP, REST"
 	nameOpenSSL = "openssl cms"
 	nameAge     = "age"
@@ -53,6 +54,10 @@ var programs = []program{
 	{
 		name: nameOTP, most: mega,
 		encrypt: "./qkdmail encrypt --suite otp --km mock:keys.json IN", decrypt: "./qkdmail decrypt --km mock:keys.json IN",
+	},
+	{
+		name: nameHybrid, setup: "./qkdmail keygen --hybrid -o site.key",
+		encrypt: "./qkdmail encrypt --hybrid site.key.pub --km mock:keys.json IN", decrypt: "./qkdmail decrypt --hybrid-key site.key --km mock:keys.json IN",
 	},
 	{name: nameREST, most: 25 * mega, encrypt: "./qkdmail encrypt --suite otp --km KM IN", decrypt: "./qkdmail decrypt --km KM IN"},
 	{

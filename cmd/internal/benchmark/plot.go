@@ -11,7 +11,7 @@ import (
 // and Ito).
 var colors = map[string]string{
 	nameAES: "#0072b2", nameOTP: "#d55e00", nameREST: "#56b4e9",
-	nameOpenSSL: "#e69f00", nameAge: "#009e73", nameGPG: "#cc79a7", nameCopy: "#999",
+	nameOpenSSL: "#e69f00", nameAge: "#009e73", nameGPG: "#cc79a7", nameCopy: "#999", nameHybrid: "#000",
 }
 
 // Lengths of the plot, in pixels.

@@ -28,6 +28,8 @@ const (
 	namePass    = "bare go-smtp pass-through"
 	nameEncrypt = "qkdmail, encrypt"
 	nameDecrypt = "qkdmail, decrypt"
+	nameXWing   = "qkdmail, encrypt, X-Wing"
+	nameXUnwrap = "qkdmail, decrypt, X-Wing"
 	nameETSI    = "qkdmail, encrypt, ETSI 014"
 	nameStore   = "qkdmail, decrypt, ETSI 014, SQLite"
 	nameNone    = "none: source → sink"
@@ -66,6 +68,7 @@ type network struct {
 	taken    atomic.Int64 // messages at the sink
 	sealed   atomic.Int64 // of them, those that are encrypted
 	certs    kmsim.Certs
+	hybrid   hybridKey
 	kme      map[string]string // HOST:PORT of the KME, by SAE
 	requests atomic.Int64      // to them
 }
@@ -77,6 +80,8 @@ func hops(n *network) []*hop {
 		{net: n, name: namePass, part: 1, relay: &settings{}},
 		{net: n, name: nameEncrypt, part: 1, relay: &settings{Direction: encrypt}},
 		{net: n, name: nameDecrypt, part: 1, relay: &settings{Direction: decrypt}},
+		{net: n, name: nameXWing, part: 1, relay: &settings{Direction: encrypt, Hybrid: true}},
+		{net: n, name: nameXUnwrap, part: 1, relay: &settings{Direction: decrypt, Hybrid: true}},
 		{net: n, name: nameETSI, part: 1, relay: &settings{Direction: encrypt, SAE: "SAE_A", Peer: "SAE_B"}},
 		{net: n, name: nameStore, part: 0.25, relay: &settings{Direction: decrypt, SAE: "SAE_B", Peer: "SAE_A", Store: true}},
 		{net: n, name: nameNone, part: 1},
@@ -119,6 +124,10 @@ func (b *bench) measureRelays(ctx context.Context) error {
 func (n *network) start(ctx context.Context, b *bench) error {
 	n.certs = kmsim.Certs(b.file("certs"))
 	if _, err := n.certs.Make(kmsim.CertOptions{}); err != nil {
+		return err
+	}
+	var err error
+	if n.hybrid, err = newHybridKey(b); err != nil {
 		return err
 	}
 	etsi, err := kmsim.NewETSI(kmsim.TwoSites(), kmsim.Options{Observe: func(kmsim.Request) { n.requests.Add(1) }})
@@ -176,6 +185,7 @@ func (h *hop) prepare(ctx context.Context, b *bench) error {
 func (h *hop) startRelay(ctx context.Context, b *bench) error {
 	s := *h.relay
 	s.NextHop, s.KM, s.Certs = h.net.sink, h.net.kme[s.SAE], h.net.certs
+	s.Key = h.net.hybrid
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -256,6 +266,9 @@ func (h *hop) messages(ctx context.Context, size, n int) ([][]byte, error) {
 		return slices.Repeat([][]byte{plain}, n), nil
 	}
 	o := cipher.EncryptOptions{Suite: cipher.SuiteAES256GCM, SAE: h.relay.Peer, Peer: h.relay.SAE}
+	if h.relay.Hybrid {
+		o.Hybrid = h.net.hybrid.public
+	}
 	keys, end, err := settings{Certs: h.net.certs, SAE: o.SAE, KM: h.net.kme[o.SAE]}.keys(ctx)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 	"github.com/qkdmail/qkdmail/cmd/internal/smtpkit"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
@@ -33,6 +35,8 @@ type settings struct {
 	SAE, Peer string // "": keys are derived, and cost nothing
 	KM        string // HOST:PORT of the KME of SAE
 	Certs     kmsim.Certs
+	Hybrid    bool // with the X-Wing key Key
+	Key       hybridKey
 	Store     bool // keys are kept in SQLite, beside the certificates
 }
 
@@ -67,7 +71,16 @@ func serveRelay(ctx context.Context, text string) error {
 	defer func() { _ = end(context.WithoutCancel(ctx)) }()
 	o := config.QuickOptions{Direction: s.Direction, NextHop: s.NextHop, KM: config.KM{SAE: s.SAE}, Peer: s.Peer}
 	// It logs a line for each message, to nowhere.
-	r, err := smtpkit.NewRelay(o, keys, slog.New(slog.NewTextHandler(io.Discard, nil)), func(cfg *config.Config) { cfg.Timeouts.Shutdown = time.Second })
+	r, err := smtpkit.NewRelay(o, keys, slog.New(slog.NewTextHandler(io.Discard, nil)), func(cfg *config.Config) {
+		cfg.Timeouts.Shutdown = time.Second
+		switch {
+		case !s.Hybrid:
+		case s.Direction == mailer.DirectionEncrypt:
+			cfg.Peers[0].HybridKey = s.Key.Public
+		default:
+			cfg.Site.HybridKeys = []string{s.Key.Private}
+		}
+	})
 	if err == nil {
 		err = r.Listen(ctx)
 	}
@@ -99,4 +112,23 @@ func (s settings) keys(ctx context.Context) (keys relay.Keys, end func(context.C
 	}
 	store, err := keystore.Open(ctx, km, keystore.Options{Engine: engine, Key: keystore.Keys(keystore.NewStoreKey()), SAE: s.SAE, SweepEvery: -1})
 	return relay.Keys{Source: store, Finder: store, Binder: store, Deliveries: store, Claims: store}, store.Close, err
+}
+
+// A hybridKey is an X-Wing key in two files.
+type hybridKey struct {
+	Private, Public string
+	public          *cipher.HybridPublicKey
+}
+
+func newHybridKey(b *bench) (k hybridKey, err error) {
+	private, err := cipher.GenerateHybridKey()
+	if err != nil {
+		return k, err
+	}
+	k = hybridKey{b.file("x-wing.key"), b.file("x-wing.key.pub"), private.Public()}
+	text, err := private.RevealPEM()
+	if err != nil {
+		return k, err
+	}
+	return k, errors.Join(os.WriteFile(k.Private, text, 0o600), os.WriteFile(k.Public, k.public.PEM(), 0o600))
 }
