@@ -53,6 +53,10 @@ const (
 // next. Mail that is not encrypted passes, unless the policy requires its
 // sender to encrypt.
 //
+// A recipient that a message is not sealed for is refused, unless the peer says that
+// anyone may have it. Over LMTP the others get the message; over SMTP, which has one
+// answer, no one does.
+//
 // Above its own bytes restored mail gets a Qkdmail-Result field, a Received field,
 // and the Received, Return-Path and Delivered-To fields that relays put on the
 // encrypted message. All Qkdmail- fields but Qkdmail-Key-ID are removed from plain

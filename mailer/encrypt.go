@@ -44,7 +44,10 @@ type Claims interface {
 // Encrypt returns a backend that encrypts mail before it reaches next, as the
 // policy says for each recipient.
 //
-// Over LMTP, recipients with different rules get a transaction of next each.
+// A message is sealed for the recipients that next accepts.
+//
+// Over LMTP, recipients with different rules get a transaction of next each, and so do
+// more than cipher.MaxRecipients.
 // Over SMTP there is one answer for all recipients, so those of a second group are
 // refused with 452 4.5.3, and the client sends the message to them again.
 //
