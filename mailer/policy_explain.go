@@ -34,7 +34,7 @@ func (p *Policy) Explain(w io.Writer, addr string) error {
 		line("mail to", "%s", r.text())
 	}
 	if r.Peer != nil {
-		line("suite", "%s", r.suiteText())
+		line("suite", "%s", r.SuiteText())
 	}
 	if !isPostmaster(addr) { // which is no sender
 		line("mail from", "%s", p.inboundText(domain))
@@ -66,7 +66,9 @@ func (r Route) text() string {
 	return "is encrypted for " + r.Peer.text() + ", or waits until it can be"
 }
 
-func (r Route) suiteText() string {
+// SuiteText says, for people, under which suites mail leaves, with X-Wing where the peer
+// has a key. It is "" where none is encrypted.
+func (r Route) SuiteText() string {
 	if r.Suite == cipher.SuiteAuto {
 		return fmt.Sprintf("%s for messages of up to %s, %s above",
 			r.Peer.outgoing(cipher.SuiteOTP), readable.Size(int64(r.PadLimit)), r.Peer.outgoing(cipher.SuiteAES256GCM))

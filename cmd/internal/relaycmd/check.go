@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
@@ -74,6 +75,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, log *slog.
 	}
 	f := &findings{out: cmd.OutOrStdout(), asJSON: r.asJSON}
 	f.add("configuration", "good")
+	f.hybrid(cfg, policy, time.Now())
 	ctx := cmd.Context()
 	if base, err := flags.OpenConfigured(cfg, log); err != nil {
 		f.fail("key manager", stateFailed, err)
@@ -236,11 +238,12 @@ func (f *findings) address(policy *mailer.Policy, address string) error {
 		Encrypt string `json:"encrypt"`
 		Peer    string `json:"peer,omitempty"`
 		Suite   string `json:"suite,omitempty"`
+		Hybrid  bool   `json:"hybrid,omitempty"`
 		Rule    string `json:"rule,omitempty"`
 		Text    string `json:"explanation"`
 	}{Address: address, Encrypt: route.Mode.String(), Rule: route.Rule, Text: text.String()}
 	if route.Peer != nil {
-		explained.Peer, explained.Suite = route.Peer.Name, string(route.Suite)
+		explained.Peer, explained.Suite, explained.Hybrid = route.Peer.Name, string(route.Suite), route.Peer.Hybrid != nil
 	}
 	return json.NewEncoder(f.out).Encode(explained)
 }

@@ -53,8 +53,9 @@ peer; "lmtp:" before an address means LMTP.
 
 --admin serves a status page, health and metrics for Prometheus.
 
---check validates the file and the certificates, asks the key manager, opens the key
-store, greets the next hops, prints what happens to mail for each ADDRESS, and exits.
+--check validates the file, the certificates and the X-Wing keys, says how old these
+are and which mail is hybrid, asks the key manager, opens the key store, greets the
+next hops, prints what happens to mail for each ADDRESS, and exits.
 It reports everything that it finds, with what to do about it.`,
 		Example: `  qkdmail relay --config /etc/qkdmail/relay.toml
   qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example

@@ -48,7 +48,7 @@ func (t *testMail) route(address string) (string, error) {
 	for _, l := range t.cfg.Listeners {
 		if l.Direction == mailer.DirectionEncrypt {
 			t.encrypting = l
-			return fmt.Sprintf("encrypted for peer %s, suite %s", route.Peer.Name, route.Suite), nil
+			return fmt.Sprintf("encrypted for peer %s, suite %s", route.Peer.Name, route.SuiteText()), nil
 		}
 	}
 	return "", terminal.Fail(terminal.ExitConfig, "add a [[listener]] with direction = \"encrypt\"", "no listener encrypts")
