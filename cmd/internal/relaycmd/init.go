@@ -1,13 +1,12 @@
 package relaycmd
 
 import (
-	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 // noHybrid is the --hybrid-key of a site without an X-Wing key.
@@ -71,6 +69,10 @@ On a terminal, init asks for what the flags don't say.`,
 	fs.StringVar(&f.peerKey, "peer-hybrid-key", "", "PEM file with the other site's X-Wing public key (default: none yet)")
 	fs.IntVar(&f.port, "port", site.FirstPort, "first of five ports between Postfix and the relay: the first is for your mail servers, the others are on loopback")
 	fs.BoolVar(&f.force, "force", false, "overwrite the files")
+	flags.OfferFolders(cmd, "dir")
+	flags.OfferValues(cmd, "suite", "auto", "otp", "aes-256-gcm")
+	flags.OfferFiles(cmd, "hybrid-key", noHybrid)
+	flags.OfferFiles(cmd, "peer-hybrid-key")
 	return cmd
 }
 
@@ -78,9 +80,18 @@ func (f *initFlags) run(cmd *cobra.Command) error {
 	if f.hybrid == "" || f.peerKey == "" && cmd.Flags().Changed("peer-hybrid-key") { // a variable that is not set
 		return terminal.Usage("--hybrid-key or --peer-hybrid-key is empty: name a file, or leave the flag out")
 	}
-	if err := f.ask(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
-		return err
+	asked, err := f.ask(cmd.InOrStdin(), cmd.ErrOrStderr())
+	if err == nil {
+		err = f.make(cmd.OutOrStdout())
 	}
+	if err != nil && asked {
+		fmt.Fprintf(cmd.ErrOrStderr(), "\nWith the answers so far:\n  %s\n\n", f.command(cmd))
+	}
+	return err
+}
+
+// make makes the files.
+func (f *initFlags) make(out io.Writer) error {
 	s, err := f.site()
 	if err != nil {
 		return err
@@ -99,101 +110,7 @@ func (f *initFlags) run(cmd *cobra.Command) error {
 	} else if err != nil {
 		return terminal.Fail(terminal.ExitCantCreate, "run it as root, or use --dir for another folder", "%w", err)
 	}
-	return f.next(cmd.OutOrStdout(), s, made)
-}
-
-// A question asks for the value of a flag that is not given.
-type question struct {
-	flag, text string
-	otherwise  func() string // the default; nil if there is none
-	value      *string
-	list       *[]string // instead of value
-	needed     func() bool
-}
-
-func (f *initFlags) questions() []question {
-	host, _ := os.Hostname()
-	always := func() bool { return true }
-	none := func() string { return "" }
-	etsi := func() bool { return strings.HasPrefix(f.KM, "etsi014:") }
-	return []question{
-		{flag: "--hostname", text: "Name of this mail server", otherwise: func() string { return host }, value: &f.hostname, needed: always},
-		{flag: "--domain", text: "Mail domains of this site, separated by blanks", otherwise: func() string { return site.DomainOf(f.hostname) }, list: &f.own, needed: always},
-		{flag: "--km", text: "Key manager of this site (etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH)", value: &f.KM, needed: always},
-		{flag: "--sae", text: "Our own SAE ID at the key manager", value: &f.SAE, needed: etsi},
-		{flag: "--km-cert", text: "PEM file with our certificate for the key manager", value: &f.KMCert, needed: etsi},
-		{flag: "--km-key", text: "PEM file with its private key", value: &f.KMKey, needed: etsi},
-		{flag: "--peer", text: "SAE ID of the other site", value: &f.Peer, needed: etsi},
-		{flag: "--peer-domain", text: "Mail domains of the other site, separated by blanks", list: &f.domains, needed: always},
-		{flag: "--peer-hybrid-key", text: "PEM file with the other site's X-Wing public key (empty: it comes later)", otherwise: none, value: &f.peerKey, needed: func() bool { return f.hybrid != noHybrid }},
-	}
-}
-
-// given reports whether the flag is given.
-func (q *question) given() bool {
-	return q.value != nil && *q.value != "" || q.list != nil && len(*q.list) > 0
-}
-
-// take sets the value to an answer.
-func (q *question) take(answer string) {
-	if q.value != nil {
-		*q.value = answer
-		return
-	}
-	*q.list = strings.FieldsFunc(answer, func(r rune) bool { return r == ' ' || r == ',' })
-}
-
-// ask asks for what is missing, if in is a terminal. Otherwise the error names the flags
-// that are missing.
-func (f *initFlags) ask(in io.Reader, out io.Writer) error {
-	f.KM = cmp.Or(f.KM, os.Getenv("QKD_KM"))
-	file, ok := in.(*os.File)
-	asks := ok && term.IsTerminal(int(file.Fd()))
-	lines := bufio.NewScanner(in)
-	var missing []string
-	for _, q := range f.questions() {
-		if !q.needed() || q.given() {
-			continue
-		}
-		answer := ""
-		if q.otherwise != nil {
-			answer = q.otherwise()
-		}
-		if asks {
-			var err error
-			if answer, err = answerTo(q, answer, lines, out); err != nil {
-				return err
-			}
-		}
-		switch {
-		case answer != "":
-			q.take(answer)
-		case q.otherwise == nil:
-			missing = append(missing, q.flag)
-		}
-	}
-	if len(missing) > 0 {
-		return terminal.Usage("%s must be given", strings.Join(missing, ", "))
-	}
-	return nil
-}
-
-// answerTo asks a question until there is an answer. An empty line is the proposed
-// answer.
-func answerTo(q question, proposed string, lines *bufio.Scanner, out io.Writer) (string, error) {
-	for {
-		fmt.Fprint(out, q.text)
-		if proposed != "" {
-			fmt.Fprintf(out, " [%s]", proposed)
-		}
-		fmt.Fprint(out, ": ")
-		if !lines.Scan() {
-			return "", terminal.Usage("no answer for %s: nothing was made", q.flag)
-		}
-		if answer := cmp.Or(strings.TrimSpace(lines.Text()), proposed); answer != "" || q.otherwise != nil {
-			return answer, nil
-		}
-	}
+	return f.next(out, s, made)
 }
 
 // site returns the site that the flags and answers describe.
@@ -205,13 +122,15 @@ func (f *initFlags) site() (*site.Site, error) {
 	s := &site.Site{
 		Dir: dir, Hostname: f.hostname, Domains: f.own, Suite: f.suite, Port: f.port,
 		KM:   config.KM{URL: f.KM, SAE: f.SAE, CA: f.KMCA, Cert: f.KMCert, Key: f.KMKey, KMEID: f.KMEID},
-		Peer: config.Peer{Name: cmp.Or(f.peerName, site.PeerName(f.domains[0])), SAE: f.Peer, Domains: f.domains, HybridKey: f.peerKey},
+		Peer: config.Peer{Name: f.peerName, SAE: f.Peer, Domains: f.domains, HybridKey: f.peerKey},
+	}
+	if f.peerName == "" && len(f.domains) > 0 {
+		s.Peer.Name = site.PeerName(f.domains[0])
 	}
 	if f.hybrid != noHybrid {
 		s.HybridKey = f.hybrid
 	}
-	_, err = os.Stat("/usr/lib/systemd/system/" + site.UnitFile)
-	s.Unit = err != nil || dir != "/etc/qkdmail"
+	s.Unit = !installed().unit || dir != "/etc/qkdmail"
 	return s, nil
 }
 
@@ -227,12 +146,11 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	address, number := "someone@"+strings.TrimPrefix(f.domains[0], "*."), 0
 	fmt.Fprintln(out, "\nNext:")
 	for _, step := range []string{
-		fmt.Sprintf(`Read %s. The certificates for the key manager must be
-where it says, and the relay's account must be able to read them.`, s.Config()),
+		readStep(s),
 		keys,
 		fmt.Sprintf(`Check it with the key manager, and see what happens to an address:
   qkdmail relay --config %s --check %s`, s.Config(), address),
-		startStep(s),
+		startStep(s, installed()),
 		fmt.Sprintf(`Send a message through the whole path:
   qkdmail send-test --config %s %s`, s.Config(), address),
 	} {
@@ -245,17 +163,41 @@ where it says, and the relay's account must be able to read them.`, s.Config()),
 	return err
 }
 
+// readStep is what to look at first.
+func readStep(s *site.Site) string {
+	step := fmt.Sprintf("Read %s.", s.Config())
+	if s.KM.CA+s.KM.Cert+s.KM.Key == "" {
+		return step
+	}
+	return step + ` The certificates for the key manager must be
+where it says, and the relay's account must be able to read them.`
+}
+
+// A system is what is there already of what a relay needs.
+type system struct{ account, program, unit bool }
+
+// installed looks at this system.
+func installed() system {
+	_, noAccount := user.Lookup("qkdmail")
+	_, noProgram := os.Stat("/usr/bin/qkdmail")
+	_, noUnit := os.Stat("/usr/lib/systemd/system/" + site.UnitFile)
+	return system{noAccount == nil, noProgram == nil, noUnit == nil}
+}
+
 // startStep is how to start the relay, and to have Postfix use it.
-func startStep(s *site.Site) string {
+func startStep(s *site.Site, there system) string {
 	step := fmt.Sprintf(`Add %s to main.cf and %s to master.cf. Its
 line "smtp inet" replaces the present one. Then start the relay, and
 reload Postfix:
 `, site.MainFile, site.MasterFile)
+	if !there.account {
+		step += "  useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail\n"
+	}
+	if !there.program {
+		step += "  install -m 0755 \"$(command -v qkdmail)\" /usr/bin/\n"
+	}
 	if s.Unit {
-		step += fmt.Sprintf(`  # without the package: the account, the program and the unit
-  useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail
-  install -m 0755 "$(command -v qkdmail)" /usr/bin/
-  chgrp -R qkdmail %[1]s
+		step += fmt.Sprintf(`  chgrp -R qkdmail %[1]s
   cp %[1]s/%[2]s /etc/systemd/system/ && systemctl daemon-reload
 `, s.Dir, site.UnitFile)
 	}

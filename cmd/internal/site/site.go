@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -71,15 +72,15 @@ type File struct {
 // Files returns the files for a site. The relay accepts the configuration among them. If
 // it would not, the error is a mailer.ErrConfig that says why.
 func (s *Site) Files() ([]File, error) {
-	if s.Port < 1 || s.Port > 65535-4 {
-		return nil, fmt.Errorf("%w: first port %d: must be 1 to 65531", mailer.ErrConfig, s.Port)
+	if err := s.checkPort(); err != nil {
+		return nil, err
 	}
 	if len(s.Peer.Domains) == 0 {
 		return nil, fmt.Errorf("%w: the other site has no mail domain", mailer.ErrConfig)
 	}
 	config, err := s.config()
 	if err != nil {
-		return nil, err
+		return nil, first(err, func(string) bool { return true })
 	}
 	made := []File{
 		{ConfigFile, []byte(config), 0o640},
@@ -92,6 +93,13 @@ func (s *Site) Files() ([]File, error) {
 	}
 	keys, err := s.keyFiles()
 	return append(made, keys...), err
+}
+
+func (s *Site) checkPort() error {
+	if s.Port < 1 || s.Port > 65535-4 {
+		return fmt.Errorf("%w: first port %d: must be 1 to 65531", mailer.ErrConfig, s.Port)
+	}
+	return nil
 }
 
 // config returns the relay's configuration.
@@ -108,11 +116,44 @@ func (s *Site) config() (string, error) {
 	if _, missing := os.Stat(s.Path(s.Peer.HybridKey)); err == nil && missing == nil {
 		_, err = c.Policy() // reads the peer's key, which may come later
 	}
-	// One error, without its line: there is no file yet.
-	if found, ok := errors.AsType[*config.Error](err); ok {
-		err = &config.Error{Key: found.Key, Message: found.Message}
-	}
 	return b.String(), err
+}
+
+// Problem returns what is wrong with the values of these keys of the relay's configuration,
+// such as "km.url", or of keys below them; nil if nothing is. Other values may be missing.
+func (s *Site) Problem(keys ...string) error {
+	draft := *s
+	if len(draft.Peer.Domains) == 0 {
+		draft.Peer.Domains = []string{"peer.invalid"}
+	}
+	if draft.Peer.Name == "" {
+		draft.Peer.Name = "peer"
+	}
+	if err := draft.checkPort(); err != nil {
+		return err
+	}
+	_, err := draft.config()
+	return first(err, func(key string) bool {
+		return key == "" || slices.ContainsFunc(keys, func(k string) bool { return strings.HasPrefix(key, k) })
+	})
+}
+
+// first returns the first error about a key that counts, without its line: there is no
+// file yet. An error that is about no key counts.
+func first(err error, counts func(key string) bool) error {
+	if _, ok := errors.AsType[*config.Error](err); !ok {
+		return err
+	}
+	list := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		list = joined.Unwrap()
+	}
+	for _, err := range list {
+		if found, ok := errors.AsType[*config.Error](err); ok && counts(found.Key) {
+			return &config.Error{Key: found.Key, Message: found.Message}
+		}
+	}
+	return nil
 }
 
 // DomainOf guesses the mail domain of a mail server: its name without the first label. It

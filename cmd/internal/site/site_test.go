@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -186,5 +187,41 @@ func TestUnit(t *testing.T) {
 	// Exposure of 10 is a service without any protection.
 	if out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=20", file).CombinedOutput(); err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
+}
+
+// TestProblem: a value is judged before the others are known.
+func TestProblem(t *testing.T) {
+	for name, tt := range map[string]struct {
+		site Site
+		key  string
+		want string // in the problem; "": there is none
+	}{
+		"a hostname":                      {Site{Hostname: "mail.a.example"}, "hostname", ""},
+		"no hostname":                     {Site{Hostname: "mail a"}, "hostname", "hostname"},
+		"a key manager":                   {Site{KM: config.KM{URL: "etsi014:https://kme.example:8443"}}, "km.url", ""},
+		"no key manager":                  {Site{KM: config.KM{URL: "nonsense"}}, "km.url", "must be mock:PATH"},
+		"no key manager, asked of others": {Site{Hostname: "mail.a.example", KM: config.KM{URL: "nonsense"}}, "hostname", ""},
+		"a CA":                            {Site{KM: config.KM{URL: "https://km.example", CA: "ca.crt"}}, "km.ca", ""},
+		"a CA without TLS":                {Site{KM: config.KM{URL: "mock:x", CA: "ca.crt"}}, "km.ca", "has no TLS"},
+		"a domain":                        {Site{Domains: []string{"a.example"}}, "site.domains", ""},
+		"no domain":                       {Site{Domains: []string{"a..example"}}, "site.domains", "a..example"},
+		"a peer's domain":                 {Site{Peer: config.Peer{Domains: []string{"*.b.example"}}}, "peer[0].domains", ""},
+		"no peer's domain":                {Site{Peer: config.Peer{Domains: []string{"b.example", "b..example"}}}, "peer[0].domains", "b..example"},
+		"our domain as a peer's":          {Site{Domains: []string{"a.example"}, Peer: config.Peer{Domains: []string{"a.example"}}}, "peer[0].domains", "our own"},
+		"a control character":             {Site{Hostname: "mail\x00.a.example"}, "hostname", "control character"},
+		"a suite":                         {Site{Suite: "otp"}, "rule[0].suite", ""},
+		"no suite":                        {Site{Suite: "rot13"}, "rule[0].suite", "rot13"},
+		"no port":                         {Site{Port: 65535}, "hostname", "first port"},
+	} {
+		tt.site.Dir = "/etc/qkdmail"
+		tt.site.Port = cmp.Or(tt.site.Port, FirstPort)
+		tt.site.Suite = cmp.Or(tt.site.Suite, "auto")
+		switch err := tt.site.Problem(tt.key); {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v, want no problem with %s", name, err, tt.key)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: %v, want a problem that says %q", name, err, tt.want)
+		}
 	}
 }
