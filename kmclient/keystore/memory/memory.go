@@ -64,6 +64,14 @@ func (m *Records) Len() int {
 	return n
 }
 
+// Has reports whether there is a record of a kind with an ID, for a key manager and an
+// SAE.
+func (m *Records) Has(kind, km, sae, id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.records[engine.Name{Kind: engine.Kind(kind), KM: km, SAE: sae, ID: id}] != nil
+}
+
 type memoryEngine struct {
 	m      *Records
 	around func(op string, do func() error) error

@@ -48,7 +48,7 @@ func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
 	if dice.Float64() >= a.w.trouble("wire", e.mail.from.name) {
 		return
 	}
-	kind := one(dice, "flip", "truncate", "rubbish", "swap", "replay", "tamper", "tamper")
+	kind := one(dice, "flip", "truncate", "rubbish", "swap", "replay", "redirect", "tamper", "tamper")
 	if kind != "tamper" {
 		a.send(kind, &original, e.mail.to, e.name)
 		return
@@ -91,6 +91,8 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 		a.mu.Unlock()
 		d.data = swapped(d.data, other.data)
 		changed = string(d.data) != string(seen.data)
+	case "redirect":
+		d.rcpts = []string{"mallory@" + to.name + ".example"}
 	case "replay":
 		changed = false
 	case "strip":
@@ -109,6 +111,9 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 func (l *ledger) attacked(a *attack) {
 	defer l.lock()()
 	l.attacks = append(l.attacks, a)
+	if !a.changed && len(a.ids) > 0 {
+		l.copied[a.ids[0]] = true
+	}
 	for _, id := range a.ids {
 		l.forgeries[id] = a
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -12,6 +13,7 @@ import (
 // its own, since that of the program refuses what was cut off.
 type ciphertext struct {
 	ids     []string // of the keys that it names
+	suite   string   // as far as it came
 	payload []byte   // as far as it came
 	whole   bool
 	data    []byte
@@ -44,7 +46,8 @@ func readCiphertext(data []byte, whole bool) *ciphertext {
 		text = text[:len(text)-1]
 	}
 	c.payload, _ = base64.RawStdEncoding.DecodeString(string(text))
-	if suite, _, _ := bytes.Cut(after(before, suiteField), []byte("\r\n")); bytes.HasPrefix(suite, []byte("OTP")) {
+	suite, _, _ := bytes.Cut(after(before, suiteField), []byte("\r\n"))
+	if c.suite = string(suite); strings.HasPrefix(c.suite, "OTP") {
 		c.frames()
 	}
 	return c
@@ -55,9 +58,18 @@ func after(b []byte, what string) []byte {
 	return rest
 }
 
+// hybridSize is the size of what a hybrid suite has before the payload of the plain one.
+const hybridSize = 32 + 1120
+
+// hybrid reports whether it takes more than keys of a key manager to read it.
+func (c *ciphertext) hybrid() bool { return strings.HasSuffix(c.suite, "+X-WING") }
+
 // frames reads which keys the frames of a one-time pad name.
 func (c *ciphertext) frames() {
 	rest := c.payload
+	if c.hybrid() {
+		rest = rest[min(hybridSize, len(rest)):]
+	}
 	for number := 0; len(rest) >= 2; number++ {
 		n := int(rest[1])
 		rest = rest[2:]

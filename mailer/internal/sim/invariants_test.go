@@ -16,7 +16,9 @@ func (l *ledger) check() {
 	defer l.lock()()
 	l.everyMailHasOneEnd()
 	l.nothingWasInClear()
+	l.nothingFellBack()
 	l.noKeyServedTwice()
+	l.keysWereOnDisk()
 	l.whatArrivedIsWhatWasSent()
 	l.nobodyGotMailTwice()
 	l.noBounceWithoutCause()
@@ -26,7 +28,8 @@ func (l *ledger) check() {
 
 // everyMailHasOneEnd: each accepted mail is delivered or bounced to its sender, for each
 // recipient, and never both. Both is excused where an answer was lost in between: nobody
-// could know then that the mail had been taken.
+// could know then that the mail had been taken. It is excused as well if the mail bounced
+// and an attacker sent a copy on later.
 func (l *ledger) everyMailHasOneEnd() {
 	for p, o := range l.outcomes {
 		if l.mails[p.number] == nil {
@@ -34,9 +37,9 @@ func (l *ledger) everyMailHasOneEnd() {
 		}
 		arrived, excused := 0, o.unanswered > 0
 		for _, a := range l.arrivals {
-			if slices.Contains(a.rcpts, p.rcpt) {
+			if slices.Contains(a.rcpts, p.rcpt) && bytes.Contains(a.data, []byte(token(p.number))) {
 				arrived++
-				excused = excused || l.answerLost(a)
+				excused = excused || l.answerLost(a, p.rcpt) || l.copied[a.keyID()]
 			}
 		}
 		for _, t := range o.sealed {
@@ -52,10 +55,25 @@ func (l *ledger) everyMailHasOneEnd() {
 }
 
 // answerLost reports whether the relay may not have seen, or not have been able to
-// record, that a mailbox has got a message.
-func (l *ledger) answerLost(a *arrival) bool {
+// record, that a mailbox has got a message. If it answered 250, it must have recorded it.
+func (l *ledger) answerLost(a *arrival, rcpt string) bool {
 	soon := a.at.Add(20 * time.Minute)
-	return !a.seen() || a.odd || near(l.failures[a.site], a.at, soon) || near(l.deaths[a.site], a.at, soon)
+	if !a.seen() || a.odd {
+		return true
+	}
+	return !l.answeredFor(a, rcpt) && near(l.failures[a.site], a.at, soon) || near(l.deaths[a.site], a.at, soon)
+}
+
+// answeredFor reports whether a relay answered 250 to the wire soon after an arrival, and
+// before the next one of the same message.
+func (l *ledger) answeredFor(a *arrival, rcpt string) bool {
+	until := a.at.Add(time.Minute)
+	for _, b := range l.arrivals {
+		if b.at.After(a.at) && b.at.Before(until) && b.keyID() == a.keyID() && slices.Contains(b.rcpts, rcpt) {
+			until = b.at
+		}
+	}
+	return near(l.taken[message{a.keyID(), rcpt}], a.at, until)
 }
 
 var tokens = regexp.MustCompile(`secret-(\d+)-`)
@@ -79,6 +97,16 @@ func (l *ledger) nothingWasInClear() {
 
 func isMaybe(rcpt string) bool { return bytes.Contains([]byte(rcpt), []byte("@maybe.")) }
 
+// nothingFellBack: where the other site's X-Wing key is known, all that is encrypted for
+// it is hybrid.
+func (l *ledger) nothingFellBack() {
+	for _, c := range l.crossing {
+		if l.w.sc.Hybrid && c.suite != "" && !c.hybrid() {
+			l.w.violate("fallback", "a message of site %s, under key %s, leaves under %s alone", c.site.name, c.ids[0], c.suite)
+		}
+	}
+}
+
 // noKeyServedTwice: no key, in any direction, is used for two messages, even where only a
 // part of one came through; and each is one that the site was given to encrypt with.
 func (l *ledger) noKeyServedTwice() {
@@ -92,6 +120,21 @@ func (l *ledger) noKeyServedTwice() {
 			if k := l.w.keyOf(id); k == nil {
 				l.w.violate("key reuse", "key %s, in a message of site %s, is of no key manager", id, c.site.name)
 			}
+		}
+	}
+}
+
+// keysWereOnDisk: when a message crosses the wire, the IDs of its keys are claimed, and
+// when one reaches a mailbox, its keys are stored.
+func (l *ledger) keysWereOnDisk() {
+	for _, c := range l.crossing {
+		if len(c.unclaimed) > 0 {
+			l.w.violate("durable", "a message of site %s crosses the wire before its keys %v are claimed", c.site.name, c.unclaimed)
+		}
+	}
+	for _, a := range l.arrivals {
+		if a.unstored {
+			l.w.violate("durable", "a message reaches a mailbox of site %s before its key %s is stored", a.site.name, a.keyID())
 		}
 	}
 }
@@ -141,13 +184,12 @@ func (l *ledger) forged(a *arrival) {
 // nobodyGotMailTwice: unless an answer was lost, and no more often than that. The wire's
 // answers that were lost excuse nothing: the relay remembers who has got a message.
 func (l *ledger) nobodyGotMailTwice() {
-	type message struct{ keyID, rcpt string }
 	got, excused := map[message]int{}, map[message]int{}
 	for _, a := range l.arrivals {
 		for _, rcpt := range a.rcpts {
 			m := message{a.keyID(), rcpt}
 			got[m]++
-			if m.keyID == "" || l.answerLost(a) {
+			if m.keyID == "" || l.answerLost(a, rcpt) {
 				excused[m]++
 			}
 		}
@@ -174,7 +216,8 @@ func (l *ledger) nobodyGotMailTwice() {
 // the way, or if the only copy of its key was lost between a key manager and a store.
 func (l *ledger) noBounceWithoutCause() {
 	for p, o := range l.outcomes {
-		if len(o.bounces) == 0 || o.refused || l.tampered[p.number] || slices.ContainsFunc(o.sealed, l.keyLost) {
+		late := l.w.sc.Close == soonClosed && len(l.mails[p.number].rcpts) > 1
+		if len(o.bounces) == 0 || o.refused || late || l.tampered[p.number] || slices.ContainsFunc(o.sealed, l.keyLost) {
 			continue
 		}
 		l.w.violate("bounce", "mail %d to %s bounces without a cause: %v", p.number, p.rcpt, o.bounces)
@@ -204,12 +247,12 @@ func (l *ledger) keyLost(t *taken) bool {
 }
 
 // noAlarmWithoutCause: each alarm is about a key that an attacker has named, or that a
-// key manager has given out again.
+// key manager has given out again, or about one that was closed too soon.
 func (l *ledger) noAlarmWithoutCause() {
 	for _, a := range l.alarms {
 		for _, id := range a.ids {
 			k := l.w.keyOf(id)
-			if l.forgeries[id] == nil && (k == nil || !k.twice) {
+			if l.forgeries[id] == nil && (k == nil || !k.twice) && (a.kind != "closed" || l.w.sc.Close != soonClosed) {
 				l.w.violate("alarm", "an alarm without a cause: %s", a.text)
 			}
 		}

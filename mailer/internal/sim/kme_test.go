@@ -170,8 +170,9 @@ func (l *qkdLink) restart(side, event int) {
 	}
 }
 
-// restore has a site's KME go back to what it was: it hands out to encrypt with what it
-// handed out before, or what the site has decrypted with. That it hands out what only the
+// restore has a site's KME go back to what it was: it has keys to decrypt with that it has
+// handed out, and hands out to encrypt with what it handed out before, or what the site
+// has decrypted with. That it hands out what only the
 // other site has used, no site could know.
 func (l *qkdLink) restore(side, event int) {
 	opened := l.w.ledger.opened(l.sites[side])
@@ -182,6 +183,11 @@ func (l *qkdLink) restore(side, event int) {
 		from = slices.DeleteFunc(slices.Clone(l.order[1-side]), func(k *qkdKey) bool { return !opened[k.id] })
 	}
 	l.again[side] = slices.Clone(from[max(0, len(from)-40):])
+	for _, k := range l.order[1-side] {
+		if len(k.fetched) > 0 && time.Since(k.there) < 12*time.Hour { // it has these again
+			k.waits, k.twice = true, true
+		}
+	}
 }
 
 // A kmeServer is the KME of a site: ETSI GS QKD 014.

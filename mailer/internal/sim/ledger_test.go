@@ -21,11 +21,13 @@ type ledger struct {
 	alarms   []alarm
 	attacks  []*attack
 
-	tampered  map[int]bool          // mails that an attacker changed on the way
-	emptied   map[*site][]time.Time // when a KME had no keys
-	failures  map[*site][]time.Time // when a store failed
-	deaths    map[*site][]time.Time // when a relay was killed or stopped
-	forgeries map[string]*attack    // attacks that name a key
+	taken     map[message][]time.Time // when a relay answered 250 to the wire
+	tampered  map[int]bool            // mails that an attacker changed on the way
+	emptied   map[*site][]time.Time   // when a KME had no keys
+	failures  map[*site][]time.Time   // when a store failed
+	deaths    map[*site][]time.Time   // when a relay was killed or stopped
+	copied    map[string]bool         // first keys of messages that an attacker has sent once more
+	forgeries map[string]*attack      // attacks that name a key
 }
 
 // A person is one recipient of one mail.
@@ -36,25 +38,28 @@ type person struct {
 
 // An outcome is what became of a mail for a person.
 type outcome struct {
-	queued, wired int // how often it was taken on by the sender's relay, and by the wire's
-	unanswered    int // tries of the sender's queue whose answer was lost
-	lostOnWire    int // likewise of the wire's queue
-	sealed        []*taken
-	refused       bool // by a next hop
-	bounces       []reply
+	unanswered int // tries of the sender's queue whose answer was lost
+	sealed     []*taken
+	refused    bool // by a next hop
+	bounces    []reply
 }
+
+// A message is an encrypted one for one recipient, by its first key.
+type message struct{ keyID, rcpt string }
 
 // A crossing is what an MTA got of a message from a relay: others may have seen it.
 type crossing struct {
 	*ciphertext
-	site *site
-	at   time.Time
+	site      *site
+	at        time.Time
+	unclaimed []string // those of its keys whose use was not on disk by then
 }
 
 // An arrival is what a mailbox's mail system took.
 type arrival struct {
 	*taken
-	site *site
+	site     *site
+	unstored bool // its key was not on disk by then
 }
 
 // An alarm is what a relay's log has with that name.
@@ -68,7 +73,7 @@ type alarm struct {
 
 func newLedger(w *world) *ledger {
 	return &ledger{
-		w: w, mails: map[int]*mail{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
+		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
 		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, forgeries: map[string]*attack{},
 	}
 }
@@ -110,12 +115,11 @@ func (l *ledger) mailOf(rcpt string) *mail {
 }
 
 // answered notes that a relay has answered 250 to a queue.
-func (l *ledger) answered(q *queue, _ *entry, rcpt string) {
-	defer l.lock()()
-	if q.onTheWire == nil {
-		l.of(rcpt).queued++
-	} else {
-		l.of(rcpt).wired++
+func (l *ledger) answered(q *queue, e *entry, rcpt string) {
+	if c := readCiphertext(e.data, true); q.onTheWire != nil && len(c.ids) > 0 {
+		defer l.lock()()
+		m := message{c.ids[0], rcpt}
+		l.taken[m] = append(l.taken[m], time.Now())
 	}
 }
 
@@ -124,8 +128,6 @@ func (l *ledger) unanswered(q *queue, _ *entry, rcpt string) {
 	defer l.lock()()
 	if q.onTheWire == nil {
 		l.of(rcpt).unanswered++
-	} else {
-		l.of(rcpt).lostOnWire++
 	}
 }
 
@@ -144,7 +146,12 @@ func (l *ledger) refused(_ *mailServer, rcpt string) {
 
 // crossed notes what an MTA got of a message.
 func (l *ledger) crossed(s *site, data []byte, whole bool) {
-	c := &crossing{readCiphertext(data, whole), s, time.Now()}
+	c := &crossing{ciphertext: readCiphertext(data, whole), site: s, at: time.Now()}
+	for _, id := range c.ids {
+		if !s.records.Has("claim", "kme", s.sae, id) {
+			c.unclaimed = append(c.unclaimed, id)
+		}
+	}
 	defer l.lock()()
 	l.crossing = append(l.crossing, c)
 }
@@ -161,8 +168,9 @@ func (l *ledger) sealed(s *site, m *mail, t *taken) {
 // arrived notes that a message has reached mailboxes.
 func (l *ledger) arrived(s *site, t *taken) {
 	defer l.lock()()
-	l.arrivals = append(l.arrivals, &arrival{t, s})
-	l.w.tracef("%s-box takes %s for %v", s.name, t.keyID(), t.rcpts)
+	id := t.keyID()
+	l.arrivals = append(l.arrivals, &arrival{t, s, id != "" && !s.records.Has("receive", "kme", s.sae, id)})
+	l.w.tracef("%s-box takes %s for %v", s.name, id, t.rcpts)
 }
 
 // opened returns the IDs of the keys of all messages that have reached mailboxes of a site.

@@ -101,7 +101,7 @@ func (l *life) begin() error {
 		return err
 	}
 	l.store, err = keystore.Open(ctx, l.km, keystore.Options{
-		Engine: n.site.records.Open(l.around), Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: 6 * time.Hour, Logger: log,
+		Engine: n.site.records.Open(l.around), Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: 2 * time.Hour, Logger: log,
 	})
 	if err != nil {
 		l.store = nil

@@ -13,9 +13,12 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// A pki has the certificates of SAEs and KMEs. They are files, as relays read them.
+// A pki has the certificates of SAEs and KMEs, and the X-Wing keys of sites. They are files,
+// as relays read them.
 type pki struct {
 	dir   string
 	roots *x509.CertPool
@@ -30,7 +33,27 @@ func newPKI(t testing.TB, saes ...string) *pki {
 	for _, name := range append(saes, "kme") {
 		p.make(t, name, ca, caKey)
 	}
+	for _, name := range siteNames {
+		p.makeHybrid(t, name)
+	}
 	return p
+}
+
+// makeHybrid makes the X-Wing key of a site.
+func (p *pki) makeHybrid(t testing.TB, site string) {
+	key, err := cipher.GenerateHybridKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := key.RevealPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{".private": private, ".public": key.Public().PEM()} {
+		if err := os.WriteFile(p.file(site+name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (p *pki) file(name string) string { return filepath.Join(p.dir, name) }

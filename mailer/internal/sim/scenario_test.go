@@ -20,6 +20,7 @@ type scenario struct {
 	LMTP          bool // from the senders' queues to the relays
 	LMTPHop       bool // from the wire to the relays, and on to the mailboxes
 	Pool          bool
+	Hybrid        bool   // with X-Wing keys
 	Opportunistic bool   // mail to maybe. may go in clear for want of keys
 	Close         string // keystore.Policy
 	Events        []event
@@ -45,6 +46,10 @@ func (e event) String() string {
 	}
 	return text
 }
+
+// soonClosed closes keys before mail systems give up: the first recipients of a message
+// get it, and the last ones may not.
+const soonClosed = "after:1h"
 
 func (sc *scenario) closing() keystore.Policy {
 	p, err := keystore.ParsePolicy(sc.Close)
@@ -83,7 +88,7 @@ func nodeName(sc *scenario, r *rand.Rand) string {
 }
 func hop(sc *scenario, r *rand.Rand) string { return siteName(sc, r) + one(r, "-mta", "-box") }
 func attackKind(_ *scenario, r *rand.Rand) string {
-	return one(r, "flip", "truncate", "rubbish", "swap", "replay", "replay", "strip", "forge")
+	return one(r, "flip", "truncate", "rubbish", "swap", "replay", "replay", "redirect", "redirect", "strip", "forge")
 }
 
 // link is that of two hosts, by their names.
@@ -98,14 +103,14 @@ func newScenario(seed uint64, days, perDay int) *scenario {
 	r := dice(seed).about("scenario")
 	sc := &scenario{
 		Seed: seed, Days: days, Sites: one(r, 2, 2, 2, 3), Nodes: one(r, 1, 1, 2), LMTP: r.IntN(3) > 0, LMTPHop: r.IntN(3) == 0,
-		Pool: r.IntN(3) > 0, Opportunistic: r.IntN(6) == 0, Close: one(r, "after:7d", "after:7d", "after:7d", "after:6d"),
+		Pool: r.IntN(3) > 0, Hybrid: r.IntN(3) == 0, Opportunistic: r.IntN(6) == 0, Close: one(r, "after:7d", "after:7d", "after:6d", soonClosed),
 	}
 	long := time.Duration(days) * 24 * time.Hour
 	add := func(e event) {
 		e.N = len(sc.Events) + 1
 		sc.Events = append(sc.Events, e)
 	}
-	for range r.IntN(4 + 5*days) {
+	for range r.IntN(4 + 14*days) {
 		t := troubles[r.IntN(len(troubles))]
 		e := event{Kind: t.kind, Where: t.where(sc, r), At: between(r, 0, long), P: t.most * r.Float64()}
 		e.For = min(time.Duration(float64(time.Minute)*float64(int(1)<<r.IntN(10))), long-e.At)

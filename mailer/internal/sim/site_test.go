@@ -162,7 +162,13 @@ func (s *site) config(ip, name string) *config.Config {
 			continue
 		}
 		domain := other.name + ".example"
+		if sc.Hybrid {
+			c.Site.HybridKeys = []string{w.pki.file(s.name + ".private")}
+		}
 		p := config.Peer{Name: other.name, SAE: other.sae, Domains: []string{domain, "*." + domain}, Inbound: "required"}
+		if sc.Hybrid {
+			p.HybridKey = w.pki.file(other.name + ".public")
+		}
 		mode := mailer.Required
 		if sc.Opportunistic {
 			p.Inbound, mode = "optional", mailer.Opportunistic

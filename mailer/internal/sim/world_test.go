@@ -233,8 +233,8 @@ func (w *world) fate(link string, number int) fate {
 	}
 	f.up = r.IntN(2) == 0
 	f.after = r.Int64N(400)
-	if f.up && r.IntN(2) == 0 {
-		f.after = r.Int64N(12_000)
+	if f.up && r.IntN(3) > 0 { // in the middle of a message
+		f.after += r.Int64N(one(r, int64(500), 3000, 12_000))
 	}
 	return f
 }

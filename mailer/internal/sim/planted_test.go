@@ -1,0 +1,169 @@
+package sim
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var planted = flag.String("planted", "", "plant these faults, a pattern of their names, and see that each is found")
+
+// A plantedFault is a mistake that relays could have. It is a file of testdata/planted:
+// what is wrong, which invariants find it, and texts of the product with what is put in
+// their place. The product itself never has it.
+type plantedFault struct {
+	name, what string
+	finds      []string
+	edits      []edit
+}
+
+type edit struct{ file, text, instead string }
+
+// root is the folder of the repository.
+var root = filepath.Join("..", "..", "..")
+
+func plantedFaults(t *testing.T) (all []plantedFault) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "planted", "*.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := parseFault(strings.TrimSuffix(filepath.Base(file), ".txt"), string(text))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+var marker = regexp.MustCompile(`(?m)^-- (.+) --\n`)
+
+func parseFault(name, text string) (f plantedFault, err error) {
+	marks := marker.FindAllStringSubmatchIndex(text, -1)
+	if len(marks) == 0 || len(marks)%2 != 0 {
+		return f, errors.New("want pairs of -- FILE -- and -- instead --")
+	}
+	what, finds, found := strings.Cut(text[:marks[0][0]], "\nfinds: ")
+	if !found {
+		return f, errors.New("no line says which invariants find it")
+	}
+	f = plantedFault{name: name, what: strings.TrimPrefix(what, "# "), finds: strings.Split(strings.TrimSpace(finds), ", ")}
+	part := func(i int) string {
+		end := len(text)
+		if i+1 < len(marks) {
+			end = marks[i+1][0]
+		}
+		return text[marks[i][1]:end]
+	}
+	for i := 0; i < len(marks); i += 2 {
+		f.edits = append(f.edits, edit{text[marks[i][2]:marks[i][3]], part(i), part(i + 1)})
+	}
+	return f, nil
+}
+
+// plant writes the changed files into a folder, and the overlay for the go command. It
+// fails if the product has changed where the fault would be.
+func (f plantedFault) plant(dir string) (overlay string, err error) {
+	changed := map[string]string{}
+	for _, e := range f.edits {
+		path, err := filepath.Abs(filepath.Join(root, e.file))
+		if err != nil {
+			return "", err
+		}
+		text, ok := changed[path]
+		if !ok {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return "", err
+			}
+			text = string(b)
+		}
+		if n := strings.Count(text, e.text); n != 1 {
+			return "", fmt.Errorf("%s has the text %d times, want once: write the fault anew\n%s", e.file, n, e.text)
+		}
+		changed[path] = strings.Replace(text, e.text, e.instead, 1)
+	}
+	replace := map[string]string{}
+	for path, text := range changed {
+		copied := filepath.Join(dir, strings.ReplaceAll(filepath.ToSlash(path), "/", "_"))
+		if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[path] = copied
+	}
+	b, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, b, 0o600)
+}
+
+// TestPlantable: each planted fault still fits the product.
+func TestPlantable(t *testing.T) {
+	all := plantedFaults(t)
+	if len(all) < 15 {
+		t.Errorf("only %d planted faults", len(all))
+	}
+	for _, f := range all {
+		if _, err := f.plant(t.TempDir()); err != nil {
+			t.Errorf("%s: %v", f.name, err)
+		}
+	}
+}
+
+// TestPlanted: seeds find each planted fault, by an invariant that is about it.
+func TestPlanted(t *testing.T) {
+	if *planted == "" {
+		t.Skip("compiles the relays once for each planted fault: run scripts/simulate -planted .")
+	}
+	name := regexp.MustCompile(*planted)
+	for _, f := range plantedFaults(t) {
+		if !name.MatchString(f.name) {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			dir := t.TempDir()
+			overlay, err := f.plant(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			program := filepath.Join(dir, "sim.test")
+			if out, err := exec.Command("go", "test", "-overlay", overlay, "-c", "-o", program, ".").CombinedOutput(); err != nil {
+				t.Fatalf("it does not compile: %v\n%s", err, out)
+			}
+			out, found := search(program)
+			m := regexp.MustCompile(`seed (\d+) of .*\[([a-z ]+): .*`).FindSubmatch(out)
+			switch {
+			case !found || m == nil:
+				t.Errorf("%s\nnot found:\n%s", f.what, out)
+			case !slices.Contains(f.finds, string(m[2])):
+				t.Errorf("%s\nfound, but not by %q: %s", f.what, f.finds, m[0])
+			default:
+				t.Logf("found with seed %s by %q", m[1], m[2])
+			}
+		})
+	}
+}
+
+// search runs seeds until one fails, for a minute of processor time.
+func search(program string) (out []byte, found bool) {
+	cmd := exec.Command(program, "-test.run", "^TestSeeds$", "-for", "1m", "-shrink=false")
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	out, err := cmd.CombinedOutput()
+	return out, err != nil
+}
