@@ -5,11 +5,12 @@ package kmhttp
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -132,7 +133,9 @@ func passes(ctx context.Context, err *kmclient.Error) bool {
 // ShortPause waits for 100 to 300 ms, so that not all clients of a key manager that
 // restarts come back at the same moment.
 func ShortPause(ctx context.Context) error {
-	t := time.NewTimer(100*time.Millisecond + rand.N(200*time.Millisecond))
+	var b [2]byte
+	_, _ = rand.Read(b[:]) // never fails; a test can make it repeat
+	t := time.NewTimer(100*time.Millisecond + 200*time.Millisecond*time.Duration(binary.BigEndian.Uint16(b[:]))/(1<<16))
 	defer t.Stop()
 	select {
 	case <-t.C:

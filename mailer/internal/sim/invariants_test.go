@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,7 @@ func (l *ledger) check() {
 	l.noBounceWithoutCause()
 	l.noAlarmWithoutCause()
 	l.noAttackSucceeded()
+	l.repeatsAreTakenForThat()
 }
 
 // everyMailHasOneEnd: each accepted mail is delivered or bounced to its sender, for each
@@ -280,4 +282,23 @@ func (l *ledger) noAttackSucceeded() {
 			}
 		}
 	}
+}
+
+// repeatsAreTakenForThat: a copy for someone who has got the message is answered 250 and
+// dropped, as long as messages of its age are taken: a mail system that did not see the
+// first answer must not make a bounce of it.
+func (l *ledger) repeatsAreTakenForThat() {
+	for _, a := range l.attacks {
+		for rcpt, r := range a.answers {
+			if !a.changed && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(rcpt).refused && !strings.Contains(r.text, "too long ago") {
+				l.w.violate("repeat", "a copy of what %s has got, under key %s, is answered %v", rcpt, a.ids[0], r)
+			}
+		}
+	}
+}
+
+// recorded reports whether a relay had answered 250 for the message that an attack is a
+// copy of.
+func (l *ledger) recorded(rcpt string, a *attack) bool {
+	return near(l.taken[message{a.ids[0], rcpt}], time.Time{}, a.at.Add(-time.Minute))
 }

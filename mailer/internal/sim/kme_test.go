@@ -192,9 +192,7 @@ func (l *qkdLink) restore(side, event int) {
 
 // A kmeServer is the KME of a site: ETSI GS QKD 014.
 type kmeServer struct {
-	site  *site
-	mu    sync.Mutex
-	calls int
+	site *site
 }
 
 type kmeKey struct {
@@ -204,12 +202,8 @@ type kmeKey struct {
 
 // ServeHTTP answers a request, unless the KME has its troubles.
 func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	k.mu.Lock()
-	k.calls++
-	n := k.calls
-	k.mu.Unlock()
 	world, name := k.site.world, k.site.name
-	dice := world.dice.about("kme", name, n)
+	dice := world.now("kme", name, r.URL.Path)
 	troubled := func(kind string) bool { return dice.Float64() < world.trouble(kind, name) }
 	body, _ := io.ReadAll(r.Body) // first: only then the server sees that the caller hangs up
 	if troubled("kme-slow") {

@@ -148,7 +148,7 @@ func (l *ledger) refused(_ *mailServer, rcpt string) {
 func (l *ledger) crossed(s *site, data []byte, whole bool) {
 	c := &crossing{ciphertext: readCiphertext(data, whole), site: s, at: time.Now()}
 	for _, id := range c.ids {
-		if !s.records.Has("claim", "kme", s.sae, id) {
+		if !s.has("claim", id) {
 			c.unclaimed = append(c.unclaimed, id)
 		}
 	}
@@ -169,7 +169,7 @@ func (l *ledger) sealed(s *site, m *mail, t *taken) {
 func (l *ledger) arrived(s *site, t *taken) {
 	defer l.lock()()
 	id := t.keyID()
-	l.arrivals = append(l.arrivals, &arrival{t, s, id != "" && !s.records.Has("receive", "kme", s.sae, id)})
+	l.arrivals = append(l.arrivals, &arrival{t, s, id != "" && !s.has("receive", id)})
 	l.w.tracef("%s-box takes %s for %v", s.name, id, t.rcpts)
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -19,9 +18,6 @@ type mailServer struct {
 	lmtp bool
 	take func(*taken)                  // called for each message that it answers for
 	part func(data []byte, whole bool) // called with what came of a message; may be nil
-
-	mu    sync.Mutex
-	conns int
 }
 
 // taken is a message that a mailServer has taken, for those recipients that it has
@@ -47,11 +43,7 @@ func (m *mailServer) start(address string) {
 			if err != nil {
 				return
 			}
-			m.mu.Lock()
-			m.conns++
-			n := m.conns
-			m.mu.Unlock()
-			s := &mailSession{server: m, conn: c.(*conn), in: bufio.NewReaderSize(c, 16<<10), number: n}
+			s := &mailSession{server: m, conn: c.(*conn), in: bufio.NewReaderSize(c, 16<<10)}
 			go s.serve()
 		}
 	}()
@@ -65,11 +57,9 @@ type mailSession struct {
 	server *mailServer
 	conn   *conn
 	in     *bufio.Reader
-	number int
 
-	messages int
-	from     string
-	rcpts    []string
+	from  string
+	rcpts []string
 }
 
 // What a mood does.
@@ -87,7 +77,7 @@ const (
 // mood returns how the server feels at a stage of a session.
 func (s *mailSession) mood(stage string) (mood int, late time.Duration) {
 	name := s.server.host.name
-	r := s.server.w.dice.about("mood", name, s.number, s.messages, len(s.rcpts), stage)
+	r := s.server.w.now("mood", name, stage)
 	if r.Float64() >= s.server.w.trouble("moody", name)/4 {
 		return moodNone, 0
 	}
@@ -209,7 +199,6 @@ func (s *mailSession) data() bool {
 		}
 		b.Write(bytes.TrimPrefix(line, []byte(".")))
 	}
-	s.messages++
 	t := &taken{from: s.from, data: b.Bytes(), at: time.Now()}
 	on := true
 	answers := 1

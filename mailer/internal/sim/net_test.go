@@ -19,12 +19,11 @@ type network struct {
 	mu        sync.Mutex
 	listeners map[string]*listener // by address
 	names     map[string]string    // of hosts, by IP
-	dials     map[string]int       // so far, by link
 	open      map[*conn]bool
 }
 
 func newNetwork(w *world) *network {
-	return &network{w: w, listeners: map[string]*listener{}, names: map[string]string{}, dials: map[string]int{}, open: map[*conn]bool{}}
+	return &network{w: w, listeners: map[string]*listener{}, names: map[string]string{}, open: map[*conn]bool{}}
 }
 
 // A host is one life of a machine, or of a process on it: after a crash there is a new one
@@ -73,8 +72,8 @@ func (h *host) DialContext(ctx context.Context, _, address string) (net.Conn, er
 	from := &net.TCPAddr{IP: net.ParseIP(h.ip), Port: 20000 + h.ports%40000}
 	dead := h.dead
 	h.mu.Unlock()
-	link, n, l := h.net.link(h.name, to)
-	fate := h.net.w.fate(link, n)
+	link, l := h.net.link(h.name, to)
+	fate := h.net.w.fate(link)
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	switch {
 	case dead:
@@ -98,14 +97,11 @@ func (h *host) DialContext(ctx context.Context, _, address string) (net.Conn, er
 	return ours, nil
 }
 
-// link returns the name of the link to an address, how many connections it has had, and
-// who listens there.
-func (n *network) link(from string, to netip.AddrPort) (link string, number int, l *listener) {
+// link returns the name of the link to an address, and who listens there.
+func (n *network) link(from string, to netip.AddrPort) (string, *listener) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	link = from + ">" + n.names[to.Addr().String()]
-	n.dials[link]++
-	return link, n.dials[link], n.listeners[to.String()]
+	return from + ">" + n.names[to.Addr().String()], n.listeners[to.String()]
 }
 
 // pair makes a connection, unless one of the hosts is dead.

@@ -38,14 +38,14 @@ type life struct {
 	host   *host
 	relay  *relay.Relay
 	km     *etsi014.Client
+	engine keystore.Engine
 	store  *keystore.Store
 	pool   *keypool.Pool
 	end    context.CancelFunc
 	served chan struct{}
 
-	mu    sync.Mutex
-	dead  bool
-	calls int // of the store
+	mu   sync.Mutex
+	dead bool
 }
 
 // start starts the relay, until it runs: a store that fails delays that.
@@ -100,8 +100,11 @@ func (l *life) begin() error {
 	if err != nil {
 		return err
 	}
+	if l.engine, err = n.site.engine(ctx, l.around); err != nil {
+		return err
+	}
 	l.store, err = keystore.Open(ctx, l.km, keystore.Options{
-		Engine: n.site.records.Open(l.around), Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: 2 * time.Hour, Logger: log,
+		Engine: l.engine, Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: -1, Logger: log,
 	})
 	if err != nil {
 		l.store = nil
@@ -124,16 +127,26 @@ func (l *life) begin() error {
 		defer close(l.served)
 		_ = l.relay.Serve(ctx)
 	}()
+	n.ends.Go(func() { l.sweep(ctx) })
 	return nil
+}
+
+// sweep sweeps the store as it would itself, but for the moments, which are random there.
+func (l *life) sweep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(between(l.node.site.world.now("sweep", l.node.name), time.Hour, 3*time.Hour)):
+		}
+		_ = l.store.Sweep(ctx)
+	}
 }
 
 // around has the store behave as its disk does.
 func (l *life) around(op string, do func() error) error {
 	w, site := l.node.site.world, l.node.site
-	l.mu.Lock()
-	l.calls++
-	dice := w.dice.about("store", l.node.name, l.number, l.calls)
-	l.mu.Unlock()
+	dice := w.now("store", l.node.name, op)
 	troubled := func(kind string) bool { return dice.Float64() < w.trouble(kind, site.name) }
 	failed := fmt.Errorf("%w: simulated: %s", kmclient.ErrStore, op)
 	l.step()
@@ -172,6 +185,9 @@ func (l *life) die() {
 	l.mu.Lock()
 	l.dead = true
 	l.mu.Unlock()
+	if l.engine != nil { // what a real file is being given is finished in the same instant
+		_ = l.engine.Close()
+	}
 }
 
 // arm has the node killed after some more steps, and started again after a while. A

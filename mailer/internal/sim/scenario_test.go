@@ -21,6 +21,7 @@ type scenario struct {
 	LMTPHop       bool // from the wire to the relays, and on to the mailboxes
 	Pool          bool
 	Hybrid        bool   // with X-Wing keys
+	SQLite        bool   // the stores are real files; their disks have no troubles
 	Opportunistic bool   // mail to maybe. may go in clear for want of keys
 	Close         string // keystore.Policy
 	Events        []event
@@ -102,7 +103,7 @@ func link(sc *scenario, r *rand.Rand) string {
 func newScenario(seed uint64, days, perDay int) *scenario {
 	r := dice(seed).about("scenario")
 	sc := &scenario{
-		Seed: seed, Days: days, Sites: one(r, 2, 2, 2, 3), Nodes: one(r, 1, 1, 2), LMTP: r.IntN(3) > 0, LMTPHop: r.IntN(3) == 0,
+		Seed: seed, SQLite: seed%32 == 0, Days: days, Sites: one(r, 2, 2, 2, 3), Nodes: one(r, 1, 1, 2), LMTP: r.IntN(3) > 0, LMTPHop: r.IntN(3) == 0,
 		Pool: r.IntN(3) > 0, Hybrid: r.IntN(3) == 0, Opportunistic: r.IntN(6) == 0, Close: one(r, "after:7d", "after:7d", "after:6d", soonClosed),
 	}
 	long := time.Duration(days) * 24 * time.Hour

@@ -3,17 +3,20 @@ package sim
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"maps"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
+	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
@@ -76,6 +79,21 @@ func (s *site) addresses(port string) (list []string) {
 	return list
 }
 
+// engine opens the site's store as a process does. around is called around what it does,
+// unless it is a real file.
+func (s *site) engine(ctx context.Context, around func(string, func() error) error) (keystore.Engine, error) {
+	if s.world.sc.SQLite {
+		return sqlite.Open(ctx, filepath.Join(s.world.dir, s.name, "keys.db"), sqlite.Options{})
+	}
+	return s.records.Open(around), nil
+}
+
+// has reports whether the store has a record of a kind with an ID, as far as that can be
+// seen from outside.
+func (s *site) has(kind, id string) bool {
+	return s.world.sc.SQLite || s.records.Has(kind, "kme", s.sae, id)
+}
+
 // storeKeys is a keystore.StoreKeySource.
 func (s *site) storeKeys(bool) ([]keystore.StoreKey, error) {
 	s.world.mu.Lock()
@@ -98,7 +116,7 @@ func (s *site) start() {
 	mta := &mailServer{w: w, host: w.net.host(s.name+"-mta", mtaIP(s.index)), part: s.crosses, take: s.sendOn}
 	mta.start(mtaIP(s.index) + ":25")
 	s.wire = &queue{w: w, host: mta.host, lmtp: w.sc.LMTPHop, onTheWire: w.attacker.onTheWire}
-	box := &mailServer{w: w, host: w.net.host(s.name+"-box", boxIP(s.index)), lmtp: w.sc.LMTPHop, take: func(t *taken) { w.ledger.arrived(s, t) }}
+	box := &mailServer{w: w, host: w.net.host(s.name+"-box", boxIP(s.index)), lmtp: w.sc.LMTPHop, take: func(t *taken) { s.world.ledger.arrived(s, t) }}
 	box.start(boxIP(s.index) + ":25")
 
 	listener, err := w.net.host(s.name+"-kme", kmeIP(s.index)).Listen(context.Background(), "tcp", kmeIP(s.index)+":443")
@@ -203,17 +221,25 @@ func (s *site) rotate() {
 	s.world.mu.Unlock()
 	ctx := context.Background()
 	for {
-		store, err := keystore.Open(ctx, nil, keystore.Options{Engine: s.records.Open(nil), Key: s.storeKeys, SAE: s.sae, KM: "kme"})
-		if err == nil {
-			err = store.Rotate(ctx, key)
-			_ = store.Close(ctx)
-		}
+		err := s.rotateTo(ctx, key)
 		if err == nil {
 			return
 		}
 		s.world.tracef("the store key of site %s can't be changed yet: %v", s.name, err)
 		time.Sleep(time.Minute)
 	}
+}
+
+func (s *site) rotateTo(ctx context.Context, key keystore.StoreKey) error {
+	engine, err := s.engine(ctx, nil)
+	if err != nil {
+		return err
+	}
+	store, err := keystore.Open(ctx, nil, keystore.Options{Engine: engine, Key: s.storeKeys, SAE: s.sae, KM: "kme"})
+	if err != nil {
+		return err
+	}
+	return errors.Join(store.Rotate(ctx, key), store.Close(ctx))
 }
 
 // kmeEvent has the site's KME start again, or go back to a backup.

@@ -4,10 +4,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 )
@@ -23,6 +25,7 @@ type world struct {
 	sites    []*site
 	attacker *attacker
 	ledger   *ledger
+	dir      string // of real files
 	verbose  bool
 	troubles map[[2]string][]event // by kind and where
 
@@ -53,7 +56,11 @@ func run(t *testing.T, p *pki, sc *scenario, verbose bool) (r *report) {
 		}
 		r = &report{w.violations, w.counts, w.trace}
 	}()
-	synctest.Test(t, func(*testing.T) {
+	if sc.SQLite {
+		w.dir = t.TempDir()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		cryptotest.SetGlobalRandom(t, sc.Seed)
 		w.build()
 		w.play()
 		w.drain()
@@ -210,9 +217,14 @@ func (w *world) keyOf(id string) *qkdKey {
 	return nil
 }
 
+// now returns a source of randomness for what the parts name at this moment.
+func (w *world) now(parts ...any) *rand.Rand {
+	return w.dice.about(append(parts, time.Since(w.start))...)
+}
+
 // fate decides what becomes of a connection.
-func (w *world) fate(link string, number int) fate {
-	r := w.dice.about("fate", link, number)
+func (w *world) fate(link string) fate {
+	r := w.now("fate", link)
 	troubled := func(kind string) bool {
 		if r.Float64() >= w.trouble(kind, link) {
 			return false

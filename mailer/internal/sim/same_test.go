@@ -1,0 +1,58 @@
+package sim
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// chance is what may differ in a trace: which of two keys that were there at the same
+// moment a message took.
+var chance = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}| client=\S+`)
+
+// comparable returns a trace without that. Lines of the same millisecond are sorted.
+func comparable(trace []string) []string {
+	lines := slices.Clone(trace)
+	for i := range lines {
+		lines[i] = chance.ReplaceAllString(lines[i], "")
+	}
+	slices.SortStableFunc(lines, func(a, b string) int {
+		if len(a) > 17 && len(b) > 17 && a[:17] != b[:17] {
+			return 0 // they are in order
+		}
+		return strings.Compare(a, b)
+	})
+	return lines
+}
+
+// TestSameTrace: the same seed gives the same trace. Where goroutines run in the same
+// instant, the scheduler has its part in what happens, so not every seed does.
+func TestSameTrace(t *testing.T) {
+	p := newTestPKI(t)
+	const seeds = 8
+	same := 0
+	for seed := range uint64(seeds) {
+		sc := newScenario(seed+1, 1, 10)
+		a, b := comparable(run(t, p, sc, false).trace), comparable(run(t, p, sc, false).trace)
+		at := 0
+		for at < min(len(a), len(b)) && a[at] == b[at] {
+			at++
+		}
+		if at == len(a) && at == len(b) {
+			same++
+			continue
+		}
+		line := func(trace []string) string {
+			if at < len(trace) {
+				return trace[at]
+			}
+			return "the end"
+		}
+		t.Logf("seed %d: line %d of %d:\n%s\n%s", seed+1, at+1, len(a), line(a), line(b))
+	}
+	t.Logf("%d of %d seeds have the same trace twice", same, seeds)
+	if same < seeds/2 {
+		t.Errorf("only %d of %d seeds have the same trace twice: what else is random?", same, seeds)
+	}
+}
