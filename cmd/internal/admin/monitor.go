@@ -62,6 +62,7 @@ type Monitor struct {
 	count    *counters
 	history  *history
 	alarms   alarms
+	doubts   chan struct{} // whether the last checks still hold
 
 	mu       sync.Mutex
 	found    findings
@@ -80,7 +81,7 @@ func New(s Sources) *Monitor {
 	reg := prometheus.NewRegistry()
 	m := &Monitor{
 		s: s, started: s.Now(), reg: reg, count: newCounters(reg), history: newHistory(),
-		forecast: map[string]*forecast{}, failing: map[string]bool{},
+		forecast: map[string]*forecast{}, failing: map[string]bool{}, doubts: make(chan struct{}, 1),
 	}
 	m.hybrid.Store(new(hybrid))
 	m.registerFigures()
@@ -105,8 +106,11 @@ func (m *Monitor) Reload(cfg *config.Config) {
 // files for it, and can't use them.
 func (m *Monitor) NotReloaded() { m.notNew.Store(true) }
 
-// Message counts a message.
-func (m *Monitor) Message(r mailer.Report) { m.count.count(r, m.s.Now()) }
+// Message counts a message, and learns from one that was refused.
+func (m *Monitor) Message(r mailer.Report) {
+	m.count.count(r, m.s.Now())
+	m.doubt(r)
+}
 
 const (
 	checkEvery   = 30 * time.Second
@@ -120,6 +124,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	defer check.Stop()
 	defer note.Stop()
 	m.check(ctx)
+	doubts := m.doubts
 	for {
 		select {
 		case <-ctx.Done():
@@ -127,8 +132,12 @@ func (m *Monitor) Run(ctx context.Context) {
 			return
 		case <-check.C:
 			m.check(ctx)
+		case <-doubts:
+			m.check(ctx)
+			doubts = nil // until the next note: a key manager may have a status and no keys
 		case <-note.C:
 			m.note()
+			doubts = m.doubts
 		}
 	}
 }

@@ -16,6 +16,7 @@ var assets embed.FS
 func (m *Monitor) pages(mux *http.ServeMux) {
 	page := template.Must(template.New("page.html").Funcs(template.FuncMap{
 		"grouped": grouped, "glyph": glyph, "word": word, "capital": capital, "times": func(n int) string { return times(int64(n)) },
+		"kept":   func() int { return latestKept },
 		"iso":    func(t time.Time) string { return t.Format(time.RFC3339) },
 		"format": func(layout string, t time.Time) string { return t.Format(layout) },
 	}).ParseFS(assets, "assets/page.html"))
