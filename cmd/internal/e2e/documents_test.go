@@ -29,6 +29,8 @@ func TestDocument(t *testing.T) {
 		"postfix.md":   {"relay.toml", "main.cf", "master.cf", "master-after-queue.cf"},
 		"exim.md":      {"exim/main", "exim/acl", "exim/routers", "exim/transports"},
 		"opensmtpd.md": {"opensmtpd/smtpd.conf"},
+		"dovecot.md":   {"dovecot/lmtp.conf", "dovecot/postfix.cf", "dovecot/exim", "dovecot/smtpd.conf", "dovecot/relay.toml"},
+		"provider.md":  {"provider/relay.toml", "provider/fetchmailrc"},
 	} {
 		doc := document(t, page)
 		for _, file := range files {
@@ -37,8 +39,10 @@ func TestDocument(t *testing.T) {
 			}
 		}
 	}
-	if _, err := config.Load(filepath.Join("testdata", "relay.toml")); err != nil {
-		t.Error(err)
+	for _, file := range []string{"relay.toml", "provider/relay.toml"} {
+		if _, err := config.Load(filepath.Join("testdata", file)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

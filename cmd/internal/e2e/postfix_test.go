@@ -14,7 +14,14 @@ import (
 )
 
 // postfix is the Postfix of a site.
-type postfix struct{ *site }
+type postfix struct {
+	*site
+	listens []string // at these ports
+}
+
+func newPostfix(s *site) mailSystem {
+	return &postfix{s, []string{portInternet, portOwn, portOut, portIn}}
+}
 
 func (s *postfix) configure(t *testing.T, o options, wire string) {
 	t.Helper()
@@ -63,7 +70,7 @@ func (s *postfix) start(t *testing.T, o options, wire string) (wait func()) {
 		if err := start.Wait(); err != nil {
 			t.Fatalf("postfix start: %v: %s%s", err, out.Bytes(), s.read("mail.log"))
 		}
-		s.awaitPorts(t, portInternet, portOwn, portOut, portIn)
+		s.awaitPorts(t, s.listens...)
 	}
 }
 

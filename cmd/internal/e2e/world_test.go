@@ -74,7 +74,7 @@ func newWorld(t *testing.T, o options) *world {
 	t.Helper()
 	if o.system == nil {
 		needsPostfix(t)
-		o.system = func(s *site) mailSystem { return &postfix{s} }
+		o.system = newPostfix
 	}
 	if o.km == nil {
 		shared := filepath.Join(folder(t), "keys.json")
