@@ -260,7 +260,7 @@ func (r *Reader) openOTP(outer *envelope.Reader, control, begin []byte) {
 		},
 	}
 	if r.secret != nil {
-		opts.Mask = r.secret.Mask
+		opts.Layer = func(number uint64) (otp.Layer, error) { return layerOf(r.secret, begin, number) }
 	}
 	r.suite = otp.NewReader(otp.NewFrameReader(outer), opts)
 }

@@ -47,6 +47,7 @@ type Writer struct {
 	want    int    // bytes of head to wait for
 	suite   suiteWriter
 	secret  *hybrid.Secret // of a hybrid suite, once the envelope is open; nil: none
+	begin   []byte         // of its payload: fingerprint and enc
 	around  envelope.WriterOptions
 	outer   *envelope.Writer
 	async   *asyncwrite.Writer // to dst, while ReadFrom uses one
@@ -254,7 +255,7 @@ func (w *Writer) openOTP() (suiteWriter, error) {
 		Open: w.openEnvelope,
 	}
 	if w.opts.Hybrid != nil {
-		opts.Mask = func(frame uint64, keys ...[]byte) error { return w.secret.Mask(frame, keys...) }
+		opts.Layer = func(number uint64) (otp.Layer, error) { return layerOf(w.secret, w.begin, number) }
 	}
 	s, err := otp.NewWriter(opts)
 	if err != nil {
@@ -301,11 +302,9 @@ func (w *Writer) openEnvelope(keyID string) (_ io.Writer, control []byte, err er
 	if w.opts.Hybrid == nil {
 		return w.outer, control, nil
 	}
-	begin, secret, err := w.opts.Hybrid.encapsulate(control)
-	if err != nil {
+	if w.begin, w.secret, err = w.opts.Hybrid.encapsulate(control); err != nil {
 		return nil, nil, err
 	}
-	w.secret = secret
-	_, err = w.outer.Write(begin)
+	_, err = w.outer.Write(w.begin)
 	return w.outer, control, err
 }

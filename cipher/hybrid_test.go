@@ -62,7 +62,7 @@ func newHalfway(t *testing.T, suite cipher.Suite, outer []byte) *halfway {
 func (h *halfway) open(key, secret []byte) ([]byte, error) {
 	if h.suite.Plain() == cipher.SuiteOTP {
 		return otp.NewReader(otp.NewFrameReader(bytes.NewReader(h.plain)), otp.ReaderOptions{
-			Control: h.control, KeyID: h.keyID, Mask: maskWith(secret),
+			Control: h.control, KeyID: h.keyID, Layer: layerWith(h.begin, secret),
 			Keys: func(f *otp.Frame) ([]*kmclient.Key, error) {
 				return []*kmclient.Key{kmclient.NewKey(f.KeyIDs[0], bytes.Clone(key))}, nil
 			},
@@ -86,8 +86,8 @@ func (h *halfway) forge(t *testing.T, plaintext, begin, key, secret []byte) []by
 	var err error
 	if h.suite.Plain() == cipher.SuiteOTP {
 		w, err = otp.NewWriter(otp.WriterOptions{
-			Mask: maskWith(secret),
-			Open: func(string) (io.Writer, []byte, error) { return payload, h.control, nil },
+			Layer: layerWith(begin, secret),
+			Open:  func(string) (io.Writer, []byte, error) { return payload, h.control, nil },
 			Keys: func(size, _ int) ([]*kmclient.Key, error) {
 				return []*kmclient.Key{kmclient.NewKey(h.keyID, bytes.Clone(key[:size/8:size/8]))}, nil
 			},
@@ -173,10 +173,9 @@ func TestPrivateKeyAlone(t *testing.T) {
 		mustRefuse(t, "open without keys", newTestKM(), h.outer, nil, kmclient.ErrKeyNotFound, 1)
 		size := len(km.keys[h.keyID])
 		guess := bytes.Repeat([]byte{1, 2}, size/2)
-		masked := bytes.Clone(guess)
-		_ = maskWith(secret)(0, masked)
-		// As good a guess as he has: what makes the masked key a simple one.
-		for i, key := range [][]byte{guess, masked, secret} {
+		stream := make([]byte, size)
+		indStream(secret, 0).XORKeyStream(stream, stream)
+		for i, key := range [][]byte{guess, stream, secret} {
 			key = append(key, guess...)[:size]
 			if got, err := h.open(key, secret); err == nil {
 				t.Errorf("%s: key %d: opened as %q", suite, i, got)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 
 	"github.com/qkdmail/qkdmail/cipher/internal/hybrid"
+	"github.com/qkdmail/qkdmail/cipher/internal/otp"
 )
 
 // Types of the PEM blocks in key files.
@@ -155,6 +156,12 @@ func (k *HybridPublicKey) encapsulate(control []byte) (begin []byte, s *hybrid.S
 		return nil, nil, fmt.Errorf("X-Wing: %w", err)
 	}
 	return append(k.fingerprint[:], enc...), s, nil
+}
+
+// layerOf returns the layer that a hybrid suite puts over a frame of OTP.
+func layerOf(s *hybrid.Secret, begin []byte, number uint64) (otp.Layer, error) {
+	stream, err := s.Stream(number)
+	return otp.Layer{Begin: begin, Stream: stream}, err
 }
 
 // A hybridHeader is the beginning of a payload under a hybrid suite.

@@ -56,6 +56,7 @@ type indReader struct {
 	seeds     [][]byte          // private keys for X-Wing
 	sae, peer string            // SAE IDs of the reader and its peer, "" for none
 	asked     int               // keys that it has asked for
+	begin     []byte            // fingerprint and enc of the message that is read
 }
 
 // open reads a message as docs/format.md says. It returns the original message and the

@@ -39,6 +39,7 @@ func (r *indReader) openSecret(payload []byte, control map[string]string) (secre
 		if err != nil {
 			return nil, nil, err
 		}
+		r.begin = payload[:len(payload)-len(t.rest)]
 		return indSecret(shared, indControlOctets(control)), t.rest, nil
 	}
 	return nil, nil, indErr(errIndHybrid, "fingerprint %x", fingerprint)
@@ -136,18 +137,13 @@ func TestIndependentHPKE(t *testing.T) {
 	}
 }
 
-// ---- §10.5 The mask of the OTP
+// ---- §10.5 The second layer of the OTP
 
-func indMask(secret []byte, number uint64, keys [][]byte) (masked [][]byte) {
+// indStream returns the key stream of a frame.
+func indStream(secret []byte, number uint64) cipher.Stream {
 	label := binary.BigEndian.AppendUint64([]byte("qkdmail/1 OTP mask\x00"), number)
 	block := indMust(aes.NewCipher(indMust(hkdf.Expand(sha256.New, secret, string(label), 32))))
-	whole := slices.Concat(keys...)
-	cipher.NewCTR(block, make([]byte, 16)).XORKeyStream(whole, whole)
-	t := &indTaker{whole}
-	for _, k := range keys {
-		masked = append(masked, t.take(len(k)))
-	}
-	return masked
+	return cipher.NewCTR(block, make([]byte, 16))
 }
 
 // ---- §11 Recipients

@@ -148,8 +148,8 @@ func indTakeFrame(t *indTaker, number uint64) (*indFrame, error) {
 	return f, nil
 }
 
-// frameKeys returns the keys of a frame, masked (§10.5) if there is a secret.
-func (r *indReader) frameKeys(f *indFrame, secret []byte) ([][]byte, error) {
+// frameKeys returns the keys of a frame.
+func (r *indReader) frameKeys(f *indFrame) ([][]byte, error) {
 	var keys [][]byte
 	answer := map[string]bool{}
 	for i, id := range f.ids {
@@ -163,15 +163,12 @@ func (r *indReader) frameKeys(f *indFrame, secret []byte) ([][]byte, error) {
 		answer[string(key)] = true
 		keys = append(keys, key)
 	}
-	if secret == nil {
-		return keys, nil
-	}
-	return indMask(secret, f.number, keys), nil
+	return keys, nil
 }
 
 // openFrame verifies and decrypts a frame.
 func (r *indReader) openFrame(f *indFrame, control map[string]string, secret []byte) ([]byte, error) {
-	keys, err := r.frameKeys(f, secret)
+	keys, err := r.frameKeys(f)
 	if err != nil {
 		return nil, err
 	}
@@ -182,20 +179,37 @@ func (r *indReader) openFrame(f *indFrame, control map[string]string, secret []b
 	if len(pad) < len(f.ciphertext) {
 		return nil, indErr(errIndKey, "frame %d: too little pad", f.number)
 	}
-	var data, lengths []byte
-	for _, x := range [][]byte{indControlOctets(control), f.header, f.ciphertext} {
-		data = append(append(data, x...), make([]byte, (16-len(x)%16)%16)...)
-		lengths = binary.LittleEndian.AppendUint64(lengths, uint64(len(x)))
-	}
-	data = binary.LittleEndian.AppendUint64(append(data, lengths...), f.number)
-	if subtle.ConstantTimeCompare(indPoly1305(first[16:32], first[:16], data), f.tag) != 1 {
-		return nil, indErr(errIndAltered, "frame %d", f.number)
-	}
 	plaintext := make([]byte, len(f.ciphertext))
 	for i, c := range f.ciphertext {
 		plaintext[i] = c ^ pad[i]
 	}
+	if secret == nil {
+		data := f.data(control, f.ciphertext)
+		if subtle.ConstantTimeCompare(indPoly1305(first[16:32], first[:16], data), f.tag) != 1 {
+			return nil, indErr(errIndAltered, "frame %d", f.number)
+		}
+		return plaintext, nil
+	}
+	stream, second := indStream(secret, f.number), make([]byte, 32) // §10.5
+	stream.XORKeyStream(second, second)
+	stream.XORKeyStream(plaintext, plaintext)
+	data := append(slices.Clone(r.begin), f.data(control, plaintext)...)
+	tag := indPoly1305(first[16:32], first[:16], data)
+	subtle.XORBytes(tag, tag, indPoly1305(second[16:], second[:16], data))
+	if subtle.ConstantTimeCompare(tag, f.tag) != 1 {
+		return nil, indErr(errIndAltered, "frame %d", f.number)
+	}
 	return plaintext, nil
+}
+
+// data returns what the tag of a frame covers.
+func (f *indFrame) data(control map[string]string, text []byte) []byte {
+	var data, lengths []byte
+	for _, x := range [][]byte{indControlOctets(control), f.header, text} {
+		data = append(append(data, x...), make([]byte, (16-len(x)%16)%16)...)
+		lengths = binary.LittleEndian.AppendUint64(lengths, uint64(len(x)))
+	}
+	return binary.LittleEndian.AppendUint64(append(data, lengths...), f.number)
 }
 
 // indTakeID reads one key ID of a frame header.

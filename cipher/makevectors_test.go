@@ -208,7 +208,7 @@ func (v vector) withPlaintext(t *testing.T, comment, expect string, plaintext, b
 		w, err = otp.NewWriter(otp.WriterOptions{
 			Limits: otp.Limits{MaxKeySize: km.status.MaxKeySize},
 			Keys:   func(size, n int) ([]*kmclient.Key, error) { return km.GetKeys(t.Context(), "", size, n) },
-			Mask:   maskWith(secret),
+			Layer:  layerWith(begin, secret),
 			Open:   func(string) (io.Writer, []byte, error) { return payload, octets, nil },
 		})
 	} else {
@@ -227,16 +227,13 @@ func (v vector) withPlaintext(t *testing.T, comment, expect string, plaintext, b
 	return v.refused(comment, expect)
 }
 
-// maskWith masks keys with a secret, unless that is empty.
-func maskWith(secret []byte) func(frame uint64, keys ...[]byte) error {
+// layerWith makes layers with a secret, unless that is empty.
+func layerWith(begin, secret []byte) func(number uint64) (otp.Layer, error) {
 	if len(secret) == 0 {
 		return nil
 	}
-	return func(frame uint64, keys ...[]byte) error {
-		for i, masked := range indMask(secret, frame, keys) {
-			copy(keys[i], masked)
-		}
-		return nil
+	return func(number uint64) (otp.Layer, error) {
+		return otp.Layer{Begin: begin, Stream: indStream(secret, number)}, nil
 	}
 }
 

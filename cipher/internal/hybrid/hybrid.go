@@ -8,13 +8,12 @@
 //	secret      = 32 bytes of HPKE Export (RFC 9180 §5.3), context "qkdmail/1 secret", with
 //	              mode base, KEM X-Wing, KDF HKDF-SHA256, AEAD export-only,
 //	              info "qkdmail/1 X-WING" ‖ 0x00 ‖ control octets
-//	mask        = AES-256-CTR from block 0, a key a frame:
+//	key stream  = AES-256-CTR from block 0, a key a frame:
 //	              HKDF-Expand(SHA-256, secret, "qkdmail/1 OTP mask" ‖ 0x00 ‖ frame number as
 //	              u64 big-endian, 32)
 //
-// AES-256-GCM takes secret ‖ key as input of its key derivation. OTP XORs all bytes of
-// a frame's keys with the mask: a uniform key stays uniform, so the proof of the pad
-// stands, and whoever knows the key lacks the mask.
+// AES-256-GCM takes secret ‖ key as input of its key derivation. OTP puts a second
+// layer over each frame, of the key stream: see otp.Layer.
 package hybrid
 
 import (
@@ -90,25 +89,21 @@ func (s *Secret) Wipe() {
 	}
 }
 
-// Mask XORs the keys of a frame, in their order, with the mask of that frame. A
-// second call undoes it. Without a secret, or after Wipe, it is an error.
-func (s *Secret) Mask(frame uint64, keys ...[]byte) error {
+// Stream returns the key stream of a frame. Without a secret, or after Wipe, it is an
+// error.
+func (s *Secret) Stream(frame uint64) (cipher.Stream, error) {
 	if len(s.Reveal()) == 0 {
-		return errors.New("no secret to mask the keys with")
+		return nil, errors.New("no secret to make a key stream of")
 	}
 	label := binary.BigEndian.AppendUint64([]byte("qkdmail/1 OTP mask\x00"), frame)
 	key, err := hkdf.Expand(sha256.New, s.bytes, string(label), 32)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer clear(key)
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	mask := cipher.NewCTR(block, make([]byte, aes.BlockSize))
-	for _, k := range keys {
-		mask.XORKeyStream(k, k)
-	}
-	return nil
+	return cipher.NewCTR(block, make([]byte, aes.BlockSize)), nil
 }

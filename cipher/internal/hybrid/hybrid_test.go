@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"os"
-	"slices"
 	"testing"
 )
 
@@ -109,24 +108,16 @@ func TestSecret(t *testing.T) {
 	if got := hex.EncodeToString(s.Reveal()); got != "e4e0080aac9aa342433c2c9b93300d5acf421728122e307a00338854dc62817b" {
 		t.Errorf("secret %s", got)
 	}
-	// The keys of a frame have one key stream, wherever one ends.
-	const mask = "fd57e8c41d6588f248e2aa0808aca5b4ccab457ab7708a6e6c32c16ae24683ce682c2c186b0a34c7bf303b3f0830bf9b21f5ca3cef322fcedb2d299b914f717fcd94e8a5924ce20c5ff675b505306ed1"
-	for _, sizes := range [][]int{{80}, {32, 48}, {1, 0, 79}, {17, 17, 17, 17, 12}} {
-		var keys [][]byte
-		for _, n := range sizes {
-			keys = append(keys, make([]byte, n))
-		}
-		if err := s.Mask(7, keys...); err != nil {
+	const want = "fd57e8c41d6588f248e2aa0808aca5b4ccab457ab7708a6e6c32c16ae24683ce682c2c186b0a34c7bf303b3f0830bf9b21f5ca3cef322fcedb2d299b914f717fcd94e8a5924ce20c5ff675b505306ed1"
+	for frame, same := range map[uint64]bool{7: true, 8: false} {
+		stream, err := s.Stream(frame)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := hex.EncodeToString(slices.Concat(keys...)); got != mask {
-			t.Errorf("keys of %v bytes: mask %s", sizes, got)
-		}
-		if err := s.Mask(7, keys...); err != nil || !bytes.Equal(slices.Concat(keys...), make([]byte, 80)) {
-			t.Errorf("keys of %v bytes: a second mask does not undo the first, error %v", sizes, err)
-		}
-		if err := s.Mask(8, keys...); err != nil || hex.EncodeToString(slices.Concat(keys...)) == mask {
-			t.Errorf("two frames have one mask, error %v", err)
+		got := make([]byte, 80)
+		stream.XORKeyStream(got, got)
+		if (hex.EncodeToString(got) == want) != same {
+			t.Errorf("frame %d has the key stream %x", frame, got)
 		}
 	}
 	revealed := s.Reveal()
@@ -134,8 +125,8 @@ func TestSecret(t *testing.T) {
 	if !bytes.Equal(revealed, make([]byte, SecretSize)) {
 		t.Error("a wiped secret is still there")
 	}
-	if err := s.Mask(7, make([]byte, 32)); err == nil {
-		t.Error("a wiped secret masks keys")
+	if _, err := s.Stream(7); err == nil {
+		t.Error("a wiped secret gives a key stream")
 	}
 }
 
@@ -216,8 +207,8 @@ func TestLowOrder(t *testing.T) {
 // TestNoSecret: without a secret, keys are not used as they are.
 func TestNoSecret(t *testing.T) {
 	var s *Secret
-	if err := s.Mask(0, make([]byte, 32)); err == nil || s.Reveal() != nil {
-		t.Errorf("a nil secret reveals %x and masks keys", s.Reveal())
+	if _, err := s.Stream(0); err == nil || s.Reveal() != nil {
+		t.Errorf("a nil secret reveals %x and gives a key stream", s.Reveal())
 	}
 	s.Wipe()
 }

@@ -19,7 +19,7 @@
 //	             ‖ pad16(ciphertext) ‖ the three lengths ‖ frame number from 0
 //	             (each u64 little-endian; pad16 appends zeros up to a multiple of 16)
 //
-// Hybrid suites mask the keys before they are used (section 10).
+// A [Layer] adds to that in hybrid suites.
 //
 // Bytes 0 to 15 of a key are never pad. Anyone who knows a plaintext learns its
 // pad by XOR, but nothing that could be s of the same key. So no frame can be
@@ -28,17 +28,11 @@ package otp
 
 import (
 	"crypto/subtle"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/qkdmail/qkdmail/kmclient"
-	//lint:ignore SA1019 The package is deprecated as a trap for those who reuse
-	// a Poly1305 key. Here its key is 32 bytes of a quantum key that
-	// authenticate one frame and are then wiped: the one use for which
-	// Poly1305's bound needs no assumption.
-	"golang.org/x/crypto/poly1305"
 )
 
 // Sizes and limits of a frame.
@@ -106,18 +100,6 @@ func (s *idSet) add(ids ...string) error {
 	return nil
 }
 
-// mask has the bytes of the keys of a frame changed, unless change is nil.
-func mask(change func(frame uint64, keys ...[]byte) error, number uint64, keys []*kmclient.Key) error {
-	if change == nil {
-		return nil
-	}
-	secrets := make([][]byte, len(keys))
-	for i, k := range keys {
-		secrets[i] = k.Reveal()
-	}
-	return change(number, secrets...)
-}
-
 // xor sets dst to src XOR the pad in keys.
 func xor(dst, src []byte, keys []*kmclient.Key) error {
 	skip := authSize
@@ -134,30 +116,4 @@ func xor(dst, src []byte, keys []*kmclient.Key) error {
 		return fmt.Errorf("%w: %d bytes of pad are missing", ErrShortKeys, len(src))
 	}
 	return nil
-}
-
-// authenticator returns Poly1305 with all that the tag of a frame covers.
-func authenticator(first *kmclient.Key, control, header, ciphertext []byte, number uint64) (*poly1305.MAC, error) {
-	auth := first.Reveal()
-	if len(auth) < authSize {
-		return nil, fmt.Errorf("%w: key %s has %d bits", ErrShortKeys, first.ID(), first.Size())
-	}
-	var key [32]byte // Poly1305 takes r before s
-	copy(key[:16], auth[16:32])
-	copy(key[16:], auth[:16])
-	mac := poly1305.New(&key)
-	clear(key[:])
-
-	var zeros [16]byte
-	var tail [32]byte
-	for i, part := range [][]byte{control, header, ciphertext} {
-		_, _ = mac.Write(part)
-		if n := len(part) % 16; n > 0 {
-			_, _ = mac.Write(zeros[n:])
-		}
-		binary.LittleEndian.PutUint64(tail[8*i:], uint64(len(part)))
-	}
-	binary.LittleEndian.PutUint64(tail[24:], number)
-	_, _ = mac.Write(tail[:])
-	return mac, nil
 }

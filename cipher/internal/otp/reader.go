@@ -188,12 +188,11 @@ type ReaderOptions struct {
 	// the keys, those returned with an error as well.
 	Keys func(*Frame) ([]*kmclient.Key, error)
 
-	// Mask, if not nil, is called with the keys of each frame before they are used,
-	// and may change their bytes.
-	Mask func(frame uint64, keys ...[]byte) error
+	// Layer, if not nil, is called for each frame.
+	Layer func(number uint64) (Layer, error)
 
 	// Verified, if not nil, is called with each frame whose tag is right, before
-	// the frame is decrypted. Its error ends the message.
+	// its plaintext is released. Its error ends the message.
 	Verified func(*Frame) error
 }
 
@@ -247,22 +246,17 @@ func (r *Reader) decrypt(f *Frame) error {
 	if err := checkKeys(keys, f.KeyIDs); err != nil {
 		return err
 	}
-	if err := mask(r.opts.Mask, f.Number, keys); err != nil {
-		return err
-	}
-	mac, err := authenticator(keys[0], r.opts.Control, f.header, f.ciphertext, f.Number)
+	s, err := newSealing(keys, r.opts.Layer, r.opts.Control, f.header, f.Number)
 	if err != nil {
 		return err
 	}
-	if !mac.Verify(f.tag[:]) {
-		return ErrTag
-	}
-	if r.opts.Verified != nil {
-		if err := r.opts.Verified(f); err != nil {
-			return err
+	defer s.wipe()
+	return s.decrypt(f.ciphertext, f.tag, func() error {
+		if r.opts.Verified == nil {
+			return nil
 		}
-	}
-	return xor(f.ciphertext, f.ciphertext, keys)
+		return r.opts.Verified(f)
+	})
 }
 
 // checkKeys reports keys that no key manager may return for these IDs.

@@ -23,9 +23,8 @@ type WriterOptions struct {
 	// is written. It returns a writer for the frames, and the control octets.
 	Open func(keyID string) (dst io.Writer, control []byte, err error)
 
-	// Mask, if not nil, is called with the keys of each frame after Open, and may
-	// change their bytes.
-	Mask func(frame uint64, keys ...[]byte) error
+	// Layer, if not nil, is called for each frame, after Open.
+	Layer func(number uint64) (Layer, error)
 }
 
 // A Writer encrypts what is written to it, frame by frame. The payload is
@@ -125,19 +124,11 @@ func (w *Writer) seal(plain []byte, last bool) error {
 			return err
 		}
 	}
-	if err := mask(w.opts.Mask, w.number, keys); err != nil {
-		return fmt.Errorf("frame %d: %w", w.number, err)
-	}
-	ciphertext := w.buf[:len(plain)]
-	w.used = max(w.used, len(plain))
-	if err := xor(ciphertext, plain, keys); err != nil {
-		return fmt.Errorf("frame %d: %w", w.number, err)
-	}
-	return w.write(keys, ciphertext, last)
+	return w.write(keys, plain, last)
 }
 
-// write writes the frame with a ciphertext.
-func (w *Writer) write(keys []*kmclient.Key, ciphertext []byte, last bool) error {
+// write encrypts a frame and writes it.
+func (w *Writer) write(keys []*kmclient.Key, plain []byte, last bool) error {
 	flags := byte(0)
 	if last {
 		flags = flagLast
@@ -146,14 +137,20 @@ func (w *Writer) write(keys []*kmclient.Key, ciphertext []byte, last bool) error
 	for _, k := range keys {
 		w.header = appendID(w.header, k.ID())
 	}
-	w.header = binary.BigEndian.AppendUint32(w.header, uint32(len(ciphertext)))
-	mac, err := authenticator(keys[0], w.control, w.header, ciphertext, w.number)
+	w.header = binary.BigEndian.AppendUint32(w.header, uint32(len(plain)))
+	s, err := newSealing(keys, w.opts.Layer, w.control, w.header, w.number)
+	if err != nil {
+		return fmt.Errorf("frame %d: %w", w.number, err)
+	}
+	defer s.wipe()
+	ciphertext := w.buf[:len(plain)]
+	w.used = max(w.used, len(plain))
+	tag, err := s.encrypt(ciphertext, plain)
 	if err != nil {
 		return fmt.Errorf("frame %d: %w", w.number, err)
 	}
 	w.number++
-	var tag [TagSize]byte
-	for _, part := range [][]byte{w.header, ciphertext, mac.Sum(tag[:0])} {
+	for _, part := range [][]byte{w.header, ciphertext, tag[:]} {
 		if _, err := w.dst.Write(part); err != nil {
 			return err
 		}
