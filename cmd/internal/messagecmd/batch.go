@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
+	"github.com/qkdmail/qkdmail/cmd/internal/mailbox"
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient/durable"
 	"github.com/schollz/progressbar/v3"
@@ -19,11 +20,12 @@ import (
 )
 
 // A batch is what "encrypt" and "decrypt" have in common: inputs, outputs, progress and
-// a summary.
+// a summary. A mailbox is done message by message, and otherwise a file is one message.
 type batch struct {
 	output string // -o
 	outDir string // --out-dir
 	force  bool   // --force
+	mbox   string // --mbox: the quoting of the mbox file that is the input; "": none is
 	done   string // "encrypted" or "decrypted", for the summary
 }
 
@@ -34,6 +36,9 @@ func (b *batch) flags(cmd *cobra.Command) {
 	flags.OfferFiles(cmd, "output")
 	flags.OfferFolders(cmd, "out-dir")
 	f.BoolVar(&b.force, "force", false, "overwrite files")
+	f.StringVar(&b.mbox, "mbox", "", "the input is an mbox file: do each of its messages; rd, o or none says how its lines \"From \" are quoted")
+	f.Lookup("mbox").NoOptDefVal = string(mailbox.Rd)
+	flags.OfferValues(cmd, "mbox", string(mailbox.Rd), string(mailbox.O), string(mailbox.None))
 }
 
 // A job is one message.
@@ -44,18 +49,45 @@ type job struct {
 	size   int64  // in bytes; 0 if unknown
 }
 
+// An output takes what becomes of a message. With sync it is on disk when Finish returns.
+type output interface {
+	io.Writer
+	Finish(sync bool) error
+}
+
 // A step encrypts or decrypts one message. It calls warn with what the user should know,
 // and tell with what the user has asked for.
-type step func(ctx context.Context, in io.Reader, out *terminal.Output, warn, tell func(text string)) error
+type step func(ctx context.Context, in io.Reader, out output, warn, tell func(text string)) error
+
+// A work is a step, and what it takes to do it for mailboxes. There a message can be any,
+// even an empty one.
+type work struct {
+	do  func(mailbox bool) step
+	job string // stands for all options that decide what comes out
+	// passOn reports whether a message is to be passed on as it was after this error.
+	// What the key manager or the disk fails at for all messages ends the run.
+	passOn func(context.Context, error) bool
+	// settle does what may not have been done for a message whose output is complete.
+	settle func(ctx context.Context, in io.Reader) error
+}
 
 // run does all messages in args. After a failure it goes on with the others. The first
 // failure decides the exit code.
-func (b *batch) run(cmd *cobra.Command, args []string, do step) error {
+func (b *batch) run(cmd *cobra.Command, args []string, w work) error {
 	defer terminal.UntilHangUp(cmd)()
+	if b.mbox != "" {
+		return b.runMbox(cmd, args, w)
+	}
+	if names, err := b.maildirs(args); err != nil {
+		return err
+	} else if len(names) > 0 {
+		return b.runMaildirs(cmd, args[0], names, w)
+	}
 	jobs, err := b.jobs(args, terminal.Note(cmd))
 	if err != nil {
 		return err
 	}
+	do := w.do(false)
 	if b.outDir == "" {
 		return b.one(cmd, jobs[0], nil, do)
 	}
@@ -120,6 +152,31 @@ type barWriter struct{ bar *progressbar.ProgressBar }
 func (w barWriter) Write(p []byte) (int, error) {
 	_ = w.bar.Add(len(p))
 	return len(p), nil
+}
+
+// maildirs returns the Maildir folders in the folder that args name, if there are any.
+// Folders of .eml files and Maildir folders are not for one run.
+func (b *batch) maildirs(args []string) (names []string, err error) {
+	for _, arg := range args {
+		if info, err := os.Stat(arg); b.outDir == "" || err != nil || !info.IsDir() {
+			continue
+		}
+		more, others, err := mailbox.Maildirs(arg, b.isOutDir)
+		if err != nil {
+			return nil, terminal.NoInput(err)
+		}
+		if len(more) > 0 && others > 0 {
+			return nil, terminal.Usage("%s has Maildir folders and other .eml files: name them one after the other", arg)
+		}
+		names = append(names, more...)
+		if len(more) > 0 && (len(args) > 1 || b.isOutDir(arg)) {
+			return nil, terminal.Usage("%s has Maildir folders: name nothing beside it, and another folder with --out-dir", arg)
+		}
+	}
+	if len(names) > 0 && b.output != "" {
+		return nil, terminal.Usage("-o and --out-dir exclude each other")
+	}
+	return names, nil
 }
 
 // jobs returns the messages that args name. It calls note with what it skips.

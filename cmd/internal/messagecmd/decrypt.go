@@ -2,13 +2,13 @@ package messagecmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
-	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
@@ -33,7 +33,10 @@ func newDecrypt(g *flags.Globals) *cobra.Command {
 		Short: "Decrypt messages",
 		Long: `Decrypt messages and restore the originals byte for byte. Without FILE, or with -,
 standard input is read; without -o, standard output is written. Several files, or
-a folder of .eml files, need --out-dir.
+a folder of .eml files, need --out-dir. So does a Maildir folder; with --mbox each
+message of an mbox file is decrypted. What can't be decrypted in these is passed on
+as it was and named. If that is stopped, the same command goes on
+(docs/mailboxes.md).
 
 Prefer -o: the file appears only after the whole message is verified. Standard
 output gets each part of a message as soon as that part is verified. If a later
@@ -64,6 +67,7 @@ whole message is on disk (or written, to a pipe). Then it can't be decrypted aga
   qkdmail decrypt --store keys.db --km etsi014:https://kme-b.example:8443 \
       --sae SAE_B --peer SAE_A --km-cert sae_b.crt --km-key sae_b.key -o message.eml secret.eml
   qkdmail decrypt --out-dir restored/ encrypted/
+  qkdmail decrypt --mbox -o archive.mbox secret.mbox
   qkdmail decrypt <secret.eml >message.eml`,
 		ValidArgsFunction: flags.FileArgs,
 		RunE:              d.run,
@@ -95,7 +99,7 @@ func (d *decryptFlags) run(cmd *cobra.Command, args []string) error {
 	return d.WithManager(cmd, func(km kmclient.KeyManager) error {
 		return d.WithStore(cmd, d.store, km, func(km kmclient.KeyManager, binder cipher.KeyBinder) error {
 			opts.Binder = binder
-			return d.batch.run(cmd, args, d.restore(km, opts, to))
+			return d.batch.run(cmd, args, d.work(km, opts, to))
 		})
 	})
 }
@@ -116,12 +120,17 @@ func (d *decryptFlags) privateKeys(cmd *cobra.Command) (keys []*cipher.HybridPri
 	return keys, nil
 }
 
-// restore returns what decrypts one message, for these recipients.
-func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptions, to []string) step {
-	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn, tell func(string)) error {
+// restore returns what decrypts one message, for these recipients, in a mailbox or by
+// itself.
+func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptions, to []string, mailbox bool) step {
+	return func(ctx context.Context, in io.Reader, out output, warn, tell func(string)) error {
 		head, in, err := readHead(in, make([]byte, formStart))
 		if err != nil {
 			return err
+		}
+		var others fromLines
+		if isFromLine(head) && !mailbox {
+			in = io.TeeReader(in, &others)
 		}
 		r, err := cipher.Decrypt(ctx, in, km, opts)
 		if err != nil {
@@ -133,6 +142,14 @@ func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptio
 		if err := d.release(r, out, to, warn, tell); err != nil {
 			return err
 		}
+		if isFromLine(head) && !mailbox {
+			if _, err := io.Copy(io.Discard, in); err != nil {
+				return err
+			}
+			if others.n > 1 {
+				warn("it is an mbox file, of which only the first message is decrypted: to decrypt each, use --mbox")
+			}
+		}
 		if err := out.Finish(d.closeKeys); err != nil {
 			return err
 		}
@@ -143,7 +160,7 @@ func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptio
 			warn("there is no key to close: this key manager deletes keys on delivery")
 			return nil
 		}
-		return closeKeysOf(ctx, km, r.Info())
+		return closeKeysOf(ctx, km, r.Info(), false)
 	}
 }
 
@@ -175,8 +192,9 @@ func (d *decryptFlags) release(r *cipher.Reader, out io.Writer, to []string, war
 }
 
 // closeKeysOf closes the keys of a message, and goes on after a failure: once the first
-// key is closed the message can't be decrypted again to close the others.
-func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info) error {
+// key is closed the message can't be decrypted again to close the others. again means
+// that some may be closed already.
+func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info, again bool) error {
 	closeKey := km.CloseKey
 	if kept, ok := km.(*keystore.Store); ok { // another peer may have a key with the same ID
 		closeKey = func(ctx context.Context, id string) error { return kept.CloseKeyFrom(ctx, message.SenderSAE, id) }
@@ -184,15 +202,56 @@ func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.In
 	var failed error
 	n := 0
 	for _, id := range message.KeyIDs {
-		if err := closeKey(ctx, id); err != nil {
-			n++
-			if failed == nil {
-				failed = err
-			}
+		err := closeKey(ctx, id)
+		if err == nil || again && (errors.Is(err, keystore.ErrClosed) || errors.Is(err, kmclient.ErrKeyNotFound)) {
+			continue
+		}
+		n++
+		if failed == nil {
+			failed = err
 		}
 	}
 	if failed != nil {
 		return fmt.Errorf("the message is restored, but %d of its %d keys are not closed: %w", n, len(message.KeyIDs), failed)
 	}
 	return nil
+}
+
+// work returns how messages are decrypted, those in mailboxes included.
+func (d *decryptFlags) work(km kmclient.KeyManager, opts *cipher.DecryptOptions, to []string) work {
+	w := work{
+		do:     func(mailbox bool) step { return d.restore(km, opts, to, mailbox) },
+		job:    digestOf("decrypt", d.mbox, to),
+		passOn: func(ctx context.Context, err error) bool { return d.passOn(ctx, km, err) },
+	}
+	if d.closeKeys && !km.DeletesOnDelivery() {
+		w.settle = func(ctx context.Context, in io.Reader) error {
+			info, err := cipher.Inspect(in)
+			if err != nil {
+				return err
+			}
+			return closeKeysOf(ctx, km, info, true)
+		}
+	}
+	return w
+}
+
+// passOn reports whether an error is about one message alone. One that nobody can decrypt
+// must not keep the others waiting.
+func (d *decryptFlags) passOn(ctx context.Context, km kmclient.KeyManager, err error) bool {
+	if errors.Is(err, kmclient.ErrRefused) {
+		// Some key managers answer so for a key that is not for us.
+		_, statusErr := km.Status(ctx, d.Peer)
+		return statusErr == nil
+	}
+	for _, of := range []error{
+		cipher.ErrNotEncrypted, cipher.ErrDamaged, cipher.ErrVersion, cipher.ErrSuite, cipher.ErrHybridKey, cipher.ErrSAE,
+		cipher.ErrWrongKey, cipher.ErrAltered, errNotForThem,
+		keystore.ErrClosed, keystore.ErrBound, keystore.ErrClaimed, kmclient.ErrKeyNotFound, kmclient.ErrBadRequest,
+	} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
 }

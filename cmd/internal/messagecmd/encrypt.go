@@ -39,11 +39,12 @@ func newEncrypt(g *flags.Globals) *cobra.Command {
 		Short: "Encrypt messages",
 		Long: `Encrypt messages. Without FILE, or with -, standard input is read; without -o,
 standard output is written. Several files, or a folder of .eml files, need
---out-dir.
+--out-dir. So does a Maildir folder; with --mbox each message of an mbox file is
+encrypted. If that is stopped, the same command goes on (docs/mailboxes.md).
 
-A file is one message, and all of it is encrypted, byte for byte. A warning reports
-an mbox file of several messages, UTF-16 and unusual line ends, if they show in
-the first 256 KiB. The outer message has copies of the fields that transport and
+A file is one message otherwise, and all of it is encrypted, byte for byte. A warning
+reports an mbox file of several messages, UTF-16 and unusual line ends, if they
+show in the first 256 KiB. The outer message has copies of the fields that transport and
 threading need, as --headers says, but never of Bcc.
 
 Suites: aes-256-gcm takes a key of 256 bits per message. otp is a one-time pad and
@@ -66,6 +67,7 @@ An ID has one use in a store, so decrypt the message with another store.`,
   qkdmail encrypt --hybrid b.key.pub --suite otp -o secret.eml message.eml
   qkdmail encrypt --to bob@b.example --to carol@b.example -o secret.eml message.eml
   qkdmail encrypt --out-dir encrypted/ mail/
+  qkdmail encrypt --mbox -o secret.mbox archive.mbox
   qkdmail encrypt --km https://km.example:8443 -o secret.eml message.eml &&
       sendmail -i -- bob@example.net <secret.eml`,
 		RunE:              e.run,
@@ -108,9 +110,23 @@ func (e *encryptFlags) run(cmd *cobra.Command, args []string) error {
 	e.store.Path = cmp.Or(e.store.Path, flags.NoStore)
 	return e.WithManager(cmd, func(km kmclient.KeyManager) error {
 		return e.WithStore(cmd, e.store, km, func(km kmclient.KeyManager, _ cipher.KeyBinder) error {
-			return e.batch.run(cmd, args, encryptStep(km, opts))
+			do := func(mailbox bool) step { return encryptStep(km, opts, mailbox) }
+			return e.batch.run(cmd, args, work{do: do, job: e.job(opts)})
 		})
 	})
+}
+
+// job stands for the options of a mailbox that is encrypted: a digest, because there are
+// addresses among them.
+func (e *encryptFlags) job(o *cipher.EncryptOptions) string {
+	var key, note string
+	if o.Hybrid != nil {
+		key = o.Hybrid.Fingerprint().String()
+	}
+	if o.Note != nil {
+		note = "=" + *o.Note
+	}
+	return digestOf("encrypt", e.mbox, o.Suite, key, o.PadLimit, o.Recipients, o.SAE, o.Peer, o.Headers, note, o.From, o.UTF8)
 }
 
 func (e *encryptFlags) options(cmd *cobra.Command) (*cipher.EncryptOptions, error) {
@@ -154,10 +170,10 @@ func (e *encryptFlags) publicKey(cmd *cobra.Command) (*cipher.HybridPublicKey, e
 	return readKeyFile("--hybrid", e.hybrid, textfile.Read, cipher.ParseHybridPublicKey)
 }
 
-// encryptStep encrypts one message.
-func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
+// encryptStep encrypts one message, in a mailbox or by itself.
+func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions, mailbox bool) step {
 	buf := make([]byte, formLimit)
-	return func(ctx context.Context, in io.Reader, out *terminal.Output, warn, _ func(string)) error {
+	return func(ctx context.Context, in io.Reader, out output, warn, _ func(string)) error {
 		head, in, err := readHead(in, buf)
 		if err != nil {
 			return err
@@ -172,7 +188,7 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions) step {
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if n == 0 && !mailbox {
 			// An empty pipe comes from a program that has failed.
 			return terminal.Fail(terminal.ExitData, "check what makes it", "the input is empty and no message")
 		}

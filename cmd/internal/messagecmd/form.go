@@ -49,7 +49,7 @@ func (f form) warnings() (texts []string) {
 		texts = append(texts, "it has lines that end with CR CR LF; it is encrypted as it is")
 	}
 	if f.several {
-		texts = append(texts, "it is an mbox file with several messages and is encrypted as one: its header is that of the first; to encrypt each, split it, for example with git mailsplit or formail -s")
+		texts = append(texts, "it is an mbox file with several messages and is encrypted as one: its header is that of the first; to encrypt each, use --mbox")
 	}
 	return texts
 }
@@ -110,6 +110,29 @@ func holdsSeveral(text []byte, cr bool) bool {
 		}
 	}
 	return false
+}
+
+// A fromLines counts the lines that begin with "From " in what is written to it.
+type fromLines struct {
+	n      int
+	inside bool // a line of which that much is known
+	line   []byte
+}
+
+func (f *fromLines) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		part, after, ended := bytes.Cut(rest, []byte("\n"))
+		if !f.inside {
+			f.line = append(f.line, part[:min(len(part), len("From "))]...)
+			if f.inside = len(f.line) >= len("From "); f.inside && isFromLine(f.line) {
+				f.n++
+			}
+		}
+		if rest = after; ended {
+			f.line, f.inside = f.line[:0], false
+		}
+	}
+	return len(p), nil
 }
 
 func isFromLine(line []byte) bool { return bytes.HasPrefix(line, []byte("From ")) }

@@ -33,11 +33,14 @@ func parseTo(values []string) (addresses []string, err error) {
 	return addresses, nil
 }
 
+// errNotForThem means that a message is not sealed for one of the addresses.
+var errNotForThem = errors.New("it is not sealed for")
+
 // checkTo refuses a message that is not sealed for one of these addresses.
 func checkTo(list cipher.Recipients, addresses []string) error {
 	for _, a := range addresses {
 		if !list.Include(a) {
-			return terminal.Fail(terminal.ExitData, "do not give it to them; --recipients shows for whom it is", "it is not sealed for %s", terminal.Printable(a))
+			return terminal.Fail(terminal.ExitData, "do not give it to them; --recipients shows for whom it is", "%w %s", errNotForThem, terminal.Printable(a))
 		}
 	}
 	return nil

@@ -169,6 +169,19 @@ func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool)
 	return &Output{Writer: writing(ctx, f), file: f}, nil
 }
 
+// CheckOwner refuses what is there and belongs to another user: in a folder like /tmp it
+// may be a trap for what is written into it.
+func CheckOwner(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil // what is not there is nobody's
+	}
+	if uid, known := ownedBy(info); known && uid != os.Geteuid() {
+		return Fail(ExitCantCreate, "name another output", "%s belongs to another user (uid %d)", path, uid)
+	}
+	return nil
+}
+
 // CantCreate returns the error for an output that can't be created.
 func CantCreate(err error) error {
 	return Fail(ExitCantCreate, "check that the folder exists and can be written to", "%w", err)
