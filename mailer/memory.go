@@ -52,7 +52,7 @@ func (s *session) beginData(n int64) error {
 
 // recipient takes the memory for a recipient who was accepted.
 func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
-	n := 4*len(to) + 512 // it is in several lists
+	n := 4*len(to) + 512 + maxSaid // it is in several lists, and what the next hop says to it
 	if opts != nil {
 		n += len(opts.OriginalRecipient)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
@@ -108,6 +109,10 @@ func (b *body) begin() error {
 	return nil
 }
 
+// maxSaid is how much of a reply to a message is kept, in bytes; its code and the queue ID
+// are in the beginning.
+const maxSaid = 400
+
 // readAnswer reads the reply to a message, and reports whether the connection can be used
 // again. A reply that begins with 250 means that the message was delivered, however it
 // goes on: if the client got a refusal, it would send the message again.
@@ -118,7 +123,8 @@ func (s *Session) readAnswer(c *conn) (said string, usable bool, err error) {
 		if err != nil {
 			return "", false, nil
 		}
-		return r.Line(), true, nil
+		line := r.Line()
+		return strings.Clone(line[:min(len(line), maxSaid)]), true, nil // without the rest of a long reply
 	}
 	return "", refuses(err), err
 }
