@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
 	"github.com/qkdmail/qkdmail/cmd/internal/kmcmd"
@@ -74,6 +75,11 @@ func NewRoot() *cobra.Command {
 func execute(ctx context.Context, args []string) int {
 	root := NewRoot()
 	root.SetArgs(args)
+	if len(args) > 1 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) { // and ShellCompNoDescRequestCmd
+		if cmd, _, err := root.Find(args[1 : len(args)-1]); err == nil {
+			flags.SetHidden(cmd)
+		}
+	}
 	out := terminal.NewStandardOutput(ctx)
 	root.SetOut(out)
 	cmd, err := root.ExecuteContextC(ctx)

@@ -54,7 +54,8 @@ func HideGlobals(cmd *cobra.Command) {
 const noGlobals = "no globals" // an annotation of commands
 
 // SetHidden hides the flags that every command has if HideGlobals was called for this one,
-// and shows them otherwise. Commands share them: it is called before each help or page.
+// and shows them otherwise. Commands share them, so it is called before each help, manual
+// page or completion.
 func SetHidden(cmd *cobra.Command) {
 	_, hidden := cmd.Annotations[noGlobals]
 	cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = hidden })
