@@ -346,7 +346,7 @@ func (s *decryptSession) checkSender(inner *message.Reader, peer *Peer) error {
 	if policy.knowsOthers(peer) && !from.Readable {
 		return errUnreadableSender()
 	}
-	return nil
+	return s.checkReversePath(peer, from.Domains)
 }
 
 // Reset ends the transaction.

@@ -57,7 +57,7 @@ func reasonsInSource(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	files = append(files, beneath...)
-	reasons := []string{reasonNextHop, reasonRedirected}
+	reasons := []string{reasonNextHop, reasonRedirected, reasonReversePath}
 	add := func(e ast.Expr) {
 		lit, ok := e.(*ast.BasicLit)
 		if !ok || lit.Kind != token.STRING {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/mailer/internal/address"
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
@@ -64,4 +65,26 @@ func (s *decryptSession) foreignAttrs(f *found) []slog.Attr {
 	}
 	some := f.foreign[:min(len(f.foreign), 5)]
 	return []slog.Attr{slog.String("to", printable(strings.Join(some, " ")))}
+}
+
+const reasonReversePath = "reverse path"
+
+// checkReversePath refuses an envelope sender that neither the peer nor the restored From
+// has to do with. Nothing seals the envelope sender: whoever has a copy of a message could
+// send it on with his own, and a report of its delivery would bring him the text. Domains
+// are those of From.
+func (s *decryptSession) checkReversePath(peer *Peer, domains []string) error {
+	if s.from == "" || peer.AnyRecipient || len(peer.Domains) == 0 {
+		return nil
+	}
+	domain := address.Domain(s.from)
+	if owner, known := s.step.Policy.PeerOfDomain(domain); known && owner == peer {
+		return nil
+	}
+	for _, of := range domains {
+		if of == domain || strings.HasSuffix(domain, "."+of) || strings.HasSuffix(of, "."+domain) {
+			return nil
+		}
+	}
+	return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, reasonReversePath, "The envelope sender has nothing to do with the encrypted message")
 }

@@ -144,6 +144,40 @@ func TestAnyRecipientAndReports(t *testing.T) {
 	k.in.Want("550 5.7.1", k.mail("alice@a.example", "<team@b.example>", "<bob@b.example>"))
 }
 
+// Whoever has a copy of a message sends it to its recipient with an envelope sender of his
+// own, so that a report of its delivery brings him the text.
+func TestReversePath(t *testing.T) {
+	mailtest.NoLeaks(t)
+	anyone := func(c *config.Config) { c.Peers[0].Recipients = "any" }
+	noDomains := func(c *config.Config) { c.Peers[0].Domains = nil }
+	for _, tt := range []struct {
+		from, header string
+		change       func(*config.Config)
+		taken        bool
+	}{
+		{"alice@a.example", "alice@a.example", unchanged, true},
+		{"bounces@a.example", "someone@x.example", unchanged, true}, // forwarded, with SRS
+		{"", "alice@a.example", unchanged, true},
+		{"someone@x.example", "someone@x.example", unchanged, true}, // forwarded without it
+		{"b1@bounces.x.example", "news@x.example", unchanged, true},
+		{"b1@x.example", "news@mail.x.example", unchanged, true},
+		{"evil@evil.example", "alice@a.example", unchanged, false},
+		{"evil@evila.example", "alice@a.example", unchanged, false},
+		{"evil@evil.example", "someone@x.example", unchanged, false},
+		{"evil@[192.0.2.1]", "alice@a.example", unchanged, false},
+		{"evil@evil.example", "alice@a.example", anyone, true},
+		{"evil@evil.example", "alice@a.example", noDomains, true}, // no one knows whose it may be
+	} {
+		hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt, tt.change)
+		message := strings.Replace(mailtest.Text, "alice@a.example", tt.header, 1)
+		want := map[bool]string{true: "250", false: "550 5.7.1 The envelope sender"}[tt.taken]
+		c.Want(want, c.Mail(mailtest.Seal(t, r.KM, message), tt.from, bob))
+		if got := len(hop.Got()) > 0; got != tt.taken {
+			t.Errorf("From %s with the envelope sender <%s>: handed over %v, want %v", tt.header, tt.from, got, tt.taken)
+		}
+	}
+}
+
 // A message is sealed for 4,096 recipients. More make several messages, each under a key
 // of its own; over SMTP, which has one answer, the client sends again for them.
 func TestManyRecipients(t *testing.T) {
