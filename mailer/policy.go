@@ -59,7 +59,8 @@ type Peer struct {
 	// the peer is under a hybrid suite.
 	Hybrid *cipher.HybridPublicKey
 	// AnyRecipient lets a message from the peer go to recipients that it is not sealed
-	// for, as where aliases are expanded before it is decrypted.
+	// for, as where aliases are expanded before it is decrypted, and have any envelope
+	// sender.
 	AnyRecipient bool
 }
 
