@@ -25,6 +25,7 @@ type relayFlags struct {
 	*flags.Globals
 	config  string
 	check   bool
+	ready   bool
 	asJSON  bool
 	mode    string
 	listen  string
@@ -56,7 +57,10 @@ peer; "lmtp:" before an address means LMTP.
 --check validates the file, the certificates and the X-Wing keys, says how old these
 are and which mail is hybrid, asks the key manager, opens the key store, greets the
 next hops, prints what happens to mail for each ADDRESS, and exits.
-It reports everything that it finds, with what to do about it.`,
+It reports everything that it finds, with what to do about it.
+
+--ready asks the relay that runs with the file at its [admin] address, and exits with
+0 if mail can pass. It is the health check of a container.`,
 		Example: `  qkdmail relay --config /etc/qkdmail/relay.toml
   qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example
   qkdmail relay --mode encrypt --listen lmtp:127.0.0.1:10025 --next-hop 127.0.0.1:10026 \
@@ -72,6 +76,7 @@ It reports everything that it finds, with what to do about it.`,
 	f.StringVarP(&r.config, "config", "c", "", "TOML file")
 	flags.OfferConfig(cmd)
 	f.BoolVar(&r.check, "check", false, "check the configuration and exit")
+	f.BoolVar(&r.ready, "ready", false, "ask the relay that runs whether it is ready, and exit")
 	f.BoolVar(&r.asJSON, "json", false, "print each finding of --check as a line of JSON")
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt; instead of a file")
 	flags.OfferValues(cmd, "mode", "encrypt", "decrypt")
@@ -124,6 +129,9 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	cfg, err := r.load()
 	if err != nil {
 		return err
+	}
+	if r.ready {
+		return askReady(cmd.Context(), &cfg.Admin)
 	}
 	if err := cfg.CheckFiles(); err != nil {
 		return err
