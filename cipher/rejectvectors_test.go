@@ -96,6 +96,8 @@ func rejectForms(t *testing.T) map[string]vector {
 	t.Helper()
 	pad := padVector(t)
 	end := "\n\n--" + boundaryOf(pad)
+	const empty = "Content-Type: multipart/encrypted; protocol=\"application/vnd.qkdmail\"; boundary=E\n\n--E--\n"
+	_, parts, _ := strings.Cut(string(pad.message), "\n\n")
 	return map[string]vector{
 		"base64-padding-bits": pad.with(t, "padding bits are not zero", "damaged", lastQuantum(pad, 0), lastQuantum(pad, 1)).after(255, firstPlain-4),
 		"base64-trailing":     pad.with(t, "data after the padding", "damaged", lastQuantum(pad, 0), lastQuantum(pad, 0)+"AAAA").after(255, firstPlain-4),
@@ -117,8 +119,17 @@ func rejectForms(t *testing.T) map[string]vector {
 		"ordinary-mail":    {comment: "not ours", expect: []string{"not-encrypted"}, message: vectorMessage(200)},
 		"ours-in-a-bounce": {comment: "ours in message/rfc822", expect: []string{"not-encrypted"}, message: []byte("Content-Type: multipart/report; boundary=R\n\n--R\nContent-Type: message/rfc822\n\n" + string(pad.message) + "\n--R--\n")},
 		"removed":          {comment: "the header field without the payload", expect: []string{"damaged"}, message: []byte("Qkdmail-Key-ID: x\nContent-Type: text/plain\n\nremoved\n")},
-		"two":              vector{comment: "two of ours", expect: []string{"damaged"}, keys: pad.keys, ids: pad.ids, message: []byte("Content-Type: multipart/mixed; boundary=T\n\n--T\n" + string(pad.message) + "\n--T\n" + string(pad.message) + "\n--T--\n")}.after(255, firstPlain-4),
+		"two":              pad.inMixed("two of ours", string(pad.message), string(pad.message)).after(255, firstPlain-4),
+		"empty-one-before": pad.inMixed("an empty multipart/encrypted before a good one", empty, string(pad.message)),
+		"empty-one-after":  pad.inMixed("an empty multipart/encrypted after a good one", string(pad.message), empty).after(255, firstPlain-4),
+		"no-boundary":      {comment: "multipart/encrypted without a boundary", expect: []string{"damaged"}, message: []byte("Content-Type: multipart/encrypted; protocol=\"application/vnd.qkdmail\"\n\n" + parts)},
 	}
+}
+
+// inMixed returns a vector with these parts, which is refused before a key is asked for.
+func (v vector) inMixed(comment string, parts ...string) vector {
+	v.message = []byte("Content-Type: multipart/mixed; boundary=T\n\n--T\n" + strings.Join(parts, "\n--T\n") + "\n--T--\n")
+	return v.refused(comment, "damaged")
 }
 
 // lastQuantum returns the last four characters of the payload and a line end. They
