@@ -63,6 +63,9 @@ const (
 // mail, since only the relay may write them. In a restored message, whose bytes are
 // the sender's, trust only the topmost Qkdmail-Result.
 //
+// All mail leaves with RET=HDRS (RFC 3461), whatever the client says: nothing
+// authenticates the envelope's sender, and a report to him quotes a header at most.
+//
 // The error is an ErrConfig: an option that must be set is not.
 func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
 	if err := o.check(next); err != nil {
@@ -106,6 +109,7 @@ type decryptSession struct {
 func (s *decryptSession) Mail(from string, opts *smtp.MailOptions) error {
 	err := s.mail(from, opts)
 	if err == nil {
+		s.opts.Return = smtp.DSNReturnHeaders
 		next := s.opts
 		if err = s.out.Mail(from, &next); err != nil {
 			s.end()

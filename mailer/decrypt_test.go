@@ -76,7 +76,7 @@ func TestRestored(t *testing.T) {
 				if got != want {
 					t.Errorf("\n%q\nwant\n%q", mailtest.Clip(got), mailtest.Clip(want))
 				}
-				if m.Mail != "MAIL FROM:<alice@a.example> BODY=8BITMIME" || fmt.Sprint(m.Rcpts) != "[RCPT TO:<bob@b.example>]" {
+				if m.Mail != "MAIL FROM:<alice@a.example> BODY=8BITMIME RET=HDRS" || fmt.Sprint(m.Rcpts) != "[RCPT TO:<bob@b.example>]" {
 					t.Error(m.Mail, m.Rcpts)
 				}
 			})

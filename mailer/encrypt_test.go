@@ -321,7 +321,7 @@ func TestTransactions(t *testing.T) {
 			c.Want("503", c.Cmd("DATA"))
 			c.Want("250", c.Mail("From: x@x.example\r\n\r\nbody\r\n", "third@x.example", "third@clear.example"))
 			c.Want("503", c.Cmd("DATA")) // ended by the message
-			if m := hop.One(); fmt.Sprint(m.Mail, m.Rcpts) != "MAIL FROM:<third@x.example> BODY=8BITMIME[RCPT TO:<third@clear.example>]" {
+			if m := hop.One(); !strings.HasPrefix(m.Mail, "MAIL FROM:<third@x.example> BODY=8BITMIME") || fmt.Sprint(m.Rcpts) != "[RCPT TO:<third@clear.example>]" {
 				t.Error(m.Mail, m.Rcpts)
 			}
 			hop.Forget()

@@ -154,7 +154,7 @@ func TestInjection(t *testing.T) {
 		c.Want("250", c.Cmd(`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`))
 		c.Want("250", c.Cmd(`RCPT TO:<"q\"uo\\te"@b.example>`))
 		c.Want("250", c.Cmd("RSET"))
-		commands := hop.Commands()
+		commands := strings.ReplaceAll(hop.Commands(), " RET=HDRS", "") // the decrypting relay's own
 		for _, want := range []string{
 			`MAIL FROM:<"x@y> RET=FULL ENVID=evil"@a.example> BODY=8BITMIME`,
 			`RCPT TO:<"v@else.example> NOTIFY=NEVER ORCPT=rfc822;evil"@b.example>`,

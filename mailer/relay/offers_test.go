@@ -181,7 +181,7 @@ func TestSMTPUTF8(t *testing.T) {
 	}
 }
 
-// DSN parameters go through to a next hop that has DSN.
+// DSN parameters go through to a next hop that has DSN, but for what reports quote.
 func TestDSN(t *testing.T) {
 	mailtest.NoLeaks(t)
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
@@ -203,6 +203,23 @@ func TestDSN(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Reports on restored mail quote its header at most, whatever whoever sent it here asks
+// for: he may have put an address of his own in the place of the sender's.
+func TestReportsWithoutText(t *testing.T) {
+	mailtest.NoLeaks(t)
+	for _, ret := range []string{"", " RET=FULL", " RET=HDRS"} {
+		hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
+		c.Want("250", c.Cmd("MAIL FROM:<mallory@evil.example>"+ret+" ENVID=a"))
+		c.Want("250", c.Cmd("RCPT TO:<bob@b.example> NOTIFY=SUCCESS,FAILURE"))
+		c.Want("354", c.Cmd("DATA"))
+		c.Send(mailtest.Stuffed(mailtest.MessageFor(t, mailer.DirectionDecrypt, r.KM)))
+		c.Want("250", c.Reply())
+		if mail := hop.One().Mail; strings.Count(mail, "RET=") != 1 || !strings.Contains(mail, " RET=HDRS ENVID=a") {
+			t.Errorf("after %q the next hop is asked with %s, want RET=HDRS: a bounce would quote the text", ret, mail)
+		}
+	}
 }
 
 // A next hop that offers an odd SIZE does no harm, and clients are offered what

@@ -72,7 +72,7 @@ func TestTraps(t *testing.T) {
 		if w.ba.saw(secret) {
 			t.Error("the message itself went out in clear")
 		}
-		send(t, w.a.ports[portOwn], "alice@a.example", []string{"refused@b.example"}, []byte("From: alice@a.example\r\n\r\n"+secret+"\r\n"))
+		send(t, w.a.ports[portOwn], "alice@a.example", []string{"refused@b.example"}, []byte("From: alice@a.example\r\nSubject: "+secret+"\r\n\r\ntext\r\n"))
 		relaytest.Await(t, 20*time.Second, "the secret on the wire, for want of default_transport", func() bool { return w.ba.saw(secret) })
 	})
 }
