@@ -63,6 +63,7 @@ func arriving(t *testing.T, w *world) {
 // TestArrivingAfterQueue has OpenSMTPD take what its relay refuses: its sender gets
 // a bounce, encrypted where the rules say so.
 func TestArrivingAfterQueue(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withOpenSMTPD(t))
 	send(t, w.b.ports[portInternet], "alice@a.example", []string{"bob@b.example"}, []byte("From: alice@a.example\r\n\r\nforged\r\n"))
 	if m := w.a.sink.one(t, "alice@a.example"); !bytes.Contains(m.data, []byte("bob@b.example: 550 5.7.1")) || !bytes.Contains(m.data, []byte(restored)) {

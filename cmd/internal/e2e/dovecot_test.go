@@ -82,6 +82,7 @@ func (d *dovecot) inbox(t *testing.T, user string, n int) [][]byte {
 // TestDovecot has each mail system of site B, and the relay itself, deliver to
 // Dovecot as in docs/dovecot.md. In the mailboxes is what was sent.
 func TestDovecot(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		with func(*testing.T) options
 		edit func(d *dovecot, file, text string) string // at site B
@@ -132,6 +133,7 @@ func TestDovecot(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := newDovecot(t)
 			o := c.with(t)
 			original := o.edit

@@ -7,6 +7,7 @@ import (
 
 // TestEximTraps shows what some settings of docs/exim.md are for: it leaves them out.
 func TestEximTraps(t *testing.T) {
+	t.Parallel()
 	o := withExim(t)
 	o.edit = func(_, file, text string) string {
 		if file == "exim4.conf" {
@@ -37,6 +38,7 @@ func TestEximTraps(t *testing.T) {
 // TestEximRecipients asks Exim from outside for a recipient that does not exist, and
 // for one while its relay is down. It answers without taking the mail.
 func TestEximRecipients(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, withExim(t))
 	for _, c := range []struct{ recipient, answer string }{
 		{"unknown@b.example", "550"},

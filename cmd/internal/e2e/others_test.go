@@ -9,6 +9,7 @@ import (
 // TestOthers is for other mail systems what TestBothWays, TestReports, TestRecipients,
 // TestArriving and TestKeyManagerDown are for Postfix.
 func TestOthers(t *testing.T) {
+	t.Parallel()
 	for _, s := range []struct {
 		name string
 		with func(*testing.T) options

@@ -18,6 +18,7 @@ import (
 // home as in docs/provider.md. The provider is a Postfix and a Dovecot with TLS
 // and passwords.
 func TestProvider(t *testing.T) {
+	t.Parallel()
 	needsPostfix(t)
 	relaytest.Needs(t, "fetchmail")
 	provider, home := newDovecot(t), newDovecot(t)

@@ -19,21 +19,9 @@ import (
 func TestQuickstart(t *testing.T) {
 	needsPostfix(t)
 	relaytest.Needs(t, "bash", "awk")
-	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "quickstart.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)\n```sh\n(.*?)```\n").FindAllSubmatch(doc, -1)
-	if len(blocks) != 10 || !strings.Contains(string(blocks[0][1]), "apt-get install") {
-		t.Fatalf("%d blocks of commands, want 10, the first of which installs", len(blocks))
-	}
-	var script strings.Builder
-	for _, b := range blocks[1:] {
-		script.Write(b[1])
-	}
+	text := strings.Join(commands(t, "quickstart.md", 10)[1:], "")
 	a := relaytest.FreePorts(t, 14)
 	b := a + 7
-	text := script.String()
 	for from, to := range map[string]int{"A=20024 ": a, "B=21024 ": b} {
 		if strings.Count(text, from) != 1 {
 			t.Fatalf("%q is not in the document", from)
@@ -76,4 +64,17 @@ func TestQuickstart(t *testing.T) {
 	if t.Failed() {
 		t.Logf("it printed:\n%s", said)
 	}
+}
+
+// commands returns the blocks of commands of a page, of which there are n.
+func commands(t *testing.T, page string, n int) []string {
+	t.Helper()
+	var blocks []string
+	for _, b := range regexp.MustCompile("(?s)\n```sh\n(.*?)```\n").FindAllStringSubmatch(document(t, page), -1) {
+		blocks = append(blocks, b[1])
+	}
+	if len(blocks) != n {
+		t.Fatalf("docs/%s has %d blocks of commands, want %d", page, len(blocks), n)
+	}
+	return blocks
 }
