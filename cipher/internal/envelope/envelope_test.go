@@ -261,6 +261,7 @@ func TestFind(t *testing.T) {
 		{"no boundary, inside", multi("mixed", "", "m", text, strings.Replace(encrypted, `boundary="enc"; `, "", 1)), ErrDamaged},
 		{"Kelvin sign in a type", strings.ReplaceAll(strings.Replace(encrypted, "multipart/encrypted", "multipart/mixed", 1), "application/vnd.qkdmail", "application/vnd.q\u212Admail"), ErrNotEncrypted},
 		{"plain text", "From: a@b\n\nhello\n", ErrNotEncrypted},
+		{"an empty field, and the payload is gone", "Qkdmail-Key-ID:\n\nhello\n", ErrDamaged},
 		{"empty", "", ErrNotEncrypted},
 		{"header only", "From: a@b\n", ErrNotEncrypted},
 		{"header too long", "X: " + strings.Repeat("x", maxHeader) + "\n" + encrypted, ErrNotEncrypted},

@@ -72,12 +72,13 @@ func (p *Reader) open(hasHeader bool) (err error) {
 		w.enter(readContentType(fieldText(p.Header, "Content-Type")))
 		p.Control, err = p.find()
 	}
+	_, named := rawheader.First(p.Header, rawheader.Lenient, KeyIDField)
 	switch {
 	case err != nil:
 		return err
 	case p.Control != nil:
 		return p.checkKeyID()
-	case fieldText(p.Header, KeyIDField) != "" || w.ours > 0:
+	case named || w.ours > 0:
 		return damaged("the encrypted part is gone")
 	default:
 		return ErrNotEncrypted
