@@ -51,10 +51,11 @@ func normalRecipient(address string) string {
 }
 
 // normalDomain leaves a domain that has no A-labels as it is, but for A to Z and dots at
-// the end. So it leaves an address literal.
+// the end. So it leaves an address literal, and a domain with ẞ (U+1E9E): up to Unicode
+// 15.0 it became ss, and later ß, so one reader's bob would be another's.
 func normalDomain(domain string) string {
 	domain = strings.TrimRight(lowerASCII(domain), ".")
-	if !isASCII(domain) && utf8.ValidString(domain) {
+	if !isASCII(domain) && utf8.ValidString(domain) && !strings.ContainsRune(domain, 'ẞ') {
 		// UTS #46, non-transitional, with UseSTD3ASCIIRules, CheckHyphens, CheckJoiners.
 		profile := idna.New(idna.MapForLookup(), idna.Transitional(false))
 		if ascii, err := profile.ToASCII(domain); err == nil {

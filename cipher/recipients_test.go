@@ -24,6 +24,7 @@ func TestNormalRecipient(t *testing.T) {
 		"bob@BÜCHER.example":            "bob@xn--bcher-kva.example",
 		"bob@XN--BCHER-KVA.example":     "bob@xn--bcher-kva.example",
 		"bob@straße.example":            "bob@xn--strae-oqa.example", // not strasse: non-transitional
+		"bob@STRAẞE.example":            "bob@straẞe.example",        // strasse or straße, by the version of Unicode
 		"bob@例え。テスト。":                   "bob@xn--r8jz45g.xn--zckzah",
 		"Postmaster":                    "postmaster",
 		"bob@[192.0.2.1]":               "bob@[192.0.2.1]",
