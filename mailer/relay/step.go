@@ -87,6 +87,9 @@ func (r *Relay) newHop(cfg *config.Config, n config.NextHop) (*nexthop.Hop, erro
 	if err == nil {
 		o.Password, err = n.Password()
 	}
+	if n.AuthTokenFile != "" {
+		o.Token = n.Token
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: next hop %s: %w", mailer.ErrConfig, n.Name, err)
 	}

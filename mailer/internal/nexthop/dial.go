@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,7 +94,14 @@ func (h *Hop) greet(c *conn, mode TLSMode) (*conn, error) {
 	if !secure {
 		return nil, errors.New("no AUTH without TLS")
 	}
-	return c, c.authenticate(h.opts.User, h.opts.Password)
+	if h.opts.Token == nil {
+		return c, c.authenticate(h.opts.User, h.opts.Password)
+	}
+	token, err := h.opts.Token()
+	if err != nil {
+		return nil, err
+	}
+	return c, c.authorize(h.opts.User, token)
 }
 
 // startTLS begins TLS, RFC 3207. What the next hop says before TLS has begun is an error,
@@ -143,5 +151,22 @@ func (c *conn) authenticate(user, password string) error {
 		return err
 	}
 	r, err := c.command("AUTH PLAIN " + base64.StdEncoding.EncodeToString(initial))
+	return outcome(r, err, 235)
+}
+
+// authorize is AUTH with a token of OAuth 2.0: OAUTHBEARER, RFC 7628, or else XOAUTH2, which
+// Microsoft has. A refusal arrives as a challenge, and the connection is given up.
+func (c *conn) authorize(user, token string) error {
+	mechanism, initial := "XOAUTH2", []byte("user="+user+"\x01auth=Bearer "+token+"\x01\x01")
+	if slices.Contains(strings.Fields(strings.ToUpper(c.extensions["AUTH"])), sasl.OAuthBearer) {
+		var err error
+		if mechanism, initial, err = sasl.NewOAuthBearerClient(&sasl.OAuthBearerOptions{Username: user, Token: token}).Start(); err != nil {
+			return err
+		}
+	}
+	r, err := c.command("AUTH " + mechanism + " " + base64.StdEncoding.EncodeToString(initial))
+	if err == nil && r.Code == 334 {
+		return errors.New("it refuses the token of auth_token_file: it may have expired")
+	}
 	return outcome(r, err, 235)
 }

@@ -34,7 +34,8 @@ type Options struct {
 	TLS       TLSMode
 	TLSConfig *tls.Config // nil: TLS 1.2 or later and the system's CAs
 
-	User, Password string // AUTH PLAIN, over TLS only; "": none
+	User, Password string                 // AUTH PLAIN, over TLS only; "": none
+	Token          func() (string, error) // of OAuth 2.0, for each connection, instead of Password; may be nil
 
 	MaxConns    int           // at one time; 500
 	MaxIdle     int           // of those kept open while unused; 20

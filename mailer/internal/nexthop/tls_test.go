@@ -1,6 +1,7 @@
 package nexthop_test
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,6 +124,51 @@ func TestNextHopAuth(t *testing.T) {
 		}
 		if strings.Contains(r.Log.String(), "secret") {
 			t.Error("the password is in the log")
+		}
+	}
+}
+
+// TestNextHopToken sends a token of OAuth 2.0 by the mechanism that the next hop has. When
+// it has expired, mail waits for the next one.
+func TestNextHopToken(t *testing.T) {
+	mailtest.NoLeaks(t)
+	certs := testcerts.Make(t)
+	for offer, want := range map[string]string{
+		"AUTH PLAIN XOAUTH2 OAUTHBEARER": "OAUTHBEARER n,a=bob,\x01auth=Bearer fresh\x01\x01",
+		"AUTH LOGIN XOAUTH2":             "XOAUTH2 user=bob\x01auth=Bearer fresh\x01\x01",
+	} {
+		mechanism, initial, _ := strings.Cut(want, " ")
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+			h.TLS = certs.Server(t)
+			h.Extensions = append(h.Extensions, offer)
+			h.Script = func(line string) string {
+				switch {
+				case line == "AUTH "+mechanism+" "+base64.StdEncoding.EncodeToString([]byte(initial)):
+					return "235 2.7.0 welcome"
+				case strings.HasPrefix(line, "AUTH"):
+					return "334 eyJzdGF0dXMiOiI0MDEifQ=="
+				}
+				return ""
+			}
+		})
+		token := filepath.Join(t.TempDir(), "token")
+		write := func(text string) {
+			if err := os.WriteFile(token, []byte(text+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("expired")
+		r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) {
+			n := &c.NextHops[0]
+			n.TLS, n.TLSCA, n.AuthUser, n.AuthTokenFile = config.TLSRequired, certs.CA, "bob", token
+		})
+		c := mailtest.Connect(t, r)
+		c.Want("451 4.4.1", c.Attempt(mailtest.Text))
+		write("fresh")
+		c = mailtest.Connect(t, r)
+		c.Want("250", c.Attempt(mailtest.Text))
+		if log := r.Log.String(); strings.Contains(log, "fresh") || strings.Contains(log, "ZnJlc2g") || !strings.Contains(log, "it may have expired") {
+			t.Errorf("the log has a token, or not what is wrong with one:\n%s", log)
 		}
 	}
 }

@@ -151,8 +151,11 @@ func (f *findings) nextHops() map[string]int {
 		if n.TLS == TLSRequired && n.TLSName == "" && strings.HasPrefix(n.Address, "unix:") {
 			f.add(at+".tls_name", "missing: a unix: address has no host to compare the certificate with")
 		}
-		if (n.AuthUser == "") != (n.AuthPasswordFile == "") {
-			f.add(at+".auth_user", "auth_user and auth_password_file go together")
+		if (n.AuthUser == "") != (n.AuthPasswordFile+n.AuthTokenFile == "") {
+			f.add(at+".auth_user", "auth_user and auth_password_file go together, or auth_user and auth_token_file")
+		}
+		if n.AuthPasswordFile != "" && n.AuthTokenFile != "" {
+			f.add(at+".auth_token_file", "give a password or a token, not both")
 		}
 		f.number(at+".max_connections", int64(n.MaxConnections), 1, 100_000)
 		f.number(at+".max_idle", int64(n.MaxIdle), 1, 100_000)

@@ -112,8 +112,9 @@ type NextHop struct {
 	TLSCA   string  `toml:"tls_ca,file"` // PEM, the CAs to trust instead of the system's
 	TLSName string  `toml:"tls_name"`    // name in the certificate; default the host of Address
 
-	AuthUser         string `toml:"auth_user"` // for AUTH PLAIN; only with TLSRequired
-	AuthPasswordFile string `toml:"auth_password_file,file"`
+	AuthUser         string `toml:"auth_user"`               // only with TLSRequired
+	AuthPasswordFile string `toml:"auth_password_file,file"` // for AUTH PLAIN
+	AuthTokenFile    string `toml:"auth_token_file,file"`    // for OAuth 2.0, instead of a password
 
 	MaxConnections int `toml:"max_connections"` // at one time; default 500
 	MaxIdle        int `toml:"max_idle"`        // of those, kept open for the next message; default 20

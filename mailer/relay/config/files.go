@@ -37,6 +37,8 @@ func (c *Config) CheckFiles() error {
 		check(at+".tls_ca", err)
 		_, err = n.Password()
 		check(at+".auth_password_file", err)
+		_, err = n.Token()
+		check(at+".auth_token_file", err)
 	}
 	pair("km.cert", c.KM.Cert, c.KM.Key)
 	if c.KM.CA != "" {
@@ -70,17 +72,23 @@ func (n *NextHop) TLSConfig() (c *tls.Config, err error) {
 
 // Password reads AuthPasswordFile, whose first line is its only one; "" if there
 // is none.
-func (n *NextHop) Password() (string, error) {
-	if n.AuthPasswordFile == "" {
+func (n *NextHop) Password() (string, error) { return secretLine(n.AuthPasswordFile, "a password") }
+
+// Token reads AuthTokenFile, whose first line is its only one; "" if there is none. The
+// token in it expires, and another program writes the next one.
+func (n *NextHop) Token() (string, error) { return secretLine(n.AuthTokenFile, "a token") }
+
+func secretLine(path, what string) (string, error) {
+	if path == "" {
 		return "", nil
 	}
-	text, err := textfile.Read(n.AuthPasswordFile, maxSize)
+	text, err := textfile.Read(path, maxSize)
 	if err != nil {
 		return "", err
 	}
-	password := strings.TrimRight(string(text), "\r\n")
-	if password == "" || strings.ContainsAny(password, "\r\n\x00") {
-		return "", fmt.Errorf("%s: must be one line with a password", n.AuthPasswordFile)
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" || strings.ContainsAny(secret, "\r\n\x00\x01") {
+		return "", fmt.Errorf("%s: must be one line with %s", path, what)
 	}
-	return password, nil
+	return secret, nil
 }
