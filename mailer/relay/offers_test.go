@@ -206,12 +206,12 @@ func TestDSN(t *testing.T) {
 }
 
 // Reports on restored mail quote its header at most, whatever whoever sent it here asks
-// for: he may have put an address of his own in the place of the sender's.
+// for: not all that he may put in the envelope is known to be false.
 func TestReportsWithoutText(t *testing.T) {
 	mailtest.NoLeaks(t)
 	for _, ret := range []string{"", " RET=FULL", " RET=HDRS"} {
 		hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
-		c.Want("250", c.Cmd("MAIL FROM:<mallory@evil.example>"+ret+" ENVID=a"))
+		c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"+ret+" ENVID=a"))
 		c.Want("250", c.Cmd("RCPT TO:<bob@b.example> NOTIFY=SUCCESS,FAILURE"))
 		c.Want("354", c.Cmd("DATA"))
 		c.Send(mailtest.Stuffed(mailtest.MessageFor(t, mailer.DirectionDecrypt, r.KM)))
