@@ -53,10 +53,10 @@ the store of the relay on this machine, and decrypt says so.
 A message under a hybrid suite names the X-Wing key that it is for by a fingerprint
 ("qkdmail inspect"). If none of --hybrid-key is that key, no other key is asked for.
 
-With --to a message is refused that is sealed for others (exit code 65). One that is
-sealed for no one is for anyone, and a warning says so. --recipients shows for whom a
-message is sealed, on standard error: digests of addresses, each with the address if
-To, Cc or Bcc of the restored message has it, or --to.
+With --to a message that is sealed for others is refused (exit code 65). One whose
+sender named no recipients is for anyone, and a warning says so. --recipients shows
+for whom a message is sealed, on standard error: digests of addresses, each with the
+address if To, Cc or Bcc of the restored message has it, or --to.
 
 With --close the keys are closed, in the store and at the key manager, once the
 whole message is on disk (or written, to a pipe). Then it can't be decrypted again.`,

@@ -42,10 +42,10 @@ standard output is written. Several files, or a folder of .eml files, need
 --out-dir. So does a Maildir folder; with --mbox each message of an mbox file is
 encrypted. If that is stopped, the same command goes on (docs/mailboxes.md).
 
-A file is one message otherwise, and all of it is encrypted, byte for byte. A warning
-reports an mbox file of several messages, UTF-16 and unusual line ends, if they
-show in the first 256 KiB. The outer message has copies of the fields that transport and
-threading need, as --headers says, but never of Bcc.
+Otherwise a file is one message, and all of it is encrypted, byte for byte. A
+warning reports an mbox file of several messages, UTF-16 and unusual line ends, if
+they show in the first 256 KiB. The outer message has copies of the fields that
+transport and threading need, as --headers says, but never of Bcc.
 
 Suites: aes-256-gcm takes a key of 256 bits per message. otp is a one-time pad and
 takes as much key as message, in as many requests as the key manager's limits
@@ -54,9 +54,9 @@ longer ones, or if the key manager's limits rule a pad out; it does not look at
 how many keys are left. With --hybrid each of them becomes aes-256-gcm+x-wing or
 otp+x-wing: to open the message takes the recipient's X-Wing private key as well.
 
-With --to the message is sealed for these recipients, as digests that only who can
-decrypt it sees. The other side then refuses to give it to anyone else, so that
-nobody can send it on to a mailbox of his own there. Nothing is sent by this.
+With --to the message is sealed for these recipients, as digests that only those
+who can decrypt it see. The other side then refuses to give it to anyone else, so
+that nobody can send a copy on to a mailbox of his own there. Nothing is sent.
 
 With --store the IDs of the keys are recorded, before use and for good, and an ID
 that the key manager hands out again is refused: a key manager restored from a

@@ -46,7 +46,7 @@ func checkTo(list cipher.Recipients, addresses []string) error {
 	return nil
 }
 
-// anyone is what is said of a message that is sealed for no one.
+// anyone is what is said of a message whose sender named no recipients.
 const anyone = "sealed for anyone: its sender did not say for whom"
 
 // sealedFor returns for whom a message is sealed, a line each. Beside a digest stands
