@@ -186,7 +186,7 @@ func TestPrivateKeyAlone(t *testing.T) {
 		if suite.Plain() != cipher.SuiteOTP {
 			continue
 		}
-		// He knows the plaintext as well, and so all octets of the key that are pad.
+		// He knows the plaintext as well, and so all bytes of the key that are pad.
 		known := bytes.Clone(km.keys[h.keyID])
 		copy(known[:32], guess)
 		mustRefuse(t, "forge under the pad of a known plaintext", km, h.forge(t, make([]byte, 40), h.begin, known, secret), nil, cipher.ErrAltered, 1)
@@ -221,9 +221,9 @@ func TestBothHalves(t *testing.T) {
 	}
 }
 
-// TestHybridOctets changes each octet of fingerprint and enc, and cuts the payload after
+// TestHybridBytes changes each byte of fingerprint and enc, and cuts the payload after
 // each.
-func TestHybridOctets(t *testing.T) {
+func TestHybridBytes(t *testing.T) {
 	for _, suite := range hybridSuites {
 		km := newTestKM()
 		outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: suite})
@@ -238,7 +238,7 @@ func TestHybridOctets(t *testing.T) {
 			mustRefuse(t, "flipped", km, replacePayload(outer, payload), nil, want, finds)
 			mustRefuse(t, "cut", km, replacePayload(outer, whole[:i]), nil, cipher.ErrDamaged, 0)
 			if t.Failed() {
-				t.Fatalf("%s: octet %d", suite, i)
+				t.Fatalf("%s: byte %d", suite, i)
 			}
 		}
 		// X25519 ignores this bit (RFC 7748 §5), and the secret must not.

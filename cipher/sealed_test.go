@@ -73,10 +73,10 @@ func TestRecipientsHidden(t *testing.T) {
 	}
 }
 
-// TestRecipientOctets changes each octet of an encrypted recipient list, cuts the payload
-// after each, and puts that of another message in its place. No list and no octet of the
+// TestRecipientBytes changes each byte of an encrypted recipient list, cuts the payload
+// after each, and puts that of another message in its place. No list and no byte of the
 // message must come of it.
-func TestRecipientOctets(t *testing.T) {
+func TestRecipientBytes(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()
 		opts := &cipher.EncryptOptions{Suite: suite, Recipients: vectorRecipients(3)}
@@ -97,7 +97,7 @@ func TestRecipientOctets(t *testing.T) {
 			}
 			mustNotList(t, km, replacePayload(outer, whole[:i]), want)
 			if t.Failed() {
-				t.Fatalf("%s: octet %d of the list", suite, i-start)
+				t.Fatalf("%s: byte %d of the list", suite, i-start)
 			}
 		}
 	}

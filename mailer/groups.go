@@ -37,7 +37,7 @@ type outcome struct {
 func (o *outcome) attrs() []slog.Attr {
 	attrs := append(make([]slog.Attr, 0, 10), slog.String("how", string(o.how)))
 	if o.suite != "" {
-		attrs = append(attrs, slog.String("suite", string(o.suite)), slog.String("key_id", o.keyID), slog.Int("keys", o.keys), slog.Int64("octets", o.size))
+		attrs = append(attrs, slog.String("suite", string(o.suite)), slog.String("key_id", o.keyID), slog.Int("keys", o.keys), slog.Int64("bytes", o.size))
 	}
 	return attrs
 }

@@ -51,7 +51,7 @@ func (f *found) attrs() []slog.Attr {
 	if f.info == nil {
 		return attrs
 	}
-	attrs = append(attrs, slog.String("suite", string(f.info.Suite)), slog.Int64("octets", f.info.PlaintextSize), slog.Int("keys", len(f.info.KeyIDs)))
+	attrs = append(attrs, slog.String("suite", string(f.info.Suite)), slog.Int64("bytes", f.info.PlaintextSize), slog.Int("keys", len(f.info.KeyIDs)))
 	if len(f.info.KeyIDs) > 0 {
 		attrs = append(attrs, slog.String("key_id", f.info.KeyIDs[0]))
 	}

@@ -27,8 +27,8 @@ const mark = ".qkdmail-copy"
 // unfinished is the message in tmp that is written.
 const unfinished = ".unfinished"
 
-// OpenMaildirs opens the copy of folders in the folder dir, or begins one. The name stands
-// for the options of the caller: a copy that was begun under another name is an
+// OpenMaildirs opens the copy of folders in the folder dir, or begins one. The name is
+// that of the options of the caller: a copy that was begun under another name is an
 // ErrOtherJob. If there are messages in one of the folders, and no copy was begun, the
 // error is an fs.ErrExist.
 func OpenMaildirs(dir, name string, folders []string) (*MaildirCopy, error) {

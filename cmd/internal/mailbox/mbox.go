@@ -17,7 +17,7 @@ import (
 // ErrNotMbox means a file that does not begin like an mbox file.
 var ErrNotMbox = errors.New("it is no mbox file: it does not begin with a line \"From \"")
 
-// A Quoting says which lines of an mbox file stand between messages (From_ lines), and
+// A Quoting says which lines of an mbox file separate messages (From_ lines), and
 // how a message keeps lines that look like them.
 type Quoting string
 

@@ -33,7 +33,7 @@ type MboxCopy struct {
 	finished bool
 }
 
-// OpenMbox begins or resumes the copy of in at path. The name stands for the options of
+// OpenMbox begins or resumes the copy of in at path. The name is that of the options of
 // the caller: what was begun under another name is not resumed. each is called with the
 // Result of every message that is in the copy already, and what it took in the original.
 //

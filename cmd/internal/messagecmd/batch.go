@@ -63,7 +63,7 @@ type step func(ctx context.Context, in io.Reader, out output, warn, tell func(te
 // even an empty one.
 type work struct {
 	do  func(mailbox bool) step
-	job string // stands for all options that decide what comes out
+	job string // names all options that decide what comes out
 	// passOn reports whether a message is to be passed on as it was after this error.
 	// What the key manager or the disk fails at for all messages ends the run.
 	passOn func(context.Context, error) bool

@@ -116,7 +116,7 @@ func (e *encryptFlags) run(cmd *cobra.Command, args []string) error {
 	})
 }
 
-// job stands for the options of a mailbox that is encrypted: a digest, because there are
+// job names the options of a mailbox that is encrypted: a digest, because there are
 // addresses among them.
 func (e *encryptFlags) job(o *cipher.EncryptOptions) string {
 	var key, note string

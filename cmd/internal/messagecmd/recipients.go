@@ -16,7 +16,7 @@ import (
 )
 
 // parseTo returns the addresses that the flags --to name. An empty flag is an error, or
-// an unset variable of a script would stand for anyone.
+// an unset variable of a script would mean anyone.
 func parseTo(values []string) (addresses []string, err error) {
 	for _, value := range values {
 		list, err := mail.ParseAddressList(value)
@@ -49,8 +49,8 @@ func checkTo(list cipher.Recipients, addresses []string) error {
 // anyone is what is said of a message whose sender named no recipients.
 const anyone = "sealed for anyone: its sender did not say for whom"
 
-// sealedFor returns for whom a message is sealed, a line each. Beside a digest stands
-// its address, if it is one of these.
+// sealedFor returns for whom a message is sealed, a line each: a digest, and its address
+// if it is one of these.
 func sealedFor(list cipher.Recipients, addresses []string) []string {
 	if len(list) == 0 {
 		return []string{anyone}

@@ -50,7 +50,7 @@ func TestParseTo(t *testing.T) {
 	}
 }
 
-// TestSealedFor: each address stands beside its digest, wherever that is in the list.
+// TestSealedFor: each address is beside its digest, wherever that is in the list.
 func TestSealedFor(t *testing.T) {
 	var all []string
 	for i := range 100 {
