@@ -14,6 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 	"github.com/qkdmail/qkdmail/mailer/internal/contract"
 	"github.com/qkdmail/qkdmail/mailer/internal/message"
+	"github.com/qkdmail/qkdmail/mailer/internal/outer"
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 	"github.com/qkdmail/qkdmail/mailer/internal/sender"
 )
@@ -250,7 +251,7 @@ func errUnreadableSender() *refusal.Refusal {
 // restore decrypts a message up to its header.
 func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) (producer, error) {
 	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
-	f.outer = outerFieldsOf(h)
+	f.outer = outer.Of(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
 		Binder: &f.keys, Hybrid: s.o.Hybrid, SAE: s.step.Policy.sae, Peers: s.peerSAEs(),
 		Accept: func(i *cipher.Info) error { h.Pass(); return s.accept(i, f) },

@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
-	"net/mail"
-	"slices"
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/mailer/internal/message"
+	"github.com/qkdmail/qkdmail/mailer/internal/outer"
 )
 
 // The fields in which the relay writes what it has found, and what others have found
@@ -30,7 +29,7 @@ type found struct {
 	each    bool     // each recipient gets an answer
 	foreign []string // recipients that it must not be given to
 
-	outer outerFields     // of the encrypted message
+	outer outer.Fields    // of the encrypted message
 	inner *message.Reader // the restored message; nil: none
 }
 
@@ -76,88 +75,10 @@ func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 	if lf {
 		clauses = append(clauses, "line-ends=lf")
 	}
-	if d := differing(f.outer, inner); len(d) > 0 {
+	if d := f.outer.Differing(inner); len(d) > 0 {
 		clauses = append(clauses, "outer-differs="+strings.Join(d, ","))
 	}
 	return ResultField + ": " + strings.Join(clauses, ";\r\n\t") + "\r\n"
-}
-
-// An outerField is a field of an encrypted message that should be that of the message
-// inside.
-type outerField struct {
-	name string
-	read func(text string) string // for comparison; "" for what can't be read
-	text string
-}
-
-type outerFields [4]outerField
-
-// maxOuter bounds what is kept of them, in bytes. No writer puts so much outside.
-const maxOuter = 64 << 10
-
-// outerFieldsOf returns those of an encrypted message.
-func outerFieldsOf(outer *message.Reader) outerFields {
-	c := outerFields{{name: "From", read: addressSet}, {name: "To", read: addressSet}, {name: "Date", read: instant}, {name: "Message-ID", read: messageID}}
-	left := maxOuter
-	for i := range c {
-		if text := outer.Text(c[i].name); len(text) <= left {
-			c[i].text = text
-			left -= len(text)
-		}
-	}
-	return c
-}
-
-// differing returns the fields that are different outside and inside. What is outside
-// is not authenticated, so it may have deceived filters and people. A field that can't
-// be read inside was left out or made up outside, and is not compared.
-func differing(outer outerFields, inner *message.Reader) []string {
-	var names []string
-	for _, c := range outer {
-		in := inner.Text(c.name)
-		if in == c.text {
-			continue // nearly always; parsing takes longer
-		}
-		if was := c.read(in); was != "" && c.read(c.text) != was {
-			names = append(names, strings.ToLower(c.name))
-		}
-	}
-	return names
-}
-
-// instant returns a date for comparison, "" where it can't be read.
-func instant(text string) string {
-	t, _, err := rawheader.ParseDate(text)
-	if err != nil {
-		return ""
-	}
-	return t.UTC().String()
-}
-
-// addressSet returns the addresses of a field for comparison, "" where it does not
-// parse. Addresses in UTF-8 are outside in SMTPUTF8 transactions only.
-func addressSet(text string) string {
-	list, err := mail.ParseAddressList(text)
-	if err != nil {
-		return ""
-	}
-	var set []string
-	for _, a := range list {
-		set = append(set, strings.ToLower(a.Address))
-	}
-	slices.Sort(set)
-	if strings.ContainsFunc(strings.Join(set, ""), func(r rune) bool { return r > 0x7E }) {
-		return ""
-	}
-	return strings.Join(set, ",")
-}
-
-// messageID returns a message ID that a writer copies outside, "" for another.
-func messageID(text string) string {
-	if _, err := mail.ParseAddress(text); err != nil || !strings.HasPrefix(text, "<") || !strings.HasSuffix(text, ">") {
-		return ""
-	}
-	return text
 }
 
 // transit returns the trace fields that relays put on the encrypted message and that
