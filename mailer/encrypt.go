@@ -85,18 +85,19 @@ func (s *encryptSession) Mail(from string, opts *smtp.MailOptions) error {
 
 // Rcpt passes a recipient on, in the transaction of its group, and the answer back.
 func (s *encryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
-	return s.refused(DirectionEncrypt, "RCPT", s.rcpt(to, opts))
+	route := s.step.Policy.Raised(s.from, nil).Outbound(to)
+	return s.refused(DirectionEncrypt, "RCPT", s.rcpt(to, opts, route), route.triggerAttrs()...)
 }
 
-func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions) error {
+func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions, route Route) error {
 	if r := checkAddress(to, s.opts.UTF8); r != nil {
 		return r
 	}
-	g, err := s.groupOf(s.step.Policy.Outbound(to))
+	g, err := s.groupOf(route)
 	if err != nil {
 		return err
 	}
-	if err := s.checkSize(g); err != nil {
+	if err := s.checkSize(g, len(g.rcpts)+1); err != nil {
 		return err
 	}
 	if err := g.next.Rcpt(to, opts); err != nil {
@@ -154,6 +155,9 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	if mayBeEncrypted { // looking into it takes two more copies of the header
 		err = s.take(2 * int64(len(s.groups)) * h.Charged())
 	}
+	if err == nil {
+		err = recovered(func() error { s.raise(h.Header()); return nil })
+	}
 	if err != nil {
 		h.Free()
 		s.rest(r)
@@ -166,6 +170,7 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 	for _, g := range s.groups {
 		s.heard(g.answer)
 		attrs := append(g.done.attrs(), slog.String("rule", g.route.Rule), slog.Int("recipients", len(g.rcpts)))
+		attrs = append(attrs, g.route.triggerAttrs()...)
 		if g.route.Peer != nil {
 			attrs = append(attrs, slog.String("peer", g.route.Peer.Name))
 		}
@@ -189,6 +194,9 @@ func (s *encryptSession) data(r io.Reader, status smtp.StatusCollector) error {
 
 // produce writes what the next hop gets.
 func (s *encryptSession) produce(g *group, mayBeEncrypted bool, src io.Reader, dst io.Writer) error {
+	if err := s.checkRaised(g); err != nil {
+		return err
+	}
 	out := &prefixWriter{dst: dst, prefix: s.received()}
 	if g.route.Mode == Never {
 		g.done.how = OutcomeInClear

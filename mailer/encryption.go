@@ -14,13 +14,17 @@ import (
 // isEncrypted reports whether this site has already encrypted a message for the peer of
 // a group, perhaps this relay in an earlier pass. The message must name a key that was
 // claimed here to encrypt with: anyone can write what looks like an encrypted message
-// around a text in clear. Nor does a plain suite do where the peer has an X-Wing key.
+// around a text in clear. Nor does a plain suite do where the peer has an X-Wing key, or
+// another suite than OTP where a trigger wants a pad.
 // Encrypting once more does no harm.
 func (s *encryptSession) isEncrypted(g *group, src io.Reader) (encrypted bool, replay io.Reader, err error) {
 	info, replay, err := cipher.Sniff(nil, src)
 	if err != nil || s.o.Claims == nil || info == nil || info.KeyID == "" ||
 		g.route.Peer.Hybrid != nil && !info.Suite.Hybrid() || info.SenderSAE != s.step.Policy.sae || info.RecipientSAE != g.route.Peer.SAE {
 		return false, replay, err
+	}
+	if g.route.Trigger != "" && g.suite.Plain() == cipher.SuiteOTP && info.Suite.Plain() != cipher.SuiteOTP {
+		return false, replay, nil
 	}
 	encrypted, err = s.o.Claims.Claimed(s.ctx, g.route.Peer.SAE, info.KeyID)
 	return encrypted, replay, err

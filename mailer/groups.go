@@ -63,6 +63,9 @@ func (s *encryptSession) groupOf(route Route) (*group, error) {
 			return g, nil
 		}
 	}
+	if route.unencryptable() {
+		return nil, unencryptable()
+	}
 	if route.Mode != Never && route.Peer == nil {
 		return nil, refusal.New(451, smtp.EnhancedCode{4, 3, 5}, "no rule", "No rule says how this mail leaves, try again later")
 	}
@@ -73,6 +76,46 @@ func (s *encryptSession) groupOf(route Route) (*group, error) {
 		}
 	}
 	return s.open(route)
+}
+
+// raise has the triggers judge the header of a message. The next hop has taken the
+// recipients by then, so groups whose routes are the same after that stay apart.
+func (s *encryptSession) raise(header []byte) {
+	policy := s.step.Policy.Raised(s.from, header)
+	for _, g := range s.groups {
+		raised := policy.raise.of(g.route)
+		if raised.Suite != g.route.Suite {
+			g.suite = raised.Suite
+		}
+		g.route = raised
+	}
+}
+
+// checkRaised refuses the message of a group that can't be protected as a trigger wants
+// it, before anything of it leaves.
+func (s *encryptSession) checkRaised(g *group) error {
+	switch {
+	case g.route.unencryptable():
+		return unencryptable()
+	case g.route.Trigger != "":
+		return s.checkSize(g, len(g.rcpts))
+	}
+	return nil
+}
+
+// unencryptable reports that a trigger wants mail encrypted for no one.
+func (r Route) unencryptable() bool { return r.Trigger != "" && r.Mode != Never && r.Peer == nil }
+
+func unencryptable() *refusal.Refusal {
+	return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "no peer", "This message must be sent encrypted, which is not possible for this recipient")
+}
+
+// triggerAttrs are the triggers that a message has pulled, for the log.
+func (r Route) triggerAttrs() []slog.Attr {
+	if r.Trigger == "" {
+		return nil
+	}
+	return []slog.Attr{slog.String("trigger", r.Trigger)}
 }
 
 // dropEmpty ends the transactions that have no recipient.

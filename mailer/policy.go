@@ -87,11 +87,12 @@ type Route struct {
 	Suite    cipher.Suite // "" with Never; a hybrid one, or SuiteAuto, to a peer with a Hybrid key
 	PadLimit int          // bytes of message up to which SuiteAuto takes OTP; 0 with other suites
 	Rule     string       // the domain of the rule that decided, for logs; "": there was none
+	Trigger  string       // the names of the triggers that the message has pulled, with commas between; "": none
 }
 
 // SameGroup reports whether two recipients can share one outgoing message.
 func (r Route) SameGroup(o Route) bool {
-	r.Rule, o.Rule = "", ""
+	r.Rule, o.Rule, r.Trigger, o.Trigger = "", "", "", ""
 	return r == o
 }
 
@@ -113,6 +114,8 @@ type Policy struct {
 	otherwise    Route             // of the default rule
 	places       map[string]string // of rules, by their domain
 	plainReports bool
+	triggers     []trigger
+	raise        raise // what they want for the message that this policy is for
 }
 
 // SAE returns this site's SAE ID, "" for none.
@@ -121,12 +124,12 @@ func (p *Policy) SAE() string { return p.sae }
 // Outbound says how mail to a recipient leaves, by the domain of its address. One
 // without a domain, and one with an address literal that no rule names, takes the
 // default rule. In a policy without rules mail is Required to be encrypted, for
-// no one: it can't leave.
+// no one: it can't leave. Triggers count in what [Policy.Raised] returns.
 func (p *Policy) Outbound(recipient string) Route {
 	if r, ok := p.routes.Find(address.Domain(recipient)); ok {
-		return r
+		return p.raise.of(r)
 	}
-	return p.otherwise
+	return p.raise.of(p.otherwise)
 }
 
 // Peers returns all peers, in the order in which they were given. Their domains

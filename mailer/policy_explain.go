@@ -28,7 +28,10 @@ func (p *Policy) Explain(w io.Writer, addr string) error {
 	}
 	r := p.Outbound(addr)
 	line("rule", "%s", p.ruleText(r.Rule))
-	if isPostmaster(addr) && r.Rule != "" {
+	if r.Trigger != "" {
+		line("trigger", "%s", r.Trigger)
+	}
+	if isPostmaster(addr) && r.Rule != "" && r.Trigger == "" {
 		line("mail to", "has no domain, so the default rule counts, encrypt = %q; it is for the postmaster of whoever gets it (RFC 5321 §4.5.1)", r.Mode)
 	} else {
 		line("mail to", "%s", r.text())
@@ -58,6 +61,8 @@ func (r Route) text() string {
 	switch {
 	case r.Mode == Never:
 		return "leaves as it is, not encrypted"
+	case r.unencryptable():
+		return "is refused: a trigger wants it encrypted, and the rule has no peer"
 	case r.Peer == nil:
 		return "can't leave: no rule says how"
 	case r.Mode == Opportunistic:

@@ -19,7 +19,8 @@ type PolicyOptions struct {
 	Peers   []Peer
 	// Rules may be missing where no mail is encrypted. If there are some, one is
 	// for "default".
-	Rules []Rule
+	Rules    []Rule
+	Triggers []Trigger // that raise what the rules say
 	// AllowPlainReports lets plain mail with the null sender, MAIL FROM:<>, pass.
 	// Then anyone can send plain mail in the name of a domain that has to encrypt,
 	// by sending it as a report.
@@ -56,6 +57,7 @@ func NewPolicy(o PolicyOptions) (*Policy, error) {
 		m.peer(i)
 	}
 	m.rules()
+	m.triggers()
 	if len(m.errs) > 0 {
 		return nil, errors.Join(m.errs...)
 	}
@@ -120,19 +122,25 @@ func (m *policyMaker) peer(i int) {
 	at := entry("Peers", i)
 	peer := m.o.Peers[i]
 	m.p.peers = append(m.p.peers, &peer)
-	switch first, doubled := m.names[peer.Name]; {
-	case peer.Name == "":
-		m.wrong(at+".Name", "", "missing")
-	case !readable.IsName(peer.Name): // it goes into a header field that filters read
-		m.wrong(at+".Name", "", "%q must be %s", readable.Short(peer.Name), readable.NameForm)
-	case doubled:
-		m.wrong(at+".Name", entry("Peers", first)+".Name", "%q is the name of another peer", readable.Short(peer.Name))
-	default:
-		m.names[peer.Name] = i
-	}
+	m.name("Peers", i, peer.Name, "peer", m.names) // it goes into a header field that filters read
 	m.peerSAE(at+".SAE", &peer)
 	peer.Domains = m.peerDomains(at+".Domains", &peer)
 	peer.Suites = m.suites(at+".Suites", &peer)
+}
+
+// name checks the name of a peer or trigger. taken has the entries before it, by name.
+func (m *policyMaker) name(list string, i int, name, what string, taken map[string]int) {
+	field := entry(list, i) + ".Name"
+	switch first, doubled := taken[name]; {
+	case name == "":
+		m.wrong(field, "", "missing")
+	case !readable.IsName(name):
+		m.wrong(field, "", "%q must be %s", readable.Short(name), readable.NameForm)
+	case doubled:
+		m.wrong(field, entry(list, first)+".Name", "%q is the name of another %s", name, what)
+	default:
+		taken[name] = i
+	}
 }
 
 func (m *policyMaker) peerSAE(field string, peer *Peer) {

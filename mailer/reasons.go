@@ -57,6 +57,7 @@ func Reasons() []Reason {
 		{"next hop answer", "The next hop's answer is not SMTP.", "Check that the address of the next hop is a mail system."},
 
 		{"no rule", "No rule says how mail to this domain leaves.", "Add a [[rule]] for it."},
+		{"no peer", "A trigger wants a message encrypted, and the rule for a recipient has no peer.", "The sender gets a report. The log names the trigger. Give the domain a rule with a peer, or change the trigger."},
 		{"second group", "A message over SMTP has recipients with different rules, or more than 4,096.", "The client sends it again for the others. With LMTP it need not."},
 		{"address", "An address has a bad syntax.", "The client has to correct it."},
 		{"smtputf8", "An address is not ASCII, and SMTPUTF8 was not asked for or is not offered by the next hop.", "Have the mail systems on both sides use SMTPUTF8."},

@@ -167,11 +167,11 @@ func (s *session) end() {
 
 // refused logs a command before DATA that is refused, and returns the answer to the
 // client.
-func (s *session) refused(direction Direction, command string, err error) error {
+func (s *session) refused(direction Direction, command string, err error, attrs ...slog.Attr) error {
 	if err == nil {
 		return nil
 	}
-	return s.finish(Report{Direction: direction, Command: command}, nil, err, slog.String("command", command))
+	return s.finish(Report{Direction: direction, Command: command}, nil, err, append(attrs, slog.String("command", command))...)
 }
 
 // read begins to read DATA, which takes n bytes of memory, and returns it with its

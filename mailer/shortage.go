@@ -140,11 +140,11 @@ func (s *encryptSession) padCost(g *group, recipients int) (cost cipher.PadCost,
 	return cost, status, err == nil, err
 }
 
-// checkSize refuses another recipient of a message that will be too large for the next
-// hop once it is encrypted, before keys are spent on it. A pad of short keys makes it
+// checkSize refuses a message to this many recipients that will be too large for the
+// next hop once it is encrypted, before keys are spent on it. A pad of short keys makes it
 // nearly three times as long; with suite auto, AES-256-GCM is taken in that case.
-func (s *encryptSession) checkSize(g *group) error {
-	cost, _, known, err := s.padCost(g, len(g.rcpts)+1)
+func (s *encryptSession) checkSize(g *group, recipients int) error {
+	cost, _, known, err := s.padCost(g, recipients)
 	if err != nil || !known || s.o.NextSize == nil {
 		return err
 	}

@@ -84,8 +84,9 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, log *slog.
 		f.store(ctx, r.store.Or(cfg.Store), base.DeletesOnDelivery(), log)
 	}
 	f.nextHops(ctx, cfg)
+	raised := policy.Raised(r.from, r.headerBytes())
 	for _, a := range addresses {
-		if err := f.address(policy, a); err != nil {
+		if err := f.address(raised, a); err != nil {
 			return errors.Join(f.first, err)
 		}
 	}
@@ -130,7 +131,7 @@ func (f *findings) limits(what string, cfg *config.Config, p *mailer.Peer, statu
 // noPads returns the error for a key manager whose limits allow no pad, where a rule
 // allows nothing else.
 func noPads(err error) error {
-	return terminal.Fail(terminal.ExitConfig, `set suite = "auto" or "aes-256-gcm" in the rules that have "otp"`, "%w", err)
+	return terminal.Fail(terminal.ExitConfig, `set suite = "auto" or "aes-256-gcm" in the rules, and none in the triggers, that have "otp"`, "%w", err)
 }
 
 // stock describes a key manager's stock of keys, and reports whether it is empty.
@@ -223,6 +224,30 @@ func (f *findings) nextHops(ctx context.Context, cfg *config.Config) {
 	}
 }
 
+// checkMessage checks what the flags say of a message.
+func (r *relayFlags) checkMessage() error {
+	if r.from != "" {
+		if err := mailer.CheckAddress(r.from); err != nil {
+			return terminal.Usage("--from: %w", err)
+		}
+	}
+	for _, field := range r.headers {
+		if name, _, ok := strings.Cut(field, ":"); !ok || strings.TrimSpace(name) == "" || strings.ContainsAny(field, "\r\n") {
+			return terminal.Usage("--header: %q is not a field on one line, as 'Sensitivity: company-confidential'", field)
+		}
+	}
+	return nil
+}
+
+// headerBytes returns the header that the flags give a message.
+func (r *relayFlags) headerBytes() []byte {
+	var b strings.Builder
+	for _, field := range r.headers {
+		b.WriteString(field + "\r\n")
+	}
+	return []byte(b.String())
+}
+
 // address explains what happens to mail for and from an address.
 func (f *findings) address(policy *mailer.Policy, address string) error {
 	if !f.asJSON {
@@ -240,8 +265,9 @@ func (f *findings) address(policy *mailer.Policy, address string) error {
 		Suite   string `json:"suite,omitempty"`
 		Hybrid  bool   `json:"hybrid,omitempty"`
 		Rule    string `json:"rule,omitempty"`
+		Trigger string `json:"trigger,omitempty"`
 		Text    string `json:"explanation"`
-	}{Address: address, Encrypt: route.Mode.String(), Rule: route.Rule, Text: text.String()}
+	}{Address: address, Encrypt: route.Mode.String(), Rule: route.Rule, Trigger: route.Trigger, Text: text.String()}
 	if route.Peer != nil {
 		explained.Peer, explained.Suite, explained.Hybrid = route.Peer.Name, string(route.Suite), route.Peer.Hybrid != nil
 	}

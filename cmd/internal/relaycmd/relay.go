@@ -26,6 +26,8 @@ type relayFlags struct {
 	config  string
 	check   bool
 	ready   bool
+	from    string
+	headers []string
 	asJSON  bool
 	mode    string
 	listen  string
@@ -56,13 +58,16 @@ peer; "lmtp:" before an address means LMTP.
 
 --check validates the file, the certificates and the X-Wing keys, says how old these
 are and which mail is hybrid, asks the key manager, opens the key store, greets the
-next hops, prints what happens to mail for each ADDRESS, and exits.
-It reports everything that it finds, with what to do about it.
+next hops, prints what happens to mail for each ADDRESS, and exits. With --from and
+--header that is a message from this sender and with this field, which triggers may
+raise. It reports everything that it finds, with what to do about it.
 
 --ready asks the relay that runs with the file at its [admin] address, and exits with
 0 if mail can pass. It is the health check of a container.`,
 		Example: `  qkdmail relay --config /etc/qkdmail/relay.toml
   qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example
+  qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example \
+      --from ceo@a.example --header 'Sensitivity: company-confidential'
   qkdmail relay --mode encrypt --listen lmtp:127.0.0.1:10025 --next-hop 127.0.0.1:10026 \
       --km etsi014:https://kme-a.example:8443 --sae SAE_A --peer SAE_B \
       --km-cert sae_a.crt --km-key sae_a.key --km-ca ca.crt
@@ -77,6 +82,8 @@ It reports everything that it finds, with what to do about it.
 	flags.OfferConfig(cmd)
 	f.BoolVar(&r.check, "check", false, "check the configuration and exit")
 	f.BoolVar(&r.ready, "ready", false, "ask the relay that runs whether it is ready, and exit")
+	f.StringVar(&r.from, "from", "", "envelope sender of the message that --check is about")
+	f.StringArrayVar(&r.headers, "header", nil, "a header field of it, as 'NAME: VALUE'; may be repeated")
 	f.BoolVar(&r.asJSON, "json", false, "print each finding of --check as a line of JSON")
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt; instead of a file")
 	flags.OfferValues(cmd, "mode", "encrypt", "decrypt")
@@ -126,6 +133,9 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 			return terminal.Usage("%w", err)
 		}
 	}
+	if err := r.checkMessage(); err != nil {
+		return err
+	}
 	cfg, err := r.load()
 	if err != nil {
 		return err
@@ -142,6 +152,8 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 		return r.checkAll(cmd, cfg, log, args)
 	case len(args) > 0:
 		return terminal.Usage("unexpected argument %q (only --check takes addresses)", args[0])
+	case r.from != "" || r.headers != nil:
+		return terminal.Usage("--from and --header go with --check")
 	case r.asJSON:
 		return terminal.Usage("--json goes with --check")
 	}

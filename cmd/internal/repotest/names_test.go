@@ -12,7 +12,7 @@ import (
 
 // maxNames is how many exported names the packages have that other modules can
 // import. Growth is a decision: who raises it says why in the commit.
-const maxNames = 259
+const maxNames = 261
 
 // TestNames: the public surface is not larger than was decided.
 func TestNames(t *testing.T) {

@@ -1,4 +1,5 @@
-// Package sender reads whose mail a message may be, in any mail program.
+// Package sender reads whose mail a message may be, and what a field of its header may
+// say, in any mail program.
 package sender
 
 import (
@@ -48,6 +49,26 @@ func Read(header []byte) Sender {
 	s := readValues(from...)
 	s.Readable = s.Readable && all
 	return s
+}
+
+// Readings returns what the fields with a name may say, each on one line and without
+// blanks around it: as it is, with encoded words decoded as one program or another does,
+// and as a person sees it. all reports that this is all of it; it is not if a field can't
+// be decoded, or the fields are too long.
+func Readings(header []byte, name string) (texts []string, all bool) {
+	fields, all := values(header, name, maxSender)
+	for _, field := range fields {
+		decoded, whole := decodings(unfolded(field))
+		all = all && whole
+		for _, text := range decoded {
+			text = strings.TrimSpace(text)
+			texts = append(texts, text)
+			if shown := shownText(text); shown != text {
+				texts = append(texts, shown)
+			}
+		}
+	}
+	return texts, all
 }
 
 // values returns the values of all fields with a name, up to a limit in bytes.

@@ -40,6 +40,7 @@ type Config struct {
 	Store     Store      `toml:"store"`
 	Peers     []Peer     `toml:"peer"`
 	Rules     []Rule     `toml:"rule"`
+	Triggers  []Trigger  `toml:"trigger"`
 
 	// NullSender is about reports, which have the null sender, MAIL FROM:<>. Those
 	// that leave take the same rules as all other mail.
@@ -212,6 +213,20 @@ type Rule struct {
 	Encrypt  mailer.Mode `toml:"encrypt"`        // default required
 	Suite    string      `toml:"suite"`          // auto or a suite's name, in any case; default auto
 	PadLimit int         `toml:"pad_limit,size"` // bytes of message up to which auto takes OTP; 0: cipher.DefaultPadLimit
+}
+
+// A Trigger raises the protection of marked messages above what their rules say.
+type Trigger struct {
+	Name string `toml:"name"`
+	// From are envelope senders: addresses, or domains as a Rule has them. Default all.
+	From []string `toml:"from"`
+	// Header is the name of a header field, and Pattern an RE2 expression that finds
+	// something in its decoded value; default any value.
+	Header  string `toml:"header"`
+	Pattern string `toml:"pattern"`
+
+	Encrypt string `toml:"encrypt"` // required, or "" to leave it as the rule says
+	Suite   string `toml:"suite"`   // otp, or "" to leave it as the rule says
 }
 
 // Headers says what can be read of an encrypted message.

@@ -11,6 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/address"
+	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
 // What inbound can be, of a peer and of reports.
@@ -54,10 +55,27 @@ func (f *findings) policy(keys []*cipher.HybridPublicKey) *mailer.Policy {
 	if len(f.c.Rules) == 0 && f.c.Does(mailer.DirectionEncrypt) {
 		f.add("rule", "no rule for the domain %q says what happens to all other mail", address.Default)
 	}
+	f.triggers()
 	policy, err := mailer.NewPolicy(f.c.policyOptions(keys))
 	f.fromPolicy(err)
 	return policy
 }
+
+// triggers checks what triggers ask for: more than the rules, never less.
+func (f *findings) triggers() {
+	for i, t := range f.c.Triggers {
+		at := entryKey("trigger", i)
+		if t.Encrypt != "" && t.Encrypt != mailer.Required.String() {
+			f.add(at+".encrypt", "%q must be required: a trigger raises protection, it never lowers it", readable.Short(t.Encrypt))
+		}
+		if t.Suite != "" && !t.pad() {
+			f.add(at+".suite", "%q must be otp: a trigger raises protection, it never lowers it, and X-Wing is up to the peer", readable.Short(t.Suite))
+		}
+	}
+}
+
+// pad reports whether a trigger asks for a pad.
+func (t *Trigger) pad() bool { return strings.EqualFold(t.Suite, string(cipher.SuiteOTP)) }
 
 // Does reports whether a listener encrypts, or decrypts.
 func (c *Config) Does(d mailer.Direction) bool {
@@ -65,18 +83,18 @@ func (c *Config) Does(d mailer.Direction) bool {
 }
 
 // PadTrouble returns why a key manager with this status gives no keys for the pads
-// that rules for a peer ask for: a cipher.ErrPad. It is nil where it gives some, and
-// where no rule asks for pads. waits reports that a rule asks for nothing else, so that
-// its mail waits; with auto AES-256-GCM is taken.
+// that rules for a peer, or triggers, ask for: a cipher.ErrPad. It is nil where it gives
+// some, and where no one asks for pads. waits reports that a rule or trigger asks for
+// nothing else, so that its mail waits; with auto AES-256-GCM is taken.
 func (c *Config) PadTrouble(peer string, s kmclient.Status) (waits bool, err error) {
-	asked := false
+	asked, pulled := false, slices.ContainsFunc(c.Triggers, func(t Trigger) bool { return t.pad() })
 	for _, r := range c.Rules {
 		suite, _ := cipher.ParseSuite(cmp.Or(r.Suite, string(cipher.SuiteAuto)))
-		if r.Encrypt == mailer.Never || r.Peer != peer || suite.Plain() == cipher.SuiteAES256GCM {
+		if r.Encrypt == mailer.Never || r.Peer != peer || suite.Plain() == cipher.SuiteAES256GCM && !pulled {
 			continue
 		}
 		asked = true
-		waits = waits || suite.Plain() == cipher.SuiteOTP
+		waits = waits || pulled || suite.Plain() == cipher.SuiteOTP
 	}
 	if asked {
 		_, err = cipher.PadCostOf(s, 1, 0)
@@ -110,6 +128,12 @@ func (c *Config) policyOptions(keys []*cipher.HybridPublicKey) mailer.PolicyOpti
 		}
 		o.Rules = append(o.Rules, rule)
 	}
+	for i := range c.Triggers {
+		t := &c.Triggers[i]
+		o.Triggers = append(o.Triggers, mailer.Trigger{
+			Name: t.Name, From: t.From, Header: t.Header, Pattern: t.Pattern, Encrypt: t.Encrypt != "", Pad: t.Suite != "",
+		})
+	}
 	return o
 }
 
@@ -125,6 +149,7 @@ func (f *findings) fromPolicy(err error) {
 		known[e.Key] = true
 	}
 	keys := strings.NewReplacer("Domains[", "site.domains[", "SAE", "km.sae", "Peers[", "peer[", "Rules[", "rule[", "Rules", "rule",
+		"Triggers[", "trigger[", "Triggers", "trigger", ".From", ".from", ".Header", ".header", ".Pattern", ".pattern",
 		".Name", ".name", ".SAE", ".sae", ".Domains[", ".domains[", ".Domain", ".domain", ".Peer", ".peer",
 		".Encrypt", ".encrypt", ".Suites", ".suites", ".Suite", ".suite", ".PadLimit", ".pad_limit")
 	for _, e := range list {

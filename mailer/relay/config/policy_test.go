@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cipher"
@@ -29,8 +30,16 @@ func TestPadTrouble(t *testing.T) {
 		{"no pad asked for", []Rule{{Peer: "b", Suite: "aes-256-gcm"}}, short, false, false},
 		{"another peer's rule", []Rule{{Peer: "c", Suite: "otp"}}, short, false, false},
 		{"never", []Rule{{Encrypt: mailer.Never}}, short, false, false},
+		{"trigger, auto", []Rule{{Peer: "b"}}, short, true, true},
+		{"trigger, AES-256-GCM", []Rule{{Peer: "b", Suite: "aes-256-gcm"}}, short, true, true},
+		{"trigger, never", []Rule{{Encrypt: mailer.Never}}, short, false, false},
+		{"trigger, keys that are long enough", []Rule{{Peer: "b"}}, long, false, false},
 	} {
-		waits, err := (&Config{Rules: tt.rules}).PadTrouble("b", tt.status)
+		c := &Config{Rules: tt.rules}
+		if strings.HasPrefix(tt.name, "trigger") {
+			c.Triggers = []Trigger{{Encrypt: "required"}, {Suite: "OTP"}}
+		}
+		waits, err := c.PadTrouble("b", tt.status)
 		if waits != tt.waits || errors.Is(err, cipher.ErrPad) != tt.trouble || (err != nil) != tt.trouble {
 			t.Errorf("%s: waits %v, %v; want %v and trouble %v", tt.name, waits, err, tt.waits, tt.trouble)
 		}
