@@ -20,10 +20,10 @@ type method struct {
 // askForKeys sends a request for keys as POST. Where the KME refuses POST, it sends the
 // query with GET instead (ETSI GS QKD 014 §5.2, §5.3), and does so from then on. query
 // is nil if GET can't say the request. A refused POST gives out no keys, so nothing is
-// lost.
+// lost. What a GET gives out is: no one may repeat it unseen.
 func (k *kme) askForKeys(ctx context.Context, m *method, q kmhttp.Call, query url.Values) (int, []byte, *kmclient.Error) {
 	get := q
-	get.Method, get.Body, get.Path = http.MethodGet, nil, q.Path+"?"+query.Encode()
+	get.Method, get.Body, get.Path, get.Once = http.MethodGet, nil, q.Path+"?"+query.Encode(), true
 	if query != nil && m.getOnly.Load() {
 		code, answer, failed := k.ask(ctx, get)
 		if !refusesMethod(failed) {

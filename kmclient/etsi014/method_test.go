@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -105,5 +106,60 @@ func TestOtherFormOfKeyIDs(t *testing.T) {
 	km.refuses, km.count = map[string]int{http.MethodPost: 400}, map[string]int{}
 	if _, err := e.KeysByID(t.Context(), "A", km.putMany(1)...); !errors.Is(err, kmclient.ErrBadRequest) || km.requests("dec_keys") != 1 {
 		t.Errorf("%v after %d requests, want %v after one", err, km.requests("dec_keys"), kmclient.ErrBadRequest)
+	}
+}
+
+// A GET for keys whose answer is lost on a kept connection is not repeated unseen, as
+// net/http would do: the keys in the answer are counted, and known to be gone.
+func TestGetIsNotRepeatedUnseen(t *testing.T) {
+	km := newFakeKME(t, fakekm.NewCA(t))
+	km.refuses = map[string]int{http.MethodPost: http.StatusMethodNotAllowed}
+	e := etsiClient(t, Options{}, km)
+	ids := km.putMany(2)
+	loseNext := func(op string) {
+		after := km.requests(op)
+		km.setHook(func(asked string, n int, w http.ResponseWriter, body []byte) bool {
+			lost := asked == op && n == after+1
+			if lost {
+				km.serve(op, httptest.NewRecorder(), body)
+				cut(w)
+			}
+			return lost
+		})
+	}
+	if _, err := e.GetKeys(t.Context(), "B", 256, 1); err != nil {
+		t.Fatal(err)
+	}
+	loseNext("enc_keys")
+	if keys, err := e.GetKeys(t.Context(), "B", 256, 1); err != nil || len(keys) != 1 {
+		t.Errorf("GetKeys = %v, %v, want a key that was asked for anew", keys, err)
+	}
+	if s := e.Stats(); s.Burned != 1 {
+		t.Errorf("counted %+v, want one burned: the answer with it was lost", s)
+	}
+	if _, err := e.KeysByID(t.Context(), "A", ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	loseNext("dec_keys")
+	if _, err := e.KeysByID(t.Context(), "A", ids[1]); !errors.Is(err, kmclient.ErrKeyNotFound) {
+		t.Errorf("KeysByID: %v, want %v", err, kmclient.ErrKeyNotFound)
+	}
+	if s := e.Stats(); s.Gone != 1 {
+		t.Errorf("counted %+v, want one gone: the answer with it was lost", s)
+	}
+}
+
+// A GET has no body, nor says that there is one.
+func TestGetHasNoBody(t *testing.T) {
+	km := newFakeKME(t, fakekm.NewCA(t))
+	km.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && (r.ContentLength != 0 || r.Header.Get("Content-Type") != "" || len(r.TransferEncoding) > 0) {
+			t.Errorf("%s has a body of %d bytes, %v, %v", r.URL.Path, r.ContentLength, r.TransferEncoding, r.Header)
+		}
+		km.ServeHTTP(w, r)
+	})
+	km.refuses = map[string]int{http.MethodPost: http.StatusMethodNotAllowed}
+	if _, err := etsiClient(t, Options{}, km).GetKeys(t.Context(), "B", 256, 1); err != nil {
+		t.Fatal(err)
 	}
 }

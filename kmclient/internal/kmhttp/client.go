@@ -61,6 +61,7 @@ type Call struct {
 	Body   []byte   // JSON
 	Limit  int64    // bytes of a good answer
 	Again  bool     // the request may be repeated
+	Once   bool     // a GET that must not be, by net/http either
 	IDs    []string // of the keys that it asks for by ID
 }
 
@@ -192,7 +193,7 @@ func (c *Client) Reached() *kmclient.Connection { return c.reached.Load() }
 func traceSent(ctx context.Context) (context.Context, *atomic.Bool) {
 	var sent atomic.Bool
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { sent.Store(false) }, // net/http only starts over if nothing was written
+		GetConn:      func(string) { sent.Store(false) }, // unless it may repeat, net/http only starts over if nothing was written
 		WroteHeaders: func() { sent.Store(true) },
 	}), &sent
 }
@@ -201,6 +202,11 @@ func (c *Client) send(ctx context.Context, q Call) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, q.Method, c.base+q.Path, bytes.NewReader(q.Body))
 	if err != nil {
 		return nil, err
+	}
+	if q.Once {
+		// net/http repeats a GET after a kept connection has ended without an answer,
+		// unless there is a body that it can't have again. Of an empty one nothing is sent.
+		req.Body, req.GetBody = io.NopCloser(bytes.NewReader(nil)), nil
 	}
 	req.Header.Set("Accept", "application/json")
 	if q.Body != nil {
