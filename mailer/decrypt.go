@@ -59,8 +59,9 @@ const (
 // answer, no one does.
 //
 // Above its own bytes restored mail gets a Qkdmail-Result field, a Received field,
-// and the Received, Return-Path and Delivered-To fields that relays put on the
-// encrypted message. All Qkdmail- fields but Qkdmail-Key-ID are removed from plain
+// and the Received and Return-Path fields that relays put on the encrypted message;
+// Authentication-Results and Delivered-To are there with Qkdmail-Outer- before their
+// names. All Qkdmail- fields but Qkdmail-Key-ID are removed from plain
 // mail, since only the relay may write them. In a restored message, whose bytes are
 // the sender's, trust only the topmost Qkdmail-Result.
 //

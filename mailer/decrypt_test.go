@@ -69,7 +69,7 @@ func TestRestored(t *testing.T) {
 				}
 				got := cutReceived(t, m.Data)
 				want := fmt.Sprintf(result, suite, id, "") +
-					"Return-Path: <alice@a.example>\r\nDelivered-To: bob@b.example\r\nReceived: from x by y;\r\n\tTue, 24 Nov 2026 07:00:00 +0000\r\n" +
+					"Return-Path: <alice@a.example>\r\nQkdmail-Outer-Delivered-To: bob@b.example\r\nReceived: from x by y;\r\n\tTue, 24 Nov 2026 07:00:00 +0000\r\n" +
 					"Qkdmail-Outer-Authentication-Results: y;\r\n\tdkim=pass\r\n" + message + end
 				// What the outer header could not copy of odd ones is flagged.
 				got = strings.Replace(got, ";\r\n\touter-differs=from", "", 1)

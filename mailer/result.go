@@ -15,8 +15,8 @@ import (
 // The fields in which the relay writes what it has found, and what others have found
 // in the encrypted message. Where they come from outside they are removed.
 const (
-	ResultField      = "Qkdmail-Result"
-	outerResultField = "Qkdmail-Outer-Authentication-Results"
+	ResultField = "Qkdmail-Result"
+	outerPrefix = "Qkdmail-Outer-" // and the name of the field
 )
 
 // found is what a decrypting session finds out about a message.
@@ -82,14 +82,16 @@ func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 }
 
 // transit returns the trace fields that relays put on the encrypted message and that
-// stay on the restored one. Authentication-Results are about the outer message, so they
-// get a name that says so.
+// stay on the restored one. Nothing authenticates them. Authentication-Results and
+// Delivered-To are about the outer message, so they get a name that says so: anyone can
+// write a Delivered-To above a copy, and a mail system that reads it as a loop would
+// bounce the text that counts as delivered then.
 func transit(fields [][]byte) string {
 	var b strings.Builder
 	for _, raw := range fields {
 		for f := range rawheader.Fields(raw, rawheader.Lenient) {
-			if f.Is("Authentication-Results") {
-				fmt.Fprintf(&b, outerResultField+":%s\r\n", bytes.TrimRight(crlf(f.Value), "\r\n"))
+			if f.Is("Authentication-Results") || f.Is("Delivered-To") {
+				fmt.Fprintf(&b, "%s%s:%s\r\n", outerPrefix, f.Name, bytes.TrimRight(crlf(f.Value), "\r\n"))
 			} else {
 				b.Write(crlf(raw))
 			}
