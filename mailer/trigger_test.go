@@ -12,13 +12,8 @@ import (
 
 // triggerPolicy returns a policy with rules of every mode and suite, to a peer with an
 // X-Wing key and one without.
-func triggerPolicy(t testing.TB, triggers ...Trigger) (*Policy, error) {
-	t.Helper()
-	key, err := cipher.GenerateHybridKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := PolicyOptions{Peers: []Peer{{Name: "plain", SAE: "P"}, {Name: "hybrid", SAE: "H", Hybrid: key.Public()}}, Triggers: triggers}
+func triggerPolicy(key *cipher.HybridPublicKey, triggers ...Trigger) (*Policy, error) {
+	o := PolicyOptions{Peers: []Peer{{Name: "plain", SAE: "P"}, {Name: "hybrid", SAE: "H", Hybrid: key}}, Triggers: triggers}
 	for _, peer := range []string{"plain", "hybrid"} {
 		for _, mode := range []Mode{Required, Opportunistic} {
 			for _, suite := range []cipher.Suite{cipher.SuiteAuto, cipher.SuiteAES256GCM, cipher.SuiteOTP} {
@@ -28,6 +23,15 @@ func triggerPolicy(t testing.TB, triggers ...Trigger) (*Policy, error) {
 	}
 	o.Rules = append(o.Rules, Rule{Domain: "default", Encrypt: Never})
 	return NewPolicy(o)
+}
+
+func newHybridKey(t testing.TB) *cipher.HybridPublicKey {
+	t.Helper()
+	key, err := cipher.GenerateHybridKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Public()
 }
 
 // below reports how a route has less protection than another, "" if it has not.
@@ -58,9 +62,10 @@ func FuzzTriggers(f *testing.F) {
 	f.Add("", "Subject: =?utf-8?Q?=5Bsecret=5D?=\r\n", "a.example", "Subject", `\[secret\]`, uint8(0b011001))
 	f.Add("x@x.legal.a.example", "X: =?x-unknown?B?YQ==?=\r\nX:\r\n y\r\n", "*.legal.a.example", "X", "^y$", uint8(0b100110))
 	f.Add("\"a b\"@[192.0.2.1]", "X: \xff\r\n", "[*]", "X", "", uint8(0b001011))
+	key := newHybridKey(f)
 	f.Fuzz(func(t *testing.T, from, header, senders, field, pattern string, want uint8) {
 		bit := func(n int) bool { return want&(1<<n) != 0 }
-		p, err := triggerPolicy(t,
+		p, err := triggerPolicy(key,
 			Trigger{Name: "sender", From: strings.Split(senders, ","), Encrypt: bit(0), Pad: bit(1)},
 			Trigger{Name: "header", Header: field, Pattern: pattern, Encrypt: bit(2), Pad: bit(3)},
 			Trigger{Name: "both", From: strings.Split(senders, ","), Header: field, Pattern: pattern, Encrypt: bit(4), Pad: bit(5)})
@@ -108,6 +113,7 @@ func checkRaises(t *testing.T, rule string, before Route, atRcpt, atData *Policy
 
 // What pulls a trigger, and what does not.
 func TestTriggerPulled(t *testing.T) {
+	key := newHybridKey(t)
 	long := strings.Repeat("x", 9<<10)
 	for _, tt := range []struct {
 		name         string
@@ -157,7 +163,7 @@ func TestTriggerPulled(t *testing.T) {
 		{"field only", Trigger{From: []string{"a.example"}, Header: "X"}, "x@b.example", "X: 1\r\n", false},
 	} {
 		tt.trigger.Name, tt.trigger.Encrypt = "t", true
-		p, err := triggerPolicy(t, tt.trigger)
+		p, err := triggerPolicy(key, tt.trigger)
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -170,6 +176,7 @@ func TestTriggerPulled(t *testing.T) {
 
 // What is wrong with triggers is said with the field.
 func TestTriggerErrors(t *testing.T) {
+	key := newHybridKey(t)
 	good := Trigger{Name: "t", From: []string{"a.example"}, Encrypt: true}
 	for want, change := range map[string]func(*Trigger){
 		"Triggers[0].Name: missing":                                    func(o *Trigger) { o.Name = "" },
@@ -194,12 +201,12 @@ func TestTriggerErrors(t *testing.T) {
 		first, second := good, good
 		second.Name = "t2"
 		change(&first)
-		_, err := triggerPolicy(t, first, second)
+		_, err := triggerPolicy(key, first, second)
 		if err == nil || !errors.Is(err, ErrConfig) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
 		}
 	}
-	if _, err := triggerPolicy(t, slices.Repeat([]Trigger{good}, 101)...); err == nil || !strings.HasPrefix(err.Error(), "Triggers: more than 100") {
+	if _, err := triggerPolicy(key, slices.Repeat([]Trigger{good}, 101)...); err == nil || !strings.HasPrefix(err.Error(), "Triggers: more than 100") {
 		t.Errorf("101 triggers: %v", err)
 	}
 }
