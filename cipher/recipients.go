@@ -27,6 +27,23 @@ func (r Recipients) Include(address string) bool {
 	return len(r) == 0 || slices.Contains(r, recipientDigest(address))
 }
 
+// Spelling returns one spelling of an address for all that are the same on the list: a
+// message must not be delivered again for each. An address that is on it more than once
+// may be of several mailboxes, whose names differ in case only; it comes back as it is,
+// and so does one that is not on the list.
+func (r Recipients) Spelling(address string) string {
+	digest, times := recipientDigest(address), 0
+	for i := range r {
+		if r[i] == digest {
+			times++
+		}
+	}
+	if times != 1 {
+		return address
+	}
+	return normalRecipient(address)
+}
+
 // recipientDigest returns the digest of an address in a recipient list.
 func recipientDigest(address string) (digest [16]byte) {
 	sum := sha256.Sum256([]byte("qkdmail/1 recipient\x00" + normalRecipient(address)))

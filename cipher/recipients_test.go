@@ -154,3 +154,25 @@ func TestCheckRecipients(t *testing.T) {
 		t.Errorf("%d recipients: %v", len(many)-1, err)
 	}
 }
+
+// TestSpelling: spellings are one where the list has one mailbox for them.
+func TestSpelling(t *testing.T) {
+	var list Recipients
+	for _, a := range []string{"Bob@b.example", "carol@b.example", "Carol@b.example"} {
+		list = append(list, recipientDigest(a))
+	}
+	for address, want := range map[string]string{
+		"BOB@B.example.":   "bob@b.example",
+		"bob@b.example":    "bob@b.example",
+		"CAROL@b.example":  "CAROL@b.example", // which of the two is not known
+		"Dave@b.example":   "Dave@b.example",
+		"bob+x@b.example.": "bob+x@b.example.",
+	} {
+		if got := list.Spelling(address); got != want {
+			t.Errorf("the spelling of %s is %s, want %s", address, got, want)
+		}
+	}
+	if got := Recipients(nil).Spelling("BOB@b.example"); got != "BOB@b.example" {
+		t.Errorf("without a list the spelling is %s", got)
+	}
+}

@@ -75,7 +75,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 func (s *decryptSession) undelivered(f *found) ([]string, error) {
 	defer f.keys.since(time.Now())
 	rcpts := s.sealedFor(f)
-	done, err := s.o.Deliveries.Delivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, rcpts...)
+	done, err := s.o.Deliveries.Delivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, f.spellings(rcpts)...)
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +88,27 @@ func (s *decryptSession) undelivered(f *found) ([]string, error) {
 	return left, nil
 }
 
-// recordDelivered records that recipients have got the message.
+// spellings returns the recipients as deliveries to them count. Where the list is not
+// known, as once the key is closed, that is as the client spells them.
+func (f *found) spellings(rcpts []string) []string {
+	spellings := make([]string, len(rcpts))
+	for i, rcpt := range rcpts {
+		spellings[i] = f.list.Spelling(rcpt)
+	}
+	return spellings
+}
+
+// recordDelivered records that recipients have got the message, however they are spelled
+// and as they were.
 func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
 	defer f.keys.since(time.Now())
-	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, rcpts...)
+	all := f.spellings(rcpts)
+	for i, rcpt := range rcpts {
+		if rcpt != all[i] {
+			all = append(all, rcpt)
+		}
+	}
+	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, all...)
 }
 
 // only begins the next hop's transaction again, for some of the recipients.

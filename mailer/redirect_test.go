@@ -158,3 +158,46 @@ func TestOldRedirect(t *testing.T) {
 		t.Errorf("%d keys were asked for", asked)
 	}
 }
+
+// A message that is delivered counts as delivered to all spellings of its recipient, or
+// whoever has a copy could send him any number of them. Mailboxes that differ in case only
+// are told apart if the message is sealed for each.
+func TestDeliveredInAnySpelling(t *testing.T) {
+	mailtest.NoLeaks(t)
+	all := []string{"Bob@b.example", "bob@b.example", "bob@B.example", "bob@b.example.", "BOB@b.example..", `"bob"@b.example`}
+	for _, tt := range []struct {
+		sealed, to []string
+		want       int // messages that come
+	}{
+		{[]string{bob, carol}, all, 1},
+		{[]string{bob, carol}, append(all, carol, "Carol@b.example"), 2},
+		{[]string{"BOB@b.example"}, all, 1},
+		{[]string{bob, "Bob@b.example"}, []string{bob, "Bob@b.example", bob, "Bob@B.example"}, 2},
+		{nil, []string{bob, "Bob@b.example", bob}, 2}, // the sender did not say
+	} {
+		hop := mailtest.StartHop(t)
+		r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{})
+		c := mailtest.Connect(t, r)
+		sealed := sealedTo(t, r, nil, cipher.SuiteAES256GCM, tt.sealed...)
+		for _, to := range tt.to {
+			c.Want("250", c.Mail(sealed, "alice@a.example", to))
+		}
+		if got := len(hop.Got()); got != tt.want {
+			t.Errorf("sealed for %q and sent to %q: %d messages come, want %d", tt.sealed, tt.to, got, tt.want)
+		}
+	}
+}
+
+// A client that did not see the 250 has the same spelling, and is told so although the key
+// is closed since.
+func TestDeliveredBeforeClosing(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{Close: keystore.After(0)})
+	c := mailtest.Connect(t, r)
+	sealed := sealedTo(t, r, nil, cipher.SuiteAES256GCM, bob)
+	for range 2 {
+		c.Want("250", c.Mail(sealed, "alice@a.example", "Bob@b.example"))
+	}
+	hop.One()
+}

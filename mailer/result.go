@@ -26,8 +26,9 @@ type found struct {
 	peer *Peer
 	keys timedGate
 
-	each    bool     // each recipient gets an answer
-	foreign []string // recipients that it must not be given to
+	each    bool              // each recipient gets an answer
+	list    cipher.Recipients // for whom it is sealed, if that is looked at
+	foreign []string          // recipients that it must not be given to
 
 	outer outer.Fields    // of the encrypted message
 	inner *message.Reader // the restored message; nil: none

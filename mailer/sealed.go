@@ -29,6 +29,7 @@ func (s *decryptSession) checkRecipients(r *cipher.Reader, f *found) error {
 	if err := s.take(int64(len(list)) * 16); err != nil {
 		return err
 	}
+	f.list = list
 	for _, rcpt := range s.rcpts {
 		if !list.Include(rcpt) {
 			f.foreign = append(f.foreign, rcpt)

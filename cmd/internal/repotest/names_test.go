@@ -12,7 +12,7 @@ import (
 
 // maxNames is how many exported names the packages have that other modules can
 // import. Growth is a decision: who raises it says why in the commit.
-const maxNames = 261
+const maxNames = 262
 
 // TestNames: the public surface is not larger than was decided.
 func TestNames(t *testing.T) {
