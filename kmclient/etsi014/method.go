@@ -13,12 +13,13 @@ import (
 
 // A method is what is known of the HTTP methods for an operation of a KME.
 type method struct {
-	getOnly atomic.Bool // it has refused POST
+	getOnly atomic.Bool // it has refused POST, and served GET the last time
 	post    atomic.Bool // it has served POST
 }
 
 // askForKeys sends a request for keys as POST. Where the KME refuses POST, it sends the
-// query with GET instead (ETSI GS QKD 014 §5.2, §5.3), and does so from then on. query
+// query with GET instead (ETSI GS QKD 014 §5.2, §5.3), and does so as long as that is
+// served: what stands in for a KME while it is down may refuse POST too. query
 // is nil if GET can't say the request. A refused POST gives out no keys, so nothing is
 // lost. What a GET gives out is: no one may repeat it unseen.
 func (k *kme) askForKeys(ctx context.Context, m *method, q kmhttp.Call, query url.Values) (int, []byte, *kmclient.Error) {
@@ -26,28 +27,24 @@ func (k *kme) askForKeys(ctx context.Context, m *method, q kmhttp.Call, query ur
 	get.Method, get.Body, get.Path, get.Once = http.MethodGet, nil, q.Path+"?"+query.Encode(), true
 	if query != nil && m.getOnly.Load() {
 		code, answer, failed := k.ask(ctx, get)
+		m.getOnly.Store(failed == nil) // or it may have changed: the next request is tried as POST
 		if !refusesMethod(failed) {
 			return code, answer, failed
 		}
-		m.getOnly.Store(false) // it has changed
 	}
 	code, answer, failed := k.ask(ctx, q)
 	if failed == nil {
 		m.post.Store(true)
 		return code, answer, nil
 	}
-	if query == nil {
-		m.getOnly.Store(refusesMethod(failed))
-		return code, answer, failed
-	}
-	if !refusesMethod(failed) && !m.mayReadOtherwise(q, failed) {
+	if query == nil || !refusesMethod(failed) && !m.mayReadOtherwise(q, failed) {
 		return code, answer, failed
 	}
 	getCode, getAnswer, getFailed := k.ask(ctx, get)
 	if getFailed != nil && !getFailed.Lost && (refusesMethod(getFailed) || !refusesMethod(failed) && !errors.Is(getFailed, kmclient.ErrKeyNotFound)) {
 		return code, answer, failed // GET says no more
 	}
-	m.getOnly.Store(getFailed == nil || refusesMethod(failed))
+	m.getOnly.Store(getFailed == nil)
 	return getCode, getAnswer, getFailed
 }
 

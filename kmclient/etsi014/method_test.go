@@ -54,8 +54,8 @@ func TestGetOnlyManyFirst(t *testing.T) {
 		if keys, err := e.KeysByID(t.Context(), "A", km.putMany(3)...); err != nil || len(keys) != 3 {
 			t.Errorf("%d: %d keys of 3, %v", status, len(keys), err)
 		}
-		if n := km.requests("dec_keys"); n != 4 {
-			t.Errorf("%d: %d requests, want one with POST and three with GET", status, n)
+		if n := km.requests("dec_keys"); n != 5 {
+			t.Errorf("%d: %d requests, want POST for all, POST for the first and GET for each", status, n)
 		}
 	}
 }
@@ -83,6 +83,50 @@ func TestNoMethod(t *testing.T) {
 	var e501 *kmclient.Error
 	if _, err := e.GetKeys(t.Context(), "B", 256, 1); !errors.As(err, &e501) || e501.Status != 501 {
 		t.Errorf("neither: %v, want what POST was answered", err)
+	}
+}
+
+// A web server that stands in for a KME while it is down refuses POST, and does not serve
+// GET either. Once the KME is there again, POST is.
+func TestNoMethodForAWhile(t *testing.T) {
+	for _, status := range []int{400, 404, 500, 503} {
+		for n := range 3 {
+			km := newFakeKME(t, fakekm.NewCA(t))
+			e := etsiClient(t, Options{}, km)
+			ids := km.putMany(n + 1)
+			km.refuses = map[string]int{http.MethodPost: 405, http.MethodGet: status}
+			for range n {
+				_, errGet := e.GetKeys(t.Context(), "B", 256, 1)
+				if _, errFind := e.KeysByID(t.Context(), "A", ids...); errGet == nil || errFind == nil {
+					t.Fatalf("%d: %v and %v from a KME that is down", status, errGet, errFind)
+				}
+			}
+			km.refuses = map[string]int{http.MethodGet: status}
+			if _, err := e.GetKeys(t.Context(), "B", 256, 1); err != nil {
+				t.Errorf("%d: GetKeys, after %d failures: %v", status, n, err)
+			}
+			if keys, err := e.KeysByID(t.Context(), "A", ids...); err != nil || len(keys) != len(ids) {
+				t.Errorf("%d: %d keys of %d, after %d failures: %v", status, len(keys), len(ids), n, err)
+			}
+		}
+	}
+}
+
+// A KME that was asked with GET and serves only POST since is asked with POST again.
+func TestPostAgain(t *testing.T) {
+	km := newFakeKME(t, fakekm.NewCA(t))
+	e := etsiClient(t, Options{}, km)
+	km.refuses = map[string]int{http.MethodPost: 405}
+	if _, err := e.KeysByID(t.Context(), "A", km.putMany(1)...); err != nil {
+		t.Fatal(err)
+	}
+	km.refuses = map[string]int{http.MethodGet: 404}
+	id := km.putMany(1)[0]
+	if _, err := e.KeysByID(t.Context(), "A", id); !errors.Is(err, kmclient.ErrKeyNotFound) {
+		t.Errorf("with GET: %v", err)
+	}
+	if _, err := e.KeysByID(t.Context(), "A", id); err != nil {
+		t.Errorf("the next time: %v", err)
 	}
 }
 
