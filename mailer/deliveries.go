@@ -5,13 +5,18 @@ import (
 	"errors"
 	"time"
 
+	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
 // Deliveries remember who has got which message. A message is known by the SAE ID
 // of its sender, its identity, and the key ID in its control part.
 type Deliveries interface {
+	// Begin begins a delivery to recipients, and reports whether none of them is just
+	// getting this message. end, which is to be called then, ends it.
+	Begin(identity kmclient.Identity, rcpts ...string) (end func(), ok bool)
 	// Delivered reports which recipients have got a message, in their order. It
 	// is a keystore.ErrBound if the key belongs to another message.
 	Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error)
@@ -25,6 +30,8 @@ type Deliveries interface {
 var Unrecorded Deliveries = unrecorded{}
 
 type unrecorded struct{}
+
+func (unrecorded) Begin(kmclient.Identity, ...string) (end func(), ok bool) { return func() {}, true }
 
 func (unrecorded) Delivered(_ context.Context, _ string, _ kmclient.Identity, _ string, rcpts ...string) ([]bool, error) {
 	return make([]bool, len(rcpts)), nil
@@ -46,6 +53,11 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	case f.info == nil:
 		return s.handOver(s.out, s.rcpts, produce)
 	}
+	end, ok := s.o.Deliveries.Begin(f.info.Identity, f.spellings(s.sealedFor(f))...)
+	if !ok {
+		return s.forLeft(f, s.sealedFor(f), answer{err: errUnderWay()})
+	}
+	defer end()
 	left, err := s.undelivered(f)
 	switch {
 	case err != nil:
@@ -69,6 +81,13 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 		}
 	}
 	return s.forLeft(f, left, a)
+}
+
+// errUnderWay is the answer to a copy of a message that another session is delivering to
+// the same recipient: an attacker's, or a mail system's that lost its connection and has
+// tried again.
+func errUnderWay() *refusal.Refusal {
+	return refusal.New(451, smtp.EnhancedCode{4, 5, 0}, "under way", "This message is just being delivered, try again later")
 }
 
 // undelivered returns the recipients that may get the message and have not got it.

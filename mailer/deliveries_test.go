@@ -27,6 +27,8 @@ func (s slowStore) RecordDelivered(context.Context, string, kmclient.Identity, s
 	return nil
 }
 
+func (slowStore) Begin(kmclient.Identity, ...string) (end func(), ok bool) { return func() {}, true }
+
 // What is reported as the wait for keys has the deliveries in it, which are
 // asked for and recorded in the same store.
 func TestDeliveriesAreTimed(t *testing.T) {

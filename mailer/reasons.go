@@ -21,6 +21,7 @@ func Reasons() []Reason {
 		{"key not found", "The key of an arriving message is not at this key manager.", "It may not have been synchronised yet; the sender tries again. If it lasts, check the QKD link and the SAE IDs of both sites."},
 		{"key gone", "The key of an arriving message did not come within km.key_grace.", "The sender gets a report and can send again. Check the QKD link."},
 		{"key bound", "The key of an arriving message belongs to another message.", "Someone may have copied a key ID into a message of their own. Look for the message in the log."},
+		{"under way", "An arriving message came once more while it was being delivered.", "The sender tries again, and finds it delivered. If it is frequent, next hops are slow, or someone is sending copies."},
 		{"key closed", "The key of an arriving message has been used and deleted.", "An old message may have been sent again, by a mistake or by an attacker. Look for it in the log."},
 		{"no pad", "A rule asks for a one-time pad, and the key manager's limits allow no keys for it.", "Mail waits at its sender. Compare the limits in its status with docs/format.md, or set suite = \"auto\"."},
 		{"key reused", "A key ID came again whose key was used here before.", "No key is used twice. If the key manager gave it out, it may have been restored from a backup: ask its vendor before mail goes on. Otherwise a message names it: look for that in the log."},

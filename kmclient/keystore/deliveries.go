@@ -12,6 +12,35 @@ import (
 // maxRecipients is how many recipients of one message are recorded.
 const maxRecipients = 1 << 16
 
+// Begin begins the delivery of a message to recipients, unless one of them is just getting
+// it through this Store: then it begins none, and ok is false. Until end is called, nobody
+// else can begin: between Delivered and RecordDelivered any number of copies of a message
+// could be delivered. Other processes with the same records are not kept from it, since no
+// record could be trusted to go when a process is killed.
+func (s *Store) Begin(identity kmclient.Identity, rcpts ...string) (end func(), ok bool) {
+	sums := make([]sealed.Recipient, len(rcpts))
+	for i, rcpt := range rcpts {
+		sums[i] = s.records.Recipient(identity, rcpt)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sum := range sums {
+		if s.underWay[sum] {
+			return nil, false
+		}
+	}
+	for _, sum := range sums {
+		s.underWay[sum] = true
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, sum := range sums {
+			delete(s.underWay, sum)
+		}
+	}, true
+}
+
 // Delivered reports, in the order of rcpts, which of them have got a message from
 // peer: they must not get it again. The message is known by its identity. keyID is
 // any key that it names, as the one in its control part; it may be closed.
