@@ -48,8 +48,13 @@ func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
 	if dice.Float64() >= a.w.trouble("wire", e.mail.from.name) {
 		return
 	}
-	kind := one(dice, "flip", "truncate", "rubbish", "swap", "replay", "redirect", "tamper", "tamper")
-	if kind != "tamper" {
+	kind := one(dice, "flip", "truncate", "rubbish", "swap", "replay", "replay", "respell", "redirect", "tamper", "tamper")
+	switch {
+	case kind == "tamper":
+	case dice.IntN(2) == 0: // at the same time
+		a.w.tasks.Go(func() { a.send(kind, &original, e.mail.to, e.name) })
+		return
+	default:
 		a.send(kind, &original, e.mail.to, e.name)
 		return
 	}
@@ -93,6 +98,9 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 		changed = string(d.data) != string(seen.data)
 	case "redirect":
 		d.rcpts = []string{"mallory@" + to.name + ".example"}
+	case "respell": // most mail systems know no case in names of mailboxes
+		d.rcpts = respelled(d.rcpts)
+		changed = false
 	case "replay":
 		changed = false
 	case "strip":

@@ -3,7 +3,17 @@ package sim
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 )
+
+// respelled returns the same mailboxes in another spelling.
+func respelled(rcpts []string) (other []string) {
+	for _, rcpt := range rcpts {
+		local, domain, _ := strings.Cut(rcpt, "@")
+		other = append(other, strings.ToUpper(local)+"@"+domain)
+	}
+	return other
+}
 
 // payloadAt returns where the payload of an encrypted message begins and ends.
 func payloadAt(data []byte) (from, to int) {

@@ -184,14 +184,15 @@ func (l *ledger) forged(a *arrival) {
 }
 
 // nobodyGotMailTwice: unless an answer was lost, and no more often than that. The wire's
-// answers that were lost excuse nothing: the relay remembers who has got a message.
+// answers that were lost excuse nothing: the relay remembers who has got a message. Of
+// copies that an attacker sends at the same moment each of several relays may deliver one.
 func (l *ledger) nobodyGotMailTwice() {
 	got, excused := map[message]int{}, map[message]int{}
 	for _, a := range l.arrivals {
 		for _, rcpt := range a.rcpts {
 			m := message{a.keyID(), rcpt}
 			got[m]++
-			if m.keyID == "" || l.answerLost(a, rcpt) {
+			if m.keyID == "" || l.answerLost(a, rcpt) || l.copied[m.keyID] && l.elsewhere(a, rcpt) {
 				excused[m]++
 			}
 		}
@@ -212,6 +213,14 @@ func (l *ledger) nobodyGotMailTwice() {
 			l.w.violate("twice", "mail %d is encrypted %d times for %s; lost answers explain %d", p.number, len(o.sealed), p.rcpt, 1+lost)
 		}
 	}
+}
+
+// elsewhere reports whether another relay than that of an arrival delivered the same
+// message about then.
+func (l *ledger) elsewhere(a *arrival, rcpt string) bool {
+	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
+		return b != a && b.keyID() == a.keyID() && slices.Contains(b.rcpts, rcpt) && b.relay() != a.relay() && b.at.Sub(a.at).Abs() < 15*time.Minute
+	})
 }
 
 // noBounceWithoutCause: mail comes back only if a next hop refuses it, if it was changed on
@@ -263,6 +272,7 @@ func (l *ledger) noAlarmWithoutCause() {
 
 // has reports whether a recipient had got the message that an attack pretends to be.
 func (l *ledger) has(rcpt string, a *attack) bool {
+	rcpt = strings.ToLower(rcpt)
 	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
 		return len(a.ids) > 0 && b.keyID() == a.ids[0] && slices.Contains(b.rcpts, rcpt) && b.at.Before(a.at)
 	})
@@ -290,7 +300,7 @@ func (l *ledger) noAttackSucceeded() {
 func (l *ledger) repeatsAreTakenForThat() {
 	for _, a := range l.attacks {
 		for rcpt, r := range a.answers {
-			if !a.changed && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(rcpt).refused && !strings.Contains(r.text, "too long ago") {
+			if !a.changed && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !strings.Contains(r.text, "too long ago") {
 				l.w.violate("repeat", "a copy of what %s has got, under key %s, is answered %v", rcpt, a.ids[0], r)
 			}
 		}
@@ -300,5 +310,6 @@ func (l *ledger) repeatsAreTakenForThat() {
 // recorded reports whether a relay had answered 250 for the message that an attack is a
 // copy of.
 func (l *ledger) recorded(rcpt string, a *attack) bool {
+	rcpt = strings.ToLower(rcpt)
 	return near(l.taken[message{a.ids[0], rcpt}], time.Time{}, a.at.Add(-time.Minute))
 }

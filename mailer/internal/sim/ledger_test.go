@@ -173,6 +173,13 @@ func (l *ledger) arrived(s *site, t *taken) {
 	l.w.tracef("%s-box takes %s for %v", s.name, id, t.rcpts)
 }
 
+// relay returns the name of the relay that a message came from.
+func (t *taken) relay() string {
+	_, rest, _ := bytes.Cut(t.data, []byte("Qkdmail-Result: "))
+	name, _, _ := bytes.Cut(rest, []byte(";"))
+	return string(name)
+}
+
 // opened returns the IDs of the keys of all messages that have reached mailboxes of a site.
 func (l *ledger) opened(s *site) map[string]bool {
 	defer l.lock()()

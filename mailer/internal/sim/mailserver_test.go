@@ -136,7 +136,7 @@ func (s *mailSession) command(line string) bool {
 	path := func() string {
 		_, rest, _ := strings.Cut(line, "<")
 		address, _, _ := strings.Cut(rest, ">")
-		return address
+		return strings.ToLower(address) // it knows no case in names of mailboxes
 	}
 	switch verb {
 	case "EHLO", "LHLO":

@@ -70,7 +70,7 @@ var troubles = []struct {
 	{"moody", hop, 1}, {"moody", hop, 1},
 	{"kme-lost", siteName, 0.6}, {"kme-error", siteName, 0.8}, {"kme-slow", siteName, 0.6}, {"lag", siteName, 1}, {"empty", siteName, 1},
 	{"store-fail", siteName, 0.5}, {"store-unsure", siteName, 0.4}, {"store-slow", siteName, 0.5}, {"store-full", siteName, 1},
-	{"wire", siteName, 0.9},
+	{"wire", siteName, 0.9}, {"wire", siteName, 0.9},
 }
 
 // deeds are what happens once.
@@ -89,7 +89,7 @@ func nodeName(sc *scenario, r *rand.Rand) string {
 }
 func hop(sc *scenario, r *rand.Rand) string { return siteName(sc, r) + one(r, "-mta", "-box") }
 func attackKind(_ *scenario, r *rand.Rand) string {
-	return one(r, "flip", "truncate", "rubbish", "swap", "replay", "replay", "redirect", "redirect", "strip", "forge")
+	return one(r, "flip", "truncate", "rubbish", "swap", "replay", "replay", "respell", "redirect", "redirect", "strip", "forge")
 }
 
 // link is that of two hosts, by their names.

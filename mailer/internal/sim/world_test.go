@@ -26,6 +26,7 @@ type world struct {
 	attacker *attacker
 	ledger   *ledger
 	dir      string // of real files
+	tasks    sync.WaitGroup
 	verbose  bool
 	troubles map[[2]string][]event // by kind and where
 
@@ -155,6 +156,7 @@ func (w *world) drain() {
 	case <-time.After(12 * 24 * time.Hour):
 		w.violate("drain", "the queues are not empty twelve days after the last event")
 	}
+	w.tasks.Wait()
 	for _, s := range w.sites {
 		for _, n := range s.nodes {
 			n.disarm()
