@@ -300,7 +300,7 @@ func (l *ledger) noAttackSucceeded() {
 func (l *ledger) repeatsAreTakenForThat() {
 	for _, a := range l.attacks {
 		for rcpt, r := range a.answers {
-			if !a.changed && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !strings.Contains(r.text, "too long ago") {
+			if !a.changed && a.kind != "respell" && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !strings.Contains(r.text, "too long ago") {
 				l.w.violate("repeat", "a copy of what %s has got, under key %s, is answered %v", rcpt, a.ids[0], r)
 			}
 		}
