@@ -83,9 +83,8 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	return s.forLeft(f, left, a)
 }
 
-// errUnderWay is the answer to a copy of a message that another session is delivering to
-// the same recipient: an attacker's, or a mail system's that lost its connection and has
-// tried again.
+// errUnderWay is the answer to a copy of a message that is just being delivered: an
+// attacker's, or a mail system's that has lost its connection.
 func errUnderWay() *refusal.Refusal {
 	return refusal.New(451, smtp.EnhancedCode{4, 5, 0}, "under way", "This message is just being delivered, try again later")
 }

@@ -60,6 +60,7 @@ type mailSession struct {
 
 	from  string
 	rcpts []string
+	odd   bool // a reply came twice: those after it may be taken for others
 }
 
 // What a mood does.
@@ -106,6 +107,7 @@ func (s *mailSession) say(stage, good string) (ok, on bool) {
 	case moodLate:
 		time.Sleep(late)
 	case moodTwice:
+		s.odd = true
 		return true, s.write(good + "\r\n" + good)
 	}
 	return true, s.write(good)
@@ -152,7 +154,8 @@ func (s *mailSession) command(line string) bool {
 		ok, on := s.say("RCPT "+path(), "250 2.1.5 Ok")
 		if ok {
 			s.rcpts = append(s.rcpts, path())
-		} else if on {
+		}
+		if !ok && on || s.odd {
 			s.server.w.ledger.refused(s.server, path())
 		}
 		return on
