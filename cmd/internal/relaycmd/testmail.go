@@ -187,7 +187,7 @@ decrypt=pass above it, mail from there arrives encrypted and is restored.
 func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error) {
 	if t.unseen != nil {
 		if errors.Is(t.unseen, exec.ErrNotFound) {
-			return "there is no Postfix here, whose queue could be looked at", errSkipped
+			return "there is no Postfix here, so there is no queue to look at", errSkipped
 		}
 		return "if Postfix takes the message, name its configuration with --postfix: " + t.unseen.Error(), errSkipped
 	}
