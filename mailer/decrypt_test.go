@@ -95,6 +95,24 @@ func TestRestoredLF(t *testing.T) {
 	}
 }
 
+// What is kept of the encrypted message is ASCII, even if the client says SMTPUTF8: the
+// next hop would ask mailboxes for that, and bounce the message if they do not have it.
+func TestTraceIsASCII(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
+	c.Want("250", c.Cmd("MAIL FROM:<> SMTPUTF8"))
+	c.Want("250", c.Cmd("RCPT TO:<"+bob+">"))
+	c.Want("354", c.Cmd("DATA"))
+	c.Send(mailtest.Stuffed("Received: from \u00fc by \xff\x01y;\r\n\tx\r\nAuthentication-Results: \u00fc\r\n" + mailtest.Seal(t, r.KM, mailtest.Text)))
+	c.Want("250", c.Reply())
+	const want = "(own Received)Received: from ? by ??y;\r\n\tx\r\nQkdmail-Outer-Authentication-Results: ?\r\n" + mailtest.Text
+	got := hop.One().Data
+	got = strings.Replace(got, "with UTF8SMTP", "with ESMTP", 1)
+	if got = cutReceived(t, got); !strings.HasSuffix(got, want) {
+		t.Errorf("\n%q, want at the end\n%q", got, want)
+	}
+}
+
 // Without the field that marks where ours begins nothing is kept.
 func TestRestoredWithoutKeyID(t *testing.T) {
 	mailtest.NoLeaks(t)

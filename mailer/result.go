@@ -86,10 +86,12 @@ func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 // stay on the restored one. Nothing authenticates them. Authentication-Results and
 // Delivered-To are about the outer message, so they get a name that says so: anyone can
 // write a Delivered-To above a copy, and a mail system that reads it as a loop would
-// bounce the text that counts as delivered then.
+// bounce the text that counts as delivered then. So would one with SMTPUTF8 before
+// mailboxes without it, for a single character that is not ASCII.
 func transit(fields [][]byte) string {
 	var b strings.Builder
-	for _, raw := range fields {
+	for _, field := range fields {
+		raw := bytes.Map(traceRune, field)
 		for f := range rawheader.Fields(raw, rawheader.Lenient) {
 			if f.Is("Authentication-Results") || f.Is("Delivered-To") {
 				fmt.Fprintf(&b, "%s%s:%s\r\n", outerPrefix, f.Name, bytes.TrimRight(crlf(f.Value), "\r\n"))
@@ -99,6 +101,14 @@ func transit(fields [][]byte) string {
 		}
 	}
 	return b.String()
+}
+
+// traceRune returns a character of a trace field, ? if it has no place in one.
+func traceRune(r rune) rune {
+	if r < ' ' && !strings.ContainsRune("\t\r\n", r) || r > '~' {
+		return '?'
+	}
+	return r
 }
 
 // crlf returns a field with CRLF line ends. Over SMTP it has them, but a program that
