@@ -91,28 +91,14 @@ func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 func transit(fields [][]byte) string {
 	var b strings.Builder
 	for _, field := range fields {
-		raw := bytes.Map(traceRune, field)
+		raw := message.Trace(field)
 		for f := range rawheader.Fields(raw, rawheader.Lenient) {
 			if f.Is("Authentication-Results") || f.Is("Delivered-To") {
-				fmt.Fprintf(&b, "%s%s:%s\r\n", outerPrefix, f.Name, bytes.TrimRight(crlf(f.Value), "\r\n"))
+				fmt.Fprintf(&b, "%s%s:%s\r\n", outerPrefix, f.Name, bytes.TrimRight(f.Value, "\r\n"))
 			} else {
-				b.Write(crlf(raw))
+				b.Write(raw)
 			}
 		}
 	}
 	return b.String()
-}
-
-// traceRune returns a character of a trace field, ? if it has no place in one.
-func traceRune(r rune) rune {
-	if r < ' ' && !strings.ContainsRune("\t\r\n", r) || r > '~' {
-		return '?'
-	}
-	return r
-}
-
-// crlf returns a field with CRLF line ends. Over SMTP it has them, but a program that
-// uses this package may read files.
-func crlf(raw []byte) []byte {
-	return bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 }

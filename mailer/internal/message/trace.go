@@ -1,0 +1,18 @@
+package message
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Trace returns a trace field in printable ASCII, with ? for what is not, and with CRLF.
+// Over SMTP it has that, but a program may read files.
+func Trace(field []byte) []byte {
+	ascii := bytes.Map(func(r rune) rune {
+		if r < ' ' && !strings.ContainsRune("\t\r\n", r) || r > '~' {
+			return '?'
+		}
+		return r
+	}, field)
+	return bytes.ReplaceAll(bytes.ReplaceAll(ascii, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+}
