@@ -95,7 +95,7 @@ func (l *life) begin() error {
 	var err error
 	l.km, err = etsi014.New(etsi014.Options{
 		URLs: []string{"https://" + kmeIP(n.site.index) + ":443"}, SAE: n.site.sae, Dial: l.host.DialContext,
-		CertFile: w.pki.file(n.site.sae + ".crt"), KeyFile: w.pki.file(n.site.sae + ".key"), CAFile: w.pki.file("ca.crt"), Logger: log,
+		CertFile: n.site.certificate() + ".crt", KeyFile: n.site.certificate() + ".key", CAFile: w.pki.file("ca.crt"), Logger: log,
 	})
 	if err != nil {
 		return err

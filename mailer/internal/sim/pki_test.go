@@ -33,6 +33,9 @@ func newPKI(t testing.TB, saes ...string) *pki {
 	for _, name := range append(saes, "kme") {
 		p.make(t, name, ca, caKey)
 	}
+	for _, name := range saes {
+		p.makeAs(t, name+renewed, name, ca, caKey)
+	}
 	for _, name := range siteNames {
 		p.makeHybrid(t, name)
 	}
@@ -58,15 +61,39 @@ func (p *pki) makeHybrid(t testing.TB, site string) {
 
 func (p *pki) file(name string) string { return filepath.Join(p.dir, name) }
 
-// make makes a certificate, valid whatever the simulated time is, and its files.
+// renewed is the end of the names of files with an SAE's next certificate.
+const renewed = "-renewed"
+
+// copyCert puts a certificate and its key where a relay has its own: one file after the
+// other, as an operator does.
+func (p *pki) copyCert(name, to string) error {
+	for _, suffix := range []string{".crt", ".key"} {
+		text, err := os.ReadFile(p.file(name + suffix))
+		if err == nil {
+			err = os.WriteFile(to+suffix, text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (p *pki) make(t testing.TB, name string, parent *x509.Certificate, parentKey ed25519.PrivateKey) (*x509.Certificate, ed25519.PrivateKey) {
+	t.Helper()
+	return p.makeAs(t, name, name, parent, parentKey)
+}
+
+// makeAs makes a certificate of a subject, valid whatever the simulated time is, and its
+// files.
+func (p *pki) makeAs(t testing.TB, name, subject string, parent *x509.Certificate, parentKey ed25519.PrivateKey) (*x509.Certificate, ed25519.PrivateKey) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(len(name)) + 1), Subject: pkix.Name{CommonName: name},
+		SerialNumber: big.NewInt(int64(len(name)) + 1), Subject: pkix.Name{CommonName: subject},
 		NotBefore: time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC),
 		IsCA: parent == nil, BasicConstraintsValid: true,
 	}

@@ -78,7 +78,7 @@ var deeds = []struct {
 	kind  string
 	where func(*scenario, *rand.Rand) string
 }{
-	{"kill", nodeName}, {"kill", nodeName}, {"kill", nodeName}, {"kill", nodeName}, {"stop", nodeName}, {"reload", siteName}, {"rotate", siteName},
+	{"kill", nodeName}, {"kill", nodeName}, {"kill", nodeName}, {"kill", nodeName}, {"stop", nodeName}, {"reload", siteName}, {"rotate", siteName}, {"certificate", siteName},
 	{"kme-restart", siteName}, {"kme-restore", siteName},
 	{"attack", attackKind}, {"attack", attackKind}, {"attack", attackKind},
 }

@@ -64,6 +64,9 @@ func newSite(w *world, index int) *site {
 		world: w, index: index, name: siteNames[index], sae: "SAE_" + siteNames[index], records: memory.New(),
 		keys: []keystore.StoreKey{keystore.NewStoreKey()}, links: map[string]*qkdLink{}, closing: w.sc.closing(),
 	}
+	if err := w.pki.copyCert(s.sae, s.certificate()); err != nil {
+		panic(err)
+	}
 	for i := range w.sc.Nodes {
 		s.nodes = append(s.nodes, &node{site: s, name: fmt.Sprint(s.name, i+1), ip: nodeIP(index, i)})
 	}
@@ -240,6 +243,16 @@ func (s *site) rotateTo(ctx context.Context, key keystore.StoreKey) error {
 		return err
 	}
 	return errors.Join(store.Rotate(ctx, key), store.Close(ctx))
+}
+
+// certificate is where the site's client certificate is, without ".crt" and ".key".
+func (s *site) certificate() string { return filepath.Join(s.world.dir, s.sae) }
+
+// renew replaces the client certificate; relays are not told.
+func (s *site) renew() {
+	if err := s.world.pki.copyCert(s.sae+renewed, s.certificate()); err != nil {
+		panic(err)
+	}
 }
 
 // kmeEvent has the site's KME start again, or go back to a backup.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ type world struct {
 	sites    []*site
 	attacker *attacker
 	ledger   *ledger
-	dir      string // of real files
+	dir      string // of certificates and real files
 	tasks    sync.WaitGroup
 	verbose  bool
 	troubles map[[2]string][]event // by kind and where
@@ -57,9 +58,8 @@ func run(t *testing.T, p *pki, sc *scenario, verbose bool) (r *report) {
 		}
 		r = &report{w.violations, w.counts, w.trace}
 	}()
-	if sc.SQLite {
-		w.dir = t.TempDir()
-	}
+	w.dir = t.TempDir()
+	defer os.RemoveAll(w.dir)
 	synctest.Test(t, func(t *testing.T) {
 		cryptotest.SetGlobalRandom(t, sc.Seed)
 		w.build()
@@ -130,6 +130,8 @@ func (w *world) happen(e event) {
 		n.start()
 	case "reload":
 		w.site(e.Where).reload()
+	case "certificate":
+		w.site(e.Where).renew()
 	case "rotate":
 		w.site(e.Where).rotate()
 	case "kme-restart", "kme-restore":

@@ -35,7 +35,7 @@ func TestYear(t *testing.T) {
 			sc.Events = append(sc.Events, event{At: at, Kind: "mail", N: day**perDay + i + 1})
 		}
 	}
-	w := &world{sc: sc, dice: 1, pki: newTestPKI(t), counts: map[string]int{}}
+	w := &world{sc: sc, dice: 1, pki: newTestPKI(t), dir: t.TempDir(), counts: map[string]int{}}
 	var before, now footprint
 	synctest.Test(t, func(*testing.T) {
 		w.build()
