@@ -60,7 +60,7 @@ func (l *ledger) everyMailHasOneEnd() {
 // record, that a mailbox has got a message. If it answered 250, it must have recorded it.
 func (l *ledger) answerLost(a *arrival, rcpt string) bool {
 	soon := a.at.Add(20 * time.Minute)
-	if !a.seen() || a.odd {
+	if !a.seen() || a.odd || l.inGap(a.site, a.at) {
 		return true
 	}
 	return !l.answeredFor(a, rcpt) && near(l.failures[a.site], a.at, soon) || near(l.deaths[a.site], a.at, soon)
@@ -249,6 +249,9 @@ func (l *ledger) keyLost(t *taken) bool {
 		for _, at := range k.fetched {
 			from, to := at.Add(-2*time.Minute), at.Add(10*time.Minute)
 			s := k.slave
+			if l.inGap(s, at) {
+				return true
+			}
 			if near(l.deaths[s], from, to) && (near(l.failures[s], from, to) || near(l.deaths[s], at.Add(-time.Minute), at.Add(time.Minute))) || l.w.linkTroubled(s, from, to) {
 				return true
 			}
@@ -311,5 +314,10 @@ func (l *ledger) repeatsAreTakenForThat() {
 // copy of.
 func (l *ledger) recorded(rcpt string, a *attack) bool {
 	rcpt = strings.ToLower(rcpt)
+	for _, m := range l.mails {
+		if slices.Contains(m.rcpts, rcpt) && len(l.gaps[m.to]) > 0 {
+			return false
+		}
+	}
 	return near(l.taken[message{a.ids[0], rcpt}], time.Time{}, a.at.Add(-time.Minute))
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,6 +28,7 @@ type ledger struct {
 	failures  map[*site][]time.Time   // when a store failed
 	deaths    map[*site][]time.Time   // when a relay was killed or stopped
 	copied    map[string]bool         // first keys of messages that an attacker has sent once more
+	gaps      map[*site][]gap         // what stores that were restored do not know
 	forgeries map[string]*attack      // attacks that name a key
 }
 
@@ -73,7 +75,7 @@ type alarm struct {
 
 func newLedger(w *world) *ledger {
 	return &ledger{
-		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
+		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, gaps: map[*site][]gap{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
 		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, forgeries: map[string]*attack{},
 	}
 }
@@ -218,6 +220,21 @@ func (l *ledger) killed(s *site)      { l.note(l.deaths, s) }
 func (l *ledger) note(where map[*site][]time.Time, s *site) {
 	defer l.lock()()
 	where[s] = append(where[s], time.Now())
+}
+
+// A gap is a time that a store knows nothing of.
+type gap struct{ from, to time.Time }
+
+// setBack notes that a site's store is what it was at a moment.
+func (l *ledger) setBack(s *site, since time.Time) {
+	l.w.tracef("the store of site %s is that of %v ago", s.name, time.Since(since))
+	defer l.lock()()
+	l.gaps[s] = append(l.gaps[s], gap{since, time.Now()})
+}
+
+// inGap reports whether a site's store knows nothing of a moment; l.mu must be held.
+func (l *ledger) inGap(s *site, at time.Time) bool {
+	return slices.ContainsFunc(l.gaps[s], func(g gap) bool { return !at.Before(g.from) && !at.After(g.to) })
 }
 
 // near reports whether one of some moments is in a span of time; l.mu must be held.

@@ -245,6 +245,24 @@ func (s *site) rotateTo(ctx context.Context, key keystore.StoreKey) error {
 	return errors.Join(store.Rotate(ctx, key), store.Close(ctx))
 }
 
+// restore makes a backup of the store, and puts it in the store's place after a while:
+// what happened in between is forgotten.
+func (s *site) restore(after time.Duration) {
+	if s.world.sc.SQLite {
+		return
+	}
+	backup, since := s.records.Copy(), time.Now()
+	time.Sleep(after)
+	for _, n := range s.nodes {
+		n.stop()
+	}
+	s.records = backup
+	s.world.ledger.setBack(s, since)
+	for _, n := range s.nodes {
+		n.start()
+	}
+}
+
 // certificate is where the site's client certificate is, without ".crt" and ".key".
 func (s *site) certificate() string { return filepath.Join(s.world.dir, s.sae) }
 

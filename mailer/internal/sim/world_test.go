@@ -130,6 +130,8 @@ func (w *world) happen(e event) {
 		n.start()
 	case "reload":
 		w.site(e.Where).reload()
+	case "store-restore":
+		w.site(e.Where).restore(e.For)
 	case "certificate":
 		w.site(e.Where).renew()
 	case "rotate":
