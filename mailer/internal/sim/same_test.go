@@ -29,6 +29,9 @@ func comparable(trace []string) []string {
 // TestSameTrace: the same seed gives the same trace. Where goroutines run in the same
 // instant, the scheduler has its part in what happens, so not every seed does.
 func TestSameTrace(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs seeds twice, to see nothing new")
+	}
 	p := newTestPKI(t)
 	const seeds = 8
 	same := 0
