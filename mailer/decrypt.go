@@ -352,7 +352,7 @@ func (s *decryptSession) checkSender(inner *message.Reader, peer *Peer) error {
 	if policy.knowsOthers(peer) && !from.Readable {
 		return errUnreadableSender()
 	}
-	return s.checkReversePath(peer, from.Domains)
+	return s.checkReversePath(peer, inner.Header())
 }
 
 // Reset ends the transaction.

@@ -2,13 +2,16 @@ package mailer
 
 import (
 	"log/slog"
+	"net/mail"
 	"slices"
 	"strings"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
+	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/mailer/internal/address"
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
+	"golang.org/x/net/publicsuffix"
 )
 
 // checkRecipients finds the recipients that a message is not sealed for, before
@@ -72,9 +75,8 @@ const reasonReversePath = "reverse path"
 
 // checkReversePath refuses an envelope sender that neither the peer nor the restored From
 // has to do with. Nothing seals the envelope sender: whoever has a copy of a message could
-// send it on with his own, and a report of its delivery would bring him the text. Domains
-// are those of From.
-func (s *decryptSession) checkReversePath(peer *Peer, domains []string) error {
+// send it on with his own, and a report of its delivery would bring him the text.
+func (s *decryptSession) checkReversePath(peer *Peer, header []byte) error {
 	if s.from == "" || peer.AnyRecipient || len(peer.Domains) == 0 {
 		return nil
 	}
@@ -82,10 +84,23 @@ func (s *decryptSession) checkReversePath(peer *Peer, domains []string) error {
 	if owner, known := s.step.Policy.PeerOfDomain(domain); known && owner == peer {
 		return nil
 	}
-	for _, of := range domains {
-		if of == domain || strings.HasSuffix(domain, "."+of) || strings.HasSuffix(of, "."+domain) {
+	from, _ := rawheader.First(header, rawheader.Lenient, "From")
+	authors, _ := mail.ParseAddressList(from.Text()) // of one that is not correct there are none
+	for _, a := range authors {
+		if sameOwner(domain, address.Domain(a.Address)) {
 			return nil
 		}
 	}
 	return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, reasonReversePath, "The envelope sender has nothing to do with the encrypted message")
+}
+
+// sameOwner reports whether two domains are the same, or beneath the same domain that
+// someone can register.
+func sameOwner(a, b string) bool {
+	if a == b {
+		return true
+	}
+	ownerA, errA := publicsuffix.EffectiveTLDPlusOne(a)
+	ownerB, errB := publicsuffix.EffectiveTLDPlusOne(b)
+	return errA == nil && errB == nil && ownerA == ownerB
 }

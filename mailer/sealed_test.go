@@ -164,6 +164,12 @@ func TestReversePath(t *testing.T) {
 		{"evil@evil.example", "alice@a.example", unchanged, false},
 		{"evil@evila.example", "alice@a.example", unchanged, false},
 		{"evil@evil.example", "someone@x.example", unchanged, false},
+		{"evil@co.uk", "someone@x.co.uk", unchanged, false},
+		{"evil@y.co.uk", "someone@x.co.uk", unchanged, false},
+		{"b1@bounces.x.co.uk", "news@mail.x.co.uk", unchanged, true},
+		{"evil@com", "someone@x.com", unchanged, false},
+		{"evil@gmail.com", "\"evil@gmail.com (via list)\" <alice@x.example>", unchanged, false},
+		{"evil@gmail.com", "alice@x.example (evil@gmail.com)", unchanged, false},
 		{"evil@[192.0.2.1]", "alice@a.example", unchanged, false},
 		{"evil@evil.example", "alice@a.example", anyone, true},
 		{"evil@evil.example", "alice@a.example", noDomains, true}, // no one knows whose it may be
