@@ -2,16 +2,14 @@ package mailer
 
 import (
 	"log/slog"
-	"net/mail"
 	"slices"
 	"strings"
 
 	"github.com/emersion/go-smtp"
 	"github.com/qkdmail/qkdmail/cipher"
-	"github.com/qkdmail/qkdmail/cipher/rawheader"
 	"github.com/qkdmail/qkdmail/mailer/internal/address"
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
-	"golang.org/x/net/publicsuffix"
+	"github.com/qkdmail/qkdmail/mailer/internal/sender"
 )
 
 // checkRecipients finds the recipients that a message is not sealed for, before
@@ -84,23 +82,8 @@ func (s *decryptSession) checkReversePath(peer *Peer, header []byte) error {
 	if owner, known := s.step.Policy.PeerOfDomain(domain); known && owner == peer {
 		return nil
 	}
-	from, _ := rawheader.First(header, rawheader.Lenient, "From")
-	authors, _ := mail.ParseAddressList(from.Text()) // of one that is not correct there are none
-	for _, a := range authors {
-		if sameOwner(domain, address.Domain(a.Address)) {
-			return nil
-		}
+	if sender.Vouches(header, domain) {
+		return nil
 	}
 	return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, reasonReversePath, "The envelope sender has nothing to do with the encrypted message")
-}
-
-// sameOwner reports whether two domains are the same, or beneath the same domain that
-// someone can register.
-func sameOwner(a, b string) bool {
-	if a == b {
-		return true
-	}
-	ownerA, errA := publicsuffix.EffectiveTLDPlusOne(a)
-	ownerB, errB := publicsuffix.EffectiveTLDPlusOne(b)
-	return errA == nil && errB == nil && ownerA == ownerB
 }
