@@ -3,6 +3,7 @@ package mailer
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -14,9 +15,9 @@ import (
 // Deliveries remember who has got which message. A message is known by the SAE ID
 // of its sender, its identity, and the key ID in its control part.
 type Deliveries interface {
-	// Begin begins a delivery to recipients, and reports whether none of them is just
-	// getting this message. end, which is to be called then, ends it.
-	Begin(identity kmclient.Identity, rcpts ...string) (end func(), ok bool)
+	// Begin begins a delivery, and end ends it. commit reports, once the whole message is
+	// there, whether no copy of it was delivered meanwhile to one of the recipients.
+	Begin(identity kmclient.Identity, rcpts ...string) (commit func() bool, end func())
 	// Delivered reports which recipients have got a message, in their order. It
 	// is a keystore.ErrBound if the key belongs to another message.
 	Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error)
@@ -31,7 +32,9 @@ var Unrecorded Deliveries = unrecorded{}
 
 type unrecorded struct{}
 
-func (unrecorded) Begin(kmclient.Identity, ...string) (end func(), ok bool) { return func() {}, true }
+func (unrecorded) Begin(kmclient.Identity, ...string) (commit func() bool, end func()) {
+	return func() bool { return true }, func() {}
+}
 
 func (unrecorded) Delivered(_ context.Context, _ string, _ kmclient.Identity, _ string, rcpts ...string) ([]bool, error) {
 	return make([]bool, len(rcpts)), nil
@@ -53,10 +56,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	case f.info == nil:
 		return s.handOver(s.out, s.rcpts, produce)
 	}
-	end, ok := s.o.Deliveries.Begin(f.info.Identity, f.spellings(s.sealedFor(f))...)
-	if !ok {
-		return s.forLeft(f, s.sealedFor(f), answer{err: errUnderWay()})
-	}
+	commit, end := s.o.Deliveries.Begin(f.info.Identity, f.spellings(s.sealedFor(f))...)
 	defer end()
 	left, err := s.undelivered(f)
 	switch {
@@ -74,7 +74,12 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 			return s.forLeft(f, left, answer{err: err})
 		}
 	}
-	a := s.handOver(s.out, left, produce)
+	a := s.handOver(s.out, left, func(dst io.Writer) error {
+		if err := produce(dst); err != nil || commit() {
+			return err
+		}
+		return errUnderWay()
+	})
 	if got := a.delivered(left); len(got) > 0 {
 		if err := s.recordDelivered(f, got); err != nil {
 			return s.forLeft(f, left, answer{err: err, said: a.said, wait: a.wait}) // delivered, but it is safer to get it again
@@ -83,8 +88,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	return s.forLeft(f, left, a)
 }
 
-// errUnderWay is the answer to a copy of a message that is just being delivered: an
-// attacker's, or a mail system's that has lost its connection.
+// errUnderWay is the answer to a copy of a message that is just being delivered.
 func errUnderWay() *refusal.Refusal {
 	return refusal.New(451, smtp.EnhancedCode{4, 5, 0}, "under way", "This message is just being delivered, try again later")
 }

@@ -27,7 +27,9 @@ func (s slowStore) RecordDelivered(context.Context, string, kmclient.Identity, s
 	return nil
 }
 
-func (slowStore) Begin(kmclient.Identity, ...string) (end func(), ok bool) { return func() {}, true }
+func (slowStore) Begin(kmclient.Identity, ...string) (commit func() bool, end func()) {
+	return func() bool { return true }, func() {}
+}
 
 // What is reported as the wait for keys has the deliveries in it, which are
 // asked for and recorded in the same store.

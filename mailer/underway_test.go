@@ -49,6 +49,25 @@ func TestCopiesAtTheSameMoment(t *testing.T) {
 	}
 }
 
+// Who sends a copy slowly keeps nobody waiting: it counts when all of it is there.
+func TestSlowCopy(t *testing.T) {
+	mailtest.NoLeaks(t)
+	hop := mailtest.StartHop(t)
+	r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{})
+	sealed := mailtest.Seal(t, r.KM, mailtest.Text)
+	slow, c := mailtest.Connect(t, r), mailtest.Connect(t, r)
+	slow.Begin("alice@a.example", "bob@b.example")
+	slow.Send(sealed)
+	c.Want("250", c.Mail(sealed, "alice@a.example", "bob@b.example"))
+	slow.Send(".\r\n")
+	if reply := slow.Reply(); !strings.HasPrefix(reply, "451 4.5.0") && !strings.HasPrefix(reply, "250") {
+		t.Errorf("the slow copy is answered %q", reply)
+	}
+	if got := hop.Got(); len(got) != 1 {
+		t.Errorf("%d copies are delivered", len(got))
+	}
+}
+
 // A message that was refused by the next hop is under way no more.
 func TestRefusedIsNotUnderWay(t *testing.T) {
 	hop := mailtest.StartHop(t)

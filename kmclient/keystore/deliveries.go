@@ -12,33 +12,68 @@ import (
 // maxRecipients is how many recipients of one message are recorded.
 const maxRecipients = 1 << 16
 
-// Begin begins the delivery of a message to recipients, unless one of them is just getting
-// it through this Store: then it begins none, and ok is false. Until end is called, nobody
-// else can begin: between Delivered and RecordDelivered any number of copies of a message
-// could be delivered. Other processes with the same records are not kept from it, since no
-// record could be trusted to go when a process is killed.
-func (s *Store) Begin(identity kmclient.Identity, rcpts ...string) (end func(), ok bool) {
-	sums := make([]sealed.Recipient, len(rcpts))
-	for i, rcpt := range rcpts {
-		sums[i] = s.records.Recipient(identity, rcpt)
-	}
+// An underWay is what is known of deliveries of one message to one recipient that have
+// begun and not ended.
+type underWay struct {
+	open  int
+	busy  bool // one of them is committed
+	turns int  // how many were
+}
+
+// Begin begins the delivery of a message to recipients, before Delivered is asked for
+// them. commit is called when the whole message is there, before anyone is told that it is
+// complete: it reports whether it may be delivered. It may not if another delivery to one
+// of the recipients was committed since Begin, or is not recorded yet. Otherwise any
+// number of copies that come at the same moment could be delivered. end ends the delivery.
+//
+// Other processes with the same records are not kept from theirs: no record could be
+// trusted to go when a process is killed.
+func (s *Store) Begin(identity kmclient.Identity, rcpts ...string) (commit func() bool, end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, sum := range sums {
-		if s.underWay[sum] {
-			return nil, false
+	seen := map[sealed.Recipient]int{} // turns, by who has it
+	for _, rcpt := range rcpts {
+		sum := s.records.Recipient(identity, rcpt)
+		if _, twice := seen[sum]; twice {
+			continue
+		}
+		u := s.underWay[sum]
+		if u == nil {
+			u = new(underWay)
+			s.underWay[sum] = u
+		}
+		u.open++
+		if seen[sum] = u.turns; u.busy {
+			seen[sum]-- // Delivered may not find it yet
 		}
 	}
-	for _, sum := range sums {
-		s.underWay[sum] = true
-	}
-	return func() {
+	committed := false
+	commit = func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for _, sum := range sums {
-			delete(s.underWay, sum)
+		for sum, turns := range seen {
+			if u := s.underWay[sum]; u.busy || u.turns != turns {
+				return false
+			}
 		}
-	}, true
+		for sum := range seen {
+			s.underWay[sum].busy = true
+			s.underWay[sum].turns++
+		}
+		committed = true
+		return true
+	}
+	return commit, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for sum := range seen {
+			u := s.underWay[sum]
+			u.busy = u.busy && !committed
+			if u.open--; u.open == 0 {
+				delete(s.underWay, sum)
+			}
+		}
+	}
 }
 
 // Delivered reports, in the order of rcpts, which of them have got a message from

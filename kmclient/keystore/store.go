@@ -78,7 +78,7 @@ type Store struct {
 	limits   map[string]limit   // by peer
 	waiting  map[string]waiting // keys that could not be stored, by keyID
 	flushing *flushing          // that is under way, or nil
-	underWay map[sealed.Recipient]bool
+	underWay map[sealed.Recipient]*underWay
 	retrying bool // a goroutine tries to store what waits, until that is done
 }
 
@@ -104,7 +104,7 @@ func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error
 	if km == nil {
 		km, o.SweepEvery = noKM{}, -1
 	}
-	s := &Store{km: km, o: o, flights: map[string]*flight{}, limits: map[string]limit{}, waiting: map[string]waiting{}, underWay: map[sealed.Recipient]bool{}, quit: make(chan struct{})}
+	s := &Store{km: km, o: o, flights: map[string]*flight{}, limits: map[string]limit{}, waiting: map[string]waiting{}, underWay: map[sealed.Recipient]*underWay{}, quit: make(chan struct{})}
 	s.clock = newTimekeeper(o.Now, o.Logger)
 	err := s.checkOptions()
 	if err == nil {

@@ -252,7 +252,8 @@ func (l *ledger) keyLost(t *taken) bool {
 			if l.inGap(s, at) {
 				return true
 			}
-			if near(l.deaths[s], from, to) && (near(l.failures[s], from, to) || near(l.deaths[s], at.Add(-time.Minute), at.Add(time.Minute))) || l.w.linkTroubled(s, from, to) {
+			waited := near(l.failures[s], from, to) && near(l.deaths[s], from, at.Add(12*time.Hour)) // in memory, until the store works again
+			if waited || near(l.deaths[s], at.Add(-time.Minute), at.Add(time.Minute)) || l.w.linkTroubled(s, from, to) {
 				return true
 			}
 		}
