@@ -8,7 +8,7 @@ func TestVouches(t *testing.T) {
 		want           bool
 	}{
 		{"From: a@x.example\r\n", "x.example", true},
-		{"From: A <a@X.Example.>\r\n", "x.example", true},
+		{"From: A <a@X.Example>\r\n", "x.example", true},
 		{"From: a@x.example, b@y.example\r\n", "y.example", true},
 		{"From: a@mail.x.co.uk\r\n", "bounces.x.co.uk", true},
 		{"From: a@b\u00FCcher.example\r\n", "xn--bcher-kva.example", true},
