@@ -66,9 +66,12 @@ func TestCorpus(t *testing.T) {
 				}
 				for variant, plain := range variants(plain) {
 					for _, suite := range suites {
+						if suite.Hybrid() && variant == "CRLF" {
+							continue // X-Wing takes its time, and the lines are the plain suite's
+						}
 						label := fmt.Sprintf("%s, %s, %s", filepath.Base(file), variant, suite)
 						outer := checkMessage(t, label, plain, suite)
-						if (suite == cipher.SuiteOTP) != (variant == "CRLF") {
+						if suite.Hybrid() || (suite == cipher.SuiteOTP) != (variant == "CRLF") {
 							continue // Python is slow, and its email package knows no suites
 						}
 						out := fmt.Sprintf("%s-%s-%s-%s", name, suite, variant, filepath.Base(file))
@@ -78,7 +81,7 @@ func TestCorpus(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("%d messages restored with every suite, as they are and with CRLF", len(files))
+			t.Logf("%d messages restored with every suite, as they are and, without X-Wing, with CRLF", len(files))
 		})
 	}
 	t.Run("python", func(t *testing.T) { checkWithPython(t, forPython) })
