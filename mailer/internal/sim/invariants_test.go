@@ -253,7 +253,8 @@ func (l *ledger) keyLost(t *taken) bool {
 				return true
 			}
 			waited := near(l.failures[s], from, to) && near(l.deaths[s], from, at.Add(12*time.Hour)) // in memory, until the store works again
-			if waited || near(l.deaths[s], at.Add(-time.Minute), at.Add(time.Minute)) || l.w.linkTroubled(s, from, to) {
+			// A fetch takes a minute at most, and a slow store some seconds more.
+			if waited || near(l.deaths[s], at.Add(-time.Minute), at.Add(2*time.Minute)) || l.w.linkTroubled(s, from, to) {
 				return true
 			}
 		}
