@@ -227,7 +227,11 @@ func (l *ledger) elsewhere(a *arrival, rcpt string) bool {
 // the way, or if the only copy of its key was lost between a key manager and a store.
 func (l *ledger) noBounceWithoutCause() {
 	for p, o := range l.outcomes {
-		late := l.w.sc.Close == soonClosed && len(l.mails[p.number].rcpts) > 1
+		m := l.mails[p.number]
+		if m == nil {
+			continue // never accepted
+		}
+		late := l.w.sc.Close == soonClosed && len(m.rcpts) > 1
 		if len(o.bounces) == 0 || o.refused || late || l.tampered[p.number] || slices.ContainsFunc(o.sealed, l.keyLost) {
 			continue
 		}
