@@ -193,9 +193,8 @@ func (r *indReader) openFrame(f *indFrame, control map[string]string, secret []b
 	stream, second := indStream(secret, f.number), make([]byte, 32) // §10.5
 	stream.XORKeyStream(second, second)
 	stream.XORKeyStream(plaintext, plaintext)
-	data := append(slices.Clone(r.begin), f.data(control, plaintext)...)
-	tag := indPoly1305(first[16:32], first[:16], data)
-	subtle.XORBytes(tag, tag, indPoly1305(second[16:], second[:16], data))
+	tag := indPoly1305(first[16:32], first[:16], slices.Concat(r.begin, f.data(control, f.ciphertext)))
+	subtle.XORBytes(tag, tag, indPoly1305(second[16:], second[:16], slices.Concat(r.begin, f.data(control, plaintext))))
 	if subtle.ConstantTimeCompare(tag, f.tag) != 1 {
 		return nil, indErr(errIndAltered, "frame %d", f.number)
 	}

@@ -2,6 +2,7 @@ package cipher_test
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"errors"
 	"slices"
 	"testing"
@@ -35,42 +36,95 @@ func TestKeyManagerAltersKeys(t *testing.T) {
 }
 
 // TestKeyManagerAsks plays the one who runs the key manager and learns from which messages
-// open: he flips a bit of s in the key that he gives out and the same bit of the tag. The
-// message may open where the two flips cancel out, and never another one.
+// open: he flips a bit of s in the key that he gives out and the same bit of the tag. What
+// he is told he must be able to work out himself, from his key and what is on the wire:
+// then it says nothing of the text or of X-Wing's secret.
 func TestKeyManagerAsks(t *testing.T) {
 	km := newTestKM()
 	outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: cipher.SuiteOTPXWing})
 	id := km.given[0].ID()
 	key, payload := km.keys[id], payloadOf(t, outer)
+	first := func(key []byte) []byte { return firstTag(t, outer, payload, key) }
+	opened := 0
 	for bit := range 128 {
 		altered := bytes.Clone(key)
 		altered[bit/8] ^= 1 << (bit % 8)
 		km.keys[id] = altered
 		forged := bytes.Clone(payload)
 		forged[len(forged)-16+bit/8] ^= 1 << (bit % 8)
+		flipped := first(key)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		want := bytes.Equal(first(altered), flipped)
 		got, err := decrypt(t, km, replacePayload(outer, forged), nil)
-		if err == nil && string(got) != shortMessage || err != nil && !errors.Is(err, cipher.ErrAltered) {
-			t.Fatalf("bit %d of s: released %q, error %v", bit, got, err)
+		if want != (err == nil) || err == nil && string(got) != shortMessage || err != nil && !errors.Is(err, cipher.ErrAltered) {
+			t.Fatalf("bit %d of s: released %q, error %v; he expects it to open: %v", bit, got, err, want)
 		}
+		if err == nil {
+			opened++
+		}
+	}
+	if opened == 0 {
+		t.Error("no message opened, so nothing was asked")
 	}
 }
 
-// TestEncUnderKeys plays the one who has broken X-Wing and knows the text, but no key: he
-// makes another enc, with which the ciphertext becomes another text, and the second tag for
-// it. The first tag has enc in it.
-func TestEncUnderKeys(t *testing.T) {
+// firstTag returns the tag that a key makes of the only frame of a payload with X-Wing.
+func firstTag(t *testing.T, outer, payload, key []byte) []byte {
+	t.Helper()
+	values, _ := (&vector{message: outer}).control(t)
+	f, err := indTakeFrame(&indTaker{payload[hybridBegin:]}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return indPoly1305(key[16:32], key[:16], slices.Concat(payload[:hybridBegin], f.data(values, f.ciphertext)))
+}
+
+// TestEncOfAnother plays the one who has broken X-Wing and knows the text, but no key: with
+// another enc the ciphertext becomes another text, and he makes the second tag for that.
+// The first tag has enc in it.
+func TestEncOfAnother(t *testing.T) {
 	km := newTestKM()
 	outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: cipher.SuiteOTPXWing})
-	h := newHalfway(t, cipher.SuiteOTPXWing, outer)
-	begin, secret := (&vector{seeds: [][]byte{counted(32)}, message: outer}).encapsulate(t)
-	mustRefuse(t, "another enc", km, replacePayload(outer, slices.Concat(begin, h.plain)), nil, cipher.ErrAltered, 1)
-	// With all of the key it opens, so it is the 32 bytes that he lacks.
-	made := h.forge(t, append(make([]byte, 4), shortMessage...), begin, km.keys[h.keyID], secret)
-	if got, err := decrypt(t, km, made, nil); err != nil || string(got) != shortMessage {
-		t.Errorf("with the key: %q, error %v", got, err)
+	values, control := (&vector{message: outer}).control(t)
+	payload := payloadOf(t, outer)
+	shared, err := newIndPrivate(counted(32)).decapsulate(payload[32:hybridBegin])
+	if err != nil {
+		t.Fatal(err)
 	}
-	known := bytes.Clone(km.keys[h.keyID])
-	clear(known[:32])
-	known[0] = 1
-	mustRefuse(t, "another enc and text", km, h.forge(t, append(make([]byte, 4), shortMessage...), begin, known, secret), nil, cipher.ErrAltered, 1)
+	f, err := indTakeFrame(&indTaker{payload[hybridBegin:]}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// second returns the second tag of a text, and what is XORed with the text after it.
+	second := func(begin, secret, text []byte) (tag, stream []byte) {
+		s := indStream(secret, 0)
+		auth, stream := make([]byte, 32), make([]byte, len(text))
+		s.XORKeyStream(auth, auth)
+		s.XORKeyStream(stream, stream)
+		return indPoly1305(auth[16:], auth[:16], slices.Concat(begin, f.data(values, text))), stream
+	}
+	begin, secret := (&vector{seeds: [][]byte{counted(32)}, message: outer}).encapsulate(t)
+	text := append(make([]byte, 4), shortMessage...)
+	was, streamWas := second(payload[:hybridBegin], indSecret(shared, control), text)
+	_, stream := second(begin, secret, text)
+	subtle.XORBytes(text, text, streamWas)
+	subtle.XORBytes(text, text, stream)
+	is, _ := second(begin, secret, text)
+
+	forged := slices.Concat(begin, payload[hybridBegin:])
+	tag := forged[len(forged)-16:]
+	before := bytes.Clone(tag)
+	subtle.XORBytes(tag, tag, was)
+	subtle.XORBytes(tag, tag, is)
+	mustRefuse(t, "another enc, with its second tag", km, replacePayload(outer, forged), nil, cipher.ErrAltered, 1)
+
+	// With the first tag of the new enc as well it opens, so that is what he lacks.
+	key := km.keys[km.given[0].ID()]
+	subtle.XORBytes(tag, firstTag(t, outer, payload, key), firstTag(t, outer, forged, key))
+	subtle.XORBytes(tag, tag, before)
+	subtle.XORBytes(tag, tag, was)
+	subtle.XORBytes(tag, tag, is)
+	if _, err := decrypt(t, km, replacePayload(outer, forged), nil); errors.Is(err, cipher.ErrAltered) {
+		t.Errorf("with the key: %v", err)
+	}
 }

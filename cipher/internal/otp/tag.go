@@ -15,8 +15,9 @@ import (
 )
 
 // A Layer is what a hybrid suite adds to a frame (docs/format.md, section 10.5): a key
-// stream over the pad and a tag of its own, which is XORed with the other. Whoever
-// gives out the keys has no influence on it.
+// stream over the pad, and a tag of the plaintext, which is XORed with that of the
+// ciphertext. Whoever gives out the keys has no influence on it, and could change the
+// pad otherwise, and the plaintext with it.
 type Layer struct {
 	// Begin is what precedes the frames in the payload, a multiple of 16 bytes. Both
 	// tags cover it.
@@ -25,9 +26,6 @@ type Layer struct {
 	// plaintext.
 	Stream cipher.Stream
 }
-
-// A layerer returns the Layer of a frame. A nil one is for a suite without.
-type layerer func(number uint64) (Layer, error)
 
 // A sealing is a frame that is encrypted or decrypted.
 type sealing struct {
@@ -40,7 +38,7 @@ type sealing struct {
 }
 
 // newSealing returns what is needed to encrypt or decrypt a frame.
-func newSealing(keys []*kmclient.Key, layers layerer, control, header []byte, number uint64) (*sealing, error) {
+func newSealing(keys []*kmclient.Key, layers func(number uint64) (Layer, error), control, header []byte, number uint64) (*sealing, error) {
 	s := &sealing{keys: keys, control: control, header: header, number: number}
 	if len(keys[0].Reveal()) < authSize {
 		return nil, fmt.Errorf("%w: key %s has %d bits", ErrShortKeys, keys[0].ID(), keys[0].Size())
@@ -62,36 +60,32 @@ func (s *sealing) wipe() { clear(s.second[:]) }
 
 // encrypt sets ciphertext, which may be plain, and returns the tag.
 func (s *sealing) encrypt(ciphertext, plain []byte) (tag [TagSize]byte, err error) {
-	if s.layer != nil {
-		tag = s.tag(plain)
-	}
+	second := s.secondTag(plain)
 	if err := s.xor(ciphertext, plain); err != nil {
 		return tag, err
 	}
-	if s.layer == nil {
-		tag = s.tag(ciphertext)
-	}
+	tag = s.firstTag(ciphertext)
+	subtle.XORBytes(tag[:], tag[:], second[:])
 	return tag, nil
 }
 
 // decrypt verifies the tag and replaces text, the ciphertext, by the plaintext. It
-// calls verified in between. With a Layer, the tag is over the plaintext: otherwise
-// whoever gives out keys could change the pad, and the plaintext with it. After an error
-// text is not to be used.
+// calls verified in between. With a Layer the tag needs the plaintext, so that comes
+// first. After an error text is not to be used.
 func (s *sealing) decrypt(text []byte, tag [TagSize]byte, verified func() error) error {
+	got := s.firstTag(text)
 	if s.layer != nil {
 		if err := s.xor(text, text); err != nil {
 			return err
 		}
+		second := s.secondTag(text)
+		subtle.XORBytes(got[:], got[:], second[:])
 	}
-	if got := s.tag(text); subtle.ConstantTimeCompare(got[:], tag[:]) != 1 {
+	if subtle.ConstantTimeCompare(got[:], tag[:]) != 1 {
 		return ErrTag
 	}
-	if err := verified(); err != nil {
+	if err := verified(); err != nil || s.layer != nil {
 		return err
-	}
-	if s.layer != nil {
-		return nil
 	}
 	return s.xor(text, text)
 }
@@ -107,20 +101,22 @@ func (s *sealing) xor(dst, src []byte) error {
 	return nil
 }
 
-// tag returns the tag over a text: the ciphertext, or the plaintext with a Layer.
-func (s *sealing) tag(text []byte) (tag [TagSize]byte) {
-	s.poly1305(&tag, s.keys[0].Reveal()[:authSize], text)
+// firstTag returns the tag of a ciphertext under the first key.
+func (s *sealing) firstTag(ciphertext []byte) [TagSize]byte {
+	return s.poly1305(s.keys[0].Reveal()[:authSize], ciphertext)
+}
+
+// secondTag returns the tag of a plaintext that the layer adds, zero without one.
+func (s *sealing) secondTag(plain []byte) (tag [TagSize]byte) {
 	if s.layer != nil {
-		var second [TagSize]byte
-		s.poly1305(&second, s.second[:], text)
-		subtle.XORBytes(tag[:], tag[:], second[:])
+		tag = s.poly1305(s.second[:], plain)
 	}
 	return tag
 }
 
-// poly1305 sets tag to the Poly1305 of all that a tag covers, under auth, which is s
-// and r.
-func (s *sealing) poly1305(tag *[TagSize]byte, auth, text []byte) {
+// poly1305 returns the Poly1305 of all that the tag of a text covers, under auth, which
+// is s and r.
+func (s *sealing) poly1305(auth, text []byte) (tag [TagSize]byte) {
 	var key [32]byte // Poly1305 takes r before s
 	copy(key[:16], auth[16:32])
 	copy(key[16:], auth[:16])
@@ -142,4 +138,5 @@ func (s *sealing) poly1305(tag *[TagSize]byte, auth, text []byte) {
 	binary.LittleEndian.PutUint64(tail[24:], s.number)
 	_, _ = mac.Write(tail[:])
 	mac.Sum(tag[:0])
+	return tag
 }
