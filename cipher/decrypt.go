@@ -160,12 +160,20 @@ func (r *Reader) fill() error {
 		r.err = r.ctx.Err()
 	}
 	for len(r.plain) == 0 && r.err == nil {
-		if r.plain, r.err = r.suite.Next(); r.err != nil {
-			r.secret.Wipe()
-			r.err = fromReading(r.err) // io.EOF stays io.EOF
+		var err error
+		if r.plain, err = r.suite.Next(); err != nil {
+			return r.end(fromReading(err)) // io.EOF stays io.EOF
 		}
 	}
 	return r.err
+}
+
+// end ends the Reader with an error.
+func (r *Reader) end(err error) error {
+	r.secret.Wipe()
+	clear(r.plain)
+	r.plain, r.err = nil, err
+	return err
 }
 
 func (r *Reader) release(n int) {

@@ -156,8 +156,7 @@ func (r *Reader) readList() error {
 	}
 	n := binary.BigEndian.Uint32(count[:])
 	if n > MaxRecipients {
-		r.err = fmt.Errorf("%w: a list of %d recipients, more than %d", ErrDamaged, n, MaxRecipients)
-		return r.err
+		return r.end(fmt.Errorf("%w: a list of %d recipients, more than %d", ErrDamaged, n, MaxRecipients))
 	}
 	r.list = make(Recipients, n)
 	for i := range r.list {
@@ -173,8 +172,7 @@ func (r *Reader) readList() error {
 func (r *Reader) readPlain(p []byte) error {
 	for len(p) > 0 {
 		if err := r.fill(); err == io.EOF {
-			r.err = fmt.Errorf("%w: it ends in its list of recipients", ErrDamaged)
-			return r.err
+			return r.end(fmt.Errorf("%w: it ends in its list of recipients", ErrDamaged))
 		} else if err != nil {
 			return err
 		}
