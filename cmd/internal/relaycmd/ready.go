@@ -23,7 +23,8 @@ func askReady(ctx context.Context, a *config.Admin) error {
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(q)
+	direct := &http.Client{Transport: new(http.Transport)} // whatever proxy the environment names
+	answer, err := direct.Do(q)
 	if err != nil {
 		return terminal.Fail(terminal.ExitUnavailable, "see whether it runs", "ask the relay: %w", err)
 	}
