@@ -2,11 +2,15 @@ package kmdoctor
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -15,9 +19,10 @@ import (
 type handshake struct {
 	err     error // no TLS
 	version uint16
-	group   tls.CurveID // of the key agreement; 0 if the handshake failed
-	chain   error       // the certificate does not verify
-	id      error       // the certificate does not have the KME's ID
+	group   tls.CurveID       // of the key agreement; 0 if the handshake failed
+	chain   error             // the certificate does not verify
+	id      error             // the certificate does not have the KME's ID
+	leaf    *x509.Certificate // the KME's; nil: none was seen
 }
 
 // shake connects to a KME, and notes why that fails.
@@ -25,7 +30,7 @@ func (s *site) shake(ctx context.Context) (h handshake) {
 	config := s.config.Clone()
 	if verify := config.VerifyConnection; verify != nil {
 		config.VerifyConnection = func(state tls.ConnectionState) error {
-			h.version = state.Version
+			h.version, h.leaf = state.Version, state.PeerCertificates[0]
 			err := verify(state)
 			if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
 				h.id = err
@@ -36,7 +41,8 @@ func (s *site) shake(ctx context.Context) (h handshake) {
 	conn, err := s.dial(ctx, config)
 	switch cert, bad := errors.AsType[*tls.CertificateVerificationError](err); {
 	case err == nil:
-		h.version, h.group = conn.ConnectionState().Version, conn.ConnectionState().CurveID
+		state := conn.ConnectionState()
+		h.version, h.group, h.leaf = state.Version, state.CurveID, state.PeerCertificates[0]
 		_ = conn.Close()
 	case bad:
 		h.chain = cert
@@ -81,10 +87,27 @@ func (d *doctor) tlsCertificate(context.Context) verdict {
 		return skip("needs tls-handshake, which failed")
 	case d.hand.chain != nil:
 		return fail("%v", d.hand.chain)
+	case time.Until(d.hand.leaf.NotAfter) < expiresSoon:
+		return warn("it verifies, but soon no more: %s", certificateFacts(d.hand.leaf))
 	case d.o.CAFile == "":
-		return pass("it verifies with the system's CAs")
+		return pass("it verifies with the system's CAs: %s", certificateFacts(d.hand.leaf))
 	}
-	return pass("it verifies with the CAs that were given")
+	return pass("it verifies with the CAs that were given: %s", certificateFacts(d.hand.leaf))
+}
+
+// expiresSoon is when a certificate has to be renewed.
+const expiresSoon = 14 * 24 * time.Hour
+
+// certificateFacts says in one phrase what an administrator asks of a certificate.
+func certificateFacts(c *x509.Certificate) string {
+	key := c.PublicKeyAlgorithm.String()
+	switch k := c.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		key += " on " + k.Params().Name
+	case *rsa.PublicKey:
+		key += fmt.Sprintf(" of %d bits", k.N.BitLen())
+	}
+	return fmt.Sprintf("%s, issued by %s, valid until %s", key, quote(c.Issuer.String()), c.NotAfter.UTC().Format(time.DateOnly))
 }
 
 func (d *doctor) tlsKMEID(context.Context) verdict {
