@@ -13,6 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/address"
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 	"github.com/qkdmail/qkdmail/mailer/internal/contract"
+	"github.com/qkdmail/qkdmail/mailer/internal/keygate"
 	"github.com/qkdmail/qkdmail/mailer/internal/message"
 	"github.com/qkdmail/qkdmail/mailer/internal/outer"
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
@@ -87,7 +88,7 @@ func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
 	if o.MaxAhead <= 0 {
 		o.MaxAhead = DefaultMaxAhead
 	}
-	gate := newKeyGate(o.Keys, o.Binder, o.KeyTimeout, cmp.Or(o.KeyGrace, DefaultKeyGrace))
+	gate := keygate.New(o.Keys, o.Binder, o.KeyTimeout, cmp.Or(o.KeyGrace, DefaultKeyGrace))
 	return backend{func(c contract.Client, conn *smtp.Conn) (contract.Session, error) {
 		s, err := next.NewSession(conn)
 		if err != nil {
@@ -101,7 +102,7 @@ func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
 type decryptSession struct {
 	*session
 	o     *DecryptOptions
-	gate  *keyGate
+	gate  *keygate.Gate
 	out   smtp.Session
 	rcpts []string
 	asked map[string]*smtp.RcptOptions // the client's parameters, by recipient
@@ -251,7 +252,7 @@ func errUnreadableSender() *refusal.Refusal {
 
 // restore decrypts a message up to its header.
 func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) (producer, error) {
-	f.how, f.keys.keyGate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
+	f.how, f.keys.Gate, f.keys.client, f.keys.take = OutcomeDecrypted, s.gate, originOf(s.client), s.take
 	f.outer = outer.Of(h)
 	r, err := cipher.Decrypt(s.ctx, replay, &f.keys, &cipher.DecryptOptions{
 		Binder: &f.keys, Hybrid: s.o.Hybrid, SAE: s.step.Policy.sae, Peers: s.peerSAEs(),
@@ -295,7 +296,7 @@ func (s *decryptSession) write(inner *message.Reader, dst io.Writer, f *found) e
 // lostKey makes a permanent failure of a key that did not come within its grace: the
 // sender gets a report, and can send the message again.
 func (s *decryptSession) lostKey(err error) error {
-	if errors.Is(err, errKeyGone) {
+	if errors.Is(err, keygate.ErrGone) {
 		return refusal.New(550, smtp.EnhancedCode{5, 7, 5}, "key gone", "The key of this message is lost, send it again").Because(err)
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/keygate"
 )
 
 // A stopwatch adds up how long a message waits for the key manager and the key store.
@@ -43,10 +44,28 @@ func (t *timedSource) GetKeys(ctx context.Context, peer string, size, number int
 	return t.KeySource.GetKeys(ctx, peer, size, number)
 }
 
+// boundedKeys bounds every wait for a key manager.
+type boundedKeys struct {
+	source cipher.KeySource
+	within time.Duration
+}
+
+func (b boundedKeys) Status(ctx context.Context, peer string) (kmclient.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.within)
+	defer cancel()
+	return b.source.Status(ctx, peer)
+}
+
+func (b boundedKeys) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.within)
+	defer cancel()
+	return b.source.GetKeys(ctx, peer, size, number)
+}
+
 // A timedGate is keys to decrypt a message with, timed. take takes the memory for
 // them.
 type timedGate struct {
-	*keyGate
+	*keygate.Gate
 	client string
 	take   func(n int64) error
 	stopwatch
@@ -57,10 +76,10 @@ func (t *timedGate) KeysByID(ctx context.Context, peer string, ids ...string) ([
 		return nil, err
 	}
 	defer t.since(time.Now())
-	return t.keysByID(ctx, t.client, peer, ids...)
+	return t.Gate.KeysByID(ctx, t.client, peer, ids...)
 }
 
 func (t *timedGate) BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	defer t.since(time.Now())
-	return t.bindKeys(ctx, peer, identity, frame, ids...)
+	return t.Gate.BindKeys(ctx, peer, identity, frame, ids...)
 }

@@ -1,4 +1,6 @@
-package mailer
+// Package keygate keeps look-ups away from a key manager that messages with made-up key
+// IDs would keep busy.
+package keygate
 
 import (
 	"context"
@@ -12,28 +14,10 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// boundedKeys bounds every wait for a key manager.
-type boundedKeys struct {
-	source cipher.KeySource
-	within time.Duration
-}
-
-func (b boundedKeys) Status(ctx context.Context, peer string) (kmclient.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.within)
-	defer cancel()
-	return b.source.Status(ctx, peer)
-}
-
-func (b boundedKeys) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.within)
-	defer cancel()
-	return b.source.GetKeys(ctx, peer, size, number)
-}
-
-// How a keyGate keeps look-ups away from a key manager.
+// How a Gate keeps look-ups away from a key manager.
 const (
-	gateRemember = 30 * time.Second // for so long a missing key is not asked for again
-	gateMax      = 10_000           // keys and clients that are remembered
+	remember = 30 * time.Second // for so long a missing key is not asked for again
+	most     = 10_000           // keys and clients that are remembered
 
 	// Look-ups of keys that are not there, a second and at once. A client has a tenth
 	// of a peer's: whoever forges messages in a peer's name must not use up the
@@ -42,12 +26,11 @@ const (
 	clientRate, clientBurst = 20, 200
 )
 
-// errKeyGone: a key is missing for so long that it will not come.
-var errKeyGone = errors.New("key did not come within its time")
+// ErrGone is a key that is missing for so long that it will not come.
+var ErrGone = errors.New("key did not come within its time")
 
-// A keyGate keeps look-ups away from a key manager that messages with made-up key IDs
-// would keep busy.
-type keyGate struct {
+// A Gate asks a key manager, unless that has just refused or is asked too often.
+type Gate struct {
 	finder cipher.KeyFinder
 	binder cipher.KeyBinder
 	within time.Duration // for a look-up
@@ -55,15 +38,17 @@ type keyGate struct {
 	now    func() time.Time
 
 	mu      sync.Mutex
-	missing map[string]missingKey // by gateKey
+	missing map[string]missingKey // by nameOf
 	peers   buckets
 	clients buckets
 }
 
 type missingKey struct{ first, last time.Time }
 
-func newKeyGate(finder cipher.KeyFinder, binder cipher.KeyBinder, within, grace time.Duration) *keyGate {
-	return &keyGate{
+// New returns a gate before finder and binder. within bounds each look-up, grace is how long
+// a key may be missing.
+func New(finder cipher.KeyFinder, binder cipher.KeyBinder, within, grace time.Duration) *Gate {
+	return &Gate{
 		finder: finder, binder: binder, within: within, grace: grace, now: time.Now,
 		missing: map[string]missingKey{},
 		peers:   buckets{peerRate, peerBurst, map[string]*bucket{}}, clients: buckets{clientRate, clientBurst, map[string]*bucket{}},
@@ -85,7 +70,7 @@ type bucket struct {
 func (b *buckets) of(name string, now time.Time) *bucket {
 	one := b.byName[name]
 	if one == nil {
-		if len(b.byName) >= gateMax {
+		if len(b.byName) >= most {
 			clear(b.byName)
 		}
 		one = &bucket{left: b.burst, at: now}
@@ -96,9 +81,11 @@ func (b *buckets) of(name string, now time.Time) *bucket {
 	return one
 }
 
-// keysByID asks the key manager, unless it has just refused or is asked too often.
+// KeysByID asks for keys. The error is an [ErrGone] as well as a [kmclient.ErrKeyNotFound]
+// once a key is missing for longer than its grace, and a refusal.Refusal with code 451 if
+// too many keys are missing.
 // client is the network that the message comes from, "" if that is not known.
-func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...string) ([]*kmclient.Key, error) {
+func (g *Gate) KeysByID(ctx context.Context, client, peer string, ids ...string) ([]*kmclient.Key, error) {
 	if err := g.admit(client, peer, ids); err != nil {
 		return nil, err
 	}
@@ -106,7 +93,7 @@ func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...stri
 	defer cancel()
 	keys, err := g.finder.KeysByID(ctx, peer, ids...)
 	if errors.Is(err, kmclient.ErrKeyNotFound) {
-		return keys, errors.Join(err, g.note(gateKey(peer, ids)))
+		return keys, errors.Join(err, g.note(nameOf(peer, ids)))
 	}
 	if err == nil {
 		g.found(client, peer, ids)
@@ -114,16 +101,16 @@ func (g *keyGate) keysByID(ctx context.Context, client, peer string, ids ...stri
 	return keys, err
 }
 
-// bindKeys binds keys that a message was verified under.
-func (g *keyGate) bindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
+// BindKeys binds keys that a message was verified under.
+func (g *Gate) BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, g.within)
 	defer cancel()
 	return g.binder.BindKeys(ctx, peer, identity, frame, ids...)
 }
 
-// gateKey returns what a missing key is remembered by: all that was asked for together,
+// nameOf returns what a missing key is remembered by: all that was asked for together,
 // so that a missing key does not block an existing one that was asked for with it.
-func gateKey(peer string, ids []string) string {
+func nameOf(peer string, ids []string) string {
 	key := peer
 	for _, id := range ids {
 		key += "\x00" + kmclient.CanonicalID(id)
@@ -133,13 +120,13 @@ func gateKey(peer string, ids []string) string {
 }
 
 // admit refuses what was refused a moment ago, and too many look-ups.
-func (g *keyGate) admit(client, peer string, ids []string) error {
+func (g *Gate) admit(client, peer string, ids []string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	if m, ok := g.missing[gateKey(peer, ids)]; ok && now.Sub(m.last) < gateRemember {
+	if m, ok := g.missing[nameOf(peer, ids)]; ok && now.Sub(m.last) < remember {
 		if now.Sub(m.first) > g.grace {
-			return errors.Join(kmclient.ErrKeyNotFound, errKeyGone)
+			return errors.Join(kmclient.ErrKeyNotFound, ErrGone)
 		}
 		return kmclient.ErrKeyNotFound
 	}
@@ -160,19 +147,19 @@ func (g *keyGate) admit(client, peer string, ids []string) error {
 }
 
 // found notes that the keys are there: such look-ups may come at any rate.
-func (g *keyGate) found(client, peer string, ids []string) {
+func (g *Gate) found(client, peer string, ids []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	delete(g.missing, gateKey(peer, ids))
+	delete(g.missing, nameOf(peer, ids))
 	g.peers.of(peer, now).left++
 	if client != "" {
 		g.clients.of(client, now).left++
 	}
 }
 
-// note remembers a missing key. Once its grace is over the error is errKeyGone.
-func (g *keyGate) note(k string) error {
+// note remembers a missing key. Once its grace is over the error is ErrGone.
+func (g *Gate) note(k string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
@@ -184,15 +171,15 @@ func (g *keyGate) note(k string) error {
 	m.last = now
 	g.missing[k] = m
 	if now.Sub(m.first) > g.grace {
-		return errKeyGone
+		return ErrGone
 	}
 	return nil
 }
 
 // makeRoom forgets what is past its time, and if that is not enough everything: an extra
 // look-up does less harm than missing a key that has arrived.
-func (g *keyGate) makeRoom(now time.Time) {
-	if len(g.missing) < gateMax {
+func (g *Gate) makeRoom(now time.Time) {
+	if len(g.missing) < most {
 		return
 	}
 	for k, m := range g.missing {
@@ -200,7 +187,7 @@ func (g *keyGate) makeRoom(now time.Time) {
 			delete(g.missing, k)
 		}
 	}
-	if len(g.missing) >= gateMax {
+	if len(g.missing) >= most {
 		clear(g.missing)
 	}
 }

@@ -1,16 +1,16 @@
-package mailer
+package keygate
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/kmclient"
+	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
 // heldKeys is a key manager with some keys. It counts what it is asked for.
@@ -32,18 +32,18 @@ func (h *heldKeys) KeysByID(_ context.Context, _ string, ids ...string) (keys []
 
 // The key gate: what is missing is not asked for at once, comes within its
 // grace, and is lost after it.
-func TestKeyGate(t *testing.T) {
+func TestGate(t *testing.T) {
 	km := &heldKeys{keys: map[string]bool{}}
-	gate := newKeyGate(km, cipher.Unbound, time.Second, 4*time.Hour)
+	gate := New(km, cipher.Unbound, time.Second, 4*time.Hour)
 	now := time.Now()
 	gate.now = func() time.Time { return now }
 	ask := func(ids ...string) error {
-		_, err := gate.keysByID(t.Context(), "", "A", ids...)
+		_, err := gate.KeysByID(t.Context(), "", "A", ids...)
 		return err
 	}
 	const id = "00000000-0000-4000-8000-000000000001"
 	for i := range 3 {
-		if err := ask(id); !errors.Is(err, kmclient.ErrKeyNotFound) || errors.Is(err, errKeyGone) {
+		if err := ask(id); !errors.Is(err, kmclient.ErrKeyNotFound) || errors.Is(err, ErrGone) {
 			t.Fatal(err)
 		}
 		if km.asked != 1 {
@@ -59,39 +59,39 @@ func TestKeyGate(t *testing.T) {
 	if km.asked != 3 {
 		t.Error("a list of keys is not one of them")
 	}
-	for name, step := range map[string]time.Duration{"half a minute": gateRemember, "hours": gate.grace - 2*gateRemember} {
+	for name, step := range map[string]time.Duration{"half a minute": remember, "hours": gate.grace - 2*remember} {
 		now = now.Add(step)
-		if err := ask(id); errors.Is(err, errKeyGone) {
+		if err := ask(id); errors.Is(err, ErrGone) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	now = now.Add(3 * gateRemember)
+	now = now.Add(3 * remember)
 	for range 2 {
-		if err := ask(id); !errors.Is(err, errKeyGone) {
+		if err := ask(id); !errors.Is(err, ErrGone) {
 			t.Errorf("after its grace: %v", err)
 		}
 	}
 	// It comes after all.
 	km.keys[id] = true
-	now = now.Add(2 * gateRemember)
+	now = now.Add(2 * remember)
 	if err := ask(id); err != nil {
 		t.Error(err)
 	}
 	delete(km.keys, id)
-	if err := ask(id); errors.Is(err, errKeyGone) {
+	if err := ask(id); errors.Is(err, ErrGone) {
 		t.Error("grace begins again once a key was there")
 	}
 }
 
-func TestKeyGateForgets(t *testing.T) {
-	gate := newKeyGate(&heldKeys{}, cipher.Unbound, time.Second, 4*time.Hour)
+func TestGateForgets(t *testing.T) {
+	gate := New(&heldKeys{}, cipher.Unbound, time.Second, 4*time.Hour)
 	now := time.Now()
 	gate.now = func() time.Time { return now }
-	for i := range 2*gateMax + 1 {
+	for i := range 2*most + 1 {
 		now = now.Add(time.Second)
-		_, _ = gate.keysByID(t.Context(), "", "A", strings.Repeat("x", 200)+time.Duration(i).String())
+		_, _ = gate.KeysByID(t.Context(), "", "A", strings.Repeat("x", 200)+time.Duration(i).String())
 	}
-	if n := len(gate.missing); n > gateMax {
+	if n := len(gate.missing); n > most {
 		t.Errorf("%d keys are remembered", n)
 	}
 }
@@ -106,19 +106,26 @@ func (someKeys) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclien
 	return []*kmclient.Key{kmclient.NewKey(ids[0], make([]byte, 32))}, nil
 }
 
-// TestKeyGateRate: only look-ups in vain count, so that the gate does not bound
+// refused reports whether a client is told to come later, since there were too many
+// look-ups.
+func refused(err error) bool {
+	r, ok := refusal.Of(err)
+	return ok && r.Code == 451 && r.Reason == "rate"
+}
+
+// TestGateRate: only look-ups in vain count, so that the gate does not bound
 // how much mail can be decrypted.
-func TestKeyGateRate(t *testing.T) {
-	g := newKeyGate(someKeys{}, cipher.Unbound, time.Second, time.Hour)
+func TestGateRate(t *testing.T) {
+	g := New(someKeys{}, cipher.Unbound, time.Second, time.Hour)
 	now := time.Now()
 	g.now = func() time.Time { return now }
-	asked := func(client, format string, n int) (refused int) {
+	asked := func(client, format string, n int) (count int) {
 		for i := range n {
-			if _, err := g.keysByID(t.Context(), client, "peer", fmt.Sprintf(format, i)); err != nil && replyTo(err).Reason == "rate" {
-				refused++
+			if _, err := g.KeysByID(t.Context(), client, "peer", fmt.Sprintf(format, i)); refused(err) {
+				count++
 			}
 		}
-		return refused
+		return count
 	}
 	const burst, ofClient = peerBurst, clientBurst
 	if n := asked("", "here-%d", 3*burst); n != 0 {
@@ -143,73 +150,43 @@ func TestKeyGateRate(t *testing.T) {
 	if n := asked("192.0.2.1/32", "late-%d", ofClient); n != 0 {
 		t.Errorf("%d look-ups were refused after a minute", n)
 	}
-	for i := range 3 * gateMax {
+	for i := range 3 * most {
 		_ = g.admit(fmt.Sprint(i), "peer", []string{"here"})
 	}
-	if len(g.clients.byName) > gateMax {
+	if len(g.clients.byName) > most {
 		t.Errorf("%d clients are remembered", len(g.clients.byName))
 	}
 }
 
 // Keys that don't exist are not asked for at any rate; those that do are.
-func TestKeyGateFlood(t *testing.T) {
+func TestGateFlood(t *testing.T) {
 	km := &heldKeys{keys: map[string]bool{"here": true}}
-	gate := newKeyGate(km, cipher.Unbound, time.Second, time.Hour)
+	gate := New(km, cipher.Unbound, time.Second, time.Hour)
 	now := time.Now()
 	gate.now = func() time.Time { return now }
 	for i := range 2 * peerBurst {
-		_, _ = gate.keysByID(t.Context(), "", "SAE_A", fmt.Sprint("unknown-", i))
+		_, _ = gate.KeysByID(t.Context(), "", "SAE_A", fmt.Sprint("unknown-", i))
 	}
 	if km.asked != peerBurst {
 		t.Errorf("asked %d times, want %d", km.asked, peerBurst)
 	}
-	if _, err := gate.keysByID(t.Context(), "", "SAE_A", "unknown"); replyTo(err).Code != 451 {
+	if _, err := gate.KeysByID(t.Context(), "", "SAE_A", "unknown"); !refused(err) {
 		t.Error(err)
 	}
-	if _, err := gate.keysByID(t.Context(), "", "SAE_C", "unknown"); replyTo(err).Reason != "key not found" {
+	if _, err := gate.KeysByID(t.Context(), "", "SAE_C", "unknown"); !errors.Is(err, kmclient.ErrKeyNotFound) {
 		t.Error("one peer's flood is another's trouble:", err)
 	}
 	now = now.Add(time.Second)
 	for range 3 * peerRate {
-		if _, err := gate.keysByID(t.Context(), "", "SAE_A", "here"); err != nil {
+		if _, err := gate.KeysByID(t.Context(), "", "SAE_A", "here"); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// The network tells clients apart, however the address is written.
-func TestOrigin(t *testing.T) {
-	for addr, want := range map[string]string{
-		"192.0.2.1":             "192.0.2.1/32",
-		"IPv6:2001:db8::1":      "2001:db8::/64",
-		"IPV6:2001:db8::2":      "2001:db8::/64",
-		"ipv6:2001:DB8:0:0:1::": "2001:db8::/64",
-		"2001:db8::1":           "2001:db8::/64",
-		"IPv6:::ffff:192.0.2.1": "192.0.2.1/32",
-		"":                      "",
-		"[UNAVAILABLE]":         "",
-		"IPv6:":                 "",
-		"host.example":          "",
-	} {
-		if got := originOf(xforwarded(addr)); got != want {
-			t.Errorf("XFORWARD ADDR=%s: %q, want %q", addr, got, want)
-		}
-	}
-}
-
-// An xforwarded client has the address that XFORWARD says.
-type xforwarded string
-
-func (x xforwarded) XForward(name string) string { return map[string]string{"ADDR": string(x)}[name] }
-func (xforwarded) RemoteAddr() net.Addr          { return nil }
-func (xforwarded) Hello() string                 { return "" }
-func (xforwarded) Extended() bool                { return true }
-func (xforwarded) TLS() bool                     { return false }
-func (xforwarded) Close() error                  { return nil }
-
 // A look-up that the peer's budget refuses takes nothing from that of its client.
-func TestKeyGateTakesFromBothOrNone(t *testing.T) {
-	g := newKeyGate(someKeys{}, cipher.Unbound, time.Second, time.Hour)
+func TestGateTakesFromBothOrNone(t *testing.T) {
+	g := New(someKeys{}, cipher.Unbound, time.Second, time.Hour)
 	now := time.Now()
 	g.now = func() time.Time { return now }
 	for i := range peerBurst {
