@@ -321,7 +321,7 @@ func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 	if !peer.Accepts(i.Suite) {
 		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "suite not agreed", "This cipher suite is not agreed with this peer")
 	}
-	switch age := time.Since(i.Time); {
+	switch age := s.step.Now().Sub(i.Time); {
 	case age > s.o.MaxAge:
 		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "too old", "The message was encrypted too long ago")
 	case age < -s.o.MaxAhead:

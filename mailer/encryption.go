@@ -34,7 +34,7 @@ func (s *encryptSession) isEncrypted(g *group, src io.Reader) (encrypted bool, r
 func (s *encryptSession) cipherOptions(g *group, suite cipher.Suite) *cipher.EncryptOptions {
 	return &cipher.EncryptOptions{
 		Suite: suite, PadLimit: g.route.PadLimit, SAE: s.step.Policy.sae, Peer: g.route.Peer.SAE,
-		Headers: s.o.Headers, Note: s.o.Note, CRLF: true, UTF8: s.opts.UTF8, From: s.from,
+		Time: s.step.Now(), Headers: s.o.Headers, Note: s.o.Note, CRLF: true, UTF8: s.opts.UTF8, From: s.from,
 		Hybrid: g.route.Peer.Hybrid, Recipients: g.rcpts,
 	}
 }

@@ -38,6 +38,8 @@ type Step struct {
 	RequireAuth bool          // no mail from a client that has not authenticated
 	KeyTimeout  time.Duration // for each fetch of keys, failover included; 0: 60 s
 
+	Now func() time.Time // the clock; nil: the system's
+
 	EightBit func() bool // whether next takes 8-bit content; nil: it does
 	// HandOver hands the message that write writes to a session of next. It
 	// returns the answers for single recipients, if next has those, in the order in
@@ -67,6 +69,9 @@ func (s *Step) check(next smtp.Backend) error {
 	}
 	if s.MessageID == nil {
 		s.MessageID = func(id string) string { return id }
+	}
+	if s.Now == nil {
+		s.Now = time.Now
 	}
 	s.Hostname = cmp.Or(s.Hostname, "localhost")
 	if s.MaxHeader <= 0 {
@@ -223,7 +228,7 @@ func (s *session) received() string {
 		address = "IPv6:" + address // RFC 5321 §4.1.3
 	}
 	return "Received: from " + oneWord(hello) + " ([" + address + "])\r\n\tby " + s.step.Hostname + " (qkdmail) with " + s.protocol() +
-		";\r\n\t" + time.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700") + "\r\n"
+		";\r\n\t" + s.step.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700") + "\r\n"
 }
 
 // protocol returns how the message came, as RFC 3848 and RFC 6531 §4.3 name it.

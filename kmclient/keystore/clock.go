@@ -13,22 +13,26 @@ import (
 // last longer.
 type timekeeper struct {
 	wall    func() time.Time
-	running func() time.Duration // since start; nil: the clock is never set
-	start   time.Time
+	running func() time.Duration // nil: the clock is never set
+	start   time.Time            // by wall
+	began   time.Duration        // by running
 	logger  *slog.Logger
 	stepped *atomic.Bool // it was logged
 }
 
-// newTimekeeper returns a timekeeper with a clock that is never set, or with that of
-// the system if wall is nil.
-func newTimekeeper(wall func() time.Time, logger *slog.Logger) timekeeper {
-	t := timekeeper{wall: wall, logger: logger, stepped: new(atomic.Bool)}
+// newTimekeeper returns a timekeeper with two clocks, or with those of the system if wall
+// is nil.
+func newTimekeeper(wall func() time.Time, running func() time.Duration, logger *slog.Logger) timekeeper {
+	t := timekeeper{wall: wall, running: running, logger: logger, stepped: new(atomic.Bool)}
 	if wall == nil {
 		start := time.Now()
 		t.wall = func() time.Time { return time.Now().Round(0) }
 		t.running = func() time.Duration { return time.Since(start) }
 	}
 	t.start = t.wall()
+	if t.running != nil {
+		t.began = t.running()
+	}
 	return t
 }
 
@@ -40,7 +44,7 @@ func (t *timekeeper) both() (wall, running time.Time) {
 	if t.running == nil {
 		return wall, wall
 	}
-	running = t.start.Add(t.running())
+	running = t.start.Add(t.running() - t.began)
 	if wall.Sub(running).Abs() > step && t.stepped.CompareAndSwap(false, true) {
 		t.logger.Warn("the clock was set while this process runs; keys and tombstones are kept longer rather than too short: restart once it is right",
 			"clock", wall.UTC(), "expected", running.UTC())

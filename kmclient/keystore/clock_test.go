@@ -17,9 +17,14 @@ type stepKit struct {
 }
 
 func newStepKit(t *testing.T) *stepKit {
-	k := &stepKit{kit: newKit(t, nil)}
-	k.SetRunning(func() time.Duration { return k.running })
+	k := &stepKit{}
+	k.kit = newKit(t, k.twoClocks)
 	return k
+}
+
+// twoClocks gives a store a time that goes on whatever the clock is set to.
+func (k *stepKit) twoClocks(_ *kit, o *keystore.Options) {
+	o.Running = func() time.Duration { return k.running }
 }
 
 // pass lets time pass.
@@ -33,8 +38,7 @@ func (k *stepKit) step(d time.Duration) { k.clock.add(d) }
 
 // restart returns the store of a process that is started now.
 func (k *stepKit) restart() {
-	k.Store, k.running = k.another(nil), 0
-	k.SetRunning(func() time.Duration { return k.running })
+	k.Store = k.another(k.twoClocks)
 }
 
 // received stores a key, binds it, and delivers its message to one of its

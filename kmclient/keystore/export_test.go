@@ -14,10 +14,6 @@ const (
 	MaxRecipients = maxRecipients
 )
 
-// SetRunning gives a Store another measure of how long it has run, for tests in which the
-// clock is set while time passes.
-func (s *Store) SetRunning(running func() time.Duration) { s.clock.running = running }
-
 // Fill records that the message of a key was delivered to n recipients.
 func (s *Store) Fill(ctx context.Context, keyID string, n int) error {
 	k, err := s.keyRecord(ctx, "A", keyID)

@@ -52,8 +52,12 @@ type Options struct {
 	// time-out of its own.
 	FetchTimeout time.Duration
 
-	Logger *slog.Logger     // for alarms and what goes wrong in the background; may be nil
-	Now    func() time.Time // a clock that is never set; that of the system, which may be
+	Logger *slog.Logger // for alarms and what goes wrong in the background; may be nil
+
+	// Now is the clock, and Running a time that goes on whatever the clock is set to; nil:
+	// the system's. A clock that is given alone is never set.
+	Now     func() time.Time
+	Running func() time.Duration
 }
 
 // A Store is a key manager with a memory; see the package's comment. Its methods
@@ -105,7 +109,7 @@ func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error
 		km, o.SweepEvery = noKM{}, -1
 	}
 	s := &Store{km: km, o: o, flights: map[string]*flight{}, limits: map[string]limit{}, waiting: map[string]waiting{}, underWay: map[sealed.Recipient]*underWay{}, quit: make(chan struct{})}
-	s.clock = newTimekeeper(o.Now, o.Logger)
+	s.clock = newTimekeeper(o.Now, o.Running, o.Logger)
 	err := s.checkOptions()
 	if err == nil {
 		s.records, err = sealed.Open(ctx, o.Engine, o.Key, o.Logger)

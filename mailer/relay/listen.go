@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"time"
 
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpserver"
@@ -13,23 +14,28 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A Network is where a relay listens and connects. Names of networks and addresses are
-// those of package net; errors may be temporary as there.
-type Network interface {
+// A Machine is what a relay runs on: where it listens and connects, and what its clock
+// says. Names of networks and addresses are those of package net; errors may be temporary
+// as there.
+type Machine interface {
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	Now() time.Time
 }
 
-// system is the network of the operating system.
-type system struct {
+// here is the machine that the process runs on.
+type here struct {
 	net.ListenConfig
 	net.Dialer
 }
 
+// Now returns what the system's clock says.
+func (here) Now() time.Time { return time.Now() }
+
 // Listen opens all listeners. Addrs has their addresses then.
 func (r *Relay) Listen(ctx context.Context) error {
 	for _, l := range r.listeners {
-		socket, err := l.listen(ctx, r.network)
+		socket, err := l.listen(ctx, r.machine)
 		if err != nil {
 			r.closeListeners()
 			return fmt.Errorf("listener %s: %w", l.config.Name, err)
@@ -41,19 +47,19 @@ func (r *Relay) Listen(ctx context.Context) error {
 
 // listen opens a listener. A socket file that a killed process has left is removed; one
 // at which something listens is not.
-func (l *listener) listen(ctx context.Context, n Network) (net.Listener, error) {
+func (l *listener) listen(ctx context.Context, m Machine) (net.Listener, error) {
 	network, address, err := l.config.Endpoint()
 	if err != nil {
 		return nil, err
 	}
-	socket, err := n.Listen(ctx, network, address)
+	socket, err := m.Listen(ctx, network, address)
 	if network != "unix" {
 		return socket, err
 	}
 	if err == nil {
 		return forGroup(socket, address)
 	}
-	if c, derr := n.DialContext(ctx, "unix", address); derr == nil {
+	if c, derr := m.DialContext(ctx, "unix", address); derr == nil {
 		_ = c.Close()
 		return nil, err
 	}
@@ -63,7 +69,7 @@ func (l *listener) listen(ctx context.Context, n Network) (net.Listener, error) 
 	if rerr := os.Remove(address); rerr != nil {
 		return nil, err
 	}
-	if socket, err = n.Listen(ctx, network, address); err != nil {
+	if socket, err = m.Listen(ctx, network, address); err != nil {
 		return nil, err
 	}
 	return forGroup(socket, address)

@@ -30,7 +30,7 @@ import (
 // A Relay serves all listeners of a configuration.
 type Relay struct {
 	log       *slog.Logger
-	network   Network
+	machine   Machine
 	keys      Keys
 	listeners []*listener
 
@@ -84,15 +84,15 @@ func WithoutStore(km kmclient.KeyManager) Keys {
 // New returns a relay. It waits neither for a key manager nor for a next hop. log may
 // be nil.
 func New(cfg *config.Config, keys Keys, log *slog.Logger) (*Relay, error) {
-	return NewIn(new(system), cfg, keys, log)
+	return NewOn(new(here), cfg, keys, log)
 }
 
-// NewIn is New in a network that is not the operating system's, as a test may have it.
-func NewIn(network Network, cfg *config.Config, keys Keys, log *slog.Logger) (*Relay, error) {
+// NewOn is New on another machine, as a test may have it.
+func NewOn(machine Machine, cfg *config.Config, keys Keys, log *slog.Logger) (*Relay, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{log: log, network: network, keys: keys, reloaded: make(chan struct{}, 1)}
+	r := &Relay{log: log, machine: machine, keys: keys, reloaded: make(chan struct{}, 1)}
 	for _, c := range cfg.Listeners {
 		l := &listener{config: c}
 		l.server = &smtpserver.Server{

@@ -21,7 +21,7 @@ func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy 
 		Policy: policy, Hostname: cfg.Hostname,
 		MaxSize: cfg.Limits.MessageSize, MaxSizeNow: func() int64 { return r.offers(l).Size },
 		MaxLine: int(cfg.Limits.LineLength), MaxHeader: int(cfg.Limits.HeaderSize), MaxReceived: cfg.Limits.Received, Memory: &r.memory,
-		LMTP: c.Protocol == config.LMTP, Users: users, RequireAuth: users != nil, KeyTimeout: cfg.KM.Timeout,
+		LMTP: c.Protocol == config.LMTP, Users: users, RequireAuth: users != nil, KeyTimeout: cfg.KM.Timeout, Now: r.machine.Now,
 		EightBit: func() bool { return hop.Offers().EightBit }, HandOver: hop.HandOver,
 		Logger: r.log.With("listener", c.Name), LogAddress: cfg.Log.Addresses, MessageID: cfg.Log.ShownID, Observer: &r.observer,
 	}
@@ -78,7 +78,7 @@ func (r *Relay) newHop(cfg *config.Config, n config.NextHop) (*nexthop.Hop, erro
 		LMTP: n.Protocol == config.LMTP, Hostname: cfg.Hostname, TLS: hopTLS(n.TLS), User: n.AuthUser,
 		MaxConns: n.MaxConnections, MaxIdle: n.MaxIdle, MaxMessages: n.MaxMessages, IdleFor: cfg.Timeouts.NextHopIdle,
 		Connect: cfg.Timeouts.Connect, Command: cfg.Timeouts.Command, AfterDot: cfg.Timeouts.AfterDot, Upload: cfg.Timeouts.Command,
-		Dial: r.network.DialContext, Logger: r.log,
+		Dial: r.machine.DialContext, Logger: r.log,
 	}
 	var err error
 	if o.Network, o.Address, err = n.Endpoint(); err == nil {

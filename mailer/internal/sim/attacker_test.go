@@ -75,7 +75,14 @@ func (a *attacker) strike(kind string, event int) {
 	i := len(a.seen) - 1 - min(dice.IntN(len(a.seen)), dice.IntN(len(a.seen)))
 	d, to := a.seen[i], a.to[i]
 	a.mu.Unlock()
-	a.send(kind, d, to, fmt.Sprint("event ", event))
+	name := fmt.Sprint("event ", event)
+	if kind != "drain" {
+		a.send(kind, d, to, name)
+		return
+	}
+	for i := range 20 << dice.IntN(5) {
+		a.send(kind, d, to, fmt.Sprint(name, " ", i))
+	}
 }
 
 // send makes an attack of a kind out of something that was sent.
@@ -90,6 +97,8 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 		d.data = truncated(d.data, dice)
 	case "rubbish":
 		d.data = rubbish(d.data, dice)
+	case "drain":
+		d.data = renamed(rubbish(d.data, dice), dice)
 	case "swap":
 		a.mu.Lock()
 		other := a.seen[dice.IntN(len(a.seen))]

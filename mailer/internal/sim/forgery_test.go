@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 )
@@ -58,6 +59,13 @@ func rubbish(data []byte, r *rand.Rand) []byte {
 		head = append(head, base64Letters[r.IntN(64)])
 	}
 	return append(head, tail...)
+}
+
+// renamed names a key that nobody has instead of the first one.
+func renamed(data []byte, r *rand.Rand) []byte {
+	id := readCiphertext(data, true).ids[0]
+	other := fmt.Sprintf("%08x-%s-%012x", r.Uint32(), id[9:23], r.Uint64()>>16)
+	return bytes.ReplaceAll(data, []byte(id), []byte(other))
 }
 
 // swapped has the header of one message and the payload of another.

@@ -47,6 +47,7 @@ func (l *ledger) everyMailHasOneEnd() {
 		for _, t := range o.sealed {
 			excused = excused || !t.seen() || t.odd
 		}
+		excused = excused || l.clockAtFault(l.mails[p.number], o)
 		switch {
 		case arrived == 0 && len(o.bounces) == 0:
 			l.w.violate("lost", "mail %d to %s was accepted, and neither delivered nor bounced", p.number, p.rcpt)
@@ -232,11 +233,23 @@ func (l *ledger) noBounceWithoutCause() {
 			continue // never accepted
 		}
 		late := l.w.sc.Close == soonClosed && len(m.rcpts) > 1
-		if len(o.bounces) == 0 || o.refused || late || l.tampered[p.number] || slices.ContainsFunc(o.sealed, l.keyLost) {
+		if len(o.bounces) == 0 || o.refused || late || l.tampered[p.number] || l.clockAtFault(m, o) || slices.ContainsFunc(o.sealed, l.keyLost) {
 			continue
 		}
 		l.w.violate("bounce", "mail %d to %s bounces without a cause: %v", p.number, p.rcpt, o.bounces)
 	}
+}
+
+// clockAtFault reports whether a mail may have bounced because of a clock: the message
+// looks too old or too new, or the relay started while its clock was wrong, and closed
+// keys too soon.
+func (l *ledger) clockAtFault(m *mail, o *outcome) bool {
+	return l.misled[m.to] || (l.clocks[m.from] || l.clocks[m.to]) && slices.ContainsFunc(o.bounces, aboutTime)
+}
+
+// aboutTime reports whether a message is refused since it looks too old or too new.
+func aboutTime(r reply) bool {
+	return strings.Contains(r.text, "too long ago") || strings.Contains(r.text, "in the future")
 }
 
 // keyLost reports whether a key of a message may have been lost for good: at a key
@@ -267,12 +280,13 @@ func (l *ledger) keyLost(t *taken) bool {
 }
 
 // noAlarmWithoutCause: each alarm is about a key that an attacker has named, or that a
-// key manager has given out again, or about one that was closed too soon.
+// key manager has given out again, or about one that was closed too soon, which may be a
+// wrong clock's fault.
 func (l *ledger) noAlarmWithoutCause() {
 	for _, a := range l.alarms {
 		for _, id := range a.ids {
 			k := l.w.keyOf(id)
-			if l.forgeries[id] == nil && (k == nil || !k.twice) && (a.kind != "closed" || l.w.sc.Close != soonClosed) {
+			if l.forgeries[id] == nil && (k == nil || !k.twice) && (a.kind != "closed" || l.w.sc.Close != soonClosed && !l.misled[a.site]) {
 				l.w.violate("alarm", "an alarm without a cause: %s", a.text)
 			}
 		}
@@ -285,6 +299,17 @@ func (l *ledger) has(rcpt string, a *attack) bool {
 	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
 		return len(a.ids) > 0 && b.keyID() == a.ids[0] && slices.Contains(b.rcpts, rcpt) && b.at.Before(a.at)
 	})
+}
+
+// allHave reports whether each recipient of an attack had got the message that it pretends
+// to be.
+func (l *ledger) allHave(a *attack) bool {
+	for rcpt := range a.answers {
+		if !l.has(rcpt, a) {
+			return false
+		}
+	}
+	return true
 }
 
 // noAttackSucceeded: what was changed is refused. An exact copy, and an outsider's plain
@@ -305,11 +330,15 @@ func (l *ledger) noAttackSucceeded() {
 
 // repeatsAreTakenForThat: a copy for someone who has got the message is answered 250 and
 // dropped, as long as messages of its age are taken: a mail system that did not see the
-// first answer must not make a bounce of it.
+// first answer must not make a bounce of it. SMTP has one answer for all recipients, so that
+// there each of them must have got the message.
 func (l *ledger) repeatsAreTakenForThat() {
 	for _, a := range l.attacks {
+		if !l.w.sc.LMTPHop && !l.allHave(a) {
+			continue
+		}
 		for rcpt, r := range a.answers {
-			if !a.changed && a.kind != "respell" && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !strings.Contains(r.text, "too long ago") {
+			if !a.changed && a.kind != "respell" && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !aboutTime(r) {
 				l.w.violate("repeat", "a copy of what %s has got, under key %s, is answered %v", rcpt, a.ids[0], r)
 			}
 		}
@@ -321,7 +350,7 @@ func (l *ledger) repeatsAreTakenForThat() {
 func (l *ledger) recorded(rcpt string, a *attack) bool {
 	rcpt = strings.ToLower(rcpt)
 	for _, m := range l.mails {
-		if slices.Contains(m.rcpts, rcpt) && len(l.gaps[m.to]) > 0 {
+		if slices.Contains(m.rcpts, rcpt) && (len(l.gaps[m.to]) > 0 || l.misled[m.to]) {
 			return false
 		}
 	}

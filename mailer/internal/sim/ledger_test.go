@@ -30,6 +30,8 @@ type ledger struct {
 	copied    map[string]bool         // first keys of messages that an attacker has sent once more
 	gaps      map[*site][]gap         // what stores that were restored do not know
 	forgeries map[string]*attack      // attacks that name a key
+	clocks    map[*site]bool          // where a clock was set
+	misled    map[*site]bool          // where a relay started while its clock was wrong
 }
 
 // A person is one recipient of one mail.
@@ -77,6 +79,7 @@ func newLedger(w *world) *ledger {
 	return &ledger{
 		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, gaps: map[*site][]gap{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
 		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, forgeries: map[string]*attack{},
+		clocks: map[*site]bool{}, misled: map[*site]bool{},
 	}
 }
 
@@ -220,6 +223,18 @@ func (l *ledger) killed(s *site)      { l.note(l.deaths, s) }
 func (l *ledger) note(where map[*site][]time.Time, s *site) {
 	defer l.lock()()
 	where[s] = append(where[s], time.Now())
+}
+
+// clockSet notes that a clock of a site was set.
+func (l *ledger) clockSet(s *site) {
+	defer l.lock()()
+	l.clocks[s] = true
+}
+
+// startedWrong notes that a relay started while its clock was wrong: it believes it.
+func (l *ledger) startedWrong(s *site) {
+	defer l.lock()()
+	l.misled[s] = true
 }
 
 // A gap is a time that a store knows nothing of.

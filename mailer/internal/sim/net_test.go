@@ -31,7 +31,8 @@ func newNetwork(w *world) *network {
 type host struct {
 	net      *network
 	name, ip string
-	step     func() // is called when something is sent; may be nil
+	step     func()               // is called when something is sent; may be nil
+	wrong    func() time.Duration // how far its clock is ahead; may be nil
 
 	mu    sync.Mutex
 	dead  bool
@@ -45,7 +46,10 @@ func (n *network) host(name, ip string) *host {
 	return &host{net: n, name: name, ip: ip}
 }
 
-// Listen implements relay.Network.
+// Now implements relay.Machine.
+func (h *host) Now() time.Time { return time.Now().Round(0).Add(h.wrong()) }
+
+// Listen implements relay.Machine.
 func (h *host) Listen(_ context.Context, _, address string) (net.Listener, error) {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -61,7 +65,7 @@ func (h *host) Listen(_ context.Context, _, address string) (net.Listener, error
 	return l, nil
 }
 
-// DialContext implements relay.Network.
+// DialContext implements relay.Machine.
 func (h *host) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {

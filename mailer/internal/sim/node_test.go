@@ -25,6 +25,7 @@ type node struct {
 	life          *life // nil: it is down
 	armed         int   // steps until it is killed; 0: it isn't
 	after         time.Duration
+	wrong         time.Duration // how far its clock is ahead
 	starts, ended bool
 	ends          sync.WaitGroup // of lives
 }
@@ -89,7 +90,11 @@ func (l *life) begin() error {
 	n, w := l.node, l.node.site.world
 	log := slog.New(&logHandler{life: l})
 	l.host = w.net.host(n.name, n.ip)
-	l.host.step = l.step
+	l.host.step, l.host.wrong = l.step, n.clockError
+	if n.clockError() != 0 {
+		w.ledger.startedWrong(n.site)
+	}
+	began := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	l.end = cancel
 	var err error
@@ -105,6 +110,7 @@ func (l *life) begin() error {
 	}
 	l.store, err = keystore.Open(ctx, l.km, keystore.Options{
 		Engine: l.engine, Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: -1, Logger: log,
+		Now: l.host.Now, Running: func() time.Duration { return time.Since(began) },
 	})
 	if err != nil {
 		l.store = nil
@@ -117,7 +123,7 @@ func (l *life) begin() error {
 		}
 		keys.Source = l.pool
 	}
-	if l.relay, err = relay.NewIn(l.host, n.config(), keys, log); err != nil {
+	if l.relay, err = relay.NewOn(l.host, n.config(), keys, log); err != nil {
 		return err
 	}
 	if err = l.relay.Listen(ctx); err != nil {
@@ -137,7 +143,7 @@ func (l *life) sweep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(between(l.node.site.world.now("sweep", l.node.name), time.Hour, 3*time.Hour)):
+		case <-time.After(between(l.node.site.world.now("sweep", l.node.name), 30*time.Minute, 90*time.Minute)):
 		}
 		_ = l.store.Sweep(ctx)
 	}
@@ -244,6 +250,21 @@ func (l *life) bury() {
 	l.end()
 	<-l.served
 	l.close(0)
+}
+
+// setClock sets the node's clock wrong by some time; 0: right.
+func (n *node) setClock(ahead time.Duration) {
+	n.site.world.tracef("%s: the clock is set %v ahead", n.name, ahead)
+	n.site.world.ledger.clockSet(n.site)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wrong = ahead
+}
+
+func (n *node) clockError() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.wrong
 }
 
 // stop ends the relay as systemd does.

@@ -134,12 +134,52 @@ func newScenario(seed uint64, days, perDay int) *scenario {
 		}
 		add(event{Kind: "mail", At: max(at, 0)})
 	}
+	addClocks(sc, add)
+	addDrains(sc, add)
 	// A store and a key manager that are both set back could make a relay use a key
 	// twice: the manual says so.
 	unwanted := one(r, "store-restore", "store-restore", "store-restore", "kme-restore")
 	sc.Events = slices.DeleteFunc(sc.Events, func(e event) bool { return e.Kind == unwanted })
 	slices.SortStableFunc(sc.Events, func(a, b event) int { return cmp.Compare(a.At, b.At) })
 	return sc
+}
+
+// addClocks has clocks of relays be wrong for a while, in some scenarios, with mail that
+// not everybody gets at once, and with restarts.
+func addClocks(sc *scenario, add func(event)) {
+	r := dice(sc.Seed).about("clocks")
+	if r.IntN(3) > 0 {
+		return
+	}
+	long := time.Duration(sc.Days) * 24 * time.Hour
+	for range 1 + r.IntN(1+2*sc.Days) {
+		e := event{Kind: "clock", Where: nodeName(sc, r), At: between(r, 0, long)}
+		e.For = min(time.Duration(1<<r.IntN(6))*time.Hour, long-e.At)
+		add(e)
+		add(event{Kind: "moody", Where: e.Where[:1] + "-box", At: e.At, For: e.For, P: 0.5 + r.Float64()/2})
+		for range 8 {
+			add(event{Kind: "mail", At: e.At + between(r, 0, e.For)})
+		}
+		if r.IntN(4) == 0 {
+			add(event{Kind: one(r, "kill", "stop"), Where: e.Where, At: e.At + between(r, 0, e.For), For: between(r, time.Second, 10*time.Minute)})
+		}
+	}
+}
+
+// wrongClock returns how far a clock is ahead: a time zone, a mistyped date, or an empty
+// battery. By more than thirty days it stops all mail.
+func wrongClock(r *rand.Rand) time.Duration {
+	const day = 24 * time.Hour
+	d := one(r, between(r, time.Minute, 3*time.Hour), between(r, 3*time.Hour, 2*day), between(r, 7*day, 30*day), between(r, 7*day, 30*day), between(r, 30*day, 400*day), 29*365*day)
+	return one(r, d, -d)
+}
+
+// addDrains has an attacker name very many keys, in some scenarios.
+func addDrains(sc *scenario, add func(event)) {
+	r := dice(sc.Seed).about("drains")
+	if r.IntN(8) == 0 {
+		add(event{Kind: "attack", Where: "drain", At: between(r, 0, time.Duration(sc.Days)*24*time.Hour)})
+	}
 }
 
 // JSON returns the scenario as a file of testdata/regressions has it.

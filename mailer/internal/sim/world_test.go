@@ -130,6 +130,11 @@ func (w *world) happen(e event) {
 		n.start()
 	case "reload":
 		w.site(e.Where).reload()
+	case "clock":
+		n := w.node(e.Where)
+		n.setClock(wrongClock(w.dice.about("clock", e.N)))
+		time.Sleep(e.For)
+		n.setClock(0)
 	case "store-restore":
 		w.site(e.Where).restore(e.For)
 	case "certificate":
