@@ -149,6 +149,10 @@ func (l *life) sweep(ctx context.Context) {
 	}
 }
 
+// tooSlow is how slow a store may be before somebody no longer waits for it: in what he has
+// to do are several calls.
+const tooSlow = 20 * time.Second
+
 // around has the store behave as its disk does.
 func (l *life) around(op string, do func() error) error {
 	w, site := l.node.site.world, l.node.site
@@ -157,7 +161,11 @@ func (l *life) around(op string, do func() error) error {
 	failed := fmt.Errorf("%w: simulated: %s", kmclient.ErrStore, op)
 	l.step()
 	if troubled("store-slow") {
-		time.Sleep(between(dice, time.Second, 3*time.Minute))
+		took := between(dice, time.Second, 3*time.Minute)
+		if took > tooSlow {
+			w.ledger.storeFailed(site)
+		}
+		time.Sleep(took)
 	}
 	if op == "apply" {
 		time.Sleep(between(dice, time.Millisecond, 20*time.Millisecond))
