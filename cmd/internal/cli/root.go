@@ -19,20 +19,20 @@ restores it byte for byte.
 
 The key manager is named by --km:
   mock:PATH             no hardware: keys in a JSON file
-  http://HOST:PORT      the QMail REST API; https:// as well
+  http://HOST:PORT      the QMail REST API, also with https://
   etsi014:https://HOST:PORT[,https://HOST:PORT…]
-                        ETSI GS QKD 014, at the KMEs of this site in the order
-                        in which they are asked; needs --sae and --peer, and
-                        --km-cert and --km-key for mutual TLS
+                        ETSI GS QKD 014, at this site's KMEs, tried in this
+                        order; needs --sae and --peer, and --km-cert and
+                        --km-key for mutual TLS
 or else by the environment:
   QKD_KM         the same as --km
-  QKD_USE_MOCK   true: the mock in instance/mock_qkd_keys.json; false: a QMail
-                 REST key manager, at
+  QKD_USE_MOCK   true: the mock in instance/mock_qkd_keys.json; false: the
+                 QMail REST API, at
   QKD_KM_HOST    its host (default localhost)
   QKD_KM_PORT    its port (default 8080)
   QKD_KM_HTTPS   true: HTTPS; QKD_KM_USE_HTTPS is the same
-If nothing names one, encrypt, decrypt, key and status use that mock, which gives
-no security, and say so; relay does not start.
+If nothing names one, encrypt, decrypt, key and status use that mock and say so; it
+gives no security. relay does not start.
 
 Other flags have variables as well: QKD_KM_CA, QKD_KM_CERT, QKD_KM_KEY,
 QKD_KME_ID, QKD_SAE, QKD_PEER; QKD_HYBRID for encrypt, QKD_HYBRID_KEY for decrypt.

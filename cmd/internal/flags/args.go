@@ -37,9 +37,9 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 	}
 }
 
-// Admin adds the flag --admin; what says in its help what is served.
+// Admin adds the flag --admin; what names what is served, in its help.
 func Admin(f *pflag.FlagSet, address *string, what string) {
-	f.StringVar(address, "admin", "", what+" are served here, HOST:PORT, or :PORT for loopback; there is no password")
+	f.StringVar(address, "admin", "", "address for "+what+": HOST:PORT, or :PORT on loopback; there is no password")
 }
 
 // MaxIDs is the largest number of key IDs on a command line.

@@ -28,7 +28,7 @@ type Store struct {
 }
 
 // StoreUsage is the help on --store for commands that may need a store.
-const StoreUsage = "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: keys.db in the state directory; for relay, if the key manager deletes keys on delivery)"
+const StoreUsage = "where keys are kept: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: keys.db in the state directory; for relay, only if the key manager deletes keys on delivery)"
 
 // NoStore is the Path that means no store.
 const NoStore = "none"
@@ -36,7 +36,7 @@ const NoStore = "none"
 // Register adds the flags to those of cmd; usage is the help on --store.
 func (s *Store) Register(cmd *cobra.Command, f *pflag.FlagSet, usage string) {
 	f.StringVar(&s.Path, "store", s.Path, usage)
-	f.StringVar(&s.Key, "store-key", s.Key, "what the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside an SQLite file)")
+	f.StringVar(&s.Key, "store-key", s.Key, "key that the store is sealed with: file:PATH, credential:NAME or env:NAME (default: FILE.key beside an SQLite file)")
 	OfferFiles(cmd, "store", "postgres://", NoStore)
 	OfferForms(cmd, "store-key", "file:", "credential:", "env:")
 }

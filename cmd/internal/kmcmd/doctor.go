@@ -25,14 +25,13 @@ func newDoctor(g *flags.Globals) *cobra.Command {
 		Use:   "doctor",
 		Short: "Check a KME against ETSI GS QKD 014",
 		Long: `Check whether a KME follows the rules of ETSI GS QKD 014 V1.1.1. Each rule has a line
-with what was asked and what was answered. With --peer-url, --peer-cert and
---peer-key keys are followed to the other site. The exit code is 69 if a rule is
-broken.
+with the request and the answer. With --peer-url, --peer-cert and --peer-key, keys are
+followed to the other site. The exit code is 69 if a rule is broken.
 
-A KME that follows the rules hands out 6 keys. Another may hand out more, since
-some requests are meant to be refused: a check that could take the run over
---max-keys is skipped, and reported as skipped. The last line has the number of keys.
-The lines before it say how long the KME takes to answer.`,
+A KME that follows the rules hands out 6 keys. Another may hand out more, since some
+requests are meant to be refused. A check that could take the run over --max-keys is
+skipped, and reported as skipped. The last lines say how long the KME takes to answer
+and how many keys were used.`,
 		Example: `  qkdmail km doctor --km etsi014:https://127.0.0.1:8443 --sae SAE_A --peer SAE_B \
       --km-ca certs/ca.crt --km-cert certs/sae_a.crt --km-key certs/sae_a.key \
       --peer-url https://127.0.0.1:8444 --peer-cert certs/sae_b.crt --peer-key certs/sae_b.key`,

@@ -30,8 +30,8 @@ func newKey(g *flags.Globals) *cobra.Command {
 		Use:   "key",
 		Short: "Get, show, close and list keys",
 		Long: `Work with single keys, to try out a key manager. The bytes of a key are printed only
-with --reveal. A key manager that deletes keys on delivery does so for these
-commands as well.`,
+with --reveal. A key manager that deletes keys on delivery does so for these commands
+too.`,
 		Example: `  qkdmail key get --size 256
   qkdmail key show --reveal MOCK-KEY-00000001-20251012195636
   qkdmail key list --json`,
@@ -50,10 +50,10 @@ func (k *keyFlags) get() *cobra.Command {
 		Use:   "get",
 		Short: "Fetch fresh keys",
 		Long: `Fetch fresh keys. With --extension the key manager must meet extensions of the
-request ("extension_mandatory") or refuse it. NAME=VALUE is sent as an object,
-{"NAME": VALUE}, where VALUE is JSON or otherwise a string. NAME alone is sent as a
+request ("extension_mandatory") or refuse it. NAME=VALUE is sent as the object
+{"NAME": VALUE}; a VALUE that is not JSON is sent as a string. NAME alone is sent as a
 name to the QMail REST API, and as {"NAME": true} to a KME, since ETSI GS QKD 014
-has objects only.
+allows only objects.
 
 If the key manager hands out fewer keys than asked for, they are printed and the exit
 code is 75.`,
@@ -184,8 +184,8 @@ func (k *keyFlags) list() *cobra.Command {
 		Use:   "list",
 		Short: "List the keys that the key manager stores",
 		Long: `List the keys that the key manager stores. Only the mock can list them. It sees no
-messages: a key is "in_use" once it was handed out, "used" once it was fetched by
-its ID, as for decryption, and "stored" if another program has put it into the
+messages: a key is "in_use" once it has been handed out, "used" once it has been
+fetched by its ID, as for decryption, and "stored" if another program put it into the
 file. A closed key is gone.`,
 		Example: "  qkdmail key list --km mock:keys.json",
 		Args:    flags.NoArgs,

@@ -55,7 +55,7 @@ are kept in memory and are lost when the process ends.
 by commas. ACTION is status=CODE, cut (the connection is closed and nothing is
 done) or lost (the request is carried out, but its answer is lost).
 
---profile makes the KMEs do what some in the field do (docs/kmes.md):
+--profile makes the KMEs behave as some in the field do (docs/kmes.md):
 
 ` + profiles(),
 		Example: `  qkdmail km serve --api qmail --listen 127.0.0.1:8080
@@ -131,13 +131,13 @@ func (s *server) flags(cmd *cobra.Command) {
 	f.StringVar(&s.api, "api", "etsi014", "qmail or etsi014")
 	flags.OfferValues(cmd, "api", "etsi014", "qmail")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of --api qmail")
-	f.StringArrayVar(&s.kmes, "kme", []string{"KME_A=127.0.0.1:8443", "KME_B=127.0.0.1:8444"}, "KME and its address, ID=HOST:PORT; for each KME")
-	f.StringArrayVar(&s.saes, "sae", []string{"SAE_A=KME_A", "SAE_B=KME_B"}, "SAE and its KME, ID=KME; for each SAE")
+	f.StringArrayVar(&s.kmes, "kme", []string{"KME_A=127.0.0.1:8443", "KME_B=127.0.0.1:8444"}, "KME and its address, ID=HOST:PORT; once for each KME")
+	f.StringArrayVar(&s.saes, "sae", []string{"SAE_A=KME_A", "SAE_B=KME_B"}, "SAE and its KME, ID=KME; once for each SAE")
 	f.StringVar(&s.certs, "certs", "certs", "folder with the certificates of the KMEs")
 	flags.OfferFolders(cmd, "certs")
 	f.StringVar(&s.identity, "identity", "cn", "where a client certificate has the SAE ID: cn, uri, dns or serial")
 	flags.OfferValues(cmd, "identity", "cn", "uri", "dns", "serial")
-	f.IntVar(&s.KeySize, "key-size", 256, "size in bits of a key for which no size is asked")
+	f.IntVar(&s.KeySize, "key-size", 256, "size in bits of a key when a request gives none")
 	f.IntVar(&s.MinKeySize, "min-key-size", 64, "smallest size of a key in bits")
 	f.IntVar(&s.MaxKeySize, "max-key-size", 524544, "largest size of a key in bits")
 	f.IntVar(&s.MaxKeysPerRequest, "max-keys-per-request", 128, "largest number of keys in a request")
@@ -147,8 +147,8 @@ func (s *server) flags(cmd *cobra.Command) {
 	f.IntVar(&s.ExhaustedStatus, "exhausted-status", 503, "HTTP status when the stock is too small: 503 or 400")
 	flags.OfferValues(cmd, "exhausted-status", "503", "400")
 	f.DurationVar(&s.Latency, "latency", 0, "delay of every answer")
-	f.StringVar(&s.Fail, "fail", "", "what fails, for example status=503:0.1,lost:0.01")
-	f.StringVar(&s.profile, "profile", "", "habits of KMEs in the field, by name")
+	f.StringVar(&s.Fail, "fail", "", "make some requests fail, for example status=503:0.1,lost:0.01")
+	f.StringVar(&s.profile, "profile", "", "name of a profile: how some KME in the field behaves")
 	flags.OfferValues(cmd, "profile", profileNames()...)
 	f.BoolVar(&s.quiet, "quiet", false, "no access log")
 	flags.Admin(f, &s.admin, "/healthz, /readyz and /metrics")

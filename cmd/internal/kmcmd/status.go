@@ -16,11 +16,11 @@ func newStatus(g *flags.Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Ask the key manager for its state and limits",
-		Long: `Ask the key manager for its state, its stock of keys and its limits. What it does
-not report is not shown. A stock that it does not report is "not said" (in JSON:
+		Long: `Ask the key manager for its state, its stock of keys and its limits. What it does not
+report is left out, except that an unreported stock is shown as "not said" (in JSON:
 absent), which differs from 0. "Connection" is what protects keys on their way from
-it. If it reports in any word that it or the QKD link does not work, the first line
-(in JSON: "trouble") says so.`,
+it. If it reports in any way that it or the QKD link does not work, the first line (in
+JSON: "trouble") says so.`,
 		Example: `  qkdmail status
   qkdmail status --km https://km.example:8443 --json`,
 		Args: flags.NoArgs,

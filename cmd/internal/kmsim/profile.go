@@ -24,7 +24,7 @@ func Profiles() []Profile {
 		q = Quirks
 	)
 	return []Profile{
-		{Name: "one-key", About: "one key of 256 bits a request", Options: o{MinKeySize: 256, MaxKeySize: 256, MaxKeysPerRequest: 1}},
+		{Name: "one-key", About: "one 256-bit key per request", Options: o{MinKeySize: 256, MaxKeySize: 256, MaxKeysPerRequest: 1}},
 		{Name: "post-only", About: "GET is refused with 405", Options: o{Quirks: q{GETStatus: http.StatusMethodNotAllowed}}},
 		{Name: "get-only", About: "POST is refused with 405", Options: o{Quirks: q{POSTStatus: http.StatusMethodNotAllowed}}},
 		{Name: "get-only-501", About: "POST is refused with 501", Options: o{Quirks: q{POSTStatus: http.StatusNotImplemented}}},
@@ -32,7 +32,7 @@ func Profiles() []Profile {
 		{Name: "unknown-500", About: "500 for an unknown key ID", Options: o{Quirks: q{UnknownKeyStatus: http.StatusInternalServerError}}},
 		{Name: "html-errors", About: "errors are HTML pages", Options: o{Quirks: q{HTMLErrors: true}}},
 		{Name: "numeric-ids", About: "IDs of KMEs are numbers in the status", Options: o{Quirks: q{NumericTarget: true}}},
-		{Name: "fewer-keys", About: "one key an answer, however many are asked for", Options: o{Quirks: q{MostKeys: 1}}},
+		{Name: "fewer-keys", About: "one key per answer, however many are asked for", Options: o{Quirks: q{MostKeys: 1}}},
 		{Name: "string-ids", About: "key_IDs is a list of strings", Options: o{Quirks: q{StringIDs: true}}},
 		{Name: "serial", About: "an SAE is known by its certificate's serial number", Identity: identitySerial},
 	}

@@ -36,7 +36,7 @@ func (b *batch) flags(cmd *cobra.Command) {
 	flags.OfferFiles(cmd, "output")
 	flags.OfferFolders(cmd, "out-dir")
 	f.BoolVar(&b.force, "force", false, "overwrite files")
-	f.StringVar(&b.mbox, "mbox", "", "the input is an mbox file: do each of its messages; rd, o or none says how its lines \"From \" are quoted")
+	f.StringVar(&b.mbox, "mbox", "", "the input is an mbox file: process each message in it; rd, o or none says how lines that begin with \"From \" are quoted")
 	f.Lookup("mbox").NoOptDefVal = string(mailbox.Rd)
 	flags.OfferValues(cmd, "mbox", string(mailbox.Rd), string(mailbox.O), string(mailbox.None))
 }

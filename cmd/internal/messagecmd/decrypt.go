@@ -33,33 +33,34 @@ func newDecrypt(g *flags.Globals) *cobra.Command {
 		Short: "Decrypt messages",
 		Long: `Decrypt messages and restore the originals byte for byte. Without FILE, or with -,
 standard input is read; without -o, standard output is written. Several files, or
-a folder of .eml files, need --out-dir. So does a Maildir folder; with --mbox each
-message of an mbox file is decrypted. What can't be decrypted in these is passed on
-as it was and named. If that is stopped, the same command goes on
-(docs/mailboxes.md).
+a folder of .eml files, need --out-dir. So does a Maildir folder. With --mbox, each
+message of an mbox file is decrypted. In a Maildir folder or mbox file, a message that
+can't be decrypted is copied unchanged and reported. If such a run is stopped, the
+same command continues it (docs/mailboxes.md).
 
 Prefer -o: the file appears only after the whole message is verified. Standard
-output gets each part of a message as soon as that part is verified. If a later
-part is altered, the beginning is written already; it is authentic, and the exit
-code reports the failure.
+output gets each part of a message as soon as that part is verified. If a later part
+has been altered, the beginning has already been written; it is authentic, and the
+exit code reports the failure.
 
 If the key manager deletes keys on delivery (ETSI GS QKD 014), each key is put into
-a sealed store, --store, before anything is written. If the output can't be
-written, or is lost, the same command restores the message again. The default
-store is keys.db in $STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail, /var/lib/qkdmail
-(root) or ~/.local/state/qkdmail; "qkdmail store" looks after it. For root this is
-the store of the relay on this machine, and decrypt says so.
+a sealed store, --store, before anything is written. If the output can't be written or
+is lost, the same command restores the message again. The default store is keys.db in
+$STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail, /var/lib/qkdmail (root) or
+~/.local/state/qkdmail; "qkdmail store" looks after it. For root this is the store of
+the relay on this machine, and decrypt says so.
 
-A message under a hybrid suite names the X-Wing key that it is for by a fingerprint
-("qkdmail inspect"). If none of --hybrid-key is that key, no other key is asked for.
+A message under a hybrid suite names its X-Wing key by fingerprint ("qkdmail inspect"
+shows it). If no --hybrid-key matches, the key manager is not asked for keys.
 
-With --to a message that is sealed for others is refused (exit code 65). One whose
-sender named no recipients is for anyone, and a warning says so. --recipients shows
-for whom a message is sealed, on standard error: digests of addresses, each with the
-address if To, Cc or Bcc of the restored message has it, or --to.
+With --to, a message that is sealed for others is refused (exit code 65). If its
+sender named no recipients, it is for anyone, and a warning says so. --recipients
+lists the recipients that a message is sealed for on standard error: a digest of each
+address, and the address itself if it is in --to or in To, Cc or Bcc of the restored
+message.
 
-With --close the keys are closed, in the store and at the key manager, once the
-whole message is on disk (or written, to a pipe). Then it can't be decrypted again.`,
+With --close, the keys are closed in the store and at the key manager once the whole
+message is on disk (or written to a pipe). After that it can't be decrypted again.`,
 		Example: `  qkdmail decrypt -o message.eml secret.eml
   qkdmail decrypt --close -o message.eml secret.eml
   qkdmail decrypt --hybrid-key site.key --hybrid-key old.key -o message.eml secret.eml
@@ -74,11 +75,11 @@ whole message is on disk (or written, to a pipe). Then it can't be decrypted aga
 	}
 	f := cmd.Flags()
 	d.batch.flags(cmd)
-	d.store.Register(cmd, f, "what keeps the keys: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
+	d.store.Register(cmd, f, "where keys are kept: an SQLite file, postgres://USER@HOST/DATABASE, or none (default: a file in the state directory if the key manager deletes keys on delivery, otherwise none)")
 	f.StringArrayVar(&d.hybridKeys, "hybrid-key", nil, "our X-Wing private key, for hybrid suites: a file that other users can't read, or credential:NAME; may be repeated")
 	flags.OfferFiles(cmd, "hybrid-key", "credential:")
-	f.StringArrayVar(&d.to, "to", nil, "refuse a message that is not sealed for this recipient, or for each of several with commas; may be repeated")
-	f.BoolVar(&d.recipients, "recipients", false, "show for whom the message is sealed")
+	f.StringArrayVar(&d.to, "to", nil, "refuse a message that is not sealed for this recipient, or for each of several separated by commas; may be repeated")
+	f.BoolVar(&d.recipients, "recipients", false, "show the recipients that the message is sealed for")
 	f.BoolVar(&d.closeKeys, "close", false, "close the keys once the whole message is written")
 	return cmd
 }

@@ -40,9 +40,9 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [FILE]",
 		Short: "Show the whole flow with the embedded mock key manager",
-		Long: `Show the whole flow: a message, what crosses the wire, the message restored byte
-for byte, and that one flipped bit is refused. The keys come from the embedded
-mock, in a temporary file.`,
+		Long: `Show the whole flow: a message, what crosses the wire, the message restored byte for
+byte, and the refusal of a message with one flipped bit. The keys come from the
+embedded mock, in a temporary file.`,
 		Example: `  qkdmail demo
   qkdmail demo --suite otp message.eml`,
 		Args:              flags.AtMost(1),

@@ -39,29 +39,31 @@ func newEncrypt(g *flags.Globals) *cobra.Command {
 		Short: "Encrypt messages",
 		Long: `Encrypt messages. Without FILE, or with -, standard input is read; without -o,
 standard output is written. Several files, or a folder of .eml files, need
---out-dir. So does a Maildir folder; with --mbox each message of an mbox file is
-encrypted. If that is stopped, the same command goes on (docs/mailboxes.md).
+--out-dir. So does a Maildir folder. With --mbox, each message of an mbox file is
+encrypted. If such a run is stopped, the same command continues it
+(docs/mailboxes.md).
 
-Otherwise a file is one message, and all of it is encrypted, byte for byte. A
-warning reports an mbox file of several messages, UTF-16 and unusual line ends, if
-they show in the first 256 KiB. The outer message has copies of the fields that
-transport and threading need, as --headers says, but never of Bcc.
+Otherwise a file is one message, and all of it is encrypted, byte for byte. A warning
+reports an mbox file of several messages, UTF-16 and unusual line ends, if they show
+in the first 256 KiB. The outer message has copies of the header fields that transport
+and threading need (see --headers), but never of Bcc.
 
 Suites: aes-256-gcm takes a key of 256 bits per message. otp is a one-time pad and
 takes as much key as message, in as many requests as the key manager's limits
 require. auto takes the pad for messages of up to --pad-limit bytes, and AES for
-longer ones, or if the key manager's limits rule a pad out; it does not look at
-how many keys are left. With --hybrid each of them becomes aes-256-gcm+x-wing or
-otp+x-wing: to open the message takes the recipient's X-Wing private key as well.
+longer ones or if the key manager's limits rule out a pad; it does not look at how
+many keys are left. With --hybrid, each of them becomes aes-256-gcm+x-wing or
+otp+x-wing: opening the message then takes the recipient's X-Wing private key as well.
 
-With --to the message is sealed for these recipients, as digests that only those
-who can decrypt it see. The other side then refuses to give it to anyone else, so
-that nobody can send a copy on to a mailbox of his own there. Nothing is sent.
+With --to, the message is sealed for these recipients: digests of their addresses are
+encrypted with it. The other side then refuses to give it to anyone else, so nobody
+can get the original by sending a copy to a mailbox of their own there. encrypt sends
+no mail.
 
-With --store the IDs of the keys are recorded, before use and for good, and an ID
-that the key manager hands out again is refused: a key manager restored from a
-backup would otherwise make us use a pad twice. The keys themselves are not kept.
-An ID has one use in a store, so decrypt the message with another store.`,
+With --store, the ID of each key is recorded for good before the key is used, and an
+ID that the key manager hands out again is refused. Otherwise a key manager restored
+from a backup could make us use a pad twice. The keys themselves are not kept. A store
+allows each ID one use, so decrypt the message with another store.`,
 		Example: `  qkdmail encrypt -o secret.eml message.eml
   qkdmail encrypt --suite otp <message.eml >secret.eml
   qkdmail encrypt --hybrid b.key.pub --suite otp -o secret.eml message.eml
@@ -76,9 +78,9 @@ An ID has one use in a store, so decrypt the message with another store.`,
 	f := cmd.Flags()
 	f.StringVar(&e.suite, "suite", "aes-256-gcm", "aes-256-gcm, otp or auto; with --hybrid also aes-256-gcm+x-wing or otp+x-wing")
 	flags.OfferValues(cmd, "suite", suiteNames()...)
-	f.StringVar(&e.hybrid, "hybrid", "", "X-Wing public key of the recipient, which makes the suite a hybrid one: a file, or credential:NAME")
+	f.StringVar(&e.hybrid, "hybrid", "", "the recipient's X-Wing public key, which makes the suite hybrid: a file, or credential:NAME")
 	flags.OfferFiles(cmd, "hybrid", "credential:")
-	f.StringArrayVar(&e.to, "to", nil, "seal the message for this recipient, or several with commas; may be repeated (default: anyone at the other side)")
+	f.StringArrayVar(&e.to, "to", nil, "seal the message for this recipient, or several separated by commas; may be repeated (default: anyone at the other side)")
 	f.IntVar(&e.padLimit, "pad-limit", cipher.DefaultPadLimit, "size in bytes up to which --suite auto uses the pad")
 	f.StringVar(&e.headers, "headers", string(cipher.HeadersBaseline), "outer fields: hcp_baseline (no subject), hcp_shy (no names either) or hcp_no_confidentiality")
 	flags.OfferValues(cmd, "headers",
@@ -89,7 +91,7 @@ An ID has one use in a store, so decrypt the message with another store.`,
 	f.StringVar(&e.from, "from", "", "address for the outer From of a message that has none")
 	f.BoolVar(&e.utf8, "smtputf8", false, "keep UTF-8 addresses in the outer fields: the message then needs SMTPUTF8")
 	e.batch.flags(cmd)
-	e.store.Register(cmd, f, "what records the IDs of used keys: an SQLite file, or postgres://USER@HOST/DATABASE (default: none)")
+	e.store.Register(cmd, f, "where the IDs of used keys are recorded: an SQLite file, or postgres://USER@HOST/DATABASE (default: none)")
 	return cmd
 }
 

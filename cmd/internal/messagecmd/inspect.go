@@ -18,10 +18,9 @@ func newInspect() *cobra.Command {
 		Use:   "inspect [flags] FILE",
 		Short: "Show what an encrypted message says without a key",
 		Long: `Show what an encrypted message says without a key: suite, key IDs, the fingerprint of
-the X-Wing key that it is for, SAE IDs, sizes and outer fields. None of it is
-authenticated. The plaintext is the message and the list of recipients that it is
-sealed for, which can't be told apart without a key. FILE may be -, for standard
-input.`,
+its X-Wing key, SAE IDs, sizes and outer fields. None of it is authenticated. The
+plaintext is the message together with its recipient list, which can't be told apart
+without a key. FILE may be -, for standard input.`,
 		Example: `  qkdmail inspect secret.eml
   qkdmail inspect --json secret.eml | jq .key_ids`,
 		Args:              flags.SomeArgs("FILE", 1),
@@ -83,7 +82,7 @@ func printInfo(out io.Writer, i *cipher.Info) error {
 	row("Encrypted", i.Time.Format(time.RFC3339))
 	row("Sender SAE", terminal.OrDash(i.SenderSAE))
 	row("Recipient SAE", terminal.OrDash(i.RecipientSAE))
-	row("Plaintext", fmt.Sprintf("%d bytes: the message, and its list of recipients", i.PlaintextSize))
+	row("Plaintext", fmt.Sprintf("%d bytes: the message and its recipient list", i.PlaintextSize))
 	row("Payload", fmt.Sprintf("%d bytes", i.PayloadSize))
 	row("Keys", fmt.Sprint(len(i.KeyIDs)))
 	for n, id := range i.KeyIDs {

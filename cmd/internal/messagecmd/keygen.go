@@ -28,19 +28,19 @@ func newKeygen() *cobra.Command {
 	k := &keygenFlags{}
 	cmd := &cobra.Command{
 		Use:   "keygen {--hybrid -o FILE | --public FILE}",
-		Short: "Make an X-Wing key, or show the public key of one",
-		Long: `Make an X-Wing key for hybrid suites. A message that is encrypted to it takes two
-things to open: the key manager's keys and this private key. Whoever knows only the
-one still has to break the other.
+		Short: "Make an X-Wing key, or show its public key",
+		Long: `Make an X-Wing key for hybrid suites. A message encrypted to it takes two things to
+open: the key manager's keys and this private key. Whoever knows only one still has to
+break the other.
 
--o FILE gets the private key, for its owner only (mode 0600), and FILE.pub the
-public key, which senders give to "encrypt --hybrid". See that nobody can replace it
-on its way to them, or compare fingerprints by telephone. Back the private key up:
-without it no message to this key opens. Until its last copy is destroyed, it opens
-all of them together with the key manager's keys.
+-o FILE gets the private key, readable by its owner only (mode 0600), and FILE.pub the
+public key, which senders give to "encrypt --hybrid". Make sure nobody can replace it
+on its way to them, or compare fingerprints by telephone. Back up the private key: no
+message to this key opens without it. Until its last copy is destroyed, it opens them
+all, together with the key manager's keys.
 
---public FILE prints the public key of a file that has either key, and its
-fingerprint on standard error.`,
+--public FILE prints the public key from a file with either key, and its fingerprint
+on standard error.`,
 		Example: `  qkdmail keygen --hybrid -o site.key
   qkdmail keygen --public site.key >site.key.pub
   qkdmail keygen --public peer.pub --json | jq -r .fingerprint`,
@@ -53,7 +53,7 @@ fingerprint on standard error.`,
 	f.StringVarP(&k.output, "output", "o", "", "write the private key to this file, and the public key to FILE"+publicSuffix)
 	flags.OfferFiles(cmd, "public", "credential:")
 	flags.OfferFiles(cmd, "output")
-	f.BoolVar(&k.force, "force", false, "overwrite files; what was encrypted to a key that is overwritten can't be opened any more")
+	f.BoolVar(&k.force, "force", false, "overwrite files; what was encrypted to an overwritten key can no longer be opened")
 	f.BoolVar(&k.asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -42,12 +42,13 @@ func newInit(g *flags.Globals) *cobra.Command {
 		Short: "Make the files for a site",
 		Long: `Make the files that this site needs to exchange encrypted mail with another: the
 relay's configuration, with comments, the lines for Postfix's main.cf and master.cf,
-an X-Wing key, and a systemd unit if no package has installed one. Nothing is put in
-force, and nothing is overwritten without --force. A private key is never overwritten.
+an X-Wing key, and a systemd unit if no package has installed one. Nothing is put into
+effect, and nothing is overwritten without --force. A private key is never
+overwritten.
 
-The other site gets the public key, site.key.pub, and sends its own. With both, mail is
-safe from those who know the key managers' keys. The file of --peer-hybrid-key may come
-later; without it the relay does not start.
+Send the public key, site.key.pub, to the other site, which sends its own. With both,
+mail is safe even from someone who knows the key managers' keys. The file of
+--peer-hybrid-key may come later, but the relay does not start without it.
 
 On a terminal, init asks for what the flags don't say.`,
 		Example: `  qkdmail init
@@ -65,7 +66,7 @@ On a terminal, init asks for what the flags don't say.`,
 	fs.StringVar(&f.peerName, "peer-name", "", "name of the other site in the log (default: its first domain)")
 	fs.StringArrayVar(&f.domains, "peer-domain", nil, "mail domain of the other site, or *.DOMAIN for all domains below it; may be repeated")
 	fs.StringVar(&f.suite, "suite", "auto", "auto, otp or aes-256-gcm; with --peer-hybrid-key they are hybrid")
-	fs.StringVar(&f.hybrid, "hybrid-key", "site.key", "PEM file with our X-Wing private key, made if it is not there, with FILE.pub for the other site; or \"none\"")
+	fs.StringVar(&f.hybrid, "hybrid-key", "site.key", "PEM file with our X-Wing private key, made with FILE.pub for the other site if it does not exist; or \"none\"")
 	fs.StringVar(&f.peerKey, "peer-hybrid-key", "", "PEM file with the other site's X-Wing public key (default: none yet)")
 	fs.IntVar(&f.port, "port", site.FirstPort, "first of five ports between Postfix and the relay: the first is for your mail servers, the others are on loopback")
 	fs.BoolVar(&f.force, "force", false, "overwrite the files")

@@ -43,27 +43,27 @@ func newRelay(g *flags.Globals) *cobra.Command {
 		Short: "Encrypt outgoing and decrypt arriving mail, between two mail systems",
 		Long: `Encrypt outgoing and decrypt arriving mail between two mail systems, over SMTP and
 LMTP, as a configuration file says (docs/relay.toml has every key). SIGHUP reloads the
-file, and so does a change of a file with an X-Wing key. If there is an error, or if
+file, and so does a change to an X-Wing key file. If there is an error, or if
 listeners, [km], [store] or [admin] have changed, the old configuration and the old
-keys stay in force and the log says why. SIGTERM stops the relay after the messages
-under way.
+keys stay in force and the log says why. SIGTERM stops the relay once the messages
+under way are done.
 
-The relay has no queue: it answers 250 after the next hop did, and 451 if there is no
-key, so that the mail waits at its sender.
+The relay has no queue: it answers 250 only after the next hop has, and 451 if there
+is no key, so that mail waits at its sender.
 
 Without a file, --mode, --listen and --next-hop are enough for one direction and one
 peer; "lmtp:" before an address means LMTP.
 
 --admin serves a status page, health and metrics for Prometheus.
 
---check validates the file, the certificates and the X-Wing keys, says how old these
-are and which mail is hybrid, asks the key manager, opens the key store, greets the
-next hops, prints what happens to mail for each ADDRESS, and exits. With --from and
---header that is a message from this sender and with this field, which triggers may
-raise. It reports everything that it finds, with what to do about it.
+--check validates the file, the certificates and the X-Wing keys, says how old the
+keys are and which mail is hybrid, asks the key manager, opens the key store, greets
+the next hops, prints what happens to mail for each ADDRESS, and exits. --from and
+--header give that mail a sender and header fields, which triggers look at. It goes on
+after a failure, and says what to do about each.
 
---ready asks the relay that runs with the file at its [admin] address, and exits with
-0 if mail can pass. It is the health check of a container.`,
+--ready asks the relay that runs with this file, at its [admin] address, and exits
+with 0 if mail can pass. It is meant as a container's health check.`,
 		Example: `  qkdmail relay --config /etc/qkdmail/relay.toml
   qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example
   qkdmail relay --config /etc/qkdmail/relay.toml --check bob@b.example \
@@ -81,9 +81,9 @@ raise. It reports everything that it finds, with what to do about it.
 	f.StringVarP(&r.config, "config", "c", "", "TOML file")
 	flags.OfferConfig(cmd)
 	f.BoolVar(&r.check, "check", false, "check the configuration and exit")
-	f.BoolVar(&r.ready, "ready", false, "ask the relay that runs whether it is ready, and exit")
-	f.StringVar(&r.from, "from", "", "envelope sender of the message that --check is about")
-	f.StringArrayVar(&r.headers, "header", nil, "a header field of it, as 'NAME: VALUE'; may be repeated")
+	f.BoolVar(&r.ready, "ready", false, "ask the running relay whether it is ready, and exit")
+	f.StringVar(&r.from, "from", "", "envelope sender of the mail that --check explains")
+	f.StringArrayVar(&r.headers, "header", nil, "header field of the mail that --check explains, as 'NAME: VALUE'; may be repeated")
 	f.BoolVar(&r.asJSON, "json", false, "print each finding of --check as a line of JSON")
 	f.StringVar(&r.mode, "mode", "", "encrypt or decrypt; instead of a file")
 	flags.OfferValues(cmd, "mode", "encrypt", "decrypt")

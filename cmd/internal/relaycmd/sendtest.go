@@ -41,8 +41,9 @@ this machine.
 The other site can't be seen from here. The message says what to look for there;
 --report asks the mail servers for a delivery report (RFC 3461) to the sender.
 
-The command stops at the first hop that fails, and says what to do. A step that can't be
-taken is "skipped": without Postfix here there is no queue to look at.`,
+The command stops at the first hop that fails, and says what to do. A step that can't
+be taken is "skipped": without Postfix on this machine, for example, there is no queue
+to look at.`,
 		Example: `  qkdmail send-test bob@b.example
   qkdmail send-test --from alice@a.example --report bob@b.example
   qkdmail send-test --via relay bob@b.example`,
@@ -63,7 +64,7 @@ taken is "skipped": without Postfix here there is no queue to look at.`,
 	flags.OfferValues(cmd, "via", "relay")
 	f.StringVar(&s.from, "from", "", "sender (default: postmaster at the hostname of the configuration)")
 	f.BoolVar(&s.report, "report", false, "ask for a delivery report to the sender")
-	f.StringVar(&s.postfix, "postfix", "", "configuration folder of the Postfix that takes the message (default: that of Postfix itself)")
+	f.StringVar(&s.postfix, "postfix", "", "configuration folder of the Postfix that takes the message (default: Postfix's own default)")
 	flags.OfferFolders(cmd, "postfix")
 	f.DurationVar(&s.wait, "wait", 30*time.Second, "how long to wait until the message has left Postfix's queue")
 	f.BoolVar(&s.asJSON, "json", false, "print each hop as a line of JSON")

@@ -22,9 +22,9 @@ func (s *storeFlags) export() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export -o FILE",
 		Short: "Back up a store, or rescue the keys in it",
-		Long: `Copy an SQLite store to a new file, in its present state, while relays run. The copy
-is sealed like the store and needs the store key, which belongs in another
-backup. A copy that is put back does not have later keys.
+		Long: `Copy an SQLite store, as it is now, to a new file; relays may be running. The copy is
+sealed like the store and needs the store key, which belongs in another backup. A copy
+that is restored lacks keys stored after it was made.
 
 --reveal instead writes the keys in clear, except closed ones, in the JSON format of
 the reference system and the mock: --km mock:FILE decrypts with them. With --peer it

@@ -19,10 +19,10 @@ func (s *storeFlags) init() *cobra.Command {
 version, and print the SQL that grants the relays' role what it needs. The schema is
 qkdmail, or the one in search_path= of the URL.
 
---store names the database, with a role that may create schemas in it. The relays use
-another role, made beforehand (createuser qkdmail), that needs only what is printed:
-run it with psql. Passwords belong in libpq's password file or the environment
-variable PGPASSWORD.
+--store names the database and a role that may create schemas in it. The relays use
+another role, made beforehand (createuser qkdmail), which needs only what the printed
+SQL grants: run it with psql. Passwords belong in libpq's password file or the
+environment variable PGPASSWORD.
 
 Stop relays of an older version first. The contents of a store are kept.`,
 		Example: `  qkdmail store init --store postgres://postgres@db.example/mail

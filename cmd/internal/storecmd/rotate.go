@@ -21,22 +21,22 @@ func (s *storeFlags) rotate() *cobra.Command {
 		Use:   "rotate",
 		Short: "Seal a store with a new store key",
 		Long: `Seal everything in a store with a new store key. Afterwards the old key opens only
-older copies: nothing that was deleted can be recovered from the disk with it.
+older copies: it can't recover anything deleted from the disk.
 
 If the store key is in a file, a new key replaces it there. Relays that read this file
 need no restart. Run it as the relay's user, not as root:
 runuser -u qkdmail -- qkdmail store rotate …
 
---new-key names a key that exists already. Relays can't use the store until they are
-restarted with it, and mail waits meanwhile. Use it for a key that is a credential or
-comes from the environment, and for a file on several machines.
+--new-key names a key that already exists. Relays can't use the store until they are
+restarted with it, and mail waits meanwhile. Use --new-key for a key that is a
+credential or comes from the environment, and for a key file on several machines.
 
-If it is interrupted, run it again with the same flags; until then both keys are
-needed.
+If the command is interrupted, run it again with the same flags; until then both keys
+are needed.
 
 In PostgreSQL the old records, sealed with the old key, remain in the server's files
-and write-ahead log until the space is reused; VACUUM FULL of the table records frees
-it sooner. SQLite overwrites them.`,
+and write-ahead log until the space is reused; VACUUM FULL on the table "records"
+frees it sooner. SQLite overwrites them.`,
 		Example: `  runuser -u qkdmail -- qkdmail store rotate --config /etc/qkdmail/relay.toml
   head -c 32 /dev/urandom | base64 >new.key
   qkdmail store rotate --store-key file:old.key --new-key file:new.key`,

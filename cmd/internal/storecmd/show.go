@@ -22,7 +22,7 @@ func (s *storeFlags) show() *cobra.Command {
 		Use:   "show ID…",
 		Short: "Show everything about keys",
 		Long: `Show everything about keys: their dates, the message that they belong to and how many
-recipients have received it. The store does not know who these are: it has only HMACs
+recipients have received it. The store does not know who they are: it has only HMACs
 of their addresses. --reveal prints the bytes of a key.
 
 Several peers may have keys with the same ID unless it is a UUID; all are shown.`,

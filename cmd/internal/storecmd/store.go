@@ -27,7 +27,7 @@ func newStore(g *flags.Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
 		Short: "Look after the keys of arriving messages",
-		Long: `Look after the store that keeps the keys of arriving messages until these are
+		Long: `Look after the store that keeps the keys of arriving messages until they are
 delivered: an SQLite file, or a schema in PostgreSQL that several relays share. No key
 manager is needed, and relays may be running.
 
@@ -39,7 +39,7 @@ Run the commands as the relay's user: runuser -u qkdmail -- qkdmail store … Th
 read a store key that is a credential of the relay's unit; name it with --store-key
 file:PATH, or run them with systemd-run -p LoadCredentialEncrypted=….
 
-Only "init" makes a store, in PostgreSQL.`,
+None of these commands makes a store, except "init" in PostgreSQL.`,
 		Example: `  qkdmail store list --config /etc/qkdmail/relay.toml --state in_use
   qkdmail store export --config /etc/qkdmail/relay.toml -o /backup/keys.db
   qkdmail store verify --store copy.db --store-key file:/safe/keys.db.key`,

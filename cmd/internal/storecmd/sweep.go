@@ -24,7 +24,7 @@ func (s *storeFlags) sweep() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Close keys whose time has come, and remove tombstones",
-		Long: `Close the keys of delivered messages whose time has come, and remove tombstones that
+		Long: `Close keys of delivered messages when the policy says so, and remove tombstones that
 are old enough. Relays sweep about once an hour; this command looks at all keys at
 once, for example after a change of the policy.
 
@@ -33,8 +33,8 @@ when the keys of delivered messages are closed: a closed key can't be used again
 --config or --km names a key manager, the keys of its SAE ID are closed there as
 well; otherwise the relay's next sweep does that.
 
-With SQLite the write-ahead log, which has copies of deleted records, is then emptied.
-PostgreSQL frees their space itself (autovacuum).`,
+With SQLite, the write-ahead log, which has copies of deleted records, is then
+emptied. PostgreSQL frees their space itself (autovacuum).`,
 		Example: `  qkdmail store sweep --config /etc/qkdmail/relay.toml --dry-run
   qkdmail store sweep --close after-delivery
   qkdmail store sweep --config /etc/qkdmail/relay.toml --undelivered 90d`,

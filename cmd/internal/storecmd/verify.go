@@ -25,8 +25,8 @@ Damaged records are listed, and the exit code is then 65. It is 78 if the store 
 be opened at all: with a wrong store key, or a file whose beginning or write-ahead
 log is damaged.
 
-A file is opened as by a relay: its folder must be writable, and a file of an older
-version is migrated. To leave a backup unchanged, verify a copy.
+A file is opened as a relay would open it: its folder must be writable, and a file of
+an older version is migrated. To leave a backup unchanged, verify a copy.
 
 In PostgreSQL only the records are checked; pg_amcheck checks the server's files.`,
 		Example: `  qkdmail store verify
