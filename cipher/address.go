@@ -17,9 +17,9 @@ const (
 	maxDisplayName = 500
 )
 
-// formatAddresses returns an address list in its plainest form: without groups,
-// and with names, or comments in place of names, quoted or in encoded words. It
-// returns "" if there is no address in text.
+// formatAddresses returns an address list in its plainest form, without groups. Names,
+// or the comments that stand for them, are quoted or in encoded words. It returns "" if
+// there is no address in text.
 func formatAddresses(text string, opts *EncryptOptions) string {
 	list, _ := parseAddresses(text)
 	return strings.Join(formatList(list, opts), ", ")
@@ -71,9 +71,9 @@ func formatMailbox(a *mail.Address) string {
 	return text
 }
 
-// usableAddress reports whether a header may have an address: of a sensible
-// length, in US-ASCII unless UTF-8 is allowed, and without anything that a mail
-// program may take for a blank or an encoded word.
+// usableAddress reports whether an address may go in a header: it has a sensible
+// length, is in US-ASCII unless UTF-8 is allowed, and has nothing that a mail program
+// may take for a blank or an encoded word.
 func usableAddress(address string, allowUTF8 bool) bool {
 	if len(address) > maxAddress || !utf8.ValidString(address) || mayBeEncoded(address) {
 		return false
@@ -119,8 +119,8 @@ func commentName(s string) string {
 	return displayName(text)
 }
 
-// displayName returns a name in UTF-8 without control characters, or "" if it is
-// too long, can't be decoded, or may be read in two ways.
+// displayName returns a name in UTF-8 without control characters, or "" if it is too
+// long, can't be decoded, or can be read in two ways.
 func displayName(name string) string {
 	name = toUTF8(name)
 	// Encoded words in quoted strings count too: RFC 2047 §5 forbids them, but

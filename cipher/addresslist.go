@@ -7,14 +7,13 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// parseAddresses reads the value of an address field item by item. It returns
-// the addresses that it understands, and whether the field has nothing but
-// groups without members.
+// parseAddresses reads the value of an address field item by item. It returns the
+// addresses that it understands, and whether the field has only empty groups.
 //
-// An item is a whole address or none, since part of an address is someone
-// else's address. An item that is not understood spoils no other. But where a
-// bracket, quote or comment opens that never closes, the list ends: mail
-// programs differ in what follows.
+// An item is a whole address or none, since part of an address is someone else's
+// address. An item that is not understood does not spoil the others. But a bracket,
+// quote or comment that never closes ends the list: mail programs disagree on what
+// follows it.
 func parseAddresses(text string) (list []*mail.Address, emptyGroups bool) {
 	groups, members, inGroup := false, false, false
 	for text != "" {
@@ -44,14 +43,14 @@ func parseAddresses(text string) (list []*mail.Address, emptyGroups bool) {
 // An addressItem is the text between two separators of an address list.
 type addressItem struct {
 	text     string
-	blank    bool // it has nothing but blanks and comments
+	blank    bool // it has only blanks and comments
 	brackets int  // number of opening angle brackets
 	lt, gt   int  // positions of the outermost brackets
 }
 
-// cutAddress cuts off the first item of a list. Separators are the comma, the
-// semicolon, which ends a group or, as Outlook writes it, an item, and the colon
-// after the name of a group. It fails if something opens and never closes.
+// cutAddress cuts off the first item of a list. Separators are the comma, the semicolon
+// (which ends a group or, from Outlook, an item), and the colon after the name of a
+// group. It fails if something opens and never closes.
 func cutAddress(s string, inGroup bool) (item addressItem, separator byte, rest string, ok bool) {
 	var last byte // outside of blanks and comments
 	depth, at := 0, false
@@ -104,8 +103,8 @@ func addressTokenLen(s string, last byte) int {
 	case strings.HasPrefix(s, "=?"):
 		return encodedWordLen(s)
 	case s[0] == '\\' && len(s) > 1:
-		// A quoted pair is not allowed here, and programs read it in two ways. So
-		// what it quotes separates nothing, and must not open or close anything.
+		// A quoted pair is not allowed here, and programs read it in two ways. So the
+		// quoted byte separates nothing, and must not open or close anything.
 		if strings.IndexByte(`"(<>[`, s[1]) >= 0 {
 			return -1
 		}
@@ -137,9 +136,9 @@ func encodedWordLen(s string) int {
 	return 1
 }
 
-// domainLiteralLen returns the number of bytes of the domain literal at the start
-// of s, or -1 if it never closes. It also returns -1 if something opens in it:
-// programs that don't know domain literals read on from there.
+// domainLiteralLen returns the number of bytes of the domain literal at the start of s,
+// or -1 if it never closes. It also returns -1 if a bracket, quote or comment opens
+// inside: programs that don't know domain literals read on from there.
 func domainLiteralLen(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -223,8 +222,8 @@ func cutAddrSpec(s string) (spec, rest string, ok bool) {
 	return local + "@" + domain, rest, ok
 }
 
-// cutDomain cuts off a domain. Of domain literals it takes only those of SMTP
-// (RFC 5321 §4.1.3): others have what some programs take for a separator.
+// cutDomain cuts off a domain. It takes only SMTP's domain literals (RFC 5321 §4.1.3):
+// others have characters that some programs take for separators.
 func cutDomain(s string) (domain, rest string, ok bool) {
 	s = skipCFWS(s)
 	if !strings.HasPrefix(s, "[") {
@@ -244,9 +243,9 @@ func isLetterOrDigit(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 }
 
-// cutWords cuts off words with dots between them, and removes the comments and
-// blanks around the dots (RFC 5322 §4.4). A word is an atom or, if quoted is set,
-// a quoted string, of which it returns the content.
+// cutWords cuts off words with dots between them, and removes the comments and blanks
+// around the dots (RFC 5322 §4.4). A word is an atom or, if quoted is set, a quoted
+// string, whose content it returns.
 func cutWords(s string, quoted bool) (words, rest string, ok bool) {
 	for {
 		s = skipCFWS(s)

@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/asyncwrite"
 )
 
-// asyncFrom is how many bytes io.Copy writes in the goroutine of the caller
-// before it starts another one, which pays only for long messages.
+// asyncFrom is how many bytes io.Copy writes in the caller's goroutine before it starts
+// another, which pays off only for long messages.
 const asyncFrom = 1 << 20
 
 // readBlock is the size of a read, in bytes: several chunks or frames, which are
@@ -18,10 +18,9 @@ const readBlock = 256 << 10
 
 var readBlocks = sync.Pool{New: func() any { return new([readBlock]byte) }}
 
-// ReadFrom encrypts everything that src has, for [io.Copy]. After the first MiB
-// and with more than one processor, another goroutine writes to dst while this
-// one reads and encrypts; it ends before ReadFrom returns. After an error, also
-// one of src, call Abort.
+// ReadFrom encrypts all of src, for [io.Copy]. After the first MiB and with more than
+// one processor, another goroutine writes to dst while this one reads and encrypts; it
+// ends before ReadFrom returns. After an error, including one from src, call Abort.
 func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	block := readBlocks.Get().(*[readBlock]byte)
 	used := 0
@@ -71,8 +70,7 @@ func (w *Writer) endAsync() error {
 	return w.fail()
 }
 
-// A sink writes the encrypted message to dst, directly or through the other
-// goroutine.
+// A sink writes the encrypted message to dst, directly or through that goroutine.
 type sink struct{ w *Writer }
 
 func (s sink) Write(p []byte) (int, error) {

@@ -17,24 +17,24 @@ import (
 // is one. Where DeletesOnDelivery is true, use it through a keystore.Store: otherwise
 // keys are lost when a call fails halfway.
 type KeyFinder interface {
-	// KeysByID returns the keys with these IDs, in this order. peer is the
-	// SAE ID of the sender, "" if the message has none. The caller wipes the
-	// keys, those returned with an error as well.
+	// KeysByID returns the keys with these IDs, in this order. peer is the SAE ID of
+	// the sender, "" if the message has none. The caller wipes the keys, even those
+	// returned with an error.
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
 }
 
 // A KeyBinder remembers which message a key belongs to.
 type KeyBinder interface {
-	// BindKeys is called when these keys have verified a part of a message,
-	// before a byte of it is released: for OTP with each frame and its number,
-	// for AES-256-GCM once, with frame 0. It returns an error if the keys are
-	// bound to another message or frame. Any error refuses the message.
+	// BindKeys is called when these keys have verified a part of a message, before a
+	// byte of it is released: for OTP with each frame and its number, for AES-256-GCM
+	// once, with frame 0. It returns an error if the keys are bound to another message
+	// or frame. On any error the message is refused.
 	BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error
 }
 
-// Unbound is a KeyBinder that remembers nothing. With it, a sender can use a key
-// for a second message and anyone on the way can deliver a message again. It is
-// for tests, and for archives that are read more than once.
+// Unbound is a KeyBinder that remembers nothing. With it, a sender can use a key for a
+// second message and anyone along the way can deliver a message again. It is for tests,
+// and for archives that are read more than once.
 var Unbound KeyBinder = unbound{}
 
 type unbound struct{}
@@ -43,9 +43,9 @@ func (unbound) BindKeys(context.Context, string, kmclient.Identity, uint64, ...s
 	return nil
 }
 
-// A Reader reads the restored message. Every byte it releases is authenticated.
-// That they are the whole message, and that nothing is wrong with what follows
-// them, is known only when Read returns io.EOF.
+// A Reader reads the restored message. Every byte it releases is authenticated. Only
+// io.EOF from Read means that they are the whole message and that nothing is wrong with
+// what follows.
 type Reader struct {
 	ctx    context.Context
 	keys   KeyFinder
@@ -54,7 +54,7 @@ type Reader struct {
 	suite  suiteReader
 	secret *hybrid.Secret // of a hybrid suite; nil: none
 	plain  []byte         // verified, not yet released
-	listed bool           // the recipients are read, and plain is of the message
+	listed bool           // the recipient list is read, and plain is part of the message
 	list   Recipients
 	info   Info
 	err    error
@@ -67,13 +67,14 @@ type suiteReader interface {
 	Next() ([]byte, error)
 }
 
-// Decrypt reads an encrypted message from src up to its payload, fetches the
-// key that it names, and returns a Reader of the restored message. With OTP, the
-// Reader fetches the keys frame by frame.
+// Decrypt reads an encrypted message from src up to its payload, fetches the key it
+// names, and returns a Reader of the restored message. With OTP, the Reader fetches the
+// keys frame by frame.
 //
 // The error is ErrNotEncrypted for other mail; ErrDamaged, ErrVersion, ErrSuite,
 // ErrSAE, ErrHybridKey, ErrWrongKey or ErrAltered for a message that can't be
-// decrypted; ErrOptions without a Binder; or that of src, keys, the binder or Accept.
+// decrypted; ErrOptions without a Binder; or an error of src, keys, the binder or
+// Accept.
 func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOptions) (_ *Reader, err error) {
 	if opts == nil || opts.Binder == nil {
 		return nil, fmt.Errorf("%w: DecryptOptions.Binder must be set: to a keystore.Store, or to Unbound", ErrOptions)
@@ -104,8 +105,8 @@ func Decrypt(ctx context.Context, src io.Reader, keys KeyFinder, opts *DecryptOp
 	return r, nil
 }
 
-// open reads the payload as far as it goes without plaintext. The X-Wing key is looked
-// up before any key is asked for.
+// open reads the beginning of the payload, and releases no plaintext. It looks up the
+// X-Wing key before it asks for any other key.
 func (r *Reader) open(outer *envelope.Reader, private []*HybridPrivateKey) error {
 	suite := r.info.Suite
 	if !suite.known() {
@@ -145,8 +146,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next sees to it that r.plain has verified bytes of the message, or reports an
-// error.
+// next makes sure that r.plain has verified bytes of the message, or reports an error.
 func (r *Reader) next() error {
 	if err := r.readList(); err != nil {
 		return err
@@ -154,7 +154,7 @@ func (r *Reader) next() error {
 	return r.fill()
 }
 
-// fill sees to it that r.plain has verified plaintext, or reports an error.
+// fill makes sure that r.plain has verified plaintext, or reports an error.
 func (r *Reader) fill() error {
 	if r.err == nil {
 		r.err = r.ctx.Err()
@@ -181,7 +181,8 @@ func (r *Reader) release(n int) {
 	r.info.PlaintextSize += int64(n)
 }
 
-// openGCM takes begin, the beginning of the payload that a hybrid suite has read.
+// openGCM opens the payload of AES-256-GCM. begin is what a hybrid suite has already
+// read of it.
 func (r *Reader) openGCM(outer *envelope.Reader, control, begin []byte) (err error) {
 	s, err := gcmstream.NewReader(outer)
 	if err != nil {

@@ -15,11 +15,11 @@
 // kmclient.KeyManager is both. A [KeyBinder] makes sure that a key opens one
 // message only.
 //
-// With the recipient's [HybridPublicKey], it takes the recipient's
-// [HybridPrivateKey] as well to open the message: it is safe as long as either
-// the key manager or X-Wing is. EncryptOptions.Recipients seals a message for
-// those whom it is for, and [Reader.Recipients] names them before a byte of it is
-// released. Whoever gives the message to somebody has to ask.
+// A message that is encrypted to a [HybridPublicKey] also needs the matching
+// [HybridPrivateKey] to be opened. It is safe as long as either the key manager or
+// X-Wing is. EncryptOptions.Recipients seals a message for its recipients, and
+// [Reader.Recipients] names them before a byte of the message is released. A caller
+// that delivers the message has to check them.
 //
 // docs/format.md defines the format, byte by byte, and gives the reasons:
 //
@@ -33,12 +33,11 @@
 //	    ├ application/vnd.qkdmail               suite, time, SAE IDs and key ID
 //	    └ application/octet-stream              the payload of the suite, in base64
 //
-// A [Suite] makes the payload: AES-256-GCM from one key of 256 bits, or a
-// one-time pad from as many key bytes as the message has, and a few more; each
-// with or without X-Wing. The pad is secure against any computing power if its
-// keys are random and used once. All suites authenticate the message, its
-// recipients and the values above it, and release no byte of plaintext before it
-// is authenticated.
+// A [Suite] makes the payload: AES-256-GCM from one key of 256 bits, or a one-time pad
+// from as many key bytes as the message has, and a few more; each with or without
+// X-Wing. The pad is secure against any computing power if its keys are random and used
+// once. All suites authenticate the message, its recipient list and the control part,
+// and release no byte of plaintext before it is authenticated.
 //
 // Visible to everyone are the length of the message and of its recipient list
 // together, the time, the SAE IDs, the fingerprint of an X-Wing key, the fields

@@ -20,17 +20,17 @@ import (
 // A KeySource gives fresh keys to encrypt with. Every [kmclient.KeyManager] is
 // one.
 type KeySource interface {
-	// Status is called once a message, for OTP only, and returns the limits of
-	// a request for keys.
+	// Status returns the limits of a request for keys. It is called once per message,
+	// for OTP only.
 	Status(ctx context.Context, peer string) (kmclient.Status, error)
-	// GetKeys returns number fresh keys of size bits each, or fewer if there are
-	// no more. number is within the limits of the status. The caller wipes the
-	// keys, those returned with an error as well.
+	// GetKeys returns number fresh keys of size bits each, or fewer if there are no
+	// more. number is within the limits of the status. The caller wipes the keys, even
+	// those returned with an error.
 	GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error)
 }
 
 const (
-	firstScan = 64 << 10  // bytes of a message in which its header is first looked for
+	firstScan = 64 << 10  // bytes in which the header is first looked for
 	maxScan   = 256 << 10 // fields beyond these bytes are not copied to the outer header
 )
 
@@ -66,7 +66,7 @@ type suiteWriter interface {
 // and fetches no key before it has seen the beginning of the message. It uses
 // keys and dst until Close or Abort. opts may be nil.
 //
-// Any bytes are taken as a message. One without a header, even an empty one, is
+// Any bytes are accepted as a message. One without a header, even an empty one, is
 // restored as it was; only its outer From is made up.
 func Encrypt(ctx context.Context, dst io.Writer, keys KeySource, opts *EncryptOptions) (*Writer, error) {
 	o, err := opts.withDefaults()
@@ -111,9 +111,9 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	return n, w.fail()
 }
 
-// Close encrypts the rest and completes the message. It does not close the
-// underlying writer. If the message could not be written to its end, call Abort
-// instead: Close would complete a part of it.
+// Close encrypts the rest and completes the message. It does not close the underlying
+// writer. If the message could not be written to its end, call Abort instead: Close
+// would make a part of it look complete.
 func (w *Writer) Close() error {
 	if w.err == nil {
 		w.err = w.ctx.Err()
@@ -146,7 +146,7 @@ func (w *Writer) Abort() {
 
 var errClosed = errors.New("the message is closed")
 
-// fail returns the error, if there is one, after wiping what is buffered.
+// fail returns the error, if there is one, after it wipes what is buffered.
 func (w *Writer) fail() error {
 	if w.err != nil && !w.aborted {
 		w.aborted = true
@@ -292,7 +292,7 @@ func (w *Writer) scan(whole bool) {
 }
 
 // openEnvelope writes the outer message up to the payload of the plain suite. It
-// returns a writer for that, and the control octets.
+// returns a writer for that payload, and the control octets.
 func (w *Writer) openEnvelope(keyID string) (_ io.Writer, control []byte, err error) {
 	w.around.Control.KeyID, w.info.KeyID = keyID, keyID
 	if w.outer, err = envelope.NewWriter(sink{w}, w.around); err != nil {

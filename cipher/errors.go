@@ -34,17 +34,17 @@ var (
 	// ErrAltered means that the content was changed, reordered, repeated or cut
 	// short.
 	ErrAltered = errors.New("message was altered")
-	// ErrTooManyKeys means that the pad would take more keys than a message
-	// may have. AES-256-GCM takes one.
+	// ErrTooManyKeys means that the pad would take more keys than a message may have.
+	// AES-256-GCM takes only one.
 	ErrTooManyKeys = errors.New("message too long for the one-time pad with keys of this size")
-	// ErrPad means that no key within the key manager's limits makes a pad.
+	// ErrPad means that the key manager's limits leave no key that could make a pad.
 	ErrPad = errors.New("no one-time pad with this key manager")
-	// ErrOptions means that an option has a value that it can't have.
+	// ErrOptions means that an option has an invalid value.
 	ErrOptions = errors.New("bad option")
 )
 
-// fromReading is fromSuite for a message that is decrypted: what is wrong with
-// its keys is the message's fault, not that of options or key manager.
+// fromReading is fromSuite for decryption: if the keys are wrong, the message is to
+// blame, not the options or the key manager.
 func fromReading(err error) error {
 	switch {
 	case errors.Is(err, otp.ErrShortKeys):

@@ -6,7 +6,7 @@ import "strings"
 const (
 	preferredLine = 78  // RFC 5322 §2.1.1
 	longestLine   = 998 // RFC 5322 §2.1.1
-	encodedLine   = 76  // of a line with an encoded word: RFC 2047 §2
+	encodedLine   = 76  // for a line with an encoded word: RFC 2047 §2
 )
 
 // mayBeEncoded reports whether s contains what may be read as an encoded word.

@@ -13,15 +13,15 @@ import (
 	"golang.org/x/text/encoding/charmap"
 )
 
-// A HeaderPolicy says what of a message's header is visible in the outer header.
-// The names are those of RFC 9788 §3. No conformance with it is claimed, since
-// the payload is exact and has no protected header.
+// A HeaderPolicy says how much of a message's header is visible in the outer header.
+// The names come from RFC 9788 §3, but no conformance is claimed: the payload is exact
+// and has no protected header.
 type HeaderPolicy string
 
 const (
 	// HeadersBaseline hides Subject, Comments and Keywords.
 	HeadersBaseline HeaderPolicy = "hcp_baseline"
-	// HeadersShy hides display names and the time zone of Date as well.
+	// HeadersShy also hides display names and the time zone of Date.
 	HeadersShy HeaderPolicy = "hcp_shy"
 	// HeadersNoConfidentiality hides none of these.
 	HeadersNoConfidentiality HeaderPolicy = "hcp_no_confidentiality"
@@ -44,14 +44,14 @@ const unknownSender = "unknown-sender@qkdmail.invalid"
 // Limits of the outer header.
 const (
 	maxOuter    = 64 << 10 // bytes: mail systems cut long headers, Postfix at 100 KiB
-	maxRepeated = 1000     // fields of which any number is allowed: each takes memory
+	maxRepeated = 1000     // fields that may occur any number of times: each takes memory
 )
 
 // An outerHeader takes the fields of a message and builds the outer header.
 type outerHeader struct {
 	opts     *EncryptOptions
-	single   []rawheader.Field // fields that RFC 5322 §3.6 allows once: the first of each name
-	repeated []rawheader.Field // fields of which any number is allowed
+	single   []rawheader.Field // fields that RFC 5322 §3.6 allows once: the first with each name
+	repeated []rawheader.Field // fields that may occur any number of times
 	out      [][]byte
 	size     int // of out, in bytes
 }
@@ -59,8 +59,8 @@ type outerHeader struct {
 func newOuterHeader(opts *EncryptOptions) *outerHeader { return &outerHeader{opts: opts} }
 
 // take takes a field of the message if the outer header may have it. This is an
-// allow-list: other fields say too much (User-Agent, X-…, Thread-Topic), Bcc and
-// Resent-Bcc above all.
+// allow-list: other fields reveal too much (User-Agent, X-…, Thread-Topic), above all
+// Bcc and Resent-Bcc.
 func (h *outerHeader) take(f rawheader.Field) {
 	open := h.opts.Headers == HeadersNoConfidentiality
 	switch {
@@ -85,7 +85,7 @@ var (
 // isOne reports whether a field has one of these names.
 func isOne(f rawheader.Field, names []string) bool { return slices.ContainsFunc(names, f.Is) }
 
-// isList reports whether a field is one of a mailing list (RFC 2369, RFC 2919).
+// isList reports whether a field is a mailing list's (RFC 2369, RFC 2919).
 func isList(f rawheader.Field) bool {
 	const list = "List-"
 	return len(f.Name) >= len(list) && strings.EqualFold(string(f.Name[:len(list)]), list)
@@ -93,9 +93,9 @@ func isList(f rawheader.Field) bool {
 
 // build returns the fields of the outer header, each with its CRLF.
 //
-// They are copies, rewritten in the plainest form, so that no mail system on
-// the way has anything to mend. A field that can't be written so is left out:
-// the original is in the payload.
+// They are copies, rewritten in the plainest form, so that no mail system on the way
+// has anything to mend. A field that can't be written in this form is left out: the
+// original is in the payload.
 func (h *outerHeader) build() [][]byte {
 	opts := h.opts
 	from := h.copyFirst("From")
@@ -125,16 +125,16 @@ func (h *outerHeader) build() [][]byte {
 		h.add("Subject", "[...]") // RFC 9788 §3.2.1; even if the message has none
 	}
 	h.copyAll(func(f rawheader.Field) bool { return !isOne(f, resentFields) })
-	// Resent fields come last in line for the space, since there may be any
-	// number of them, but above the others and in their own order, which groups
-	// them (RFC 5322 §3.6.6).
+	// Resent fields get only the space that is left, since there may be any number of
+	// them. But they go above the others, and in their own order, which groups them
+	// (RFC 5322 §3.6.6).
 	own := h.out
 	h.out = nil
 	h.copyAll(func(f rawheader.Field) bool { return isOne(f, resentFields) })
 	return append(h.out, own...)
 }
 
-// copyAll copies those of the repeated fields that are wanted.
+// copyAll copies the repeated fields that are wanted.
 func (h *outerHeader) copyAll(wanted func(rawheader.Field) bool) {
 	for _, f := range h.repeated {
 		if wanted(f) {
@@ -143,8 +143,8 @@ func (h *outerHeader) copyAll(wanted func(rawheader.Field) bool) {
 	}
 }
 
-// copyFirst copies the single field with this name and returns its value, or ""
-// if there is none or it is left out.
+// copyFirst copies the single field with this name and returns its value, or "" if it
+// is missing or left out.
 func (h *outerHeader) copyFirst(name string) string {
 	for _, f := range h.single {
 		if f.Is(name) {
@@ -202,8 +202,8 @@ func (h *outerHeader) format(f rawheader.Field) string {
 	}
 }
 
-// unfold returns the value of a field on one line. CRs that do not end a line
-// become one CR: without it, what they separate would be joined.
+// unfold returns the value of a field on one line. CRs that do not end a line become
+// one CR, so that what they separate is not joined.
 func unfold(f rawheader.Field) string {
 	value := bytes.Trim(f.Value, " \t\r\n")
 	end := bytes.IndexAny(value, "\r\n")

@@ -20,24 +20,23 @@ const (
 	pemHybridPrivate = "QKDMAIL X-WING PRIVATE KEY"
 )
 
-// A Fingerprint is the SHA-256 of an X-Wing public key. A message under a hybrid
-// suite names its recipient's key by it. The zero value is none.
+// A Fingerprint is the SHA-256 of an X-Wing public key. A message under a hybrid suite
+// names its recipient's key by this. The zero value means no key.
 type Fingerprint [sha256.Size]byte
 
 // String returns the fingerprint in 64 hexadecimal digits.
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
 // A HybridPublicKey is an X-Wing public key of 1,216 bytes (ML-KEM-768 with X25519,
-// draft-connolly-cfrg-xwing-kem). With the recipient's, a message is under a hybrid
-// suite.
+// draft-connolly-cfrg-xwing-kem). A message encrypted with one is under a hybrid suite.
 type HybridPublicKey struct {
 	key         hpke.PublicKey
 	fingerprint Fingerprint
 }
 
 // A HybridPrivateKey is an X-Wing private key, a seed of 32 bytes. It opens messages
-// for its public key, once the key manager's key is there as well. Printing or
-// logging it shows the fingerprint; only RevealPEM shows the seed.
+// for its public key, together with the key manager's key. Printing or logging it shows
+// the fingerprint; only RevealPEM shows the seed.
 type HybridPrivateKey struct {
 	key    hpke.PrivateKey
 	public *HybridPublicKey
@@ -60,8 +59,8 @@ func newHybridPublicKey(key hpke.PublicKey) *HybridPublicKey {
 	return &HybridPublicKey{key, sha256.Sum256(key.Bytes())}
 }
 
-// ParseHybridPublicKey reads a public key as PEM returns it. The error is an
-// ErrOptions, for a private key as well.
+// ParseHybridPublicKey reads a public key as PEM returns it. The error wraps
+// ErrOptions, also if text is a private key.
 func ParseHybridPublicKey(text []byte) (*HybridPublicKey, error) {
 	data, err := decodeHybridPEM(text, pemHybridPublic)
 	if err != nil {
@@ -71,13 +70,13 @@ func ParseHybridPublicKey(text []byte) (*HybridPublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: no X-Wing public key in it: %w", ErrOptions, err)
 	}
-	if _, _, err := hybrid.Encapsulate(key, nil); err != nil { // X25519 takes points that are no key
+	if _, _, err := hybrid.Encapsulate(key, nil); err != nil { // X25519 accepts points that are not keys
 		return nil, fmt.Errorf("%w: an X-Wing public key that can't be used: %w", ErrOptions, err)
 	}
 	return newHybridPublicKey(key), nil
 }
 
-// ParseHybridPrivateKey reads a private key as RevealPEM returns it. The error is an
+// ParseHybridPrivateKey reads a private key as RevealPEM returns it. The error wraps
 // ErrOptions and shows nothing of the text.
 func ParseHybridPrivateKey(text []byte) (*HybridPrivateKey, error) {
 	data, err := decodeHybridPEM(text, pemHybridPrivate)
@@ -92,7 +91,8 @@ func ParseHybridPrivateKey(text []byte) (*HybridPrivateKey, error) {
 	return newHybridPrivateKey(key), nil
 }
 
-// decodeHybridPEM returns the content of a text that is one PEM block of this type.
+// decodeHybridPEM returns the content of text, which must be one PEM block of this
+// type.
 func decodeHybridPEM(text []byte, want string) ([]byte, error) {
 	begin := []byte("-----BEGIN ")
 	block, rest := pem.Decode(text)
@@ -109,7 +109,7 @@ func decodeHybridPEM(text []byte, want string) ([]byte, error) {
 	case block.Type != want:
 		return nil, fmt.Errorf("%w: it is a PEM block %.60q, want %q", ErrOptions, block.Type, want)
 	case len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 || bytes.Count(text, begin) != 1 || !bytes.HasPrefix(bytes.TrimSpace(text), begin):
-		// Decode skips a block that is broken, and text before one.
+		// Decode skips broken blocks, and text before a block.
 		clear(block.Bytes)
 		return nil, fmt.Errorf("%w: it has more than one PEM block %q without headers", ErrOptions, want)
 	}
@@ -130,7 +130,7 @@ func (k *HybridPrivateKey) Public() *HybridPublicKey { return k.public }
 // RevealPEM returns the seed as a PEM block, which ParseHybridPrivateKey reads. Write
 // it only where no one else can read it.
 func (k *HybridPrivateKey) RevealPEM() ([]byte, error) {
-	seed, err := k.key.Bytes() // the key's own, not a copy: not to be wiped
+	seed, err := k.key.Bytes() // the key's own bytes, not a copy: don't wipe them
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +170,8 @@ type hybridHeader [hybrid.FingerprintSize + hybrid.EncSize]byte
 func (h *hybridHeader) fingerprint() Fingerprint { return Fingerprint(h[:hybrid.FingerprintSize]) }
 
 // readHybridHeader reads the beginning of a payload. Unlike io.ReadFull, it makes no
-// io.ErrUnexpectedEOF of its own: one of payload means that the connection was cut,
-// not that the message is.
+// io.ErrUnexpectedEOF of its own: one from payload means that the connection was cut,
+// not the message.
 func readHybridHeader(payload io.Reader) (*hybridHeader, error) {
 	h := new(hybridHeader)
 	for n := 0; n < len(h); {

@@ -36,13 +36,12 @@ func isDomainLiteral(s string) bool {
 		!strings.ContainsFunc(s[1:len(s)-1], func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`[]\`, r) })
 }
 
-// maxIDs is the size of all message IDs of a copied field, in bytes.
+// maxIDs is the largest size of all message IDs of a copied field, in bytes.
 const maxIDs = 8 << 10
 
-// formatIDs returns the message IDs in text and nothing else: phrases beside
-// them often quote the date or subject of another message. If there are too
-// many, the first and the last ones are kept, which threading needs most
-// (RFC 5322 §3.6.4).
+// formatIDs returns the message IDs in text and nothing else: phrases beside them often
+// quote the date or subject of another message. If there are too many, it keeps the
+// first and the last ones, which threading needs most (RFC 5322 §3.6.4).
 func formatIDs(text string) string {
 	var ids []string
 	for text != "" {

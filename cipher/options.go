@@ -7,11 +7,11 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 )
 
-// Sizes of a message up to which SuiteAuto takes the pad, in bytes.
+// Message sizes up to which SuiteAuto takes the pad, in bytes.
 const (
 	DefaultPadLimit = 64 << 10
-	// MaxPadLimit is the most that EncryptOptions.PadLimit may be: the Writer
-	// buffers a message until it is known to be longer.
+	// MaxPadLimit is the largest EncryptOptions.PadLimit: the Writer buffers a message
+	// until it is known to be longer than the limit.
 	MaxPadLimit = 1 << 20
 )
 
@@ -21,44 +21,44 @@ Distribution. If you can read this, it has reached you without passing
 through the qkdmail of your organisation: ask your mail administrator.
 `
 
-// EncryptOptions says how to encrypt a message. The zero value is good:
-// AES-256-GCM, a hidden subject, no SAE IDs.
+// EncryptOptions says how to encrypt a message. The zero value is useful: AES-256-GCM,
+// a hidden subject, no SAE IDs.
 type EncryptOptions struct {
 	Suite    Suite // "": SuiteAES256GCM
-	PadLimit int   // bytes of message up to which SuiteAuto takes the pad; 0: DefaultPadLimit
+	PadLimit int   // message size in bytes up to which SuiteAuto takes the pad; 0: DefaultPadLimit
 
-	// Hybrid is the recipient's X-Wing key. With it the suite is a hybrid one,
+	// Hybrid is the recipient's X-Wing key. If it is set, the suite is a hybrid one,
 	// whatever Suite says; a hybrid Suite without it is an error.
 	Hybrid *HybridPublicKey
-	// Recipients are those that the message is sealed for, at most MaxRecipients:
-	// addresses as net/mail and go-smtp give them, without angle brackets, source
-	// route and the quotes around a local part. Empty: anyone of the peer.
+	// Recipients are the addresses that the message is sealed for, at most
+	// MaxRecipients, as net/mail and go-smtp give them: without angle brackets, source
+	// route and the quotes around a local part. Empty: anyone at the peer.
 	Recipients []string
 
 	SAE  string // own SAE ID; "": none
 	Peer string // SAE ID of the recipient; "": none
 
 	Headers HeaderPolicy // "": HeadersBaseline
-	// Note is the text that mail programs show where the message is not
-	// decrypted. nil: DefaultNote; empty: none.
+	// Note is the text that mail programs show if the message is not decrypted. nil:
+	// DefaultNote; empty: none.
 	Note *string
-	// CRLF ends the lines of the encrypted message with CRLF, as SMTP needs.
-	// Without it they end as the first line of the message does.
+	// CRLF ends the lines of the encrypted message with CRLF, as SMTP needs. Otherwise
+	// they end as the first line of the message does.
 	CRLF bool
 	// UTF8 allows raw UTF-8 in addresses of the outer header, as in an SMTPUTF8
-	// transaction (RFC 6531). Without it such an address is left out.
+	// transaction (RFC 6531). Otherwise such an address is left out.
 	UTF8 bool
-	// From is the address of the outer From if the message has none that can
-	// be used. If it can't be used either, or is "", an address in the reserved
-	// domain "invalid" takes its place.
+	// From is the address of the outer From if the message has no usable one. If this
+	// one is not usable either, or is "", an address in the reserved domain "invalid"
+	// takes its place.
 	From string
 	// Time is the time of encryption, in the years 1970 to 9999; zero: now.
 	Time time.Time
 }
 
-// DecryptOptions says which messages to accept. With only a Binder, it accepts
-// messages without SAE IDs and without X-Wing. Whom a message may be given to, the
-// caller asks Reader.Recipients.
+// DecryptOptions says which messages to accept. With only a Binder, it accepts messages
+// without SAE IDs and without X-Wing. Who may get a message is not decided here: ask
+// Reader.Recipients.
 type DecryptOptions struct {
 	// Binder makes sure that a key opens one message only. It must be set, to
 	// a keystore.Store or to Unbound.
@@ -71,9 +71,9 @@ type DecryptOptions struct {
 	Peers []string // SAE IDs of possible senders; empty: only messages without one
 
 	// Accept, if not nil, is called before the payload is read and the first key is
-	// asked for, with all that the message says of itself above its payload. None
-	// of that is authenticated yet. Its error refuses the message and is returned
-	// by Decrypt.
+	// asked for, with all that the message says about itself above its payload. None of
+	// this is authenticated yet. If Accept returns an error, the message is refused and
+	// Decrypt returns that error.
 	Accept func(*Info) error
 }
 

@@ -9,24 +9,23 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// PadCost says what a message takes with SuiteOTP.
+// PadCost is what a message takes with SuiteOTP.
 type PadCost struct {
 	Frames   int64 // each takes one or more requests for keys
 	Keys     int64 // number of keys
 	KeySize  int   // size of the longest key, in bits
 	KeyBytes int64 // size of all keys together, in bytes
 
-	// MessageBytes is the least size of the encrypted message, in bytes: that of
-	// the payload as text with CRLF, without header, note and what X-Wing adds.
-	// Key IDs count Status.KeyIDBytes each, or 1 byte if that is unknown.
+	// MessageBytes is the least size of the encrypted message, in bytes: that of the
+	// payload as text with CRLF, without header, note and what X-Wing adds. Each key ID
+	// counts as Status.KeyIDBytes, or as 1 byte if that is unknown.
 	MessageBytes int64
 }
 
-// PadCostOf returns what a message of size bytes that is sealed for this many
-// recipients takes with SuiteOTP under the limits in this status, whatever the
-// stock of keys. The cost is exact except for MessageBytes. The error is ErrPad if
-// the limits rule a pad out, and ErrTooManyKeys if the message is too long for keys
-// of their size.
+// PadCostOf returns what a message of size bytes, sealed for this many recipients,
+// takes with SuiteOTP under the limits in this status, whatever the stock of keys. The
+// cost is exact except for MessageBytes. The error is ErrPad if the limits rule out a
+// pad, and ErrTooManyKeys if the message is too long for keys of that size.
 func PadCostOf(s kmclient.Status, size int64, recipients int) (PadCost, error) {
 	if size < 0 || recipients < 0 || recipients > MaxRecipients {
 		return PadCost{}, fmt.Errorf("%w: a message of %d bytes for %d recipients", ErrOptions, size, recipients)
@@ -43,15 +42,15 @@ func PadCostOf(s kmclient.Status, size int64, recipients int) (PadCost, error) {
 	}, nil
 }
 
-// padLimits returns the limits for a pad. The number of keys in a request, or in
-// stock, is not among them.
+// padLimits returns the limits for a pad. They do not include the number of keys in a
+// request or in stock.
 func padLimits(s kmclient.Status) otp.Limits {
 	return otp.Limits{MinKeySize: s.MinKeySize, MaxKeySize: s.MaxKeySize}
 }
 
-// padKeys gets the keys of a frame, at most perRequest at a time unless that is 0.
-// If a request fails, it wipes and counts the keys of earlier ones, which have
-// encrypted nothing.
+// padKeys gets the keys of a frame, at most perRequest at a time unless that is 0. If a
+// request fails, it wipes and counts the keys of earlier requests, which have encrypted
+// nothing.
 func (w *Writer) padKeys(size, number, perRequest int) ([]*kmclient.Key, error) {
 	keys := make([]*kmclient.Key, 0, number)
 	for len(keys) < number {

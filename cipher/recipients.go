@@ -13,24 +13,25 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// MaxRecipients is how many recipients a message can be sealed for.
+// MaxRecipients is how many recipients a message can be sealed for at most.
 const MaxRecipients = 4096
 
-// Recipients are those that a message is sealed for, as digests of their addresses. If
-// there are none, the sender did not say. Whoever guesses an address can try it, so
-// don't log them.
+// Recipients are digests of the addresses that a message is sealed for. If there are
+// none, the sender did not say. Don't log them: anyone can test a guessed address
+// against them.
 type Recipients [][16]byte
 
-// Include reports whether the message may go to a recipient: it is sealed for this
-// address, or for no one. The address is as in EncryptOptions.Recipients.
+// Include reports whether the message may go to an address, written as in
+// EncryptOptions.Recipients. It may if it is sealed for this address, or for none at
+// all.
 func (r Recipients) Include(address string) bool {
 	return len(r) == 0 || slices.Contains(r, recipientDigest(address))
 }
 
-// Spelling returns one spelling of an address for all that are the same on the list: a
-// message must not be delivered again for each. An address that is on it more than once
-// may be of several mailboxes, whose names differ in case only; it comes back as it is,
-// and so does one that is not on the list.
+// Spelling returns the same spelling for all addresses that the list can't tell apart,
+// so that a message is not delivered again for each. It returns an address as it is if
+// it is not on the list, or is on it more than once: then it may stand for several
+// mailboxes whose names differ only in case.
 func (r Recipients) Spelling(address string) string {
 	digest, times := recipientDigest(address), 0
 	for i := range r {
@@ -51,11 +52,11 @@ func recipientDigest(address string) (digest [16]byte) {
 	return digest
 }
 
-// normalRecipient returns the one form of an address that is compared: as in RCPT TO,
-// without source route and quotes that the local part does not need, A to Z in lower
-// case, the domain in A-labels without a dot at the end. The address itself has no
-// quotes, so that those in it are characters like any other: `"bob"@b.example` and
-// bob@b.example are two mailboxes.
+// normalRecipient returns an address in the form that is compared: as in RCPT TO,
+// without source route and unneeded quotes around the local part, A to Z in lower case,
+// the domain in A-labels without a final dot. The address passed in is unquoted, so
+// quotes in it are characters like any other: `"bob"@b.example` and bob@b.example are
+// two mailboxes.
 func normalRecipient(address string) string {
 	local, domain := address, ""
 	if at := strings.LastIndexByte(address, '@'); at >= 0 {
@@ -67,9 +68,10 @@ func normalRecipient(address string) string {
 	return lowerASCII(local) + domain
 }
 
-// normalDomain leaves a domain that has no A-labels as it is, but for A to Z and dots at
-// the end. So it leaves an address literal, and a domain with ẞ (U+1E9E): up to Unicode
-// 15.0 it became ss, and later ß, so one reader's bob would be another's.
+// normalDomain returns a domain in A-labels. One that has no such form is only put in
+// lower case and loses its final dots: an address literal, or a domain with ẞ (U+1E9E).
+// Up to Unicode 15.0 that letter became ss, and later ß, so two readers would see
+// different domains.
 func normalDomain(domain string) string {
 	domain = strings.TrimRight(lowerASCII(domain), ".")
 	if !isASCII(domain) && utf8.ValidString(domain) && !strings.ContainsRune(domain, 'ẞ') {
@@ -97,7 +99,7 @@ func isDotString(s string) bool {
 	return true
 }
 
-// lowerASCII changes A to Z and no other byte, even where s is no UTF-8.
+// lowerASCII changes A to Z and no other byte, even if s is not UTF-8.
 func lowerASCII(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -108,7 +110,8 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
-// checkRecipients refuses what can't be sealed for. The error is an ErrOptions.
+// checkRecipients refuses addresses that a message can't be sealed for. The error wraps
+// ErrOptions.
 func checkRecipients(addresses []string) error {
 	if len(addresses) > MaxRecipients {
 		return fmt.Errorf("%w: %d recipients: a message can be sealed for %d, split it", ErrOptions, len(addresses), MaxRecipients)
@@ -135,9 +138,9 @@ func recipientList(addresses []string) []byte {
 	return list
 }
 
-// Recipients returns for whom the message is sealed. It verifies the message as far as
-// that takes, and releases nothing. The errors are those of Read, and final; with one,
-// the list includes nobody.
+// Recipients returns the recipients that the message is sealed for. It verifies as much
+// of the message as this takes, and releases nothing. The errors are those of Read, and
+// final; the list returned with an error includes nobody.
 func (r *Reader) Recipients() (Recipients, error) {
 	if err := r.readList(); err != nil {
 		return Recipients{{}}, err // nil would be for anyone
@@ -145,7 +148,7 @@ func (r *Reader) Recipients() (Recipients, error) {
 	return r.list, nil
 }
 
-// readList reads the list of recipients, unless that is done.
+// readList reads the recipient list, unless it has been read.
 func (r *Reader) readList() error {
 	if r.listed {
 		return nil
@@ -168,7 +171,7 @@ func (r *Reader) readList() error {
 	return nil
 }
 
-// readPlain fills p with plaintext before the message.
+// readPlain fills p with the plaintext that precedes the message.
 func (r *Reader) readPlain(p []byte) error {
 	for len(p) > 0 {
 		if err := r.fill(); err == io.EOF {

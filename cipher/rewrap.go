@@ -9,14 +9,13 @@ import (
 )
 
 // Rewrap puts a new outer message around the control part and the payload of an
-// encrypted message, without a key. The outer message is the one that Encrypt
-// would make, from the header of src and from Headers, Note, CRLF, UTF8 and From
-// of opts. Everything else in src is dropped, so that nothing travels in clear
-// beside what is encrypted.
+// encrypted message, without a key. The outer message is the one that Encrypt would
+// make from the header of src and from Headers, Note, CRLF, UTF8 and From of opts.
+// Everything else in src is dropped, so that nothing travels in clear beside the
+// encrypted message.
 //
-// The error is ErrSAE if the message is not from opts.SAE to opts.Peer, or one
-// of the errors of [Decrypt]. After an error, dst may have a part of the
-// message.
+// The error is ErrSAE if the message is not from opts.SAE to opts.Peer, or one of the
+// errors of [Decrypt]. After an error, dst may hold a part of the message.
 func Rewrap(dst io.Writer, src io.Reader, opts *EncryptOptions) error {
 	o, err := opts.withDefaults()
 	if err != nil {

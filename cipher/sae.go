@@ -8,13 +8,12 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/internal/envelope"
 )
 
-// noSAE is what the control part has in place of an SAE ID if none is
-// configured.
+// noSAE stands in the control part if no SAE ID is configured.
 const noSAE = "-"
 
-// controlSAE returns an SAE ID as the control part has it: percent-encoded
-// where it holds other bytes than 0x21 to 0x7E. So that no two SAE IDs look the
-// same, the percent sign and an SAE ID that is "-" are encoded as well.
+// controlSAE returns an SAE ID as the control part has it, with bytes other than 0x21
+// to 0x7E percent-encoded. The percent sign and the SAE ID "-" are encoded as well, so
+// that no two SAE IDs look the same.
 func controlSAE(sae string) string {
 	if sae == "" {
 		return noSAE
@@ -41,9 +40,8 @@ func readableSAE(value string) string {
 	return value
 }
 
-// checkSAEs refuses a message unless it is from a configured peer to this SAE.
-// A message of our own that comes back is refused too. It returns the SAE ID of
-// the sender.
+// checkSAEs refuses a message unless it is from a configured peer to this SAE. It also
+// refuses a message of our own that comes back. It returns the SAE ID of the sender.
 func checkSAEs(c *envelope.Control, opts *DecryptOptions) (peer string, err error) {
 	if c.RecipientSAE != controlSAE(opts.SAE) {
 		return "", fmt.Errorf("%w: it is addressed to %q, this is %q", ErrSAE, c.RecipientSAE, controlSAE(opts.SAE))

@@ -13,15 +13,15 @@ import (
 // comes much earlier: mailing lists and disclaimers put little before it.
 const sniffLimit = 256 << 10
 
-// Sniff reports whether a message is encrypted by qkdmail, without consuming
-// it: replay is the whole message again. info is what the message says of
-// itself, and nil for other mail.
+// Sniff reports whether a message is encrypted by qkdmail, without consuming it: replay
+// is the whole message again. info is what the message says about itself, or nil for
+// other mail.
 //
-// beginning is what the caller has read of the message, and rest is what
-// follows. Sniff does not copy beginning: it must not change until replay is
-// read or given to Decrypt. Sniff reads and buffers no more of rest than it
-// needs: at most 256 KiB less the size of beginning, or 64 KiB if that is more.
-// The error is that of rest; replay returns one that comes later.
+// beginning is what the caller has read of the message, and rest is what follows. Sniff
+// does not copy beginning: it must not change until replay is read or given to Decrypt.
+// Sniff reads and buffers no more of rest than it needs: at most 256 KiB less the size
+// of beginning, or 64 KiB if that is more. The error is one from rest; a later one is
+// returned by replay.
 //
 // A message with Qkdmail-Key-ID and without a control part, or in a version
 // that this release can't read, counts as encrypted, with an empty Info:
@@ -79,8 +79,8 @@ func openEnvelope(src io.Reader) (*envelope.Reader, error) {
 	return outer, nil
 }
 
-// A recorder keeps what is read through it, up to a limit at which it reports
-// the end. Once done is set it only reads.
+// A recorder keeps what is read through it, up to a limit at which it reports the end.
+// Once done is set, it only reads.
 type recorder struct {
 	src   io.Reader
 	limit int

@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// The most that one call asks for. A larger answer would need more memory than a
-// mail system should give to keys.
+// The most that one call may ask for. A larger answer would need more memory than a
+// mail system should spend on keys.
 const (
 	MaxRequestKeys = 4096    // keys
 	MaxRequestSize = 8 << 20 // bits of one key
@@ -23,14 +23,14 @@ func CheckSize(size int) error {
 	return nil
 }
 
-// minJudged is the size in bytes from which chance makes neither all bytes of a
-// key equal nor two keys the same.
+// minJudged is the size in bytes from which all bytes of a key are never equal by
+// chance, nor two keys the same.
 const minJudged = 8
 
-// CheckKeys reports whether keys answers a request for number keys of size bits
-// each, where size 0 means any. It refuses what no working source of randomness
-// gives: a key whose bytes are all equal, and two keys with the same ID or the same
-// bytes (keys under 64 bits may have them by chance). The error is an ErrBadKey.
+// CheckKeys reports whether keys answers a request for number keys of size bits each,
+// where size 0 means any. It refuses what no working source of randomness produces: a
+// key whose bytes are all equal, and two keys with the same ID or the same bytes (keys
+// under 64 bits may have these by chance). The error wraps ErrBadKey.
 func CheckKeys(keys []*Key, size, number int) error {
 	if len(keys) != number {
 		return fmt.Errorf("%w: asked for %d keys and got %d", ErrBadKey, number, len(keys))
@@ -52,7 +52,7 @@ func checkEach(keys []*Key, size int) error {
 	judged := 0
 	ids := make(map[string]struct{}, len(keys))
 	seed := maphash.MakeSeed()
-	sums := make(map[uint64]struct{}, len(keys)) // a hash is no copy of the key
+	sums := make(map[uint64]struct{}, len(keys)) // a hash is not a copy of the key
 	for _, k := range keys {
 		if err := CheckID(k.ID()); err != nil {
 			return err
@@ -68,7 +68,7 @@ func checkEach(keys []*Key, size int) error {
 		if len(b) < minJudged {
 			continue
 		}
-		if bytes.Equal(b[1:], b[:len(b)-1]) { // which stops at the first difference
+		if bytes.Equal(b[1:], b[:len(b)-1]) { // stops at the first difference
 			return fmt.Errorf("%w: key %s: all bytes equal", ErrBadKey, redact.ID(k.ID()))
 		}
 		if len(keys) > 1 { // a single key, which may be long, needs no comparison
@@ -85,8 +85,8 @@ func checkEach(keys []*Key, size int) error {
 	return nil
 }
 
-// CheckIDs reports whether ids can be asked for in one call: 1 to MaxRequestKeys,
-// all different, each good for CheckID. The error is an ErrBadRequest.
+// CheckIDs reports whether ids can be asked for in one call: 1 to MaxRequestKeys, all
+// different, each accepted by CheckID. The error wraps ErrBadRequest.
 func CheckIDs(ids []string) error {
 	if len(ids) < 1 || len(ids) > MaxRequestKeys {
 		return fmt.Errorf("%w: %d key IDs: must be 1 to %d", ErrBadRequest, len(ids), MaxRequestKeys)
@@ -94,7 +94,7 @@ func CheckIDs(ids []string) error {
 	seen := make(map[string]struct{}, len(ids))
 	for _, id := range ids {
 		if err := CheckID(id); err != nil {
-			return fmt.Errorf("%w: %v", ErrBadRequest, err) // not also the ErrBadKey of a key manager at fault
+			return fmt.Errorf("%w: %v", ErrBadRequest, err) // not wrapped: ErrBadKey would blame the key manager
 		}
 		seen[CanonicalID(id)] = struct{}{}
 	}

@@ -20,7 +20,7 @@ const MaxIDLength = 255
 type State string
 
 // The states of a key, in their order. A key store knows which message a key has
-// opened; a key manager knows only that a key was fetched.
+// opened; a key manager knows only that the key was fetched.
 const (
 	StateGenerated State = "generated" // made by the key manager
 	StateStored    State = "stored"    // kept until it is asked for
@@ -45,7 +45,7 @@ type Key struct {
 	secret []byte
 }
 
-// NewKey returns a key that is given out now, in StateInUse. It takes ownership
+// NewKey returns a key that is being given out now, in StateInUse. It takes ownership
 // of secret, the bytes of the key, which [Key.Wipe] clears.
 func NewKey(id string, secret []byte) *Key {
 	return &Key{
@@ -63,14 +63,14 @@ func (k *Key) Size() int { return k.info.Size }
 // Info describes the key without its bytes.
 func (k *Key) Info() KeyInfo { return k.info }
 
-// SetState sets the state of the key here; the key manager is not told.
+// SetState sets the state of this Key; it does not tell the key manager.
 func (k *Key) SetState(s State) { k.info.State = s }
 
 // Reveal returns the bytes of the key, or nil after [Key.Wipe]. They are not a
 // copy: the caller must neither change nor keep them.
 func (k *Key) Reveal() []byte { return k.secret }
 
-// RevealJSON returns the key with its bytes as the reference system writes it, with
+// RevealJSON returns the key and its bytes as the reference system writes them, with
 // the members "key_id", "key" (base64), "key_size" (bits) and "timestamp".
 func (k *Key) RevealJSON() ([]byte, error) {
 	return json.Marshal(struct {
@@ -108,12 +108,12 @@ func (k *Key) LogValue() slog.Value {
 // MarshalJSON writes the key without its bytes.
 func (k *Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.info) }
 
-// CanonicalID returns the form of a key ID that is compared and indexed. For a
-// UUID in any of its usual spellings (upper case, in braces, after "urn:uuid:",
-// without hyphens) that is the UUID in lower case, so that two spellings don't
-// name two keys; for any other ID it is the ID itself.
+// CanonicalID returns the form in which a key ID is compared and indexed. For a UUID in
+// any usual spelling (upper case, in braces, after "urn:uuid:", without hyphens), this
+// is the UUID in lower case, so that two spellings don't name two keys. Any other ID is
+// returned as it is.
 func CanonicalID(id string) string {
-	// Parse alone takes any two bytes for braces.
+	// Parse alone accepts any two bytes as braces.
 	if uuid.Validate(id) != nil {
 		return id
 	}
@@ -124,8 +124,8 @@ func CanonicalID(id string) string {
 	return u.String()
 }
 
-// CheckID reports whether id can name a key in a message: 1 to MaxIDLength bytes
-// of printable US-ASCII without spaces. The error is an ErrBadKey.
+// CheckID reports whether id can name a key in a message: 1 to MaxIDLength bytes of
+// printable US-ASCII without spaces. The error wraps ErrBadKey.
 func CheckID(id string) error {
 	if len(id) == 0 || len(id) > MaxIDLength {
 		return fmt.Errorf("%w: a key ID of %d bytes: must be 1 to %d", ErrBadKey, len(id), MaxIDLength)

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Status is what a key manager reports of itself and of a link. The names in JSON
-// are those of ETSI GS QKD 014 §6.1 and of the QMail REST API. An empty string, a
-// limit of 0 and a nil count are what the key manager does not report.
+// Status is what a key manager reports about itself and a link. The names in JSON are
+// those of ETSI GS QKD 014 §6.1 and of the QMail REST API. An empty string, a limit of
+// 0 or a nil count means that the key manager does not report it.
 type Status struct {
-	State     string `json:"status,omitempty"`          // of the key manager, in its own word, such as "operational"
-	Link      string `json:"qkd_link_status,omitempty"` // of the QKD link, in the key manager's word, such as "active"
+	State     string `json:"status,omitempty"`          // of the key manager, in its own words, such as "operational"
+	Link      string `json:"qkd_link_status,omitempty"` // of the QKD link, in the key manager's words, such as "active"
 	Mode      string `json:"mode,omitempty"`            // such as "simulation"
 	Timestamp string `json:"timestamp,omitempty"`       // of the report, as the key manager writes it
 
@@ -19,8 +19,8 @@ type Status struct {
 	MasterSAE string `json:"master_SAE_ID,omitempty"` // the caller
 	SlaveSAE  string `json:"slave_SAE_ID,omitempty"`  // the peer
 
-	KeySize          int  `json:"key_size,omitempty"`            // bits of a key where a request names no size
-	StoredKeys       *int `json:"stored_key_count,omitempty"`    // keys ready to be given out; may be 0 where they are made on demand
+	KeySize          int  `json:"key_size,omitempty"`            // bits of a key if a request names no size
+	StoredKeys       *int `json:"stored_key_count,omitempty"`    // keys ready to be given out; may be 0 if they are made on demand
 	KeysGenerated    *int `json:"keys_generated,omitempty"`      // keys made so far
 	QueueLength      *int `json:"queue_length,omitempty"`        // requests waiting at the key manager
 	MaxKeys          int  `json:"max_key_count,omitempty"`       // keys that the KME can store
@@ -29,13 +29,13 @@ type Status struct {
 	MinKeySize       int  `json:"min_key_size,omitempty"`        // bits
 	MaxSAEIDs        int  `json:"max_SAE_ID_count,omitempty"`    // additional slave SAEs of a multicast key
 
-	// KeyIDBytes is the most bytes that a key ID of this key manager has taken in a
-	// message so far: 16 for a UUID in its canonical spelling, else the length of
-	// the ID. It is 0 before the first key.
+	// KeyIDBytes is the most bytes that a key ID from this key manager has taken in a
+	// message so far: 16 for a UUID in its canonical spelling, else the length of the
+	// ID. It is 0 before the first key.
 	KeyIDBytes int `json:"-"`
 
-	// Connections are how the client has reached the key managers of this site that
-	// have answered so far. The client fills it in; nil where it makes none.
+	// Connections tell how the client reached the key managers of this site that have
+	// answered so far. The client fills it in; nil if it makes no connections.
 	Connections []Connection `json:"connections,omitempty"`
 
 	// OnDemand means that keys are made when they are asked for, whatever
@@ -43,9 +43,9 @@ type Status struct {
 	OnDemand bool `json:"on_demand,omitempty"`
 }
 
-// Trouble returns what is wrong with the key manager or the QKD link by their own
-// report, or "". A state in a word that is not known to be good, in any case, is
-// trouble, and so are limits that allow no key of 256 bits.
+// Trouble returns what is wrong with the key manager or the QKD link by its own report,
+// or "". A state is trouble unless its word, in any case, is known to be good. Limits
+// that allow no key of 256 bits are trouble too.
 func (s Status) Trouble() string {
 	var trouble []string
 	if s.State != "" && !meansWell(s.State) {

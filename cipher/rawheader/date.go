@@ -10,28 +10,28 @@ import (
 // errDate means that a text is not a date that can be read in exactly one way.
 var errDate = errors.New("date can't be read")
 
-// The years that ParseDate reads: those of RFC 5322 §3.3 that have four digits.
+// The years that ParseDate reads: those of RFC 5322 §3.3 with four digits.
 const (
 	firstYear = 1900
 	lastYear  = 9999
 )
 
-// ParseDate reads a date of RFC 5322 §3.3, in the obsolete forms of §4.3 as well,
-// and the other forms that programs write:
+// ParseDate reads a date of RFC 5322 §3.3, also in the obsolete forms of §4.3 and in
+// other forms that programs write:
 //
 //	Thu, 29 Apr 2010 10:00:00 +0200 (CEST)     weekday, comma, seconds and zone may be missing
 //	Thu Apr 29 10:00:00 CEST 2010              date(1); asctime has no zone
 //	29-Apr-2010 10:00 PM GMT+02:00             also "at 10:00 PM"
 //	2010-04-29T10:00:00.5Z                     ISO 8601
 //
-// It returns the same instant in the zone of the date. If the zone is unknown
-// (missing, "-0000", a military letter, or a name that RFC 5322 does not define),
-// zoned is false and t is in UTC, as §4.3 says. The local time zone does not
-// matter. A fraction of a second is dropped, and second 60 is the next minute.
+// It returns the same instant in the zone of the date. If the zone is unknown (missing,
+// "-0000", a military letter, or a name that RFC 5322 does not define), zoned is false
+// and t is in UTC, as §4.3 says. The local time zone does not matter. A fraction of a
+// second is dropped, and second 60 counts as the next minute.
 //
-// Everything else is an error: a date that does not exist, a year before 1900 or
-// after 9999, a month in digits except in ISO 8601, a missing time or date, and
-// anything that can't be understood to its end.
+// Everything else is an error: a date that does not exist, a year before 1900 or after
+// 9999, a month in digits except in ISO 8601, a missing time or date, and anything that
+// is not understood to its end.
 func ParseDate(text string) (t time.Time, zoned bool, err error) {
 	r := dateReader{rest: text}
 	for {
@@ -67,7 +67,7 @@ type dateReader struct {
 	negative bool   // its sign
 }
 
-// A dateToken is a kind of token, as far as the next one depends on it.
+// A dateToken is a kind of token, as far as it matters to the next one.
 type dateToken int
 
 const (
@@ -206,9 +206,9 @@ func (r *dateReader) isoDate() bool {
 	return true
 }
 
-// word reads a word, in any case. Months, weekdays, AM and PM may be nearly
-// anywhere. Any other word is a weekday in another language at the start, "at"
-// before the time, or the name of a zone after it.
+// word reads a word, in any case. Months, weekdays, AM and PM may be nearly anywhere.
+// Any other word must be a weekday in another language at the start, "at" before the
+// time, or the name of a zone after it.
 func (r *dateReader) word(w string) bool {
 	first := r.last == noToken
 	r.last = otherToken
@@ -216,7 +216,7 @@ func (r *dateReader) word(w string) bool {
 	case r.month == 0 && monthOf(w) > 0:
 		r.month, r.monthAt, r.last = monthOf(w), r.count, dayPart
 	case isWeekday(w):
-		// It need not be the right one.
+		// It need not match the date.
 	case r.timed && (strings.EqualFold(w, "am") || strings.EqualFold(w, "pm")):
 		if r.half != "" {
 			return false
@@ -230,9 +230,9 @@ func (r *dateReader) word(w string) bool {
 	return true
 }
 
-// zoneWord reads a word of the name of a zone: a military letter, or words of
-// three letters or more. Others are AM or PM in other languages most often
-// ("p. m.", "du."), and ignoring them would give another instant.
+// zoneWord reads a word of the name of a zone: a military letter, or words of three
+// letters or more. Other words are mostly AM or PM in other languages ("p. m.", "du."),
+// and ignoring them would give a different instant.
 func (r *dateReader) zoneWord(w string) bool {
 	letter := len(w) == 1
 	if r.words > 0 && (letter || len(r.zone) == 1) || len(w) == 2 && !strings.EqualFold(w, "ut") {
@@ -263,7 +263,7 @@ func isWeekday(w string) bool {
 	return false
 }
 
-// isShort reports whether w is a name or its first letters, three at least.
+// isShort reports whether w is a name or at least its first three letters.
 func isShort(w, name string) bool {
 	return len(w) >= 3 && len(w) <= len(name) && strings.EqualFold(w, name[:len(w)])
 }
@@ -328,8 +328,8 @@ func (r *dateReader) date() (t time.Time, zoned bool, err error) {
 	return t, zoned, nil
 }
 
-// yearAndDay distinguishes the two numbers. A year of two or three digits is that
-// of RFC 5322 §4.3.
+// yearAndDay tells which number is the year. A year of two or three digits is read as
+// in RFC 5322 §4.3.
 func (r *dateReader) yearAndDay() (year, day int, ok bool) {
 	d, y := r.numbers[0], r.numbers[1]
 	switch {
@@ -354,8 +354,8 @@ func (r *dateReader) yearAndDay() (year, day int, ok bool) {
 	return year, day, true
 }
 
-// zoneOffset returns the zone in seconds east of UTC. The number counts. If the
-// name contradicts it, the date can be read in two ways, and ok is false.
+// zoneOffset returns the zone in seconds east of UTC. The number decides. If the name
+// contradicts it, the date can be read in two ways, and ok is false.
 func (r *dateReader) zoneOffset() (seconds int, zoned, ok bool) {
 	hours, known := 0, false
 	if r.words == 1 {

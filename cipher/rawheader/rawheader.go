@@ -10,12 +10,11 @@
 // UTF-8 byte order mark, an mbox separator ("From …"), and separators that were
 // quoted when the message went into another mailbox (">From …").
 //
-// The header ends at the first blank line. In a strict scan it also ends at the
-// first line that can't be part of a field: the blank line may be lost, and then
-// lines of the body must not be read as fields. A lenient scan skips such lines.
+// The header ends at the first blank line. In a strict scan it also ends at the first
+// line that can't be part of a field: the blank line may have been lost, and lines of
+// the body must not be read as fields. A lenient scan skips such lines.
 //
-// The package also reads what many fields have in common: dates, comments and
-// quoted strings.
+// The package also reads what many fields share: dates, comments and quoted strings.
 package rawheader
 
 import (
@@ -80,8 +79,8 @@ func End(b []byte, mode Mode) (n int, done bool) {
 	return scan(b, mode, func(Field) bool { return true })
 }
 
-// scan yields the fields until yield returns false. If that does not happen, it
-// returns the result of End.
+// scan yields the fields until yield returns false. If it never does, scan returns the
+// result of End.
 func scan(b []byte, mode Mode, yield func(Field) bool) (n int, done bool) {
 	bareCR := firstEndIsBareCR(b)
 	top := skipTop(b, bareCR)

@@ -45,8 +45,8 @@ func QuotedString(s string) (text string, n int) {
 	return "", -1
 }
 
-// unquote replaces each quoted pair, a backslash and a byte, by the byte (RFC
-// 5322 §3.2.1).
+// unquote replaces each quoted pair, a backslash and a byte, with the byte (RFC 5322
+// §3.2.1).
 func unquote(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s

@@ -1,6 +1,6 @@
-// Package durable makes folders and names of files so that they outlive a loss of
-// power. POSIX promises that of a file that was synced, and of its name only once the
-// folder was synced too.
+// Package durable makes folders and file names survive a loss of power. POSIX promises
+// this for the content of a file once the file is synced, and for its name only once
+// the folder is synced too.
 package durable
 
 import (
@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// MakeFolder makes a folder (mode 0700) and those around it that are missing. They
-// are on disk when it returns. One that is there already is no error.
+// MakeFolder makes a folder (mode 0700) and its missing parents. They are on disk when
+// it returns. It is not an error if the folder exists.
 func MakeFolder(dir string) error {
 	dir = filepath.Clean(dir)
 	if info, err := os.Stat(dir); err == nil {
@@ -29,7 +29,7 @@ func MakeFolder(dir string) error {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		// Somebody else may have been faster.
+		// Another process may have made it first.
 		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
 			return err
 		}

@@ -17,22 +17,22 @@ import (
 
 // Options are the KMEs of a site and the identity of their caller.
 type Options struct {
-	// URLs are the KMEs of this site, at most 16, in the order in which they are
-	// asked: https://HOST:PORT each, with or without a base path.
+	// URLs are the KMEs of this site, at most 16, in the order in which to ask them:
+	// https://HOST:PORT each, with or without a base path.
 	URLs []string
-	// SAE is the caller's own SAE ID. The KME takes the ID from the client
-	// certificate; if its status names another one, that is logged. May be empty.
+	// SAE is the caller's own SAE ID. The KME takes the ID from the client certificate;
+	// if its status names another one, a warning is logged. May be empty.
 	SAE string
-	// CertFile and KeyFile are PEM files with the client certificate, followed by
-	// the intermediate ones, and with its private key.
+	// CertFile is a PEM file with the client certificate, followed by any intermediate
+	// ones. KeyFile is one with its private key.
 	CertFile, KeyFile string
 	// CAFile is a PEM file with the CAs to trust instead of the system's.
 	CAFile string
-	// KMEID is the ID that the KME's certificate must contain: as common name, URI,
-	// DNS name or serial number of the subject. A prefix names the only place where
-	// it may be: "cn:", "uri:", "dns:", or "serial:" for the serial number of the
-	// subject or the certificate (decimal or hexadecimal). IDs for several URLs are
-	// separated by commas, in their order; a single ID is for all.
+	// KMEID is the ID that the KME's certificate must contain: as common name, URI, DNS
+	// name or serial number of the subject. A prefix limits it to one place: "cn:",
+	// "uri:", "dns:", or "serial:" for the serial number of the subject or the
+	// certificate (decimal or hexadecimal). IDs for several URLs are separated by
+	// commas, in the order of the URLs; a single ID is for all.
 	//
 	// With a KMEID and a CAFile, the certificate need not name the host of the URL.
 	// Without a KMEID it must, as usual with HTTPS.
@@ -43,7 +43,7 @@ type Options struct {
 	// ExtensionMandatory and ExtensionOptional are sent with key requests (ETSI GS
 	// QKD 014 §6.2) if they are not empty.
 	ExtensionMandatory, ExtensionOptional []any
-	// Dial makes the connections that TLS is begun on; nil: the operating system does.
+	// Dial makes the connections under TLS; nil: as net.Dialer does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger gets failovers, lost answers and certificate files that can't be read.
 	// May be nil.
@@ -55,27 +55,28 @@ const maxKMEs = 16 // of one site
 // A Client asks the KMEs of a site. It reads the certificate files again when they
 // change on disk.
 //
-// A KME deletes a key when it gives it out, so a lost answer takes its keys with
-// it. The Client does what it can about that, and counts it in [Stats]:
+// A KME deletes a key when it gives it out, so keys in a lost answer are lost. The
+// Client does what it can about that, and counts them in [Stats]:
 //
-//   - It asks the next KME where the one before certainly gave no keys: no
-//     connection, or an HTTP error. All keys of one [Client.GetKeys] come from one
-//     KME, so that the other site finds them at one.
-//   - If the answer to enc_keys is lost, it asks for new keys, once. Those of the
-//     lost answer are never used.
+//   - It asks the next KME if the one before certainly gave no keys: no connection, or
+//     an HTTP error. All keys of one [Client.GetKeys] come from one KME, so that the
+//     other site also finds them at one.
+//   - If the answer to enc_keys is lost, it asks for new keys, once. Those in the lost
+//     answer are never used.
 //   - If the answer to dec_keys is lost, it asks for the same keys once more. Keys
 //     that arrive without the others of the same call are returned with the error
 //     (see [Client.KeysByID]).
 //   - If the keys of a site are spread over its KMEs, or if a KME takes fewer IDs
 //     than its status says, it asks for keys one by one.
-//   - It refuses to encrypt with a key whose ID it has been given before.
+//   - It refuses to encrypt with a key whose ID it was given before.
 //
-// A KME whose status is an HTTP error is asked as if it had no limits, and then for
-// fewer keys if it names one.
+// If the status request fails with an HTTP error, the KME is treated as one without
+// limits. If it then refuses a key request because of a limit, the Client asks for
+// fewer keys.
 type Client struct {
 	kmes    []*kme
 	sae     string
-	request encRequest // what all key requests have in common
+	request encRequest // what all key requests share
 	logger  *slog.Logger
 	given   *idMemory // IDs of keys that this client has been given
 	ids     kmhttp.IDBytes
@@ -86,8 +87,8 @@ type Client struct {
 
 var _ kmclient.KeyManager = (*Client)(nil)
 
-// New returns a client, which connects when it is used. Options that make no sense
-// and files that can't be read are a kmclient.ErrConfig.
+// New returns a client, which connects when it is used. If options are invalid or files
+// can't be read, the error is kmclient.ErrConfig.
 func New(o Options) (*Client, error) {
 	if len(o.URLs) < 1 || len(o.URLs) > maxKMEs {
 		return nil, fmt.Errorf("%w: %d KMEs: must be 1 to %d", kmclient.ErrConfig, len(o.URLs), maxKMEs)
@@ -142,10 +143,10 @@ func (c *Client) CloseIdle() {
 
 // Stats counts what has gone wrong since the client was made.
 type Stats struct {
-	Failovers int64 // requests that went on to another KME
-	Burned    int64 // keys of enc_keys whose answer was lost: the KME may have deleted them
-	Wasted    int64 // keys that arrived and were wiped: unusable, or of a call that failed later
-	Gone      int64 // keys that dec_keys did not know any more after a lost answer
+	Failovers int64 // requests that moved on to another KME
+	Burned    int64 // keys from enc_keys whose answer was lost: the KME may have deleted them
+	Wasted    int64 // keys that arrived and were wiped: unusable, or from a call that failed later
+	Gone      int64 // keys that dec_keys no longer knew after a lost answer
 }
 
 // Stats returns the counts so far.
@@ -153,8 +154,8 @@ func (c *Client) Stats() Stats {
 	return Stats{Failovers: c.failovers.Load(), Burned: c.burned.Load(), Wasted: c.wasted.Load(), Gone: c.gone.Load()}
 }
 
-// Status returns the status of the link to peer from the first KME that answers
-// (ETSI GS QKD 014 §5.1). The time that ctx leaves is shared among the KMEs.
+// Status returns the status of the link to peer from the first KME that answers (ETSI
+// GS QKD 014 §5.1). The KMEs share the time that ctx allows.
 func (c *Client) Status(ctx context.Context, peer string) (kmclient.Status, error) {
 	path, err := Path(peer, "status")
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 type lookup struct {
 	peer, path string
 	found      map[string]*kmclient.Key // keys that were asked for, by canonical ID
-	others     []*kmclient.Key          // of an answer that was refused, under the IDs that they came with
+	others     []*kmclient.Key          // from a refused answer, under the IDs that they came with
 }
 
-// missing returns those of ids whose keys have not been found.
+// missing returns the ids whose keys have not been found.
 func (l *lookup) missing(ids []string) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return l.found[kmclient.CanonicalID(id)] != nil })
 }
@@ -38,15 +38,15 @@ func (l *lookup) arrived(ids []string) (keys []*kmclient.Key) {
 	return append(keys, l.others...)
 }
 
-// KeysByID fetches the keys that peer encrypted with (ETSI GS QKD 014 §5.3,
-// dec_keys): at most kmclient.MaxRequestKeys IDs that are all different, in as
-// many requests as the KME's limits make necessary.
+// KeysByID fetches the keys that peer encrypted with (ETSI GS QKD 014 §5.3, dec_keys):
+// at most kmclient.MaxRequestKeys IDs, all different, in as many requests as the KME's
+// limits require.
 //
-// A KME deletes what it gives out, so the keys that arrived are returned with an
-// error as well: those that came before a failure, or before the end of ctx, and
-// those of an answer that is refused, under the IDs that they came with. They are
-// whole, and the caller stores or wipes them. A keystore.Store in front does; without one,
-// a call that is cancelled or answered in part loses keys.
+// A KME deletes what it gives out, so keys that arrived are returned even with an
+// error: those that came before a failure or the end of ctx, and those in a refused
+// answer, under the IDs that they came with. They are whole, and the caller stores or
+// wipes them. A keystore.Store does this; without one, a call that is cancelled or
+// answered in part loses keys.
 func (c *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	path, err := Path(peer, "dec_keys")
 	if err == nil {
@@ -70,9 +70,9 @@ func (c *Client) KeysByID(ctx context.Context, peer string, ids ...string) ([]*k
 	return keys, nil
 }
 
-// lookUp asks the KMEs for keys. A KME refuses a request as a whole: if some of
-// the keys are at another one of this site, or if it takes fewer IDs than its
-// status says, they have to be asked for one by one.
+// lookUp asks the KMEs for keys. A KME refuses a request as a whole. So if some of the
+// keys are at another KME of this site, or if the KME takes fewer IDs than its status
+// says, lookUp asks for them one by one.
 func (c *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
 	failed := c.ask(ctx, l, ids)
 	if failed == nil || len(l.others) > 0 {
@@ -83,7 +83,7 @@ func (c *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.
 	if len(missing) < 2 || !elsewhere && !errors.Is(failed, kmclient.ErrBadRequest) && !refusesMethod(failed) {
 		return failed
 	}
-	for _, id := range missing { // ends with the first that no KME has
+	for _, id := range missing { // ends at the first that no KME has
 		if failed := c.ask(ctx, l, []string{id}); failed != nil {
 			return failed
 		}
@@ -91,8 +91,8 @@ func (c *Client) lookUp(ctx context.Context, l *lookup, ids []string) *kmclient.
 	return nil
 }
 
-// ask asks the KMEs in their order for those of ids that are missing, and then
-// once more those KMEs whose answer was lost or that were busy.
+// ask asks the KMEs in order for the ids that are missing. Then it asks once more those
+// KMEs whose answer was lost or that were busy.
 func (c *Client) ask(ctx context.Context, l *lookup, ids []string) *kmclient.Error {
 	order := c.order()
 	last := make(map[*kme]*kmclient.Error, len(order))
@@ -101,7 +101,7 @@ func (c *Client) ask(ctx context.Context, l *lookup, ids []string) *kmclient.Err
 		var again []*kme
 		for i, k := range order {
 			err := c.lookUpAt(ctx, k, l, l.missing(ids))
-			if err == nil || ctx.Err() != nil || len(l.others) > 0 { // others could not be returned with a success
+			if err == nil || ctx.Err() != nil || len(l.others) > 0 { // l.others can only be returned with an error
 				return err
 			}
 			last[k] = err
@@ -118,9 +118,8 @@ func (c *Client) ask(ctx context.Context, l *lookup, ids []string) *kmclient.Err
 	return c.notFound(l, last, len(l.missing(ids)), lost)
 }
 
-// notFound returns the error to report of those that the KMEs gave last, with
-// this many keys missing. lost says that an answer was lost, maybe with keys in
-// it.
+// notFound picks the error to report from the last ones of all KMEs, with this many
+// keys missing. lost means that an answer was lost, maybe with keys in it.
 func (c *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, missing int, lost bool) *kmclient.Error {
 	var failed *kmclient.Error
 	for _, k := range c.kmes {
@@ -162,8 +161,8 @@ func (c *Client) lookUpAt(ctx context.Context, k *kme, l *lookup, ids []string) 
 	return nil
 }
 
-// decKeys makes one request for keys that are named by their IDs. Fewer may
-// come, but none that was not asked for.
+// decKeys makes one request for the keys with these IDs. Fewer may come, but none that
+// was not asked for.
 func (c *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (map[string]*kmclient.Key, *kmclient.Error) {
 	type keyID struct {
 		ID string `json:"key_ID"`
@@ -209,9 +208,8 @@ func (c *Client) decKeys(ctx context.Context, k *kme, l *lookup, ids []string) (
 	return found, nil
 }
 
-// salvage takes from an answer that is refused what is a key by itself: the KME
-// does not have it any more. One that reads IDs otherwise than we do answers with
-// another message's key.
+// salvage keeps the usable keys of a refused answer, since the KME no longer has them.
+// A KME that reads IDs differently than we do answers with another message's key.
 func (c *Client) salvage(l *lookup, keys []*kmclient.Key) {
 	seen := make(map[string]bool, len(keys))
 	for _, k := range keys {
@@ -226,8 +224,7 @@ func (c *Client) salvage(l *lookup, keys []*kmclient.Key) {
 	c.given.note(l.peer, l.others)
 }
 
-// match returns keys by their canonical IDs, having checked them; ids are
-// those asked for.
+// match checks keys and returns them by their canonical IDs; ids are those asked for.
 func match(keys []*kmclient.Key, ids []string) (map[string]*kmclient.Key, error) {
 	if err := kmclient.CheckKeys(keys, 0, len(keys)); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ type encRequest struct {
 	peer, path string
 }
 
-// query returns the request in the form for GET, or nil if that can't say it.
+// query returns the request in the form for GET, or nil if that form can't express it.
 func (r encRequest) query() url.Values {
 	if len(r.Additional)+len(r.Mandatory)+len(r.Optional) > 0 {
 		return nil
@@ -36,7 +36,7 @@ func (r encRequest) query() url.Values {
 // GetKeys fetches fresh keys (enc_keys, ETSI GS QKD 014 §5.2): at most
 // kmclient.MaxRequestKeys, of kmclient.MaxRequestSize bits, and 64 MiB together. It
 // makes as many requests as the limits of the KME require. If one of them fails, it
-// returns the keys of those before.
+// returns the keys from those before.
 func (c *Client) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	return c.getKeys(ctx, c.request, peer, size, number)
 }
@@ -49,9 +49,9 @@ func (c *Client) GetKeysWith(ctx context.Context, peer string, mandatory []any, 
 	return c.getKeys(ctx, r, peer, size, number)
 }
 
-// GetMulticastKeys is GetKeys for keys that the SAEs in additional can fetch by
-// their IDs as well ("additional_slave_SAE_IDs", §6.2). Each of these SAEs can forge
-// what the keys authenticate.
+// GetMulticastKeys is GetKeys for keys that the SAEs in additional can also fetch by
+// their IDs ("additional_slave_SAE_IDs", §6.2). Each of these SAEs can forge what the
+// keys authenticate.
 func (c *Client) GetMulticastKeys(
 	ctx context.Context, peer string, additional []string, size, number int,
 ) ([]*kmclient.Key, error) {
@@ -81,8 +81,8 @@ func (c *Client) getKeys(ctx context.Context, r encRequest, peer string, size, n
 	return keys, nil
 }
 
-// getAnywhere asks the KMEs in their order. After a lost answer, whose keys may be
-// gone, it asks for new ones, once.
+// getAnywhere asks the KMEs in order. After a lost answer, whose keys may be gone, it
+// asks for new ones, once.
 func (c *Client) getAnywhere(ctx context.Context, r encRequest) ([]*kmclient.Key, *kmclient.Error) {
 	var failed *kmclient.Error
 	anew := false
@@ -108,8 +108,8 @@ func (c *Client) getAnywhere(ctx context.Context, r encRequest) ([]*kmclient.Key
 	return nil, failed
 }
 
-// gaveNone reports whether a KME that failed gave out no key, and another one may
-// serve the same request.
+// gaveNone reports whether a failed KME gave out no key and another one may serve the
+// same request.
 func gaveNone(e *kmclient.Error) bool {
 	switch {
 	case errors.Is(e, kmclient.ErrBadRequest), errors.Is(e, kmclient.ErrUnsupported): // the request itself is wrong
@@ -138,7 +138,7 @@ func (c *Client) getFrom(ctx context.Context, k *kme, r encRequest) (keys []*kmc
 		r.Number = min(most, number-len(keys))
 		some, err := c.encKeys(ctx, k, r)
 		if err != nil && errors.Is(err, kmclient.ErrLimit) && r.Number > 1 {
-			most = r.Number / 2 // a limit that its status does not name
+			most = r.Number / 2 // there is a limit that its status does not name
 			continue
 		}
 		if err != nil && len(keys) > 0 {
@@ -177,7 +177,7 @@ func (c *Client) encKeys(ctx context.Context, k *kme, r encRequest) ([]*kmclient
 	keys, err := kmhttp.DecodeKeyList(answer)
 	switch {
 	case err != nil:
-		c.wasted.Add(int64(r.Number)) // as far as is known: the answer can't be read
+		c.wasted.Add(int64(r.Number)) // as far as we know: the answer can't be read
 		return nil, kmhttp.BadAnswer(q, code, answer, err)
 	case len(keys) == 0:
 		return nil, &kmclient.Error{Op: q.Op, Status: code, Retry: true, Err: fmt.Errorf("%w: an answer without keys", kmclient.ErrKeyExhausted)}

@@ -14,10 +14,10 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// Endpoint returns the base URL of the only KME of o, without a slash at its end,
-// and a TLS configuration that verifies the KME's certificate and KMEID as a
-// [Client] does. It is for programs that make their own requests, such as a
-// conformance check. The files are read now, and not again when they change.
+// Endpoint returns the base URL of the only KME in o, without a final slash, and a TLS
+// configuration that verifies the KME's certificate and KMEID as a [Client] does. It is
+// for programs that make their own requests, such as a conformance check. The files are
+// read now, and not again when they change.
 func (o Options) Endpoint() (base string, config *tls.Config, err error) {
 	if len(o.URLs) != 1 {
 		return "", nil, fmt.Errorf("%w: %d KMEs: must be one", kmclient.ErrConfig, len(o.URLs))
@@ -41,9 +41,9 @@ func (o Options) Endpoint() (base string, config *tls.Config, err error) {
 	return base, files.config(u.Hostname(), ids[0]), nil
 }
 
-// Path returns the path of an operation ("status", "enc_keys" or "dec_keys", ETSI
-// GS QKD 014 §5) with the peer of that SAE ID, which may come from a message. An ID
-// that can't be one, or would lead to another path, is a kmclient.ErrBadRequest.
+// Path returns the path of an operation ("status", "enc_keys" or "dec_keys", ETSI GS
+// QKD 014 §5) for the peer with this SAE ID, which may come from a message. If it can't
+// be an SAE ID, or would lead to another path, the error is kmclient.ErrBadRequest.
 func Path(sae, operation string) (string, error) {
 	switch {
 	case sae == "":
@@ -54,7 +54,7 @@ func Path(sae, operation string) (string, error) {
 	return "/api/v1/keys/" + url.PathEscape(sae) + "/" + operation, nil
 }
 
-// Refusal returns the error that a [Client] makes of an answer other than 2xx. op is
+// Refusal returns the error that a [Client] makes from an answer other than 2xx. op is
 // what was asked for, as in [kmclient.Error].Op.
 func Refusal(op string, status int, body []byte) *kmclient.Error {
 	return kmhttp.Refusal(kmhttp.Call{Op: op}, status, nil, body)

@@ -8,7 +8,7 @@ import (
 )
 
 // order returns the KMEs in the order in which to ask them. Those that could not be
-// reached a moment ago come last.
+// reached recently come last.
 func (c *Client) order() []*kme {
 	now := time.Now()
 	order := make([]*kme, 0, len(c.kmes))
@@ -22,8 +22,8 @@ func (c *Client) order() []*kme {
 	return order
 }
 
-// noteFailover counts and logs that the first of order could not serve, if there
-// is another one to ask.
+// noteFailover counts and logs that the first KME of order could not serve, if there is
+// another one to ask.
 func (c *Client) noteFailover(order []*kme, err *kmclient.Error) {
 	if len(order) > 1 && order[1] != order[0] {
 		c.failovers.Add(1)
@@ -31,9 +31,9 @@ func (c *Client) noteFailover(order []*kme, err *kmclient.Error) {
 	}
 }
 
-// graver returns which of the errors of two KMEs to report. That a key does not
-// exist, or that none is left, is only reported if all of them say so: one that
-// could not be asked may have it.
+// graver chooses which of two KMEs' errors to report. It reports that a key does not
+// exist, or that none is left, only if all KMEs say so: one that could not be asked may
+// have it.
 func graver(a, b *kmclient.Error) *kmclient.Error {
 	if a == nil || b != nil && isAbsence(a) && !isAbsence(b) {
 		return b
@@ -41,8 +41,8 @@ func graver(a, b *kmclient.Error) *kmclient.Error {
 	return a
 }
 
-// isAbsence reports whether a KME has answered that it has no such key, or none at
-// all.
+// isAbsence reports whether a KME has answered that it does not have the key, or has
+// none at all.
 func isAbsence(e *kmclient.Error) bool {
 	return errors.Is(e, kmclient.ErrKeyNotFound) || errors.Is(e, kmclient.ErrKeyExhausted)
 }

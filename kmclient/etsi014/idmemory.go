@@ -29,8 +29,8 @@ func newIDMemory(max int) *idMemory {
 	return &idMemory{seed: maphash.MakeSeed(), max: max, known: map[uint64]struct{}{}}
 }
 
-// claim remembers the IDs of keys to encrypt with. If it knows one of them already,
-// it remembers none, and the error is a kmclient.ErrBadKey.
+// claim remembers the IDs of keys to encrypt with. If it knows one of them already, it
+// remembers none, and the error is kmclient.ErrBadKey.
 func (m *idMemory) claim(peer string, keys []*kmclient.Key) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -43,7 +43,7 @@ func (m *idMemory) claim(peer string, keys []*kmclient.Key) error {
 	return nil
 }
 
-// note remembers the IDs of keys to decrypt with, which may come again, but not to
+// note remembers the IDs of keys to decrypt with, which may come again, but never to
 // encrypt with.
 func (m *idMemory) note(peer string, keys []*kmclient.Key) {
 	m.mu.Lock()
@@ -68,7 +68,7 @@ func (m *idMemory) add(peer string, keys []*kmclient.Key) {
 	}
 }
 
-// hash returns the hash of a key ID. One that is no UUID, against the standard, is
+// hash returns the hash of a key ID. An ID that, against the standard, is not a UUID is
 // unique only among the keys of one peer.
 func (m *idMemory) hash(peer, id string) uint64 {
 	if id = kmclient.CanonicalID(id); uuid.Validate(id) == nil {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	downFor        = 30 * time.Second // how long a KME that can't be reached is asked last
+	downFor        = 30 * time.Second // how long an unreachable KME is asked last
 	maxConnections = 32               // to one KME
 )
 
@@ -27,7 +27,7 @@ type kme struct {
 	caller *kmhttp.Client
 	files  *tlsFiles
 	seen   atomic.Int64 // the generation of files that the connections use
-	down   atomic.Int64 // until when it is asked last, in Unix nanoseconds
+	down   atomic.Int64 // it is asked last until this time, in Unix nanoseconds
 	enc    method       // of enc_keys
 	dec    method       // of dec_keys
 
@@ -60,7 +60,7 @@ func (k *kme) ask(ctx context.Context, q kmhttp.Call) (int, []byte, *kmclient.Er
 		k.noteDown()
 	}
 	if err != nil && (err.Status == http.StatusBadGateway || err.Status == http.StatusGatewayTimeout) {
-		err.Lost = true // a gateway answers: the KME may have served the request
+		err.Lost = true // a gateway answered: the KME may have served the request
 	}
 	return code, body, err
 }
@@ -89,8 +89,8 @@ func (k *kme) status(ctx context.Context, peer, path string) (kmclient.Status, *
 }
 
 // statusWithin is status within one of shares equal shares of the caller's time, so
-// that a KME that accepts connections and never answers leaves time for the next
-// one. That KME is then asked last for a while, as after the time-out of a request.
+// that a KME that accepts connections but never answers leaves time for the next one.
+// That KME is then asked last for a while, as after the time-out of a request.
 func (k *kme) statusWithin(ctx context.Context, shares int, peer, path string) (kmclient.Status, *kmclient.Error) {
 	deadline, ok := ctx.Deadline()
 	if !ok || shares == 1 {

@@ -11,12 +11,12 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// A kmeID is the ID of a KME, and the field of its certificate that must be it: "cn",
-// "uri", "dns" or "serial". An empty field is any of them, but for the serial number
-// of the certificate itself, which may be as short as the ID of another KME.
+// A kmeID is the ID of a KME, and the field of its certificate that must hold it: "cn",
+// "uri", "dns" or "serial". An empty field means any of them, except the certificate's
+// own serial number, which may be short enough to equal another KME's ID.
 type kmeID struct{ field, value string }
 
-// parseKMEIDs parses n IDs separated by commas, or one or none for n KMEs.
+// parseKMEIDs parses n IDs separated by commas, or one or none for all n KMEs.
 func parseKMEIDs(text string, n int) ([]kmeID, error) {
 	ids := make([]kmeID, n)
 	if text == "" {

@@ -14,7 +14,7 @@ const (
 	limitsPeers = 256         // peers whose limits are remembered
 )
 
-// limits are the limits of requests by the status of a KME; 0: it names none.
+// limits are a KME's limits for requests, from its status; 0: it names none.
 type limits struct {
 	keys       int  // per request
 	minSize    int  // bits
@@ -32,9 +32,9 @@ func (l limits) batch(number int) int {
 	return number
 }
 
-// limitsOf returns the limits of requests about peer, and asks the KME if they are
-// not known. A KME that answers with anything but a status has no limits: it may
-// serve keys nevertheless.
+// limitsOf returns the limits of requests about peer, and asks the KME if they are not
+// known. A KME that answers with anything but a status has no limits: it may still
+// serve keys.
 func (k *kme) limitsOf(ctx context.Context, peer string) (limits, *kmclient.Error) {
 	k.mu.Lock()
 	l, ok := k.limits[peer]
@@ -95,7 +95,7 @@ func (k *kme) remember(peer string, l limits) {
 	k.limits[peer] = l
 }
 
-// forget has the next request ask for the limits again.
+// forget makes the next request ask for the limits again.
 func (k *kme) forget(peer string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

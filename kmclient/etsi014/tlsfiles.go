@@ -26,7 +26,7 @@ type tlsFiles struct {
 	seen       [3]os.FileInfo // when they were last read
 	pair       tls.Certificate
 	roots      *x509.CertPool // nil: the system's
-	generation int64          // how often they have been read
+	generation int64          // how many times they have been read
 	logged     string         // the last error, which is logged once
 }
 
@@ -54,7 +54,7 @@ func (f *tlsFiles) stat() (seen [3]os.FileInfo, err error) {
 	return seen, nil
 }
 
-// load reads the files, of which seen is the state before.
+// load reads the files. seen is their state before that.
 func (f *tlsFiles) load(seen [3]os.FileInfo) error {
 	pair, err := textfile.KeyPair(f.cert, f.key)
 	if err != nil {
@@ -123,7 +123,7 @@ func (f *tlsFiles) dialer(dial dialFunc, id kmeID, limit time.Duration) dialFunc
 	}
 }
 
-// connect makes a connection, and TLS on it.
+// connect makes a connection, and starts TLS on it.
 func (f *tlsFiles) connect(ctx context.Context, dial dialFunc, config *tls.Config, network, address string) (net.Conn, error) {
 	raw, err := dial(ctx, network, address)
 	if err != nil {
@@ -153,7 +153,7 @@ func (f *tlsFiles) config(host string, id kmeID) *tls.Config {
 	}
 	roots := f.roots
 	// The certificate of a KME names the KME, but not always its host. If the
-	// operator's own CA has issued it, it is verified here, without the host name.
+	// operator's own CA issued it, it is verified here, without the host name.
 	config.InsecureSkipVerify = roots != nil
 	config.VerifyConnection = func(s tls.ConnectionState) error {
 		if roots != nil {

@@ -8,16 +8,15 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// refusalAge is how long a batch that was refused is not tried again.
+// refusalAge is how long a refused batch size is not tried again.
 const refusalAge = time.Minute
 
-// A batchSize learns how many keys a key manager gives in one request, as neither
+// A batchSize learns how many keys a key manager gives in one request, since neither
 // the limits nor the stock that key managers report are reliable. A refusal halves it,
-// whatever the words. Each success lets it grow, up to what was refused a short while
-// ago.
+// whatever the words. Each success lets it grow, but not to a size refused recently.
 type batchSize struct {
 	worked  int       // since a refusal, the largest batch that was given, or the next to try; 0: none
-	refused int       // the smallest batch that was refused lately; 0: none
+	refused int       // the smallest batch that was refused recently; 0: none
 	until   time.Time // when that is forgotten
 }
 
@@ -56,9 +55,9 @@ func (b *batchSize) learn(number int, err error, now time.Time) (again bool) {
 func isRefused(err error) bool {
 	e, ok := errors.AsType[*kmclient.Error](err)
 	switch {
-	case errors.Is(err, kmclient.ErrRefused): // of the caller, whatever the request
+	case errors.Is(err, kmclient.ErrRefused): // the caller is refused, whatever the request
 		return false
-	case ok && (e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout): // a gateway answers; the answer of the key manager may be lost
+	case ok && (e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout): // a gateway answered; the key manager's answer may be lost
 		return false
 	case errors.Is(err, kmclient.ErrKeyExhausted), errors.Is(err, kmclient.ErrBadRequest):
 		return true

@@ -1,10 +1,10 @@
 // Package keypool fetches keys ahead of their use, so that a busy sender makes one
-// request to its key manager per batch of keys and not one per message.
+// request to its key manager per batch of keys, not one per message.
 //
-// A [Pool] wraps a [kmclient.KeyManager] and is one itself. Keys that are fetched
-// ahead are only in memory. Each is given out once, or wiped and counted when it gets
-// too old or the pool is closed. A key manager that keeps keys until they are closed
-// still has those.
+// A [Pool] wraps a [kmclient.KeyManager] and is one itself. Keys that are fetched ahead
+// are only in memory. Each is given out once, or wiped and counted when it gets too old
+// or the pool is closed. If the key manager keeps keys until they are closed, it still
+// has the wiped ones.
 //
 // If a key manager refuses a batch, in whatever words, it is asked for half of it, and
 // so on down to one key. Later batches grow again.
@@ -24,18 +24,18 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// ErrClosed comes with a [kmclient.ErrUnavailable] from a pool that is closed.
+// ErrClosed comes with [kmclient.ErrUnavailable] from a closed pool.
 var ErrClosed = errors.New("key pool closed")
 
 // Options say how many keys a pool fetches ahead. Zero means the default.
 type Options struct {
-	Size     int           // of a key in bits; 256. Requests for other sizes bypass the pool
-	Batch    int           // keys per fetch, within the limit of the key manager; 128. Requests for more bypass the pool
-	Low      int           // with fewer keys for a peer than this, more are fetched; a quarter of Batch
-	Max      int           // most keys for one peer; twice Batch
-	MaxAge   time.Duration // of a key, from its arrival; 10 minutes
-	MaxPeers int           // with keys; 64. The one that was not asked for longest makes room
-	Timeout  time.Duration // of one fetch; 1 minute
+	Size     int           // of a key, in bits; default 256. Requests for other sizes bypass the pool
+	Batch    int           // keys per fetch, within the key manager's limit; default 128. Requests for more bypass the pool
+	Low      int           // if there are fewer keys than this for a peer, more are fetched; default a quarter of Batch
+	Max      int           // most keys for one peer; default twice Batch
+	MaxAge   time.Duration // of a key, from its arrival; default 10 minutes
+	MaxPeers int           // with keys; default 64. The one least recently asked for makes room
+	Timeout  time.Duration // of one fetch; default 1 minute
 	Logger   *slog.Logger  // gets fetches that fail; may be nil
 }
 
@@ -43,10 +43,10 @@ type Options struct {
 // Fetched = Served + Expired + Discarded + Stock.
 type Stats struct {
 	Requests  int64 // key requests that the pool has made
-	Failures  int64 // those that brought no key
+	Failures  int64 // requests that brought no key
 	Fetched   int64 // keys that arrived
 	Served    int64 // keys given out
-	Expired   int64 // keys wiped for their age
+	Expired   int64 // keys wiped because of their age
 	Discarded int64 // keys wiped because the pool was closed, had no room for their peer, or could not use them
 	Stock     int   // keys in the pool
 	Peers     int   // peers that were asked for
@@ -70,7 +70,7 @@ type Pool struct {
 
 var _ kmclient.KeyManager = (*Pool)(nil)
 
-// New returns a pool of keys of km. It fetches nothing before the first call of
+// New returns a pool of keys from km. It fetches nothing before the first call of
 // GetKeys.
 func New(km kmclient.KeyManager, o Options) (*Pool, error) {
 	o.Size, o.Batch = cmp.Or(o.Size, 256), cmp.Or(o.Batch, 128)
@@ -121,9 +121,9 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Close stops fetching and wipes the keys in the pool. It waits until no fetch is
-// under way, or returns the error of ctx; the pool is closed in both cases, and keys
-// that arrive later are wiped.
+// Close stops fetching and wipes the keys in the pool. It waits until no fetch is under
+// way, or returns ctx's error; in both cases the pool is closed, and keys that arrive
+// later are wiped.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true

@@ -12,18 +12,18 @@ import (
 
 const (
 	firstPause  = 200 * time.Millisecond // before a fetch that follows a failure
-	longestWait = 5 * time.Second        // it doubles up to this
+	longestWait = 5 * time.Second        // the pause doubles up to this
 )
 
-// A stock is the keys for one peer, and the callers that wait for them. Pool.mu must
+// A stock holds the keys for one peer, and the callers that wait for them. Pool.mu must
 // be held to use it.
 type stock struct {
 	keys     []pooled  // oldest first
-	callers  []*caller // in the order in which they came
+	callers  []*caller // in order of arrival
 	asked    time.Time // when keys were last asked for
 	fetching bool
 
-	limit  int           // keys per request by the key manager's status; 0: not asked for yet
+	limit  int           // keys per request, from the key manager's status; 0: not asked for yet
 	size   batchSize     // keys per request that it gives
 	pause  time.Duration // after the next failure
 	until  time.Time     // no fetch before this time
@@ -44,9 +44,9 @@ type caller struct {
 }
 
 // GetKeys returns keys that were fetched ahead, if they are of the pool's size. If
-// there are not enough, it waits for the next fetch, which serves all callers that
-// wait. If that fails, so do the callers for which there are not enough keys. For a
-// moment after a failure, new callers get its error without a new request.
+// there are not enough, it waits for the next fetch, which serves all waiting callers.
+// If that fails, so do the callers for which there are not enough keys. For a moment
+// after a failure, new callers get the same error without a new request.
 func (p *Pool) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	if size != p.o.Size || number < 1 || number > p.o.Batch {
 		return p.km.GetKeys(ctx, peer, size, number)
@@ -106,8 +106,8 @@ func (c *caller) finish(keys []*kmclient.Key, err error) {
 	close(c.served)
 }
 
-// serve gives keys to the callers in their order, until there are not enough for the
-// next one.
+// serve gives keys to the callers in order, until there are not enough for the next
+// one.
 func (p *Pool) serve(s *stock) {
 	for len(s.callers) > 0 && len(s.keys) >= s.callers[0].number {
 		c := s.callers[0]
@@ -122,8 +122,8 @@ func (p *Pool) serve(s *stock) {
 	}
 }
 
-// serveSmall gives keys to all callers for which there are enough, also after one
-// that wants more.
+// serveSmall gives keys to all callers for which there are enough, even behind one that
+// wants more.
 func (p *Pool) serveSmall(s *stock) {
 	waiting := s.callers
 	s.callers = nil
@@ -179,7 +179,7 @@ func (p *Pool) refill(peer string, s *stock) {
 		ctx, cancel := context.WithTimeout(p.life, p.o.Timeout)
 		defer cancel()
 		keys, err := p.fetch(ctx, peer, s, number)
-		if err != nil && ctx.Err() != nil { // which is no caller's context
+		if err != nil && ctx.Err() != nil { // this is not a caller's context
 			err = unavailable(fmt.Errorf("no keys within %v: %w", p.o.Timeout, os.ErrDeadlineExceeded))
 		}
 		p.finish(peer, s, keys, err)
@@ -187,7 +187,7 @@ func (p *Pool) refill(peer string, s *stock) {
 }
 
 // fetch asks the key manager for keys, within its limit. If it refuses, fetch asks for
-// half of them, and so on.
+// half as many, and so on.
 func (p *Pool) fetch(ctx context.Context, peer string, s *stock, number int) ([]*kmclient.Key, error) {
 	number = min(number, p.limitOf(ctx, peer, s))
 	for {
@@ -204,7 +204,8 @@ func (p *Pool) fetch(ctx context.Context, peer string, s *stock, number int) ([]
 	}
 }
 
-// limitOf returns how many keys the key manager gives in a request, by its status.
+// limitOf returns how many keys the key manager gives in a request, according to its
+// status.
 func (p *Pool) limitOf(ctx context.Context, peer string, s *stock) int {
 	p.mu.Lock()
 	limit := s.limit
@@ -272,7 +273,7 @@ func (p *Pool) finish(peer string, s *stock, keys []*kmclient.Key, err error) {
 	}
 }
 
-// arm sets the timer for keys that are too old, unless it runs.
+// arm sets the timer that wipes old keys, unless it is running.
 func (p *Pool) arm(at time.Time) {
 	if p.timer == nil {
 		p.timer = time.AfterFunc(time.Until(at), p.sweep)
@@ -318,8 +319,8 @@ func (p *Pool) discard(s *stock) {
 	s.keys = nil
 }
 
-// unavailable returns the error for a caller that gets no keys for a reason that is
-// not the key manager's.
+// unavailable returns the error for a caller that gets no keys for a reason that does
+// not lie with the key manager.
 func unavailable(why error) error {
 	return &kmclient.Error{Op: "get keys", Retry: true, Err: fmt.Errorf("%w: %w", kmclient.ErrUnavailable, why)}
 }

@@ -29,7 +29,7 @@ type fileStore struct {
 	path string
 
 	// The content that was last read or written, and its file, which stays open:
-	// otherwise a later file could get the same inode number and be taken for it.
+	// otherwise a later file could get the same inode number and be mistaken for it.
 	held *keyFile
 	file *os.File
 	info fs.FileInfo
@@ -54,7 +54,7 @@ func (s *fileStore) load() (*keyFile, error) {
 		return s.held, nil
 	}
 	s.forget()
-	if !info.Mode().IsRegular() { // to open a pipe would block
+	if !info.Mode().IsRegular() { // opening a pipe would block
 		return nil, s.unreadable(errors.New("not a regular file"))
 	}
 	file, err := os.Open(s.path)
@@ -97,7 +97,7 @@ func (s *fileStore) unreadable(err error) error {
 		kmclient.ErrStore, s.path, err)
 }
 
-// forget has the next load read the file.
+// forget makes the next load read the file.
 func (s *fileStore) forget() {
 	if s.held == nil {
 		return
@@ -105,7 +105,7 @@ func (s *fileStore) forget() {
 	for _, k := range s.held.keys {
 		clear(k.secret)
 	}
-	_ = s.file.Close() // was only read, or is synced
+	_ = s.file.Close() // was only read, or is already synced
 	s.held, s.file, s.info = nil, nil, nil
 }
 
@@ -142,7 +142,7 @@ func (s *fileStore) replace(data []byte) (_ *os.File, _ fs.FileInfo, err error) 
 	defer func() {
 		if err != nil {
 			_ = file.Close()
-			_ = os.Remove(temp) // which holds keys, unless it is renamed already
+			_ = os.Remove(temp) // it holds keys, unless it is already renamed
 		}
 	}()
 	if _, err := io.Copy(file, bytes.NewReader(data)); err != nil {

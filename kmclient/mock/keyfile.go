@@ -33,11 +33,11 @@ const (
 //
 //	{"keys": {ID: base64, …}, "keys_generated": n, "last_updated": "…", "key_states": {ID: "in_use", …}}
 //
-// A key without a state is stored. The mock only gives a state to keys that it has
-// made itself, so that reading the file of another program does not change it.
+// A key without a state is in state stored. The mock gives a state only to keys that it
+// has made itself, so that reading another program's file does not change it.
 //
-// It keeps the order of everything and members that it does not know, so that a diff
-// of the file shows only what has changed.
+// A keyFile keeps the order of everything, and members that it does not know, so that a
+// diff of the file shows only what has changed.
 type keyFile struct {
 	keys      []storedKey
 	index     map[string]int            // of keys, by CanonicalID
@@ -48,12 +48,12 @@ type keyFile struct {
 }
 
 type storedKey struct {
-	id     string         // good for CheckID
+	id     string         // accepted by CheckID
 	secret []byte         // at least one byte
 	state  kmclient.State // StateInUse, StateUsed, or "" for StateStored
 }
 
-// A member is one of the JSON object. value is nil if keyFile has a field for it.
+// A member is a member of the JSON object. value is nil if keyFile has a field for it.
 type member struct {
 	name  string
 	value json.RawMessage
@@ -67,8 +67,8 @@ func newKeyFile() *keyFile {
 	}
 }
 
-// parseKeyFile parses a file. It refuses what it could not write again without a
-// loss. Its errors quote no key.
+// parseKeyFile parses a file. It refuses what it could not write back without loss. Its
+// errors quote no key.
 func parseKeyFile(data []byte) (*keyFile, error) {
 	f := &keyFile{index: map[string]int{}, generated: -1}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -89,7 +89,7 @@ func parseKeyFile(data []byte) (*keyFile, error) {
 	return f, f.complete()
 }
 
-// complete adds the members that are missing: a file may have "keys" only.
+// complete adds the members that are missing: a file may have only "keys".
 func (f *keyFile) complete() error {
 	for _, name := range []string{memberKeys, memberGenerated, memberUpdated} {
 		if slices.ContainsFunc(f.members, func(m member) bool { return m.name == name }) {
@@ -188,8 +188,8 @@ func eachMember(d *json.Decoder, value func(name string) error) error {
 	return err
 }
 
-// inFile adds to err its place in the file. It replaces errors of encoding/json, which
-// quote the file.
+// inFile adds the position in the file to err. It replaces errors of encoding/json,
+// which quote the file.
 func inFile(d *json.Decoder, err error) error {
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		err = errors.New("not JSON")
@@ -266,7 +266,7 @@ func (f *keyFile) remove(id string) bool {
 }
 
 // freshID returns an ID that was never used: the counter never goes back, and an ID
-// that is in the file for whatever reason is skipped.
+// that is already in the file, for whatever reason, is skipped.
 func (f *keyFile) freshID(now time.Time) string {
 	for {
 		f.generated++

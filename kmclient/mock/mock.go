@@ -17,7 +17,7 @@ import (
 )
 
 // DefaultPath is the file of a mock whose Options name no other. The reference system
-// has the same.
+// uses the same path.
 const DefaultPath = "instance/mock_qkd_keys.json"
 
 const (
@@ -25,10 +25,10 @@ const (
 	minKeySize  = 8                // bits
 	maxKeySize  = 1 << 20          // bits
 	maxKeys     = 255              // per request
-	manyKeys    = 10_000           // more in the file than this is worth a warning
-	manyBytes   = 16 << 20         // likewise, of the file
+	manyKeys    = 10_000           // more keys than this in the file are worth a warning
+	manyBytes   = 16 << 20         // likewise, the size of the file
 	lockTimeout = 30 * time.Second // to wait for other processes
-	noteTimeout = time.Second      // to note that a key is used
+	noteTimeout = time.Second      // to record that a key is used
 )
 
 // Options say where a mock keeps its keys.
@@ -37,18 +37,18 @@ type Options struct {
 	Logger *slog.Logger // gets a warning when the file is large; may be nil
 }
 
-// A KeyManager makes keys from the randomness of the system and keeps them in a file
-// in the format of the reference system. Several processes may use the file at the
-// same time. It keeps nothing secret: whoever reads the file has the keys.
+// A KeyManager makes keys with crypto/rand and keeps them in a file in the format of
+// the reference system. Several processes may use the file at the same time. It keeps
+// nothing secret: whoever reads the file has the keys.
 //
 // Don't share the file with a running MockQKDClient of the reference system, which
 // reads it once and then overwrites it: keys that others have added are lost.
 //
-// Each change replaces the whole file atomically, so it is meant for some thousand
-// keys. A file that can't be read is a kmclient.ErrStore and stays as it is. The file
-// is made with the first key.
+// Each change replaces the whole file atomically, so it is meant for a few thousand
+// keys at most. If the file can't be read, the error is kmclient.ErrStore and the file
+// stays as it is. The file is created with the first key.
 type KeyManager struct {
-	turn     chan struct{} // holds a token; who takes it may use store and warned
+	turn     chan struct{} // holds a token; whoever takes it may use store and warned
 	store    *fileStore
 	warned   bool
 	logger   *slog.Logger
@@ -125,8 +125,8 @@ func (m *KeyManager) GetKeys(ctx context.Context, _ string, size, number int) ([
 	return keys, nil
 }
 
-// KeysByID returns stored keys, which stay in the file. Those that a mock has made
-// become used, if the file can be written.
+// KeysByID returns stored keys, which stay in the file. Those made by a mock become
+// used, if the file can be written.
 func (m *KeyManager) KeysByID(ctx context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	if err := kmclient.CheckIDs(ids); err != nil {
 		return nil, &kmclient.Error{Op: "keys by ID", Err: err}
@@ -155,8 +155,8 @@ func (m *KeyManager) KeysByID(ctx context.Context, _ string, ids ...string) ([]*
 	return keys, nil
 }
 
-// noteUsed sets the state of keys that were fetched by their IDs, here and in the
-// file. If the file stays locked, the keys are returned nevertheless.
+// noteUsed sets the state of keys that were fetched by their IDs, here and in the file.
+// If the file stays locked, the keys are returned all the same.
 func (m *KeyManager) noteUsed(ctx context.Context, keys []*kmclient.Key) {
 	for _, k := range keys {
 		k.SetState(kmclient.StateUsed)
@@ -186,7 +186,7 @@ func (m *KeyManager) CloseKey(ctx context.Context, id string) error {
 	if err := kmclient.CheckID(id); err != nil {
 		return &kmclient.Error{Op: "close key", Err: err}
 	}
-	if !m.store.exists() { // a change would make it
+	if !m.store.exists() { // a change would create it
 		return &kmclient.Error{Op: "close key", Err: fmt.Errorf("%w: %s", kmclient.ErrKeyNotFound, id)}
 	}
 	return m.change(ctx, "close key", func(f *keyFile) error {
@@ -200,9 +200,9 @@ func (m *KeyManager) CloseKey(ctx context.Context, id string) error {
 // DeletesOnDelivery returns false: a key stays in the file until it is closed.
 func (m *KeyManager) DeletesOnDelivery() bool { return false }
 
-// ListKeys returns the keys in the file, oldest first. A key is in_use when it is
-// made, used once it was fetched by its ID, and stored if another program has put it
-// into the file. Its time is zero if the mock has not made its ID.
+// ListKeys returns the keys in the file, oldest first. A key is in_use when it is made,
+// used once it was fetched by its ID, and stored if another program put it into the
+// file. Its time is zero if its ID is not the mock's.
 func (m *KeyManager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err error) {
 	made := regexp.MustCompile(`^MOCK-KEY-\d{8,}-(\d{14})$`)
 	err = m.read(ctx, "list keys", func(f *keyFile) error {
@@ -220,8 +220,8 @@ func (m *KeyManager) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, er
 	return infos, err
 }
 
-// read calls use with what the file holds. That needs no lock between processes: a
-// file is replaced as a whole.
+// read calls use with the content of the file. That needs no lock between processes:
+// the file is replaced as a whole.
 func (m *KeyManager) read(ctx context.Context, op string, use func(*keyFile) error) error {
 	return m.inTurn(ctx, op, func(context.Context) error {
 		f, err := m.store.load()
@@ -232,8 +232,8 @@ func (m *KeyManager) read(ctx context.Context, op string, use func(*keyFile) err
 	})
 }
 
-// change calls edit with what the file holds and writes the result, while no other
-// process can change the file. If edit fails nothing is written, so it must fail
+// change calls edit with the content of the file and writes the result, while no other
+// process can change the file. If edit fails, nothing is written, so it must fail
 // before it changes anything.
 func (m *KeyManager) change(ctx context.Context, op string, edit func(*keyFile) error) error {
 	return m.inTurn(ctx, op, func(ctx context.Context) error {
@@ -259,11 +259,11 @@ func (m *KeyManager) change(ctx context.Context, op string, edit func(*keyFile) 
 	})
 }
 
-// errBusy is the cause of the end of inTurn's time.
+// errBusy is the cause when inTurn's time ends.
 var errBusy = errors.New("the key file stays locked by another process")
 
-// inTurn calls do while no other goroutine uses the store. An error may pass once the
-// file or its lock is usable again.
+// inTurn calls do while no other goroutine uses the store. The error says to retry if
+// it may pass once the file or its lock is usable again.
 func (m *KeyManager) inTurn(ctx context.Context, op string, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.lockWait, errBusy)
 	defer cancel()

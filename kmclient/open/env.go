@@ -21,8 +21,8 @@ import (
 //	QKD_KME_ID    KMEID
 //	QKD_SAE       SAE
 //
-// getenv is usually [os.Getenv]; an empty variable is the same as one that is not set.
-// An error of the key manager names the variables that set an option.
+// getenv is usually [os.Getenv]; an empty variable is the same as an unset one. An
+// error of the key manager names the variables that set an option.
 func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error) {
 	var used []string
 	for _, v := range []struct {
@@ -49,8 +49,8 @@ func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error)
 }
 
 // EnvSpec returns the spec of the key manager that the environment names, as
-// [KeyManager] takes it, or "". QKD_KM is the spec. Without it, the variables of the
-// reference system count:
+// [KeyManager] takes it, or "". QKD_KM is the spec. If it is not set, the variables of
+// the reference system are used:
 //
 //	QKD_USE_MOCK      true: a mock on mock.DefaultPath; false: the QMail REST API
 //	QKD_KM_HOST       host of the QMail REST API (default localhost)
@@ -59,8 +59,8 @@ func FromEnv(getenv func(string) string, o Options) (kmclient.KeyManager, error)
 //	QKD_KM_USE_HTTPS  the same, as the reference system spells it
 //
 // Without QKD_USE_MOCK the others are ignored. A truth value is true, 1, yes, false, 0
-// or no, in any case. A value that can't be used is a kmclient.ErrConfig that names the
-// variable.
+// or no, in any case. If a value can't be used, the error is kmclient.ErrConfig and
+// names the variable.
 func EnvSpec(getenv func(string) string) (string, error) {
 	if spec := getenv("QKD_KM"); spec != "" {
 		if err := checkSpec(spec); err != nil {

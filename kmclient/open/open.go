@@ -14,8 +14,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/rest"
 )
 
-// Options are the settings of any key manager. One that has no use for a setting
-// ignores it, but a CAFile for an http:// URL is a kmclient.ErrConfig.
+// Options are the settings of any key manager. A key manager ignores a setting that it
+// has no use for, except that a CAFile for an http:// URL is an error
+// (kmclient.ErrConfig).
 type Options struct {
 	CAFile  string        // PEM file with the CAs to trust instead of the system's; only with TLS
 	Timeout time.Duration // of one request; 30 seconds if zero
@@ -34,7 +35,7 @@ type Options struct {
 //	etsi014:https://HOST:PORT[,https://HOST2:PORT]
 //	                    ETSI GS QKD 014, with one or more KMEs of this site
 //
-// Anything else is a kmclient.ErrConfig.
+// For anything else the error is kmclient.ErrConfig.
 func KeyManager(spec string, o Options) (kmclient.KeyManager, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func KeyManager(spec string, o Options) (kmclient.KeyManager, error) {
 	return opened(rest.New(rest.Options{URL: spec, CAFile: o.CAFile, Timeout: o.Timeout}))
 }
 
-// opened returns a nil interface with an error, and not one with a nil pointer in it.
+// opened returns a nil interface with an error, not one that holds a nil pointer.
 func opened[K kmclient.KeyManager](km K, err error) (kmclient.KeyManager, error) {
 	if err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func opened[K kmclient.KeyManager](km K, err error) (kmclient.KeyManager, error)
 	return km, nil
 }
 
-// checkSpec reports whether KeyManager takes spec.
+// checkSpec reports whether KeyManager accepts spec.
 func checkSpec(spec string) error {
 	scheme, where, colon := strings.Cut(spec, ":")
 	switch {

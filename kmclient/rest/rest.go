@@ -29,8 +29,8 @@ type Options struct {
 	ExtensionMandatory []any
 }
 
-// A Client asks a key manager that knows no SAEs: it ignores peer. Keys stay at the
-// key manager until [Client.CloseKey].
+// A Client asks a key manager that does not know SAEs, so it ignores peer. Keys stay at
+// the key manager until [Client.CloseKey].
 //
 // A status and a look-up by ID are tried a second time if the network or a gateway
 // fails; a key request and CloseKey are not.
@@ -42,8 +42,8 @@ type Client struct {
 
 var _ kmclient.KeyManager = (*Client)(nil)
 
-// New returns a client, which connects when it is used. Options that make no sense
-// are a kmclient.ErrConfig.
+// New returns a client, which connects when it is used. If options are invalid, the
+// error is kmclient.ErrConfig.
 func New(o Options) (*Client, error) {
 	base, secure, err := kmhttp.CheckBase(o.URL)
 	if err != nil {
@@ -82,8 +82,7 @@ func (c *Client) Status(ctx context.Context, _ string) (kmclient.Status, error) 
 
 // GetKeys fetches fresh keys: at most kmclient.MaxRequestKeys, of
 // kmclient.MaxRequestSize bits, and 64 MiB together. If the key manager gives fewer
-// than asked for, it is asked for the others; if that fails, GetKeys returns those
-// that came.
+// than asked for, GetKeys asks for the rest; if that fails, it returns those that came.
 func (c *Client) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	return c.GetKeysWith(ctx, peer, nil, size, number)
 }
@@ -142,8 +141,8 @@ func (c *Client) getKeys(ctx context.Context, mandatory []any, size, number int)
 	return keys, nil
 }
 
-// KeysByID fetches stored keys, with one request for each. With an error it returns
-// none, since they stay at the key manager.
+// KeysByID fetches stored keys, with one request for each. On an error it returns none,
+// since they stay at the key manager.
 func (c *Client) KeysByID(ctx context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
 	if err := kmclient.CheckIDs(ids); err != nil {
 		return nil, &kmclient.Error{Op: kmhttp.OpKeysByID, Err: err}
@@ -199,7 +198,7 @@ func (c *Client) CloseKey(ctx context.Context, id string) error {
 	if failed != nil {
 		return failed
 	}
-	clear(body) // which may hold the key once more
+	clear(body) // it may hold the key again
 	return nil
 }
 

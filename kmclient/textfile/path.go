@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Path returns the path of the file that a setting names: the setting itself, or for
-// credential:NAME that of a credential of systemd (LoadCredential=NAME:PATH or
-// LoadCredentialEncrypted=). Where there can be none, the error is an
+// Path returns the path of the file that a setting names: the setting itself or, for
+// credential:NAME, the path of a systemd credential (LoadCredential=NAME:PATH or
+// LoadCredentialEncrypted=). If there can be no such credential, the error is
 // [fs.ErrNotExist].
 func Path(setting string) (string, error) {
 	name, isCredential := strings.CutPrefix(setting, "credential:")

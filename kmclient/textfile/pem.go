@@ -13,20 +13,19 @@ import (
 	"unicode"
 )
 
-// ErrPEM: a PEM file that is not what it should be. The error names the file and
-// the line.
+// ErrPEM: a PEM file is not what it should be. The error names the file and the line.
 var ErrPEM = errors.New("bad PEM file")
 
 // maxPEM is how long a PEM file can be, in bytes. The CAs of a whole operating
 // system are some 200 KiB.
 const maxPEM = 4 << 20
 
-// CAs returns the CAs in a PEM file. Text between them is allowed (RFC 7468 §5.2)
-// and so are blocks that are no certificates. But a CA that is left out
-// silently is not found before the day when its certificates are needed, so
-// everything that looks like one must be one: a certificate that can't be
-// parsed, a block that is cut or damaged, a line that can only be a part of one,
-// or no certificate at all is an [ErrPEM].
+// CAs returns the CAs in a PEM file. Text between them is allowed (RFC 7468 §5.2), and
+// so are blocks that are not certificates. But if a CA were left out silently, nobody
+// would notice until the day its certificates are needed. So everything that looks like
+// a certificate must be one: a certificate that can't be parsed, a block that is cut
+// short or damaged, a line that can only be part of a block, or no certificate at all
+// is an [ErrPEM].
 func CAs(path string) (*x509.CertPool, error) {
 	text, err := Read(path, maxPEM)
 	if err != nil {
@@ -46,8 +45,8 @@ func CAs(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// KeyPair returns the certificate, with those between it and its CA, and the
-// private key in two PEM files, which may be the same one.
+// KeyPair returns the certificate, the intermediate ones after it, and the private key
+// from two PEM files, which may be the same file.
 func KeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	cert, err := Read(certFile, maxPEM)
 	if err != nil {
@@ -66,8 +65,7 @@ func KeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// parseCAs returns the certificates in a PEM text, or what is wrong in which
-// line.
+// parseCAs returns the certificates in a PEM text, or what is wrong and in which line.
 func parseCAs(text []byte) (certs []*x509.Certificate, line int, err error) {
 	for line = 1; len(text) > 0; {
 		size, block, err := nextBlock(text)
@@ -125,7 +123,7 @@ func cutLine(text []byte) (line []byte, size int) {
 	return bytes.TrimRight(text[:size], " \t\r\n"), size
 }
 
-// Most programs that link this read no PEM file.
+// Most programs that link this package read no PEM file.
 var (
 	delimiter = lazily(`-{4,}\s*(BEGIN|END)\b`)
 	named     = lazily(`^(?i:(BEGIN|END)(TRUSTED|X509)?CERTIFICATE)$`)
@@ -139,7 +137,7 @@ func lazily(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
 
-// checkText refuses a line between blocks that can only be a part of one, or no
+// checkText refuses a line between blocks that can only be part of a block, or is not
 // text.
 func checkText(line []byte) error {
 	switch {

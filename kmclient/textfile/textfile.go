@@ -1,8 +1,8 @@
 // Package textfile reads the text files that people write for a program:
-// configurations, passwords, keys, PEM files with certificates. Editors on some
-// systems begin such a file with a UTF-8 byte order mark, which is no part of
-// its text, or write it as UTF-16, which no reader of these files understands
-// and some take for an empty file.
+// configurations, passwords, keys, PEM files with certificates. Editors on some systems
+// begin such a file with a UTF-8 byte order mark, which is not part of its text. Or
+// they write it as UTF-16, which no reader of these files understands, and which some
+// take for an empty file.
 package textfile
 
 import (
@@ -23,17 +23,17 @@ var (
 
 const utf8Mark = "\xEF\xBB\xBF"
 
-// lookAhead is how many bytes at the start of a text tell UTF-16.
+// lookAhead is how many bytes at the start of a text are enough to recognise UTF-16.
 const lookAhead = 64
 
-// Read returns the text of a file of at most limit bytes, without a byte order
-// mark at its start. A longer one is an [ErrTooLong], one in UTF-16 an
-// [ErrUTF16]. Errors name the file. The text may be secret: Read leaves no other
-// copy of it behind.
+// Read returns the text of a file of at most limit bytes, without a byte order mark at
+// its start. If the file is longer, the error is [ErrTooLong]; if it is UTF-16,
+// [ErrUTF16]. Errors name the file. The text may be secret: Read leaves no other copy
+// of it behind.
 func Read(path string, limit int64) ([]byte, error) { return read(path, limit, nil) }
 
-// ReadSecret is Read for a file that is for its owner only, and perhaps for a group. If
-// other users can read it, the error says so. Windows has no such permissions.
+// ReadSecret is Read for a file that only its owner, and perhaps a group, may read. If
+// other users can read it, ReadSecret fails. Windows has no such permissions.
 func ReadSecret(path string, limit int64) ([]byte, error) {
 	return read(path, limit, func(info os.FileInfo) error {
 		const allowed = 0o740
@@ -76,7 +76,7 @@ func withName(path string, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// readAll reads r to its end. size is how many bytes it is likely to have.
+// readAll reads r to its end. size is how many bytes r is likely to have.
 func readAll(r io.Reader, size, limit int64) ([]byte, error) {
 	b := make([]byte, 0, min(max(size, lookAhead), limit)+1) // room for the read that meets the end
 	for {
@@ -99,8 +99,8 @@ func readAll(r io.Reader, size, limit int64) ([]byte, error) {
 	}
 }
 
-// Decode returns text without a byte order mark at its start, as part of b. Text
-// in UTF-16 is an [ErrUTF16].
+// Decode returns text without a byte order mark at its start, as part of b. If the text
+// is UTF-16, the error is [ErrUTF16].
 func Decode(b []byte) ([]byte, error) {
 	if name := utf16(b); name != "" {
 		return nil, fmt.Errorf("%w, not UTF-8: convert it, for example with: iconv -f %s -t UTF-8 OLD >NEW", ErrUTF16, name)
@@ -111,9 +111,9 @@ func Decode(b []byte) ([]byte, error) {
 // IsUTF16 reports whether a text that starts with these bytes is UTF-16.
 func IsUTF16(start []byte) bool { return utf16(start) != "" }
 
-// utf16 returns the name that iconv(1) has for the encoding of a text that
-// starts with these bytes, if that is UTF-16: it has a byte order mark, or NULs
-// at every second byte, as far as its characters are ASCII.
+// utf16 returns iconv(1)'s name for the encoding of a text that starts with these bytes
+// if it is UTF-16: it has a byte order mark or, as far as its characters are ASCII, a
+// NUL in every second byte.
 func utf16(start []byte) string {
 	if bytes.HasPrefix(start, []byte{0xFF, 0xFE}) || bytes.HasPrefix(start, []byte{0xFE, 0xFF}) {
 		return "UTF-16"

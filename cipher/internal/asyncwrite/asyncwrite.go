@@ -1,5 +1,5 @@
-// Package asyncwrite writes in a goroutine of its own, so that a second
-// processor can make the next block while one is written.
+// Package asyncwrite writes in a separate goroutine, so that another processor can make
+// the next block while one is being written.
 package asyncwrite
 
 import (
@@ -15,8 +15,8 @@ type block [blockSize]byte
 
 var blocks = sync.Pool{New: func() any { return new(block) }}
 
-// A Writer fills one of two blocks while the other is being written. An error
-// of the underlying writer is reported a block later.
+// A Writer fills one of two blocks while the other is being written. An error from the
+// underlying writer is reported one block later.
 type Writer struct {
 	work    chan piece
 	back    chan piece

@@ -16,16 +16,15 @@ const (
 	lineColumns = 76
 )
 
-// strictBase64 has the results of encoding/base64, and is many times faster on
-// many lines if the processor has the instructions. Strict: padding bits must be
-// zero.
+// strictBase64 gives the same results as encoding/base64, and is many times faster on
+// long input if the processor has the instructions. Strict: padding bits must be zero.
 var strictBase64 = base64.StdEncoding.Strict()
 
-// flushSize is how much text is worth a write, in bytes.
+// flushSize is how many bytes of text are worth a write.
 const flushSize = 64 << 10
 
-// A base64Writer encodes blocks of whole lines and writes large pieces: to call
-// an encoder line by line costs more than the encoding.
+// A base64Writer encodes blocks of whole lines and writes large pieces: calling an
+// encoder line by line costs more than the encoding.
 type base64Writer struct {
 	dst  io.Writer
 	eol  string
@@ -151,7 +150,7 @@ func (w *base64Writer) endLine() error {
 	return err
 }
 
-// free returns the buffer to its pool. What is not yet written is lost.
+// free returns the buffer to its pool. Text that is not yet written is lost.
 func (w *base64Writer) free() {
 	w.text.Free()
 	w.text, w.out = nil, nil
@@ -169,9 +168,9 @@ var errBase64 = errors.New("payload is not clean base64")
 // decode decodes text into dst, which must have room for it, up to the last whole
 // quantum. A CRLF must not be split between two calls.
 //
-// To search for each line end takes as long as to decode. So decode first takes
-// each line to be as long as the one before it if it finds a line end there. Only
-// if that gives no clean base64 does it search for all of them.
+// Searching for each line end takes as long as decoding. So decode first assumes that
+// each line is as long as the one before it, if there is a line end in that place. Only
+// if the result is not clean base64 does it search for every line end.
 func (d *base64Decoder) decode(dst, text []byte) (n int, err error) {
 	before := d.quads
 	for _, guess := range []bool{true, false} {
@@ -183,8 +182,8 @@ func (d *base64Decoder) decode(dst, text []byte) (n int, err error) {
 	return 0, err
 }
 
-// appendText appends text without its line ends (LF or CRLF) to quads. With guess
-// set, it may leave some if lines are not all of the same length.
+// appendText appends text without its line ends (LF or CRLF) to quads. With guess set,
+// it may leave some line ends in if lines differ in length.
 func appendText(quads, text []byte, guess bool) []byte {
 	for line, eol := 0, 0; len(text) > 0; text = text[line+eol:] {
 		next := line + eol

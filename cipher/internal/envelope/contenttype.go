@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// A contentType is what a Reader needs of a Content-Type field.
+// A contentType is what a Reader needs from a Content-Type field.
 type contentType struct {
 	media    string // in lower case
 	boundary string // multipart only
@@ -18,12 +18,12 @@ type contentType struct {
 // readContentType reads a Content-Type. It is text/plain if the field is missing
 // or has no valid media type (RFC 2045 §5.2).
 //
-// Mail systems rewrite the field, and break it, but a qkdmail message must still
-// be found. So every field can be read: what is not a parameter is skipped, a
-// value without quotes ends at a blank or semicolon, and a value whose quote
-// never closes ends at a semicolon, which no boundary has. If that finds no
-// boundary, the field is read again without comments and with simpler quotes.
-// mime.ParseMediaType gives up on one broken parameter, and knows no comments.
+// Mail systems rewrite the field, and break it, but a qkdmail message must still be
+// found. So every field can be read: what is not a parameter is skipped, a value
+// without quotes ends at a blank or semicolon, and a value whose quote never closes
+// ends at a semicolon, which no boundary has. If that finds no boundary, the field is
+// read again without comments and with simpler quotes. mime.ParseMediaType gives up at
+// the first broken parameter, and knows no comments.
 func readContentType(text string) contentType {
 	if text == "" {
 		return contentType{media: "text/plain"}
@@ -58,12 +58,12 @@ func readEncoding(text string) string {
 	return strings.ToLower(r.value())
 }
 
-// A paramReader reads parameters from left to right, and each byte only a few
+// A paramReader reads parameters from left to right, and reads each byte only a few
 // times.
 type paramReader struct {
 	rest string
-	// What opens and never closes is an ordinary byte. Then so are all of its
-	// kind that follow.
+	// An opening byte that is never closed is an ordinary byte, and so are all later
+	// ones of its kind.
 	noComments, noQuotes bool
 }
 
@@ -181,8 +181,8 @@ func (p params) add(name, value string) {
 	p[name] = value
 }
 
-// value returns the value of a parameter. Of several forms, the one with a
-// character set counts, then the one in pieces, as in mime.ParseMediaType.
+// value returns the value of a parameter. Of several forms, it prefers the one with a
+// character set, then the one in pieces, as mime.ParseMediaType does.
 func (p params) value(name string) string {
 	if v := extended(p[name+"*"]); v != "" {
 		return v
@@ -224,8 +224,8 @@ func extended(v string) string {
 	return unescape(v)
 }
 
-// unescape undoes percent-encoding. It leaves a percent sign that has no two
-// hexadecimal digits after it.
+// unescape undoes percent-encoding. It leaves a percent sign alone that two hexadecimal
+// digits do not follow.
 func unescape(s string) string {
 	if !strings.Contains(s, "%") {
 		return s

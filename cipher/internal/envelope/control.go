@@ -30,7 +30,7 @@ func (c *Control) values() [len(fieldNames) - 1]string {
 	return [...]string{c.Suite, strconv.FormatInt(c.Time.Unix(), 10), c.SenderSAE, c.RecipientSAE, c.KeyID}
 }
 
-// Check reports a value that a control part can't have.
+// Check reports an error if a control part can't have one of the values.
 func (c *Control) Check() error {
 	if c.Time.Unix() < 0 {
 		return fmt.Errorf("%w: control part: Time %d", ErrDamaged, c.Time.Unix())
@@ -72,8 +72,8 @@ func (c *Control) Text() string {
 	return string(b)
 }
 
-// ParseControl reads a decoded control part: one field a line, each exactly once
-// and in any order, names in any case, blanks around names and values ignored.
+// ParseControl reads a decoded control part: one field per line, each exactly once, in
+// any order, with names in any case. Blanks around names and values are ignored.
 func ParseControl(text []byte) (*Control, error) {
 	if len(text) > maxControl {
 		return nil, fmt.Errorf("%w: control part over %d bytes", ErrDamaged, maxControl)
@@ -112,8 +112,8 @@ func controlFields(text string) iter.Seq2[string, string] {
 	}
 }
 
-// checkVersion reports another version than 1. It comes first, since in another
-// version everything else may have another meaning.
+// checkVersion reports a version other than 1. It comes first, since everything else
+// may mean something different in another version.
 func checkVersion(text string) error {
 	for name, value := range controlFields(text) {
 		if equalFold(name, fieldNames[0]) && value != "1" {

@@ -9,9 +9,9 @@
 //	    ├ application/vnd.qkdmail          the control part
 //	    └ application/octet-stream         the payload in base64
 //
-// The Writer uses go-message for the header and the parts. The Reader goes
-// through the parts itself: it has to say of any mail whether it has a qkdmail
-// message in it, in constant memory, and must not fail on other mail.
+// The Writer uses go-message for the header and the parts. The Reader goes through the
+// parts itself: it has to tell whether any mail contains a qkdmail message, in constant
+// memory, and must not fail on other mail.
 package envelope
 
 import "errors"
@@ -24,11 +24,12 @@ const (
 )
 
 var (
-	// ErrNotEncrypted means mail without a qkdmail message in it.
+	// ErrNotEncrypted means that the mail contains no qkdmail message.
 	ErrNotEncrypted = errors.New("not a qkdmail message")
-	// ErrDamaged means a qkdmail message that was broken on its way, or never
-	// was right.
+	// ErrDamaged means that the qkdmail message was broken on its way, or never was
+	// right.
 	ErrDamaged = errors.New("damaged qkdmail message")
-	// ErrVersion means a qkdmail message in a format that this release can't read.
+	// ErrVersion means that the qkdmail message has a format that this release can't
+	// read.
 	ErrVersion = errors.New("unknown qkdmail format version")
 )

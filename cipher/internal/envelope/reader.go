@@ -13,7 +13,7 @@ import (
 )
 
 // maxControlBody is the largest size of an encoded control part, in bytes:
-// quoted-printable may take three for one.
+// quoted-printable may take three bytes for one.
 const maxControlBody = 4 * maxControl
 
 // A Reader reads the payload of a qkdmail message. Before it returns io.EOF, it
@@ -35,7 +35,7 @@ type Reader struct {
 }
 
 // smallRead is the size of a read, in bytes, below which more is decoded than the
-// caller asks for.
+// caller asked for.
 const smallRead = 1024
 
 // NewReader reads a message up to the payload. beginning is what the caller has
@@ -55,7 +55,7 @@ func NewReader(beginning []byte, rest io.Reader) (*Reader, error) {
 	return p, nil
 }
 
-// open goes to the payload. hasHeader says that p.Header is complete.
+// open goes to the payload. hasHeader means that p.Header is complete.
 func (p *Reader) open(hasHeader bool) (err error) {
 	w := p.walk
 	ended := false

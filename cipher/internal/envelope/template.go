@@ -11,10 +11,9 @@ import (
 	"github.com/emersion/go-message"
 )
 
-// A template is the text before and after the payload, without the outer header
-// and with gaps for what differs from message to message. go-message writes it,
-// once for all messages with the same note: writing it takes longer than
-// encrypting a short message.
+// A template is the text before and after the payload, without the outer header and
+// with gaps for what differs from message to message. go-message writes it once for all
+// messages with the same note, since that takes longer than encrypting a short message.
 type template struct {
 	note          string
 	crlf          bool
@@ -44,7 +43,7 @@ func (g gapped) append(b []byte, values *templateValues) []byte {
 	return b
 }
 
-// lastTemplate is the one used last, which nearly every message needs again.
+// lastTemplate is the template used last, which nearly every message needs again.
 var lastTemplate atomic.Pointer[template]
 
 func templateFor(note string, crlf bool) (*template, error) {
@@ -113,8 +112,8 @@ func (w *templateWriter) open(text string) error {
 	var payload message.Header
 	payload.Set("Content-Transfer-Encoding", "base64")
 	payload.SetContentType(payloadType, nil)
-	// go-message writes only the header of this part: its base64 writer works
-	// line by line, base64Writer in blocks.
+	// go-message writes only the header of this part: its base64 writer works line by
+	// line, but base64Writer in blocks.
 	_, err := w.inner().CreatePart(payload)
 	return err
 }

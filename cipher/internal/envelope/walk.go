@@ -16,17 +16,17 @@ import (
 const (
 	maxHeader     = 1 << 20 // header of a message
 	maxPartHeader = 1 << 16 // header of a part
-	maxDepth      = 4       // multiparts inside one another, the message itself included
+	maxDepth      = 4       // nested multiparts, including the message itself
 	maxBoundary   = 200     // boundary; RFC 2046 §5.1.1 allows 70
-	maxDelimiter  = 1024    // delimiter line, with the blanks that may follow
+	maxDelimiter  = 1024    // delimiter line, with trailing blanks
 	bufferSize    = 1 << 16
 )
 
-// errTooLong means a header or part over its limit. The caller decides whether
+// errTooLong means that a header or part is over its limit. The caller decides whether
 // the message is ordinary mail or damaged.
 var errTooLong = errors.New("over its length limit")
 
-// A multipart is one that the walker is in.
+// A multipart is one that the walker is inside.
 type multipart struct {
 	boundary  string
 	encrypted bool // multipart/encrypted with our protocol
@@ -51,8 +51,8 @@ func newWalker(r io.Reader) *walker {
 // most messages.
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
 
-// free wipes what the reader has used, since it may have read mail in clear, and
-// returns the reader to the pool.
+// free wipes what the reader has used, since that may be mail in clear, and returns the
+// reader to the pool.
 func (w *walker) free() {
 	used := int(min(w.src.n, bufferSize))
 	w.br.Reset(zeros(used))
@@ -82,8 +82,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// line returns the next line with its line end. A line longer than the buffer
-// comes in pieces; begins says that this is the first.
+// line returns the next line with its line end. A line longer than the buffer comes in
+// pieces; begins is set on the first.
 func (w *walker) line() (line []byte, begins bool, err error) {
 	begins = w.lineStart
 	line, err = w.br.ReadSlice('\n')
@@ -94,9 +94,9 @@ func (w *walker) line() (line []byte, begins bool, err error) {
 	return line, begins, err
 }
 
-// delimiter reports whether a line is a delimiter (RFC 2046 §5.1.1) of a
-// multipart that the walker is in, and of which. A delimiter of an outer one ends
-// the inner ones.
+// delimiter reports whether a line is a delimiter (RFC 2046 §5.1.1) of a multipart that
+// the walker is in, and of which one. A delimiter of an outer multipart ends the inner
+// ones.
 func (w *walker) delimiter(line []byte) (level int, closing, ok bool) {
 	if !bytes.HasPrefix(line, []byte("--")) {
 		return 0, false, false
@@ -123,8 +123,8 @@ type part struct {
 	level     int    // the multipart it is in
 }
 
-// leave leaves all multiparts deeper than level, and that one too after its
-// closing delimiter.
+// leave leaves all multiparts deeper than level and, after its closing delimiter, that
+// one too.
 func (w *walker) leave(level int, closing bool) {
 	w.inside = w.inside[:level+1]
 	if closing {
@@ -188,7 +188,7 @@ func (w *walker) header(limit int) (b []byte, ended bool, err error) {
 }
 
 // atDelimiter looks ahead and reports whether a delimiter comes next. A read error
-// counts only if it leaves that open.
+// counts only if it leaves the question open.
 func (w *walker) atDelimiter() (bool, error) {
 	if !w.lineStart {
 		return false, nil
@@ -244,8 +244,8 @@ func (w *walker) enter(t contentType) {
 	}
 }
 
-// drain reads what follows the last delimiter, so that the sender of the stream
-// is not stopped in the middle, and returns io.EOF.
+// drain reads what follows the last delimiter and returns io.EOF, so that the sender of
+// the stream is not cut off in the middle.
 func (w *walker) drain() error {
 	if _, err := io.Copy(io.Discard, w.br); err != nil {
 		return err
@@ -253,8 +253,8 @@ func (w *walker) drain() error {
 	return io.EOF
 }
 
-// body reads the rest of a part, up to a delimiter, which it leaves unread. It
-// fails if that is more than limit bytes.
+// body reads the rest of a part, up to a delimiter, which it leaves unread. It fails if
+// the part has more than limit bytes.
 func (w *walker) body(limit int) ([]byte, error) {
 	var b []byte
 	for {
@@ -275,8 +275,8 @@ func (w *walker) body(limit int) ([]byte, error) {
 	}
 }
 
-// equalFold compares US-ASCII text in any case. Letters outside of US-ASCII, as
-// the Kelvin sign, may fold to one in it, but none has the same length.
+// equalFold compares US-ASCII text in any case. Letters outside US-ASCII, such as the
+// Kelvin sign, may fold to one inside, but none has the same length.
 func equalFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
 // fieldText returns the value of the first field of a header with this name, or ""

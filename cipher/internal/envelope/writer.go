@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// WriterOptions says what is around the payload.
+// WriterOptions describes what is around the payload.
 type WriterOptions struct {
 	// Outer are the fields of the outer header, folded, each with its CRLF, in
 	// US-ASCII or UTF-8, without those that the Writer adds: Qkdmail-Key-ID,

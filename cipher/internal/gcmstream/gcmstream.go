@@ -9,12 +9,12 @@
 //	chunk      = AES-256-GCM(chunk key, nonce, ≤ 65,536 bytes of plaintext) ‖ tag(16)
 //	nonce      = chunk number from 0 (11, big-endian) ‖ 1 on the last chunk, else 0
 //
-// The secret is empty, or one of 32 bytes that hybrid suites add (section 10).
+// The secret is empty, or the 32 bytes that hybrid suites add (section 10).
 //
-// Every chunk but the last has 65,536 bytes of plaintext, the last at least one.
-// An empty plaintext is one empty chunk. This is the STREAM construction (Hoang,
+// Every chunk but the last has 65,536 bytes of plaintext, the last at least one. An
+// empty plaintext is one empty chunk. This is the STREAM construction (Hoang,
 // Reyhanitabar, Rogaway, Vizár 2015): the counter reveals reordered, repeated and
-// dropped chunks, the flag a stream that is cut after a chunk or goes on after
+// dropped chunks; the flag reveals a stream that is cut between chunks or goes on after
 // its last.
 //
 // The commitment binds key, salt and control octets: with GCM alone, one
@@ -48,8 +48,8 @@ const (
 )
 
 var (
-	// ErrCommitment means that the commitment does not match: the key is
-	// another one, or the control octets or the salt were altered.
+	// ErrCommitment means that the commitment does not match: the key is the wrong one,
+	// or the control octets or the salt were altered.
 	ErrCommitment = errors.New("key and header do not fit this payload")
 	// ErrChunk means that a chunk failed its authentication: it was altered,
 	// moved, dropped, repeated, cut short, or something follows the last one.
@@ -205,8 +205,8 @@ type Reader struct {
 	err    error
 }
 
-// NewReader reads salt, commitment and first chunk, so that no key is fetched for
-// a payload that is cut short there.
+// NewReader reads salt, commitment and first chunk, so that no key is fetched for a
+// payload that is cut short before that.
 func NewReader(src io.Reader) (*Reader, error) {
 	r := &Reader{src: src}
 	if n, err := readAtLeast(src, r.header[:], HeaderSize); n < HeaderSize {
@@ -243,8 +243,8 @@ func truncated(err error) error {
 }
 
 // readAtLeast reads at least least bytes into buf, or fewer with an error. Unlike
-// io.ReadAtLeast, it makes no io.ErrUnexpectedEOF of its own: one of src means
-// that the connection was cut, not that the message is.
+// io.ReadAtLeast, it makes no io.ErrUnexpectedEOF of its own: one from src means that
+// the connection was cut, not the message.
 func readAtLeast(src io.Reader, buf []byte, least int) (n int, err error) {
 	for n < least && err == nil {
 		var m int
@@ -329,8 +329,8 @@ func (r *Reader) open() error {
 	return nil
 }
 
-// PlaintextSize returns the size of the plaintext in a payload of this size, in
-// bytes, or -1 if no payload has this size.
+// PlaintextSize returns the size of the plaintext in a payload of this size, in bytes,
+// or -1 if no payload can have this size.
 func PlaintextSize(payload int64) int64 {
 	sealed := payload - HeaderSize
 	if sealed < Overhead {

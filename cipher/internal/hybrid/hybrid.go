@@ -1,19 +1,19 @@
 // Package hybrid makes the secret that a suite with X-Wing adds to the keys of a
 // message. Whoever breaks or runs a key manager still has to break X-Wing (ML-KEM-768
-// with X25519), and the other way round. docs/format.md, section 10, defines it;
-// sizes are bytes:
+// with X25519), and vice versa. docs/format.md, section 10, defines it; sizes are
+// bytes:
 //
 //	payload     = fingerprint(32) ‖ enc(1,120) ‖ payload of the plain suite
 //	fingerprint = SHA-256 of the recipient's public key
 //	secret      = 32 bytes of HPKE Export (RFC 9180 §5.3), context "qkdmail/1 secret", with
 //	              mode base, KEM X-Wing, KDF HKDF-SHA256, AEAD export-only,
 //	              info "qkdmail/1 X-WING" ‖ 0x00 ‖ control octets
-//	key stream  = AES-256-CTR from block 0, a key a frame:
+//	key stream  = AES-256-CTR from block 0, one key per frame:
 //	              HKDF-Expand(SHA-256, secret, "qkdmail/1 OTP mask" ‖ 0x00 ‖ frame number as
 //	              u64 big-endian, 32)
 //
-// AES-256-GCM takes secret ‖ key as input of its key derivation. OTP puts a second
-// layer over each frame, of the key stream: see otp.Layer.
+// AES-256-GCM takes secret ‖ key as input to its key derivation. OTP puts the key
+// stream over each frame as a second layer: see otp.Layer.
 package hybrid
 
 import (
@@ -36,8 +36,8 @@ const (
 // KEM is X-Wing, the KEM 0x647a of HPKE.
 func KEM() hpke.KEM { return hpke.MLKEM768X25519() }
 
-// A Secret is what X-Wing adds to the keys of one message. A nil *Secret is that of a
-// suite without X-Wing.
+// A Secret is what X-Wing adds to the keys of one message. It is nil for a suite
+// without X-Wing.
 type Secret struct{ bytes []byte }
 
 // Encapsulate makes a secret that only the owner of a public key can find out from
@@ -51,8 +51,8 @@ func Encapsulate(public hpke.PublicKey, control []byte) (enc []byte, s *Secret, 
 	return enc, s, err
 }
 
-// Decapsulate returns the secret in enc. Another enc or other control octets give
-// another secret and, with rare exceptions, no error.
+// Decapsulate returns the secret in enc. A different enc or different control octets
+// give a different secret and, with rare exceptions, no error.
 func Decapsulate(private hpke.PrivateKey, enc, control []byte) (*Secret, error) {
 	recipient, err := hpke.NewRecipient(enc, private, hpke.HKDFSHA256(), hpke.ExportOnly(), info(control))
 	if err != nil {
@@ -89,8 +89,8 @@ func (s *Secret) Wipe() {
 	}
 }
 
-// Stream returns the key stream of a frame. Without a secret, or after Wipe, it is an
-// error.
+// Stream returns the key stream of a frame. Without a secret, or after Wipe, it returns
+// an error.
 func (s *Secret) Stream(frame uint64) (cipher.Stream, error) {
 	if len(s.Reveal()) == 0 {
 		return nil, errors.New("no secret to make a key stream of")

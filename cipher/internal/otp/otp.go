@@ -10,7 +10,7 @@
 //	ID     = 0x00 ‖ UUID(16)  or  size(1) ‖ that many bytes of text
 //	length ≤ 65,536, and 0 only if the frame is the only one
 //
-// The keys of a frame, in the order of their IDs, are divided so:
+// The keys of a frame, in the order of their IDs, are divided like this:
 //
 //	first key  = s(16) ‖ r(16) ‖ pad…
 //	other keys = unused(16) ‖ pad…
@@ -19,11 +19,11 @@
 //	             ‖ pad16(ciphertext) ‖ the three lengths ‖ frame number from 0
 //	             (each u64 little-endian; pad16 appends zeros up to a multiple of 16)
 //
-// A [Layer] adds to that in hybrid suites.
+// In hybrid suites, a [Layer] adds to this.
 //
-// Bytes 0 to 15 of a key are never pad. Anyone who knows a plaintext learns its
-// pad by XOR, but nothing that could be s of the same key. So no frame can be
-// forged that names one of these keys as its first.
+// Bytes 0 to 15 of a key are never pad. Anyone who knows a plaintext learns its pad by
+// XOR, but nothing that could be the same key's s. So nobody can forge a frame that
+// names one of these keys as its first.
 package otp
 
 import (
@@ -38,9 +38,9 @@ import (
 // Sizes and limits of a frame.
 const (
 	MaxFrame   = 65536    // bytes of plaintext
-	MaxKeys    = 255      // keys a frame
-	MaxIDs     = 1 << 18  // key IDs a message
-	MaxIDBytes = 16 << 20 // bytes of all key IDs of a message, as spelled
+	MaxKeys    = 255      // keys per frame
+	MaxIDs     = 1 << 18  // key IDs per message
+	MaxIDBytes = 16 << 20 // total bytes of a message's key IDs, as spelled
 	TagSize    = 16       // bytes
 	// FrameOverhead is the size of a frame without key IDs and ciphertext, in
 	// bytes: flags, n, length and tag.
@@ -51,7 +51,8 @@ const (
 )
 
 var (
-	// ErrFrame means a malformed frame: unknown flags, no keys, too long.
+	// ErrFrame means that a frame is malformed: it has unknown flags or no keys, or is
+	// too long.
 	ErrFrame = errors.New("malformed frame")
 	// ErrTruncated means that the payload ends before its last frame.
 	ErrTruncated = errors.New("payload cut short")
@@ -63,12 +64,12 @@ var (
 	// ErrKeyID means that the first key of frame 0 is not the one that the
 	// control part names.
 	ErrKeyID = errors.New("first key is not the one that the header names")
-	// ErrKeyRepeated means a key ID twice in one message.
+	// ErrKeyRepeated means that a key ID occurs twice in one message.
 	ErrKeyRepeated = errors.New("key ID named twice in one message")
-	// ErrTooManyKeys means more than MaxIDs keys, or MaxIDBytes of key IDs, in
-	// one message. All IDs are kept in memory, so that none is used twice.
+	// ErrTooManyKeys means that a message has more than MaxIDs keys, or MaxIDBytes of
+	// key IDs. All IDs are kept in memory, so that none is used twice.
 	ErrTooManyKeys = fmt.Errorf("more than %d keys, or %d MiB of key IDs, in one message", MaxIDs, MaxIDBytes>>20)
-	// ErrLimits means that no key within the key manager's limits makes a pad.
+	// ErrLimits means that the key manager's limits leave no key that could make a pad.
 	ErrLimits = errors.New("the key manager's limits leave no key for a pad")
 	// ErrShortKeys means that the keys have less pad than the frame needs.
 	ErrShortKeys = errors.New("keys too short for the frame")
@@ -87,7 +88,7 @@ func (s *idSet) add(ids ...string) error {
 	for _, id := range ids {
 		c := kmclient.CanonicalID(id)
 		if u, err := uuid.Parse(c); err == nil {
-			c = string(u[:]) // 16 bytes instead of 36, for up to 262,144 of them
+			c = string(u[:]) // 16 bytes instead of 36, for up to 262,144 IDs
 		}
 		if _, ok := s.seen[c]; ok {
 			return fmt.Errorf("%w: %s", ErrKeyRepeated, id)

@@ -6,23 +6,22 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Limits are the sizes of key that a key manager gives; 0 means no limit. The
-// number of keys in a request is not among them: the keys of a frame may take
-// several requests.
+// Limits are the key sizes that a key manager offers; 0 means no limit. The number of
+// keys in a request is not among them: the keys of a frame may take several requests.
 type Limits struct {
 	MinKeySize int // bits
 	MaxKeySize int // bits
 
-	frameKeys int // keys a frame, for tests with small frames; 0: MaxKeys
+	frameKeys int // keys per frame, for tests with small frames; 0: MaxKeys
 }
 
-// A plan says which keys a frame takes.
+// A plan is how many keys a frame takes, and of which size.
 type plan struct {
 	size   int // bits of each key
 	number int
 }
 
-// A Cost says what a message takes.
+// A Cost is what a message takes.
 type Cost struct {
 	Frames, Keys int64
 	KeySize      int   // bits of the longest key
@@ -46,7 +45,7 @@ func (l Limits) largest() (bytes, keys int) {
 // pad returns the size of the pad in n keys of this many bytes.
 func pad(n, bytes int) int { return n*(bytes-unusedSize) - (authSize - unusedSize) }
 
-// capacity returns how many bytes of plaintext a frame can hold. The error is an
+// capacity returns how many bytes of plaintext a frame can hold. The error wraps
 // ErrLimits.
 func (l Limits) capacity() (int, error) {
 	bytes, keys := l.largest()
@@ -62,9 +61,8 @@ func (l Limits) capacity() (int, error) {
 	return min(pad(keys, bytes), MaxFrame), nil
 }
 
-// plan returns the fewest keys that cover length bytes, and the shortest of that
-// number. So at most one byte a key is discarded, unless the key manager has a
-// minimum size.
+// plan returns the fewest keys that cover length bytes, of the shortest size that does.
+// So at most one byte per key is discarded, unless the key manager has a minimum size.
 func (l Limits) plan(length int) plan {
 	bytes, _ := l.largest()
 	n := 1
@@ -75,8 +73,8 @@ func (l Limits) plan(length int) plan {
 	return plan{size: 8 * max(size, authSize, (l.MinKeySize+7)/8), number: n}
 }
 
-// Cost returns what a message of this many bytes takes. The error is an
-// ErrLimits or an ErrTooManyKeys.
+// Cost returns what a message of this many bytes takes. The error wraps ErrLimits or
+// ErrTooManyKeys.
 func (l Limits) Cost(size int64) (Cost, error) {
 	c, err := l.capacity()
 	if err != nil {

@@ -24,12 +24,11 @@ type Frame struct {
 	tag        [TagSize]byte
 }
 
-// Raw returns the bytes of the frame, in pieces. After the frame is decrypted, they
-// are lost.
+// Raw returns the bytes of the frame, in pieces. Decrypting the frame overwrites them.
 func (f *Frame) Raw() [][]byte { return [][]byte{f.header, f.ciphertext, f.tag[:]} }
 
-// A FrameReader divides a payload into frames. It needs no key, and checks
-// everything that can be checked without one.
+// A FrameReader divides a payload into frames. It needs no key, and checks all that can
+// be checked without one.
 type FrameReader struct {
 	src    *bufio.Reader
 	frame  Frame
@@ -39,8 +38,8 @@ type FrameReader struct {
 	used   int            // bytes of buf that may hold plaintext
 }
 
-// headerSize is the size of the read buffer, in bytes: more than most headers of
-// frames take. Most of the ciphertext is read past that buffer.
+// headerSize is the size of the read buffer, in bytes: more than most frame headers
+// take. Most of the ciphertext is read past that buffer.
 const headerSize = 1 << 10
 
 // NewFrameReader returns a FrameReader for the payload src.
@@ -81,7 +80,7 @@ func (r *FrameReader) Next() (*Frame, error) {
 			return nil, r.wrap(err)
 		}
 	}
-	// IDs are checked last, so that a frame that is cut short is reported as that.
+	// IDs are checked last, so that a frame that is cut short is reported as such.
 	if err := r.ids.add(r.frame.KeyIDs...); err != nil {
 		return nil, r.wrap(err)
 	}
@@ -92,9 +91,9 @@ func (r *FrameReader) Next() (*Frame, error) {
 
 func (r *FrameReader) wrap(err error) error { return fmt.Errorf("frame %d: %w", r.number, err) }
 
-// readFull fills buf, or returns ErrTruncated if src ends before. Unlike
-// io.ReadFull, it makes no io.ErrUnexpectedEOF of its own: one of src means that
-// the connection was cut, not that the message is.
+// readFull fills buf, or returns ErrTruncated if src ends before. Unlike io.ReadFull,
+// it makes no io.ErrUnexpectedEOF of its own: one from src means that the connection
+// was cut, not the message.
 func readFull(src io.Reader, buf []byte) error {
 	for len(buf) > 0 {
 		n, err := src.Read(buf)
@@ -181,18 +180,18 @@ func (h *headerReader) readID() (string, error) {
 // ReaderOptions are the options of a Reader.
 type ReaderOptions struct {
 	Control []byte // the control octets
-	KeyID   string // the key ID among them, which must be the first of frame 0
+	KeyID   string // the key ID in Control, which must be frame 0's first
 
-	// Keys fetches the keys that a frame names, in order. It is called after the
-	// whole frame is read and all frames before it are verified. The Reader wipes
-	// the keys, those returned with an error as well.
+	// Keys fetches the keys that a frame names, in order. It is called after the whole
+	// frame is read and all frames before it are verified. The Reader wipes the keys,
+	// even those returned with an error.
 	Keys func(*Frame) ([]*kmclient.Key, error)
 
 	// Layer, if not nil, is called for each frame.
 	Layer func(number uint64) (Layer, error)
 
-	// Verified, if not nil, is called with each frame whose tag is right, before
-	// its plaintext is released. Its error ends the message.
+	// Verified, if not nil, is called with each frame whose tag is right, before its
+	// plaintext is released. Its error is final.
 	Verified func(*Frame) error
 }
 
@@ -227,13 +226,14 @@ func (r *Reader) open() ([]byte, error) {
 		return nil, err
 	}
 	if err := r.decrypt(f); err != nil {
-		// Wrapped, since an io.EOF of the key manager must not end the message.
+		// Wrapped, since an io.EOF from the key manager must not look like the end of
+		// the message.
 		return nil, fmt.Errorf("frame %d: %w", f.Number, err)
 	}
 	return f.ciphertext, nil
 }
 
-// decrypt verifies the frame and replaces its ciphertext by the plaintext.
+// decrypt verifies the frame and replaces its ciphertext with the plaintext.
 func (r *Reader) decrypt(f *Frame) error {
 	if f.Number == 0 && kmclient.CanonicalID(f.KeyIDs[0]) != kmclient.CanonicalID(r.opts.KeyID) {
 		return ErrKeyID
@@ -259,7 +259,7 @@ func (r *Reader) decrypt(f *Frame) error {
 	})
 }
 
-// checkKeys reports keys that no key manager may return for these IDs.
+// checkKeys reports keys that a key manager must not return for these IDs.
 func checkKeys(keys []*kmclient.Key, ids []string) error {
 	if err := kmclient.CheckKeys(keys, 0, len(ids)); err != nil {
 		return err

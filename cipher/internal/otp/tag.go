@@ -16,8 +16,8 @@ import (
 
 // A Layer is what a hybrid suite adds to a frame (docs/format.md, section 10.5): a key
 // stream over the pad, and a tag of the plaintext, which is XORed with that of the
-// ciphertext. Whoever gives out the keys has no influence on it, and could change the
-// pad otherwise, and the plaintext with it.
+// ciphertext. Whoever gives out the keys could otherwise change the pad, and the
+// plaintext with it; they have no influence on the layer.
 type Layer struct {
 	// Begin is what precedes the frames in the payload, a multiple of 16 bytes. Both
 	// tags cover it.
@@ -27,7 +27,7 @@ type Layer struct {
 	Stream cipher.Stream
 }
 
-// A sealing is a frame that is encrypted or decrypted.
+// A sealing encrypts or decrypts one frame.
 type sealing struct {
 	keys    []*kmclient.Key
 	layer   *Layer   // nil: none
@@ -37,7 +37,7 @@ type sealing struct {
 	number  uint64
 }
 
-// newSealing returns what is needed to encrypt or decrypt a frame.
+// newSealing prepares to encrypt or decrypt a frame.
 func newSealing(keys []*kmclient.Key, layers func(number uint64) (Layer, error), control, header []byte, number uint64) (*sealing, error) {
 	s := &sealing{keys: keys, control: control, header: header, number: number}
 	if len(keys[0].Reveal()) < authSize {
@@ -55,7 +55,7 @@ func newSealing(keys []*kmclient.Key, layers func(number uint64) (Layer, error),
 	return s, nil
 }
 
-// wipe clears what newSealing has made.
+// wipe clears what newSealing derived.
 func (s *sealing) wipe() { clear(s.second[:]) }
 
 // encrypt sets ciphertext, which may be plain, and returns the tag.
@@ -69,9 +69,9 @@ func (s *sealing) encrypt(ciphertext, plain []byte) (tag [TagSize]byte, err erro
 	return tag, nil
 }
 
-// decrypt verifies the tag and replaces text, the ciphertext, by the plaintext. It
-// calls verified in between. With a Layer the tag needs the plaintext, so that comes
-// first. After an error text is not to be used.
+// decrypt verifies the tag and replaces text, the ciphertext, with the plaintext. It
+// calls verified in between. With a Layer the tag needs the plaintext, so decryption
+// comes first. After an error, text must not be used.
 func (s *sealing) decrypt(text []byte, tag [TagSize]byte, verified func() error) error {
 	got := s.firstTag(text)
 	if s.layer != nil {
@@ -106,7 +106,7 @@ func (s *sealing) firstTag(ciphertext []byte) [TagSize]byte {
 	return s.poly1305(s.keys[0].Reveal()[:authSize], ciphertext)
 }
 
-// secondTag returns the tag of a plaintext that the layer adds, zero without one.
+// secondTag returns the tag of a plaintext that the layer adds; without a layer, zero.
 func (s *sealing) secondTag(plain []byte) (tag [TagSize]byte) {
 	if s.layer != nil {
 		tag = s.poly1305(s.second[:], plain)
@@ -114,8 +114,8 @@ func (s *sealing) secondTag(plain []byte) (tag [TagSize]byte) {
 	return tag
 }
 
-// poly1305 returns the Poly1305 of all that the tag of a text covers, under auth, which
-// is s and r.
+// poly1305 returns the Poly1305 of everything that the tag of text covers, under auth,
+// which is s and r.
 func (s *sealing) poly1305(auth, text []byte) (tag [TagSize]byte) {
 	var key [32]byte // Poly1305 takes r before s
 	copy(key[:16], auth[16:32])

@@ -15,8 +15,8 @@ import (
 type WriterOptions struct {
 	Limits Limits
 
-	// Keys fetches number fresh keys of size bits each. The Writer wipes them,
-	// those returned with an error as well.
+	// Keys fetches number fresh keys of size bits each. The Writer wipes them, even
+	// those returned with an error.
 	Keys func(size, number int) ([]*kmclient.Key, error)
 
 	// Open is called once, with the ID of the first key, before the first frame
@@ -42,7 +42,7 @@ type Writer struct {
 	err     error
 }
 
-// NewWriter returns a Writer, or an ErrLimits if the limits rule a pad out.
+// NewWriter returns a Writer, or ErrLimits if the limits rule out a pad.
 func NewWriter(opts WriterOptions) (*Writer, error) {
 	c, err := opts.Limits.capacity()
 	if err != nil {
@@ -109,8 +109,8 @@ func (w *Writer) seal(plain []byte, last bool) error {
 	if err != nil {
 		return err
 	}
-	// A byte of pad that is used twice gives both plaintexts away, so the keys are
-	// checked here, whichever key manager they come from.
+	// A pad byte that is used twice reveals both plaintexts, so the keys are checked
+	// here, whichever key manager they come from.
 	if err := kmclient.CheckKeys(keys, p.size, p.number); err != nil {
 		return err
 	}
@@ -160,9 +160,9 @@ func (w *Writer) write(keys []*kmclient.Key, plain []byte, last bool) error {
 
 const flagLast = 1
 
-// appendID appends a key ID as a frame has it: a UUID in its canonical spelling as
-// 16 bytes, every other ID as text, since the reader asks for a key as the key
-// manager spells it.
+// appendID appends a key ID as a frame has it: a UUID in canonical spelling as 16
+// bytes, any other ID as text, since the reader must ask for a key as the key manager
+// spells it.
 func appendID(frame []byte, id string) []byte {
 	if u, err := uuid.Parse(id); err == nil && u.String() == id {
 		return append(append(frame, 0), u[:]...)

@@ -49,7 +49,7 @@ func Answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-// KeyJSON returns a key as both APIs have it in an answer.
+// KeyJSON returns a key in the form that both APIs use in answers.
 func KeyJSON(id string, secret []byte) string {
 	return fmt.Sprintf(`{"key_ID":%q,"key":%q}`, id, base64.StdEncoding.EncodeToString(secret))
 }

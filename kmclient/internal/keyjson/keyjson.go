@@ -12,8 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// Read reads r to its end, up to limit bytes. announced is the length if it is known,
-// else negative. A buffer that is too small is cleared when it is replaced.
+// Read reads r to its end, up to limit bytes. announced is the length if known, else
+// negative. A buffer that is too small is cleared when it is replaced.
 func Read(r io.Reader, announced, limit int64) ([]byte, error) {
 	tooLarge := fmt.Errorf("%w: over %d bytes", kmclient.ErrBadAnswer, limit)
 	if announced > limit {
@@ -41,7 +41,7 @@ func Read(r io.Reader, announced, limit int64) ([]byte, error) {
 	}
 }
 
-// Bytes are decoded from base64 in JSON without a string in between, which could not
+// Bytes are decoded from base64 in JSON without an intermediate string, which could not
 // be cleared.
 type Bytes []byte
 
@@ -59,7 +59,7 @@ func (b *Bytes) UnmarshalJSON(raw []byte) error {
 	if bytes.ContainsAny(text, "\\\r\n") { // encoding/base64 skips line breaks
 		return errors.New("a key that is not base64")
 	}
-	clear(*b) // the member may come twice
+	clear(*b) // the member may occur twice
 	secret := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Strict().Decode(secret, text)
 	if err != nil {

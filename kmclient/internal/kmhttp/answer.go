@@ -41,10 +41,10 @@ func AnswerLimit(size, number int) int64 {
 type keyAnswer struct {
 	ID   string        `json:"key_ID"`
 	Key  keyjson.Bytes `json:"key"`
-	Size *int          `json:"key_size"` // bits; not always there
+	Size *int          `json:"key_size"` // bits; not always present
 }
 
-// key returns the key, if it has the size that the answer says.
+// key returns the key, if it has the size that the answer names.
 func (a *keyAnswer) key() (*kmclient.Key, error) {
 	if a.Size != nil && *a.Size != len(a.Key)*8 {
 		return nil, fmt.Errorf("%w: it has %d bits, and key_size is %d", kmclient.ErrBadKey, len(a.Key)*8, *a.Size)
@@ -70,8 +70,8 @@ func DecodeKeys(body []byte, size, number int) ([]*kmclient.Key, error) {
 	return keys, nil
 }
 
-// DecodeKeyList decodes an answer with any number of keys. It does not check their
-// IDs and bytes. If some are not of the size that the answer says, the others are
+// DecodeKeyList decodes an answer with any number of keys. It does not check their IDs
+// and bytes. If some do not have the size that the answer names, the others are
 // returned with the error.
 func DecodeKeyList(body []byte) (keys []*kmclient.Key, err error) {
 	var answer struct {
@@ -117,7 +117,7 @@ func DecodeKey(body []byte, id string) (*kmclient.Key, error) {
 }
 
 // decodeJSON is json.Unmarshal with errors that quote nothing of body, which may hold
-// keys. They are a kmclient.ErrBadAnswer.
+// keys. They wrap kmclient.ErrBadAnswer.
 func decodeJSON(body []byte, v any) error {
 	err := json.Unmarshal(body, v)
 	if err == nil {

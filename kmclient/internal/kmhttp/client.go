@@ -25,7 +25,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
-// An IdentityError reports a server that is not the KME that it should be.
+// An IdentityError reports that a server is not the KME it should be.
 type IdentityError struct{ Want, Has string }
 
 func (e *IdentityError) Error() string {
@@ -61,7 +61,7 @@ type Call struct {
 	Body   []byte   // JSON
 	Limit  int64    // bytes of a good answer
 	Again  bool     // the request may be repeated
-	Once   bool     // a GET that must not be, by net/http either
+	Once   bool     // a GET that must not be repeated, not even by net/http
 	IDs    []string // of the keys that it asks for by ID
 }
 
@@ -72,7 +72,7 @@ func New(base string, tlsConfig *tls.Config, timeout time.Duration) *Client {
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
-	connect := 2 * timeout // a connection may outlive the request that it is made for
+	connect := 2 * timeout // a connection may outlive the request it was made for
 	transport := &http.Transport{
 		TLSClientConfig:        tlsConfig,
 		DialContext:            (&net.Dialer{Timeout: connect}).DialContext,
@@ -108,9 +108,9 @@ func TLS(caFile string) (*tls.Config, error) {
 	return config, nil
 }
 
-// Do makes a call, and returns the HTTP status and the body of a good (2xx) answer.
-// The body may hold keys, so the caller clears it. A call that may be repeated is
-// made a second time after an error that may pass.
+// Do makes a call, and returns the HTTP status and the body of a good (2xx) answer. The
+// body may hold keys, so the caller clears it. If the call may be repeated, it is made
+// a second time after an error that may pass.
 func (c *Client) Do(ctx context.Context, q Call) (status int, body []byte, err *kmclient.Error) {
 	status, body, err = c.once(ctx, q)
 	if err == nil || !q.Again || !passes(ctx, err) || c.Pause(ctx) != nil {
@@ -119,8 +119,8 @@ func (c *Client) Do(ctx context.Context, q Call) (status int, body []byte, err *
 	return c.once(ctx, q)
 }
 
-// passes reports whether the same request may succeed in a moment. A request that
-// took all its time is not repeated, as the second wait would be as long.
+// passes reports whether the same request may soon succeed. A request that used all its
+// time is not repeated, since the second wait would be as long.
 func passes(ctx context.Context, err *kmclient.Error) bool {
 	switch err.Status {
 	case 0:
@@ -135,7 +135,7 @@ func passes(ctx context.Context, err *kmclient.Error) bool {
 // restarts come back at the same moment.
 func ShortPause(ctx context.Context) error {
 	var b [2]byte
-	_, _ = rand.Read(b[:]) // never fails; a test can make it repeat
+	_, _ = rand.Read(b[:]) // never fails; a test can make it repeatable
 	t := time.NewTimer(100*time.Millisecond + 200*time.Millisecond*time.Duration(binary.BigEndian.Uint16(b[:]))/(1<<16))
 	defer t.Stop()
 	select {
@@ -163,7 +163,7 @@ func (c *Client) once(ctx context.Context, q Call) (int, []byte, *kmclient.Error
 	if !good {
 		limit = ErrorLimit
 	}
-	// A connection can be used again once the body is read to its end.
+	// A connection can be reused once the body is read to its end.
 	body, err := keyjson.Read(resp.Body, resp.ContentLength, limit)
 	switch {
 	case good && err == nil:
@@ -176,7 +176,7 @@ func (c *Client) once(ctx context.Context, q Call) (int, []byte, *kmclient.Error
 	return 0, nil, Refusal(q, resp.StatusCode, resp.Header, body)
 }
 
-// connection returns how an answer came.
+// connection tells how an answer came.
 func connection(resp *http.Response) *kmclient.Connection {
 	c := &kmclient.Connection{KME: resp.Request.URL.Host}
 	if resp.TLS != nil {
@@ -185,7 +185,7 @@ func connection(resp *http.Response) *kmclient.Connection {
 	return c
 }
 
-// Reached returns how the last answer came; nil if there was none yet.
+// Reached tells how the last answer came; nil if there was none yet.
 func (c *Client) Reached() *kmclient.Connection { return c.reached.Load() }
 
 // traceSent returns a context for a request, and whether it may have reached the
@@ -193,7 +193,7 @@ func (c *Client) Reached() *kmclient.Connection { return c.reached.Load() }
 func traceSent(ctx context.Context) (context.Context, *atomic.Bool) {
 	var sent atomic.Bool
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { sent.Store(false) }, // unless it may repeat, net/http only starts over if nothing was written
+		GetConn:      func(string) { sent.Store(false) }, // net/http starts over only if nothing was written, unless it may repeat the request
 		WroteHeaders: func() { sent.Store(true) },
 	}), &sent
 }
@@ -204,8 +204,8 @@ func (c *Client) send(ctx context.Context, q Call) (*http.Response, error) {
 		return nil, err
 	}
 	if q.Once {
-		// net/http repeats a GET after a kept connection has ended without an answer,
-		// unless there is a body that it can't have again. Of an empty one nothing is sent.
+		// net/http repeats a GET after a kept connection ends without an answer, unless
+		// there is a body that it can't read again. An empty body is not sent.
 		req.Body, req.GetBody = io.NopCloser(bytes.NewReader(nil)), nil
 	}
 	req.Header.Set("Accept", "application/json")
@@ -216,9 +216,9 @@ func (c *Client) send(ctx context.Context, q Call) (*http.Response, error) {
 }
 
 // noAnswer returns the error for a request without a whole answer. If the caller's
-// context has ended, it wraps the cause. If the time for one request has
-// passed, it is a time-out, as those of the network are. sent means that the key
-// manager may have got the request.
+// context has ended, it wraps the cause. If the time for one request has passed, it is
+// a time-out, like those of the network. sent means that the key manager may have got
+// the request.
 func (c *Client) noAnswer(ctx, limited context.Context, op string, sent bool, err error) *kmclient.Error {
 	if alert := certificateAlert(err); alert != nil {
 		return &kmclient.Error{Op: op, Err: fmt.Errorf("%w: it does not take the client certificate: %w", kmclient.ErrRefused, alert)}
@@ -251,8 +251,8 @@ func certificateAlert(err error) error {
 }
 
 // networkCause returns the error of the network, TLS or the operating system in err.
-// Any other error comes from net/http, which quotes what it can't parse as HTTP, and
-// that may be a key.
+// Any other error comes from net/http, which quotes what it can't parse as HTTP; that
+// may be a key.
 func networkCause(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err

@@ -7,7 +7,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// IDBytes is the most bytes that a key ID so far takes in a message.
+// IDBytes is the most bytes that a key ID has taken in a message so far.
 type IDBytes struct{ atomic.Int32 }
 
 // Note takes the IDs of keys into account.

@@ -23,7 +23,7 @@ func Refusal(q Call, status int, header http.Header, body []byte) *kmclient.Erro
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		e.Err = refused(q)
 	case notFound, status == http.StatusNotFound && len(q.IDs) > 0:
-		e.Err = kmclient.ErrKeyNotFound // the standard's code is 400; 404 and 500 are in use as well
+		e.Err = kmclient.ErrKeyNotFound // the standard's code is 400; 404 and 500 are also in use
 	case q.Op == OpGetKeys:
 		e.Err = refusedKeys(status, header, words.all)
 	default:
@@ -36,9 +36,9 @@ func Refusal(q Call, status int, header http.Header, body []byte) *kmclient.Erro
 	return e
 }
 
-// refused returns the error for 401 and 403. For a key by its ID it is an ErrRefused
-// as well and no ErrKeyNotFound: while a certificate is not accepted, mail whose keys
-// are all there must not bounce.
+// refused returns the error for 401 and 403. For a key by its ID, too, it is ErrRefused
+// and not ErrKeyNotFound: while a certificate is not accepted, mail whose keys are all
+// there must not bounce.
 func refused(q Call) error {
 	if q.Op == OpKeysByID {
 		return fmt.Errorf("%w: either this SAE, or a key that is unknown or another SAE's", kmclient.ErrRefused)
@@ -46,7 +46,7 @@ func refused(q Call) error {
 	return kmclient.ErrRefused
 }
 
-// refusedStatus returns the error for a status of 400 or more, whatever the words.
+// refusedStatus returns the error for a status of 400 or more, whatever the words are.
 func refusedStatus(status int, later bool) error {
 	switch status {
 	case http.StatusNotFound:
@@ -64,9 +64,9 @@ func refusedStatus(status int, later bool) error {
 // standard has a code or words for a lack of keys: key managers use 400, 404, 409 and
 // 503, with any text.
 //
-// An ErrKeyExhausted may send mail in clear, if the policy is opportunistic. So it
-// needs words that say that keys are lacking, and that nothing else is. Anything else
-// that may pass is an ErrUnavailable.
+// ErrKeyExhausted may cause mail to be sent in clear, if the policy is opportunistic.
+// So it takes words that say that keys are lacking, and nothing else is. Anything else
+// that may pass is ErrUnavailable.
 func refusedKeys(status int, header http.Header, words string) error {
 	t := readShortage(words)
 	later := hintsAtRetry(header, words)
@@ -88,7 +88,7 @@ func refusedKeys(status int, header http.Header, words string) error {
 	return refusedStatus(status, later || t.outOfOrder)
 }
 
-// refusedOverLimit returns the error for words about a limit: either of a request, or
+// refusedOverLimit returns the error for words about a limit: either on one request, or
 // one that passes, such as requests per minute.
 func refusedOverLimit(status int, passes bool) error {
 	err := refusedStatus(status, passes)
@@ -110,8 +110,8 @@ func saysNotFound(message string) bool {
 	return about.MatchString(message) && gone.MatchString(message) && !other.MatchString(message)
 }
 
-// BadAnswer returns the error for a 2xx answer that can't be used, with the key
-// manager's words: some report an error with 200.
+// BadAnswer returns the error for an unusable 2xx answer, with the key manager's words:
+// some report an error with 200.
 func BadAnswer(q Call, status int, body []byte, err error) *kmclient.Error {
 	e := &kmclient.Error{Op: q.Op, Status: status, Err: err, Retry: errors.Is(err, kmclient.ErrKeyExhausted)}
 	if root, isJSON := parseWords(body); isJSON && errors.Is(err, kmclient.ErrBadAnswer) {

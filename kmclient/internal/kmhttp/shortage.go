@@ -13,7 +13,7 @@ type shortage struct {
 	notThere   bool // keys are not available, for whatever reason
 	aboutKeys  bool // it mentions keys
 	limit      bool // it mentions a limit
-	perRequest bool // which is one of a single request
+	perRequest bool // that limit is per request
 	outOfOrder bool // something other than keys is lacking or broken
 	failed     bool // something could not be done, or is not allowed
 	stranger   bool // the other side is not known
@@ -73,8 +73,8 @@ func (p *patterns) saysShort(sentence string) bool {
 
 // plain returns a text in lower case, with single spaces, periods between sentences,
 // colons within them, and otherwise letters, digits and apostrophes only. It splits
-// INSUFFICIENT_KEYS and NoKeysAvailable into words. It drops paths, since those of
-// the API have "keys" in them, and names of keys that are no key material.
+// INSUFFICIENT_KEYS and NoKeysAvailable into words. It drops paths, since those of the
+// API have "keys" in them, and names of keys that are not key material.
 func (p *patterns) plain(s string) string {
 	s = p.paths.ReplaceAllString(s, " ")
 	s = p.entities.ReplaceAllString(s, " x ")
@@ -87,7 +87,7 @@ func (p *patterns) plain(s string) string {
 	return p.otherKeys.ReplaceAllString(s, "it")
 }
 
-// patterns match words, all but the first few of them in what plain returns.
+// patterns match words, all but the first few in the text that plain returns.
 type patterns struct {
 	paths, entities, acronyms, humps, ends, others, noMore, otherKeys *regexp.Regexp // for plain
 
@@ -107,7 +107,8 @@ var wordPatterns = sync.OnceValue(func() *patterns {
 		// What key managers call keys.
 		keys = `(?:keys?(?: (?:pools?|stores?|materials?|buffers?|banks?|reservoirs?|stocks?|storage|supply|reserves?|caches?|queues?|counts?|amounts?|bits|bytes|streams?|pairs?))?` +
 			`|(?:quantum|qkd|keying|secret|pad) (?:materials?|bits|bytes|pools?|buffers?|stocks?))`
-		// Words between keys and what is said of them: "keys (for SAE_B are currently) exhausted".
+		// Words between keys and what is said about them: "keys (for SAE_B are
+		// currently) exhausted".
 		between = `(?: :)?(?: (?:is|are|was|were|has|have|had|been|being|now|currently|temporarily|completely|fully|almost|nearly|all|already|just|the|this|that|moment|time|present|` +
 			`available|remaining|stored|fresh|and|\w|(?:for|of|to|with|between|on|in|at)(?: (?:the|this|that|your|its|all|sae|kme|peer|qkd))* \w+))*`
 		// Words before keys: "no (more fresh) keys".

@@ -11,9 +11,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// DecodeStatus decodes a status (ETSI GS QKD 014 §6.1, and that of QMail). It takes
-// member names in any case, and numbers and strings in each other's place. It
-// ignores what makes no sense.
+// DecodeStatus decodes a status (ETSI GS QKD 014 §6.1, and that of QMail). It accepts
+// member names in any case, and numbers and strings in each other's place. It ignores
+// values that make no sense.
 func DecodeStatus(body []byte) (kmclient.Status, error) {
 	var members map[string]json.RawMessage
 	if err := decodeJSON(body, &members); err != nil {
@@ -38,7 +38,7 @@ func DecodeStatus(body []byte) (kmclient.Status, error) {
 		MaxKeySize: f.limit("max_key_size"), MinKeySize: f.limit("min_key_size"), MaxSAEIDs: f.limit("max_sae_id_count"),
 		KeysGenerated: f.count("keys_generated"), QueueLength: f.count("queue_length"),
 	}
-	// The mock of the reference system counts keys that it has given out.
+	// The reference system's mock counts keys that it has given out.
 	s.OnDemand = strings.EqualFold(s.Mode, "simulation")
 	return s, nil
 }
@@ -46,7 +46,7 @@ func DecodeStatus(body []byte) (kmclient.Status, error) {
 // statusFields are the members of a status by their lower-case names.
 type statusFields map[string]json.RawMessage
 
-// text returns a string; a number or truth value becomes one.
+// text returns a string; a number or boolean becomes one.
 func (f statusFields) text(name string) string {
 	var s string
 	var n json.Number

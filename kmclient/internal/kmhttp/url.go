@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// CheckBase returns the base URL of a key manager, without a slash at its end, and
-// whether it is secure. Its errors do not quote the URL, which may hold a password.
+// CheckBase returns the base URL of a key manager, without a final slash, and whether
+// it is secure. Its errors do not quote the URL, which may hold a password.
 func CheckBase(raw string) (base string, secure bool, err error) {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 const (
 	maxDetails = 8    // shown
-	maxWords   = 4096 // bytes of all words, which are judged and not shown
+	maxWords   = 4096 // bytes of all words, which are judged but not shown
 )
 
 // kmWords are the words of a refusal. message and details go into logs, so they hold
@@ -53,7 +53,7 @@ func readWords(body []byte, ids []string) kmWords {
 	return w
 }
 
-// parseWords parses JSON and drops members that are keys.
+// parseWords parses JSON and drops members that hold keys.
 func parseWords(body []byte) (root any, ok bool) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
@@ -120,8 +120,8 @@ func messageOf(value any) string {
 	return ""
 }
 
-// detailsOf returns the "details" of ETSI GS QKD 014 §6.5, which may be any objects,
-// each as one line of JSON.
+// detailsOf returns the "details" of ETSI GS QKD 014 §6.5, each as one line of JSON,
+// since they may be any objects.
 func detailsOf(list []any, ids []string) (details []string) {
 	for _, detail := range list[:min(len(list), maxDetails)] {
 		var line bytes.Buffer
@@ -137,8 +137,8 @@ func detailsOf(list []any, ids []string) (details []string) {
 	return details
 }
 
-// eachText calls use with every string in a JSON value, in the order of the names of
-// an object's members.
+// eachText calls use with every string in a JSON value. It visits an object's members
+// in the order of their names.
 func eachText(value any, use func(string)) {
 	switch v := value.(type) {
 	case string:

@@ -1,5 +1,5 @@
-// Package redact makes what key managers say fit for logs: without anything that
-// could be a key, on one line, and short.
+// Package redact makes key managers' texts fit for logs: on one line, short, and
+// without anything that could be a key.
 package redact
 
 import (
@@ -57,7 +57,7 @@ const redacted = "[removed]"
 //   - bytes as decimal or hexadecimal numbers with separators;
 //   - everything after escaped bytes, as more bytes may follow unescaped.
 //
-// It keeps UUIDs, the key IDs ids, and what is made of words.
+// It keeps UUIDs, the key IDs in ids, and anything made of words.
 func redact(text string, ids []string) string {
 	p := redactPatterns()
 	if len(p.escape.FindAllStringIndex(text, FewBytes)) == FewBytes {
@@ -73,8 +73,8 @@ func redact(text string, ids []string) string {
 	})
 }
 
-// ID returns a key ID from an answer for a log. An answer may have the ID and the key
-// in each other's place, which must not show the key.
+// ID returns a key ID from an answer for a log. An answer may have ID and key swapped,
+// and the key must not be shown then.
 func ID(id string) string { return redact(oneLine(id), nil) }
 
 // FewBytes is how many bytes of a key may be shown.
@@ -82,7 +82,7 @@ const FewBytes = 4
 
 type redactors struct {
 	escape   *regexp.Regexp // an escaped byte
-	escaped  *regexp.Regexp // everything from the word with the first escaped byte on
+	escaped  *regexp.Regexp // everything from the word with the first escaped byte
 	numbers  *regexp.Regexp // bytes as numbers, with separators
 	piece    *regexp.Regexp // base64 or hexadecimal of any length
 	plain    *regexp.Regexp // a piece that is made of words and numbers
@@ -107,7 +107,7 @@ var redactPatterns = sync.OnceValue(func() *redactors {
 })
 
 // removePieces removes what could be a key in pieces: several pieces in a row that are
-// no words and have 16 or more characters together.
+// not words and have 16 or more characters together.
 func (p *redactors) removePieces(text string, ids []string) string {
 	const gap = 4 // most characters between two pieces
 	var out strings.Builder
@@ -143,8 +143,8 @@ func (p *redactors) removePieces(text string, ids []string) string {
 	return out.String() + text[copied:]
 }
 
-// isWords reports whether a run is made of words, as an error code or the name of a
-// member is. No key looks like that by chance, as the vocabulary is small.
+// isWords reports whether a run is made of words, like an error code or the name of a
+// member. No key looks like that by chance, since the vocabulary is small.
 func (p *redactors) isWords(run string) bool {
 	if p.short.MatchString(run) {
 		return true
