@@ -133,8 +133,22 @@ func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
 	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, all...)
 }
 
-// only begins the next hop's transaction again, for some of the recipients.
+// only begins the next hop's transaction again, for some of the recipients. The next hop
+// has accepted all of them before. A refusal now is about one of them, and the answer may
+// be for several, so it is not passed on as final.
 func (s *decryptSession) only(rcpts []string) error {
+	err := s.beginAgain(rcpts)
+	if err == nil {
+		return nil
+	}
+	r := replyTo(err)
+	if r.Code/100 == 5 {
+		r.Code, r.EnhancedCode[0] = 451, 4
+	}
+	return r
+}
+
+func (s *decryptSession) beginAgain(rcpts []string) error {
 	s.out.Reset()
 	opts := s.opts
 	if err := s.out.Mail(s.from, &opts); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 	"github.com/qkdmail/qkdmail/mailer/relay"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // A slowStore takes its time to remember deliveries.
@@ -83,6 +84,49 @@ func TestDeliveredOnce(t *testing.T) {
 	}
 	if _, asked := r.KM.Count(); asked != 2 {
 		t.Errorf("the key manager was asked for %d keys, want 2", asked)
+	}
+}
+
+// The next hop is asked again for those who have not got a message yet. If it now refuses
+// one whom it took a moment ago, that is no answer for the others, nor for who has got the
+// message: the client tries again, and gets the refusal where it is about one recipient.
+func TestNextHopChangesItsMind(t *testing.T) {
+	const alice, dave = "alice@a.example", "dave@b.example"
+	for command, changes := range map[string][]func(*config.Config){"RCPT": nil, "MAIL": nil, "RCPT TO": {mailtest.OverLMTP}} {
+		hop := mailtest.StartHop(t)
+		r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{}, changes...)
+		sealed := mailtest.Seal(t, r.KM, mailtest.Text)
+		c := mailtest.Connect(t, r)
+		send := func(rcpts ...string) string {
+			if changes != nil {
+				return c.Replies(sealed, rcpts...)
+			}
+			return c.Mail(sealed, alice, rcpts...)[:3]
+		}
+		c.Want("250", send(bob))
+		asked := 0
+		hop.Follow(func(line string) string {
+			if strings.HasPrefix(line, "RSET") {
+				asked++
+			}
+			if asked > 0 && strings.HasPrefix(line, command) && (command == "MAIL" || strings.Contains(line, carol)) {
+				return "554 5.1.1 Not any more"
+			}
+			return ""
+		})
+		want := "451"
+		if changes != nil {
+			want = "250 451 451"
+		}
+		if got := send(bob, carol, dave); got != want {
+			t.Errorf("%s is refused the second time: the answers are %s, want %s", command, got, want)
+		}
+		hop.Follow(nil)
+		hop.Forget()
+		c.Want("250", send(bob, carol, dave))
+		if to := hop.One().Rcpts; len(to) != 2 {
+			t.Errorf("%s: delivered to %q, want carol and dave", command, to)
+		}
 	}
 }
 

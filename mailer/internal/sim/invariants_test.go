@@ -47,7 +47,7 @@ func (l *ledger) everyMailHasOneEnd() {
 		for _, t := range o.sealed {
 			excused = excused || !t.seen() || t.odd
 		}
-		excused = excused || l.clockAtFault(l.mails[p.number], o)
+		excused = excused || l.clockAtFault(l.mails[p.number], o) || l.anothersRefusal(l.mails[p.number], o)
 		switch {
 		case arrived == 0 && len(o.bounces) == 0:
 			l.w.violate("lost", "mail %d to %s was accepted, and neither delivered nor bounced", p.number, p.rcpt)
@@ -233,11 +233,20 @@ func (l *ledger) noBounceWithoutCause() {
 			continue // never accepted
 		}
 		late := l.w.sc.Close == soonClosed && len(m.rcpts) > 1
-		if len(o.bounces) == 0 || o.refused || late || l.tampered[p.number] || l.clockAtFault(m, o) || slices.ContainsFunc(o.sealed, l.keyLost) {
+		if len(o.bounces) == 0 || o.refused || late || l.tampered[p.number] || l.clockAtFault(m, o) || l.anothersRefusal(m, o) || slices.ContainsFunc(o.sealed, l.keyLost) {
 			continue
 		}
 		l.w.violate("bounce", "mail %d to %s bounces without a cause: %v", p.number, p.rcpt, o.bounces)
 	}
+}
+
+// anothersRefusal reports whether a mail may have bounced because the next hop refused the
+// message for another recipient: after DATA, SMTP has one answer for all of them.
+func (l *ledger) anothersRefusal(m *mail, o *outcome) bool {
+	return !l.w.sc.LMTPHop && slices.ContainsFunc(m.rcpts, func(rcpt string) bool { return l.of(rcpt).refused }) &&
+		slices.ContainsFunc(o.bounces, func(r reply) bool {
+			return strings.Contains(r.text, neverAtData) || strings.Contains(r.text, notThisOne)
+		})
 }
 
 // clockAtFault reports whether a mail may have bounced because of a clock: the message

@@ -49,8 +49,12 @@ func (m *mailServer) start(address string) {
 	}()
 }
 
-// queued is the reply to a message.
-const queued = "250 2.0.0 Ok: queued"
+// Replies to a message.
+const (
+	queued      = "250 2.0.0 Ok: queued"
+	notThisOne  = "Not this one"
+	neverAtData = "Never, at DATA"
+)
 
 // A mailSession is one connection.
 type mailSession struct {
@@ -233,10 +237,10 @@ func (s *mailSession) answer(whole *taken, rcpts []string) bool {
 	keep := func() { s.server.take(&t) }
 	switch mood {
 	case moodLater:
-		return s.write("452 4.2.2 Not this one now")
+		return s.write("452 4.2.2 Not now")
 	case moodNever:
 		s.refuse(rcpts...)
-		return s.write("550 5.2.2 Not this one")
+		return s.write("550 5.2.2 " + notThisOne)
 	case moodHang:
 		time.Sleep(late)
 		return false
