@@ -13,12 +13,12 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// ErrAddress: a text that is no mail address.
-var ErrAddress = errors.New("no mail address")
+// ErrAddress: a text is not a mail address.
+var ErrAddress = errors.New("not a mail address")
 
-// CheckAddress reports whether a person has given an address alone, as the relay
-// takes it between the angle brackets of RCPT: LOCAL@DOMAIN, or the word
-// postmaster. With a name, brackets or blanks it is an [ErrAddress].
+// CheckAddress checks that a person has given a bare address, as the relay takes it
+// between the angle brackets of RCPT: LOCAL@DOMAIN, or the word postmaster. A name,
+// brackets or blanks are an [ErrAddress].
 func CheckAddress(addr string) error {
 	mailbox, rest, err := smtpwire.Path("<"+addr+">", "")
 	_, domain := smtpwire.SplitMailbox(mailbox)
@@ -29,13 +29,13 @@ func CheckAddress(addr string) error {
 	return nil
 }
 
-// checkAddress refuses an address of an envelope that the next hop could take for
-// another one, or for more than an address. go-smtp takes the quotes off a local part
-// and checks little. It makes
+// checkAddress refuses an envelope address that the next hop could take for another
+// address, or for more than an address. go-smtp strips the quotes from a local part and
+// checks little. It turns
 //
 //	<"victim@else.example> NOTIFY=NEVER x"@b.example>
 //
-// an address that would end its path early.
+// into an address that would end its path early.
 func checkAddress(addr string, utf8 bool) *refusal.Refusal {
 	if addr == "" {
 		return nil // the null sender

@@ -12,16 +12,17 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// Deliveries remember who has got which message. A message is known by the SAE ID
-// of its sender, its identity, and the key ID in its control part.
+// Deliveries remember who has received which message. A message is known by its sender's
+// SAE ID, its identity, and the key ID in its control part.
 type Deliveries interface {
-	// Begin begins a delivery, and end ends it. commit reports, once the whole message is
-	// there, whether no copy of it was delivered meanwhile to one of the recipients.
+	// Begin begins a delivery, and end ends it. commit, which is called once the whole
+	// message is there, reports whether it may be delivered: no copy has meanwhile been
+	// delivered to one of the recipients.
 	Begin(identity kmclient.Identity, rcpts ...string) (commit func() bool, end func())
-	// Delivered reports which recipients have got a message, in their order. It
-	// is a keystore.ErrBound if the key belongs to another message.
+	// Delivered reports, in the order of rcpts, which recipients have received a message.
+	// The error is a keystore.ErrBound if the key belongs to another message.
 	Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error)
-	// RecordDelivered records, durably, that recipients have got it.
+	// RecordDelivered records durably that recipients have received a message.
 	RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error
 }
 
@@ -44,10 +45,11 @@ func (unrecorded) RecordDelivered(context.Context, string, kmclient.Identity, st
 	return nil
 }
 
-// deliver hands a message to the recipients that have not got it yet, and records that
-// they have. A mail system that did not see our 250 sends the message again, and one
-// with many recipients in several transactions. opened is why the message could not be
-// opened, if it could not: one whose key is closed may have been delivered before.
+// deliver hands a message to the recipients that do not have it yet, and records the
+// deliveries. A mail system that did not see our 250 sends the message again, and may
+// send one with many recipients in several transactions. opened is why the message could
+// not be opened, nil if it could: a message whose key is closed may have been delivered
+// before.
 func (s *decryptSession) deliver(f *found, produce producer, opened error) answer {
 	closed := errors.Is(opened, keystore.ErrClosed) || errors.Is(opened, keystore.ErrClaimed)
 	switch {
@@ -67,7 +69,7 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 		s.out.Reset()
 		return s.forLeft(f, nil, answer{})
 	case closed:
-		// The sender's mail system has given up before a key is closed.
+		// By the time a key is closed, the sender's mail system has given up.
 		return s.forLeft(f, left, answer{err: opened})
 	case len(left) < len(s.rcpts):
 		if err := s.only(left); err != nil {
@@ -88,12 +90,12 @@ func (s *decryptSession) deliver(f *found, produce producer, opened error) answe
 	return s.forLeft(f, left, a)
 }
 
-// errUnderWay is the answer to a copy of a message that is just being delivered.
+// errUnderWay is the answer to a copy of a message whose delivery is under way.
 func errUnderWay() *refusal.Refusal {
-	return refusal.New(451, smtp.EnhancedCode{4, 5, 0}, "under way", "This message is just being delivered, try again later")
+	return refusal.New(451, smtp.EnhancedCode{4, 5, 0}, "under way", "This message is being delivered now, try again later")
 }
 
-// undelivered returns the recipients that may get the message and have not got it.
+// undelivered returns the recipients that may get the message and do not have it.
 func (s *decryptSession) undelivered(f *found) ([]string, error) {
 	defer f.keys.since(time.Now())
 	rcpts := s.sealedFor(f)
@@ -110,8 +112,9 @@ func (s *decryptSession) undelivered(f *found) ([]string, error) {
 	return left, nil
 }
 
-// spellings returns the recipients as deliveries to them count. Where the list is not
-// known, as once the key is closed, that is as the client spells them.
+// spellings returns the recipients as the recipient list spells them, which is how
+// deliveries are recorded. If the list is not known, as when the key is closed, it
+// returns the client's spellings.
 func (f *found) spellings(rcpts []string) []string {
 	spellings := make([]string, len(rcpts))
 	for i, rcpt := range rcpts {
@@ -120,8 +123,8 @@ func (f *found) spellings(rcpts []string) []string {
 	return spellings
 }
 
-// recordDelivered records that recipients have got the message, however they are spelled
-// and as they were.
+// recordDelivered records deliveries under the recipient list's spellings and under the
+// client's.
 func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
 	defer f.keys.since(time.Now())
 	all := f.spellings(rcpts)
@@ -133,9 +136,9 @@ func (s *decryptSession) recordDelivered(f *found, rcpts []string) error {
 	return s.o.Deliveries.RecordDelivered(s.ctx, f.info.SenderSAE, f.info.Identity, f.info.KeyID, all...)
 }
 
-// only begins the next hop's transaction again, for some of the recipients. The next hop
-// has accepted all of them before. A refusal now is about one of them, and the answer may
-// be for several, so it is not passed on as final.
+// only restarts the next hop's transaction, for some of the recipients. The next hop has
+// accepted all of them before. A refusal now is about one of them, and the answer may be
+// for several, so the refusal is not passed on as final.
 func (s *decryptSession) only(rcpts []string) error {
 	err := s.beginAgain(rcpts)
 	if err == nil {
@@ -162,7 +165,7 @@ func (s *decryptSession) beginAgain(rcpts []string) error {
 	return nil
 }
 
-// forLeft returns an answer for the recipients that are left, a refusal for foreign ones,
+// forLeft returns the answer a for the recipients in left, a refusal for foreign ones,
 // and success for the others.
 func (s *decryptSession) forLeft(f *found, left []string, a answer) answer {
 	single := make(map[string]error, len(s.rcpts))

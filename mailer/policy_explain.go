@@ -10,9 +10,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// Explain writes what the policy says of an address, as a recipient and as a
-// sender, in a few lines for people. What is no address is an [ErrAddress]; other
-// errors are those of w.
+// Explain writes a few lines for people on what the policy says about an address, as a
+// recipient and as a sender. The error is an [ErrAddress] if addr is not an address;
+// other errors are w's.
 func (p *Policy) Explain(w io.Writer, addr string) error {
 	if err := CheckAddress(addr); err != nil {
 		return err
@@ -71,8 +71,8 @@ func (r Route) text() string {
 	return "is encrypted for " + r.Peer.text() + ", or waits until it can be"
 }
 
-// SuiteText says, for people, under which suites mail leaves, with X-Wing where the peer
-// has a key. It is "" where none is encrypted.
+// SuiteText says, for people, under which suites mail leaves, with X-Wing if the peer has
+// a key. It is "" if no mail is encrypted.
 func (r Route) SuiteText() string {
 	if r.Suite == cipher.SuiteAuto {
 		return fmt.Sprintf("%s for messages of up to %s, %s above",
@@ -96,7 +96,7 @@ func (p *Policy) inboundText(domain string) string {
 	case peer.AllowPlain:
 		return "comes encrypted from " + peer.text() + ", or passes in clear"
 	case p.plainReports:
-		return "must come encrypted from " + peer.text() + ", but for reports"
+		return "must come encrypted from " + peer.text() + ", except for reports"
 	}
 	return "must come encrypted from " + peer.text()
 }

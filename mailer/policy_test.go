@@ -290,7 +290,7 @@ encrypt = "never"
 func TestReports(t *testing.T) {
 	p := policyOf(t, policyText+"[null_sender]\ninbound = \"accept\"\n")
 	var b strings.Builder
-	if err := p.Explain(&b, "u@b.example"); err != nil || !strings.Contains(b.String(), "but for reports") {
+	if err := p.Explain(&b, "u@b.example"); err != nil || !strings.Contains(b.String(), "except for reports") {
 		t.Errorf("%v:\n%s", err, b.String())
 	}
 }

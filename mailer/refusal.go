@@ -18,7 +18,7 @@ import (
 var ErrConfig = errors.New("configuration")
 
 // replyTo turns an error of the cipher, a key manager or the next hop into a refusal.
-// What can pass with time is temporary: the mail stays in the queue of the mail system
+// What may pass with time is temporary: the mail stays in the queue of the mail system
 // that sent it.
 func replyTo(err error) *refusal.Refusal {
 	if r, ok := refusal.Of(err); ok { // it may wrap a reply to the next hop's greeting, which is no answer to this message
@@ -67,7 +67,7 @@ const reasonNextHop = "next hop"
 // maxReplyText is how much of a next hop's reply is passed on, in bytes.
 const maxReplyText = 2000
 
-// replies are the errors of other packages, and the replies to them.
+// replies lists errors of other packages, and the replies to them.
 func replies() []struct {
 	err      error
 	code     int
@@ -94,7 +94,7 @@ func replies() []struct {
 		{keystore.ErrBound, 550, smtp.EnhancedCode{5, 7, 1}, "key bound", "The key of this message belongs to another message, send it again"},
 		{keystore.ErrClosed, 550, smtp.EnhancedCode{5, 7, 1}, "key closed", "The key of this message is closed, send it again"},
 		{keystore.ErrClaimed, 550, smtp.EnhancedCode{5, 7, 1}, "key reused", "The key of this message was used before, send it again"},
-		{keystore.ErrReused, 451, smtp.EnhancedCode{4, 7, 5}, "key reused", "The key manager gives a key again, try again later"},
+		{keystore.ErrReused, 451, smtp.EnhancedCode{4, 7, 5}, "key reused", "The key manager gave out a key twice, try again later"},
 		{kmclient.ErrKeyNotFound, 451, smtp.EnhancedCode{4, 7, 5}, "key not found", "The key of this message is not here yet, try again later"},
 		{kmclient.ErrKeyExhausted, 451, smtp.EnhancedCode{4, 7, 5}, "no key left", "No key left, try again later"},
 		{kmclient.ErrRefused, 451, smtp.EnhancedCode{4, 7, 5}, "km refuses", "The key manager does not serve us, try again later"},

@@ -11,21 +11,21 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Patterns that are no domain: Default is for all mail that no other pattern is
-// for, AnyLiteral for all address literals, as in user@[192.0.2.1].
+// Patterns that are not domains: Default matches all mail that no other pattern matches,
+// AnyLiteral all address literals, as in user@[192.0.2.1].
 const (
 	Default    = "default"
 	AnyLiteral = "[*]"
 )
 
-// MaxDomain is the length of the longest domain that has a pattern, in bytes.
+// MaxDomain is the length of the longest domain that a pattern can match, in bytes.
 const MaxDomain = 255
 
-// A Table has values by pattern: by domain, by "*.DOMAIN" for all domains beneath
-// it, and by address literal.
+// A Table has values by pattern: a domain, "*.DOMAIN" for all domains beneath it, or an
+// address literal.
 type Table[V any] map[string]V
 
-// Find looks a normalised domain up, the longest pattern first.
+// Find looks up a normalised domain, the longest pattern first.
 func (t Table[V]) Find(domain string) (value V, ok bool) {
 	if domain == "" || len(domain) > MaxDomain {
 		return value, false
@@ -75,9 +75,8 @@ func Domain(address string) string {
 	return Normal(address[at+1:])
 }
 
-// Normal returns a domain in lower case, as A-labels, without a dot at the end,
-// and an address literal in its one form. What is neither comes back in lower
-// case.
+// Normal returns a domain in lower case, as A-labels, without a final dot, and an address
+// literal in its canonical form. Anything else comes back in lower case.
 func Normal(domain string) string {
 	if literal, ok := normalLiteral(domain); ok {
 		return literal
@@ -94,8 +93,8 @@ func Normal(domain string) string {
 	return strings.TrimRight(strings.ToLower(domain), ".")
 }
 
-// normalLiteral returns an address literal (RFC 5321 §4.1.3) in the one form in
-// which it is compared.
+// normalLiteral returns an address literal (RFC 5321 §4.1.3) in the canonical form used
+// for comparison.
 func normalLiteral(s string) (literal string, ok bool) {
 	inner, opened := strings.CutPrefix(s, "[")
 	inner, closed := strings.CutSuffix(inner, "]")
@@ -117,8 +116,8 @@ func normalLiteral(s string) (literal string, ok bool) {
 	return "[" + addr.String() + "]", true
 }
 
-// idnaProfile maps as UTS #46 does, width and case among others, and takes names
-// that hosts should not have, such as those with an underscore.
+// idnaProfile maps width, case and more, as UTS #46 does, and takes names that hosts
+// should not have, such as those with an underscore.
 func idnaProfile() *idna.Profile {
 	return idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
 }
@@ -136,7 +135,7 @@ func Pattern(s string) (string, error) {
 	domain = strings.TrimSuffix(strings.ToLower(domain), ".")
 	_, ipErr := netip.ParseAddr(domain)
 	if err != nil || ipErr == nil || !isDomain(domain) {
-		return "", errors.New(`must be a domain as "b.example", "*.b.example" for those beneath it, or an address literal as "[192.0.2.1]", with "[*]" for all`)
+		return "", errors.New(`must be a domain like "b.example", "*.b.example" for those beneath it, or an address literal like "[192.0.2.1]", with "[*]" for all`)
 	}
 	if wildcard {
 		domain = "*." + domain
@@ -154,7 +153,7 @@ func isDomain(s string) bool {
 	return len(s) <= MaxDomain-len("*.")
 }
 
-// IsHost accepts names as they are used for hosts, and IP addresses.
+// IsHost accepts host names and IP addresses.
 func IsHost(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return true
@@ -164,10 +163,9 @@ func IsHost(s string) bool {
 	})
 }
 
-// IsMailDomain accepts what may follow the @ in an envelope: domain names, also
-// those that hosts should not have, and address literals. A name that IDNA refuses
-// is no domain: no rule knows whose it is, and a program after the relay may take
-// it for another one.
+// IsMailDomain accepts what may follow the @ in an envelope: address literals and domain
+// names, even names that hosts should not have. A name that IDNA refuses is not a domain:
+// no rule knows whose it is, and a program after the relay may take it for another one.
 func IsMailDomain(s string) bool {
 	if strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) {
 		if _, err := idnaProfile().ToASCII(s); err != nil {

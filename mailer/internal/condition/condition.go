@@ -1,5 +1,5 @@
 // Package condition says which messages are marked: by the envelope sender, or by a
-// field of the header in any mail program's reading. In doubt a message is.
+// header field as any mail program may read it. If in doubt, a message is marked.
 package condition
 
 import (
@@ -21,7 +21,7 @@ const (
 	maxName    = 76   // bytes: a header field's name is on one line
 )
 
-// A Condition is one that does not change. Several goroutines may use it.
+// A Condition does not change. Several goroutines may use it at the same time.
 type Condition struct {
 	anySender bool
 	addresses map[string]bool
@@ -30,9 +30,9 @@ type Condition struct {
 	pattern   *regexp.Regexp
 }
 
-// New returns a condition on sender and header. nil are all senders, and "" is any header
-// or value, but one of the two must be there. wrong is told what is wrong with From[i],
-// Header and Pattern; then the condition must not be used.
+// New returns a condition on sender and header. nil means all senders, and "" any header
+// or value, but sender or header must be given. wrong is called for whatever is wrong
+// with From[i], Header and Pattern; the condition must not be used then.
 func New(from []string, header, pattern string, wrong func(field, format string, args ...any)) *Condition {
 	c := &Condition{
 		anySender: from == nil, addresses: map[string]bool{}, domains: address.Table[struct{}]{}, field: strings.ToLower(header),
@@ -76,7 +76,7 @@ func (c *Condition) senders(from []string, wrong func(field, format string, args
 		case strings.HasPrefix(text, "*@"):
 			wrong(field, "%q is not a pattern, the domain alone is: %q", readable.Short(text), pattern)
 		case single && (!isAddress(text) || strings.HasPrefix(pattern, "*.") || pattern == address.AnyLiteral):
-			wrong(field, "%q must be one address as \"ceo@a.example\", without a name or < >", readable.Short(text))
+			wrong(field, "%q must be one address like \"ceo@a.example\", without a name or < >", readable.Short(text))
 		case single:
 			c.addresses[normal(text)] = true
 		default:
@@ -91,7 +91,7 @@ func isAddress(text string) bool {
 }
 
 // normal returns an address for comparison. The case of the local part does not matter:
-// few mail systems tell it apart, and in doubt a message is marked.
+// few mail systems distinguish it, and if in doubt a message is marked.
 func normal(addr string) string {
 	if mailbox, rest, err := smtpwire.Path("<"+addr+">", ""); err == nil && rest == "" {
 		addr = mailbox // without the quotes
@@ -110,7 +110,7 @@ type Message struct {
 // A text is what the fields with one name may say.
 type text struct {
 	readings []string
-	all      bool // there are no others
+	all      bool // readings has all that they may say
 }
 
 // NewMessage returns a message with this envelope sender, "" for none, and this header,
@@ -128,8 +128,8 @@ func (m *Message) fields(name string) text {
 	return t
 }
 
-// Marks reports whether a message fulfils the condition. Of several fields with the name
-// one is enough. Those that can't be read may say anything, so they are too.
+// Marks reports whether a message meets the condition. If several fields have the name,
+// one is enough. A field that can't be read may say anything, so it is enough too.
 func (c *Condition) Marks(m *Message) bool {
 	if !c.anySender {
 		_, ok := c.domains.Find(m.from[strings.LastIndexByte(m.from, '@')+1:])

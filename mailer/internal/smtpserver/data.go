@@ -14,7 +14,7 @@ import (
 
 // A dataState is how far a message has come.
 type dataState struct {
-	open    bool // its end has not come
+	open    bool // its end has not come yet
 	lines   smtpwire.Unstuffer
 	waited  time.Duration // for the client
 	size    int64         // bytes that have come
@@ -23,7 +23,7 @@ type dataState struct {
 
 // takeData carries out DATA, RFC 5321 §4.1.1.4 and RFC 2033 §4.2.
 func (c *Conn) takeData() {
-	if len(c.rcpts) == 0 { // also with no MAIL before it
+	if len(c.rcpts) == 0 { // or if there was no MAIL
 		c.refuse(503, smtp.EnhancedCode{5, 5, 1}, "No recipients")
 		return
 	}
@@ -52,8 +52,8 @@ func (c *Conn) endData() {
 	c.reset()
 }
 
-// answer answers for a message, to these recipients: in the next hop's words if it was
-// taken.
+// answer answers for a message, to these recipients: in the next hop's words if the
+// message was taken.
 func (c *Conn) answer(err error, rcpts ...string) {
 	c.data.refused = c.data.refused || err != nil
 	code, said, ok := smtpwire.EnhancedCode(c.session.Said(rcpts...), 2)
@@ -79,14 +79,14 @@ func (c *Conn) lmtpData() {
 	}
 }
 
-// answers are those of a session, by recipient, which may be there more than once.
+// answers are a session's answers by recipient, who may have several.
 type answers map[string][]error
 
 // SetStatus takes an answer.
 func (a answers) SetStatus(rcpt string, err error) { a[rcpt] = append(a[rcpt], err) }
 
 // drain reads what a session has left of DATA, which would be taken for commands, and
-// reports whether its end came.
+// reports whether the end of DATA came.
 func (c *Conn) drain() bool {
 	_, err := io.Copy(io.Discard, dataReader{c})
 	if err != nil {
@@ -117,7 +117,7 @@ func (r dataReader) Read(p []byte) (int, error) {
 }
 
 // dataPiece takes what has come of DATA, and waits if nothing has. If p has room, what
-// comes is read into p and does not go through the input.
+// comes is read straight into p, past the input buffer.
 func (c *Conn) dataPiece(p []byte) (n int, err error) {
 	var used int
 	var end bool
@@ -141,7 +141,7 @@ func (c *Conn) dataPiece(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// ErrTooSlow: a client sends DATA below the least rate.
+// ErrTooSlow: a client sends DATA more slowly than the least rate.
 var ErrTooSlow = fmt.Errorf("the client sends too slowly: %w", os.ErrDeadlineExceeded)
 
 // waitData waits for more of DATA, from a client that is fast enough.
@@ -163,11 +163,11 @@ func (c *Conn) waitData(read func() error) error {
 	return err
 }
 
-// dataLost ends a connection whose DATA does not go on. A server that has waited too long
+// dataLost ends a connection whose DATA has stopped. A server that has waited too long
 // says so: RFC 5321 §4.5.3.2.
 func (c *Conn) dataLost(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.hangUp(421, smtp.EnhancedCode{4, 4, 2}, "The message does not go on")
+		c.hangUp(421, smtp.EnhancedCode{4, 4, 2}, "The rest of the message did not come")
 	}
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

@@ -20,8 +20,8 @@ import (
 )
 
 // decode puts a tree of TOML values into c, whose other fields keep their defaults.
-// go-toml's own decoder takes keys in any case, stops at the first wrong type, and
-// names the types of Go.
+// go-toml's own decoder takes keys in any case, stops at the first wrong type, and names
+// Go's types.
 func decode(c *Config, tree map[string]any) error {
 	d := &decoder{findings: findings{c: c}, folder: filepath.Dir(c.file)}
 	d.table("", tree, reflect.ValueOf(c).Elem())
@@ -49,7 +49,7 @@ func (d *decoder) table(path string, from map[string]any, to reflect.Value) {
 func (d *decoder) value(at string, from any, to reflect.Value, unit string) {
 	switch to.Interface().(type) {
 	case time.Duration:
-		d.text(at, from, "a duration as \"90s\", \"9m\", \"4h\" or \"60d\"", func(s string) error {
+		d.text(at, from, "a duration like \"90s\", \"9m\", \"4h\" or \"60d\"", func(s string) error {
 			v, err := keystore.ParseDuration(s)
 			to.SetInt(int64(v))
 			return err
@@ -61,14 +61,14 @@ func (d *decoder) value(at string, from any, to reflect.Value, unit string) {
 		})
 		return
 	case keystore.Policy:
-		d.text(at, from, "after-delivery, after:DURATION as \"after:7d\", or never", func(s string) error {
+		d.text(at, from, "after-delivery, after:DURATION like \"after:7d\", or never", func(s string) error {
 			v, err := keystore.ParsePolicy(s)
 			to.Set(reflect.ValueOf(v))
 			return err
 		})
 		return
 	case netip.Prefix:
-		d.text(at, from, "a network as \"192.0.2.0/24\" or an address", func(s string) error {
+		d.text(at, from, "a network like \"192.0.2.0/24\" or an address", func(s string) error {
 			v, err := parseNetwork(s)
 			to.Set(reflect.ValueOf(v))
 			return err
@@ -133,12 +133,12 @@ func (d *decoder) scalar(at string, from any, to reflect.Value, unit string) {
 			to.SetInt(n)
 		case unit == "size" && isString:
 			if n, ok = parseSize(s); !ok || to.OverflowInt(n) {
-				d.add(at, "%q is no size; write bytes as 65536 or \"64 KiB\", also with MiB or GiB", readable.Short(s))
+				d.add(at, "%q is not a size; write bytes as 65536 or \"64 KiB\", also with MiB or GiB", readable.Short(s))
 				return
 			}
 			to.SetInt(n)
 		case unit == "size":
-			d.wrongType(at, "a size as 65536 or \"64 KiB\"", from)
+			d.wrongType(at, "a size like 65536 or \"64 KiB\"", from)
 		default:
 			d.wrongType(at, "an integer", from)
 		}
@@ -173,13 +173,13 @@ func (d *decoder) inFolder(s, unit string) string {
 	return before + path
 }
 
-// A badText is an error that says all of what is wrong with a value.
+// A badText is an error that says everything that is wrong with a value.
 type badText struct{ message string }
 
 func (e *badText) Error() string { return e.message }
 
-// text has a string parsed. If there is no string or parse refuses it, the finding has
-// what is wanted.
+// text parses a string. If there is no string or parse refuses it, the finding says what
+// is wanted.
 func (d *decoder) text(at string, from any, want string, parse func(string) error) {
 	s, ok := from.(string)
 	if !ok {
@@ -235,7 +235,7 @@ func parseSize(s string) (int64, bool) {
 	return int64(n) << shift, true
 }
 
-// parseNetwork reads a network, or an address as the network of it alone.
+// parseNetwork reads a network, or an address as the network of that address alone.
 func parseNetwork(s string) (netip.Prefix, error) {
 	if !strings.Contains(s, "/") {
 		a, err := netip.ParseAddr(s)

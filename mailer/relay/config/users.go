@@ -14,12 +14,12 @@ import (
 // users are the clients that may authenticate. They do not change.
 type users struct {
 	hashes map[string][]byte
-	decoy  []byte // the hash that is compared with for unknown users
+	decoy  []byte // the hash to compare with for unknown users
 }
 
-// Users reads AuthFile, nil if there is none. It is a file of at most 1 MiB with a
-// line "user:hash" for each user, where the hash is of bcrypt, as "htpasswd -B" makes
-// it. Empty lines and those that begin with # are skipped. The error is an *[Error].
+// Users reads AuthFile; it returns nil if that is not set. The file has at most 1 MiB and
+// a line "user:hash" for each user, where hash is a bcrypt hash as "htpasswd -B" makes
+// it. Empty lines and lines that begin with # are skipped. The error is an *[Error].
 func (l *Listener) Users() (mailer.Users, error) {
 	if l.AuthFile == "" {
 		return nil, nil
@@ -54,7 +54,7 @@ func loadUsers(path string) (*users, error) {
 	return u, nil
 }
 
-// add takes a line, and returns what is wrong with it, but nothing of it.
+// add takes a line, and returns what is wrong with it without quoting it.
 func (u *users) add(line string) (problem string) {
 	name, hash, _ := strings.Cut(line, ":")
 	cost, err := bcrypt.Cost([]byte(hash))
@@ -62,7 +62,7 @@ func (u *users) add(line string) (problem string) {
 	case name == "":
 		return `must be "user:hash"`
 	case err != nil:
-		return `must be "user:hash" with a hash of bcrypt, as htpasswd -B makes it`
+		return `must be "user:hash" with a bcrypt hash, as htpasswd -B makes it`
 	case cost > 15: // a second and more
 		return fmt.Sprintf("a bcrypt cost of %d takes too long, at most 15", cost)
 	case doubled:
@@ -73,8 +73,8 @@ func (u *users) add(line string) (problem string) {
 	return ""
 }
 
-// Check reports whether the user exists and has this password. For a user that does not
-// exist it takes as long.
+// Check reports whether the user exists and has this password. It takes just as long for
+// a user that does not exist.
 func (u *users) Check(user, password string) bool {
 	hash, ok := u.hashes[user]
 	if !ok {
