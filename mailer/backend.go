@@ -11,8 +11,8 @@ import (
 
 // A backend is an encrypting or decrypting step.
 type backend struct {
-	// begin begins the session of a client; conn is the client's connection where
-	// go-smtp's own server has it, else nil.
+	// begin begins the session of a client; conn is the client's connection if go-smtp's
+	// own server has it, else nil.
 	begin func(c contract.Client, conn *smtp.Conn) (contract.Session, error)
 }
 
@@ -66,8 +66,8 @@ func (c goSMTPClient) Close() error {
 	return c.Conn.Conn().Close()
 }
 
-// originOf returns the network of the host that a message comes from, "" where only
-// the mail system before the relay is known, which sends everyone's.
+// originOf returns the network of the host that a message comes from, or "" if only the
+// mail system before the relay is known, which sends everyone's mail.
 func originOf(c contract.Client) string {
 	const tag = "IPv6:" // RFC 5321 §4.1.3, in any case
 	text := c.XForward("ADDR")

@@ -25,26 +25,26 @@ type DecryptOptions struct {
 	Step
 	Keys cipher.KeyFinder // must be set
 
-	// Binder sees that a key opens one message only. It must be set: a
-	// keystore.Store, or cipher.Unbound.
+	// Binder ensures that a key opens only one message. It must be set, to a
+	// keystore.Store or to cipher.Unbound.
 	Binder cipher.KeyBinder
-	// Deliveries see that a message is delivered once to each recipient. They must
-	// be set: a keystore.Store, or Unrecorded.
+	// Deliveries ensure that each recipient gets a message only once. They must be set,
+	// to a keystore.Store or to Unrecorded.
 	Deliveries Deliveries
 	// Hybrid are this site's X-Wing keys, any of which may open a message; nil: none.
 	Hybrid []*cipher.HybridPrivateKey
 
-	// MaxAge and MaxAhead bound the time of encryption of a message that is
-	// accepted; 0: DefaultMaxAge and DefaultMaxAhead.
+	// MaxAge and MaxAhead are how far in the past and in the future an accepted message
+	// may have been encrypted; 0: DefaultMaxAge and DefaultMaxAhead.
 	MaxAge, MaxAhead time.Duration
 
-	// KeyGrace is how long a key may be missing, from when it was first looked
-	// for, before its message is refused for good; 0: DefaultKeyGrace.
+	// KeyGrace is how long after its first look-up a key may be missing before its
+	// message is refused for good; 0: DefaultKeyGrace.
 	KeyGrace time.Duration
 }
 
-// Defaults of [DecryptOptions]. The grace for a missing key is so long that no mail is
-// lost if the keys of two sites are not synchronised for a day and a night.
+// Defaults of [DecryptOptions]. The grace for a missing key is long enough that no mail
+// is lost if two sites' keys are not synchronised for a whole day.
 const (
 	DefaultMaxAge   = 30 * 24 * time.Hour
 	DefaultMaxAhead = 24 * time.Hour
@@ -55,21 +55,21 @@ const (
 // next. Mail that is not encrypted passes, unless the policy requires its
 // sender to encrypt.
 //
-// A recipient that a message is not sealed for is refused, unless the peer says that
-// anyone may have it. Over LMTP the others get the message; over SMTP, which has one
-// answer, no one does.
+// A recipient that a message is not sealed for is refused, unless the peer's AnyRecipient
+// is set. Over LMTP the others get the message; over SMTP, which has one answer for all,
+// no one does.
 //
-// Above its own bytes restored mail gets a Qkdmail-Result field, a Received field,
-// and the Received and Return-Path fields that relays put on the encrypted message;
-// Authentication-Results and Delivered-To are there with Qkdmail-Outer- before their
-// names. All Qkdmail- fields but Qkdmail-Key-ID are removed from plain
-// mail, since only the relay may write them. In a restored message, whose bytes are
-// the sender's, trust only the topmost Qkdmail-Result.
+// Restored mail gets new fields above its own bytes: a Qkdmail-Result field, a Received
+// field, and the trace fields that relays put on the encrypted message. Of those,
+// Received and Return-Path keep their names; Authentication-Results and Delivered-To get
+// the prefix Qkdmail-Outer-. Plain mail loses all Qkdmail- fields but Qkdmail-Key-ID,
+// since only the relay may write them. In a restored message, whose bytes are the
+// sender's, trust only the topmost Qkdmail-Result.
 //
-// All mail leaves with RET=HDRS (RFC 3461), whatever the client says: nothing
-// authenticates the envelope's sender, and a report to him quotes a header at most.
+// All mail leaves with RET=HDRS (RFC 3461), whatever the client says, so that a report
+// quotes a header at most: nothing authenticates the envelope sender, who gets it.
 //
-// The error is an ErrConfig: an option that must be set is not.
+// The error is an ErrConfig: a required option is not set.
 func Decrypt(next smtp.Backend, o DecryptOptions) (smtp.Backend, error) {
 	if err := o.check(next); err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (s *decryptSession) Mail(from string, opts *smtp.MailOptions) error {
 	return s.refused(DirectionDecrypt, "MAIL", err)
 }
 
-// Rcpt passes a recipient and the answer on.
+// Rcpt passes a recipient on, and the answer back.
 func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if r := checkAddress(to, s.opts.UTF8); r != nil {
 		return s.refused(DirectionDecrypt, "RCPT", r)
@@ -165,7 +165,7 @@ func (s *decryptSession) BeginData() error {
 	return s.refused(DirectionDecrypt, "DATA", s.beginData(MessageMemory))
 }
 
-// data restores and delivers a message; each says that each recipient gets an answer.
+// data restores and delivers a message; each says whether each recipient gets an answer.
 func (s *decryptSession) data(r io.Reader, each bool) (answer, error) {
 	h, err := s.read(r, MessageMemory, 1)
 	if err != nil {
@@ -198,8 +198,8 @@ func (s *decryptSession) data(r io.Reader, each bool) (answer, error) {
 	return a, s.finish(report, h, a.err, append(attrs, s.saidAttrs(rcpts)...)...)
 }
 
-// open finds out what a message is, and refuses it if it can't be taken. The
-// producer writes what the next hop gets.
+// open finds out what a message is, and refuses it if it can't be accepted. The producer
+// writes what the next hop gets.
 func (s *decryptSession) open(h *message.Reader, f *found) (producer, error) {
 	info, replay, err := cipher.Sniff(h.SkipHeader(), h)
 	if err != nil {
@@ -218,9 +218,8 @@ func (s *decryptSession) open(h *message.Reader, f *found) (producer, error) {
 	}, nil
 }
 
-// checkPlain refuses mail in clear from a domain that has to encrypt, by the header
-// From and by the envelope: no one may pose as a peer's user by leaving the encryption
-// out.
+// checkPlain refuses mail in clear from a domain that has to encrypt, by header From or
+// by envelope: no one may pose as a peer's user by leaving out the encryption.
 func (s *decryptSession) checkPlain(h *message.Reader) error {
 	policy := s.step.Policy
 	if s.from == "" && policy.plainReports {
@@ -283,7 +282,7 @@ func (s *decryptSession) write(inner *message.Reader, dst io.Writer, f *found) e
 	out := message.NewWriter(above, inner.Start())
 	above.prefix = s.result(inner, f, out.LF()) + s.received() + transit(f.info.Transit)
 	if len(inner.Start()) == 0 {
-		_, err := io.WriteString(checked, above.prefix) // of an empty message nothing else is written
+		_, err := io.WriteString(checked, above.prefix) // nothing else is written for an empty message
 		return err
 	}
 	inner.Pass()
@@ -293,7 +292,7 @@ func (s *decryptSession) write(inner *message.Reader, dst io.Writer, f *found) e
 	return out.Close()
 }
 
-// lostKey makes a permanent failure of a key that did not come within its grace: the
+// lostKey turns a key that did not come within its grace into a permanent failure: the
 // sender gets a report, and can send the message again.
 func (s *decryptSession) lostKey(err error) error {
 	if errors.Is(err, keygate.ErrGone) {

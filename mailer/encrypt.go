@@ -19,25 +19,24 @@ type EncryptOptions struct {
 	Headers cipher.HeaderPolicy // "": HeadersBaseline
 	Note    *string             // as in cipher.EncryptOptions
 
-	// Claims know which keys this site has encrypted with. A message that is
-	// encrypted already passes only if they know its key; it is encrypted again
-	// otherwise. nil: it always is.
+	// Claims know which keys this site has encrypted with. A message that is already
+	// encrypted passes if they know its key; otherwise it is encrypted again. nil: it
+	// always is.
 	Claims Claims
 
-	// NextSize is the size of a message that next takes, in bytes, 0 for any;
-	// nil: any.
+	// NextSize returns the size of the largest message that next takes, in bytes, 0 for
+	// any; nil: any.
 	NextSize func() int64
-	// InClear is called for each message that goes out in clear because a rule is
-	// opportunistic and the key manager said that it has no key; may be nil.
+	// InClear, if not nil, is called for each message that goes out in clear because a
+	// rule is opportunistic and the key manager has said that it has no key.
 	InClear func(peer string)
 
 	shortages *shortages
 }
 
-// Claims know which keys were used to encrypt. A keystore.Store does.
+// Claims know which keys were used to encrypt. A keystore.Store implements it.
 type Claims interface {
-	// Claimed reports whether the key with this ID was taken here to encrypt for
-	// peer.
+	// Claimed reports whether the key with this ID was claimed here to encrypt for peer.
 	Claimed(ctx context.Context, peer, keyID string) (bool, error)
 }
 
@@ -46,12 +45,12 @@ type Claims interface {
 //
 // A message is sealed for the recipients that next accepts.
 //
-// Over LMTP, recipients with different rules get a transaction of next each, and so do
-// more than cipher.MaxRecipients.
-// Over SMTP there is one answer for all recipients, so those of a second group are
-// refused with 452 4.5.3, and the client sends the message to them again.
+// Over LMTP, recipients with different rules, or more than cipher.MaxRecipients, are
+// split over several transactions with next. Over SMTP there is one answer for all
+// recipients, so those of a second group are refused with 452 4.5.3, and the client sends
+// them the message in another transaction.
 //
-// The error is an ErrConfig: an option that must be set is not.
+// The error is an ErrConfig: a required option is not set.
 func Encrypt(next smtp.Backend, o EncryptOptions) (smtp.Backend, error) {
 	if err := o.check(next); err != nil {
 		return nil, err
@@ -77,7 +76,7 @@ type encryptSession struct {
 	groups []*group
 }
 
-// Mail begins a transaction. The next hop is asked with the first recipient, which
+// Mail begins a transaction. The next hop is asked when the first recipient comes, which
 // decides the group.
 func (s *encryptSession) Mail(from string, opts *smtp.MailOptions) error {
 	return s.refused(DirectionEncrypt, "MAIL", s.mail(from, opts))
@@ -128,8 +127,8 @@ func (s *encryptSession) BeginData() error {
 
 // needs returns the memory that a message takes, in bytes, and how many copies of its
 // header are held at a time. For each group the cipher holds the message back until it
-// knows the suite, up to the pad limit where that is auto. Where the message may go in
-// clear after that has failed, there is one more copy.
+// knows the suite: with auto, up to the pad limit. If the message may go out in clear
+// after a failure, there is one more copy.
 func (s *encryptSession) needs() (n int64, copies int) {
 	n, copies = int64(max(1, len(s.groups)))*MessageMemory, 1
 	for _, g := range s.groups {
@@ -220,8 +219,7 @@ func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
 	return block.Copy(s.eightBit(dst), src)
 }
 
-// inClear passes on a message that could not be encrypted, where the rule allows
-// that.
+// inClear passes on a message that could not be encrypted, if the rule allows that.
 func (s *encryptSession) inClear(g *group, src io.Reader, dst io.Writer) error {
 	if s.o.InClear != nil {
 		s.o.InClear(g.route.Peer.Name)

@@ -11,12 +11,11 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
-// isEncrypted reports whether this site has already encrypted a message for the peer of
-// a group, perhaps this relay in an earlier pass. The message must name a key that was
-// claimed here to encrypt with: anyone can write what looks like an encrypted message
-// around a text in clear. Nor does a plain suite do where the peer has an X-Wing key, or
-// another suite than OTP where a trigger wants a pad.
-// Encrypting once more does no harm.
+// isEncrypted reports whether this site has already encrypted a message for the peer of a
+// group, perhaps this relay in an earlier pass. The message must name a key that was
+// claimed here to encrypt with: anyone can make text in clear look like an encrypted
+// message. A plain suite is not enough if the peer has an X-Wing key, nor is any suite
+// but OTP if a trigger wants a pad. Encrypting once more does no harm.
 func (s *encryptSession) isEncrypted(g *group, src io.Reader) (encrypted bool, replay io.Reader, err error) {
 	info, replay, err := cipher.Sniff(nil, src)
 	if err != nil || s.o.Claims == nil || info == nil || info.KeyID == "" ||
@@ -39,12 +38,12 @@ func (s *encryptSession) cipherOptions(g *group, suite cipher.Suite) *cipher.Enc
 	}
 }
 
-// encryptAny encrypts a message under the suite of its group. Where the rule is
-// opportunistic and the key manager says that it has no key, before anything was
-// written, the message goes out under the next best suite that the rule allows, and in
-// clear in the end. For that the key manager must have refused keys for this message:
-// what is known from others is no reason. To a peer with an X-Wing key every suite is a
-// hybrid one.
+// encryptAny encrypts a message under the suite of its group. If the rule is
+// opportunistic and the key manager says, before anything was written, that it has no
+// key, the message goes out under the next best suite that the rule allows, and as a last
+// resort in clear. It goes in clear only if the key manager has refused keys for this
+// very message: what is known from other messages is not enough. To a peer with an X-Wing
+// key every suite is a hybrid one.
 func (s *encryptSession) encryptAny(g *group, src io.Reader, dst io.Writer) error {
 	trial, err := s.checkShortage(g)
 	asked := err == nil
@@ -64,9 +63,8 @@ func (s *encryptSession) encryptAny(g *group, src io.Reader, dst io.Writer) erro
 	return err
 }
 
-// encrypt encrypts a message; trial is what checkShortage says. If that fails before
-// anything was written and the rule is opportunistic, again is the message from its
-// beginning.
+// encrypt encrypts a message; trial is what checkShortage says. If the rule is
+// opportunistic and nothing has been written, again is the message from its beginning.
 func (s *encryptSession) encrypt(g *group, suite cipher.Suite, trial bool, src io.Reader, dst io.Writer) (again io.Reader, err error) {
 	first := &firstWrite{dst: dst}
 	w, err := cipher.Encrypt(s.ctx, first, &g.keys, s.cipherOptions(g, suite))
@@ -88,8 +86,8 @@ func (s *encryptSession) encrypt(g *group, suite cipher.Suite, trial bool, src i
 	return again, err
 }
 
-// feed writes src into the cipher, and closes it. With hold it returns what it has
-// written before the cipher wrote anything.
+// feed writes src into the cipher, and closes it. With hold it returns what it has fed to
+// a cipher that has not written anything.
 func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite, hold bool) (held net.Buffers, err error) {
 	b, used := block.Get(), 0
 	defer func() { b.Free(used) }()
@@ -97,7 +95,7 @@ func (s *encryptSession) feed(w *cipher.Writer, src io.Reader, first *firstWrite
 	for {
 		n, rerr := io.ReadFull(src, buf)
 		used = max(used, n)
-		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { // session.read lets no other of these through
+		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { // these two mean the end: session.read replaces others
 			return held, rerr
 		}
 		if hold && !first.done {

@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// A group is the recipients of a transaction that get the same message, as many as one
-// can be sealed for.
+// A group is the recipients of a transaction that get the same message, at most as many
+// as one message can be sealed for.
 type group struct {
 	route  Route
 	suite  cipher.Suite // the route's, or the one taken in its place
@@ -78,8 +78,8 @@ func (s *encryptSession) groupOf(route Route) (*group, error) {
 	return s.open(route)
 }
 
-// raise has the triggers judge the header of a message. The next hop has taken the
-// recipients by then, so groups whose routes are the same after that stay apart.
+// raise lets the triggers judge the header of a message. By then the next hop has
+// accepted the recipients, so groups whose routes become the same stay apart.
 func (s *encryptSession) raise(header []byte) {
 	policy := s.step.Policy.Raised(s.from, header)
 	for _, g := range s.groups {
@@ -91,8 +91,8 @@ func (s *encryptSession) raise(header []byte) {
 	}
 }
 
-// checkRaised refuses the message of a group that can't be protected as a trigger wants
-// it, before anything of it leaves.
+// checkRaised refuses the message of a group that can't be protected as a trigger wants,
+// before any of it leaves.
 func (s *encryptSession) checkRaised(g *group) error {
 	switch {
 	case g.route.unencryptable():
@@ -103,7 +103,8 @@ func (s *encryptSession) checkRaised(g *group) error {
 	return nil
 }
 
-// unencryptable reports that a trigger wants mail encrypted for no one.
+// unencryptable reports whether a trigger wants mail encrypted, but there is no peer to
+// encrypt it for.
 func (r Route) unencryptable() bool { return r.Trigger != "" && r.Mode != Never && r.Peer == nil }
 
 func unencryptable() *refusal.Refusal {

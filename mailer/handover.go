@@ -11,14 +11,14 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// A producer writes a message for the next hop, having read the client's.
+// A producer reads the client's message and writes the next hop's.
 type producer func(dst io.Writer) error
 
-// An answer is what the next hop answers to a message.
+// An answer is the next hop's answer to a message.
 type answer struct {
-	single map[string]error  // those for single recipients
-	err    error             // that for all others
-	said   map[string]string // what it said of a message that it took, by recipient
+	single map[string]error  // for single recipients
+	err    error             // for all others
+	said   map[string]string // what the next hop said when it took the message, by recipient
 	wait   time.Duration     // how long it took
 }
 
@@ -35,7 +35,7 @@ func (s *session) handOver(next smtp.Session, rcpts []string, produce producer) 
 		a.single, a.err = s.pipe(next, rcpts, write)
 	} else {
 		list, said, err := s.step.HandOver(next, write)
-		if list != nil && len(list) != len(rcpts) { // then no answer is known to be anyone's
+		if list != nil && len(list) != len(rcpts) { // no answer can be matched to a recipient
 			list, said, err = nil, nil, fmt.Errorf("the next hop answers for %d recipients, not for %d", len(list), len(rcpts))
 		}
 		a.single, a.said, a.err = byRecipient(rcpts, list), saidTo(rcpts, said), err
@@ -69,8 +69,8 @@ func (s *session) pipe(next smtp.Session, rcpts []string, write producer) (map[s
 	return answers, err
 }
 
-// byRecipient returns a list of answers by recipient. One that was named twice has got the message
-// if one of its answers says so.
+// byRecipient maps answers to recipients. A recipient named twice has the message if one
+// of its answers says so.
 func byRecipient(rcpts []string, list []error) map[string]error {
 	if list == nil {
 		return nil
@@ -84,7 +84,7 @@ func byRecipient(rcpts []string, list []error) map[string]error {
 	return answers
 }
 
-// delivered returns the recipients who have got a message.
+// delivered returns the recipients who have the message.
 func (a answer) delivered(rcpts []string) (got []string) {
 	for _, rcpt := range rcpts {
 		if a.of(rcpt) == nil {
@@ -102,8 +102,8 @@ func (a answer) of(rcpt string) error {
 	return a.err
 }
 
-// recovered makes an error of a panic: one message must not end the relay, and all other
-// messages with it. go-smtp recovers on goroutines of its own only.
+// recovered turns a panic into an error: one message must not end the relay and with it
+// all other messages. go-smtp recovers only on its own goroutines.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -113,11 +113,11 @@ func recovered(f func() error) (err error) {
 	return f()
 }
 
-// errNotRead is what a producer gets where the next hop has answered early.
+// errNotRead is what a producer gets if the next hop has answered early.
 var errNotRead = io.ErrClosedPipe
 
-// dataFrom is Data, or LMTPData where the client wants an answer for each
-// recipient and the next session has them.
+// dataFrom calls Data, or LMTPData if the client wants an answer for each recipient and
+// the next session gives them.
 func (s *session) dataFrom(next smtp.Session, rcpts []string, r io.Reader) (map[string]error, error) {
 	l, ok := next.(smtp.LMTPSession)
 	if !s.step.LMTP || !ok {
@@ -135,7 +135,7 @@ func (s *session) dataFrom(next smtp.Session, rcpts []string, r io.Reader) (map[
 	return c.answers, err
 }
 
-// A collector takes the answers for recipients.
+// A collector collects the answers for recipients.
 type collector struct {
 	mu      sync.Mutex
 	answers map[string]error
@@ -147,7 +147,7 @@ func (c *collector) SetStatus(rcpt string, err error) {
 	c.answers[rcpt] = err
 }
 
-// A prefixWriter writes a prefix before the first byte, and nothing if there is none.
+// A prefixWriter writes a prefix before the first byte, if there is one.
 type prefixWriter struct {
 	dst    io.Writer
 	prefix string

@@ -7,23 +7,23 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// MessageMemory is what a message under way takes for one group of recipients, in bytes,
-// however long it is: buffers for what comes, for what goes out and for the cipher
-// between. A header that is longer than a block takes more.
+// MessageMemory is the memory in bytes that a message under way takes for one group of
+// recipients, however long the message is: buffers for input, output and the cipher
+// between them. A header longer than a block takes more.
 const MessageMemory = 320 << 10
 
-// keyMemory is what the ID of a key takes until its message is done, in bytes. A long pad
-// of short keys has very many of them.
+// keyMemory is the memory in bytes that the ID of a key takes until its message is done.
+// A long pad of short keys has very many IDs.
 const keyMemory = 320
 
-// A Memory bounds what all messages under way take, of one step or of several. The zero
-// value sets no bound.
+// A Memory bounds the memory of all messages under way, in one step or in several. The
+// zero value sets no bound.
 type Memory struct {
 	limit atomic.Int64 // in bytes; 0: any
 	taken atomic.Int64
 }
 
-// SetLimit sets the bound, in bytes, for messages that come from now on; 0: none.
+// SetLimit sets the bound, in bytes, for messages that come from now on; 0: no bound.
 func (m *Memory) SetLimit(n int64) { m.limit.Store(n) }
 
 // take takes n bytes, or refuses.
@@ -38,9 +38,9 @@ func (m *Memory) take(n int64) error {
 // give gives n bytes back.
 func (m *Memory) give(n int64) { m.taken.Add(-n) }
 
-// beginData takes n bytes of memory for a message, if that is not done yet: before
-// DATA is answered where the server asks then, so that a message that can't be taken
-// need not be sent.
+// beginData takes n bytes of memory for a message, if that is not done yet. Some servers
+// call it before they answer DATA, so that a message that can't be accepted need not be
+// sent.
 func (s *session) beginData(n int64) error {
 	if s.data {
 		return nil

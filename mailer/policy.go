@@ -14,10 +14,10 @@ import (
 type Mode int
 
 const (
-	// Required: encrypted or not sent at all.
+	// Required: encrypted, or not sent at all.
 	Required Mode = iota
-	// Opportunistic: encrypted, or in clear where the key manager answers
-	// that it has no key. One that can't be reached delays the mail.
+	// Opportunistic: encrypted, or in clear if the key manager answers that it has no
+	// key. A key manager that can't be reached delays the mail.
 	Opportunistic
 	// Never: as it is.
 	Never
@@ -47,20 +47,19 @@ func (m *Mode) UnmarshalText(text []byte) error {
 // A Peer is a site that mail is exchanged with.
 type Peer struct {
 	Name string
-	SAE  string // its SAE ID; "": none, which one peer at most can have
+	SAE  string // its SAE ID; "": none, for at most one peer
 	// Domains are those of the peer's users: "b.example", or "*.b.example" for
 	// all domains beneath it. They say who may send as whom.
 	Domains    []string
 	AllowPlain bool // mail from its domains may arrive in clear
-	// Suites are those accepted from it. nil in PolicyOptions: all, but only hybrid ones
-	// from a peer with a Hybrid key; a Policy lists them.
+	// Suites are those accepted from the peer. In PolicyOptions, nil means all, but only
+	// hybrid ones if there is a Hybrid key; a Policy lists them.
 	Suites []cipher.Suite
-	// Hybrid is the peer's X-Wing key; nil: none. With it, all that is encrypted for
-	// the peer is under a hybrid suite.
+	// Hybrid is the peer's X-Wing key; nil: none. With it, everything encrypted for the
+	// peer is under a hybrid suite.
 	Hybrid *cipher.HybridPublicKey
-	// AnyRecipient lets a message from the peer go to recipients that it is not sealed
-	// for, as where aliases are expanded before it is decrypted, and have any envelope
-	// sender.
+	// AnyRecipient lets messages from the peer go to recipients that they are not sealed
+	// for, as when aliases are expanded before decryption, and have any envelope sender.
 	AnyRecipient bool
 }
 
@@ -76,18 +75,18 @@ type Rule struct {
 	Peer     string       // its name; "" with Never
 	Encrypt  Mode         // whether it is encrypted
 	Suite    cipher.Suite // "": SuiteAuto
-	PadLimit int          // bytes of message up to which SuiteAuto takes OTP; 0: cipher.DefaultPadLimit
+	PadLimit int          // largest message, in bytes, that SuiteAuto encrypts with OTP; 0: cipher.DefaultPadLimit
 	Place    string       // where the rule is written, for Explain; ""
 }
 
 // A Route says how mail to one recipient leaves.
 type Route struct {
-	Peer     *Peer // nil with Never, and where no rule says anything
+	Peer     *Peer // nil with Never, and if no rule applies
 	Mode     Mode
 	Suite    cipher.Suite // "" with Never; a hybrid one, or SuiteAuto, to a peer with a Hybrid key
-	PadLimit int          // bytes of message up to which SuiteAuto takes OTP; 0 with other suites
+	PadLimit int          // largest message, in bytes, that SuiteAuto encrypts with OTP; 0 with other suites
 	Rule     string       // the domain of the rule that decided, for logs; "": there was none
-	Trigger  string       // the names of the triggers that the message has pulled, with commas between; "": none
+	Trigger  string       // the names of the triggers that the message has pulled, separated by commas; "": none
 }
 
 // SameGroup reports whether two recipients can share one outgoing message.
@@ -96,14 +95,14 @@ func (r Route) SameGroup(o Route) bool {
 	return r == o
 }
 
-// A Policy says which mail is encrypted for whom, and which must have been. It
-// does not change and can be used by several goroutines at the same time.
+// A Policy says which outgoing mail is encrypted and for whom, and which incoming mail
+// must be encrypted. It does not change, and several goroutines can use it at the same
+// time.
 //
-// Domains are compared as A-labels in lower case, so an internationalised one
-// is the same in both of its spellings; a dot at the end makes no difference.
-// The exact domain comes before a wildcard, a longer wildcard before a shorter,
-// and "*.b.example" is not for b.example itself. Address literals are compared by
-// value.
+// Domains are compared as A-labels in lower case, so both spellings of an
+// internationalised domain are the same; a final dot makes no difference. The exact
+// domain wins over a wildcard, and a longer wildcard over a shorter one. "*.b.example"
+// does not match b.example itself. Address literals are compared by value.
 type Policy struct {
 	sae          string // our own
 	peers        []*Peer
@@ -121,10 +120,10 @@ type Policy struct {
 // SAE returns this site's SAE ID, "" for none.
 func (p *Policy) SAE() string { return p.sae }
 
-// Outbound says how mail to a recipient leaves, by the domain of its address. One
-// without a domain, and one with an address literal that no rule names, takes the
-// default rule. In a policy without rules mail is Required to be encrypted, for
-// no one: it can't leave. Triggers count in what [Policy.Raised] returns.
+// Outbound says how mail to a recipient leaves, by the domain of the address. An address
+// without a domain, or with an address literal that no rule names, takes the default
+// rule. Without rules, mail is Required to be encrypted but has no peer to be encrypted
+// for: it can't leave. Triggers count only in a policy that [Policy.Raised] has returned.
 func (p *Policy) Outbound(recipient string) Route {
 	if r, ok := p.routes.Find(address.Domain(recipient)); ok {
 		return p.raise.of(r)
@@ -132,11 +131,10 @@ func (p *Policy) Outbound(recipient string) Route {
 	return p.raise.of(p.otherwise)
 }
 
-// Peers returns all peers, in the order in which they were given. Their domains
-// are normalised.
+// Peers returns all peers, in the order given. Their domains are normalised.
 func (p *Policy) Peers() []*Peer { return slices.Clone(p.peers) }
 
-// PeerBySAE returns the peer with this SAE ID; "" is that of the peer without.
+// PeerBySAE returns the peer with this SAE ID; "" means the peer that has none.
 func (p *Policy) PeerBySAE(sae string) (*Peer, bool) {
 	peer, ok := p.bySAE[sae]
 	return peer, ok

@@ -17,10 +17,10 @@ type PolicyOptions struct {
 	SAE     string   // our own SAE ID; "": none
 	Domains []string // of this site's users; a peer may not send mail in their name
 	Peers   []Peer
-	// Rules may be missing where no mail is encrypted. If there are some, one is
-	// for "default".
+	// Rules may be empty if no mail is encrypted. If there are any, one must be for
+	// "default".
 	Rules    []Rule
-	Triggers []Trigger // that raise what the rules say
+	Triggers []Trigger // raise what the rules say
 	// AllowPlainReports lets plain mail with the null sender, MAIL FROM:<>, pass.
 	// Then anyone can send plain mail in the name of a domain that has to encrypt,
 	// by sending it as a report.
@@ -41,7 +41,7 @@ func (e *PolicyError) Error() string { return e.Field + ": " + e.Message }
 // Unwrap returns ErrConfig.
 func (e *PolicyError) Unwrap() error { return ErrConfig }
 
-// NewPolicy makes a policy. The error joins all that is wrong with o, each a
+// NewPolicy makes a policy. The error joins everything that is wrong with o, each a
 // *[PolicyError].
 func NewPolicy(o PolicyOptions) (*Policy, error) {
 	m := &policyMaker{
@@ -198,8 +198,8 @@ func (m *policyMaker) suites(field string, peer *Peer) (suites []cipher.Suite) {
 // suiteNames are the suites of messages, for errors.
 const suiteNames = "aes-256-gcm, otp, aes-256-gcm+x-wing or otp+x-wing"
 
-// outgoing returns the suite that a message to a peer gets where a rule says suite.
-// There is no way from a peer's X-Wing key to a suite without X-Wing.
+// outgoing returns the suite that a message to a peer gets where a rule says suite. If
+// the peer has an X-Wing key, no rule leads to a suite without X-Wing.
 func (p *Peer) outgoing(suite cipher.Suite) cipher.Suite {
 	if p.Hybrid != nil {
 		for _, s := range cipher.Suites() {
@@ -239,7 +239,7 @@ func (m *policyMaker) rules() {
 	}
 }
 
-// route is where the mail of a rule goes.
+// route returns where the mail of a rule goes.
 func (m *policyMaker) route(at string, rule *Rule) Route {
 	i, known := m.names[rule.Peer]
 	switch {

@@ -13,13 +13,13 @@ import (
 )
 
 // The fields in which the relay writes what it has found, and what others have found
-// in the encrypted message. Where they come from outside they are removed.
+// about the encrypted message. Those that come from outside are removed.
 const (
 	ResultField = "Qkdmail-Result"
 	outerPrefix = "Qkdmail-Outer-" // and the name of the field
 )
 
-// found is what a decrypting session finds out about a message.
+// found holds what a decrypting session finds out about a message.
 type found struct {
 	how  Outcome // if it is delivered
 	info *cipher.Info
@@ -27,8 +27,8 @@ type found struct {
 	keys timedGate
 
 	each    bool              // each recipient gets an answer
-	list    cipher.Recipients // for whom it is sealed, if that is looked at
-	foreign []string          // recipients that it must not be given to
+	list    cipher.Recipients // whom it is sealed for, if that is looked at
+	foreign []string          // recipients that must not get it
 
 	outer outer.Fields    // of the encrypted message
 	inner *message.Reader // the restored message; nil: none
@@ -82,12 +82,12 @@ func (s *session) result(inner *message.Reader, f *found, lf bool) string {
 	return ResultField + ": " + strings.Join(clauses, ";\r\n\t") + "\r\n"
 }
 
-// transit returns the trace fields that relays put on the encrypted message and that
-// stay on the restored one. Nothing authenticates them. Authentication-Results and
-// Delivered-To are about the outer message, so they get a name that says so: anyone can
-// write a Delivered-To above a copy, and a mail system that reads it as a loop would
-// bounce the text that counts as delivered then. So would one with SMTPUTF8 before
-// mailboxes without it, for a single character that is not ASCII.
+// transit returns the trace fields that relays put on the encrypted message and that stay
+// on the restored one. Nothing authenticates them. Authentication-Results and
+// Delivered-To are about the outer message, so they get names that say so: anyone can
+// write a Delivered-To above a copy, and a mail system that takes it for a loop would
+// bounce a text that already counts as delivered. So would a mail system with SMTPUTF8 in
+// front of mailboxes without it, for a single character that is not ASCII.
 func transit(fields [][]byte) string {
 	var b strings.Builder
 	for _, field := range fields {

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// maxSaid is how much of a next hop's words is passed on, in bytes: with its code it is one
-// line of a reply.
+// maxSaid is how much of a next hop's words is passed on, in bytes: with the code they
+// fit on one line of a reply.
 const maxSaid = 400
 
-// Said returns what the next hop said of the message that it took for recipients, for the
-// reply to the client: as a rule its queue ID, by which the message can be followed. It is
-// one line of printable ASCII, "" if the next hop said nothing.
+// Said returns what the next hop said when it took the message for these recipients, for
+// the reply to the client: usually its queue ID, by which the message can be traced. It
+// is one line of printable ASCII, "" if the next hop said nothing.
 func (s *session) Said(rcpts ...string) string {
 	var b strings.Builder
 	before := map[string]bool{"": true}

@@ -12,13 +12,13 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/sender"
 )
 
-// checkRecipients finds the recipients that a message is not sealed for, before
-// anything of it is released. A site has the keys of all its mailboxes: whoever has a
-// copy of a message and one of these mailboxes could have it decrypted for himself.
+// checkRecipients finds the recipients that a message is not sealed for, before any of it
+// is released. A site has the keys of all its mailboxes: whoever has a copy of a message
+// and one of these mailboxes could otherwise have it decrypted and delivered there.
 //
-// The message has verified its key by now, and is bound to it. That is no harm to the
-// recipients it is sealed for: for them it comes as the same message, and its key is
-// kept until they have got it.
+// By now the message has been verified under its key, and the key is bound to it. That
+// does no harm to the recipients it is sealed for: for them it comes as the same message,
+// and its key is kept until they have it.
 func (s *decryptSession) checkRecipients(r *cipher.Reader, f *found) error {
 	if f.peer.AnyRecipient {
 		return nil
@@ -60,7 +60,8 @@ func (s *decryptSession) sealedFor(f *found) []string {
 	return slices.DeleteFunc(slices.Clone(s.rcpts), func(rcpt string) bool { return slices.Contains(f.foreign, rcpt) })
 }
 
-// foreignAttrs is who a message is not sealed for, for a log with addresses.
+// foreignAttrs are the recipients that a message is not sealed for, for a log with
+// addresses.
 func (s *decryptSession) foreignAttrs(f *found) []slog.Attr {
 	if !s.step.LogAddress || len(f.foreign) == 0 {
 		return nil
@@ -71,9 +72,10 @@ func (s *decryptSession) foreignAttrs(f *found) []slog.Attr {
 
 const reasonReversePath = "reverse path"
 
-// checkReversePath refuses an envelope sender that neither the peer nor the restored From
-// has to do with. Nothing seals the envelope sender: whoever has a copy of a message could
-// send it on with his own, and a report of its delivery would bring him the text.
+// checkReversePath refuses an envelope sender that has nothing to do with the peer or the
+// restored From. Nothing seals the envelope sender: whoever has a copy of a message could
+// send it on under their own address, and a report of its delivery would bring them the
+// text.
 func (s *decryptSession) checkReversePath(peer *Peer, header []byte) error {
 	if s.from == "" || peer.AnyRecipient || len(peer.Domains) == 0 {
 		return nil

@@ -19,15 +19,15 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// Step is what the options of [Encrypt] and [Decrypt] have in common. All but the
-// Policy may be left out.
+// Step holds the options that [Encrypt] and [Decrypt] have in common. All but the Policy
+// may be left out.
 type Step struct {
 	Policy   *Policy // must be set
 	Hostname string  // in Received and Qkdmail-Result; "": localhost
 
-	// Limits of a message, in bytes; 0: none, but for MaxHeader.
+	// Limits of a message, in bytes; 0: none, except for MaxHeader.
 	MaxSize     int64
-	MaxSizeNow  func() int64 // of a message that begins now, where that is less; 0: any; nil: MaxSize
+	MaxSizeNow  func() int64 // for a message that begins now, if that is less; 0: any; nil: MaxSize
 	MaxLine     int          // without CRLF
 	MaxHeader   int          // 0: 256 KiB
 	MaxReceived int          // Received fields, against loops; 0: any number
@@ -41,12 +41,12 @@ type Step struct {
 	Now func() time.Time // the clock; nil: the system's
 
 	EightBit func() bool // whether next takes 8-bit content; nil: it does
-	// HandOver hands the message that write writes to a session of next. It
-	// returns the answers for single recipients, if next has those, in the order in
-	// which they were accepted, and what next said of a message that it took, for the
-	// log and the client: to each of these recipients, or to all. If write fails the
-	// message must not be delivered, and the error is write's. nil: LMTPData if LMTP
-	// is set and the session has it, else Data.
+	// HandOver hands the message that write writes to a session of next. answers are for
+	// single recipients, in the order in which they were accepted, if next answers for
+	// each. said is what next said when it took the message, for the log and the client:
+	// a text for each of these recipients, or one for all. If write fails, the message
+	// must not be delivered, and err is write's. nil: LMTPData if LMTP is set and the
+	// session has it, else Data.
 	HandOver func(next smtp.Session, write func(dst io.Writer) error) (answers []error, said []string, err error)
 
 	Logger     *slog.Logger           // one line a message; nil: none
@@ -90,7 +90,7 @@ type Users interface {
 	Check(user, password string) bool
 }
 
-// A session is what the sessions of both steps have in common.
+// A session holds what the sessions of both steps have in common.
 type session struct {
 	step    *Step
 	client  contract.Client
@@ -170,7 +170,7 @@ func (s *session) end() {
 	s.from, s.opts, s.begun, s.lines, s.start, s.said = "", smtp.MailOptions{}, false, nil, time.Time{}, nil
 }
 
-// refused logs a command before DATA that is refused, and returns the answer to the
+// refused logs the refusal of a command before DATA, and returns the answer to the
 // client.
 func (s *session) refused(direction Direction, command string, err error, attrs ...slog.Attr) error {
 	if err == nil {
@@ -197,8 +197,8 @@ func (s *session) read(r io.Reader, n int64, copies int) (*message.Reader, error
 	return h, nil
 }
 
-// eightBit returns a writer to the next hop that refuses 8-bit content if that takes
-// none.
+// eightBit returns a writer to the next hop that refuses 8-bit content if the next hop
+// takes none.
 func (s *session) eightBit(dst io.Writer) io.Writer {
 	if s.step.EightBit() {
 		return dst
@@ -252,7 +252,7 @@ func (s *session) protocol() string {
 	return name
 }
 
-// oneWord keeps a name from ending the clause that it is in.
+// oneWord keeps a name from ending the clause that contains it.
 func oneWord(s string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune(" ();\"\\", r) {
@@ -321,7 +321,7 @@ func (s *session) finish(r Report, h *message.Reader, err error, attrs ...slog.A
 	return reply.SMTPError
 }
 
-// loggable returns a text of others without addresses, unless those are logged.
+// loggable returns a text from outside without addresses, unless addresses are logged.
 func (s *session) loggable(text string) string {
 	if !s.step.LogAddress && strings.Contains(text, "@") {
 		words := strings.Fields(text)
@@ -346,7 +346,7 @@ func (s *session) messageID(h *message.Reader) string {
 	return s.step.MessageID(id)
 }
 
-// printable makes a text of others harmless in a log or a header.
+// printable makes a text from outside harmless in a log or a header.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
@@ -362,7 +362,7 @@ func (s *session) logout() {
 	s.cancel()
 }
 
-// plainReply returns what go-smtp passes on of a refusal.
+// plainReply returns the part of a refusal that go-smtp passes on.
 func plainReply(err error) error {
 	if err == nil {
 		return nil

@@ -25,16 +25,16 @@ type shortages struct {
 	noPads map[string]string    // why there is no pad, as it was logged, by SAE ID
 }
 
-// A shortage keeps pads that take need bytes of key, or more, from being tried for a
+// A shortage keeps pads that take at least need bytes of key from being tried for a
 // while.
 type shortage struct {
 	need  int64
-	dry   bool // the key manager has refused keys; else this is from its status alone
+	dry   bool // the key manager has refused keys; else only its status says so
 	until time.Time
 	wait  time.Duration
 }
 
-// errNotTried is the outcome of a trial that has not got as far as a pad.
+// errNotTried is the outcome of a trial that did not get as far as a pad.
 var errNotTried = errors.New("no pad was tried")
 
 // How long pads are not tried, at first and at most.
@@ -47,11 +47,11 @@ func newShortages(log *slog.Logger) *shortages {
 	return &shortages{log: log, now: time.Now, byPeer: map[string]*shortage{}, noPads: map[string]string{}}
 }
 
-// check refuses a pad that can't be expected to succeed. Only the key manager's answer
-// to a request for keys is certain: the stock in its status, 0 above all, means little
-// where keys are made on demand. So the status counts only for pads that take several
-// requests, and only mail that may not leave in clear waits for it. With trial this is
-// the one pad that may be tried after a while; learn must be called with its outcome.
+// check refuses a pad that can't be expected to succeed. Only the key manager's answer to
+// a request for keys is certain: the stock in its status, above all a 0, means little if
+// keys are made on demand. So the status counts only for pads that take several requests,
+// and only mail that may not leave in clear waits because of it. With trial, this is the
+// one pad that may be tried after a wait; learn must be called with its outcome.
 func (s *shortages) check(peer string, cost cipher.PadCost, status kmclient.Status, opportunistic bool) (trial bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +74,8 @@ func (s *shortages) check(peer string, cost cipher.PadCost, status kmclient.Stat
 	return false, nil
 }
 
-// storedBytes returns how many bytes of key there are, by a status. It is not known if
-// the status has no number, or 0, as many do that make keys on demand.
+// storedBytes returns how many bytes of key there are, by a status. known is false if the
+// status has no number, or 0, as with many key managers that make keys on demand.
 func storedBytes(s kmclient.Status) (n int64, known bool) {
 	if s.OnDemand || s.KeySize <= 0 || s.StoredKeys == nil || *s.StoredKeys <= 0 {
 		return 0, false
@@ -89,10 +89,10 @@ func inSeveralRequests(cost cipher.PadCost, s kmclient.Status) bool {
 	return cost.Frames > 1 || s.MaxKeyPerRequest > 0 && cost.Keys > int64(s.MaxKeyPerRequest)
 }
 
-// learn notes the outcome of an attempt at a pad that needs that many bytes of key, for
-// which so many keys were given. A trial that finds too few keys again makes the wait
-// longer; one that shows nothing, because its client has gone, say, leaves the next
-// trial to another message.
+// learn notes the outcome of an attempt at a pad that takes need bytes of key and for
+// which this many keys were given. A trial that again finds too few keys makes the wait
+// longer; one that shows nothing, say because its client has gone, leaves the next trial
+// to another message.
 func (s *shortages) learn(peer string, need int64, keys int, trial bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +112,7 @@ func (s *shortages) learn(peer string, need int64, keys int, trial bool, err err
 	}
 }
 
-// noPad logs why there is no pad for a peer, if that was not logged before.
+// noPad logs why there is no pad for a peer, unless it has logged that before.
 func (s *shortages) noPad(peer string, reason error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +123,8 @@ func (s *shortages) noPad(peer string, reason error) {
 }
 
 // padCost returns what a pad for the message of a group takes with this many recipients,
-// and the key manager's status. It is not known if the message gets no pad or its size is
-// not known.
+// and the key manager's status. known is false if the message gets no pad or has no known
+// size.
 func (s *encryptSession) padCost(g *group, recipients int) (cost cipher.PadCost, status kmclient.Status, known bool, err error) {
 	size := s.opts.Size
 	if size == 0 || g.suite.Plain() != cipher.SuiteOTP && (g.suite != cipher.SuiteAuto || size > int64(g.route.PadLimit)) {

@@ -14,8 +14,8 @@ type stopwatch struct{ waited time.Duration }
 
 func (w *stopwatch) since(start time.Time) { w.waited += time.Since(start) }
 
-// A timedSource is keys to encrypt a message with, timed. take takes the memory for
-// them.
+// A timedSource is a source of keys to encrypt a message with, timed. take takes the
+// memory for them.
 type timedSource struct {
 	cipher.KeySource
 	take func(n int64) error
@@ -23,7 +23,7 @@ type timedSource struct {
 	status *kmclient.Status // as it was given for this message
 }
 
-// Status is asked for once a message.
+// Status is asked for once per message.
 func (t *timedSource) Status(ctx context.Context, peer string) (kmclient.Status, error) {
 	if t.status != nil {
 		return *t.status, nil
@@ -62,7 +62,7 @@ func (b boundedKeys) GetKeys(ctx context.Context, peer string, size, number int)
 	return b.source.GetKeys(ctx, peer, size, number)
 }
 
-// A timedGate is keys to decrypt a message with, timed. take takes the memory for
+// A timedGate finds the keys to decrypt a message with, timed. take takes the memory for
 // them.
 type timedGate struct {
 	*keygate.Gate

@@ -8,24 +8,25 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/condition"
 )
 
-// A Trigger raises the protection of marked messages, whoever gets them. It can't lower
-// it. From, Header or both say which messages; with both, a message must have both.
+// A Trigger raises the protection of marked messages, whoever gets them. It never lowers
+// it. From, Header or both say which messages are marked; if both are set, both must
+// match.
 type Trigger struct {
 	Name string // for the log
-	// From are envelope senders: "ceo@a.example", or domains as a Rule has them. The null
-	// sender is none of them. nil: all.
+	// From are envelope senders: "ceo@a.example", or domains as in a Rule. The null
+	// sender matches none. nil: all.
 	From []string
-	// Header is the name of a header field, and Pattern an RE2 expression that finds
-	// something in its value; "" does in any. The value is on one line, without blanks
-	// around it, and its encoded words (RFC 2047) are decoded. Of several fields one is
-	// enough. What can't be decoded matches, and so do fields of more than 8 KiB.
+	// Header is the name of a header field, and Pattern an RE2 expression to be found in
+	// its value; "" is found in any. The value is on one line, without blanks around it,
+	// and its encoded words (RFC 2047) are decoded. If there are several such fields, one
+	// is enough. What can't be decoded matches, and so do fields of more than 8 KiB.
 	Header, Pattern string
 
 	Encrypt bool // never and opportunistic become required; without a peer mail is refused
-	Pad     bool // what has a peer is required to be encrypted, and under OTP
+	Pad     bool // mail that has a peer must be encrypted, and under OTP
 }
 
-// A trigger is a Trigger that was checked.
+// A trigger is a Trigger that has been checked.
 type trigger struct {
 	*Trigger
 	on *condition.Condition
@@ -57,8 +58,8 @@ type raise struct {
 	encrypt, pad bool
 }
 
-// Raised returns the policy as it is for a message from this envelope sender, with this
-// header as far as it is known. No route in it has less protection than before.
+// Raised returns the policy that applies to a message from this envelope sender, with
+// this header as far as it is known. No route in it has less protection than in p.
 func (p *Policy) Raised(from string, header []byte) *Policy {
 	if len(p.triggers) == 0 {
 		return p
@@ -75,7 +76,7 @@ func (p *Policy) Raised(from string, header []byte) *Policy {
 	return &raised
 }
 
-// of returns a route as it is raised.
+// of returns a route, raised.
 func (r *raise) of(route Route) Route {
 	if len(r.names) == 0 {
 		return route

@@ -32,7 +32,7 @@ type here struct {
 // Now returns what the system's clock says.
 func (here) Now() time.Time { return time.Now() }
 
-// Listen opens all listeners. Addrs has their addresses then.
+// Listen opens all listeners. After that, Addrs has their addresses.
 func (r *Relay) Listen(ctx context.Context) error {
 	for _, l := range r.listeners {
 		socket, err := l.listen(ctx, r.machine)
@@ -118,13 +118,12 @@ const (
 	overhead = 16<<10 + 92<<10
 )
 
-// offers returns what a listener can offer now, by what the next hop offered when it was
-// last connected to.
+// offers returns what a listener can offer now, given what the next hop offered last.
 func (r *Relay) offers(l *listener) smtpwire.Offers {
 	o := l.hop.Load().Offers()
 	switch {
 	case l.config.Direction == mailer.DirectionEncrypt:
-		o.EightBit = true // it is inside
+		o.EightBit = true // 8-bit content is inside
 		if o.Size > overhead {
 			o.Size = int64(float64(o.Size-overhead) / growth)
 		}

@@ -3,8 +3,8 @@
 //
 //	client ──▶ listener ──▶ mailer.Encrypt or mailer.Decrypt ──▶ next hop
 //
-// The relay keeps no mail. What comes in as DATA goes out as DATA, and 250 is
-// answered only after the next hop has answered 250.
+// The relay stores no mail. What comes in as DATA goes out as DATA, and the relay answers
+// 250 only after the next hop has.
 package relay
 
 import (
@@ -48,35 +48,34 @@ type listener struct {
 	config config.Listener // as at the start
 	server *smtpserver.Server
 	socket net.Listener                     // nil before Listen
-	step   atomic.Pointer[contract.Backend] // replaced by Reload, as hop
+	step   atomic.Pointer[contract.Backend] // replaced by Reload, like hop
 	hop    atomic.Pointer[nexthop.Hop]
 }
 
-// newSession begins a session with the configuration of now; a session that has
-// begun keeps the one it began with.
+// newSession begins a session with the current configuration, which the session keeps.
 func (l *listener) newSession(c contract.Client) (contract.Session, error) {
 	return (*l.step.Load()).Begin(c)
 }
 
-// Keys are where a relay's keys come from, and what keeps account of them.
+// Keys say where a relay's keys come from, and what keeps track of them.
 type Keys struct {
-	// Source must be set if a listener encrypts. It sees that no key is given out
-	// twice if it is a keystore.Store, or a keypool.Pool in front of one, and not
-	// otherwise. Claims know which keys this relay has encrypted with; nil: a message
-	// that is encrypted when it comes is encrypted again.
+	// Source must be set if a listener encrypts. Only a keystore.Store, or a keypool.Pool
+	// in front of one, ensures that no key is given out twice. Claims know which keys
+	// this relay has encrypted with; nil: a message that comes encrypted is encrypted
+	// again.
 	Source cipher.KeySource
 	Claims mailer.Claims
 
-	// These must be set if a listener decrypts. Binder sees that a key opens one
-	// message only, Deliveries that a message is delivered once to each recipient.
+	// These must be set if a listener decrypts. Binder ensures that a key opens only one
+	// message, Deliveries that each recipient gets a message only once.
 	Finder     cipher.KeyFinder
 	Binder     cipher.KeyBinder
 	Deliveries mailer.Deliveries
 }
 
-// WithoutStore returns the keys of a key manager alone: a key that it gives out twice is
-// used twice, keys are bound to no message, and a message that is sent again is delivered
-// again.
+// WithoutStore returns Keys that rely on a key manager alone: a key that it gives out
+// twice is used twice, keys are bound to no message, and a message that is sent again is
+// delivered again.
 func WithoutStore(km kmclient.KeyManager) Keys {
 	return Keys{Source: km, Finder: km, Binder: cipher.Unbound, Deliveries: mailer.Unrecorded}
 }
@@ -87,7 +86,7 @@ func New(cfg *config.Config, keys Keys, log *slog.Logger) (*Relay, error) {
 	return NewOn(new(here), cfg, keys, log)
 }
 
-// NewOn is New on another machine, as a test may have it.
+// NewOn is New on another machine, such as a test's.
 func NewOn(machine Machine, cfg *config.Config, keys Keys, log *slog.Logger) (*Relay, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -106,7 +105,7 @@ func NewOn(machine Machine, cfg *config.Config, keys Keys, log *slog.Logger) (*R
 	return r, nil
 }
 
-// Observe has reports of all messages from now on go to o.
+// Observe makes reports of all messages go to o from now on.
 func (r *Relay) Observe(o mailer.Observer) { r.observer.Store(&o) }
 
 // A relayObserver passes on what the sessions of a relay report.
@@ -121,8 +120,8 @@ func (o *relayObserver) Message(r mailer.Report) {
 	}
 }
 
-// apply makes all that mail from the listeners goes through and puts it in place, or
-// changes nothing.
+// apply makes everything that mail from the listeners goes through, and puts it in place;
+// or it changes nothing.
 func (r *Relay) apply(cfg *config.Config) error {
 	policy, err := cfg.Policy()
 	if err != nil {
@@ -171,8 +170,9 @@ func (r *Relay) apply(cfg *config.Config) error {
 }
 
 // Reload puts a new configuration in place for clients that connect from now on, and
-// reads the files that it names. The key manager, the number of the listeners, their names, addresses, protocols and
-// directions can't change. With an error the old configuration stays.
+// reads the files that it names. The key manager, and the number of listeners, their
+// names, addresses, protocols and directions can't change. After an error the old
+// configuration stays in place.
 func (r *Relay) Reload(cfg *config.Config) error {
 	r.mu.Lock()
 	sameKM := cfg.KM == r.cfg.KM
@@ -199,7 +199,7 @@ func (r *Relay) Reload(cfg *config.Config) error {
 	return nil
 }
 
-// Addrs returns where the listeners listen, in the order of the configuration.
+// Addrs returns the addresses of the listeners, in the order of the configuration.
 func (r *Relay) Addrs() []net.Addr {
 	var addrs []net.Addr
 	for _, l := range r.listeners {
@@ -208,8 +208,8 @@ func (r *Relay) Addrs() []net.Addr {
 	return addrs
 }
 
-// Serve serves until ctx ends, and then gives the messages under way the time that is
-// configured for them. Call Listen before.
+// Serve serves until ctx ends, and then gives messages under way the configured time to
+// end. Call Listen first.
 func (r *Relay) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var probe sync.WaitGroup
@@ -259,8 +259,8 @@ func (r *Relay) probe(ctx context.Context) {
 	}
 }
 
-// CheckNextHops connects to each next hop. It returns why it can't be reached, nil if it
-// can, by its name.
+// CheckNextHops connects to each next hop. It returns, by name, why a next hop can't be
+// reached, nil if it can.
 func (r *Relay) CheckNextHops(ctx context.Context) map[string]error {
 	r.mu.Lock()
 	hops := r.hops
@@ -280,8 +280,8 @@ func (r *Relay) CheckNextHops(ctx context.Context) map[string]error {
 	return found
 }
 
-// stop ends the relay: no new connections, 421 to those that are between two messages,
-// time for the messages under way, then all the rest.
+// stop ends the relay: no new connections, 421 to those between two messages, time for
+// messages under way, then the end of all others.
 func (r *Relay) stop() error {
 	r.mu.Lock()
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Timeouts.Shutdown)

@@ -6,11 +6,11 @@ import (
 	"sync"
 )
 
-// Size is that of a Block in bytes.
+// Size is the size of a Block in bytes.
 const Size = 64 << 10
 
-// A Block is a buffer. Blocks are used again: for small messages it would cost more to
-// make and collect them than to encrypt.
+// A Block is a buffer. Blocks are reused: for small messages, making and collecting them
+// would cost more than encrypting.
 type Block [Size]byte
 
 var pool = sync.Pool{New: func() any { return new(Block) }}
@@ -18,8 +18,8 @@ var pool = sync.Pool{New: func() any { return new(Block) }}
 // Get returns a block, wiped.
 func Get() *Block { return pool.Get().(*Block) }
 
-// Free wipes the first used bytes of a block, which may be mail, and gives the block back.
-// Nothing may refer to it any more.
+// Free wipes the first used bytes of a block, which may be mail, and gives the block
+// back. Nothing may refer to the block afterwards.
 func (b *Block) Free(used int) {
 	clear(b[:used])
 	pool.Put(b)

@@ -11,7 +11,7 @@ import (
 // A Client is what a session knows of whoever sends its mail.
 type Client interface {
 	RemoteAddr() net.Addr        // nil: unknown
-	Hello() string               // the name it has introduced itself with
+	Hello() string               // the name it introduced itself with
 	Extended() bool              // it did so with EHLO or LHLO
 	TLS() bool                   // the connection is in TLS
 	XForward(name string) string // what it says of its own client, if it is trusted
@@ -25,8 +25,8 @@ type Session interface {
 	smtp.AuthSession
 	// BeginData is called before DATA is answered; an error refuses it.
 	BeginData() error
-	// Said returns what was said of the message that was taken for these recipients,
-	// for the reply to them: one line that is safe, "" for nothing.
+	// Said returns what the next hop said when it took the message for these recipients,
+	// for the reply to the client: one safe line, "" for nothing.
 	Said(rcpts ...string) string
 }
 

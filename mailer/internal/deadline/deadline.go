@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// A Conn sets the deadlines of its connection only if it has to, since each call moves a
-// timer, and a message has dozens. A deadline that moves to a later time is only noted; if
-// the old one passes, the wait goes on until the new one. No wait becomes shorter or
-// longer.
+// A Conn sets the deadlines of its connection only when it has to, since each call moves
+// a timer, and a message makes dozens of calls. A deadline that moves to a later time is
+// only noted; when the old one passes, the wait goes on until the new one. No wait
+// becomes shorter or longer.
 type Conn struct {
 	net.Conn
 	read, write timer
 }
 
-// New returns a Conn on conn, whose deadlines must not be set otherwise.
+// New returns a Conn on conn, whose deadlines must not be set in any other way.
 func New(conn net.Conn) *Conn {
 	c := &Conn{Conn: conn}
 	c.read.apply, c.write.apply = conn.SetReadDeadline, conn.SetWriteDeadline
@@ -69,7 +69,7 @@ type timer struct {
 	applied time.Time
 }
 
-// set notes a deadline, and applies one that is not put off.
+// set notes a deadline, and applies it unless it only puts off the one before.
 func (d *timer) set(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -81,8 +81,8 @@ func (d *timer) set(t time.Time) error {
 	return d.apply(t)
 }
 
-// extended reports whether err comes from a deadline that was put off, and puts
-// the connection's own off then.
+// extended reports whether err comes from a deadline that was put off, and if so puts off
+// the connection's own.
 func (d *timer) extended(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false

@@ -1,5 +1,5 @@
-// Package keygate keeps look-ups away from a key manager that messages with made-up key
-// IDs would keep busy.
+// Package keygate keeps messages with made-up key IDs from flooding a key manager with
+// look-ups.
 package keygate
 
 import (
@@ -14,22 +14,22 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// How a Gate keeps look-ups away from a key manager.
+// The limits of a Gate.
 const (
-	remember = 30 * time.Second // for so long a missing key is not asked for again
-	most     = 10_000           // keys and clients that are remembered
+	remember = 30 * time.Second // how long a missing key is not asked for again
+	most     = 10_000           // most keys, and most clients, that are remembered
 
-	// Look-ups of keys that are not there, a second and at once. A client has a tenth
-	// of a peer's: whoever forges messages in a peer's name must not use up the
-	// peer's.
+	// Look-ups of missing keys, per second and at once. A client may make a tenth of a
+	// peer's: whoever forges messages in a peer's name must not use up what the peer may
+	// make.
 	peerRate, peerBurst     = 200, 2000
 	clientRate, clientBurst = 20, 200
 )
 
-// ErrGone is a key that is missing for so long that it will not come.
+// ErrGone: a key has been missing for so long that it will not come.
 var ErrGone = errors.New("key did not come within its time")
 
-// A Gate asks a key manager, unless that has just refused or is asked too often.
+// A Gate asks a key manager, unless it has just refused or is asked too often.
 type Gate struct {
 	finder cipher.KeyFinder
 	binder cipher.KeyBinder
@@ -45,8 +45,8 @@ type Gate struct {
 
 type missingKey struct{ first, last time.Time }
 
-// New returns a gate before finder and binder. within bounds each look-up, grace is how long
-// a key may be missing.
+// New returns a gate in front of finder and binder. within bounds each look-up; grace is
+// how long a key may be missing.
 func New(finder cipher.KeyFinder, binder cipher.KeyBinder, within, grace time.Duration) *Gate {
 	return &Gate{
 		finder: finder, binder: binder, within: within, grace: grace, now: time.Now,
@@ -57,7 +57,7 @@ func New(finder cipher.KeyFinder, binder cipher.KeyBinder, within, grace time.Du
 
 // buckets hold what each of many names may do; they fill up with time.
 type buckets struct {
-	rate, burst float64 // what comes in a second, and the most that there is
+	rate, burst float64 // look-ups added per second, and the most that a bucket holds
 	byName      map[string]*bucket
 }
 
@@ -81,10 +81,10 @@ func (b *buckets) of(name string, now time.Time) *bucket {
 	return one
 }
 
-// KeysByID asks for keys. The error is an [ErrGone] as well as a [kmclient.ErrKeyNotFound]
-// once a key is missing for longer than its grace, and a refusal.Refusal with code 451 if
-// too many keys are missing.
-// client is the network that the message comes from, "" if that is not known.
+// KeysByID asks for keys. The error is an [ErrGone] as well as a
+// [kmclient.ErrKeyNotFound] once a key has been missing for longer than the grace, and a
+// refusal.Refusal with code 451 if too many keys are missing. client is the network that
+// the message comes from, "" if that is not known.
 func (g *Gate) KeysByID(ctx context.Context, client, peer string, ids ...string) ([]*kmclient.Key, error) {
 	if err := g.admit(client, peer, ids); err != nil {
 		return nil, err
@@ -108,8 +108,9 @@ func (g *Gate) BindKeys(ctx context.Context, peer string, identity kmclient.Iden
 	return g.binder.BindKeys(ctx, peer, identity, frame, ids...)
 }
 
-// nameOf returns what a missing key is remembered by: all that was asked for together,
-// so that a missing key does not block an existing one that was asked for with it.
+// nameOf returns the name by which a missing key is remembered: that of all keys asked
+// for together, so that a missing key does not block an existing one that was asked for
+// with it.
 func nameOf(peer string, ids []string) string {
 	key := peer
 	for _, id := range ids {
@@ -119,7 +120,7 @@ func nameOf(peer string, ids []string) string {
 	return string(sum[:])
 }
 
-// admit refuses what was refused a moment ago, and too many look-ups.
+// admit refuses look-ups of keys that were missing a moment ago, and too many look-ups.
 func (g *Gate) admit(client, peer string, ids []string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -176,7 +177,7 @@ func (g *Gate) note(k string) error {
 	return nil
 }
 
-// makeRoom forgets what is past its time, and if that is not enough everything: an extra
+// makeRoom forgets what has expired and, if that is not enough, everything: an extra
 // look-up does less harm than missing a key that has arrived.
 func (g *Gate) makeRoom(now time.Time) {
 	if len(g.missing) < most {

@@ -99,7 +99,7 @@ func (c *Client) Mail(message, from string, to ...string) string {
 	return c.Reply()
 }
 
-// Stuffed returns a message as DATA has it.
+// Stuffed returns a message as DATA carries it.
 func Stuffed(message string) string {
 	if strings.HasPrefix(message, ".") {
 		message = "." + message
@@ -120,7 +120,7 @@ func (c *Client) Closed() {
 	}
 }
 
-// StartTLS goes on in TLS.
+// StartTLS switches to TLS.
 func (c *Client) StartTLS() {
 	c.t.Helper()
 	c.Want("220", c.Cmd("STARTTLS"))

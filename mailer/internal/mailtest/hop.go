@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/nexthop"
 )
 
-// What a script can say instead of a reply.
+// What a script can return instead of a reply.
 const (
 	Hang = "HANG" // nothing, until the test ends
 	Drop = "DROP" // the connection
@@ -23,8 +23,8 @@ const (
 // LMTP) or a piece of DATA ("BODY"); "" is the usual answer.
 type Script func(line string) string
 
-// A Hop is a next hop that follows a script. DATA ends at CR LF . CR LF only; what
-// comes is kept as it was.
+// A Hop is a next hop that follows a script. DATA ends only at CR LF . CR LF; what comes
+// is kept as it came.
 type Hop struct {
 	Listener   net.Listener // nil: a port of 127.0.0.1
 	LMTP       bool
@@ -33,7 +33,7 @@ type Hop struct {
 	Script     Script      // after the start, see Follow
 	PerConn    func() Script
 	Late       time.Duration // before each answer
-	Packets    bool          // answers to commands that came together go out together
+	Packets    bool          // send together the answers to commands that came together
 
 	t    testing.TB
 	quit chan struct{}
@@ -123,7 +123,7 @@ func (h *Hop) serve() {
 	}
 }
 
-// DropIdle closes all connections, as a server does that has waited too long.
+// DropIdle closes all connections, like a server that has waited too long.
 func (h *Hop) DropIdle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -149,7 +149,7 @@ func (h *Hop) One() Message {
 	return got[0]
 }
 
-// None fails if a message came.
+// None fails the test if a message came.
 func (h *Hop) None() {
 	h.t.Helper()
 	for _, m := range h.Got() {
@@ -172,7 +172,7 @@ func (h *Hop) WasCut() string {
 	return ""
 }
 
-// Follow has the hop follow another script; nil: none.
+// Follow makes the hop follow another script; nil: none.
 func (h *Hop) Follow(script Script) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -186,7 +186,7 @@ func (h *Hop) Forget() {
 	h.messages, h.cut, h.lines = nil, nil, nil
 }
 
-// Commands returns the commands that came, a line each.
+// Commands returns the commands that came, one per line.
 func (h *Hop) Commands() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -388,7 +388,7 @@ func (s *hopConn) data() bool {
 	return true
 }
 
-// Answering has a hop answer lines that begin with prefix.
+// Answering makes a hop answer lines that begin with prefix with reply.
 func Answering(prefix, reply string) func(*Hop) {
 	return func(h *Hop) {
 		h.Follow(func(line string) string {
@@ -400,7 +400,7 @@ func Answering(prefix, reply string) func(*Hop) {
 	}
 }
 
-// NextHop returns a backend that delivers to a hop, as the relay's does.
+// NextHop returns a backend that delivers to a hop, like the relay's own.
 func NextHop(t testing.TB, h *Hop) *nexthop.Hop {
 	n := nexthop.New(nexthop.Options{Address: h.Addr(), LMTP: h.LMTP})
 	t.Cleanup(func() { _ = n.Close() })

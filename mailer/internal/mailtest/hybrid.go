@@ -37,13 +37,13 @@ func NewHybridKey(t testing.TB) *HybridKey {
 	return k
 }
 
-// AsOurs gives the key to the site, beside those that it has.
+// AsOurs gives the key to the site, in addition to those it has.
 func (k *HybridKey) AsOurs(c *config.Config) {
 	c.Site.HybridKeys = append(c.Site.HybridKeys, k.private)
 }
 
-// AsPeers has the key be that of the first peer, the other site.
+// AsPeers makes the key that of the first peer, the other site.
 func (k *HybridKey) AsPeers(c *config.Config) { c.Peers[0].HybridKey = k.public }
 
-// ForKey seals for a key: see Seal.
+// ForKey makes [Seal] encrypt for the key.
 func (k *HybridKey) ForKey(o *cipher.EncryptOptions) { o.Hybrid = k.Public() }

@@ -24,7 +24,7 @@ type KM struct {
 	OnStatus func() (kmclient.Status, error)
 	OnGet    func(ctx context.Context) error               // before keys are given
 	OnFind   func(ctx context.Context, ids []string) error // before keys are looked up
-	Spoil    func(id string, key []byte) []byte            // what is given for a key
+	Spoil    func(id string, key []byte) []byte            // what is given in place of a key
 }
 
 // NewKM returns a key manager that has no key yet.
@@ -59,7 +59,7 @@ func (m *KM) GetKeys(ctx context.Context, _ string, size, number int) ([]*kmclie
 	return keys, nil
 }
 
-// KeysByID returns keys that were made; they stay.
+// KeysByID returns keys that were made, and keeps them.
 func (m *KM) KeysByID(ctx context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	m.mu.Lock()
 	m.asked = append(m.asked, ids...)
@@ -100,7 +100,7 @@ func (m *KM) Claimed(_ context.Context, _, id string) (bool, error) {
 // DeletesOnDelivery is false: keys stay.
 func (m *KM) DeletesOnDelivery() bool { return false }
 
-// Count returns how many keys were given, and how many asked for by ID.
+// Count returns how many keys were given out, and how many were asked for by ID.
 func (m *KM) Count() (given, asked int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package mailtest has a relay with its surroundings for tests: clients, next hops
-// and a key manager that do what a test says.
+// Package mailtest has a relay and its surroundings for tests: clients, next hops and a
+// key manager that do what a test says.
 package mailtest
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// Patience bounds every wait of a test for something that has to come.
+// Patience bounds every wait of a test for something that must come.
 const Patience = 30 * time.Second
 
 // A logBuffer keeps what is logged.
@@ -52,8 +52,8 @@ type Relay struct {
 	Stop   func() error // idempotent
 }
 
-// Config returns a configuration that tests begin with: one listener, one next
-// hop, two peers, rules for their domains.
+// Config returns the configuration that tests start from: one listener, one next hop, two
+// peers, rules for their domains.
 func Config(direction mailer.Direction, hop string) *config.Config {
 	c, err := config.Quick(config.QuickOptions{Direction: direction, Listen: "127.0.0.1:0", NextHop: hop, KM: config.KM{URL: "mock:"}})
 	if err != nil {
@@ -83,7 +83,7 @@ func Config(direction mailer.Direction, hop string) *config.Config {
 	return c
 }
 
-// Start runs a relay before a next hop, with a client.
+// Start runs a relay in front of a next hop, with a client.
 func Start(t testing.TB, direction mailer.Direction, changes ...func(*config.Config)) (*Hop, *Relay, *Client) {
 	t.Helper()
 	hop := StartHop(t)
@@ -91,7 +91,7 @@ func Start(t testing.TB, direction mailer.Direction, changes ...func(*config.Con
 	return hop, r, Connect(t, r)
 }
 
-// StartRelay runs a relay before hop; changes are made to its configuration.
+// StartRelay runs a relay in front of hop; changes are made to its configuration.
 func StartRelay(t testing.TB, direction mailer.Direction, hop string, changes ...func(*config.Config)) *Relay {
 	t.Helper()
 	return StartRelayWith(t, NewKM(), direction, hop, changes...)
@@ -105,7 +105,7 @@ func StartRelayWith(t testing.TB, km *KM, direction mailer.Direction, hop string
 	return StartRelayWithKeys(t, km, keys, direction, hop, changes...)
 }
 
-// StartRelayWithKeys is StartRelay with keys that come from km in the end.
+// StartRelayWithKeys is StartRelay with keys that ultimately come from km.
 func StartRelayWithKeys(t testing.TB, km *KM, keys relay.Keys, direction mailer.Direction, hop string, changes ...func(*config.Config)) *Relay {
 	t.Helper()
 	cfg := Config(direction, hop)
@@ -139,8 +139,8 @@ func StartRelayWithKeys(t testing.TB, km *KM, keys relay.Keys, direction mailer.
 	return r
 }
 
-// NoLeaks fails the test if goroutines of a relay outlive it. It comes
-// first in a test, so that it is checked last.
+// NoLeaks fails the test if goroutines of a relay outlive it. Call it first in a test, so
+// that it checks last.
 func NoLeaks(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -230,7 +230,7 @@ func Anywhere() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 }
 
-// Directions runs a test with an encrypting and a decrypting relay.
+// Directions runs a test for an encrypting and for a decrypting relay.
 func Directions(t *testing.T, test func(t *testing.T, d mailer.Direction)) {
 	for _, d := range []mailer.Direction{mailer.DirectionEncrypt, mailer.DirectionDecrypt} {
 		t.Run(string(d), func(t *testing.T) { test(t, d) })
@@ -245,10 +245,10 @@ func MessageFor(t *testing.T, d mailer.Direction, km *KM) string {
 	return Text
 }
 
-// OverLMTP has the listener speak LMTP.
+// OverLMTP makes the listener speak LMTP.
 func OverLMTP(c *config.Config) { c.Listeners[0].Protocol = config.LMTP }
 
-// BothLMTP has the listener and the next hop speak LMTP.
+// BothLMTP makes the listener and the next hop speak LMTP.
 func BothLMTP(c *config.Config) {
 	OverLMTP(c)
 	c.NextHops[0].Protocol = config.LMTP

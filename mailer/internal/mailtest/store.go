@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// deletingKM gives each key out once by its ID, as ETSI's do.
+// deletingKM gives out each key by its ID only once, as an ETSI KME does.
 type deletingKM struct{ *KM }
 
 func (m deletingKM) DeletesOnDelivery() bool { return true }
@@ -26,7 +26,7 @@ func (m deletingKM) KeysByID(ctx context.Context, peer string, ids ...string) ([
 	return keys, err
 }
 
-// OpenStore opens a key store of SAE_B, in a file of its own.
+// OpenStore opens a key store for SAE_B, in a file of its own.
 func OpenStore(t testing.TB, km kmclient.KeyManager, o keystore.Options) *keystore.Store {
 	t.Helper()
 	engine, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "keys.db"), sqlite.Options{})
@@ -42,7 +42,7 @@ func OpenStore(t testing.TB, km kmclient.KeyManager, o keystore.Options) *keysto
 	return s
 }
 
-// StartStored runs a decrypt relay with a key store before a key manager that
+// StartStored runs a decrypt relay with a key store in front of a key manager that
 // deletes keys.
 func StartStored(t testing.TB, hop string, o keystore.Options, changes ...func(*config.Config)) (*Relay, *keystore.Store) {
 	t.Helper()

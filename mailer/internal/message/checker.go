@@ -10,9 +10,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// A Checker reads DATA and refuses what SMTP does not allow in it. Above all that is a bare
-// CR or LF: mail systems disagree on where such a line ends, and with an end of data that
-// only some of them see a second message could be smuggled in.
+// A Checker reads DATA and refuses what SMTP does not allow in it. Above all that is a
+// bare CR or LF: mail systems disagree on where such a line ends, and an end of data that
+// only some of them see could smuggle in a second message.
 type Checker struct {
 	Src     io.Reader
 	MaxLine int   // bytes without CRLF; 0: any
@@ -22,13 +22,13 @@ type Checker struct {
 	line     int  // bytes of the line so far
 	last     byte // the byte read last
 	crs, lfs int64
-	err      error // of Read, from then on: after a refusal nothing is read
+	err      error // what Read keeps returning: after a refusal nothing is read
 }
 
 // ErrDropped: the client has gone or was cut off, and gets no answer.
 var ErrDropped = errors.New("the client's connection is gone")
 
-// Refusals of what a message is made of.
+// Refusals of bytes that a message must not have.
 func errBareLineEnd() *refusal.Refusal {
 	return refusal.New(550, smtp.EnhancedCode{5, 6, 0}, "bare line end", "Bare CR or LF in the message") // RFC 5321 §2.3.8
 }
@@ -69,8 +69,8 @@ func (c *Checker) Read(p []byte) (int, error) {
 }
 
 // Broken returns an error of a client's connection as an ErrDropped, and other errors as
-// they are. Only the text is kept: for a connection that was cut go-smtp has
-// io.ErrUnexpectedEOF, which a reader could take for the end.
+// they are. Only the text is kept: for a cut connection go-smtp has io.ErrUnexpectedEOF,
+// which a reader could take for the end.
 func Broken(err error) error {
 	var reply *smtp.SMTPError
 	var own *refusal.Refusal
@@ -112,8 +112,8 @@ func (c *Checker) check(p []byte) *refusal.Refusal {
 		c.lfs++
 		c.line, start = 0, end+1
 	}
-	// Each LF has its CR. If there are as many CRs as LFs there is no other CR, but for
-	// one at the end whose LF may come.
+	// Each LF has its CR. If there are as many CRs as LFs there is no other CR, except
+	// perhaps one at the end whose LF may still come.
 	c.line += len(p) - start
 	c.crs += int64(bytes.Count(p, []byte{'\r'}))
 	c.last = p[len(p)-1]

@@ -1,5 +1,5 @@
-// Package message reads the header of a message that is on its way, and checks
-// what the message is made of.
+// Package message reads the header of a message in transit, and checks the bytes of the
+// message.
 package message
 
 import (
@@ -15,7 +15,7 @@ import (
 )
 
 // A Reader reads a message from its beginning, with the header in memory. It frees the
-// header once that was read and nothing else needs it.
+// header once that has been read and nothing else needs it.
 type Reader struct {
 	raw       []byte // the header and what was read after it
 	size      int    // bytes of the header, with its blank line
@@ -24,19 +24,19 @@ type Reader struct {
 	rest      io.Reader
 	messageID string
 
-	block   *block.Block // where raw is, but for a long header
+	block   *block.Block // where raw is, unless the header is long
 	used    int          // bytes of raw that may hold mail
 	take    func(n int64) error
-	charged int64 // bytes of memory that it has taken
+	charged int64 // bytes of memory that were asked for
 }
 
 // maxMessageID is how much of a message ID is kept for the log, in bytes.
 const maxMessageID = 1000
 
 // NewReader reads a message up to the end of its header, at most limit bytes, and some of
-// what follows. Call Free after use. A header of more than a block asks for its memory
-// with take. That is for the whole transaction, since copies of parts of the header live
-// longer than the Reader.
+// what follows. Call Free after use. If the header takes more than a block, memory for it
+// is asked for with take, for the whole transaction, since copies of parts of the header
+// outlive the Reader.
 func NewReader(r io.Reader, limit int, take func(n int64) error) (_ *Reader, err error) {
 	h := &Reader{block: block.Get(), rest: r, take: take}
 	h.raw = h.block[:0:min(len(h.block), limit+1)]
@@ -75,9 +75,9 @@ func NewReader(r io.Reader, limit int, take func(n int64) error) (_ *Reader, err
 	}
 }
 
-// grow makes room for a header of so many bytes.
+// grow makes room for a header of room bytes.
 func (h *Reader) grow(room int) error {
-	more := int64(room-block.Size) - h.charged // the memory of a message has the block
+	more := int64(room-block.Size) - h.charged // the memory of a message includes the block
 	if err := h.take(more); err != nil {
 		return err
 	}
@@ -108,7 +108,8 @@ func (h *Reader) Free() {
 	h.size, h.read = 0, 0
 }
 
-// Pass says that from now on the message is only read, and the header not looked at.
+// Pass says that from now on the message is only read, and its header no longer looked
+// at.
 func (h *Reader) Pass() {
 	if h.passing = true; h.read == len(h.raw) {
 		h.Free()
@@ -130,13 +131,13 @@ func (h *Reader) Read(p []byte) (int, error) {
 // Header returns the header.
 func (h *Reader) Header() []byte { return h.raw[:h.size] }
 
-// SkipHeader returns the header, and has what follows it read next.
+// SkipHeader returns the header; Read goes on after it.
 func (h *Reader) SkipHeader() []byte {
 	h.read = h.size
 	return h.Header()
 }
 
-// Start returns the header and what else is in memory, nothing of an empty message.
+// Start returns the header and whatever else is in memory; of an empty message, nothing.
 func (h *Reader) Start() []byte { return h.raw }
 
 // MessageID returns the beginning of the Message-ID, also after Free.
@@ -183,8 +184,8 @@ func (h *Reader) DropOwnWords() {
 	}
 }
 
-// isOwnWord reports whether only the relay itself may write a field of this name:
-// all that begin with Qkdmail-, but for the one of encrypted messages.
+// isOwnWord reports whether only the relay itself may write a field of this name: all
+// names that begin with Qkdmail-, except the one in encrypted messages.
 func isOwnWord(f rawheader.Field) bool {
 	const own = "Qkdmail-"
 	return len(f.Name) >= len(own) && strings.EqualFold(string(f.Name[:len(own)]), own) && !f.Is("Qkdmail-Key-ID")

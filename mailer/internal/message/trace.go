@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Trace returns a trace field in printable ASCII, with ? for what is not, and with CRLF.
-// Over SMTP it has that, but a program may read files.
+// Trace returns a trace field in printable ASCII, with ? for other characters, and with
+// CRLF. Over SMTP a field has CRLF already, but a program may read files.
 func Trace(field []byte) []byte {
 	ascii := bytes.Map(func(r rune) rune {
 		if r < ' ' && !strings.ContainsRune("\t\r\n", r) || r > '~' {

@@ -24,9 +24,9 @@ func HasEightBit(p []byte) bool {
 	return false
 }
 
-// A Writer writes a restored message as SMTP can carry it. A message all of whose lines end
-// with LF goes out with CRLF. Any other bare CR or LF is refused: the users of a peer must
-// not smuggle mail either.
+// A Writer writes a restored message as SMTP can carry it. If all lines of a message end
+// with LF, it goes out with CRLF. Any other bare CR or LF is refused: the users of a peer
+// must not smuggle mail either.
 type Writer struct {
 	dst   io.Writer
 	lf    bool

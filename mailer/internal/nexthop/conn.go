@@ -67,8 +67,8 @@ func (c *conn) command(command string) (smtpwire.Reply, error) {
 	return c.reply()
 }
 
-// spoken reports whether the next hop has sent a reply to no command. It would be taken
-// for the reply to the next one. Only what came with an earlier reply is seen.
+// spoken reports whether the next hop has sent a reply without a command, which would be
+// taken for the reply to the next one. It sees only what came with an earlier reply.
 func (c *conn) spoken() bool { return c.in.Buffered() > 0 }
 
 // quit sends QUIT, does not wait for the reply, and closes the connection.
@@ -92,8 +92,8 @@ func (c *conn) offered(keyword string) bool {
 	return ok
 }
 
-// hello introduces the relay, and notes what the next hop offers. HELO is for one that
-// does not know EHLO: RFC 5321 §4.1.1.1.
+// hello introduces the relay, and notes what the next hop offers. It tries HELO with one
+// that does not know EHLO: RFC 5321 §4.1.1.1.
 func (c *conn) hello() error {
 	verb := "EHLO "
 	if c.opts.LMTP {
@@ -145,8 +145,8 @@ func outcome(r smtpwire.Reply, err error, want int) error {
 	return fmt.Errorf("%w: %d to a command that is answered with %d", errAnswer, r.Code, want)
 }
 
-// refuses reports whether err is a reply after which the connection goes on. After 421 it
-// does not (RFC 5321 §3.8).
+// refuses reports whether err is a refusal after which the connection goes on. After 421
+// it does not (RFC 5321 §3.8).
 func refuses(err error) bool {
 	r, ok := errors.AsType[*smtp.SMTPError](err)
 	return ok && r.Code != 421

@@ -16,11 +16,11 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/deadline"
 )
 
-// tlsAgain is for how long opportunistic TLS is not tried after it has failed.
+// tlsAgain is how long opportunistic TLS is not tried after it has failed.
 const tlsAgain = 10 * time.Minute
 
-// dial makes a new connection. If opportunistic TLS fails it makes another one without: an
-// expired certificate must not stop mail that may go in clear.
+// dial makes a new connection. If opportunistic TLS fails, it makes another one without
+// TLS: an expired certificate must not stop mail that may go in clear.
 func (h *Hop) dial(ctx context.Context) (*conn, error) {
 	h.mu.Lock()
 	mode := h.opts.TLS
@@ -44,7 +44,7 @@ func (h *Hop) dial(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// A tlsError is why TLS could not begin.
+// A tlsError says why TLS could not begin.
 type tlsError struct{ error }
 
 func (e *tlsError) Unwrap() error { return e.error }
@@ -104,8 +104,8 @@ func (h *Hop) greet(c *conn, mode TLSMode) (*conn, error) {
 	return c, c.authorize(h.opts.User, token)
 }
 
-// startTLS begins TLS, RFC 3207. What the next hop says before TLS has begun is an error,
-// and what it has offered does not count any more (§4.2).
+// startTLS begins TLS, RFC 3207. If the next hop says anything before TLS has begun, that
+// is an error, and what it has offered no longer counts (§4.2).
 func (h *Hop) startTLS(c *conn) (*conn, error) {
 	r, err := c.command("STARTTLS")
 	if err := outcome(r, err, 220); err != nil {
@@ -154,8 +154,8 @@ func (c *conn) authenticate(user, password string) error {
 	return outcome(r, err, 235)
 }
 
-// authorize is AUTH with a token of OAuth 2.0: OAUTHBEARER, RFC 7628, or else XOAUTH2, which
-// Microsoft has. A refusal arrives as a challenge, and the connection is given up.
+// authorize is AUTH with an OAuth 2.0 token: OAUTHBEARER, RFC 7628, or else XOAUTH2,
+// which Microsoft has. A refusal arrives as a challenge, and the connection is given up.
 func (c *conn) authorize(user, token string) error {
 	mechanism, initial := "XOAUTH2", []byte("user="+user+"\x01auth=Bearer "+token+"\x01\x01")
 	if slices.Contains(strings.Fields(strings.ToUpper(c.extensions["AUTH"])), sasl.OAuthBearer) {

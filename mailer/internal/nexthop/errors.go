@@ -5,7 +5,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/refusal"
 )
 
-// What can go wrong beside a reply that refuses, which is a *smtp.SMTPError.
+// What can go wrong besides a refusal, which is a *smtp.SMTPError.
 var (
 	errDown = refusal.Sentinel("next hop can't be reached",
 		refusal.New(451, smtp.EnhancedCode{4, 4, 1}, "next hop down", "The next hop can't be reached, try again later"))

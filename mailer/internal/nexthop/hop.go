@@ -35,7 +35,7 @@ type Options struct {
 	TLSConfig *tls.Config // nil: TLS 1.2 or later and the system's CAs
 
 	User, Password string                 // AUTH PLAIN, over TLS only; "": none
-	Token          func() (string, error) // of OAuth 2.0, for each connection, instead of Password; may be nil
+	Token          func() (string, error) // an OAuth 2.0 token for each connection, instead of Password; may be nil
 
 	MaxConns    int           // at one time; 500
 	MaxIdle     int           // of those kept open while unused; 20
@@ -47,7 +47,7 @@ type Options struct {
 	AfterDot time.Duration // for the reply after it; 9 min, since Postfix waits for ten
 	Upload   time.Duration // for each write of DATA; 3 min
 
-	// Dial connects; nil: the operating system does.
+	// Dial makes a connection; nil: the operating system does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Logger *slog.Logger // may be nil
@@ -127,7 +127,7 @@ func (h *Hop) Probe(ctx context.Context) (err error) {
 	return nil
 }
 
-// acquire waits until one more connection may be used; release allows another one.
+// acquire waits until one more connection may be used; release gives it back.
 func (h *Hop) acquire() error {
 	select {
 	case h.slots <- struct{}{}:
@@ -146,8 +146,8 @@ func (h *Hop) acquire() error {
 
 func (h *Hop) release() { <-h.slots }
 
-// get returns a connection that was kept, or a new one. One that was kept too long is not
-// used, nor one on which the next hop has said something.
+// get returns a kept connection or a new one. It does not use one that was kept too long,
+// or on which the next hop has said something.
 func (h *Hop) get(fresh bool) (*conn, error) {
 	for !fresh {
 		h.mu.Lock()
@@ -210,9 +210,9 @@ func (h *Hop) learn(o smtpwire.Offers) {
 	h.offers, h.seen = o, true
 }
 
-// Offers returns what the next hop has offered last. Until it is reached that is
-// everything: mail that needs an extension is answered 451 then, where without the offer
-// its sender would give up.
+// Offers returns what the next hop offered last. Until it is reached, that is everything:
+// mail that needs an extension is then answered with 451; without the offer, its sender
+// would give up.
 func (h *Hop) Offers() smtpwire.Offers {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -10,19 +10,19 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// errForeign: a session is not the hop's own. A wrapper that hides it, to log what it
-// does, say, could lose answers.
+// errForeign: a session is not the hop's own. A wrapper around it, say for logging, could
+// lose answers.
 var errForeign = errors.New("a message for a session that is not the next hop's own")
 
-// HandOver hands the message that write writes to a session of h. With LMTP it returns the
-// answers for the recipients, in the order in which they were accepted, and the error that
-// one answer for all would be. said is what the next hop said with each 250, as a rule its
-// queue ID: one for each of the answers, or for all.
+// HandOver hands the message that write writes to a session of h. With LMTP it returns
+// the answers for the recipients, in the order in which they were accepted, and err is
+// what one answer for all would be. said is what the next hop said with each 250, usually
+// its queue ID: one text for each answer, or one for all.
 //
-// DATA is sent once there is much of the message, or all of it. If write fails before, the
-// next hop sees nothing unusual: Reset ends the transaction. If it fails later, the
-// connection is dropped before the final dot, so that nothing half is delivered. The error
-// is write's.
+// DATA is sent once a large piece of the message is there, or all of it. If write fails
+// before that, the next hop sees nothing unusual: Reset ends the transaction. If it fails
+// later, the connection is dropped before the final dot, so that no half message is
+// delivered. err is then write's.
 func (h *Hop) HandOver(session smtp.Session, write func(dst io.Writer) error) (answers []error, said []string, err error) {
 	s, ok := session.(*Session)
 	if !ok || s.hop != h {
@@ -103,14 +103,14 @@ func (b *body) begin() error {
 		return err
 	}
 	b.begun = true
-	if b.conn.spoken() { // which would be taken for the reply to the message
+	if b.conn.spoken() { // it would be taken for the reply to the message
 		return fmt.Errorf("%w: a reply to nothing", errLost)
 	}
 	return nil
 }
 
-// maxSaid is how much of a reply to a message is kept, in bytes; its code and the queue ID
-// are in the beginning.
+// maxSaid is how much of a reply to a message is kept, in bytes; its code and the queue
+// ID come first.
 const maxSaid = 400
 
 // readAnswer reads the reply to a message, and reports whether the connection can be used

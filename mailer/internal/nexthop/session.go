@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// A Session is a transaction at the next hop. It begins there with the first recipient:
-// MAIL and RCPT take one round trip, and a message without recipients takes none.
+// A Session is a transaction at the next hop. It begins with the first recipient: MAIL
+// and RCPT take one round trip, and a message without recipients takes none.
 type Session struct {
 	hop    *Hop
 	begun  bool // Mail was called
@@ -129,12 +129,12 @@ func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt 
 	r, err = c.reply()
 	rcpt = outcome(r, err, 25)
 	if mail != nil && !refuses(rcpt) {
-		_ = c.Close() // without MAIL it should have refused the recipient: its replies mean nothing
+		_ = c.Close() // having refused MAIL, it should refuse the recipient: its replies mean nothing
 	}
 	return mail, rcpt
 }
 
-// mailCommand returns MAIL, without SIZE: the client's is that of another message.
+// mailCommand returns MAIL, without SIZE: the client's SIZE is that of another message.
 func (s *Session) mailCommand(c *conn) string {
 	var b strings.Builder
 	b.WriteString("MAIL FROM:<" + smtpwire.Mailbox(s.from) + ">")

@@ -1,5 +1,5 @@
-// Package outer compares the fields outside of an encrypted message with those of the
-// message inside. What is outside is not authenticated.
+// Package outer compares the header fields outside an encrypted message with those of the
+// message inside. Those outside are not authenticated.
 package outer
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/message"
 )
 
-// A field is a field of an encrypted message that should be that of the message
+// A field is a field of an encrypted message that should match that of the message
 // inside.
 type field struct {
 	name string
@@ -22,10 +22,10 @@ type field struct {
 // Fields are those of one message, as far as they are kept.
 type Fields [4]field
 
-// maxKept bounds what is kept of them, in bytes. No writer puts so much outside.
+// maxKept bounds what is kept of them, in bytes. No writer puts that much outside.
 const maxKept = 64 << 10
 
-// Of returns those of an encrypted message.
+// Of returns the fields of an encrypted message.
 func Of(outer *message.Reader) Fields {
 	c := Fields{{name: "From", read: addressSet}, {name: "To", read: addressSet}, {name: "Date", read: instant}, {name: "Message-ID", read: messageID}}
 	left := maxKept
@@ -38,9 +38,9 @@ func Of(outer *message.Reader) Fields {
 	return c
 }
 
-// Differing returns the fields that are different outside and inside. What is outside
-// is not authenticated, so it may have deceived filters and people. A field that can't
-// be read inside was left out or made up outside, and is not compared.
+// Differing returns the names of the fields that differ outside and inside, and so may
+// have deceived filters and people. A field that can't be read inside was left out or
+// made up outside, and is not compared.
 func (c Fields) Differing(inner *message.Reader) []string {
 	var names []string
 	for _, f := range c {
@@ -82,7 +82,7 @@ func addressSet(text string) string {
 	return strings.Join(set, ",")
 }
 
-// messageID returns a message ID that a writer copies outside, "" for another.
+// messageID returns a message ID that a writer copies outside, "" for any other.
 func messageID(text string) string {
 	if _, err := mail.ParseAddress(text); err != nil || !strings.HasPrefix(text, "<") || !strings.HasSuffix(text, ">") {
 		return ""

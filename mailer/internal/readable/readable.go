@@ -1,5 +1,5 @@
-// Package readable makes text that people can read safely: on one line, not too
-// long, sizes with a unit; and what a name is.
+// Package readable makes text that people can read safely: on one line, not too long,
+// sizes with a unit. It also says what a name is.
 package readable
 
 import (

@@ -1,5 +1,5 @@
-// Package refusal has replies to a client that are not 250, each with its reason
-// for logs and metrics.
+// Package refusal has replies to a client other than 250, each with its reason for logs
+// and metrics.
 package refusal
 
 import (
@@ -38,7 +38,7 @@ func (r *Refusal) Error() string {
 // Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Cause }
 
-// A sentinel is an error that a client gets a certain reply to.
+// A sentinel is an error that always gives the client the same reply.
 type sentinel struct {
 	text  string
 	reply *Refusal
@@ -46,11 +46,11 @@ type sentinel struct {
 
 func (s *sentinel) Error() string { return s.text }
 
-// Sentinel returns an error with a text of its own for the log, to be wrapped with
-// what has caused it.
+// Sentinel returns an error with a text of its own for the log, to be wrapped with its
+// cause.
 func Sentinel(text string, reply *Refusal) error { return &sentinel{text, reply} }
 
-// Of returns the refusal that err is, or wraps, or that the reply to it is.
+// Of returns the refusal that err is or wraps, or that is the reply to it.
 func Of(err error) (r *Refusal, ok bool) {
 	if r, ok = errors.AsType[*Refusal](err); ok {
 		return r, true

@@ -1,5 +1,5 @@
-// Package sender reads whose mail a message may be, and what a field of its header may
-// say, in any mail program.
+// Package sender finds out whose mail a message may be, and what a header field may say,
+// in any mail program's reading.
 package sender
 
 import (
@@ -20,11 +20,11 @@ import (
 // has to be encrypted and whose it may be, so it is not enough to read correct ones: what
 // any mail program may show as the sender counts.
 //
-// If a program may take From for empty, Sender counts too: older Thunderbirds show it
-// then. Resent-From does not: it is for information only (RFC 5322 §3.6.6), and no program
-// shows it in place of From.
+// If a program may take From for empty, Sender counts too, since older Thunderbirds then
+// show it. Resent-From does not count: it is for information only (RFC 5322 §3.6.6), and
+// no program shows it in place of From.
 type Sender struct {
-	Domains  []string // each that may be the sender's, in some program's reading
+	Domains  []string // all that may be the sender's, in some program's reading
 	Readable bool     // all that can be shown is known
 
 	seen map[string]bool // the domains
@@ -32,7 +32,7 @@ type Sender struct {
 }
 
 // Bounds of what is read: bytes of the fields, domains found and characters looked at.
-// Real fields have less than 2 KiB; those with more than the bounds are unreadable.
+// Real fields have less than 2 KiB; those that exceed a bound are unreadable.
 const (
 	maxSender  = 8 << 10
 	maxDomains = 500
@@ -51,10 +51,10 @@ func Read(header []byte) Sender {
 	return s
 }
 
-// Readings returns what the fields with a name may say, each on one line and without
-// blanks around it: as it is, with encoded words decoded as one program or another does,
-// and as a person sees it. all reports that this is all of it; it is not if a field can't
-// be decoded, or the fields are too long.
+// Readings returns what the fields with a name may say, each text on one line and without
+// blanks around it: as it is, with encoded words decoded as some programs do, and as a
+// person sees it. all reports whether that is everything; it is not if a field can't be
+// decoded, or the fields are too long.
 func Readings(header []byte, name string) (texts []string, all bool) {
 	fields, all := values(header, name, maxSender)
 	for _, field := range fields {
@@ -85,8 +85,8 @@ func values(header []byte, name string, limit int) (list []string, all bool) {
 	return list, true
 }
 
-// mayBeEmpty reports whether a program may find no address in the value of a field, such as
-// a comment: a strict reader does not understand it.
+// mayBeEmpty reports whether a program may find no address in the value of a field, such
+// as one that is only a comment, because a strict reader finds none.
 func mayBeEmpty(value string) bool {
 	list, err := mail.ParseAddressList(unfolded(value))
 	return err != nil || len(list) == 0
@@ -119,7 +119,8 @@ func isHiding(r rune) bool {
 	return unicode.IsControl(r) && r != '\t' || r >= '\u202A' && r <= '\u202E' || r >= '\u2066' && r <= '\u2069'
 }
 
-// read finds the domains in a text, those after each "@", with each way to read comments.
+// read finds the domains in a text, those after each "@", for each way of reading
+// comments.
 func (s *Sender) read(text string) {
 	styles := []commentStyle{{kept: true}}
 	if strings.Contains(text, "(") {
@@ -139,9 +140,9 @@ func (s *Sender) read(text string) {
 }
 
 // readDomain finds the domains that a text may begin with. At something that no domain
-// has, such as a blank, a quotation mark or a comment, one program takes the domain to end
-// and another one leaves that out: both count. A dot is no such place, since example.co is
-// not the owner of example.co.uk.
+// contains, such as a blank, a quotation mark or a comment, some programs end the domain
+// and others skip it: both readings count. A dot does not end a domain, since example.co
+// does not own example.co.uk.
 func (s *Sender) readDomain(text string, style commentStyle) {
 	var d bytes.Buffer
 	length := 0
@@ -174,7 +175,7 @@ func (s *Sender) readDomain(text string, style commentStyle) {
 	s.add(d.String())
 }
 
-// hasTime counts a step and reports whether it may be made.
+// hasTime counts a step and reports whether it may be taken.
 func (s *Sender) hasTime() bool {
 	s.work++
 	s.Readable = s.Readable && s.work <= maxWork
@@ -204,13 +205,13 @@ func isOfDomain(r rune) bool {
 // matters only for a parenthesis within a domain: what comes before, such as a quoted
 // string with a parenthesis, must not make a difference.
 type commentStyle struct {
-	kept  bool // the parentheses are left out, not what they hold
+	kept  bool // the parentheses are left out, their content is not
 	nest  bool // comments may have comments
-	pairs bool // a backslash takes the meaning from what follows
+	pairs bool // a backslash quotes what follows
 }
 
 // comment returns the length of the comment that a text begins with, and how much was
-// looked at. A comment that is not closed counts as a parenthesis alone, since programs
+// looked at. A comment that is not closed counts as just its parenthesis, since programs
 // disagree on where it ends.
 func (c commentStyle) comment(text string) (length, looked int) {
 	if c.kept {
@@ -257,11 +258,11 @@ func classOf(r rune) bidi.Class {
 
 // rightToLeft returns a text in the order in which it is shown if its first letter is
 // written from right to left, as the invisible U+200F is: from its end to its beginning,
-// but for parts that are written from left to right (UAX #9 §3.3, roughly).
+// except for parts that are written from left to right (UAX #9 §3.3, roughly).
 func rightToLeft(text string) string {
 	shown := []rune(text)
 	slices.Reverse(shown)
-	start, end := -1, -1 // of what is from left to right
+	start, end := -1, -1 // of a part from left to right
 	turn := func() {
 		if start >= 0 {
 			slices.Reverse(shown[start:end])

@@ -9,8 +9,8 @@ import (
 )
 
 // Vouches reports whether a domain has to do with the From of a message: an address there
-// has the same domain, or both are beneath the same domain that someone can register. Unlike
-// [Read], it knows only what is correct: of a From that is not, there are no addresses.
+// has the same domain, or both are beneath the same registrable domain. Unlike [Read], it
+// reads only a correct From: any other has no addresses.
 func Vouches(header []byte, domain string) bool {
 	from, _ := rawheader.First(header, rawheader.Lenient, "From")
 	authors, _ := mail.ParseAddressList(from.Text())

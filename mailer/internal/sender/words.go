@@ -15,8 +15,8 @@ import (
 const maxNested = 3
 
 // decodings returns the readings of a text that may have encoded words (RFC 2047): as it
-// is, and with the words decoded as one program or another does. whole reports that all
-// words could be decoded and that nothing in the text may hide something.
+// is, and with the words decoded as some programs do. whole reports whether all words
+// could be decoded and nothing in the text may hide other text.
 func decodings(text string) (list []string, whole bool) {
 	list, whole = []string{text}, utf8.ValidString(text) && !strings.ContainsFunc(text, isHiding)
 	for _, way := range []wordReading{{strict: true}, {apart: true}, {stopAtPadding: true}, {rawBytes: true}} {
@@ -43,21 +43,21 @@ func decodings(text string) (list []string, whole bool) {
 // language (RFC 2231 §5), padding and the end may be missing, words may be long, and they
 // may be anywhere, within quotes and addresses too.
 type wordReading struct {
-	strict        bool // the outcome must be text; another reading may yield rubbish
-	apart         bool // each word by itself, even if a character is cut between two, with blanks around
+	strict        bool // the outcome must be text; other readings may yield rubbish
+	apart         bool // each word by itself, with blanks around it, even if a character is split between two
 	stopAtPadding bool // base64 ends at "="; else it is skipped
 	rawBytes      bool // the charset does not matter
 }
 
-// An encodedWord is one in a text, from start to end.
+// An encodedWord is an encoded word in a text, from start to end.
 type encodedWord struct {
 	start, end              int
 	charset, encoding, body string
 }
 
 // nextWord finds the next encoded word from a place on. Its body ends at "?=", where the
-// next word begins, or with the text. Without an encoding of one letter it is still a word
-// if it has the name of a charset: some program may read it as one.
+// next word begins, or with the text. Without a one-letter encoding it is still a word if
+// it names a charset: some program may read it as one.
 func nextWord(text string, from int) (w encodedWord, ok bool) {
 	for {
 		i := strings.Index(text[from:], "=?")
@@ -96,14 +96,14 @@ func bodyOf(text string) string {
 		switch rest := text[i:]; {
 		case strings.HasPrefix(rest, "?="):
 			return text[:i]
-		case strings.HasPrefix(rest, "=?") && !strings.HasPrefix(rest, "=?="): // that is padding, and the end
+		case strings.HasPrefix(rest, "=?") && !strings.HasPrefix(rest, "=?="): // padding, then the end
 			return text[:i]
 		}
 	}
 	return text
 }
 
-// decode decodes the words of a text. whole reports that all of them could be decoded.
+// decode decodes the words of a text. whole reports whether all of them could be decoded.
 func (r wordReading) decode(text string) (decoded string, whole bool) {
 	whole = true
 	var out, run strings.Builder // run: the bytes of adjacent words of one charset
@@ -222,8 +222,8 @@ func isText(decoded string) bool {
 
 // decoderOf returns the decoder of a charset, by its name as browsers read it
 // (https://encoding.spec.whatwg.org/#names-and-labels: ISO 8859-1 is Windows-1252), or as
-// IANA has it. Charsets in which ASCII is something else do not count as known: few
-// programs have them, and no mail needs them.
+// IANA has it. Charsets in which ASCII bytes mean something else do not count as known:
+// few programs have them, and no mail needs them.
 func decoderOf(name string) (decode func(string) string, known bool) {
 	enc, err := htmlindex.Get(name)
 	if err != nil {

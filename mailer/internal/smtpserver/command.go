@@ -170,7 +170,7 @@ func (c *Conn) startTLS(arg string) {
 		_ = c.Close()
 		return
 	}
-	// What the client said before does not count any more (RFC 3207 §4.2).
+	// What the client said before no longer counts (RFC 3207 §4.2).
 	c.logout()
 	c.conn, c.in = conn, newInput(conn)
 	c.hello, c.extended, c.authed, c.mail, c.rcpts, c.xforward = "", false, false, false, nil, nil
@@ -193,7 +193,7 @@ func (c *Conn) forward(arg string) {
 			return
 		}
 		if value == "[UNAVAILABLE]" || value == "[TEMPUNAVAIL]" {
-			value = "" // before the queue there is no queue ID, for one
+			value = "" // before the queue, for example, there is no queue ID
 		}
 		attributes[name] = smtpwire.DecodeXtext(value)
 	}
@@ -212,7 +212,7 @@ func isAttribute(name string) bool {
 	return false
 }
 
-// mechanisms returns those with which the client can authenticate.
+// mechanisms returns the mechanisms with which the client can authenticate.
 func (c *Conn) mechanisms() []string {
 	if c.session == nil {
 		return nil

@@ -30,13 +30,13 @@ type Conn struct {
 	mail     bool     // a transaction is under way
 	rcpts    []string // accepted in it
 	authed   bool
-	refused  int // commands in a row that were refused here, or by authentication
+	refused  int // commands refused in a row, here or by authentication
 	data     dataState
 	xforward map[string]string
 
 	mu       sync.Mutex
 	waiting  bool // for a command: the connection may be ended
-	stopping bool // the server stops
+	stopping bool // the server is stopping
 	gone     bool // closed, or about to be
 }
 
@@ -80,7 +80,7 @@ func (c *Conn) Close() error {
 }
 
 // stop ends the connection if it is between two commands, or as soon as it is: a message
-// under way comes to its end.
+// under way is finished first.
 func (c *Conn) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,7 +149,7 @@ func (c *Conn) logout() {
 	}
 }
 
-// protect keeps a panic of a session from ending the process.
+// protect keeps a panic in a session from ending the process.
 func (c *Conn) protect(f func()) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -57,7 +57,7 @@ func (c *Conn) rcptTo(arg string) {
 	c.done(err, smtp.EnhancedCode{2, 1, 5}, "Ok")
 }
 
-// refuseBad refuses a command with bad syntax, and reports whether it has that.
+// refuseBad refuses a command with bad syntax, and reports whether it did.
 func (c *Conn) refuseBad(bad *smtp.SMTPError) bool {
 	if bad != nil {
 		c.refuse(bad.Code, bad.EnhancedCode, bad.Message)
@@ -107,7 +107,7 @@ func (c *Conn) mailOptions(params []smtpwire.Param) (*smtp.MailOptions, *smtp.SM
 		case p.Name == "ENVID":
 			o.EnvelopeID = informs(smtpwire.DecodeXtext(p.Value), smtpwire.MaxEnvID)
 		case p.Name == "AUTH" && len(c.mechanisms()) > 0:
-			// It is not passed on (RFC 4954 §5).
+			// AUTH is not passed on (RFC 4954 §5).
 		default:
 			return nil, badParameter(555, "Parameter "+p.Name+" is not offered")
 		}
@@ -153,14 +153,14 @@ func (c *Conn) rcptOptions(params []smtpwire.Param) (*smtp.RcptOptions, *smtp.SM
 	return o, nil
 }
 
-// informs returns a value that only informs and is no reason to refuse mail: what it is
-// does not matter. It is "" for one that is too long or has control characters, which
+// informs returns a value that only informs, so that it is no reason to refuse mail,
+// whatever it is. It returns "" for one that is too long or has control characters, which
 // could end up in the header of a report.
 func informs(value string, most int) string {
 	if len(value) > most || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7F }) {
 		return ""
 	}
-	return strings.Clone(value) // the line that it is in need not be kept
+	return strings.Clone(value) // so that the line around it is not kept in memory
 }
 
 // readNotify reads NOTIFY: NEVER alone, or some of the others, each once

@@ -16,8 +16,8 @@ type replies struct {
 	timer *time.Timer // sends them; nil before the first
 }
 
-// How much of replies is held, in bytes, and for how long while more commands are carried
-// out. Without a bound a client could give up while a next hop takes its time for each
+// How many bytes of replies are held, and for how long while more commands are carried
+// out. Without a bound, a client could give up while a next hop takes its time with each
 // recipient.
 const (
 	maxHeld  = 4 << 10
@@ -37,7 +37,7 @@ func (c *Conn) reply(code int, e smtp.EnhancedCode, text string) {
 	}
 }
 
-// hold has the replies sent in a while. c.out.mu must be held.
+// hold makes sure that the replies are sent after a while. c.out.mu must be held.
 func (c *Conn) hold() {
 	if c.out.timer == nil {
 		c.out.timer = time.AfterFunc(holdHeld, func() { _ = c.Flush() })
@@ -75,7 +75,7 @@ func (c *Conn) send() error {
 	return err
 }
 
-// refuse answers a command that no session sees. After too many of these in a row it
+// refuse answers a command that no session sees. After too many such commands in a row it
 // hangs up.
 func (c *Conn) refuse(code int, e smtp.EnhancedCode, text string) {
 	c.reply(code, e, text)
@@ -105,7 +105,7 @@ func (c *Conn) done(err error, ok smtp.EnhancedCode, text string) {
 	}
 }
 
-// asReply returns the reply for an error of a session. An error that is no reply is a
+// asReply returns the reply for an error of a session. An error that is not a reply is a
 // fault of the relay, and its text is not for the client.
 func asReply(err error) *smtp.SMTPError {
 	if r, ok := err.(*smtp.SMTPError); ok && r.Code >= 400 && r.Code <= 599 {

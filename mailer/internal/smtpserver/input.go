@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// An input buffers what a client sends. DATA does not go through it but into the memory
-// of whoever reads it, so a connection that waits takes little.
+// An input buffers what a client sends. DATA goes past it into its reader's memory, so a
+// waiting connection takes little.
 type input struct {
 	src  io.Reader
 	buf  []byte
@@ -17,15 +17,15 @@ type input struct {
 	long bool // a line that is too long has begun
 }
 
-// inputSize is room for a command and what may come with it, in bytes. It grows for a
-// client that sends more than this after the end of DATA.
+// inputSize is room for a command and what may come with it, in bytes. The buffer grows
+// for a client that sends more than this after the end of DATA.
 const inputSize = 4 << 10
 
 var errLongCommand = errors.New("command too long")
 
 func newInput(src io.Reader) input { return input{src: src, buf: make([]byte, inputSize)} }
 
-// buffered returns what has come and was not taken. It is valid until more comes.
+// buffered returns what has come and not been taken. It is valid until more comes.
 func (in *input) buffered() []byte { return in.buf[in.r:in.w] }
 
 func (in *input) discard(n int) { in.r += n }
@@ -42,7 +42,7 @@ func (in *input) fill() error {
 	return err
 }
 
-// giveBack puts bytes before what comes next; nothing is buffered.
+// giveBack puts bytes before what comes next. The buffer must be empty.
 func (in *input) giveBack(p []byte) {
 	if len(p) > len(in.buf) {
 		in.buf = make([]byte, len(p)+inputSize)

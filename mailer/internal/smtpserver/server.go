@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/smtpwire"
 )
 
-// Settings say who may connect and how a connection behaves. A change is for connections
-// that come after it.
+// Settings say who may connect and how a connection behaves. A change applies to
+// connections that come after it.
 type Settings struct {
 	Networks    []netip.Prefix // of clients that may connect; at a unix socket its permissions decide
 	Connections int            // at one time; 0: any number
@@ -69,7 +69,7 @@ func (s *Server) Serve(l net.Listener) error {
 			return nil
 		case isTemporary(err):
 			s.Logger.Warn("a client could not be accepted", "cause", err)
-			time.Sleep(100 * time.Millisecond) // others may close files meanwhile
+			time.Sleep(100 * time.Millisecond) // files may be closed meanwhile
 		default:
 			return err
 		}
@@ -132,8 +132,8 @@ func (s *Server) leave(c *Conn) {
 }
 
 // Shutdown ends connections with 421 as soon as they are between two commands: messages
-// under way come to their end. Connections that are left when ctx ends are closed, and
-// Shutdown does not wait for them. The caller closes the listener before.
+// under way are finished first. Connections that are left when ctx ends are closed, and
+// Shutdown does not wait for them. The caller closes the listener first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopped = true
@@ -156,8 +156,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Address returns the IP address of a client, the zero Addr for one of a unix
-// socket.
+// Address returns the IP address of a client, the zero Addr for one at a unix socket.
 func Address(a net.Addr) netip.Addr {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {

@@ -6,7 +6,7 @@ import (
 )
 
 // MaxCommand is the longest command line in bytes, with its line end. RFC 5321 §4.5.3.1.4
-// has 512, and extensions add to it.
+// has 512, and extensions add to that.
 const MaxCommand = 2048
 
 // Command splits a command line into its verb, in upper case, and its argument.
@@ -97,7 +97,7 @@ func readMailbox(s string) (mailbox, rest string, err error) {
 }
 
 // readLocal reads a local part, a quoted one without its quotes. Sloppy ones are accepted
-// if they have one reading: RFC 5321 §4.1.2 leaves them to the server of the domain.
+// if they have only one reading: RFC 5321 §4.1.2 leaves them to the server of the domain.
 func readLocal(s string) (local, rest string, err error) {
 	if !strings.HasPrefix(s, `"`) {
 		n := strings.IndexAny(s, "@>()<[]:;\\,\" \t")
@@ -124,8 +124,8 @@ func readLocal(s string) (local, rest string, err error) {
 	return "", "", ErrPath
 }
 
-// Mailbox writes a mailbox, as [Path] returns it, for a command: a local part that is no
-// dot-string is in quotes (RFC 5321 §4.1.2).
+// Mailbox writes a mailbox, as [Path] returns it, for a command: a local part that is not
+// a dot-string is in quotes (RFC 5321 §4.1.2).
 func Mailbox(mailbox string) string {
 	local, domain := SplitMailbox(mailbox)
 	if mailbox == "" || isDotString(local) {
@@ -166,8 +166,8 @@ type Param struct {
 // ErrParams: the parameters can't be read.
 var ErrParams = errors.New("malformed parameters")
 
-// Params reads parameters (RFC 5321 §4.1.1.11), whatever their names. A name that comes
-// twice is an error.
+// Params reads parameters (RFC 5321 §4.1.1.11), whatever their names. A repeated name is
+// an error.
 func Params(s string) ([]Param, error) {
 	var params []Param
 	for word := range strings.FieldsSeq(s) {

@@ -7,16 +7,15 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
-// An Unstuffer takes away the dots that SMTP adds to DATA (RFC 5321 §4.5.2), and finds the
-// end at CR LF . CR LF and at nothing else. All other bytes are passed on, a CR or LF
-// alone included: the reader must refuse those (§2.3.8). The zero value is at the
-// beginning of DATA.
+// An Unstuffer removes the dots that SMTP adds to DATA (RFC 5321 §4.5.2), and finds the
+// end only at CR LF . CR LF. All other bytes are passed on, bare CRs and LFs included:
+// the reader must refuse those (§2.3.8). The zero value is at the beginning of DATA.
 type Unstuffer struct{ state byte }
 
 // The states of an Unstuffer.
 const (
 	beginsLine = iota
-	afterDot   // which began a line, and is dropped
+	afterDot   // the dot began a line, and is dropped
 	afterDotCR // neither is passed on yet
 	afterCR
 	inLine
@@ -71,9 +70,9 @@ func stateAfter(c byte, cr bool) byte {
 	return inLine
 }
 
-// run returns what of p, which begins within a line, stays as it is, and moves on
-// to the state after it: whole lines up to one that begins with a dot or a CR, or
-// all of p.
+// run returns the first part of p that stays as it is, and moves on to the state after
+// it: whole lines up to one that begins with a dot or a CR, or all of p. p begins within
+// a line.
 func (u *Unstuffer) run(p []byte) []byte {
 	for from := 0; ; from += len("\r\nx") {
 		i := bytes.IndexByte(p[from:], '\r')
@@ -88,7 +87,8 @@ func (u *Unstuffer) run(p []byte) []byte {
 }
 
 // A DataWriter writes a message as DATA: in large pieces, with CRLF at the ends of lines
-// and with the dots that SMTP adds. It writes nothing before it has much, or is closed.
+// and with the dots that SMTP adds. It writes nothing until it has a large piece, or is
+// closed.
 type DataWriter struct {
 	dst    io.Writer
 	begins bool // the next byte begins a line
@@ -105,8 +105,8 @@ func NewDataWriter(dst io.Writer) *DataWriter {
 	return &DataWriter{dst: dst, begins: true, block: b, out: b[:0]}
 }
 
-// How much is taken and written at once. Dots and CRs double a piece at most, so a block
-// has room for both, and for the end.
+// How much is taken and written at once. Dots and CRs at most double a piece, so a block
+// has room for them, and for the end.
 const (
 	dataPiece = block.Size / 8
 	dataBurst = block.Size - 2*dataPiece - len("\r\n.\r\n")
@@ -144,9 +144,9 @@ func (w *DataWriter) add(p []byte) {
 	}
 }
 
-// lines returns how many bytes of p can go out together: whole lines with CRLF,
-// up to and with one that has no CR or that a dot follows. ended is whether they
-// end a line, and w.cr whether with a CR before the LF.
+// lines returns how many bytes of p can go out together: whole lines with CRLF, up to and
+// including one that has no CR or is followed by a dot. ended is whether they end a line,
+// and w.cr whether there is a CR before the LF.
 func (w *DataWriter) lines(p []byte) (n int, ended bool) {
 	for {
 		i := bytes.IndexByte(p[n:], '\n')
@@ -170,11 +170,11 @@ func (w *DataWriter) flush() {
 	w.out = w.out[:0]
 }
 
-// Err returns the error of the underlying writer, if it had one.
+// Err returns the error of the underlying writer, if there was one.
 func (w *DataWriter) Err() error { return w.err }
 
-// Close writes the rest and the end of DATA. A message that does not end a line
-// gets a line end.
+// Close writes the rest and the end of DATA. A message that ends within a line gets a
+// line end.
 func (w *DataWriter) Close() error {
 	if w.err != nil {
 		return w.err

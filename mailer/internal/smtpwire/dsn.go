@@ -52,8 +52,8 @@ func EncodeXtext(s string) string {
 }
 
 // DecodeORCPT reads the value of an ORCPT parameter (RFC 3461 §4.2, RFC 6533 §3): its
-// type, whatever it is, and its address. For any other value the type is "", and the
-// address what was there.
+// type, whatever it is, and its address. For any other value the type is "" and the
+// address is the value.
 func DecodeORCPT(value string) (kind smtp.DSNAddressType, address string) {
 	name, rest, ok := strings.Cut(value, ";")
 	if !ok || !isAtom(name) {
@@ -66,7 +66,7 @@ func DecodeORCPT(value string) (kind smtp.DSNAddressType, address string) {
 	return kind, DecodeXtext(rest)
 }
 
-// isAtom reports whether the type of an address is one (RFC 3461 §4.2), of a sensible
+// isAtom reports whether the type of an address is an atom (RFC 3461 §4.2) of sensible
 // length.
 func isAtom(s string) bool {
 	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
@@ -75,11 +75,11 @@ func isAtom(s string) bool {
 }
 
 // EncodeORCPT writes an ORCPT value. With unitext, for an SMTPUTF8 transaction, it may
-// have UTF-8 as it is.
+// contain plain UTF-8.
 func EncodeORCPT(kind smtp.DSNAddressType, address string, unitext bool) string {
 	switch {
 	case kind == "":
-		return EncodeXtext(address) // no ORCPT value, but it may help someone
+		return EncodeXtext(address) // not an ORCPT value, but it may help someone
 	case isUTF8Type(kind):
 		return string(kind) + ";" + encodeUTF8Address(address, unitext)
 	}

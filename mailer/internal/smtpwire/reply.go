@@ -16,8 +16,8 @@ import (
 const maxReplyLine = 512
 
 // AppendReply appends a reply to b, with a line for each line of text. Each line has the
-// enhanced code (RFC 2034 §4), X.0.0 if e is [smtp.EnhancedCodeNotSet]. There is none with
-// [smtp.NoEnhancedCode], and with codes that have none, such as 354.
+// enhanced code (RFC 2034 §4), X.0.0 if e is [smtp.EnhancedCodeNotSet]. There is none
+// with [smtp.NoEnhancedCode], nor with codes that have none, such as 354.
 func AppendReply(b []byte, code int, e smtp.EnhancedCode, text string) []byte {
 	if class := code / 100; class != 2 && class != 4 && class != 5 {
 		e = smtp.NoEnhancedCode
@@ -62,7 +62,7 @@ func replyLines(text string, longest int) []string {
 // A Reply is a server's reply to a command.
 type Reply struct {
 	Code  int // of the last line
-	First int // of the first line; another one in broken replies only
+	First int // of the first line; different only in broken replies
 	Lines []string
 }
 
@@ -73,7 +73,7 @@ const (
 )
 
 var (
-	// ErrReply: what a server has sent is no reply.
+	// ErrReply: what a server has sent is not a reply.
 	ErrReply = errors.New("not a reply")
 	// ErrLongReply: a reply has no end.
 	ErrLongReply = errors.New("a reply without end")
@@ -107,8 +107,8 @@ func ReadReply(in *bufio.Reader) (r Reply, err error) {
 	}
 }
 
-// readReplyLine reads a line, of which it returns at most so many bytes without
-// the line end, and how many it took. What ends without a line end is one too.
+// readReplyLine reads a line. It returns at most most bytes of it, without the line end,
+// and how many bytes it took. A last line without a line end counts too.
 func readReplyLine(in *bufio.Reader, most int) (line string, n int, err error) {
 	var b strings.Builder
 	for {

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Files are paths: a CA, a certificate of it for 127.0.0.1 and hop.example with its
+// Files are paths: a CA, a certificate from it for 127.0.0.1 and hop.example with its
 // key, and another CA.
 type Files struct{ CA, Cert, Key, OtherCA string }
 

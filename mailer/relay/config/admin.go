@@ -15,7 +15,7 @@ type Admin struct {
 }
 
 // HostPort returns Address as package net takes it. Without a host it is on loopback,
-// since nothing of it has a password.
+// since nothing there has a password.
 func (a *Admin) HostPort() string {
 	if strings.HasPrefix(a.Address, ":") {
 		return "127.0.0.1" + a.Address

@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// Check reports all that is wrong with a configuration by itself, joined, each an
+// Check returns, joined, everything that is wrong with a configuration in itself, each an
 // *[Error]. It opens no file and no connection.
 func (c *Config) Check() error {
 	f := &findings{c: c}

@@ -14,13 +14,12 @@ import (
 // Config is the configuration of a relay, usually read from one TOML file with
 // [Load]. docs/relay.toml has every key with its meaning and default.
 //
-// In the tags below, "size" is a number of bytes that may be written with a unit (64,
-// "256 KiB"), and "file" a path that is relative to the folder of the configuration
-// file. "store", "secret" and "key" are texts that may be, or hold, such a path: see
-// Store and Peer.HybridKey.
+// In the tags below, "size" marks a number of bytes that may be written with a unit (64,
+// "256 KiB"), and "file" a path relative to the folder of the configuration file.
+// "store", "secret" and "key" mark texts that may be, or contain, such a path: see Store
+// and Peer.HybridKey.
 type Config struct {
-	// Hostname is the relay's name in greetings, EHLO and Received; default that of
-	// the host.
+	// Hostname is the relay's name in greetings, EHLO and Received; default the host's.
 	Hostname string `toml:"hostname"`
 
 	// Site is about the relay's own site.
@@ -28,9 +27,9 @@ type Config struct {
 		// Domains are those of this site's users, "a.example" or "*.a.example". A
 		// peer may not send mail in their name. Default none.
 		Domains []string `toml:"domains"`
-		// HybridKeys are the files of this site's X-Wing private keys, or credentials,
-		// as Peer.HybridKey. Each opens the messages for it, so that one can take the
-		// place of another. Default none.
+		// HybridKeys are the files or credentials with this site's X-Wing private keys,
+		// written like Peer.HybridKey. Each key opens the messages for it, so that a new
+		// key can replace an old one. Default none.
 		HybridKeys []string `toml:"hybrid_keys,key"`
 	} `toml:"site"`
 
@@ -42,14 +41,13 @@ type Config struct {
 	Rules     []Rule     `toml:"rule"`
 	Triggers  []Trigger  `toml:"trigger"`
 
-	// NullSender is about reports, which have the null sender, MAIL FROM:<>. Those
-	// that leave take the same rules as all other mail.
+	// NullSender is about reports, which have the null sender, MAIL FROM:<>. Those that
+	// leave follow the same rules as all other mail.
 	NullSender struct {
-		// Inbound is what happens to a report that arrives in clear and whose header
-		// From is in the domain of a peer that has to encrypt: "required" (default)
-		// refuses it as it refuses other mail, "accept" lets it pass. With the latter
-		// anyone can send plain mail in the name of such a domain, by sending it as a
-		// report.
+		// Inbound is what happens to a report that arrives in clear and whose header From
+		// is in the domain of a peer that has to encrypt: "required" (default) refuses it
+		// like other mail, "accept" lets it pass. With "accept", anyone can send plain
+		// mail in the name of such a domain by sending it as a report.
 		Inbound string `toml:"inbound"`
 	} `toml:"null_sender"`
 
@@ -103,14 +101,14 @@ type Listener struct {
 	AuthFile string `toml:"auth_file,file"`
 }
 
-// A NextHop is a server that mail is handed to.
+// A NextHop is a server that the relay hands mail to.
 type NextHop struct {
 	Name     string   `toml:"name"`
 	Address  string   `toml:"address"`  // HOST:PORT or unix:/PATH
 	Protocol Protocol `toml:"protocol"` // default smtp
 
 	TLS     TLSMode `toml:"tls"`         // default opportunistic
-	TLSCA   string  `toml:"tls_ca,file"` // PEM, the CAs to trust instead of the system's
+	TLSCA   string  `toml:"tls_ca,file"` // PEM file of CAs to trust instead of the system's
 	TLSName string  `toml:"tls_name"`    // name in the certificate; default the host of Address
 
 	AuthUser         string `toml:"auth_user"`               // only with TLSRequired
@@ -119,9 +117,9 @@ type NextHop struct {
 
 	MaxConnections int `toml:"max_connections"` // at one time; default 500
 	MaxIdle        int `toml:"max_idle"`        // of those, kept open for the next message; default 20
-	// MaxMessages is how many messages go through one connection. 0, the default, is
-	// 10 where the greeting names Exim, which only queues what comes after the tenth
-	// (smtp_accept_queue_per_connection), and 1000 elsewhere.
+	// MaxMessages is how many messages go through one connection. 0, the default, means
+	// 10 if the greeting names Exim, which only queues what comes after the tenth
+	// (smtp_accept_queue_per_connection), and 1000 otherwise.
 	MaxMessages int `toml:"max_messages"`
 }
 
@@ -140,10 +138,10 @@ type KM struct {
 	Timeout        time.Duration `toml:"timeout"`         // how long a message waits for a key, failover included; default 60 s
 	KeyGrace       time.Duration `toml:"key_grace"`       // how long the key of an arriving message may be missing; default mailer.DefaultKeyGrace
 
-	// Pool has keys to encrypt with fetched ahead; default true. The keys after it are
-	// those of [keypool.Options], where 0 is the default.
+	// Pool says whether sending keys are fetched ahead; default true. The settings after
+	// it are those of [keypool.Options], where 0 is the default.
 	Pool       bool          `toml:"pool"`
-	PoolBatch  int           `toml:"pool_batch"`   // keys a fetch
+	PoolBatch  int           `toml:"pool_batch"`   // keys per fetch
 	PoolMax    int           `toml:"pool_max"`     // keys for one peer
 	PoolMaxAge time.Duration `toml:"pool_max_age"` // of a key that waits
 }
@@ -153,15 +151,14 @@ func (c *KM) PoolOptions() keypool.Options {
 	return keypool.Options{Batch: c.PoolBatch, Max: c.PoolMax, MaxAge: c.PoolMaxAge, Timeout: c.Timeout}
 }
 
-// StoreNone is the Store.Path with which keys are not kept.
+// StoreNone is the Store.Path for keeping no keys.
 const StoreNone = "none"
 
 // Store says where keys are kept until their messages are delivered, and for how
 // long: see package [keystore].
 type Store struct {
-	// Path is an SQLite file, the URL of a database in PostgreSQL, or StoreNone. "": a
-	// file in the state directory, if the key manager deletes keys when it hands them
-	// out.
+	// Path is an SQLite file, the URL of a PostgreSQL database, or StoreNone. "": a file
+	// in the state directory, if the key manager deletes keys when it hands them out.
 	Path string `toml:"path,store"`
 	// Key seals what is stored: "file:PATH", "credential:NAME" or "env:NAME". "": a
 	// file beside the SQLite file, made with it.
@@ -169,30 +166,30 @@ type Store struct {
 
 	Close       keystore.Policy `toml:"close"`       // default after:7d
 	Tombstones  time.Duration   `toml:"tombstones"`  // how long a closed key is remembered; default 60 days
-	Undelivered time.Duration   `toml:"undelivered"` // when a key is deleted whose message did not come; 0, the default: never
+	Undelivered time.Duration   `toml:"undelivered"` // how long a key is kept whose message does not come; 0, the default: for good
 }
 
 // A Peer is a site that mail is exchanged with.
 type Peer struct {
 	Name string `toml:"name"`
-	// SAE is the peer's SAE ID; "" or "-": none, which the mock and QMail REST do not
-	// need. One peer at most can have none.
+	// SAE is the peer's SAE ID; "" or "-": none, for the mock and QMail REST, which do
+	// not need it. At most one peer can have none.
 	SAE string `toml:"sae"`
-	// Domains are those of the peer's users, "b.example" or "*.b.example".
-	// They say who may send as whom, and whose plain mail Inbound is about.
+	// Domains are those of the peer's users, "b.example" or "*.b.example". They say who
+	// may send as whom, and whose plain mail Inbound applies to.
 	Domains []string `toml:"domains"`
-	// Inbound is what happens to plain mail from these domains: "required", also
-	// "", refuses it, "optional" lets it pass. Default required.
+	// Inbound is what happens to plain mail from these domains: "required" or "" refuses
+	// it, "optional" lets it pass. Default required.
 	Inbound string `toml:"inbound"`
 	// Suites are those accepted from the peer, by their names in any case; default all,
 	// but only hybrid ones if there is a HybridKey.
 	Suites []string `toml:"suites"`
-	// HybridKey is the file of the peer's X-Wing public key, "PATH" or "file:PATH", or
-	// a credential of systemd, "credential:NAME". With it all that is encrypted for the
-	// peer is hybrid. "": none.
+	// HybridKey is the file of the peer's X-Wing public key, "PATH" or "file:PATH", or a
+	// credential of systemd, "credential:NAME". With it everything encrypted for the peer
+	// is hybrid. "": none.
 	HybridKey string `toml:"hybrid_key,key"`
-	// Recipients says who may be given a message from the peer: "sealed", also "", for
-	// those that it is sealed for, or "any". Default sealed.
+	// Recipients says who may get a message from the peer: "sealed" or "": only those it
+	// is sealed for; "any": anyone. Default sealed.
 	Recipients string `toml:"recipients"`
 }
 
@@ -212,16 +209,16 @@ type Rule struct {
 	Peer     string      `toml:"peer"`           // name of the peer
 	Encrypt  mailer.Mode `toml:"encrypt"`        // default required
 	Suite    string      `toml:"suite"`          // auto or a suite's name, in any case; default auto
-	PadLimit int         `toml:"pad_limit,size"` // bytes of message up to which auto takes OTP; 0: cipher.DefaultPadLimit
+	PadLimit int         `toml:"pad_limit,size"` // largest message, in bytes, that auto encrypts with OTP; 0: cipher.DefaultPadLimit
 }
 
 // A Trigger raises the protection of marked messages above what their rules say.
 type Trigger struct {
 	Name string `toml:"name"`
-	// From are envelope senders: addresses, or domains as a Rule has them. Default all.
+	// From are envelope senders: addresses, or domains as in a Rule. Default all.
 	From []string `toml:"from"`
-	// Header is the name of a header field, and Pattern an RE2 expression that finds
-	// something in its decoded value; default any value.
+	// Header is the name of a header field, and Pattern an RE2 expression to be found in
+	// its decoded value; default any value.
 	Header  string `toml:"header"`
 	Pattern string `toml:"pattern"`
 
@@ -229,7 +226,7 @@ type Trigger struct {
 	Suite   string `toml:"suite"`   // otp, or "" to leave it as the rule says
 }
 
-// Headers says what can be read of an encrypted message.
+// Headers says what stays readable of an encrypted message.
 type Headers struct {
 	Policy cipher.HeaderPolicy `toml:"policy"` // default hcp_baseline
 	Note   *string             `toml:"note"`   // of at most 8 KiB; nil: cipher.DefaultNote; empty: none
@@ -237,27 +234,27 @@ type Headers struct {
 
 // Limits bounds what a client may send. Sizes are bytes.
 type Limits struct {
-	// MessageSize is the size of a message before it is encrypted, or as it arrives;
-	// default 100 MiB. A next hop may offer less.
+	// MessageSize is the largest size of a message, before it is encrypted or as it
+	// arrives; default 100 MiB. A next hop may offer less.
 	MessageSize int64 `toml:"message_size,size"`
-	// LineLength is the length of a line of a message without its CRLF; default 1 MiB.
-	// RFC 5322 has 998, but real mail has longer lines, and they are restored as they
-	// were.
+	// LineLength is the length of the longest line of a message, without its CRLF;
+	// default 1 MiB. RFC 5322 allows 998, but real mail has longer lines, and they are
+	// restored as they were.
 	LineLength int64 `toml:"line_length,size"`
 	HeaderSize int64 `toml:"header_size,size"` // default 256 KiB
 
 	Received   int `toml:"received"`   // Received fields, against loops; default 50
-	Recipients int `toml:"recipients"` // a transaction; default 1000
-	// Memory bounds what all messages under way take together; one more is answered
-	// 421. 0, the default: 320 KiB for each of Connections, and 32 MiB.
+	Recipients int `toml:"recipients"` // per transaction; default 1000
+	// Memory bounds the memory of all messages under way together; a message beyond it is
+	// answered with 421. 0, the default: 320 KiB for each of Connections, and 32 MiB.
 	Memory int64 `toml:"memory,size"`
 
-	Connections          int `toml:"connections"`            // of clients at one time, of each listener; default 500
-	ConnectionsPerClient int `toml:"connections_per_client"` // of one address; default 50
+	Connections          int `toml:"connections"`            // clients of each listener at one time; default 500
+	ConnectionsPerClient int `toml:"connections_per_client"` // of those, from one address; default 50
 }
 
-// MemoryBytes returns Memory, or the default: messages with headers of usual size from
-// all clients, and some with long ones.
+// MemoryBytes returns Memory, or the default: enough for messages with ordinary headers
+// from all clients, and some with long ones.
 func (l *Limits) MemoryBytes() int64 {
 	return cmp.Or(l.Memory, int64(l.Connections)*mailer.MessageMemory+32<<20)
 }
@@ -267,7 +264,7 @@ type Timeouts struct {
 	// Of clients.
 	Idle     time.Duration `toml:"idle"`      // between two commands; default 5 min
 	DataIdle time.Duration `toml:"data_idle"` // within DATA, between two pieces; default 3 min
-	MinRate  int64         `toml:"min_rate"`  // bytes a second of DATA, on average, once DataIdle has passed; default 128; 0: any
+	MinRate  int64         `toml:"min_rate"`  // least average bytes of DATA per second, once DataIdle has passed; default 128; 0: any
 
 	// Of next hops.
 	Connect     time.Duration `toml:"connect"`       // default 30 s
@@ -275,5 +272,5 @@ type Timeouts struct {
 	AfterDot    time.Duration `toml:"after_dot"`     // for the answer to a whole message; default 9 min, as Postfix gives up after 10
 	NextHopIdle time.Duration `toml:"next_hop_idle"` // how long a connection is kept unused; default 1 min
 
-	Shutdown time.Duration `toml:"shutdown"` // for messages under way when the relay stops; default 30 s
+	Shutdown time.Duration `toml:"shutdown"` // for messages under way to end when the relay stops; default 30 s
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/address"
 )
 
-// Default returns a configuration with all defaults, and without listeners, next hops,
-// key manager, peers and rules: a relay can't run with it as it is.
+// Default returns a configuration with all defaults but no listeners, next hops, key
+// manager, peers or rules: a relay can't run with it as it is.
 func Default() *Config {
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -74,7 +74,7 @@ func (r *Rule) setDefaults() {
 	*r = Rule{Suite: string(cipher.SuiteAuto)}
 }
 
-// QuickOptions are enough for a relay of one direction with one peer.
+// QuickOptions are enough for a relay with one direction and one peer.
 type QuickOptions struct {
 	Direction mailer.Direction
 	Listen    string // HOST:PORT or unix:/PATH; "lmtp:" before it for LMTP

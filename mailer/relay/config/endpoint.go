@@ -20,7 +20,7 @@ func (n *NextHop) Endpoint() (network, addr string, err error) { return endpoint
 // endpoint returns HOST:PORT or unix:/PATH as package net takes it.
 func endpoint(s string) (network, addr string, err error) {
 	if file, ok := strings.CutPrefix(s, "unix:"); ok {
-		const longest = 107 // bytes, of Linux
+		const longest = 107 // bytes, on Linux
 		if !path.IsAbs(file) || len(file) > longest || strings.ContainsRune(file, 0) {
 			return "", "", fmt.Errorf("must be unix:/PATH with at most %d bytes of path", longest)
 		}

@@ -8,10 +8,10 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
-// CheckFiles reports, joined, which of the files that the configuration names
-// can't be used: certificates, keys, CAs, users, passwords. A peer with a key of
-// this site is reported too. Paths within km.url and of the store itself are not
-// looked at.
+// CheckFiles returns, joined, an error for each file that the configuration names but
+// that can't be used: certificates, keys, CAs, users, passwords. It also reports a peer
+// that has a key of this site. It looks at neither the paths within km.url nor the store
+// itself.
 func (c *Config) CheckFiles() error {
 	f := &findings{c: c}
 	check := func(key string, err error) {
@@ -49,7 +49,7 @@ func (c *Config) CheckFiles() error {
 	return f.err()
 }
 
-// TLSConfig returns how TLS is offered, nil where it is off.
+// TLSConfig returns how TLS is offered, nil if it is off.
 func (l *Listener) TLSConfig() (*tls.Config, error) {
 	if l.TLS == TLSOff || l.TLS == "" {
 		return nil, nil
@@ -61,7 +61,7 @@ func (l *Listener) TLSConfig() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, nil
 }
 
-// TLSConfig returns how TLS is begun where it is.
+// TLSConfig returns how TLS is begun, if it is.
 func (n *NextHop) TLSConfig() (c *tls.Config, err error) {
 	c = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: n.TLSName}
 	if n.TLSCA != "" {
@@ -70,12 +70,11 @@ func (n *NextHop) TLSConfig() (c *tls.Config, err error) {
 	return c, err
 }
 
-// Password reads AuthPasswordFile, whose first line is its only one; "" if there
-// is none.
+// Password reads AuthPasswordFile, which must be one line; "" if it is not set.
 func (n *NextHop) Password() (string, error) { return secretLine(n.AuthPasswordFile, "a password") }
 
-// Token reads AuthTokenFile, whose first line is its only one; "" if there is none. The
-// token in it expires, and another program writes the next one.
+// Token reads AuthTokenFile, which must be one line; "" if it is not set. The token in it
+// expires, and another program writes the next one.
 func (n *NextHop) Token() (string, error) { return secretLine(n.AuthTokenFile, "a token") }
 
 func secretLine(path, what string) (string, error) {

@@ -39,7 +39,7 @@ func (e *Error) Error() string {
 // Unwrap returns mailer.ErrConfig.
 func (e *Error) Unwrap() error { return mailer.ErrConfig }
 
-// How many findings are collected, and how many of them reported, at most.
+// At most how many findings are collected, and how many of them are reported.
 const (
 	maxCollected = 1000
 	maxFindings  = 100

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// maxKeyFile is how long the file of an X-Wing key can be, in bytes. A public key takes
+// maxKeyFile is the size of the largest X-Wing key file, in bytes. A public key takes
 // 1,723.
 const maxKeyFile = 64 << 10
 
@@ -33,8 +33,8 @@ func (c *Config) HybridKeys() ([]HybridKey, error) {
 	return keys, f.err()
 }
 
-// KeyFiles returns the files that Policy and HybridKeys read, with credentials. When one
-// of them changes, a relay has to be given the configuration again.
+// KeyFiles returns the files that Policy and HybridKeys read, credentials included. When
+// one of them changes, a relay has to reload the configuration.
 func (c *Config) KeyFiles() []string {
 	var files []string
 	for _, p := range c.Peers {
@@ -50,8 +50,8 @@ func (c *Config) KeyFiles() []string {
 	return files
 }
 
-// ownKeys reads this site's keys. Two that are the same would look like a rotation that
-// was none.
+// ownKeys reads this site's keys. Two identical keys would look like a rotation that did
+// not happen.
 func (f *findings) ownKeys() (keys []HybridKey) {
 	for i, name := range f.c.Site.HybridKeys {
 		at := entryKey("site.hybrid_keys", i)
@@ -80,7 +80,7 @@ func written(name string) time.Time {
 }
 
 // peerKeys reads the keys of the peers, by their indices. A peer whose key can't be read
-// gets a stand-in, beside the finding.
+// gets a stand-in as well as a finding.
 func (f *findings) peerKeys() []*cipher.HybridPublicKey {
 	keys := f.c.standIns()
 	for i := range keys {
@@ -96,8 +96,8 @@ func (f *findings) peerKeys() []*cipher.HybridPublicKey {
 	return keys
 }
 
-// standIns returns a key that is no key for each peer that has one, by its index. With
-// them a policy can be checked without its files.
+// standIns returns a dummy key for each peer that has a key, by the peer's index, so that
+// a policy can be checked without its files.
 func (c *Config) standIns() []*cipher.HybridPublicKey {
 	keys := make([]*cipher.HybridPublicKey, len(c.Peers))
 	for i, p := range c.Peers {
@@ -109,7 +109,7 @@ func (c *Config) standIns() []*cipher.HybridPublicKey {
 }
 
 // readHybridKey reads the key that a setting names. hint says where a key comes from. No
-// finding shows anything of the file.
+// finding shows any of the file's content.
 func readHybridKey[K any](f *findings, at, name string, read func(string, int64) ([]byte, error), parse func([]byte) (K, error), hint string) (key K, ok bool) {
 	path, err := textfile.Path(name)
 	var text []byte
@@ -168,15 +168,15 @@ func (f *findings) hybrid() {
 	}
 }
 
-// noKeyText refuses the text of a key in the place of its file. It may be secret.
+// noKeyText refuses the text of a key in place of its file name. It may be secret.
 func (f *findings) noKeyText(at, name string) {
 	if strings.Contains(name, "-----BEGIN") {
 		f.add(at, "is the text of a key: name its file")
 	}
 }
 
-// acceptsPlain reports whether a suite without X-Wing is accepted from the peer, or one
-// that is unknown, for which there is a finding of its own.
+// acceptsPlain reports whether a suite without X-Wing is accepted from the peer. An
+// unknown suite counts, since it has a finding of its own.
 func (p *Peer) acceptsPlain() bool {
 	if p.Suites == nil {
 		return p.HybridKey == ""

@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// maxSize is how long a configuration can be, in bytes.
+// maxSize is the size of the largest configuration, in bytes.
 const maxSize = 1 << 20
 
 // Load reads the configuration of a relay from a TOML file of at most 1 MiB, as [Parse]
@@ -26,9 +26,9 @@ func Load(path string) (*Config, error) {
 }
 
 // Parse reads the configuration of a relay from TOML text. name is the name of the file,
-// for messages, and paths in the text are relative to its folder. The error joins all
-// that is wrong with the text or, if nothing is, what [Config.Check] finds, each an
-// *[Error].
+// for error messages; paths in the text are relative to its folder. The error joins
+// everything that is wrong with the text or, if nothing is, what [Config.Check] finds,
+// each an *[Error].
 func Parse(name string, text []byte) (*Config, error) {
 	if len(text) > maxSize {
 		return nil, &Error{File: name, Message: fmt.Sprintf("longer than %d bytes", maxSize)}

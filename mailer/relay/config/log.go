@@ -25,7 +25,7 @@ type Log struct {
 	Level     slog.Level `toml:"level"`      // debug, info (default), warn or error
 }
 
-// Handler returns a handler that writes to w in this format and from this level.
+// Handler returns a handler that writes to w in this format, from this level up.
 func (l *Log) Handler(w io.Writer) slog.Handler {
 	o := &slog.HandlerOptions{Level: l.Level}
 	if l.Format == formatJSON {

@@ -14,21 +14,21 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// What inbound can be, of a peer and of reports.
+// The values of inbound, for a peer and for reports.
 const (
 	inboundRequired = "required"
 	inboundOptional = "optional"
 	inboundAccept   = "accept"
 )
 
-// What recipients can be, of a peer.
+// The values of recipients, for a peer.
 const (
 	recipientsSealed = "sealed"
 	recipientsAny    = "any"
 )
 
-// Policy returns the policy of the site's domains, the peers, the rules and the
-// null sender. Only these are checked; see [Config.Check]. It reads the X-Wing keys of
+// Policy makes the policy from the site's domains, the peers, the rules, the triggers and
+// the null sender. It checks only these; see [Config.Check]. It reads the X-Wing keys of
 // the peers.
 func (c *Config) Policy() (*mailer.Policy, error) {
 	f := &findings{c: c}
@@ -77,15 +77,15 @@ func (f *findings) triggers() {
 // pad reports whether a trigger asks for a pad.
 func (t *Trigger) pad() bool { return strings.EqualFold(t.Suite, string(cipher.SuiteOTP)) }
 
-// Does reports whether a listener encrypts, or decrypts.
+// Does reports whether any listener has this direction.
 func (c *Config) Does(d mailer.Direction) bool {
 	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Direction == d })
 }
 
-// PadTrouble returns why a key manager with this status gives no keys for the pads
-// that rules for a peer, or triggers, ask for: a cipher.ErrPad. It is nil where it gives
-// some, and where no one asks for pads. waits reports that a rule or trigger asks for
-// nothing else, so that its mail waits; with auto AES-256-GCM is taken.
+// PadTrouble returns a cipher.ErrPad if a key manager with this status gives no keys for
+// the pads that rules for a peer, or triggers, ask for, and nil if it does or if nothing
+// asks for pads. waits reports whether a rule or trigger asks for nothing but pads, so
+// that its mail waits; with auto, AES-256-GCM is used instead.
 func (c *Config) PadTrouble(peer string, s kmclient.Status) (waits bool, err error) {
 	asked, pulled := false, slices.ContainsFunc(c.Triggers, func(t Trigger) bool { return t.pad() })
 	for _, r := range c.Rules {
@@ -137,7 +137,7 @@ func (c *Config) policyOptions(keys []*cipher.HybridPublicKey) mailer.PolicyOpti
 	return o
 }
 
-// fromPolicy adds what is wrong with a policy, with the keys of the file. It leaves out
+// fromPolicy adds what is wrong with a policy, under the keys of the file. It leaves out
 // keys for which there is a finding already.
 func (f *findings) fromPolicy(err error) {
 	list := []error{err}

@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// MinTombstones is for how long at least a key store must remember that a key was closed:
-// as long as a relay could accept a message under it again.
+// MinTombstones is the least time for which a key store must remember that a key was
+// closed: as long as a relay could accept a message under it again.
 const MinTombstones = mailer.DefaultMaxAge + mailer.DefaultMaxAhead
 
 const maxKept = 36500 * 24 * time.Hour // a hundred years
@@ -38,8 +38,8 @@ func (f *findings) store() {
 	}
 }
 
-// kept checks how long something is kept that must outlive all messages that could be
-// accepted.
+// kept checks the time for which something is kept that must outlive all messages that
+// could be accepted.
 func (f *findings) kept(key string, d time.Duration) {
 	if d < MinTombstones || d > maxKept {
 		f.add(key, "%s must be %dd to %dd, since messages are accepted for %d days and from a day ahead",
