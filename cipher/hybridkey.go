@@ -71,7 +71,7 @@ func ParseHybridPublicKey(text []byte) (*HybridPublicKey, error) {
 		return nil, fmt.Errorf("%w: no X-Wing public key in it: %w", ErrOptions, err)
 	}
 	if _, _, err := hybrid.Encapsulate(key, nil); err != nil { // X25519 accepts points that are not keys
-		return nil, fmt.Errorf("%w: an X-Wing public key that can't be used: %w", ErrOptions, err)
+		return nil, fmt.Errorf("%w: an unusable X-Wing public key: %w", ErrOptions, err)
 	}
 	return newHybridPublicKey(key), nil
 }
@@ -86,7 +86,7 @@ func ParseHybridPrivateKey(text []byte) (*HybridPrivateKey, error) {
 	defer clear(data)
 	key, err := hybrid.KEM().NewPrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: no X-Wing private key in it: it has %d bytes and not 32", ErrOptions, len(data))
+		return nil, fmt.Errorf("%w: no X-Wing private key in it: it has %d bytes, not 32", ErrOptions, len(data))
 	}
 	return newHybridPrivateKey(key), nil
 }
@@ -100,7 +100,7 @@ func decodeHybridPEM(text []byte, want string) ([]byte, error) {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, fmt.Errorf("%w: it is empty, want a PEM block %q", ErrOptions, want)
 	case block == nil:
-		return nil, fmt.Errorf("%w: it is no PEM, want a PEM block %q", ErrOptions, want)
+		return nil, fmt.Errorf("%w: it is not PEM, want a PEM block %q", ErrOptions, want)
 	case block.Type == pemHybridPrivate && want == pemHybridPublic:
 		clear(block.Bytes)
 		return nil, fmt.Errorf("%w: it is a private key: use the public key beside it", ErrOptions)

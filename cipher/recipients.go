@@ -119,7 +119,7 @@ func checkRecipients(addresses []string) error {
 	for _, a := range addresses {
 		domain := a[strings.LastIndexByte(a, '@')+1:]
 		if a == "" || strings.ContainsAny(a, "\r\n\x00") || strings.ContainsAny(domain, "<>\" \t") {
-			return fmt.Errorf("%w: a recipient that is no address: write it as bob@b.example, without name and brackets", ErrOptions)
+			return fmt.Errorf("%w: a recipient is not an address: write it as bob@b.example, without name and brackets", ErrOptions)
 		}
 	}
 	return nil

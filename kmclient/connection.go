@@ -19,7 +19,7 @@ func (c Connection) PostQuantum() bool { return strings.Contains(c.Group, "MLKEM
 func (c Connection) String() string {
 	switch {
 	case c.TLS == "":
-		return "plain HTTP: who is on the path reads the keys"
+		return "plain HTTP: anyone on the path can read the keys"
 	case c.PostQuantum():
 		return c.TLS + " with " + c.Group
 	}

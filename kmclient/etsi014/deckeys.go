@@ -128,7 +128,7 @@ func (c *Client) notFound(l *lookup, last map[*kme]*kmclient.Error, missing int,
 	if lost && errors.Is(failed, kmclient.ErrKeyNotFound) {
 		c.gone.Add(int64(missing))
 		failed.Err = fmt.Errorf("%w, after an answer that may have held it was lost", failed.Err)
-		c.logger.Warn("keys are gone: the KME does not know them after an answer was lost", "peer", l.peer, "keys", missing)
+		c.logger.Warn("keys are gone: an answer was lost, and the KME no longer knows them", "peer", l.peer, "keys", missing)
 	}
 	return failed
 }

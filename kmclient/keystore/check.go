@@ -107,7 +107,7 @@ func checkMessage(it *sealed.Item) error {
 	case err != nil || msg.first.IsZero() || len(msg.rcpts) == 0:
 		return errors.New("the record of a message, with impossible content")
 	case hexErr != nil || len(identity) != len(kmclient.Identity{}):
-		return errors.New("the record of a message, under a name that is none")
+		return errors.New("the record of a message, under a name that is not one")
 	}
 	return nil
 }
@@ -121,9 +121,9 @@ func checkKeyRecord(it *sealed.Item, r *Report) error {
 	defer k.wipe()
 	switch {
 	case it.ID != recordID(k.peer, k.spelled) && it.ID != recordID("", k.spelled): // see Store.peerIn
-		return fmt.Errorf("a key, under the name of another one: %.255q", k.spelled)
+		return fmt.Errorf("a key, under the name of another: %.255q", k.spelled)
 	case k.state == kmclient.StateUsed && k.used.IsZero(), !k.used.IsZero() && k.state == kmclient.StateInUse:
-		return fmt.Errorf("a key whose state, %s, does not go with its dates", k.state)
+		return fmt.Errorf("a key whose state, %s, does not match its dates", k.state)
 	}
 	r.Keys[k.state]++
 	return nil

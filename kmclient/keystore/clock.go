@@ -46,7 +46,7 @@ func (t *timekeeper) both() (wall, running time.Time) {
 	}
 	running = t.start.Add(t.running() - t.began)
 	if wall.Sub(running).Abs() > step && t.stepped.CompareAndSwap(false, true) {
-		t.logger.Warn("the clock was set while this process runs; keys and tombstones are kept longer rather than too short: restart once it is right",
+		t.logger.Warn("the clock was set while this process runs; keys and tombstones are kept too long rather than too short: restart once it is right",
 			"clock", wall.UTC(), "expected", running.UTC())
 	}
 	return wall, running

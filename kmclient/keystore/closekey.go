@@ -68,7 +68,7 @@ func (s *Store) CloseKeyFrom(ctx context.Context, peer, id string) error {
 		return nil
 	}
 	if err := s.tellKM(ctx, k); err != nil {
-		return s.fail(opClose, fmt.Errorf("closed here, and not yet at the key manager, where a later sweep closes it: %w", err))
+		return s.fail(opClose, fmt.Errorf("closed here, but not yet at the key manager; a later sweep will try again: %w", err))
 	}
 	return s.fail(opClose, s.settle(ctx, peer, id))
 }

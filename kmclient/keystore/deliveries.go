@@ -115,7 +115,7 @@ func (s *Store) delivered(ctx context.Context, peer string, identity kmclient.Id
 	}
 	if k != nil && k.state == kmclient.StateClosed && left > 0 {
 		s.count.closedRefused.Add(1)
-		s.o.Logger.Error("a message came under a closed key, for a recipient who has not got it; it may be a replay",
+		s.o.Logger.Error("a message came under a closed key, for a recipient who has not received it; it may be a replay",
 			"alarm", "closed", "key_id", k.spelled, "peer", k.peer)
 	}
 	return has, nil
@@ -184,7 +184,7 @@ func (s *Store) recordDelivered(ctx context.Context, handed bool, peer string, i
 	case n == 0:
 		return nil
 	case len(msg.rcpts) > maxRecipients:
-		s.o.Logger.Warn("a message has got to more recipients than can be recorded; the last may get it twice",
+		s.o.Logger.Warn("a message was delivered to more recipients than can be recorded; the last may get it twice",
 			"key_id", keyID, "recipients", len(msg.rcpts), "most", maxRecipients)
 		msg.rcpts = msg.rcpts[:maxRecipients]
 		n = maxRecipients - before

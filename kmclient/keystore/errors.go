@@ -20,7 +20,7 @@ var (
 	ErrClosed = errors.New("key is closed")
 	// ErrReused: the key manager gave out a key ID that has had its use here,
 	// to encrypt or to decrypt. It may have been restored from a backup.
-	ErrReused = errors.New("key ID has had its use here")
+	ErrReused = errors.New("key ID was already used here")
 	// ErrClaimed: a message names a key ID that has had its use here: it was
 	// given out to encrypt with, or its tombstone is gone. It is an ErrReused,
 	// and trying again does not help.

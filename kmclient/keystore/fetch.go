@@ -54,7 +54,7 @@ func (s *Store) await(ctx context.Context, f *flight, own bool) error {
 func (f *flight) wipe() { kmclient.WipeAll(slices.Collect(maps.Values(f.keys))) }
 
 // errLate is the cause of the end of await's time.
-var errLate = fmt.Errorf("the keys have not come in time: %w", os.ErrDeadlineExceeded)
+var errLate = fmt.Errorf("the keys did not come in time: %w", os.ErrDeadlineExceeded)
 
 // errStoreClosed: nothing is fetched any more, or not for this owner.
 var errStoreClosed = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)

@@ -37,7 +37,7 @@ func (l Location) Check() error {
 	if l.IsFile() || l.IsPostgres() {
 		return nil
 	}
-	return fmt.Errorf("%w: there is no key store of the kind %q: it is an SQLite file or postgres://USER@HOST/DATABASE (a file of such a name is ./%[2]s:…)",
+	return fmt.Errorf("%w: there is no key store of the kind %q: it must be an SQLite file or postgres://USER@HOST/DATABASE (a file of such a name is ./%[2]s:…)",
 		kmclient.ErrConfig, l.scheme())
 }
 

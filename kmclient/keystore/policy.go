@@ -53,7 +53,7 @@ func ParseDuration(text string) (d time.Duration, err error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		if err != nil {
-			return 0, fmt.Errorf("%.40q is no number of days", text)
+			return 0, fmt.Errorf("%.40q is not a number of days", text)
 		}
 		d = time.Duration(n) * 24 * time.Hour
 	} else if d, err = time.ParseDuration(text); err != nil {

@@ -211,7 +211,7 @@ func (s *Store) unclaimed(ctx context.Context, peer string, ids []string) ([]*ke
 // use, and returns the error.
 func (s *Store) refuseClaimed(peer string, ids []string) error {
 	s.count.reused.Add(int64(len(ids)))
-	s.o.Logger.Error("a key was refused: its ID has had its use here; a message may name a key that was sent with, or the key manager was restored from a backup",
+	s.o.Logger.Error("a key was refused: its ID was already used here; a message may name a key that was sent with, or the key manager was restored from a backup",
 		"alarm", "reused", "key_ids", ids[:min(len(ids), 5)], "number", len(ids), "peer", peer)
 	return fmt.Errorf("%w: %.255s", ErrClaimed, ids[0])
 }

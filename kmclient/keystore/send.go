@@ -100,7 +100,7 @@ func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) er
 		return fmt.Errorf("%w: a claim was there and is not there now", engine.ErrConflict)
 	}
 	s.count.reused.Add(int64(len(again)))
-	s.o.Logger.Error("the key manager gave out key IDs to encrypt with that have had their use here; it may have been restored from a backup; none of the keys is used",
+	s.o.Logger.Error("the key manager gave out key IDs to encrypt with that were already used here; it may have been restored from a backup; none of the keys is used",
 		"alarm", "reused", "key_ids", again[:min(len(again), 5)], "number", len(again), "peer", peer)
 	return fmt.Errorf("%w: %d of %d, as %.255s", ErrReused, len(again), len(keys), again[0])
 }

@@ -121,7 +121,7 @@ func (f *keyFile) parseMember(d *json.Decoder, name string) (json.RawMessage, er
 			return nil, err
 		}
 		if n == nil || *n < 0 || *n > 1<<53 {
-			return nil, fmt.Errorf("%q is no count", name)
+			return nil, fmt.Errorf("%q is not a count", name)
 		}
 		f.generated = *n
 		return nil, nil
@@ -159,7 +159,7 @@ func (f *keyFile) parseState(d *json.Decoder, id string) error {
 		return err
 	}
 	if state != kmclient.StateInUse && state != kmclient.StateUsed {
-		return fmt.Errorf("%q is no state of a key", redact.Line(string(state)))
+		return fmt.Errorf("%q is not a state of a key", redact.Line(string(state)))
 	}
 	f.states[kmclient.CanonicalID(id)] = state
 	return nil

@@ -74,7 +74,7 @@ func parseCAs(text []byte) (certs []*x509.Certificate, line int, err error) {
 			return nil, line, err
 		case block == nil:
 		case block.Type == "CERTIFICATE" && len(block.Headers) > 0:
-			return nil, line, errors.New("this certificate has PEM headers, which none has")
+			return nil, line, errors.New("this certificate has PEM headers, which none should have")
 		case block.Type == "CERTIFICATE":
 			cert, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
@@ -146,7 +146,7 @@ func checkText(line []byte) error {
 	case encoded().Match(line) && !hexDigits().Match(line):
 		return errors.New("base64 outside of a block")
 	case bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' && !unicode.IsSpace(r) }):
-		return errors.New("this is no text: if it is a certificate in DER form, convert it with: openssl x509 -inform DER")
+		return errors.New("this is not text: if it is a certificate in DER form, convert it with: openssl x509 -inform DER")
 	}
 	return nil
 }

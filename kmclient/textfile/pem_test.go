@@ -88,8 +88,8 @@ func TestCAs(t *testing.T) {
 		{"a key", key, 0, "no certificate in it"},
 		{"UTF-16", string(inUTF16(a, binary.LittleEndian, true)), 0, "iconv"},
 		{"UTF-16 without a mark", string(inUTF16(a, binary.BigEndian, false)), 0, "iconv"},
-		{"DER", string(der.Bytes), 0, "file.pem:1: this is no text"},
-		{"DER behind a good one", a + string(der.Bytes), 0, "this is no text"},
+		{"DER", string(der.Bytes), 0, "file.pem:1: this is not text"},
+		{"DER behind a good one", a + string(der.Bytes), 0, "this is not text"},
 		{"first damaged", strings.Replace(a, "\n", "\nAAAA", 3) + b, 0, "file.pem:1: "},
 		{"second damaged", a + strings.Replace(b, "\n", "\nAAAA", 3), 0, "file.pem:" + lineAfter(a) + ": "},
 		{"not base64", replaced(2, "!!!!") + b, 0, "file.pem:1: the block that begins here is damaged"},
@@ -114,7 +114,7 @@ func TestCAs(t *testing.T) {
 		{"CR alone", strings.ReplaceAll(a, "\n", "\r"), 0, "file.pem:1: "},
 		{"OpenSSL's own", strings.ReplaceAll(a, " CERTIFICATE", " TRUSTED CERTIFICATE") + b, 0, `file.pem:1: "TRUSTED CERTIFICATE" is not read`},
 		{"PEM headers", strings.Replace(a, "-----\n", "-----\nProc-Type: 4,ENCRYPTED\n\n", 1) + b, 0, "file.pem:1: this certificate has PEM headers"},
-		{"a NUL", a + "\x00\n" + b, 0, "this is no text"},
+		{"a NUL", a + "\x00\n" + b, 0, "this is not text"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := write(t, tt.text)

@@ -63,7 +63,7 @@ var (
 	ErrTag = errors.New("frame failed its authentication")
 	// ErrKeyID means that the first key of frame 0 is not the one that the
 	// control part names.
-	ErrKeyID = errors.New("first key is not the one that the header names")
+	ErrKeyID = errors.New("first key is not the one the header names")
 	// ErrKeyRepeated means that a key ID occurs twice in one message.
 	ErrKeyRepeated = errors.New("key ID named twice in one message")
 	// ErrTooManyKeys means that a message has more than MaxIDs keys, or MaxIDBytes of

@@ -304,7 +304,7 @@ func TestConnections(t *testing.T) {
 		"/": {
 			"Keys come from kme-1.a.example:8443 over TLS 1.3 with X25519MLKEM768.",
 			"Keys come from kme-2.a.example:8443 over TLS 1.3 with X25519, which is not post-quantum: recorded today, readable later.",
-			"Keys come from 127.0.0.1:8080 over plain HTTP: who is on the path reads the keys.",
+			"Keys come from 127.0.0.1:8080 over plain HTTP: anyone on the path can read the keys.",
 		},
 		"/metrics": {
 			`qkdmail_km_post_quantum{group="X25519MLKEM768",kme="kme-1.a.example:8443",tls="TLS 1.3"} 1`,

@@ -104,7 +104,7 @@ func DecodeKey(body []byte, id string) (*kmclient.Key, error) {
 	var k *kmclient.Key
 	err := decodeJSON(body, &answer)
 	if err == nil && kmclient.CanonicalID(answer.ID) != kmclient.CanonicalID(id) {
-		err = fmt.Errorf("%w: it names another key than the one asked for", kmclient.ErrBadAnswer)
+		err = fmt.Errorf("%w: it names a different key from the one asked for", kmclient.ErrBadAnswer)
 	}
 	if err == nil {
 		k, err = answer.key()
@@ -127,7 +127,7 @@ func decodeJSON(body []byte, v any) error {
 		return fmt.Errorf("%w: an HTML page instead of JSON", kmclient.ErrBadAnswer)
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%w: JSON of another form than expected (byte %d)", kmclient.ErrBadAnswer, wrong.Offset)
+		return fmt.Errorf("%w: JSON in an unexpected form (byte %d)", kmclient.ErrBadAnswer, wrong.Offset)
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("%w: not JSON (byte %d of %d)", kmclient.ErrBadAnswer, syntax.Offset, len(body))

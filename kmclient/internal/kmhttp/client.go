@@ -221,7 +221,7 @@ func (c *Client) send(ctx context.Context, q Call) (*http.Response, error) {
 // the request.
 func (c *Client) noAnswer(ctx, limited context.Context, op string, sent bool, err error) *kmclient.Error {
 	if alert := certificateAlert(err); alert != nil {
-		return &kmclient.Error{Op: op, Err: fmt.Errorf("%w: it does not take the client certificate: %w", kmclient.ErrRefused, alert)}
+		return &kmclient.Error{Op: op, Err: fmt.Errorf("%w: it does not accept the client certificate: %w", kmclient.ErrRefused, alert)}
 	}
 	switch {
 	case ctx.Err() != nil:

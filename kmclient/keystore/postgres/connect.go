@@ -19,7 +19,7 @@ var (
 	errFsync    = errors.New("the server runs with fsync=off, and would lose keys when its machine fails: switch fsync on, and make the database again or restore a backup if the machine has failed since")
 	errPages    = errors.New("the server runs with full_page_writes=off, and a failure of its machine can damage what it has: switch full_page_writes on")
 	errReadOnly = errors.New("the server takes no writes now: it is a standby, or transactions are read-only")
-	errSplit    = errors.New("the server, or a pooler before it, does not make one transaction of statements that are sent together")
+	errSplit    = errors.New("the server, or a pooler in front of it, does not run statements that are sent together as one transaction")
 )
 
 const (
@@ -109,7 +109,7 @@ func probe(ctx context.Context, c *conn) error {
 // dialKey marks the context of a call that may make connections.
 type dialKey struct{}
 
-var errNoCancel = errors.New("requests to cancel are not sent")
+var errNoCancel = errors.New("cancel requests are not sent")
 
 // dialNoCancel returns a dialer that pgx can't use to cancel what it has given up. A
 // server that is waiting for its standby would stop waiting: others would see the
@@ -145,9 +145,9 @@ func (e *Engine) checkLevel(ctx context.Context, c *pgx.Conn) error {
 	case level == 0:
 		return fmt.Errorf("the schema %q is not there, or the role may not use it: run qkdmail store init, as a role that may make schemas, and give the relay's role the rights that it prints", e.schema)
 	case level < len(migrations()):
-		return fmt.Errorf("the schema %q is of an older version (%d, not %d): run qkdmail store init", e.schema, level, len(migrations()))
+		return fmt.Errorf("the schema %q has an older version (%d, not %d): run qkdmail store init", e.schema, level, len(migrations()))
 	case level > len(migrations()):
-		return fmt.Errorf("the schema %q is of a later version (%d, not %d): use the program that has made it", e.schema, level, len(migrations()))
+		return fmt.Errorf("the schema %q has a later version (%d, not %d): use the program that made it", e.schema, level, len(migrations()))
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func codeInWords(code string) string {
 	case "53200":
 		return "the server has no memory left"
 	case tooManyConnections:
-		return "the server has no connection left: raise its max_connections, or have the relays make fewer (pool_max_conns in the URL)"
+		return "the server has no connection left: raise its max_connections, or let the relays make fewer (pool_max_conns in the URL)"
 	case readOnlyTransaction:
 		return "the server takes no writes now: it is a standby, or transactions are read-only"
 	case adminShutdown, crashShutdown:
@@ -60,7 +60,7 @@ func codeInWords(code string) string {
 	case "42P01", "3F000":
 		return "a table is missing: see qkdmail store init"
 	case serializationFailure, deadlockDetected:
-		return "it conflicts with others again and again"
+		return "it keeps conflicting with others"
 	case "XX001", "XX002":
 		return "the server's files are damaged: stop the relays, and restore a backup"
 	}

@@ -45,7 +45,7 @@ func (p *place) migrate(ctx context.Context, c *pgx.Conn) error {
 		return err
 	}
 	if level > len(migrations()) {
-		return fmt.Errorf("the schema %q is of a later version (%d, not %d)", p.schema, level, len(migrations()))
+		return fmt.Errorf("the schema %q has a later version (%d, not %d)", p.schema, level, len(migrations()))
 	}
 	if level == 0 {
 		err := run("CREATE SCHEMA IF NOT EXISTS " + p.quoted() + "; CREATE TABLE level (n integer NOT NULL); INSERT INTO level VALUES (0)")

@@ -97,7 +97,7 @@ func badURL(text string, err error) error {
 	if p, ok := errors.AsType[*pgconn.ParseConfigError](err); ok && !strings.ContainsAny(text, "@") && !strings.Contains(strings.ToLower(text), "pass") {
 		return fmt.Errorf("%w: PostgreSQL URL: %w", kmclient.ErrConfig, p)
 	}
-	return fmt.Errorf("%w: the PostgreSQL URL can't be read (it is not shown, as it may hold a password): it is of the form postgres://USER@HOST:PORT,HOST:PORT/DATABASE?NAME=VALUE, and what is special in a user or a password is written as %%XX", kmclient.ErrConfig)
+	return fmt.Errorf("%w: the PostgreSQL URL can't be read (it is not shown, as it may hold a password): it is of the form postgres://USER@HOST:PORT,HOST:PORT/DATABASE?NAME=VALUE, with special characters in the user or password written as %%XX", kmclient.ErrConfig)
 }
 
 // isIdentifier reports whether s is a name that needs no quotes.

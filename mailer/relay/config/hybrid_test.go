@@ -146,9 +146,9 @@ func TestHybridFilesRefused(t *testing.T) {
 	}{
 		{"own, empty", own, "", 0o600, "it is empty"},
 		{"own, blanks", own, " \n", 0o600, "it is empty"},
-		{"own, no PEM", own, "hello", 0o600, "it is no PEM"},
-		{"own, short", own, ofKind("QKDMAIL X-WING PRIVATE KEY", "AAAA"), 0o600, "it has 3 bytes and not 32"},
-		{"own, cut", own, private[:len(private)/2], 0o600, "it is no PEM"},
+		{"own, no PEM", own, "hello", 0o600, "it is not PEM"},
+		{"own, short", own, ofKind("QKDMAIL X-WING PRIVATE KEY", "AAAA"), 0o600, "it has 3 bytes, not 32"},
+		{"own, cut", own, private[:len(private)/2], 0o600, "it is not PEM"},
 		{"own, two", own, private + private, 0o600, "more than one PEM block"},
 		{"own, of another kind", own, ofKind("PRIVATE KEY", "AAAA"), 0o600, `want "QKDMAIL X-WING PRIVATE KEY"`},
 		{"own, the public key", own, public, 0o600, "it is a public key: use the private key"},

@@ -94,5 +94,5 @@ var (
 
 	// ErrUncompacted: the engine still has copies of what was overwritten and
 	// deleted, since others are using them.
-	ErrUncompacted = errors.New("copies of what was overwritten are in use and stay for now")
+	ErrUncompacted = errors.New("copies of overwritten data are in use and stay for now")
 )

@@ -67,7 +67,7 @@ func (s *Records) readHead(ctx context.Context) (*engine.Record, error) {
 		return nil, err
 	}
 	if record, err = s.getHead(ctx); err == nil && record == nil { // not just made by another process
-		err = fmt.Errorf("%w: there are records, but not the one that says how they are sealed", ErrRecord)
+		err = fmt.Errorf("%w: there are records, but the one that says how they are sealed is missing", ErrRecord)
 	}
 	return record, err
 }
@@ -93,7 +93,7 @@ func decodeHead(r *engine.Record) (h head, err error) {
 		return h, fmt.Errorf("%w: %v", ErrRecord, r.Name)
 	}
 	if h.Version > headVersion {
-		return h, fmt.Errorf("%w: the store is of version %d, and this program knows %d: a newer one can read it, or this one an older backup", kmclient.ErrStore, h.Version, headVersion)
+		return h, fmt.Errorf("%w: the store has version %d, and this program knows %d: use a newer program, or restore an older backup", kmclient.ErrStore, h.Version, headVersion)
 	}
 	if h.Version < 1 || len(h.StoreID) != idSize || len(h.Generations) < 1 || len(h.Generations) > 2 {
 		return h, fmt.Errorf("%w: %v", ErrRecord, r.Name)

@@ -157,9 +157,9 @@ func (s *Records) reload(ctx context.Context) error {
 	}
 	if missing := len(h.Generations) - len(byGen); missing > 0 {
 		if len(byGen) > 0 {
-			return fmt.Errorf("%w: the store key was being changed and that has not ended: both keys are needed", ErrStoreKey)
+			return fmt.Errorf("%w: a change of the store key is not complete: both keys are needed", ErrStoreKey)
 		}
-		return fmt.Errorf("%w: the store was made, or its key changed, with another one; or its first record is damaged, and a backup may have it whole", ErrStoreKey)
+		return fmt.Errorf("%w: the store was made with another key, or its key was changed; or its first record is damaged, and a backup may have it whole", ErrStoreKey)
 	}
 	s.head, s.id, s.rcptKey, s.byGen = record, h.StoreID, rcptKey, byGen
 	s.current = h.last().Number
@@ -199,7 +199,7 @@ func (s *Records) Compact(ctx context.Context) error {
 		s.compacted.Store(false)
 	}
 	if errors.Is(err, engine.ErrUncompacted) {
-		s.logger.Info("what was overwritten in the key store is still in use; the next sweep tries again to give it up", "reason", err)
+		s.logger.Info("overwritten data in the key store is still in use; the next sweep tries again to remove it", "reason", err)
 		return nil
 	}
 	return err

@@ -52,7 +52,7 @@ func (s *Records) beginRotation(ctx context.Context, newKey storekey.Key) (uint3
 		return last, nil
 	}
 	if len(h.Generations) > 1 {
-		return 0, fmt.Errorf("%w: an earlier change, to another key, has to be ended first", ErrStoreKey)
+		return 0, fmt.Errorf("%w: an earlier change, to another key, must be completed first", ErrStoreKey)
 	}
 	check, err := newKey.Seal(h.place(), last+1, 0, rcptKey)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Records) endRotation(ctx context.Context, number uint32) error {
 		return err
 	}
 	if h.last().Number != number {
-		return fmt.Errorf("%w: it was changed by another process meanwhile", ErrStoreKey)
+		return fmt.Errorf("%w: another process has changed it meanwhile", ErrStoreKey)
 	}
 	if len(h.Generations) > 1 {
 		h.Generations = []generation{h.last()}

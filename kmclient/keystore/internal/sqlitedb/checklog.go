@@ -34,7 +34,7 @@ const (
 	maxPage   = 65536
 )
 
-var errLog = errors.New("what can't be read is followed by later commits")
+var errLog = errors.New("an unreadable part is followed by later commits")
 
 // checkLog returns an error if the log of the database at path is damaged. Another
 // process may be writing to it, which can look like damage; that is gone at the next

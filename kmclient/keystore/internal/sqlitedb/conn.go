@@ -150,7 +150,7 @@ func scan(s *sqlite.Stmt, into []any) error {
 	}
 	for i, v := range into {
 		if !scanColumn(s, i, v) {
-			return fmt.Errorf("%w: a %v in column %d, which is no %T", ErrDamaged, s.ColumnType(i), i, v)
+			return fmt.Errorf("%w: a %v in column %d, which is not a %T", ErrDamaged, s.ColumnType(i), i, v)
 		}
 	}
 	return nil

@@ -48,7 +48,7 @@ func (db *DB) prepareFile() error {
 	case err != nil:
 		return err
 	case application != db.format.Application:
-		return errors.New("a SQLite database of another program")
+		return errors.New("an SQLite database of another program")
 	}
 	return db.format.knows(version)
 }
@@ -62,7 +62,7 @@ func checkMagic(path string) error {
 	magic := []byte("SQLite format 3\x00")
 	head := make([]byte, len(magic))
 	if _, err := io.ReadFull(f, head); err != nil || !bytes.Equal(head, magic) {
-		return errors.New("not a SQLite database, or its beginning is damaged; leave it as it is, and restore a backup if it is one that had keys")
+		return errors.New("not an SQLite database, or its beginning is damaged; leave it as it is, and restore a backup if it held keys")
 	}
 	return nil
 }

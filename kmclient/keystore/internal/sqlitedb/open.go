@@ -186,5 +186,5 @@ func (f Format) knows(version int) error {
 	case version <= len(f.Migrations):
 		return nil
 	}
-	return fmt.Errorf("%w: schema %d, and this one knows up to %d", errLater, version, len(f.Migrations))
+	return fmt.Errorf("%w: schema %d, and this program knows up to %d", errLater, version, len(f.Migrations))
 }

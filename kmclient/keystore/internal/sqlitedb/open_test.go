@@ -150,7 +150,7 @@ func TestMigrations(t *testing.T) {
 		_ = db.Close()
 	}
 	_, err := Open(t.Context(), path, testFormat(), 0)
-	wantStore(t, err, "later version of this program: schema 3, and this one knows up to 1")
+	wantStore(t, err, "later version of this program: schema 3, and this program knows up to 1")
 	bad := testFormat("ALTER TABLE t ADD COLUMN w TEXT", "UPDATE t SET w='new'", "CREATE TABLE x (y)", "no SQL")
 	if _, err := Open(t.Context(), path, bad, 0); err == nil {
 		t.Error("a migration that fails is no error")
@@ -176,7 +176,7 @@ func TestMigratedMeanwhile(t *testing.T) {
 		old.put(t.Context(), 1, "v"),
 		old.Read(t.Context(), func(*Conn) error { looked = true; return nil }),
 	} {
-		wantStore(t, err, "later version of this program: schema 2, and this one knows up to 1")
+		wantStore(t, err, "later version of this program: schema 2, and this program knows up to 1")
 	}
 	var rows int
 	err = later.Read(t.Context(), func(c *Conn) error { return c.Row([]any{&rows}, "SELECT count(*) FROM t") })
@@ -213,7 +213,7 @@ func TestRefused(t *testing.T) {
 	}
 	for path, words := range map[string]string{
 		write("empty", ""):       "restore a backup, or remove it to begin anew",
-		write("short", "SQLite"): "not a SQLite database", write("text", `{"keys": {}, "keys_generated": 0}`): "not a SQLite database",
+		write("short", "SQLite"): "not an SQLite database", write("text", `{"keys": {}, "keys_generated": 0}`): "not an SQLite database",
 		write("broken", "SQLite format 3\x00"+strings.Repeat("nonsense", 1000)): "damaged",
 		database("foreign", "CREATE TABLE t (x)"):                               "another program", database("header", header): "damaged",
 		dir: "not a regular file", dangling: "no such file", write("file", "") + "/below": "not a directory",
