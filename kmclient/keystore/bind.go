@@ -8,11 +8,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// BindKeys records that a part of a message was verified under these keys: from now
-// on they belong to it. Binding them again to the same message and frame is no error.
-// Binding a key to another message or frame is an ErrBound, which is counted and
-// logged as an alarm; then none of the keys is newly bound, unless they take several
-// commits and the other message came between two of them.
+// BindKeys records that a part of a message was verified under these keys: from now on
+// they belong to it. Binding them again to the same message and frame is not an error.
+// If a key is bound to another message or frame, the error is ErrBound, counted and
+// logged as an alarm. Then none of the keys is newly bound, unless binding takes
+// several commits and the other message came between two of them.
 func (s *Store) BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error {
 	err := kmclient.CheckIDs(ids)
 	if err == nil {
@@ -36,13 +36,13 @@ func (s *Store) bind(ctx context.Context, handed bool, peer string, identity kmc
 	now := s.clock.late()
 	for i, k := range records {
 		if handed && (k == nil || k.peer != peer || k.state != kmclient.StateInUse) {
-			return sealed.ErrNotHanded // nothing is refused or left as it is before the store was read
+			return sealed.ErrNotHanded // read the store before anything is refused or left as it is
 		}
 		if k == nil {
 			return fmt.Errorf("%w: %s: it is not in the store", kmclient.ErrKeyNotFound, ids[i])
 		}
 		if s.contested(k, peer) {
-			k.peer = peer // a message from there was verified under it
+			k.peer = peer // a message from peer was verified under it
 		}
 		if err := s.usable(k, peer); err != nil {
 			return err
@@ -57,7 +57,7 @@ func (s *Store) bind(ctx context.Context, handed bool, peer string, identity kmc
 		edits = append(edits, s.editKey(k, s.o.Close.dueUsed(now)))
 	}
 	if handed && s.records.Fit(edits) < len(edits) {
-		return sealed.ErrNotHanded // some would be bound before the store refuses others
+		return sealed.ErrNotHanded // else some would be bound before the store refuses others
 	}
 	if err := s.records.Apply(ctx, edits...); err != nil {
 		return err

@@ -11,27 +11,27 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// A Report is what Check has found.
+// A Report is what Check found.
 type Report struct {
 	Keys     map[kmclient.State]int // receiving keys
-	Messages int                    // of which deliveries are recorded
-	Claims   int                    // key IDs that are taken, of sending and receiving keys
+	Messages int                    // messages with recorded deliveries
+	Claims   int                    // claimed key IDs, of sending and receiving keys
 
-	Damaged int      // records that can't be used; they are not among the others
+	Damaged int      // unusable records; they are not counted above
 	Damages []Damage // the first hundred of them
 
-	// Engine is what is wrong with the structures of the engine itself, as those of
-	// an SQLite file, nil if nothing is. The other fields then count what could be
-	// read.
+	// Engine says what is wrong with the engine's own structures, such as those of an
+	// SQLite file; nil if nothing is. If it is set, the other fields count what could
+	// be read.
 	Engine error
 }
 
-// A Damage is a record that can't be used: of a key ("receive"), a key ID that is
-// taken ("claim"), a message ("message") or of the store itself ("store").
+// A Damage is an unusable record: of a key ("receive"), a claimed key ID ("claim"), a
+// message ("message") or the store itself ("store").
 type Damage struct {
 	Kind   string
 	Owner  Owner
-	ID     string // in the record's name; that of a key only if it is a UUID
+	ID     string // from the record's name; a key's own ID only if that is a UUID
 	Reason string
 }
 
@@ -43,8 +43,8 @@ func (r *Report) add(n engine.Name, reason string) {
 	}
 }
 
-// Check reads all that is in the store, whoever the owner, and reports what is
-// there and what can't be used.
+// Check reads everything in the store, whoever the owner, and reports what is there and
+// what is unusable.
 func (s *Store) Check(ctx context.Context) (*Report, error) {
 	r := &Report{Keys: map[kmclient.State]int{}}
 	if r.Engine = s.records.Engine.Check(ctx); r.Engine != nil && !errors.Is(r.Engine, kmclient.ErrStore) {
@@ -112,7 +112,7 @@ func checkMessage(it *sealed.Item) error {
 	return nil
 }
 
-// checkKeyRecord counts a key that is as it should be.
+// checkKeyRecord counts a key if its record is as it should be.
 func checkKeyRecord(it *sealed.Item, r *Report) error {
 	k, err := asKey(it)
 	if err != nil {

@@ -6,18 +6,17 @@ import (
 	"time"
 )
 
-// A timekeeper has two clocks: that of the system, which may be set at any moment,
-// and the time at which the process started plus the time it has run since. Where
-// they differ, the later time is recorded for what happens now, and the earlier one
-// decides whether something is due: so a step of the system's clock only makes things
-// last longer.
+// A timekeeper has two clocks: the system's, which may be set at any moment, and the
+// start time of the process plus the time it has run. If they differ, the later time is
+// recorded for what happens now, and the earlier one decides whether something is due.
+// So a step of the system's clock only makes things last longer.
 type timekeeper struct {
 	wall    func() time.Time
 	running func() time.Duration // nil: the clock is never set
 	start   time.Time            // by wall
 	began   time.Duration        // by running
 	logger  *slog.Logger
-	stepped *atomic.Bool // it was logged
+	stepped *atomic.Bool // whether a step was logged
 }
 
 // newTimekeeper returns a timekeeper with two clocks, or with those of the system if wall
@@ -36,7 +35,7 @@ func newTimekeeper(wall func() time.Time, running func() time.Duration, logger *
 	return t
 }
 
-// step is a difference that is too large for the slewing of a clock.
+// step is a difference too large to come from slewing a clock.
 const step = time.Hour
 
 func (t *timekeeper) both() (wall, running time.Time) {

@@ -9,11 +9,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// CloseKey closes a receiving key now: here, where a tombstone stays, and at the
-// key manager. If the key manager can't be reached, the error says so, and a later
-// sweep closes the key there. A key that is not in the store is closed at the key
-// manager alone. If keys of several peers have this ID, the error is a
-// kmclient.ErrBadRequest: see [Store.CloseKeyFrom].
+// CloseKey closes a receiving key now: here, where a tombstone stays, and at the key
+// manager. If the key manager can't be reached, the error says so, and a later sweep
+// closes the key there. A key that is not in the store is closed only at the key
+// manager. If keys of several peers have this ID, the error is kmclient.ErrBadRequest:
+// see [Store.CloseKeyFrom].
 func (s *Store) CloseKey(ctx context.Context, id string) error {
 	peer, err := s.peerOf(ctx, id)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *Store) settle(ctx context.Context, peer, id string) error {
 	k.atKM = false
 	err = s.records.Apply(ctx, s.editKey(k, k.closed.Add(s.o.Tombstones)))
 	if errors.Is(err, engine.ErrConflict) {
-		return nil // the sweep was faster
+		return nil // a sweep was faster
 	}
 	return err
 }

@@ -9,29 +9,30 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// maxRecipients is how many recipients of one message are recorded.
+// maxRecipients is how many recipients of one message are recorded at most.
 const maxRecipients = 1 << 16
 
-// An underWay is what is known of deliveries of one message to one recipient that have
-// begun and not ended.
+// An underWay counts the deliveries of one message to one recipient that have begun and
+// not ended.
 type underWay struct {
 	open  int
 	busy  bool // one of them is committed
-	turns int  // how many were
+	turns int  // how many were committed
 }
 
-// Begin begins the delivery of a message to recipients, before Delivered is asked for
-// them. commit is called when the whole message is there, before anyone is told that it is
-// complete: it reports whether it may be delivered. It may not if another delivery to one
-// of the recipients was committed since Begin, or is not recorded yet. Otherwise any
-// number of copies that come at the same moment could be delivered. end ends the delivery.
+// Begin begins the delivery of a message to recipients; call it before Delivered. Call
+// commit when the whole message is there, before anyone is told that it is complete: it
+// reports whether the message may be delivered. It may not if another delivery to one
+// of the recipients was committed since Begin, or is not recorded yet. Without this
+// check, all copies that arrive at the same moment could be delivered. end ends the
+// delivery.
 //
-// Other processes with the same records are not kept from theirs: no record could be
-// trusted to go when a process is killed.
+// Begin does not hold back other processes that share the records: a record that did so
+// might stay when its process is killed.
 func (s *Store) Begin(identity kmclient.Identity, rcpts ...string) (commit func() bool, end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seen := map[sealed.Recipient]int{} // turns, by who has it
+	seen := map[sealed.Recipient]int{} // turns, by recipient
 	for _, rcpt := range rcpts {
 		sum := s.records.Recipient(identity, rcpt)
 		if _, twice := seen[sum]; twice {
@@ -76,15 +77,15 @@ func (s *Store) Begin(identity kmclient.Identity, rcpts ...string) (commit func(
 	}
 }
 
-// Delivered reports, in the order of rcpts, which of them have got a message from
-// peer: they must not get it again. The message is known by its identity. keyID is
-// any key that it names, as the one in its control part; it may be closed.
+// Delivered reports, in the order of rcpts, which of them have already received a
+// message from peer and must not get it again. identity identifies the message. keyID
+// is any key that it names, such as the one in its control part; the key may be closed.
 //
-// If that key belongs to another message, or to none, the error is an ErrBound,
-// which is counted and logged as an alarm: a key ID proves nothing. If the key is
-// closed and one of rcpts has not got the message, that is counted and logged as an
-// alarm too, since a mail system that retries has the same recipients. If the message
-// would have more than 65,536 recipients, the error is a kmclient.ErrBadRequest.
+// If that key belongs to another message, or to none, the error is ErrBound, counted
+// and logged as an alarm: a key ID proves nothing. If the key is closed and one of
+// rcpts has not received the message, that is counted and logged as an alarm too, since
+// a mail system that retries has the same recipients. If the message would have more
+// than 65,536 recipients, the error is kmclient.ErrBadRequest.
 func (s *Store) Delivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) ([]bool, error) {
 	has, err := s.delivered(ctx, peer, identity, keyID, rcpts)
 	if err != nil {
@@ -122,7 +123,7 @@ func (s *Store) delivered(ctx context.Context, peer string, identity kmclient.Id
 }
 
 // handOver hands what Delivered has read over to RecordDelivered, unless the key is
-// not known, which is nil.
+// unknown (nil).
 func (s *Store) handOver(k *keyRecord, msg *messageRecord, identity kmclient.Identity) {
 	if k == nil {
 		return
@@ -144,13 +145,13 @@ func (s *Store) refuseBound(peer string, k *keyRecord) error {
 	return fmt.Errorf("%w: %s", ErrBound, k.spelled)
 }
 
-// RecordDelivered records that recipients have got a message from peer, which is
-// known as for Delivered. Call it after the next hop's 250 and before your own: if it
-// fails, the message is refused for now and may be delivered a second time. If the key
-// belongs to another message, the error is an ErrBound and an alarm; if it belongs to
-// none, a kmclient.ErrBadRequest. Recording a recipient twice is no error. Recipients
-// beyond 65,536, whom Delivered let pass at the same time as others, are logged and not
-// recorded.
+// RecordDelivered records that recipients have received a message from peer; identity
+// and keyID are as for Delivered. Call it after the next hop's 250 and before your own:
+// if it fails, refuse the message for now, and it may be delivered a second time. If
+// the key belongs to another message, the error is ErrBound, with an alarm; if it
+// belongs to none, kmclient.ErrBadRequest. Recording a recipient twice is not an error.
+// Recipients beyond 65,536, which concurrent calls of Delivered may let pass, are
+// logged and not recorded.
 func (s *Store) RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error {
 	return s.fail(opDeliver, s.change(func(handed bool) error { return s.recordDelivered(ctx, handed, peer, identity, keyID, rcpts) }))
 }
@@ -163,7 +164,7 @@ func (s *Store) recordDelivered(ctx context.Context, handed bool, peer string, i
 	defer k.wipe()
 	if !k.belongs(identity) {
 		if handed {
-			return sealed.ErrNotHanded // nothing is refused without a look
+			return sealed.ErrNotHanded // read the store before anything is refused
 		}
 		return s.notOf(k, peer, keyID)
 	}
@@ -180,7 +181,7 @@ func (s *Store) recordDelivered(ctx context.Context, handed bool, peer string, i
 	n := len(msg.rcpts) - before
 	switch {
 	case handed && (n == 0 || len(msg.rcpts) > maxRecipients):
-		return sealed.ErrNotHanded // nor is anything left as it is
+		return sealed.ErrNotHanded // or left as it is
 	case n == 0:
 		return nil
 	case len(msg.rcpts) > maxRecipients:
@@ -200,8 +201,8 @@ func (s *Store) recordDelivered(ctx context.Context, handed bool, peer string, i
 	return err
 }
 
-// notOf is the error for a key, nil if it is not known, that does not belong to a
-// message.
+// notOf returns the error for a key that does not belong to a message; k is nil if the
+// key is unknown.
 func (s *Store) notOf(k *keyRecord, peer, keyID string) error {
 	switch {
 	case k == nil:

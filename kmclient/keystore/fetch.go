@@ -22,14 +22,14 @@ type flight struct {
 	ids  []string
 	done chan struct{}
 
-	// Set when done is closed. keys, by canonical ID, are those that this flight was
+	// Set when done is closed. keys, by canonical ID, are the keys that this flight was
 	// the first to store; they belong to the call that began it.
 	err  error
 	keys map[string]*kmclient.Key
 }
 
-// await returns the outcome of a flight, or an error once the caller waits no
-// longer. own is whether the caller began the flight.
+// await returns the outcome of a flight, or an error once the caller stops waiting. own
+// is whether the caller began the flight.
 func (s *Store) await(ctx context.Context, f *flight, own bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.FetchTimeout, errLate)
 	defer cancel()
@@ -41,7 +41,7 @@ func (s *Store) await(ctx context.Context, f *flight, own bool) error {
 		return f.err
 	case <-ctx.Done():
 		if own {
-			go func() { // needs nothing that Close ends
+			go func() { // uses nothing that Close ends
 				<-f.done
 				f.wipe()
 			}()
@@ -53,15 +53,15 @@ func (s *Store) await(ctx context.Context, f *flight, own bool) error {
 // wipe clears the keys of a flight that is done.
 func (f *flight) wipe() { kmclient.WipeAll(slices.Collect(maps.Values(f.keys))) }
 
-// errLate is the cause of the end of await's time.
+// errLate is the cause when await's time ends.
 var errLate = fmt.Errorf("the keys did not come in time: %w", os.ErrDeadlineExceeded)
 
-// errStoreClosed: nothing is fetched any more, or not for this owner.
+// errStoreClosed: nothing is fetched any more, or nothing for this owner.
 var errStoreClosed = fmt.Errorf("%w: the key store is closed", kmclient.ErrUnavailable)
 
 // takeOff begins to fetch keys, unless one of them is being fetched already: then it
 // returns that flight, and own is false. A key manager that deletes keys gives nothing
-// to the second who asks.
+// to a second caller.
 func (s *Store) takeOff(peer string, ids []string) (f *flight, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,7 @@ func (s *Store) fetch(ctx context.Context, f *flight) error {
 		}
 		copies := copyAll(keys)
 		fresh, err := s.keep(ctx, f.peer, keys)
-		if err != nil || fresh < len(keys) { // some were stored before, and may differ
+		if err != nil || fresh < len(keys) { // some were stored before, and may have different bytes
 			kmclient.WipeAll(copies)
 			copies = nil
 		}
@@ -127,7 +127,7 @@ func (s *Store) fetch(ctx context.Context, f *flight) error {
 	return nil
 }
 
-// copyAll returns copies of keys, which are wiped by themselves.
+// copyAll returns copies of keys, which are wiped separately.
 func copyAll(keys []*kmclient.Key) []*kmclient.Key {
 	copies := make([]*kmclient.Key, len(keys))
 	for i, k := range keys {
@@ -143,7 +143,7 @@ type limit struct {
 }
 
 const (
-	limitAge   = time.Minute // how long a limit is believed
+	limitAge   = time.Minute // how long a limit is trusted
 	limitPeers = 256         // peers whose limits are remembered
 )
 
@@ -159,7 +159,7 @@ func (s *Store) batch(ctx context.Context, peer string, number int) int {
 		ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 		status, err := s.km.Status(ctx, peer)
 		cancel()
-		if err != nil { // the key manager may give keys all the same: one at a time
+		if err != nil { // the key manager may still give keys: ask for one at a time
 			status.MaxKeyPerRequest = 1
 		}
 		l = limit{status.MaxKeyPerRequest, time.Now().Add(limitAge)}
@@ -196,15 +196,15 @@ func (s *Store) keepArrived(peer string, keys []*kmclient.Key) {
 		usable = append(usable, k)
 	}
 	if len(usable) > 0 {
-		_, _ = s.keep(context.Background(), peer, usable) // that they can't be stored is logged
+		_, _ = s.keep(context.Background(), peer, usable) // keep logs what it can't store
 	}
 }
 
-// keep stores keys that have come for peer, wipes them, and returns how many were new.
-// If they can't be stored they wait in memory. Keys whose IDs have had their use are
-// refused with an ErrClaimed, and the others are stored.
+// keep stores keys that came for peer, wipes them, and returns how many were new. If
+// they can't be stored, they wait in memory. Keys whose IDs were already used are
+// refused with ErrClaimed, and the others are stored.
 func (s *Store) keep(ctx context.Context, peer string, keys []*kmclient.Key) (fresh int, err error) {
-	// The time that the key manager took is not taken from the store.
+	// The time that the key manager took does not count against the store.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.FetchTimeout)
 	defer cancel()
 	fresh, err = s.store(ctx, peer, keys)
@@ -221,7 +221,7 @@ func (s *Store) keep(ctx context.Context, peer string, keys []*kmclient.Key) (fr
 	return 0, err
 }
 
-// matches reports whether keys are those that were asked for, and can be used.
+// matches returns an error unless keys are those that were asked for, and usable.
 func matches(keys []*kmclient.Key, ids []string) error {
 	if err := kmclient.CheckKeys(keys, 0, len(ids)); err != nil {
 		return err
@@ -254,11 +254,10 @@ func checkSize(k *kmclient.Key) error {
 }
 
 // store stores keys that came for peer, and returns how many were new. A key that is
-// there already stays as it is: everyone gets the key that was stored first. Keys
-// whose IDs have had their use are not stored: once all others are, the error is an
-// ErrClaimed.
+// there already stays as it is: everyone gets the key that was stored first. Keys whose
+// IDs were already used are not stored: once all others are, the error is ErrClaimed.
 func (s *Store) store(ctx context.Context, peer string, keys []*kmclient.Key) (n int, err error) {
-	// Mostly they have just been looked for in vain. If they are there now, that is a
+	// Usually a look has just failed to find them. If they are there now, that is a
 	// conflict.
 	if n, err = s.storeNew(ctx, peer, keys); !errors.Is(err, engine.ErrConflict) {
 		return n, err
@@ -294,7 +293,7 @@ func (s *Store) store(ctx context.Context, peer string, keys []*kmclient.Key) (n
 	return n, err
 }
 
-// compare raises the alarm if a key has come once more with other bytes.
+// compare raises the alarm if a key came again with different bytes.
 func (s *Store) compare(peer string, k *kmclient.Key, present *keyRecord) {
 	if present.state == kmclient.StateClosed || bytes.Equal(present.bytes, k.Reveal()) {
 		return
@@ -311,7 +310,7 @@ func (s *Store) storeNew(ctx context.Context, peer string, keys []*kmclient.Key)
 	for _, k := range keys {
 		r := newKeyRecord(peer, k, s.clock.late())
 		e := s.editKey(r, s.dueUnused(r))
-		e.Hand = true // to BindKeys
+		e.Hand = true // over to BindKeys
 		edits = append(edits, e)
 		r.wipe()
 	}

@@ -13,20 +13,19 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// An Info describes a receiving key, without its bytes. A time is zero until it has
-// come.
+// An Info describes a receiving key, without its bytes. A time is zero until the event.
 type Info struct {
-	kmclient.KeyInfo           // Time is that of Stored
+	kmclient.KeyInfo           // Time is Stored
 	Peer             string    // SAE ID of the sender
-	Stored           time.Time // when it came
+	Stored           time.Time // when it arrived
 	InUse            time.Time // when it was handed out to decrypt
-	Used             time.Time // when a message was verified under it, to which it belongs since then
+	Used             time.Time // when a message was verified under it; the key belongs to that message since then
 	Closed           time.Time
-	Message          string // identity of that message, in hexadecimal
+	Message          string // that message's identity, in hexadecimal
 	Frame            uint64 // of that message
 
-	Delivered  time.Time // when the message was delivered first
-	Recipients int       // who have got it
+	Delivered  time.Time // when the message was first delivered
+	Recipients int       // how many have received it
 
 	name engine.Name // of its record
 }
@@ -42,13 +41,13 @@ func (k *keyRecord) info() Info {
 	return i
 }
 
-// listPage is for how many keys deliveries are looked up at a time.
+// listPage is the number of keys whose deliveries are looked up at a time.
 const listPage = 64
 
-// List iterates over the receiving keys of this key manager and SAE, closed ones
-// included. Those whose IDs are UUIDs come in the order of these; the others are
-// anywhere among them. A damaged key comes with an ErrRecord and what is known of it,
-// at least the ID in its name, and the others follow. Any other error ends the list.
+// List iterates over the receiving keys of this key manager and SAE, including closed
+// ones. Keys whose IDs are UUIDs come in the order of their IDs; the others may be
+// anywhere among them. A damaged key comes with ErrRecord and what is known about it,
+// at least the ID in its name, and the list goes on. Any other error ends the list.
 func (s *Store) List(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		stop := errors.New("stop")
@@ -97,7 +96,7 @@ type listed struct {
 // addDeliveries looks up the deliveries of the keys' messages.
 func (s *Store) addDeliveries(ctx context.Context, some []listed) error {
 	var names []engine.Name
-	at := map[string]int{} // a message has many keys
+	at := map[string]int{} // a message may have many keys
 	for _, l := range some {
 		if id := l.info.Message; id != "" {
 			if _, twice := at[id]; !twice {
@@ -144,9 +143,9 @@ func (s *Store) ListKeys(ctx context.Context) (infos []kmclient.KeyInfo, err err
 	return infos, nil
 }
 
-// Show describes the receiving keys with an ID: one if it is a UUID, otherwise as many
-// as there are peers that use it, for which it reads the whole store. If there is none,
-// the error is a kmclient.ErrKeyNotFound.
+// Show describes the receiving keys with an ID: one if it is a UUID, else one for each
+// peer that uses it, for which Show reads the whole store. If there is none, the error
+// is kmclient.ErrKeyNotFound.
 func (s *Store) Show(ctx context.Context, id string) (infos []Info, err error) {
 	if isUUID(id) {
 		infos, err = s.showOne(ctx, id)
@@ -173,8 +172,7 @@ func (s *Store) showOne(ctx context.Context, id string) ([]Info, error) {
 	return []Info{one[0].info}, one[0].err
 }
 
-// showAll describes the keys of all peers with this ID. It passes over what can't
-// be read.
+// showAll describes the keys of all peers with this ID. It skips unreadable records.
 func (s *Store) showAll(ctx context.Context, id string) (infos []Info, err error) {
 	for info, err := range s.List(ctx) {
 		switch {
@@ -188,8 +186,8 @@ func (s *Store) showAll(ctx context.Context, id string) (infos []Info, err error
 	return infos, nil
 }
 
-// Key returns a key that List or Show has described, from the store alone. If it was
-// closed since, the error is an ErrClosed; if it is gone, a kmclient.ErrKeyNotFound.
+// Key returns a key that List or Show described, from the store alone. If it was closed
+// since, the error is ErrClosed; if it is gone, kmclient.ErrKeyNotFound.
 func (s *Store) Key(ctx context.Context, info Info) (*kmclient.Key, error) {
 	k, err := s.key(ctx, info)
 	return k, s.fail(opList, err)

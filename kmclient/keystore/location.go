@@ -12,9 +12,9 @@ import (
 // postgres://USER@HOST/DATABASE. It prints without a password.
 type Location string
 
-var schemed = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`) // one letter is a drive
+var schemed = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`) // one letter alone is a drive
 
-// scheme returns what is before the colon of a URL, "" for the name of a file.
+// scheme returns what is before the colon of a URL, or "" for a file name.
 func (l Location) scheme() string {
 	if m := schemed.FindStringSubmatch(string(l)); m != nil {
 		return m[1]
@@ -31,8 +31,8 @@ func (l Location) IsPostgres() bool {
 	return s == "postgres" || s == "postgresql"
 }
 
-// Check refuses a URL of another kind: an SQLite file of that name would be made in
-// silence. The error is a kmclient.ErrConfig.
+// Check refuses any other kind of URL: it would silently become the name of an SQLite
+// file. The error wraps kmclient.ErrConfig.
 func (l Location) Check() error {
 	if l.IsFile() || l.IsPostgres() {
 		return nil
@@ -41,8 +41,8 @@ func (l Location) Check() error {
 		kmclient.ErrConfig, l.scheme())
 }
 
-// String returns the location for people: a URL without what is before its hosts and
-// after its path, where a password can be.
+// String returns the location for people: a URL without the parts before its hosts and
+// after its path, which may hold a password.
 func (l Location) String() string {
 	if l.IsFile() {
 		return string(l)
@@ -50,7 +50,7 @@ func (l Location) String() string {
 	scheme := l.scheme()
 	rest := strings.TrimPrefix(string(l)[len(scheme)+1:], "//")
 	at := strings.LastIndexByte(rest, '@')
-	if query := strings.IndexByte(rest, '?'); query >= 0 && query < at { // in which of both?
+	if query := strings.IndexByte(rest, '?'); query >= 0 && query < at { // in which of the two?
 		return scheme + "://…"
 	}
 	rest, _, _ = strings.Cut(rest[at+1:], "?")

@@ -9,10 +9,10 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// recordID returns the ID that the records of a key of peer have in their names.
-// For a UUID it is the canonical form. Any other ID may also be that of another key
-// of another peer, so it becomes a UUID of version 8 that SHA-256 makes of both
-// (RFC 9562 §5.8): that is as short as any UUID, and hides the ID.
+// recordID returns the ID in the names of the records of a peer's key. For a UUID it is
+// the canonical form. Any other ID may also belong to another peer's key, so SHA-256
+// makes a UUID of version 8 from both (RFC 9562 §5.8), which is as short as any UUID
+// and hides the ID.
 func recordID(peer, id string) string {
 	if isUUID(id) {
 		return kmclient.CanonicalID(id)
@@ -20,8 +20,8 @@ func recordID(peer, id string) string {
 	return uuid.NewHash(sha256.New(), uuid.Nil, []byte(id+"\x00"+peer), 8).String() // an ID has no NUL
 }
 
-// isUUID reports whether an ID is a UUID in one of its spellings. A UUID is unique
-// over all peers.
+// isUUID reports whether an ID is a UUID in any spelling. A UUID is unique over all
+// peers.
 func isUUID(id string) bool { return uuid.Validate(kmclient.CanonicalID(id)) == nil }
 
 // name names a record of this key manager and SAE.
@@ -36,8 +36,8 @@ func (s *Store) within(kind engine.Kind) func(engine.Name) bool {
 }
 
 // peerIn returns the peer for names of records. A key manager that keeps its keys is
-// asked for them by ID alone: there an ID is one key, which has one use, whichever peer
-// it is said to be for, and peerIn is empty.
+// asked for them by ID alone. There an ID means one key with one use, whichever peer it
+// is said to be for, so peerIn is empty.
 func (s *Store) peerIn(peer string) string {
 	if s.km.DeletesOnDelivery() {
 		return peer
@@ -45,7 +45,7 @@ func (s *Store) peerIn(peer string) string {
 	return ""
 }
 
-// keyID returns the ID of a key of peer in names.
+// keyID returns the ID of a peer's key in names.
 func (s *Store) keyID(peer, id string) string { return recordID(s.peerIn(peer), id) }
 
 // keyName names the record of a receiving key.
@@ -62,7 +62,7 @@ func (s *Store) keyNames(peer string, ids []string) []engine.Name {
 	return names
 }
 
-// claimName names the claim of a key, whichever its direction.
+// claimName names the claim of a key, in either direction.
 func (s *Store) claimName(peer, id string) engine.Name {
 	return s.name(engine.Claim, s.keyID(peer, id))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// noKM is in the place of a key manager where there is none.
+// noKM stands in for a key manager if there is none.
 type noKM struct{}
 
 var errNoKM = fmt.Errorf("%w: there is no key manager", kmclient.ErrUnavailable)

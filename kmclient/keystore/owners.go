@@ -7,22 +7,22 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// An Owner is whose records they are: the names under which a Store keeps its own,
-// as its Options have them.
+// An Owner says whose records they are: the names, from its Options, under which a
+// Store keeps its own.
 type Owner struct {
 	KM  string
 	SAE string
 }
 
-// For returns the store as another owner has it, for maintenance: it fetches no
-// key. It ends with s, and needs no Close of its own.
+// For returns the store as another owner sees it, for maintenance: it fetches no key.
+// It ends with s, and needs no Close of its own.
 func (s *Store) For(o Owner) *Store {
 	other := s.o
 	other.KM, other.SAE = o.KM, o.SAE
 	return &Store{km: s.km, records: s.records, o: other, clock: s.clock, closed: true, borrowed: true}
 }
 
-// Owners returns whose keys and messages the engine keeps: those of s, and others.
+// Owners returns the owners of keys and messages in the engine: that of s, and others.
 func (s *Store) Owners(ctx context.Context) (owners []Owner, err error) {
 	seen := map[Owner]bool{}
 	for _, kind := range sealed.Kinds() {
@@ -39,7 +39,7 @@ func (s *Store) Owners(ctx context.Context) (owners []Owner, err error) {
 				seen[o] = true
 				owners = append(owners, o)
 			}
-			after = engine.Name{Kind: kind, KM: o.KM, SAE: o.SAE, ID: "\xff"} // after all IDs, which are US-ASCII
+			after = engine.Name{Kind: kind, KM: o.KM, SAE: o.SAE, ID: "\xff"} // sorts after all IDs, which are US-ASCII
 		}
 	}
 	return owners, nil

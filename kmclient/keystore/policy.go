@@ -20,17 +20,17 @@ type Policy struct {
 
 const defaultAfter = 7 * 24 * time.Hour
 
-// longest is a hundred years: three times that still is a time.Duration.
+// longest is a hundred years: three times that still fits a time.Duration.
 const longest = 36500 * 24 * time.Hour
 
-// After closes keys d after the first delivery. d is limited to 0, which is
-// after-delivery, to a hundred years.
+// After closes keys d after the first delivery. d is limited to between 0, which is
+// after-delivery, and a hundred years.
 func After(d time.Duration) Policy { return Policy{set: true, after: min(max(d, 0), longest)} }
 
 // Never closes no key.
 func Never() Policy { return Policy{set: true, never: true} }
 
-// ParsePolicy parses after-delivery, after:DURATION and never. DURATION is as in
+// ParsePolicy parses after-delivery, after:DURATION and never. DURATION is as for
 // [ParseDuration].
 func ParsePolicy(text string) (Policy, error) {
 	switch text {
@@ -47,8 +47,8 @@ func ParsePolicy(text string) (Policy, error) {
 	return Policy{}, fmt.Errorf("%w: close policy %.40q: want after-delivery, after:DURATION or never", kmclient.ErrConfig, text)
 }
 
-// ParseDuration parses Go's durations (36h) and a number of days (7d), of 24 hours
-// each, up to a hundred years, which are 36500 days.
+// ParseDuration parses Go's durations (36h) and a number of days (7d) of 24 hours each,
+// up to a hundred years, which is 36500 days.
 func ParseDuration(text string) (d time.Duration, err error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
@@ -77,7 +77,7 @@ func (p Policy) String() string {
 	}
 }
 
-// MarshalText is String: a Policy can be in a configuration file.
+// MarshalText is String, so that a Policy can be in a configuration file.
 func (p Policy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText is ParsePolicy.
@@ -93,14 +93,14 @@ func (p Policy) delay() (after time.Duration, never bool) {
 	return p.after, p.never
 }
 
-// When the sweep looks again at what it can't close yet.
+// When the sweep looks again at keys that it can't close yet.
 const (
 	firstLook = time.Minute
 	lastLook  = 7 * 24 * time.Hour
 	neverLook = 30 * 24 * time.Hour // under the policy never, in case it is changed
 )
 
-// dueUsed is when the sweep looks at a key that is used now.
+// dueUsed returns when the sweep looks at a key that is used now.
 func (p Policy) dueUsed(now time.Time) time.Time {
 	after, never := p.delay()
 	if never {
@@ -109,18 +109,18 @@ func (p Policy) dueUsed(now time.Time) time.Time {
 	return now.Add(after + firstLook)
 }
 
-// dueAgain is when the sweep looks again at a key that was used at a time and whose
-// message is not delivered yet: the older the key, the later.
+// dueAgain returns when the sweep looks again at a used key whose message is not
+// delivered yet: the older the key, the later.
 func dueAgain(now, used time.Time) time.Time {
 	return now.Add(min(max(now.Sub(used)/4, firstLook), lastLook))
 }
 
-// dueMessage is when the record of a message goes: after the tombstones of its
+// dueMessage returns when the record of a message goes: after the tombstones of its
 // keys, which may be looked at lastLook late.
 func (p Policy) dueMessage(last time.Time, tombstones time.Duration) time.Time {
 	after, never := p.delay()
 	if never {
-		return last.Add(2 * neverLook) // not before its keys are looked at
+		return last.Add(2 * neverLook) // not before the sweep has looked at its keys
 	}
 	return last.Add(after + after/4 + tombstones + lastLook + 24*time.Hour)
 }

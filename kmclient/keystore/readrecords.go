@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// change makes a change of records as the step before handed them over, or, if that
-// can't be, as the store has them.
+// change makes a change to records as the previous step handed them over or, if that
+// fails, as the store has them.
 func (s *Store) change(do func(handed bool) error) error {
 	if err := do(true); !errors.Is(err, sealed.ErrNotHanded) && !errors.Is(err, engine.ErrConflict) {
 		return err
@@ -22,11 +22,11 @@ func (s *Store) change(do func(handed bool) error) error {
 	return retry(func() error { return do(false) })
 }
 
-// attempts is how often a change is tried that others get in the way of.
+// attempts is how often a change is tried if others get in the way.
 const attempts = 40
 
-// retry calls change until there is no conflict, with longer and longer pauses: a
-// mailing list's message may be delivered in many transactions at a time.
+// retry calls change until there is no conflict, with growing pauses: a mailing list's
+// message may be delivered in many transactions at a time.
 func retry(change func() error) (err error) {
 	for n := range attempts {
 		if err = change(); !errors.Is(err, engine.ErrConflict) {
@@ -45,7 +45,7 @@ func (s *Store) read(ctx context.Context, handed bool, names ...engine.Name) ([]
 	return s.records.Get(ctx, names...)
 }
 
-// keyRecord returns what is known of one key, nil if nothing is.
+// keyRecord returns what is known about one key, or nil.
 func (s *Store) keyRecord(ctx context.Context, peer, id string) (*keyRecord, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (s *Store) keyRecord(ctx context.Context, peer, id string) (*keyRecord, err
 	return asKeyOf(items[0], id)
 }
 
-// keyAndMessage returns what is known of a key and of a message, nil if nothing is.
+// keyAndMessage returns what is known about a key and a message; each may be nil.
 func (s *Store) keyAndMessage(ctx context.Context, handed bool, peer, id string, identity kmclient.Identity) (*keyRecord, *messageRecord, error) {
 	if err := checkID(id); err != nil {
 		return nil, nil, err
@@ -81,7 +81,7 @@ func checkID(id string) error {
 	return nil
 }
 
-// asKeys decodes the receiving keys with these IDs, nil for an item that is nil.
+// asKeys decodes the receiving keys with these IDs; a nil item becomes nil.
 func asKeys(items []*sealed.Item, ids []string) (records []*keyRecord, err error) {
 	records = make([]*keyRecord, len(items))
 	for i, it := range items {
@@ -98,9 +98,9 @@ func asKeys(items []*sealed.Item, ids []string) (records []*keyRecord, err error
 	return records, nil
 }
 
-// asKeyOf decodes the receiving key with an ID, nil for an item that is nil. A key
-// with another ID is nil too: a message may ask for a key by the ID in the name of its
-// record.
+// asKeyOf decodes the receiving key with an ID; a nil item becomes nil. A key with
+// another ID also becomes nil: a message might ask for a key by the ID in its record's
+// name.
 func asKeyOf(it *sealed.Item, id string) (*keyRecord, error) {
 	if it == nil {
 		return nil, nil
@@ -130,7 +130,7 @@ func wipeRecords(records []*keyRecord) {
 	}
 }
 
-// editKey is the edit that stores a key record, a new one with its claim.
+// editKey returns the edit that stores a key record; a new one comes with its claim.
 func (s *Store) editKey(k *keyRecord, due time.Time) sealed.Edit {
 	e := sealed.Edit{Old: k.raw, Due: due}
 	if k.raw != nil {
@@ -146,7 +146,7 @@ func (s *Store) messageName(identity kmclient.Identity) engine.Name {
 	return s.name(engine.Message, hex.EncodeToString(identity[:]))
 }
 
-// asMessage decodes who has got a message, nil for an item that is nil.
+// asMessage decodes the record of who has received a message; a nil item becomes nil.
 func asMessage(it *sealed.Item) (*messageRecord, error) {
 	if it == nil {
 		return nil, nil

@@ -13,19 +13,18 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// KeysByID returns receiving keys: those in the store from there, the others
-// from the key manager. What came from the key manager is on disk, and its ID
-// claimed, before it is returned, and before an error is: in one commit if the
-// engine takes so many keys. A key manager that deletes keys is asked for no more
-// at a time than its Status says it gives in one request, or for one if its Status
-// can't be read, and what it gave is on disk before it is asked again.
+// KeysByID returns receiving keys, from the store or else from the key manager. Keys
+// from the key manager are on disk, and their IDs claimed, before they or an error are
+// returned: in one commit if the engine accepts so many keys. A key manager that
+// deletes keys is asked for no more at a time than its Status says it gives in one
+// request, or for one if its Status can't be read, and its keys are on disk before it
+// is asked again.
 //
-// If a key is closed, the error is an ErrClosed. If an ID is claimed and has no
-// record, it has had its use: the error is an ErrClaimed, the key manager is not
-// asked, and it is counted and logged as an alarm. If a key came and can't be
-// stored, it waits in memory until it can, and no other is fetched before that; the
-// error is then a kmclient.ErrStore, and trying again helps. A caller that gives up
-// loses nothing.
+// If a key is closed, the error is ErrClosed. If an ID is claimed and has no record, it
+// was already used: the error is ErrClaimed, counted and logged as an alarm, and the
+// key manager is not asked. If a key arrived but can't be stored, it waits in memory
+// until it can be, and no other key is fetched before that; the error is then
+// kmclient.ErrStore, and trying again helps. A caller that gives up loses nothing.
 func (s *Store) KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error) {
 	err := kmclient.CheckIDs(ids)
 	if err == nil && len(peer) > kmclient.MaxIDLength {
@@ -34,7 +33,7 @@ func (s *Store) KeysByID(ctx context.Context, peer string, ids ...string) ([]*km
 	if err != nil {
 		return nil, s.fail(opKeysByID, err)
 	}
-	keys := make(map[string]*kmclient.Key, len(ids)) // by ID as asked
+	keys := make(map[string]*kmclient.Key, len(ids)) // by ID, as asked for
 	err = s.collect(ctx, peer, ids, keys)
 	result := make([]*kmclient.Key, 0, len(ids))
 	for _, id := range ids {
@@ -65,7 +64,7 @@ func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map
 			missing, err = s.foundSince(ctx, peer, missing, keys, err)
 			continue
 		case !same && !errors.Is(err, kmclient.ErrUnavailable) && !errors.Is(err, kmclient.ErrStore):
-			err = nil // it was about other keys
+			err = nil // the error was about other keys
 		}
 		if err == nil && own {
 			missing = f.unload(missing, keys)
@@ -77,8 +76,8 @@ func (s *Store) collect(ctx context.Context, peer string, ids []string, keys map
 	return err
 }
 
-// unload adds the keys of a flight to keys, and returns the IDs of the others. The
-// store need not be read for them: they were new there during the call.
+// unload adds the keys of a flight to keys, and returns the IDs of the others. There is
+// no need to read the store for them: they were new there during the call.
 func (f *flight) unload(ids []string, keys map[string]*kmclient.Key) (missing []string) {
 	for _, id := range ids {
 		if k := f.keys[kmclient.CanonicalID(id)]; k != nil {
@@ -90,8 +89,8 @@ func (f *flight) unload(ids []string, keys map[string]*kmclient.Key) (missing []
 	return missing
 }
 
-// look adds the keys that are in the store to keys, and returns the IDs of the
-// others. An ID that has had its use is an ErrClaimed.
+// look adds the keys that are in the store to keys, and returns the IDs of the others.
+// If an ID was already used, the error is ErrClaimed.
 func (s *Store) look(ctx context.Context, peer string, ids []string, keys map[string]*kmclient.Key) (missing []string, err error) {
 	records, err := s.unclaimed(ctx, peer, ids)
 	if err != nil {
@@ -119,17 +118,18 @@ func (s *Store) look(ctx context.Context, peer string, ids []string, keys map[st
 	return missing, nil
 }
 
-// contested reports whether a key that was fetched for another peer may be this one's:
-// it has opened no message. Where a key manager binds no key to a pair of SAEs, any
-// rubbish that names a key has it fetched for the peer that it claims to be from. A key
-// manager that deletes what it gives out can't be asked again.
+// contested reports whether a key that was fetched for another peer may be this peer's:
+// it has opened no message. If a key manager binds no key to a pair of SAEs, any
+// rubbish message that names a key makes the store fetch it for the peer that the
+// message claims to be from. A key manager that deletes what it gives out can't be
+// asked again.
 func (s *Store) contested(k *keyRecord, peer string) bool {
 	return k.peer != peer && k.state == kmclient.StateInUse && !s.km.DeletesOnDelivery()
 }
 
-// confirm asks the key manager for those of records, some of which may be nil, that
-// are contested, and makes them peer's where it gives out the same bytes. The store
-// records that once they belong to a message.
+// confirm asks the key manager for the contested keys among records, some of which may
+// be nil, and makes a key peer's if it gets the same bytes. The store records this once
+// the key belongs to a message.
 func (s *Store) confirm(ctx context.Context, peer string, records []*keyRecord) error {
 	var contested []*keyRecord
 	var ids []string
@@ -144,7 +144,7 @@ func (s *Store) confirm(ctx context.Context, peer string, records []*keyRecord) 
 	ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 	defer cancel()
 	keys, err := s.km.KeysByID(ctx, peer, ids...)
-	defer kmclient.WipeAll(keys) // in the store they are already
+	defer kmclient.WipeAll(keys) // they are already in the store
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Store) confirm(ctx context.Context, peer string, records []*keyRecord) 
 	return nil
 }
 
-// usable returns an error if a key is not for a message from peer, or closed.
+// usable returns an error if a key is not for messages from peer, or is closed.
 func (s *Store) usable(k *keyRecord, peer string) error {
 	switch {
 	case k.peer != peer:
@@ -170,8 +170,8 @@ func (s *Store) usable(k *keyRecord, peer string) error {
 	return nil
 }
 
-// known returns the records of keys, nil for one that has none, and those IDs
-// that are claimed without a record.
+// known returns the records of keys, with nil for a key that has none, and the IDs that
+// are claimed but have no record.
 func (s *Store) known(ctx context.Context, peer string, ids []string) (records []*keyRecord, claimed []string, err error) {
 	names := make([]engine.Name, 0, 2*len(ids))
 	for _, id := range ids {
@@ -196,7 +196,7 @@ func (s *Store) known(ctx context.Context, peer string, ids []string) (records [
 	return records, claimed, nil
 }
 
-// unclaimed is known, with an ErrClaimed and an alarm for IDs that are claimed without a
+// unclaimed is known, with ErrClaimed and an alarm for IDs that are claimed but have no
 // record.
 func (s *Store) unclaimed(ctx context.Context, peer string, ids []string) ([]*keyRecord, error) {
 	records, claimed, err := s.known(ctx, peer, ids)
@@ -207,8 +207,8 @@ func (s *Store) unclaimed(ctx context.Context, peer string, ids []string) ([]*ke
 	return records, err
 }
 
-// refuseClaimed raises the alarm for keys to decrypt with whose IDs have had their
-// use, and returns the error.
+// refuseClaimed raises the alarm for receiving keys whose IDs were already used, and
+// returns the error.
 func (s *Store) refuseClaimed(peer string, ids []string) error {
 	s.count.reused.Add(int64(len(ids)))
 	s.o.Logger.Error("a key was refused: its ID was already used here; a message may name a key that was sent with, or the key manager was restored from a backup",
@@ -216,9 +216,9 @@ func (s *Store) refuseClaimed(peer string, ids []string) error {
 	return fmt.Errorf("%w: %.255s", ErrClaimed, ids[0])
 }
 
-// foundSince looks in the store once more for keys that the key manager does not
-// have: another relay may have been faster. It returns those that are still to be
-// fetched, or the error failed if none has come.
+// foundSince looks again in the store for keys that the key manager does not have:
+// another relay may have been faster. It returns the IDs still to be fetched, or the
+// error failed if no key was found.
 func (s *Store) foundSince(ctx context.Context, peer string, missing []string, keys map[string]*kmclient.Key, failed error) ([]string, error) {
 	if !s.km.DeletesOnDelivery() {
 		return nil, failed

@@ -16,22 +16,22 @@ const maxKeySize = 8 << 20
 
 var errBadRecord = errors.New("bad record")
 
-// A keyRecord is what is known of a receiving key.
+// A keyRecord is what is known about a receiving key.
 type keyRecord struct {
 	state    kmclient.State
 	spelled  string // the ID as it was first asked for
 	peer     string // SAE ID of the sender
-	size     int    // bits, which a closed key still has
+	size     int    // bits; kept when the key is closed
 	stored   time.Time
 	inUse    time.Time
 	used     time.Time // zero: bound to no message
 	closed   time.Time
 	identity kmclient.Identity // of the message that it is bound to
 	frame    uint64
-	atKM     bool // closed here, and still to be closed at the key manager
+	atKM     bool // closed here, but not yet at the key manager
 	bytes    []byte
 
-	raw *engine.Record // where it comes from; nil: it is new
+	raw *engine.Record // the record it came from; nil: it is new
 }
 
 // states are the states of a stored key, by their numbers in a record.
@@ -39,7 +39,7 @@ func states() []kmclient.State {
 	return []kmclient.State{"", kmclient.StateStored, kmclient.StateInUse, kmclient.StateUsed, kmclient.StateClosed}
 }
 
-// encode returns what is sealed. The caller clears it.
+// encode returns the plaintext of the record. The caller clears it.
 func (k *keyRecord) encode() (state byte, plain []byte) {
 	plain = make([]byte, 0, 128+len(k.spelled)+len(k.peer)+len(k.bytes))
 	plain = append(plain, 1, bit(k.atKM))
@@ -54,7 +54,7 @@ func (k *keyRecord) encode() (state byte, plain []byte) {
 	return byte(slices.Index(states(), k.state)), append(plain, k.bytes...)
 }
 
-// decodeKey is the reverse of encode. The record has its own bytes.
+// decodeKey is the reverse of encode. The record has its own copy of the bytes.
 func decodeKey(state byte, plain []byte) (*keyRecord, error) {
 	d := decoder{plain}
 	version, atKM := d.uint8(), d.uint8()
@@ -78,10 +78,10 @@ func decodeKey(state byte, plain []byte) (*keyRecord, error) {
 	return k, nil
 }
 
-// key returns the key under the ID it was asked for with.
+// key returns the key under the ID that it was asked for with.
 func (k *keyRecord) key(id string) *kmclient.Key { return kmclient.NewKey(id, slices.Clone(k.bytes)) }
 
-// bound reports whether a key belongs to a message; once it does, that is for ever.
+// bound reports whether a key belongs to a message; that never changes again.
 func (k *keyRecord) bound() bool { return k != nil && !k.used.IsZero() }
 
 // belongs reports whether a key belongs to the message with this identity.
@@ -95,12 +95,12 @@ func (k *keyRecord) wipe() {
 	}
 }
 
-// A messageRecord is who has got a message.
+// A messageRecord records who has received a message.
 type messageRecord struct {
 	first, last time.Time // deliveries
 	rcpts       []sealed.Recipient
 
-	raw *engine.Record // where it comes from; nil: it is new
+	raw *engine.Record // the record it came from; nil: it is new
 }
 
 func (m *messageRecord) encode() []byte {
@@ -145,11 +145,11 @@ func appendTime(b []byte, t time.Time) []byte {
 }
 
 func appendText(b []byte, s string) []byte {
-	return append(append(b, byte(len(s))), s...) // 255 bytes at most: see KeysByID
+	return append(append(b, byte(len(s))), s...) // at most 255 bytes: see KeysByID
 }
 
-// A decoder takes parts off the beginning of rest, which is nil once there was
-// not enough.
+// A decoder cuts parts off the beginning of rest, which becomes nil once there is not
+// enough.
 type decoder struct{ rest []byte }
 
 func (d *decoder) take(n int) []byte {
@@ -174,7 +174,7 @@ func (d *decoder) time() time.Time {
 	return time.Time{}
 }
 
-// newKeyRecord is the record of a key that has just come for peer.
+// newKeyRecord returns the record of a key that has just arrived for peer.
 func newKeyRecord(peer string, k *kmclient.Key, now time.Time) *keyRecord {
 	return &keyRecord{
 		state: kmclient.StateInUse, spelled: k.ID(), peer: peer, size: k.Size(),

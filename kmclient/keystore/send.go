@@ -10,12 +10,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// GetKeys fetches sending keys. Their IDs are claimed on disk before they are
-// returned, in one commit if the engine takes so many; their bytes are never
-// stored. If one of the IDs is claimed already, by a sending or a receiving key,
-// the error is an ErrReused, all keys of the call are wiped, and it is counted
-// and logged as an alarm: the key manager may have been restored from a backup.
-// The next call may get fresh keys.
+// GetKeys fetches sending keys. Their IDs are claimed on disk before they are returned,
+// in one commit if the engine accepts so many; their bytes are never stored. If one of
+// the IDs is already claimed, by a sending or a receiving key, the error is ErrReused,
+// counted and logged as an alarm, and all keys of the call are wiped: the key manager
+// may have been restored from a backup. The next call may get fresh keys.
 func (s *Store) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	s.mu.Lock()
 	closed := s.closed
@@ -42,9 +41,9 @@ func (s *Store) GetKeys(ctx context.Context, peer string, size, number int) ([]*
 	return keys, nil
 }
 
-// probe returns an error if a claim can't be stored: because the store key was
-// changed, or, if the last claim could not be stored, because nothing can be written.
-// Otherwise every try would cost keys until the store works again.
+// probe returns an error if a claim can't be stored: because the store key was changed
+// or, if the last claim could not be stored, because nothing can be written. Otherwise
+// every attempt would cost keys until the store works again.
 func (s *Store) probe(ctx context.Context) error {
 	if !s.unsure.Load() {
 		return s.records.Ready(ctx)
@@ -52,8 +51,8 @@ func (s *Store) probe(ctx context.Context) error {
 	return s.write(ctx)
 }
 
-// CheckStore writes something to the store, and returns the error if it can't. It is
-// for monitoring; Stats does not count it.
+// CheckStore writes something to the store, and returns an error if it can't. It is for
+// monitoring; Stats does not count it.
 func (s *Store) CheckStore(ctx context.Context) error { return s.write(ctx) }
 
 // write writes a record without content.
@@ -65,13 +64,13 @@ func (s *Store) write(ctx context.Context) error {
 	}
 	err = s.records.Apply(ctx, sealed.Edit{Old: records[0], Name: name, Bare: true})
 	if errors.Is(err, engine.ErrConflict) {
-		return nil // another process could write
+		return nil // another process could write, so this one can
 	}
 	return err
 }
 
-// claim claims the IDs of sending keys. If the outcome of a commit is not known, its
-// keys are lost: a call never takes a claim for its own that it did not see made.
+// claim claims the IDs of sending keys. If the outcome of a commit is unknown, its keys
+// are lost: a call never counts a claim as its own unless it saw it made.
 func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) error {
 	edits := make([]sealed.Edit, len(keys))
 	for i, k := range keys {
@@ -82,7 +81,7 @@ func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) er
 	if !errors.Is(err, engine.ErrConflict) {
 		return err
 	}
-	var names []engine.Name // without those that this call has claimed
+	var names []engine.Name // without those that this call claimed
 	for _, e := range edits[made:] {
 		names = append(names, e.Name)
 	}
@@ -105,8 +104,8 @@ func (s *Store) claim(ctx context.Context, peer string, keys []*kmclient.Key) er
 	return fmt.Errorf("%w: %d of %d, as %.255s", ErrReused, len(again), len(keys), again[0])
 }
 
-// Claimed reports whether the key with this ID was claimed here to encrypt for peer;
-// if it is a UUID, for any peer. It is also true of a key to decrypt with whose
+// Claimed reports whether the key with this ID was claimed here to encrypt for peer or,
+// if the ID is a UUID, for any peer. It is also true for a receiving key whose
 // tombstone is gone.
 func (s *Store) Claimed(ctx context.Context, peer, id string) (bool, error) {
 	if kmclient.CheckID(id) != nil {

@@ -8,22 +8,22 @@ import (
 // Stats counts what a Store has done since it was opened.
 type Stats struct {
 	Fetched   int64 // receiving keys that came from the key manager, and were new here
-	FromStore int64 // receiving keys that were there already
+	FromStore int64 // receiving keys that were already in the store
 	Stored    int64 // receiving keys committed
 	Claimed   int64 // sending key IDs committed
 	Bound     int64 // keys bound to a message
 	Delivered int64 // recipients recorded
 
 	BoundRefused  int64 // keys refused because they belong to another message: alarm
-	ClosedRefused int64 // messages under a closed key for a recipient who has not got them: alarm
-	Reused        int64 // key IDs that came again, to encrypt or to decrypt with: alarm
-	Changed       int64 // receiving keys that came again with other bytes: alarm
+	ClosedRefused int64 // messages under a closed key for a recipient who has not received them: alarm
+	Reused        int64 // key IDs that came again, to encrypt or decrypt with: alarm
+	Changed       int64 // receiving keys that came again with different bytes: alarm
 	StoreErrors   int64 // operations that failed because of the store
 
 	Closed     int64 // keys closed here
-	ClosedAtKM int64 // of them, closed at the key manager as well
+	ClosedAtKM int64 // of these, also closed at the key manager
 	Tombstones int64 // tombstones removed because of their age
-	Waiting    int   // keys that were fetched and could not be stored yet: they are in memory only
+	Waiting    int   // fetched keys that could not be stored yet: they are only in memory
 
 	Swept time.Time // when a sweep last finished; zero: not yet
 }

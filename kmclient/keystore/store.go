@@ -19,71 +19,72 @@ import (
 // postgres.
 type Engine = engine.Engine
 
-// Options of a Store. Engine and Key must be set; zero is the default of the others.
-// Tombstones, Undelivered and SweepEvery are a hundred years at most.
+// Options configure a Store. Engine and Key must be set; the zero value of any other
+// field means its default. Tombstones, Undelivered and SweepEvery are at most a hundred
+// years.
 type Options struct {
-	Engine Engine         // keeps the records; the Store closes it, and so does an Open that fails
+	Engine Engine         // keeps the records; Store.Close closes it, and so does Open if it fails
 	Key    StoreKeySource // gives the store key, which seals the records
 
-	KM  string // a name for the key manager under which its keys are stored; it must not change. May be empty
+	KM  string // the name under which the key manager's keys are stored; it must not change. May be empty
 	SAE string // own SAE ID; "" if there is none
 
-	Close Policy // when keys of delivered messages are closed; after:7d
+	Close Policy // when keys of delivered messages are closed; default after:7d
 
 	// Tombstones is how long the store remembers that a key was closed, and who has
-	// got its message; 60 days. It must be longer than the age of messages that are
-	// accepted: a relay's MaxAge is 30 days.
+	// received its message; default 60 days. It must be longer than the greatest
+	// accepted age of messages: a relay's MaxAge is 30 days.
 	Tombstones time.Duration
 
-	// Undelivered is how long after it was stored a key is closed whose message was
-	// not delivered, or never came. Zero is never: no key that may still be needed
-	// depends on a clock. If set, it must be longer than the age of messages that are
-	// accepted.
+	// Undelivered is how long after storing it a key is closed if its message was not
+	// delivered, or never came. Zero means never: no key that may still be needed
+	// depends on a clock. If set, it must be longer than the greatest accepted age of
+	// messages.
 	Undelivered time.Duration
 
-	// SweepEvery is how often keys are closed whose time has come, and tombstones
-	// removed; an hour. Negative is never, for a program that does not know the policy
-	// of the others that use the same records.
+	// SweepEvery is how often due keys are closed and tombstones removed; default an
+	// hour. Negative means never, for a program that does not know the policy of others
+	// that use the same records.
 	SweepEvery time.Duration
 
 	// FetchTimeout is how long a call waits for each fetch from the key manager, and
-	// how long storing its keys may take; 2 minutes. The fetch goes on when its callers wait
-	// no longer, so that a late answer is stored: the key manager's client has a
-	// time-out of its own.
+	// how long storing the fetched keys may take; default 2 minutes. The fetch goes on
+	// when its callers stop waiting, so that a late answer is stored: the key manager's
+	// client has its own time-out.
 	FetchTimeout time.Duration
 
-	Logger *slog.Logger // for alarms and what goes wrong in the background; may be nil
+	Logger *slog.Logger // for alarms and background errors; may be nil
 
-	// Now is the clock, and Running a time that goes on whatever the clock is set to; nil:
-	// the system's. A clock that is given alone is never set.
+	// Now is the clock, and Running a time that goes on whatever the clock is set to;
+	// nil: the system's. If only Now is given, it counts as a clock that is never set.
 	Now     func() time.Time
 	Running func() time.Duration
 }
 
-// A Store is a key manager with a memory; see the package's comment. Its methods
-// may be called from several goroutines at the same time.
+// A Store is a key manager with a memory; see the package comment. Its methods may be
+// called from several goroutines at the same time.
 type Store struct {
 	km       kmclient.KeyManager
 	records  *sealed.Records
-	borrowed bool // records are closed with another Store
+	borrowed bool // the records belong to another Store, which closes them
 	o        Options
 	clock    timekeeper
 	count    counters
 
-	work    sync.WaitGroup // fetches, and attempts to store what they brought
+	work    sync.WaitGroup // fetches, and attempts to store their keys
 	quit    chan struct{}  // closed when Close is called
 	sweeper sync.WaitGroup
 	unsure  atomic.Bool // the last claim may not have been stored
 
 	mu       sync.Mutex
 	closed   bool               // nothing is fetched any more
-	ended    bool               // Close is done with what waits: nothing can be kept any more
-	flights  map[string]*flight // those under way, by keyID
+	ended    bool               // Close is done with waiting keys: nothing can be kept any more
+	flights  map[string]*flight // fetches under way, by keyID
 	limits   map[string]limit   // by peer
 	waiting  map[string]waiting // keys that could not be stored, by keyID
-	flushing *flushing          // that is under way, or nil
+	flushing *flushing          // the one under way, or nil
 	underWay map[sealed.Recipient]*underWay
-	retrying bool // a goroutine tries to store what waits, until that is done
+	retrying bool // a goroutine is trying to store the waiting keys
 }
 
 var (
@@ -92,11 +93,11 @@ var (
 )
 
 // Open opens the store for the keys of km, and makes it if the engine has no records.
-// If none of the keys of o.Key is the one that seals them, the error is an ErrStoreKey.
+// If none of the keys from o.Key is the one that seals them, the error is ErrStoreKey.
 // The Store sweeps until it is closed. It does not close km.
 //
-// km may be nil, for maintenance: then nothing is fetched, and nothing is swept but by
-// Sweep and SweepAll.
+// km may be nil, for maintenance: then nothing is fetched, and only Sweep and SweepAll
+// sweep.
 func Open(ctx context.Context, km kmclient.KeyManager, o Options) (*Store, error) {
 	if o.Engine == nil {
 		return nil, fmt.Errorf("%w: a key store needs an engine", kmclient.ErrConfig)
@@ -140,11 +141,11 @@ func (s *Store) checkOptions() error {
 	return nil
 }
 
-// DeletesOnDelivery is false: what was fetched can be fetched again.
+// DeletesOnDelivery returns false: what was fetched can be fetched again.
 func (s *Store) DeletesOnDelivery() bool { return false }
 
-// Warnings returns what is questionable about the server that keeps the records, or
-// the way to it, in sentences for the administrator.
+// Warnings returns what is questionable about the server that keeps the records or the
+// connection to it, in sentences for the administrator.
 func (s *Store) Warnings() []string { return s.records.Engine.Warnings() }
 
 // Status passes through to the key manager.
@@ -152,11 +153,10 @@ func (s *Store) Status(ctx context.Context, peer string) (kmclient.Status, error
 	return s.km.Status(ctx, peer)
 }
 
-// Close ends the use of the store. Nothing is fetched afterwards. It waits for fetches
-// that are under way, stores the keys that could not be stored before, or returns how
-// many of them are lost, stops the sweeps, closes the engine and wipes the store key.
-// When ctx ends it waits for the calls of the engine that are under way, and for nothing
-// else.
+// Close ends the use of the store. Nothing is fetched afterwards. Close waits for
+// fetches under way and stores the keys that could not be stored before, or returns how
+// many of them are lost. It stops the sweeps, closes the engine and wipes the store
+// key. Once ctx ends, it waits only for engine calls under way.
 func (s *Store) Close(ctx context.Context) error {
 	if s.borrowed {
 		return nil
@@ -186,7 +186,7 @@ func wait(ctx context.Context, work *sync.WaitGroup) {
 	}
 }
 
-// storeLast stores the keys that wait for it, and wipes those that can't be stored.
+// storeLast stores the waiting keys, and wipes those that can't be stored.
 func (s *Store) storeLast(ctx context.Context) error {
 	err := s.flush(ctx)
 	s.mu.Lock()

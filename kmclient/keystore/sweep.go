@@ -13,15 +13,15 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// maxPages bounds one sweep, to a quarter of a million records.
+// maxPages limits one sweep to a quarter of a million records.
 const maxPages = 1024
 
-// kmPause is how long no key is closed at a key manager after that has failed.
+// kmPause is how long no key is closed at a key manager after that failed.
 const kmPause = time.Hour
 
-// sweepAgain sweeps until the store is closed: the first time after a part of the
-// interval, and then about once in each, at times that differ from those of other
-// processes. What fails is logged and tried again.
+// sweepAgain sweeps until the store is closed: first after a part of the interval, and
+// then about once per interval, at other times than other processes. Failures are
+// logged and tried again.
 func (s *Store) sweepAgain() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -42,9 +42,9 @@ func (s *Store) sweepAgain() {
 	}
 }
 
-// Sweep closes the keys whose time has come, here and at the key manager, removes
-// tombstones, and stores keys that could not be stored before. It works in commits of
-// some hundred records. Any number of processes may sweep at the same time.
+// Sweep closes the keys that are due, here and at the key manager, removes tombstones,
+// and stores keys that could not be stored before. It works in commits of a few hundred
+// records. Any number of processes may sweep at the same time.
 func (s *Store) Sweep(ctx context.Context) error {
 	run := s.newSweep(false)
 	err := s.flush(ctx)
@@ -73,9 +73,9 @@ type sweep struct {
 	changed bool
 	closed  int64                       // of a page
 	removed int64                       // tombstones of a page
-	stay    map[engine.Name]sealed.Edit // of a page, for records of deliveries whose keys stay longer
+	stay    map[engine.Name]sealed.Edit // of a page, for delivery records whose keys stay longer
 	told    int64                       // keys closed at the key manager in this run
-	untold  int64                       // keys that are still to be closed there, or would be
+	untold  int64                       // keys still to be closed there, or that would be
 	kmError error                       // why no key is closed there in this run
 }
 
@@ -87,7 +87,7 @@ func (s *Store) newSweep(dryRun bool) *sweep {
 	return run
 }
 
-// page works on records that are due. If it returns no error, none of them is due any
+// page processes records that are due. If it returns no error, none of them is due any
 // more.
 func (run *sweep) page(ctx context.Context, records []*engine.Record) error {
 	var edits []sealed.Edit
@@ -135,7 +135,7 @@ func (run *sweep) compact(ctx context.Context, err error) error {
 	return errors.Join(err, run.store.records.Compact(ctx))
 }
 
-// edit returns what becomes of a record.
+// edit returns the edit that a sweep makes to a record.
 func (run *sweep) edit(ctx context.Context, r *engine.Record) (sealed.Edit, error) {
 	later := sealed.Edit{Old: r, Name: r.Name, Bare: true}
 	if r.Kind != engine.Receive && r.Kind != engine.Message {
@@ -179,7 +179,7 @@ func (run *sweep) edit(ctx context.Context, r *engine.Record) (sealed.Edit, erro
 	return e, nil
 }
 
-// closing reports whether a key is to be closed now, or when to look again.
+// closing reports whether to close a key now, or when to look again.
 func (run *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, error) {
 	msg, err := run.message(ctx, k)
 	if err != nil {
@@ -211,7 +211,8 @@ func (run *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, e
 	return false, due, nil
 }
 
-// message returns what was delivered of a key's message, nil if nothing was.
+// message returns the record of deliveries of a key's message, or nil if there were
+// none.
 func (run *sweep) message(ctx context.Context, k *keyRecord) (*messageRecord, error) {
 	if !k.bound() {
 		return nil, nil
@@ -223,9 +224,9 @@ func (run *sweep) message(ctx context.Context, k *keyRecord) (*messageRecord, er
 	return asMessage(items[0])
 }
 
-// outlive has the record of a delivery, which may be nil, looked at later than a key
-// of its message. Otherwise, after a change of the policy, the record could go first,
-// and the key would stay as one whose message was never delivered.
+// outlive makes the sweep look at a delivery record, which may be nil, later than at a
+// key of its message. Otherwise, after a change of policy, the record could go first,
+// and the key would stay as if its message had never been delivered.
 func (run *sweep) outlive(msg *messageRecord, due time.Time) {
 	if msg == nil {
 		return
@@ -235,8 +236,8 @@ func (run *sweep) outlive(msg *messageRecord, due time.Time) {
 	}
 }
 
-// withStaying returns edits with those for the records that are to stay, which
-// may be among them.
+// withStaying returns edits with those for records that must stay, which replace edits
+// of the same records.
 func (run *sweep) withStaying(edits []sealed.Edit) []sealed.Edit {
 	for i, e := range edits {
 		if stay, ok := run.stay[e.Name]; ok {
@@ -247,7 +248,7 @@ func (run *sweep) withStaying(edits []sealed.Edit) []sealed.Edit {
 	return slices.AppendSeq(edits, maps.Values(run.stay))
 }
 
-// dueUnused is when a key goes that is not delivered; zero is never.
+// dueUnused returns when a key goes whose message is not delivered; zero means never.
 func (s *Store) dueUnused(k *keyRecord) time.Time {
 	if s.o.Undelivered == 0 {
 		return time.Time{}
@@ -255,8 +256,8 @@ func (s *Store) dueUnused(k *keyRecord) time.Time {
 	return k.stored.Add(s.o.Undelivered)
 }
 
-// closeEdit takes the bytes out of a key and makes it a tombstone. If it has to be
-// closed at the key manager, the next look does that.
+// closeEdit removes the bytes of a key and makes it a tombstone. If it has to be closed
+// at the key manager, the next look does that.
 func (s *Store) closeEdit(k *keyRecord) sealed.Edit {
 	now := s.clock.late()
 	k.wipe()
@@ -269,8 +270,8 @@ func (s *Store) closeEdit(k *keyRecord) sealed.Edit {
 	return s.editKey(k, due)
 }
 
-// tombstone closes a key at the key manager, if that has not been done, and removes a
-// tombstone when its time has come.
+// tombstone closes a key at the key manager, if that has not been done, and removes the
+// tombstone when it is due.
 func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (sealed.Edit, error) {
 	end := k.closed.Add(run.store.o.Tombstones)
 	switch {
@@ -301,7 +302,8 @@ func (run *sweep) tombstone(ctx context.Context, k *keyRecord) (sealed.Edit, err
 	return run.store.editKey(k, end), nil
 }
 
-// tellKM closes a key at the key manager. If it no longer has the key, that is fine.
+// tellKM closes a key at the key manager. It is fine if the key manager no longer has
+// the key.
 func (s *Store) tellKM(ctx context.Context, k *keyRecord) error {
 	err := s.km.CloseKey(ctx, k.spelled)
 	if err != nil && !errors.Is(err, kmclient.ErrKeyNotFound) && !errors.Is(err, kmclient.ErrUnsupported) {

@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sealed"
 )
 
-// Swept is what SweepAll has done, or would do.
+// Swept is what SweepAll did, or would do.
 type Swept struct {
 	Closed     int // keys closed here
 	Told       int // closed keys that were closed at the key manager
@@ -18,15 +18,15 @@ type Swept struct {
 	Damaged    int // records that can't be read, left as they are
 }
 
-// SweepAll does what Sweep does to all records, not only to those that are due: it is
-// for a policy that has changed. It postpones nothing that is due sooner. With dryRun
-// it changes nothing, and returns what it would do.
+// SweepAll does to all records what Sweep does only to those that are due. Use it when
+// the policy has changed. It postpones nothing that is due sooner. With dryRun it
+// changes nothing, and returns what it would do.
 func (s *Store) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 	run := s.newSweep(dryRun)
 	var total Swept
 	err := run.all(ctx, engine.Receive, &total)
 	if err == nil && total.Closed > 0 && !dryRun && !s.km.DeletesOnDelivery() {
-		run.untold, total.Damaged = 0, 0 // they are counted once more
+		run.untold, total.Damaged = 0, 0 // they are counted again
 		err = run.all(ctx, engine.Receive, &total)
 	}
 	if err == nil {
@@ -37,14 +37,14 @@ func (s *Store) SweepAll(ctx context.Context, dryRun bool) (Swept, error) {
 	return total, s.fail(opClose, err)
 }
 
-// all works on all records of a kind.
+// all processes all records of a kind.
 func (run *sweep) all(ctx context.Context, kind engine.Kind, total *Swept) error {
 	return run.store.records.Pages(ctx, run.store.name(kind, ""), run.store.within(kind), func(records []*engine.Record) error {
 		return run.some(ctx, records, total)
 	})
 }
 
-// some works on a page of records, due or not.
+// some processes a page of records, due or not.
 func (run *sweep) some(ctx context.Context, records []*engine.Record, total *Swept) error {
 	var edits []sealed.Edit
 	defer func() { sealed.WipeEdits(edits) }()

@@ -15,8 +15,8 @@ type waiting struct {
 	key  *kmclient.Key
 }
 
-// hold has keys wait in memory, and returns how many wait then. After Close it wipes
-// them, and ok is false.
+// hold keeps keys waiting in memory, and returns how many are waiting then. After Close
+// it wipes them, and ok is false.
 func (s *Store) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,15 +33,15 @@ func (s *Store) hold(peer string, keys []*kmclient.Key) (all int, ok bool) {
 	return len(s.waiting), !s.ended
 }
 
-// The pauses between attempts to store the keys that wait: each is twice as long as
-// the one before.
+// The pauses between attempts to store the waiting keys: each is twice as long as the
+// one before.
 const (
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
 )
 
-// keepTrying has the keys that wait stored as soon as the store works: until then they
-// would be lost with the process, and no other relay can have them. s.mu must be held.
+// keepTrying stores the waiting keys as soon as the store works: until then they would
+// be lost with the process, and no other relay can get them. s.mu must be held.
 func (s *Store) keepTrying() {
 	if s.retrying || s.closed {
 		return
@@ -55,7 +55,7 @@ func (s *Store) keepTrying() {
 				return
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), s.o.FetchTimeout)
-			_ = s.flush(ctx) // that they wait was logged
+			_ = s.flush(ctx) // it was logged that they wait
 			cancel()
 			s.mu.Lock()
 			s.retrying = len(s.waiting) > 0
@@ -68,14 +68,14 @@ func (s *Store) keepTrying() {
 	})
 }
 
-// A flushing is an attempt to store the keys that wait for it.
+// A flushing is an attempt to store the waiting keys.
 type flushing struct {
 	done chan struct{}
 	err  error // once done is closed
 }
 
-// flush stores the keys that wait, if any. A store may take long to fail, and would
-// for the next caller again, so all callers share one attempt.
+// flush stores the waiting keys, if any. A store may take long to fail, and again for
+// the next caller, so all callers share one attempt.
 func (s *Store) flush(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -102,18 +102,19 @@ func (s *Store) flush(ctx context.Context) error {
 		case <-ctx.Done():
 			return kmclient.Canceled(ctx)
 		}
-		// If only its caller gave up, or more keys wait now, there is more to do.
+		// If only that caller gave up, or more keys are waiting now, there is more to
+		// do.
 		if f.err != nil && !errors.Is(f.err, kmclient.ErrUnavailable) {
 			return f.err
 		}
 	}
 }
 
-// storeWaiting stores the keys that wait now. It wipes those whose IDs have had their
-// use since: they would wait for ever.
+// storeWaiting stores the keys that are waiting now. It wipes those whose IDs were used
+// in the meantime: they would wait forever.
 func (s *Store) storeWaiting(ctx context.Context) error {
 	s.mu.Lock()
-	byPeer := map[string][]*kmclient.Key{} // copies: a Close whose time is up wipes those that wait
+	byPeer := map[string][]*kmclient.Key{} // copies: a Close whose time is up wipes the waiting keys
 	for _, w := range s.waiting {
 		byPeer[w.peer] = append(byPeer[w.peer], kmclient.NewKey(w.key.ID(), bytes.Clone(w.key.Reveal())))
 	}
@@ -139,9 +140,9 @@ func (s *Store) storeWaiting(ctx context.Context) error {
 	return nil
 }
 
-// flushFirst stores the keys that wait, if any, and returns those of ids that are not
-// in the store then. If the keys can't be stored nothing may be fetched, since it would
-// have to wait as well. An ID that has had its use is an ErrClaimed.
+// flushFirst stores the waiting keys, if any, and returns the ids that are not in the
+// store then. If the keys can't be stored, nothing may be fetched, since it would have
+// to wait as well. If an ID was already used, the error is ErrClaimed.
 func (s *Store) flushFirst(ctx context.Context, peer string, ids []string) (missing []string, err error) {
 	s.mu.Lock()
 	n := len(s.waiting)

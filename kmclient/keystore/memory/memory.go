@@ -15,16 +15,16 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// Records are a place for records. Engines on the same Records share them, as processes
-// share a file.
+// Records hold records. Engines on the same Records share them, as processes share a
+// file.
 type Records struct {
 	mu      sync.Mutex
 	records map[engine.Name]*engine.Record
-	due     map[engine.Name]*engine.Record // those of records that have a Due
+	due     map[engine.Name]*engine.Record // the records that have a Due
 	version int64
 }
 
-// limits are low, so that tests meet them.
+// limits are low, so that tests reach them.
 var limits = engine.Limits{Changes: 16, Bytes: 2 << 20}
 
 // New returns an empty place.
@@ -34,8 +34,8 @@ func New() *Records {
 
 // Open returns an engine on the records; there may be several. around is called for
 // each operation that reads ("get", "list", "due", "check") or changes ("apply",
-// "compact") records, with what does it: it can wait, fail before or afterwards, and do
-// nothing at all. nil does just the operation.
+// "compact") records, and is given a function that does it: around can wait, fail
+// before or after, or not do it at all. If around is nil, the operation is just done.
 func (m *Records) Open(around func(op string, do func() error) error) engine.Engine {
 	if around == nil {
 		around = func(_ string, do func() error) error { return do() }
@@ -43,15 +43,15 @@ func (m *Records) Open(around func(op string, do func() error) error) engine.Eng
 	return &memoryEngine{m: m, around: around}
 }
 
-// Copy returns a copy of the records, as a backup has them. Nothing that is written
-// after a Copy has the version of a record that it replaces.
+// Copy returns a copy of the records, like a backup. Whatever is written after a Copy
+// has a different version from the record that it replaces.
 func (m *Records) Copy() *Records {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return &Records{records: maps.Clone(m.records), due: maps.Clone(m.due), version: m.version + 1<<32}
 }
 
-// Len returns how many records there are that claim no ID: claims are kept for ever.
+// Len returns how many records there are, apart from claims, which are kept forever.
 func (m *Records) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,7 +78,7 @@ type memoryEngine struct {
 	closed bool // guarded by m.mu
 }
 
-// do makes an operation, unless the engine can't be used.
+// do does an operation, unless the engine can't be used.
 func (e *memoryEngine) do(ctx context.Context, op string, f func() error) error {
 	return e.around(op, func() error {
 		if ctx.Err() != nil {
@@ -143,7 +143,7 @@ func (m *Records) apply(changes []engine.Change) error {
 	return nil
 }
 
-// sorted returns those of records that match, sorted, limit of them at most.
+// sorted returns at most limit of the records that match, in order.
 func sorted(records map[engine.Name]*engine.Record, limit int, match func(*engine.Record) bool, order func(a, b *engine.Record) int) []*engine.Record {
 	var found []*engine.Record
 	for _, r := range records {

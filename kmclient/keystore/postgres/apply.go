@@ -11,8 +11,8 @@ import (
 )
 
 // A statement makes some changes. It fails with a division by zero if one of their
-// records is not as expected: that needs nothing but SQL, and rolls the whole
-// transaction back at once.
+// records is not as expected: that is plain SQL, and rolls back the whole transaction
+// at once.
 type statement struct {
 	sql  string
 	args []any
@@ -42,9 +42,8 @@ func (e *Engine) Apply(ctx context.Context, changes ...engine.Change) error {
 	return e.call(ctx, once, func(ctx context.Context, c *conn) error { return e.apply(ctx, c, statements) })
 }
 
-// apply makes one transaction, in one round trip once the server knows the
-// statements. There is no BEGIN: what comes before the Sync of the protocol is one
-// transaction.
+// apply makes one transaction, in one round trip once the server knows the statements.
+// There is no BEGIN: everything before the protocol's Sync is one transaction.
 func (e *Engine) apply(ctx context.Context, c *conn, statements []statement) error {
 	b := &pgx.Batch{}
 	c.session.count(b)
@@ -61,15 +60,15 @@ func (e *Engine) apply(ctx context.Context, c *conn, statements []statement) err
 		return nil
 	case !hasCode(err, divisionByZero):
 		return err
-	case at == 0: // the session has another count: another server answers
+	case at == 0: // the session has another count: another server answered
 		return errBehind
 	}
 	return fmt.Errorf("%w: %v", engine.ErrConflict, statements[at-first].name)
 }
 
-// plan returns the statements for some changes. All Applys take the locks in the
-// same order, so that no two of them wait for each other: claims first, then
-// records, by their names.
+// plan returns the statements for some changes. All calls of Apply take the locks in
+// the same order, so that no two of them wait for each other: claims first, then
+// records, sorted by name.
 func plan(changes []engine.Change) (statements []statement, err error) {
 	var claims []engine.Name
 	var records []engine.Change
@@ -90,8 +89,8 @@ func plan(changes []engine.Change) (statements []statement, err error) {
 	return append(planClaims(claims), planRecords(records)...), nil
 }
 
-// planRecords makes one statement for new records that follow each other, and one for
-// each other change.
+// planRecords makes one statement for each run of new records, and one for every other
+// change.
 func planRecords(records []engine.Change) (statements []statement) {
 	for len(records) > 0 {
 		n := 0

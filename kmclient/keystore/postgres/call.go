@@ -21,7 +21,7 @@ const (
 
 const (
 	pause    = 50 * time.Millisecond // before a request is sent again
-	attempts = 10                    // at what conflicts with others
+	attempts = 10                    // at requests that conflict with others
 )
 
 // Codes of errors, by PostgreSQL's names for them.
@@ -48,7 +48,7 @@ type conn struct {
 }
 
 // send sends statements together and waits for all answers. After an error, at is the
-// index of the statement that failed, or the number of all.
+// index of the statement that failed, or the number of statements.
 func (c *conn) send(ctx context.Context, b *pgx.Batch) (at int, err error) {
 	results := c.SendBatch(ctx, b)
 	for at < b.Len() && err == nil {
@@ -62,12 +62,12 @@ func (c *conn) send(ctx context.Context, b *pgx.Batch) (at int, err error) {
 	return at, err
 }
 
-// call makes a request, again where that can help and is safe, until the engine's
-// time-out.
+// call makes a request, and repeats it while that can help and is safe, until the
+// engine's time-out.
 func (e *Engine) call(ctx context.Context, again bool, request func(context.Context, *conn) error) error {
 	bounded, cancel := context.WithTimeout(context.WithValue(ctx, dialKey{}, true), e.timeout)
 	defer cancel()
-	var reason error // what went wrong, as far as that is known
+	var reason error // what went wrong, as far as known
 	for try := 1; ; try++ {
 		switch {
 		case ctx.Err() != nil:
@@ -98,7 +98,7 @@ type unconnected struct{ error }
 func (u unconnected) Unwrap() error { return u.error }
 
 // attempt makes a request once. If its connection breaks, the others are no longer
-// trusted either; if it is cut because the caller gave up, they are.
+// trusted either; if it was cut because the caller gave up, they still are.
 func (e *Engine) attempt(ctx context.Context, request func(context.Context, *conn) error) error {
 	pooled, err := e.pool.Acquire(ctx)
 	if err != nil {
@@ -123,8 +123,8 @@ func (e *Engine) attempt(ctx context.Context, request func(context.Context, *con
 	return err
 }
 
-// isSound reports whether a connection can still be used after an error, and nothing
-// was committed: the server answered with the severity ERROR.
+// isSound reports whether the connection is usable after an error, and nothing was
+// committed: the server answered with severity ERROR.
 func isSound(err error) bool {
 	if err == nil || errors.Is(err, engine.ErrConflict) {
 		return true
@@ -133,15 +133,15 @@ func isSound(err error) bool {
 	return ok && said.SeverityUnlocalized == "ERROR" && said.Code != readOnlyTransaction
 }
 
-// mayRepeat reports whether a request that failed can succeed the next time and may be
-// sent again. An answer with the severity ERROR comes instead of the commit; after one
-// that ends the connection, the outcome is unknown.
+// mayRepeat reports whether a failed request may be sent again and can then succeed. An
+// answer with severity ERROR comes instead of the commit; after one that ends the
+// connection, the outcome is unknown.
 func mayRepeat(err error, again bool, try int) bool {
 	_, unsent := errors.AsType[unconnected](err)
 	again = again || unsent || pgconn.SafeToRetry(err)
 	said, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case errors.Is(err, errBehind): // no server has all commits, though others were tried
+	case errors.Is(err, errBehind): // no server has all commits, although others were tried
 		return false
 	case errors.Is(err, errReadOnly): // from setUp
 		return true
@@ -154,7 +154,7 @@ func mayRepeat(err error, again bool, try int) bool {
 		(said.Code == serializationFailure || said.Code == deadlockDetected || said.Code == readOnlyTransaction)
 }
 
-// passes reports whether an error of the server may be gone a moment later.
+// passes reports whether an error of the server may soon be gone.
 func passes(code string) bool {
 	switch code {
 	case serializationFailure, deadlockDetected, readOnlyTransaction, tooManyConnections, adminShutdown, crashShutdown, cannotConnectNow:
@@ -168,8 +168,8 @@ func hasCode(err error, code string) bool {
 	return ok && said.Code == code
 }
 
-// storeError is the kmclient.ErrStore for an error of the server or the way to it, with
-// what is wrong in plain words, and the servers.
+// storeError returns the kmclient.ErrStore for an error of the server or the connection
+// to it, with the servers and what is wrong in plain words.
 func (e *Engine) storeError(err error) error {
 	if err == nil {
 		return nil
@@ -178,7 +178,7 @@ func (e *Engine) storeError(err error) error {
 	switch {
 	case errors.Is(err, errBehind):
 		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, e.where, errBehind)
-	case isLate(err): // of call, not the caller's context
+	case isLate(err): // call's time-out, not the caller's context
 		return fmt.Errorf("%w %s: %s: %v", kmclient.ErrStore, e.where, words, plain(err))
 	case words != "":
 		return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, e.where, words, plain(err))

@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// Claims have tables of their own, since they are nothing but names, and stay for ever:
-// one for UUIDs in their canonical spelling, one for all other IDs.
+// Claims have their own tables, since they are only names and stay forever: one for
+// UUIDs in canonical spelling, one for all other IDs.
 
 const (
 	insertScope = `INSERT INTO scopes (km, sae) SELECT $1::bytea, $2::bytea
@@ -63,8 +63,8 @@ type scope struct {
 	km, sae []byte
 }
 
-// listClaims returns the claims that follow a name, or all if it is nil, by KM and
-// SAE; of these, those with another ID come before those with a UUID.
+// listClaims returns the claims that follow a name, or all if it is nil, by KM and SAE;
+// within these, UUIDs come after other IDs.
 func listClaims(ctx context.Context, c *pgx.Conn, after *engine.Name, limit int) (records []*engine.Record, err error) {
 	from := cmp.Or(after, &engine.Name{})
 	rows, err := c.Query(ctx, "SELECT n, km, sae FROM scopes WHERE (km, sae) >= ($1, $2) ORDER BY km, sae", []byte(from.KM), []byte(from.SAE))

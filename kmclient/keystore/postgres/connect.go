@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What a server is refused for.
+// Why a server is refused.
 var (
 	errFsync    = errors.New("the server runs with fsync=off, and would lose keys when its machine fails: switch fsync on, and make the database again or restore a backup if the machine has failed since")
 	errPages    = errors.New("the server runs with full_page_writes=off, and a failure of its machine can damage what it has: switch full_page_writes on")
@@ -27,8 +27,8 @@ const (
 	warnClearText = "the connection may be in clear text: set sslmode=verify-full and sslrootcert=FILE in the URL"
 )
 
-// settings are what the statements here expect of a connection, as far as the server
-// has them. Every statement finds its rows by an index, even where the server's old
+// settings are those that the statements here expect of a connection, as far as the
+// server has them. Every statement finds its rows by an index, even if outdated
 // statistics make the table look small.
 const settings = `SELECT set_config(name, value, false) FROM (VALUES
 	('search_path', $1), ('statement_timeout', $2), ('default_transaction_isolation', 'read committed'),
@@ -37,7 +37,7 @@ const settings = `SELECT set_config(name, value, false) FROM (VALUES
 	('synchronous_commit', CASE WHEN current_setting('synchronous_commit', true)='remote_apply' THEN 'remote_apply' ELSE 'on' END)
 	) AS wanted(name, value) WHERE current_setting(name, true) IS NOT NULL`
 
-// setUp makes a new connection fit for use, or refuses it.
+// setUp prepares a new connection for use, or refuses it.
 func (e *Engine) setUp(ctx context.Context, c *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout) // the pool's has none
 	defer cancel()
@@ -57,7 +57,7 @@ func (e *Engine) setUp(ctx context.Context, c *pgx.Conn) error {
 	return err
 }
 
-// checkServer refuses a server that loses what it has acknowledged, or can't
+// checkServer refuses a server that may lose what it has acknowledged, or can't
 // acknowledge anything.
 func (e *Engine) checkServer(ctx context.Context, c *pgx.Conn) error {
 	var fsync, pages, standbys, readOnly string
@@ -88,8 +88,8 @@ func (e *Engine) checkServer(ctx context.Context, c *pgx.Conn) error {
 	return nil
 }
 
-// probe makes sure that statements which are sent together are one transaction: the
-// first is rolled back if the second fails.
+// probe makes sure that statements sent together are one transaction: the first is
+// rolled back if the second fails.
 func probe(ctx context.Context, c *conn) error {
 	id := [16]byte(uuid.New())
 	b := &pgx.Batch{}
@@ -111,9 +111,9 @@ type dialKey struct{}
 
 var errNoCancel = errors.New("cancel requests are not sent")
 
-// dialNoCancel returns a dialer that pgx can't use to cancel what it has given up. A
-// server that is waiting for its standby would stop waiting: others would see the
-// commit, and it would be lost if the standby took over.
+// dialNoCancel returns a dialer that pgx can't use to cancel a request that it has
+// given up on. A server that is waiting for its standby would stop waiting: others
+// would see the commit, but it would be lost if the standby took over.
 func dialNoCancel(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if ctx.Value(dialKey{}) == nil {
@@ -123,20 +123,21 @@ func dialNoCancel(dial pgconn.DialFunc) pgconn.DialFunc {
 	}
 }
 
-// noticeCancelled notes the server's notice that a commit which was waiting for the
-// standby was cancelled: it is made, and may be lost with the server. The names of
-// PostgreSQL's source files are the same in all languages.
+// noticeCancelled notes the server's notice that a commit's wait for the standby was
+// cancelled: the commit is made, but may be lost with the server. The notice is
+// recognised by the name of PostgreSQL's source file, which is the same in all
+// languages.
 func noticeCancelled(c *pgconn.PgConn, n *pgconn.Notice) {
 	if s := sessionOf(c); s != nil && n.File == "syncrep.c" {
 		s.cancelled = true
 	}
 }
 
-// cut ends a connection at once. pgx would wait for the server's answer to what is
+// cut ends a connection at once. pgx would wait for the server's answer to the request
 // under way.
 func cut(c *pgx.Conn) { _ = c.PgConn().Conn().Close() }
 
-// checkLevel refuses a server without the schema, or with one of another version.
+// checkLevel refuses a server whose schema is missing or has another version.
 func (e *Engine) checkLevel(ctx context.Context, c *pgx.Conn) error {
 	level, err := readLevel(ctx, c)
 	switch {

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// inWords returns what an error means, "" if its own text is clear.
+// inWords returns what an error means, or "" if its own text is clear.
 func inWords(err error) string {
 	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return codeInWords(said.Code)
@@ -67,15 +67,16 @@ func codeInWords(code string) string {
 	return ""
 }
 
-// isNetwork reports whether the way to the server failed, or no server takes writes.
+// isNetwork reports whether the connection to the server failed, or no server takes
+// writes.
 func isNetwork(err error) bool {
 	_, dialed := errors.AsType[*pgconn.ConnectError](err)
 	_, network := errors.AsType[net.Error](err)
 	return dialed || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
-// A failedConnect is the error of a connection to any of several servers, on one line
-// and without the user, whom pgx names too.
+// A failedConnect is the error of connecting to several servers, on one line and
+// without the user, which pgx would show.
 type failedConnect struct{ *pgconn.ConnectError }
 
 func (f failedConnect) Error() string {
@@ -84,10 +85,10 @@ func (f failedConnect) Error() string {
 		return "no answer"
 	}
 	lines := strings.Split(inner.Error(), "\n")
-	return strings.Join(slices.Compact(lines), "; ") // one server may be tried with and without TLS
+	return strings.Join(slices.Compact(lines), "; ") // a server may be tried with and without TLS
 }
 
-// plain returns an error in the form for people.
+// plain returns an error in a form for people.
 func plain(err error) error {
 	if dialed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return failedConnect{dialed}

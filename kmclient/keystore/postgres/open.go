@@ -17,25 +17,24 @@ import (
 
 const (
 	defaultTimeout = 10 * time.Second
-	lifetime       = time.Hour       // of a connection: the servers that DNS names may change
-	closeTimeout   = 2 * time.Second // to remove what the server knows of this process
+	lifetime       = time.Hour       // of a connection: DNS may name other servers later
+	closeTimeout   = 2 * time.Second // to remove what the server knows about this process
 )
 
-// Options of an Engine. Only URL is mandatory.
+// Options configure an Engine. Only URL is mandatory.
 type Options struct {
-	// URL is one as libpq takes it,
+	// URL has libpq's form,
 	//
 	//	postgres://USER@HOST:PORT,HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE
 	//
-	// Besides libpq's parameters there are search_path, the schema of the store
-	// instead of qkdmail, and pool_max_conns, the number of connections. What is
-	// not in it comes from libpq's environment variables and password file. It must
-	// lead to servers that take writes (target_session_attrs=read-write, the default
-	// here).
+	// In addition to libpq's parameters there are search_path, the schema of the store
+	// instead of qkdmail, and pool_max_conns, the number of connections. What the URL
+	// lacks comes from libpq's environment variables and password file. It must lead to
+	// servers that take writes (target_session_attrs=read-write, the default here).
 	URL string
 
-	Connections int           // at most; if zero, what the URL says, or 16
-	Timeout     time.Duration // for each call, with all attempts and the time to wait for a connection; 10 s if zero
+	Connections int           // at most; if zero, as in the URL, or 16
+	Timeout     time.Duration // for each call, including all attempts and the wait for a connection; 10 s if zero
 }
 
 // An Engine is a schema in a PostgreSQL database. Its methods may be called from
@@ -46,7 +45,7 @@ type Engine struct {
 	pool    *pgxpool.Pool
 
 	mu       sync.Mutex
-	known    map[uuid.UUID]int64 // commits of each session, as far as they were seen; see session.go
+	known    map[uuid.UUID]int64 // commits of each session, as far as seen; see session.go
 	retired  map[uuid.UUID]bool  // sessions whose connection has ended
 	warnings []string            // about the server of the latest connection
 
@@ -57,9 +56,10 @@ type Engine struct {
 var _ engine.Engine = (*Engine)(nil)
 
 // Open connects to a server and returns once it has answered and can keep keys safely.
-// Options that make no sense are a kmclient.ErrConfig. A server that can't be reached
-// within the time-out, takes no writes, loses data when its machine fails (fsync or
-// full_page_writes off), or has no schema of this version is a kmclient.ErrStore.
+// If options are invalid, the error is kmclient.ErrConfig. If the server can't be
+// reached within the time-out, takes no writes, loses data when its machine fails
+// (fsync or full_page_writes off), or has no schema of this version, the error is
+// kmclient.ErrStore.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	p, err := parse(o.URL)
 	if err != nil {
@@ -76,13 +76,13 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		p.config.MaxConns = int32(o.Connections)
 	}
 	p.within(s.timeout)
-	p.config.MinConns, p.config.MinIdleConns = 0, 0 // so that each is made by Engine.attempt
+	p.config.MinConns, p.config.MinIdleConns = 0, 0 // so that Engine.attempt makes each connection
 	p.config.MaxConnLifetime, p.config.MaxConnLifetimeJitter, p.config.MaxConnIdleTime = lifetime, lifetime/6, lifetime/6
 	p.config.AfterConnect, p.config.BeforeClose = s.setUp, s.retire
 	p.config.ConnConfig.DialFunc = dialNoCancel(p.config.ConnConfig.DialFunc)
 	p.config.ConnConfig.OnNotice = noticeCancelled
 	p.config.ConnConfig.ValidateConnect = s.notBehind(p.config.ConnConfig.ValidateConnect)
-	if s.pool, err = pgxpool.NewWithConfig(context.Background(), p.config); err != nil { // it has not connected yet
+	if s.pool, err = pgxpool.NewWithConfig(context.Background(), p.config); err != nil { // this does not connect yet
 		return nil, s.storeError(err)
 	}
 	if err := s.call(ctx, repeatable, probe); err != nil {
@@ -92,7 +92,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	return s, nil
 }
 
-// Warnings returns what is questionable about the server or the way to it, in
+// Warnings returns what is questionable about the server or the connection to it, in
 // sentences for the administrator, as of the latest connection.
 func (e *Engine) Warnings() []string {
 	e.mu.Lock()
@@ -106,12 +106,12 @@ func (e *Engine) Limits() engine.Limits {
 	return engine.Limits{Changes: 2*4096 + 1, Bytes: 16 << 20}
 }
 
-// Check is nil: pg_amcheck checks the server's files.
+// Check returns nil: use pg_amcheck to check the server's files.
 func (e *Engine) Check(context.Context) error { return nil }
 
-// Compact removes the rows of sessions of processes that ended without a Close. That
-// is all that a role can do which does not own the tables: the server gives up what was
-// overwritten and deleted by itself, as the package's comment describes.
+// Compact removes the rows of sessions of processes that ended without Close. A role
+// that does not own the tables can do no more: the server itself removes overwritten
+// and deleted data, as the package comment describes.
 func (e *Engine) Compact(ctx context.Context) error {
 	return e.call(ctx, repeatable, func(ctx context.Context, c *conn) error {
 		_, err := c.Exec(ctx, "DELETE FROM sessions WHERE made < current_date - 30")

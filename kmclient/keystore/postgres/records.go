@@ -10,9 +10,10 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// getRecords finds records and claims in one statement, and so at one moment: who
-// sees a claim sees what was made with it. OFFSET 0 makes the server look each name up
-// by an index; it would read the whole table where its statistics make that look small.
+// getRecords finds records and claims in one statement, and so at one moment: whoever
+// sees a claim sees the record made with it. OFFSET 0 makes the server look up each
+// name by an index; else it would read the whole table if its statistics make that look
+// small.
 const getRecords = `SELECT n.i, r.due, r.version, r.value
 	FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS n(kind, km, sae, id, i),
 	LATERAL (SELECT due, version, value FROM records WHERE kind=n.kind AND km=n.km AND sae=n.sae AND id=n.id OFFSET 0) r`
@@ -45,7 +46,7 @@ func (e *Engine) Get(ctx context.Context, names ...engine.Name) ([]*engine.Recor
 		var value []byte
 		_, err = pgx.ForEachRow(rows, []any{&i, &due, &version, &value}, func() error {
 			records[i-1] = &engine.Record{Name: names[i-1], Due: engine.ToTime(due), Version: version, Value: value}
-			value = nil // the next row's is read into a new one
+			value = nil // the next row's value is read into a new slice
 			return nil
 		})
 		return err
@@ -56,8 +57,8 @@ func (e *Engine) Get(ctx context.Context, names ...engine.Name) ([]*engine.Recor
 	return records, nil
 }
 
-// getStatement returns the statement for some names, without claims if there are none
-// among them.
+// getStatement returns the statement for some names, without claims if none is among
+// them.
 func getStatement(names []engine.Name) (sql string, args []any) {
 	var parts [4][][]byte
 	var kms, saes [][]byte

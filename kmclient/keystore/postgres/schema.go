@@ -15,10 +15,10 @@ var schema1 string
 // migrations take a schema from one version to the next.
 func migrations() []string { return []string{schema1} }
 
-// Init makes the schema that a URL names, or brings it to this version. The role
-// must be allowed to make schemas in the database, or own the one that is there. A
-// schema of this version is left as it is; one of a later version is an error.
-// Relays need other rights: see [Grants].
+// Init makes the schema that a URL names, or brings it to this version. The role must
+// be allowed to make schemas in the database, or own the existing one. A schema of this
+// version is left as it is; a later version is an error. Relays need other rights: see
+// [Grants].
 func Init(ctx context.Context, url string) error {
 	p, err := parse(url)
 	if err != nil {
@@ -61,8 +61,8 @@ func (p *place) migrate(ctx context.Context, c *pgx.Conn) error {
 	return nil
 }
 
-// readLevel returns the version of the schema in the search path, 0 if it is not
-// there.
+// readLevel returns the version of the schema in the search path, or 0 if there is
+// none.
 func readLevel(ctx context.Context, c *pgx.Conn) (level int, err error) {
 	var there bool
 	if err := c.QueryRow(ctx, "SELECT to_regclass('level') IS NOT NULL").Scan(&there); err != nil || !there {
@@ -71,8 +71,8 @@ func readLevel(ctx context.Context, c *pgx.Conn) (level int, err error) {
 	return level, c.QueryRow(ctx, "SELECT n FROM level").Scan(&level)
 }
 
-// Grants returns the SQL that gives a role what a relay needs in the schema that a
-// URL names, and nothing else: it can't change the tables, nor a claim.
+// Grants returns the SQL that gives a role the rights that a relay needs in the schema
+// that a URL names, and no others: it can change neither the tables nor a claim.
 func Grants(url, role string) (string, error) {
 	p, err := parse(url)
 	if err != nil {

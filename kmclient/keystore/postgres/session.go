@@ -13,25 +13,25 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A session is one connection of this process. Its row in the table sessions
-// counts its commits: each Apply adds 1 in its own transaction, if the number is
-// what this process knows. So a server that lacks a commit which the Engine has seen
-// does not go unnoticed: it has to have all known commits of all sessions when a
-// connection is made, or it is refused.
+// A session is one connection of this process. Its row in the table sessions counts its
+// commits: each Apply adds 1 in its own transaction, if the number is what this process
+// knows. So a server that lacks a commit that the Engine has seen does not go
+// unnoticed: it must have all known commits of all sessions when a connection is made,
+// or it is refused.
 //
-// The row is made with the first commit. From then on it also represents the
-// sessions that had ended before the connection was made, since the server had
-// their commits then: they are forgotten, and their rows removed.
+// The row is made with the first commit. From then on it also represents the sessions
+// that had ended before the connection was made, since the server had their commits
+// then: those sessions are forgotten, and their rows removed.
 type session struct {
 	id      uuid.UUID
 	commits int64
 	covers  []uuid.UUID // sessions that its first commit represents
-	remove  []uuid.UUID // sessions that nobody asks for any longer
+	remove  []uuid.UUID // sessions that nobody asks for any more
 
 	cancelled bool // the server has not waited for its standby: see noticeCancelled
 }
 
-const sessionKey = "session" // of the custom data of a connection
+const sessionKey = "session" // in the custom data of a connection
 
 func sessionOf(c *pgconn.PgConn) *session {
 	s, _ := c.CustomData()[sessionKey].(*session)
@@ -58,14 +58,14 @@ func (e *Engine) join(ctx context.Context, c *pgx.Conn) error {
 		if e.knows(lost) {
 			return errBehind
 		}
-		// Another session represents them since.
+		// Another session has come to represent them.
 	}
 }
 
-// notBehind returns a check of a server that is tried: the one that the URL's
-// parameters ask for, and whether it has all known commits. If it fails, the next
-// server is tried: a primary that was taken for dead and comes back, not knowing that
-// another has taken over, takes writes too.
+// notBehind returns a check for a server that is tried: the check that the URL's
+// parameters ask for, and whether the server has all known commits. If it fails, the
+// next server is tried: a primary that was taken for dead may come back, not knowing
+// that another has taken over, and take writes too.
 func (e *Engine) notBehind(check pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	return func(ctx context.Context, c *pgconn.PgConn) error {
 		if check != nil {
@@ -123,7 +123,7 @@ func (e *Engine) knows(ids []uuid.UUID) bool {
 	return slices.ContainsFunc(ids, func(id uuid.UUID) bool { _, found := e.known[id]; return found })
 }
 
-// lostSessions returns the sessions of which the server lacks known commits.
+// lostSessions returns the sessions with known commits that the server lacks.
 func lostSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) (lost []uuid.UUID, err error) {
 	if len(known) == 0 {
 		return nil, nil
@@ -147,8 +147,8 @@ func lostSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) (
 	return lost, err
 }
 
-// keepSessions keeps the rows of sessions from being a month old, when Compact removes
-// them. A live process makes connections more often than that.
+// keepSessions refreshes the rows of sessions, since Compact removes them when they are
+// a month old. A live process makes connections more often than that.
 func keepSessions(ctx context.Context, c *pgx.Conn, known map[uuid.UUID]int64) error {
 	if len(known) == 0 {
 		return nil
@@ -184,7 +184,7 @@ func (n *session) count(b *pgx.Batch) {
 	}
 }
 
-// committed records that the session has made a commit.
+// committed records that the session made a commit.
 func (e *Engine) committed(n *session) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -24,8 +24,8 @@ import (
 const (
 	defaultSchema      = "qkdmail"
 	defaultConnections = 16
-	perHost            = 3  // the share of the time that one host may take to answer
-	maxIdentifier      = 63 // bytes that PostgreSQL keeps of a name
+	perHost            = 3  // one host may take this fraction of the time to answer
+	maxIdentifier      = 63 // bytes of a name that PostgreSQL keeps
 )
 
 // A place is what a URL leads to.
@@ -36,7 +36,7 @@ type place struct {
 	clearText bool   // others may be able to read and change the connection
 }
 
-// parse reads a URL. One that can't be used is a kmclient.ErrConfig, which does not
+// parse reads a URL. If it can't be used, the error is kmclient.ErrConfig and does not
 // show it.
 func parse(text string) (*place, error) {
 	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
@@ -68,7 +68,7 @@ func parse(text string) (*place, error) {
 	return p, nil
 }
 
-// parameters returns those after the "?" of a URL.
+// parameters returns the parameters after the "?" of a URL.
 func parameters(text string) (url.Values, error) {
 	_, query, _ := strings.Cut(text, "?")
 	return url.ParseQuery(query)
@@ -88,8 +88,8 @@ func withDefaults(text string, query url.Values) string {
 	return text + "target_session_attrs=read-write"
 }
 
-// badURL is the error of a URL that can't be used. It has pgx's error only where no
-// part of that can come from a password.
+// badURL is the error for an unusable URL. It includes pgx's error only if no part of
+// that can come from a password.
 func badURL(text string, err error) error {
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%w: PostgreSQL URL: %w", kmclient.ErrConfig, file)
@@ -119,7 +119,7 @@ func (p *place) describe() {
 		hosts = append(hosts, address(f.Host, f.Port))
 		p.clearText = p.clearText || f.TLSConfig == nil && !isLocal(f.Host)
 	}
-	hosts = slices.Compact(hosts) // one is tried with and without TLS
+	hosts = slices.Compact(hosts) // a host may be tried with and without TLS
 	p.where = "postgres://" + strings.Join(hosts, ",") + "/" + c.Database
 }
 

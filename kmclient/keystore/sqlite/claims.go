@@ -10,11 +10,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/sqlitedb"
 )
 
-// Claims have a table of their own, in which each takes about 25 bytes: they are nothing
-// but names, and stay for ever.
+// Claims have their own table, in which each takes about 25 bytes: they are only names,
+// and stay forever.
 
-// packID returns an ID as it is in the table: a UUID as its 16 bytes. SQLite takes no
-// text for a blob, so no two IDs are the same there.
+// packID returns an ID as it is in the table, a UUID as its 16 bytes. SQLite never
+// takes text for a blob, so no two IDs are the same there.
 func packID(id string) any {
 	if u, ok := engine.UUID(id); ok {
 		return u[:]
@@ -34,13 +34,13 @@ func unpackID(packed any) (string, error) {
 	return "", fmt.Errorf("%w: a key ID of an unknown form", sqlitedb.ErrDamaged)
 }
 
-// addClaim makes a claim, the only change that it ever goes through.
+// addClaim makes a claim, the only change that a claim allows.
 func addClaim(c *sqlitedb.Conn, ch engine.Change) error {
 	if err := engine.CheckClaim(ch); err != nil {
 		return err
 	}
 	n := ch.New.Name
-	for range 2 { // the second time with a scope, if it is that which was missing
+	for range 2 { // the second time with the scope, if that was missing
 		added, err := c.Change("INSERT INTO claims (scope, id) SELECT n, ? FROM scopes WHERE km=? AND sae=? ON CONFLICT DO NOTHING",
 			packID(n.ID), n.KM, n.SAE)
 		if err != nil || added == 1 {
@@ -57,7 +57,7 @@ func addClaim(c *sqlitedb.Conn, ch engine.Change) error {
 	return fmt.Errorf("%w: %v", engine.ErrConflict, n)
 }
 
-// getClaim returns a claim, nil if it is not there.
+// getClaim returns a claim, or nil if it is not there.
 func getClaim(c *sqlitedb.Conn, n engine.Name) (*engine.Record, error) {
 	var one int
 	err := c.Row([]any{&one}, "SELECT 1 FROM claims WHERE id=? AND scope=(SELECT n FROM scopes WHERE km=? AND sae=?)", packID(n.ID), n.KM, n.SAE)
@@ -70,8 +70,8 @@ func getClaim(c *sqlitedb.Conn, n engine.Name) (*engine.Record, error) {
 	return engine.NewClaim(n), nil
 }
 
-// listClaims returns the claims that follow a name, by KM and SAE; of these, those
-// with a text come before those with a UUID.
+// listClaims returns the claims that follow a name, by KM and SAE; within these, UUIDs
+// come after other IDs.
 func listClaims(c *sqlitedb.Conn, after engine.Name, limit int) (records []*engine.Record, err error) {
 	var scopes []engine.Name
 	var numbers []int64

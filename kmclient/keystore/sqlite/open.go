@@ -29,7 +29,7 @@ func format() sqlitedb.Format {
 	}
 }
 
-// Options of a file. The zero value is ready to use.
+// Options configure an Engine. The zero value is ready to use.
 type Options struct {
 	Wait time.Duration // how long to wait for another process that holds the lock; 10 s if zero
 }
@@ -40,9 +40,9 @@ type Engine struct{ file *sqlitedb.DB }
 
 var _ engine.Engine = (*Engine)(nil)
 
-// Open opens the file at path. If it is not there, it is made (mode 0600), and so are
-// its folders (0700). A file that is empty, no SQLite database, another program's or
-// of a later version is a kmclient.ErrStore and is left as it is.
+// Open opens the file at path. If it does not exist, Open makes it (mode 0600) and its
+// folders (0700). A file that is empty, not an SQLite database, another program's or of
+// a later version is left as it is, and the error is kmclient.ErrStore.
 func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	if path == "" {
 		return nil, fmt.Errorf("%w: the key store needs a path", kmclient.ErrConfig)
@@ -58,7 +58,7 @@ func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 // harm.
 func (e *Engine) Close() error { return e.file.Close() }
 
-// Warnings is empty: there is no server.
+// Warnings returns nil: there is no server.
 func (e *Engine) Warnings() []string { return nil }
 
 // Limits bound what one Apply holds in memory: 4096 keys of a few hundred bytes, each
@@ -67,8 +67,8 @@ func (e *Engine) Limits() engine.Limits {
 	return engine.Limits{Changes: 2*4096 + 1, Bytes: 16 << 20}
 }
 
-// Compact empties the write-ahead log, which holds what was overwritten. While
-// others are using it, the error is an engine.ErrUncompacted.
+// Compact empties the write-ahead log, which holds overwritten data. While others are
+// using it, the error is engine.ErrUncompacted.
 func (e *Engine) Compact(ctx context.Context) error {
 	err := e.file.Checkpoint(ctx)
 	if errors.Is(err, sqlitedb.ErrInUse) {
@@ -77,10 +77,10 @@ func (e *Engine) Compact(ctx context.Context) error {
 	return err
 }
 
-// Backup writes a copy of the file, as it is now, to a path where there is
-// nothing, as a whole or not at all. What is in it is sealed as it is here.
+// Backup writes a copy of the file, as it is now, to a path where there is nothing. It
+// writes the whole copy or none. The copy is sealed like the original.
 func (e *Engine) Backup(ctx context.Context, path string) error { return e.file.Backup(ctx, path) }
 
-// Check reads the whole file and reports whether it is sound. That takes a
-// second or more for each gigabyte.
+// Check reads the whole file and reports whether it is sound. This takes a second or
+// more per gigabyte.
 func (e *Engine) Check(ctx context.Context) error { return e.file.Check(ctx) }

@@ -31,7 +31,7 @@ func (e *Engine) Get(ctx context.Context, names ...engine.Name) ([]*engine.Recor
 	return records, nil
 }
 
-// getRecord returns a record, nil if it is not there.
+// getRecord returns a record, or nil if it is not there.
 func getRecord(c *sqlitedb.Conn, n engine.Name) (*engine.Record, error) {
 	r := &engine.Record{Name: n}
 	var due int64
@@ -72,7 +72,7 @@ func changeRecord(c *sqlitedb.Conn, ch engine.Change) error {
 	return err
 }
 
-// tryChange does so in one statement, and reports whether the record was as
+// tryChange makes a change in one statement, and reports whether the record was as
 // expected.
 func tryChange(c *sqlitedb.Conn, ch engine.Change) (bool, error) {
 	r, n := ch.New, ch.Name()
@@ -104,7 +104,7 @@ func tryChange(c *sqlitedb.Conn, ch engine.Change) (bool, error) {
 func (e *Engine) List(ctx context.Context, after engine.Name, limit int) (records []*engine.Record, err error) {
 	const text = `SELECT kind, km, sae, id, due, version, value FROM records
 		WHERE (kind, km, sae, id) > (?, ?, ?, ?) AND kind < ? ORDER BY kind, km, sae, id LIMIT ?`
-	claims := engine.Name{Kind: engine.Claim} // what is before them, they, what is after them
+	claims := engine.Name{Kind: engine.Claim} // the records before the claims, the claims, the records after them
 	err = e.file.Read(ctx, func(c *sqlitedb.Conn) error {
 		if after.Kind < claims.Kind {
 			if records, err = query(c, text, string(after.Kind), after.KM, after.SAE, after.ID, string(claims.Kind), limit); err != nil || len(records) == limit {

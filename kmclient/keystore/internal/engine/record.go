@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// A Record is what an Engine keeps. Nobody changes one that came from an Engine or
-// was given to one, the Value included; but Apply sets the Version.
+// A Record is what an Engine keeps. A record that came from an Engine or was given to
+// one must not be changed, nor its Value; only Apply sets the Version.
 type Record struct {
 	Name
-	Due     time.Time // when the sweep is to look at it, in whole seconds; zero: never
-	Value   []byte    // sealed; empty for Claim; 2 MiB at most
+	Due     time.Time // when the sweep should look at it, in whole seconds; zero: never
+	Value   []byte    // sealed; empty for Claim; at most 2 MiB
 	Version int64     // set by the Engine: never the same for two states of a record
 }
 
 // A Kind is what a record is about.
 type Kind string
 
-// The kinds of records. A Claim has no value and no Due. It is made, never changed,
-// removed or only checked, and is kept for ever, so an engine may keep it in few
-// bytes.
+// The kinds of records. A Claim has no value and no Due. It is only ever made, never
+// changed, removed or checked by a Change, and is kept forever, so an engine may store
+// it in a few bytes.
 const (
 	Receive Kind = "receive" // a key to decrypt with; ID is a UUID, as the comment of package keystore says
-	Claim   Kind = "claim"   // a key ID is taken, to encrypt or to decrypt with; ID as for Receive
-	Message Kind = "message" // what was delivered of a message; ID is its identity, in hexadecimal
+	Claim   Kind = "claim"   // a key ID is taken, to encrypt or decrypt with; ID as for Receive
+	Message Kind = "message" // the deliveries of a message; ID is its identity, in hexadecimal
 	Store   Kind = "store"   // about the store itself
 )
 
@@ -49,7 +49,7 @@ func (n Name) Compare(o Name) int {
 // String returns the name for people.
 func (n Name) String() string { return fmt.Sprintf("%s %q %q %q", n.Kind, n.KM, n.SAE, n.ID) }
 
-// Parts returns the parts of a name in their order.
+// Parts returns the parts of a name in order.
 func (n Name) Parts() [4]string { return [4]string{string(n.Kind), n.KM, n.SAE, n.ID} }
 
 // Check reports whether a record can have this name.

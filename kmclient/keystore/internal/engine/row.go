@@ -8,9 +8,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// How a record is written in a row of SQL, whichever engine has the tables.
+// How SQL rows hold a record, whichever engine has the tables.
 
-// NewVersion returns one that no record has had, and none will have.
+// NewVersion returns a version that no record has had or will have.
 func NewVersion() int64 { return 1 + rand.Int64N(1<<62) }
 
 // NotNull returns b, but never nil, which would be NULL.
@@ -21,7 +21,7 @@ func NotNull(b []byte) []byte {
 	return b
 }
 
-// FromTime returns a due time as Unix time in seconds, 0 for never.
+// FromTime returns a due time as Unix time in seconds, with 0 for never.
 func FromTime(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -37,18 +37,18 @@ func ToTime(due int64) time.Time {
 	return time.Unix(due, 0)
 }
 
-// UUID returns a key ID as a UUID if it is one in its canonical spelling: that takes 16
-// bytes of a row. No two IDs are the same UUID.
+// UUID returns a key ID as a UUID if it is one in canonical spelling: that takes 16
+// bytes of a row. No two IDs give the same UUID.
 func UUID(id string) (u uuid.UUID, ok bool) {
 	u, err := uuid.Parse(id)
 	return u, err == nil && u.String() == id
 }
 
-// NewClaim returns the record of a claim, which has one state only.
+// NewClaim returns the record of a claim, which has only one state.
 func NewClaim(n Name) *Record { return &Record{Name: n, Version: 1, Value: []byte{}} }
 
-// CheckClaim reports whether a change makes a claim, the only change that it ever goes
-// through.
+// CheckClaim returns an error unless a change makes a claim, the only change that a
+// claim allows.
 func CheckClaim(ch Change) error {
 	if ch.Old != nil || len(ch.New.Value) > 0 || !ch.New.Due.IsZero() {
 		return fmt.Errorf("a claim is only made, with neither value nor date: %v", ch.Name())

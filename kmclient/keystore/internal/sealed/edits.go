@@ -18,7 +18,7 @@ type Edit struct {
 	Bare   bool // nothing is sealed: the value stays as it is, empty if the record is new
 	State  byte
 	Plain  []byte
-	Claim  engine.Name // claimed in the same commit; no Kind: nothing is
+	Claim  engine.Name // claimed in the same commit; no Kind: no claim
 	Hand   bool        // the new record is handed over: see Take
 }
 
@@ -30,22 +30,22 @@ func (e Edit) changes() int {
 	return 2
 }
 
-// WipeEdits clears what edits have to seal.
+// WipeEdits clears the plaintext in edits.
 func WipeEdits(edits []Edit) {
 	for _, e := range edits {
 		clear(e.Plain)
 	}
 }
 
-// Apply makes edits: in one commit, unless there are more than the engine takes
-// in one. The callers' rules allow for that: each edit is right by itself.
+// Apply makes edits, in one commit unless there are more than the engine accepts in
+// one. The callers' rules allow for that: each edit is right by itself.
 func (s *Records) Apply(ctx context.Context, edits ...Edit) error {
 	_, err := s.ApplySome(ctx, edits)
 	return err
 }
 
-// ApplySome is Apply, and returns how many edits, from the first one on, are in
-// commits that were made.
+// ApplySome is Apply, and returns how many of the first edits are in commits that were
+// made.
 func (s *Records) ApplySome(ctx context.Context, edits []Edit) (made int, err error) {
 	for len(edits) > 0 {
 		n := s.Fit(edits)
@@ -71,8 +71,8 @@ func (s *Records) ApplyEach(ctx context.Context, edits []Edit) error {
 	return nil
 }
 
-// Fit returns how many of edits, from the first one on, go into one commit. An
-// edit and its claim are never split.
+// Fit returns how many of the first edits go into one commit. An edit and its claim are
+// never split.
 func (s *Records) Fit(edits []Edit) (n int) {
 	l := s.Engine.Limits()
 	changes, size := 1, 1024 // for the store's own record
@@ -117,7 +117,7 @@ func (s *Records) commit(ctx context.Context, edits []Edit) error {
 	}
 }
 
-// hand hands over the new records of edits, which are among changes.
+// hand hands over the new records of edits, which are in changes.
 func (s *Records) hand(edits []Edit, changes []engine.Change) {
 	i := 1 // after the store's own record
 	for _, e := range edits {
@@ -128,8 +128,8 @@ func (s *Records) hand(edits []Edit, changes []engine.Change) {
 	}
 }
 
-// seal returns the changes for edits, and the store's own record, which must still
-// be as it is when they are made.
+// seal returns the changes for edits, and the store's own record, which must be
+// unchanged when they are made.
 func (s *Records) seal(edits []Edit) (*engine.Record, []engine.Change, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

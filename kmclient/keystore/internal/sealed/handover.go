@@ -8,23 +8,23 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// Bounds of what waits to be taken: when it is full, all of it is forgotten.
+// Bounds of what waits to be taken: when they are reached, all of it is forgotten.
 const (
 	maxHanded      = 1024
 	maxHandedBytes = 4 << 20 // of values
 )
 
-// ErrNotHanded: a record was not handed over, or was taken or forgotten since.
+// ErrNotHanded: a record was not handed over, or has since been taken or forgotten.
 var ErrNotHanded = errors.New("record not handed over")
 
-// A handover has records that one step of a message has read or written, sealed as
-// they are in the store, for the step that follows: that need not read them again,
-// and takes them out. Other processes may have changed a record in between, so it is
-// good for two things only: the Old of a change, which the engine compares with what it
-// has, and what never changes, that a key belongs to a message.
+// A handover holds records that one step of a message has read or written, sealed as
+// they are in the store. The next step takes them out and need not read them again.
+// Other processes may have changed a record in between, so it is good for only two
+// things: as the Old of a change, which the engine compares with what it has, and for a
+// fact that never changes: that a key belongs to a message.
 type handover struct {
 	mu      sync.Mutex
-	records map[engine.Name]*engine.Record // nil: there is none of that name
+	records map[engine.Name]*engine.Record // nil: there is no record with that name
 	size    int                            // of the values
 }
 
@@ -86,11 +86,11 @@ func valueSize(r *engine.Record) int {
 	return len(r.Value)
 }
 
-// HandOver hands a record as Get has returned it, nil if there is none of that name,
-// over to the step that follows.
+// HandOver hands a record, as returned by Get, over to the next step; nil if there is
+// none with that name.
 func (s *Records) HandOver(n engine.Name, r *engine.Record) { s.handed.put(n, r) }
 
-// Take is Get of records that were handed over. If that can't be, the error is an
+// Take is Get for records that were handed over. If they were not, the error is
 // ErrNotHanded.
 func (s *Records) Take(ctx context.Context, names ...engine.Name) ([]*Item, error) {
 	records, ok := s.handed.take(names)
@@ -98,7 +98,7 @@ func (s *Records) Take(ctx context.Context, names ...engine.Name) ([]*Item, erro
 		return nil, ErrNotHanded
 	}
 	items, err := s.openAll(ctx, records)
-	if errors.Is(err, ErrRecord) { // its store key was replaced
+	if errors.Is(err, ErrRecord) { // the store key was replaced
 		err = ErrNotHanded
 	}
 	return items, err

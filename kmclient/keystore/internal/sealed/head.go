@@ -11,20 +11,20 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storekey"
 )
 
-// headName names the record that says which keys seal the others. It is part of
-// every change, so that nobody writes under a key that was replaced.
+// headName names the record that says which keys seal the others. It is part of every
+// change, so that nobody writes under a replaced key.
 func headName() engine.Name { return engine.Name{Kind: engine.Store, ID: "head"} }
 
-// A head is what the store's own record holds, as JSON. While the store key is
-// being changed there are two generations, else one.
+// A head is what the store's own record holds, as JSON. There are two generations while
+// the store key is being changed, else one.
 type head struct {
 	Version     int          `json:"version"`
 	StoreID     []byte       `json:"store_id"`
 	Generations []generation `json:"generations"` // the last one seals new records
 }
 
-// A generation is one store key. Check is the key for recipients, sealed with
-// it: who can open it has the right store key.
+// A generation is one store key. Check is the key for recipients, sealed with it:
+// whoever can open it has the right store key.
 type generation struct {
 	Number uint32 `json:"number"`
 	Check  []byte `json:"check"`
@@ -56,7 +56,7 @@ func (h head) match(keys []storekey.Key) (byGen map[uint32]storekey.Key, rcptKey
 	return byGen, rcptKey
 }
 
-// readHead returns the store's own record, nil if the store is empty.
+// readHead returns the store's own record, or nil if the store is empty.
 func (s *Records) readHead(ctx context.Context) (*engine.Record, error) {
 	record, err := s.getHead(ctx)
 	if err != nil || record != nil {
@@ -66,7 +66,7 @@ func (s *Records) readHead(ctx context.Context) (*engine.Record, error) {
 	if err != nil || len(any) == 0 {
 		return nil, err
 	}
-	if record, err = s.getHead(ctx); err == nil && record == nil { // not just made by another process
+	if record, err = s.getHead(ctx); err == nil && record == nil { // and another process did not just make it
 		err = fmt.Errorf("%w: there are records, but the one that says how they are sealed is missing", ErrRecord)
 	}
 	return record, err

@@ -10,22 +10,22 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storekey"
 )
 
-// An Item is a record with what is sealed in it.
+// An Item is a record with its unsealed content.
 type Item struct {
 	*engine.Record
 	State byte
 	Plain []byte // whoever takes it clears it
 }
 
-// Wipe clears what is sealed in an item, which may be nil.
+// Wipe clears the unsealed content of an item, which may be nil.
 func (it *Item) Wipe() {
 	if it != nil {
 		clear(it.Plain)
 	}
 }
 
-// Get returns the records with these names, nil for one that is not there. There is
-// nothing in a claim.
+// Get returns the records with these names, with nil for one that is not there. A claim
+// has no content.
 func (s *Records) Get(ctx context.Context, names ...engine.Name) ([]*Item, error) {
 	records, err := s.Engine.Get(ctx, names...)
 	if err != nil {
@@ -34,9 +34,9 @@ func (s *Records) Get(ctx context.Context, names ...engine.Name) ([]*Item, error
 	return s.openAll(ctx, records)
 }
 
-// GetReady is Get for one who may fetch what can't be had again: what comes next is
-// sealed with the store key of this moment, so nothing is fetched where that is not
-// known.
+// GetReady is Get for a caller that may go on to fetch what can't be had again. It
+// fails if the current store key, which will seal that, is not known, so that nothing
+// is fetched in vain.
 func (s *Records) GetReady(ctx context.Context, names ...engine.Name) ([]*Item, error) {
 	records, err := s.Engine.Get(ctx, append(slices.Clone(names), headName())...)
 	if err != nil {
@@ -69,8 +69,8 @@ func (s *Records) openAll(ctx context.Context, records []*engine.Record) (items 
 	return items, nil
 }
 
-// Open opens a record. One that was sealed with a store key that is new to this
-// process makes it look for that.
+// Open opens a record. If the record was sealed with a store key that is new to this
+// process, Open looks for that key.
 func (s *Records) Open(ctx context.Context, r *engine.Record) (*Item, error) {
 	number, err := storekey.Generation(r.Value)
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Records) keyOf(number uint32) (id []byte, key storekey.Key, ok bool) {
 	return s.id, key, ok
 }
 
-// Page is how many records are worked on at a time.
+// Page is how many records are processed at a time.
 const Page = 256
 
 // Pages calls use with the records that follow a name, a page at a time and in
@@ -120,7 +120,7 @@ func (s *Records) Pages(ctx context.Context, after engine.Name, within func(engi
 	}
 }
 
-// Each is Pages, with one record at a time. Those that can't be opened come with an
+// Each is Pages, with one record at a time. Records that can't be opened come with an
 // error. It clears the items.
 func (s *Records) Each(ctx context.Context, after engine.Name, within func(engine.Name) bool, use func(*engine.Record, *Item, error) error) error {
 	return s.Pages(ctx, after, within, func(records []*engine.Record) error {

@@ -22,36 +22,35 @@ import (
 )
 
 var (
-	// ErrStoreKey: the store was made with another store key. It is a
+	// ErrStoreKey: the store was made with another store key. It wraps
 	// kmclient.ErrConfig.
 	ErrStoreKey = fmt.Errorf("%w: wrong store key", kmclient.ErrConfig)
 	// ErrRecord: a record can't be opened: it is damaged, or was changed by someone
-	// without the store key. It is a kmclient.ErrStore.
+	// without the store key. It wraps kmclient.ErrStore.
 	ErrRecord = fmt.Errorf("%w: damaged record; a backup may have it whole", kmclient.ErrStore)
 )
 
-// Records are those of an engine, sealed with the store key. Several processes may
-// use the same ones. The methods may be called from several goroutines at the same
-// time.
+// Records are an engine's records, sealed with the store key. Several processes may use
+// the same ones. The methods may be called from several goroutines at the same time.
 type Records struct {
 	Engine engine.Engine
 
 	source    func(fresh bool) ([]storekey.Key, error)
 	logger    *slog.Logger
 	handed    handover
-	compacted atomic.Bool // nothing was overwritten since the engine last gave that up, as far as is known here
+	compacted atomic.Bool // as far as we know, nothing was overwritten since the engine was last compacted
 
 	mu      sync.RWMutex
-	keys    []storekey.Key // those that the source has given
+	keys    []storekey.Key // all that the source has given
 	head    *engine.Record // the store's own record, as last seen
 	id      []byte
 	rcptKey []byte                  // for recipients; rotation does not change it
-	byGen   map[uint32]storekey.Key // those of keys that seal records here
+	byGen   map[uint32]storekey.Key // the keys that seal records here
 	current uint32                  // generation that seals new records
 }
 
-// Open opens the records of an engine, or prepares one that is empty. If none of
-// the keys of source is that of the store, the error is an ErrStoreKey.
+// Open opens the records of an engine, or prepares one that is empty. If none of the
+// keys from source is the store's, the error is ErrStoreKey.
 func Open(ctx context.Context, e engine.Engine, source func(fresh bool) ([]storekey.Key, error), logger *slog.Logger) (*Records, error) {
 	s := &Records{Engine: e, source: source, logger: logger}
 	if l := e.Limits(); l.Changes < 8 || l.Bytes < 1<<20+64<<10 {
@@ -88,7 +87,7 @@ func (s *Records) Close() error {
 	return err
 }
 
-// readKeys takes the keys that the source gives now. s.mu must be held.
+// readKeys asks the source for keys again. s.mu must be held.
 func (s *Records) readKeys(fresh bool) error {
 	keys, err := s.source(fresh)
 	if err != nil {
@@ -106,7 +105,7 @@ func (s *Records) readKeys(fresh bool) error {
 	return nil
 }
 
-// addKey makes a key known, a copy of it, since Close wipes those. s.mu must be held.
+// addKey adds a copy of a key, since Close wipes the keys. s.mu must be held.
 func (s *Records) addKey(k storekey.Key) {
 	if !slices.ContainsFunc(s.keys, k.Equal) {
 		s.keys = append(s.keys, k.Clone())
@@ -130,7 +129,7 @@ func (s *Records) create(ctx context.Context) error {
 }
 
 // reload reads the store's own record and finds the keys that it names. If one is
-// not known, the source may have it by now.
+// unknown, the source may have it by now.
 func (s *Records) reload(ctx context.Context) error {
 	record, err := s.readHead(ctx)
 	if err != nil {
@@ -178,18 +177,18 @@ func (s *Records) follow(ctx context.Context, record *engine.Record) error {
 	return s.reload(ctx)
 }
 
-// Ready reports whether something can be stored that can't be had again, as far
-// as the store key is concerned.
+// Ready returns an error if the store key rules out storing something that can't be had
+// again.
 func (s *Records) Ready(ctx context.Context) error {
 	_, err := s.GetReady(ctx)
 	return err
 }
 
-// Overwritten notes that there is something for Compact to give up.
+// Overwritten notes that there is something for Compact to remove.
 func (s *Records) Overwritten() { s.compacted.Store(false) }
 
-// Compact has the engine give up what was overwritten, unless it has done so
-// since. What is in use now is left to a later call.
+// Compact makes the engine remove overwritten data, unless there is none since the last
+// time. What is still in use is left to a later call.
 func (s *Records) Compact(ctx context.Context) error {
 	if s.compacted.Swap(true) {
 		return nil
@@ -211,8 +210,8 @@ const RecipientSize = 16
 // A Recipient is how a recipient of a message is recorded: as HMAC-SHA256.
 type Recipient [RecipientSize]byte
 
-// Recipient returns how a recipient of the message with this identity is recorded.
-// Its domain counts in lower case.
+// Recipient returns how a recipient of the message with this identity is recorded, with
+// the domain in lower case.
 func (s *Records) Recipient(identity kmclient.Identity, rcpt string) (sum Recipient) {
 	if at := strings.LastIndexByte(rcpt, '@'); at >= 0 {
 		rcpt = rcpt[:at] + strings.ToLower(rcpt[at:])

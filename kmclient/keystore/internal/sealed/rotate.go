@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storekey"
 )
 
-// Rotate seals all records with another store key. Interrupted, it is to be called
-// again with the same one.
+// Rotate seals all records with another store key. If it is interrupted, call it again
+// with the same key.
 func (s *Records) Rotate(ctx context.Context, newKey storekey.Key) error {
 	if err := newKey.Check(); err != nil {
 		return err
@@ -32,8 +32,8 @@ func (s *Records) Rotate(ctx context.Context, newKey storekey.Key) error {
 	return s.Compact(ctx)
 }
 
-// beginRotation makes newKey the one that seals, and returns its number. If the
-// store has it already, an earlier call is carried on.
+// beginRotation makes newKey the one that seals, and returns its number. If the store
+// has it already, beginRotation continues an earlier call.
 func (s *Records) beginRotation(ctx context.Context, newKey storekey.Key) (uint32, error) {
 	s.mu.Lock()
 	s.addKey(newKey)
@@ -65,8 +65,8 @@ func (s *Records) beginRotation(ctx context.Context, newKey storekey.Key) (uint3
 	return last + 1, s.reload(ctx)
 }
 
-// resealAll seals the records of a kind. None is added under the old key while
-// it runs; one that is changed meanwhile is under the new key already.
+// resealAll seals the records of a kind. No record is added under the old key while it
+// runs; a record that is changed meanwhile is already under the new key.
 func (s *Records) resealAll(ctx context.Context, kind engine.Kind, number uint32) error {
 	var edits []Edit
 	flush := func() error {

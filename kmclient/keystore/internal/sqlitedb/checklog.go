@@ -11,21 +11,20 @@ import (
 	"time"
 )
 
-// SQLite reads its write-ahead log up to the first frame with a wrong checksum.
-// That is right for what a crash leaves: a last commit that is not whole and was
-// reported to nobody. But one byte that the disk gets wrong would make all later
-// commits disappear in silence, and for good as soon as the log is written again. So
-// the log is checked before SQLite reads it. If a frame after one that can't be read
-// continues the checksum of a commit's last frame, then that commit was on disk once,
-// since the next is not begun before.
+// SQLite reads its write-ahead log up to the first frame with a wrong checksum. That is
+// right for what a crash leaves: an incomplete last commit that was never reported as
+// made. But one wrong byte on disk would make all later commits disappear silently, and
+// for good once the log is written again. So the log is checked before SQLite reads it.
+// If a frame after an unreadable one continues the checksum of a commit's last frame,
+// then that commit was once on disk, since the next commit does not begin before.
 //
 // Any other frame there proves nothing: after a loss of power in the middle of a
-// commit the log goes on from the commit before, and frames of the torn commit are
-// still there after it, with the same salt.
+// commit, the log goes on from the commit before, and frames of the torn commit still
+// follow, with the same salt.
 //
-// Three kinds of damage look like a crash and are not noticed: in the very last
-// commit, in the frame header that ends the last commit but one, and a log that was
-// cut off between two commits.
+// Three kinds of damage look like a crash and go unnoticed: damage in the very last
+// commit, damage in the frame header that ends the commit before it, and a log cut off
+// between two commits.
 //
 // See "The Write-Ahead Log" in https://sqlite.org/fileformat2.html.
 const (
@@ -37,7 +36,7 @@ const (
 var errLog = errors.New("an unreadable part is followed by later commits")
 
 // checkLog returns an error if the log of the database at path is damaged. Another
-// process may be writing to it, which can look like damage; that is gone at the next
+// process may be writing to it, which can look like damage, but no longer at the next
 // look.
 func checkLog(path string) (err error) {
 	for range 5 {
@@ -63,7 +62,7 @@ func checkLogOnce(path string) error {
 	return readLog(bufio.NewReaderSize(f, 1<<20))
 }
 
-// readLog reads a log to its end. A log that has no beginning yet is sound.
+// readLog reads a log to its end. A log that has no header yet is sound.
 func readLog(r io.Reader) error {
 	head := make([]byte, logHead)
 	if _, err := io.ReadFull(r, head); err != nil {
@@ -91,7 +90,7 @@ func readLog(r io.Reader) error {
 		if _, err := io.ReadFull(r, frame); err != nil {
 			return ended(err)
 		}
-		ours := binary.BigEndian.Uint64(frame[8:]) == salt // else left over from before the log was begun anew, or damaged
+		ours := binary.BigEndian.Uint64(frame[8:]) == salt // else left over from before the log was restarted, or damaged
 		stored := storedSum(frame[16:])
 		follows := ours && stored == logSum(order, logSum(order, sum, frame[:8]), frame[frameHead:])
 		if follows && boundary && !readable {
@@ -102,7 +101,7 @@ func readLog(r io.Reader) error {
 	}
 }
 
-// ended is the outcome of a log that was read as far as it goes.
+// ended returns the outcome of a log that was read to its end.
 func ended(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return nil

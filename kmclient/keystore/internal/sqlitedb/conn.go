@@ -12,16 +12,16 @@ import (
 // ErrNoRow: a statement whose answer should be one row found none.
 var ErrNoRow = errors.New("no row")
 
-// A Conn is a connection with the statements that it has prepared: their texts
-// are few and constant. It belongs to one goroutine at a time, and to a
-// function of [DB.Write] or [DB.Read] only until that returns.
+// A Conn is a connection with its prepared statements, whose texts are few and
+// constant. It belongs to one goroutine at a time, and to a function of [DB.Write] or
+// [DB.Read] only until that returns.
 //
-// Its statements run without a context: each is short, and none may be left half
-// done. Arguments are int, int64, string, []byte or nil. Columns are read into *int,
-// *int64, *string, *[]byte, or *any, which becomes int64, string, []byte or nil.
+// Statements run without a context: each is short, and none may be left half done.
+// Arguments are int, int64, string, []byte or nil. Columns are read into *int, *int64,
+// *string, *[]byte, or *any, which becomes int64, string, []byte or nil.
 type Conn struct{ conn *sqlite.Conn }
 
-// connect opens a connection to a file that waits so long for locks.
+// connect opens a connection to a file. It waits this long for locks.
 func connect(name string, flags sqlite.OpenFlags, wait time.Duration) (*Conn, error) {
 	conn, err := sqlite.OpenConn(name, flags)
 	if err != nil {
@@ -54,7 +54,8 @@ func (c *Conn) Change(text string, args ...any) (rows int, err error) {
 	return c.conn.Changes(), nil
 }
 
-// Row runs a statement whose answer is one row. Without one the error is an ErrNoRow.
+// Row runs a statement whose answer is one row. If there is no row, the error is
+// ErrNoRow.
 func (c *Conn) Row(into []any, text string, args ...any) error {
 	s, err := c.begin(text, args)
 	if err != nil {
@@ -70,7 +71,7 @@ func (c *Conn) Row(into []any, text string, args ...any) error {
 	return errors.Join(scan(s, into), engineError(s.Reset()))
 }
 
-// Scan reads a row. What does not fit is an ErrDamaged.
+// Scan reads a row. If a column does not fit its variable, the error is ErrDamaged.
 type Scan func(into ...any) error
 
 // Rows runs a statement and calls each for every row of its answer.
@@ -90,7 +91,7 @@ func (c *Conn) Rows(each func(Scan) error, text string, args ...any) error {
 	}
 }
 
-// script runs statements one after the other.
+// script runs several statements.
 func (c *Conn) script(text string) error {
 	for {
 		if text = strings.Trim(text, "; \n"); text == "" {

@@ -12,8 +12,8 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// prepareFile makes the file if it is not there, and checks, without writing to it,
-// that it is of the format.
+// prepareFile makes the file if it does not exist, and checks, without writing to it,
+// that it has the right format.
 func (db *DB) prepareFile() error {
 	info, err := os.Stat(db.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -25,7 +25,7 @@ func (db *DB) prepareFile() error {
 	switch {
 	case err != nil:
 		return err
-	case !info.Mode().IsRegular(): // before it is opened: a pipe would block
+	case !info.Mode().IsRegular(): // checked before opening: a pipe would block
 		return errors.New("not a regular file")
 	case info.Size() == 0:
 		return errors.New("empty, but it was not made empty: restore a backup, or remove it to begin anew")
@@ -76,9 +76,8 @@ func (db *DB) create(path string) error {
 	return errors.Join(c.migrate(db.format), c.close())
 }
 
-// makeFile makes a file (mode 0600), and its folders (0700), as a whole and
-// durably, or not at all; fill is given an empty one. It is an fs.ErrExist if
-// there is one.
+// makeFile makes a file (mode 0600) and its folders (0700), complete and durable, or
+// not at all. fill fills it, from empty. If the file exists, the error is fs.ErrExist.
 func makeFile(path string, fill func(path string) error) error {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "make", Path: path, Err: fs.ErrExist}

@@ -13,14 +13,14 @@ import (
 var (
 	// ErrClosed: the database has been closed.
 	ErrClosed = errors.New("closed")
-	// ErrDamaged: what is in the database can't have been written by its
-	// program. A function of Write or Read may return it as well.
+	// ErrDamaged: the content of the database can't have been written by its program. A
+	// function passed to Write or Read may return it too.
 	ErrDamaged = errors.New("it is damaged; leave it as it is and restore a backup beside it")
 
 	errLater = errors.New("made by a later version of this program")
 )
 
-// ErrInUse: the write-ahead log was not emptied, since others are using it.
+// ErrInUse: the write-ahead log was not emptied because others are using it.
 var ErrInUse = errors.New("others use its write-ahead log")
 
 // A sqliteError is an error of SQLite.
@@ -39,8 +39,8 @@ func engineError(err error) error {
 	return sqliteError{err}
 }
 
-// storeError is the kmclient.ErrStore for an error of SQLite or for damage, with
-// what is wrong in plain words, and the file. Other errors stay as they are.
+// storeError returns a kmclient.ErrStore for an error of SQLite or for damage, with the
+// file and what is wrong in plain words. Other errors stay as they are.
 func (db *DB) storeError(err error) error {
 	e, ok := errors.AsType[sqliteError](err)
 	switch {
@@ -58,13 +58,13 @@ func (db *DB) storeError(err error) error {
 	return err
 }
 
-// A passing error is a kmclient.ErrStoreBusy as well.
+// A passing error is also a kmclient.ErrStoreBusy.
 type passing struct{ error }
 
 func (p passing) Unwrap() error        { return p.error }
 func (p passing) Is(target error) bool { return target == kmclient.ErrStoreBusy }
 
-// passes reports whether an error may go away without anyone touching the file.
+// passes reports whether an error may go away without anyone repairing the file.
 func passes(e sqliteError) bool {
 	switch e.code() {
 	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultFull, sqlite.ResultIOErr:
@@ -73,7 +73,7 @@ func passes(e sqliteError) bool {
 	return false
 }
 
-// inWords returns what an error means, "" if it is not known.
+// inWords returns what an error means, or "" if that is not known.
 func inWords(e sqliteError) string {
 	switch e.code() {
 	case sqlite.ResultBusy, sqlite.ResultLocked:
@@ -95,7 +95,7 @@ func isBusy(err error) bool {
 	return ok && e.code() == sqlite.ResultBusy
 }
 
-// closedError is the error of what is called after Close.
+// closedError is the error of calls after Close.
 func (db *DB) closedError() error {
 	return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.path, ErrClosed)
 }

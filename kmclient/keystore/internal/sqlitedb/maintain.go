@@ -14,8 +14,8 @@ import (
 // meanwhile.
 const readersTime = 100 * time.Millisecond
 
-// Checkpoint empties the write-ahead log, which holds what was overwritten. If
-// others keep using it the error is an ErrInUse, and a later call may succeed.
+// Checkpoint empties the write-ahead log, which holds overwritten data. If others keep
+// using it, the error is ErrInUse, and a later call may succeed.
 func (db *DB) Checkpoint(ctx context.Context) error {
 	return db.submit(ctx, &job{apart: true, do: func(c *Conn) error {
 		c.patience(readersTime)
@@ -29,8 +29,8 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 	}})
 }
 
-// Backup writes a copy of the database, as it is now, to a path where there is
-// nothing, as a whole or not at all.
+// Backup writes a copy of the database, as it is now, to a path where there is nothing.
+// It writes the whole copy or none.
 func (db *DB) Backup(ctx context.Context, path string) error {
 	err := makeFile(path, func(path string) error {
 		return db.apart(ctx, func(c *Conn) error { return c.Exec("VACUUM INTO ?", path) })
@@ -44,8 +44,8 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 	return fmt.Errorf("%w: backup of %s: %w", kmclient.ErrStore, db.path, err)
 }
 
-// Check reads the whole database and reports whether it is sound. That takes a
-// second or more for each gigabyte.
+// Check reads the whole database and reports whether it is sound. This takes a second
+// or more per gigabyte.
 func (db *DB) Check(ctx context.Context) error {
 	return db.apart(ctx, func(c *Conn) error {
 		var result string

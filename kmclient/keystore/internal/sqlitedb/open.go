@@ -42,10 +42,9 @@ type DB struct {
 	closing sync.Once
 }
 
-// Open opens the file at path. If it is not there, it is made (mode 0600), and so
-// are its folders (0700). wait is how long to wait for a lock that another process
-// holds; 10 s if zero. Errors are a kmclient.ErrStore, or a kmclient.ErrUnavailable
-// if ctx has ended.
+// Open opens the file at path. If it does not exist, Open makes it (mode 0600) and its
+// folders (0700). wait is how long to wait for a lock that another process holds; 10 s
+// if zero. Errors wrap kmclient.ErrStore, or kmclient.ErrUnavailable if ctx has ended.
 func Open(ctx context.Context, path string, f Format, wait time.Duration) (*DB, error) {
 	db := &DB{
 		path: path, format: f, wait: cmp.Or(wait, defaultWait),
@@ -90,7 +89,7 @@ func (db *DB) open(ctx context.Context) (err error) {
 }
 
 // Close finishes what is being written and closes the file; afterwards every call
-// returns an ErrClosed. Closing twice does no harm.
+// returns ErrClosed. Closing twice does no harm.
 func (db *DB) Close() (err error) {
 	db.closing.Do(func() {
 		close(db.quit)
@@ -100,7 +99,7 @@ func (db *DB) Close() (err error) {
 	return err
 }
 
-// closeAll closes the connections, after those in use have come back.
+// closeAll closes the connections, once those in use have come back.
 func (db *DB) closeAll() (err error) {
 	for range db.opened {
 		<-db.readers.free
@@ -116,13 +115,13 @@ func (db *DB) closeAll() (err error) {
 // each with its fsync.
 func (db *DB) Commits() int64 { return db.commits.Load() }
 
-// pragmas set a connection up. A commit is an fsync of the write-ahead log; a
-// log of 16 MiB is copied into the file in one go.
+// pragmas set up a connection. A commit is an fsync of the write-ahead log; a log of 16
+// MiB is copied into the file in one go.
 const pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY; " +
 	"PRAGMA cache_size=-4000; PRAGMA wal_autocheckpoint=4000"
 
-// newConn opens a connection. Turning the write-ahead log on is not covered by
-// SQLite's own waiting for other processes.
+// newConn opens a connection. SQLite's own waiting for other processes does not cover
+// turning on the write-ahead log.
 func (db *DB) newConn(ctx context.Context) (*Conn, error) {
 	c, err := connect(db.path, sqlite.OpenReadWrite, db.wait)
 	if err != nil {

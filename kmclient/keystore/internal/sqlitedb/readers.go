@@ -2,9 +2,9 @@ package sqlitedb
 
 import "sync"
 
-// readers are connections that read at the same time. The one that was given
-// back last is taken first: each commit makes the cache of a connection worthless,
-// so the fewer connections are in use, the more is found in their caches.
+// readers are connections that read at the same time. The one given back last is taken
+// first: each commit invalidates the caches of connections, so the fewer are in use,
+// the more is found in their caches.
 type readers struct {
 	free chan struct{} // one for each connection that is not in use
 
@@ -14,7 +14,7 @@ type readers struct {
 
 func newReaders(most int) *readers { return &readers{free: make(chan struct{}, most)} }
 
-// take returns a connection, for whoever has received from free.
+// take returns a connection to a caller that has received from free.
 func (r *readers) take() *Conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -24,7 +24,7 @@ func (r *readers) take() *Conn {
 	return c
 }
 
-// give gives a connection back, or adds one.
+// give returns a connection, or adds one.
 func (r *readers) give(c *Conn) {
 	r.mu.Lock()
 	r.stack = append(r.stack, c)

@@ -8,24 +8,24 @@ import (
 )
 
 const (
-	maxBatch = 128 // changes that share one commit at most
-	yields   = 3   // how often others may run who are about to ask for a change
+	maxBatch = 128 // most changes that share one commit
+	yields   = 3   // how often goroutines that are about to ask for a change may run first
 )
 
 // A job waits for its turn with the writer.
 type job struct {
 	do    func(*Conn) error
-	apart bool // outside of a transaction
+	apart bool // outside a transaction
 	err   error
 	done  chan struct{} // closed once err is settled
 }
 
-// Write makes a change: all that do does if it returns no error, otherwise nothing.
-// It returns once the change is on disk. An error of do is returned as it is, except
-// those of SQLite, and only if what do has read was committed.
+// Write makes a change: everything that do does, or nothing if do returns an error. It
+// returns once the change is on disk. An error of do is returned as it is, unless it is
+// SQLite's, and only if what do has read was committed.
 //
-// The end of the caller's context ends the wait for the writer, but not what has
-// begun, so that there is seldom a doubt about what has happened.
+// The end of the caller's context ends the wait for the writer, but not a change that
+// has begun, so there is seldom doubt about what happened.
 func (db *DB) Write(ctx context.Context, do func(*Conn) error) error {
 	return db.submit(ctx, &job{do: do})
 }
@@ -46,7 +46,7 @@ func (db *DB) submit(ctx context.Context, j *job) error {
 	}
 }
 
-// ready returns why nothing can be done any more.
+// ready returns an error if nothing can be done any more.
 func (db *DB) ready(ctx context.Context) error {
 	select {
 	case <-db.quit:
@@ -73,8 +73,8 @@ func (db *DB) run() {
 	}
 }
 
-// gather returns the jobs that are waiting now, or as soon as every goroutine that
-// can run has done so: a commit costs more than that. It never sleeps.
+// gather returns the jobs that are waiting, after letting every goroutine run that can:
+// a commit costs more than that. It never sleeps.
 func (db *DB) gather(first *job) []*job {
 	jobs := []*job{first}
 	for yielded := 0; len(jobs) < maxBatch; {
@@ -111,9 +111,9 @@ func (db *DB) serve(jobs []*job) {
 	}
 }
 
-// commit does jobs in one transaction. A job that fails takes back only what it did
-// itself. If the transaction fails, every job fails, since none may rely on what was
-// not committed.
+// commit does jobs in one transaction. A job that fails undoes only what it did itself.
+// If the transaction fails, every job fails, since none may rely on what was not
+// committed.
 func (c *Conn) commit(f Format, batch []*job) {
 	err := c.Exec("BEGIN IMMEDIATE")
 	if err == nil {
@@ -146,7 +146,7 @@ func (c *Conn) nested(j *job) error {
 	}
 	if j.err = j.do(c); j.err != nil {
 		if c.Exec("ROLLBACK TO job") != nil {
-			return j.err // it has ended the transaction, as a full disk does
+			return j.err // it ended the transaction, as a full disk does
 		}
 	}
 	return c.Exec("RELEASE job")
@@ -170,7 +170,7 @@ func (db *DB) Read(ctx context.Context, look func(*Conn) error) error {
 	})
 }
 
-// apart calls do with a connection that is in no transaction. The writer goes on
+// apart calls do with a connection that is not in a transaction. The writer goes on
 // meanwhile.
 func (db *DB) apart(ctx context.Context, do func(*Conn) error) error {
 	if err := db.ready(ctx); err != nil {

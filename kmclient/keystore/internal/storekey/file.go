@@ -16,11 +16,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
-// newSuffix ends the name of the file that is to take the place of another.
+// newSuffix ends the name of a file that is to replace another.
 const newSuffix = ".new"
 
-// Parse reads a key in one of its forms: the bytes as they are, base64 or
-// hexadecimal. Its errors don't show what it was given.
+// Parse reads a key in one of its forms: raw bytes, base64 or hexadecimal. Its errors
+// don't show its input.
 func Parse(content []byte) (Key, error) {
 	if len(content) == size {
 		return Key{bytes.Clone(content)}, nil
@@ -46,7 +46,7 @@ func Parse(content []byte) (Key, error) {
 	return Key{}, errors.New("must be 32 bytes, in base64 or hexadecimal")
 }
 
-// Read reads the key in a file. Its errors are a kmclient.ErrConfig.
+// Read reads the key in a file. Its errors wrap kmclient.ErrConfig.
 func Read(path string) (Key, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -69,10 +69,9 @@ func configError(err error) error {
 	return fmt.Errorf("%w: store key: %w", kmclient.ErrConfig, err)
 }
 
-// ReadBoth reads the key in a file, and the one that is to take its place if there
-// is one.
+// ReadBoth reads the key in a file, and the one that is to replace it, if any.
 func ReadBoth(path string) ([]Key, error) {
-	// The new one first: it may be taking the place of the old one just now.
+	// The new one first: it may be replacing the old one at this moment.
 	next, nextErr := Read(path + newSuffix)
 	key, err := Read(path)
 	switch {
@@ -84,7 +83,7 @@ func ReadBoth(path string) ([]Key, error) {
 	return []Key{key, next}, nextErr
 }
 
-// Make writes a new key to a file (mode 0600). It reports false if there is one.
+// Make writes a new key to a file (mode 0600). It reports false if the file exists.
 func Make(path string) (made bool, err error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -99,9 +98,9 @@ func Make(path string) (made bool, err error) {
 	return true, nil
 }
 
-// Replace makes a new key, has use change to it, and puts it into the file at path,
-// in the place of the old one and with its owner and permissions. Interrupted at any
-// moment, it can be called again; in between ReadBoth returns both keys.
+// Replace makes a new key, calls use to change to it, and replaces the file at path
+// with it, keeping owner and permissions. If it is interrupted at any moment, it can be
+// called again; in between, ReadBoth returns both keys.
 func Replace(path string, use func(Key) error) error {
 	next := path + newSuffix
 	if _, err := os.Lstat(next); errors.Is(err, os.ErrNotExist) {
@@ -126,9 +125,9 @@ func Replace(path string, use func(Key) error) error {
 	return nil
 }
 
-// write makes a file with a new key, as a whole or not at all; it is an fs.ErrExist
-// if there is one. It will be for the same users as the file old, if one is named,
-// or else for this one alone.
+// write makes a file with a new key, complete or not at all. If it exists, the error is
+// fs.ErrExist. The same users as for the file old can read it, or only this user if old
+// is "".
 func write(path, old string) error {
 	dir := filepath.Dir(path)
 	if err := durable.MakeFolder(dir); err != nil {

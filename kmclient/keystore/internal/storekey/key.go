@@ -1,5 +1,5 @@
-// Package storekey is the key that seals the records of a store: how it seals one,
-// and how it is written in a file.
+// Package storekey is the key that seals the records of a store: how it seals one, and
+// how a file holds it.
 package storekey
 
 import (
@@ -21,11 +21,10 @@ import (
 //
 //	version(1) ‖ generation of the store key(u32 big-endian) ‖ state(1) ‖ salt(32) ‖ AES-256-GCM
 //
-// Its key is HKDF-SHA256 of the store key and the salt, so it seals one value
-// only and the nonce is zero. The store's ID, the record's name and what is before
-// the salt are associated data: a value can't be moved to another record, another
-// store or another state. Nobody notices that a whole record, or the whole store,
-// is an older one.
+// Its key is HKDF-SHA256 of the store key and the salt, so it seals only one value and
+// the nonce is zero. The store's ID, the record's name and everything before the salt
+// are associated data: a value can't be moved to another record, store or state. But
+// nobody notices if a whole record, or the whole store, is an older one.
 const (
 	version  = 1
 	headSize = 1 + 4 + 1
@@ -37,7 +36,7 @@ const (
 // size is the size of a store key in bytes.
 const size = 32
 
-// A Key seals the records of a store. It prints as nothing.
+// A Key seals the records of a store. Printing it shows none of its bytes.
 type Key struct{ bytes []byte }
 
 // New returns a random key.
@@ -61,7 +60,7 @@ func (k Key) Check() error {
 // Equal reports whether two keys are the same.
 func (k Key) Equal(o Key) bool { return bytes.Equal(k.bytes, o.bytes) }
 
-// Clone returns a copy, which is wiped by itself.
+// Clone returns a copy, which is wiped separately.
 func (k Key) Clone() Key { return Key{bytes.Clone(k.bytes)} }
 
 // Wipe clears the key.
@@ -73,7 +72,7 @@ type Place struct {
 	Name  [4]string
 }
 
-// associated returns the associated data of a value; head is how it begins.
+// associated returns the associated data of a value; head is the value's beginning.
 func (p Place) associated(head []byte) []byte {
 	data := append([]byte(info), p.Store...)
 	for _, part := range p.Name {
@@ -83,7 +82,7 @@ func (p Place) associated(head []byte) []byte {
 	return append(data, head...)
 }
 
-// aead returns what seals the one value with this salt.
+// aead returns the cipher for the one value with this salt.
 func (k Key) aead(salt []byte) (cipher.AEAD, error) {
 	derived, err := hkdf.Key(sha256.New, k.bytes, salt, info, 32)
 	if err != nil {
@@ -111,10 +110,10 @@ func (k Key) Seal(p Place, generation uint32, state byte, plain []byte) ([]byte,
 	return a.Seal(value, make([]byte, a.NonceSize()), plain, p.associated(value[:headSize])), nil
 }
 
-// ErrValue: what was to be opened is no sealed value, or another place's or key's.
+// ErrValue: this is not a sealed value, or it belongs to another place or key.
 var ErrValue = errors.New("bad sealed value")
 
-// Generation returns which store key has sealed a value.
+// Generation returns which store key sealed a value.
 func Generation(value []byte) (uint32, error) {
 	if len(value) < headSize+saltSize+tagSize || value[0] != version {
 		return 0, ErrValue
@@ -122,7 +121,7 @@ func Generation(value []byte) (uint32, error) {
 	return binary.BigEndian.Uint32(value[1:]), nil
 }
 
-// Open returns what is in a sealed value. The caller clears it.
+// Open returns the content of a sealed value. The caller clears it.
 func (k Key) Open(p Place, value []byte) (state byte, plain []byte, err error) {
 	if _, err := Generation(value); err != nil {
 		return 0, nil, err

@@ -4,5 +4,5 @@ package storekey
 
 import "os"
 
-// likeOld has nothing to do where files have no owners of this kind.
+// likeOld does nothing on systems without such file owners.
 func likeOld(*os.File, string) error { return nil }

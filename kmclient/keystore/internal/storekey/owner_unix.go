@@ -9,11 +9,10 @@ import (
 	"syscall"
 )
 
-// likeOld gives an open file the owner, the group and the permissions of the one
-// that it takes the place of: root changes the store key of a relay that runs as
-// another user. Whoever owns the folder could have put a link in the place of the
-// name, so it is the file itself that is changed. If that can't be done the error
-// comes before any change.
+// likeOld gives an open file the owner, group and permissions of the file that it will
+// replace: root may change the store key of a relay that runs as another user. The
+// owner of the folder could have replaced the name with a link, so likeOld changes the
+// open file itself. If that is impossible, it fails before any change.
 func likeOld(f *os.File, old string) error {
 	info, err := os.Stat(old)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// The records of the test of linearizability: two that are changed, checked and deleted,
-// as the record of a key is, and two claims.
+// The records of the test of linearizability: two that are changed, checked and
+// deleted, like the record of a key, and two claims.
 const (
 	linearRecords = 2
 	linearNames   = linearRecords + 2
@@ -27,7 +27,7 @@ func linearName(i int) engine.Name {
 	return engine.Name{Kind: engine.Claim, KM: "km", SAE: "sae", ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", i)}
 }
 
-// A linearState has the value of each record, "" where there is none.
+// A linearState has the value of each record, or "" if there is none.
 type linearState [linearNames]string
 
 // A linearCall is a Get of one record, or an Apply.
@@ -43,7 +43,7 @@ type linearAnswer struct {
 	conflict bool
 }
 
-// step returns whether an answer fits a state, and the state after the call.
+// step reports whether an answer fits a state, and returns the state after the call.
 func (c linearCall) step(s linearState, a linearAnswer) (bool, linearState) {
 	if c.get >= 0 {
 		return s[c.get] == a.value, s
@@ -62,8 +62,9 @@ func (c linearCall) step(s linearState, a linearAnswer) (bool, linearState) {
 	return fits, next
 }
 
-// All calls of several processes can be put into one order in which each has the answer
-// that it would have alone, and comes after those that were answered before it was made.
+// All calls of several processes can be put into one order in which each gets the
+// answer that it would get alone, and comes after those that were answered before it
+// was made.
 func testLinear(k *kit) {
 	const clients, calls, patience = 6, 50, time.Minute
 	start := time.Now()
@@ -91,14 +92,14 @@ func testLinear(k *kit) {
 	}
 }
 
-// A linearClient makes one call after the other.
+// A linearClient makes one call after another.
 type linearClient struct {
 	*kit
 	store   engine.Engine
 	id      int
 	start   time.Time
 	history []porcupine.Operation
-	known   [linearNames]*engine.Record // as they were read or written last
+	known   [linearNames]*engine.Record // as last read or written
 }
 
 // act makes a call and adds it to the history.
@@ -151,7 +152,7 @@ func valueOf(r *engine.Record) string {
 	return string(r.Value)
 }
 
-// changes returns some, which expect what the client has seen last.
+// changes returns some changes, which expect what the client saw last.
 func (l *linearClient) changes(call *linearCall) (changes []engine.Change) {
 	for len(changes) == 0 {
 		for i := range linearNames {

@@ -1,4 +1,5 @@
-// Package storetest tests the engines of a key store, and has one end of a QKD link.
+// Package storetest tests the engines of a key store, and provides one end of a QKD
+// link.
 package storetest
 
 import (
@@ -13,11 +14,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A Link is a kmclient.KeyManager at one end of a QKD link, on which the bytes of a key
-// follow from its ID. It gives out every key, as often as it is asked, unless its fields
-// are set.
+// A Link is a kmclient.KeyManager at one end of a QKD link, where the bytes of a key
+// follow from its ID. It gives out every key, as often as asked, unless its fields are
+// set.
 type Link struct {
-	Gone  func(id string) bool // is called before a receiving key is given out; true: the key is gone
+	Gone  func(id string) bool // called before a receiving key is given out; true: the key is gone
 	Fresh func() string        // an ID for sending; nil: a new UUID
 	Keeps bool                 // DeletesOnDelivery is false
 }
@@ -54,7 +55,7 @@ func (l *Link) GetKeys(_ context.Context, _ string, _, number int) (keys []*kmcl
 	return keys, nil
 }
 
-// KeysByID gives out receiving keys. One that is gone is a
+// KeysByID gives out receiving keys. If a key is gone, the error is
 // kmclient.ErrKeyNotFound.
 func (l *Link) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmclient.Key, err error) {
 	for _, id := range ids {
@@ -69,7 +70,7 @@ func (l *Link) KeysByID(_ context.Context, _ string, ids ...string) (keys []*kmc
 // Identity returns the identity of a message, which follows from s.
 func Identity(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 
-// A Store is a keystore.Store, as a message that arrives uses it.
+// A Store has the methods of keystore.Store that an arriving message uses.
 type Store interface {
 	KeysByID(ctx context.Context, peer string, ids ...string) ([]*kmclient.Key, error)
 	BindKeys(ctx context.Context, peer string, identity kmclient.Identity, frame uint64, ids ...string) error
@@ -77,8 +78,8 @@ type Store interface {
 	RecordDelivered(ctx context.Context, peer string, identity kmclient.Identity, keyID string, rcpts ...string) error
 }
 
-// Message makes the calls of one arriving message, as a relay does: its key is fetched
-// and stored, bound to it, and its delivery looked up and recorded; three commits.
+// Message makes the calls of one arriving message, as a relay does: its key is fetched,
+// stored and bound to it, and its delivery looked up and recorded, in three commits.
 func Message(s Store, id string) error {
 	ctx := context.Background()
 	keys, err := s.KeysByID(ctx, "A", id)

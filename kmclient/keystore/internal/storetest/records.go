@@ -160,7 +160,7 @@ func testList(k *kit) {
 	}
 }
 
-// Claims are names alone, and are there for ever.
+// Claims are only names, and stay forever.
 func testClaims(k *kit) {
 	const u = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"
 	ids := []string{u, strings.ToUpper(u), "{" + u + "}", strings.ReplaceAll(u, "-", ""), "00000000-0000-0000-0000-000000000000",

@@ -12,7 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// Many write at the same time, some to the same record: one of them changes each state.
+// Many write at the same time, some to the same record: only one of them changes each
+// state.
 func testRace(k *kit) {
 	const writers, rounds = 12, 15
 	stores := []engine.Engine{k.Engine, k.open(), k.open()}
@@ -49,8 +50,8 @@ func testRace(k *kit) {
 	}
 }
 
-// A reader that sees a claim sees the record that was made with it, if it reads that after
-// the claim.
+// A reader that sees a claim also sees the record that was made with it, if it reads
+// the record after the claim.
 func testOrder(k *kit) {
 	const rounds = 60
 	claim := func(i int) engine.Name { return engine.Name{Kind: engine.Claim, ID: fmt.Sprint(i)} }

@@ -7,9 +7,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// A Place makes an empty place for records and returns a function that opens it. That is
-// called several times for one place, as by several processes. The test closes what it
-// opens.
+// A Place makes an empty place for records and returns a function that opens it. A test
+// may call this several times for one place, as several processes would, and closes
+// what it opens.
 type Place func(t *testing.T) (open func() (engine.Engine, error))
 
 // Run tests an engine.

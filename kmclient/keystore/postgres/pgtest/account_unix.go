@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// serverAccount returns the account that a server runs as, nil for that of the test:
+// serverAccount returns the account that a server runs as, or nil for the test's own:
 // PostgreSQL refuses to run as root.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// SmallDisk makes a tablespace on a file system of a size that grow changes.
+// SmallDisk makes a tablespace on a small file system, whose size grow changes.
 func (s *Server) SmallDisk(name, size string) (grow func(size string)) {
 	s.t.Helper()
 	dir := filepath.Join(s.dir, name)

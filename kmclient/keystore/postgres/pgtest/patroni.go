@@ -14,7 +14,7 @@ import (
 )
 
 // A Patroni is a cluster of servers. Patroni makes one of them the primary, and another
-// one when that is gone. It needs Debian's patroni and python3-pysyncobj.
+// one when the first is gone. It needs Debian's patroni and python3-pysyncobj.
 type Patroni struct {
 	t     testing.TB
 	nodes []*node
@@ -124,7 +124,7 @@ func (n *node) start() {
 	}()
 }
 
-// kill ends Patroni and the server of a node like a crash of the machine.
+// kill ends Patroni and the server of a node as a crash of the machine would.
 func (n *node) kill() {
 	_ = n.patroni.Process.Kill()
 	<-n.ended

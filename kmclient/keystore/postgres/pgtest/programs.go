@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// programs returns the folder of PostgreSQL's programs, "" if there is none. Debian
-// has one for each version, outside the PATH; the latest is taken.
+// programs returns the folder of PostgreSQL's programs, or "" if there is none. Debian
+// has one for each version, outside the PATH; programs takes the latest.
 func programs() string {
 	if path, err := exec.LookPath("postgres"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {

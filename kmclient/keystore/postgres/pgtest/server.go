@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The superuser of every server, and a password that must show in no error.
+// The superuser of every server, and a password that no error may show.
 const (
 	User     = "postgres"
 	Password = "s3cret-pa55"
@@ -74,8 +74,8 @@ func (s *Server) Follow(name string, settings ...string) *Server {
 	return standby
 }
 
-// Rejoin makes a stopped server a standby of primary, with a copy of its data, at the
-// address that it had.
+// Rejoin makes a stopped server a standby of primary, with a copy of primary's data, at
+// the address that it had.
 func (s *Server) Rejoin(primary *Server, name string) {
 	s.t.Helper()
 	if err := os.RemoveAll(s.data()); err != nil {
@@ -85,14 +85,14 @@ func (s *Server) Rejoin(primary *Server, name string) {
 	s.Restart()
 }
 
-// follow copies the data of a primary, and how to follow it.
+// follow copies the data of a primary, with settings to follow it.
 func (s *Server) follow(primary *Server, name string) {
 	s.t.Helper()
 	s.run("pg_basebackup", "--no-sync", "--write-recovery-conf", "--checkpoint=fast", "-D", s.data(),
 		"-d", primary.url("postgres")+"?application_name="+name)
 }
 
-// prepare returns a server that has no data yet.
+// prepare returns a server without data.
 func prepare(t testing.TB) *Server {
 	t.Helper()
 	if testing.Short() {
@@ -124,11 +124,11 @@ func prepare(t testing.TB) *Server {
 	return s
 }
 
-// An account is whom a program runs as.
+// An account is the user and group that a program runs as.
 type account struct{ uid, gid int }
 
 // freePort returns a port below those that the system gives to clients, so that a
-// server that is started again gets its own.
+// restarted server gets its own back.
 func freePort() (port int, err error) {
 	for range 100 {
 		port = 11000 + rand.IntN(20000)
@@ -209,10 +209,10 @@ func (s *Server) ready() {
 	}
 }
 
-// Stop stops the server in good order, even while clients are connected.
+// Stop stops the server cleanly, even while clients are connected.
 func (s *Server) Stop() { s.end(syscall.SIGINT) }
 
-// Kill ends the server like a crash: it has to recover when it is started again.
+// Kill ends the server as a crash would: it has to recover when it is started again.
 func (s *Server) Kill() { s.end(syscall.SIGQUIT) }
 
 func (s *Server) end(how syscall.Signal) {
@@ -285,7 +285,7 @@ func (s *Server) query(sql string) (text string, err error) {
 	return fmt.Sprint(value), err
 }
 
-// Query returns the one value that SQL asks for, as text.
+// Query returns the one value that the SQL selects, as text.
 func (s *Server) Query(sql string) string {
 	s.t.Helper()
 	text, err := s.query(sql)
@@ -313,7 +313,7 @@ func (s *Server) Set(name, value string) {
 	s.Wait("SELECT current_setting('" + name + "') = '" + value + "'")
 }
 
-// Hold runs SQL in a transaction that lasts until release.
+// Hold runs SQL in a transaction that lasts until release is called.
 func (s *Server) Hold(sql string) (release func()) {
 	s.t.Helper()
 	c, err := s.connect("")

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A Shared is one server for several tests, which the first of them starts.
+// A Shared is one server for several tests; the first of them starts it.
 type Shared struct {
 	once   sync.Once
 	owner  *owner
@@ -35,8 +35,8 @@ func (s *Shared) Stop() {
 	}
 }
 
-// An owner is the test that uses a server now: that one fails. Cleanups run after all
-// tests.
+// An owner is the test that uses a server now, so that this test fails. Cleanups run
+// after all tests.
 type owner struct {
 	testing.TB
 	cleanups []func()

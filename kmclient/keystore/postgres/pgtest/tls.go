@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// TLS makes the server offer TLS, with a certificate for 127.0.0.1 and localhost that is
-// its own CA, and returns the file of that CA and of another one.
+// TLS makes the server offer TLS, with a certificate for 127.0.0.1 and localhost that
+// is its own CA, and returns the file of that CA and that of another one.
 func (s *Server) TLS() (ca, foreign string) {
 	s.t.Helper()
 	cert, key := filepath.Join(s.dir, "db.crt"), filepath.Join(s.dir, "db.key")
