@@ -53,7 +53,7 @@ func alarmCheck(list []alarm) Check {
 
 func alarmFigures() []figure {
 	return []figure{newFigure(prometheus.CounterValue, "attack_alarms_total",
-		"What looks like an attack: a key that belongs to another message (bound), a key that was used and closed (closed), "+
+		"Possible attacks: a key that belongs to another message (bound), a key that was used and closed (closed), "+
 			"a key ID that was used here and comes again (reused), a key that the key manager gives out again with other bytes (changed), "+
 			"a message for a recipient that it is not sealed for (redirected).", func(r *reading, put put) {
 			for _, a := range r.m.alarmsOf(r.store) {

@@ -79,7 +79,7 @@ func newCounters(reg *prometheus.Registry) *counters {
 		refusals: counter("qkdmail_refusals_total", "Messages, senders and recipients that were refused or deferred.", "direction", "peer", "reason"),
 		keysUsed: counter("qkdmail_keys_used_total", "Keys that messages were encrypted or decrypted with.", "direction", "peer"),
 		size:     histogram("qkdmail_message_size_bytes", "Size of messages as received.", prometheus.ExponentialBuckets(1<<10, 4, 11)),
-		total:    histogram("qkdmail_message_duration_seconds", "Time from MAIL to the reply to the message, including the client's own.", seconds),
+		total:    histogram("qkdmail_message_duration_seconds", "Time from MAIL to the reply to the message, including the client's own time.", seconds),
 		keyWait:  histogram("qkdmail_key_fetch_duration_seconds", "How long a message waited for the key manager and the store.", seconds),
 		nextHopWait: histogram("qkdmail_next_hop_duration_seconds",
 			"How long a message waited for the next hop's reply after the final dot.", seconds),

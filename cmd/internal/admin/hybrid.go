@@ -104,7 +104,7 @@ func (h *hybrid) check(now time.Time) (Check, bool) {
 
 func hybridFigures() []figure {
 	return []figure{
-		gauge("peer_hybrid", "1 if all that is encrypted for a peer, or all that is accepted from it, is under a hybrid suite.", func(r *reading, put put) {
+		gauge("peer_hybrid", "1 if all mail encrypted for a peer, or all mail accepted from it, is under a hybrid suite.", func(r *reading, put put) {
 			for name, p := range r.m.hybrid.Load().peers {
 				for way, all := range p.ways {
 					put(truth(all), string(way), name)

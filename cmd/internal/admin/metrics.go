@@ -119,7 +119,7 @@ func checkFigures() []figure {
 				put(truth(l.err == nil), name)
 			}
 		}, "peer"),
-		gauge("km_post_quantum", "1 if TLS to a KME agrees on keys with a post-quantum group, so that what is recorded today stays unreadable.", func(r *reading, put put) {
+		gauge("km_post_quantum", "1 if TLS to a KME agrees on keys with a post-quantum group, so that traffic recorded today stays unreadable.", func(r *reading, put put) {
 			for _, c := range r.found.connections() {
 				put(truth(c.PostQuantum()), c.KME, cmp.Or(c.TLS, none), cmp.Or(c.Group, none))
 			}
@@ -139,7 +139,7 @@ func checkFigures() []figure {
 				put(float64(len(r.m.storeWarnings())))
 			}
 		}),
-		gauge("config_last_reload_successful", "1 if the configuration in force, with its X-Wing keys, is the one that was last found; 0 if that can't be used.", func(r *reading, put put) {
+		gauge("config_last_reload_successful", "1 if the configuration that was last found, with its X-Wing keys, is in force; 0 if it can't be used.", func(r *reading, put put) {
 			put(truth(!r.m.notNew.Load()))
 		}),
 		gauge("certificate_expiry_timestamp_seconds", "When a certificate of this site expires.", func(r *reading, put put) {
@@ -211,7 +211,7 @@ func storeFigures() []figure {
 		counter("store_tombstones_removed_total", "Tombstones of closed keys that were removed because of their age.", func(r *reading) int64 { return r.store.Tombstones }),
 		counter("store_errors_total", "Operations that failed because of the store.", func(r *reading) int64 { return r.store.StoreErrors }),
 		gauge("store_keys_waiting", "Keys that were fetched and could not be stored yet.", func(r *reading, put put) { put(float64(r.store.Waiting)) }),
-		gauge("store_swept_timestamp_seconds", "When the store was last swept; when the relay started, if not yet.", func(r *reading, put put) {
+		gauge("store_swept_timestamp_seconds", "When the store was last swept; before that, when the relay started.", func(r *reading, put put) {
 			if r.store.Swept.IsZero() {
 				put(seconds(r.m.started))
 			} else {

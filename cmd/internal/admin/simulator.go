@@ -22,7 +22,7 @@ func NewSimulator(version string) *Simulator {
 	s := &Simulator{
 		reg: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "qkdmail_simulator_requests_total", Help: "Requests, by HTTP status; none where no answer was sent.",
+			Name: "qkdmail_simulator_requests_total", Help: "Requests, by HTTP status; none if no answer was sent.",
 		}, []string{"kme", "operation", "status"}),
 		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "qkdmail_simulator_keys_total", Help: "Keys that were handed out.",
