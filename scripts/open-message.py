@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Opens a qkdmail message with files of keys, without qkdmail.
+"""Opens a qkdmail message with key files, without qkdmail.
 
-It follows docs/format.md, for the suites AES-256-GCM and OTP, holds the message in
-memory, and writes nothing unless all of it is verified. It needs Python 3.11 and
-cryptography (Debian: python3-cryptography). Exit codes are those of qkdmail.
+It follows docs/format.md, for the suites AES-256-GCM and OTP. It holds the message
+in memory, and writes nothing unless all of it is verified. It needs Python 3.11 and
+cryptography (Debian: python3-cryptography). Its exit codes are those of qkdmail.
 """
 import argparse, base64, binascii, hashlib, hmac, io, itertools, json, os, pathlib, quopri, re, struct, sys
 import tempfile, urllib.parse, uuid
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.poly1305 import Poly1305
 EXIT = {"usage": 64, "no-input": 66, "bad-key": 69, "no-output": 73, "io": 74, "no-key": 77, "key-file": 78}
 
 class Refused(Exception):
-    """The class of an error, whose exit code is 65 if EXIT does not have it, and what is wrong."""
+    """The class of an error (its exit code is in EXIT, or 65), and what is wrong."""
 
 def need(condition, text, error="damaged"):
     if not condition:
@@ -30,7 +30,7 @@ STRICT = re.compile(PARAMETER % rb'"((?:\\.|[^"\\])*+)"|"([^;]*)')
 LENIENT = re.compile(PARAMETER % rb'"()([^";]*)"?')
 
 class Part:
-    """A message or a part of one. Found are the control parts in it, each with its payload."""
+    """A message or a part of one; found lists the control parts in it, each with its payload."""
     def __init__(self, text, limit, depth):
         end = re.search(rb"(?m)^\r?\n|\Z", text)
         header, self.body, self.fields, self.found = text[:end.start()], text[end.end():], {}, []
@@ -47,7 +47,7 @@ class Part:
             return
         delimiter = rb"(?m)^--%s(--)?[ \t]*\r?(?:\n|\Z)" % re.escape(boundary)
         _, *rest = re.split(delimiter, self.body) if 0 < len(boundary) <= 200 else [b""]
-        texts = itertools.takewhile(lambda x: not x[0], zip(rest[::2], rest[1::2]))  # up to the closing one
+        texts = itertools.takewhile(lambda x: not x[0], zip(rest[::2], rest[1::2]))  # up to the closing delimiter
         parts = [Part(text, 1 << 16, depth + 1) for _, text in texts]
         if self.type == b"multipart/encrypted" and protocol.lower() == CONTROL:
             need([x.type for x in parts] == [CONTROL, PAYLOAD], "multipart/encrypted lacks its two parts")
@@ -95,14 +95,14 @@ def read_control(part):
     fields = [[x.strip(b" \t") for x in line.partition(b":")] for line in lines if line]
     values = {name.lower(): value for name, _, value in fields}
     need(all(value == b"1" for name, _, value in fields if name.lower() == b"version"), "an unknown version", "version")
-    need(len(fields) == 6 and values.keys() == {b"version", *VALUES}, "fields are missing or too many")
+    need(len(fields) == 6 and values.keys() == {b"version", *VALUES}, "fields are missing, repeated or unknown")
     need(all(re.fullmatch(rb"[!-~]{1,255}", x) for x in values.values()), "a value is empty, too long or broken")
     need(re.fullmatch(rb"0|[1-9]\d{0,18}", values[b"time"]) and int(values[b"time"]) < 1 << 63, "Time is broken")
     need(len(octets) <= 4096, "the control part is too long")
     return values
 
 def same(key_id):
-    """Returns what is equal for key IDs that are."""
+    """Returns a value that is equal for equal key IDs."""
     return uuid.UUID(key_id.decode().lower()) if re.fullmatch(UUID, key_id) else key_id
 
 def escape(sae):
@@ -122,21 +122,21 @@ def read_keys(path, text, keys):
             key = base64.b64decode(key, validate=True)
             need(keys.setdefault(same(key_id.encode()), key) == key, f"two keys are named {key_id}", "bad-key")
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise Refused("key-file", f"{path} has no keys in a form that is known") from None
+        raise Refused("key-file", f"{path} has no keys in a known form") from None
 
 def fetch(keys, ids):
     for key_id in ids:
-        need(same(key_id) in keys, f"the key {key_id.decode()} is in no file of keys", "no-key")
+        need(same(key_id) in keys, f"the key {key_id.decode()} is in no key file", "no-key")
     found = [keys[same(key_id)] for key_id in ids]
     need(len(set(found)) == len(found), "a key has two IDs", "bad-key")
     need(all(len(set(key)) > 1 or len(key) < 8 for key in found), "all octets of a key are equal", "bad-key")
     return found
 
 def open_aes(payload, control, keys, key_id):
-    """Yields what was encrypted, in pieces that are verified (section 5)."""
+    """Yields the plaintext, in pieces that are verified (section 5)."""
     need(len(payload) >= 80, "the payload is cut short")
     [key] = fetch(keys, [key_id])
-    need(len(key) == 32, "the key has not 256 bits", "wrong-key")
+    need(len(key) == 32, "the key does not have 256 bits", "wrong-key")
     labels = [b"qkdmail/1 A256GCM %s\0%s\1" % (name, control) for name in (b"commitment", b"chunks")]
     prk = hmac.digest(payload[:32], key, "sha256")
     commitment, chunk_key = (hmac.digest(prk, label, "sha256") for label in labels)  # HKDF-Expand
@@ -147,7 +147,7 @@ def open_aes(payload, control, keys, key_id):
         yield AESGCM(chunk_key).decrypt(i.to_bytes(11, "big") + bytes([i == len(chunks) - 1]), chunk, None)
 
 def open_otp(payload, control, keys, key_id):
-    """Yields what was encrypted, in pieces that are verified (section 6)."""
+    """Yields the plaintext, in pieces that are verified (section 6)."""
     stream, seen, named, last, number = io.BytesIO(payload), set(), 0, 0, -1
     def take(size):
         octets = stream.read(size)
@@ -206,7 +206,7 @@ def digest(address):
     return hashlib.sha256(f"qkdmail/1 recipient\0{local}{domain}".encode()).digest()[:16]
 
 def write(path, octets):
-    """Writes to standard output, or a file that appears only when it is whole."""
+    """Writes to standard output, or to a file that appears only when it is complete."""
     with open(1, "wb", closefd=False) if path == "-" else tempfile.NamedTemporaryFile(dir=os.path.dirname(path)) as out:
         out.write(octets)
         out.flush()
@@ -218,12 +218,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda text: need(False, text + ": see --help", "usage")
     parser.add_argument("message", metavar="MESSAGE", help="the encrypted message, a file")
-    parser.add_argument("--keys", metavar="FILE", action="append", required=True, help="keys; may be repeated")
+    parser.add_argument("--keys", metavar="FILE", action="append", required=True, help="a file with keys; may be repeated")
     parser.add_argument("--sae", default="", help="SAE ID of the recipient's site, if the message has one")
     parser.add_argument("--peer", default="", help="SAE ID of the sender's site, if the message has one")
     parser.add_argument("-o", metavar="OUT", default="-", help="write the original message to this new file")
-    parser.add_argument("--recipients", action="store_true", help="show for whom it is sealed: digests of addresses")
-    parser.add_argument("--to", metavar="ADDRESS", help="refuse it if it is sealed for others")
+    parser.add_argument("--recipients", action="store_true", help="show whom it is sealed for, as digests of addresses")
+    parser.add_argument("--to", metavar="ADDRESS", help="refuse it if it is sealed only for others")
     try:
         args, keys = parser.parse_args(), {}
         for path in args.keys:
