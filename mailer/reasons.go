@@ -7,8 +7,8 @@ type Reason struct {
 	Advice string // what the operator can do; a sentence
 }
 
-// Reasons returns all reasons, in the order of what they are about: keys, the message,
-// the next hop, the client.
+// Reasons returns all reasons, grouped by what they are about: keys, the message, the
+// next hop, the client.
 func Reasons() []Reason {
 	return []Reason{
 		{"no key left", "The key manager has no fresh key.", "Mail waits at its sender. Check the QKD link, and whether its key rate is enough for the mail."},
