@@ -306,13 +306,13 @@ func (s *hopConn) command(line string) bool {
 		return true
 	case "MAIL":
 		reply, ok := s.say(line, "250 2.1.0 ok")
-		if strings.HasPrefix(reply, "250") {
+		if accepts(reply) {
 			s.m = Message{Mail: line, TLS: s.tls}
 		}
 		return ok
 	case "RCPT":
 		reply, ok := s.say(line, "250 2.1.5 ok")
-		if strings.HasPrefix(reply, "25") {
+		if accepts(reply) {
 			s.m.Rcpts = append(s.m.Rcpts, line)
 		}
 		return ok
@@ -322,7 +322,7 @@ func (s *hopConn) command(line string) bool {
 			usual = "554 5.5.1 no valid recipients"
 		}
 		reply, ok := s.say(line, usual)
-		if !ok || !strings.HasPrefix(reply, "354") {
+		if !ok || !strings.HasPrefix(reply, "3") {
 			return ok
 		}
 		return s.data()
@@ -373,7 +373,7 @@ func (s *hopConn) data() bool {
 	taken := false
 	for i, a := range answers {
 		answers[i] = s.answer(a, fmt.Sprintf("250 2.0.0 queued as %d-%d", len(s.h.Got())+1, i))
-		taken = taken || strings.HasPrefix(answers[i], "250")
+		taken = taken || accepts(answers[i])
 	}
 	if taken {
 		s.h.mu.Lock()
@@ -405,4 +405,10 @@ func NextHop(t testing.TB, h *Hop) *nexthop.Hop {
 	n := nexthop.New(nexthop.Options{Address: h.Addr(), LMTP: h.LMTP})
 	t.Cleanup(func() { _ = n.Close() })
 	return n
+}
+
+// accepts reports whether a reply accepts a command or a message: 2yz, but 22z is about the
+// connection.
+func accepts(reply string) bool {
+	return strings.HasPrefix(reply, "2") && !strings.HasPrefix(reply, "22")
 }

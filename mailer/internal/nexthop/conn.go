@@ -127,10 +127,9 @@ func (c *conn) offers() smtpwire.Offers {
 	return o
 }
 
-// outcome returns the error of a command whose reply should have the code want, or a code
-// that begins with it: the reply if it refuses, else errAnswer or what broke the
-// connection. If the lines of a reply have several codes and the last one refuses, it
-// decides.
+// outcome returns the error of a command whose reply should have the code want, or one
+// like it: the reply if it refuses, else errAnswer or what broke the connection. If the
+// lines of a reply have several codes and the last one refuses, it decides.
 func outcome(r smtpwire.Reply, err error, want int) error {
 	switch {
 	case errors.Is(err, smtpwire.ErrReply), errors.Is(err, smtpwire.ErrLongReply):
@@ -139,11 +138,20 @@ func outcome(r smtpwire.Reply, err error, want int) error {
 		return fmt.Errorf("%w: %w", errLost, err)
 	case r.Code >= 400:
 		return r.Err()
-	case r.Code == r.First && (r.Code == want || r.Code/10 == want):
+	case r.Code == r.First && isLike(r.Code, want):
 		return nil
 	}
 	return fmt.Errorf("%w: %d to a command that is answered with %d", errAnswer, r.Code, want)
 }
+
+// isLike reports whether a code says the same as another: their first digits are equal
+// (RFC 5321 §4.2). But a code for the connection (x2z, §4.2.1), such as a greeting, is no
+// reply to a command about mail, or the other way round: it belongs to something else.
+func isLike(code, want int) bool {
+	return code/100 == want/100 && isAboutConnection(code) == isAboutConnection(want)
+}
+
+func isAboutConnection(code int) bool { return code/10%10 == 2 }
 
 // refuses reports whether err is a refusal after which the connection goes on. After 421
 // it does not (RFC 5321 §3.8).

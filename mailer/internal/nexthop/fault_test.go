@@ -40,7 +40,8 @@ func TestNextHopRefuses(t *testing.T) {
 			{"MAIL", "220 hello again", "451 4.5.0 "},
 			{"DATA", "250 2.0.0 ok", "451 4.5.0 "},
 			{"DOT", "354 go", "451 4.5.0 "},
-			{"DOT", "299 2.0.0 perhaps", "451 4.5.0 "},
+			{"DOT", "220 hello again", "451 4.5.0 "},
+			{"DOT", "221 2.0.0 bye", "451 4.5.0 "},
 			{"DOT", "nonsense", "451 4.5.0 "},
 			{"DOT", "550 5.7.1 bell \x07 and\rCR", "550 5.7.1 bell ? and?CR"},
 		} {

@@ -114,12 +114,12 @@ func (b *body) begin() error {
 const maxSaid = 400
 
 // readAnswer reads the reply to a message, and reports whether the connection can be used
-// again. A reply that begins with 250 means that the message was delivered, however it
-// goes on: if the client got a refusal, it would send the message again.
+// again. A reply that begins with 250 or the like means that the message was delivered,
+// however it goes on: if the client got a refusal, it would send the message again.
 func (s *Session) readAnswer(c *conn) (said string, usable bool, err error) {
 	r, rerr := c.replyWithin(s.hop.opts.AfterDot)
 	err = outcome(r, rerr, 250)
-	if r.First == 250 {
+	if isLike(r.First, 250) {
 		if err != nil {
 			return "", false, nil
 		}

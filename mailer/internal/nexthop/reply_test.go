@@ -55,8 +55,9 @@ func TestReplyToOwnCommand(t *testing.T) {
 	}
 }
 
-// RFC 5321 §4.2: a reply may lack the space and the text after its code. After the
-// final dot a message is delivered once, however the reply goes on.
+// RFC 5321 §4.2: a reply may lack the space and the text after its code, and of a code
+// that is new the first digit counts. After the final dot a message is delivered once,
+// however the reply goes on.
 func TestReplyWithoutText(t *testing.T) {
 	for _, tt := range []struct{ at, reply string }{
 		{"GREETING", "220"}, {"EHLO", "250"}, {"MAIL", "250"}, {"RCPT", "250"}, {"RCPT", "251"}, {"DATA", "354"}, {"DOT", "250"},
@@ -64,6 +65,8 @@ func TestReplyWithoutText(t *testing.T) {
 		{"DOT", "250 2.0.0 " + strings.Repeat("x", 4000)}, {"DOT", "250 " + strings.Repeat("x", 200_000)},
 		{"DOT", "250-2.0.0 queued\r\n550 5.0.0 or not"}, {"DOT", "250-2.0.0 queued\r\nnonsense"}, {"DOT", "250ok"}, {"DOT", "250 ok\n"},
 		{"RCPT", "250 \xff\xfe"},
+		{"DOT", "251 2.0.0 on its way"}, {"DOT", "252 2.0.0 probably"}, {"DOT", "200 ok"}, {"DOT", "299 2.0.0 perhaps"}, {"DOT", "251-2.0.0 on\r\n451 its way"},
+		{"EHLO", "200"}, {"MAIL", "251"}, {"RCPT", "252"}, {"RCPT", "200"}, {"DATA", "350"},
 	} {
 		mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 			mailtest.NoLeaks(t)

@@ -42,7 +42,7 @@ func (s *Session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	switch {
 	case s.conn != nil:
 		r, rerr := s.conn.command(s.rcptCommand(s.conn, to, opts))
-		if err = outcome(r, rerr, 25); err != nil && !refuses(err) {
+		if err = outcome(r, rerr, 250); err != nil && !refuses(err) {
 			s.lose(err)
 		}
 	case !s.begun || s.failed != nil:
@@ -121,13 +121,13 @@ func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt 
 			return mail, nil
 		}
 		r, err := c.command(s.rcptCommand(c, to, opts))
-		return nil, outcome(r, err, 25)
+		return nil, outcome(r, err, 250)
 	}
 	if mail != nil && !refuses(mail) {
 		return mail, nil
 	}
 	r, err = c.reply()
-	rcpt = outcome(r, err, 25)
+	rcpt = outcome(r, err, 250)
 	if mail != nil && !refuses(rcpt) {
 		_ = c.Close() // having refused MAIL, it should refuse the recipient: its replies mean nothing
 	}
