@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"regexp"
 	"time"
@@ -71,9 +72,7 @@ func New(o Options) (*KeyManager, error) {
 	}
 	// A link is resolved, so that all processes use the same lock, and a write
 	// replaces the file and not the link.
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
+	path = resolve(path, maxLinks)
 	m := &KeyManager{
 		store: &fileStore{path: path}, logger: o.Logger,
 		turn: make(chan struct{}, 1), lockWait: lockTimeout,
@@ -83,6 +82,27 @@ func New(o Options) (*KeyManager, error) {
 	}
 	m.turn <- struct{}{}
 	return m, nil
+}
+
+// maxLinks is the number of symbolic links that are followed to a file that is not there.
+const maxLinks = 40
+
+// resolve returns the file that path leads to, also if that is not there yet.
+func resolve(path string, links int) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	target, err := os.Readlink(path)
+	if err != nil || links == 0 {
+		return path
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(path), target)
+	}
+	return resolve(target, links-1)
 }
 
 // Status returns the limits of the mock, how many keys its file holds and how many it

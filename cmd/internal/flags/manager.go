@@ -35,10 +35,12 @@ func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 		spec = "mock:"
 		terminal.Note(cmd)("no key manager is named, so a mock is used, with keys in the file %s: it gives no security (%s)", mock.DefaultPath, HowToNameKM)
 	}
-	return open.KeyManager(spec, open.Options{
+	options := open.Options{
 		CAFile: g.KMCA, CertFile: g.KMCert, KeyFile: g.KMKey, KMEID: g.KMEID, SAE: g.SAE,
 		Logger: terminal.Warnings(cmd),
-	})
+	}
+	// These files may be pipes that stay silent.
+	return terminal.Await(cmd.Context(), func() (kmclient.KeyManager, error) { return open.KeyManager(spec, options) })
 }
 
 // HowToNameKM is the hint for a command line that names no key manager.

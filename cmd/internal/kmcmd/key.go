@@ -67,7 +67,7 @@ code is 75.`,
 			if number < 1 {
 				return terminal.Usage("--number %d: must be at least 1", number)
 			}
-			if _, err := terminal.ToStandardOutput(cmd.OutOrStdout()); err != nil {
+			if _, err := terminal.ToStandardOutput(cmd); err != nil {
 				return err
 			}
 			return k.WithManager(cmd, func(km kmclient.KeyManager) error {
@@ -140,7 +140,7 @@ func (k *keyFlags) show() *cobra.Command {
 		Example: "  qkdmail key show MOCK-KEY-00000001-20251012195636",
 		Args:    flags.SomeArgs("ID", flags.MaxIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := terminal.ToStandardOutput(cmd.OutOrStdout()); err != nil {
+			if _, err := terminal.ToStandardOutput(cmd); err != nil {
 				return err
 			}
 			return k.WithManager(cmd, func(km kmclient.KeyManager) error {

@@ -112,7 +112,7 @@ func (d *decryptFlags) privateKeys(cmd *cobra.Command) (keys []*cipher.HybridPri
 		names = []string{name}
 	}
 	for _, name := range names {
-		key, err := readKeyFile("--hybrid-key", name, textfile.ReadSecret, cipher.ParseHybridPrivateKey)
+		key, err := readKeyFile(cmd.Context(), "--hybrid-key", name, textfile.ReadSecret, cipher.ParseHybridPrivateKey)
 		if err != nil {
 			return nil, err
 		}

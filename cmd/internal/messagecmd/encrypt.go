@@ -169,7 +169,7 @@ func (e *encryptFlags) publicKey(cmd *cobra.Command) (*cipher.HybridPublicKey, e
 			return nil, nil
 		}
 	}
-	return readKeyFile("--hybrid", e.hybrid, textfile.Read, cipher.ParseHybridPublicKey)
+	return readKeyFile(cmd.Context(), "--hybrid", e.hybrid, textfile.Read, cipher.ParseHybridPublicKey)
 }
 
 // encryptStep encrypts one message, in a mailbox or by itself.

@@ -1,6 +1,7 @@
 package messagecmd
 
 import (
+	"context"
 	"strings"
 
 	"github.com/qkdmail/qkdmail/cipher"
@@ -13,8 +14,9 @@ import (
 const maxKeyFile = 64 << 10
 
 // readKeyFile returns what parse makes of the file, or of the credential:NAME, that
-// the user has named as what. No error shows the text.
-func readKeyFile[K any](what, name string, read func(string, int64) ([]byte, error), parse func([]byte) (K, error)) (key K, err error) {
+// the user has named as what. No error shows the text. The file may be a pipe that stays
+// silent: reading it ends with ctx.
+func readKeyFile[K any](ctx context.Context, what, name string, read func(string, int64) ([]byte, error), parse func([]byte) (K, error)) (key K, err error) {
 	switch {
 	case name == "":
 		return key, terminal.Usage("%s is empty: name a file", what)
@@ -24,7 +26,7 @@ func readKeyFile[K any](what, name string, read func(string, int64) ([]byte, err
 	path, err := textfile.Path(name)
 	var text []byte
 	if err == nil {
-		text, err = read(path, maxKeyFile)
+		text, err = terminal.Await(ctx, func() ([]byte, error) { return read(path, maxKeyFile) })
 	}
 	if err != nil {
 		return key, terminal.Fail(terminal.ExitConfig, "check the name and its permissions", "%s: %w", what, err)

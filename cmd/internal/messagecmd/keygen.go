@@ -128,7 +128,7 @@ func writeKey(private, public *terminal.Output, key *cipher.HybridPrivateKey) er
 
 // show prints the public key of a file.
 func (k *keygenFlags) show(cmd *cobra.Command) error {
-	key, err := readKeyFile("--public", k.public, textfile.Read, parsePublic)
+	key, err := readKeyFile(cmd.Context(), "--public", k.public, textfile.Read, parsePublic)
 	if err != nil {
 		return err
 	}

@@ -181,22 +181,22 @@ func (b *batch) runMbox(cmd *cobra.Command, args []string, w work) error {
 	case b.outDir != "":
 		return terminal.Usage("-o and --out-dir exclude each other")
 	}
+	info, err := os.Stat(args[0])
+	if err != nil {
+		return terminal.NoInput(err)
+	}
+	if !info.Mode().IsRegular() { // to open a pipe would block
+		return terminal.Fail(terminal.ExitNoInput, "name a file", "%s is not a regular file", args[0])
+	}
 	in, err := os.Open(args[0])
 	if err != nil {
 		return terminal.NoInput(err)
 	}
 	defer func() { _ = in.Close() }()
-	info, err := in.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		return terminal.Fail(terminal.ExitNoInput, "name a file", "%s is not a regular file", args[0])
-	}
 	if out, err := os.Stat(b.output); err == nil && !out.Mode().IsRegular() {
 		return terminal.Fail(terminal.ExitCantCreate, "name a file", "%s is not a regular file", b.output)
 	}
-	if err == nil {
-		err = terminal.CheckOwner(mailbox.Unfinished(b.output))
-	}
-	if err != nil {
+	if err := terminal.CheckOwner(mailbox.Unfinished(b.output)); err != nil {
 		return err
 	}
 	r := b.mailboxRun(cmd, w)

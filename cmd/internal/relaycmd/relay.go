@@ -136,15 +136,18 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 	if err := r.checkMessage(); err != nil {
 		return err
 	}
-	cfg, err := r.load()
+	cfg, err := terminal.Await(cmd.Context(), func() (*config.Config, error) { // the file may be a pipe that stays silent
+		cfg, err := r.load()
+		if err == nil && !r.ready {
+			err = cfg.CheckFiles()
+		}
+		return cfg, err
+	})
 	if err != nil {
 		return err
 	}
 	if r.ready {
 		return askReady(cmd.Context(), &cfg.Admin)
-	}
-	if err := cfg.CheckFiles(); err != nil {
-		return err
 	}
 	log := slog.New(cfg.Log.Handler(cmd.ErrOrStderr()))
 	switch {

@@ -92,8 +92,8 @@ type testStep struct {
 
 func (s *sendTest) run(cmd *cobra.Command, address string) error {
 	t := testMail{postfix: s.postfix}
-	steps := []testStep{{"configuration", func(context.Context) (_ string, err error) {
-		t.cfg, err = config.Load(s.config)
+	steps := []testStep{{"configuration", func(ctx context.Context) (_ string, err error) {
+		t.cfg, err = terminal.Await(ctx, func() (*config.Config, error) { return config.Load(s.config) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", terminal.Fail(terminal.ExitConfig, "name it with --config, or make one with qkdmail init", "%w", err)
 		}

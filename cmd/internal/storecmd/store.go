@@ -59,7 +59,7 @@ None of these commands makes a store, except "init" in PostgreSQL.`,
 func (s *storeFlags) settle(cmd *cobra.Command) error {
 	s.allSAEs = s.SAE == "" && !cmd.Flags().Changed("sae")
 	if s.config != "" {
-		cfg, err := config.Load(s.config)
+		cfg, err := terminal.Await(cmd.Context(), func() (*config.Config, error) { return config.Load(s.config) })
 		if err != nil {
 			return flags.BadConfig(err)
 		}

@@ -16,7 +16,7 @@ func OpenInput(ctx context.Context, arg string) (in io.Reader, closeInput func()
 		}
 		return reading(ctx, os.Stdin), func() {}, nil
 	}
-	f, err := await(ctx, func() (*os.File, error) {
+	f, err := Await(ctx, func() (*os.File, error) {
 		if named {
 			return openDescriptor(fd, false)
 		}

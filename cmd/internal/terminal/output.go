@@ -64,7 +64,7 @@ func CreateOutput(cmd *cobra.Command, path string, force bool) (*Output, error) 
 	fd, named := descriptor(path)
 	switch {
 	case path == "" || path == "-" || named && fd == stdout:
-		return ToStandardOutput(cmd.OutOrStdout())
+		return ToStandardOutput(cmd)
 	case named:
 		f, err := openDescriptor(fd, true)
 		if err != nil {
@@ -111,12 +111,14 @@ func CreateFile(path string, mode fs.FileMode, force bool) (*Output, error) {
 }
 
 // ToStandardOutput returns an output for the command's standard output, or an error if
-// that can't be written.
-func ToStandardOutput(w io.Writer) (*Output, error) {
+// that can't be written. Writing it ends with the command's context.
+func ToStandardOutput(cmd *cobra.Command) (*Output, error) {
+	w := cmd.OutOrStdout()
 	s, ok := w.(*StandardOutput)
 	if !ok {
 		return &Output{Writer: w}, nil
 	}
+	s.until(cmd.Context())
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -152,7 +154,7 @@ func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool)
 	if err := check(info); err != nil {
 		return nil, err
 	}
-	f, err := await(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
+	f, err := Await(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
 	if err != nil {
 		return nil, CantCreate(err)
 	}

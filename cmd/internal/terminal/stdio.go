@@ -25,6 +25,9 @@ type StandardOutput struct {
 // NewStandardOutput returns standard output. Writing to it ends with ctx.
 func NewStandardOutput(ctx context.Context) *StandardOutput { return &StandardOutput{ctx: ctx} }
 
+// until makes writing end with ctx, for a command that has a context of its own.
+func (s *StandardOutput) until(ctx context.Context) { s.ctx, s.dst = ctx, nil }
+
 // open returns the error if standard output can't be written. A command that uses up a
 // key for its output checks first.
 func (s *StandardOutput) open() error {

@@ -10,8 +10,8 @@ import (
 // and the operating system can't interrupt it. The functions here return when their
 // context ends, and leave the blocked call in a goroutine that ends with the program.
 
-// await returns the results of do, or the error of ctx if that ends first.
-func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
+// Await returns the results of do, or the error of ctx if that ends first.
+func Await[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -70,5 +70,5 @@ func (w *waitingWriter) Write(p []byte) (int, error) {
 		return 0, err // an abandoned write may still use buf
 	}
 	w.buf = append(w.buf[:0], p...)
-	return await(w.ctx, func() (int, error) { return w.f.Write(w.buf) })
+	return Await(w.ctx, func() (int, error) { return w.f.Write(w.buf) })
 }
