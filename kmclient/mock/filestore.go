@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -97,6 +98,17 @@ func (s *fileStore) unreadable(err error) error {
 		kmclient.ErrStore, s.path, err)
 }
 
+// failed returns the error for a change that can't be made. What is wrong with a disk may
+// pass by itself.
+func (s *fileStore) failed(what string, err error) error {
+	for _, passing := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+		if errors.Is(err, passing) {
+			return fmt.Errorf("%w %s: %s %w: %w", kmclient.ErrStore, s.path, what, kmclient.ErrStoreBusy, err)
+		}
+	}
+	return fmt.Errorf("%w %s: %s: %w", kmclient.ErrStore, s.path, what, err)
+}
+
 // forget makes the next load read the file.
 func (s *fileStore) forget() {
 	if s.held == nil {
@@ -118,7 +130,7 @@ func (s *fileStore) save(f *keyFile) (int, error) {
 	file, info, err := s.replace(data)
 	if err != nil {
 		s.forget()
-		return 0, fmt.Errorf("%w %s: can't be written: %w", kmclient.ErrStore, s.path, err)
+		return 0, s.failed("can't be written", err)
 	}
 	if s.file != nil {
 		_ = s.file.Close()
@@ -166,7 +178,7 @@ func (s *fileStore) replace(data []byte) (_ *os.File, _ fs.FileInfo, err error) 
 // lock file stays, since removing it would be a race.
 func (s *fileStore) lock(ctx context.Context) (unlock func(), err error) {
 	if err := durable.MakeFolder(filepath.Dir(s.path)); err != nil {
-		return nil, fmt.Errorf("%w %s: its folder can't be made: %w", kmclient.ErrStore, s.path, err)
+		return nil, s.failed("its folder can't be made", err)
 	}
 	lock := flock.New(s.path+".lock", flock.SetPermissions(0o600))
 	if _, err := lock.TryLockContext(ctx, lockPoll); err != nil {
@@ -174,7 +186,7 @@ func (s *fileStore) lock(ctx context.Context) (unlock func(), err error) {
 		if ctx.Err() != nil {
 			return nil, kmclient.Canceled(ctx)
 		}
-		return nil, fmt.Errorf("%w %s: can't be locked: %w", kmclient.ErrStore, s.path, err)
+		return nil, s.failed("can't be locked", err)
 	}
 	return func() { _ = lock.Close() }, nil
 }

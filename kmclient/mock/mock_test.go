@@ -225,6 +225,36 @@ func TestLink(t *testing.T) {
 	}
 }
 
+// TestLinkToNothing: the first key is written to where links lead, not in their place.
+func TestLinkToNothing(t *testing.T) {
+	dir := t.TempDir()
+	target, link, loop := filepath.Join(dir, "shared", "target.json"), filepath.Join(dir, "link.json"), filepath.Join(dir, "loop.json")
+	if os.Symlink("second.json", link) != nil {
+		t.Skip("no symbolic links here")
+	}
+	if err := errors.Join(os.Symlink("shared/target.json", filepath.Join(dir, "second.json")), os.Symlink(loop, loop)); err != nil {
+		t.Fatal(err)
+	}
+	k := getKeys(t, newMock(t, link), 1)[0]
+	if _, err := newMock(t, target).KeysByID(t.Context(), "", k.ID()); err != nil {
+		t.Errorf("a key written through a link is not in the file: %v", err)
+	}
+	if _, err := newMock(t, loop).GetKeys(t.Context(), "", 256, 1); !errors.Is(err, kmclient.ErrStore) {
+		t.Errorf("a link to itself: %v, want ErrStore", err)
+	}
+}
+
+// TestFullDisk: a disk may have room later; nobody needs a backup.
+func TestFullDisk(t *testing.T) {
+	s := &fileStore{path: "keys.json"}
+	for err, passes := range map[error]bool{syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: true, fs.ErrPermission: false} {
+		got := s.failed("can't be written", &fs.PathError{Op: "write", Path: "keys.json.tmp", Err: err})
+		if !errors.Is(got, kmclient.ErrStore) || errors.Is(got, kmclient.ErrStoreBusy) != passes || !errors.Is(got, err) {
+			t.Errorf("%v: %v, want an ErrStore that is an ErrStoreBusy as well: %t", err, got, passes)
+		}
+	}
+}
+
 func TestUnreadable(t *testing.T) {
 	key := `"MOCK-KEY-00000000-20251012195642":"` + strings.Repeat("A", 42) + `8="`
 	for name, text := range unreadableFiles(key) {

@@ -193,8 +193,9 @@ func (d *decryptFlags) release(r *cipher.Reader, out io.Writer, to []string, war
 }
 
 // closeKeysOf closes the keys of a message, and goes on after a failure: once the first
-// key is closed the message can't be decrypted again to close the others. again means
-// that some may be closed already.
+// key is closed the message can't be decrypted again to close the others. What another
+// program has closed in the meantime is closed. again means that an earlier run may have
+// closed some, which the key manager does not know any more.
 func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info, again bool) error {
 	closeKey := km.CloseKey
 	if kept, ok := km.(*keystore.Store); ok { // another peer may have a key with the same ID
@@ -204,7 +205,7 @@ func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.In
 	n := 0
 	for _, id := range message.KeyIDs {
 		err := closeKey(ctx, id)
-		if err == nil || again && (errors.Is(err, keystore.ErrClosed) || errors.Is(err, kmclient.ErrKeyNotFound)) {
+		if err == nil || errors.Is(err, keystore.ErrClosed) || again && errors.Is(err, kmclient.ErrKeyNotFound) {
 			continue
 		}
 		n++
