@@ -41,6 +41,6 @@ func TestCheckAddress(t *testing.T) {
 		}
 	}
 	if checkAddress("ä@ö", true) != nil {
-		t.Error("an address of SMTPUTF8 is refused")
+		t.Error("an SMTPUTF8 address is refused")
 	}
 }

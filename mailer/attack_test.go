@@ -12,23 +12,22 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TestAttack goes through the attacker table of the threat model, as far as it
-// is the relay's and needs no durable store. An attacker sends; want is the
-// beginning of the answer; more looks at what came of it.
+// TestAttack goes through the attacker table of the threat model, as far as it concerns
+// the relay and needs no durable store.
 func TestAttack(t *testing.T) {
 	for name, attack := range map[string]func(t *testing.T, a *attacker){
-		"flips":                              attackFlips,
-		"cuts, reorders, splices":            attackSplices,
-		"rubbish under a key ID that he saw": attackRubbish,
-		"spells a key ID otherwise":          attackSpelling,
-		"names thousands of key IDs":         attackManyIDs,
-		"names another SAE or a path":        attackSAE,
-		"reflects our own message":           attackReflect,
-		"sends as one peer for another":      attackOtherPeer,
-		"replays an old message":             attackReplay,
-		"strips the encryption":              attackStrip,
-		"AES where the pad is agreed":        attackSuite,
-		"writes result and trace fields":     attackFields,
+		"flips":                                attackFlips,
+		"cuts, reorders, splices":              attackSplices,
+		"rubbish under a key ID that was seen": attackRubbish,
+		"spells a key ID otherwise":            attackSpelling,
+		"names thousands of key IDs":           attackManyIDs,
+		"names another SAE or a path":          attackSAE,
+		"reflects our own message":             attackReflect,
+		"sends as one peer for another":        attackOtherPeer,
+		"replays an old message":               attackReplay,
+		"strips the encryption":                attackStrip,
+		"AES where the pad is agreed":          attackSuite,
+		"writes result and trace fields":       attackFields,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mailtest.NoLeaks(t)
@@ -79,7 +78,7 @@ func attackFlips(t *testing.T, a *attacker) {
 		for range 300 {
 			i := random.IntN(len(sealed))
 			c := "ABCxyz0123+/=-: "[random.IntN(16)]
-			// Much of the outer header is free; the content is not.
+			// Much of the outer header may change; the content may not.
 			reply := a.send(sealed[:i] + string(c) + sealed[i+1:])
 			switch got := a.hop.Got(); {
 			case strings.HasPrefix(reply, "250"):

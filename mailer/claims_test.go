@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay"
 )
 
-// What only looks encrypted is encrypted; what is encrypted here has nothing in clear
-// around it.
+// What only looks encrypted is encrypted; what was encrypted here leaves with nothing in
+// clear around it.
 func TestSealedBypass(t *testing.T) {
 	mailtest.NoLeaks(t)
 	const clear = "CLEAR TEXT"
@@ -32,7 +32,7 @@ func TestSealedBypass(t *testing.T) {
 	for _, tt := range []struct {
 		name, message string
 		relay         *mailtest.Relay
-		again         bool // encrypted once more
+		again         bool // encrypted again
 	}{
 		{"a made-up key", forged("x"), r, true},
 		{"a made-up key, in a UUID", forged("9b42e9e2-0a1b-4c2d-8e3f-0123456789ab"), r, true},
@@ -54,10 +54,10 @@ func TestSealedBypass(t *testing.T) {
 		}
 		got := hop.One().Data
 		if strings.Contains(got, clear) {
-			t.Errorf("%s: it left with\n%s", tt.name, mailtest.Clip(got))
+			t.Errorf("%s: left with\n%s", tt.name, mailtest.Clip(got))
 		}
 		if again := !strings.Contains(got, keyID) || strings.HasPrefix(tt.name, "from"); again != tt.again {
-			t.Errorf("%s: encrypted once more: %v, want %v", tt.name, again, tt.again)
+			t.Errorf("%s: encrypted again: %v, want %v", tt.name, again, tt.again)
 		}
 		if tt.again && mailtest.Open(t, km, got) != tt.message {
 			t.Errorf("%s: another message is inside", tt.name)

@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A fixedKey is a key manager that gives out the same key each time, as one that
-// was set back does, or someone who has only seen its ID makes up.
+// A fixedKey is a key manager that always gives out the same key: one that was set back,
+// or one made up by someone who has only seen the key's ID.
 type fixedKey struct {
 	id   string
 	bits []byte
@@ -38,8 +38,8 @@ func madeUp(id string, seed uint64) fixedKey {
 	return k
 }
 
-// A closedKit is a relay that has delivered message one to bob. Its key manager
-// gives the key out whenever it is asked.
+// A closedKit is a relay that has delivered message one to bob. Its key manager gives out
+// the key whenever it is asked.
 type closedKit struct {
 	*testing.T
 	hop    *mailtest.Hop
@@ -68,8 +68,7 @@ func newClosedKit(t *testing.T, suite cipher.Suite, changes ...func(*config.Conf
 	return k
 }
 
-// give has the key manager give the key out, as one does that was restored from a
-// backup.
+// give makes the key manager give out the key, like one that was restored from a backup.
 func (k *closedKit) give() {
 	size := 32
 	if k.suite == cipher.SuiteOTP {
@@ -82,8 +81,8 @@ func (k *closedKit) seal(key fixedKey, body string) string {
 	return mailtest.Seal(k.T, key, strings.Replace(mailtest.Text, "very secret body", body, 1), func(o *cipher.EncryptOptions) { o.Suite = k.suite })
 }
 
-// sends sends a message and checks the answer, how often it came out at the next
-// hop, and what the log has as the reason.
+// sends sends a message and checks the answer, how often it reached the next hop, and
+// which reason the log has.
 func (k *closedKit) sends(what, message, to, want string, delivered int, reason string) {
 	k.Helper()
 	k.hop.Forget()
@@ -99,11 +98,11 @@ func (k *closedKit) sends(what, message, to, want string, delivered int, reason 
 		k.Errorf("%s: %s to %s was delivered %d times, want %d", k.suite, what, to, n, delivered)
 	}
 	if reason != "" && strings.Count(k.relay.Log.String(), logged) != before+1 {
-		k.Errorf("%s: %s to %s: the log has not the reason %q", k.suite, what, to, reason)
+		k.Errorf("%s: %s to %s: the log does not have the reason %q", k.suite, what, to, reason)
 	}
 }
 
-// later lets time pass for the store, and closes the keys whose time has come.
+// later lets time pass for the store, and closes the keys that are due.
 func (k *closedKit) later(d time.Duration) {
 	k.Helper()
 	k.now = k.now.Add(d)
@@ -112,8 +111,8 @@ func (k *closedKit) later(d time.Duration) {
 	}
 }
 
-// 250 is for a message that was delivered, and for no other one that names its
-// key: a key ID can be copied from the wire.
+// Only the message that was delivered is answered 250, and no other that names its key: a
+// key ID can be copied from the wire.
 func TestNothingButTheMessageIsDelivered(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
@@ -145,10 +144,10 @@ func TestNothingButTheMessageIsDelivered(t *testing.T) {
 		k.sends("message one again, key closed", k.one, bob, "250", 0, "")
 		k.sends("message one, key closed", k.one, carol, "550 5.7.1", 0, "key closed")
 		if s := k.store.Stats(); s.ClosedRefused != 1 || s.BoundRefused-alarms != int64(attempts) {
-			t.Errorf("%s: message one to another recipient is no alarm: %+v", suite, s)
+			t.Errorf("%s: message one to another recipient raises no alarm: %+v", suite, s)
 		}
 
-		// Also once nothing but the claim and the delivery is known, and the key
+		// It is the same once only the claim and the delivery are known, and the key
 		// manager has the key again.
 		k.give()
 		k.later(61 * day)
@@ -161,8 +160,8 @@ func TestNothingButTheMessageIsDelivered(t *testing.T) {
 	}
 }
 
-// The key has opened no message when it is closed: nothing that names it was
-// delivered to anyone.
+// If a key has opened no message when it is closed, nothing that names it was delivered
+// to anyone.
 func TestClosedWithoutMessage(t *testing.T) {
 	for _, suite := range []cipher.Suite{cipher.SuiteAES256GCM, cipher.SuiteOTP} {
 		k := newClosedKit(t, suite)
@@ -177,8 +176,7 @@ func TestClosedWithoutMessage(t *testing.T) {
 	}
 }
 
-// Over LMTP each recipient has an answer: the one who has got the message 250, and
-// no one another's.
+// Over LMTP each recipient gets their own answer: 250 for whoever has the message.
 func TestClosedKeyOverLMTP(t *testing.T) {
 	k := newClosedKit(t, cipher.SuiteAES256GCM, mailtest.OverLMTP)
 	two := k.seal(k.key, "message TWO")

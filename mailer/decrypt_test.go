@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// received is what is above restored mail and varies: the relay's trace field.
+// cutReceived takes out what varies above restored mail: the relay's trace field.
 func cutReceived(t *testing.T, message string) string {
 	t.Helper()
 	const begin = "Received: from client.example ([127.0.0.1])\r\n\tby relay.example (qkdmail) with "
@@ -28,7 +28,7 @@ func cutReceived(t *testing.T, message string) string {
 	return message[:i] + "(own Received)" + message[end:]
 }
 
-// relayed puts on a message what relays on the way do.
+// onTheWay is what relays on the way put on a message.
 const onTheWay = "Return-Path: <alice@a.example>\r\n" +
 	"Delivered-To: bob@b.example\r\n" +
 	"Received: from x by y;\r\n\tTue, 24 Nov 2026 07:00:00 +0000\r\n" +
@@ -37,7 +37,7 @@ const onTheWay = "Return-Path: <alice@a.example>\r\n" +
 	"X-Spam: no\r\n" +
 	"Subject: evil\r\n"
 
-// The bytes that were encrypted come back, under what we say of them.
+// The bytes that were encrypted come back, below what we say about them.
 func TestRestored(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -65,13 +65,13 @@ func TestRestored(t *testing.T) {
 				m := hop.One()
 				end := ""
 				if !strings.HasSuffix(message, "\r\n") {
-					end = "\r\n" // SMTP has no other end
+					end = "\r\n" // SMTP has no other line end
 				}
 				got := cutReceived(t, m.Data)
 				want := fmt.Sprintf(result, suite, id, "") +
 					"Return-Path: <alice@a.example>\r\nQkdmail-Outer-Delivered-To: bob@b.example\r\nReceived: from x by y;\r\n\tTue, 24 Nov 2026 07:00:00 +0000\r\n" +
 					"Qkdmail-Outer-Authentication-Results: y;\r\n\tdkim=pass\r\n" + message + end
-				// What the outer header could not copy of odd ones is flagged.
+				// Odd fields that the outer header could not copy are flagged.
 				got = strings.Replace(got, ";\r\n\touter-differs=from", "", 1)
 				if got != want {
 					t.Errorf("\n%q\nwant\n%q", mailtest.Clip(got), mailtest.Clip(want))
@@ -96,7 +96,7 @@ func TestRestoredLF(t *testing.T) {
 }
 
 // What is kept of the encrypted message is ASCII, even if the client says SMTPUTF8: the
-// next hop would ask mailboxes for that, and bounce the message if they do not have it.
+// next hop would require it of mailboxes, and bounce the message if they do not have it.
 func TestTraceIsASCII(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -113,7 +113,7 @@ func TestTraceIsASCII(t *testing.T) {
 	}
 }
 
-// Without the field that marks where ours begins nothing is kept.
+// Without the field that marks where our header begins, nothing is kept.
 func TestRestoredWithoutKeyID(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -125,7 +125,7 @@ func TestRestoredWithoutKeyID(t *testing.T) {
 	}
 }
 
-// What was shown outside and is not so inside is flagged.
+// What was shown outside but is different inside is flagged.
 func TestOuterDiffers(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -158,8 +158,8 @@ func TestOuterDiffers(t *testing.T) {
 	}
 }
 
-// A date that is not of RFC 5322 is copied outside as the same instant, and
-// compared as such.
+// A date that is not as in RFC 5322 is copied outside as the same instant, and compared
+// by instant.
 func TestOuterDateDiffers(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -189,7 +189,7 @@ func TestOuterDateDiffers(t *testing.T) {
 	}
 }
 
-// Plain mail passes as it is, but for result fields.
+// Plain mail passes as it is, without result fields.
 func TestPlainMail(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -268,7 +268,7 @@ func TestInboundPolicy(t *testing.T) {
 	}
 }
 
-// Messages that are ours and are not accepted, and why.
+// Messages in our format that are not accepted, and why.
 func TestRefusedSealed(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -327,7 +327,7 @@ func alterTime(message string) string {
 	return message[:i] + string(rune('0'+(message[i]-'0'+9)%10)) + message[i+1:]
 }
 
-// From and MAIL FROM have both to be the peer's, as far as a peer has them.
+// From and MAIL FROM must both be the peer's, if they belong to any peer.
 func TestSenderOfPeer(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -352,7 +352,7 @@ func TestSenderOfPeer(t *testing.T) {
 	}
 }
 
-// A key that is not there yet is waited for; the KM is not asked without end.
+// A key that is not there yet is waited for, but the key manager is not asked endlessly.
 func TestKeyNotFound(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -415,8 +415,8 @@ func TestForgedResults(t *testing.T) {
 	}
 }
 
-// However many fields are before it, the From of a message is checked: at the
-// door, and sealed inside a peer's.
+// However many fields come before it, the From of a message is checked, in plain mail and
+// inside a peer's encrypted message.
 func TestFromBehindManyFields(t *testing.T) {
 	mailtest.NoLeaks(t)
 	many := strings.Repeat("a:\r\n", 50_000)

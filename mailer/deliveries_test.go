@@ -32,8 +32,8 @@ func (slowStore) Begin(kmclient.Identity, ...string) (commit func() bool, end fu
 	return func() bool { return true }, func() {}
 }
 
-// What is reported as the wait for keys has the deliveries in it, which are
-// asked for and recorded in the same store.
+// The wait for keys that is reported includes the deliveries, which are looked up and
+// recorded in the same store.
 func TestDeliveriesAreTimed(t *testing.T) {
 	km, hop := mailtest.NewKM(), mailtest.StartHop(t)
 	store := slowStore{20 * time.Millisecond}
@@ -49,8 +49,8 @@ func TestDeliveriesAreTimed(t *testing.T) {
 	}
 }
 
-// A key that its key manager has deleted opens its message until everybody has
-// got it, and no one gets it twice.
+// A key that its key manager has deleted opens its message until everybody has the
+// message, and no one gets it twice.
 func TestDeliveredOnce(t *testing.T) {
 	hop := mailtest.StartHop(t)
 	r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{})
@@ -73,7 +73,7 @@ func TestDeliveredOnce(t *testing.T) {
 		c.Want("250", c.Mail(sealed, "alice@a.example", "bob@b.example"))
 		hop.None()
 
-		// One who has it and one who has not: only the latter.
+		// One has it and one does not: only the latter gets it.
 		c.Want("250", c.Mail(sealed, "alice@a.example", "bob@b.example", "carol@b.example"))
 		if to := hop.One().Rcpts; len(to) != 1 || !strings.Contains(to[0], "carol@b.example") {
 			t.Errorf("%s: delivered to %q, want carol only", suite, to)
@@ -147,8 +147,8 @@ func TestKeyBoundToItsMessage(t *testing.T) {
 	}
 }
 
-// A message that names a key that was sent with is refused for good, and the key
-// manager is not asked: whoever saw the ID on the wire can name it.
+// A message that names one of our sending keys is refused for good, and the key manager
+// is not asked: whoever saw the ID on the wire can name it.
 func TestKeyThatWasSentWith(t *testing.T) {
 	hop := mailtest.StartHop(t)
 	r, m := mailtest.StartStored(t, hop.Addr(), keystore.Options{})
@@ -170,7 +170,7 @@ func TestKeyThatWasSentWith(t *testing.T) {
 	}
 }
 
-// A closed key: who has the message gets 250, a new recipient 550.
+// A closed key: a recipient who has the message is answered 250, a new one 550.
 func TestClosedKey(t *testing.T) {
 	now := time.Now()
 	hop := mailtest.StartHop(t)
@@ -185,17 +185,17 @@ func TestClosedKey(t *testing.T) {
 	hop.Forget()
 	c.Want("250", c.Mail(sealed, "alice@a.example", "bob@b.example"))
 	if n := m.Stats().ClosedRefused; n != 0 {
-		t.Errorf("a mail system that tries once more is %d alarms", n)
+		t.Errorf("a mail system that tries once more raises %d alarms", n)
 	}
 	c.Want("550 5.7.1", c.Mail(sealed, "alice@a.example", "carol@b.example"))
 	if n := m.Stats().ClosedRefused; n != 1 {
-		t.Errorf("a new recipient is %d alarms, want 1", n)
+		t.Errorf("a new recipient raises %d alarms, want 1", n)
 	}
 	hop.None()
 }
 
-// sealAgain encrypts a message under the key that was given out last, as a broken
-// sender would, or one who has stolen it.
+// sealAgain encrypts a message under the key that was given out last, as a broken sender
+// would, or whoever has stolen the key.
 func sealAgain(t *testing.T, km *mailtest.KM, message string) string {
 	t.Helper()
 	return mailtest.Seal(t, lastKey{km}, message)

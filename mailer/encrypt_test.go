@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// What the policy says of a recipient is done: the message is encrypted as it
-// came, or passes as it is.
+// What the policy says about a recipient happens: the message is encrypted as it came, or
+// passes as it is.
 func TestEncryptPolicy(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
@@ -96,8 +96,8 @@ func TestBothRelays(t *testing.T) {
 	}
 }
 
-// No mail leaves in clear for want of a key, but where the rule says so and the
-// key manager has answered that there is none.
+// No mail leaves in clear for want of a key, unless the rule says so and the key manager
+// has answered that there is none.
 func TestFailClosed(t *testing.T) {
 	for name, err := range map[string]error{
 		"exhausted":   kmclient.ErrKeyExhausted,
@@ -151,7 +151,7 @@ func TestFailClosed(t *testing.T) {
 	}
 }
 
-// A large message to an opportunistic peer, in clear: nothing of it is missing.
+// A large message to an opportunistic peer leaves in clear, whole.
 func TestInClearWhole(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -185,7 +185,7 @@ func TestInClearWhole(t *testing.T) {
 	hop.None()
 }
 
-// auto goes by size, never by the keys that are left.
+// auto decides by size, never by how many keys are left.
 func TestAutoBySizeOnly(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -212,7 +212,8 @@ func TestAutoBySizeOnly(t *testing.T) {
 	}
 }
 
-// What next hop and client say of the size is known before a key is spent.
+// A size that the client declares, or that the next hop does not take, is noticed before
+// a key is spent.
 func TestSizeBeforeKeys(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Extensions = []string{"SIZE 1000000"} })
@@ -226,7 +227,7 @@ func TestSizeBeforeKeys(t *testing.T) {
 	}
 }
 
-// Encrypted already: not again. Only said to be: encrypted.
+// What is already encrypted is not encrypted again; what only claims to be is.
 func TestAlreadyEncrypted(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
@@ -258,7 +259,7 @@ func TestAlreadyEncrypted(t *testing.T) {
 	}
 }
 
-// A bounce takes the same policy as all other mail.
+// A bounce follows the same policy as all other mail.
 func TestBounceIsEncrypted(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)
@@ -269,8 +270,8 @@ func TestBounceIsEncrypted(t *testing.T) {
 	}
 }
 
-// Two kinds of recipients in one SMTP message: the second has to come again,
-// unless the first kind has no recipient in the end.
+// Two kinds of recipients in one SMTP message: the second kind has to come again, unless
+// no recipient of the first kind was accepted.
 func TestSecondGroup(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t, mailtest.Answering("RCPT TO:<no@", "550 5.1.1 no such user"))
@@ -320,7 +321,7 @@ func TestTransactions(t *testing.T) {
 			c.Want("503", c.Cmd("RCPT TO:<x@clear.example>"))
 			c.Want("503", c.Cmd("DATA"))
 			c.Want("250", c.Mail("From: x@x.example\r\n\r\nbody\r\n", "third@x.example", "third@clear.example"))
-			c.Want("503", c.Cmd("DATA")) // ended by the message
+			c.Want("503", c.Cmd("DATA")) // the message has ended it
 			if m := hop.One(); !strings.HasPrefix(m.Mail, "MAIL FROM:<third@x.example> BODY=8BITMIME") || fmt.Sprint(m.Rcpts) != "[RCPT TO:<third@clear.example>]" {
 				t.Error(m.Mail, m.Rcpts)
 			}
@@ -332,13 +333,13 @@ func TestTransactions(t *testing.T) {
 		_ = r.Stop()
 		hop.None()
 		if !strings.Contains(hop.Commands(), "RSET") {
-			t.Error("the next hop heard nothing of it")
+			t.Error("the next hop heard nothing about it")
 		}
 	})
 }
 
-// A message that is refused after its first piece must not go out in clear
-// without that piece, where a rule is opportunistic and no key is left.
+// A message that is refused after its first piece must not go out in clear without that
+// piece if a rule is opportunistic and no key is left.
 func TestRefusedIsNotSentInClear(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)

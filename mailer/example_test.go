@@ -16,7 +16,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// A mailbox is the backend of a mail server of one's own.
+// A mailbox is the backend of a mail server of your own.
 type mailbox struct{ messages chan string }
 
 func (m mailbox) NewSession(*smtp.Conn) (smtp.Session, error) { return &mailboxSession{m}, nil }
@@ -28,8 +28,8 @@ func (s *mailboxSession) Rcpt(string, *smtp.RcptOptions) error { return nil }
 func (s *mailboxSession) Reset()                               {}
 func (s *mailboxSession) Logout() error                        { return nil }
 
-// Data takes a message only when it has come to its end: an error before that
-// says that it must not be delivered.
+// Data accepts a message only at its end: an error before that says that it must not be
+// delivered.
 func (s *mailboxSession) Data(r io.Reader) error {
 	text, err := io.ReadAll(r)
 	if err == nil {
@@ -88,7 +88,7 @@ func show(message string, prefixes ...string) {
 
 const outgoing = "From: Alice <alice@a.example>\r\nTo: bob@b.example\r\nSubject: lunch\r\n\r\nAt noon?\r\n"
 
-// A mail server of one's own encrypts what leaves.
+// A mail server of your own encrypts what leaves.
 func ExampleEncrypt() {
 	km, remove := sharedKeys()
 	defer remove()
@@ -120,8 +120,8 @@ func ExampleEncrypt() {
 	// Content-Type: application/octet-stream
 }
 
-// A mail server of one's own restores what arrives, and refuses plain mail from
-// the peer's domain.
+// A mail server of your own restores what arrives, and refuses plain mail from the peer's
+// domain.
 func ExampleDecrypt() {
 	km, remove := sharedKeys()
 	defer remove()

@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// The sessions are go-smtp's: under its server, over SMTP and LMTP, a message is
-// encrypted and comes back byte for byte, and each recipient has an answer.
+// The sessions work under go-smtp's server: over SMTP and LMTP, a message is encrypted
+// and comes back byte for byte, and each recipient gets an answer.
 func TestGoSMTPServer(t *testing.T) {
 	for name, lmtp := range map[string]bool{"SMTP": false, "LMTP": true} {
 		t.Run(name, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestGoSMTPServer(t *testing.T) {
 	}
 }
 
-// A goSMTPServer is a server of go-smtp.
+// A goSMTPServer is go-smtp's server.
 type goSMTPServer struct {
 	t    *testing.T
 	addr string
@@ -85,7 +85,7 @@ func (s goSMTPServer) send(message, from string, to ...string) {
 	}
 }
 
-// try sends a message. Over LMTP the error has those of all recipients.
+// try sends a message. Over LMTP the error joins those of all recipients.
 func (s goSMTPServer) try(message, from string, to ...string) error {
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// netError is what a key manager that can't be reached gives.
+// netError returns the error of a key manager that can't be reached.
 func netError() error {
 	return fmt.Errorf("%w: %w", kmclient.ErrUnavailable, &net.OpError{Op: "dial", Err: errors.New("refused")})
 }
@@ -81,7 +81,7 @@ func TestKeyManagerWrongKey(t *testing.T) {
 	hop.None()
 }
 
-// A message whose pad runs out in the middle was not sent.
+// A message whose pad runs out in the middle is not sent.
 func TestKeysRunOutMidway(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)

@@ -18,8 +18,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// Recipients of different policies get transactions of their own, and answers
-// of their own in their order.
+// Recipients with different rules get transactions of their own, and their own answers in
+// their order.
 func TestLMTPGroups(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP)
@@ -51,8 +51,7 @@ func TestLMTPGroups(t *testing.T) {
 	}
 }
 
-// One group fails, wherever it does; the other is delivered, whole, and the
-// session goes on.
+// One group fails, at any step; the other is delivered, whole, and the session goes on.
 func TestLMTPOneGroupFails(t *testing.T) {
 	large := mailtest.Text + strings.Repeat("0123456789\r\n", 100_000)
 	for _, message := range []string{mailtest.Text, large} {
@@ -98,7 +97,7 @@ func TestLMTPOneGroupFails(t *testing.T) {
 	}
 }
 
-// groupFailing fails one step of the transaction that <1@b.example> is in.
+// groupFailing makes one step fail in the transaction of <1@b.example>.
 func groupFailing(at, how string) func(*mailtest.Hop) {
 	return func(h *mailtest.Hop) {
 		h.PerConn = func() mailtest.Script {
@@ -116,7 +115,7 @@ func groupFailing(at, how string) func(*mailtest.Hop) {
 	}
 }
 
-// The client stops in the middle: no group's message ends.
+// If the client stops in the middle, no group's message ends.
 func TestLMTPClientDrops(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP)
@@ -130,8 +129,8 @@ func TestLMTPClientDrops(t *testing.T) {
 	hop.None()
 }
 
-// No answer comes before the whole message has: a client that reads after its
-// dot only must not be surprised.
+// No answer comes before the whole message has come, since a client may read only after
+// its dot.
 func TestLMTPNoEarlyAnswer(t *testing.T) {
 	mailtest.NoLeaks(t)
 	for _, d := range []mailer.Direction{mailer.DirectionEncrypt, mailer.DirectionDecrypt} {
@@ -158,7 +157,7 @@ func TestLMTPNoEarlyAnswer(t *testing.T) {
 	}
 }
 
-// An LMTP next hop answers for each recipient; doubled ones too.
+// An LMTP next hop answers for each recipient, including repeated ones.
 func TestLMTPNextHop(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for _, tt := range []struct {
@@ -197,7 +196,7 @@ func TestLMTPNextHop(t *testing.T) {
 					t.Errorf("%s, want %s", got, tt.want)
 				}
 				c.Want("250", c.Cmd("NOOP"))
-				// The connection was left in order, or not left at all.
+				// The connection is in order, or was closed.
 				hop.Follow(nil)
 				if got := c.Replies(mailtest.MessageFor(t, d, r.KM), "9@b.example"); got != "250" {
 					t.Error("after it:", got)
@@ -207,8 +206,8 @@ func TestLMTPNextHop(t *testing.T) {
 	})
 }
 
-// A recordingBackend is one of a library user: it reads as much of a message as
-// it is told to, and answers.
+// A recordingBackend is a library user's backend: it reads as much of a message as it is
+// told to, and answers.
 type recordingBackend struct {
 	read func(r io.Reader) error
 
@@ -338,8 +337,7 @@ func TestBackendStopsEarly(t *testing.T) {
 	}
 }
 
-// A message that some of its recipients have got was delivered in part, and not
-// refused.
+// A message that only some of its recipients have got was delivered in part, not refused.
 func TestDeliveredInPart(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -365,8 +363,8 @@ func TestDeliveredInPart(t *testing.T) {
 	})
 }
 
-// With one connection to the next hop for two groups the second is told to
-// come again, and nothing waits for ever.
+// With one connection to the next hop for two groups, the second is told to come again,
+// and nothing waits forever.
 func TestLMTPGroupsOneConnection(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP, func(c *config.Config) {
@@ -381,7 +379,7 @@ func TestLMTPGroupsOneConnection(t *testing.T) {
 	hop.One()
 }
 
-// A backend that answers for each recipient is asked to, also without HandOver.
+// A backend that answers for each recipient is asked to, even without HandOver.
 func TestLMTPBackend(t *testing.T) {
 	mailtest.NoLeaks(t)
 	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()

@@ -12,8 +12,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// Clients that hold on to a message take memory; who comes when there is none left is
-// refused before DATA, or as soon as the header is too long. When they go, it is free.
+// Clients in the middle of a message take memory. Whoever comes when none is left is
+// refused before DATA, or as soon as the header is too long. When the clients go, the
+// memory is free.
 func TestMemory(t *testing.T) {
 	long := strings.Repeat("X-A: "+strings.Repeat("x", 900)+"\r\n", 250)
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
@@ -67,7 +68,7 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// holdData returns clients that have begun a message each, and all that have tried.
+// holdData returns the clients that have each begun a message, and all that have tried.
 func holdData(t *testing.T, r *mailtest.Relay) (holders, all []*mailtest.Client) {
 	t.Helper()
 	for range 30 {
@@ -105,8 +106,8 @@ func TestPadLimitMemory(t *testing.T) {
 	}
 }
 
-// What a message takes is counted as often as it is held, for each kind that is held
-// in more than one place.
+// Memory that a message takes is counted as often as it is held, for each kind that is
+// held in more than one place.
 func TestMemoryOfCopies(t *testing.T) {
 	long := strings.Repeat("X-A: "+strings.Repeat("x", 900)+"\r\n", 250)
 	for _, tt := range []struct {

@@ -21,7 +21,7 @@ func TestObserverEncrypt(t *testing.T) {
 	c.Want("250", c.Attempt(mailtest.Text))
 	got := seen.Last(t, 1)
 	if got.Total <= 0 || got.KeyWait <= 0 || got.HopWait <= 0 || got.Total < got.KeyWait || got.Total < got.HopWait {
-		t.Errorf("times %v, of it %v for keys and %v for the next hop", got.Total, got.KeyWait, got.HopWait)
+		t.Errorf("total %v, of which %v for keys and %v for the next hop", got.Total, got.KeyWait, got.HopWait)
 	}
 	got.Total, got.KeyWait, got.HopWait = 0, 0, 0
 	want := mailer.Report{Direction: mailer.DirectionEncrypt, Peer: "bravo", Suite: cipher.SuiteAES256GCM, Outcome: mailer.OutcomeEncrypted, Size: int64(len(mailtest.Text)), Keys: got.Keys, Delivered: 1}
@@ -54,7 +54,7 @@ func TestObserverDecrypt(t *testing.T) {
 	c.Want("250", c.Attempt(encrypted))
 	got := seen.Last(t, 1)
 	if got.KeyWait <= 0 || got.HopWait <= 0 || got.Total < got.KeyWait+got.HopWait {
-		t.Errorf("times %v, of it %v for keys and %v for the next hop", got.Total, got.KeyWait, got.HopWait)
+		t.Errorf("total %v, of which %v for keys and %v for the next hop", got.Total, got.KeyWait, got.HopWait)
 	}
 	if got.Outcome != mailer.OutcomeDecrypted || got.Suite != cipher.SuiteAES256GCM || got.Peer != "alpha" || got.Size != int64(len(encrypted)) || got.Keys < 1 || got.Reason != "" {
 		t.Errorf("reported %+v", got)
@@ -66,7 +66,7 @@ func TestObserverDecrypt(t *testing.T) {
 	km.Spoil = func(_ string, key []byte) []byte { key[0] ^= 1; return key }
 	c.Want("550 5.7.7", c.Attempt(mailtest.Seal(t, km, mailtest.Text)))
 	if got := seen.Last(t, 3); got.Outcome != mailer.OutcomeRefused || got.Reason != "authentication" || got.Peer != "alpha" || got.KeyWait <= 0 || got.HopWait != 0 {
-		t.Errorf("with another key: %+v", got)
+		t.Errorf("with a wrong key: %+v", got)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A scarceKM has so many bytes of key left.
+// A scarceKM has a limited number of bytes of key left.
 type scarceKM struct {
 	*mailtest.KM
 	left, used int
@@ -38,8 +38,8 @@ func withPads(c *config.Config) {
 		config.Rule{Domain: "maybeauto.example", Peer: "bravo", Encrypt: mailer.Opportunistic, Suite: "auto"})
 }
 
-// The attack that left no key for others: a pad that can't be had, tried again and
-// again.
+// The attack that left no keys for others: a pad for which there are too few keys, tried
+// again and again.
 func TestStockIsNotBurnt(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -56,7 +56,7 @@ func TestStockIsNotBurnt(t *testing.T) {
 		t.Errorf("%d bytes of key were used up", km.used)
 	}
 	hop.None()
-	// As many as it takes, and the message goes out.
+	// With enough keys the message goes out.
 	km.left, km.limits.StoredKeys = 2000*32, new(2000)
 	c := mailtest.Connect(t, r)
 	c.Want("250", withSize(c, message, "b@pad.example"))
@@ -65,7 +65,7 @@ func TestStockIsNotBurnt(t *testing.T) {
 	}
 }
 
-// Where the status is no help, an attempt uses the stock up once.
+// If the status is no help, only one attempt uses up the stock.
 func TestRunsDryOnce(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -80,7 +80,7 @@ func TestRunsDryOnce(t *testing.T) {
 	if km.used > 1000*32 {
 		t.Errorf("%d bytes of key were used up, by more than one attempt", km.used)
 	}
-	// A message that needs less is tried, and one that may go out otherwise does.
+	// A message that needs less is tried, and one that may go out under another suite does.
 	c := mailtest.Connect(t, r)
 	c.Want("250", withSize(c, mailtest.Text, "b@pad.example"))
 	c.Want("250", withSize(c, message, "b@maybeauto.example"))
@@ -149,8 +149,8 @@ func TestOpportunisticTakesTheBest(t *testing.T) {
 	}
 }
 
-// Keys that were handed out for a pad and wiped: the message does not leave in clear
-// then, but it may with the next attempt, which takes none.
+// After keys were handed out for a pad and wiped, the message does not leave in clear,
+// but it may in the next attempt, which takes none.
 func TestInClearNeverAfterWastedKeys(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -166,8 +166,8 @@ func TestInClearNeverAfterWastedKeys(t *testing.T) {
 	}
 }
 
-// A key manager whose limits allow no pad: auto says so once and takes AES, and mail
-// of a rule that insists waits.
+// If a key manager's limits allow no pad, auto says so once and takes AES-256-GCM, and
+// the mail of a rule that insists on a pad waits.
 func TestNoPad(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -178,10 +178,10 @@ func TestNoPad(t *testing.T) {
 		c.Want("250", withSize(c, mailtest.Text, "b@auto.example"))
 	}
 	if n := strings.Count(r.Log.String(), "there is no pad"); n != 1 {
-		t.Errorf("that is in the log %d times, want 1", n)
+		t.Errorf("it is in the log %d times, want 1", n)
 	}
 	c.Want("451 4.7.5", withSize(c, mailtest.Text, "b@pad.example"))
-	// One key of 256 bits a request makes a pad, in many requests.
+	// One key of 256 bits per request makes a pad, in many requests.
 	km.limits = kmclient.Status{KeySize: 256, StoredKeys: new(1000), MinKeySize: 256, MaxKeySize: 256, MaxKeyPerRequest: 1}
 	hop.Forget()
 	c.Want("250", withSize(c, mailtest.Text, "b@pad.example"))
@@ -190,8 +190,8 @@ func TestNoPad(t *testing.T) {
 	}
 }
 
-// A pad of short keys makes a message nearly three times as long. What the next hop
-// will refuse for that costs no key.
+// A pad of short keys makes a message nearly three times as long. If the next hop will
+// refuse it for that, it costs no key.
 func TestPadTooLargeForNextHop(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Extensions = []string{"SIZE 100000"} })

@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// TestHybridPolicy: with a peer's X-Wing key everything to it is hybrid, and so is what
-// is accepted from it unless the policy names other suites.
+// TestHybridPolicy: with a peer's X-Wing key, all mail to the peer is hybrid, and so is
+// all that is accepted from it unless the policy names other suites.
 func TestHybridPolicy(t *testing.T) {
 	private, err := cipher.GenerateHybridKey()
 	if err != nil {

@@ -253,7 +253,7 @@ func TestInboundRequired(t *testing.T) {
 	}
 }
 
-// A rule may name an address literal, in whatever form, or all of them; without one
+// A rule may name an address literal, in any form, or all of them; without such a rule
 // they take the default rule.
 func TestRulesForAddressLiterals(t *testing.T) {
 	const rules = encrypting + `[[peer]]
@@ -355,7 +355,7 @@ func TestExplain(t *testing.T) {
 		"Postmaster":           {"rule      default", "has no domain"},
 		"postmaster@b.example": {"rule      b.example", `is encrypted for peer "b"`},
 		`"u @ v"@b.example`:    {"rule      b.example"},
-		"u..v@b.example":       {"rule      b.example"}, // which some have, and the relay takes
+		"u..v@b.example":       {"rule      b.example"}, // which some mailboxes have, and the relay takes
 		"ü@bücher.test":        {"xn--bcher-kva.test"},
 		"u@xn--bcher-kva.test": {"xn--bcher-kva.test"},
 	} {

@@ -16,7 +16,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay"
 )
 
-// A step that lacks what keeps a promise is not made.
+// A step is not made without what keeps its promises.
 func TestOptionsThatMustBeSet(t *testing.T) {
 	policy, err := mailer.NewPolicy(mailer.PolicyOptions{})
 	if err != nil {
@@ -82,8 +82,8 @@ func TestWrapperAroundKeyManager(t *testing.T) {
 	hop.None()
 }
 
-// A loggingBackend is a wrapper around the next hop whose sessions have no more than
-// go-smtp's methods.
+// A loggingBackend is a wrapper around the next hop whose sessions have only go-smtp's
+// methods.
 type loggingBackend struct{ next smtp.Backend }
 
 func (b loggingBackend) NewSession(c *smtp.Conn) (smtp.Session, error) {
@@ -91,8 +91,8 @@ func (b loggingBackend) NewSession(c *smtp.Conn) (smtp.Session, error) {
 	return struct{ smtp.Session }{s}, err
 }
 
-// A wrapper around the next hop does not make a success of what the next hop has
-// refused, and nor of a message that was only half written.
+// A wrapper around the next hop does not turn a refusal of the next hop into a success,
+// nor a message that was only half written.
 func TestWrapperAroundNextHop(t *testing.T) {
 	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()
 	if err != nil {
@@ -124,8 +124,8 @@ func TestWrapperAroundNextHop(t *testing.T) {
 	}
 }
 
-// What the relay sets to hand messages over takes sessions of its own next hop
-// only: a wrapper around them is an error, and loses no answer silently.
+// The relay's HandOver takes only sessions of its own next hop: a wrapper around them is
+// an error, so that no answer is lost silently.
 func TestHandOverRefusesWrappers(t *testing.T) {
 	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()
 	if err != nil {
@@ -149,7 +149,7 @@ func TestHandOverRefusesWrappers(t *testing.T) {
 	}
 }
 
-// If the answers are not as many as the recipients, it is not known whose they are: no
+// If there are not as many answers as recipients, no one knows whose they are: no
 // recipient counts as delivered.
 func TestHandOverCountsAnswers(t *testing.T) {
 	policy, err := mailtest.Config(mailer.DirectionEncrypt, "127.0.0.1:1").Policy()

@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// Each reason that the source has is one of Reasons, and the other way round:
-// they are labels of metrics, and operators look them up.
+// Each reason in the source is one of Reasons, and the other way round: they are labels
+// of metrics, and operators look them up.
 func TestReasonsAreComplete(t *testing.T) {
 	used := reasonsInSource(t)
 	if len(used) < 30 {
@@ -29,11 +29,11 @@ func TestReasonsAreComplete(t *testing.T) {
 		}
 		known[r.Name] = true
 		if !slices.Contains(used, r.Name) {
-			t.Errorf("nothing is refused for %q", r.Name)
+			t.Errorf("nothing is refused with the reason %q", r.Name)
 		}
 		for _, text := range []string{r.Means, r.Advice} {
 			if !strings.HasSuffix(text, ".") {
-				t.Errorf("%q: %q is no sentence", r.Name, text)
+				t.Errorf("%q: %q is not a sentence", r.Name, text)
 			}
 		}
 	}
@@ -101,8 +101,8 @@ func reasonsInSource(t *testing.T) []string {
 	return slices.Compact(reasons)
 }
 
-// What the cipher finds in a message has a reply of its own each, and
-// none of the errors of the packages below is forgotten.
+// Each thing that the cipher finds in a message has its own reply, and none of the errors
+// of the packages below is forgotten.
 func TestReplies(t *testing.T) {
 	for _, err := range []error{
 		cipher.ErrWrongKey, cipher.ErrAltered, cipher.ErrSAE, cipher.ErrVersion, cipher.ErrSuite, cipher.ErrDamaged,

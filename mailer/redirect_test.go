@@ -15,7 +15,8 @@ import (
 
 const mallory = "mallory@b.example"
 
-// sealedTo seals a message under a suite for recipients; a hybrid one takes a key.
+// sealedTo encrypts a message under a suite, sealed for recipients; a hybrid suite takes
+// a key.
 func sealedTo(t *testing.T, r *mailtest.Relay, key *mailtest.HybridKey, suite cipher.Suite, rcpts ...string) string {
 	t.Helper()
 	return mailtest.Seal(t, r.KM, mailtest.Text, func(o *cipher.EncryptOptions) {
@@ -25,8 +26,9 @@ func sealedTo(t *testing.T, r *mailtest.Relay, key *mailtest.HybridKey, suite ci
 	})
 }
 
-// Whoever taps the wire and has a mailbox of the site sends a copy of a message on to
-// himself, before it is delivered and after. Only the one that it is sealed for gets it.
+// Whoever taps the wire and has a mailbox at the site sends a copy of a message on to
+// that mailbox, before and after it is delivered. Only the recipient that it is sealed
+// for gets it.
 func TestRedirect(t *testing.T) {
 	key := mailtest.NewHybridKey(t)
 	for _, suite := range cipher.Suites() {
@@ -59,10 +61,10 @@ func TestRedirect(t *testing.T) {
 						t.Errorf("bob gets %+v", m)
 					}
 					c.Want("550 5.7.1", c.Mail(sealed, "evil@evil.example", carol))
-					c.Want("250", c.Mail(sealed, "alice@a.example", bob)) // again: he has got it
+					c.Want("250", c.Mail(sealed, "alice@a.example", bob)) // again: bob has it already
 					hop.One()
 					if s := store.Stats(); s.BoundRefused != 0 {
-						t.Errorf("%+v: a message that is sent on is no other message", s)
+						t.Errorf("%+v: a message that is sent on counts as another message", s)
 					}
 					log := r.Log.String()
 					if n := strings.Count(log, "alarm=redirected"); n != 4 {
@@ -78,7 +80,7 @@ func TestRedirect(t *testing.T) {
 }
 
 // Over LMTP a recipient that the message is sealed for gets it, and another does not.
-// SMTP has one answer, which must not be 250 for one who gets nothing.
+// SMTP has one answer, which must not be 250 if anyone gets nothing.
 func TestForeignBesideOthers(t *testing.T) {
 	mailtest.NoLeaks(t)
 	key := mailtest.NewHybridKey(t)
@@ -109,7 +111,7 @@ func TestForeignBesideOthers(t *testing.T) {
 		if m := hop.Got()[1]; fmt.Sprint(m.Rcpts) != "[RCPT TO:<"+carol+">]" {
 			t.Errorf("%s: %v get the message then", suite, m.Rcpts)
 		}
-		// The next hop has a reason of its own: no one but bob and carol hears of it.
+		// The next hop has a reason of its own: only bob and carol hear of it.
 		mailtest.Answering("DOT", "451 4.2.0 mailbox busy")(hop)
 		if got := c.Replies(sealedTo(t, r, key, suite, bob), bob, mallory); got != "451 550" {
 			t.Errorf("%s: the answers are in the end %s", suite, got)
@@ -127,8 +129,8 @@ func TestForeignBesideOthers(t *testing.T) {
 	}
 }
 
-// What stands before the message is verified like it, and nothing is handed over before
-// it is known. An altered list is no redirected message.
+// The list in front of the message is verified like the message, and nothing is handed
+// over before that. An altered list does not count as a redirected message.
 func TestAlteredRecipients(t *testing.T) {
 	mailtest.NoLeaks(t)
 	key := mailtest.NewHybridKey(t)
@@ -146,7 +148,7 @@ func TestAlteredRecipients(t *testing.T) {
 	}
 }
 
-// Whoever is told "too late" has been told so before the list could be read.
+// The answer "too late" comes before the list could be read.
 func TestOldRedirect(t *testing.T) {
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
 	old := mailtest.Seal(t, r.KM, mailtest.Text, func(o *cipher.EncryptOptions) {
@@ -159,9 +161,9 @@ func TestOldRedirect(t *testing.T) {
 	}
 }
 
-// A message that is delivered counts as delivered to all spellings of its recipient, or
-// whoever has a copy could send him any number of them. Mailboxes that differ in case only
-// are told apart if the message is sealed for each.
+// A delivered message counts as delivered to all spellings of its recipient, or whoever
+// has a copy could have it delivered any number of times. Mailboxes that differ only in
+// case are told apart if the message is sealed for each.
 func TestDeliveredInAnySpelling(t *testing.T) {
 	mailtest.NoLeaks(t)
 	all := []string{"Bob@b.example", "bob@b.example", "bob@B.example", "bob@b.example.", "BOB@b.example..", `"bob"@b.example`}
@@ -188,8 +190,8 @@ func TestDeliveredInAnySpelling(t *testing.T) {
 	}
 }
 
-// A client that did not see the 250 has the same spelling, and is told so although the key
-// is closed since.
+// A client that did not see the 250 uses the same spelling, and is answered 250 although
+// the key has been closed since.
 func TestDeliveredBeforeClosing(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// What the next hop says to a message that it takes is what the client hears: its queue
-// ID is the next thing to look for. It is made safe, and a broken reply is not passed on.
+// The client hears what the next hop says when it takes a message: its queue ID is the
+// next thing to look for. The text is made safe, and a broken reply is not passed on.
 func TestNextHopsWordsAreTheReply(t *testing.T) {
 	long := strings.Repeat("word ", 1000)
 	for hop, want := range map[string]string{
@@ -37,8 +37,8 @@ func TestNextHopsWordsAreTheReply(t *testing.T) {
 	}
 }
 
-// Over LMTP each recipient hears what the next hop said to him, over SMTP all hear
-// everything, once.
+// Over LMTP the reply for each recipient is what the next hop said for that recipient;
+// over SMTP the one reply has everything, once.
 func TestNextHopsWordsByRecipient(t *testing.T) {
 	each := func(h *mailtest.Hop) {
 		h.LMTP = true

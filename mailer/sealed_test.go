@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A message is sealed for the recipients of its group that the next hop has taken, and
-// for no one else of the transaction.
+// A message is sealed for the recipients of its group that the next hop has accepted, and
+// for no one else in the transaction.
 func TestSealedForItsGroup(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP)
@@ -45,7 +45,7 @@ func TestSealedForItsGroup(t *testing.T) {
 	}
 }
 
-// twoRelays are an encrypting and a decrypting one, with a client each.
+// twoRelays are an encrypting and a decrypting relay, with a client each.
 type twoRelays struct {
 	*testing.T
 	between, behind *mailtest.Hop
@@ -62,8 +62,8 @@ func startTwo(t *testing.T, changeOut, changeIn func(*config.Config)) *twoRelays
 
 func unchanged(*config.Config) {}
 
-// mail sends a message to a recipient, and the encrypted one to another. It returns the
-// answer to that.
+// mail sends a message to one recipient, and the encrypted message to another. It returns
+// the answer to the latter.
 func (k *twoRelays) mail(from, first, second string) string {
 	k.Helper()
 	k.between.Forget()
@@ -83,8 +83,8 @@ func (k *twoRelays) mail(from, first, second string) string {
 	return send(k.in, k.between.One().Data, second)
 }
 
-// An address is the same in all of its spellings, and no other address is: not one whose
-// quotes have something like it inside.
+// An address is the same in all of its spellings, and different from any other address,
+// even one that has something like it inside quotes.
 func TestSpellingsOfRecipients(t *testing.T) {
 	mailtest.NoLeaks(t)
 	k := startTwo(t, unchanged, unchanged)
@@ -109,7 +109,7 @@ func TestSpellingsOfRecipients(t *testing.T) {
 		{"<bob@b.example>", `<"@x.example:bob"@b.example>`, false},
 		{"<bob@b.example>", `<"bob@b.example"@evil.example>`, false},
 		{"<bob@b.example>", `<"bob@b.example>"@evil.example>`, false},
-		{"<bücher@b.example>", "<BÜcher@b.example>", false}, // a local part is its server's, but for A to Z
+		{"<bücher@b.example>", "<BÜcher@b.example>", false}, // only its server knows what a local part means, except that A to Z are a to z
 		{"<postmaster>", "<Postmaster>", true},
 		{"<postmaster>", "<postmaster@b.example>", false},
 	} {
@@ -120,14 +120,14 @@ func TestSpellingsOfRecipients(t *testing.T) {
 	}
 }
 
-// Where aliases are expanded before decryption, anyone may be given a message; and a
-// report has a recipient like any other mail.
+// If aliases are expanded before decryption, anyone may be given a message. A report has
+// a recipient like any other mail.
 func TestAnyRecipientAndReports(t *testing.T) {
 	mailtest.NoLeaks(t)
 	anyone := func(c *config.Config) { c.Peers[0].Recipients = "any" }
 	for name, tt := range map[string]struct {
 		change func(*config.Config)
-		want   string // for who is not a recipient
+		want   string // for anyone who is not a recipient
 	}{"sealed": {unchanged, "550 5.7.1"}, "any": {anyone, "250"}} {
 		k := startTwo(t, unchanged, tt.change)
 		for _, from := range []string{"alice@a.example", ""} {
@@ -139,13 +139,13 @@ func TestAnyRecipientAndReports(t *testing.T) {
 			}
 		}
 	}
-	// The other peer has no say in it.
+	// The other peer's setting does not matter.
 	k := startTwo(t, unchanged, func(c *config.Config) { c.Peers[1].Recipients = "any" })
 	k.in.Want("550 5.7.1", k.mail("alice@a.example", "<team@b.example>", "<bob@b.example>"))
 }
 
-// Whoever has a copy of a message sends it to its recipient with an envelope sender of his
-// own, so that a report of its delivery brings him the text.
+// Whoever has a copy of a message sends it to its recipient with their own address as the
+// envelope sender, so that a report of its delivery brings them the text.
 func TestReversePath(t *testing.T) {
 	mailtest.NoLeaks(t)
 	anyone := func(c *config.Config) { c.Peers[0].Recipients = "any" }
@@ -184,8 +184,9 @@ func TestReversePath(t *testing.T) {
 	}
 }
 
-// A message is sealed for 4,096 recipients. More make several messages, each under a key
-// of its own; over SMTP, which has one answer, the client sends again for them.
+// A message is sealed for 4,096 recipients. With more recipients there are several
+// messages, each under a key of its own; over SMTP, which has one answer, the client
+// sends the message again for the others.
 func TestManyRecipients(t *testing.T) {
 	mailtest.NoLeaks(t)
 	const more = cipher.MaxRecipients + 5
@@ -235,7 +236,7 @@ func TestManyRecipients(t *testing.T) {
 	c.Want("250", c.Reply())
 }
 
-// A recipient list counts in the memory of all messages under way.
+// A recipient list counts towards the memory of all messages under way.
 func TestMemoryOfRecipients(t *testing.T) {
 	mailtest.NoLeaks(t)
 	_, r, _ := mailtest.Start(t, mailer.DirectionDecrypt, func(c *config.Config) { c.Limits.Memory = mailer.MessageMemory + 32<<10 })
@@ -246,8 +247,8 @@ func TestMemoryOfRecipients(t *testing.T) {
 	}
 }
 
-// What this site has encrypted without X-Wing does not pass as encrypted to a peer with a
-// key: the peer's key has to be on all of it.
+// What this site has encrypted without X-Wing does not pass as encrypted to a peer with
+// an X-Wing key: everything must be encrypted for that key.
 func TestEncryptedWithoutXWing(t *testing.T) {
 	mailtest.NoLeaks(t)
 	key := mailtest.NewHybridKey(t)
@@ -267,8 +268,8 @@ func TestEncryptedWithoutXWing(t *testing.T) {
 	}
 }
 
-// For want of keys an opportunistic rule takes the cheaper hybrid suite, and in the end
-// sends in clear as it says, but no rule takes a suite without X-Wing.
+// For want of keys an opportunistic rule takes the cheaper hybrid suite, and as a last
+// resort sends in clear, as it says, but no rule takes a suite without X-Wing.
 func TestHybridWithoutKeys(t *testing.T) {
 	mailtest.NoLeaks(t)
 	key := mailtest.NewHybridKey(t)
@@ -278,8 +279,8 @@ func TestHybridWithoutKeys(t *testing.T) {
 	for _, tt := range []struct {
 		rcpt   string
 		size   int
-		refuse int // requests for keys, the first of them
-		asks   int // that there are
+		refuse int // number of the first requests for keys that are refused
+		asks   int // requests for keys
 		suite  cipher.Suite
 		want   string
 	}{
@@ -318,8 +319,8 @@ func TestHybridWithoutKeys(t *testing.T) {
 	}
 }
 
-// A message for an X-Wing key that is not here waits: the key may come. No key is asked
-// for it.
+// A message for an X-Wing key that is not here waits: the key may come. The key manager
+// is not asked for it.
 func TestUnknownHybridKey(t *testing.T) {
 	mailtest.NoLeaks(t)
 	ours, another := mailtest.NewHybridKey(t), mailtest.NewHybridKey(t)

@@ -38,8 +38,8 @@ func TestProtocolInReceived(t *testing.T) {
 	}
 }
 
-// A domain that IDNA refuses has no owner: no rule may be taken for it that another
-// program's reading would not have.
+// A domain that IDNA refuses has no owner: no rule may apply to it, since another program
+// may read it as another domain.
 func TestDomainsThatIDNARefuses(t *testing.T) {
 	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, mailtest.StartHop(t).Addr())
 	c := mailtest.Connect(t, r)
@@ -52,7 +52,7 @@ func TestDomainsThatIDNARefuses(t *testing.T) {
 	}
 }
 
-// What a client calls itself can't make fields.
+// A client's name for itself can't create header fields.
 func TestReceivedField(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)

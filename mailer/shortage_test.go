@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// What is refused for want of keys, and when an attempt is made.
+// What is refused for want of keys, and when an attempt is allowed.
 func TestShortage(t *testing.T) {
 	status := func(stored int) kmclient.Status {
 		return kmclient.Status{KeySize: 256, StoredKeys: new(stored), MaxKeySize: 256, MaxKeyPerRequest: 128}

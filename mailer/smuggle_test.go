@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 )
 
-// smugglers are ends of data that some mail systems see where others don't,
-// between a line and what would be commands then.
+// smugglers are ends of data that only some mail systems see, between a line and what
+// would then be commands.
 func smugglers() []string {
 	var all []string
 	for _, before := range []string{"\n", "\r", "\r\n", "\r\r\n", "\n\r", "\x00\r\n", "\r\x00\n"} {
@@ -24,8 +24,8 @@ func smugglers() []string {
 
 const smuggled = "MAIL FROM:<evil@a.example>\r\nRCPT TO:<victim@b.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nevil\r\n"
 
-// Neither relay splits a message: what is unusual is refused, or is delivered
-// as it came, as one.
+// Neither relay splits a message: an unusual one is refused, or delivered as it came, as
+// one.
 func TestSmuggling(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -33,7 +33,7 @@ func TestSmuggling(t *testing.T) {
 		r := mailtest.StartRelay(t, d, hop.Addr())
 		for _, s := range smugglers() {
 			if strings.Contains(s, "\r\n.\r\n") {
-				continue // a true end, and what follows are commands indeed
+				continue // a true end: what follows are commands
 			}
 			hop.Forget()
 			c := mailtest.Connect(t, r)
@@ -62,7 +62,7 @@ func TestSmuggling(t *testing.T) {
 	})
 }
 
-// The same inside of what a peer has sealed.
+// The same inside a message that a peer has encrypted.
 func TestSmugglingSealed(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -74,7 +74,7 @@ func TestSmugglingSealed(t *testing.T) {
 			got := hop.Got()
 			switch {
 			case strings.HasPrefix(reply, "250"):
-				// All bytes are there, but for LF instead of CRLF.
+				// All bytes are there, except that LF has become CRLF.
 				if len(got) != 1 || !strings.HasSuffix(got[0].Data, strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")) {
 					t.Errorf("%q was delivered as %v", message, got)
 				}
@@ -92,8 +92,8 @@ func TestSmugglingSealed(t *testing.T) {
 	}
 }
 
-// A refusal in the middle of a sealed message drops the next hop's connection
-// before the final dot.
+// A refusal in the middle of an encrypted message drops the next hop's connection before
+// the final dot.
 func TestSmugglingSealedLate(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -105,7 +105,7 @@ func TestSmugglingSealedLate(t *testing.T) {
 	}
 }
 
-// Addresses and parameters don't make commands or parameters of others.
+// Addresses and parameters can't turn into commands or other parameters.
 func TestInjection(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -140,7 +140,7 @@ func TestInjection(t *testing.T) {
 			c.Want("5", c.Cmd(line))
 			_ = c.Conn.Close()
 		}
-		// Values that only inform refuse no mail, and bring no line end to the next hop.
+		// Values that only inform are no reason to refuse mail, and bring no line end to the next hop.
 		c := mailtest.Connect(t, r)
 		c.Want("250", c.Cmd("MAIL FROM:<a@b> ENVID=+0D+0Aevil"))
 		c.Want("250", c.Cmd("RCPT TO:<a@b> ORCPT=rfc822;evil+0D+0A"))

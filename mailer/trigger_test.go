@@ -34,7 +34,7 @@ func newHybridKey(t testing.TB) *cipher.HybridPublicKey {
 	return key.Public()
 }
 
-// below reports how a route has less protection than another, "" if it has not.
+// below says how a route has less protection than another, "" if it has not.
 func below(raised, before Route) string {
 	strength := map[cipher.Suite]int{"": 0, cipher.SuiteAES256GCM: 1, cipher.SuiteAuto: 2, cipher.SuiteOTP: 3}
 	switch {
@@ -71,7 +71,7 @@ func FuzzTriggers(f *testing.F) {
 			Trigger{Name: "both", From: strings.Split(senders, ","), Header: field, Pattern: pattern, Encrypt: bit(4), Pad: bit(5)})
 		if err != nil {
 			if !errors.Is(err, ErrConfig) {
-				t.Fatalf("%v is no ErrConfig", err)
+				t.Fatalf("%v is not an ErrConfig", err)
 			}
 			return
 		}
@@ -90,7 +90,7 @@ func checkRaises(t *testing.T, rule string, before Route, atRcpt, atData *Policy
 	first := atRcpt.Outbound(to)
 	s := &encryptSession{session: &session{step: &Step{Policy: atData}}, groups: []*group{{route: first, suite: first.Suite}, {route: first, suite: cipher.SuiteAES256GCM}}}
 	if first.Suite != cipher.SuiteAuto {
-		s.groups = s.groups[:1] // another suite is taken in the place of auto only
+		s.groups = s.groups[:1] // another suite is taken only in place of auto
 	}
 	s.raise(nil)
 	for _, step := range []struct {
@@ -174,7 +174,7 @@ func TestTriggerPulled(t *testing.T) {
 	}
 }
 
-// What is wrong with triggers is said with the field.
+// What is wrong with triggers is reported with the field.
 func TestTriggerErrors(t *testing.T) {
 	key := newHybridKey(t)
 	good := Trigger{Name: "t", From: []string{"a.example"}, Encrypt: true}

@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// withMarks has a relay with one trigger that encrypts and one that takes a pad, both by
+// withMarks gives a relay one trigger that encrypts and one that takes a pad, both by
 // header, and the first by sender too.
 func withMarks(c *config.Config) {
 	c.Triggers = []config.Trigger{
@@ -23,8 +23,7 @@ func withMarks(c *config.Config) {
 
 const secret = "X-Secret: yes\r\n" + mailtest.Text
 
-// Over LMTP each recipient is answered for himself, and nothing of a marked message is in
-// clear.
+// Over LMTP each recipient gets an answer, and no part of a marked message is in clear.
 func TestTriggerEachRecipient(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt, mailtest.OverLMTP, withMarks)
@@ -92,8 +91,8 @@ func TestTriggerOneAnswer(t *testing.T) {
 	c.Want("250", c.Mail(secret, "alice@a.example", "b@b.example"))
 }
 
-// A pad that a trigger asks for when recipients and size were checked already is checked
-// once more, before a key is spent.
+// A pad that a trigger asks for after recipients and size were checked is checked once
+// more, before a key is spent.
 func TestTriggerPadTooLarge(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Extensions = []string{"SIZE 1000000"} })

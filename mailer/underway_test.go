@@ -49,7 +49,8 @@ func TestCopiesAtTheSameMoment(t *testing.T) {
 	}
 }
 
-// Who sends a copy slowly keeps nobody waiting: it counts when all of it is there.
+// A client that sends a copy slowly keeps nobody waiting: the copy counts once all of it
+// is there.
 func TestSlowCopy(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -68,7 +69,7 @@ func TestSlowCopy(t *testing.T) {
 	}
 }
 
-// A message that was refused by the next hop is under way no more.
+// A message that was refused by the next hop is no longer under way.
 func TestRefusedIsNotUnderWay(t *testing.T) {
 	hop := mailtest.StartHop(t)
 	r, _ := mailtest.StartStored(t, hop.Addr(), keystore.Options{})
@@ -80,7 +81,7 @@ func TestRefusedIsNotUnderWay(t *testing.T) {
 	c.Want("250", c.Mail(sealed, "alice@a.example", "bob@b.example"))
 }
 
-// recipientsOf returns all recipients of what a next hop has got.
+// recipientsOf returns all recipients of what a next hop has received.
 func recipientsOf(hop *mailtest.Hop) string {
 	var all []string
 	for _, m := range hop.Got() {

@@ -15,7 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// What the tables of docs/operations.md have in their cells.
+// What the cells of the tables in docs/operations.md may say.
 const (
 	none, set    = "not set", "set"
 	plain        = "a suite without X-Wing"
@@ -25,8 +25,8 @@ const (
 	restored     = "restored"
 )
 
-// hybridTables returns the rows of the tables in "Hybrid: what happens": what leaves by
-// two cells, and what becomes of what arrives by three.
+// hybridTables returns the rows of the tables in "Hybrid: what happens": what leaves, by
+// two cells, and what becomes of arriving mail, by three.
 func hybridTables(t *testing.T) (leaves map[[2]string]string, arrives map[[3]string][3]string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operations.md")
@@ -60,7 +60,7 @@ func hybridTables(t *testing.T) (leaves map[[2]string]string, arrives map[[3]str
 type hybridSite struct {
 	peerKey, suites, ourKeys string // cells of the tables
 	rule                     cipher.Suite
-	another                  bool // the peer's key is one that the peer does not have
+	another                  bool // the peer's key is a key that the peer does not have
 }
 
 // hybridSites returns every combination.
@@ -75,10 +75,10 @@ func hybridSites() (all []hybridSite) {
 	return all
 }
 
-// hybridKeys are the keys that there are in this test.
+// hybridKeys are the keys of this test.
 type hybridKeys struct{ ours, peers, another *mailtest.HybridKey }
 
-// config sets a site up.
+// config sets up a site.
 func (s hybridSite) config(keys hybridKeys) func(*config.Config) {
 	return func(c *config.Config) {
 		switch {
@@ -102,8 +102,8 @@ func (s hybridSite) config(keys hybridKeys) func(*config.Config) {
 	}
 }
 
-// start starts a relay of the site, nil if its configuration is refused, which the table
-// has to say.
+// start starts a relay of the site. It returns nil if the configuration is refused, which
+// must be what the table says.
 func (s hybridSite) start(t *testing.T, km *mailtest.KM, d mailer.Direction, hop *mailtest.Hop, keys hybridKeys, starts bool) *mailtest.Relay {
 	t.Helper()
 	cfg := mailtest.Config(d, hop.Addr())
@@ -136,7 +136,7 @@ func TestHybridCombinations(t *testing.T) {
 	var receivers []client
 	for _, s := range hybridSites() {
 		if s.rule != cipher.SuiteAuto || s.another {
-			continue // a receiver has no rule, and cares not which key its peer has
+			continue // a receiver has no rule, and does not care which key its peer has
 		}
 		starts := arrives[[3]string{s.peerKey, s.suites, s.ourKeys}][0] != doesNotStart
 		if r := s.start(t, km, mailer.DirectionDecrypt, in, hybridKeys{b, a, another}, starts); r != nil {
@@ -166,7 +166,7 @@ func TestHybridCombinations(t *testing.T) {
 		column := slices.Index([]bool{!got.Hybrid(), got.Hybrid() && !s.another, s.another}, true)
 		for _, r := range receivers {
 			cell := arrives[[3]string{r.peerKey, r.suites, r.ourKeys}][column]
-			if cell == "-" { // the receiver has no key, so this one is another
+			if cell == "-" { // the receiver has no key, so this is some other key
 				cell = arrives[[3]string{r.peerKey, r.suites, r.ourKeys}][2]
 			}
 			in.Forget()

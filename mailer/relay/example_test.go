@@ -17,8 +17,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A whole relay in a program of one's own, with a configuration as the command
-// reads it from a file.
+// A whole relay in a program of your own, with a configuration as the command reads it
+// from a file.
 func ExampleNew() {
 	dir, err := os.MkdirTemp("", "qkdmail")
 	if err != nil {
@@ -67,7 +67,7 @@ func ExampleNew() {
 			fmt.Println(strings.TrimSpace(line))
 		}
 	}
-	cancel() // messages under way come to their end
+	cancel() // messages under way are finished first
 	fmt.Println(<-served)
 	// Output:
 	// Subject: [...]

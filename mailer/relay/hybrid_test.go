@@ -81,7 +81,7 @@ func TestReloadHybridKeys(t *testing.T) {
 	}
 }
 
-// TestReloadPeerKey: with the peer's key mail is for that key, also when it changes; a
+// TestReloadPeerKey: with a peer's key, mail is for that key, even after it changes; a
 // file that can't be used changes nothing, and no mail leaves without a key.
 func TestReloadPeerKey(t *testing.T) {
 	mailtest.NoLeaks(t)

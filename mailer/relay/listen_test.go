@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A unix socket is guarded by its file; networks say nothing there.
+// A unix socket is guarded by its file; networks do not matter there.
 func TestUnixSockets(t *testing.T) {
 	mailtest.NoLeaks(t)
 	dir := t.TempDir()
@@ -28,7 +28,7 @@ func TestUnixSockets(t *testing.T) {
 		c.Listeners[0].Address, c.Listeners[0].Networks = "unix:"+socket, nil
 		c.Listeners[0].XForward = mailtest.Anywhere()
 	}
-	// A file that a killed relay has left is replaced; one in use is not.
+	// A file left by a killed relay is replaced; one in use is not.
 	left, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestUnixSockets(t *testing.T) {
 	if _, err := os.Stat(socket); err == nil {
 		t.Error("the socket is still there")
 	}
-	// A file that is no socket is left alone.
+	// A file that is not a socket is left alone.
 	if err := os.WriteFile(socket, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func offered(reply string) []string {
 	return all
 }
 
-// The listener offers what the next hop can keep, in clear and in TLS.
+// The listener offers what the next hop supports, in clear and in TLS.
 func TestOffers(t *testing.T) {
 	certs := testcerts.Make(t)
 	always := []string{"ENHANCEDSTATUSCODES", "LIMITS RCPTMAX=1000", "PIPELINING"}
@@ -49,7 +49,7 @@ func TestOffers(t *testing.T) {
 				l.TLS, l.TLSCert, l.TLSKey = config.TLSOpportunistic, certs.Cert, certs.Key
 			})
 			c := mailtest.Connect(t, r)
-			c.Want("250", c.Cmd("MAIL FROM:<x@x.example>")) // so that the next hop was seen
+			c.Want("250", c.Cmd("MAIL FROM:<x@x.example>")) // so that the next hop has been seen
 			c.Want("250", c.Cmd("RCPT TO:<y@y.example>"))
 			c.Want("250", c.Cmd("RSET"))
 			want := append(append([]string{"STARTTLS"}, always...), tt.want...)
@@ -66,7 +66,7 @@ func TestOffers(t *testing.T) {
 	}
 }
 
-// CHUNKING is not offered; who speaks BDAT all the same is cut off, since the
+// CHUNKING is not offered; a client that sends BDAT all the same is cut off, since the
 // chunk would be taken for commands.
 func TestBDAT(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
@@ -85,7 +85,8 @@ func TestBDAT(t *testing.T) {
 	})
 }
 
-// 8-bit content for a next hop without 8BITMIME is refused, and goes encrypted.
+// 8-bit content for a next hop without 8BITMIME is refused in clear, and goes through
+// encrypted.
 func TestEightBit(t *testing.T) {
 	const text = "From: x@x.example\r\n\r\ngr\xc3\xbc\xc3\x9fe\r\n"
 	for _, able := range []bool{true, false} {
@@ -94,7 +95,7 @@ func TestEightBit(t *testing.T) {
 			d    mailer.Direction
 			to   string
 			mail func(t *testing.T, km *mailtest.KM) string
-			want bool // even if the next hop is not able
+			want bool // even if the next hop has no 8BITMIME
 		}{
 			{"plain", mailer.DirectionDecrypt, "y@y.example", func(*testing.T, *mailtest.KM) string { return text }, false},
 			{"restored", mailer.DirectionDecrypt, "y@y.example", func(t *testing.T, km *mailtest.KM) string { return mailtest.Seal(t, km, text) }, false},
@@ -181,7 +182,7 @@ func TestSMTPUTF8(t *testing.T) {
 	}
 }
 
-// DSN parameters go through to a next hop that has DSN, but for what reports quote.
+// DSN parameters go through to a next hop that has DSN, except for what reports quote.
 func TestDSN(t *testing.T) {
 	mailtest.NoLeaks(t)
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
@@ -205,8 +206,8 @@ func TestDSN(t *testing.T) {
 	})
 }
 
-// Reports on restored mail quote its header at most, whatever whoever sent it here asks
-// for: not all that he may put in the envelope is known to be false.
+// Reports on restored mail quote its header at most, whatever the client asks for: the
+// relay can't tell all that is forged in an envelope.
 func TestReportsWithoutText(t *testing.T) {
 	mailtest.NoLeaks(t)
 	for _, ret := range []string{"", " RET=FULL", " RET=HDRS"} {
@@ -222,8 +223,8 @@ func TestReportsWithoutText(t *testing.T) {
 	}
 }
 
-// A next hop that offers an odd SIZE does no harm, and clients are offered what
-// the relay takes itself.
+// A next hop that offers an odd SIZE does no harm, and clients are offered what the relay
+// itself takes.
 func TestOddSizeOffered(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// The relay starts while all else is down, and delivers once it is there.
+// The relay starts while everything else is down, and delivers once it is up.
 func TestStartBeforeTheOthers(t *testing.T) {
 	mailtest.NoLeaks(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,8 +32,8 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	km.OnGet = func(context.Context) error { return kmclient.ErrUnavailable }
 	r := mailtest.StartRelayWith(t, km, mailer.DirectionEncrypt, addr)
 	c := mailtest.Connect(t, r)
-	// What the next hop offers is not known; mail that needs an extension must
-	// wait and not bounce.
+	// What the next hop offers is not known yet; mail that needs an extension must wait,
+	// not bounce.
 	for _, e := range []string{"8BITMIME", "SMTPUTF8", "DSN", "SIZE 104857600"} {
 		if !strings.Contains(c.Cmd("EHLO x"), e) {
 			t.Errorf("%s is not offered", e)
@@ -126,8 +126,8 @@ func TestReload(t *testing.T) {
 	turned.Want("554", turned.Reply())
 }
 
-// A stop lets messages under way come to their end, answers 421 to other clients, and
-// takes no new ones.
+// A stop lets messages under way finish, answers 421 to other clients, and accepts no new
+// ones.
 func TestGracefulStop(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -145,7 +145,7 @@ func TestGracefulStop(t *testing.T) {
 	}
 	if conn, err := net.Dial("tcp", r.Addr.String()); err == nil {
 		_ = conn.Close()
-		t.Error("a new client is taken")
+		t.Error("a new client is accepted")
 	}
 	select {
 	case err := <-stopped:
@@ -181,7 +181,7 @@ func TestStopIsBounded(t *testing.T) {
 	hop.None()
 }
 
-// The stop that meets clients at the moment when they begin to wait.
+// A stop at the moment when clients begin to wait.
 func TestStopMeetsWaiting(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -251,7 +251,7 @@ func TestLog(t *testing.T) {
 	})
 }
 
-// A message can't write lines or escapes into the log.
+// A message can't write lines or escape sequences into the log.
 func TestLogInjection(t *testing.T) {
 	mailtest.NoLeaks(t)
 	_, r, c := mailtest.Start(t, mailer.DirectionDecrypt)
@@ -287,7 +287,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// What NewRelay and Listen refuse.
+// What New and Listen refuse.
 func TestNewRelayErrors(t *testing.T) {
 	for name, change := range map[string]func(*config.Config){
 		"rules":       func(c *config.Config) { c.Rules = c.Rules[:1] },
@@ -315,7 +315,7 @@ func TestNewRelayErrors(t *testing.T) {
 
 func TestCheckNextHops(t *testing.T) {
 	mailtest.NoLeaks(t)
-	// One that accepts connections and says nothing.
+	// A next hop that accepts connections and says nothing.
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -338,8 +338,9 @@ func TestCheckNextHops(t *testing.T) {
 	good.None()
 }
 
-// Many clients at once, through both relays, with a next hop that refuses and
-// drops now and then: each 250 is one message with its bytes, and no other.
+// Many clients at once, through both relays, with a next hop that refuses and drops now
+// and then: each 250 stands for one message with its bytes, and there are no other
+// messages.
 func TestManyClients(t *testing.T) {
 	mailtest.NoLeaks(t)
 	n := 0
@@ -409,8 +410,8 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
-// A relay does not start without the keys that its direction needs, and names the one
-// that is missing.
+// A relay does not start without the keys that its direction needs; the error names what
+// is missing.
 func TestNewNeedsKeys(t *testing.T) {
 	all := relay.WithoutStore(mailtest.NewKM())
 	for missing, tt := range map[string]struct {

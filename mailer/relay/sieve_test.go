@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TestSieveRecipe: the script in docs/triggers.md files what has come encrypted from site
-// A, as Dovecot runs it, and nothing that only says so.
+// TestSieveRecipe: the script in docs/triggers.md, run by Dovecot, files what has come
+// encrypted from site A, and nothing that only claims so.
 func TestSieveRecipe(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short runs no other program")
@@ -51,8 +51,8 @@ func TestSieveRecipe(t *testing.T) {
 	}
 }
 
-// newSieve returns what says what Dovecot does with a message under the script of the
-// document.
+// newSieve returns a function that says what Dovecot does with a message under the
+// document's script.
 func newSieve(t *testing.T, program string) func(message string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/triggers.md")
@@ -64,8 +64,8 @@ func newSieve(t *testing.T, program string) func(message string) string {
 	if !closed {
 		t.Fatal("docs/triggers.md has no Sieve script")
 	}
-	user := cmp.Or(os.Getuid(), 65534)                // Dovecot delivers to no root
-	folder, err := os.MkdirTemp("", "qkdmail-sieve-") // what is above t.TempDir is for us only
+	user := cmp.Or(os.Getuid(), 65534)                // Dovecot does not deliver to root
+	folder, err := os.MkdirTemp("", "qkdmail-sieve-") // the parents of t.TempDir are for us only
 	if err != nil {
 		t.Fatal(err)
 	}

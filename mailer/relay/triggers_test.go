@@ -15,7 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// asks are what triggers ask for, as the table has it and in words that mark a message.
+// asks are what triggers ask for: in the table, and as the word that marks a message.
 var asks = [][2]string{{"none", ""}, {"`encrypt`", "encrypt"}, {"`suite`", "suite"}, {"both", "both"}}
 
 // triggerRules returns the rules of the table, by their names there.
@@ -41,7 +41,7 @@ func triggerRules() (names []string, rules []config.Rule) {
 	return names, rules
 }
 
-// withTriggers has a relay with each trigger by sender and by header.
+// withTriggers gives a relay each trigger, by sender and by header.
 func withTriggers(c *config.Config) {
 	_, rules := triggerRules()
 	if len(c.Rules) > 0 {
@@ -76,7 +76,7 @@ func marked(kind, ask, domain string) (message, from string) {
 	return header + "\r\n" + strings.Repeat("a line\r\n", 300), from
 }
 
-// A triggerRelay is one that the cells of a protocol are tried with.
+// A triggerRelay is a relay with which the cells of a protocol are tried.
 type triggerRelay struct {
 	*testing.T
 	hop *mailtest.Hop
@@ -117,7 +117,7 @@ func (x *triggerRelay) outcome(message, from, to string) string {
 	return string(mailtest.Decrypt(x, x.r.KM, got).Info().Suite)
 }
 
-// cell says what a relay with and without keys does.
+// cell says what a relay does with and without keys.
 func (x *triggerRelay) cell(message, from, to string) string {
 	x.r.KM.OnGet = nil
 	with := x.outcome(message, from, to)

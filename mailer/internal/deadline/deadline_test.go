@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// timedPipe is a pipe whose one end is patient and counts how often its
-// deadlines are really set.
+// timedPipe returns a pipe, one end of which is a Conn, and counts how often the
+// deadlines of that end are really set.
 func timedPipe(t *testing.T) (conn *Conn, other net.Conn, set *int) {
 	a, b := net.Pipe()
 	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
@@ -21,7 +21,7 @@ func timedPipe(t *testing.T) (conn *Conn, other net.Conn, set *int) {
 }
 
 func TestDeadlinePutOff(t *testing.T) {
-	for name, later := range map[string]time.Time{"to later": time.Now().Add(time.Minute), "for ever": {}} {
+	for name, later := range map[string]time.Time{"to later": time.Now().Add(time.Minute), "to never": {}} {
 		t.Run(name, func(t *testing.T) {
 			conn, other, set := timedPipe(t)
 			_ = conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
@@ -85,7 +85,7 @@ func TestDeadlineKept(t *testing.T) {
 					t.Error(err)
 				}
 			case <-time.After(30 * time.Second):
-				t.Error("Read waits for ever")
+				t.Error("Read waits forever")
 			}
 		})
 	}

@@ -30,8 +30,8 @@ func (h *heldKeys) KeysByID(_ context.Context, _ string, ids ...string) (keys []
 	return keys, nil
 }
 
-// The key gate: what is missing is not asked for at once, comes within its
-// grace, and is lost after it.
+// A missing key is not asked for again at once, may come within its grace, and is lost
+// after it.
 func TestGate(t *testing.T) {
 	km := &heldKeys{keys: map[string]bool{}}
 	gate := New(km, cipher.Unbound, time.Second, 4*time.Hour)
@@ -50,7 +50,7 @@ func TestGate(t *testing.T) {
 			t.Fatalf("asked %d times after look-up %d", km.asked, i)
 		}
 	}
-	// Not spelled otherwise either; but other keys are, and together.
+	// Nor under another spelling; other keys are, and several together.
 	_ = ask(strings.ToUpper(id))
 	if km.asked != 1 {
 		t.Error("asked for another spelling")
@@ -71,7 +71,7 @@ func TestGate(t *testing.T) {
 			t.Errorf("after its grace: %v", err)
 		}
 	}
-	// It comes after all.
+	// The key comes after all.
 	km.keys[id] = true
 	now = now.Add(2 * remember)
 	if err := ask(id); err != nil {
@@ -113,8 +113,8 @@ func refused(err error) bool {
 	return ok && r.Code == 451 && r.Reason == "rate"
 }
 
-// TestGateRate: only look-ups in vain count, so that the gate does not bound
-// how much mail can be decrypted.
+// TestGateRate: only look-ups in vain count, so that the gate does not limit how much
+// mail can be decrypted.
 func TestGateRate(t *testing.T) {
 	g := New(someKeys{}, cipher.Unbound, time.Second, time.Hour)
 	now := time.Now()
@@ -134,8 +134,7 @@ func TestGateRate(t *testing.T) {
 	if n := asked("192.0.2.1/32", "here-%d", 3*burst); n != 0 {
 		t.Errorf("%d look-ups of one client, of keys that are there, were refused", n)
 	}
-	// One client that forges messages in a peer's name does not use up what the
-	// peer has.
+	// One client that forges messages in a peer's name does not use up the peer's budget.
 	if n := asked("192.0.2.1/32", "forged-%d", 3*burst); n != 3*burst-ofClient {
 		t.Errorf("%d look-ups in vain of one client were refused, want %d", n, 3*burst-ofClient)
 	}
@@ -145,7 +144,7 @@ func TestGateRate(t *testing.T) {
 	if n := asked("", "gone-%d", 3*burst); n != 2*burst+ofClient {
 		t.Errorf("%d look-ups in vain were refused, want %d", n, 2*burst+ofClient)
 	}
-	// Time brings it back.
+	// Budgets fill up with time.
 	now = now.Add(time.Minute)
 	if n := asked("192.0.2.1/32", "late-%d", ofClient); n != 0 {
 		t.Errorf("%d look-ups were refused after a minute", n)
@@ -158,7 +157,7 @@ func TestGateRate(t *testing.T) {
 	}
 }
 
-// Keys that don't exist are not asked for at any rate; those that do are.
+// Keys that don't exist are asked for only at a bounded rate, those that do at any.
 func TestGateFlood(t *testing.T) {
 	km := &heldKeys{keys: map[string]bool{"here": true}}
 	gate := New(km, cipher.Unbound, time.Second, time.Hour)
@@ -174,7 +173,7 @@ func TestGateFlood(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := gate.KeysByID(t.Context(), "", "SAE_C", "unknown"); !errors.Is(err, kmclient.ErrKeyNotFound) {
-		t.Error("one peer's flood is another's trouble:", err)
+		t.Error("one peer's flood holds up another:", err)
 	}
 	now = now.Add(time.Second)
 	for range 3 * peerRate {

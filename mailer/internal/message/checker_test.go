@@ -50,7 +50,7 @@ func TestChecker(t *testing.T) {
 	}
 }
 
-// A reader that fails is no end, whatever it calls it.
+// A reader's failure is not the end of a message, whatever error it is.
 func TestCheckerErrors(t *testing.T) {
 	for _, err := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe, smtpserver.ErrTooSlow, errors.New("other")} {
 		c := &Checker{Src: io.MultiReader(strings.NewReader("a\r\n"), iotest.ErrReader(err))}
@@ -61,7 +61,7 @@ func TestCheckerErrors(t *testing.T) {
 	}
 	_, got := io.ReadAll(&Checker{Src: iotest.ErrReader(smtp.ErrDataTooLarge)})
 	if reply := (*smtp.SMTPError)(nil); errors.Is(got, ErrDropped) || !errors.As(got, &reply) || reply.Code != 552 {
-		t.Errorf("go-smtp's own limit became %v", got)
+		t.Errorf("the error of go-smtp's own limit became %v", got)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/block"
 )
 
-// anything lets a header take any memory.
+// anything lets a header take any amount of memory.
 func anything(int64) error { return nil }
 
 func TestReader(t *testing.T) {
@@ -49,7 +49,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// What only the relay may say is removed, in all spellings, and nothing else is
+// Fields that only the relay may write are removed, in all spellings, and nothing else is
 // changed.
 func TestDropOwnWords(t *testing.T) {
 	for in, want := range map[string]string{
@@ -89,7 +89,7 @@ func (m *memory) take(n int64) error {
 	return nil
 }
 
-// A long header takes memory until its message is done, also when it has been read.
+// A long header takes memory until its message is done, even when it has been read.
 func TestReaderMemory(t *testing.T) {
 	m := &memory{limit: 1 << 20}
 	header := strings.Repeat("a:\r\n", 50_000)

@@ -33,8 +33,8 @@ func TestNextHopRefuses(t *testing.T) {
 			{"DOT", "550 5.7.1 spam", "550 5.7.1 spam"},
 			{"DOT", "552 too big, no enhanced code", "552 5.0.0 too big, no enhanced code"},
 			{"DOT", "421 4.3.2 stopping", "451 4.4.2 "},
-			// What is no refusal and no success must not look like either: 354
-			// would have the client's next commands taken for DATA.
+			// What is neither a refusal nor a success must not look like either: with 354
+			// the client's next commands would be taken for DATA.
 			{"MAIL", "354 go", "451 4.5.0 "},
 			{"RCPT", "354 go", "451 4.5.0 "},
 			{"MAIL", "220 hello again", "451 4.5.0 "},
@@ -64,7 +64,7 @@ func TestNextHopRefuses(t *testing.T) {
 	})
 }
 
-// What hangs is waited for within the time-outs, and answered 451.
+// If the next hop hangs, the client is answered 451 after the time-out.
 func TestNextHopHangs(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for _, at := range []string{"GREETING", "EHLO", "MAIL", "RCPT", "DATA", "DOT"} {
@@ -114,7 +114,7 @@ func TestStaleConnection(t *testing.T) {
 			}
 			hop.DropIdle()
 		}
-		// One that is not stale is used again.
+		// A connection that is not stale is reused.
 		before := hop.Connections()
 		for range 3 {
 			c.Want("250", c.Attempt(mailtest.MessageFor(t, d, r.KM)))
@@ -125,8 +125,8 @@ func TestStaleConnection(t *testing.T) {
 	})
 }
 
-// An SMTPUTF8 message after a refused one: the kept connection has died, which
-// does not mean that the next hop has no SMTPUTF8.
+// An SMTPUTF8 message after a refused one: that the kept connection has died does not
+// mean that the next hop has no SMTPUTF8.
 func TestStaleConnectionUTF8(t *testing.T) {
 	mailtest.NoLeaks(t)
 	refuse := "550 5.1.8 no"
@@ -149,7 +149,7 @@ func TestStaleConnectionUTF8(t *testing.T) {
 	c.Want("250", c.Cmd("RCPT TO:<b@b.example>"))
 }
 
-// A refused command leaves a connection that can be used again.
+// A connection can be used again after a refused command.
 func TestConnectionAfterRefusal(t *testing.T) {
 	for _, at := range []string{"MAIL", "RCPT", "DATA", "DOT"} {
 		t.Run(at, func(t *testing.T) {
@@ -170,9 +170,9 @@ func TestConnectionAfterRefusal(t *testing.T) {
 			c.Want("250", c.Cmd("RSET"))
 			refusing.Store(false)
 			c.Want("250", c.Attempt(mailtest.Text))
-			most := 2 // the probe may have had one
+			most := 2 // one may be the probe's
 			if at == "MAIL" {
-				most = 3 // what accepts RCPT after it has refused MAIL is not used again
+				most = 3 // one that accepts RCPT after it has refused MAIL is not used again
 			}
 			if n := hop.Connections(); n > most {
 				t.Errorf("%d connections", n)

@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// What a next hop says to the relay's own commands, between transactions, is no answer to
-// a client: it costs the connection at most.
+// A next hop's reply to the relay's own commands, between transactions, is not an answer
+// to a client: it costs the connection at most.
 func TestReplyToOwnCommand(t *testing.T) {
 	for _, reply := range []string{"503 5.5.1 Already identified", "550 5.7.1 no", "421 4.3.2 bye", "452 later", "nonsense", mailtest.Drop} {
 		for _, own := range []string{"EHLO", "RSET", "NOOP"} {
@@ -153,8 +153,8 @@ func TestKeywordsInAnyCase(t *testing.T) {
 	c.Want("250", c.Mail("From: x@o.example\r\n\r\nGrüße\r\n", "x@o.example", "bob@b.example"))
 }
 
-// Opportunistic TLS that fails is given up for a while, not the mail; required TLS
-// is not.
+// If opportunistic TLS fails, TLS is given up for a while and the mail goes on; with
+// required TLS the mail waits.
 func TestSTARTTLSFails(t *testing.T) {
 	certs := testcerts.Make(t)
 	broken := certs.Server(t)
@@ -197,7 +197,7 @@ func answer(prefix, reply string) mailtest.Script {
 	return h.Script
 }
 
-// A connection takes a number of messages: Exim, by default, only queues what
+// A connection takes a limited number of messages: Exim, by default, only queues what
 // comes after the tenth.
 func TestMessagesOfAConnection(t *testing.T) {
 	for _, tt := range []struct {

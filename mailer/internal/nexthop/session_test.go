@@ -37,11 +37,11 @@ func TestUnaskedBeforeDot(t *testing.T) {
 	})
 }
 
-// A hopScript is what a next hop answers other than usual, by the beginning of
-// the command.
+// A hopScript has a next hop's unusual answers, by the beginning of the command.
 type hopScript map[string]string
 
-// hopScripts has next hops that refuse, close or talk nonsense at each step.
+// hopScripts returns scripts of next hops that refuse, close or talk nonsense at each
+// step.
 func hopScripts() []hopScript {
 	const one, two = "RCPT TO:<one@b.example>", "RCPT TO:<two@b.example>"
 	scripts := []hopScript{{}}
@@ -65,9 +65,8 @@ func hopScripts() []hopScript {
 	)
 }
 
-// dialogue has a client send a message to two recipients, whatever it is
-// answered, then another, and returns all that it was answered and what came to
-// the next hop.
+// dialogue has a client send a message to two recipients, whatever the answers, then
+// another, and returns all answers and what came to the next hop.
 func dialogue(t *testing.T, d mailer.Direction, lmtp, ahead bool, script hopScript, changes ...func(*mailtest.Hop)) string {
 	hop := mailtest.StartHop(t, append(changes, func(h *mailtest.Hop) {
 		h.LMTP = lmtp
@@ -156,8 +155,8 @@ func TestHopPipelining(t *testing.T) {
 	}
 }
 
-// A connection on which the next hop has said more than it was asked is not
-// used again: it would not be known which command an answer is to.
+// A connection on which the next hop has sent a reply without a command is not used
+// again: it would not be clear which command an answer is to.
 func TestUnaskedAnswers(t *testing.T) {
 	for _, more := range []string{"421 4.3.2 bye", "250 2.0.0 ok", "250-2.0.0"} {
 		mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
@@ -175,8 +174,8 @@ func TestUnaskedAnswers(t *testing.T) {
 	}
 }
 
-// A message that is refused here leaves no trace at the next hop but a transaction
-// that was reset, on a connection that is used again.
+// A message that is refused here leaves no trace at the next hop but a reset transaction,
+// on a connection that is used again.
 func TestRefusedBeforeData(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -200,8 +199,8 @@ func TestRefusedBeforeData(t *testing.T) {
 	})
 }
 
-// Each answer of the next hop has the time of a command, also where commands
-// travel together.
+// Each answer of the next hop has the time-out of a command, even if commands travel
+// together.
 func TestTimeOfEachAnswer(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Late = 200 * time.Millisecond })

@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TLS to the next hop: taken where offered, verified where required, for LMTP
-// as well, and no mail without it then.
+// TLS to the next hop: used if offered; if required, verified, and no mail goes without
+// it. LMTP as well.
 func TestNextHopTLS(t *testing.T) {
 	certs := testcerts.Make(t)
 	for _, tt := range []struct {
@@ -66,7 +66,7 @@ func TestNextHopTLS(t *testing.T) {
 					t.Errorf("TLS %v", m.TLS)
 				}
 				if got := mailtest.Open(t, r.KM, m.Data); !strings.HasPrefix(got, mailtest.Text) || !strings.HasSuffix(got, "\r\n..dots\r\n") {
-					t.Error("the message is another")
+					t.Error("it is a different message")
 				}
 				c.Want("250", c.Attempt(mailtest.Text)) // on the kept connection
 			})
@@ -74,7 +74,7 @@ func TestNextHopTLS(t *testing.T) {
 	}
 }
 
-// A man in the middle that speaks before TLS does is not believed.
+// A man in the middle who speaks before TLS begins is not believed.
 func TestNextHopSTARTTLSInjection(t *testing.T) {
 	mailtest.NoLeaks(t)
 	certs := testcerts.Make(t)
@@ -128,7 +128,7 @@ func TestNextHopAuth(t *testing.T) {
 	}
 }
 
-// TestNextHopToken sends a token of OAuth 2.0 by the mechanism that the next hop has. When
+// TestNextHopToken sends an OAuth 2.0 token by the mechanism that the next hop has. When
 // it has expired, mail waits for the next one.
 func TestNextHopToken(t *testing.T) {
 	mailtest.NoLeaks(t)
@@ -168,7 +168,7 @@ func TestNextHopToken(t *testing.T) {
 		c = mailtest.Connect(t, r)
 		c.Want("250", c.Attempt(mailtest.Text))
 		if log := r.Log.String(); strings.Contains(log, "fresh") || strings.Contains(log, "ZnJlc2g") || !strings.Contains(log, "it may have expired") {
-			t.Errorf("the log has a token, or not what is wrong with one:\n%s", log)
+			t.Errorf("the log has a token, or does not say what is wrong with it:\n%s", log)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 package sender
 
-// What tests of this package need beside Read.
+// What tests of this package need besides Read.
 const (
 	MaxSender  = maxSender
 	MaxDomains = maxDomains

@@ -20,13 +20,12 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// disguises are Froms that some mail program shows as alice@a.example, or may show
-// so.
+// disguises are Froms that some mail program shows, or may show, as alice@a.example.
 func disguises() []string {
 	b := base64.StdEncoding.EncodeToString
 	return []string{
-		// Encoded words that a strict decoder gives up on, or that are where they
-		// must not.
+		// Encoded words that a strict decoder gives up on, or in places where they are
+		// not allowed.
 		"=?utf-8?Q?alice=40a=2Eexample?=",
 		"=? utf-8 ? Q ?alice=40a=2Eexample?=",
 		"=?utf-8?Q?alice=40a=2Eexample?= =?x?Q?_?=",
@@ -51,7 +50,7 @@ func disguises() []string {
 		"=?utf-8?Q?=3D=3Futf-8=3FQ=3Falice=3D40a=2Eexample=3F=3D?= <evil@x.example>",
 		"=?iso-2022-jp?B?" + b([]byte("alice@a.example")) + "?= <evil@x.example>",
 		"=?utf-16be?B?" + b([]byte("\x00a\x00@\x00a\x00.\x00e\x00x\x00a\x00m\x00p\x00l\x00e")) + "?= <evil@x.example>",
-		// What no program here can decode may be anything elsewhere.
+		// What no program here can decode may be anything to another program.
 		"=?utf-7?Q?alice+AEA-a.example?= <evil@x.example>",
 		"=?x-unknown?B?YWJjZGVm?= <evil@x.example>",
 		"=?utf-8?Z?YWJjZGVm?= <evil@x.example>",
@@ -77,8 +76,8 @@ func disguises() []string {
 	}
 }
 
-// evasions are Froms that no two mail programs need show the same, and that some show
-// as one in a domain of one letter, which is a % here, and ".example".
+// evasions are Froms that mail programs may show differently. Some show an address in the
+// domain of one letter, which is a % here, and ".example".
 func evasions(letter string) []string {
 	word := func(charset, text string) string {
 		return "=?" + charset + "?B?" + base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(text, "%", letter))) + "?="
@@ -89,7 +88,7 @@ func evasions(letter string) []string {
 		fmt.Fprintf(&many, "a@%d.y,", i)
 	}
 	list := []string{
-		// A parenthesis that is no comment, and comments within a domain.
+		// Parentheses that are not comments, and comments within a domain.
 		`"Alice (" <alice@(x)%.example>`, `"(" <alice@(x)%.example> ")"`, `"Alice \"(" <alice@%(x).example>`,
 		`=?utf-8?Q?=28?= <alice@(x)=?utf-8?Q?%.example?=> =?utf-8?Q?=29?=`, `Alice :( <alice@(:)%.example>`, `alice@((x)%.example`,
 		`alice@(\()%.example`, `alice@(\)(x)%.example`, `alice@(()%.example`, `alice@(x(y)z)%.exa(m)mple`, `alice@%.ex(x)(y)ample`,
@@ -121,7 +120,7 @@ func evasions(letter string) []string {
 		// Directions.
 		"\"\u202eelpmaxe.%@ecila\" <evil@x.example>", "\u2067alice\u2069 <evil@x.example>", "\u2066x", "\u202dx", "\u202bx", word("utf-8", "\u202eelpmaxe"),
 		"=?utf-8?Q?=E2=80=AEelpmaxe?=", "\u200f%.example\u200f@\u200falice <evil@x.example>", "\"\u05d0 %.example@\u061calice\"", "\u200fexample.\u200f%@\u200falice",
-		// Bytes that are no text.
+		// Bytes that are not text.
 		"\"alice@%.exam\xffple\" <evil@x.example>", "alice@%.exam\xc0\xafple", "alice@%.exam\xed\xa0\x80ple", "\xe9 <evil@x.example>", `=?utf-8?Q?alice=40%=2Eexam=FFple?=`, `=?utf-8?Q?alice=40%=2Eexam=C3?=ple`,
 		word("iso-2022-jp", "alice@%.exam\x1b$B") + " " + word("iso-2022-jp", "ple") + " <evil@x.example>", word("iso-2022-jp", "alice@\x1b$B"), word("iso-2022-jp", "x\x1b(I"),
 		word("iso-2022-jp", "x\x1b"), word("shift_jis", "alice\x83") + " " + word("shift_jis", "@%.example"), word("euc-jp", "alice\x8f"), word("gb18030", "alice\x81\x30"),
@@ -137,8 +136,8 @@ func evasions(letter string) []string {
 	return list
 }
 
-// TestSenders wants the domain of everything that a mail program may show as
-// the sender.
+// TestSenders checks that the domain of everything that a mail program may show as the
+// sender is found.
 func TestSenders(t *testing.T) {
 	for in, want := range map[string]string{
 		"a@x.example": "x.example",
@@ -211,7 +210,7 @@ func TestManyFields(t *testing.T) {
 	}
 }
 
-// Plain mail that may show as a peer's is refused, whatever its From is made of, and
+// Plain mail that may be shown as a peer's is refused, whatever its From is made of, and
 // so is what one peer sends as another or as us.
 func TestDisguisedSender(t *testing.T) {
 	mailtest.NoLeaks(t)
@@ -248,7 +247,7 @@ func TestDisguisedSender(t *testing.T) {
 	}
 }
 
-// Other people's mail passes, and a peer's own.
+// Mail from elsewhere passes, and so does a peer's own.
 func TestUndisguisedSender(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionDecrypt, func(c *config.Config) { c.Site.Domains = []string{"b.example"} })
@@ -270,7 +269,7 @@ func TestUndisguisedSender(t *testing.T) {
 			t.Errorf("from peer A, From: %q: %s", from, got)
 		}
 	}
-	// Where no domain is a peer's, nothing is to be protected.
+	// If no domain is a peer's, there is nothing to protect.
 	r = mailtest.StartRelay(t, mailer.DirectionDecrypt, hop.Addr(), func(c *config.Config) {
 		for i := range c.Peers {
 			c.Peers[i].Domains = nil
@@ -280,15 +279,15 @@ func TestUndisguisedSender(t *testing.T) {
 	c.Want("250", c.Mail("From: =?x-unknown?Q?x?= <x@x.example>\r\n\r\nhi\r\n", "bounce@x.example", "bob@b.example"))
 }
 
-// TestSenderOfCorpus: what real and hostile messages come with can be read, and is
-// found, but for these.
+// TestSenderOfCorpus: the senders of real and hostile messages can be read and are found,
+// except in these.
 func TestSenderOfCorpus(t *testing.T) {
 	unreadable := map[string]string{
-		"13f1858423d03319": "a byte that is no UTF-8",
-		"1710b5571be64ec6": "a byte that is no UTF-8",
-		"1b3cd7439e830729": "bytes that are no UTF-8",
-		"3c788686bc3f9624": "a byte that is no UTF-8",
-		"3fd53da37977c739": "a byte that is no UTF-8",
+		"13f1858423d03319": "a byte that is not UTF-8",
+		"1710b5571be64ec6": "a byte that is not UTF-8",
+		"1b3cd7439e830729": "bytes that are not UTF-8",
+		"3c788686bc3f9624": "a byte that is not UTF-8",
+		"3fd53da37977c739": "a byte that is not UTF-8",
 		"14545f7a74b42b46": "an encoded word of a line feed",
 		"3042054de0b0d92e": "a control character",
 		"3b87d2e903d841e1": "a control character",
@@ -363,7 +362,7 @@ func FuzzSender(f *testing.F) {
 	})
 }
 
-// FuzzSenderWork wants any bytes read in bounded work.
+// FuzzSenderWork checks that any bytes are read with bounded work.
 func FuzzSenderWork(f *testing.F) {
 	for _, from := range evasions("a") {
 		f.Add(from)
@@ -377,10 +376,10 @@ func FuzzSenderWork(f *testing.F) {
 			address.Normal(d)
 		}
 		if len(from) > sender.MaxSender {
-			return // Read lets none pass
+			return // Read lets no such text pass
 		}
-		// Each of some 13 readings, three times as long by its charset and 11 times by
-		// NFKC at most, is begun even if there is no time for it any more.
+		// Each of some 13 readings, at most three times as long by its charset and 11
+		// times by NFKC, is begun even if there is no time left for it.
 		if limit := sender.MaxWork + 13*33*2*sender.MaxSender; s.Work() > limit || len(s.Domains) > sender.MaxDomains {
 			t.Errorf("%d steps for %d bytes, %d domains", s.Work(), len(from), len(s.Domains))
 		}

@@ -30,7 +30,7 @@ func usersFile(t testing.TB) string {
 	return name
 }
 
-// Who may send: a relay is never open. "" in want is 250.
+// Who may send: a relay is never open. "" in want means 250.
 func TestWhoMaySend(t *testing.T) {
 	certs, users := testcerts.Make(t), usersFile(t)
 	elsewhere := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
@@ -123,7 +123,7 @@ func TestXFORWARD(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt)
 	if strings.Contains(c.Want("250", c.Cmd("EHLO x")), "XFORWARD") {
-		t.Error("it is offered to whom it is not allowed")
+		t.Error("it is offered to a client that may not use it")
 	}
 	c.Want("550 5.7.1", c.Cmd("XFORWARD ADDR=192.0.2.1"))
 
@@ -145,7 +145,7 @@ func TestXFORWARD(t *testing.T) {
 	}
 }
 
-// Commands that the front refuses, without end.
+// Endless commands that the server itself refuses.
 func TestManyBadCommands(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -237,7 +237,7 @@ func TestMessageLimits(t *testing.T) {
 	})
 }
 
-// offerTLS has the listener offer STARTTLS.
+// offerTLS makes the listener offer STARTTLS.
 func offerTLS(t *testing.T) func(*config.Config) {
 	certs := testcerts.Make(t)
 	return func(c *config.Config) {
@@ -246,7 +246,7 @@ func offerTLS(t *testing.T) func(*config.Config) {
 	}
 }
 
-// Who has begun a transaction in clear does not go on with it in TLS.
+// A transaction that has begun in clear does not go on in TLS.
 func TestSTARTTLSForgets(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, offerTLS(t))
@@ -291,7 +291,7 @@ func TestSTARTTLSInjection(t *testing.T) {
 	if strings.Contains(r.Log.String(), "192.0.2.66") {
 		t.Error("XFORWARD from before TLS")
 	}
-	// No TLS is no end.
+	// A failed handshake does not end the relay.
 	c = mailtest.Connect(t, r)
 	c.Want("220", c.Cmd("STARTTLS"))
 	c.Send("this is no TLS\r\n\r\n")

@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/mailtest"
 )
 
-// What only informs is passed on as it came, and refuses no mail (RFC 3461 §4.2,
-// §4.4, §5.2.1).
+// Parameters that only inform are passed on as they came, and are no reason to refuse
+// mail (RFC 3461 §4.2, §4.4, §5.2.1).
 func TestInformingParameters(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -29,7 +29,7 @@ func TestInformingParameters(t *testing.T) {
 			}
 			hop.Forget()
 		}
-		// What can't be read at all refuses no mail either.
+		// Values that can't be read at all are no reason either.
 		for _, value := range []string{"", ";", "rfc822;", "bob", ";bob", "rfc822;a+", "rfc822;+ZZ", `utf-8;\x{`} {
 			c := mailtest.Connect(t, r)
 			c.Want("250", c.Cmd("MAIL FROM:<alice@a.example> ENVID="+strings.Trim(value, ";")))
@@ -38,8 +38,7 @@ func TestInformingParameters(t *testing.T) {
 	})
 }
 
-// <postmaster> needs no domain (RFC 5321 §4.5.1), and no other address does
-// without.
+// <postmaster> needs no domain (RFC 5321 §4.5.1), but every other address does.
 func TestPostmaster(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -80,8 +79,8 @@ func TestTrailingBlanks(t *testing.T) {
 	})
 }
 
-// Codes of what a client may get wrong, with an enhanced code on each line:
-// RFC 1870 §3, RFC 5321 §4.1.1.11, RFC 2034 §4.
+// Reply codes for what a client may get wrong, with an enhanced code on each line: RFC
+// 1870 §3, RFC 5321 §4.1.1.11, RFC 2034 §4.
 func TestReplyCodes(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -154,8 +153,7 @@ func TestQuotedLocalParts(t *testing.T) {
 	})
 }
 
-// A client that sends nonsense is left, one that makes a mistake now and then is
-// not.
+// A client that sends nonsense is cut off, one that makes a mistake now and then is not.
 func TestMistakes(t *testing.T) {
 	mailtest.NoLeaks(t)
 	r := mailtest.StartRelay(t, mailer.DirectionDecrypt, mailtest.StartHop(t).Addr())
@@ -179,13 +177,13 @@ func TestMistakes(t *testing.T) {
 	c.Closed()
 }
 
-// Parameters that only inform, and would be too long or can't be written to the next
-// hop, are left out or encoded, and refuse no mail.
+// Parameters that only inform, and would be too long or can't be written to the next hop,
+// are left out or encoded, and are no reason to refuse mail.
 func TestOddDSNParameters(t *testing.T) {
 	for rcpt, want := range map[string]string{
 		"ORCPT=rfc822;" + strings.Repeat("x", 480):              "ORCPT=rfc822;" + strings.Repeat("x", 480),
 		"ORCPT=rfc822;" + strings.Repeat("x", 600):              "",
-		"ORCPT=rfc822;" + strings.Repeat("\xe9", 300):           "", // three times as long as it is written
+		"ORCPT=rfc822;" + strings.Repeat("\xe9", 300):           "", // three times as long when written
 		"ORCPT=rfc822;" + strings.Repeat("\xe9", 1900) + "RSET": "",
 		"ORCPT=a=<b>\xff@;x":                                    "ORCPT=a+3D<b>+FF@;x",
 		"ORCPT=" + strings.Repeat("t", 65) + ";x":               "ORCPT=" + strings.Repeat("t", 65) + ";x",

@@ -54,8 +54,8 @@ func TestHalfClosed(t *testing.T) {
 	})
 }
 
-// DATA that no recipient was accepted for is refused here, and the next hop hears
-// nothing of it.
+// DATA without an accepted recipient is refused here, and the next hop hears nothing of
+// it.
 func TestDataWithoutRecipients(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		for next, last := range map[string]string{
@@ -112,7 +112,7 @@ func TestClientStops(t *testing.T) {
 	})
 }
 
-// A client that sends, but hardly anything.
+// A client that sends very slowly is cut off.
 func TestClientSlow(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) {
@@ -131,8 +131,8 @@ func TestClientSlow(t *testing.T) {
 	hop.None()
 }
 
-// A message that was refused early goes on to come; when its client stops
-// then, the rest must not be taken for commands.
+// A message that was refused early keeps coming; if its client then stops, the rest must
+// not be taken for commands.
 func TestClientStopsAfterRefusal(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) { c.Timeouts.DataIdle = 100 * time.Millisecond })
@@ -154,8 +154,8 @@ func TestIdleClient(t *testing.T) {
 	c.Closed()
 }
 
-// A message that ends with CR CR LF has come to its end, and is refused at once as
-// any other with a CR alone (RFC 5321 §2.3.8, §4.1.1.4).
+// A message that ends with CR CR LF has ended, and is refused at once like any other with
+// a bare CR (RFC 5321 §2.3.8, §4.1.1.4).
 func TestCRBeforeTheEnd(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -175,7 +175,7 @@ func TestCRBeforeTheEnd(t *testing.T) {
 	})
 }
 
-// go-smtp drops a CR after a dot at the start of a line; it is a bare one.
+// A CR after a dot at the start of a line is bare too; go-smtp drops it.
 func TestCRBehindDot(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop := mailtest.StartHop(t)
@@ -192,9 +192,9 @@ func TestCRBehindDot(t *testing.T) {
 	hop.None()
 }
 
-// FuzzClient sends anything to an encrypting and a decrypting relay: they do not
-// panic, and no message comes to the next hop that was not sent with MAIL, RCPT
-// and DATA, or without its end.
+// FuzzClient sends anything to an encrypting and a decrypting relay: they do not panic,
+// and a message comes to the next hop only if it was sent with MAIL, RCPT and DATA, up to
+// its end.
 func FuzzClient(f *testing.F) {
 	for _, seed := range []string{
 		"EHLO x\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@clear.example>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n",

@@ -18,8 +18,8 @@ func piece(c *mailtest.Client) string {
 	return string(p[:n])
 }
 
-// Replies to commands that came together go out together, and so do the lines
-// of one.
+// Replies to commands that came together go out together, and so do the lines of one
+// reply.
 func TestRepliesTogether(t *testing.T) {
 	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
 		mailtest.NoLeaks(t)
@@ -67,7 +67,7 @@ func TestRepliesNotHeldForLong(t *testing.T) {
 	})
 }
 
-// A client that reads no replies is not waited for again and again.
+// The relay does not wait again and again for a client that reads no replies.
 func TestRepliesNotRead(t *testing.T) {
 	mailtest.NoLeaks(t)
 	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, mailtest.StartHop(t).Addr(), func(c *config.Config) { c.Timeouts.Command = 200 * time.Millisecond })
@@ -84,8 +84,8 @@ func TestRepliesNotRead(t *testing.T) {
 	}
 }
 
-// The answer to a message that is refused here must not wait for the next
-// hop's answer to a DATA that is taken back, nor to RSET.
+// The answer to a message that is refused here must not wait for the next hop's answer to
+// a DATA that is withdrawn, nor to RSET.
 func TestAnswerBeforeReset(t *testing.T) {
 	for _, slow := range []string{"DATA", "RSET"} {
 		t.Run(slow, func(t *testing.T) {
@@ -110,8 +110,8 @@ func TestAnswerBeforeReset(t *testing.T) {
 	}
 }
 
-// Over LMTP the 250 of a group that was delivered waits for the RSET of
-// another group's connection.
+// Over LMTP the 250 for a group that was delivered must not wait for the RSET on another
+// group's connection.
 func TestDeliveredAnswerBeforeReset(t *testing.T) {
 	hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
 		h.LMTP = true
@@ -140,7 +140,7 @@ func TestDeliveredAnswerBeforeReset(t *testing.T) {
 	c.Want("250", c.Reply())
 }
 
-// MAIL's answer does not wait for as long as the next hop takes for the first
+// The answer to MAIL does not wait for as long as the next hop takes for the first
 // recipient.
 func TestAnswerHeldNoLonger(t *testing.T) {
 	told := make(chan struct{})
@@ -164,7 +164,7 @@ func TestAnswerHeldNoLonger(t *testing.T) {
 	c.Want("250", c.Reply())
 }
 
-// Pipelined commands, and what comes before its turn.
+// Pipelined commands, and some that come out of turn.
 func TestPipelining(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, _, c := mailtest.Start(t, mailer.DirectionDecrypt)

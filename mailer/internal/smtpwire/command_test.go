@@ -151,7 +151,7 @@ func TestORCPT(t *testing.T) {
 			t.Errorf("%q is written as %q", value, again)
 		}
 	}
-	for value, want := range map[string]string{ // what is broken is still passed on, in a form that can be read
+	for value, want := range map[string]string{ // broken values are still passed on, in a form that can be read
 		"rfc822;a+b":   "rfc822;a+2Bb",
 		"rfc822;a+ZZb": "rfc822;a+2BZZb",
 		"bob":          "bob",
@@ -169,7 +169,7 @@ func TestORCPT(t *testing.T) {
 	}
 }
 
-// What is decoded is encoded as something that means the same, and is one word.
+// A decoded value is encoded as one word that means the same.
 func FuzzORCPT(f *testing.F) {
 	for _, s := range []string{"rfc822;a@b", "utf-8;\\x{F3}", "x400;+3D", ";", "utf-8;ü", "rfc822;+"} {
 		f.Add(s, true)
@@ -182,7 +182,7 @@ func FuzzORCPT(f *testing.F) {
 		written := EncodeORCPT(kind, address, unitext)
 		kind2, address2 := DecodeORCPT(written)
 		if kind2 != kind || string([]rune(address2)) != string([]rune(address)) {
-			if kind != "" { // what was none is text
+			if kind != "" { // what was not an ORCPT value is text
 				t.Errorf("%q is %q %q, written %q, and read again as %q %q", value, kind, address, written, kind2, address2)
 			}
 		}

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// unstuff is what a receiver makes of DATA that is strict about its end: up to
-// the first CR LF . CR LF, or . CR LF at the beginning, one dot off each line.
-// A line begins after CR LF only.
+// unstuff reads DATA as a receiver does that is strict about its end: up to the first CR
+// LF . CR LF, or . CR LF at the beginning, with one dot removed from each line. A line
+// begins only after CR LF.
 func unstuff(raw []byte) (out []byte, used int, end bool) {
 	begins := true
 	for i := 0; i < len(raw); i++ {
@@ -56,7 +56,7 @@ func TestUnstuffer(t *testing.T) {
 		raw := randomFrom("\r\n..a\r\n", rand.IntN(24))
 		want, wantUsed, wantEnd := unstuff(raw)
 		got, used, end := inPieces(raw)
-		// What ends within ". CR" keeps that back: the next byte decides.
+		// If the input ends with ". CR", that is held back: the next byte decides.
 		if !wantEnd && bytes.HasPrefix(want, got) && len(want)-len(got) <= 1 && !end {
 			continue
 		}
@@ -96,7 +96,7 @@ func TestEndOfData(t *testing.T) {
 	}
 }
 
-// stuff is what a DataWriter has to make of a message.
+// stuff returns what a DataWriter has to make of a message.
 func stuff(p []byte) []byte {
 	var out []byte
 	begins, cr := true, false
@@ -192,7 +192,7 @@ func FuzzData(f *testing.F) {
 			t.Fatalf("%q: no end in %q", message, out.Bytes())
 		}
 		if bare := bytes.ReplaceAll(message, []byte("\r\n"), nil); bytes.ContainsAny(bare, "\r\n") {
-			return // its line ends are mended
+			return // its line ends are fixed
 		}
 		want := message
 		if len(want) > 0 && !bytes.HasSuffix(want, []byte("\r\n")) {

@@ -110,7 +110,7 @@ func TestReplyErr(t *testing.T) {
 	}
 }
 
-// A reply that is written is read as it was.
+// A reply that is written is read back unchanged.
 func FuzzReply(f *testing.F) {
 	f.Add([]byte("250-a\r\n250 b\r\n"), "text\nmore")
 	f.Fuzz(func(t *testing.T, in []byte, text string) {

@@ -18,14 +18,14 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/internal/readable"
 )
 
-// errorsOf takes a joined error apart.
+// errorsOf takes apart a joined error.
 func errorsOf(t *testing.T, err error) []*Error {
 	t.Helper()
 	if err == nil {
 		return nil
 	}
 	if !errors.Is(err, mailer.ErrConfig) {
-		t.Errorf("%v is no mailer.ErrConfig", err)
+		t.Errorf("%v is not a mailer.ErrConfig", err)
 	}
 	list := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -35,15 +35,15 @@ func errorsOf(t *testing.T, err error) []*Error {
 	for _, e := range list {
 		c, ok := errors.AsType[*Error](e)
 		if !ok {
-			t.Fatalf("%v is no *Error", e)
+			t.Fatalf("%v is not an *Error", e)
 		}
 		found = append(found, c)
 	}
 	return found
 }
 
-// Each bad file has, behind "#! ", how its errors begin, behind its name, in
-// their order; and no other.
+// Each bad file lists, after "#! ", the beginnings of all its errors, without the file
+// name, in their order.
 func TestConfigBadFiles(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "bad-*.toml"))
 	if err != nil || len(files) < 18 {
@@ -63,7 +63,7 @@ func TestConfigBadFiles(t *testing.T) {
 			}
 			c, err := Load(file)
 			if c != nil || len(want) == 0 {
-				t.Error("the file was taken, or expects no error")
+				t.Error("the file was accepted, or expects no error")
 			}
 			last := 0
 			for _, e := range errorsOf(t, err) {
@@ -176,8 +176,7 @@ func TestPoolOptions(t *testing.T) {
 	}
 }
 
-// What can't be a configuration is refused, soon and in few words that can be
-// printed.
+// What can't be a configuration is refused quickly, and in few, printable words.
 func TestConfigHostile(t *testing.T) {
 	const big = maxSize - 8
 	for name, text := range map[string]string{
@@ -327,7 +326,7 @@ func FuzzParseConfig(f *testing.F) {
 			return // there are none
 		}
 		if err != nil {
-			t.Fatalf("checked, but no policy: %v", err)
+			t.Fatalf("passed Check, but has no policy: %v", err)
 		}
 		if r := p.Outbound(string(text)); r.Mode != mailer.Never && c.Does(mailer.DirectionEncrypt) && r.Peer == nil {
 			t.Errorf("encrypted for no peer: %+v", r)
@@ -335,7 +334,7 @@ func FuzzParseConfig(f *testing.F) {
 	})
 }
 
-// What a file can't say, but a program that fills a Config can; and the rest.
+// What a file can't say but a program that fills a Config can, and the rest.
 func TestCheck(t *testing.T) {
 	note := strings.Repeat("x", 8<<10+1)
 	for want, spoil := range map[string]func(c *Config){

@@ -15,7 +15,7 @@ import (
 
 const exampleConfig = "../../../docs/relay.toml"
 
-// The example is right as it is.
+// The example is valid as it is.
 func TestConfigExample(t *testing.T) {
 	c, err := Load(exampleConfig)
 	if err != nil {
@@ -63,8 +63,7 @@ func TestConfigExampleDefaults(t *testing.T) {
 	}
 }
 
-// The example has every key that there is, some of them after a #, and these
-// too are of the right type.
+// The example has every key, some of them after a #; these too are of the right type.
 func TestConfigExampleHasAllKeys(t *testing.T) {
 	text, err := os.ReadFile(exampleConfig)
 	if err != nil {

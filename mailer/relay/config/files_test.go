@@ -58,7 +58,7 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// No error has a line of the file, which may be secret.
+// No error quotes a line of the file, which may be secret.
 func TestUsersErrors(t *testing.T) {
 	hash := hashOf(t, "secret")
 	for text, want := range map[string]string{
@@ -124,8 +124,8 @@ func TestCheckFiles(t *testing.T) {
 	}
 }
 
-// TestByteOrderMark: a mark at the start of a file is no part of its text, and a
-// file in UTF-16 is refused with what to do.
+// TestByteOrderMark: a mark at the start of a file is not part of its text, and a file in
+// UTF-16 is refused with advice.
 func TestByteOrderMark(t *testing.T) {
 	utf16 := func(text string) string { return "\xFF\xFE" + strings.Join(strings.Split(text, ""), "\x00") + "\x00" }
 	certs := testcerts.Make(t)
@@ -176,8 +176,8 @@ func TestByteOrderMark(t *testing.T) {
 	}
 }
 
-// TestNextHopCAs: a CA file of which a part is damaged is refused at the start,
-// and not when mail waits for that CA.
+// TestNextHopCAs: a CA file that is damaged in part is refused at the start, not when
+// mail needs that CA.
 func TestNextHopCAs(t *testing.T) {
 	certs := testcerts.Make(t)
 	good, err := os.ReadFile(certs.CA)

@@ -45,8 +45,8 @@ func TestHybridSettings(t *testing.T) {
 	}
 }
 
-// hybridConfig returns a configuration with two keys of ours and one of a peer, all in
-// one folder.
+// hybridConfig returns a configuration with two of our keys and one of a peer, all in one
+// folder.
 func hybridConfig(t *testing.T) (c *Config, folder string) {
 	t.Helper()
 	c, folder = goodConfig(t, "good-01-least.toml"), t.TempDir()
@@ -66,12 +66,12 @@ func put(t *testing.T, path, text string, mode os.FileMode) {
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, mode); err != nil { // it may have been there
+	if err := os.Chmod(path, mode); err != nil { // the file may have existed
 		t.Fatal(err)
 	}
 }
 
-// TestHybridKeys: what the files have is what the policy and the relay get.
+// TestHybridKeys: the policy and the relay get the keys that are in the files.
 func TestHybridKeys(t *testing.T) {
 	c, folder := hybridConfig(t)
 	age := time.Now().Add(-40 * 24 * time.Hour).Truncate(time.Second)
@@ -91,7 +91,7 @@ func TestHybridKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := string(own[i].Public().PEM()); got != string(text) {
-			t.Errorf("key %d is not that of %s.key", i, name)
+			t.Errorf("key %d is not the one in %s.key", i, name)
 		}
 	}
 	if !own[1].Written.Equal(age) {
@@ -131,7 +131,7 @@ func TestHybridCredential(t *testing.T) {
 }
 
 // TestHybridFilesRefused: a key file that can't be used is an error that says where it is
-// named and what to do, and shows nothing of the file.
+// named and what to do, and shows none of the file's content.
 func TestHybridFilesRefused(t *testing.T) {
 	_, private, public := newKey(t)
 	lines := strings.SplitAfter(public, "\n")
@@ -177,7 +177,7 @@ func TestHybridFilesRefused(t *testing.T) {
 					t.Errorf("%v shows the key", found[0])
 				}
 			}
-			// What a relay begins with refuses it as well.
+			// Starting a relay fails as well.
 			_, err := c.HybridKeys()
 			if tt.at == peers {
 				_, err = c.Policy()
@@ -189,7 +189,8 @@ func TestHybridFilesRefused(t *testing.T) {
 	}
 }
 
-// TestHybridKeysMixedUp: the same key twice is no rotation, and our own key no peer's.
+// TestHybridKeysMixedUp: the same key twice is not a rotation, and our own key is not a
+// peer's.
 func TestHybridKeysMixedUp(t *testing.T) {
 	for says, mix := range map[string]func(c *Config, folder string){
 		"site.hybrid_keys[1]: DIR/copy.key: the same key is there already": func(c *Config, folder string) {

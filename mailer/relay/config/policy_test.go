@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// Whether limits of a key manager rule out the pads that rules ask for.
+// TestPadTrouble: whether a key manager's limits rule out the pads that rules ask for.
 func TestPadTrouble(t *testing.T) {
 	short, long := kmclient.Status{KeySize: 128, MaxKeySize: 128}, kmclient.Status{KeySize: 256, MaxKeySize: 256}
 	for _, tt := range []struct {
@@ -46,8 +46,7 @@ func TestPadTrouble(t *testing.T) {
 	}
 }
 
-// Inbound of a Config that a program fills: nothing but "optional" lets plain mail
-// pass.
+// If a program fills the Config, only the Inbound "optional" lets plain mail pass.
 func TestInbound(t *testing.T) {
 	for inbound, want := range map[string]bool{"": true, "required": true, "optional": false} {
 		c := Default()

@@ -2,7 +2,7 @@ package config
 
 import "testing"
 
-// Which texts are paths, and so relative to the folder of the file.
+// Which texts are paths, and therefore relative to the folder of the file.
 func TestConfigStorePaths(t *testing.T) {
 	d := decoder{folder: "/etc/qkdmail"}
 	for _, tt := range []struct{ unit, text, want string }{
