@@ -12,7 +12,7 @@ import (
 // redirected is the kind of an alarm, and the reason of the refusal that raises it.
 const redirected = "redirected"
 
-// An alarm is a kind of what looks like an attack, and how often it was seen.
+// An alarm is a kind of event that looks like an attack, and how often it was seen.
 type alarm struct {
 	Kind  string // as in the log
 	Title string // on the page
@@ -24,14 +24,14 @@ type alarm struct {
 func (m *Monitor) alarmsOf(s keystore.Stats) []alarm {
 	return []alarm{
 		{"bound", "Key of another message", "a message came with the key of another message", s.BoundRefused},
-		{"closed", "Key that was used and closed", "a message came whose key had been used and closed", s.ClosedRefused},
+		{"closed", "Key that was used and closed", "a message came under a key that had been used and closed", s.ClosedRefused},
 		{"reused", "Key ID that came again", "the key manager gave out a key again", s.Reused},
-		{"changed", "Key that came again with other bytes", "the key manager gave out a key for decryption again, with other bytes", s.Changed},
-		{redirected, "Recipient that it was not sealed for", "a message came for a recipient that it was not sealed for", m.count.redirected.Load()},
+		{"changed", "Key that came again with other bytes", "the key manager gave out a key for decryption again with other bytes", s.Changed},
+		{redirected, "Recipient that the message was not sealed for", "a message came for a recipient that it was not sealed for", m.count.redirected.Load()},
 	}
 }
 
-// storeStats returns those of the store, zero if there is none.
+// storeStats returns the store's statistics, zero if there is no store.
 func (m *Monitor) storeStats() keystore.Stats {
 	if m.s.Store == nil {
 		return keystore.Stats{}
@@ -39,7 +39,7 @@ func (m *Monitor) storeStats() keystore.Stats {
 	return m.s.Store.Stats()
 }
 
-// alarmCheck is the warning after what looks like an attack.
+// alarmCheck warns of what looks like an attack.
 func alarmCheck(list []alarm) Check {
 	var found []string
 	for _, a := range list {
@@ -48,13 +48,13 @@ func alarmCheck(list []alarm) Check {
 		}
 	}
 	return Check{"attack alarm", StateWarning, "Since the start, " + strings.Join(found, "; ") + ". None was accepted or used.",
-		"Look for the alarm in the log. Someone may be copying or replaying messages, or the key manager was restored from a backup."}
+		"Look for the alarm in the log. Someone may be copying or replaying messages, or the key manager may have been restored from a backup."}
 }
 
 func alarmFigures() []figure {
 	return []figure{newFigure(prometheus.CounterValue, "attack_alarms_total",
 		"Possible attacks: a key that belongs to another message (bound), a key that was used and closed (closed), "+
-			"a key ID that was used here and comes again (reused), a key that the key manager gives out again with other bytes (changed), "+
+			"a key ID that was used here before (reused), a key that the key manager gives out again with other bytes (changed), "+
 			"a message for a recipient that it is not sealed for (redirected).", func(r *reading, put put) {
 			for _, a := range r.m.alarmsOf(r.store) {
 				put(float64(a.Times), a.Kind)

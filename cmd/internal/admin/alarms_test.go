@@ -41,7 +41,7 @@ func TestRedirectedAlarm(t *testing.T) {
 		_, page := get(t, url+"/")
 		for _, want := range []string{
 			"Since the start, once a message came for a recipient that it was not sealed for. None",
-			"<dt>Recipient that it was not sealed for</dt><dd>1</dd>",
+			"<dt>Recipient that the message was not sealed for</dt><dd>1</dd>",
 		} {
 			if !strings.Contains(page, want) {
 				t.Errorf("%s: the page does not have %q", name, want)

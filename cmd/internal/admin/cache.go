@@ -7,7 +7,7 @@ import (
 )
 
 // A cache has a value for each key, made when it is first asked for. Getting it
-// again takes no lock and allocates nothing; a new key costs a copy of the map, so
+// again takes no lock and allocates nothing. A new key costs a copy of the map, so
 // keys must be few.
 type cache[K comparable, V any] struct {
 	create func(K) V

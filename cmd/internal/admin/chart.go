@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A chart shows what was counted over time: a strip of bars for each outcome, above
-// one time axis, so that colours need not be told apart.
+// A chart shows counts over time: a strip of bars for each outcome, above one time
+// axis, so that readers need not tell colours apart.
 type chart struct {
 	ID, Title, By    string
 	Strips           []strip
@@ -15,8 +15,8 @@ type chart struct {
 	Layout           string // of the time in Rows
 }
 
-// A strip is a row of bars. Its view box has a width of one a bar and a height
-// of stripHeight.
+// A strip is a row of bars. Its view box is as wide as the number of bars, and
+// stripHeight high.
 type strip struct {
 	Name  string
 	Label string // for those who can't see it

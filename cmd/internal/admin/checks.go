@@ -18,15 +18,15 @@ import (
 // A State is how well something works.
 type State string
 
-// The states, from good to bad. A check fails where nothing works; if a part
-// works that is a warning, since mail flows there.
+// The states, from good to bad. A check fails if nothing works; if a part works it
+// is a warning, since mail flows there.
 const (
 	StateOK      State = "ok"
 	StateWarning State = "warning"
 	StateFailed  State = "failed"
 )
 
-// A Check says whether one kind of thing that mail needs works. All its texts are
+// A Check says whether one of the things that mail needs works. All its texts come
 // from this program.
 type Check struct {
 	Name   string `json:"name"`
@@ -50,7 +50,7 @@ type link struct {
 	err    error
 }
 
-// hasStock reports whether the key manager says how many keys it has ready.
+// hasStock reports whether the key manager says how many keys it has in stock.
 func (l link) hasStock() bool {
 	return l.err == nil && !l.status.OnDemand && l.status.StoredKeys != nil
 }
@@ -67,15 +67,14 @@ func (f findings) connections() []kmclient.Connection {
 	return slices.SortedFunc(maps.Values(found), func(a, b kmclient.Connection) int { return strings.Compare(a.KME, b.KME) })
 }
 
-// lastFound returns the results of the last round of checks. They don't change any
-// more.
+// lastFound returns the results of the last round of checks. They no longer change.
 func (m *Monitor) lastFound() findings {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.found
 }
 
-// check looks at all that mail needs.
+// check checks everything that mail needs.
 func (m *Monitor) check(life context.Context) {
 	ctx, cancel := context.WithTimeout(life, checkTimeout)
 	defer cancel()
@@ -90,7 +89,7 @@ func (m *Monitor) check(life context.Context) {
 	found.expiry = expiries(cfg)
 	wg.Wait()
 	if life.Err() != nil {
-		return // checks fail because of that
+		return // the checks failed because of that
 	}
 	found.at = m.s.Now()
 
@@ -137,8 +136,8 @@ func (m *Monitor) keysUsed(peer string) int64 {
 	return m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, peer}).keysUsed.Load()
 }
 
-// log logs which checks have begun to fail and which pass again, but not how the
-// text of an error changes. mu must be held.
+// log logs which checks have begun to fail and which pass again, but not changes in
+// an error's text. mu must be held.
 func (m *Monitor) log(f findings) {
 	note := func(about, name string, err error) {
 		key, fails := about+" "+name, err != nil
@@ -186,11 +185,11 @@ func (m *Monitor) Checks() []Check {
 		checks = append(checks, c)
 	}
 	if m.notNew.Load() {
-		checks = append(checks, Check{"configuration", StateWarning, "It has changed, or a file with an X-Wing key has, and the new one can't be used. The old one stays in force.",
+		checks = append(checks, Check{"configuration", StateWarning, "It has changed, or an X-Wing key file has, and the new one can't be used. The old one stays in force.",
 			"The cause is in the log; qkdmail relay --check shows it too."})
 	}
 	if m.stopping.Load() {
-		return append(checks, Check{"stop", StateFailed, "The relay is stopping.", "It accepts no new messages, and finishes those under way."})
+		return append(checks, Check{"stop", StateFailed, "The relay is stopping.", "It accepts no new messages and finishes those under way."})
 	}
 	if age := now.Sub(f.at); age > 3*checkEvery {
 		checks = append(checks, Check{"checks", StateFailed, fmt.Sprintf("Nothing was checked for %v.", age.Round(time.Second)),
@@ -236,15 +235,15 @@ func (m *Monitor) checkKM(f findings) Check {
 	return c
 }
 
-// linkProblem says what is wrong with a key manager, without its own words.
+// linkProblem says what is wrong with a key manager, without quoting it.
 func linkProblem(err error) string {
 	switch {
 	case errors.Is(err, kmclient.ErrRefused):
 		return "It refuses this client"
 	case errors.Is(err, kmclient.ErrUnavailable):
-		return "It can't be reached or does not serve now"
+		return "It can't be reached or is out of service"
 	case errors.Is(err, kmclient.ErrBadAnswer):
-		return "Its answer breaks its protocol"
+		return "Its answer violates its protocol"
 	}
 	return "It gives no status"
 }
@@ -272,17 +271,17 @@ func (m *Monitor) checkStore(f findings) Check {
 	stats := m.s.Store.Stats()
 	switch {
 	case f.store != nil:
-		return Check{"store", StateFailed, "It can't be written.",
+		return Check{"store", StateFailed, "It can't be written to.",
 			"Check the disk or the server that it is on: space, permissions, health; the cause is in the log. Mail waits at its sender."}
 	case stats.Waiting > 0:
 		return Check{"store", StateWarning, fmt.Sprintf("%d keys could not be stored yet and are in memory only.", stats.Waiting),
 			"Don't stop the relay. Check the disk or the server that the store is on."}
 	}
 	if warnings := m.storeWarnings(); len(warnings) > 0 {
-		return Check{"store", StateWarning, "It can be written, but: " + strings.Join(warnings, "; ") + ".",
+		return Check{"store", StateWarning, "It can be written to, but: " + strings.Join(warnings, "; ") + ".",
 			"See docs/scaling.md for the server's settings. They are checked with each new connection."}
 	}
-	return Check{"store", StateOK, "It can be written.", ""}
+	return Check{"store", StateOK, "It can be written to.", ""}
 }
 
 // storeWarnings returns the warnings about the server of the store.
@@ -293,7 +292,7 @@ func (m *Monitor) storeWarnings() []string {
 	return m.s.StoreWarnings()
 }
 
-// names joins names into a phrase.
+// names joins a list of names into a phrase.
 func names(list []string) string {
 	const most = 5
 	if extra := len(list) - most; extra > 0 {

@@ -47,8 +47,8 @@ func TestReady(t *testing.T) {
 			[]string{"keys         failed   The key manager's limits allow no one-time pad for site-c, and a rule allows nothing else."}},
 		"no next hop":    {func(r *rig) { r.hops["postfix-in"], r.hops["postfix-out"] = io.EOF, io.EOF }, 503, []string{"next hop     failed   Can't be reached: postfix-in and postfix-out. Check"}},
 		"one next hop":   {func(r *rig) { r.hops["postfix-in"] = io.EOF }, 200, []string{"next hop     warning  Can't be reached: postfix-in."}},
-		"store is full":  {func(r *rig) { r.broken = kmclient.ErrStore }, 503, []string{"store        failed   It can't be written. Check the disk"}},
-		"store's server": {func(r *rig) { r.warned = []string{"no standby", "clear text"} }, 200, []string{"store        warning  It can be written, but: no standby; clear text.", "docs/scaling.md"}},
+		"store is full":  {func(r *rig) { r.broken = kmclient.ErrStore }, 503, []string{"store        failed   It can't be written to. Check the disk"}},
+		"store's server": {func(r *rig) { r.warned = []string{"no standby", "clear text"} }, 200, []string{"store        warning  It can be written to, but: no standby; clear text.", "docs/scaling.md"}},
 		"keys wait":      {func(r *rig) { r.store.Waiting = 3 }, 200, []string{"store        warning  3 keys could not be stored yet", "Don't stop the relay"}},
 	} {
 		r := newRig(t)

@@ -6,20 +6,21 @@ import (
 	"sync"
 )
 
-// conns are the connections of a server. If there are more than most, the one that
-// has waited longest for a request or the rest of it is closed, so idle connections
-// keep no one out. If all are at work, the new one is closed.
+// conns are the connections of a server, at most "most" of them. When there is one
+// more, the connection that has waited longest for a request, or for the rest of
+// one, is closed, so idle connections keep no one out. If all are busy, the new one
+// is closed.
 type conns struct {
 	most int
 
 	mu    sync.Mutex
 	turn  uint64              // counts
-	since map[net.Conn]uint64 // the turn since which a connection waits; 0: it is at work
+	since map[net.Conn]uint64 // the turn since which a connection waits; 0: it is busy
 }
 
 func newConns(most int) *conns { return &conns{most: most, since: map[net.Conn]uint64{}} }
 
-// note is the server's ConnState. For net/http, a connection is not active before
+// note is the server's ConnState. For net/http, a connection is not active until
 // the header of a request is complete.
 func (c *conns) note(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()

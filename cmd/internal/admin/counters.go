@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// none is the label's value where there is no peer, suite or TLS. It is no valid name of
-// a peer.
+// none is the value of a label where there is no peer, suite or TLS. It is not a valid
+// name of a peer.
 const none = "(none)"
 
 // noKeyLeft is the reason of a refusal where there are too few keys for a message.
@@ -28,7 +28,7 @@ type counters struct {
 	byPeer   *cache[peerWay, *peerCounts]
 	byWay    *cache[mailer.Direction, *wayCounts]
 
-	delivered, deferred, refused atomic.Int64 // for the charts; with commands that were refused
+	delivered, deferred, refused atomic.Int64 // for the charts; they include refused commands
 	redirected                   atomic.Int64 // messages for a recipient that they are not sealed for
 	latest                       latest
 }
@@ -51,7 +51,7 @@ type peerWay struct {
 	peer      string
 }
 
-// peerCounts are what the page shows of a peer and a direction.
+// peerCounts are what the page shows for a peer and a direction.
 type peerCounts struct {
 	keys      prometheus.Counter
 	keysUsed  atomic.Int64
@@ -102,7 +102,7 @@ func newCounters(reg *prometheus.Registry) *counters {
 	return c
 }
 
-// suiteOf returns a suite that is known, or none.
+// suiteOf returns the suite if it is known, otherwise none.
 func suiteOf(s cipher.Suite) cipher.Suite {
 	if slices.Contains(cipher.Suites(), s) {
 		return s
@@ -110,8 +110,8 @@ func suiteOf(s cipher.Suite) cipher.Suite {
 	return none
 }
 
-// expect makes the counters of what will be counted sooner or later: a rate has to
-// begin at zero.
+// expect creates the counters that will be needed sooner or later: a rate has to begin
+// at zero.
 func (c *counters) expect(cfg *config.Config) {
 	for _, l := range cfg.Listeners {
 		d := l.Direction
@@ -200,7 +200,7 @@ type refusal struct {
 	Final     bool // 5xx
 }
 
-// latest are the last refusals. Adding takes no lock.
+// latest holds the last refusals. Adding takes no lock.
 type latest struct {
 	next  atomic.Uint64
 	slots [latestKept]atomic.Pointer[refusal]
@@ -210,7 +210,7 @@ const latestKept = 100
 
 func (l *latest) add(r refusal) { l.slots[(l.next.Add(1)-1)%latestKept].Store(&r) }
 
-// list returns them, the newest first.
+// list returns the refusals, newest first.
 func (l *latest) list() []refusal {
 	var all []refusal
 	next := l.next.Load()

@@ -12,8 +12,8 @@
 // pages are asked for. A [Simulator] has the metrics of a simulated key manager.
 // [Serve] serves either.
 //
-// Nothing here comes from mail: no page and no label has an address, a subject, a
-// key or a key ID, and the page shows no secret of the configuration and no
-// content of a file. Labels have few values: names from the configuration, and
-// words from lists in this program.
+// Nothing here comes from mail. No page or label has an address, a subject, a key
+// or a key ID, and the page shows no secret of the configuration and no file's
+// contents. Labels have few values: names from the configuration, and words from
+// lists in this program.
 package admin

@@ -7,9 +7,9 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// doubt takes a message that is refused because the key manager does not work for what a
-// check would find, and has the checks made. Until then no mail to or from the peer is to
-// be expected: whoever asks for the state should not have to wait for the next check.
+// doubt takes the refusal of a message, if the key manager was its cause, for a failed
+// check of the peer, and has the checks made. Otherwise the state would be out of date
+// until the next round.
 func (m *Monitor) doubt(r mailer.Report) {
 	var err error
 	switch r.Reason {
@@ -29,10 +29,10 @@ func (m *Monitor) doubt(r mailer.Report) {
 		return
 	}
 	l.err = err
-	m.found.peers = maps.Clone(m.found.peers) // lastFound has given it away
+	m.found.peers = maps.Clone(m.found.peers) // callers of lastFound may have the old one
 	m.found.peers[r.Peer] = l
 	select {
 	case m.doubts <- struct{}{}:
-	default: // there is one already
+	default: // one is pending already
 	}
 }

@@ -15,9 +15,9 @@ import (
 // counts before the next check, for its peer, and the next check has the last word.
 func TestRefusalIsNews(t *testing.T) {
 	for reason, want := range map[string]string{
-		"km unavailable": "It can't be reached or does not serve now",
+		"km unavailable": "It can't be reached or is out of service",
 		"km refuses":     "It refuses this client",
-		"km answer":      "Its answer breaks its protocol",
+		"km answer":      "Its answer violates its protocol",
 	} {
 		r := newRig(t)
 		r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, reason)) // before the first check

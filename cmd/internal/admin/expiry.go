@@ -55,9 +55,8 @@ func expiry(file string) (time.Time, bool) {
 // expiresSoon is how long before the end a warning comes.
 const expiresSoon = 14 * 24 * time.Hour
 
-// checkExpiry returns the certificates that have expired or will soon. That is a
-// warning only: whether the other side still accepts them shows in the other
-// checks.
+// checkExpiry warns of certificates that have expired or will soon. It is only a
+// warning: the other checks show whether the other side still accepts them.
 func checkExpiry(f findings, now time.Time) (Check, bool) {
 	var soon []string
 	for _, name := range slices.Sorted(maps.Keys(f.expiry)) {

@@ -2,14 +2,15 @@ package admin
 
 import "time"
 
-// A point is how many keys a peer had at a time, and how many had been used.
+// A point is how many keys a peer had at some time, and how many had been used by
+// then.
 type point struct {
 	at    time.Time
 	stock int
 	used  int64
 }
 
-// A forecast says how long the keys of a peer last, from the last hour.
+// A forecast predicts from the last hour how long the keys of a peer will last.
 type forecast struct{ points []point }
 
 const (
@@ -35,7 +36,7 @@ func (f *forecast) span() time.Duration {
 	return f.points[len(f.points)-1].at.Sub(f.points[0].at)
 }
 
-// perHour returns how many keys messages took an hour.
+// perHour returns how many keys messages took per hour.
 func (f *forecast) perHour() (keys float64, known bool) {
 	if f.span() < forecastLeast {
 		return 0, false
@@ -44,8 +45,8 @@ func (f *forecast) perHour() (keys float64, known bool) {
 	return float64(last.used-first.used) / f.span().Hours(), true
 }
 
-// trend returns by how many keys an hour the stock grows, or falls if that is
-// negative: the line with the least squares, since keys are fetched in batches.
+// trend returns how many keys the stock gains per hour, or loses if negative. It
+// fits a line by least squares, since keys are fetched in batches.
 func (f *forecast) trend() (keys float64, known bool) {
 	if f.span() < forecastLeast {
 		return 0, false
@@ -58,8 +59,8 @@ func (f *forecast) trend() (keys float64, known bool) {
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx), true
 }
 
-// lasts returns how long the stock lasts if it keeps falling as it does. falls is
-// false if it does not fall, known is false if there is no trend yet.
+// lasts returns how long the stock lasts if it keeps falling as it does now.
+// falls is false if it does not fall; known is false if there is no trend yet.
 func (f *forecast) lasts() (d time.Duration, falls, known bool) {
 	keys, known := f.trend()
 	if !known {

@@ -18,8 +18,9 @@ func (t *totals) add(o totals) {
 	t.Refused += o.Refused
 }
 
-// A history has what was counted in the last hour, by the minute, and in the last
-// day, by ten minutes. The more often note is called, the more exact it is.
+// A history has the counts of the last hour, minute by minute, and of the last
+// day, in steps of ten minutes. The more often note is called, the more exact it
+// is.
 type history struct {
 	mu   sync.Mutex
 	last totals
@@ -41,7 +42,7 @@ func (h *history) note(now time.Time, t totals) {
 	h.day.add(now, more)
 }
 
-// series returns both, the oldest first.
+// series returns both, oldest first.
 func (h *history) series(now time.Time) (hour, day []bucket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// hybrid is what is known of X-Wing keys: those of this site, and what mail to and from
-// peers takes. It does not change.
+// hybrid is what is known about X-Wing keys: those of this site, and which mail to and
+// from peers is hybrid. It does not change.
 type hybrid struct {
 	own   []hybridKey
 	peers map[string]hybridPeer // by name
@@ -22,11 +22,11 @@ type hybridKey struct {
 	written     time.Time // zero: not known
 }
 
-// A hybridPeer is whether mail is hybrid without exception, in each direction that the
-// relay serves.
+// A hybridPeer says whether all mail is hybrid, in each direction that the relay
+// serves.
 type hybridPeer struct {
 	ways   map[mailer.Direction]bool
-	key    string         // fingerprint of the peer's, or "none"
+	key    string         // fingerprint of the peer's key, or "none"
 	suites []cipher.Suite // that are accepted from it
 }
 
@@ -80,7 +80,7 @@ type keyView struct{ Fingerprint, Age string }
 func (h *hybrid) views(now time.Time) []keyView {
 	var views []keyView
 	for _, k := range h.own {
-		v := keyView{k.fingerprint, "a credential: its age is not known"}
+		v := keyView{k.fingerprint, "a credential of unknown age"}
 		if !k.written.IsZero() {
 			v.Age = "file of " + k.written.UTC().Format("2 Jan 2006") + ", " + roughly(now.Sub(k.written)) + " old"
 		}
@@ -89,7 +89,7 @@ func (h *hybrid) views(now time.Time) []keyView {
 	return views
 }
 
-// oldKey is how old a key is when its change is overdue.
+// oldKey is the age at which a key should be replaced.
 const oldKey = 366 * 24 * time.Hour
 
 // check returns a warning if the newest key is old.
@@ -99,7 +99,7 @@ func (h *hybrid) check(now time.Time) (Check, bool) {
 		return Check{}, false
 	}
 	return Check{"X-Wing key", StateWarning, "This site's X-Wing key is over a year old.",
-		"Whoever gets it, and knows the keys of the key manager, can open all mail of that time. Change it: docs/operations.md says how."}, true
+		"Whoever gets it and knows the key manager's keys can open all mail of that time. Change it: docs/operations.md says how."}, true
 }
 
 func hybridFigures() []figure {

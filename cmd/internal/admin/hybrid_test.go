@@ -118,7 +118,7 @@ func TestOwnKeys(t *testing.T) {
 		t.Errorf("a credential has the age %v", at)
 	}
 	_, body = get(t, serve(t, r.Handler(), ServeOptions{})+"/")
-	if want := own[0].fingerprint + "</dt><dd>a credential: its age is not known"; !strings.Contains(body, want) {
+	if want := own[0].fingerprint + "</dt><dd>a credential of unknown age"; !strings.Contains(body, want) {
 		t.Errorf("the page does not have %q", want)
 	}
 }

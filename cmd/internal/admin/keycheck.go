@@ -16,7 +16,7 @@ const (
 )
 
 // lacked reports whether a message for a peer has lacked keys lately. There may
-// have been some all the time, since a one-time pad takes several.
+// have been some keys all along, since a one-time pad takes several.
 func (m *Monitor) lacked(peer string, now time.Time) bool {
 	at := m.count.byPeer.get(peerWay{mailer.DirectionEncrypt, peer}).lackedAt.Load()
 	return at != 0 && now.Sub(time.Unix(0, at)) <= lackedFor
@@ -25,7 +25,7 @@ func (m *Monitor) lacked(peer string, now time.Time) bool {
 // supply is what is known of the keys for the peers that mail is encrypted for.
 type supply struct {
 	known   int // peers for which the key manager answers
-	waiting int // of them, those whose rule allows only a pad that the limits don't allow
+	waiting int // of them, those whose rule allows only a pad, which the limits rule out
 
 	without []string // peers whose mail lacks keys, and none are in stock
 	silent  []string // none in stock, and no mail has lacked any
@@ -70,16 +70,16 @@ func (m *Monitor) supply(f findings, now time.Time) (s supply) {
 	return s
 }
 
-// checkKeys judges the stock, which is known where the key manager answers for at
-// least one peer. A stock of 0 is no failure by itself: some key managers make keys
-// when they are asked for. mu must be held.
+// checkKeys judges the stock, which is known if the key manager answers for at
+// least one peer. A stock of 0 is not a failure by itself: some key managers make
+// keys on demand. mu must be held.
 func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, known bool) {
 	const rate = "Check the QKD link, and whether its key rate is enough for the mail."
-	c = Check{Name: "keys", State: StateOK, Found: "There are keys for all peers that mail is encrypted for."}
+	c = Check{Name: "keys", State: StateOK, Found: "There are keys for every peer that mail is encrypted for."}
 	s := m.supply(f, now)
 	switch {
 	case len(m.encryptedFor()) == 0:
-		c.Found = "None are needed: no mail is encrypted here."
+		c.Found = "No keys are needed: no mail is encrypted here."
 	case s.known == 0:
 		return c, false
 	case len(s.without) == s.known:
@@ -97,7 +97,7 @@ func (m *Monitor) checkKeys(f findings, now time.Time) (c Check, known bool) {
 		}
 	case len(s.silent) > 0:
 		c.State, c.Found = StateWarning, "The key manager says that it has none in stock for "+names(s.silent)+"."
-		c.Advice = "That is normal if it makes keys when they are asked for. " + rate
+		c.Advice = "That is normal if it makes keys on demand. " + rate
 	case len(s.noPad) > 0:
 		c.State, c.Found = StateWarning, "The key manager's limits allow no one-time pad for "+names(s.noPad)+"; AES-256-GCM is used."
 		c.Advice = "Compare the limits in its status with docs/format.md."

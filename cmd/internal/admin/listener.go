@@ -34,8 +34,8 @@ func Listen(ctx context.Context, c config.Admin, log *slog.Logger) (*Listener, e
 	return &Listener{l: l, log: log}, nil
 }
 
-// Serve begins to serve handler, and Go's profiles with pprof, until Close. What
-// fails is logged: mail goes on.
+// Serve begins to serve handler until Close, and Go's profiles with pprof. A failure
+// is logged and does not stop mail.
 func (a *Listener) Serve(handler http.Handler, pprof bool) {
 	if a == nil {
 		return
@@ -44,14 +44,14 @@ func (a *Listener) Serve(handler http.Handler, pprof bool) {
 	ctx, a.stop = context.WithCancel(context.Background())
 	a.work.Go(func() {
 		if err := Serve(ctx, a.l, handler, ServeOptions{PProf: pprof, Logger: a.log}); err != nil {
-			a.log.Error("nothing is served to administrators any more", "cause", err)
+			a.log.Error("administrators are no longer served", "cause", err)
 		}
 	})
 }
 
-// Watch begins to run a monitor and to serve it. It ends once ctx has ended and Close
-// is called: readiness ends with ctx, while messages are still under way. A nil
-// Listener must not be given one.
+// Watch begins to run a monitor and to serve it, until ctx has ended and Close is
+// called. Readiness ends with ctx, while messages are still under way. Watch must not
+// be called on a nil Listener.
 func (a *Listener) Watch(ctx context.Context, m *Monitor, pprof bool) {
 	a.work.Go(func() { m.Run(ctx) })
 	a.Serve(m.Handler(), pprof)
@@ -62,7 +62,7 @@ func (a *Listener) Close() {
 	if a == nil {
 		return
 	}
-	if a.stop == nil { // nothing was begun
+	if a.stop == nil { // nothing was started
 		_ = a.l.Close()
 		return
 	}

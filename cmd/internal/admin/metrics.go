@@ -23,7 +23,7 @@ type figure struct {
 	read func(*reading, put)
 }
 
-// A put takes a value that a figure has now.
+// A put takes a current value of a figure.
 type put func(value float64, labels ...string)
 
 // A reading is what the figures are read from.
@@ -49,7 +49,7 @@ func newFigure(kind prometheus.ValueType, name, help string, read func(*reading,
 	return figure{kind, prometheus.NewDesc("qkdmail_"+name, help, labels, nil), read}
 }
 
-// A collector gives Prometheus figures.
+// A collector gives figures to Prometheus.
 type collector struct {
 	figures []figure
 	reading func() *reading
@@ -62,7 +62,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect reads all figures. It asks nothing of anything outside this process.
+// Collect reads all figures. It asks nothing outside this process.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	r := c.reading()
 	for _, f := range c.figures {
@@ -72,7 +72,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// registerFigures registers what is not counted here but read elsewhere.
+// registerFigures registers the figures that are read elsewhere, not counted here.
 func (m *Monitor) registerFigures() {
 	registerProcess(m.reg, m.s.Version)
 	all := slices.Concat(checkFigures(), keyFigures(), hybridFigures(), alarmFigures())
@@ -129,7 +129,7 @@ func checkFigures() []figure {
 				put(truth(err == nil), name)
 			}
 		}, "next_hop"),
-		gauge("store_up", "1 if the store for keys can be written; absent where there is none.", func(r *reading, put put) {
+		gauge("store_up", "1 if the key store can be written to; absent where there is none.", func(r *reading, put put) {
 			if r.hasStore() {
 				put(truth(r.found.store == nil))
 			}
@@ -139,7 +139,7 @@ func checkFigures() []figure {
 				put(float64(len(r.m.storeWarnings())))
 			}
 		}),
-		gauge("config_last_reload_successful", "1 if the configuration that was last found, with its X-Wing keys, is in force; 0 if it can't be used.", func(r *reading, put put) {
+		gauge("config_last_reload_successful", "1 if the newest configuration, with its X-Wing keys, is in force; 0 if it can't be used.", func(r *reading, put put) {
 			put(truth(!r.m.notNew.Load()))
 		}),
 		gauge("certificate_expiry_timestamp_seconds", "When a certificate of this site expires.", func(r *reading, put put) {
@@ -168,8 +168,8 @@ func keyFigures() []figure {
 	}
 }
 
-// eachStock calls each with the stock of each peer that mail is encrypted for: for
-// the others, having no keys must raise no alert.
+// eachStock calls each with the stock of each peer that mail is encrypted for. A
+// lack of keys for the others must raise no alert.
 func (r *reading) eachStock(each func(peer string, s kmclient.Status)) {
 	for _, name := range r.m.encryptedFor() {
 		if l, ok := r.found.peers[name]; ok && l.hasStock() {
@@ -192,7 +192,7 @@ func poolFigures() []figure {
 func kmeFigures() []figure {
 	return []figure{
 		counter("km_failovers_total", "Requests that went to another KME of this site after one had failed.", func(r *reading) int64 { return r.kmes.Failovers }),
-		counter("km_keys_burned_total", "Keys for encryption whose answer was lost; they are never used.", func(r *reading) int64 { return r.kmes.Burned }),
+		counter("km_keys_burned_total", "Keys for encryption that were lost with an answer; they are never used.", func(r *reading) int64 { return r.kmes.Burned }),
 		counter("km_keys_wasted_total", "Keys that arrived and were wiped unused.", func(r *reading) int64 { return r.kmes.Wasted }),
 		counter("km_keys_gone_total", "Keys for decryption that the KME no longer had after an answer was lost.", func(r *reading) int64 { return r.kmes.Gone }),
 	}
@@ -208,7 +208,7 @@ func storeFigures() []figure {
 		counter("store_keys_closed_at_km_total", "Closed keys that were closed at the key manager as well.", func(r *reading) int64 { return r.store.ClosedAtKM }),
 		counter("store_sending_keys_total", "Keys for encryption whose IDs were recorded.", func(r *reading) int64 { return r.store.Claimed }),
 		counter("store_deliveries_total", "Recipients recorded as having received their message.", func(r *reading) int64 { return r.store.Delivered }),
-		counter("store_tombstones_removed_total", "Tombstones of closed keys that were removed because of their age.", func(r *reading) int64 { return r.store.Tombstones }),
+		counter("store_tombstones_removed_total", "Tombstones of closed keys removed because of their age.", func(r *reading) int64 { return r.store.Tombstones }),
 		counter("store_errors_total", "Operations that failed because of the store.", func(r *reading) int64 { return r.store.StoreErrors }),
 		gauge("store_keys_waiting", "Keys that were fetched and could not be stored yet.", func(r *reading, put put) { put(float64(r.store.Waiting)) }),
 		gauge("store_swept_timestamp_seconds", "When the store was last swept; before that, when the relay started.", func(r *reading, put put) {

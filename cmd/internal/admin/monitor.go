@@ -39,14 +39,14 @@ type Sources struct {
 	Keys     KeyManager
 	NextHops NextHops
 	Store    Store // nil: there is none
-	// StoreWarnings returns warnings about the server that the store is on, as texts
-	// for people; nil: there is no server.
+	// StoreWarnings returns warnings for people about the server that the store is
+	// on; nil: there is no server.
 	StoreWarnings func() []string
 
 	Pool    func() keypool.Stats // nil: there is none
 	KMEs    func() etsi014.Stats // nil: the key manager is another one
 	Version string               // of the program
-	Logger  *slog.Logger         // for checks that begin to fail or pass again; may be nil
+	Logger  *slog.Logger         // for checks that begin to fail, or pass again; may be nil
 	Now     func() time.Time     // the clock; nil: time.Now
 }
 
@@ -57,17 +57,17 @@ type Monitor struct {
 	stopping atomic.Bool
 	config   atomic.Pointer[config.Config]
 	hybrid   atomic.Pointer[hybrid]
-	notNew   atomic.Bool // a newer configuration can't be used
+	notNew   atomic.Bool // there is a newer configuration, which can't be used
 	reg      *prometheus.Registry
 	count    *counters
 	history  *history
 	alarms   alarms
-	doubts   chan struct{} // whether the last checks still hold
+	doubts   chan struct{} // requests for checks, because the last ones may no longer hold
 
 	mu       sync.Mutex
 	found    findings
 	forecast map[string]*forecast // by the peer's name
-	failing  map[string]bool      // which checks were logged to fail, by what they are about
+	failing  map[string]bool      // which checks were logged as failing, by what they are about
 }
 
 // New returns a Monitor, which knows nothing until Run is called.
@@ -89,13 +89,12 @@ func New(s Sources) *Monitor {
 	return m
 }
 
-// Reload gives the monitor the relay's new configuration, and has it read the X-Wing
-// keys.
+// Reload gives the monitor the relay's new configuration, and reads its X-Wing keys.
 func (m *Monitor) Reload(cfg *config.Config) {
 	m.config.Store(cfg)
 	m.count.expect(cfg)
 	m.notNew.Store(false)
-	if h, err := hybridOf(cfg); err != nil { // it has changed since the relay read it, which will try again
+	if h, err := hybridOf(cfg); err != nil { // a file has changed since the relay read it, and the relay will try again
 		m.s.Logger.Warn("the status page does not have the X-Wing keys in force", "cause", err.Error())
 	} else {
 		m.hybrid.Store(h)
@@ -103,7 +102,7 @@ func (m *Monitor) Reload(cfg *config.Config) {
 }
 
 // NotReloaded tells the monitor that the relay has found a new configuration, or new
-// files for it, and can't use them.
+// files for it, that it can't use.
 func (m *Monitor) NotReloaded() { m.notNew.Store(true) }
 
 // Message counts a message, and learns from one that was refused.

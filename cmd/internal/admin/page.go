@@ -40,10 +40,11 @@ func (m *Monitor) pages(mux *http.ServeMux) {
 	}
 }
 
-// capital returns a text with a capital letter at its start.
+// capital returns s with its first letter in upper case.
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// glyph is a state as a sign, for those who see it. word is for all.
+// glyph returns a sign for a state, for those who can see it; word is for
+// everyone.
 func glyph(s State) string {
 	return map[State]string{StateOK: "✓", StateWarning: "!", StateFailed: "✕"}[s]
 }

@@ -69,10 +69,10 @@ func checkTag(t *testing.T, ids map[string]bool, token html.Token) {
 // Each state is said in words, and what is wrong comes with advice.
 func TestPageSays(t *testing.T) {
 	for name, want := range map[string][]string{
-		"healthy":          {"Mail flows", "about 3 days", "the stock does not fall", "None since the start.", "115 an hour", "Sent: messages for the peer", "Delivered: the next hop took the message. Deferred: not now", "Stock lasts: how long"},
+		"healthy":          {"Mail flows", "about 3 days", "the stock does not fall", "None since the start.", "115 an hour", "Sent: messages for the peer", "Delivered: the next hop took the message. Deferred: not delivered now", "Stock lasts: how long"},
 		"keys-running-out": {"something needs your attention", "They run out soon for site-c (about 2 hours).", "no key left", "Check the QKD link"},
-		"km-down":          {"Mail waits", "It can&#39;t be reached or does not serve now.", "Check the key manager", "7 times", "the last 100 refusals since the relay started", "Deferred: the mail system that sent the message tries again."},
-		"attack": {"something needs your attention", "3 times a message came with the key of another message; once a message came whose key",
+		"km-down":          {"Mail waits", "It can&#39;t be reached or is out of service.", "Check the key manager", "7 times", "the last 100 refusals since the relay started", "Deferred: the mail system that sent the message tries again."},
+		"attack": {"something needs your attention", "3 times a message came with the key of another message; once a message came under a key",
 			"; 2 times a message came for a recipient that it was not sealed for. None", "Look for the alarm in the log"},
 	} {
 		r := newRig(t)

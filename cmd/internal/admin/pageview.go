@@ -44,14 +44,14 @@ type peerView struct {
 }
 
 // A refusalView is a row of the latest refusals: those with the same direction,
-// peer and reason. At is when the last one was.
+// peer and reason. At is the time of the last one.
 type refusalView struct {
 	refusal
 	Times         int
 	Means, Advice string
 }
 
-// maxRows is how many kinds of refusals are shown.
+// maxRows is how many kinds of refusals the page shows.
 const maxRows = 12
 
 // alarmFor is how long an alarm is shown as a problem.
@@ -112,7 +112,7 @@ func refusalViews(list []refusal) []refusalView {
 
 func gravity(s State) int { return slices.Index([]State{StateOK, StateWarning, StateFailed}, s) }
 
-// overall is the state of the relay, and a headline for it.
+// overall returns the state of the relay, and a headline for it.
 func overall(problems []Check) (State, string) {
 	if len(problems) == 0 {
 		return StateOK, "Mail flows"
@@ -129,8 +129,8 @@ func overall(problems []Check) (State, string) {
 	return StateWarning, headline
 }
 
-// otherwise is the headline if this check fails and mail may flow all the same, or
-// "".
+// otherwise returns the headline for a failed check with which mail may flow all
+// the same, or "".
 func otherwise(check string) string {
 	switch check {
 	case "start":
@@ -172,7 +172,8 @@ func (m *Monitor) peerViews() []peerView {
 	return views
 }
 
-// perHour returns how many keys an hour messages for a peer take. mu must be held.
+// perHour returns how many keys messages for a peer take per hour. mu must be
+// held.
 func (m *Monitor) perHour(peer string) (keys float64, known bool) {
 	if f := m.forecast[peer]; f != nil {
 		return f.perHour()

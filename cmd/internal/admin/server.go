@@ -28,8 +28,8 @@ type ServeOptions struct {
 	Logger *slog.Logger // may be nil
 }
 
-// Serve serves handler on l, for GET and HEAD only, until ctx ends. Then requests
-// that have begun get five seconds. It closes l.
+// Serve serves handler on l, for GET and HEAD only, until ctx ends. Requests under
+// way then get five seconds. It closes l.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, o ServeOptions) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -80,7 +80,7 @@ func withProfiles(handler http.Handler, on bool) http.Handler {
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// guard refuses requests that no handler should see, and sets the headers of all
+// guard refuses requests that no handler should see, and sets headers on all
 // answers.
 func guard(at net.Addr, handler http.Handler) http.Handler {
 	local := isLoopback(at.String())
@@ -97,10 +97,10 @@ func guard(at net.Addr, handler http.Handler) http.Handler {
 			h.Set("Allow", "GET, HEAD")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		case local && r.Host != "" && !isLoopback(r.Host):
-			// A web page elsewhere can let its own name point to this machine
-			// (DNS rebinding) and then read what is here. Browsers send the host;
+			// A web page elsewhere can point its own name at this machine (DNS
+			// rebinding) and then read what is here. Browsers send the host;
 			// HTTP/1.0 clients may not.
-			http.Error(w, "this is served to this machine only: ask for it by a loopback address or as localhost", http.StatusMisdirectedRequest)
+			http.Error(w, "this is served to this machine only: use a loopback address or localhost", http.StatusMisdirectedRequest)
 		default:
 			handler.ServeHTTP(w, r)
 		}

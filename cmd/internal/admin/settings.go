@@ -12,9 +12,10 @@ import (
 )
 
 // settings are a table of the configuration in force. Its rows are chosen here one
-// by one, so that a key which is added to the configuration is not shown unless
-// someone decides so. Files are named and not opened, URLs are shown without what
-// may be a password, and of what may hold a secret only whether it is set.
+// by one, so that a new key of the configuration is shown only if someone decides
+// so. Files are named and not opened. URLs are shown without anything that may be
+// a password. Of a value that may be secret, the page shows only whether it is
+// set.
 type settings struct {
 	Title string
 	Rows  []setting
@@ -95,8 +96,8 @@ func limitRows(c *config.Config) []setting {
 	}
 }
 
-// withoutPassword returns URLs without what comes before their hosts and after
-// their paths.
+// withoutPassword returns URLs without anything before their hosts or after their
+// paths.
 func withoutPassword(urls string) string {
 	scheme, rest, ok := strings.Cut(urls, "//")
 	if !ok {
@@ -139,7 +140,7 @@ func suiteNames(suites []cipher.Suite) string {
 
 func byteCount(n int64) string {
 	if n == 0 {
-		n = cipher.DefaultPadLimit // the only setting of these whose zero is a default
+		n = cipher.DefaultPadLimit // the only setting here whose zero stands for a default
 	}
 	for _, u := range []struct {
 		name string

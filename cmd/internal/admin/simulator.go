@@ -52,7 +52,7 @@ func (s *Simulator) Observe(r kmsim.Request) {
 	}
 }
 
-// Watch adds the stocks of a simulator to the metrics. It must be called once only.
+// Watch adds the stocks of a simulator to the metrics. It must be called only once.
 func (s *Simulator) Watch(stocks func() []kmsim.Stock) {
 	stock := gauge("simulator_key_stock", "Keys that a pair of SAEs has ready; absent where they are made on demand.", func(_ *reading, put put) {
 		for _, s := range stocks() {
