@@ -2,7 +2,7 @@ package main
 
 import "strconv"
 
-// An aim is a figure that qkdmail is to reach.
+// An aim is a figure that qkdmail should reach.
 type aim struct {
 	What  string
 	sign  string // ≤ or ≥
@@ -24,7 +24,7 @@ func (a aim) Verdict() string {
 	return "**missed**"
 }
 
-// aims compares what was measured with what qkdmail is to reach.
+// aims compares what was measured with what qkdmail should reach.
 func (r *results) aims() []aim {
 	ratio := func(who, way string, size int) float64 { return r.find(who, way, size).Ratio }
 	memory := func(op string, size int) float64 { return r.find(nameAES, op, size).Median[figPeak] }

@@ -24,7 +24,7 @@ type program struct {
 	version          string // command that prints it; "": it needs no installation
 	setup, cleanup   string // scripts
 	encrypt, decrypt string
-	most             int // bytes of the longest message that makes sense; 0: any
+	most             int // bytes of the longest message worth measuring; 0: any
 }
 
 // Names that the aims mention.
@@ -46,9 +46,9 @@ var operations = []string{opEncrypt, opDecrypt}
 
 const gpg = "gpg --homedir gnupg --batch --quiet --no-tty "
 
-// programs are all contenders; the first is the baseline. OpenSSL has a
-// certificate of an elliptic curve, which is fast; without -binary it would
-// change line ends.
+// programs are all contenders; the first is the baseline. OpenSSL gets an
+// elliptic-curve certificate, which is fast; without -binary it would change line
+// ends.
 var programs = []program{
 	{name: nameAES, encrypt: "./qkdmail encrypt --km mock:keys.json IN", decrypt: "./qkdmail decrypt --km mock:keys.json IN"},
 	{
@@ -103,7 +103,7 @@ func (p program) prepare(ctx context.Context, b *bench) error {
 	return err
 }
 
-// fileSizes are those of the files, ascending.
+// fileSizes returns the sizes of the files, ascending.
 func (b *bench) fileSizes() []int {
 	if b.quick {
 		return []int{10 * kilo, mega}
@@ -111,7 +111,7 @@ func (b *bench) fileSizes() []int {
 	return []int{10 * kilo, mega, 25 * mega, 200 * mega}
 }
 
-// repeats is how often a message is measured: short runs scatter more.
+// repeats returns how often a message is measured: short runs vary more.
 func (b *bench) repeats(size int) int {
 	switch {
 	case b.quick || size > 25*mega:
@@ -124,8 +124,8 @@ func (b *bench) repeats(size int) int {
 	return 30 * b.rounds
 }
 
-// measureFiles has the programs encrypt files of all sizes, decrypt what they
-// made, and compares it with the original.
+// measureFiles has the programs encrypt files of all sizes and decrypt the
+// results, and compares these with the originals.
 func (b *bench) measureFiles(ctx context.Context) error {
 	all := prepared(ctx, b, programs)
 	for _, size := range b.fileSizes() {
@@ -149,9 +149,9 @@ func (b *bench) writePlain(size int) error {
 	return errors.Join(smtpkit.WriteMessage(f, size), f.Close())
 }
 
-// message encrypts and decrypts a message, and compares. To warm up it measures
-// memory, and no time. The mock's file starts anew: it would grow with each
-// message, and with it the time to write it.
+// message encrypts and decrypts a message, and compares the result. A warm-up run
+// measures memory, not time. The mock's file is made anew: it would grow with
+// each message, and so would the time to write it.
 func (b *bench) message(ctx context.Context, p program, size int, warmUp bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -200,9 +200,9 @@ func (b *bench) measure(ctx context.Context, out string, argv []string) (sample,
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
 func us(d time.Duration) float64 { return d.Seconds() * 1e6 }
 
-// measureMemory is measure for the peak memory, which GNU time reports. What the
-// kernel says of a child of ours includes our own memory, since the child has
-// that until its exec; GNU time has next to none.
+// measureMemory is measure for the peak memory, which GNU time reports. The
+// kernel's figure for a child of ours would include our own memory, which the
+// child shares until its exec; GNU time has next to none.
 func (b *bench) measureMemory(ctx context.Context, out string, argv []string) (sample, error) {
 	if _, err := b.measure(ctx, out, append([]string{"/usr/bin/time", "-f", "%M", "-o", "peak"}, argv...)); err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func (b *bench) measureMemory(ctx context.Context, out string, argv []string) (s
 	return sample{figPeak: kib / 1024}, err
 }
 
-// measureCipher runs the benchmark of package cipher that compares whole messages
+// measureCipher runs package cipher's benchmark, which compares whole messages
 // with the suites' own ciphers, in memory and on one core.
 func (b *bench) measureCipher(ctx context.Context) error {
 	benchTime := "2s"
@@ -231,8 +231,8 @@ func (b *bench) measureCipher(ctx context.Context) error {
 	return nil
 }
 
-// parseShares reads lines as "BenchmarkShare/OTP/encrypt 60 36131250 ns/op 0.4012
-// of-poly1305", and returns the last figures by "OTP/encrypt".
+// parseShares reads lines like "BenchmarkShare/OTP/encrypt 60 36131250 ns/op
+// 0.4012 of-poly1305", and returns the last figures by "OTP/encrypt".
 func parseShares(text string) map[string]float64 {
 	shares := map[string]float64{}
 	line := regexp.MustCompile(`(?m)^BenchmarkShare/(\S+/(?:encrypt|decrypt))\S*\s.*?([0-9.]+) of-\S+`)

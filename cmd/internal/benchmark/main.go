@@ -1,6 +1,6 @@
-// Command benchmark measures the time and memory that qkdmail takes beside other
-// programs that encrypt files, and the messages a second that the relay passes
-// on beside a bare go-smtp relay and Postfix. It prints a report in Markdown.
+// Command benchmark compares the time and memory of qkdmail with those of other
+// programs that encrypt files, and the messages a second of the relay with those
+// of a bare go-smtp relay and Postfix. It prints a report in Markdown.
 // scripts/bench runs it; docs/performance.md explains the figures.
 //
 // Contenders take turns and are compared within a round, because the speed of a
@@ -57,13 +57,13 @@ func command(ctx context.Context) (err error) {
 	}
 	b := &bench{}
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds for long messages; short ones have more")
-	flag.BoolVar(&b.quick, "quick", false, "one round with short messages, to see that everything works")
+	flag.BoolVar(&b.quick, "quick", false, "one round with short messages, to check that everything works")
 	flag.StringVar(&b.only, "only", "", "measure only this `part`: files, cipher or relay")
 	flag.Func("match", "measure only contenders whose names match this `regexp`, and those they are compared with", func(text string) (err error) {
 		b.match, err = regexp.Compile(text)
 		return err
 	})
-	flag.StringVar(&b.out, "out", "", "`file` to write the report to, in place of an older one; the plot is written beside it, as .svg")
+	flag.StringVar(&b.out, "out", "", "`file` to write the report to, replacing an older one; the plot is written beside it, as .svg")
 	flag.StringVar(&b.json, "json", "", "`file` to write the figures to, as JSON")
 	flag.Parse()
 	if !slices.Contains([]string{"", "files", "cipher", "relay"}, b.only) || b.rounds < 1 || flag.NArg() > 0 {
@@ -111,13 +111,13 @@ func (b *bench) run(ctx context.Context) (err error) {
 	}
 	b.conclude()
 	if failed != nil {
-		b.out = "" // an older report stays whole
+		b.out = "" // keep an older report intact
 	}
 	return errors.Join(failed, b.write())
 }
 
-// build builds qkdmail as for the packages (scripts/package) and notes what the
-// figures belong to.
+// build builds qkdmail as for the packages (scripts/package) and notes which
+// machine and versions the figures are for.
 func (b *bench) build(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-ldflags", "-s -w", "-o", b.dir, "github.com/qkdmail/qkdmail/cmd/qkdmail")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -174,8 +174,8 @@ type contender interface {
 	prepare(context.Context, *bench) error
 }
 
-// prepared returns the contenders that are to be measured and can be. The first,
-// with which the others are compared, is always one of them.
+// prepared returns the contenders that are wanted and can be measured. The
+// first, with which the others are compared, is always among them.
 func prepared[C contender](ctx context.Context, b *bench, all []C) (ready []C) {
 	for i, c := range all {
 		if i > 0 && b.match != nil && !b.match.MatchString(c.label()) {
@@ -190,8 +190,8 @@ func prepared[C contender](ctx context.Context, b *bench, all []C) (ready []C) {
 	return ready
 }
 
-// inTurns measures contenders round after round, each of them first in some of
-// the rounds, and adds what it measures to the results. Round 0 is to warm up.
+// inTurns measures contenders round after round, each of them first in some
+// rounds, and adds the results. Round 0 is a warm-up.
 func inTurns[C contender](rounds int, all []C, measure func(c C, warmUp bool) error) error {
 	for round := range rounds + 1 {
 		for i := range all {

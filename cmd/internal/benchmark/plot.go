@@ -7,8 +7,8 @@ import (
 	"math"
 )
 
-// colors tell the programs apart, also for people who see no red or green (Okabe
-// and Ito).
+// colors tell the programs apart, also for people who can't tell red from green
+// (Okabe and Ito).
 var colors = map[string]string{
 	nameAES: "#0072b2", nameOTP: "#d55e00", nameREST: "#56b4e9",
 	nameOpenSSL: "#e69f00", nameAge: "#009e73", nameGPG: "#cc79a7", nameCopy: "#999", nameHybrid: "#000",
@@ -73,7 +73,7 @@ func (a axes) y(value float64) float64 {
 	return float64(a.top) + panelHeight*(1-part(value, a.low, a.high))
 }
 
-// part is where a value is between two others, from 0 to 1.
+// part returns where a value lies between two others, from 0 to 1.
 func part(v, low, high float64) float64 { return math.Log(v/low) / math.Log(high/low) }
 
 // draw draws the axes with their grid.

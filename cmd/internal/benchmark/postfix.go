@@ -45,7 +45,7 @@ postlog unix-dgram n - n - 1 postlogd
 `
 
 // startPostfix starts a private Postfix that passes all mail on to the sink. It
-// has a queue on disk, and answers when a message is there.
+// has a queue on disk, and answers once a message is in it.
 func (h *hop) startPostfix(ctx context.Context, b *bench) error {
 	dir, err := os.MkdirTemp("", "qkdmail-postfix-")
 	if err != nil {
@@ -67,7 +67,7 @@ func (h *hop) startPostfix(ctx context.Context, b *bench) error {
 	}
 	b.atEnd = append(b.atEnd, func() { _, _ = b.shell(context.Background(), "postfix -c "+dir+" stop") })
 	if _, err := b.shell(ctx, fmt.Sprintf("cd %s; chmod 755 .; mkdir queue data; chown postfix data; postfix -c %[1]s start 2>&1", dir)); err != nil {
-		return err // only root can
+		return err // it needs root
 	}
 	for range 500 {
 		var conn net.Conn

@@ -23,7 +23,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// Names of the relays, and of what takes their place.
+// Names of the relays, and of the hops that take their place.
 const (
 	namePass    = "bare go-smtp pass-through"
 	nameEncrypt = "qkdmail, encrypt"
@@ -36,9 +36,9 @@ const (
 	namePostfix = "Postfix, with its queue"
 )
 
-// The ways mail comes: over connections that are kept, one command after the
-// other; with a connection for each message; over connections that are kept, with
-// MAIL, RCPT and DATA in one piece.
+// The ways in which mail comes: over connections that are kept, one command after
+// the other; with a connection for each message; and over connections that are
+// kept, with MAIL, RCPT and DATA in one piece.
 const (
 	wayKept      = "kept"
 	wayNew       = "new"
@@ -55,14 +55,14 @@ const sessions = 20 // at the same time
 // sink.
 type hop struct {
 	name    string
-	part    float64   // of the messages that the others get
-	relay   *settings // nil: it is none of ours
+	part    float64   // how many messages it gets, as a share of what the others get
+	relay   *settings // nil: it is not one of our relays
 	net     *network
 	address string
 	pid     int // of the relay
 }
 
-// A network is what hops have in common, all of it in this process.
+// A network is what the hops share, all of it in this process.
 type network struct {
 	sink     string       // address
 	taken    atomic.Int64 // messages at the sink
@@ -244,8 +244,8 @@ func (h *hop) measure(ctx context.Context, way string, size, messages int) (samp
 	}, nil
 }
 
-// cpuTime is what a process has used so far, to the hundredth of a second; 0 if
-// that is not known.
+// cpuTime returns the processor time that a process has used so far, to the
+// hundredth of a second; 0 if it is not known.
 func cpuTime(pid int) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, after, ok := bytes.Cut(stat, []byte(") "))
@@ -258,8 +258,9 @@ func cpuTime(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // proc_pid_stat(5)
 }
 
-// messages makes what the hop gets. A store takes a key for one message, so for
-// it each is encrypted with a key of its own; for the others all are the same.
+// messages makes the messages that the hop gets. A store accepts a key for one
+// message only, so a relay with a store gets messages with a key each; for the
+// others all are the same.
 func (h *hop) messages(ctx context.Context, size, n int) ([][]byte, error) {
 	plain := smtpkit.Message(size)
 	if h.relay == nil || h.relay.Direction != mailer.DirectionDecrypt {

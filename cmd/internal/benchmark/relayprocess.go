@@ -28,7 +28,7 @@ import (
 // relayEnv has the settings of a relay, as JSON, if this process is one.
 const relayEnv = "QKDMAIL_BENCHMARK_RELAY"
 
-// Settings are those of a relay.
+// Settings are the settings of a relay.
 type settings struct {
 	Direction mailer.Direction // "": the bare pass-through
 	NextHop   string
@@ -40,8 +40,8 @@ type settings struct {
 	Store     bool // keys are kept in SQLite, beside the certificates
 }
 
-// serveRelay prints an address and relays what comes there, until standard input
-// ends.
+// serveRelay prints an address and relays the mail that arrives there, until
+// standard input ends.
 func serveRelay(ctx context.Context, text string) error {
 	var s settings
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
@@ -70,7 +70,7 @@ func serveRelay(ctx context.Context, text string) error {
 	}
 	defer func() { _ = end(context.WithoutCancel(ctx)) }()
 	o := config.QuickOptions{Direction: s.Direction, NextHop: s.NextHop, KM: config.KM{SAE: s.SAE}, Peer: s.Peer}
-	// It logs a line for each message, to nowhere.
+	// 	// It logs a line for each message, and the lines are discarded.
 	r, err := smtpkit.NewRelay(o, keys, slog.New(slog.NewTextHandler(io.Discard, nil)), func(cfg *config.Config) {
 		cfg.Timeouts.Shutdown = time.Second
 		switch {
@@ -91,8 +91,8 @@ func serveRelay(ctx context.Context, text string) error {
 	return r.Serve(ctx)
 }
 
-// keys returns a relay's keys, as "qkdmail relay" has them, and what closes
-// them.
+// keys returns a relay's keys, set up as in "qkdmail relay", and a function
+// that closes them.
 func (s settings) keys(ctx context.Context) (keys relay.Keys, end func(context.Context) error, err error) {
 	if s.SAE == "" {
 		return relay.WithoutStore(new(smtpkit.Keys)), func(context.Context) error { return nil }, nil

@@ -17,8 +17,7 @@ import (
 //go:embed report.tmpl
 var reportTemplate string
 
-// The report is between these lines of a document; people write what is around
-// them.
+// The report is between these lines of a document; people write the rest.
 const (
 	beginMark = "<!-- scripts/bench writes what follows -->"
 	endMark   = "<!-- up to here -->"
@@ -51,7 +50,7 @@ func (b *bench) write() error {
 	return errors.Join(os.WriteFile(svg, b.plot(), 0o644), os.WriteFile(b.out, splice(old, report), 0o644))
 }
 
-// splice replaces what is between the marks, or everything if there are none.
+// splice replaces the text between the marks, or everything if there are none.
 func splice(old, report []byte) []byte {
 	report = fmt.Appendf(nil, "%s\n\n%s\n%s\n", beginMark, report, endMark)
 	before, rest, ok := bytes.Cut(old, []byte(beginMark))
@@ -62,7 +61,7 @@ func splice(old, report []byte) []byte {
 	return bytes.Join([][]byte{before, report, after}, nil)
 }
 
-// report is what was measured, in Markdown.
+// report returns what was measured, in Markdown.
 func (b *bench) report(svg string) ([]byte, error) {
 	t, err := template.New("report").Option("missingkey=zero").Funcs(template.FuncMap{
 		"figure": figure, "size": sizeName,
@@ -80,8 +79,8 @@ func (b *bench) report(svg string) ([]byte, error) {
 	return append(bytes.TrimSpace(out.Bytes()), '\n'), err
 }
 
-// figure is a number with three digits, or with all before the point; 0 is one
-// that is not known.
+// figure formats a number with three digits, or with all those before the
+// point; 0 stands for an unknown one.
 func figure(x float64) string {
 	if x == 0 {
 		return "–"

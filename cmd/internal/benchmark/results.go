@@ -18,16 +18,16 @@ const (
 // A sample is what one run measured, by the name of the figure.
 type sample map[string]float64
 
-// A row is what was measured of a contender in one way, with messages of one
-// size.
+// A row is what was measured of a contender in one way and with one size of
+// messages.
 type row struct {
 	Who    string `json:"who"`
 	Way    string `json:"way"` // encrypt or decrypt; for a relay, how mail comes
 	Bytes  int    `json:"bytes"`
 	Median sample `json:"median"`
 	// Ratio is the median of the ratios within a round: the time of qkdmail with
-	// AES-256-GCM by that of this program, or the rate of this relay by that of
-	// the pass-through.
+	// AES-256-GCM divided by that of this program, or the rate of this relay
+	// divided by that of the pass-through.
 	Ratio float64 `json:"ratio,omitempty"`
 
 	samples []sample
@@ -42,7 +42,7 @@ type results struct {
 	Rows     []*row             `json:"rows"`
 }
 
-// find returns what was measured of a contender, an empty row if nothing was.
+// find returns what was measured of a contender, or an empty row.
 func (r *results) find(who, way string, size int) *row {
 	for _, row := range r.Rows {
 		if row.Who == who && row.Way == way && row.Bytes == size {
@@ -87,7 +87,8 @@ func (r *results) conclude() {
 	}
 }
 
-// ratios returns the ratios of a figure of two contenders within each round.
+// ratios returns the ratios between two contenders of a figure, one for each
+// round.
 func ratios(a, b *row, figure string) (all []float64) {
 	for i := range min(len(a.samples), len(b.samples)) {
 		if x, y := a.samples[i][figure], b.samples[i][figure]; x > 0 && y > 0 {

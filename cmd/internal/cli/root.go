@@ -90,7 +90,7 @@ func execute(ctx context.Context, args []string) int {
 	if err == nil {
 		return terminal.ExitOK
 	}
-	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // a configuration file takes nothing from the environment
+	if config := cmd.Flags().Lookup("config"); config == nil || config.Value.String() == "" { // with a configuration file, nothing comes from the environment
 		err = flags.NameVariables(err, flags.Environment(cmd.Flags()))
 	}
 	code := terminal.Report(root.ErrOrStderr(), err)

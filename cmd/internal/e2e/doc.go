@@ -5,8 +5,8 @@
 //
 //	own client ─▶ Postfix A ─▶ relay A ─▶ Postfix A ─▶ wire ─▶ Postfix B ─▶ relay B ─▶ Postfix B ─▶ sink B
 //
-// Everything runs in private folders, at loopback addresses only, and is stopped
+// Everything runs in private folders, on loopback addresses only, and is stopped
 // at the end. The tests need root, because mail servers do, and Postfix, swaks,
-// OpenDKIM and the others (scripts/install-test-tools); without them they are
+// OpenDKIM and others (scripts/install-test-tools); without these they are
 // skipped.
 package e2e

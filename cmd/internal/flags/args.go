@@ -27,7 +27,7 @@ func AtMost(most int) cobra.PositionalArgs {
 	}
 }
 
-// SomeArgs requires one to most arguments; what names them in an error.
+// SomeArgs requires between 1 and most arguments; what names them in an error.
 func SomeArgs(what string, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {

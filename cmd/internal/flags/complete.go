@@ -12,24 +12,26 @@ var (
 	privateKeys  = []string{"key", "pem"}
 )
 
-// OfferNothing has a shell offer nothing for flags and arguments unless their command says
-// what: its default would be the files of the folder, for an SAE ID too.
+// OfferNothing has a shell offer nothing for flags and arguments unless their command
+// says what to offer. By default it would offer the files of the folder, even for an SAE
+// ID.
 func OfferNothing(root *cobra.Command) {
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 }
 
-// OfferValues has a shell offer the values that a flag has. A value may have a description
-// ([cobra.CompletionWithDesc]). Of a flag that is a list, they are offered for each.
+// OfferValues has a shell offer the values of a flag. A value may have a description
+// ([cobra.CompletionWithDesc]). If the flag is a list, they are offered for each element.
 func OfferValues(cmd *cobra.Command, flag string, values ...cobra.Completion) {
 	offer(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// OfferForms has a shell offer how the values of a flag begin.
+// OfferForms has a shell offer the beginnings of a flag's values.
 func OfferForms(cmd *cobra.Command, flag string, forms ...cobra.Completion) {
 	offer(cmd, flag, cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 }
 
-// OfferFiles has a shell offer any file for a flag, or a form that has been begun.
+// OfferFiles has a shell offer any file for a flag, or a form that the user has begun to
+// type.
 func OfferFiles(cmd *cobra.Command, flag string, forms ...string) {
 	offer(cmd, flag, func(_ *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		for _, form := range forms {
@@ -70,7 +72,7 @@ func offerExtensions(cmd *cobra.Command, flag string, extensions ...string) {
 	offer(cmd, flag, cobra.FixedCompletions(extensions, cobra.ShellCompDirectiveFilterFileExt))
 }
 
-// offer registers a completion. A flag that there is not is a mistake in the program.
+// offer registers a completion. A flag that does not exist is a mistake in the program.
 func offer(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {
 		panic(err)

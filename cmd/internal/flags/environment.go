@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Environment returns a variant of [os.Getenv] that hides the variables that flags on
-// the command line override.
+// Environment returns a variant of [os.Getenv] that hides variables overridden by
+// flags on the command line.
 func Environment(flags *pflag.FlagSet) func(string) string {
 	return func(name string) string {
 		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "QKD_"), "_", "-"))
@@ -39,7 +39,7 @@ func NameVariables(err error, getenv func(string) string) error {
 	return fmt.Errorf("%w (from %s in the environment)", err, strings.Join(names, ", "))
 }
 
-// mentions reports whether value is in text, and not as part of a longer word.
+// mentions reports whether value is in text other than as part of a longer word.
 func mentions(text, value string) bool {
 	whole := regexp.MustCompile(`(^|[^A-Za-z0-9_/.-])` + regexp.QuoteMeta(value) + `($|[^A-Za-z0-9_/-])`)
 	return whole.MatchString(text)

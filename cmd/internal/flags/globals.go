@@ -41,8 +41,7 @@ func (g *Globals) Register(root *cobra.Command) {
 	OfferCertificate(root, "km-cert", "km-key")
 }
 
-// HideGlobals leaves the flags that every command has out of the help of one to which
-// they mean nothing.
+// HideGlobals hides the global flags in the help of a command that they do not concern.
 func HideGlobals(cmd *cobra.Command) {
 	cmd.Annotations = map[string]string{noGlobals: ""}
 	cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
@@ -53,8 +52,8 @@ func HideGlobals(cmd *cobra.Command) {
 
 const noGlobals = "no globals" // an annotation of commands
 
-// SetHidden hides the flags that every command has if HideGlobals was called for this one,
-// and shows them otherwise. Commands share them, so it is called before each help, manual
+// SetHidden hides the global flags if HideGlobals was called for this command, and shows
+// them otherwise. Commands share these flags, so it is called before each help, manual
 // page or completion.
 func SetHidden(cmd *cobra.Command) {
 	_, hidden := cmd.Annotations[noGlobals]

@@ -44,10 +44,10 @@ func (g *Globals) OpenManager(cmd *cobra.Command) (kmclient.KeyManager, error) {
 }
 
 // HowToNameKM is the hint for a command line that names no key manager.
-const HowToNameKM = "name one with --km or QKD_KM, as etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH; QKD_KM_HOST counts with QKD_USE_MOCK=false only"
+const HowToNameKM = "name one with --km or QKD_KM, as etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH; QKD_KM_HOST counts only with QKD_USE_MOCK=false"
 
-// Spec returns the name of the key manager from the flags or the environment, in the
-// form of [open.KeyManager]. It is "" if neither names one.
+// Spec returns the name of the key manager from the flags or the environment, as
+// [open.KeyManager] takes it. It is "" if neither names one.
 func (g *Globals) Spec() (string, error) {
 	if g.KM != "" {
 		return g.KM, nil

@@ -33,7 +33,7 @@ func openOptions(km *config.KM, log *slog.Logger) open.Options {
 	}
 }
 
-// Or returns s, with what is empty taken from a relay's configuration.
+// Or returns s with its empty fields taken from a relay's configuration.
 func (s Store) Or(c config.Store) Store {
 	s.Path = cmp.Or(s.Path, c.Path)
 	s.Key = cmp.Or(s.Key, c.Key)

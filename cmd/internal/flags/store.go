@@ -23,7 +23,7 @@ import (
 
 // A Store holds the flags that say where keys are kept.
 type Store struct {
-	Path string // an SQLite file, postgres://…, NoStore, or "" for what the command takes by default
+	Path string // an SQLite file, postgres://…, NoStore, or "" for the command's default
 	Key  string // see [keystore.ParseStoreKeySource]
 }
 
@@ -67,8 +67,9 @@ func (s *Store) Where(needed bool) error {
 	return err
 }
 
-// Keep opens the store for the keys of km and makes it if it is not there. It returns
-// nil if no store is wanted or needed. Keys are kept under the SAE ID in the options.
+// Keep opens the store for the keys of km, and makes it if it does not exist. It
+// returns nil if no store is wanted or needed. Keys are kept under the SAE ID in the
+// options.
 func (s Store) Keep(ctx context.Context, km kmclient.KeyManager, o keystore.Options) (*keystore.Store, error) {
 	if err := s.Where(km.DeletesOnDelivery()); err != nil {
 		return nil, err
@@ -104,7 +105,7 @@ func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager,
 	if !chosen && s.Path != NoStore && os.Geteuid() == 0 {
 		terminal.Note(cmd)("the keys are kept in %s, which a relay on this machine may use as well: name another with --store", s.Path)
 	}
-	// No sweeps: a relay that uses the same store may have another policy.
+	// No sweeps: a relay that uses the same store may have a different policy.
 	store, err := s.Keep(cmd.Context(), km, keystore.Options{SAE: g.SAE, SweepEvery: -1, Logger: terminal.Warnings(cmd)})
 	if err != nil {
 		return err
@@ -116,8 +117,8 @@ func (g *Globals) WithStore(cmd *cobra.Command, s Store, km kmclient.KeyManager,
 	return errors.Join(err, CloseStore(store))
 }
 
-// CloseStore closes a store. It waits for keys that are on their way as long as the
-// client of a key manager waits for an answer, so that a program that is told to stop
+// CloseStore closes a store. It waits for keys that are on their way, but only as
+// long as a key manager's client waits for an answer, so that a program told to stop
 // ends before it is killed.
 func CloseStore(s *keystore.Store) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -125,11 +126,12 @@ func CloseStore(s *keystore.Store) error {
 	return s.Close(ctx)
 }
 
-// advised adds which flags to look at to the error of a store that can't be opened.
+// advised adds advice on the flags to check to the error of a store that can't be
+// opened.
 func advised(err error) error {
 	switch {
 	case errors.Is(err, keystore.ErrStoreKey):
-		return terminal.Fail(terminal.ExitConfig, "name the key that it is sealed with, with --store-key", "%w", err)
+		return terminal.Fail(terminal.ExitConfig, "use --store-key to name the key that it is sealed with", "%w", err)
 	case errors.Is(err, kmclient.ErrConfig):
 		return terminal.Fail(terminal.ExitConfig, "check --store and --store-key", "%w", err)
 	case errors.Is(err, kmclient.ErrStoreBusy): // Explain knows what to do
@@ -165,7 +167,7 @@ func (s Store) OpenExisting(ctx context.Context, km kmclient.KeyManager, o keyst
 	return store, advised(err)
 }
 
-// OpenEngine opens what keeps the sealed records of the store. It does not make one.
+// OpenEngine opens the engine of the store. It does not make a store.
 func (s Store) OpenEngine(ctx context.Context) (keystore.Engine, error) {
 	if err := s.location().Check(); err != nil {
 		return nil, advised(err)
@@ -185,7 +187,7 @@ func noStore(path string) error {
 	return terminal.Fail(terminal.ExitNoInput, "name another with --store; qkdmail relay and decrypt make one when they need it", "%w at %s", ErrNoStore, keystore.Location(path))
 }
 
-// CheckKey checks that the key that --store-key names can be read. The default one,
+// CheckKey checks that the key named by --store-key can be read. The default key,
 // beside an SQLite file, is made together with the file.
 func (s Store) CheckKey(log *slog.Logger) error {
 	if s.Key == "" {
@@ -198,7 +200,7 @@ func (s Store) CheckKey(log *slog.Logger) error {
 	return advised(err)
 }
 
-// source returns the source of the store's keys.
+// source returns the source of the store key.
 func (s Store) source(log *slog.Logger) (keystore.StoreKeySource, error) {
 	if err := s.location().Check(); err != nil {
 		return nil, advised(err)
@@ -233,7 +235,7 @@ func PostgresError(err error) error {
 	return advised(err)
 }
 
-// StateDir returns the folder for what the program must not lose: systemd's
+// StateDir returns the folder for data that the program must not lose: systemd's
 // StateDirectory, otherwise the system's for root and the user's for others.
 func StateDir() (string, error) {
 	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {

@@ -112,7 +112,7 @@ func (k *keyFlags) fresh(ctx context.Context, km kmclient.KeyManager, extensions
 	return with.GetKeysWith(ctx, k.Peer, mandatory, size, number)
 }
 
-// parseExtension returns what is sent for NAME or NAME=VALUE. With object it is always
+// parseExtension returns what to send for NAME or NAME=VALUE. With object it is always
 // an object.
 func parseExtension(arg string, object bool) (any, error) {
 	name, text, hasValue := strings.Cut(arg, "=")

@@ -79,7 +79,7 @@ done) or lost (the request is carried out, but its answer is lost).
 	return cmd
 }
 
-// takeProfile takes over what a profile says and the command line does not.
+// takeProfile applies a profile, except where the command line says otherwise.
 func (s *server) takeProfile(f *pflag.FlagSet) error {
 	if s.profile == "" {
 		return nil

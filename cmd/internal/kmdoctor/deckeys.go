@@ -15,7 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// byID returns the POST that asks for the keys of master with these IDs.
+// byID returns the POST that asks for master's keys with these IDs.
 func byID(master string, ids ...string) request {
 	type keyID struct {
 		ID string `json:"key_ID"`
@@ -42,8 +42,7 @@ func ids(keys []*key) (list []string) {
 	return list
 }
 
-// fetch asks for keys at the peer's KME. Its error says how they differ from
-// want.
+// fetch asks the peer's KME for keys. Its error says how they differ from want.
 func (d *doctor) fetch(ctx context.Context, q request, want []*key) error {
 	a := d.ask(ctx, d.peer, q)
 	defer a.wipe()
@@ -81,9 +80,9 @@ func find(keys []*key, id string) *key {
 	return nil
 }
 
-const noKeyLeft = "not enough keys are left that the peer has not fetched"
+const noKeyLeft = "too few keys are left that the peer has not fetched"
 
-// decKeys fetches two keys in one request, or one where enc_keys gives no more.
+// decKeys fetches two keys in one request, or one if enc_keys gives no more.
 func (d *doctor) decKeys(ctx context.Context) verdict {
 	number, _ := d.status.amount()
 	if !d.peerThere {
@@ -98,8 +97,8 @@ func (d *doctor) decKeys(ctx context.Context) verdict {
 	return d.fetchAll(ctx, keys, fmt.Sprintf("POST with %s", countIDs(number)))
 }
 
-// fetchAll fetches keys in one request, or one by one where the KME has a limit
-// of its own.
+// fetchAll fetches keys in one request, or one by one if the KME has a limit of
+// its own.
 func (d *doctor) fetchAll(ctx context.Context, keys []*key, asked string) verdict {
 	err := d.fetch(ctx, byID(d.self(), ids(keys)...), keys)
 	switch {
@@ -132,7 +131,7 @@ func (d *doctor) decDeleted(ctx context.Context) verdict {
 	return notGiven("the same ID again", a)
 }
 
-// notGiven passes if an answer is a refusal, whichever it is.
+// notGiven passes if an answer is a refusal of any kind.
 func notGiven(asked string, a answer) verdict {
 	switch {
 	case a.good():
@@ -154,8 +153,8 @@ func (d *doctor) decGet(ctx context.Context) verdict {
 	return pass("GET with key_ID: the same key of %d bits", keys[0].bits())
 }
 
-// decWhole asks for a key together with one that does not exist, and then for it
-// alone.
+// decWhole asks for a key together with one that does not exist, and then for
+// the first alone.
 func (d *doctor) decWhole(ctx context.Context) verdict {
 	keys := d.take(1)
 	if keys == nil {
@@ -197,11 +196,11 @@ func (d *doctor) decUnknown(ctx context.Context) verdict {
 	return judge(q, a, nil, []string{wordsNotFound})
 }
 
-// noteAsked counts a key as fetched if an answer may have given it out: that the
-// peer can't fetch it then is no fault of the peer's KME.
+// noteAsked counts a key as fetched if an answer may have given it out: it is
+// then no fault of the peer's KME if the peer can't fetch it.
 func (k *key) noteAsked(a answer) { k.fetched = k.fetched || a.good() || a.err != nil }
 
-// decStranger asks as the master, which is no slave of its own key.
+// decStranger asks as the master, which is not a slave of its own key.
 func (d *doctor) decStranger(ctx context.Context) verdict {
 	keys := d.waiting()
 	if len(keys) == 0 {

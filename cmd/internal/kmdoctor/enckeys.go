@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
-// encKeys asks for keys, which count as used. If none came that can be judged,
+// encKeys asks for keys, which count as used. If it gets none that can be judged,
 // the verdict says why.
 func (d *doctor) encKeys(ctx context.Context, q request) ([]*key, verdict) {
 	if v := d.tooDear(q); v.result != "" {
@@ -54,10 +54,11 @@ func (d *doctor) countKeys(a answer, q request) ([]*key, error) {
 	return keys, nil
 }
 
-// maxLost is after how many lost answers with keys no more keys are asked for.
+// maxLost is the number of lost answers with keys after which no more keys are
+// asked for.
 const maxLost = 2
 
-// tooDear is a verdict if a request could use up more keys than the run may.
+// tooDear returns a verdict if a request could use up more keys than the run may.
 func (d *doctor) tooDear(q request) verdict {
 	cost := d.cost(q)
 	switch {
@@ -71,10 +72,12 @@ func (d *doctor) tooDear(q request) verdict {
 	return verdict{}
 }
 
-// cost is what a KME may give out for a request, in keys of its default size.
+// cost returns how many keys a KME may give out for a request, in keys of its
+// default size.
 func (d *doctor) cost(q request) int { return q.keys * d.status.units(q.bits) }
 
-// units is how many keys of the default size so many bits are worth, one at least.
+// units returns how many keys of the default size so many bits are worth, at least
+// one.
 func (s status) units(bits int) int {
 	if _, usual, _, sane := s.sizes(); sane {
 		return max(1, (bits+usual-1)/usual)
@@ -98,7 +101,7 @@ func (q request) String() string {
 }
 
 // exhausted returns a phrase if a KME says that it has no key or can't serve now,
-// for which the standard has no code, and "" otherwise.
+// and "" otherwise. The standard has no code for that.
 func exhausted(a answer) string {
 	if a.err != nil || a.good() {
 		return ""
@@ -166,9 +169,10 @@ func (d *doctor) encDefault(ctx context.Context) verdict {
 	return pass("%s", detail)
 }
 
-// amount is which keys are asked for beside the default: two, if the limits allow
-// it, and of another size than the default, if there is one. A size of 0 is the
-// default, where the status does not say which sizes there are.
+// amount returns the number and size of keys to ask for besides the default
+// request: two keys, if the limits allow it, of a size other than the default, if
+// there is one. A size of 0 is the default, for a status that does not give the
+// sizes.
 func (s status) amount() (number, size int) {
 	least, usual, most, sane := s.sizes()
 	number = max(1, min(2, s.number["max_key_per_request"]))
@@ -184,23 +188,23 @@ func (s status) amount() (number, size int) {
 	return number, most
 }
 
-// amountNote says why amount is the default, or part of it.
+// amountNote says why amount returned the default, or part of it.
 func (s status) amountNote() string {
 	number, size := s.amount()
 	switch {
 	case size == 0:
 		return " (the size is the default: status-sizes failed)"
 	case number == 1 && size == s.number["key_size"]:
-		return " (the limits allow no other number and size than the default)"
+		return " (the limits allow only the default number and size)"
 	case number == 1:
 		return " (max_key_per_request allows no larger number)"
 	case size == s.number["key_size"]:
-		return " (the limits allow no other size than the default)"
+		return " (the limits allow only the default size)"
 	}
 	return ""
 }
 
-// askAmount asks for keys of another number and size than the default.
+// askAmount asks for a number and size of keys other than the default.
 func (d *doctor) askAmount(ctx context.Context, method string) ([]*key, verdict) {
 	number, size := d.status.amount()
 	q := request{method: method, keys: number, bits: size}
@@ -234,7 +238,7 @@ func (d *doctor) encSize(context.Context) verdict {
 	_, size := d.status.amount()
 	switch detail := fmt.Sprintf("asked for %d bits: %s", size, sizesOf(d.posted)); {
 	case len(d.posted) == 0:
-		return skip("enc-number has got no key")
+		return skip("enc-number got no key")
 	case !ofSize(d.posted, size):
 		return fail("%s", detail)
 	default:
@@ -247,7 +251,7 @@ func (d *doctor) encGet(ctx context.Context) (v verdict) {
 	return v
 }
 
-// extension is the value of a request's extension that no KME knows.
+// extension is the value of an extension that no KME knows.
 const extension = `[{"qkdmail_doctor":true}]`
 
 func (d *doctor) encOptional(ctx context.Context) verdict {

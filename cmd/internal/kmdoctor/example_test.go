@@ -44,7 +44,7 @@ func Example() {
 	}
 	fmt.Println(report.Summary())
 	// Output:
-	// ETSI GS QKD 014 V1.1.1: GET enc_keys does as number and size in the query say
+	// ETSI GS QKD 014 V1.1.1: GET enc_keys obeys number and size in the query
 	//    GET ?number=2&size=64: 1 key of 256 bits
 	// 29 of 30 rules kept, 5 keys used; 8 not checked
 }

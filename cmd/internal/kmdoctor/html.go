@@ -10,8 +10,8 @@ import (
 //go:embed report.html
 var page string
 
-// WriteHTML prints a report as one HTML page that needs nothing else, to send to a
-// vendor or to keep.
+// WriteHTML prints a report as one self-contained HTML page, to send to a vendor
+// or to keep.
 func WriteHTML(w io.Writer, r *Report) error {
 	rule := func(c Check) string { return strings.TrimPrefix(c.Rule, general) }
 	t, err := template.New("report").Funcs(template.FuncMap{"rule": rule}).Parse(page)

@@ -32,14 +32,14 @@ func wipeAll(keys []*key) {
 	}
 }
 
-// asObject returns the members of a JSON object. Their names are compared
-// exactly, which encoding/json does not do with a struct.
+// asObject returns the members of a JSON object. Their names keep their case,
+// which encoding/json ignores with a struct.
 func asObject(body []byte) (members map[string]json.RawMessage, ok bool) {
 	ok = utf8.Valid(body) && json.Unmarshal(body, &members) == nil && members != nil
 	return members, ok
 }
 
-// wipeMembers clears the values of an object, which may be keys.
+// wipeMembers clears the values of an object; they may be keys.
 func wipeMembers(members map[string]json.RawMessage) {
 	for _, raw := range members {
 		clear(raw)
@@ -75,7 +75,7 @@ func readKeys(body []byte) ([]*key, error) {
 	return keys, nil
 }
 
-// fromBase64 decodes a JSON string. It returns nil if that is not base64.
+// fromBase64 decodes a JSON string. It returns nil if the string is not base64.
 func fromBase64(raw json.RawMessage) []byte {
 	text := raw[1 : len(raw)-1]
 	if bytes.IndexByte(text, '\\') >= 0 { // as "\/", which is "/"
@@ -95,8 +95,8 @@ func fromBase64(raw json.RawMessage) []byte {
 	return secret[:n]
 }
 
-// waiting returns the keys that the peer has not fetched, the latest first,
-// each ID once.
+// waiting returns the keys that the peer has not fetched, latest first, each ID
+// once.
 func (d *doctor) waiting() (keys []*key) {
 	seen := map[string]bool{}
 	for _, k := range slices.Backward(d.keys) {
@@ -109,8 +109,8 @@ func (d *doctor) waiting() (keys []*key) {
 	return keys
 }
 
-// take returns number keys that the peer has not fetched, the latest first, and
-// counts them as fetched; nil if there are not as many.
+// take returns number keys that the peer has not fetched, latest first, and
+// counts them as fetched; nil if there are too few.
 func (d *doctor) take(number int) []*key {
 	keys := d.waiting()
 	if len(keys) < number {
@@ -126,7 +126,7 @@ func (d *doctor) keyID(context.Context) verdict {
 	for _, k := range d.keys {
 		// Such an ID is not shown: it may be the key.
 		if len(k.id) != 36 || uuid.Validate(k.id) != nil {
-			return fail("a key_ID of %d bytes that is no UUID in its usual form", len(k.id))
+			return fail("a key_ID of %d bytes that is not a UUID in its usual form", len(k.id))
 		}
 	}
 	return pass("of %d keys", len(d.keys))
@@ -152,7 +152,7 @@ func (d *doctor) keyBase64(context.Context) verdict {
 	return pass("of %d keys", len(d.keys))
 }
 
-// judged is the least size, in bytes, of keys that are not the same by chance.
+// judged is the smallest size of keys, in bytes, that can't be equal by chance.
 const judged = 8
 
 func (d *doctor) keyRandom(context.Context) verdict {

@@ -1,23 +1,23 @@
-// Package kmdoctor checks whether a KME keeps the rules of ETSI GS QKD 014
+// Package kmdoctor checks whether a KME follows the rules of ETSI GS QKD 014
 // V1.1.1. It asks as an SAE would, and needs what an SAE needs: a client
 // certificate, the KME's CA and the ID of a peer.
 //
-// [Run] makes the checks and [WriteTable] prints what they found. With the
-// peer's KME and certificate as well, it also follows keys to the other site.
+// [Run] makes the checks and [WriteTable] prints the results. Given the peer's KME
+// and certificate, Run also follows keys to the other site.
 //
 // # What it costs
 //
-// A KME that keeps the rules gives out 6 keys in a run. One that does not may
-// give out more, since some requests are there to be refused: a check that could
-// bring the run over [Options].MaxKeys is skipped. [Report].KeysUsed says how
-// many were given out. Without the peer's certificate no one fetches the keys at
+// A KME that follows the rules gives out 6 keys in a run. One that does not may
+// give out more, since some requests are meant to be refused. A check that could
+// take the run over [Options].MaxKeys is skipped. [Report].KeysUsed says how many
+// keys were given out. Without the peer's certificate nobody fetches the keys at
 // the other site, where they stay until the KME drops them.
 //
 // # Secrets
 //
-// Keys are compared and wiped. No report, log or error has bytes of them, nor
-// the body of an answer that may hold some. What a report quotes from a KME is
-// short and printable.
+// Keys are compared and wiped. No report, log or error has key bytes, or the body
+// of an answer that may have some. What a report quotes from a KME is short and
+// printable.
 package kmdoctor
 
 import (
@@ -41,7 +41,7 @@ const DefaultMaxKeys = 32
 type Options struct {
 	URL  string // of the KME, https://HOST:PORT; the path to the API may follow
 	SAE  string // own SAE ID; if empty, the one in the KME's status
-	Peer string // SAE ID of a peer with which there are keys
+	Peer string // SAE ID of a peer that shares keys with us
 
 	CertFile, KeyFile string // client certificate and its private key, PEM
 	CAFile            string // CAs to trust instead of the system's, PEM
@@ -53,8 +53,8 @@ type Options struct {
 	PeerCAFile, PeerKMEID              string
 
 	// MaxKeys is how many keys of the KME's default size a run may use up;
-	// DefaultMaxKeys if zero. A KME that gives more keys than asked for can exceed
-	// it by one answer.
+	// DefaultMaxKeys if zero. A KME that gives more keys than it was asked for can
+	// exceed it by one answer.
 	MaxKeys int
 
 	Timeout time.Duration // of one request, connecting included; 10 seconds if zero
@@ -66,10 +66,10 @@ func (o Options) withPeer() bool {
 	return o.PeerURL != "" || o.PeerCertFile != "" || o.PeerKeyFile != ""
 }
 
-// Run makes the checks, one after the other. What a KME does wrong is in the
-// report, also that it can't be reached. An error means that the options make no
-// sense, which is a [kmclient.ErrConfig] without a report, or that ctx has ended:
-// then the remaining checks are skipped.
+// Run makes the checks, one after the other. Whatever a KME does wrong is in the
+// report, even if it can't be reached. An error means that the options make no
+// sense, and is then a [kmclient.ErrConfig] without a report, or that ctx has
+// ended, and the remaining checks were skipped.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	d, err := newDoctor(o)
 	if err != nil {
@@ -101,8 +101,8 @@ type doctor struct {
 	posted    []*key    // by POST with number and size
 	gotten    []*key    // by GET with number and size
 	delivered []*key    // to the peer by POST
-	answered  bool      // own has answered a request for its status, and not with a web page
-	peerThere bool      // peer has answered one
+	answered  bool      // own has answered a request for its status with something other than a web page
+	peerThere bool      // peer has too
 	spent     int       // keys of the default size that were given out, or lost
 	lost      []string  // checks that asked for keys and got no answer
 	current   string    // the check that is made
@@ -150,16 +150,16 @@ func (d *doctor) close() {
 	}
 }
 
-// self is the SAE ID of the caller.
+// self returns the SAE ID of the caller.
 func (d *doctor) self() string { return cmp.Or(d.o.SAE, d.status.text["master_SAE_ID"]) }
 
 // A step makes one check.
 type step struct {
 	id, rule string
 	needs    []string // checks that must not have failed or been skipped
-	oneOf    []string // checks of which one must have passed; may be empty
+	oneOf    []string // at least one of these checks must have passed; may be empty
 	peer     bool     // needs the peer's KME
-	self     bool     // needs the own SAE ID
+	self     bool     // needs our SAE ID
 	keys     bool     // needs a key that was given out
 	run      func(*doctor, context.Context) verdict
 }
@@ -197,10 +197,10 @@ func (d *doctor) obstacle(ctx context.Context, s step) verdict {
 		return skip("interrupted")
 	}
 	if s.peer && d.peer == nil {
-		return skip("needs the KME and the certificate of the peer, which were not given")
+		return skip("needs the peer's KME and certificate, which were not given")
 	}
 	if s.self && d.self() == "" {
-		return skip("the own SAE ID was not given, and the KME does not say it")
+		return skip("our SAE ID was not given, and the KME does not report it")
 	}
 	if s.keys && len(d.keys) == 0 {
 		return skip("no key was given out")
@@ -216,13 +216,13 @@ func (d *doctor) obstacle(ctx context.Context, s step) verdict {
 	return verdict{}
 }
 
-// kept reports whether a check was made and passed, with or without a warning.
+// kept reports whether a check passed, with or without a warning.
 func (d *doctor) kept(id string) bool {
 	r := d.report.Check(id).Result
 	return r == Pass || r == Warn
 }
 
-// needs is the verdict on a check that can't be made because of another one.
+// needs returns the verdict on a check that can't be made because of another one.
 func (d *doctor) needs(id string) verdict {
 	if d.report.Check(id).Result == Fail {
 		return skip("needs %s, which failed", id)

@@ -334,11 +334,11 @@ func TestReport(t *testing.T) {
 	if err := WriteTable(&b, r); err != nil {
 		t.Fatal(err)
 	}
-	const want = "RESULT  RULE OF ETSI GS QKD 014 V1.1.1  DETAIL\n" +
-		"pass    §6.1: first                     fine\n" +
-		"fail    second                          bad[31m red1m tab\n" +
-		"warn    no rule, but sense: third       \n" +
-		"skip    fourth                          \n" +
+	const want = "RESULT  RULE OF ETSI GS QKD 014 V1.1.1    DETAIL\n" +
+		"pass    §6.1: first                       fine\n" +
+		"fail    second                            bad[31m red1m tab\n" +
+		"warn    no rule, but common sense: third  \n" +
+		"skip    fourth                            \n" +
 		"\n2 of 3 rules kept, 6 keys used; 1 with a warning; 1 not checked\n"
 	if b.String() != want {
 		t.Errorf("%q\nwant %q", b.String(), want)

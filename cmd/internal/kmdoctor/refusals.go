@@ -21,14 +21,14 @@ const (
 	wordsNotFound  = "one or more keys specified are not found on KME"
 )
 
-// A refusal is a request for keys that is to be refused.
+// A refusal is a request for keys that should be refused.
 type refusal struct {
 	id, rule string
 	needs    string // a check that says what to ask for; may be empty
 	ask      func(*doctor) request
 	codes    []int                                // 400 alone if nil
 	words    []string                             // one of them; none: the standard has no words
-	served   func(q request, keys []*key) verdict // on what was not refused; nil: it must be
+	served   func(q request, keys []*key) verdict // judges an answer that is no refusal; nil: it fails
 }
 
 // post is a request for at most that many keys.
@@ -38,7 +38,7 @@ func post(keys int, format string, args ...any) request {
 
 func refusals() []refusal {
 	return []refusal{
-		{id: "refuse-multiple", rule: general + "a size that is no multiple of 8 is a 400 that says so, or rounded up", ask: (*doctor).noMultiple,
+		{id: "refuse-multiple", rule: general + "a size that is not a multiple of 8 is a 400 that says so, or rounded up", ask: (*doctor).noMultiple,
 			words: []string{wordsMultiple}, served: roundedUp},
 		{id: "refuse-number", rule: clause + "§6.1: a number over max_key_per_request is a 400", needs: "status-counts", ask: (*doctor).tooMany},
 		{id: "refuse-size", rule: clause + "§6.1: a size over max_key_size is a 400", needs: "status-sizes", ask: (*doctor).tooLarge},
@@ -57,7 +57,7 @@ func refusals() []refusal {
 	}
 }
 
-// noMultiple asks for a key one bit longer than the default one.
+// noMultiple asks for a key one bit longer than the default.
 func (d *doctor) noMultiple() request {
 	size := assumedSize
 	if _, usual, _, sane := d.status.sizes(); sane {
@@ -70,8 +70,8 @@ func (d *doctor) noMultiple() request {
 	return q
 }
 
-// roundedUp judges keys of a size that is no multiple of 8. The standard has words
-// for refusing it, but forbids no key that is a few bits longer.
+// roundedUp judges the answer to a size that is not a multiple of 8. The standard
+// has words for refusing it, but does not forbid a key that is a few bits longer.
 func roundedUp(q request, keys []*key) verdict {
 	if len(keys) == 1 && keys[0].bits() > q.bits && keys[0].bits() < 2*q.bits {
 		return warn("%s: %s: it is rounded up, for which the standard has the error %s", q, sizesOf(keys), quote(wordsMultiple))
@@ -79,7 +79,7 @@ func roundedUp(q request, keys []*key) verdict {
 	return verdict{}
 }
 
-// tooMany asks for one key more than the limit, and for small ones.
+// tooMany asks for one key more than the limit, of the smallest size.
 func (d *doctor) tooMany() request {
 	number := d.status.number["max_key_per_request"] + 1
 	if least, _, _, sane := d.status.sizes(); sane {
@@ -109,7 +109,7 @@ func refusalSteps() []step {
 	return list
 }
 
-// refuse makes a request that is to be refused.
+// refuse makes a request that should be refused.
 func (d *doctor) refuse(ctx context.Context, r refusal) verdict {
 	q := r.ask(d)
 	if v := d.tooDear(q); v.result != "" {
@@ -133,7 +133,7 @@ func (d *doctor) refuse(ctx context.Context, r refusal) verdict {
 	return judge(q, a, r.codes, r.words)
 }
 
-// judge says whether an answer is the refusal that it should be.
+// judge judges whether an answer is the right refusal.
 func judge(q request, a answer, codes []int, words []string) verdict {
 	if codes == nil {
 		codes = []int{http.StatusBadRequest}
@@ -164,7 +164,7 @@ func hint(status int) string {
 	case status == http.StatusNotFound:
 		return ": 404 is not in the standard; clients take it for a wrong URL"
 	case status >= 500:
-		return ": clients take it for a KME out of order, and may ask again or elsewhere"
+		return ": clients take it for a broken KME, and may ask again or elsewhere"
 	case status == http.StatusForbidden:
 		return ": the standard's code for a refused caller is 401"
 	}
@@ -210,7 +210,7 @@ func contentTypeFault(kind string) string {
 	return ""
 }
 
-// A tally counts answers, and keeps the fault of the first one that has one.
+// A tally counts answers, and keeps the first fault that it finds.
 type tally struct {
 	seen, wrong int
 	fault       string

@@ -8,30 +8,30 @@ import (
 	"unicode"
 )
 
-// A Result is what came of a check.
+// A Result is the outcome of a check.
 type Result string
 
 // The results.
 const (
 	Pass Result = "pass" // the rule is kept
 	Fail Result = "fail" // the rule is broken
-	Warn Result = "warn" // not what the rule says, but nothing that it forbids; or unclear
+	Warn Result = "warn" // not what the rule says, but not forbidden by it; or unclear
 	Skip Result = "skip" // not checked
 )
 
 // A Check is one rule, and whether the KME keeps it.
 type Check struct {
 	ID     string `json:"id"`     // short and stable, such as "enc-default"
-	Rule   string `json:"rule"`   // with where it is from before a colon
+	Rule   string `json:"rule"`   // its source, a colon and the rule
 	Result Result `json:"result"` // pass, fail, warn or skip
 	Detail string `json:"detail"` // one line: the request and its answer, or why none was made
 	Keys   int    `json:"keys"`   // that the KME gave out for this check
 }
 
-// A Report is what a run has found.
+// A Report is the result of a run.
 type Report struct {
 	KME  string `json:"kme"`  // URL
-	SAE  string `json:"sae"`  // who asked: the SAE ID that was given, or else what the KME says
+	SAE  string `json:"sae"`  // who asked: the SAE ID that was given, or the one that the KME reports
 	Peer string `json:"peer"` // whose keys were asked for
 
 	KeysUsed int     `json:"keys_used"` // that enc_keys gave out
@@ -61,15 +61,15 @@ func (r *Report) Count(result Result) int {
 	return n
 }
 
-// Checked returns how many rules were checked, and how many of them are kept:
-// those that passed, or did with a warning.
+// Checked returns how many rules were checked, and how many of them are kept,
+// with or without a warning.
 func (r *Report) Checked() (kept, checked int) {
 	kept = r.Count(Pass) + r.Count(Warn)
 	return kept, kept + r.Count(Fail)
 }
 
-// Conforms reports whether rules were checked and none is broken. That says
-// nothing about the rules that could not be checked.
+// Conforms reports whether rules were checked and none is broken. It says
+// nothing about rules that could not be checked.
 func (r *Report) Conforms() bool {
 	kept, checked := r.Checked()
 	return checked > 0 && kept == checked
@@ -122,7 +122,8 @@ const (
 	maxWord = 100
 )
 
-// printable makes one line of a text, without what could control a terminal.
+// printable makes one line of a text, without anything that could control a
+// terminal.
 func printable(s string) string { return shorten(s, maxLine) }
 
 // quote quotes what a KME says.

@@ -50,10 +50,9 @@ func newSite(o etsi014.Options) (*site, error) {
 	return &site{base: base, host: host, config: config, client: newClient(config), timeout: o.Timeout}, nil
 }
 
-// newClient returns a client that makes a connection for each request: on a
-// connection that is used again, net/http may repeat a request that has used up
-// keys, and prints what a KME sends without a request. It uses no proxy and
-// follows no redirect.
+// newClient returns a client that makes a new connection for each request. On a
+// reused connection, net/http may repeat a request that has used up keys, and prints
+// what a KME sends unasked. The client uses no proxy and follows no redirect.
 func newClient(config *tls.Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -70,15 +69,15 @@ type request struct {
 	what   string // status, enc_keys or dec_keys
 	query  string
 	body   string // JSON
-	keys   int    // in a good answer to enc_keys
+	keys   int    // in a good answer from enc_keys
 	bits   int    // of each of them; 0: the default
 }
 
-// An answer is what comes of a request.
+// An answer is the outcome of a request.
 type answer struct {
 	err    error // why there is no whole answer
-	broken bool  // the reason is that the connection was closed
-	sent   bool  // the KME may have had the request
+	broken bool  // because the connection was closed
+	sent   bool  // the KME may have got the request
 	status int
 	kind   string        // content type
 	took   time.Duration // without connecting
@@ -111,7 +110,8 @@ func (a answer) String() string {
 // isHTML reports whether a body is HTML (or XML): no JSON begins with "<".
 func isHTML(body []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) }
 
-// ask sends a request, and notes whether the answer keeps the rules for all answers.
+// ask sends a request, and notes whether the answer keeps the rules that apply to
+// all answers.
 func (d *doctor) ask(ctx context.Context, at *site, q request) answer {
 	a := at.ask(ctx, at.client, q)
 	d.log.LogAttrs(ctx, slog.LevelDebug, "asked the KME", slog.String("kme", at.host), slog.String("method", q.method),
@@ -174,7 +174,7 @@ func (s *site) ask(ctx context.Context, client *http.Client, q request) (a answe
 	return answer{err: err, status: got.StatusCode, kind: got.Header.Get("Content-Type"), body: body}
 }
 
-// errTooLarge: the body of an answer is larger than any should be.
+// errTooLarge means that the body of an answer is larger than any should be.
 var errTooLarge = fmt.Errorf("an answer of over %d bytes", maxAnswer)
 
 // readBody reads a body to its end, without a copy elsewhere in memory.
@@ -202,7 +202,7 @@ func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || ok && (op.Op == "read" || op.Op == "write") && !op.Timeout()
 }
 
-// cause returns the error of the network or TLS in err. Any other may come from
+// cause returns the network or TLS error in err. Any other error may come from
 // net/http, which quotes what it can't parse as HTTP, and that may be a key.
 func cause(err error, timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// A status is what a KME says of itself. Members of the wrong type are left out.
+// A status is what a KME says about itself. Members of the wrong type are left
+// out.
 type status struct {
 	raw    map[string]json.RawMessage
 	text   map[string]string
 	number map[string]int
 }
 
-// The fields of a status that must be there.
+// The fields that a status must have.
 func textFields() []string {
 	return []string{"source_KME_ID", "target_KME_ID", "master_SAE_ID", "slave_SAE_ID"}
 }
@@ -41,7 +42,7 @@ func newStatus(raw map[string]json.RawMessage) status {
 	return s
 }
 
-// asString returns the string that raw is.
+// asString returns raw as a string.
 func asString(raw json.RawMessage) (string, bool) {
 	var text *string
 	if json.Unmarshal(raw, &text) != nil || text == nil {
@@ -50,7 +51,7 @@ func asString(raw json.RawMessage) (string, bool) {
 	return *text, true
 }
 
-// readStatus asks a KME for its status with an SAE.
+// readStatus asks a KME for its status with the given SAE.
 func (d *doctor) readStatus(ctx context.Context, at *site, sae string) (status, verdict) {
 	a := d.ask(ctx, at, request{method: http.MethodGet, sae: sae, what: "status"})
 	defer a.wipe()
@@ -114,7 +115,7 @@ func (d *doctor) statusFields(context.Context) verdict {
 		check("status_extension", "an object", right)
 	}
 	if wrong != nil {
-		return fail("%s: clients that read by the standard may refuse it", strings.Join(wrong, "; "))
+		return fail("%s: clients that follow the standard may refuse it", strings.Join(wrong, "; "))
 	}
 	return pass("all %d fields", len(textFields())+len(numberFields()))
 }
@@ -166,7 +167,7 @@ func (d *doctor) statusSAE(context.Context) verdict {
 	detail := fmt.Sprintf("master %s, slave %s", quote(master), quote(slave))
 	switch {
 	case master == "":
-		return fail("%s: clients can't see whether the KME takes them for the right SAE", detail)
+		return fail("%s: clients can't tell whether the KME takes them for the right SAE", detail)
 	case d.o.SAE != "" && master != d.o.SAE:
 		return fail("%s; the caller is %s: is it the right certificate?", detail, quote(d.self()))
 	case slave != d.o.Peer:
@@ -211,7 +212,7 @@ func (d *doctor) storedCount(ctx context.Context) verdict {
 	detail := fmt.Sprintf("%d at first, %d after %d keys, max_key_count %d", was, is, d.report.KeysUsed, most)
 	switch {
 	case was == 0 && d.report.KeysUsed > 0:
-		return warn("%s: 0 stored, yet keys are given: a client that goes by it asks for none", detail)
+		return warn("%s: 0 stored, yet keys are given: a client that relies on it asks for none", detail)
 	case is < 0 || bounded && is > most:
 		return warn("%s", detail)
 	}

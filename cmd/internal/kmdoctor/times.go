@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A Time says how long a KME takes for a kind of request, one after the other, without
-// connecting.
+// A Time says how long a KME takes to answer a kind of request, made one after the
+// other and not counting the time to connect.
 type Time struct {
 	Request string  `json:"request"`         // such as "POST enc_keys"
 	Answers int     `json:"answers"`         // good ones

@@ -15,7 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A handshake is what came of a TLS connection.
+// A handshake is the outcome of a TLS connection.
 type handshake struct {
 	err     error // no TLS
 	version uint16
@@ -25,7 +25,7 @@ type handshake struct {
 	leaf    *x509.Certificate // the KME's; nil: none was seen
 }
 
-// shake connects to a KME, and notes why that fails.
+// shake connects to a KME, and notes any failure.
 func (s *site) shake(ctx context.Context) (h handshake) {
 	config := s.config.Clone()
 	if verify := config.VerifyConnection; verify != nil {
@@ -72,7 +72,7 @@ func (d *doctor) tlsHandshake(ctx context.Context) verdict {
 	case plain:
 		return fail("%s does not speak TLS: is it a plain HTTP port?", d.own.host)
 	case d.hand.err != nil && isAlert(d.hand.err):
-		return fail("the KME breaks off: %v: does it know the CA of the client certificate?", d.hand.err)
+		return fail("the KME broke off: %v: does it know the CA of the client certificate?", d.hand.err)
 	case d.hand.err != nil:
 		return fail("no TLS connection: %v", d.hand.err)
 	case d.hand.version != 0:
@@ -88,17 +88,18 @@ func (d *doctor) tlsCertificate(context.Context) verdict {
 	case d.hand.chain != nil:
 		return fail("%v", d.hand.chain)
 	case time.Until(d.hand.leaf.NotAfter) < expiresSoon:
-		return warn("it verifies, but soon no more: %s", certificateFacts(d.hand.leaf))
+		return warn("it verifies, but expires soon: %s", certificateFacts(d.hand.leaf))
 	case d.o.CAFile == "":
 		return pass("it verifies with the system's CAs: %s", certificateFacts(d.hand.leaf))
 	}
 	return pass("it verifies with the CAs that were given: %s", certificateFacts(d.hand.leaf))
 }
 
-// expiresSoon is when a certificate has to be renewed.
+// expiresSoon is how long before its end a certificate has to be renewed.
 const expiresSoon = 14 * 24 * time.Hour
 
-// certificateFacts says in one phrase what an administrator asks of a certificate.
+// certificateFacts returns one phrase with what an administrator wants to know about a
+// certificate.
 func certificateFacts(c *x509.Certificate) string {
 	key := c.PublicKeyAlgorithm.String()
 	switch k := c.PublicKey.(type) {
@@ -148,8 +149,8 @@ func (d *doctor) tlsOld(ctx context.Context) verdict {
 	return pass("TLS 1.1 and 1.0 are refused")
 }
 
-// tlsGroup judges the key agreement: who records a connection today may have a quantum
-// computer later, and the keys that came over it with that.
+// tlsGroup judges the key agreement: someone who records a connection today may later
+// have a quantum computer, and with it the keys that came over the connection.
 func (d *doctor) tlsGroup(context.Context) verdict {
 	c := kmclient.Connection{KME: d.own.host, TLS: tls.VersionName(d.hand.version), Group: d.hand.group.String()}
 	if !c.PostQuantum() {

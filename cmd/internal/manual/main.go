@@ -63,8 +63,8 @@ func writePages(c *cobra.Command, header doc.GenManHeader, dir string) error {
 	return os.WriteFile(filepath.Join(dir, strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"), page.Bytes(), 0o644)
 }
 
-// fenced puts the tables of a help text, whose lines are indented, between fences of
-// Markdown: else the pages would fill their lines like those of a paragraph.
+// fenced puts the tables of a help text, whose lines are indented, between Markdown
+// fences. Otherwise the pages would fill their lines like those of a paragraph.
 func fenced(text string) string {
 	const fence = "```\n"
 	var b strings.Builder

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Admin runs a command with --admin and returns where it serves administrators,
-// and what it has logged so far.
+// Admin runs a command with --admin and returns the URL where it serves
+// administrators, and its log so far.
 func Admin(t testing.TB, cmd *cobra.Command, args ...string) (url, log string) {
 	t.Helper()
 	cmd.SetArgs(args)

@@ -1,4 +1,4 @@
 // Package relaytest has what tests of whole relays share: the program as it is
 // installed, processes that end with the test, ports, mail servers, connections
-// that can be cut, waiting, and what a test needs of the environment.
+// that can be cut, ways to wait, and settings from the environment.
 package relaytest

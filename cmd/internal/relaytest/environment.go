@@ -23,8 +23,8 @@ func Number(t testing.TB, name string, otherwise int) int {
 	return n
 }
 
-// Seed returns a seed for random numbers and logs it. The environment variable
-// has that of a run to repeat.
+// Seed returns a seed for random numbers and logs it. To repeat a run, set the
+// environment variable to its seed.
 func Seed(t testing.TB, name string) uint64 {
 	t.Helper()
 	seed := Number(t, name, int(time.Now().UnixNano()&0xFFFFFF))

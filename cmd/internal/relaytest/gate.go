@@ -23,7 +23,8 @@ type Gate struct {
 
 // GateHooks watch a Gate. Each may be nil.
 type GateHooks struct {
-	// Record returns what gets a copy of one direction of a new connection.
+	// Record returns a writer that gets a copy of one direction of a new
+	// connection.
 	Record func() io.Writer
 	// Cut calls cut, which cuts n connections.
 	Cut func(n int, cut func())
@@ -71,7 +72,7 @@ func NewGate(t testing.TB, target string, hooks GateHooks) *Gate {
 	return g
 }
 
-// Shut cuts all connections and refuses new ones, or takes them again.
+// Shut cuts all connections and refuses new ones, or accepts them again.
 func (g *Gate) Shut(shut bool) {
 	g.mu.Lock()
 	g.shut = shut
@@ -95,8 +96,8 @@ func (g *Gate) CutAll() {
 	})
 }
 
-// CutAfter has each new connection cut after as many bytes as limit returns; 0:
-// not at all. nil: none is cut.
+// CutAfter has each new connection cut after as many bytes as limit returns; 0
+// means never. A nil limit cuts none.
 func (g *Gate) CutAfter(limit func() int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

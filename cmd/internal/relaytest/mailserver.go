@@ -13,7 +13,7 @@ import (
 type MailServer struct {
 	// Take gets each message.
 	Take func(from string, to []string, message io.Reader) error
-	// Rcpt may refuse a recipient; nil: all are taken.
+	// Rcpt may refuse a recipient; nil: all are accepted.
 	Rcpt func(to string) error
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // AtEnd runs a shell script at the end of the test, even if this process is
-// killed: the script waits until a pipe is closed.
+// killed: the script waits for a pipe to close.
 func AtEnd(t testing.TB, script string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "read _; { "+script+"; } >/dev/null 2>&1")

@@ -17,8 +17,8 @@ type Program struct {
 	err  error
 }
 
-// Path returns the path of qkdmail. With -short it skips the test, because whole
-// relays take long.
+// Path returns the path of qkdmail. With -short it skips the test, because tests
+// of whole relays take long.
 func (p *Program) Path(t testing.TB) string {
 	t.Helper()
 	if testing.Short() {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Await waits until so returns true, for atMost at most.
+// Await waits until so returns true, but no longer than atMost.
 func Await(t testing.TB, atMost time.Duration, what string, so func() bool) {
 	t.Helper()
 	for end := time.Now().Add(atMost); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -33,15 +33,15 @@ func AwaitListening(t testing.TB, what, addr string) {
 	})
 }
 
-// FreePort returns a free port of loopback.
+// FreePort returns a free port on loopback.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	return FreePorts(t, 1)
 }
 
-// FreePorts returns the first of n free ports of loopback in a row. They are
-// below those that the system gives to clients, so that a server that is started
-// again gets its own.
+// FreePorts returns the first of n consecutive free ports on loopback. They are
+// below those that the system gives to clients, so that a restarted server gets
+// its own again.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
 next:

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ownGroup gives a file that root makes the group of its folder: in the packages,
+// ownGroup gives a file made by root the group of its folder: in the packages,
 // /etc/qkdmail belongs to the relay's group.
 func ownGroup(dir string, f *os.File) error {
 	if os.Getuid() != 0 {

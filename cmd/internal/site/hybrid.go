@@ -13,11 +13,11 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// PublicSuffix follows the name of a private key file in that of its public key, as with
+// PublicSuffix is added to the name of a private key file to name its public key, as in
 // "qkdmail keygen".
 const PublicSuffix = ".pub"
 
-// maxKeyFile is how long the file of an X-Wing key can be, in bytes.
+// maxKeyFile is the largest size of an X-Wing key file, in bytes.
 const maxKeyFile = 64 << 10
 
 // Path returns a path that is relative to the site's folder, as in the configuration.
@@ -28,13 +28,14 @@ func (s *Site) Path(name string) string {
 	return filepath.Join(s.Dir, name)
 }
 
-// keyFiles returns the files of this site's X-Wing key that are not there yet. A private
-// key that is there is never replaced: what was encrypted to it could not be opened.
+// keyFiles returns the files of this site's X-Wing key that do not exist yet. An
+// existing private key is never replaced: what was encrypted to it could no longer be
+// opened.
 func (s *Site) keyFiles() ([]File, error) {
 	if s.HybridKey == "" {
 		return nil, nil
 	}
-	if strings.Contains(s.HybridKey, ":") && !filepath.IsAbs(s.HybridKey) { // relay.toml may have such
+	if strings.Contains(s.HybridKey, ":") && !filepath.IsAbs(s.HybridKey) { // relay.toml accepts these
 		return nil, fmt.Errorf("%w: our X-Wing key: %q: name a file", mailer.ErrConfig, s.HybridKey)
 	}
 	var files []File
@@ -58,8 +59,8 @@ func (s *Site) keyFiles() ([]File, error) {
 	return files, nil
 }
 
-// PublicKey returns the X-Wing key that the other site gets. The private key must be
-// there.
+// PublicKey returns the X-Wing key that the other site gets. The private key must
+// exist.
 func (s *Site) PublicKey() (*cipher.HybridPublicKey, error) {
 	key, err := s.privateKey()
 	if err != nil {

@@ -24,8 +24,8 @@ import (
 //go:embed files
 var files embed.FS
 
-// The names of the files, in the order in which they are made. The unit is the one in
-// the packages.
+// The names of the files, in the order in which they are made. The unit is also in the
+// packages.
 const (
 	ConfigFile = "relay.toml"
 	MainFile   = "postfix-main.cf"
@@ -44,8 +44,8 @@ type Site struct {
 	KM       config.KM
 	Peer     config.Peer
 	Suite    string // of the rules
-	// HybridKey is the file of this site's X-Wing private key, which is made if it is not
-	// there; "": none.
+	// HybridKey is the file of this site's X-Wing private key, which is made if it does
+	// not exist; "": none.
 	HybridKey string
 	Port      int  // the first of five ports, which is for mail servers; the others are on loopback
 	Unit      bool // whether a systemd unit is made
@@ -69,8 +69,8 @@ type File struct {
 	Mode fs.FileMode
 }
 
-// Files returns the files for a site. The relay accepts the configuration among them. If
-// it would not, the error is a mailer.ErrConfig that says why.
+// Files returns the files for a site. If the relay would not accept the configuration
+// among them, the error is a mailer.ErrConfig that says why.
 func (s *Site) Files() ([]File, error) {
 	if err := s.checkPort(); err != nil {
 		return nil, err
@@ -114,13 +114,14 @@ func (s *Site) config() (string, error) {
 	}
 	c, err := config.Parse(s.Config(), []byte(b.String()))
 	if _, missing := os.Stat(s.Path(s.Peer.HybridKey)); err == nil && missing == nil {
-		_, err = c.Policy() // reads the peer's key, which may come later
+		_, err = c.Policy() // reads the peer's key; if it does not exist yet, it may come later
 	}
 	return b.String(), err
 }
 
-// Problem returns what is wrong with the values of these keys of the relay's configuration,
-// such as "km.url", or of keys below them; nil if nothing is. Other values may be missing.
+// Problem returns what is wrong with the values of these keys of the relay's
+// configuration, such as "km.url", or of keys below them; nil if nothing is wrong. Other
+// values may be missing.
 func (s *Site) Problem(keys ...string) error {
 	draft := *s
 	if len(draft.Peer.Domains) == 0 {
@@ -138,8 +139,8 @@ func (s *Site) Problem(keys ...string) error {
 	})
 }
 
-// first returns the first error about a key that counts, without its line: there is no
-// file yet. An error that is about no key counts.
+// first returns the first error about a key that counts, without its line number, because
+// there is no file yet. An error that names no key counts.
 func first(err error, counts func(key string) bool) error {
 	if _, ok := errors.AsType[*config.Error](err); !ok {
 		return err
@@ -185,7 +186,7 @@ func quote(s string) (string, error) {
 	return strconv.Quote(s), nil
 }
 
-// withPorts replaces the ports of docs/postfix.md by the site's.
+// withPorts replaces the ports of docs/postfix.md with the site's.
 func (s *Site) withPorts(text string) string {
 	return regexp.MustCompile(`\b1002[4-8]\b`).ReplaceAllStringFunc(text, func(port string) string {
 		n, _ := strconv.Atoi(port) // the expression matches numbers only
@@ -197,7 +198,7 @@ func (s *Site) withPorts(text string) string {
 func read(name string) string {
 	text, err := files.ReadFile("files/" + name)
 	if err != nil {
-		panic(err) // it is embedded
+		panic(err) // can't happen: it is embedded
 	}
 	return string(text)
 }

@@ -18,7 +18,7 @@ type Client struct {
 	out    *bufio.Writer
 }
 
-// Dial connects and sends EHLO. The whole session must end within a time.
+// Dial connects and sends EHLO. The whole session must end within the given time.
 func Dial(address string, within time.Duration) (*Client, error) {
 	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
 	if err != nil {
@@ -36,7 +36,7 @@ func Dial(address string, within time.Duration) (*Client, error) {
 	return c, nil
 }
 
-// Command sends a command and reads the reply, which must be of this class.
+// Command sends a command and reads the reply, whose code must begin with class.
 func (c *Client) Command(class byte, command string) error {
 	_, _ = c.out.WriteString(command)
 	_, _ = c.out.WriteString("\r\n")
@@ -61,7 +61,7 @@ func (c *Client) expect(class byte) error {
 	}
 }
 
-// Begin begins a transaction, up to the reply to DATA.
+// Begin begins a transaction and waits for the reply to DATA.
 func (c *Client) Begin(from, to string) error {
 	if err := c.Command('2', "MAIL FROM:<"+from+">"); err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// PassThrough is the least that a relay on go-smtp can do: its server takes
-// messages, and its client passes them on, over connections that are kept.
+// PassThrough does the least that a relay on go-smtp can do: its server takes
+// messages, and its client passes them on over connections that are kept.
 func PassThrough(nextHop string) *smtp.Server {
 	pool := &clients{address: nextHop}
 	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &passing{pool: pool}, nil }))

@@ -10,7 +10,7 @@ import (
 // A Sink is an SMTP server that takes every message.
 type Sink struct {
 	// Take gets each message, without the dots that SMTP adds to lines, and must
-	// read it to its end. nil: messages are thrown away.
+	// read it to its end. nil: messages are discarded.
 	Take func(message io.Reader)
 }
 
