@@ -17,7 +17,7 @@ func newStatus(g *flags.Globals) *cobra.Command {
 		Use:   "status",
 		Short: "Ask the key manager for its state and limits",
 		Long: `Ask the key manager for its state, its stock of keys and its limits. What it does not
-report is left out, except that an unreported stock is shown as "not said" (in JSON:
+report is left out, except that an unreported stock is shown as "not reported" (in JSON:
 absent), which differs from 0. "Connection" is what protects keys on their way from
 it. If it reports in any way that it or the QKD link does not work, the first line (in
 JSON: "trouble") says so.`,
@@ -70,7 +70,7 @@ func printStatus(out io.Writer, s kmclient.Status) error {
 	text("SAE", s.MasterSAE)
 	text("Peer", s.SlaveSAE)
 	if s.StoredKeys == nil {
-		text("Keys stored", "not said")
+		text("Keys stored", "not reported")
 	}
 	count("Keys stored", s.StoredKeys)
 	if s.OnDemand {
@@ -82,9 +82,9 @@ func printStatus(out io.Writer, s kmclient.Status) error {
 	number("Key size", s.KeySize, " bits")
 	number("Shortest key", s.MinKeySize, " bits")
 	number("Longest key", s.MaxKeySize, " bits")
-	number("Keys a request", s.MaxKeyPerRequest, "")
+	number("Keys per request", s.MaxKeyPerRequest, "")
 	number("Multicast SAEs", s.MaxSAEIDs, "")
-	text("Said at", s.Timestamp)
+	text("As of", s.Timestamp)
 	for _, c := range s.Connections {
 		text("Connection", c.KME+": "+c.String())
 	}

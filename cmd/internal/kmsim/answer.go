@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A problem is an answer that is an error.
+// A problem is an error as an answer.
 type problem struct {
 	status  int
 	message string // none with a 401
@@ -32,7 +32,7 @@ func noSuchPath() *problem { return &problem{status: http.StatusNotFound, messag
 
 func unauthorized() *problem { return &problem{status: http.StatusUnauthorized} }
 
-// unknownKey is the answer where there is no such key, with its quirk.
+// unknownKey returns the answer for a key that does not exist, with its quirk.
 func (c *core) unknownKey(p *problem) *problem {
 	if status := c.o.Quirks.UnknownKeyStatus; status != 0 {
 		p.status = status
@@ -51,7 +51,7 @@ func (c *core) problemOf(err error) *problem {
 	return &problem{status: c.o.ExhaustedStatus, message: "key store exhausted: " + err.Error()} // errFull
 }
 
-// write sends an answer: JSON, or the HTML page that a string is.
+// write sends an answer: a string as an HTML page, anything else as JSON.
 func (c *core) write(w http.ResponseWriter, status int, answer any) {
 	var body []byte
 	h := w.Header()
@@ -62,7 +62,7 @@ func (c *core) write(w http.ResponseWriter, status int, answer any) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		body = []byte(a)
 	default:
-		body, _ = json.Marshal(a) // types of this package, which all can be
+		body, _ = json.Marshal(a) // can't fail: all are types of this package
 		h.Set("Content-Type", "application/json")
 	}
 	defer clear(body)
@@ -71,16 +71,16 @@ func (c *core) write(w http.ResponseWriter, status int, answer any) {
 	_, _ = w.Write(body) // an error: the caller has gone
 }
 
-// statusBody is the status of a link; the names are those of ETSI GS QKD 014.
+// statusBody is the status of a link, with the names of ETSI GS QKD 014.
 type statusBody struct {
 	SourceKME  string `json:"source_KME_ID"`
-	TargetKME  any    `json:"target_KME_ID"` // a string, but for the quirk NumericTarget
+	TargetKME  any    `json:"target_KME_ID"` // a string, except with the quirk NumericTarget
 	MasterSAE  string `json:"master_SAE_ID"`
 	SlaveSAE   string `json:"slave_SAE_ID"`
 	KeySize    int    `json:"key_size"`
 	Stored     int    `json:"stored_key_count"`
 	Max        int    `json:"max_key_count"`
-	PerRequest int    `json:"max_key_per_request,omitempty"` // never 0, but for the quirk HideLimits
+	PerRequest int    `json:"max_key_per_request,omitempty"` // never 0, except with the quirk HideLimits
 	MaxSize    int    `json:"max_key_size,omitempty"`
 	MinSize    int    `json:"min_key_size,omitempty"`
 	MaxSAEIDs  int    `json:"max_SAE_ID_count"`
@@ -108,7 +108,7 @@ func (c *core) status(s *stock) (statusBody, error) {
 // A wiper is an answer that has keys.
 type wiper interface{ wipe() }
 
-// A container is keys as an answer has them.
+// A container is the form of keys in an answer.
 type container struct {
 	Keys []keyBody `json:"keys"`
 	keys []*kmclient.Key
@@ -120,7 +120,7 @@ type keyBody struct {
 	Size int    `json:"key_size,omitempty"` // bits; QMail only
 }
 
-// newContainer returns an answer with keys, which the access log counts.
+// newContainer returns an answer with keys, and counts them for the access log.
 func newContainer(info *call, keys []*kmclient.Key) *container {
 	info.keys = len(keys)
 	a := &container{Keys: make([]keyBody, len(keys)), keys: keys}

@@ -23,14 +23,14 @@ import (
 )
 
 // Certs is a folder with the certificates of KMEs and SAEs and their private
-// keys. They are for development: whoever has the CA's key can be any SAE.
+// keys. They are for development: whoever has the CA's key can pose as any SAE.
 type Certs string
 
 // CertOptions are the choices of [Certs.Make].
 type CertOptions struct {
 	KMEs    []string      // IDs; KME_A and KME_B if nil
 	SAEs    []string      // IDs; SAE_A and SAE_B if nil
-	Hosts   []string      // names and IP addresses of the KMEs beside localhost, 127.0.0.1 and ::1
+	Hosts   []string      // names and IP addresses of the KMEs besides localhost, 127.0.0.1 and ::1
 	Valid   time.Duration // of the KMEs' and SAEs' certificates; 365 days if zero
 	CAValid time.Duration // of the CA's; 3,650 days if zero
 }
@@ -68,11 +68,11 @@ func (c Certs) ServerTLS(kme string) (*tls.Config, error) {
 
 // Make makes a CA and, signed by it, a certificate for each KME and SAE, with
 // ECDSA keys on P-256 and the ID as common name. It returns the names of the
-// files it has written to the folder (made with mode 0700 if it is not there):
-// ca.crt and ca.key, and for SAE_A sae_a.crt and sae_a.key; that is, the ID in
-// lower case with "_" for what is unsafe in a file name. Keys have mode 0600.
-// Two IDs with the same file name are an error, and so is a file that exists:
-// then nothing is written.
+// files it has written to the folder (made with mode 0700 if it does not
+// exist): ca.crt and ca.key, and for SAE_A sae_a.crt and sae_a.key, that is,
+// the ID in lower case with "_" for characters that are unsafe in a file name.
+// Keys have mode 0600. If two IDs have the same file name, or a file exists,
+// Make returns an error and writes nothing.
 func (c Certs) Make(o CertOptions) ([]string, error) {
 	if o.KMEs == nil {
 		o.KMEs = []string{"KME_A", "KME_B"}
@@ -82,7 +82,7 @@ func (c Certs) Make(o CertOptions) ([]string, error) {
 	}
 	o.Valid, o.CAValid = cmp.Or(o.Valid, 365*day), cmp.Or(o.CAValid, 3650*day)
 	if o.Valid < 0 || o.CAValid < 0 {
-		return nil, fmt.Errorf("%w: certificates of negative validity", kmclient.ErrConfig)
+		return nil, fmt.Errorf("%w: a negative validity", kmclient.ErrConfig)
 	}
 	ca, err := newCA(o.CAValid)
 	if err != nil {
@@ -115,7 +115,7 @@ func (c Certs) Make(o CertOptions) ([]string, error) {
 }
 
 // newFileName returns the file name for an ID, without its extension, and
-// notes whose it is.
+// records its owner.
 func newFileName(id string, owners map[string]string) (string, error) {
 	if err := checkEntityID(id); err != nil {
 		return "", err
@@ -184,8 +184,8 @@ func newCA(valid time.Duration) (*holder, error) {
 	return (&holder{}).issue(t)
 }
 
-// issue makes a key and signs a certificate for it; with the zero holder the
-// certificate is self-signed.
+// issue makes a key and signs a certificate for it. The zero holder makes a
+// self-signed one.
 func (h *holder) issue(t *x509.Certificate) (*holder, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -225,7 +225,7 @@ func (h *holder) files(base string) []certFile {
 	return []certFile{{base + ".crt", 0o644, h.certPEM}, {base + ".key", 0o600, h.keyPEM}}
 }
 
-// writeFiles writes new files: all of them, or none.
+// writeFiles writes new files, either all or none.
 func writeFiles(dir string, files []certFile) (names []string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// A core is what both APIs have in common: the keys, and how a request is
-// answered, logged, delayed or made to fail.
+// A core is what both APIs share: the keys, and how a request is answered,
+// logged, delayed or made to fail.
 type core struct {
 	o     Options
 	held  *keyring
 	rules []failRule
-	lost  atomic.Int64 // answers that are still to be lost
+	lost  atomic.Int64 // answers still to be lost
 }
 
 func newCore(o Options) (*core, error) {
@@ -31,13 +31,13 @@ func newCore(o Options) (*core, error) {
 	return c, nil
 }
 
-// A call is what is noted of a request while it is answered.
+// A call holds notes about a request while it is answered.
 type call struct {
 	sae  string // the caller's ID, once it is known
 	keys int    // handed out
 }
 
-// serve answers a request to a KME with what do returns, unless it is one that
+// serve answers a request to a KME with the result of do, unless the request
 // must fail.
 func (c *core) serve(w http.ResponseWriter, r *http.Request, kme string, do func(*http.Request, *call) (any, error)) {
 	start := time.Now()

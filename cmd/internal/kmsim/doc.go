@@ -1,7 +1,6 @@
-// Package kmsim simulates key managers, to develop and test against without
-// QKD hardware. It is a simulator: its keys come from the system's randomness
-// and reach both sites because one process serves both. There is no quantum
-// link and no secrecy in that.
+// Package kmsim simulates key managers, to develop and test against without QKD
+// hardware. Its keys come from the system's random numbers and reach both sites
+// because one process serves both. There is no quantum link and no secrecy.
 //
 //   - [NewQMail] makes a key manager with the QMail REST API, which sender and
 //     recipient share, without authentication. Its status has the members of
@@ -13,20 +12,21 @@
 //   - [Serve] runs a handler. [Certs] makes certificates and the TLS
 //     configuration.
 //
-// By default keys are made when they are asked for and never run out.
-// [Options] makes the simulator slow, empty or broken, and [Quirks] makes it
-// stray from the standard as KMEs in the field do.
+// By default keys are made on demand and never run out. [Options] can make the
+// simulator slow, empty or broken, and [Quirks] can make it stray from the
+// standard as KMEs in the field do.
 //
 // # Answers outside the standard
 //
-// ETSI GS QKD 014 knows 200, 400, 401 and 503. What is wrong with a request as
-// HTTP gets HTTP's own answer: 404 for an unknown path, 405 for a method, 413
-// for too large a body, 415 for one that is not application/json. Requests are
-// read strictly, since a simulator is there to find a client's mistakes: a
-// member or query parameter that the standard does not have is a 400.
+// ETSI GS QKD 014 has the statuses 200, 400, 401 and 503. A request that is
+// wrong at the level of HTTP gets HTTP's own answer: 404 for an unknown path,
+// 405 for a wrong method, 413 for too large a body, 415 for a body that is not
+// application/json. Requests are read strictly, since a simulator should find a
+// client's mistakes: a member or query parameter that the standard does not
+// have is a 400.
 //
 // # Secrets
 //
-// Logs and errors have no key bytes. Keys are in memory only, and go with the
-// process.
+// Logs and errors have no key bytes. Keys are in memory only, and are gone when
+// the process ends.
 package kmsim

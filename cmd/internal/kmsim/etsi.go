@@ -15,9 +15,9 @@ import (
 //	POST, GET /api/v1/keys/{slave_SAE_ID}/enc_keys
 //	POST, GET /api/v1/keys/{master_SAE_ID}/dec_keys
 //
-// A key leaves the master's KME when enc_keys hands it out, and each slave's
-// when dec_keys does: no one gets a key twice. Callers are known by their client
-// certificate. A caller that has none, is not attached to this KME or may not
+// A key leaves the master's KME when enc_keys hands it out, and each slave's when
+// dec_keys does: nobody gets a key twice. Callers are known by their client
+// certificates. A caller that has none, is not attached to this KME or may not
 // have the key gets a 401 without a body.
 type ETSI struct {
 	core    *core
@@ -71,7 +71,7 @@ func (k *kme) answer(r *http.Request, info *call) (any, error) {
 		return nil, noSuchPath()
 	}
 	var do func(*http.Request, *call, string) (any, error)
-	other := http.MethodPost // beside GET; HEAD would use up keys that it does not return
+	other := http.MethodPost // besides GET; HEAD would use up keys without returning them
 	switch s[4] {
 	case "status":
 		do, other = k.status, http.MethodHead
@@ -163,7 +163,7 @@ func (k *kme) encKeys(r *http.Request, info *call, slave string) (any, error) {
 }
 
 // readEncRequest returns what a request for keys asks for, and the slaves that it
-// names beside the one in the path.
+// names besides the one in the path.
 func readEncRequest(r *http.Request) (q keyRequest, additional []string, err error) {
 	if r.Method == http.MethodGet {
 		q, err = queryAmount(r)
@@ -179,7 +179,7 @@ func readEncRequest(r *http.Request) (q keyRequest, additional []string, err err
 	return q, additional, err
 }
 
-// checkAdditional checks the further slaves of a multicast request.
+// checkAdditional checks the additional slaves of a multicast request.
 func (k *kme) checkAdditional(master, slave string, additional []string) error {
 	if most := k.core.o.MaxSAEIDs; len(additional) > most {
 		return badRequest("additional_slave_SAE_IDs shall have at most %d IDs", most)
@@ -205,7 +205,7 @@ type keyID struct {
 
 func (k *kme) decKeys(r *http.Request, info *call, master string) (any, error) {
 	if _, ok := k.network.home[master]; !ok || !k.network.paired(info.sae, master) {
-		return nil, unauthorized() // whether or not there is such an SAE
+		return nil, unauthorized() // whether or not the SAE exists
 	}
 	ids, err := readKeyIDs(r, k.core.o.Quirks.StringIDs)
 	if err != nil {

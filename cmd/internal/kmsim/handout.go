@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// handOut answers with new keys, and keeps copies for those who may fetch them
-// later.
+// handOut answers with new keys, and keeps copies for the SAEs that may fetch
+// them later.
 func (c *core) handOut(info *call, from *stock, to grant, size, number int) (any, error) {
 	quirks := c.o.Quirks
 	if quirks.MostKeys > 0 {

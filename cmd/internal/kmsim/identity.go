@@ -6,7 +6,7 @@ import (
 )
 
 // The fields of a client certificate that can have the SAE's ID. The standard
-// leaves it open.
+// does not say which.
 const (
 	identityCN     = "cn"     // the subject's common name
 	identityURI    = "uri"    // a URI subject alternative name
@@ -14,7 +14,8 @@ const (
 	identitySerial = "serial" // the serial number in lower-case hexadecimal, without leading zeros
 )
 
-// identityNames returns what may be the ID of an SAE in a certificate.
+// identityNames returns the names in a certificate that may be the ID of an
+// SAE.
 func identityNames(field string, c *x509.Certificate) (names []string) {
 	switch field {
 	case identityURI:
@@ -33,8 +34,9 @@ func identityNames(field string, c *x509.Certificate) (names []string) {
 	return names
 }
 
-// caller returns the ID of the SAE that a request comes from. There is none if
-// its certificate was not verified, or has the ID of no SAE here or of several.
+// caller returns the ID of the SAE that sent a request. ok is false if its
+// certificate was not verified, or does not have the ID of exactly one SAE
+// here.
 func (n *network) caller(r *http.Request) (id string, ok bool) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
 		return "", false

@@ -18,8 +18,7 @@ var (
 	errFull       = errors.New("too many keys wait to be fetched")
 )
 
-// A keyring holds the keys that were handed out and can still be fetched by
-// their IDs.
+// A keyring holds keys that were handed out and can still be fetched by their IDs.
 type keyring struct {
 	limit int // keys in each pool
 
@@ -29,11 +28,11 @@ type keyring struct {
 	made  int                 // keys ever put in
 }
 
-// A grant says whom a key is for. The zero grant is that of the QMail REST API,
-// which knows no callers: anyone may have the key until it is deleted.
+// A grant says who may have a key. The zero grant is for the QMail REST API, which
+// does not know its callers: anyone may have the key until it is deleted.
 type grant struct {
-	pool    string   // of a pair of SAEs
-	master  string   // the SAE that has asked for the key and got it
+	pool    string   // the keys of a pair of SAEs
+	master  string   // the SAE that asked for the key and got it
 	readers []string // SAEs that may fetch it
 }
 
@@ -42,15 +41,15 @@ type heldKey struct {
 	grant
 	key     *kmclient.Key
 	number  int             // keys are numbered in the order they were put in
-	waiting map[string]bool // by reader: false once it has the key
+	waiting map[string]bool // by reader; false once it has the key
 }
 
 func newKeyring(limit int) *keyring {
 	return &keyring{limit: limit, keys: map[string]*heldKey{}, count: map[string]int{}}
 }
 
-// put adds copies of keys, or none of them if the pool would have too many: an
-// errFull.
+// put adds copies of keys. If the pool would then have too many, it adds none and
+// returns errFull.
 func (r *keyring) put(g grant, keys ...*kmclient.Key) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +68,7 @@ func (r *keyring) put(g grant, keys ...*kmclient.Key) error {
 	return nil
 }
 
-// get returns a copy of a key, whoever asks.
+// get returns a copy of a key to any caller.
 func (r *keyring) get(id string) (*kmclient.Key, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,10 +90,10 @@ func (r *keyring) delete(id string) error {
 	return nil
 }
 
-// fetch returns copies of the keys that master got and reader may fetch, in the
-// order of ids: all or none. A key is removed once all its readers have it. With
-// keep, this reader may fetch the keys again. A key that is not there, or that the
-// reader has already, is a kmclient.ErrKeyNotFound; one that it may not have is an
+// fetch returns copies of keys that master got and reader may fetch, in the order of
+// ids, all or none. A key is removed once all its readers have it. With keep, this
+// reader may fetch the keys again. A key that does not exist, or that the reader
+// already has, is a kmclient.ErrKeyNotFound; one that the reader may not have is an
 // errNotGranted.
 func (r *keyring) fetch(master, reader string, keep bool, ids []string) ([]*kmclient.Key, error) {
 	r.mu.Lock()
@@ -110,7 +109,7 @@ func (r *keyring) fetch(master, reader string, keep bool, ids []string) ([]*kmcl
 		}
 		switch {
 		case !ok:
-			missing = notHeld(id) // but another one may be refused
+			missing = notHeld(id) // go on: another one may be refused
 		case !granted || k.master != master:
 			return nil, fmt.Errorf("%w: %s", errNotGranted, id)
 		case !waits || asked[name] && !keep:
@@ -133,8 +132,8 @@ func (r *keyring) fetch(master, reader string, keep bool, ids []string) ([]*kmcl
 	return keys, nil
 }
 
-// note records that a reader has a key, and removes the key if that was the last one.
-// mu must be held, as for remove.
+// note records that a reader has a key, and removes the key if that was its last
+// reader. mu must be held, as for remove.
 func (r *keyring) note(name, reader string) {
 	k := r.keys[name]
 	k.waiting[reader] = false
@@ -153,7 +152,7 @@ func (r *keyring) remove(name string) {
 	r.count[k.pool]--
 }
 
-// earlier returns copies of the oldest keys of this size in a pool, at most n.
+// earlier returns copies of the oldest keys of this size in a pool, n at most.
 func (r *keyring) earlier(pool string, size, n int) []*kmclient.Key {
 	r.mu.Lock()
 	defer r.mu.Unlock()

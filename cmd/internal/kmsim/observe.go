@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A Request is what Options.Observe gets of a request. None of it is text that a
-// caller chose.
+// A Request is what Options.Observe gets to know of a request. None of it is
+// text chosen by a caller.
 type Request struct {
 	KME       string // its ID; "" for the QMail REST API
 	Operation string // status, enc_keys, dec_keys; get, by_id, close; or other
@@ -37,8 +37,8 @@ func operation(r *http.Request) string {
 	return other
 }
 
-// logRequest writes a line of the access log: without the query, and with the
-// path cut to a bearable length.
+// logRequest writes a line of the access log, without the query and with the
+// path cut to a reasonable length.
 func (c *core) logRequest(r *http.Request, info *call, status int, took time.Duration) {
 	const most = 300
 	path := r.URL.EscapedPath()

@@ -14,58 +14,57 @@ import (
 // Options say how a simulator behaves. With the zero Options it is quick and
 // never runs out of keys.
 type Options struct {
-	KeySize           int // bits, of keys whose size is not asked for; 256 if zero
+	KeySize           int // bits, if a request gives no size; 256 if zero
 	MinKeySize        int // bits; 64 if zero
-	MaxKeySize        int // bits; 524,544 if zero: 64 KiB of pad and 32 bytes more
+	MaxKeySize        int // bits; 524,544 if zero: 64 KiB of pad plus 32 bytes
 	MaxKeysPerRequest int // 128 if zero
 	// MaxSAEIDs is how many additional slave SAEs a request may name (ETSI
 	// only): max_SAE_ID_count. Zero: no multicast.
 	MaxSAEIDs int
-	// MaxWaiting is how many keys of a pair of SAEs may wait to be fetched,
-	// or are kept (QMail); 1,048,576 if zero. Above, there are no more. That
-	// bounds the memory used, together with MaxKeySize.
+	// MaxWaiting is how many keys of a pair of SAEs may wait to be fetched
+	// (QMail: are kept); 1,048,576 if zero. Beyond that no more are made.
+	// Together with MaxKeySize this bounds the memory used.
 	MaxWaiting int
 
-	// Rate and Capacity give each pair of SAEs (QMail: all callers together)
-	// a stock of keys, which is full at the start, loses a key for each
-	// KeySize bits that are handed out, or part thereof, and gains Rate keys
-	// a second. Rate alone: a Capacity of
-	// 100,000 keys. Capacity alone: a stock that is used up. Neither: keys
-	// are made on demand.
+	// Rate and Capacity give each pair of SAEs (QMail: all callers together) a
+	// stock of keys. It is full at the start, loses a key for each KeySize bits
+	// handed out, or part thereof, and gains Rate keys a second. Rate alone: a
+	// Capacity of 100,000 keys. Capacity alone: a stock that is used up.
+	// Neither: keys are made on demand.
 	Rate     float64 // keys a second
 	Capacity int     // keys
-	// ExhaustedStatus is the HTTP status when the stock is too small, 503
-	// (if zero) or 400: the standard assigns none.
+	// ExhaustedStatus is the HTTP status when the stock is too small: 503 (if
+	// zero) or 400. The standard assigns none.
 	ExhaustedStatus int
 
 	Latency time.Duration // before every answer
 
-	// Fail is what goes wrong at random: rules with commas between them, each
-	// ACTION:PROBABILITY, or PROBABILITY alone, which is status=503. Actions:
+	// Fail is what goes wrong at random: rules separated by commas, each
+	// ACTION:PROBABILITY, or PROBABILITY alone, which means status=503. Actions:
 	//
 	//	status=CODE  answers with that HTTP status (400 to 599), and does nothing
 	//	cut          closes the connection without an answer, and does nothing
 	//	lost         does what was asked for and closes the connection without
 	//	             an answer: keys are used up that no one has
 	//
-	// With HTTP/2 it is the stream that is closed. At most one rule applies to a
-	// request, so the probabilities add up, to at most 1. Examples: "0.1" and
+	// With HTTP/2, only the stream is closed. At most one rule applies to a
+	// request, so the probabilities may add up to at most 1. Examples: "0.1" and
 	// "status=503:0.1,lost:0.01".
 	Fail string
 
-	// Extensions are the names that extension_mandatory and
-	// extension_optional may have. True: the simulator says that it has met
-	// the request; false: that it could not. It does nothing else with them.
+	// Extensions are the names that extension_mandatory and extension_optional
+	// may have. True: the simulator says that it has met the extension; false:
+	// that it could not. It does nothing else with them.
 	Extensions map[string]bool
 	// StrictOptional refuses a request with an extension_optional that is not
-	// met, instead of ignoring that.
+	// met, instead of ignoring the extension.
 	StrictOptional bool
 
 	Quirks Quirks       // for tests
 	Logger *slog.Logger // access log and failures; may be nil
 
-	// Observe is called with each request, for metrics, by several goroutines
-	// at the same time; may be nil.
+	// Observe is called for each request, for metrics, by several goroutines at
+	// the same time; may be nil.
 	Observe func(Request)
 }
 
@@ -74,7 +73,7 @@ const (
 	maxAnswer       = 256 << 20 // bytes of key in one answer
 )
 
-// complete fills in the defaults and checks what is there.
+// complete fills in the defaults and checks the rest.
 func (o Options) complete() (Options, error) {
 	o.KeySize = cmp.Or(o.KeySize, 256)
 	o.MinKeySize = cmp.Or(o.MinKeySize, 64)
@@ -110,9 +109,9 @@ func (o Options) complete() (Options, error) {
 	return o, o.Quirks.check()
 }
 
-// Quirks make a simulator stray from the standard as KMEs in the field do, for
-// the tests of clients. The zero Quirks do nothing. (A 400 where there are no
-// keys is [Options].ExhaustedStatus.)
+// Quirks make a simulator stray from the standard as KMEs in the field do, to
+// test clients. The zero Quirks do nothing. (For a 400 when there are no keys,
+// see [Options].ExhaustedStatus.)
 type Quirks struct {
 	POSTStatus       int           // 405 or 501 for every POST (ETSI only)
 	GETStatus        int           // and for every GET that asks for keys
@@ -124,18 +123,18 @@ type Quirks struct {
 	HideLimits       bool          // the status has no limits of number and size
 	HTMLErrors       bool          // HTML pages instead of error bodies, with 401 as well
 	NumericTarget    bool          // target_KME_ID is a number in the status
-	IgnoreQuery      bool          // size and number don't count with GET
+	IgnoreQuery      bool          // size and number are ignored with GET
 	IgnoreSize       bool          // every key has KeySize bits
-	IgnoreLimits     bool          // a number or size over the limits, or under, is served as well
+	IgnoreLimits     bool          // a number or size above or below the limits is served too
 	RoundSize        int           // sizes are rounded up to a multiple of so many bits, instead of refused
-	KeepKeys         bool          // dec_keys gives a key as often as it is asked for
-	RepeatKeys       bool          // enc_keys gives keys again that were not fetched yet
-	FewerKeys        bool          // one key less than asked for
-	MostKeys         int           // no more keys than that in an answer, however many are asked for
-	GiveRest         bool          // the keys that are left, where more are asked for
+	KeepKeys         bool          // dec_keys gives out a key as often as it is asked for
+	RepeatKeys       bool          // enc_keys gives out keys again that were not fetched yet
+	FewerKeys        bool          // one key fewer than asked for
+	MostKeys         int           // the most keys in an answer, however many are asked for
+	GiveRest         bool          // the keys that are left, if more are asked for
 	ForgetEarlier    bool          // handing out keys drops the pair's earlier ones
-	LoseAnswers      int           // how many answers with keys are lost, their keys used up, before one arrives
-	Slow             time.Duration // keys are used up, then the answer takes so long
+	LoseAnswers      int           // how many answers with keys are lost, with their keys used up, before one arrives
+	Slow             time.Duration // keys are used up, then the answer takes this long
 }
 
 func (q Quirks) check() error {
@@ -153,7 +152,7 @@ func (q Quirks) check() error {
 		return fmt.Errorf("%w: status %d for the status of a link: must be 400 to 599", kmclient.ErrConfig, q.StatusStatus)
 	}
 	if q.LoseAnswers < 0 || q.Slow < 0 || q.MostKeys < 0 || q.RoundSize < 0 || q.RoundSize%8 != 0 {
-		return fmt.Errorf("%w: a quirk that is negative, or rounds to no multiple of 8", kmclient.ErrConfig)
+		return fmt.Errorf("%w: a quirk that is negative, or does not round to a multiple of 8", kmclient.ErrConfig)
 	}
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A Profile is a way in which KMEs in the field stray from ETSI GS QKD 014, or keep to
-// a part of it. docs/kmes.md says what works with each.
+// A Profile is a way in which KMEs in the field stray from ETSI GS QKD 014, or
+// implement only part of it. docs/kmes.md says what works with each.
 type Profile struct {
 	Name     string
 	About    string // in a few words

@@ -56,12 +56,12 @@ func (q *QMail) answer(r *http.Request, info *call) (any, error) {
 	return nil, notAllowed("GET, HEAD, DELETE")
 }
 
-// qmailStatus is a status with what the QMail REST API adds to it.
+// qmailStatus is a status with the members that the QMail REST API adds.
 type qmailStatus struct {
 	State     string `json:"status"`
 	Link      string `json:"qkd_link_status"`
 	Available int    `json:"available_keys"`
-	Queue     int    `json:"queue_length"` // requests that wait, which none does
+	Queue     int    `json:"queue_length"` // requests that wait; none ever does
 	statusBody
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// The words of errors that both APIs have.
+// The words of errors that both APIs use.
 const (
 	wrongMultiple = "size shall be a multiple of 8"
 	notMandatory  = "not all extension_mandatory parameters are supported"
@@ -26,9 +26,9 @@ const (
 	notFound      = "one or more keys specified are not found on KME"
 )
 
-// pathSegments returns the unescaped segments of a path, nil if one of them is
-// empty or malformed. Nothing is cleaned: an ID may be "..", or have an escaped
-// slash.
+// pathSegments returns the unescaped segments of a path, or nil if one of them
+// is empty or malformed. The path is not cleaned: an ID may be "..", or have an
+// escaped slash.
 func pathSegments(r *http.Request) []string {
 	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	for i, s := range segments {
@@ -40,9 +40,9 @@ func pathSegments(r *http.Request) []string {
 	return segments
 }
 
-// readObject reads a body that is one JSON object into fields, whose members
-// are all that it may have. Names are compared exactly, which encoding/json
-// does not do; null is the same as nothing.
+// readObject reads a body that is one JSON object into fields, and allows no
+// other members. Names must match exactly, case included, unlike with
+// encoding/json; null is the same as nothing.
 func readObject(r *http.Request, fields map[string]any) error {
 	body, err := io.ReadAll(r.Body)
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -51,7 +51,7 @@ func readObject(r *http.Request, fields map[string]any) error {
 	if err != nil {
 		return badRequest("the body can't be read")
 	}
-	if len(body) == 0 { // every member may be left out, and so may the object
+	if len(body) == 0 { // every member is optional, and so is the object
 		return nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
@@ -75,7 +75,7 @@ func readObject(r *http.Request, fields map[string]any) error {
 	return nil
 }
 
-// readQuery reads a query of which each parameter may come once.
+// readQuery reads a query in which each parameter may come once.
 func readQuery(r *http.Request, known ...string) (map[string]string, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -135,7 +135,7 @@ func (e *extension) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// checkAmount returns the size and number of keys that a request is for.
+// checkAmount returns the size and number of keys that a request asks for.
 func (c *core) checkAmount(q keyRequest) (size, number int, err error) {
 	size, number = c.o.KeySize, 1
 	if q.size != nil {
@@ -179,7 +179,8 @@ func (c *core) checkExtensions(q keyRequest) error {
 	return nil
 }
 
-// extensions returns those that the simulator does not know or can't meet.
+// extensions returns the extensions that the simulator does not know, and those
+// that it can't meet.
 func (c *core) extensions(list []extension) (unknown, unmet []map[string]string) {
 	for _, names := range list {
 		if len(names) == 0 {

@@ -27,8 +27,8 @@ type ServeOptions struct {
 	Logger *slog.Logger // for errors below HTTP, as in TLS handshakes; may be nil
 }
 
-// Serve serves handler on l until ctx ends. Then it gives requests that have
-// begun ten seconds, and returns nil if they were answered. It closes l.
+// Serve serves handler on l until ctx ends. Then it gives requests under way
+// ten seconds, and returns nil if they were answered. It closes l.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, o ServeOptions) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A stock is how many keys of the default size a pair of SAEs has ready. The
+// A stock says how many keys of the default size a pair of SAEs has ready. The
 // keys themselves are made when they are handed out, which makes no difference to
 // callers.
 type stock struct {
@@ -30,7 +30,7 @@ func newStock(o Options) *stock {
 
 func (s *stock) onDemand() bool { return s.capacity == 0 }
 
-// take removes n keys, if there are as many.
+// take removes n keys, if there are that many.
 func (s *stock) take(n int) bool {
 	if s.onDemand() {
 		return true
@@ -69,12 +69,12 @@ func (s *stock) refill() {
 	s.at = now
 }
 
-// A Stock is how many keys of the default size a pair of SAEs has ready.
+// A Stock says how many keys of the default size a pair of SAEs has ready.
 type Stock struct {
 	SAEs     []string // two of them; none with the QMail REST API, where all callers share a stock
 	Ready    int      // keys
 	Capacity int      // keys
-	OnDemand bool     // keys are made when they are asked for; the numbers mean nothing then
+	OnDemand bool     // keys are made on demand; the numbers mean nothing then
 }
 
 func (s *stock) describe(saes ...string) Stock {

@@ -21,7 +21,7 @@ type SAE struct {
 type Topology struct {
 	KMEs []string // their IDs
 	SAEs []SAE
-	// Pairs are the SAEs that may have keys together, in any order. Nil: all.
+	// Pairs are the pairs of SAEs that may share keys, in any order; nil: all.
 	Pairs [][2]string
 	// Identity is the field of a client certificate that has the SAE's ID: cn
 	// (if empty), uri, dns or serial.
@@ -40,7 +40,7 @@ func TwoSites() Topology {
 // maxID is the longest ID of a KME or SAE, in bytes.
 const maxID = 255
 
-// network is a Topology that has been checked.
+// network is a Topology that has passed its checks.
 type network struct {
 	home     map[string]string // KME of each SAE
 	stocks   map[string]*stock // by pool
@@ -66,7 +66,7 @@ func (t Topology) check(o Options) (*network, error) {
 			return nil, err
 		}
 		if !slices.Contains(t.KMEs, sae.KME) {
-			return nil, fmt.Errorf("%w: SAE %q at KME %q, which is not there", kmclient.ErrConfig, sae.ID, sae.KME)
+			return nil, fmt.Errorf("%w: SAE %q at KME %q, which does not exist", kmclient.ErrConfig, sae.ID, sae.KME)
 		}
 		if _, twice := n.home[sae.ID]; twice {
 			return nil, fmt.Errorf("%w: SAE %q twice", kmclient.ErrConfig, sae.ID)
@@ -91,7 +91,7 @@ func (n *network) addPairs(t Topology, o Options) error {
 	for _, p := range pairs {
 		for _, id := range p {
 			if _, ok := n.home[id]; !ok {
-				return fmt.Errorf("%w: SAE %q of a pair is not there", kmclient.ErrConfig, id)
+				return fmt.Errorf("%w: SAE %q of a pair does not exist", kmclient.ErrConfig, id)
 			}
 		}
 		if p[0] == p[1] {
@@ -102,7 +102,7 @@ func (n *network) addPairs(t Topology, o Options) error {
 	return nil
 }
 
-// paired reports whether two SAEs may have keys together.
+// paired reports whether two SAEs may share keys.
 func (n *network) paired(a, b string) bool {
 	_, ok := n.stocks[poolOf(a, b)]
 	return ok

@@ -39,8 +39,8 @@ func Habits() []Habit {
 		{Name: "sizes rounded up to 264", Options: o{Quirks: q{RoundSize: 264}}},
 		{Name: "size ignored", Options: o{KeySize: 512, Quirks: q{IgnoreSize: true}}},
 
-		// A pad for 464 bytes takes 16 keys of 256 bits, one for 3,000 bytes 95; more
-		// where keys are short.
+		// A pad for 464 bytes takes 16 keys of 256 bits, and one for 3,000 bytes
+		// takes 95; it takes more if keys are short.
 		{Name: "a stock of two", Options: o{Capacity: 2}},
 		{Name: "a stock of two, worded so", Options: o{Capacity: 2, ExhaustedStatus: 400, Quirks: q{ExhaustedMessage: words}}},
 		{Name: "the same with 503", Options: o{Capacity: 2, Quirks: q{ExhaustedMessage: words}}},
@@ -68,8 +68,8 @@ func Habits() []Habit {
 	return habits
 }
 
-// Each calls try with each habit, each API that the habit is for, and the value
-// that want has for it. A name in want that no habit has fails the test.
+// Each calls try with each habit, each API that it applies to, and its value in
+// want. The test fails if want has a name that no habit has.
 func Each[V any](t *testing.T, want map[string]V, try func(h Habit, api string, want V)) {
 	t.Helper()
 	left := maps.Clone(want)

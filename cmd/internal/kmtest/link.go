@@ -15,10 +15,10 @@ const (
 	QMail = "QMail" // one key manager for both sites, over plain HTTP
 )
 
-// A Side is what a program of one site needs to know of its key manager. What
-// its API does not need is empty.
+// A Side is what a program at one site needs to know about its key manager.
+// Fields that the API does not need are empty.
 type Side struct {
-	KM            string // as --km has it
+	KM            string // as for --km
 	SAE, Peer     string
 	CA, Cert, Key string // files
 }
@@ -30,10 +30,10 @@ type Link struct {
 	t    testing.TB
 	api  string
 	kmes map[string]*handler // by ID; "" for the QMail REST API
-	ids  map[string]string   // of SAEs, where they are not the names in their certificates
+	ids  map[string]string   // of SAEs, if not the names in their certificates
 }
 
-// A handler passes requests on to another one, which can change.
+// A handler passes requests on to another handler, which can change.
 type handler struct{ atomic.Pointer[http.Handler] }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*h.Load()).ServeHTTP(w, r) }
@@ -74,8 +74,8 @@ func (h Habit) topology() kmsim.Topology {
 	return topology
 }
 
-// Become gives the key managers another habit while they run. Keys that wait to
-// be fetched are gone.
+// Become gives the key managers another habit while they run. Keys waiting to
+// be fetched are lost.
 func (l *Link) Become(h Habit) {
 	l.t.Helper()
 	if l.api == QMail {

@@ -13,14 +13,15 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
-// A Network is simulated KMEs over mutual TLS, at ports of the system's choice.
+// A Network is a set of simulated KMEs over mutual TLS, on ports that the
+// system chooses.
 type Network struct {
 	Certs kmsim.Certs
 	URL   map[string]string // by KME
 
 	t    testing.TB
 	home map[string]string // KME of each SAE
-	ids  map[string]string // ID of each SAE, where it is not the name in its certificate
+	ids  map[string]string // ID of each SAE, if not the name in its certificate
 }
 
 // StartKMEs runs KMEs until the test ends. change, which may be nil, can alter
@@ -49,7 +50,7 @@ func StartKMEs(t testing.TB, topology kmsim.Topology, o kmsim.Options, change fu
 			t.Fatal(err)
 		}
 		server := httptest.NewUnstartedServer(handler)
-		server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that clients cut
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // it would log connections that clients cut
 		server.EnableHTTP2 = true
 		if server.TLS, err = n.Certs.ServerTLS(kme); err != nil {
 			t.Fatal(err)
@@ -79,7 +80,7 @@ func (n *Network) serials(topology kmsim.Topology) map[string]string {
 	return ids
 }
 
-// rename returns a topology with other IDs of its SAEs.
+// rename returns a topology with other IDs for its SAEs.
 func rename(topology kmsim.Topology, ids map[string]string) kmsim.Topology {
 	topology.SAEs = slices.Clone(topology.SAEs)
 	for i, sae := range topology.SAEs {
@@ -88,7 +89,7 @@ func rename(topology kmsim.Topology, ids map[string]string) kmsim.Topology {
 	return topology
 }
 
-// Options returns those of the client of an SAE.
+// Options returns the options of an SAE's client.
 func (n *Network) Options(sae string) etsi014.Options {
 	kme := n.home[sae]
 	cert, key := n.Certs.Of(sae)

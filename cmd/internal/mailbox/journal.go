@@ -20,12 +20,12 @@ import (
 var (
 	// ErrBusy means that another process makes this copy.
 	ErrBusy = errors.New("another process writes it")
-	// ErrOtherJob means that what is there was made with other options, or of an mbox
-	// file that has changed since.
+	// ErrOtherJob means that the existing copy was made with other options, or from an
+	// mbox file that has changed since.
 	ErrOtherJob = errors.New("it was begun with other options, or the original has changed since")
 )
 
-// A Result says what became of a message. Zero is good; the caller decides on others.
+// A Result says what became of a message. Zero is good; the caller defines the others.
 type Result int
 
 // A job is the first line of a journal.
@@ -35,8 +35,8 @@ type job struct {
 	Modified time.Time `json:"modified"`
 }
 
-// A record is a line of a journal: one message is in the copy. A loss of power can leave
-// the record on disk and not the message, which the digest shows.
+// A record is a line of a journal: one message is in the copy. After a loss of power the
+// record may be on disk and the message not; the digest shows that.
 type record struct {
 	In       int64  `json:"in,omitempty"`  // end of the message in the original, in bytes
 	Out      int64  `json:"out,omitempty"` // its end in the copy
@@ -45,7 +45,8 @@ type record struct {
 	Finished bool   `json:"finished,omitempty"` // all messages are in the copy
 }
 
-// A journal says how far a copy is. It outlives the process, which may end at any point.
+// A journal says how far a copy has got. It outlives the process, which may end at any
+// point.
 type journal struct {
 	file *os.File
 	lock *flock.Flock
@@ -65,7 +66,7 @@ func tryLock(lock *flock.Flock) error {
 }
 
 // openJournal opens the journal of a job, and locks it. It calls each with the records
-// that copied still agrees with, and forgets the others. copied is nil if there is no
+// that still agree with copied, and forgets the others. copied is nil if there is no
 // file.
 func openJournal(name string, j job, copied *os.File, each func(record)) (*journal, error) {
 	lock := flock.New(name, flock.SetPermissions(0o600))
@@ -86,7 +87,7 @@ func openJournal(name string, j job, copied *os.File, each func(record)) (*journ
 func (l *journal) replay(want job, copied *os.File, each func(record)) error {
 	var have job
 	d := json.NewDecoder(l.file)
-	if d.Decode(&have) != nil { // no line: nothing has been done
+	if d.Decode(&have) != nil { // no whole line: nothing has been done
 		return l.begin(want)
 	}
 	if have.Name != want.Name || have.Size != want.Size || !have.Modified.Equal(want.Modified) {
@@ -99,7 +100,7 @@ func (l *journal) replay(want job, copied *os.File, each func(record)) error {
 			break
 		}
 		if copied == nil && !r.Finished {
-			continue // what counts is whether the copy has its name already
+			continue // whether the copy has its name already decides that
 		}
 		if !r.Finished && !r.isOf(copied, out) {
 			break
@@ -156,8 +157,8 @@ func (l *journal) append(line any, sync bool) error {
 
 func (l *journal) close() error { return errors.Join(l.file.Close(), l.lock.Close()) }
 
-// privateFolder makes a folder that only its owner can look into, or takes one that is
-// there.
+// privateFolder makes a folder that only its owner can look into, or uses an existing
+// one.
 func privateFolder(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	if err == nil || !errors.Is(err, fs.ErrExist) {
@@ -165,7 +166,7 @@ func privateFolder(dir string) error {
 	}
 	info, err := os.Lstat(dir)
 	if err == nil && (!info.IsDir() || info.Mode().Perm()&0o077 != 0) {
-		err = fmt.Errorf("%s is not a folder for its owner alone: remove it", dir)
+		err = fmt.Errorf("%s is not a folder that only its owner can open: remove it", dir)
 	}
 	return err
 }

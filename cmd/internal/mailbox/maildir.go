@@ -29,10 +29,10 @@ func isMaildir(dir string) bool {
 	return true
 }
 
-// Maildirs returns the Maildir folders among root and the folders in it, by their names
-// in root: those of Maildir++, whose names begin with a dot, and others. It looks into
-// no other folder for which skip is true, and follows no link but root. others is how
-// many .eml files there are beside them.
+// Maildirs returns the names, relative to root, of the Maildir folders among root and the
+// folders in it: those of Maildir++, whose names begin with a dot, and others. It does
+// not look into folders for which skip is true, and follows no link but root. others is
+// how many .eml files there are besides.
 func Maildirs(root string, skip func(dir string) bool) (names []string, others int, err error) {
 	err = filepath.WalkDir(root+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -68,8 +68,9 @@ type MaildirEntry struct {
 	id   string
 }
 
-// list returns the messages of a Maildir folder, those in new first: a mail program that
-// is at work moves messages from there to cur. It calls skipped with files that are none.
+// list returns the messages of a Maildir folder, those in new first: a running mail
+// program moves messages from there to cur. It calls skipped for files that are not
+// messages.
 func list(dir string, skipped func(path, why string)) (entries []MaildirEntry, err error) {
 	seen := map[string]bool{}
 	for _, sub := range []string{subNew, subCur} {
@@ -113,14 +114,15 @@ func uniques(dir string) (map[string]string, error) {
 	return found, err
 }
 
-// unique returns the part of a file's name that stays when a mail program sets flags, and
-// that is the same for a message and its copy: without sizes.
+// unique returns the part of a file's name that stays the same when a mail program sets
+// flags, and in a message's copy: without sizes.
 func unique(name string) string {
 	name, _, _ = strings.Cut(name, ":")
 	return withSizes(name, func(string) string { return "" })
 }
 
-// sized returns the name of a file with the right sizes in it, if it has any, in bytes.
+// sized returns the name of a file with its sizes, if it has any, corrected. Sizes are in
+// bytes.
 func sized(name string, size, withCRLF int64) string {
 	name, flags, hasFlags := strings.Cut(name, ":")
 	name = withSizes(name, func(what string) string {
@@ -135,8 +137,8 @@ func sized(name string, size, withCRLF int64) string {
 	return name
 }
 
-// withSizes replaces the sizes that Maildir++ puts into names: ",S=" and the size of the
-// file, ",W=" and the size with lines that end with CRLF. Dovecot believes them.
+// withSizes replaces the sizes that Maildir++ puts into names: ",S=" is the size of the
+// file, ",W=" its size with lines that end with CRLF. Dovecot relies on them.
 func withSizes(name string, replace func(what string) string) string {
 	parts := strings.Split(name, ",")
 	for i, part := range parts[1:] {

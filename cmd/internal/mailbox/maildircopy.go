@@ -13,22 +13,23 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/durable"
 )
 
-// A MaildirCopy is a folder with copies of Maildir folders. A message has its name in
-// new or cur once it is complete and on disk, so that another run makes those that are
-// missing. One process at a time has it.
+// A MaildirCopy is a folder with copies of Maildir folders. A message gets its name in
+// new or cur once it is complete and on disk, so that another run can add those that
+// are missing. Only one process at a time can open it.
 type MaildirCopy struct {
 	dir  string
 	lock *flock.Flock
 }
 
-// mark is the file by which a copy is known, and what its messages were made with.
+// mark is the file that marks a copy and records the options that its messages were
+// made with.
 const mark = ".qkdmail-copy"
 
-// unfinished is the message in tmp that is written.
+// unfinished is the message in tmp that is being written.
 const unfinished = ".unfinished"
 
-// OpenMaildirs opens the copy of folders in the folder dir, or begins one. The name is
-// that of the options of the caller: a copy that was begun under another name is an
+// OpenMaildirs opens the copy of folders in the folder dir, or begins one. The name
+// stands for the caller's options: a copy that was begun under another name is an
 // ErrOtherJob. If there are messages in one of the folders, and no copy was begun, the
 // error is an fs.ErrExist.
 func OpenMaildirs(dir, name string, folders []string) (*MaildirCopy, error) {
@@ -77,19 +78,19 @@ func (c *MaildirCopy) identify(path string, want job, folders []string) error {
 	return sync(path, c.dir)
 }
 
-// Close lets go of the copy.
+// Close releases the copy.
 func (c *MaildirCopy) Close() { _ = c.lock.Close() }
 
 // A MaildirFolder is one of the folders that are copied.
 type MaildirFolder struct {
-	Missing []MaildirEntry // what is not in the copy
+	Missing []MaildirEntry // those not in the copy
 	Made    int            // how many messages are in it
 	dir     string         // of the copy
 	ready   map[string]string
 }
 
 // Folder returns the Maildir folder at dir, whose copy has this name, and makes the
-// folder for the copy. It calls skipped with files that are no messages.
+// folder for the copy. It calls skipped for files that are not messages.
 func (c *MaildirCopy) Folder(dir, name string, skipped func(path, why string)) (*MaildirFolder, error) {
 	f := &MaildirFolder{dir: filepath.Join(c.dir, name)}
 	for _, sub := range []string{subNew, subCur, subTmp} {
@@ -129,10 +130,10 @@ func (f *MaildirFolder) Sync() error {
 	return sync(filepath.Join(f.dir, subNew), filepath.Join(f.dir, subCur), filepath.Join(f.dir, subTmp))
 }
 
-// A MaildirMessage is a message of the original, and takes what becomes of it in the copy.
+// A MaildirMessage is a message of the original, and takes its content for the copy.
 type MaildirMessage struct {
 	In    *os.File
-	Ready bool // it was complete, and only Deliver is missing
+	Ready bool // it was completed earlier, and only Deliver is left to do
 
 	entry   MaildirEntry
 	folder  *MaildirFolder
@@ -141,7 +142,7 @@ type MaildirMessage struct {
 	n       int64
 	bare    int64 // lines that end with LF alone
 	before  byte
-	pending string // name in tmp of what is complete
+	pending string // name in tmp of the complete message
 }
 
 // Open opens a missing message. Only one is open at a time.
@@ -179,8 +180,8 @@ func (w *MaildirMessage) Write(p []byte) (int, error) {
 	return w.buf.Write(p)
 }
 
-// Finish completes the message, and puts it on disk. With sync its name is on disk as
-// well, in tmp, and Deliver gives it the one in new or cur.
+// Finish completes the message, and puts it on disk. With sync its name in tmp is on
+// disk as well, and Deliver gives it its name in new or cur.
 func (w *MaildirMessage) Finish(sync bool) error {
 	if err := w.complete(); err != nil {
 		return err
@@ -201,14 +202,14 @@ func (w *MaildirMessage) complete() error {
 		return err
 	}
 	info, err := w.In.Stat()
-	if err == nil { // mail programs take it for the time when the message came
+	if err == nil { // mail programs take it for the time of arrival
 		err = os.Chtimes(w.out.Name(), info.ModTime(), info.ModTime())
 	}
 	return errors.Join(err, w.out.Sync(), w.out.Close())
 }
 
-// PassOn puts the message into the copy as it is in the original, in place of what was
-// written. The Result is not kept.
+// PassOn puts the message into the copy unchanged, in place of what was written. The
+// Result is not kept.
 func (w *MaildirMessage) PassOn(Result) error {
 	w.buf.Reset(w.out)
 	w.n, w.bare, w.before = 0, 0, 0
@@ -227,7 +228,7 @@ func (w *MaildirMessage) PassOn(Result) error {
 	return w.Finish(false)
 }
 
-// Deliver gives the complete message its name in new or cur, if it has none.
+// Deliver gives the complete message its name in new or cur, unless it has one.
 func (w *MaildirMessage) Deliver() error {
 	if w.pending == "" {
 		return nil

@@ -1,9 +1,9 @@
-// Package mailbox knows folders and files with many messages, Maildir and mbox, and how
-// a copy of one is made that can be interrupted at any point.
+// Package mailbox reads folders and files with many messages, Maildir and mbox, and
+// makes copies of them in a way that can be interrupted at any point.
 //
-// No library serves here. go-mbox holds each message in memory, drops the lines between
-// messages and ends lines with CRLF; go-maildir renames the messages that it reads. What
-// comes back must be the same mailbox, byte for byte.
+// No library serves here, because decryption must restore the same mailbox, byte for
+// byte. go-mbox holds each message in memory, drops the lines between messages and ends
+// lines with CRLF; go-maildir renames the messages that it reads.
 package mailbox
 
 import (
@@ -15,33 +15,34 @@ import (
 )
 
 // ErrNotMbox means a file that does not begin like an mbox file.
-var ErrNotMbox = errors.New("it is no mbox file: it does not begin with a line \"From \"")
+var ErrNotMbox = errors.New("it is not an mbox file: it does not begin with a \"From \" line")
 
 // A Quoting says which lines of an mbox file separate messages (From_ lines), and
 // how a message keeps lines that look like them.
 type Quoting string
 
 // The ways to quote. Under Rd and O every line that begins with "From " is a From_ line,
-// so that quoting can be undone and done again without a difference.
+// so that undoing and redoing the quoting makes no difference.
 const (
-	// Rd is mboxrd: a line of ">" and "From ", with any number of ">" or none, gets one
-	// more.
+	// Rd is mboxrd: a line that begins with any number of ">", or none, and "From " gets
+	// one more ">".
 	Rd Quoting = "rd"
-	// O is mboxo: a line "From " gets a ">", a line ">From " does not.
+	// O is mboxo: a line that begins with "From " gets a ">", one with ">From " does
+	// not.
 	O Quoting = "o"
-	// None is for programs that leave lines "From " in messages as they are. A From_
-	// line has a time in it, which mail programs look for; only lines that do are
-	// quoted, as under Rd.
+	// None is for files from programs that do not quote "From " lines in messages. A
+	// From_ line has a time in it, which mail programs look for; only lines with a time
+	// are quoted, as under Rd.
 	None Quoting = "none"
 )
 
-// ParseQuoting returns the Quoting with a name.
+// ParseQuoting returns the Quoting with this name.
 func ParseQuoting(name string) (Quoting, error) {
 	switch q := Quoting(name); q {
 	case Rd, O, None:
 		return q, nil
 	}
-	return "", fmt.Errorf("%q is none of rd, o and none", name)
+	return "", fmt.Errorf("%q: must be rd, o or none", name)
 }
 
 // maxFrom is how many bytes of a line are examined.
@@ -50,8 +51,8 @@ const maxFrom = 1000
 // from is how a From_ line begins.
 const from = "From "
 
-// separates reports whether the line that text begins with is a From_ line, and whether
-// that much of it is enough to know. all means that nothing follows text.
+// separates reports whether text begins with a From_ line, and whether it is long enough
+// to tell. all means that nothing follows text.
 func (q Quoting) separates(text []byte, all bool) (yes, known bool) {
 	if len(text) < len(from) && bytes.HasPrefix([]byte(from), text) {
 		return false, all
@@ -66,8 +67,9 @@ func (q Quoting) separates(text []byte, all bool) (yes, known bool) {
 	return hasTime(line[:min(len(line), maxFrom)]), ended || all || len(text) >= maxFrom
 }
 
-// hasTime reports whether there is something like 7:05 in a line. Mail programs ask for
-// more, each for something else; none takes a line without it for a From_ line.
+// hasTime reports whether there is something like 7:05 in a line. Mail programs require
+// more, and each something different, but none takes a line without a time for a From_
+// line.
 func hasTime(line []byte) bool {
 	digit := func(b byte) bool { return '0' <= b && b <= '9' }
 	for i := 1; i+1 < len(line); i++ {
@@ -78,7 +80,7 @@ func hasTime(line []byte) bool {
 	return false
 }
 
-// A Message is where a message of an mbox file is, as offsets in bytes.
+// A Message says where a message is in an mbox file, as offsets in bytes.
 type Message struct {
 	Start int64 // of its From_ line, and of blank lines before the first one
 	Body  int64 // of the message
@@ -94,15 +96,15 @@ type Scanner struct {
 	off int64
 }
 
-// NewScanner returns a Scanner of an mbox file from the offset at, where a message
-// begins, or the file.
+// NewScanner returns a Scanner of an mbox file, starting at the offset at, where a
+// message must begin (or the file).
 func NewScanner(file io.ReaderAt, at int64, q Quoting) *Scanner {
 	r := io.NewSectionReader(file, at, 1<<62)
 	return &Scanner{r: bufio.NewReaderSize(r, 64<<10), q: q, off: at}
 }
 
 // Next returns the next message, or io.EOF. An empty file has none. The error is
-// ErrNotMbox where text comes before the first From_ line.
+// ErrNotMbox if text comes before the first From_ line.
 func (s *Scanner) Next() (Message, error) {
 	m := Message{Start: s.off}
 	for head := false; !head; {
@@ -162,7 +164,7 @@ func (s *Scanner) atFrom() (yes, dated bool, err error) {
 }
 
 // skip goes to the next line. It returns the length of this one, 0 at the end of the
-// file, and whether nothing is on it.
+// file, and whether it is blank.
 func (s *Scanner) skip() (n int64, blank bool, err error) {
 	for {
 		part, err := s.r.ReadSlice('\n')

@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 )
 
-// An MboxCopy is an mbox file that is made of another, message by message. Until it is
-// complete it is in the folder PATH.unfinished, and whoever opens it again goes on where
-// it ended. One process at a time has it.
+// An MboxCopy is an mbox file that is made from another, message by message. Until it is
+// complete it is in the folder PATH.unfinished, and opening it again continues where it
+// ended. Only one process at a time can open it.
 type MboxCopy struct {
 	path string
 	dir  string // PATH.unfinished
@@ -27,18 +27,18 @@ type MboxCopy struct {
 	at       int64 // end of the last message in out
 	journal  *journal
 	scan     *Scanner
-	last     int64 // in in: beginning of the last message that was in the copy at first
+	last     int64 // offset in in of the last message that was in the copy when it was opened
 	done     int64 // and its end
 	result   Result
 	finished bool
 }
 
-// OpenMbox begins or resumes the copy of in at path. The name is that of the options of
-// the caller: what was begun under another name is not resumed. each is called with the
-// Result of every message that is in the copy already, and what it took in the original.
+// OpenMbox begins or resumes the copy of in at path. The name stands for the caller's
+// options: a copy that was begun under another name is not resumed. each is called with
+// the Result of every message already in the copy, and its size in the original.
 //
-// If path is there the error is an fs.ErrExist, unless force is set. Then Finish
-// replaces it.
+// If path exists the error is an fs.ErrExist, unless force is set. Then Finish replaces
+// it.
 func OpenMbox(in *os.File, path string, q Quoting, name string, force bool, each func(r Result, size int64)) (*MboxCopy, error) {
 	info, err := in.Stat()
 	if err != nil {
@@ -71,7 +71,7 @@ func Unfinished(path string) string { return path + ".unfinished" }
 func (c *MboxCopy) part() string { return filepath.Join(c.dir, "mbox") }
 
 func (c *MboxCopy) open(each func(Result, int64)) (err error) {
-	// Once the copy has its name, there may be no file.
+	// If the copy has its name already, there may be no such file.
 	if c.out, err = os.OpenFile(c.part(), os.O_RDWR, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -97,7 +97,7 @@ func (c *MboxCopy) open(each func(Result, int64)) (err error) {
 }
 
 // Last returns the last message that was in the copy when it was opened, as it is in the
-// original. It returns nil if there was none, or its Result was not zero.
+// original. It returns nil if there was none, or if its Result was not zero.
 func (c *MboxCopy) Last() (io.Reader, error) {
 	if c.done == 0 || c.result != 0 {
 		return nil, nil
@@ -122,7 +122,7 @@ func (c *MboxCopy) Next() (*MboxMessage, error) {
 	return w, w.restart()
 }
 
-// Finish gives the complete copy its name. It is on disk then, as a whole.
+// Finish gives the complete copy its name. All of it is then on disk.
 func (c *MboxCopy) Finish(force bool) error {
 	if !c.finished {
 		if info, err := c.in.Stat(); err != nil || info.Size() != c.was.Size || !info.ModTime().Equal(c.was.Modified) {
@@ -143,7 +143,7 @@ func (c *MboxCopy) Finish(force bool) error {
 }
 
 // remove removes what is not needed once the copy has its name, or if it has no message.
-// Without a journal it would all begin anew, so this goes last.
+// The journal goes last: without it the copy would begin anew.
 func (c *MboxCopy) remove() error {
 	for _, name := range []string{c.part(), c.journal.name, c.dir} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -172,14 +172,14 @@ func (c *MboxCopy) publish(force bool) error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// A file system without hard links.
+	// The file system has no hard links.
 	if _, err := os.Lstat(c.path); err == nil {
 		return &fs.PathError{Op: "create", Path: c.path, Err: fs.ErrExist}
 	}
 	return os.Rename(c.part(), c.path)
 }
 
-// Close lets go of the copy. What is unfinished stays, to be resumed.
+// Close releases the copy. An unfinished one stays, to be resumed.
 func (c *MboxCopy) Close() {
 	if c.out != nil {
 		_ = c.out.Close() // Finish has synced what matters
@@ -188,12 +188,12 @@ func (c *MboxCopy) Close() {
 		return
 	}
 	if c.at == 0 && !c.finished {
-		_ = c.remove() // best effort: it is in nobody's way
+		_ = c.remove() // best effort: it does no harm
 	}
 	_ = c.journal.close()
 }
 
-// An MboxMessage is a message of the original, and takes what becomes of it in the copy.
+// An MboxMessage is a message of the original, and takes its content for the copy.
 type MboxMessage struct {
 	Message
 	In io.Reader // the message, without the quoting of the file
@@ -206,7 +206,7 @@ type MboxMessage struct {
 	tail   byte  // the last byte of the message; a line end if it is empty
 }
 
-// restart begins the message again, after its From_ line.
+// restart begins the message in the copy again, after its From_ line.
 func (w *MboxMessage) restart() error {
 	if err := w.c.out.Truncate(w.c.at); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (w *MboxMessage) restart() error {
 	return err
 }
 
-// An mboxFile writes to the copy of a message.
+// An mboxFile writes to a message's copy.
 type mboxFile struct{ w *MboxMessage }
 
 func (f mboxFile) Write(p []byte) (int, error) {
@@ -244,7 +244,7 @@ func (w *MboxMessage) Finish(sync bool) error {
 	if err := w.quoted.Close(); err != nil {
 		return err
 	}
-	// Only the last message of a file can be without a line end.
+	// Only the last message of a file may lack a line end.
 	if last := w.Next == w.c.size && w.Next == w.End; w.tail != '\n' && !last {
 		if err := w.buf.WriteByte('\n'); err != nil {
 			return err
@@ -256,8 +256,7 @@ func (w *MboxMessage) Finish(sync bool) error {
 	return w.end(sync, 0)
 }
 
-// PassOn puts the message into the copy as it is in the original, in place of what was
-// written.
+// PassOn puts the message into the copy unchanged, in place of what was written.
 func (w *MboxMessage) PassOn(r Result) error {
 	if err := w.restart(); err != nil {
 		return err

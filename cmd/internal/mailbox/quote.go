@@ -7,7 +7,7 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// Unquote returns a reader of the message that an mbox file has quoted in text.
+// Unquote returns a reader of the message that is quoted in text, as in an mbox file.
 func (q Quoting) Unquote(text io.Reader) io.Reader {
 	return transform.NewReader(text, &quoter{q: q})
 }
@@ -18,7 +18,7 @@ func (q Quoting) Quote(dst io.Writer) io.WriteCloser {
 	return transform.NewWriter(dst, &quoter{q: q, add: true})
 }
 
-// A quoter adds one ">" to the lines that need it, or takes it away.
+// A quoter adds one ">" to the lines that need it, or removes it.
 type quoter struct {
 	q      Quoting
 	add    bool
@@ -75,8 +75,8 @@ const (
 	undecided // keep this one, and look at the next
 )
 
-// marks returns what to do where text begins, at the beginning of a line or after ">",
-// and whether that much text is enough to know.
+// marks returns what to do where text begins, which is at the beginning of a line or
+// after ">", and whether there is enough text to tell.
 func (t *quoter) marks(text []byte, all bool) (c change, known bool) {
 	levels := t.q != O
 	if text[0] != '>' {

@@ -19,13 +19,13 @@ import (
 	"golang.org/x/term"
 )
 
-// A batch is what "encrypt" and "decrypt" have in common: inputs, outputs, progress and
-// a summary. A mailbox is done message by message, and otherwise a file is one message.
+// A batch is what "encrypt" and "decrypt" share: inputs, outputs, progress and a summary.
+// A mailbox is processed message by message; any other file is one message.
 type batch struct {
 	output string // -o
 	outDir string // --out-dir
 	force  bool   // --force
-	mbox   string // --mbox: the quoting of the mbox file that is the input; "": none is
+	mbox   string // --mbox: the quoting of the mbox file; "": the input is not one
 	done   string // "encrypted" or "decrypted", for the summary
 }
 
@@ -49,30 +49,31 @@ type job struct {
 	size   int64  // in bytes; 0 if unknown
 }
 
-// An output takes what becomes of a message. With sync it is on disk when Finish returns.
+// An output takes the encrypted or decrypted message. With sync it is on disk when Finish
+// returns.
 type output interface {
 	io.Writer
 	Finish(sync bool) error
 }
 
 // A step encrypts or decrypts one message. It calls warn with what the user should know,
-// and tell with what the user has asked for.
+// and tell with what the user asked for.
 type step func(ctx context.Context, in io.Reader, out output, warn, tell func(text string)) error
 
-// A work is a step, and what it takes to do it for mailboxes. There a message can be any,
-// even an empty one.
+// A work is a step, and what mailboxes need besides. In a mailbox a message can be
+// anything, even empty.
 type work struct {
 	do  func(mailbox bool) step
-	job string // names all options that decide what comes out
-	// passOn reports whether a message is to be passed on as it was after this error.
-	// What the key manager or the disk fails at for all messages ends the run.
+	job string // names all options that affect the output
+	// passOn reports whether a message should be passed on unchanged after this error. An
+	// error that would hit every message, of the key manager or the disk, ends the run.
 	passOn func(context.Context, error) bool
-	// settle does what may not have been done for a message whose output is complete.
+	// settle does what may be left to do for a message whose output is complete.
 	settle func(ctx context.Context, in io.Reader) error
 }
 
-// run does all messages in args. After a failure it goes on with the others. The first
-// failure decides the exit code.
+// run processes all messages in args. After a failure it goes on with the others. The
+// first failure decides the exit code.
 func (b *batch) run(cmd *cobra.Command, args []string, w work) error {
 	defer terminal.UntilHangUp(cmd)()
 	if b.mbox != "" {
@@ -123,7 +124,7 @@ func (b *batch) run(cmd *cobra.Command, args []string, w work) error {
 	return first
 }
 
-// one does one message.
+// one processes one message.
 func (b *batch) one(cmd *cobra.Command, j job, bar *progressbar.ProgressBar, do step) error {
 	in, closeInput, err := terminal.OpenInput(cmd.Context(), j.input)
 	if err != nil {
@@ -155,7 +156,7 @@ func (w barWriter) Write(p []byte) (int, error) {
 }
 
 // maildirs returns the Maildir folders in the folder that args name, if there are any.
-// Folders of .eml files and Maildir folders are not for one run.
+// One run can't do both Maildir folders and folders of .eml files.
 func (b *batch) maildirs(args []string) (names []string, err error) {
 	for _, arg := range args {
 		if info, err := os.Stat(arg); b.outDir == "" || err != nil || !info.IsDir() {
@@ -166,11 +167,11 @@ func (b *batch) maildirs(args []string) (names []string, err error) {
 			return nil, terminal.NoInput(err)
 		}
 		if len(more) > 0 && others > 0 {
-			return nil, terminal.Usage("%s has Maildir folders and other .eml files: name them one after the other", arg)
+			return nil, terminal.Usage("%s has Maildir folders and other .eml files: do them in separate runs", arg)
 		}
 		names = append(names, more...)
 		if len(more) > 0 && (len(args) > 1 || b.isOutDir(arg)) {
-			return nil, terminal.Usage("%s has Maildir folders: name nothing beside it, and another folder with --out-dir", arg)
+			return nil, terminal.Usage("%s has Maildir folders: name nothing else, and give another folder with --out-dir", arg)
 		}
 	}
 	if len(names) > 0 && b.output != "" {
@@ -211,8 +212,8 @@ func (b *batch) jobs(args []string, note func(string, ...any)) ([]job, error) {
 	return jobs, checkOutputs(jobs)
 }
 
-// list returns the message that arg names, or the .eml files in the folder that it
-// names. In a folder it takes regular files only, and links to them: a pipe could block
+// list returns the message that arg names, or the .eml files in the folder that arg
+// names. In a folder it takes only regular files and links to them: a pipe could block
 // the others.
 func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 	if arg == "-" {
@@ -235,7 +236,7 @@ func (b *batch) list(arg string, note func(string, ...any)) ([]job, error) {
 			return err
 		}
 		var size int64
-		if info, err := os.Stat(path); err == nil { // otherwise opening it fails
+		if info, err := os.Stat(path); err == nil { // otherwise opening it will fail
 			if !info.Mode().IsRegular() {
 				note("%s is skipped: it is not a regular file", path)
 				return nil

@@ -1,5 +1,5 @@
 // Package messagecmd has the commands for messages in files: "encrypt", "decrypt",
-// "inspect" and "demo", and "keygen" for the X-Wing keys that these take.
+// "inspect" and "demo", and "keygen" for the X-Wing keys that they take.
 package messagecmd
 
 import (

@@ -121,8 +121,8 @@ func (d *decryptFlags) privateKeys(cmd *cobra.Command) (keys []*cipher.HybridPri
 	return keys, nil
 }
 
-// restore returns what decrypts one message, for these recipients, in a mailbox or by
-// itself.
+// restore returns the step that decrypts one message, for these recipients, in a mailbox
+// or by itself.
 func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptions, to []string, mailbox bool) step {
 	return func(ctx context.Context, in io.Reader, out output, warn, tell func(string)) error {
 		head, in, err := readHead(in, make([]byte, formStart))
@@ -138,7 +138,7 @@ func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptio
 			return notOurs(err, head)
 		}
 		if suite := r.Info().Suite; len(opts.Hybrid) > 0 && !suite.Hybrid() {
-			warn(fmt.Sprintf("its suite %s is not hybrid: whoever knows the key manager's keys can read such messages and make them", suite))
+			warn(fmt.Sprintf("its suite %s is not hybrid: whoever knows the key manager's keys can read and forge such messages", suite))
 		}
 		if err := d.release(r, out, to, warn, tell); err != nil {
 			return err
@@ -148,7 +148,7 @@ func (d *decryptFlags) restore(km kmclient.KeyManager, opts *cipher.DecryptOptio
 				return err
 			}
 			if others.n > 1 {
-				warn("it is an mbox file, of which only the first message is decrypted: to decrypt each, use --mbox")
+				warn("it is an mbox file, and only its first message is decrypted: to decrypt each, use --mbox")
 			}
 		}
 		if err := out.Finish(d.closeKeys); err != nil {
@@ -193,9 +193,9 @@ func (d *decryptFlags) release(r *cipher.Reader, out io.Writer, to []string, war
 }
 
 // closeKeysOf closes the keys of a message, and goes on after a failure: once the first
-// key is closed the message can't be decrypted again to close the others. What another
-// program has closed in the meantime is closed. again means that an earlier run may have
-// closed some, which the key manager does not know any more.
+// key is closed, the message can't be decrypted again to close the others. A key that
+// another program closed in the meantime counts as closed. again means that an earlier
+// run may have closed some, which the key manager no longer knows.
 func closeKeysOf(ctx context.Context, km kmclient.KeyManager, message *cipher.Info, again bool) error {
 	closeKey := km.CloseKey
 	if kept, ok := km.(*keystore.Store); ok { // another peer may have a key with the same ID
@@ -238,11 +238,11 @@ func (d *decryptFlags) work(km kmclient.KeyManager, opts *cipher.DecryptOptions,
 	return w
 }
 
-// passOn reports whether an error is about one message alone. One that nobody can decrypt
-// must not keep the others waiting.
+// passOn reports whether an error concerns one message alone. One that nobody can decrypt
+// must not hold up the others.
 func (d *decryptFlags) passOn(ctx context.Context, km kmclient.KeyManager, err error) bool {
 	if errors.Is(err, kmclient.ErrRefused) {
-		// Some key managers answer so for a key that is not for us.
+		// Some key managers give this answer for a key that is not for us.
 		_, statusErr := km.Status(ctx, d.Peer)
 		return statusErr == nil
 	}

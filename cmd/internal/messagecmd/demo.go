@@ -138,7 +138,7 @@ func demoDecrypt(ctx context.Context, km cipher.KeyFinder, wire []byte) ([]byte,
 }
 
 // FlipPayloadBit flips a bit in the middle of the payload. The base64 stays valid, so
-// the change is in what was encrypted.
+// the change is in the payload itself.
 func FlipPayloadBit(wire []byte) []byte {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	forged := bytes.Clone(wire)

@@ -118,7 +118,7 @@ func (e *encryptFlags) run(cmd *cobra.Command, args []string) error {
 	})
 }
 
-// job names the options of a mailbox that is encrypted: a digest, because there are
+// job names the options that a mailbox is encrypted with: a digest, because there are
 // addresses among them.
 func (e *encryptFlags) job(o *cipher.EncryptOptions) string {
 	var key, note string
@@ -162,7 +162,7 @@ func (e *encryptFlags) options(cmd *cobra.Command) (*cipher.EncryptOptions, erro
 }
 
 // publicKey returns the key that --hybrid or the environment names, nil if neither does.
-// An empty flag is no way to say none: it could be a variable of a script that is unset.
+// An empty flag does not mean none: it could be an unset variable of a script.
 func (e *encryptFlags) publicKey(cmd *cobra.Command) (*cipher.HybridPublicKey, error) {
 	if !cmd.Flags().Changed("hybrid") {
 		if e.hybrid = os.Getenv("QKD_HYBRID"); e.hybrid == "" {
@@ -191,15 +191,15 @@ func encryptStep(km kmclient.KeyManager, opts *cipher.EncryptOptions, mailbox bo
 			return err
 		}
 		if n == 0 && !mailbox {
-			// An empty pipe comes from a program that has failed.
-			return terminal.Fail(terminal.ExitData, "check what makes it", "the input is empty and no message")
+			// An empty pipe comes from a program that failed.
+			return terminal.Fail(terminal.ExitData, "check what makes it", "the input is empty")
 		}
 		if err := w.Close(); err != nil {
 			return err
 		}
 		info := w.Info()
 		if info.Bcc {
-			warn("it has a Bcc field, which all its recipients will see when they decrypt it: remove it before encryption")
+			warn("it has a Bcc field, which all recipients will see when they decrypt the message: remove it before encryption")
 		}
 		for _, text := range form.warnings() {
 			warn(text)

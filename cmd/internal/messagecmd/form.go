@@ -18,8 +18,8 @@ const formStart = 64
 // comes later goes unnoticed, since a message is encrypted as a stream.
 const formLimit = 256 << 10
 
-// A form is what is unusual about a file that is encrypted as a message. Nothing is
-// changed: what was signed must be restored byte for byte.
+// A form is what is unusual about a file that is encrypted as a message. The file is
+// encrypted unchanged: what was signed must be restored byte for byte.
 type form struct {
 	utf16   bool
 	cr      bool // lines end with CR alone, as on old Macs
@@ -37,7 +37,7 @@ func formOf(head []byte) form {
 	return f
 }
 
-// warnings returns what a user should know of a file that is encrypted nevertheless.
+// warnings returns what a user should know about a file that is encrypted nevertheless.
 func (f form) warnings() (texts []string) {
 	if f.utf16 {
 		texts = append(texts, "it is UTF-16 text and is encrypted as it is: its header can't be read, so its sender is not known outside; convert it first, for example with: iconv -f UTF-16 -t UTF-8")
@@ -49,7 +49,7 @@ func (f form) warnings() (texts []string) {
 		texts = append(texts, "it has lines that end with CR CR LF; it is encrypted as it is")
 	}
 	if f.several {
-		texts = append(texts, "it is an mbox file with several messages and is encrypted as one: its header is that of the first; to encrypt each, use --mbox")
+		texts = append(texts, "it is an mbox file with several messages and is encrypted as one, under the header of the first; to encrypt each, use --mbox")
 	}
 	return texts
 }
@@ -64,7 +64,7 @@ func readHead(in io.Reader, buf []byte) (head []byte, whole io.Reader, err error
 }
 
 // notOurs returns the error for a file that is not recognised as an encrypted message.
-// A shell may have converted it to UTF-16, as ">" does in PowerShell.
+// A shell may have converted it to UTF-16, as PowerShell's ">" does.
 func notOurs(err error, head []byte) error {
 	if !errors.Is(err, cipher.ErrNotEncrypted) || !textfile.IsUTF16(head) {
 		return err
@@ -84,9 +84,9 @@ func endsWithCR(text []byte) bool {
 }
 
 // holdsSeveral reports whether text is the beginning of an mbox file with a second
-// message. That begins with a line "From " after a blank one, which has a time in it or
-// a header after it. Programs that write mbox files put ">" before such lines in a
-// message.
+// message. A message begins with a "From " line after a blank one; the line has a time
+// in it, or a header follows it. Programs that write mbox files put ">" before such
+// lines in a message.
 func holdsSeveral(text []byte, cr bool) bool {
 	text = bytes.TrimPrefix(text, []byte("\uFEFF"))
 	end := byte('\n')
@@ -112,10 +112,10 @@ func holdsSeveral(text []byte, cr bool) bool {
 	return false
 }
 
-// A fromLines counts the lines that begin with "From " in what is written to it.
+// A fromLines counts the lines that begin with "From " in the text written to it.
 type fromLines struct {
 	n      int
-	inside bool // a line of which that much is known
+	inside bool // a line that is already known to begin with it or not
 	line   []byte
 }
 
@@ -137,7 +137,7 @@ func (f *fromLines) Write(p []byte) (int, error) {
 
 func isFromLine(line []byte) bool { return bytes.HasPrefix(line, []byte("From ")) }
 
-// cutText returns the first line of text, the rest, and whether the line has an end.
+// cutText returns the first line of text, the rest, and whether the line is complete.
 func cutText(text []byte, end byte) (line, rest []byte, ended bool) {
 	line, rest, ended = bytes.Cut(text, []byte{end})
 	return bytes.Trim(line, "\r\n"), rest, ended

@@ -63,7 +63,8 @@ func inspected(i *cipher.Info) inspection {
 	return inspection{i.Suite, i.Time, i.SenderSAE, i.RecipientSAE, fingerprint(i), i.KeyIDs, i.PlaintextSize, i.PayloadSize, i.Outer}
 }
 
-// fingerprint returns that of the X-Wing key that a message is for, "" for none.
+// fingerprint returns the fingerprint of the X-Wing key that a message is for,
+// "" for none.
 func fingerprint(i *cipher.Info) string {
 	if !i.Suite.Hybrid() {
 		return ""

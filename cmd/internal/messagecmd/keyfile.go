@@ -9,13 +9,13 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/textfile"
 )
 
-// maxKeyFile is how long the file of an X-Wing key can be, in bytes. Without text
-// around it a public key takes 1,723.
+// maxKeyFile is the largest size of an X-Wing key file, in bytes. A public key
+// alone takes 1,723.
 const maxKeyFile = 64 << 10
 
-// readKeyFile returns what parse makes of the file, or of the credential:NAME, that
-// the user has named as what. No error shows the text. The file may be a pipe that stays
-// silent: reading it ends with ctx.
+// readKeyFile reads the file, or the credential:NAME, that the user gave for what, and
+// parses it. No error shows the text. The file may be a pipe that stays silent: reading
+// it ends with ctx.
 func readKeyFile[K any](ctx context.Context, what, name string, read func(string, int64) ([]byte, error), parse func([]byte) (K, error)) (key K, err error) {
 	switch {
 	case name == "":

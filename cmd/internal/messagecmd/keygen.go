@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// publicSuffix follows the name of a private key file in that of its public key.
+// publicSuffix is added to the name of a private key file to name its public
+// key.
 const publicSuffix = ".pub"
 
 // keygenFlags are the flags of "keygen".
@@ -63,7 +64,7 @@ func (k *keygenFlags) run(cmd *cobra.Command) error {
 	case k.hybrid == public:
 		return terminal.Usage("give --hybrid to make a key for hybrid suites, or --public FILE to see a public key")
 	case public && (k.output != "" || k.force):
-		return terminal.Usage("--public prints on standard output: -o and --force go with --hybrid")
+		return terminal.Usage("--public prints to standard output: -o and --force go with --hybrid")
 	case public:
 		return k.show(cmd)
 	case k.output == "" || k.output == "-":
@@ -141,7 +142,7 @@ func (k *keygenFlags) show(cmd *cobra.Command) error {
 	})
 }
 
-// parsePublic returns the public key of a text that has either key.
+// parsePublic returns the public key from a text with either key.
 func parsePublic(text []byte) (*cipher.HybridPublicKey, error) {
 	if bytes.Contains(text, []byte("PUBLIC KEY-----")) {
 		return cipher.ParseHybridPublicKey(text)

@@ -27,7 +27,7 @@ type mailboxRun struct {
 	start  time.Time
 	before int   // messages that an earlier run has done
 	done   int   // messages encrypted or decrypted, by this run and, in an mbox file, earlier ones
-	plain  int   // ordinary mail that was passed on
+	plain  int   // ordinary messages that were passed on
 	faulty int   // others that were passed on
 	bytes  int64 // of the messages done
 	code   int   // exit code of the first faulty one
@@ -38,14 +38,14 @@ func (b *batch) mailboxRun(cmd *cobra.Command, w work) *mailboxRun {
 	return &mailboxRun{batch: b, cmd: cmd, work: w, step: w.do(true), start: time.Now()}
 }
 
-// A copied message takes what becomes of a message in the copy of a mailbox.
+// A copied message takes a message's content in the copy of a mailbox.
 type copied interface {
 	output
-	PassOn(mailbox.Result) error // as it was
+	PassOn(mailbox.Result) error // unchanged
 }
 
-// ordinary is the result of a message that is passed on because it is not encrypted. That
-// of others which are passed on is the exit code.
+// ordinary is the result of a message that is passed on because it is not encrypted. For
+// others that are passed on, the result is the exit code.
 const ordinary mailbox.Result = 1
 
 // count counts a message.
@@ -64,7 +64,7 @@ func (r *mailboxRun) count(result mailbox.Result, size int64) {
 	}
 }
 
-// message does one message. An error means that the run can't go on.
+// message processes one message. An error means that the run can't go on.
 func (r *mailboxRun) message(name string, size int64, in io.Reader, to copied) error {
 	ctx := r.cmd.Context()
 	if err := ctx.Err(); err != nil {
@@ -77,14 +77,14 @@ func (r *mailboxRun) message(name string, size int64, in io.Reader, to copied) e
 	out := &completion{output: to}
 	err := r.step(ctx, in, out, func(text string) { note("warning: %s: %s", name, text) }, func(text string) { note("%s: %s", name, text) })
 	switch {
-	case out.complete: // what failed comes after, such as closing keys
+	case out.complete: // something later failed, such as closing keys
 		r.count(0, size)
 		r.failed(name, err)
 		return nil
 	case ctx.Err() != nil || r.passOn == nil || !r.passOn(ctx, err):
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	note("%s is passed on as it is: %s", name, terminal.OneLine(err, terminal.Advice(err)))
+	note("%s is passed on unchanged: %s", name, terminal.OneLine(err, terminal.Advice(err)))
 	result := ordinary
 	if !errors.Is(err, cipher.ErrNotEncrypted) {
 		code, _ := terminal.Explain(err)
@@ -97,7 +97,7 @@ func (r *mailboxRun) message(name string, size int64, in io.Reader, to copied) e
 	return nil
 }
 
-// failed keeps the first failure for the end, and reports others.
+// failed keeps the first failure for the end, and reports the others.
 func (r *mailboxRun) failed(name string, err error) {
 	switch {
 	case err == nil:
@@ -108,7 +108,7 @@ func (r *mailboxRun) failed(name string, err error) {
 	}
 }
 
-// settleIn completes what an earlier run may have left to do for a message.
+// settleIn does what an earlier run may have left to do for a message.
 func (r *mailboxRun) settleIn(name string, in io.Reader) {
 	if r.settle != nil {
 		r.failed(name, r.settle(r.cmd.Context(), in))
@@ -127,14 +127,14 @@ func (c *completion) Finish(sync bool) error {
 	return err
 }
 
-// end prints what was done, of how many messages. It returns the error of the run.
+// end prints how many of the messages were processed. It returns the error of the run.
 func (r *mailboxRun) end(total int) error {
 	if r.bar != nil {
 		_ = r.bar.Finish()
 	}
 	var more string
 	if r.plain+r.faulty > 0 {
-		more = fmt.Sprintf(", passed on %d as they were (%d of them ordinary mail)", r.plain+r.faulty, r.plain)
+		more = fmt.Sprintf(", passed on %d unchanged (%d of them ordinary mail)", r.plain+r.faulty, r.plain)
 	}
 	if r.before > 0 {
 		more += fmt.Sprintf(", %d were done before", r.before)
@@ -142,15 +142,15 @@ func (r *mailboxRun) end(total int) error {
 	fmt.Fprintf(r.cmd.ErrOrStderr(), "%s %d of %d messages%s, %d bytes, in %.2f s\n",
 		r.batch.done, r.done, total, more, r.bytes, time.Since(r.start).Seconds())
 	if r.first == nil && r.faulty > 0 {
-		return terminal.Fail(r.code, "they are in the output as they were", "encrypted messages that could not be decrypted: %d", r.faulty)
+		return terminal.Fail(r.code, "they are in the output unchanged", "encrypted messages that could not be decrypted: %d", r.faulty)
 	}
 	return r.first
 }
 
-// stopped returns the error of a run that can't go on, and tells how to go on.
+// stopped returns the error of a run that can't go on, and says how to continue.
 func (r *mailboxRun) stopped(err error) error {
 	if n := r.done + r.plain + r.faulty + r.before; n > 0 {
-		terminal.Note(r.cmd)("stopped after %d messages; the same command goes on from there", n)
+		terminal.Note(r.cmd)("stopped after %d messages; the same command continues from there", n)
 	}
 	return err
 }
@@ -163,14 +163,14 @@ func mailboxError(path string, err error) error {
 	case errors.Is(err, mailbox.ErrBusy):
 		return terminal.Fail(terminal.ExitTempFail, "wait for it", "%s: %w", path, err)
 	case errors.Is(err, mailbox.ErrOtherJob):
-		return terminal.Fail(terminal.ExitCantCreate, "name another output, or remove this one to begin anew", "%s: %w", path, err)
+		return terminal.Fail(terminal.ExitCantCreate, "name another output, or remove this one to start again", "%s: %w", path, err)
 	case errors.Is(err, fs.ErrExist):
 		return terminal.Fail(terminal.ExitCantCreate, "name another output", "%s exists", path)
 	}
 	return err
 }
 
-// runMbox does an mbox file, to the file -o.
+// runMbox processes an mbox file; the result goes to the file -o.
 func (b *batch) runMbox(cmd *cobra.Command, args []string, w work) error {
 	q, err := mailbox.ParseQuoting(b.mbox)
 	switch {
@@ -221,11 +221,11 @@ func (b *batch) runMbox(cmd *cobra.Command, args []string, w work) error {
 	return r.end(r.done + r.plain + r.faulty)
 }
 
-// mboxMessages does the messages that are not in the copy yet.
+// mboxMessages processes the messages that are not in the copy yet.
 func (r *mailboxRun) mboxMessages(file string, c *mailbox.MboxCopy) error {
 	n := r.done + r.plain + r.faulty
 	if n > 0 {
-		terminal.Note(r.cmd)("%d messages are done; going on after them", n)
+		terminal.Note(r.cmd)("%d messages are done; continuing after them", n)
 	}
 	if last, err := c.Last(); err != nil {
 		return err
@@ -244,7 +244,7 @@ func (r *mailboxRun) mboxMessages(file string, c *mailbox.MboxCopy) error {
 		name := fmt.Sprintf("%s: message %d at byte %d", file, n, m.Start)
 		if !m.Dated && !undated {
 			undated = true
-			terminal.Note(r.cmd)("warning: %s: its line \"From \" has no time: if it is text of the message before, begin anew with --mbox=none", name)
+			terminal.Note(r.cmd)("warning: %s: its \"From \" line has no time: if it is part of the previous message, start again with --mbox=none", name)
 		}
 		if err := r.message(name, m.Next-m.Start, m.In, m); err != nil {
 			return err
@@ -252,7 +252,8 @@ func (r *mailboxRun) mboxMessages(file string, c *mailbox.MboxCopy) error {
 	}
 }
 
-// runMaildirs does the Maildir folders with these names in a folder, to --out-dir.
+// runMaildirs processes the Maildir folders with these names in a folder; the results go
+// to --out-dir.
 func (b *batch) runMaildirs(cmd *cobra.Command, root string, names []string, w work) error {
 	if b.force {
 		return terminal.Usage("--force is not for Maildir folders: name a new --out-dir")
@@ -300,7 +301,7 @@ func (r *mailboxRun) maildirMessage(f *mailbox.MaildirFolder, e mailbox.MaildirE
 		return err
 	}
 	defer m.Close()
-	if m.Ready { // the earlier run ended before it was delivered
+	if m.Ready { // an earlier run ended before it was delivered
 		r.count(0, e.Size)
 		r.settleIn(e.Path, m.In)
 	} else if err := r.message(e.Path, e.Size, m.In, m); err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 )
 
-// parseTo returns the addresses that the flags --to name. An empty flag is an error, or
-// an unset variable of a script would mean anyone.
+// parseTo returns the addresses that the --to flags name. An empty flag is an error;
+// otherwise an unset variable of a script would mean anyone.
 func parseTo(values []string) (addresses []string, err error) {
 	for _, value := range values {
 		list, err := mail.ParseAddressList(value)
@@ -24,7 +24,7 @@ func parseTo(values []string) (addresses []string, err error) {
 			err = errors.New("it is an empty group")
 		}
 		if err != nil {
-			return nil, terminal.Usage("--to %q is no address, want one like bob@b.example: %s", value, strings.TrimPrefix(err.Error(), "mail: "))
+			return nil, terminal.Usage("--to %q is not an address like bob@b.example: %s", value, strings.TrimPrefix(err.Error(), "mail: "))
 		}
 		for _, a := range list {
 			addresses = append(addresses, a.Address)
@@ -40,17 +40,17 @@ var errNotForThem = errors.New("it is not sealed for")
 func checkTo(list cipher.Recipients, addresses []string) error {
 	for _, a := range addresses {
 		if !list.Include(a) {
-			return terminal.Fail(terminal.ExitData, "do not give it to them; --recipients shows for whom it is", "%w %s", errNotForThem, terminal.Printable(a))
+			return terminal.Fail(terminal.ExitData, "do not give it to them; --recipients shows who it is for", "%w %s", errNotForThem, terminal.Printable(a))
 		}
 	}
 	return nil
 }
 
-// anyone is what is said of a message whose sender named no recipients.
-const anyone = "sealed for anyone: its sender did not say for whom"
+// anyone describes a message whose sender named no recipients.
+const anyone = "sealed for anyone: its sender named no recipients"
 
-// sealedFor returns for whom a message is sealed, a line each: a digest, and its address
-// if it is one of these.
+// sealedFor returns a line for each recipient that a message is sealed for: a digest,
+// and the address if it is one of these.
 func sealedFor(list cipher.Recipients, addresses []string) []string {
 	if len(list) == 0 {
 		return []string{anyone}
@@ -61,7 +61,7 @@ func sealedFor(list cipher.Recipients, addresses []string) []string {
 	}
 	slices.Sort(addresses)
 	for _, a := range slices.Compact(addresses) {
-		// The shortest beginning of the list that includes the address ends with it.
+		// The shortest prefix of the list that includes the address ends with it.
 		if i := sort.Search(len(list), func(i int) bool { return list[:i+1].Include(a) }); i < len(list) {
 			lines[i] += " " + terminal.Printable(a)
 		}
