@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// watch serves the state of a relay until ctx ends and l is closed. It returns nil if l
-// is nil.
+// watch serves the state of a relay until ctx has ended and l is closed. It returns nil
+// if l is nil.
 func watch(ctx context.Context, l *admin.Listener, cfg *config.Config, relay *relay.Relay, keys *relayKeys, log *slog.Logger) *admin.Monitor {
 	if l == nil {
 		return nil

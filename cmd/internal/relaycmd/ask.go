@@ -22,12 +22,12 @@ import (
 // A question asks for the value of a flag that is not given.
 type question struct {
 	flag, text string
-	key        string        // of the configuration, where the value goes; "": it can't be wrong alone
-	otherwise  func() string // the default; nil if there is none
+	key        string        // the configuration's key for the value; "": it can't be wrong by itself
+	otherwise  func() string // returns the default; nil: there is none
 	value      *string
 	list       *[]string // instead of value
 	needed     func() bool
-	read       func(path string) error // the file that the value names; nil if it is no file
+	read       func(path string) error // reads the file that the value names; nil: it is not a file
 }
 
 func (f *initFlags) questions() []question {
@@ -37,19 +37,19 @@ func (f *initFlags) questions() []question {
 	etsi := func() bool { return strings.HasPrefix(f.KM, "etsi014:") }
 	return []question{
 		{flag: "--hostname", text: "Name of this mail server", key: "hostname", otherwise: func() string { return host }, value: &f.hostname, needed: always},
-		{flag: "--domain", text: "Mail domains of this site, separated by blanks", key: "site.domains", otherwise: func() string { return site.DomainOf(f.hostname) }, list: &f.own, needed: always},
+		{flag: "--domain", text: "Mail domains of this site, separated by spaces", key: "site.domains", otherwise: func() string { return site.DomainOf(f.hostname) }, list: &f.own, needed: always},
 		{flag: "--km", text: "Key manager of this site (etsi014:https://HOST:PORT, https://HOST:PORT or mock:PATH)", key: "km.url", value: &f.KM, needed: always},
 		{flag: "--km-ca", text: "PEM file with the CA of the key manager's certificate (empty: the system's CAs)", key: "km.ca", otherwise: none, value: &f.KMCA, needed: func() bool { return etsi() || strings.HasPrefix(f.KM, "https:") }, read: certificates},
 		{flag: "--sae", text: "Our own SAE ID at the key manager", key: "km.sae", value: &f.SAE, needed: etsi},
 		{flag: "--km-cert", text: "PEM file with our certificate for the key manager", value: &f.KMCert, needed: etsi, read: certificates},
 		{flag: "--km-key", text: "PEM file with its private key", value: &f.KMKey, needed: etsi, read: f.readPair},
 		{flag: "--peer", text: "SAE ID of the other site", key: "peer[0].sae", value: &f.Peer, needed: etsi},
-		{flag: "--peer-domain", text: "Mail domains of the other site, separated by blanks", key: "peer[0].domains", list: &f.domains, needed: always},
+		{flag: "--peer-domain", text: "Mail domains of the other site, separated by spaces", key: "peer[0].domains", list: &f.domains, needed: always},
 		{flag: "--peer-hybrid-key", text: "PEM file with the other site's X-Wing public key (empty: it comes later)", key: "peer[0].hybrid_key", otherwise: none, value: &f.peerKey, needed: func() bool { return f.hybrid != noHybrid }, read: exists},
 	}
 }
 
-// exists looks whether a file is there.
+// exists checks that a file exists.
 func exists(path string) error {
 	_, err := os.Stat(path)
 	return err
@@ -61,7 +61,7 @@ func certificates(path string) error {
 	return err
 }
 
-// readPair reads the private key of a certificate, if both are there.
+// readPair reads a certificate and its private key, if both exist.
 func (f *initFlags) readPair(path string) error {
 	s, err := f.site()
 	if err != nil {
@@ -74,7 +74,7 @@ func (f *initFlags) readPair(path string) error {
 	return err
 }
 
-// given reports whether the flag is given.
+// given reports whether the flag was given.
 func (q *question) given() bool {
 	return q.value != nil && *q.value != "" || q.list != nil && len(*q.list) > 0
 }
@@ -88,8 +88,8 @@ func (q *question) take(answer string) {
 	*q.list = strings.FieldsFunc(answer, func(r rune) bool { return r == ' ' || r == ',' })
 }
 
-// ask asks for what is missing, if in is a terminal, and reports whether it has. Otherwise
-// the error names the flags that are missing.
+// ask asks for missing values if in is a terminal, and reports whether it did. Otherwise
+// the error names the missing flags.
 func (f *initFlags) ask(in io.Reader, out io.Writer) (asked bool, err error) {
 	f.KM = cmp.Or(f.KM, os.Getenv("QKD_KM"))
 	file, ok := in.(*os.File)
@@ -111,7 +111,7 @@ func (f *initFlags) ask(in io.Reader, out io.Writer) (asked bool, err error) {
 	return asked, nil
 }
 
-// defaults takes the defaults of what is missing.
+// defaults gives missing values their defaults.
 func (f *initFlags) defaults() error {
 	var missing []string
 	for _, q := range f.questions() {
@@ -147,8 +147,8 @@ func (f *initFlags) checkGiven() error {
 	return nil
 }
 
-// answerTo asks a question until there is an answer that will do. An empty line is the
-// proposed answer.
+// answerTo asks a question until it gets a valid answer. An empty line accepts the
+// proposed one.
 func (f *initFlags) answerTo(q question, lines *bufio.Scanner, out io.Writer) error {
 	proposed := ""
 	if q.otherwise != nil {
@@ -168,7 +168,7 @@ func (f *initFlags) answerTo(q question, lines *bufio.Scanner, out io.Writer) er
 			if q.otherwise != nil {
 				return nil
 			}
-			fmt.Fprintln(out, "  This one is needed, and has no default.")
+			fmt.Fprintln(out, "  This one is required and has no default.")
 			continue
 		}
 		q.take(answer)
@@ -181,8 +181,8 @@ func (f *initFlags) answerTo(q question, lines *bufio.Scanner, out io.Writer) er
 	}
 }
 
-// check checks the answer to a question. A file that is not there may come later, but out
-// gets where it must be then.
+// check checks the answer to a question. A file that does not exist may come later, but
+// out is told where it will have to be.
 func (f *initFlags) check(q question, out io.Writer) error {
 	s, err := f.site()
 	if err != nil {
@@ -204,7 +204,7 @@ func (f *initFlags) check(q question, out io.Writer) error {
 	return nil
 }
 
-// command returns the command line with what was given and answered.
+// command returns the command line with the given flags and the answers.
 func (f *initFlags) command(cmd *cobra.Command) string {
 	words := []string{cmd.CommandPath()}
 	add := func(flag, value string) { words = append(words, flag, quoted(value)) }
@@ -232,7 +232,7 @@ func (f *initFlags) command(cmd *cobra.Command) string {
 	return strings.Join(words, " ")
 }
 
-// quoted returns a word as a shell takes it.
+// quoted returns a word quoted for a shell.
 func quoted(word string) string {
 	if regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`).MatchString(word) {
 		return word

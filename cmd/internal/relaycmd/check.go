@@ -22,7 +22,7 @@ import (
 // The states of a finding.
 const (
 	stateOK      = "ok"
-	stateWarning = "warning" // it may be as it should be once the relay runs
+	stateWarning = "warning" // it may be all right once the relay runs
 	stateFailed  = "failed"
 )
 
@@ -34,8 +34,8 @@ type finding struct {
 	Advice string `json:"advice,omitempty"`
 }
 
-// findings prints findings and keeps the first failure. A check goes on after a failure,
-// but without a key manager it says nothing about the store.
+// findings prints findings and keeps the first failure. The check goes on after a
+// failure, but says nothing about the store without a key manager.
 type findings struct {
 	out    io.Writer
 	asJSON bool
@@ -93,8 +93,7 @@ func (r *relayFlags) checkAll(cmd *cobra.Command, cfg *config.Config, log *slog.
 	return f.first
 }
 
-// keyManager asks for the stock of keys of each peer. A relay that only decrypts needs
-// none.
+// keyManager asks for each peer's stock of keys. A relay that only decrypts needs none.
 func (f *findings) keyManager(ctx context.Context, cfg *config.Config, policy *mailer.Policy, km kmclient.KeyManager) {
 	for _, p := range policy.Peers() {
 		what := "key manager for peer " + p.Name
@@ -112,7 +111,7 @@ func (f *findings) keyManager(ctx context.Context, cfg *config.Config, policy *m
 	}
 }
 
-// limits checks the state of a key manager, and whether its limits allow pads.
+// limits checks a key manager's state, and whether its limits allow pads.
 func (f *findings) limits(what string, cfg *config.Config, p *mailer.Peer, status kmclient.Status) {
 	if trouble := status.Trouble(); trouble != "" {
 		f.fail(what, stateWarning, terminal.Fail(terminal.ExitUnavailable, "check it and the QKD link", "it says that %s", trouble))
@@ -128,10 +127,10 @@ func (f *findings) limits(what string, cfg *config.Config, p *mailer.Peer, statu
 	}
 }
 
-// noPads returns the error for a key manager whose limits allow no pad, where a rule
+// noPads returns the error for a key manager whose limits allow no pad when a rule
 // allows nothing else.
 func noPads(err error) error {
-	return terminal.Fail(terminal.ExitConfig, `set suite = "auto" or "aes-256-gcm" in the rules, and none in the triggers, that have "otp"`, "%w", err)
+	return terminal.Fail(terminal.ExitConfig, `in rules with suite = "otp", use "auto" or "aes-256-gcm"; in triggers, leave it out`, "%w", err)
 }
 
 // stock describes a key manager's stock of keys, and reports whether it is empty.
@@ -155,8 +154,8 @@ func statusOf(ctx context.Context, cfg *config.Config, km kmclient.KeyManager, p
 }
 
 // checkPads asks for the key manager's limits when the relay starts. It returns an error
-// if a rule requires pads and the limits rule them out. A key manager that does not
-// answer is not an error, since a relay starts without one.
+// if a rule requires pads and the limits rule them out. It is not an error if the key
+// manager does not answer, since a relay can start without one.
 func checkPads(ctx context.Context, cfg *config.Config, km kmclient.KeyManager) error {
 	policy, err := cfg.Policy()
 	if err != nil || !cfg.Does(mailer.DirectionEncrypt) {
@@ -183,7 +182,7 @@ func (f *findings) store(ctx context.Context, store flags.Store, needed bool, lo
 	}
 	switch {
 	case store.Path == flags.NoStore && needed:
-		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store], or leave path out", "none: if a message is not delivered at the first try, its key is lost"))
+		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store], or leave path out", "none: if a message is not delivered at the first attempt, its key is lost"))
 		return
 	case store.Path == flags.NoStore:
 		f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "name one in [store]",
@@ -212,7 +211,8 @@ func (f *findings) store(ctx context.Context, store flags.Store, needed bool, lo
 	f.add(what, detail)
 }
 
-// nextHops greets the next hops. A failure is a warning, since they may be set up later.
+// nextHops greets the next hops. A failure is only a warning, since they may be set up
+// later.
 func (f *findings) nextHops(ctx context.Context, cfg *config.Config) {
 	for _, n := range cfg.NextHops {
 		detail, err := greeting(ctx, n.Address, n.Protocol, "until it listens there, mail waits")
@@ -224,7 +224,7 @@ func (f *findings) nextHops(ctx context.Context, cfg *config.Config) {
 	}
 }
 
-// checkMessage checks what the flags say of a message.
+// checkMessage checks the flags that describe a message.
 func (r *relayFlags) checkMessage() error {
 	if r.from != "" {
 		if err := mailer.CheckAddress(r.from); err != nil {
@@ -233,13 +233,13 @@ func (r *relayFlags) checkMessage() error {
 	}
 	for _, field := range r.headers {
 		if name, _, ok := strings.Cut(field, ":"); !ok || strings.TrimSpace(name) == "" || strings.ContainsAny(field, "\r\n") {
-			return terminal.Usage("--header: %q is not a field on one line, as 'Sensitivity: company-confidential'", field)
+			return terminal.Usage("--header: %q is not a field on one line, like 'Sensitivity: company-confidential'", field)
 		}
 	}
 	return nil
 }
 
-// headerBytes returns the header that the flags give a message.
+// headerBytes returns the message header that the flags describe.
 func (r *relayFlags) headerBytes() []byte {
 	var b strings.Builder
 	for _, field := range r.headers {

@@ -1,5 +1,5 @@
-// Package relaycmd has the commands of the relay and around it: "relay", with --check,
-// "init" and "send-test".
+// Package relaycmd has the relay's commands: "relay", with --check, "init" and
+// "send-test".
 package relaycmd
 
 import (

@@ -225,7 +225,7 @@ func TestHabitUnknownKey(t *testing.T) {
 // a stock of 0, or if its limits allow no pad where none is required.
 func TestHabitReadiness(t *testing.T) {
 	for name, found := range map[string]string{
-		"none":                          "There are keys for all peers",
+		"none":                          "There are keys for every peer",
 		"stored_key_count 0, on demand": "says that it has none in stock",
 		"keys said to be too short":     "limits allow no one-time pad for peer",
 	} {

@@ -15,7 +15,7 @@ import (
 // hybrid reports this site's X-Wing keys, and which mail is hybrid.
 func (f *findings) hybrid(cfg *config.Config, policy *mailer.Policy, now time.Time) {
 	own, err := cfg.HybridKeys()
-	if err != nil { // they have been read before, so they change just now
+	if err != nil { // they were read before, so they have just changed
 		f.fail("X-Wing keys", stateFailed, err)
 		return
 	}
@@ -34,7 +34,7 @@ func (f *findings) hybrid(cfg *config.Config, policy *mailer.Policy, now time.Ti
 	}
 }
 
-// hybridKey reports a key with its age. That of a credential is not known.
+// hybridKey reports a key with its age. A credential's age is not known.
 func (f *findings) hybridKey(what string, k config.HybridKey, now time.Time) {
 	detail := "fingerprint " + k.Public().Fingerprint().String()
 	if k.Written.IsZero() {
@@ -48,7 +48,7 @@ func (f *findings) hybridKey(what string, k config.HybridKey, now time.Time) {
 		f.add(what, detail)
 		return
 	}
-	f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "change it, or take it out if another has taken its place: docs/operations.md says how", "%s", detail))
+	f.fail(what, stateWarning, terminal.Fail(terminal.ExitConfig, "replace it, or remove it if it has been replaced: docs/operations.md says how", "%s", detail))
 }
 
 // hybridText says which mail to and from a peer is hybrid.
@@ -68,7 +68,7 @@ func hybridText(cfg *config.Config, p *mailer.Peer, canOpen bool) string {
 				names = append(names, string(s))
 			}
 		}
-		from := "from it as it comes; accepted are " + strings.Join(names, ", ")
+		from := "from it, with the suites that it uses; accepted are " + strings.Join(names, ", ")
 		if !canOpen {
 			from = "none from it, since [site] has no hybrid_keys"
 		} else if !slices.ContainsFunc(p.Suites, func(s cipher.Suite) bool { return !s.Hybrid() }) {

@@ -78,7 +78,7 @@ On a terminal, init asks for what the flags don't say.`,
 }
 
 func (f *initFlags) run(cmd *cobra.Command) error {
-	if f.hybrid == "" || f.peerKey == "" && cmd.Flags().Changed("peer-hybrid-key") { // a variable that is not set
+	if f.hybrid == "" || f.peerKey == "" && cmd.Flags().Changed("peer-hybrid-key") { // probably an unset variable
 		return terminal.Usage("--hybrid-key or --peer-hybrid-key is empty: name a file, or leave the flag out")
 	}
 	asked, err := f.ask(cmd.InOrStdin(), cmd.ErrOrStderr())
@@ -149,7 +149,7 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	for _, step := range []string{
 		readStep(s),
 		keys,
-		fmt.Sprintf(`Check it with the key manager, and see what happens to an address:
+		fmt.Sprintf(`Check it with the key manager, and see what happens to mail for an address:
   qkdmail relay --config %s --check %s`, s.Config(), address),
 		startStep(s, installed()),
 		fmt.Sprintf(`Send a message through the whole path:
@@ -164,7 +164,7 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	return err
 }
 
-// readStep is what to look at first.
+// readStep returns what to look at first.
 func readStep(s *site.Site) string {
 	step := fmt.Sprintf("Read %s.", s.Config())
 	if s.KM.CA+s.KM.Cert+s.KM.Key == "" {
@@ -174,10 +174,10 @@ func readStep(s *site.Site) string {
 where it says, and the relay's account must be able to read them.`
 }
 
-// A system is what is there already of what a relay needs.
+// A system says which of the things that a relay needs exist already.
 type system struct{ account, program, unit bool }
 
-// installed looks at this system.
+// installed examines this system.
 func installed() system {
 	_, noAccount := user.Lookup("qkdmail")
 	_, noProgram := os.Stat("/usr/bin/qkdmail")
@@ -185,7 +185,7 @@ func installed() system {
 	return system{noAccount == nil, noProgram == nil, noUnit == nil}
 }
 
-// startStep is how to start the relay, and to have Postfix use it.
+// startStep says how to start the relay and have Postfix use it.
 func startStep(s *site.Site, there system) string {
 	step := fmt.Sprintf(`Add %s to main.cf and %s to master.cf. Its
 line "smtp inet" replaces the present one. Then start the relay, and
@@ -205,7 +205,8 @@ reload Postfix:
 	return step + "  systemctl enable --now qkdmail-relay && postfix reload"
 }
 
-// keyStep is how the two sites exchange their X-Wing keys, "" if this one has none.
+// keyStep says how the two sites exchange their X-Wing keys, "" if this site has
+// none.
 func keyStep(s *site.Site) (string, error) {
 	if s.HybridKey == "" {
 		return "", nil

@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// lookEvery is how often a relay looks whether key files have changed.
+// lookEvery is how often a relay checks whether key files have changed.
 const lookEvery = 10 * time.Second
 
-// keyFiles are files with X-Wing keys and what they were when one last looked: nil where
-// there was none.
+// keyFiles are files with X-Wing keys, as they were at the last look; nil for a file
+// that did not exist.
 type keyFiles map[string]os.FileInfo
 
-// lookAt looks at files. Look before they are read, or a change in between is missed.
+// lookAt looks at files. Call it before they are read, or a change in between is
+// missed.
 func lookAt(files []string) keyFiles {
 	seen := keyFiles{}
 	for _, name := range files {
-		seen[name], _ = os.Stat(name) // why it can't be read, its reader says
+		seen[name], _ = os.Stat(name) // its reader reports errors
 	}
 	return seen
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// relayKeys is where a relay's keys come from: a pool of sending keys, in front of a
-// store of receiving keys, in front of the key manager.
+// relayKeys supplies a relay's keys: a pool of sending keys, in front of a store of
+// receiving keys, in front of the key manager.
 type relayKeys struct {
 	front kmclient.KeyManager // the first of the three that exists
 	pool  *keypool.Pool       // may be nil
@@ -55,7 +55,7 @@ func openKeys(ctx context.Context, cfg *config.Config, store flags.Store, log *s
 }
 
 // close wipes the keys that were fetched ahead, and stores those that could not be stored
-// earlier. The error says how many of them are lost.
+// earlier. The error says how many are lost.
 func (k *relayKeys) close() (err error) {
 	if k.pool != nil {
 		_ = k.pool.Close(context.Background())
@@ -66,7 +66,7 @@ func (k *relayKeys) close() (err error) {
 	return err
 }
 
-// end closes k when the relay stops. Lost keys are logged, and the error makes the exit
+// end closes k when the relay stops. Lost keys are logged, and the error decides the exit
 // code.
 func (k *relayKeys) end(log *slog.Logger) error {
 	err := k.close()

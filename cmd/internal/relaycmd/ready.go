@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// askReady asks the relay that runs with a configuration whether it is ready: for a
-// container, which has no other program to do so.
+// askReady asks the relay that runs with a configuration whether it is ready. A
+// container has no other program to do so.
 func askReady(ctx context.Context, a *config.Admin) error {
 	if a.Address == "" {
 		return terminal.Fail(terminal.ExitConfig, "give [admin] an address", "the relay has no address for administrators")
@@ -23,10 +23,10 @@ func askReady(ctx context.Context, a *config.Admin) error {
 	if err != nil {
 		return err
 	}
-	direct := &http.Client{Transport: new(http.Transport)} // whatever proxy the environment names
+	direct := &http.Client{Transport: new(http.Transport)} // no proxy, whatever the environment says
 	answer, err := direct.Do(q)
 	if err != nil {
-		return terminal.Fail(terminal.ExitUnavailable, "see whether it runs", "ask the relay: %w", err)
+		return terminal.Fail(terminal.ExitUnavailable, "check that it runs", "ask the relay: %w", err)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(answer.Body, 4<<10))

@@ -112,7 +112,7 @@ func (r *relayFlags) loadMail() (*config.Config, error) {
 	case r.config != "":
 		return config.Load(r.config)
 	case !quick:
-		return nil, terminal.Usage("--config FILE, or --mode, --listen and --next-hop")
+		return nil, terminal.Usage("give --config FILE, or --mode, --listen and --next-hop")
 	}
 	spec, err := r.Spec()
 	if err != nil {
@@ -165,8 +165,8 @@ func (r *relayFlags) run(cmd *cobra.Command, args []string) error {
 
 // serve runs the relay until ctx ends.
 func (r *relayFlags) serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
-	// Until the very end: an unhandled SIGHUP ends the process, and with it messages
-	// that are under way while the relay stops.
+	// Handle SIGHUP until the very end: unhandled, it would end the process, and with it
+	// messages that are under way while the relay stops.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	collectGarbage(&cfg.Limits)
@@ -185,7 +185,7 @@ func (r *relayFlags) serve(ctx context.Context, cfg *config.Config, log *slog.Lo
 		return terminal.Fail(terminal.ExitUnavailable, "give another address", "admin: %w", err)
 	}
 	defer forAdmin.Close()
-	// This ends before forAdmin.Close waits, also if the relay ends by itself.
+	// ctx ends before forAdmin.Close waits, even if the relay ends by itself.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if err := relay.Listen(ctx); err != nil {
@@ -212,14 +212,13 @@ func (r *relayFlags) serve(ctx context.Context, cfg *config.Config, log *slog.Lo
 	return err
 }
 
-// otherMemory is how many bytes of memory the relay takes besides messages under way:
-// for keys, the store, connections and garbage.
+// otherMemory is how many bytes of memory the relay takes besides those for messages
+// under way: for keys, the store, connections and garbage.
 const otherMemory = 64 << 20
 
 // collectGarbage makes garbage collection less frequent: a busy relay with small messages
-// takes some 30 MiB more memory and a tenth less of the processor. The limit keeps the
-// garbage of large messages small. GOGC and GOMEMLIMIT in the environment take
-// precedence.
+// takes some 30 MiB more memory and a tenth less processor time. The limit bounds the
+// garbage from large messages. GOGC and GOMEMLIMIT in the environment take precedence.
 func collectGarbage(limits *config.Limits) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)

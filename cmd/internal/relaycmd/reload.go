@@ -22,7 +22,7 @@ func (r *relayFlags) inForce(cfg *config.Config) *config.Config {
 	return &c
 }
 
-// A reloader puts the configuration of a running relay in force again.
+// A reloader reloads the configuration of a running relay.
 type reloader struct {
 	flags   *relayFlags
 	relay   *relay.Relay
@@ -30,11 +30,10 @@ type reloader struct {
 	log     *slog.Logger
 
 	first *config.Config // as the relay was started with
-	seen  keyFiles       // of the configuration that was last tried
+	seen  keyFiles       // those of the configuration that was last tried
 }
 
-// run reloads the configuration on SIGHUP, and when a look finds that a key file has
-// changed.
+// run reloads the configuration on SIGHUP, and when a key file has changed.
 func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, look <-chan time.Time) {
 	for {
 		select {
@@ -57,7 +56,7 @@ func (r *reloader) look() {
 	}
 }
 
-// again reloads the configuration and says what came of it.
+// again reloads the configuration and logs the outcome.
 func (r *reloader) again() {
 	err := r.reload()
 	if err == nil {
@@ -70,7 +69,7 @@ func (r *reloader) again() {
 	}
 }
 
-// reload loads the configuration once more and puts it in force, or changes nothing.
+// reload loads the configuration again and puts it in force, or changes nothing.
 func (r *reloader) reload() error {
 	cfg, err := r.flags.load()
 	if err != nil {
@@ -91,7 +90,7 @@ func (r *reloader) reload() error {
 }
 
 // mayReplace returns an error if a file of the configuration can't be used, or if
-// something has changed since the first one that needs a new process.
+// cfg differs from first in something that needs a new process.
 func mayReplace(cfg, first *config.Config) error {
 	if err := cfg.CheckFiles(); err != nil {
 		return err

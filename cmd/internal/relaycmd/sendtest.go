@@ -81,7 +81,7 @@ type hop struct {
 	Advice  string  `json:"advice,omitempty"`
 }
 
-// errSkipped: a step has nothing to test here; its detail says why.
+// errSkipped means that a step has nothing to test here; its detail says why.
 var errSkipped = errors.New("skipped")
 
 // A testStep tests one hop.

@@ -21,7 +21,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A testMail is a test message and its way.
+// A testMail is a test message and its route.
 type testMail struct {
 	cfg        *config.Config
 	peer       *mailer.Peer
@@ -68,8 +68,8 @@ func (t *testMail) keys(ctx context.Context) (string, error) {
 	return text, nil
 }
 
-// hopTimeout is how long a server may take for all of its part.
-const hopTimeout = 10 * time.Minute // Postfix and the relay answer within that
+// hopTimeout is how long a server may take for its whole part.
+const hopTimeout = 10 * time.Minute // Postfix and the relay answer within this time
 
 // dial connects to a server and greets it.
 func dial(ctx context.Context, address string, protocol config.Protocol) (*smtp.Client, error) {
@@ -182,8 +182,8 @@ decrypt=pass above it, mail from there arrives encrypted and is restored.
 }
 
 // queue waits until the message has left Postfix's queue, which it passes before and
-// after the relay. If it does not, the error says why. It is errSkipped if there is no
-// queue to look at.
+// after the relay. If it stays, the error says why. The error is errSkipped if there is
+// no queue to look at.
 func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error) {
 	if t.unseen != nil {
 		if errors.Is(t.unseen, exec.ErrNotFound) {
@@ -210,7 +210,7 @@ func (t *testMail) queue(ctx context.Context, wait time.Duration) (string, error
 		}
 		switch {
 		case err == nil && id == "":
-			return "empty again: the mail server of the other site has the message, or has refused it, and then " + t.from + " has a bounce", nil
+			return "empty again: the other site's mail server has taken the message, or has refused it, in which case " + t.from + " has a bounce", nil
 		case reason != "":
 			return "", terminal.Fail(terminal.ExitTempFail, "Postfix will try again", "%s waits: %s", id, reason)
 		}
@@ -271,7 +271,7 @@ func (t *testMail) waiting(ctx context.Context) ([]queued, error) {
 	return t.ours(out), nil
 }
 
-// ours returns those messages in the output of postqueue -j that belong to the test.
+// ours returns the messages in the output of postqueue -j that belong to the test.
 func (t *testMail) ours(queue []byte) (found []queued) {
 	for line := range bytes.Lines(queue) {
 		var m queued

@@ -1,5 +1,5 @@
-// Package storecmd has "qkdmail store", the commands of the store that keeps the keys of
-// arriving messages.
+// Package storecmd has "qkdmail store", the commands for the store that keeps the keys
+// of arriving messages.
 package storecmd
 
 import (

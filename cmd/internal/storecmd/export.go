@@ -61,7 +61,7 @@ func (s *storeFlags) backUp(cmd *cobra.Command, target string) error {
 		return err
 	}
 	if s.IsPostgres() {
-		return terminal.Usage("%s: back the database up with: pg_dump", s.Shown())
+		return terminal.Usage("%s: back up the database with: pg_dump", s.Shown())
 	}
 	engine, err := s.OpenEngine(cmd.Context())
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 		return err
 	}
 	if len(owners) > 1 && s.allSAEs {
-		return terminal.Usage("the store has keys of %d SAE IDs, and a file takes those of one: choose it with --sae", len(owners))
+		return terminal.Usage("the store has keys of %d SAE IDs, and a file can have those of only one: choose it with --sae", len(owners))
 	}
 	r := revealer{peer: s.Peer, peers: map[string]string{}}
 	err = terminal.WriteOutput(cmd, target, force, func(out io.Writer) error {
@@ -122,7 +122,7 @@ func (s *storeFlags) exportKeys(cmd *cobra.Command, target string, force bool) e
 type revealer struct {
 	file    *keyFile
 	peer    string            // whose keys; "" for all
-	peers   map[string]string // by ID, for IDs that are not UUIDs: a file can have each once
+	peers   map[string]string // by ID, for IDs that are not UUIDs: a file can have each only once
 	damaged int
 }
 
@@ -148,7 +148,7 @@ func (r *revealer) all(ctx context.Context, store *keystore.Store) error {
 // one writes a key.
 func (r *revealer) one(ctx context.Context, store *keystore.Store, info keystore.Info) error {
 	if other, twice := r.peers[info.ID]; twice {
-		return terminal.Usage("%s and %s have a key with the ID %s, and a file takes one of them: choose it with --peer",
+		return terminal.Usage("%s and %s have a key with the ID %s, and a file can have only one of them: choose it with --peer",
 			terminal.Printable(other), terminal.Printable(info.Peer), terminal.Printable(info.ID))
 	}
 	if uuid.Validate(info.ID) != nil {
@@ -156,7 +156,7 @@ func (r *revealer) one(ctx context.Context, store *keystore.Store, info keystore
 	}
 	key, err := store.Key(ctx, info)
 	if errors.Is(err, keystore.ErrClosed) || errors.Is(err, kmclient.ErrKeyNotFound) {
-		return nil // it has just been closed
+		return nil // it was closed just now
 	}
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// listFlags select keys of a store.
+// listFlags select keys in a store.
 type listFlags struct {
 	states []string
 	before string
@@ -54,7 +54,8 @@ keys whose message never came: --state in_use --before 90d.`,
 	return cmd
 }
 
-// filter returns a function that reports whether a key is wanted. Peer "" is any peer.
+// filter returns a function that reports whether a key is wanted. Peer "" means any
+// peer.
 func (l *listFlags) filter(peer string, now time.Time) (func(keystore.Info) bool, error) {
 	known := []string{string(kmclient.StateStored), string(kmclient.StateInUse), string(kmclient.StateUsed), string(kmclient.StateClosed)}
 	for _, state := range l.states {
@@ -116,7 +117,7 @@ func (s *storeFlags) runList(cmd *cobra.Command, wanted func(keystore.Info) bool
 	return damagedError(out.damaged)
 }
 
-// A keyJSON is what is printed for a key with --json.
+// A keyJSON is how --json prints a key.
 type keyJSON struct {
 	ID         string         `json:"key_id"`
 	Size       int            `json:"key_size,omitzero"` // bits
@@ -181,7 +182,7 @@ func (l *lister) damagedKey(o keystore.Owner, i keystore.Info) error {
 	return err
 }
 
-// head prints the heads of the columns before the first row.
+// head prints the column headings before the first row.
 func (l *lister) head() {
 	if l.n++; l.n == 1 {
 		_, _ = fmt.Fprintf(l.out, listRow, "KEY ID", "BITS", "STATE", "STORED", "DELIVERED", "MESSAGE", "PEER") // out keeps the error

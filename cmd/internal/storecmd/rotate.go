@@ -52,7 +52,7 @@ frees it sooner. SQLite overwrites them.`,
 	return cmd
 }
 
-// replaceKey replaces the old key in its file by a new one.
+// replaceKey replaces the old key in its file with a new one.
 func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	if err := s.settle(cmd); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	case s.Key == "" && !s.IsPostgres():
 		path = s.Path + ".key"
 	case !isFile:
-		return terminal.Usage("--new-key is missing: the store key is not in a file that could be replaced")
+		return terminal.Usage("--new-key is missing: the store key is not in a file that can be replaced")
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return terminal.Usage("%s is a link, which can't be replaced: name the file itself, or a new key with --new-key", path)
@@ -75,16 +75,16 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	if err := store.ReplaceKeyFile(cmd.Context(), path); err != nil {
 		return interrupted(err)
 	}
-	return s.printRotated(cmd, path, "relays that read this file need no restart; back it up, apart from the store, and copy it to all machines that share the store")
+	return s.printRotated(cmd, path, "relays that read this file need no restart; back it up separately from the store, and copy it to all machines that share the store")
 }
 
-// changeKey changes to a key that exists.
+// changeKey changes to an existing key.
 func (s *storeFlags) changeKey(cmd *cobra.Command, newKey string) error {
 	if err := s.settle(cmd); err != nil {
 		return err
 	}
 	if newKey == s.Key {
-		return terminal.Usage("--new-key is the old one")
+		return terminal.Usage("--new-key names the old key")
 	}
 	source, err := keystore.ParseStoreKeySource(newKey, "", nil)
 	var keys []keystore.StoreKey

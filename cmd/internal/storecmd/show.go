@@ -67,12 +67,13 @@ func (s *storeFlags) runShow(cmd *cobra.Command, ids []string, reveal bool) erro
 	return damagedError(damaged)
 }
 
-// find returns the keys with an ID, of --sae or of all SAEs. There must be one.
+// find returns the keys with an ID, of --sae or of all SAEs. There must be at least
+// one.
 func (s *storeFlags) find(ctx context.Context, store *keystore.Store, id string, reveal bool) (keys []keyJSON, err error) {
 	err = s.each(ctx, store, s.allSAEs, func(o keystore.Owner, store *keystore.Store) error {
 		shown, err := showAll(ctx, o, store, id, reveal)
 		if errors.Is(err, kmclient.ErrKeyNotFound) {
-			return nil // another SAE may have it
+			return nil // another SAE may have the key
 		}
 		keys = append(keys, shown...)
 		return err
@@ -87,7 +88,7 @@ func (s *storeFlags) find(ctx context.Context, store *keystore.Store, id string,
 	return keys, err
 }
 
-// showAll returns the keys of an owner with an ID. With reveal they have their bytes.
+// showAll returns an owner's keys with an ID. With reveal they include their bytes.
 func showAll(ctx context.Context, o keystore.Owner, store *keystore.Store, id string, reveal bool) (keys []keyJSON, err error) {
 	infos, err := store.Show(ctx, id)
 	if errors.Is(err, keystore.ErrRecord) {

@@ -70,7 +70,7 @@ func (s *storeFlags) settle(cmd *cobra.Command) error {
 		return err
 	}
 	if s.Path == flags.NoStore {
-		return terminal.Fail(terminal.ExitConfig, "name one with --store", "no key is kept: the store is none")
+		return terminal.Fail(terminal.ExitConfig, "name one with --store", "no keys are kept: the store is none")
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (s *storeFlags) open(cmd *cobra.Command) (*keystore.Store, error) {
 	return s.OpenExisting(cmd.Context(), nil, keystore.Options{Logger: terminal.Warnings(cmd)})
 }
 
-// each calls use with the store of each owner of keys, or only with that of --sae.
+// each calls use with the store of each owner of keys, or only of --sae.
 func (s *storeFlags) each(ctx context.Context, store *keystore.Store, all bool, use func(keystore.Owner, *keystore.Store) error) error {
 	owners, err := store.Owners(ctx)
 	if err != nil {

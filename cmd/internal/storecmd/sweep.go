@@ -50,8 +50,8 @@ emptied. PostgreSQL frees their space itself (autovacuum).`,
 	return cmd
 }
 
-// options returns the policies of a configuration and of the flags. Without either, keys
-// could be closed that the relay's own policy keeps.
+// options returns the policies of a configuration and of the flags. Either must set
+// them, or a sweep could close keys that the relay's own policy keeps.
 func (f *sweepFlags) options(cfg *config.Config) (o keystore.Options, err error) {
 	if cfg != nil {
 		o = flags.KeepOptions(cfg, nil)
@@ -79,7 +79,7 @@ func (f *sweepFlags) options(cfg *config.Config) (o keystore.Options, err error)
 	return o, nil
 }
 
-// A swept is what is printed with --json.
+// A swept is what --json prints.
 type swept struct {
 	Closed     int  `json:"closed"`
 	Told       int  `json:"closed_at_km"`
@@ -109,7 +109,7 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 	}
 	defer store.Close(cmd.Context())
 	total := &swept{DryRun: f.dryRun}
-	all := s.allSAEs && km == nil // a key manager has the keys of one SAE
+	all := s.allSAEs && km == nil // a key manager has the keys of one SAE only
 	err = s.each(cmd.Context(), store, all, func(_ keystore.Owner, store *keystore.Store) error {
 		did, err := store.SweepAll(cmd.Context(), f.dryRun)
 		total.add(did)
@@ -124,7 +124,8 @@ func (s *storeFlags) runSweep(cmd *cobra.Command, f sweepFlags) error {
 	return damagedError(total.Damaged)
 }
 
-// sweepKM opens the key manager at which keys are closed. It is nil if none is named.
+// sweepKM opens the key manager where keys are closed. It returns nil if none is
+// named.
 func (s *storeFlags) sweepKM(cmd *cobra.Command) (kmclient.KeyManager, error) {
 	if s.relay != nil {
 		s.SAE = s.relay.KM.SAE

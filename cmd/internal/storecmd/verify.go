@@ -36,7 +36,7 @@ In PostgreSQL only the records are checked; pg_amcheck checks the server's files
 	}
 }
 
-// A verified is what is printed with --json.
+// A verified is what --json prints.
 type verified struct {
 	Store    string                 `json:"store"`
 	File     string                 `json:"file,omitempty"` // "sound", or what is wrong with it; SQLite only
@@ -89,7 +89,7 @@ func (s *storeFlags) runVerify(cmd *cobra.Command) error {
 
 const whenDamaged = "the other records can still be used; keep a copy of the store, and restore a backup if the keys are needed"
 
-// verified returns the findings of a check.
+// verified converts the report of a check.
 func (s *storeFlags) verified(r *keystore.Report) *verified {
 	v := &verified{Store: s.Shown(), Keys: r.Keys, Messages: r.Messages, Claims: r.Claims, Damaged: r.Damaged}
 	switch {

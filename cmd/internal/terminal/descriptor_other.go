@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// This system has no names for descriptors, and no numbers for owners.
+// This system has no names for descriptors and no numbers for owners.
 
 func descriptor(string) (fd int, ok bool) { return 0, false }
 

@@ -18,15 +18,15 @@ import (
 const maxLinks = 40
 
 // descriptor returns the file descriptor that a name like /dev/stdout or /dev/fd/3
-// stands for, also through symbolic links. Opening such a name would open the file
-// again, at its beginning, and fail for a socket.
+// stands for, even through symbolic links. Opening the name would open the file again,
+// at its beginning, and would fail for a socket.
 func descriptor(path string) (fd int, ok bool) {
 	path, err := filepath.Abs(path)
 	for range maxLinks {
 		if err != nil {
 			return 0, false
 		}
-		// Links in the folders first: /dev/fd is one.
+		// Resolve links in the folders first: /dev/fd is one.
 		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 			path = filepath.Join(dir, filepath.Base(path))
 		}
@@ -78,10 +78,10 @@ func isDescriptorFolder(dir string) bool {
 }
 
 // openDescriptor returns a file for a descriptor that this program has inherited, for
-// reading or for writing. They share the position in the file.
+// reading or for writing. The file shares its position with the descriptor.
 func openDescriptor(fd int, write bool) (*os.File, error) {
-	// What this process has opened itself closes on exec; what it has inherited does
-	// not, or it would not be open.
+	// A descriptor that this process opened itself is close-on-exec. An inherited one
+	// is not, or it would not be open.
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	if err != nil || flags&unix.FD_CLOEXEC != 0 || wasClosed(fd) {
 		return nil, fmt.Errorf("descriptor %d is not open", fd)
@@ -103,8 +103,8 @@ func openDescriptor(fd int, write bool) (*os.File, error) {
 }
 
 // wasClosed reports whether a standard stream was closed when the program began. Go's
-// runtime then opens /dev/null for it, for reading and writing, once for each stream.
-// A program that starts others with /dev/null mostly opens it once for several streams.
+// runtime then opens /dev/null for reading and writing, once for each closed stream. A
+// parent that passes /dev/null on purpose usually opens it once for several streams.
 func wasClosed(fd int) bool {
 	if fd > stderr || !isOpenedNull(fd) {
 		return false

@@ -48,8 +48,8 @@ func Usage(format string, args ...any) error {
 	return Fail(ExitUsage, "see --help", format, args...)
 }
 
-// advice returns the exit codes and hints for errors of other packages. The first one
-// that matches counts.
+// advice returns the exit codes and hints for errors of other packages. The first
+// match counts.
 func advice() []struct {
 	err  error
 	code int
@@ -60,10 +60,10 @@ func advice() []struct {
 		code int
 		hint string
 	}{
-		{cipher.ErrNotEncrypted, ExitData, "it is ordinary mail, there is nothing to decrypt"},
+		{cipher.ErrNotEncrypted, ExitData, "it is ordinary mail, so there is nothing to decrypt"},
 		{cipher.ErrVersion, ExitData, "a newer qkdmail may read it"},
 		{cipher.ErrSuite, ExitData, "a newer qkdmail may read it"},
-		{cipher.ErrHybridKey, ExitNoPerm, "name the private key with this fingerprint with --hybrid-key, an old one perhaps"},
+		{cipher.ErrHybridKey, ExitNoPerm, "name the private key with this fingerprint, perhaps an old one, with --hybrid-key"},
 		{cipher.ErrSAE, ExitData, "check --sae and --peer"},
 		{cipher.ErrWrongKey, ExitData, "do not trust it; ask the sender to send it again"},
 		{cipher.ErrAltered, ExitData, "do not trust it; ask the sender to send it again"},
@@ -73,17 +73,17 @@ func advice() []struct {
 		{cipher.ErrOptions, ExitUsage, "see --help"},
 		{keystore.ErrClosed, ExitNoPerm, "it was decrypted and closed before; ask the sender to send it again"},
 		{keystore.ErrBound, ExitData, "do not trust it"},
-		{keystore.ErrClaimed, ExitData, "do not trust it; if it is genuine, ask the sender to send it again, and ask who runs the key manager"},
-		{keystore.ErrReused, ExitTempFail, "nothing was encrypted; try again, and ask who runs the key manager"},
+		{keystore.ErrClaimed, ExitData, "do not trust it; if it is genuine, ask the sender to send it again, and tell whoever runs the key manager"},
+		{keystore.ErrReused, ExitTempFail, "nothing was encrypted; try again, and tell whoever runs the key manager"},
 		{keystore.ErrStoreKey, ExitConfig, "the store key was changed: name the new one with --store-key"},
 		{kmclient.ErrConfig, ExitConfig, "see --km in --help"},
 		{kmclient.ErrStoreBusy, ExitTempFail, "see what else uses the file, and how full its disk is"},
 		{kmclient.ErrStore, ExitConfig, "restore the file from a backup, or name another with --km or --store"},
 		{kmclient.ErrKeyNotFound, ExitNoPerm, "the key was closed, or has not reached this key manager yet: try again later"},
-		{kmclient.ErrRefused, ExitNoPerm, "the key manager must allow this SAE, and a key that is named by its ID must be for it"},
+		{kmclient.ErrRefused, ExitNoPerm, "the key manager must allow this SAE, and a key named by its ID must be for this SAE"},
 		{kmclient.ErrKeyExhausted, ExitTempFail, "try again when the link has made new keys"},
 		{kmclient.ErrUnsupported, ExitUnavailable, "ask the key manager's own tools"},
-		{kmclient.ErrUnavailable, ExitUnavailable, "check that the key manager runs and --km is right"},
+		{kmclient.ErrUnavailable, ExitUnavailable, "check that the key manager runs and that --km is right"},
 		{kmclient.ErrBadAnswer, ExitUnavailable, "check that --km names a key manager of this kind"},
 		{kmclient.ErrBadKey, ExitUnavailable, "the key manager does not work as it should: do not use its keys"},
 		{kmclient.ErrBadRequest, ExitUnavailable, "the key manager can't meet this: see qkdmail status"},

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// An Output takes the result of a command. It is standard output, a device or a pipe,
-// or a file that gets its name only when it is complete.
+// An Output takes the result of a command. It is standard output, a device, a pipe, or a
+// file that gets its name only when it is complete.
 type Output struct {
 	io.Writer
 	file   *os.File
@@ -29,8 +29,8 @@ func errExists(path string) error {
 	return Fail(ExitCantCreate, "name another, or use --force to overwrite it", "%s exists", path)
 }
 
-// WriteOutput calls write with the output that [CreateOutput] opens. A file is on disk
-// as a whole or not at all.
+// WriteOutput calls write with the output that [CreateOutput] opens. The whole file is
+// on disk in the end, or none of it.
 func WriteOutput(cmd *cobra.Command, path string, force bool, write func(io.Writer) error) error {
 	defer UntilHangUp(cmd)()
 	out, err := CreateOutput(cmd, path, force)
@@ -44,7 +44,7 @@ func WriteOutput(cmd *cobra.Command, path string, force bool, write func(io.Writ
 	return out.Finish(true)
 }
 
-// UntilHangUp makes SIGHUP end the command's context until stop is called, so that
+// UntilHangUp makes SIGHUP end the command's context, until stop is called, so that
 // temporary files are removed when the terminal is closed. Under nohup it does nothing.
 func UntilHangUp(cmd *cobra.Command) (stop func()) {
 	if signal.Ignored(syscall.SIGHUP) {
@@ -82,19 +82,19 @@ func CreateOutput(cmd *cobra.Command, path string, force bool) (*Output, error) 
 	case err == nil && !force:
 		return nil, errExists(path)
 	case err == nil:
-		// A symbolic link stays, and the file that it points to is replaced.
+		// A symbolic link is kept, and the file that it points to is replaced.
 		if path, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, CantCreate(err)
 		}
 		if uid, known := ownedBy(info); known && uid == os.Geteuid() {
-			mode = info.Mode().Perm() // another user's file does not decide who may read ours
+			mode = info.Mode().Perm() // another user's file must not decide who may read ours
 		}
 	}
 	return createFile(path, mode, force)
 }
 
-// CreateFile opens a file that has this mode in the end, whatever it replaces. What is
-// there and is not a regular file is an error, with force too.
+// CreateFile opens a file that will have this mode, whatever it replaces. If path exists
+// and is not a regular file, it returns an error, even with force.
 func CreateFile(path string, mode fs.FileMode, force bool) (*Output, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -102,7 +102,7 @@ func CreateFile(path string, mode fs.FileMode, force bool) (*Output, error) {
 		return nil, Fail(ExitCantCreate, "name a file", "%s is not a regular file", path)
 	case err == nil && !force:
 		return nil, errExists(path)
-	case err == nil: // as in CreateOutput, a link stays
+	case err == nil: // as in CreateOutput, a link is kept
 		if path, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, CantCreate(err)
 		}
@@ -111,7 +111,7 @@ func CreateFile(path string, mode fs.FileMode, force bool) (*Output, error) {
 }
 
 // ToStandardOutput returns an output for the command's standard output, or an error if
-// that can't be written. Writing it ends with the command's context.
+// it can't be written to. Writing it ends with the command's context.
 func ToStandardOutput(cmd *cobra.Command) (*Output, error) {
 	w := cmd.OutOrStdout()
 	s, ok := w.(*StandardOutput)
@@ -125,7 +125,7 @@ func ToStandardOutput(cmd *cobra.Command) (*Output, error) {
 	return &Output{Writer: s}, nil
 }
 
-// createFile creates a temporary file that is to become path.
+// createFile creates a temporary file that will become path.
 func createFile(path string, mode fs.FileMode, force bool) (*Output, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".qkdmail-*.tmp")
 	if err != nil {
@@ -137,9 +137,9 @@ func createFile(path string, mode fs.FileMode, force bool) (*Output, error) {
 	return &Output{Writer: f, file: f, target: path, force: force, mode: mode}, nil
 }
 
-// openSpecial opens a device, a pipe or the like for writing. Another user's is refused
-// without force, since in a folder like /tmp it may be a trap for what is written. Only
-// root can create devices.
+// openSpecial opens a device, a pipe or the like for writing. Without force it refuses
+// one that belongs to another user, since in a folder like /tmp it may be a trap for
+// what is written. Only root can create devices.
 func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool) (*Output, error) {
 	check := func(info fs.FileInfo) error {
 		uid, known := ownedBy(info)
@@ -147,7 +147,7 @@ func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool)
 		case info.Mode()&fs.ModeSocket != 0:
 			return Fail(ExitCantCreate, "name a file or a pipe", "%s is a socket", path)
 		case known && !force && uid != os.Geteuid() && !(device && uid == 0):
-			return Fail(ExitCantCreate, "use --force if it is meant", "%s belongs to another user (uid %d), who could read what is written to it", path, uid)
+			return Fail(ExitCantCreate, "use --force if that is intended", "%s belongs to another user (uid %d), who could read what is written to it", path, uid)
 		}
 		return nil
 	}
@@ -171,12 +171,12 @@ func openSpecial(ctx context.Context, path string, info fs.FileInfo, force bool)
 	return &Output{Writer: writing(ctx, f), file: f}, nil
 }
 
-// CheckOwner refuses what is there and belongs to another user: in a folder like /tmp it
-// may be a trap for what is written into it.
+// CheckOwner refuses a path that belongs to another user: in a folder like /tmp it may
+// be a trap for what is written into it.
 func CheckOwner(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
-		return nil // what is not there is nobody's
+		return nil // it does not exist, so it has no owner
 	}
 	if uid, known := ownedBy(info); known && uid != os.Geteuid() {
 		return Fail(ExitCantCreate, "name another output", "%s belongs to another user (uid %d)", path, uid)
@@ -222,7 +222,7 @@ func (o *Output) Finish(sync bool) error {
 }
 
 // publish gives the finished file its name. Without force it does not overwrite a file
-// that was created in the meantime.
+// created in the meantime.
 func (o *Output) publish() error {
 	if o.force {
 		return os.Rename(o.file.Name(), o.target)
@@ -234,7 +234,7 @@ func (o *Output) publish() error {
 	case errors.Is(err, fs.ErrExist):
 		return errExists(o.target)
 	}
-	// A file system without hard links.
+	// The file system has no hard links.
 	if _, err := os.Lstat(o.target); !errors.Is(err, fs.ErrNotExist) {
 		return errExists(o.target)
 	}

@@ -15,7 +15,7 @@ const (
 )
 
 // StandardOutput is standard output that remembers failed writes. Not every command that
-// prints a table checks for errors, but none may exit as if all were well.
+// prints a table checks for errors, but none may exit as if all went well.
 type StandardOutput struct {
 	ctx context.Context
 	dst io.Writer
@@ -25,15 +25,15 @@ type StandardOutput struct {
 // NewStandardOutput returns standard output. Writing to it ends with ctx.
 func NewStandardOutput(ctx context.Context) *StandardOutput { return &StandardOutput{ctx: ctx} }
 
-// until makes writing end with ctx, for a command that has a context of its own.
+// until makes writing end with ctx, for a command that has its own context.
 func (s *StandardOutput) until(ctx context.Context) { s.ctx, s.dst = ctx, nil }
 
-// open returns the error if standard output can't be written. A command that uses up a
-// key for its output checks first.
+// open returns the error if standard output can't be written to. A command that uses up
+// a key for its output checks first.
 func (s *StandardOutput) open() error {
 	if s.dst == nil && s.err == nil {
 		if wasClosed(stdout) {
-			s.err = Fail(ExitIO, "redirect it, to /dev/null if nobody wants it, or name a file with -o", "standard output is closed")
+			s.err = Fail(ExitIO, "redirect it, to /dev/null if it is not wanted, or name a file with -o", "standard output is closed")
 		} else {
 			s.dst = writing(s.ctx, os.Stdout)
 		}
@@ -58,7 +58,7 @@ func (s *StandardOutput) Close() error {
 	return errors.Join(s.err, os.Stdout.Close())
 }
 
-// syncFile flushes f to disk. For what is not on a disk it does nothing.
+// syncFile flushes f to disk. It does nothing if f is not on a disk.
 func syncFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {

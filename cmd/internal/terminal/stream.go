@@ -50,8 +50,8 @@ func reading(ctx context.Context, f *os.File) io.Reader {
 	return pr
 }
 
-// writing returns a writer to f that ends with ctx. Write returns when f has all of
-// the data.
+// writing returns a writer to f that ends with ctx. Write returns when f has all the
+// data.
 func writing(ctx context.Context, f *os.File) io.Writer {
 	if neverWaits(f) {
 		return f
@@ -62,7 +62,7 @@ func writing(ctx context.Context, f *os.File) io.Writer {
 type waitingWriter struct {
 	ctx context.Context
 	f   *os.File
-	buf []byte // a copy for the write that may be left behind: callers wipe their data
+	buf []byte // a copy, because callers wipe their data and a write may be left behind
 }
 
 func (w *waitingWriter) Write(p []byte) (int, error) {

@@ -23,7 +23,8 @@ func Warnings(cmd *cobra.Command) *slog.Logger {
 	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// Printable replaces what could control a terminal, in text from outside.
+// Printable replaces characters that could control a terminal, in text from
+// outside.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -41,7 +42,7 @@ func OrDash(s string) string {
 	return s
 }
 
-// Print prints v as JSON, or else as text does.
+// Print prints v as JSON if asJSON is set, and otherwise calls text.
 func Print(out io.Writer, asJSON bool, v any, text func(io.Writer) error) error {
 	if asJSON {
 		return PrintJSON(out, v)

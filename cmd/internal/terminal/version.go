@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Version returns the module version that the Go toolchain has stamped into the
+// Version returns the module version that the Go toolchain stamped into the
 // program, and the commit if the version does not name it.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
