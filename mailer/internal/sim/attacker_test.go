@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// An attacker has the whole wire between the sites: he reads all, changes what he likes,
-// and sends what he likes.
+// An attacker controls the whole wire between the sites: reads everything, and changes
+// and sends anything.
 type attacker struct {
 	w    *world
 	host *host
 
 	mu   sync.Mutex
-	seen []*delivery // what was sent, once for each
+	seen []*delivery // each message that was sent, once
 	to   []*site
 }
 
@@ -22,20 +22,20 @@ func newAttacker(w *world) *attacker {
 	return &attacker{w: w, host: w.net.host("attacker", attackerIP)}
 }
 
-// An attack is one message of the attacker, or one that he changed.
+// An attack is a message that the attacker sent or changed.
 type attack struct {
 	kind    string
 	ids     []string // keys that it names
 	at      time.Time
 	answers map[string]reply
-	changed bool // it is no exact copy of what was sent
+	changed bool // it is not an exact copy of what was sent
 }
 
-// onTheWire sees what a site sends to another. Where he sits on the wire he may send his
-// own before, or change it.
+// onTheWire sees what a site sends to another. The attacker may change it, or send
+// another message before or beside it.
 func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
 	if !bytes.Contains(d.data, []byte(payloadField)) {
-		return // what goes in clear he could change at will
+		return // mail in clear could be changed at will
 	}
 	original := *d
 	a.mu.Lock()
@@ -64,7 +64,7 @@ func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
 	a.w.count("attack: " + kind)
 }
 
-// strike is an attack of its own, on something that was sent before.
+// strike is a separate attack, on something that was sent before.
 func (a *attacker) strike(kind string, event int) {
 	dice := a.w.dice.about("strike", event)
 	a.mu.Lock()
@@ -85,7 +85,7 @@ func (a *attacker) strike(kind string, event int) {
 	}
 }
 
-// send makes an attack of a kind out of something that was sent.
+// send turns something that was sent into an attack of a kind.
 func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 	dice := a.w.dice.about("attack", kind, name)
 	d := &delivery{from: seen.from, rcpts: seen.rcpts, data: seen.data}
@@ -107,7 +107,7 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 		changed = string(d.data) != string(seen.data)
 	case "redirect":
 		d.rcpts = []string{"mallory@" + to.name + ".example"}
-	case "respell": // most mail systems know no case in names of mailboxes
+	case "respell": // most mail systems ignore case in names of mailboxes
 		d.rcpts = respelled(d.rcpts)
 		changed = false
 	case "replay":

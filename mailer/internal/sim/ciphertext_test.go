@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// A ciphertext is what was seen of an encrypted message on the wire. This is a reader of
-// its own, since that of the program refuses what was cut off.
+// A ciphertext is what was seen of an encrypted message on the wire. It has a reader of
+// its own, since the program's refuses messages that were cut off.
 type ciphertext struct {
 	ids     []string // of the keys that it names
 	suite   string   // as far as it came
@@ -58,10 +58,10 @@ func after(b []byte, what string) []byte {
 	return rest
 }
 
-// hybridSize is the size of what a hybrid suite has before the payload of the plain one.
+// hybridSize is the size of what a hybrid suite puts before the payload of the plain one.
 const hybridSize = 32 + 1120
 
-// hybrid reports whether it takes more than keys of a key manager to read it.
+// hybrid reports whether reading it takes more than keys of a key manager.
 func (c *ciphertext) hybrid() bool { return strings.HasSuffix(c.suite, "+X-WING") }
 
 // frames reads which keys the frames of a one-time pad name.

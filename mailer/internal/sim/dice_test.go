@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// dice decide what is random in a run. A decision follows from the seed and from what it
-// is about, never from how many were made before.
+// dice make the random decisions of a run. A decision follows from the seed and from what
+// it is about, never from how many were made before.
 type dice uint64
 
-// about returns a source of randomness for what the parts name.
+// about returns a source of randomness for whatever the parts name.
 func (d dice) about(parts ...any) *rand.Rand {
 	h := fnv.New64a()
 	_ = binary.Write(h, binary.LittleEndian, uint64(d))

@@ -5,15 +5,15 @@
 //	                      │ enc_keys        attacker         │ dec_keys, deletes
 //	                    KME A ═══════════════════════════ KME B
 //
-// The relays are the real ones, with their key store, pool and ETSI client. All else is
-// simulated: time (testing/synctest), the network, key managers, the disk beneath the
-// store, mail systems, crashes, operators and an attacker on the wire.
+// The relays are the real ones, with their key store, pool and ETSI client. Everything
+// else is simulated: time (testing/synctest), the network, key managers, the disk beneath
+// the store, mail systems, crashes, operators and an attacker on the wire.
 //
-// A seed is a scenario: how the sites are set up, and a list of events. What is random
-// while a scenario runs follows from its seed and from what is decided, so that the rest
-// stays as it is when an event is taken away. The scheduler is not simulated: goroutines
-// that run in the same instant may do so in another order the next time.
+// A seed is a scenario: how the sites are set up, and a list of events. Each random
+// decision while a scenario runs follows from the seed and from what is decided, so that
+// removing an event leaves the rest as it was. The scheduler is not simulated: goroutines
+// that run in the same instant may run in another order the next time.
 //
-// Begin with invariants_test.go: what must hold, whatever happens. Then scenario_test.go
-// has what can happen, and world_test.go puts both together.
+// Begin with invariants_test.go, which says what must hold, whatever happens. Then
+// scenario_test.go says what can happen, and world_test.go puts both together.
 package sim

@@ -48,7 +48,7 @@ func truncated(data []byte, r *rand.Rand) []byte {
 	return append(bytes.Clone(data[:from+r.IntN(to-from)]), data[to:]...)
 }
 
-// rubbish has the header of a message, which names a key, and a random payload.
+// rubbish returns the header of a message, which names a key, and a random payload.
 func rubbish(data []byte, r *rand.Rand) []byte {
 	from, to := payloadAt(data)
 	head, tail := bytes.Clone(data[:from]), data[to:]
@@ -61,14 +61,14 @@ func rubbish(data []byte, r *rand.Rand) []byte {
 	return append(head, tail...)
 }
 
-// renamed names a key that nobody has instead of the first one.
+// renamed replaces the first key's name by one that nobody has.
 func renamed(data []byte, r *rand.Rand) []byte {
 	id := readCiphertext(data, true).ids[0]
 	other := fmt.Sprintf("%08x-%s-%012x", r.Uint32(), id[9:23], r.Uint64()>>16)
 	return bytes.ReplaceAll(data, []byte(id), []byte(other))
 }
 
-// swapped has the header of one message and the payload of another.
+// swapped returns the header of one message and the payload of another.
 func swapped(data, other []byte) []byte {
 	from, to := payloadAt(data)
 	a, b := payloadAt(other)

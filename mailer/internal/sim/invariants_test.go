@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// check checks, when a run is over, what must hold whatever happened. All of it is
-// judged from outside: by what senders sent, what crossed the wire, what key managers
-// gave out, and what mailboxes got.
+// check checks, when a run is over, what must hold whatever happened. It judges only from
+// outside: by what senders sent, what crossed the wire, what key managers gave out, and
+// what mailboxes got.
 func (l *ledger) check() {
 	defer l.lock()()
 	l.everyMailHasOneEnd()
@@ -29,9 +29,9 @@ func (l *ledger) check() {
 }
 
 // everyMailHasOneEnd: each accepted mail is delivered or bounced to its sender, for each
-// recipient, and never both. Both is excused where an answer was lost in between: nobody
-// could know then that the mail had been taken. It is excused as well if the mail bounced
-// and an attacker sent a copy on later.
+// recipient, and never both. Both together are excused if an answer was lost in between,
+// since then nobody could know that the mail had been taken, or if the mail bounced and
+// an attacker sent a copy on later.
 func (l *ledger) everyMailHasOneEnd() {
 	for p, o := range l.outcomes {
 		if l.mails[p.number] == nil {
@@ -58,7 +58,8 @@ func (l *ledger) everyMailHasOneEnd() {
 }
 
 // answerLost reports whether the relay may not have seen, or not have been able to
-// record, that a mailbox has got a message. If it answered 250, it must have recorded it.
+// record, that a mailbox had received a message. If it answered 250, it must have
+// recorded it.
 func (l *ledger) answerLost(a *arrival, rcpt string) bool {
 	soon := a.at.Add(20 * time.Minute)
 	if !a.seen() || a.odd || l.inGap(a.site, a.at) {
@@ -100,8 +101,8 @@ func (l *ledger) nothingWasInClear() {
 
 func isMaybe(rcpt string) bool { return bytes.Contains([]byte(rcpt), []byte("@maybe.")) }
 
-// nothingFellBack: where the other site's X-Wing key is known, all that is encrypted for
-// it is hybrid.
+// nothingFellBack: if the other site's X-Wing key is known, everything encrypted for that
+// site is hybrid.
 func (l *ledger) nothingFellBack() {
 	for _, c := range l.crossing {
 		if l.w.sc.Hybrid && c.suite != "" && !c.hybrid() {
@@ -110,8 +111,8 @@ func (l *ledger) nothingFellBack() {
 	}
 }
 
-// noKeyServedTwice: no key, in any direction, is used for two messages, even where only a
-// part of one came through; and each is one that the site was given to encrypt with.
+// noKeyServedTwice: no key, in any direction, is used for two messages, even if only a
+// part of one came through; and each key is one that the site was given to encrypt with.
 func (l *ledger) noKeyServedTwice() {
 	users := map[string]*crossing{}
 	for _, c := range l.crossing {
@@ -121,7 +122,7 @@ func (l *ledger) noKeyServedTwice() {
 			}
 			users[id] = c
 			if k := l.w.keyOf(id); k == nil {
-				l.w.violate("key reuse", "key %s, in a message of site %s, is of no key manager", id, c.site.name)
+				l.w.violate("key reuse", "key %s, in a message of site %s, comes from no key manager", id, c.site.name)
 			}
 		}
 	}
@@ -145,8 +146,8 @@ func (l *ledger) keysWereOnDisk() {
 // ownFields are what a relay writes above a message.
 var ownFields = regexp.MustCompile(`^((Qkdmail-Result|Received): [^\r\n]*\r\n([ \t][^\r\n]*\r\n)*)*$`)
 
-// whatArrivedIsWhatWasSent: octet by octet, with nothing but the relay's fields above it;
-// and nobody gets what was not for him.
+// whatArrivedIsWhatWasSent: byte for byte, with nothing but the relay's fields above it;
+// and nobody gets what was not for them.
 func (l *ledger) whatArrivedIsWhatWasSent() {
 	for _, a := range l.arrivals {
 		found := tokens.FindSubmatch(a.data)
@@ -162,18 +163,18 @@ func (l *ledger) whatArrivedIsWhatWasSent() {
 		}
 		above, whole := bytes.CutSuffix(a.data, m.data)
 		if !whole || !ownFields.Match(above) {
-			l.w.violate("content", "%v arrives with other octets than it was sent with", m)
+			l.w.violate("content", "%v arrives with other bytes than it was sent with", m)
 		}
 		for _, rcpt := range a.rcpts {
 			if !slices.Contains(m.rcpts, rcpt) || m.to != a.site {
-				l.w.violate("recipient", "%s gets %v, which was not for him", rcpt, m)
+				l.w.violate("recipient", "%s gets %v, which was not for them", rcpt, m)
 			}
 		}
 	}
 }
 
-// forged judges an arrival that is no user's mail: only an outsider's plain mail may
-// arrive, without the result that it claims, and a peer's where that need not encrypt.
+// forged judges an arrival that is not a user's mail: only plain mail may arrive, without
+// the result that it claims, from an outsider or from a peer that need not encrypt.
 func (l *ledger) forged(a *arrival) {
 	stripped := l.w.sc.Opportunistic && bytes.Contains(a.data, []byte("Subject: not encrypted"))
 	if !stripped && !bytes.Contains(a.data, []byte("Subject: forged")) {
@@ -184,9 +185,9 @@ func (l *ledger) forged(a *arrival) {
 	}
 }
 
-// nobodyGotMailTwice: unless an answer was lost, and no more often than that. The wire's
-// answers that were lost excuse nothing: the relay remembers who has got a message. Of
-// copies that an attacker sends at the same moment each of several relays may deliver one.
+// nobodyGotMailTwice: unless an answer was lost, and no more often than that. Answers
+// lost on the wire excuse nothing: the relay remembers who has received a message. If an
+// attacker sends copies at the same moment, each of several relays may deliver one.
 func (l *ledger) nobodyGotMailTwice() {
 	got, excused := map[message]int{}, map[message]int{}
 	for _, a := range l.arrivals {
@@ -216,8 +217,8 @@ func (l *ledger) nobodyGotMailTwice() {
 	}
 }
 
-// elsewhere reports whether another relay than that of an arrival delivered the same
-// message about then.
+// elsewhere reports whether a relay other than an arrival's delivered the same message at
+// about that time.
 func (l *ledger) elsewhere(a *arrival, rcpt string) bool {
 	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
 		return b != a && b.keyID() == a.keyID() && slices.Contains(b.rcpts, rcpt) && b.relay() != a.relay() && b.at.Sub(a.at).Abs() < 15*time.Minute
@@ -256,7 +257,7 @@ func (l *ledger) clockAtFault(m *mail, o *outcome) bool {
 	return l.misled[m.to] || (l.clocks[m.from] || l.clocks[m.to]) && slices.ContainsFunc(o.bounces, aboutTime)
 }
 
-// aboutTime reports whether a message is refused since it looks too old or too new.
+// aboutTime reports whether a message is refused because it looks too old or too new.
 func aboutTime(r reply) bool {
 	return strings.Contains(r.text, "too long ago") || strings.Contains(r.text, "in the future")
 }
@@ -278,8 +279,8 @@ func (l *ledger) keyLost(t *taken) bool {
 			if l.inGap(s, at) {
 				return true
 			}
-			waited := near(l.failures[s], from, to) && near(l.deaths[s], from, at.Add(12*time.Hour)) // in memory, until the store works again
-			// A fetch takes a minute at most, and a slow store some seconds more.
+			waited := near(l.failures[s], from, to) && near(l.deaths[s], from, at.Add(12*time.Hour)) // kept in memory until the store works again
+			// A fetch takes at most a minute, and a slow store some seconds more.
 			if waited || near(l.deaths[s], at.Add(-time.Minute), at.Add(2*time.Minute)) || l.w.linkTroubled(s, from, to) {
 				return true
 			}
@@ -288,9 +289,9 @@ func (l *ledger) keyLost(t *taken) bool {
 	return false
 }
 
-// noAlarmWithoutCause: each alarm is about a key that an attacker has named, or that a
-// key manager has given out again, or about one that was closed too soon, which may be a
-// wrong clock's fault.
+// noAlarmWithoutCause: each alarm is about a key that an attacker has named, that a key
+// manager has given out again, or that was closed too soon, perhaps because of a wrong
+// clock.
 func (l *ledger) noAlarmWithoutCause() {
 	for _, a := range l.alarms {
 		for _, id := range a.ids {
@@ -302,7 +303,7 @@ func (l *ledger) noAlarmWithoutCause() {
 	}
 }
 
-// has reports whether a recipient had got the message that an attack pretends to be.
+// has reports whether a recipient had received the message that an attack pretends to be.
 func (l *ledger) has(rcpt string, a *attack) bool {
 	rcpt = strings.ToLower(rcpt)
 	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
@@ -310,8 +311,8 @@ func (l *ledger) has(rcpt string, a *attack) bool {
 	})
 }
 
-// allHave reports whether each recipient of an attack had got the message that it pretends
-// to be.
+// allHave reports whether each recipient of an attack had received the message that it
+// pretends to be.
 func (l *ledger) allHave(a *attack) bool {
 	for rcpt := range a.answers {
 		if !l.has(rcpt, a) {
@@ -321,9 +322,9 @@ func (l *ledger) allHave(a *attack) bool {
 	return true
 }
 
-// noAttackSucceeded: what was changed is refused. An exact copy, and an outsider's plain
-// mail, may be answered 250: the other invariants say what may come of it. So may a message
-// whose recipient has got the original, which is dropped.
+// noAttackSucceeded: changed messages are refused. An exact copy, and an outsider's plain
+// mail, may be answered 250: the other invariants say what may come of it. So may a
+// message whose recipient has received the original: it is dropped.
 func (l *ledger) noAttackSucceeded() {
 	for _, a := range l.attacks {
 		if !a.changed || a.kind == "forge" || a.kind == "strip" && l.w.sc.Opportunistic {
@@ -337,10 +338,10 @@ func (l *ledger) noAttackSucceeded() {
 	}
 }
 
-// repeatsAreTakenForThat: a copy for someone who has got the message is answered 250 and
-// dropped, as long as messages of its age are taken: a mail system that did not see the
-// first answer must not make a bounce of it. SMTP has one answer for all recipients, so that
-// there each of them must have got the message.
+// repeatsAreTakenForThat: a copy for someone who has received the message is answered 250
+// and dropped, as long as messages of its age are accepted: a mail system that did not
+// see the first answer must not bounce it. SMTP has one answer for all recipients, so
+// over SMTP each of them must have received the message.
 func (l *ledger) repeatsAreTakenForThat() {
 	for _, a := range l.attacks {
 		if !l.w.sc.LMTPHop && !l.allHave(a) {
@@ -348,14 +349,14 @@ func (l *ledger) repeatsAreTakenForThat() {
 		}
 		for rcpt, r := range a.answers {
 			if !a.changed && a.kind != "respell" && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !aboutTime(r) {
-				l.w.violate("repeat", "a copy of what %s has got, under key %s, is answered %v", rcpt, a.ids[0], r)
+				l.w.violate("repeat", "a copy of what %s has received, under key %s, is answered %v", rcpt, a.ids[0], r)
 			}
 		}
 	}
 }
 
-// recorded reports whether a relay had answered 250 for the message that an attack is a
-// copy of.
+// recorded reports whether a relay had answered 250 for the message of which an attack is
+// a copy.
 func (l *ledger) recorded(rcpt string, a *attack) bool {
 	rcpt = strings.ToLower(rcpt)
 	for _, m := range l.mails {

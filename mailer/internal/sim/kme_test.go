@@ -25,7 +25,7 @@ type qkdLink struct {
 	made  int
 	keys  map[string]*qkdKey
 	order [2][]*qkdKey // that each site was given to encrypt with
-	again [2][]*qkdKey // that its KME hands out next: it was restored from a backup
+	again [2][]*qkdKey // that its KME hands out next, having been restored from a backup
 	since [2]time.Time // when its stock was last counted
 	stock [2]float64   // keys
 }
@@ -38,14 +38,14 @@ type qkdKey struct {
 	there  time.Time // when it reaches the other site's KME
 
 	waits bool // at the other site's KME
-	lost  bool // nobody can have it any more: an answer was lost, or a KME
-	twice bool // a KME that was restored handed it out again
+	lost  bool // nobody can get it any more: an answer, or a KME's keys, were lost
+	twice bool // a restored KME handed it out again
 
 	slave   *site
 	fetched []time.Time // when dec_keys handed it out
 }
 
-// What a KME can give.
+// What a KME can hand out.
 const (
 	keysAnHour   = 400
 	mostStock    = 2000
@@ -64,7 +64,7 @@ func newQKDLink(w *world, a, b *site) *qkdLink {
 	}
 }
 
-// side returns which of the two sites a site is, -1: none.
+// side returns which of the link's two sites a site is, -1: neither.
 func (l *qkdLink) side(s *site) int {
 	for i := range l.sites {
 		if l.sites[i] == s {
@@ -74,7 +74,7 @@ func (l *qkdLink) side(s *site) int {
 	return -1
 }
 
-// encKeys hands out keys to encrypt with, or nil: there are not enough.
+// encKeys hands out keys to encrypt with, or nil if there are not enough.
 func (l *qkdLink) encKeys(side, size, number int) (given []*qkdKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +123,7 @@ func (l *qkdLink) newKey(side, size int) *qkdKey {
 	return k
 }
 
-// lag returns how long a key takes to the other site.
+// lag returns how long a key takes to reach the other site.
 func (l *qkdLink) lag(id string) time.Duration {
 	r := l.w.dice.about("lag", id)
 	if l.w.trouble("lag", l.sites[0].name) > 0 {
@@ -159,7 +159,7 @@ func (l *qkdLink) lose(keys []*qkdKey) {
 	}
 }
 
-// restart has a site's KME forget some of the keys that wait there.
+// restart makes a site's KME forget some of the keys that wait there.
 func (l *qkdLink) restart(side, event int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -170,10 +170,10 @@ func (l *qkdLink) restart(side, event int) {
 	}
 }
 
-// restore has a site's KME go back to what it was: it has keys to decrypt with that it has
-// handed out, and hands out to encrypt with what it handed out before, or what the site
-// has decrypted with. That it hands out what only the
-// other site has used, no site could know.
+// restore takes a site's KME back to an earlier state. It again has receiving keys that
+// it has handed out, and hands out for sending what it handed out before, or what the
+// site has decrypted with. It does not hand out what only the other site has used: no
+// site could notice that.
 func (l *qkdLink) restore(side, event int) {
 	opened := l.w.ledger.opened(l.sites[side])
 	l.mu.Lock()
@@ -200,12 +200,12 @@ type kmeKey struct {
 	Key string `json:"key"`
 }
 
-// ServeHTTP answers a request, unless the KME has its troubles.
+// ServeHTTP answers a request, unless the KME is in trouble.
 func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	world, name := k.site.world, k.site.name
 	dice := world.now("kme", name, r.URL.Path)
 	troubled := func(kind string) bool { return dice.Float64() < world.trouble(kind, name) }
-	body, _ := io.ReadAll(r.Body) // first: only then the server sees that the caller hangs up
+	body, _ := io.ReadAll(r.Body) // first: only after that does the server see that the caller hangs up
 	if troubled("kme-slow") {
 		time.Sleep(between(dice, time.Second, 100*time.Second))
 	}

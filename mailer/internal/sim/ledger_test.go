@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A ledger has what can be seen from outside the relays: what senders sent, what crossed
-// the wire, what mailboxes got, and what may excuse that something happened twice or not
-// at all.
+// A ledger records what can be seen from outside the relays: what senders sent, what
+// crossed the wire, what mailboxes got, and what may excuse that something happened twice
+// or not at all.
 type ledger struct {
 	w *world
 
@@ -27,11 +27,11 @@ type ledger struct {
 	emptied   map[*site][]time.Time   // when a KME had no keys
 	failures  map[*site][]time.Time   // when a store failed
 	deaths    map[*site][]time.Time   // when a relay was killed or stopped
-	copied    map[string]bool         // first keys of messages that an attacker has sent once more
-	gaps      map[*site][]gap         // what stores that were restored do not know
+	copied    map[string]bool         // first keys of messages that an attacker has sent again
+	gaps      map[*site][]gap         // what restored stores do not know
 	forgeries map[string]*attack      // attacks that name a key
-	clocks    map[*site]bool          // where a clock was set
-	misled    map[*site]bool          // where a relay started while its clock was wrong
+	clocks    map[*site]bool          // whose clock was set
+	misled    map[*site]bool          // whose relay started while its clock was wrong
 }
 
 // A person is one recipient of one mail.
@@ -42,31 +42,31 @@ type person struct {
 
 // An outcome is what became of a mail for a person.
 type outcome struct {
-	unanswered int // tries of the sender's queue whose answer was lost
+	unanswered int // the sender's queue's attempts whose answer was lost
 	sealed     []*taken
 	refused    bool // by a next hop
 	bounces    []reply
 }
 
-// A message is an encrypted one for one recipient, by its first key.
+// A message is an encrypted message for one recipient, by its first key.
 type message struct{ keyID, rcpt string }
 
-// A crossing is what an MTA got of a message from a relay: others may have seen it.
+// A crossing is as much of a message as an MTA got from a relay: others may have seen it.
 type crossing struct {
 	*ciphertext
 	site      *site
 	at        time.Time
-	unclaimed []string // those of its keys whose use was not on disk by then
+	unclaimed []string // its keys whose use was not on disk by then
 }
 
-// An arrival is what a mailbox's mail system took.
+// An arrival is a message that a mailbox's mail system took.
 type arrival struct {
 	*taken
 	site     *site
 	unstored bool // its key was not on disk by then
 }
 
-// An alarm is what a relay's log has with that name.
+// An alarm is an alarm= entry in a relay's log.
 type alarm struct {
 	kind string
 	ids  []string
@@ -113,7 +113,7 @@ func (l *ledger) sent(m *mail) {
 	}
 }
 
-// mailOf returns the mail that has this recipient, nil: there is none.
+// mailOf returns the mail that has this recipient, nil if there is none.
 func (l *ledger) mailOf(rcpt string) *mail {
 	defer l.lock()()
 	return l.mails[numberOf(rcpt)]
@@ -143,13 +143,13 @@ func (l *ledger) bounced(_ *queue, e *entry, rcpt string, why reply) {
 	l.of(rcpt).bounces = append(l.of(rcpt).bounces, why)
 }
 
-// refused notes that a next hop does not take a message for a recipient.
+// refused notes that a next hop refuses a message for a recipient.
 func (l *ledger) refused(_ *mailServer, rcpt string) {
 	defer l.lock()()
 	l.of(rcpt).refused = true
 }
 
-// crossed notes what an MTA got of a message.
+// crossed notes how much an MTA got of a message.
 func (l *ledger) crossed(s *site, data []byte, whole bool) {
 	c := &crossing{ciphertext: readCiphertext(data, whole), site: s, at: time.Now()}
 	for _, id := range c.ids {
@@ -231,28 +231,28 @@ func (l *ledger) clockSet(s *site) {
 	l.clocks[s] = true
 }
 
-// startedWrong notes that a relay started while its clock was wrong: it believes it.
+// startedWrong notes that a relay started while its clock was wrong, and so believes it.
 func (l *ledger) startedWrong(s *site) {
 	defer l.lock()()
 	l.misled[s] = true
 }
 
-// A gap is a time that a store knows nothing of.
+// A gap is a time that a store knows nothing about.
 type gap struct{ from, to time.Time }
 
-// setBack notes that a site's store is what it was at a moment.
+// setBack notes that a site's store has been set back to an earlier moment.
 func (l *ledger) setBack(s *site, since time.Time) {
 	l.w.tracef("the store of site %s is that of %v ago", s.name, time.Since(since))
 	defer l.lock()()
 	l.gaps[s] = append(l.gaps[s], gap{since, time.Now()})
 }
 
-// inGap reports whether a site's store knows nothing of a moment; l.mu must be held.
+// inGap reports whether a site's store knows nothing about a moment; l.mu must be held.
 func (l *ledger) inGap(s *site, at time.Time) bool {
 	return slices.ContainsFunc(l.gaps[s], func(g gap) bool { return !at.Before(g.from) && !at.After(g.to) })
 }
 
-// near reports whether one of some moments is in a span of time; l.mu must be held.
+// near reports whether any of the moments is in a span of time; l.mu must be held.
 func near(moments []time.Time, from, to time.Time) bool {
 	for _, at := range moments {
 		if !at.Before(from) && !at.After(to) {

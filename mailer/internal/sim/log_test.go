@@ -9,7 +9,7 @@ import (
 )
 
 // A logHandler reads the log of a relay: alarms go into the ledger, warnings into the
-// trace. What a dead process logs nobody reads.
+// trace. Nobody reads what a dead process logs.
 type logHandler struct {
 	life *life
 }

@@ -18,7 +18,7 @@ type mail struct {
 
 func (m *mail) String() string { return fmt.Sprint("mail ", m.number) }
 
-// token is what nobody on the wire may see of a mail.
+// token returns the part of a mail that nobody on the wire may see.
 func token(number int) string { return fmt.Sprintf("secret-%d-", number) }
 
 // newMail makes the mail of an event, always the same.
@@ -47,7 +47,8 @@ func (w *world) newMail(e event) *mail {
 	return m
 }
 
-// numberOf returns which mail a recipient's address belongs to, -1: none.
+// numberOf returns the number of the mail that a recipient's address belongs to, -1:
+// none.
 func numberOf(rcpt string) int {
 	text, _, _ := strings.Cut(strings.TrimPrefix(rcpt, "u"), ".")
 	n, err := strconv.Atoi(text)

@@ -11,24 +11,24 @@ import (
 )
 
 // A mailServer is a next hop: the mail system that has the mailboxes, or the one that
-// sends encrypted mail on. It has its moods.
+// sends encrypted mail on. It has moods.
 type mailServer struct {
 	w    *world
 	host *host
 	lmtp bool
 	take func(*taken)                  // called for each message that it answers for
-	part func(data []byte, whole bool) // called with what came of a message; may be nil
+	part func(data []byte, whole bool) // called with as much of a message as came; may be nil
 }
 
-// taken is a message that a mailServer has taken, for those recipients that it has
-// answered with 250 or is about to.
+// taken is a message that a mailServer has taken, for the recipients for whom it has
+// answered 250 or is about to.
 type taken struct {
 	from  string
 	rcpts []string
 	data  []byte
 	at    time.Time
-	odd   bool        // the answers were not what SMTP has: they may be taken for others
-	seen  func() bool // whether the client has read the answers; to be asked later
+	odd   bool        // the answers were not proper SMTP: they may be taken for others
+	seen  func() bool // whether the client has read the answers; ask later
 }
 
 // start listens at an address.
@@ -67,7 +67,7 @@ type mailSession struct {
 	odd   bool // a reply came twice: those after it may be taken for others
 }
 
-// What a mood does.
+// The moods.
 const (
 	moodNone = iota
 	moodLater
@@ -79,7 +79,7 @@ const (
 	moods
 )
 
-// mood returns how the server feels at a stage of a session.
+// mood returns the server's mood at a stage of a session.
 func (s *mailSession) mood(stage string) (mood int, late time.Duration) {
 	name := s.server.host.name
 	r := s.server.w.now("mood", name, stage)
@@ -87,7 +87,7 @@ func (s *mailSession) mood(stage string) (mood int, late time.Duration) {
 		return moodNone, 0
 	}
 	mood = 1 + r.IntN(moods-1)
-	if mood == moodNever && stage == "MAIL" { // nobody could say which recipients that is about
+	if mood == moodNever && stage == "MAIL" { // a final refusal of MAIL would name no recipient
 		mood = moodLater
 	}
 	s.server.w.count(fmt.Sprintf("mood %d of a next hop", mood))
@@ -142,7 +142,7 @@ func (s *mailSession) command(line string) bool {
 	path := func() string {
 		_, rest, _ := strings.Cut(line, "<")
 		address, _, _ := strings.Cut(rest, ">")
-		return strings.ToLower(address) // it knows no case in names of mailboxes
+		return strings.ToLower(address) // it ignores case in names of mailboxes
 	}
 	switch verb {
 	case "EHLO", "LHLO":
@@ -244,7 +244,7 @@ func (s *mailSession) answer(whole *taken, rcpts []string) bool {
 	case moodHang:
 		time.Sleep(late)
 		return false
-	case moodDrop: // it has the message, and nobody is told
+	case moodDrop: // it has the message, and tells nobody
 		keep()
 		return false
 	case moodLate:

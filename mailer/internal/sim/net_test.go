@@ -31,7 +31,7 @@ func newNetwork(w *world) *network {
 type host struct {
 	net      *network
 	name, ip string
-	step     func()               // is called when something is sent; may be nil
+	step     func()               // called when something is sent; may be nil
 	wrong    func() time.Duration // how far its clock is ahead; may be nil
 
 	mu    sync.Mutex
@@ -101,7 +101,7 @@ func (h *host) DialContext(ctx context.Context, _, address string) (net.Conn, er
 	return ours, nil
 }
 
-// link returns the name of the link to an address, and who listens there.
+// link returns the name of the link to an address, and the listener there.
 func (n *network) link(from string, to netip.AddrPort) (string, *listener) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -133,8 +133,8 @@ func (n *network) pair(from, to *host, a, b *net.TCPAddr, f fate) (ours, theirs 
 	return ours, theirs
 }
 
-// kill cuts all connections of a host: what it does from now on reaches nobody, and
-// nothing reaches it.
+// kill cuts all connections of a host: from now on nothing that it does reaches anyone,
+// and nothing reaches it.
 func (h *host) kill() {
 	h.mu.Lock()
 	h.dead = true
@@ -163,7 +163,7 @@ func (h *host) isDead() bool {
 	return h.dead
 }
 
-// openConns returns how many ends of connections hosts have, by the hosts' names.
+// openConns returns how many connection ends each host has open, by the host's name.
 func (n *network) openConns() map[string]int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -250,8 +250,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.out.write(p)
 }
 
-// Close ends what this end sends, and takes nothing more: what the other end sends then
-// breaks its connection.
+// Close ends what this end sends, and takes nothing more: anything that the other end
+// then sends breaks its connection.
 func (c *conn) Close() error {
 	c.out.end()
 	c.in.fail(net.ErrClosed)
@@ -278,8 +278,8 @@ func (c *conn) forget(which *conn) {
 type fate struct {
 	latency       time.Duration
 	refused, lost bool
-	cut, silent   bool  // after so many bytes of one direction; silently: half-open
-	up            bool  // of what the client sends
+	cut, silent   bool  // after some bytes in one direction; silent: it is left half-open
+	up            bool  // the direction is the client's
 	after         int64 // bytes
 }
 

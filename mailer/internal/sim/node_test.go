@@ -23,16 +23,15 @@ type node struct {
 	mu            sync.Mutex
 	lives         int
 	life          *life // nil: it is down
-	armed         int   // steps until it is killed; 0: it isn't
+	armed         int   // steps until it is killed; 0: it won't be
 	after         time.Duration
 	wrong         time.Duration // how far its clock is ahead
 	starts, ended bool
 	ends          sync.WaitGroup // of lives
 }
 
-// A life is what there is of a relay from its start to its end, as its process would
-// have it. After a SIGKILL its goroutines still run, and nothing that they do has an
-// effect.
+// A life is a relay from its start to its end, like a process. After a SIGKILL its
+// goroutines still run, but nothing that they do has an effect.
 type life struct {
 	node   *node
 	number int
@@ -49,7 +48,7 @@ type life struct {
 	dead bool
 }
 
-// start starts the relay, until it runs: a store that fails delays that.
+// start starts the relay, and tries again until it runs: a failing store delays that.
 func (n *node) start() {
 	n.mu.Lock()
 	if n.life != nil || n.starts || n.ended {
@@ -137,7 +136,7 @@ func (l *life) begin() error {
 	return nil
 }
 
-// sweep sweeps the store as it would itself, but for the moments, which are random there.
+// sweep sweeps the store as the store itself would, but at moments that the dice decide.
 func (l *life) sweep(ctx context.Context) {
 	for {
 		select {
@@ -149,11 +148,11 @@ func (l *life) sweep(ctx context.Context) {
 	}
 }
 
-// tooSlow is how slow a store may be before somebody no longer waits for it: in what he has
-// to do are several calls.
+// tooSlow is how slow a store may be before a caller no longer waits for it: what the
+// caller does may take several calls.
 const tooSlow = 20 * time.Second
 
-// around has the store behave as its disk does.
+// around makes the store behave like its disk.
 func (l *life) around(op string, do func() error) error {
 	w, site := l.node.site.world, l.node.site
 	dice := w.now("store", l.node.name, op)
@@ -183,7 +182,7 @@ func (l *life) around(op string, do func() error) error {
 		err = failed
 	}
 	l.step()
-	if l.isDead() { // what was written is, and nobody knows
+	if l.isDead() { // it is written, and nobody knows
 		err = failed
 	}
 	return err
@@ -199,12 +198,12 @@ func (l *life) die() {
 	l.mu.Lock()
 	l.dead = true
 	l.mu.Unlock()
-	if l.engine != nil { // what a real file is being given is finished in the same instant
+	if l.engine != nil { // a write to a real file is finished in the same instant
 		_ = l.engine.Close()
 	}
 }
 
-// arm has the node killed after some more steps, and started again after a while. A
+// arm makes the node be killed after some more steps, and started again after a while. A
 // step is a call of the store, or something sent.
 func (n *node) arm(steps int, downFor time.Duration) {
 	n.mu.Lock()
@@ -234,7 +233,7 @@ func (n *node) step() {
 	}
 }
 
-// kill is SIGKILL, and a start after a while.
+// kill is SIGKILL, then a start after a while.
 func (n *node) kill() {
 	n.mu.Lock()
 	l := n.life
@@ -253,7 +252,7 @@ func (n *node) kill() {
 	n.later(after, n.start)
 }
 
-// bury ends the goroutines of a life that is dead.
+// bury ends the goroutines of a dead life.
 func (l *life) bury() {
 	l.end()
 	<-l.served
@@ -305,7 +304,7 @@ func (l *life) close(within time.Duration) {
 	l.km.CloseIdle()
 }
 
-// reload has the relay read its configuration again.
+// reload makes the relay read its configuration again.
 func (n *node) reload() {
 	n.mu.Lock()
 	l := n.life
@@ -321,7 +320,7 @@ func (n *node) reload() {
 // config returns the node's configuration.
 func (n *node) config() *config.Config { return n.site.config(n.ip, n.name) }
 
-// disarm has the node live on.
+// disarm lets the node live on.
 func (n *node) disarm() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// A pki has the certificates of SAEs and KMEs, and the X-Wing keys of sites. They are files,
-// as relays read them.
+// A pki has the certificates of SAEs and KMEs, and the X-Wing keys of sites. They are in
+// files, for relays to read.
 type pki struct {
 	dir   string
 	roots *x509.CertPool
@@ -61,10 +61,10 @@ func (p *pki) makeHybrid(t testing.TB, site string) {
 
 func (p *pki) file(name string) string { return filepath.Join(p.dir, name) }
 
-// renewed is the end of the names of files with an SAE's next certificate.
+// renewed is the suffix of the names of files with an SAE's next certificate.
 const renewed = "-renewed"
 
-// copyCert puts a certificate and its key where a relay has its own: one file after the
+// copyCert puts a certificate and its key where a relay keeps its own: one file after the
 // other, as an operator does.
 func (p *pki) copyCert(name, to string) error {
 	for _, suffix := range []string{".crt", ".key"} {
@@ -123,7 +123,8 @@ func (p *pki) makeAs(t testing.TB, name, subject string, parent *x509.Certificat
 	return cert, private
 }
 
-// server is the TLS of a KME, which knows its callers by their certificates.
+// server returns the TLS configuration of a KME, which knows its callers by their
+// certificates.
 func (p *pki) server() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(p.file("kme.crt"), p.file("kme.key"))
 	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: p.roots}, err

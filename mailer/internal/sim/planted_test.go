@@ -16,9 +16,9 @@ import (
 
 var planted = flag.String("planted", "", "plant these faults, a pattern of their names, and see that each is found")
 
-// A plantedFault is a mistake that relays could have. It is a file of testdata/planted:
-// what is wrong, which invariants find it, and texts of the product with what is put in
-// their place. The product itself never has it.
+// A plantedFault is a mistake that relays could have, but that the product itself never
+// has. Its file in testdata/planted says what is wrong, which invariants find it, and
+// which texts of the product are replaced by what.
 type plantedFault struct {
 	name, what string
 	finds      []string
@@ -27,7 +27,7 @@ type plantedFault struct {
 
 type edit struct{ file, text, instead string }
 
-// root is the folder of the repository.
+// root is the repository's folder.
 var root = filepath.Join("..", "..", "..")
 
 func plantedFaults(t *testing.T) (all []plantedFault) {
@@ -126,7 +126,7 @@ func TestPlantable(t *testing.T) {
 	}
 }
 
-// TestPlanted: seeds find each planted fault, by an invariant that is about it.
+// TestPlanted: seeds find each planted fault, by an invariant that it should violate.
 func TestPlanted(t *testing.T) {
 	if *planted == "" {
 		t.Skip("compiles the relays once for each planted fault: run scripts/simulate -planted .")

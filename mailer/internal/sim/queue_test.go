@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// A queue is that of a mail system: it tries again until each recipient has an answer
-// that is final, as Postfix does.
+// A queue is a mail system's queue: it tries again until each recipient has a final
+// answer, as Postfix does.
 type queue struct {
 	w       *world
 	host    *host
 	targets []string // addresses, any of which will do
 	lmtp    bool
-	// onTheWire is called before each transaction: an attacker may change it; may be nil.
+	// onTheWire is called before each transaction, and may change it; may be nil.
 	onTheWire func(e *entry, number int, d *delivery)
 
 	work sync.WaitGroup
@@ -31,7 +31,7 @@ const (
 // An entry is a message in a queue.
 type entry struct {
 	mail  *mail
-	name  string // of the entry, for dice and traces
+	name  string // for dice and traces
 	from  string
 	data  []byte
 	since time.Time
@@ -63,7 +63,7 @@ func (q *queue) add(e *entry) {
 	})
 }
 
-// try makes one try for all recipients that are left, in one or two transactions.
+// try tries once to deliver to all recipients that are left, in one or two transactions.
 func (q *queue) try(e *entry) {
 	e.tries++
 	dice := q.w.dice.about("try", e.name, e.tries)

@@ -7,11 +7,12 @@ import (
 	"testing"
 )
 
-// chance is what may differ in a trace: which of two keys that were there at the same
-// moment a message took.
+// chance matches what may differ in a trace: a message may take either of two keys that
+// were there at the same moment.
 var chance = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}| client=\S+`)
 
-// comparable returns a trace without that. Lines of the same millisecond are sorted.
+// comparable returns a trace without what chance matches. Lines of the same millisecond
+// are sorted.
 func comparable(trace []string) []string {
 	lines := slices.Clone(trace)
 	for i := range lines {
@@ -19,15 +20,15 @@ func comparable(trace []string) []string {
 	}
 	slices.SortStableFunc(lines, func(a, b string) int {
 		if len(a) > 17 && len(b) > 17 && a[:17] != b[:17] {
-			return 0 // they are in order
+			return 0 // already in order
 		}
 		return strings.Compare(a, b)
 	})
 	return lines
 }
 
-// TestSameTrace: the same seed gives the same trace. Where goroutines run in the same
-// instant, the scheduler has its part in what happens, so not every seed does.
+// TestSameTrace: the same seed gives the same trace. If goroutines run in the same
+// instant, the scheduler plays a part, so not every seed does.
 func TestSameTrace(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs seeds twice, to see nothing new")

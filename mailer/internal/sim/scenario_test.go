@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A scenario is all that follows from a seed before a run.
+// A scenario is everything that follows from a seed before a run.
 type scenario struct {
 	Seed          uint64
 	Days          int  // of mail and troubles; the queues drain after that
@@ -21,7 +21,7 @@ type scenario struct {
 	LMTPHop       bool // from the wire to the relays, and on to the mailboxes
 	Pool          bool
 	Hybrid        bool   // with X-Wing keys
-	SQLite        bool   // the stores are real files; their disks have no troubles
+	SQLite        bool   // the stores are real files, whose disks have no troubles
 	Opportunistic bool   // mail to maybe. may go in clear for want of keys
 	Close         string // keystore.Policy
 	Events        []event
@@ -33,7 +33,7 @@ type event struct {
 	For   time.Duration // how long a trouble lasts, or a relay is down
 	Kind  string
 	Where string  // a site, a link, a relay, ...
-	N     int     // numbers the event: what is random in it follows from that
+	N     int     // the event's number: its random decisions follow from it
 	P     float64 // how likely each thing is troubled
 }
 
@@ -49,7 +49,7 @@ func (e event) String() string {
 }
 
 // soonClosed closes keys before mail systems give up: the first recipients of a message
-// get it, and the last ones may not.
+// get it, the last ones may not.
 const soonClosed = "after:1h"
 
 func (sc *scenario) closing() keystore.Policy {
@@ -60,7 +60,7 @@ func (sc *scenario) closing() keystore.Policy {
 	return p
 }
 
-// troubles are what may go wrong for a while, by where. P says how often, up to most.
+// troubles are what may go wrong for a while, by place. P says how often, up to most.
 var troubles = []struct {
 	kind  string
 	where func(*scenario, *rand.Rand) string
@@ -73,7 +73,7 @@ var troubles = []struct {
 	{"wire", siteName, 0.9}, {"wire", siteName, 0.9},
 }
 
-// deeds are what happens once.
+// deeds are events that happen at one moment.
 var deeds = []struct {
 	kind  string
 	where func(*scenario, *rand.Rand) string
@@ -92,14 +92,14 @@ func attackKind(_ *scenario, r *rand.Rand) string {
 	return one(r, "flip", "truncate", "rubbish", "swap", "replay", "replay", "respell", "redirect", "redirect", "strip", "forge")
 }
 
-// link is that of two hosts, by their names.
+// link returns the link between two hosts, by their names.
 func link(sc *scenario, r *rand.Rand) string {
 	site, node := siteName(sc, r), nodeName(sc, r)
 	own := node[:1]
 	return one(r, own+"-queue>"+node, node+">"+own+"-mta", site+"-mta>"+node, site+"-mta>"+node, node+">"+own+"-box", node+">"+own+"-kme")
 }
 
-// newScenario makes the scenario of a seed. perDay is how many mails are sent a day.
+// newScenario makes the scenario of a seed. perDay is how many mails are sent per day.
 func newScenario(seed uint64, days, perDay int) *scenario {
 	r := dice(seed).about("scenario")
 	sc := &scenario{
@@ -137,15 +137,15 @@ func newScenario(seed uint64, days, perDay int) *scenario {
 	addClocks(sc, add)
 	addDrains(sc, add)
 	// A store and a key manager that are both set back could make a relay use a key
-	// twice: the manual says so.
+	// twice, as the manual says.
 	unwanted := one(r, "store-restore", "store-restore", "store-restore", "kme-restore")
 	sc.Events = slices.DeleteFunc(sc.Events, func(e event) bool { return e.Kind == unwanted })
 	slices.SortStableFunc(sc.Events, func(a, b event) int { return cmp.Compare(a.At, b.At) })
 	return sc
 }
 
-// addClocks has clocks of relays be wrong for a while, in some scenarios, with mail that
-// not everybody gets at once, and with restarts.
+// addClocks makes relays' clocks wrong for a while, in some scenarios, with mail that not
+// everybody gets at once, and with restarts.
 func addClocks(sc *scenario, add func(event)) {
 	r := dice(sc.Seed).about("clocks")
 	if r.IntN(3) > 0 {
@@ -174,7 +174,7 @@ func wrongClock(r *rand.Rand) time.Duration {
 	return one(r, d, -d)
 }
 
-// addDrains has an attacker name very many keys, in some scenarios.
+// addDrains makes an attacker name very many keys, in some scenarios.
 func addDrains(sc *scenario, add func(event)) {
 	r := dice(sc.Seed).about("drains")
 	if r.IntN(8) == 0 {
@@ -182,7 +182,7 @@ func addDrains(sc *scenario, add func(event)) {
 	}
 }
 
-// JSON returns the scenario as a file of testdata/regressions has it.
+// JSON returns the scenario as in a file of testdata/regressions.
 func (sc *scenario) JSON() string {
 	text, err := json.MarshalIndent(sc, "", " ")
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 // shrinkFor bounds how long a scenario is shrunk.
 const shrinkFor = time.Minute
 
-// shrink takes events away from a scenario as long as it still violates the same
-// invariant: first many at once, then one by one. It returns what is left, and the report
-// of its last run.
+// shrink removes events from a scenario as long as it still violates the same invariant:
+// first many at once, then one by one. It returns what is left, and the report of its
+// last run.
 func shrink(t *testing.T, p *pki, sc *scenario, invariant string) (*scenario, *report) {
 	fails := func(events []event) *report {
 		small := *sc
@@ -24,7 +24,7 @@ func shrink(t *testing.T, p *pki, sc *scenario, invariant string) (*scenario, *r
 	}
 	small := *sc
 	best := fails(sc.Events)
-	if best == nil { // the scheduler had its part in it
+	if best == nil { // the scheduler played a part
 		return sc, run(t, p, sc, true)
 	}
 	for end, size := time.Now().Add(shrinkFor), max(1, len(sc.Events)/2); ; size = max(1, size/2) {

@@ -16,10 +16,10 @@ import (
 var (
 	firstSeed = flag.Uint64("seed", 1, "the first seed")
 	seeds     = flag.Int("seeds", 0, "how many seeds; 0: as many as the time allows")
-	days      = flag.Int("days", 1, "days of mail and troubles of each seed")
-	perDay    = flag.Int("mails", 20, "mails a day")
+	days      = flag.Int("days", 1, "days of mail and troubles per seed")
+	perDay    = flag.Int("mails", 20, "mails per day")
 	budget    = flag.Duration("for", 5*time.Second, "how long, in processor time, if -seeds is 0")
-	goOn      = flag.Bool("go-on", false, "go on after a violation, and shrink none")
+	goOn      = flag.Bool("go-on", false, "go on after a violation, and shrink nothing")
 	shrinks   = flag.Bool("shrink", true, "shrink a scenario that fails")
 	verbose   = flag.Bool("trace", false, "show the trace of each run")
 )
@@ -48,7 +48,7 @@ func TestSeeds(t *testing.T) {
 			}
 			small, why := shrink(t, p, sc, r.violations[0].invariant)
 			show(t, why)
-			t.Errorf("the shortest scenario that was found; for testdata/regressions:\n%s", small.JSON())
+			t.Errorf("the shortest scenario that was found, for testdata/regressions:\n%s", small.JSON())
 			break
 		}
 	}
@@ -59,7 +59,7 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-// cpuTime returns how long this process has used processors.
+// cpuTime returns how much processor time this process has used.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

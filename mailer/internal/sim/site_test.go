@@ -24,7 +24,7 @@ import (
 // siteNames are the names of sites; a site's domain is NAME.example.
 var siteNames = []string{"a", "b", "c"}
 
-// Addresses of what there is at a site.
+// The addresses at a site.
 func nodeIP(site, n int) string { return fmt.Sprintf("10.%d.1.%d", site, n+1) }
 func kmeIP(site int) string     { return fmt.Sprintf("10.%d.2.1", site) }
 func queueIP(site int) string   { return fmt.Sprintf("10.%d.3.1", site) }
@@ -51,12 +51,12 @@ type site struct {
 	nodes []*node
 
 	records *memory.Records
-	keys    []keystore.StoreKey // the one in use last
+	keys    []keystore.StoreKey // the last one is in use
 	closing keystore.Policy
 	links   map[string]*qkdLink // by the other site's SAE
 	kme     *http.Server
 
-	changed bool // the configuration was
+	changed bool // the configuration was changed
 }
 
 func newSite(w *world, index int) *site {
@@ -74,7 +74,7 @@ func newSite(w *world, index int) *site {
 	return s
 }
 
-// addresses returns those of the site's relays.
+// addresses returns the addresses of the site's relays.
 func (s *site) addresses(port string) (list []string) {
 	for _, n := range s.nodes {
 		list = append(list, n.ip+port)
@@ -82,8 +82,8 @@ func (s *site) addresses(port string) (list []string) {
 	return list
 }
 
-// engine opens the site's store as a process does. around is called around what it does,
-// unless it is a real file.
+// engine opens the site's store as a process does. Unless the store is a real file,
+// around is called around each operation.
 func (s *site) engine(ctx context.Context, around func(string, func() error) error) (keystore.Engine, error) {
 	if s.world.sc.SQLite {
 		return sqlite.Open(ctx, filepath.Join(s.world.dir, s.name, "keys.db"), sqlite.Options{})
@@ -91,8 +91,7 @@ func (s *site) engine(ctx context.Context, around func(string, func() error) err
 	return s.records.Open(around), nil
 }
 
-// has reports whether the store has a record of a kind with an ID, as far as that can be
-// seen from outside.
+// has reports whether the store, seen from outside, has a record of a kind with an ID.
 func (s *site) has(kind, id string) bool {
 	return s.world.sc.SQLite || s.records.Has(kind, "kme", s.sae, id)
 }
@@ -104,7 +103,7 @@ func (s *site) storeKeys(bool) ([]keystore.StoreKey, error) {
 	return append([]keystore.StoreKey(nil), s.keys...), nil
 }
 
-// linkTo returns the QKD link to the site of an SAE, nil: there is none.
+// linkTo returns the QKD link to the site of an SAE, nil if there is none.
 func (s *site) linkTo(sae string) (*qkdLink, int) {
 	l := s.links[sae]
 	if l == nil {
@@ -113,7 +112,7 @@ func (s *site) linkTo(sae string) (*qkdLink, int) {
 	return l, l.side(s)
 }
 
-// start starts all that there is at the site.
+// start starts everything at the site.
 func (s *site) start() {
 	w := s.world
 	mta := &mailServer{w: w, host: w.net.host(s.name+"-mta", mtaIP(s.index)), part: s.crosses, take: s.sendOn}
@@ -133,14 +132,15 @@ func (s *site) start() {
 	}
 }
 
-// crosses notes what the site's MTA gets of a message: from here on everyone may see it.
+// crosses notes how much the site's MTA gets of a message: from here on everyone may see
+// it.
 func (s *site) crosses(data []byte, whole bool) { s.world.ledger.crossed(s, data, whole) }
 
 // sendOn queues an encrypted message for the site of its recipients.
 func (s *site) sendOn(t *taken) {
 	m := s.world.ledger.mailOf(t.rcpts[0])
 	if m == nil {
-		s.world.violate("content", "the MTA of site %s gets mail for %s, to whom nobody wrote", s.name, t.rcpts[0])
+		s.world.violate("content", "the MTA of site %s gets mail for %s, but nobody wrote to that address", s.name, t.rcpts[0])
 		return
 	}
 	s.world.ledger.sealed(s, m, t)
@@ -206,7 +206,7 @@ func (s *site) config(ip, name string) *config.Config {
 	return c
 }
 
-// reload has the site's relays read a configuration that has changed.
+// reload makes the site's relays read a changed configuration.
 func (s *site) reload() {
 	s.world.mu.Lock()
 	s.changed = !s.changed
@@ -263,7 +263,8 @@ func (s *site) restore(after time.Duration) {
 	}
 }
 
-// certificate is where the site's client certificate is, without ".crt" and ".key".
+// certificate returns the path of the site's client certificate, without ".crt" and
+// ".key".
 func (s *site) certificate() string { return filepath.Join(s.world.dir, s.sae) }
 
 // renew replaces the client certificate; relays are not told.
@@ -273,7 +274,7 @@ func (s *site) renew() {
 	}
 }
 
-// kmeEvent has the site's KME start again, or go back to a backup.
+// kmeEvent restarts the site's KME, or takes it back to a backup.
 func (s *site) kmeEvent(e event) {
 	for _, sae := range slices.Sorted(maps.Keys(s.links)) {
 		l, side := s.linkTo(sae)

@@ -81,7 +81,7 @@ func (d *delivery) run(c *client, name string) {
 	c.command("QUIT", time.Minute)
 }
 
-// body sends the message to those who were taken.
+// body sends the message to the recipients that were accepted.
 func (d *delivery) body(c *client, taken []string) {
 	if r := c.command("DATA", 2*time.Minute); r.code != 354 {
 		d.all(r)
@@ -102,7 +102,7 @@ func (d *delivery) body(c *client, taken []string) {
 	}
 }
 
-// all answers for the recipients that have no answer yet.
+// all sets the answer for the recipients that have none yet.
 func (d *delivery) all(r reply) {
 	for _, rcpt := range d.rcpts {
 		if _, ok := d.answers[rcpt]; !ok {
@@ -137,7 +137,7 @@ func (c *client) command(command string, within time.Duration) reply {
 	}
 }
 
-// dotted returns a message as DATA has it, with the final dot.
+// dotted returns a message as DATA carries it, with the final dot.
 func dotted(data []byte) []byte {
 	data = bytes.ReplaceAll(data, []byte("\r\n."), []byte("\r\n.."))
 	if bytes.HasPrefix(data, []byte(".")) {

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// window is how many bytes a sender is ahead of the reader at most.
+// window is how many bytes a sender may be ahead of the reader.
 const window = 256 << 10
 
 // forever is longer than any scenario.
 const forever = 100 * 365 * 24 * time.Hour
 
-// A stream is one direction of a connection. Who waits for it waits on channels and
-// timers only, so that synctest sees that nothing else can happen.
+// A stream is one direction of a connection. Its waiters wait only on channels and
+// timers, so that synctest sees when nothing else can happen.
 type stream struct {
 	latency time.Duration
 
@@ -31,7 +31,7 @@ type stream struct {
 	silent   bool      // nothing arrives any more, and nobody is told
 
 	cutAt int64       // bytes after which cut is called; negative: never
-	cut   func()      // without mu
+	cut   func()      // called without mu
 	wake  [2]signal   // the reader, and the writer
 	until [2]deadline // likewise
 }
@@ -62,7 +62,8 @@ func newStream(latency time.Duration) *stream {
 	return &stream{latency: latency, cutAt: -1, wake: [2]signal{make(signal, 1), make(signal, 1)}}
 }
 
-// wait waits for a signal, until a moment and the deadline of who waits; s.mu must be held.
+// wait waits for a signal, at most until a moment or the waiter's deadline; s.mu must be
+// held.
 func (s *stream) wait(who int, at time.Time) error {
 	end, now := time.Time(s.until[who]), time.Now()
 	if !end.IsZero() {
@@ -159,7 +160,7 @@ func (s *stream) write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// put sends as much as arrives before the connection is cut, and cuts it then.
+// put sends as much as fits before the connection is cut, and then cuts it.
 func (s *stream) put(p []byte) int {
 	if s.cutAt >= 0 && s.written+int64(len(p)) > s.cutAt {
 		p = p[:s.cutAt-s.written]
@@ -206,7 +207,7 @@ func (s *stream) fail(err error) {
 	s.wakeBoth()
 }
 
-// hush has nothing arrive any more.
+// hush lets nothing arrive any more.
 func (s *stream) hush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -37,12 +37,12 @@ type world struct {
 	trace      []string
 }
 
-// A violation is an invariant that does not hold, or something as bad.
+// A violation is an invariant that does not hold, or something equally bad.
 type violation struct{ invariant, text string }
 
 func (v violation) String() string { return v.invariant + ": " + v.text }
 
-// A report is what came of a run.
+// A report is the outcome of a run.
 type report struct {
 	violations []violation
 	counts     map[string]int
@@ -100,7 +100,7 @@ func (w *world) build() {
 	}
 }
 
-// play has the events happen, each at its time.
+// play makes the events happen, each at its time.
 func (w *world) play() {
 	var all sync.WaitGroup
 	for _, e := range w.sc.Events {
@@ -114,7 +114,7 @@ func (w *world) play() {
 	all.Wait()
 }
 
-// happen makes an event happen. Troubles are looked up by those whom they meet.
+// happen makes an event happen. Whatever a trouble affects looks it up.
 func (w *world) happen(e event) {
 	switch e.Kind {
 	case "mail":
@@ -171,7 +171,7 @@ func (w *world) drain() {
 			n.disarm()
 		}
 	}
-	time.Sleep(20 * time.Minute) // mail systems and connections that are slow
+	time.Sleep(20 * time.Minute) // for slow mail systems and connections
 }
 
 // end stops everything. What is left then is a leak.
@@ -190,7 +190,7 @@ func (w *world) end() {
 	w.counts["simulated days"] = int(time.Since(w.start).Hours() / 24)
 }
 
-// trouble returns how likely something is troubled now in some way, 0 for not.
+// trouble returns how likely a kind of trouble is now at some place, 0 for none.
 func (w *world) trouble(kind, where string) (p float64) {
 	now := time.Since(w.start)
 	for _, e := range w.troubles[[2]string{kind, where}] {
@@ -216,7 +216,7 @@ func (w *world) linkTroubled(s *site, from, to time.Time) bool {
 	return false
 }
 
-// keyOf returns the key with an ID, nil: there is none.
+// keyOf returns the key with an ID, nil if there is none.
 func (w *world) keyOf(id string) *qkdKey {
 	for _, s := range w.sites {
 		for _, l := range s.links {
@@ -228,7 +228,7 @@ func (w *world) keyOf(id string) *qkdKey {
 	return nil
 }
 
-// now returns a source of randomness for what the parts name at this moment.
+// now returns a source of randomness for whatever the parts name, at this moment.
 func (w *world) now(parts ...any) *rand.Rand {
 	return w.dice.about(append(parts, time.Since(w.start))...)
 }
@@ -293,7 +293,7 @@ func (w *world) tracef(format string, args ...any) {
 	}
 }
 
-// add adds counts up.
+// add adds the counts of from to those of to.
 func add(to, from map[string]int) {
 	for _, k := range slices.Sorted(maps.Keys(from)) {
 		to[k] += from[k]

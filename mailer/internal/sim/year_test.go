@@ -11,7 +11,7 @@ import (
 
 var year = flag.Int("year", 0, "days of steady mail after which nothing may have grown")
 
-// A footprint is what the relays take at a moment when nothing is under way.
+// A footprint is what the relays take up at a moment when nothing is under way.
 type footprint struct {
 	goroutines, conns, records int
 	heap                       int64
@@ -21,8 +21,9 @@ func (f footprint) String() string {
 	return fmt.Sprintf("%d goroutines, %d connections, %d records, %d KiB", f.goroutines, f.conns, f.records, f.heap>>10)
 }
 
-// TestYear: under a year of steady mail, what the relays take grows until the tombstones
-// of the first keys are removed, and then no more. Claims do: they are kept for ever.
+// TestYear: in a year of steady mail, what the relays take up grows until the tombstones
+// of the first keys are removed, and then no more, except for claims, which are kept for
+// good.
 func TestYear(t *testing.T) {
 	const settled = 120 // days: keys are closed after 7, tombstones go after 60 more, deliveries later
 	if *year < settled+30 {
@@ -60,7 +61,7 @@ func TestYear(t *testing.T) {
 	if len(w.violations) > 0 {
 		t.Error(w.violations)
 	}
-	const claims = 8 << 20 // bytes that the claims of a year take here
+	const claims = 8 << 20 // bytes that a year's claims take here
 	if now.goroutines > before.goroutines+4 || now.conns > before.conns+4 || now.records > before.records*5/4 || now.heap > before.heap+claims {
 		t.Errorf("from day %d to day %d it grew:\n%v\n%v", settled, *year, before, now)
 	}
@@ -93,7 +94,7 @@ func (w *world) footprint() (f footprint) {
 	}
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // and what is in pools
+	runtime.GC() // and drop what is in pools
 	runtime.ReadMemStats(&m)
 	f.heap = int64(m.HeapAlloc)
 	return f
