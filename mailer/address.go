@@ -17,8 +17,8 @@ import (
 var ErrAddress = errors.New("not a mail address")
 
 // CheckAddress checks that a person has given a bare address, as the relay takes it
-// between the angle brackets of RCPT: LOCAL@DOMAIN, or the word postmaster. A name,
-// brackets or blanks are an [ErrAddress].
+// between the angle brackets of RCPT: LOCAL@DOMAIN, or the word postmaster. With a name,
+// brackets or blanks the error is an [ErrAddress].
 func CheckAddress(addr string) error {
 	mailbox, rest, err := smtpwire.Path("<"+addr+">", "")
 	_, domain := smtpwire.SplitMailbox(mailbox)

@@ -26,8 +26,8 @@ func (b backend) NewSession(conn *smtp.Conn) (smtp.Session, error) {
 // Begin begins the session of a client of the relay's own server.
 func (b backend) Begin(c contract.Client) (contract.Session, error) { return b.begin(c, nil) }
 
-// A goSMTPClient is a client of go-smtp's own server. The Conn is nil where a
-// backend is called without one.
+// A goSMTPClient is a client of go-smtp's own server. The Conn is nil if a backend is
+// called without one.
 type goSMTPClient struct{ *smtp.Conn }
 
 func (c goSMTPClient) RemoteAddr() net.Addr {

@@ -87,9 +87,10 @@ func TestDeliveredOnce(t *testing.T) {
 	}
 }
 
-// The next hop is asked again for those who have not got a message yet. If it now refuses
-// one whom it took a moment ago, that is no answer for the others, nor for who has got the
-// message: the client tries again, and gets the refusal where it is about one recipient.
+// The next hop is asked again about the recipients who do not have a message yet. If it
+// now refuses one that it accepted a moment ago, that is not an answer for the others,
+// nor for those who have the message: the client tries again, and gets the refusal when
+// it is about one recipient.
 func TestNextHopChangesItsMind(t *testing.T) {
 	const alice, dave = "alice@a.example", "dave@b.example"
 	for command, changes := range map[string][]func(*config.Config){"RCPT": nil, "MAIL": nil, "RCPT TO": {mailtest.OverLMTP}} {

@@ -227,7 +227,8 @@ func TestSizeBeforeKeys(t *testing.T) {
 	}
 }
 
-// What is already encrypted is not encrypted again; what only claims to be is.
+// A message that is already encrypted is not encrypted again; one that only claims to be,
+// is.
 func TestAlreadyEncrypted(t *testing.T) {
 	mailtest.NoLeaks(t)
 	hop, r, c := mailtest.Start(t, mailer.DirectionEncrypt)

@@ -46,8 +46,8 @@ func (s *session) handOver(next smtp.Session, rcpts []string, produce producer) 
 	return a
 }
 
-// pipe hands what write writes to a session that reads. If write fails the session
-// sees a reader that fails.
+// pipe hands what write writes to a session that reads. If write fails, so does the
+// reader that the session has.
 func (s *session) pipe(next smtp.Session, rcpts []string, write producer) (map[string]error, error) {
 	pr, pw := io.Pipe()
 	written := make(chan error, 1)

@@ -99,8 +99,8 @@ func withSize(c *mailtest.Client, message, to string) string {
 	return c.Reply()
 }
 
-// An opportunistic rule takes the best that there are keys for, as the key manager's
-// answer to a request for them says, whatever its status.
+// An opportunistic rule takes the best suite that there are keys for: the key manager's
+// answer to a request for keys decides, whatever its status says.
 func TestOpportunisticTakesTheBest(t *testing.T) {
 	for _, tt := range []struct {
 		name     string

@@ -198,8 +198,8 @@ func (m *policyMaker) suites(field string, peer *Peer) (suites []cipher.Suite) {
 // suiteNames are the suites of messages, for errors.
 const suiteNames = "aes-256-gcm, otp, aes-256-gcm+x-wing or otp+x-wing"
 
-// outgoing returns the suite that a message to a peer gets where a rule says suite. If
-// the peer has an X-Wing key, no rule leads to a suite without X-Wing.
+// outgoing returns the suite that a message to a peer gets if a rule says suite. If the
+// peer has an X-Wing key, no rule leads to a suite without X-Wing.
 func (p *Peer) outgoing(suite cipher.Suite) cipher.Suite {
 	if p.Hybrid != nil {
 		for _, s := range cipher.Suites() {

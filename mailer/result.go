@@ -27,7 +27,7 @@ type found struct {
 	keys timedGate
 
 	each    bool              // each recipient gets an answer
-	list    cipher.Recipients // whom it is sealed for, if that is looked at
+	list    cipher.Recipients // whom it is sealed for, if that is checked
 	foreign []string          // recipients that must not get it
 
 	outer outer.Fields    // of the encrypted message

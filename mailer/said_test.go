@@ -112,7 +112,7 @@ func TestNoWordsWhereNothingWasSent(t *testing.T) {
 	}
 }
 
-// startWith starts a relay before a hop with a script, and connects.
+// startWith starts a relay in front of a hop with a script, and connects.
 func startWith(t *testing.T, d mailer.Direction, hop func(*mailtest.Hop), changes ...func(*config.Config)) (*mailtest.Hop, *mailtest.Relay, *mailtest.Client) {
 	t.Helper()
 	mailtest.NoLeaks(t)

@@ -14,7 +14,7 @@ type stopwatch struct{ waited time.Duration }
 
 func (w *stopwatch) since(start time.Time) { w.waited += time.Since(start) }
 
-// A timedSource is a source of keys to encrypt a message with, timed. take takes the
+// A timedSource gets the keys to encrypt a message with, and times that. take takes the
 // memory for them.
 type timedSource struct {
 	cipher.KeySource
@@ -62,8 +62,8 @@ func (b boundedKeys) GetKeys(ctx context.Context, peer string, size, number int)
 	return b.source.GetKeys(ctx, peer, size, number)
 }
 
-// A timedGate finds the keys to decrypt a message with, timed. take takes the memory for
-// them.
+// A timedGate gets the keys to decrypt a message with, and times that. take takes the
+// memory for them.
 type timedGate struct {
 	*keygate.Gate
 	client string

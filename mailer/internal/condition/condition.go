@@ -21,7 +21,8 @@ const (
 	maxName    = 76   // bytes: a header field's name is on one line
 )
 
-// A Condition does not change. Several goroutines may use it at the same time.
+// A Condition says which messages are marked. It does not change; several goroutines may
+// use it at the same time.
 type Condition struct {
 	anySender bool
 	addresses map[string]bool

@@ -120,7 +120,8 @@ func nameOf(peer string, ids []string) string {
 	return string(sum[:])
 }
 
-// admit refuses look-ups of keys that were missing a moment ago, and too many look-ups.
+// admit refuses look-ups of keys that were missing a moment ago, and look-ups beyond the
+// limits.
 func (g *Gate) admit(client, peer string, ids []string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -388,7 +388,7 @@ func (s *hopConn) data() bool {
 	return true
 }
 
-// Answering makes a hop answer lines that begin with prefix with reply.
+// Answering makes a hop send reply to lines that begin with prefix.
 func Answering(prefix, reply string) func(*Hop) {
 	return func(h *Hop) {
 		h.Follow(func(line string) string {
@@ -407,8 +407,8 @@ func NextHop(t testing.TB, h *Hop) *nexthop.Hop {
 	return n
 }
 
-// accepts reports whether a reply accepts a command or a message: 2yz, but 22z is about the
-// connection.
+// accepts reports whether a reply accepts a command or a message: 2yz, except 22z, which
+// is about the connection.
 func accepts(reply string) bool {
 	return strings.HasPrefix(reply, "2") && !strings.HasPrefix(reply, "22")
 }

@@ -34,9 +34,9 @@ type Reader struct {
 const maxMessageID = 1000
 
 // NewReader reads a message up to the end of its header, at most limit bytes, and some of
-// what follows. Call Free after use. If the header takes more than a block, memory for it
-// is asked for with take, for the whole transaction, since copies of parts of the header
-// outlive the Reader.
+// what follows. Call Free after use. If the header takes more than a block, NewReader
+// asks for its memory with take, for the whole transaction, since copies of parts of the
+// header outlive the Reader.
 func NewReader(r io.Reader, limit int, take func(n int64) error) (_ *Reader, err error) {
 	h := &Reader{block: block.Get(), rest: r, take: take}
 	h.raw = h.block[:0:min(len(h.block), limit+1)]
@@ -137,7 +137,7 @@ func (h *Reader) SkipHeader() []byte {
 	return h.Header()
 }
 
-// Start returns the header and whatever else is in memory; of an empty message, nothing.
+// Start returns the header and whatever else is in memory; for an empty message, nothing.
 func (h *Reader) Start() []byte { return h.raw }
 
 // MessageID returns the beginning of the Message-ID, also after Free.

@@ -92,7 +92,7 @@ func (c *conn) offered(keyword string) bool {
 	return ok
 }
 
-// hello introduces the relay, and notes what the next hop offers. It tries HELO with one
+// hello introduces the relay, and notes what the next hop offers. It says HELO to one
 // that does not know EHLO: RFC 5321 §4.1.1.1.
 func (c *conn) hello() error {
 	verb := "EHLO "
@@ -145,8 +145,9 @@ func outcome(r smtpwire.Reply, err error, want int) error {
 }
 
 // isLike reports whether a code says the same as another: their first digits are equal
-// (RFC 5321 §4.2). But a code for the connection (x2z, §4.2.1), such as a greeting, is no
-// reply to a command about mail, or the other way round: it belongs to something else.
+// (RFC 5321 §4.2). But a code about the connection (x2z, §4.2.1), such as a greeting's,
+// is not a reply to a command about mail, nor the other way round: it belongs to
+// something else.
 func isLike(code, want int) bool {
 	return code/100 == want/100 && isAboutConnection(code) == isAboutConnection(want)
 }

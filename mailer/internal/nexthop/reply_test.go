@@ -55,8 +55,8 @@ func TestReplyToOwnCommand(t *testing.T) {
 	}
 }
 
-// RFC 5321 §4.2: a reply may lack the space and the text after its code, and of a code
-// that is new the first digit counts. After the final dot a message is delivered once,
+// RFC 5321 §4.2: a reply may lack the space and the text after its code, and of an
+// unknown code the first digit counts. After the final dot a message is delivered once,
 // however the reply goes on.
 func TestReplyWithoutText(t *testing.T) {
 	for _, tt := range []struct{ at, reply string }{

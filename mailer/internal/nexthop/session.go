@@ -100,8 +100,8 @@ func (h *Hop) leave(c *conn) {
 	}
 }
 
-// first sends MAIL and a recipient, together where the next hop offers
-// PIPELINING (RFC 2920), and returns the outcomes.
+// first sends MAIL and a recipient, together if the next hop offers PIPELINING (RFC
+// 2920), and returns the outcomes.
 func (s *Session) first(c *conn, to string, opts *smtp.RcptOptions) (mail, rcpt error) {
 	if s.opts.UTF8 && !c.offered("SMTPUTF8") {
 		return errNoUTF8, nil

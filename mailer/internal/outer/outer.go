@@ -64,8 +64,8 @@ func instant(text string) string {
 	return t.UTC().String()
 }
 
-// addressSet returns the addresses of a field for comparison, "" where it does not
-// parse. Addresses in UTF-8 are outside in SMTPUTF8 transactions only.
+// addressSet returns the addresses of a field for comparison, "" where it does not parse.
+// UTF-8 addresses are outside only in SMTPUTF8 transactions.
 func addressSet(text string) string {
 	list, err := mail.ParseAddressList(text)
 	if err != nil {

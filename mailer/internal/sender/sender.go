@@ -85,8 +85,8 @@ func values(header []byte, name string, limit int) (list []string, all bool) {
 	return list, true
 }
 
-// mayBeEmpty reports whether a program may find no address in the value of a field, such
-// as one that is only a comment, because a strict reader finds none.
+// mayBeEmpty reports whether a strict reader finds no address in the value of a field,
+// such as one that is only a comment.
 func mayBeEmpty(value string) bool {
 	list, err := mail.ParseAddressList(unfolded(value))
 	return err != nil || len(list) == 0

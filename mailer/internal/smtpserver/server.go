@@ -29,7 +29,7 @@ type Settings struct {
 
 	Idle     time.Duration // between two commands; 0: any
 	DataIdle time.Duration // between two pieces of DATA; 0: any
-	MinRate  int64         // bytes a second of DATA, after DataIdle of waiting
+	MinRate  int64         // least bytes of DATA per second, after DataIdle of waiting
 	Write    time.Duration // for a client to take a reply; 0: any
 }
 

@@ -107,7 +107,7 @@ func ReadReply(in *bufio.Reader) (r Reply, err error) {
 	}
 }
 
-// readReplyLine reads a line. It returns at most most bytes of it, without the line end,
+// readReplyLine reads a line. It returns the line without its end and cut to most bytes,
 // and how many bytes it took. A last line without a line end counts too.
 func readReplyLine(in *bufio.Reader, most int) (line string, n int, err error) {
 	var b strings.Builder

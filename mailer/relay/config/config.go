@@ -125,7 +125,7 @@ type NextHop struct {
 
 // KM names the key manager.
 type KM struct {
-	// URL and the five after it are as package kmclient/open takes them. SAE is our
+	// URL and the five fields after it are what package kmclient/open takes. SAE is our
 	// own SAE ID, "" for none.
 	URL   string `toml:"url"`
 	SAE   string `toml:"sae"`
@@ -264,7 +264,7 @@ type Timeouts struct {
 	// Of clients.
 	Idle     time.Duration `toml:"idle"`      // between two commands; default 5 min
 	DataIdle time.Duration `toml:"data_idle"` // within DATA, between two pieces; default 3 min
-	MinRate  int64         `toml:"min_rate"`  // least average bytes of DATA per second, once DataIdle has passed; default 128; 0: any
+	MinRate  int64         `toml:"min_rate"`  // least average rate of DATA, in bytes per second, once DataIdle has passed; default 128; 0: any
 
 	// Of next hops.
 	Connect     time.Duration `toml:"connect"`       // default 30 s

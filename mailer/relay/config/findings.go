@@ -39,7 +39,7 @@ func (e *Error) Error() string {
 // Unwrap returns mailer.ErrConfig.
 func (e *Error) Unwrap() error { return mailer.ErrConfig }
 
-// At most how many findings are collected, and how many of them are reported.
+// The most findings that are collected, and the most that are reported.
 const (
 	maxCollected = 1000
 	maxFindings  = 100

@@ -91,8 +91,7 @@ func (k *keyFinder) lineOf(offset int) int {
 	return k.line
 }
 
-// subKey returns the path of a key within a table, quoted where it is not a
-// bare key.
+// subKey returns the path of a key within a table, quoted if it is not a bare key.
 func subKey(table, key string) string {
 	if !readable.IsName(key) {
 		key = strconv.Quote(readable.Short(key))
