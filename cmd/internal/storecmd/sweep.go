@@ -73,7 +73,7 @@ func (f *sweepFlags) options(cfg *config.Config) (o keystore.Options, err error)
 		*d.to, err = keystore.ParseDuration(d.text)
 		never := d.to == &o.Undelivered && *d.to == 0
 		if err != nil || *d.to < config.MinTombstones && !never {
-			return o, terminal.Usage("%s %q: must be 31d or more, since messages are accepted for 30 days, and from a day ahead", d.flag, d.text)
+			return o, terminal.Usage("%s %q: must be 31d or more, since messages up to 30 days old, or a day ahead, are accepted", d.flag, d.text)
 		}
 	}
 	return o, nil

@@ -42,7 +42,7 @@ func (f *findings) store() {
 // could be accepted.
 func (f *findings) kept(key string, d time.Duration) {
 	if d < MinTombstones || d > maxKept {
-		f.add(key, "%s must be %dd to %dd, since messages are accepted for %d days and from a day ahead",
+		f.add(key, "%s must be %dd to %dd, since messages up to %d days old, or a day ahead, are accepted",
 			d, MinTombstones/(24*time.Hour), maxKept/(24*time.Hour), mailer.DefaultMaxAge/(24*time.Hour))
 	}
 }

@@ -33,7 +33,7 @@ func keysOf(table reflect.Type) []string {
 	return keys
 }
 
-// nearKeys names the known keys that may be meant, or all keys.
+// nearKeys names the known keys that may be meant, or all known keys.
 func nearKeys(key string, known []string) string {
 	var near []string
 	for _, k := range known {
@@ -42,7 +42,7 @@ func nearKeys(key string, known []string) string {
 		}
 	}
 	if near == nil {
-		return "known here are " + strings.Join(known, ", ")
+		return "the known ones are " + strings.Join(known, ", ")
 	}
 	return "did you mean " + strings.Join(near, " or ") + "?"
 }
