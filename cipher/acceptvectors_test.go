@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// A vectorSuite is a suite and what the names of its vectors begin with.
+// A vectorSuite is a suite and the prefix of its vectors' names.
 type vectorSuite struct {
 	name  string
 	suite cipher.Suite
@@ -21,8 +21,7 @@ var vectorSuites = []vectorSuite{
 	{"aes-x-wing", cipher.SuiteAES256GCMXWing}, {"otp-x-wing", cipher.SuiteOTPXWing},
 }
 
-// options returns those for a message of the suite that has only its control part and
-// payload.
+// options returns the options for a message with only a control part and a payload.
 func (s vectorSuite) options() cipher.EncryptOptions {
 	note := ""
 	return cipher.EncryptOptions{Suite: s.suite, Hybrid: s.hybrid(), Note: &note}
@@ -109,8 +108,8 @@ func otherSeed() []byte {
 	return seed
 }
 
-// acceptRecipients has messages that are sealed for somebody. A list of 4,096 takes 65,540
-// octets: more than a chunk or frame.
+// acceptRecipients has messages that are sealed for recipients. A list of 4,096 takes
+// 65,540 octets: more than a chunk or frame.
 func acceptRecipients(t *testing.T) map[string]vector {
 	t.Helper()
 	vectors := map[string]vector{}

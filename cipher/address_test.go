@@ -46,7 +46,7 @@ func TestFormatAddresses(t *testing.T) {
 		{"separators in quotes, comments and brackets", `"a, b; c: d" <a@x.org>, (e, f; g: h) b@x.org (i, j), "k;"@x.org`, `"a, b; c: d" <a@x.org>, "i, j" <b@x.org>, "k;"@x.org`},
 		{"quoted comma without quotes", `a\,b@x.org, c@x.org`, "c@x.org"},
 
-		// One broken item spoils no other.
+		// One broken item does not spoil the others.
 		{"name without brackets", "Joe <j@x.org>, Plain One p@x.org, q@x.org", `"Joe" <j@x.org>, q@x.org`},
 		{"two at signs", "a@b.org@x.org, a@@x.org, <a@b.org@x.org>, ann@x.org", "ann@x.org"},
 		{"dots", "a..b@x.org, .c@x.org, d.@x.org, e@x..org, f@.x.org, g@x.org., h@x.org", "h@x.org"},
@@ -72,7 +72,7 @@ func TestFormatAddresses(t *testing.T) {
 		{"separators in place of an encoding", "=?utf-8?,?q?= <a@x.org>, =?utf-8?:?q?= <b@x.org>, =?utf-8?<?q?=> <c@x.org>, d@x.org", "a@x.org, b@x.org, d@x.org"},
 		{"broken encoded words", "=?utf-8?b?a?= <a@x.org>, =?utf-8?q?Foo,_Bar?= <b@x.org>", "a@x.org, b@x.org"},
 
-		// What opens and never closes
+		// Things that open and never close
 		{"bracket", "a@x.org, Bob <b@x.org, c@x.org", "a@x.org"},
 		{"bracket before another", "a@x.org, Bob <b@x.org, Carl <c@x.org>, d@x.org", "a@x.org"},
 		{"quote", `a@x.org, "Bob <b@x.org>, c@x.org`, "a@x.org"},
@@ -101,7 +101,7 @@ func TestFormatAddressesUTF8(t *testing.T) {
 	for in, want := range map[string]string{
 		"j\u00F6rg@b\u00FCcher.org, J\u00F6rg <j\u00F6rg@x.org>": "j\u00F6rg@b\u00FCcher.org, =?utf-8?q?J=C3=B6rg?= <j\u00F6rg@x.org>",
 		"j\xF6rg@x.org, a@x.org":                                 "a@x.org", // Latin-1 or not: unknown
-		"a\u00A0b@x.org, a\u200Bb@x.org, a\u202Eb@x.org":         "",        // read as blanks by some
+		"a\u00A0b@x.org, a\u200Bb@x.org, a\u202Eb@x.org":         "",        // some read these as blanks
 		"J\u00F6rg j\u00F6rg@x.org":                              "",
 	} {
 		if got := formatAddresses(in, &EncryptOptions{UTF8: true}); got != want {
@@ -134,7 +134,7 @@ func TestFormatRecipients(t *testing.T) {
 	}
 }
 
-// wordWithSeparator is an encoded word with what separates addresses in it.
+// wordWithSeparator is an encoded word that contains an address separator.
 var wordWithSeparator = regexp.MustCompile(`=\?[^?]*\?[^?]\?[^ \t]*[,;:@]`)
 
 // FuzzAddresses checks that every address in the output is a whole item of the
@@ -173,7 +173,7 @@ func FuzzAddresses(f *testing.F) {
 				t.Fatalf("%q: address %q is not a whole item of it: flattened it is %q", in, a.Address, flat)
 			}
 		}
-		separated := wordWithSeparator.MatchString(in) // which net/mail takes for separators
+		separated := wordWithSeparator.MatchString(in) // net/mail takes these for separators
 		if theirs, err := mail.ParseAddressList(in); err == nil && !separated && usable(theirs) != usable(list) {
 			t.Fatalf("%q has the addresses %s, but net/mail reads %s", in, usable(list), usable(theirs))
 		}
@@ -192,7 +192,7 @@ func FuzzAddresses(f *testing.F) {
 }
 
 // flatten returns an address list in which each of ,;:<> is a separator: without
-// comments, blanks around separators, and quotes, and with what is quoted hidden.
+// comments, quotes and blanks around separators, and with quoted characters hidden.
 func flatten(s string) string {
 	var b strings.Builder
 	for s != "" {
@@ -219,7 +219,7 @@ func flatten(s string) string {
 
 var blanksAround = regexp.MustCompile(`[ \t]*([][.@<>,;:])[ \t]*`)
 
-// flatQuoted escapes what has another meaning outside of quotes.
+// flatQuoted escapes what has another meaning outside quotes.
 func flatQuoted(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

@@ -31,11 +31,11 @@ Content-Transfer-Encoding: 7bit
 
 `, "\n", "\r\n")
 
-// TestAllocations limits the number of allocations for a message: a small message
-// costs more time for these than for encryption.
+// TestAllocations limits the number of allocations for a message: in a small message
+// they take more time than encryption.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector drops buffers of the pool: run without -race")
+		t.Skip("the race detector drops pooled buffers: run without -race")
 	}
 	for _, suite := range []struct {
 		suite            cipher.Suite
@@ -53,12 +53,12 @@ func TestAllocations(t *testing.T) {
 			n := testing.AllocsPerRun(50, func() { benchEncrypt(t, io.Discard, km, suite.suite, plain) })
 			t.Logf("%s, %d bytes: %.0f allocations to encrypt", suite.suite, size, n)
 			if n > suite.encrypt {
-				t.Errorf("%s, %d bytes: %.0f allocations to encrypt, want %.0f at most", suite.suite, size, n, suite.encrypt)
+				t.Errorf("%s, %d bytes: %.0f allocations to encrypt, want at most %.0f", suite.suite, size, n, suite.encrypt)
 			}
 			n = testing.AllocsPerRun(50, func() { benchDecrypt(t, km, outer) })
 			t.Logf("%s, %d bytes: %.0f allocations to decrypt", suite.suite, size, n)
 			if n > suite.decrypt {
-				t.Errorf("%s, %d bytes: %.0f allocations to decrypt, want %.0f at most", suite.suite, size, n, suite.decrypt)
+				t.Errorf("%s, %d bytes: %.0f allocations to decrypt, want at most %.0f", suite.suite, size, n, suite.decrypt)
 			}
 		}
 	}

@@ -22,10 +22,9 @@ func refused(err error) bool {
 	}, func(e error) bool { return errors.Is(err, e) })
 }
 
-// TestBitFlips flips the bits of an encrypted message from the control part on. In
-// the payload and in values of the control part, each flip must be refused.
-// Elsewhere (the case of a name, a blank) the same message may open, but never
-// another.
+// TestBitFlips flips the bits of an encrypted message from the control part on. In the
+// payload and in values of the control part, each flip must be refused. Elsewhere (the
+// case of a name, a blank) the message may still open, but never a different one.
 func TestBitFlips(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()
@@ -42,7 +41,7 @@ func TestBitFlips(t *testing.T) {
 		opened := 0
 		for bit := control * 8; bit < len(outer)*8; bit++ {
 			if suite.Hybrid() && bit%8 != bit/8%8 {
-				continue // one bit of each byte: X-Wing takes its time
+				continue // one bit of each byte: X-Wing is slow
 			}
 			p := bytes.Clone(outer)
 			p[bit/8] ^= 1 << (bit % 8)
@@ -95,7 +94,7 @@ func TestMixedParts(t *testing.T) {
 			cipher.SuiteAES256GCMXWing: cipher.ErrWrongKey, cipher.SuiteOTPXWing: cipher.ErrDamaged,
 		}[suite]
 		if !ok {
-			t.Fatalf("%s: add the error that this test expects of the suite", suite)
+			t.Fatalf("%s: add the error that this test expects for the suite", suite)
 		}
 		if !errors.Is(err, want) || len(got) > 0 {
 			t.Errorf("%s: released %q, error %v, want %v", suite, got, err, want)
@@ -108,8 +107,8 @@ func TestMixedParts(t *testing.T) {
 	}
 }
 
-// TestSuiteSwapped declares an OTP message as AES-256-GCM under the same key, and
-// the other way round.
+// TestSuiteSwapped declares an OTP message as AES-256-GCM under the same key, and vice
+// versa.
 func TestSuiteSwapped(t *testing.T) {
 	km := newTestKM()
 	km.status.MaxKeySize = 256 // so that pad keys have the size of AES keys
@@ -127,8 +126,8 @@ func TestSuiteSwapped(t *testing.T) {
 	}
 }
 
-// TestAESUnderPadKey plays an author who knows the pad in a key, all of it but the
-// first 16 bytes, and makes an AES-256-GCM message under it.
+// TestAESUnderPadKey plays an author who knows the pad in a key, all but its first 16
+// bytes, and makes an AES-256-GCM message under that key.
 func TestAESUnderPadKey(t *testing.T) {
 	km := newTestKM()
 	km.status.MaxKeySize = 256
@@ -142,7 +141,7 @@ func TestAESUnderPadKey(t *testing.T) {
 		clear(known[:16])
 		if i == 0 {
 			clear(known)
-			known[0] = 1 // or CheckKeys would refuse a key of equal bytes
+			known[0] = 1 // else CheckKeys would refuse a key of equal bytes
 		}
 		forged := encrypt(t, oneKey{id, known}, []byte("From: a@example.org\n\npay 1,000,000\n"), nil)
 		if got, err := decrypt(t, km, forged, nil); !errors.Is(err, cipher.ErrWrongKey) || len(got) > 0 {
@@ -161,7 +160,7 @@ func TestAESUnderPadKey(t *testing.T) {
 	}
 }
 
-// TestReencoded changes a message in ways in which mail systems do. It must open.
+// TestReencoded changes a message in ways that mail systems do. It must still open.
 func TestReencoded(t *testing.T) {
 	km := newTestKM()
 	outer := string(encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: cipher.SuiteOTP}))
@@ -197,7 +196,7 @@ func TestReencoded(t *testing.T) {
 		"text after the last boundary": outer + "disclaimer\n",
 	} {
 		if text == outer {
-			t.Errorf("%s: the message is not changed", name)
+			t.Errorf("%s: the message was not changed", name)
 		}
 		if got, err := decrypt(t, km, []byte(text), nil); err != nil || string(got) != shortMessage {
 			t.Errorf("%s: %q, %v", name, got, err)

@@ -76,8 +76,8 @@ func benchDecrypt(b testing.TB, km cipher.KeyFinder, outer []byte) {
 	}
 }
 
-// BenchmarkFile encrypts and decrypts from file to file, where a second processor
-// helps: compare with GOMAXPROCS=1.
+// BenchmarkFile encrypts and decrypts from file to file. A second processor helps here:
+// compare with GOMAXPROCS=1.
 func BenchmarkFile(b *testing.B) {
 	const size = 64 << 20
 	km, dir := newDerivedKM(), b.TempDir()
@@ -134,10 +134,10 @@ func fromTo(b *testing.B, from, to string, do func(dst, src *os.File) error) {
 	}
 }
 
-// BenchmarkShare reports how fast a message is encrypted and decrypted, as a share
-// of the speed of the primitive alone: AES-256-GCM or Poly1305. They take turns, so
-// that a busy machine disturbs both, and the share is the median of all turns. The
-// time of the key manager does not count.
+// BenchmarkShare reports the speed of encryption and decryption as a share of the speed
+// of the primitive alone: AES-256-GCM or Poly1305. They take turns, so that a busy
+// machine disturbs both, and the share is the median of all turns. The key manager's
+// time does not count.
 func BenchmarkShare(b *testing.B) {
 	const size = 2 << 20 // short, so that most turns are not disturbed
 	plain := benchMessage(size)

@@ -69,9 +69,9 @@ func TestNoBinder(t *testing.T) {
 	}
 }
 
-// TestIdentityBeforeKeys checks that the identity of a message is known when its
-// first key is asked for: the key may be gone, and then the identity tells who has
-// got the message.
+// TestIdentityBeforeKeys checks that the identity of a message is known when its first
+// key is asked for: the key may be gone, and then the identity tells who has received
+// the message.
 func TestIdentityBeforeKeys(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()
@@ -99,7 +99,7 @@ func TestIdentityBeforeKeys(t *testing.T) {
 	}
 }
 
-// askedKM has no key. It notes the identity that is known when it is asked for one.
+// askedKM has no key. It records the identity known when it is asked for one.
 type askedKM struct {
 	err  error
 	info *cipher.Info
@@ -111,7 +111,7 @@ func (a *askedKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key,
 	return nil, a.err
 }
 
-// A binder notes its calls.
+// A binder records its calls.
 type binder struct {
 	err   error
 	calls []bindCall

@@ -11,9 +11,9 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// TestSharedBuffers encrypts and decrypts many messages at the same time, which use
-// the same buffers in turn. Some are aborted or refused. At the end it calls every
-// method once more.
+// TestSharedBuffers encrypts and decrypts many messages at the same time, which reuse
+// the same buffers. Some are aborted or refused. At the end it calls every method once
+// more.
 func TestSharedBuffers(t *testing.T) {
 	km := newTestKM()
 	var wg sync.WaitGroup

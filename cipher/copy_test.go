@@ -14,7 +14,7 @@ import (
 
 var streamSizes = []int{0, 1, 65536, 65537, 256 << 10, 1<<20 + 5, 5<<20 + 100}
 
-// TestCopy encrypts with ReadFrom and decrypts with WriteTo, which io.Copy calls,
+// TestCopy encrypts with ReadFrom and decrypts with WriteTo, both called by io.Copy,
 // and compares with Read.
 func TestCopy(t *testing.T) {
 	for _, suite := range suites {
@@ -25,7 +25,7 @@ func TestCopy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The reader of iotest has no WriteTo, which io.Copy would prefer.
+			// iotest's reader has no WriteTo, which io.Copy would prefer.
 			if n, err := io.Copy(w, iotest.DataErrReader(bytes.NewReader(plain))); n != int64(size) || err != nil {
 				t.Fatalf("%s, %d bytes: ReadFrom = %d, %v", suite, size, n, err)
 			}
@@ -66,7 +66,7 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// copyTo encrypts what src has with io.Copy.
+// copyTo encrypts all of src with io.Copy.
 func copyTo(t *testing.T, dst io.Writer, km cipher.KeySource, src io.Reader, suite cipher.Suite) error {
 	t.Helper()
 	w, err := cipher.Encrypt(t.Context(), dst, km, forSuite(&cipher.EncryptOptions{Suite: suite}))
@@ -85,7 +85,7 @@ var breaks = []int{0, 1000, 100_000, 1 << 20, 2 << 20, copySize - 1}
 
 const copySize = 5 << 20
 
-// TestEncryptingCopyFails breaks a copy at either end. It must report the error
+// TestEncryptingCopyFails breaks a copy at either end. The copy must report the error
 // and write nothing after it.
 func TestEncryptingCopyFails(t *testing.T) {
 	plain := benchMessage(copySize)
@@ -109,9 +109,9 @@ func TestEncryptingCopyFails(t *testing.T) {
 	}
 }
 
-// TestDecryptingCopyFails breaks a copy at its destination or by an altered
-// message. It must report the error, and write nothing after it and nothing that
-// is not part of the message.
+// TestDecryptingCopyFails breaks a copy at its destination or with an altered message.
+// The copy must report the error, and write nothing after it and nothing that is not
+// part of the message.
 func TestDecryptingCopyFails(t *testing.T) {
 	plain := benchMessage(copySize)
 	for _, suite := range suites {
@@ -181,7 +181,7 @@ func (w *shortWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestShortWrites checks that a copy to a writer that writes too little writes the
+// TestShortWrites checks that a copy to a writer that writes too little also writes the
 // rest, or fails with an error.
 func TestShortWrites(t *testing.T) {
 	const size = 4 << 20
@@ -194,7 +194,7 @@ func TestShortWrites(t *testing.T) {
 		t.Errorf("WriteTo: %d of %d bytes and no error", n, size)
 	}
 	for name, src := range map[string]io.Reader{
-		"Write":    strings.NewReader(plain), // which has WriteTo
+		"Write":    strings.NewReader(plain), // has WriteTo
 		"ReadFrom": struct{ io.Reader }{strings.NewReader(plain)},
 	} {
 		if err := copyTo(t, &shortWriter{from: size / 2}, km, src, cipher.SuiteAES256GCM); err == nil {

@@ -67,7 +67,7 @@ func TestCorpus(t *testing.T) {
 				for variant, plain := range variants(plain) {
 					for _, suite := range suites {
 						if suite.Hybrid() && variant == "CRLF" {
-							continue // X-Wing takes its time, and the lines are the plain suite's
+							continue // X-Wing is slow, and the lines are the plain suite's
 						}
 						label := fmt.Sprintf("%s, %s, %s", filepath.Base(file), variant, suite)
 						outer := checkMessage(t, label, plain, suite)
@@ -95,7 +95,7 @@ func checkMessage(t *testing.T, label string, plain []byte, suite cipher.Suite) 
 	if err != nil {
 		t.Errorf("%s: decrypt: %v", label, err)
 	} else if !bytes.Equal(got, plain) {
-		t.Errorf("%s: %d bytes came back as %d others", label, len(plain), len(got))
+		t.Errorf("%s: %d bytes came back as %d different ones", label, len(plain), len(got))
 	}
 	checkOuter(t, label, outer, bytes.Contains(firstLine(plain), []byte("\r\n")))
 	checkLeaks(t, label, plain, outer)
@@ -154,8 +154,8 @@ var (
 	bodyWords    = regexp.MustCompile(`[^\s]{12,}`)
 )
 
-// checkLeaks looks for the subject, attachment names and words of the body in the
-// outer message. What is in an address field as well may be there.
+// checkLeaks looks for the subject, attachment names and words of the body in the outer
+// message. Words that an address field also has may be there.
 func checkLeaks(t *testing.T, label string, plain, outer []byte) {
 	t.Helper()
 	head, body, _ := bytes.Cut(bytes.ReplaceAll(plain, []byte("\r\n"), []byte("\n")), []byte("\n\n"))
@@ -179,7 +179,7 @@ func checkLeaks(t *testing.T, label string, plain, outer []byte) {
 	for _, s := range secrets {
 		s = strings.TrimSpace(s)
 		if len(s) >= 8 && strings.Contains(text, s) && !strings.Contains(visible, s) && !strings.Contains(always, s) {
-			t.Errorf("%s: the outer message has %q of the message", label, s)
+			t.Errorf("%s: the outer message shows %q from the message", label, s)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func checkLines(t *testing.T, fields [][]byte) {
 				t.Errorf("line of %d bytes with an encoded word: %q", len(line), line)
 			}
 			if line != "" && strings.Trim(line, " \t") == "" {
-				t.Errorf("line with nothing but blanks in %q", field)
+				t.Errorf("line of only blanks in %q", field)
 			}
 			for _, word := range encodedWord.FindAllString(line, -1) {
 				text, err := new(mime.WordDecoder).Decode(word)
@@ -116,7 +116,7 @@ func TestEncodedWordsOfCorpus(t *testing.T) {
 				out := outerOf(plain, &EncryptOptions{Headers: policy})
 				checkLines(t, out)
 				if t.Failed() {
-					t.Fatalf("that is in the outer header of %s", filepath.Base(file))
+					t.Fatalf("that line is in the outer header of %s", filepath.Base(file))
 				}
 				subject := value(out, "Subject")
 				if policy != HeadersNoConfidentiality || subject == "" {
@@ -125,7 +125,7 @@ func TestEncodedWordsOfCorpus(t *testing.T) {
 				subjects++
 				f, _ := rawheader.First(plain, rawheader.Strict, "Subject")
 				if got, want := decoded(subject), decoded(toUTF8(f.Text())); got != want {
-					t.Errorf("%s: the outer subject is another text, of %d bytes and not %d", filepath.Base(file), len(got), len(want))
+					t.Errorf("%s: the outer subject is a different text, of %d bytes instead of %d", filepath.Base(file), len(got), len(want))
 				}
 			}
 		}
@@ -135,8 +135,8 @@ func TestEncodedWordsOfCorpus(t *testing.T) {
 	}
 }
 
-// decoded returns what a mail program shows of a header: decoded, and with one
-// blank for several and for control characters.
+// decoded returns what a mail program shows of a header: decoded, with one blank for
+// several blanks and for control characters.
 func decoded(text string) string {
 	text, err := (&mime.WordDecoder{CharsetReader: charset.Reader}).DecodeHeader(text)
 	if err != nil {
@@ -163,7 +163,7 @@ func FuzzEncodedWords(f *testing.F) {
 		checkLines(t, out)
 		want := decoded(strings.ToValidUTF8(text, "\uFFFD"))
 		if len(text) > longestLine-len("List-:")-256 || strings.Contains(text, "=?") || strings.Contains(text, "?=") || strings.ContainsFunc(text, func(r rune) bool { return (isBlankOrControl(r) || unicode.IsSpace(r)) && r != ' ' }) {
-			return // not copied, or not unchanged, or not by decoded
+			return // not copied, or not unchanged, or not as decoded reads it
 		}
 		if got := decoded(value(out, "Subject")); got != strings.TrimSpace(filler+" "+want) {
 			t.Errorf("outer subject %q, want %q after %d letters", got, want, length)

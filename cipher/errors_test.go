@@ -36,8 +36,8 @@ func TestOwnErrors(t *testing.T) {
 	}
 }
 
-// TestForeignEOF checks that an io.EOF or io.ErrUnexpectedEOF of a key manager or
-// a source is not taken for the end of the message.
+// TestForeignEOF checks that an io.EOF or io.ErrUnexpectedEOF from a key manager or a
+// source is not taken for the end of the message.
 func TestForeignEOF(t *testing.T) {
 	km := newTestKM()
 	plain := bytes.Repeat([]byte("x\n"), 200_000)
@@ -62,7 +62,7 @@ func TestForeignEOF(t *testing.T) {
 	}
 }
 
-// failingLater finds keys left times, and then fails.
+// failingLater finds keys left times, then fails.
 type failingLater struct {
 	*testKM
 	left int

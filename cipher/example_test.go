@@ -69,7 +69,7 @@ func ExampleDecrypt() {
 	defer remove()
 
 	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, &cipher.DecryptOptions{
-		Binder: cipher.Unbound, // or a keystore.Store, which makes sure that a key opens one message only
+		Binder: cipher.Unbound, // or a keystore.Store, which makes sure that a key opens only one message
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -93,10 +93,10 @@ func ExampleInspect() {
 	// Output: AES-256-GCM 1 key, 87 bytes
 }
 
-// With a suite that takes an X-Wing key, whoever runs or breaks a key manager can't read
-// the message either.
+// With a hybrid suite, not even those who run or break a key manager can read the
+// message.
 func ExampleGenerateHybridKey() {
-	private, err := cipher.GenerateHybridKey() // the recipient keeps it, and gives Public to its peers
+	private, err := cipher.GenerateHybridKey() // the recipient keeps it, and gives Public to peers
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -106,7 +106,7 @@ func ExampleGenerateHybridKey() {
 
 	r, err := cipher.Decrypt(context.Background(), bytes.NewReader(outer), km, &cipher.DecryptOptions{
 		Binder: cipher.Unbound,
-		Hybrid: []*cipher.HybridPrivateKey{private}, // while keys are changed, the old one as well
+		Hybrid: []*cipher.HybridPrivateKey{private}, // while changing keys, add the old one
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -117,7 +117,7 @@ func ExampleGenerateHybridKey() {
 	// Output: AES-256-GCM+X-WING true <nil>
 }
 
-// Whoever gives a restored message to somebody asks first whom it is for.
+// Before delivering a restored message, check who it is sealed for.
 func ExampleReader_Recipients() {
 	km, outer, remove := encryptedExample(&cipher.EncryptOptions{Recipients: []string{"bob@example.net"}})
 	defer remove()

@@ -23,7 +23,7 @@ func outerHeader(t *testing.T, header string, opts *cipher.EncryptOptions) strin
 
 func TestOuterHeader(t *testing.T) {
 	tests := []struct {
-		name, in, out string // out: lines that must be there, in order; "!x": must not
+		name, in, out string // out: lines that must be there, in order; "!x": must not be
 		opts          cipher.EncryptOptions
 	}{
 		{"order", "Subject: s\nTo: b@x.org\nFrom: a@x.org\n", "From: a@x.org\nTo: b@x.org", cipher.EncryptOptions{}},
@@ -111,7 +111,7 @@ func TestOuterHeader(t *testing.T) {
 	}
 }
 
-// TestRequiredFields checks that missing fields are made as RFC 5322 requires.
+// TestRequiredFields checks that missing fields are added as RFC 5322 requires.
 func TestRequiredFields(t *testing.T) {
 	m, err := mail.ReadMessage(strings.NewReader(outerHeader(t, "From: a@x.org\n", nil) + "\n"))
 	if err != nil {
@@ -125,8 +125,8 @@ func TestRequiredFields(t *testing.T) {
 	}
 }
 
-// TestOuterHeaderIsBounded checks that no mail system, as Postfix at 100 KiB, has
-// to cut the outer header.
+// TestOuterHeaderIsBounded checks that no mail system has to cut the outer header, as
+// Postfix would at 100 KiB.
 func TestOuterHeaderIsBounded(t *testing.T) {
 	var in strings.Builder
 	in.WriteString("From: a@x.org\n")
@@ -169,7 +169,7 @@ func TestNote(t *testing.T) {
 	}
 }
 
-// TestInfo checks what the Writer reports of the header.
+// TestInfo checks what the Writer reports about the header.
 func TestInfo(t *testing.T) {
 	for in, want := range map[string]cipher.Info{
 		"From: a@x.org\nBcc: b@x.org\n\nb\n":        {Bcc: true},
@@ -188,8 +188,8 @@ func TestInfo(t *testing.T) {
 	}
 }
 
-// TestTopOfMessage has lines above the first field that belong to no field. The
-// fields below them must be copied, and all of the message must be restored.
+// TestTopOfMessage has lines above the first field that belong to no field. The fields
+// below them must be copied, and the whole message must be restored.
 func TestTopOfMessage(t *testing.T) {
 	const header = "From: Alice <a@x.org>\nTo: b@x.org\nBcc: hidden@x.org\n\nbody\n"
 	for name, top := range map[string]string{
@@ -242,7 +242,7 @@ func TestHeaderInPieces(t *testing.T) {
 	}
 }
 
-// TestHeaderCutAnywhere has the first scan of a header end at every byte of its
+// TestHeaderCutAnywhere makes the first scan of a header end at every byte of its
 // fields: none may be lost or copied in part.
 func TestHeaderCutAnywhere(t *testing.T) {
 	const fields = "From: alice@x.org\nTo: bob@x.org\nMessage-ID: <1@x.org>\nReferences: <2@x.org>\n"
@@ -256,7 +256,7 @@ func TestHeaderCutAnywhere(t *testing.T) {
 			}
 		}
 	}
-	// What the last scan does not reach is not copied, nor is a part of a field.
+	// Fields that the last scan does not reach, wholly or in part, are not copied.
 	filler := "X-Filler: " + strings.Repeat("x", 256<<10-20) + "\n"
 	if got := outerHeader(t, filler+fields, nil); strings.Contains(got, "alice") || !strings.Contains(got, "From: unknown-sender@") {
 		t.Errorf("a field that the scan reached in part was copied:\n%s", got)

@@ -17,8 +17,8 @@ import (
 
 var hybridSuites = []cipher.Suite{cipher.SuiteAES256GCMXWing, cipher.SuiteOTPXWing}
 
-// wrongSecret is the error of a message whose secret or key is another one. AES-256-GCM
-// has a commitment, and in OTP the tag of a frame is wrong.
+// wrongSecret is the error for a message whose secret or key is wrong. AES-256-GCM has
+// a commitment, and in OTP the tag of a frame is wrong.
 func wrongSecret(suite cipher.Suite) error {
 	if suite.Plain() == cipher.SuiteOTP {
 		return cipher.ErrAltered
@@ -26,8 +26,8 @@ func wrongSecret(suite cipher.Suite) error {
 	return cipher.ErrWrongKey
 }
 
-// mustRefuse decrypts a message that must be refused with an error, after it asked for keys
-// so many times, with nothing released.
+// mustRefuse decrypts a message that must be refused with the error want, after finds
+// requests for keys and with nothing released.
 func mustRefuse(t *testing.T, what string, km *testKM, outer []byte, opts *cipher.DecryptOptions, want error, finds int) {
 	t.Helper()
 	km.finds = 0
@@ -57,8 +57,8 @@ func newHalfway(t *testing.T, suite cipher.Suite, outer []byte) *halfway {
 	return &halfway{suite, outer, payload[:hybridBegin], payload[hybridBegin:], control, values["key-id"]}
 }
 
-// open reads the payload of the plain suite with a key and a secret, without the checks that
-// the package makes before. Both may be guesses.
+// open reads the payload of the plain suite with a key and a secret, which may be
+// guesses, without the checks that the package makes first.
 func (h *halfway) open(key, secret []byte) ([]byte, error) {
 	if h.suite.Plain() == cipher.SuiteOTP {
 		return otp.NewReader(otp.NewFrameReader(bytes.NewReader(h.plain)), otp.ReaderOptions{
@@ -107,13 +107,13 @@ func (h *halfway) forge(t *testing.T, plaintext, begin, key, secret []byte) []by
 	return replacePayload(h.outer, payload.Bytes())
 }
 
-// guesses are secrets that somebody without X-Wing may try.
+// guesses are secrets that an attacker without X-Wing may try.
 func (h *halfway) guesses() [][]byte {
 	return [][]byte{nil, make([]byte, 32), h.begin[:32], h.begin[32:64], h.plain[:32]}
 }
 
-// TestKeyManagerAlone plays the one who runs the key manager: he knows every key, sees every
-// message, and has an X-Wing key of his own.
+// TestKeyManagerAlone plays an operator of the key manager, who knows every key, sees
+// every message, and has an X-Wing key of their own.
 func TestKeyManagerAlone(t *testing.T) {
 	for _, suite := range hybridSuites {
 		km := newTestKM()
@@ -147,7 +147,7 @@ func TestKeyManagerAlone(t *testing.T) {
 		copy(payload, h.begin[:32])
 		mustRefuse(t, "the same with the recipient's fingerprint", km, replacePayload(theirs, payload), nil, wrongSecret(suite), 1)
 
-		// The public key is a half of its own: docs/format.md, section 9.
+		// The public key alone is one half: docs/format.md, section 9.
 		made := encrypt(t, oneKey{h.keyID, key}, pay, &cipher.EncryptOptions{Suite: suite})
 		if got, err := decrypt(t, km, made, nil); err != nil || !bytes.Equal(got, pay) {
 			t.Errorf("%s: with the public key as well: %q, error %v", suite, got, err)
@@ -155,8 +155,8 @@ func TestKeyManagerAlone(t *testing.T) {
 	}
 }
 
-// TestPrivateKeyAlone plays the one who has stolen the private key, or broken X-Wing: he
-// knows the secret of every message, and no key of the key manager.
+// TestPrivateKeyAlone plays an attacker who has stolen the private key, or broken
+// X-Wing: they know the secret of every message, but no key of the key manager.
 func TestPrivateKeyAlone(t *testing.T) {
 	for _, suite := range hybridSuites {
 		km := newTestKM()
@@ -186,15 +186,15 @@ func TestPrivateKeyAlone(t *testing.T) {
 		if suite.Plain() != cipher.SuiteOTP {
 			continue
 		}
-		// He knows the plaintext as well, and so all bytes of the key that are pad.
+		// The attacker also knows the plaintext, and so all pad bytes of the key.
 		known := bytes.Clone(km.keys[h.keyID])
 		copy(known[:32], guess)
 		mustRefuse(t, "forge under the pad of a known plaintext", km, h.forge(t, make([]byte, 40), h.begin, known, secret), nil, cipher.ErrAltered, 1)
 	}
 }
 
-// TestBothHalves: with the key and the private key, and only with this one among others, a
-// message opens.
+// TestBothHalves: a message opens with the key and the private key, and of several
+// private keys only with the right one.
 func TestBothHalves(t *testing.T) {
 	other, err := cipher.GenerateHybridKey()
 	if err != nil {
@@ -241,7 +241,7 @@ func TestHybridBytes(t *testing.T) {
 				t.Fatalf("%s: byte %d", suite, i)
 			}
 		}
-		// X25519 ignores this bit (RFC 7748 §5), and the secret must not.
+		// X25519 ignores this bit (RFC 7748 §5), but the secret must not.
 		payload := bytes.Clone(whole)
 		payload[hybridBegin-1] ^= 0x80
 		mustRefuse(t, "the last bit of enc", km, replacePayload(outer, payload), nil, wrongSecret(suite), 1)
@@ -279,8 +279,8 @@ func TestHybridSwapped(t *testing.T) {
 	}
 }
 
-// TestHybridOptions: with the recipient's key, no message is without X-Wing, and a suite
-// with X-Wing is never made without it.
+// TestHybridOptions: with the recipient's key, every message uses X-Wing; without it, a
+// suite with X-Wing is refused.
 func TestHybridOptions(t *testing.T) {
 	key := hybridKey().Public()
 	for _, c := range []struct {

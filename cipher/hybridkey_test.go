@@ -51,15 +51,15 @@ func TestHybridKeyFiles(t *testing.T) {
 	}
 	text := revealed(t, key)
 	if again := revealed(t, key); !bytes.Equal(again, text) {
-		t.Error("a private key that is revealed twice is another one: the first file would be lost")
+		t.Error("a private key differs when it is revealed again: the first file would be useless")
 	}
 	private, err := cipher.ParseHybridPrivateKey(text)
 	if err != nil || !bytes.Equal(revealed(t, private), text) || private.Public().Fingerprint() != key.Public().Fingerprint() {
-		t.Errorf("the private key came back as another one, or with error %v", err)
+		t.Errorf("the private key came back as a different one, or with error %v", err)
 	}
 	public, err := cipher.ParseHybridPublicKey(key.Public().PEM())
 	if err != nil || !bytes.Equal(public.PEM(), key.Public().PEM()) || public.Fingerprint() != key.Public().Fingerprint() {
-		t.Errorf("the public key came back as another one, or with error %v", err)
+		t.Errorf("the public key came back as a different one, or with error %v", err)
 	}
 	other, err := cipher.GenerateHybridKey()
 	if err != nil || other.Public().Fingerprint() == key.Public().Fingerprint() {
@@ -84,8 +84,8 @@ func TestHybridKeyFingerprint(t *testing.T) {
 	}
 }
 
-// TestHybridKeyErrors: a key file is read whole or refused, and the error shows nothing
-// of it.
+// TestHybridKeyErrors: a key file is read whole or refused, and the error shows none of
+// it.
 func TestHybridKeyErrors(t *testing.T) {
 	seed := []byte("the seed must never show up here")
 	private := pemBlock(privateType, seed)
@@ -134,7 +134,7 @@ func checkKeyError(t *testing.T, name string, err error, seed []byte) {
 	checkNoSeed(t, name, err.Error(), seed)
 }
 
-// checkNoSeed reports a text that shows a part of a seed.
+// checkNoSeed fails if a text shows a part of a seed.
 func checkNoSeed(t *testing.T, name, text string, seed []byte) {
 	t.Helper()
 	part := seed[:6]
@@ -148,7 +148,7 @@ func checkNoSeed(t *testing.T, name, text string, seed []byte) {
 	}
 }
 
-// TestHybridKeyHidden prints and logs a private key in every way.
+// TestHybridKeyHidden prints and logs a private key in every possible way.
 func TestHybridKeyHidden(t *testing.T) {
 	seed := []byte("the seed must never show up here")
 	key, err := cipher.ParseHybridPrivateKey([]byte(pemBlock(privateType, seed)))
@@ -184,8 +184,8 @@ func TestHybridKeyHidden(t *testing.T) {
 	checkNoSeed(t, "log and JSON", log.String()+string(text), seed)
 }
 
-// FuzzHybridKey reads key files. What can be read is one block and no more, and is
-// written as the same key.
+// FuzzHybridKey reads key files. A readable one is exactly one block, and is written as
+// the same key.
 func FuzzHybridKey(f *testing.F) {
 	private, public := pemBlock(privateType, counted(32)), string(hybridKey().Public().PEM())
 	for _, s := range []string{"", private, public, private + public, "x" + public, strings.ReplaceAll(private, "\n", "\r\n")} {

@@ -1,10 +1,10 @@
 package cipher_test
 
-// A second reader of the message format, written from docs/format.md alone, with
-// nothing but Go's standard library. It shares no code with the package under
-// test: if the two differ, one of them or the page is wrong. It is made to be
-// compared with the page, so it holds the whole message in memory. The sections
-// (§) are those of that page.
+// A second reader of the message format, written from docs/format.md alone, using only
+// Go's standard library. It shares no code with the package under test: if the two
+// differ, one of them or the page is wrong. It is written for comparison with the page,
+// so it simply holds the whole message in memory. The sections (§) are those of that
+// page.
 
 import (
 	"bytes"
@@ -50,17 +50,17 @@ func indMust[T any](v T, err error) T {
 	return v
 }
 
-// An indReader is what a reader has.
+// An indReader is a reader with its keys and SAE IDs.
 type indReader struct {
 	keys      map[string][]byte // by ID, as spelled
 	seeds     [][]byte          // private keys for X-Wing
 	sae, peer string            // SAE IDs of the reader and its peer, "" for none
-	asked     int               // keys that it has asked for
-	begin     []byte            // fingerprint and enc of the message that is read
+	asked     int               // keys that it asked for
+	begin     []byte            // fingerprint and enc of the message being read
 }
 
-// open reads a message as docs/format.md says. It returns the original message and the
-// digests of its recipients.
+// open reads a message as docs/format.md describes. It returns the original message and
+// the digests of its recipients.
 func (r *indReader) open(outer []byte) (message []byte, recipients [][]byte, err error) {
 	top := indParse(outer)
 	var found []indPair
@@ -85,8 +85,8 @@ func (r *indReader) open(outer []byte) (message []byte, recipients [][]byte, err
 			return nil, nil, indDamaged("Qkdmail-Key-ID names another key")
 		}
 	}
-	// Before a key is asked for (§3). "-" means that no SAE ID is configured, so
-	// it is not the reader's own.
+	// This comes before a key is asked for (§3). "-" means that no SAE ID is
+	// configured, so it is not the reader's own.
 	own, sender := indSAE(r.sae), control["sender-sae"]
 	if control["recipient-sae"] != own || sender != indSAE(r.peer) || r.sae != "" && sender == own {
 		return nil, nil, indErr(errIndSAE, "from %s to %s", sender, control["recipient-sae"])
@@ -133,13 +133,13 @@ type indEntity struct {
 // indPair is a control part and what follows it.
 type indPair struct{ control, payload indEntity }
 
-var ( // A CR alone is no line end.
+var ( // A CR alone is not a line end.
 	indLineEnd   = regexp.MustCompile(`\r?\n`)
 	indFold      = regexp.MustCompile(`\r?\n([ \t])`)
 	indHeaderEnd = regexp.MustCompile(`(^|\r?\n)\r?\n`)
 )
 
-// indLower changes US-ASCII letters only.
+// indLower changes only US-ASCII letters.
 func indLower(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {
@@ -157,7 +157,7 @@ func indParse(data []byte) indEntity {
 	return indEntity{indLineEnd.Split(indFold.ReplaceAllString(string(header), "$1"), -1), body}
 }
 
-// all returns the values of all fields of that name (in lower case).
+// all returns the values of all fields with that name (in lower case).
 func (e indEntity) all(name string) (values []string) {
 	for _, f := range e.fields {
 		if n, value, ok := strings.Cut(f, ":"); ok && indLower(strings.TrimRight(n, " \t")) == name {
@@ -167,10 +167,10 @@ func (e indEntity) all(name string) (values []string) {
 	return values
 }
 
-// first returns the value of the first field of that name.
+// first returns the value of the first field with that name.
 func (e indEntity) first(name string) string { return append(e.all(name), "")[0] }
 
-// mediaType returns the type in lower case and the parameters, if readable.
+// mediaType returns the type, in lower case, and the parameters, if readable.
 func (e indEntity) mediaType() (string, map[string]string) {
 	field := e.first("content-type")
 	name, _, _ := strings.Cut(field, ";")
@@ -258,7 +258,7 @@ func indControl(part indEntity) (map[string]string, error) {
 	case "", "7bit", "8bit", "binary":
 	case "quoted-printable":
 		body = quotedprintable.NewReader(body)
-	case "base64": // blanks are allowed in it (RFC 2045 §6.8)
+	case "base64": // blanks are allowed here (RFC 2045 §6.8)
 		body = base64.NewDecoder(base64.StdEncoding, strings.NewReader(strings.Join(strings.Fields(string(part.body)), "")))
 	default:
 		return nil, indDamaged("control part: transfer encoding %q", cte)
@@ -341,8 +341,8 @@ func indSpellUUID(digits string) string {
 	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }
 
-// indIDValue returns the same for two key IDs that name the same key: a UUID in
-// its canonical spelling, and every other ID as it is.
+// indIDValue returns the same value for two IDs of the same key: a UUID in canonical
+// spelling, any other ID as it is.
 func indIDValue(id string) string {
 	u := indLower(id)
 	if len(u) == 38 && u[0] == '{' && u[37] == '}' {

@@ -71,7 +71,7 @@ func (k indPrivate) decapsulate(enc []byte) ([]byte, error) {
 	return k.combine(enc, ssX), nil
 }
 
-// combine joins the two halves, of which ssX is given.
+// combine joins the two halves; ssX is one of them.
 func (k indPrivate) combine(enc, ssX []byte) []byte {
 	ssM := indMust(k.m.Decapsulate(enc[:1088]))
 	sum := sha3.Sum256(slices.Concat(ssM, ssX, enc[1088:], k.x.PublicKey().Bytes(), []byte("\x5c\x2e\x2f\x2f\x5e\x5c")))
@@ -125,7 +125,7 @@ func TestIndependentHPKE(t *testing.T) {
 			t.Errorf("%s: %x, want %s", what, got, want)
 		}
 	}
-	const id indHPKE = "HPKE\x64\x7a\x00\x01\x00\x03" // ChaCha20Poly1305, which exports don't use
+	const id indHPKE = "HPKE\x64\x7a\x00\x01\x00\x03" // ChaCha20Poly1305, exports don't use it
 	key := newIndPrivate(unhex(v.SkRm))
 	check("public key", key.public(), v.PkRm)
 	shared := indMust(key.decapsulate(unhex(v.Enc)))

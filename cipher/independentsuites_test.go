@@ -73,7 +73,7 @@ type indFrame struct {
 // indTaker takes bytes off the front of a payload.
 type indTaker struct{ rest []byte }
 
-// take returns the next n bytes, nil if fewer are left.
+// take returns the next n bytes, or nil if fewer are left.
 func (t *indTaker) take(n int) (taken []byte) {
 	if n <= len(t.rest) {
 		taken, t.rest = t.rest[:n:n], t.rest[n:]
@@ -231,7 +231,7 @@ func indTakeID(t *indTaker) (string, error) {
 	return id, nil
 }
 
-// indPoly1305 computes the tag of RFC 8439 §2.5, with numbers of any size.
+// indPoly1305 computes the tag of RFC 8439 §2.5, with big integers.
 func indPoly1305(r, s, data []byte) []byte {
 	number := func(littleEndian []byte) *big.Int {
 		b := slices.Clone(littleEndian)

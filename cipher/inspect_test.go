@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// TestInspect compares what Inspect reports without a key with the message.
+// TestInspect compares what Inspect reports, without a key, with the message.
 func TestInspect(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()
@@ -25,7 +25,7 @@ func TestInspect(t *testing.T) {
 			t.Errorf("%s: outer header %q", suite, info.Outer)
 		}
 	}
-	// What is percent-encoded in another way is shown as it is.
+	// A value that is percent-encoded differently is shown as it is.
 	outer := encrypt(t, newTestKM(), []byte(shortMessage), &cipher.EncryptOptions{SAE: "A"})
 	if info := infoOf(t, bytes.Replace(outer, []byte("Sender-SAE: A"), []byte("Sender-SAE: %zz"), 1)); info.SenderSAE != "%zz" {
 		t.Errorf("sender %q, want %q", info.SenderSAE, "%zz")

@@ -15,10 +15,10 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A testKM is a key manager in memory. It keeps to the limits in its status.
+// A testKM is a key manager in memory. It respects the limits in its status.
 type testKM struct {
 	status kmclient.Status
-	stock  int           // keys that it still gives; less than 0: no end
+	stock  int           // keys that it can still give; below 0: unlimited
 	newID  func() string // makes the ID of a new key
 	err    error         // returned with the keys
 
@@ -115,7 +115,7 @@ func (f failingKM) KeysByID(context.Context, string, ...string) ([]*kmclient.Key
 }
 
 // A derivedKM, for measurements, derives each key from its ID. It keeps no keys and
-// takes little time and memory: the bytes of a wiped key are used for a later one.
+// takes little time and memory: it reuses the bytes of a wiped key for a later one.
 type derivedKM struct {
 	block stdcipher.Block
 	next  uint64
@@ -139,7 +139,7 @@ func (km *derivedKM) Status(context.Context, string) (kmclient.Status, error) {
 	return kmclient.Status{MaxKeySize: derivedSize}, nil
 }
 
-// derivedSize is the largest key that a derivedKM gives, in bits: one a frame.
+// derivedSize is the largest key that a derivedKM gives, in bits: one per frame.
 const derivedSize = 8 * (65536 + 32)
 
 func (km *derivedKM) key(id uuid.UUID, size int) *kmclient.Key {

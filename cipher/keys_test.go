@@ -41,7 +41,7 @@ func TestNoKeyForNothing(t *testing.T) {
 	}
 }
 
-// TestKeySpelling spells the Key-ID in another way.
+// TestKeySpelling spells the Key-ID differently.
 func TestKeySpelling(t *testing.T) {
 	km := newTestKM()
 	outer := encrypt(t, km, []byte(shortMessage), nil)
@@ -50,14 +50,14 @@ func TestKeySpelling(t *testing.T) {
 		t.Fatal(err)
 	}
 	upper := bytes.Replace(outer, []byte("\nKey-ID: "+info.KeyIDs[0]), []byte("\nKey-ID: "+strings.ToUpper(info.KeyIDs[0])), 1)
-	// It still names the same key as the header field. But the control octets are
-	// not those that were authenticated.
+	// It still names the same key as the header field, but the control octets are not
+	// those that were authenticated.
 	if _, err := decrypt(t, km, upper, nil); !errors.Is(err, cipher.ErrWrongKey) {
 		t.Errorf("error %v, want %v", err, cipher.ErrWrongKey)
 	}
 }
 
-// TestBadKeys encrypts with keys that no key manager may give.
+// TestBadKeys encrypts with keys that a key manager must not give.
 func TestBadKeys(t *testing.T) {
 	for name, k := range map[string]oneKey{
 		"short":           {"id", []byte("0123456789abcde")},
@@ -79,7 +79,7 @@ func TestBadKeys(t *testing.T) {
 	}
 }
 
-// TestAnotherKey decrypts with keys that are not those of the message.
+// TestAnotherKey decrypts with keys that are not the message's.
 func TestAnotherKey(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()
@@ -95,8 +95,8 @@ func TestAnotherKey(t *testing.T) {
 	}
 }
 
-// TestWiped looks at the keys of messages: of one that is encrypted and
-// decrypted, and of two for which the keys come with an error.
+// TestWiped checks that keys are wiped: those of a message that is encrypted and
+// decrypted, and of two messages whose keys come with an error.
 func TestWiped(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()

@@ -10,9 +10,9 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// TestKeyManagerAltersKeys plays the one who runs the key manager of the receiving site and
-// gives out other keys than the sender got. Of a pad alone he could change the text bit by
-// bit, and the list of recipients, with the tag as it is.
+// TestKeyManagerAltersKeys plays an operator of the receiving site's key manager who
+// gives out other keys than the sender got. With a pad alone, the operator could flip
+// bits of the text and of the recipient list, and the tag would still be right.
 func TestKeyManagerAltersKeys(t *testing.T) {
 	for _, suite := range hybridSuites {
 		km := newTestKM()
@@ -35,10 +35,10 @@ func TestKeyManagerAltersKeys(t *testing.T) {
 	}
 }
 
-// TestKeyManagerAsks plays the one who runs the key manager and learns from which messages
-// open: he flips a bit of s in the key that he gives out and the same bit of the tag. What
-// he is told he must be able to work out himself, from his key and what is on the wire:
-// then it says nothing of the text or of X-Wing's secret.
+// TestKeyManagerAsks plays an operator of the key manager who learns from which
+// messages open, by flipping a bit of s in a key and the same bit of the tag. The
+// operator must be able to predict the outcome from the key and what is on the wire:
+// then it says nothing about the text or X-Wing's secret.
 func TestKeyManagerAsks(t *testing.T) {
 	km := newTestKM()
 	outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: cipher.SuiteOTPXWing})
@@ -57,7 +57,7 @@ func TestKeyManagerAsks(t *testing.T) {
 		want := bytes.Equal(first(altered), flipped)
 		got, err := decrypt(t, km, replacePayload(outer, forged), nil)
 		if want != (err == nil) || err == nil && string(got) != shortMessage || err != nil && !errors.Is(err, cipher.ErrAltered) {
-			t.Fatalf("bit %d of s: released %q, error %v; he expects it to open: %v", bit, got, err, want)
+			t.Fatalf("bit %d of s: released %q, error %v; the operator expects it to open: %v", bit, got, err, want)
 		}
 		if err == nil {
 			opened++
@@ -79,9 +79,9 @@ func firstTag(t *testing.T, outer, payload, key []byte) []byte {
 	return indPoly1305(key[16:32], key[:16], slices.Concat(payload[:hybridBegin], f.data(values, f.ciphertext)))
 }
 
-// TestEncOfAnother plays the one who has broken X-Wing and knows the text, but no key: with
-// another enc the ciphertext becomes another text, and he makes the second tag for that.
-// The first tag has enc in it.
+// TestEncOfAnother plays an attacker who has broken X-Wing and knows the text, but no
+// key. With another enc the ciphertext becomes another text, and the attacker makes the
+// second tag for it. But the first tag covers enc.
 func TestEncOfAnother(t *testing.T) {
 	km := newTestKM()
 	outer := encrypt(t, km, []byte(shortMessage), &cipher.EncryptOptions{Suite: cipher.SuiteOTPXWing})
@@ -118,7 +118,7 @@ func TestEncOfAnother(t *testing.T) {
 	subtle.XORBytes(tag, tag, is)
 	mustRefuse(t, "another enc, with its second tag", km, replacePayload(outer, forged), nil, cipher.ErrAltered, 1)
 
-	// With the first tag of the new enc as well it opens, so that is what he lacks.
+	// With the first tag for the new enc it opens, so that is what the attacker lacks.
 	key := km.keys[km.given[0].ID()]
 	subtle.XORBytes(tag, firstTag(t, outer, payload, key), firstTag(t, outer, forged, key))
 	subtle.XORBytes(tag, tag, before)

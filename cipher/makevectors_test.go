@@ -24,7 +24,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// makeVectors writes the vectors that do not exist.
+// makeVectors writes the vectors that do not exist yet.
 func makeVectors(t *testing.T) {
 	t.Helper()
 	for class, groups := range map[string][]map[string]vector{
@@ -131,8 +131,8 @@ func vectorMessage(n int) []byte {
 	return []byte(text)[:n]
 }
 
-// makeVector encrypts a message of n bytes. Its private key for X-Wing, if it takes one,
-// is hybridKey.
+// makeVector encrypts a message of n bytes. Its X-Wing private key, if it takes one, is
+// hybridKey.
 func (km *vectorKM) makeVector(t *testing.T, comment string, n int, opts cipher.EncryptOptions) *vector {
 	t.Helper()
 	opts.Time = time.Unix(1760298996, 0)
@@ -167,8 +167,8 @@ func (v vector) withPayload(t *testing.T, comment, expect string, change func([]
 	return v.refused(comment, expect)
 }
 
-// refused returns a vector that is refused with these errors, before a key is asked for.
-// With none, it is still accepted.
+// refused returns a vector that is refused with these errors, before a key is asked
+// for. Without errors, it is still accepted.
 func (v vector) refused(comment, expect string) vector {
 	v.comment, v.expect = comment, strings.Fields(expect)
 	if len(v.expect) > 0 {
@@ -177,7 +177,7 @@ func (v vector) refused(comment, expect string) vector {
 	return v
 }
 
-// after returns a vector that is refused after so many keys were asked for, and bytes
+// after returns a vector that is refused after this many keys were asked for and bytes
 // released.
 func (v vector) after(keys, released int) vector {
 	v.asked, v.released = keys, released
@@ -194,9 +194,9 @@ func (v *vector) control(t *testing.T) (values map[string]string, octets []byte)
 	return values, indControlOctets(values)
 }
 
-// withPlaintext returns a vector with any plaintext, recipient list included, which only
-// somebody with all keys can make. The secret is that of X-Wing and begin what a payload
-// with X-Wing begins with; both are empty for a plain suite.
+// withPlaintext returns a vector with any plaintext, including the recipient list,
+// which takes all keys to make. secret is X-Wing's, and begin is what a payload with
+// X-Wing begins with; both are empty for a plain suite.
 func (v vector) withPlaintext(t *testing.T, comment, expect string, plaintext, begin, secret []byte) vector {
 	t.Helper()
 	values, octets := v.control(t)
@@ -227,7 +227,7 @@ func (v vector) withPlaintext(t *testing.T, comment, expect string, plaintext, b
 	return v.refused(comment, expect)
 }
 
-// layerWith makes layers with a secret, unless that is empty.
+// layerWith makes layers with a secret, unless it is empty.
 func layerWith(begin, secret []byte) func(number uint64) (otp.Layer, error) {
 	if len(secret) == 0 {
 		return nil

@@ -32,7 +32,7 @@ func TestMemory(t *testing.T) {
 		t.Skip("SKIPPED: takes long, and this is -short")
 	}
 	if raceEnabled {
-		t.Skip("the race detector takes memory of its own: run without -race")
+		t.Skip("the race detector takes its own memory: run without -race")
 	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc: peak memory can't be read here")
@@ -54,7 +54,7 @@ func TestMemory(t *testing.T) {
 		}
 		t.Logf("%s: %d KiB at most for a message of %d bytes, encrypted and decrypted at once", suite, peak, bigMessage)
 		if peak > mostMemory {
-			t.Errorf("%s: %d KiB of memory, want %d at most", suite, peak, mostMemory)
+			t.Errorf("%s: %d KiB of memory, want at most %d", suite, peak, mostMemory)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func memoryTest(t *testing.T, suite cipher.Suite) {
 		t.Fatal(err)
 	}
 	if n != bigMessage || !bytes.Equal(restored.Sum(nil), original.Sum(nil)) {
-		t.Fatalf("%d bytes came back, or other ones", n)
+		t.Fatalf("%d bytes came back, or different ones", n)
 	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -106,8 +106,8 @@ func bigReader() io.Reader {
 	return io.LimitReader(io.MultiReader(bytes.NewReader([]byte(header)), &lines{}), bigMessage)
 }
 
-// lines reads as endless lines that all differ. They leave no garbage, which would
-// count as memory of the cipher.
+// lines reads as endless lines that all differ. It leaves no garbage, which would count
+// as the cipher's memory.
 type lines struct {
 	n    int64
 	text []byte

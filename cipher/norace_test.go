@@ -2,5 +2,5 @@
 
 package cipher_test
 
-// raceEnabled says that the race detector's own memory is in all figures.
+// raceEnabled tells whether all figures include the race detector's own memory.
 const raceEnabled = false

@@ -38,7 +38,7 @@ func newOpenMessage(t *testing.T) openMessage {
 	return openMessage{}
 }
 
-// ran is what a run of the script has shown.
+// ran is the outcome of a run of the script.
 type ran struct {
 	code      int
 	sealedFor []string
@@ -126,8 +126,8 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-// TestOpenMessage: a program that was written from format.md alone opens what can be
-// opened, and refuses the rest with the right error.
+// TestOpenMessage: a program written from format.md alone opens what can be opened, and
+// refuses the rest with the right error.
 func TestOpenMessage(t *testing.T) {
 	o := newOpenMessage(t)
 	files, err := filepath.Glob(filepath.Join(vectorDir, "*", "*.txt"))
@@ -154,7 +154,7 @@ func TestOpenMessage(t *testing.T) {
 			}
 			r.check(t, v.expect...)
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-				t.Errorf("%v is there, %v; want nothing of a message that is refused", left, err)
+				t.Errorf("%v is there, %v; want no output from a refused message", left, err)
 			}
 		})
 	}
@@ -175,8 +175,8 @@ func (r ran) digests(t *testing.T) (digests [][]byte) {
 	return digests
 }
 
-// TestOpenMessageTo: a message is refused if it is sealed for others, and for no other
-// spelling of the right address.
+// TestOpenMessageTo: a message is refused if it is sealed for others, but not for
+// another spelling of the right address.
 func TestOpenMessageTo(t *testing.T) {
 	o := newOpenMessage(t)
 	addresses, err := os.ReadFile(filepath.Join(vectorDir, "addresses.txt"))
@@ -186,7 +186,7 @@ func TestOpenMessageTo(t *testing.T) {
 	for i, line := range strings.Split(string(addresses), "\n") {
 		row := strings.Split(line, "\t")
 		if len(row) != 3 || strings.ContainsFunc(line, func(r rune) bool { return r > '~' }) {
-			continue // the script knows addresses in US-ASCII only
+			continue // the script knows only US-ASCII addresses
 		}
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
@@ -218,7 +218,7 @@ func sealed(t *testing.T, recipients ...string) (keys, message string) {
 	return writeKeys(t, "mock", km.keys), writeFile(t, string(outer))
 }
 
-// TestOpenMessageErrors: errors that are not the message's.
+// TestOpenMessageErrors: errors not caused by the message.
 func TestOpenMessageErrors(t *testing.T) {
 	o := newOpenMessage(t)
 	keys, message := sealed(t)

@@ -48,7 +48,7 @@ func TestAuto(t *testing.T) {
 	}
 }
 
-// failingOTP has keys for AES-256-GCM only.
+// failingOTP has keys only for AES-256-GCM.
 type failingOTP struct{ *testKM }
 
 func (failingOTP) Status(context.Context, string) (kmclient.Status, error) {

@@ -54,7 +54,7 @@ func TestPadInBatches(t *testing.T) {
 	}
 }
 
-// TestPadBatchFails has a later request of a frame fail. The keys of earlier ones
+// TestPadBatchFails makes a later request of a frame fail. The keys of earlier requests
 // must be wiped, counted, and in no message.
 func TestPadBatchFails(t *testing.T) {
 	for _, stock := range []int{0, 1, 10, 255, 300} {
@@ -80,7 +80,8 @@ func TestPadBatchFails(t *testing.T) {
 	}
 }
 
-// TestPadBatchRepeats checks that a key that comes twice is not used as pad twice.
+// TestPadBatchRepeats checks that a key that is given out twice is not used as pad
+// twice.
 func TestPadBatchRepeats(t *testing.T) {
 	for name, newID := range map[string]func() string{
 		"the same ID":                       func() string { return "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c" },
@@ -109,8 +110,8 @@ func repeatAfter(n int) func() string {
 	return func() string { i++; return fmt.Sprintf("key-%d", i%(n+1)) }
 }
 
-// TestPadRuledOut checks that limits that rule a pad out have SuiteAuto take
-// AES-256-GCM and SuiteOTP fail, and that a stock never does.
+// TestPadRuledOut checks that if limits rule out a pad, SuiteAuto takes AES-256-GCM and
+// SuiteOTP fails, and that the stock never has this effect.
 func TestPadRuledOut(t *testing.T) {
 	for name, test := range map[string]struct {
 		s     kmclient.Status
@@ -140,7 +141,7 @@ func TestPadRuledOut(t *testing.T) {
 		km = &lenientKM{newLimitedKM(test.s), true}
 		_, err = encryptTo(t, io.Discard, km, mailOf(100), &cipher.EncryptOptions{Suite: cipher.SuiteOTP})
 		if ruledOut := info.NoPad != nil; ruledOut != errors.Is(err, cipher.ErrPad) || ruledOut && len(km.requests) > 0 {
-			t.Errorf("%s: otp: %v after %d requests, want ErrPad: %t, and no request then", name, err, len(km.requests), ruledOut)
+			t.Errorf("%s: otp: %v after %d requests, want ErrPad: %t, and then no request", name, err, len(km.requests), ruledOut)
 		}
 		if errors.Is(err, cipher.ErrPad) && (!strings.Contains(err.Error(), "bits") || !strings.Contains(err.Error(), "use AES-256-GCM")) {
 			t.Errorf("%s: %v does not say which limit it is and what to do", name, err)
@@ -153,7 +154,7 @@ func TestPadRuledOut(t *testing.T) {
 	}
 }
 
-// A lenientKM gives keys outside of the limits in its status, if lenient is set.
+// A lenientKM gives keys outside the limits in its status, if lenient is set.
 type lenientKM struct {
 	*testKM
 	lenient bool
@@ -211,9 +212,9 @@ func TestPadCostOf(t *testing.T) {
 			if cost.Keys != int64(len(km.given)) || cost.KeyBytes != keyBytes || cost.KeySize != longest {
 				t.Errorf("%d bytes, %+v: cost %+v, but the message took %d keys of up to %d bits, %d bytes", size, s, cost, len(km.given), longest, keyBytes)
 			}
-			exact := test.bytes != 0 && name != "short IDs" // all IDs have so many bytes
+			exact := test.bytes != 0 && name != "short IDs" // all IDs have this many bytes
 			if more := int64(len(outer)) - cost.MessageBytes; more < 0 && name != "short IDs" || exact && more > 110<<10 {
-				t.Errorf("%d bytes, %s: at least %d are expected, but the message has %d", size, name, cost.MessageBytes, len(outer))
+				t.Errorf("%d bytes, %s: at least %d were announced, but the message has %d", size, name, cost.MessageBytes, len(outer))
 			}
 		}
 	}
@@ -236,8 +237,8 @@ func TestPadCostOf(t *testing.T) {
 	}
 }
 
-// awkwardMessage returns a message of size bytes whose header grows as much as it
-// can in the outer header.
+// awkwardMessage returns a message of size bytes whose header grows as much as possible
+// in the outer header.
 func awkwardMessage(random *mathrand.Rand, size int) []byte {
 	lines := []string{
 		"Subject: \xe9\xe8\xe0\xfc\xf6\xe4" + strings.Repeat("\xe9", 600) + "\n",

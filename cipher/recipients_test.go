@@ -12,8 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// TestNormalRecipient: what has no good form keeps to itself, so that nobody gets the mail
-// of somebody else.
+// TestNormalRecipient: an address without a normal form equals no other, so that nobody
+// gets somebody else's mail.
 func TestNormalRecipient(t *testing.T) {
 	for address, want := range map[string]string{
 		"bob@b.example":                 "bob@b.example",
@@ -24,7 +24,7 @@ func TestNormalRecipient(t *testing.T) {
 		"bob@BÜCHER.example":            "bob@xn--bcher-kva.example",
 		"bob@XN--BCHER-KVA.example":     "bob@xn--bcher-kva.example",
 		"bob@straße.example":            "bob@xn--strae-oqa.example", // not strasse: non-transitional
-		"bob@STRAẞE.example":            "bob@straẞe.example",        // strasse or straße, by the version of Unicode
+		"bob@STRAẞE.example":            "bob@straẞe.example",        // strasse or straße, depending on the version of Unicode
 		"bob@例え。テスト。":                   "bob@xn--r8jz45g.xn--zckzah",
 		"Postmaster":                    "postmaster",
 		"bob@[192.0.2.1]":               "bob@[192.0.2.1]",
@@ -35,8 +35,8 @@ func TestNormalRecipient(t *testing.T) {
 		".bob@b.example":                `".bob"@b.example`,
 		`bob"\@b.example`:               `"bob\"\\"@b.example`,
 		"bob@b.example@evil.example":    `"bob@b.example"@evil.example`,
-		"@evil.example:bob@b.example":   `"@evil.example:bob"@b.example`, // a source route is gone before
-		`"bob"@b.example`:               `"\"bob\""@b.example`,           // so are quotes
+		"@evil.example:bob@b.example":   `"@evil.example:bob"@b.example`, // a source route was removed before
+		`"bob"@b.example`:               `"\"bob\""@b.example`,           // so were quotes
 		"@b.example":                    `""@b.example`,
 		"bob@":                          "bob@",
 		"bob@.":                         "bob@",
@@ -58,8 +58,8 @@ func TestNormalRecipient(t *testing.T) {
 	}
 }
 
-// TestRecipientDigest: the digests of the vectors, which the page quotes, are those of the
-// addresses as net/mail and go-smtp give them.
+// TestRecipientDigest: the digests in the vectors, some of which the page quotes, are
+// those of the addresses as net/mail and go-smtp give them.
 func TestRecipientDigest(t *testing.T) {
 	digests := map[string]string{} // by path and normal form
 	for line := range strings.Lines(readText(t, "../testdata/vectors/addresses.txt")) {
@@ -75,7 +75,7 @@ func TestRecipientDigest(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| `(<.*>)` \\| `(.*)` \\| `([0-9a-f]{32})` \\|$").FindAllStringSubmatch(readText(t, "../docs/format.md"), -1)
 	for _, row := range rows {
 		if digests[row[1]+" "+row[2]] != row[3] {
-			t.Errorf("docs/format.md has %s, which addresses.txt has not", row[0])
+			t.Errorf("docs/format.md has %s, which addresses.txt lacks", row[0])
 		}
 	}
 	if len(rows) < 10 {
@@ -104,8 +104,8 @@ func addressIn(path string) string {
 	return address
 }
 
-// FuzzNormalRecipient reads the normal form of an address as a server reads RCPT TO, and
-// normalises what it says: it must be the same form.
+// FuzzNormalRecipient reads the normal form of an address as a server reads RCPT TO,
+// and normalises the result: the form must be the same.
 func FuzzNormalRecipient(f *testing.F) {
 	for _, s := range []string{"Bob@B.example.", `a"b\@x`, "a@b@BÜCHER.example", "@x", "x@。.", "a b@[IPv6:::1]", "é\xff@\xff", `"a"@b`, "a@xn--ü"} {
 		f.Add(s)
@@ -122,7 +122,7 @@ func FuzzNormalRecipient(f *testing.F) {
 			t.Errorf("%q becomes %q, which says %q and becomes %q", address, normal, again, got)
 		}
 		if domain != "" && domain[0] != '@' || strings.LastIndexByte(domain, '@') > 0 {
-			t.Errorf("%q becomes %q: where its domain begins is in doubt", address, normal)
+			t.Errorf("%q becomes %q: it is unclear where its domain begins", address, normal)
 		}
 		if strings.ContainsAny(normal, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") || strings.HasSuffix(domain, ".") {
 			t.Errorf("%q becomes %q", address, normal)
@@ -133,8 +133,8 @@ func FuzzNormalRecipient(f *testing.F) {
 	})
 }
 
-// TestCheckRecipients refuses what RCPT TO can't have named, but no local part that quotes
-// can make of characters.
+// TestCheckRecipients refuses what RCPT TO can't have named, but accepts any local part
+// that can be written in quotes.
 func TestCheckRecipients(t *testing.T) {
 	for _, a := range []string{"", "<bob@b.example>", "Bob <bob@b.example>", "bob@b.example ", "bob@b\r\n", "bob\x00@b", "bob@\tb"} {
 		if err := checkRecipients([]string{"a@b.example", a}); !errors.Is(err, ErrOptions) || strings.Contains(err.Error(), "bob@b\r") {
@@ -155,7 +155,7 @@ func TestCheckRecipients(t *testing.T) {
 	}
 }
 
-// TestSpelling: spellings are one where the list has one mailbox for them.
+// TestSpelling: spellings become the same if the list has one mailbox for them.
 func TestSpelling(t *testing.T) {
 	var list Recipients
 	for _, a := range []string{"Bob@b.example", "carol@b.example", "Carol@b.example"} {
@@ -164,7 +164,7 @@ func TestSpelling(t *testing.T) {
 	for address, want := range map[string]string{
 		"BOB@B.example.":   "bob@b.example",
 		"bob@b.example":    "bob@b.example",
-		"CAROL@b.example":  "CAROL@b.example", // which of the two is not known
+		"CAROL@b.example":  "CAROL@b.example", // it is not known which of the two
 		"Dave@b.example":   "Dave@b.example",
 		"bob+x@b.example.": "bob+x@b.example.",
 	} {

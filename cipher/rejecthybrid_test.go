@@ -77,19 +77,19 @@ func rejectMixed(t *testing.T) map[string]vector {
 	for _, from := range vectorSuites {
 		for _, to := range vectorSuites {
 			if from == to || from.suite.Hybrid() == to.suite.Hybrid() && !from.suite.Hybrid() {
-				continue // suite-swapped has the plain ones
+				continue // suite-swapped has the plain suites
 			}
 			v := newVectorKM().makeVector(t, "", 2000, from.options())
-			// Octets that are taken for the flags of a frame or for the fingerprint must not
-			// fit by chance, whatever the salt is.
+			// Octets taken for a frame's flags or for the fingerprint must not fit by
+			// chance, whatever the salt is.
 			for from.suite.Plain() == cipher.SuiteAES256GCM && payloadOf(t, v.message)[len(payloadOf(t, v.message))-2000-4-16-64] < 2 {
 				v = newVectorKM().makeVector(t, "", 2000, from.options())
 			}
 			v.seeds = [][]byte{counted(32)}
-			expect, asked := "no-hybrid-key", 0 // the salt or the first frame is no fingerprint
+			expect, asked := "no-hybrid-key", 0 // the salt or the first frame is not a fingerprint
 			switch {
 			case from.suite.Hybrid() && to.suite.Plain() == cipher.SuiteOTP:
-				expect = "damaged" // fingerprint or salt is no frame
+				expect = "damaged" // fingerprint or salt is not a frame
 			case from.suite.Hybrid():
 				expect, asked = "wrong-key", 1
 			}
@@ -100,8 +100,8 @@ func rejectMixed(t *testing.T) map[string]vector {
 	return vectors
 }
 
-// rejectRecipients has messages whose list of recipients is broken, made by somebody who
-// has all keys. It must be found out, but not before the list is authentic.
+// rejectRecipients has messages whose recipient list is broken, made by somebody who
+// has all keys. This must be noticed, but only once the list is authentic.
 func rejectRecipients(t *testing.T) map[string]vector {
 	t.Helper()
 	list := func(n uint32, size int) []byte {

@@ -90,8 +90,8 @@ func rejectOTP(t *testing.T) map[string]vector {
 	return vectors
 }
 
-// rejectForms has messages whose MIME, control part or base64 was changed. What is found
-// at the end of the payload is found after the first frame was released.
+// rejectForms has messages whose MIME, control part or base64 was changed. Faults at
+// the end of the payload are found after the first frame was released.
 func rejectForms(t *testing.T) map[string]vector {
 	t.Helper()
 	pad := padVector(t)
@@ -108,7 +108,7 @@ func rejectForms(t *testing.T) map[string]vector {
 		"field-missing":       pad.with(t, "no Sender-SAE", "damaged", "\nSender-SAE: -\n", "\n"),
 		"field-blank":         pad.with(t, "a blank in a value", "damaged", "\nSender-SAE: -\n", "\nSender-SAE: - -\n"),
 		"time-leading-zero":   pad.with(t, "Time with a leading zero", "damaged", "\nTime: ", "\nTime: 0"),
-		// A name that no suite will have.
+		// No suite will ever have this name.
 		"suite-unknown":    pad.with(t, "an unknown suite", "suite", "\nSuite: OTP", "\nSuite: XOR"),
 		"suite-lower-case": pad.with(t, "a suite in lower case", "suite", "\nSuite: OTP", "\nSuite: otp"),
 		"suite-swapped":    pad.with(t, "an OTP message as AES", "wrong-key", "\nSuite: OTP", "\nSuite: AES-256-GCM").after(1, 0),

@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// TestRewrap checks that a message has nothing else around it and is otherwise the
+// TestRewrap checks that a message loses everything around it and is otherwise the
 // same.
 func TestRewrap(t *testing.T) {
 	km := newTestKM()
@@ -60,7 +60,7 @@ func TestRewrap(t *testing.T) {
 	}
 }
 
-// TestRewrapDate has a time in the control part that a Date can't have.
+// TestRewrapDate has a time in the control part that a Date field can't have.
 func TestRewrapDate(t *testing.T) {
 	km := newTestKM()
 	for _, seconds := range []string{"253402300800", "9223372036854775807"} {

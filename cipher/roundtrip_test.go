@@ -23,7 +23,7 @@ func encryptTo(t testing.TB, dst io.Writer, km cipher.KeySource, plain []byte, o
 	return w.Info(), w.Close()
 }
 
-// encrypt returns a whole message encrypted.
+// encrypt encrypts a whole message.
 func encrypt(t testing.TB, km cipher.KeySource, plain []byte, opts *cipher.EncryptOptions) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -38,9 +38,9 @@ func unbound() *cipher.DecryptOptions {
 	return &cipher.DecryptOptions{Binder: cipher.Unbound, Hybrid: []*cipher.HybridPrivateKey{hybridKey()}}
 }
 
-// decrypt restores a message. With an error it returns what was released before.
-// The Binder in opts may be nil: then no key is bound. Without Hybrid it opens what is
-// for hybridKey.
+// decrypt restores a message. With an error it also returns what was released before.
+// The Binder in opts may be nil: then no key is bound. If Hybrid is empty, it uses
+// hybridKey.
 func decrypt(t testing.TB, km cipher.KeyFinder, outer []byte, opts *cipher.DecryptOptions) ([]byte, error) {
 	t.Helper()
 	with := unbound()

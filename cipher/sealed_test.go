@@ -21,8 +21,8 @@ func opener(t testing.TB, km cipher.KeyFinder, outer []byte) *cipher.Reader {
 	return r
 }
 
-// TestRecipients seals messages for none, some and as many as there can be, and asks for
-// whom they are.
+// TestRecipients seals messages for none, some and as many recipients as possible, and
+// asks who they are for.
 func TestRecipients(t *testing.T) {
 	km := newTestKM()
 	for _, suite := range suites {
@@ -40,7 +40,7 @@ func TestRecipients(t *testing.T) {
 					t.Errorf("%s, %d recipients: %q, %v; %d bytes released", suite, n, got, err, r.Info().PlaintextSize)
 				}
 				if again, err := r.Recipients(); err != nil || !slices.Equal(again, list) {
-					t.Errorf("%s, %d recipients: after the end it is another list, or error %v", suite, n, err)
+					t.Errorf("%s, %d recipients: after the end it is a different list, or error %v", suite, n, err)
 				}
 				for i := 0; i < n; i += max(1, n/3) {
 					a := addresses[n-1-i]
@@ -49,9 +49,9 @@ func TestRecipients(t *testing.T) {
 					}
 				}
 				if list.Include("mallory@b.example") != (n == 0) {
-					t.Errorf("%s, %d recipients: whoever is not named: %t", suite, n, n != 0)
+					t.Errorf("%s, %d recipients: includes a stranger: %t", suite, n, n != 0)
 				}
-				// Whoever does not ask gets the same message.
+				// A caller that does not ask gets the same message.
 				if got, err := decrypt(t, km, outer, nil); err != nil || string(got) != message {
 					t.Errorf("%s, %d recipients, without asking: %q, %v", suite, n, got, err)
 				}
@@ -63,7 +63,7 @@ func TestRecipients(t *testing.T) {
 	}
 }
 
-// TestRecipientsHidden: neither the list nor who is on it shows in the message.
+// TestRecipientsHidden: the message shows neither the list nor who is on it.
 func TestRecipientsHidden(t *testing.T) {
 	for _, suite := range suites {
 		outer := encrypt(t, newTestKM(), []byte(shortMessage), &cipher.EncryptOptions{Suite: suite, Recipients: []string{"secret.agent@b.example"}})
@@ -74,8 +74,8 @@ func TestRecipientsHidden(t *testing.T) {
 }
 
 // TestRecipientBytes changes each byte of an encrypted recipient list, cuts the payload
-// after each, and puts that of another message in its place. No list and no byte of the
-// message must come of it.
+// after each, and replaces the list with another message's. No list and no byte of the
+// message may come out.
 func TestRecipientBytes(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()
@@ -91,9 +91,9 @@ func TestRecipientBytes(t *testing.T) {
 			payload := bytes.Clone(whole)
 			payload[i] ^= 1 << (i % 8)
 			mustNotList(t, km, replacePayload(outer, payload), cipher.ErrAltered)
-			want := cipher.ErrDamaged // before a tag, or in a frame that is not whole
+			want := cipher.ErrDamaged // cut before a tag, or within a frame
 			if suite.Plain() == cipher.SuiteAES256GCM && i >= start+16 {
-				want = cipher.ErrAltered // there may be a tag before
+				want = cipher.ErrAltered // a tag may come before the cut
 			}
 			mustNotList(t, km, replacePayload(outer, whole[:i]), want)
 			if t.Failed() {
@@ -103,7 +103,7 @@ func TestRecipientBytes(t *testing.T) {
 	}
 }
 
-// mustNotList decrypts a message that has no list.
+// mustNotList decrypts a message that must give no list.
 func mustNotList(t *testing.T, km cipher.KeyFinder, outer []byte, want error) {
 	t.Helper()
 	r, err := cipher.Decrypt(t.Context(), bytes.NewReader(outer), km, unbound())
@@ -113,7 +113,7 @@ func mustNotList(t *testing.T, km cipher.KeyFinder, outer []byte, want error) {
 			t.Errorf("a list that includes somebody comes with the error %v", err)
 		}
 		if n, again := io.Copy(io.Discard, r); n > 0 || !errors.Is(again, err) {
-			t.Errorf("released %d bytes after the error %v, and then %v", n, err, again)
+			t.Errorf("released %d bytes after the error %v, then %v", n, err, again)
 		}
 	}
 	if !errors.Is(err, want) {
@@ -121,8 +121,8 @@ func mustNotList(t *testing.T, km cipher.KeyFinder, outer []byte, want error) {
 	}
 }
 
-// TestLongList reads a list that spans two chunks or frames, of which the second is
-// altered: what the first says of the recipients is not enough.
+// TestLongList reads a list that spans two chunks or frames, the second of which is
+// altered: the recipients in the first alone must not count.
 func TestLongList(t *testing.T) {
 	for _, suite := range suites {
 		km := newTestKM()
@@ -133,7 +133,7 @@ func TestLongList(t *testing.T) {
 	}
 }
 
-// TestRecipientsInOptions: an address that is none is refused before anything is written.
+// TestRecipientsInOptions: an invalid address is refused before anything is written.
 func TestRecipientsInOptions(t *testing.T) {
 	for _, a := range []string{"", "<bob@b.example>", "bob@b.example\r\nRCPT TO:<m@b.example>"} {
 		_, err := cipher.Encrypt(t.Context(), io.Discard, newTestKM(), &cipher.EncryptOptions{Recipients: []string{a}})

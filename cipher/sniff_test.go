@@ -46,7 +46,7 @@ func TestSniff(t *testing.T) {
 			if again, err := io.ReadAll(replay); err != nil || string(again) != tt.text {
 				t.Errorf("%s: %d bytes came back as %d, %v", name, len(tt.text), len(again), err)
 			}
-			// Decrypt goes on where Sniff has stopped, with the same result.
+			// Decrypt goes on where Sniff stopped, with the same result.
 			_, replay, _ = cipher.Sniff([]byte(tt.text[:held]), strings.NewReader(tt.text[held:]))
 			got1, err1 := decryptAll(t, km, replay)
 			if got1 != want || fmt.Sprint(err1) != fmt.Sprint(wantErr) {
@@ -96,7 +96,7 @@ func TestTransitAndAccept(t *testing.T) {
 	if seen.Suite != cipher.SuiteAES256GCM {
 		t.Errorf("suite %q", seen.Suite)
 	}
-	// Without Qkdmail-Key-ID it is unknown what relays have added.
+	// Without Qkdmail-Key-ID it is unknown what relays added.
 	_, _ = decrypt(t, km, []byte(strings.Replace(ours, "Qkdmail-Key-ID", "X-Other", 1)), &cipher.DecryptOptions{Accept: func(i *cipher.Info) error { seen = *i; return nil }})
 	if len(seen.Transit) > 0 {
 		t.Errorf("transit without Qkdmail-Key-ID: %q", seen.Transit)

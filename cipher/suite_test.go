@@ -6,7 +6,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher"
 )
 
-// suites are those that a message can have: what holds for one must hold for each.
+// suites are those that a message can have: what holds for one must hold for all.
 var suites = cipher.Suites()
 
 // hybridKey is the X-Wing key of the tests: the seed is the bytes 0 to 31.

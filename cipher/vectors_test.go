@@ -18,15 +18,16 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-const vectorDir = "../testdata/vectors" // its README.md defines the format of a file
+const vectorDir = "../testdata/vectors" // its README.md defines the file format
 
 // writeVectors adds vectors. Those that exist never change: other implementations
 // may have them.
 var writeVectors = flag.Bool("write-vectors", false, "write vectors that testdata/vectors does not have")
 
-// vectorErrors are the errors that a reject vector may expect of this package and
-// of the independent reader, by their names in its file. A reader that streams and
-// one that does not may report a fault in two ways: then the file names both.
+// vectorErrors are the errors that a reject vector may expect from this package and
+// from the independent reader, by their names in its file. A reader that streams and
+// one that does not may report the same fault differently: then the file names both
+// errors.
 var vectorErrors = map[string]struct{ ours, independent error }{
 	"not-encrypted": {cipher.ErrNotEncrypted, errIndNotOurs},
 	"damaged":       {cipher.ErrDamaged, errIndDamaged},
@@ -44,9 +45,9 @@ var vectorErrors = map[string]struct{ ours, independent error }{
 type vector struct {
 	comment    string
 	expect     []string // names of errors; none: it can be decrypted
-	released   int      // bytes of the message that a reader releases, at most if it is refused
+	released   int      // bytes of the message that a reader releases; if it is refused, at most
 	sum        string   // SHA-256 of these
-	asked      int      // keys that a reader asks for, at most if it is refused
+	asked      int      // keys that a reader asks for; if it is refused, at most
 	sae, peer  string
 	ids        []string
 	keys       map[string][]byte
@@ -121,9 +122,9 @@ func (f *vectorFinder) KeysByID(_ context.Context, _ string, ids ...string) ([]*
 	return keys, nil
 }
 
-// foundEarly are vectors in which this package asks for fewer keys, and releases less, than
-// a reader may: it decodes base64 in blocks longer than their payload, and reads the list
-// of recipients as it comes.
+// foundEarly are vectors in which this package asks for fewer keys, and releases less,
+// than a reader may: it decodes base64 in blocks longer than their payload, and reads
+// the recipient list as it arrives.
 var foundEarly = map[string]bool{
 	"base64-padding-bits": true, "base64-trailing": true, "base64-blank": true, "otp-x-wing-recipients-4097": true,
 }
@@ -149,7 +150,7 @@ func TestVectors(t *testing.T) {
 				ours := v.openOurs(t)
 				v.check(t, "this package", ours)
 				if (ours.asked != v.asked || len(ours.message) != v.released) != foundEarly[name] {
-					t.Errorf("this package streams: it asked for %d keys and released %d bytes, and the vector says %d and %d", ours.asked, len(ours.message), v.asked, v.released)
+					t.Errorf("this package streams: it asked for %d keys and released %d bytes, but the vector says %d and %d", ours.asked, len(ours.message), v.asked, v.released)
 				}
 				r := &indReader{keys: v.keys, seeds: v.seeds, sae: v.sae, peer: v.peer}
 				message, recipients, err := r.open(v.message)

@@ -52,7 +52,7 @@ func TestParseDate(t *testing.T) {
 		{"Thu, 29 Apr 2010 10:00:00 Pacific Daylight Time", "2010-04-29 10:00:00 -0000"},
 		{"Thu, 29 Apr 2010 10:00:00 GMT Daylight Time", "2010-04-29 10:00:00 -0000"}, // not GMT
 
-		// More or less than that
+		// More or less than the standard form
 		{"Thu 29 Apr 2010 10:00:00 +0200", "2010-04-29 10:00:00 +0200"},
 		{"Thu,29Apr2010 10:00:00+0200", "2010-04-29 10:00:00 +0200"},
 		{"thursday, 29 APRIL, 2010, 10:00:00 utc", "2010-04-29 10:00:00 +0000"},
@@ -137,7 +137,7 @@ func TestParseDate(t *testing.T) {
 		{"29 Apr 2010 10:00\u202FPM EST", ""},
 		{"29 Apr 2010 10:00 P +0200", ""}, // PM, or a military zone
 
-		// What does not exist
+		// Dates that do not exist
 		{"31 Feb 2010 10:00:00 +0000", ""},
 		{"29 Feb 2010 10:00:00 +0000", ""},
 		{"29 Feb 2012 10:00:00 +0000", "2012-02-29 10:00:00 +0000"},
@@ -159,7 +159,7 @@ func TestParseDate(t *testing.T) {
 		{"1 Jan 0001 00:00:00 +0000", ""},
 		{"1 Jan 10000 00:00:00 +0000", ""},
 
-		// What can be read in two ways, or in none
+		// Dates that can be read in two ways, or not at all
 		{"04/05/2010 10:00:00", ""},
 		{"4.5.2010 10:00:00", ""},
 		{"29-04-2010 10:00:00", ""},
@@ -257,7 +257,7 @@ func FuzzParseDate(f *testing.F) {
 		if mailErr != nil || !numericZone.MatchString(in) {
 			return
 		}
-		// It has another rule for years of two digits.
+		// It has a different rule for two-digit years.
 		if theirs.Year() <= firstYear || theirs.Year() >= lastYear || 1950 <= theirs.Year() && theirs.Year() < 2069 && !longYear.MatchString(in) {
 			return
 		}

@@ -99,7 +99,7 @@ func TestFieldsAllocate(t *testing.T) {
 		}
 	})
 	if allocs > 2 {
-		t.Errorf("%v allocations, want 2 at most", allocs)
+		t.Errorf("%v allocations, want at most 2", allocs)
 	}
 }
 
@@ -130,7 +130,7 @@ func FuzzFields(f *testing.F) {
 			}
 			rest = rest[i+len(fd.Raw):]
 			if !bytes.HasPrefix(fd.Raw, fd.Name) || !bytes.Contains(fd.Raw, fd.Value) {
-				t.Fatalf("name %q or value %q outside of %q", fd.Name, fd.Value, fd.Raw)
+				t.Fatalf("name %q or value %q outside %q", fd.Name, fd.Value, fd.Raw)
 			}
 			if strings.ContainsAny(fd.Text(), "\r\n") {
 				t.Fatalf("line end in the text of %q", fd.Raw)

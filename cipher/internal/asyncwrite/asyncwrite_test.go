@@ -35,7 +35,7 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// A fullDisk has room for a number of bytes.
+// A fullDisk has room for only so many bytes.
 type fullDisk struct {
 	left int
 	err  error
@@ -49,8 +49,8 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestWriteError checks that Close, if not Write, reports the error and how many
-// bytes were written before it.
+// TestWriteError checks that Close reports the error, even if Write did not, and how
+// many bytes were written before it.
 func TestWriteError(t *testing.T) {
 	for _, room := range []int{0, 1, blockSize, 2*blockSize + 5, 4 * blockSize} {
 		disk := &fullDisk{left: room, err: errors.New("disk full")}
@@ -77,7 +77,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestWiped checks that a block returns to the pool empty.
+// TestWiped checks that a block is wiped before it returns to the pool.
 func TestWiped(t *testing.T) {
 	w := New(io.Discard)
 	if _, err := w.Write(bytes.Repeat([]byte("x"), 1000)); err != nil {

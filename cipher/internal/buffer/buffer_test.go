@@ -2,7 +2,7 @@ package buffer
 
 import "testing"
 
-// TestFree checks that a buffer returns to the pool empty.
+// TestFree checks that a buffer is wiped before it returns to the pool.
 func TestFree(t *testing.T) {
 	b := Get()
 	for i := range 1000 {

@@ -42,8 +42,8 @@ func referenceDecode(text string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// sizes returns sizes near to where something begins or ends: vector registers,
-// lines, chunks, the buffer of a writer.
+// sizes returns sizes near those where something begins or ends: vector registers,
+// lines, chunks, a writer's buffer.
 func sizes() (all []int) {
 	for n := range 200 {
 		all = append(all, n)
@@ -149,8 +149,8 @@ func TestWriterIsFinal(t *testing.T) {
 	}
 }
 
-// TestWalkerIsWiped checks that the reader of a message, which may be mail in clear,
-// returns to the pool empty.
+// TestWalkerIsWiped checks that the reader of a message, which may be mail in clear, is
+// wiped before it returns to the pool.
 func TestWalkerIsWiped(t *testing.T) {
 	for _, size := range []int{100, bufferSize, 3 * bufferSize} {
 		w := newWalker(strings.NewReader(strings.Repeat("secret", size/6)))
@@ -158,7 +158,7 @@ func TestWalkerIsWiped(t *testing.T) {
 		held = held[:min(len(held), size)]
 		w.free()
 		if i := bytes.IndexByte(held, 's'); i >= 0 || len(held) == 0 {
-			t.Errorf("%d bytes: the buffer still has what was read, at %d", size, i)
+			t.Errorf("%d bytes: the buffer still holds what was read, at %d", size, i)
 		}
 	}
 }
@@ -205,8 +205,8 @@ func TestBase64Reader(t *testing.T) {
 	}
 }
 
-// TestBase64Damaged puts each byte into places of a few lines, and all kinds of line
-// ends into each place, and compares what is accepted with encoding/base64.
+// TestBase64Damaged puts each byte value into places of a few lines, and all kinds of
+// line ends into each place. It must accept what encoding/base64 accepts.
 func TestBase64Damaged(t *testing.T) {
 	lines := referenceLines(randomOctets(57*5+55), "\r\n")
 	for at := range lines {
@@ -223,8 +223,8 @@ func TestBase64Damaged(t *testing.T) {
 	}
 }
 
-// compareDecoders checks that a Reader and encoding/base64 agree. A text with a "-"
-// is left out: it may be a delimiter.
+// compareDecoders checks that a Reader and encoding/base64 agree. A text with a "-" is
+// left out: that may be a delimiter.
 func compareDecoders(t *testing.T, text string) {
 	t.Helper()
 	if strings.Contains(text, "-") {

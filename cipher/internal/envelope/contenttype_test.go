@@ -118,8 +118,8 @@ func TestReadEncoding(t *testing.T) {
 	}
 }
 
-// TestLongContentType reads fields as long as a header may be, in which much opens
-// and nothing closes. The time must grow in proportion to their length: with its
+// TestLongContentType reads fields as long as a header may be, in which much opens and
+// nothing closes. The time must grow in proportion to the length: if it grew with the
 // square, the test would take hours.
 func TestLongContentType(t *testing.T) {
 	for _, piece := range []string{"(", "((x)", `"`, `\"`, `;"`, `;\"`, `="`, "=(", ";(", "(\\", "a=\"b\\\";", "boundary*1=x;", "%", "'", ";", ",", "=", " ", "()", `""`} {
@@ -149,7 +149,7 @@ func FuzzContentType(f *testing.F) {
 		case err != nil || theirs == "" || !strings.HasPrefix(media, "multipart/"):
 			return
 		case strings.ContainsFunc(in, func(r rune) bool { return r > '~' }):
-			return // for readContentType only US-ASCII has blanks
+			return // readContentType knows only US-ASCII blanks
 		case strings.Contains(in, `\`):
 			return // mime leaves a backslash before an ordinary character
 		case extendedValue.MatchString(in) && !goodExtendedValue.MatchString(in):

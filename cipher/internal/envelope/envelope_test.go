@@ -149,7 +149,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// checkLines checks for one style of line ends, short lines and US-ASCII.
+// checkLines checks that the line ends are of one style, the lines short and the text
+// US-ASCII.
 func checkLines(t *testing.T, text string, crlf bool) {
 	t.Helper()
 	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
@@ -358,8 +359,8 @@ func TestBase64(t *testing.T) {
 	}
 }
 
-// TestReadError checks that an error of the source is passed on, and is not
-// reported as a damaged message.
+// TestReadError checks that an error of the source is passed on, not reported as a
+// damaged message.
 func TestReadError(t *testing.T) {
 	text := write(t, make([]byte, 10_000), "note", false)
 	fail := errors.New("connection lost")

@@ -27,7 +27,7 @@ func seal(t testing.TB, key, plain []byte, write int) []byte {
 	return out.Bytes()
 }
 
-// open decrypts a payload. With an error it returns what was released before.
+// open decrypts a payload. With an error it also returns what was released before.
 func open(key, control []byte, payload io.Reader) ([]byte, error) {
 	r, err := NewReader(payload)
 	if err != nil {
@@ -72,7 +72,7 @@ func TestPlaintextSizeOfNoPayload(t *testing.T) {
 }
 
 // TestTamper alters a payload of three chunks in every way there is. The reader must
-// report an error, and release nothing but what precedes the alteration.
+// report an error, and release only what precedes the alteration.
 func TestTamper(t *testing.T) {
 	const sealed = ChunkSize + Overhead
 	key, plain := suitetest.Random(KeySize), suitetest.Random(2*ChunkSize+100)
@@ -133,7 +133,7 @@ func TestTamper(t *testing.T) {
 			t.Errorf("%s: error %v, want %v", tt.name, err, tt.want)
 		}
 		if len(got) > tt.released || !bytes.HasPrefix(plain, got) {
-			t.Errorf("%s: released %d bytes, at most %d are authentic", tt.name, len(got), tt.released)
+			t.Errorf("%s: released %d bytes, but at most %d are authentic", tt.name, len(got), tt.released)
 		}
 	}
 }
@@ -199,7 +199,7 @@ func TestWriterIsFinal(t *testing.T) {
 	buf := w.buf
 	w.Abort()
 	if bytes.Contains(buf[:], []byte("secret")) {
-		t.Error("the buffer still has plaintext after Abort")
+		t.Error("the buffer still holds plaintext after Abort")
 	}
 	if _, err := w.Write([]byte("x")); err == nil {
 		t.Error("Write after Abort succeeded")
@@ -224,8 +224,8 @@ type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
-// FuzzReader reads any payload, under a key that the fuzzer can't know: nothing may
-// be released but the one message that was made with it.
+// FuzzReader reads any payload, under a key that the fuzzer can't know: only the one
+// message that was made with it may be released.
 func FuzzReader(f *testing.F) {
 	key := bytes.Repeat([]byte("fuzz"), KeySize/4)
 	var out bytes.Buffer

@@ -22,8 +22,8 @@ func unhex(t *testing.T, text string) []byte {
 	return b
 }
 
-// TestKEM: KEM is the one of the drafts. The vector is that of draft-ietf-hpke-pq for
-// X-Wing with HKDF-SHA256.
+// TestKEM: KEM is the one in the drafts. The vector is draft-ietf-hpke-pq's for X-Wing
+// with HKDF-SHA256.
 func TestKEM(t *testing.T) {
 	text, err := os.ReadFile("testdata/hpke-pq.json")
 	if err != nil {
@@ -51,7 +51,7 @@ func TestKEM(t *testing.T) {
 		t.Fatal(err)
 	}
 	if KEM().ID() != v.KEM || !bytes.Equal(key.PublicKey().Bytes(), unhex(t, v.Public)) {
-		t.Errorf("KEM %#x with another public key than the vector's", KEM().ID())
+		t.Errorf("KEM %#x with a public key that is not the vector's", KEM().ID())
 	}
 	aead, err := hpke.NewAEAD(v.AEAD)
 	if err != nil {
@@ -69,9 +69,9 @@ func TestKEM(t *testing.T) {
 	}
 }
 
-// draftKey returns the private key in the first vector of draft-connolly-cfrg-xwing-kem
-// and enc for it. That takes its random bytes from SHAKE128 of nothing: 32 for the seed,
-// 64 for the encapsulation.
+// draftKey returns the private key in the first vector of
+// draft-connolly-cfrg-xwing-kem, and enc for it. The draft takes random bytes from
+// SHAKE128 of the empty string: 32 for the seed, 64 for the encapsulation.
 func draftKey(t *testing.T) (key hpke.PrivateKey, enc []byte) {
 	t.Helper()
 	random := make([]byte, 96)
@@ -97,8 +97,8 @@ func draftKey(t *testing.T) (key hpke.PrivateKey, enc []byte) {
 }
 
 // TestSecret: the shared secret in the draft is
-// d2df0522128f09dd8e2c92b1e905c793d8f57a54c3da25861f10bf4ca613e384. What is wanted here
-// was computed from it with another program, as docs/format.md, section 10.3, says.
+// d2df0522128f09dd8e2c92b1e905c793d8f57a54c3da25861f10bf4ca613e384. The wanted secret
+// was computed from it with another program, as in docs/format.md, section 10.3.
 func TestSecret(t *testing.T) {
 	key, enc := draftKey(t)
 	s, err := Decapsulate(key, enc, []byte("control octets"))
@@ -130,8 +130,8 @@ func TestSecret(t *testing.T) {
 	}
 }
 
-// TestRoundTrip: both sides have one secret, which no change of enc or of the control
-// octets leaves as it is.
+// TestRoundTrip: both sides get the same secret, and every change of enc or of the
+// control octets changes it.
 func TestRoundTrip(t *testing.T) {
 	key, _ := draftKey(t)
 	control := []byte("control octets")
@@ -140,7 +140,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := Decapsulate(key, enc, control); err != nil || !bytes.Equal(got.Reveal(), s.Reveal()) || len(got.Reveal()) != SecretSize || len(enc) != EncSize {
-		t.Fatalf("enc of %d bytes: another secret, or error %v", len(enc), err)
+		t.Fatalf("enc of %d bytes: a different secret, or error %v", len(enc), err)
 	}
 	other, err := KEM().GenerateKey()
 	if err != nil {
@@ -178,8 +178,8 @@ func flip(b []byte, i int) []byte {
 	return b
 }
 
-// TestLowOrder refuses the points of low order of X25519 (RFC 7748 §6.1), with which
-// everybody knows its half of the secret.
+// TestLowOrder refuses X25519's points of low order (RFC 7748 §6.1), with which
+// everybody would know X25519's half of the secret.
 func TestLowOrder(t *testing.T) {
 	key, enc := draftKey(t)
 	for _, point := range []string{

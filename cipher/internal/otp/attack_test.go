@@ -15,9 +15,9 @@ import (
 	"golang.org/x/crypto/poly1305"
 )
 
-// TestTamper alters a payload of three frames in every way there is. A flip of any
-// bit, key IDs included, and a cut at any byte must be refused, and nothing
-// released but what precedes it.
+// TestTamper alters a payload of three frames in every way there is. A flip of any bit,
+// including key IDs, and a cut at any byte must be refused, and only what precedes it
+// released.
 func TestTamper(t *testing.T) {
 	limits := Limits{MaxKeySize: 512, frameKeys: 3} // frames of 128 bytes
 	s := newKeyStore()
@@ -81,14 +81,14 @@ func TestTamper(t *testing.T) {
 			t.Errorf("%s: error %v, want one of %v", tt.name, err, tt.want)
 		}
 		if len(got) > tt.released || !bytes.HasPrefix(plain, got) {
-			t.Errorf("%s: released %d bytes, at most %d are authentic", tt.name, len(got), tt.released)
+			t.Errorf("%s: released %d bytes, but at most %d are authentic", tt.name, len(got), tt.released)
 		}
 	}
 }
 
-// TestForgedFrame plays an author who gets the pad of a message from its plaintext
-// and forges a frame under one of its keys. The author knows all of each key but
-// its first 16 bytes (32 of the first key), which is not enough.
+// TestForgedFrame plays an author who derives the pad of a message from its plaintext
+// and forges a frame under one of its keys. The author knows all of each key except its
+// first 16 bytes (32 of the first key), which is not enough.
 func TestForgedFrame(t *testing.T) {
 	s := newKeyStore()
 	plain := suitetest.Random(100)
@@ -99,7 +99,7 @@ func TestForgedFrame(t *testing.T) {
 	}
 	for i, id := range f.KeyIDs {
 		known := bytes.Clone(s.keys[id])
-		clear(known[:16]) // which no frame reveals
+		clear(known[:16]) // no frame reveals these
 		if i == 0 {
 			clear(known[:32])
 		}
@@ -107,8 +107,8 @@ func TestForgedFrame(t *testing.T) {
 		if got, err := open(s, forged, id); !errors.Is(err, ErrTag) || len(got) > 0 {
 			t.Errorf("forged under key %d: released %q, error %v, want %v", i, got, err, ErrTag)
 		}
-		// With the whole key the frame opens: so it is the 16 bytes that are
-		// missing, and not a mistake in the test.
+		// With the whole key the frame opens: so only the 16 bytes were missing, and
+		// the test is right.
 		if got, err := open(s, forge(id, s.keys[id], plain[:20]), id); err != nil || !bytes.Equal(got, plain[:20]) {
 			t.Errorf("with the whole key: %q, error %v", got, err)
 		}
@@ -153,8 +153,8 @@ func TestKeysFrameByFrame(t *testing.T) {
 	}
 }
 
-// FuzzReader reads any payload: nothing may be released but the one message that was
-// made with the keys.
+// FuzzReader reads any payload: only the one message that was made with the keys may be
+// released.
 func FuzzReader(f *testing.F) {
 	s := newKeyStore()
 	n := byte(0)

@@ -54,13 +54,13 @@ func TestKeyIDs(t *testing.T) {
 		}
 		for _, id := range slices.Concat(s.asked...) {
 			if _, ok := s.keys[id]; !ok {
-				t.Errorf("%s: key asked for as %q, which is not how it was spelled", name, id)
+				t.Errorf("%s: key asked for as %q, which is not its original spelling", name, id)
 			}
 		}
 	}
 }
 
-// TestBadKeySource encrypts with keys that no key manager may give.
+// TestBadKeySource encrypts with keys that a key manager must not give.
 func TestBadKeySource(t *testing.T) {
 	key := kmclient.NewKey
 	a, b := uuid.NewString(), uuid.NewString()
@@ -141,7 +141,7 @@ func TestBadKeyFinder(t *testing.T) {
 			t.Errorf("%s: released %d bytes, error %v, want %v", name, len(plain), err, tt.want)
 		}
 		if _, again := r.Next(); again != err {
-			t.Errorf("%s: error %v at first and then %v", name, err, again)
+			t.Errorf("%s: error %v at first, then %v", name, err, again)
 		}
 	}
 	refuse := errors.New("bound to another message")

@@ -71,7 +71,7 @@ func seal(t testing.TB, s *keyStore, limits Limits, plain []byte, write int) (pa
 	return out.Bytes(), keyID
 }
 
-// open decrypts a payload. With an error it returns what was released before.
+// open decrypts a payload. With an error it also returns what was released before.
 func open(s *keyStore, payload []byte, keyID string) ([]byte, error) {
 	r := NewReader(NewFrameReader(bytes.NewReader(payload)), ReaderOptions{
 		Control: control, KeyID: keyID, Keys: s.find,
@@ -110,8 +110,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// checkPads computes the ciphertext from the layout in the package comment, which
-// proves that bytes 0 to 15 of keys are not pad, and that no pad is used twice.
+// checkPads computes the ciphertext from the layout in the package comment. This proves
+// that bytes 0 to 15 of keys are not pad, and that no pad is used twice.
 func checkPads(t *testing.T, s *keyStore, payload, plain []byte) {
 	t.Helper()
 	used := map[string]bool{}
@@ -164,8 +164,8 @@ func split(t *testing.T, payload []byte) [][]byte {
 	}
 }
 
-// TestWiped checks that buffers return to the pool empty, whether a message is
-// complete or aborted.
+// TestWiped checks that buffers are wiped before they return to the pool, whether a
+// message is complete or aborted.
 func TestWiped(t *testing.T) {
 	s := newKeyStore()
 	plain := bytes.Repeat([]byte("secret"), 10)

@@ -10,7 +10,7 @@ import (
 )
 
 // TestPlan checks for every length that the plan covers it within the limits and
-// discards at most a byte a key.
+// discards at most one byte per key.
 func TestPlan(t *testing.T) {
 	for _, l := range []Limits{{}, {MaxKeySize: 1024}, {MaxKeySize: 4096}, {MaxKeySize: 256}, {MaxKeySize: 4100}} {
 		c, err := l.capacity()
@@ -31,8 +31,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestCost checks the overhead of the format with keys of 4096 bits: 16 bytes of
-// 512, and 16 more a frame.
+// TestCost checks the overhead of the format with keys of 4096 bits: 16 bytes of 512,
+// and 16 more per frame.
 func TestCost(t *testing.T) {
 	for _, size := range []int{10_000, 100_000, 1_000_000} {
 		s := newKeyStore()
@@ -42,7 +42,7 @@ func TestCost(t *testing.T) {
 			total += len(k)
 		}
 		if cost := float64(total) / float64(size); cost > 1.05 {
-			t.Errorf("%d bytes took %.3f times as many bytes of key, want 1.05 at most", size, cost)
+			t.Errorf("%d bytes took %.3f times as many bytes of key, want at most 1.05", size, cost)
 		}
 	}
 }
