@@ -125,7 +125,7 @@ func TestIndependentHPKE(t *testing.T) {
 			t.Errorf("%s: %x, want %s", what, got, want)
 		}
 	}
-	const id indHPKE = "HPKE\x64\x7a\x00\x01\x00\x03" // ChaCha20Poly1305, exports don't use it
+	const id indHPKE = "HPKE\x64\x7a\x00\x01\x00\x03" // ChaCha20Poly1305; exports don't use it
 	key := newIndPrivate(unhex(v.SkRm))
 	check("public key", key.public(), v.PkRm)
 	shared := indMust(key.decapsulate(unhex(v.Enc)))

@@ -6,7 +6,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A key that is printed or logged hides its bytes.
+// Printing or logging a key does not show its bytes.
 func ExampleKey() {
 	k := kmclient.NewKey("key-1", []byte("as long as 20 bytes!"))
 	fmt.Println(k)

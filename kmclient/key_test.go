@@ -60,7 +60,7 @@ func TestKeyRevealAndWipe(t *testing.T) {
 	}
 	var shown map[string]any
 	if err := json.Unmarshal(text, &shown); err != nil {
-		t.Fatalf("RevealJSON writes no JSON: %v", err)
+		t.Fatalf("RevealJSON does not write JSON: %v", err)
 	}
 	if shown["key_id"] != "key-1" || shown["key_size"] != 128.0 || shown["timestamp"] == "" ||
 		shown["key"] != base64.StdEncoding.EncodeToString(want) {

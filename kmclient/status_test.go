@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A count of 0 and one that was not said differ in JSON, too.
+// A count of 0 and one that was not reported also differ in JSON.
 func TestStatusJSON(t *testing.T) {
 	if got := asJSON(Status{}); got != "{}" {
 		t.Errorf("a key manager that says nothing: %s, want {}", got)
@@ -48,7 +48,7 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// A key manager whose limits allow no key of 256 bits is of no use to AES-256-GCM.
+// A key manager whose limits allow no key of 256 bits is of no use for AES-256-GCM.
 func TestTroubleLimits(t *testing.T) {
 	for _, test := range []struct {
 		status  Status

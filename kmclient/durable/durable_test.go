@@ -33,7 +33,7 @@ func TestMakeFolder(t *testing.T) {
 	}
 	for _, name := range []string{"file", "file/x", "link"} {
 		if err := durable.MakeFolder(name); err == nil {
-			t.Errorf("%s: no error, and it is no folder", name)
+			t.Errorf("%s: no error, although it is not a folder", name)
 		}
 	}
 }
@@ -64,6 +64,6 @@ func TestSync(t *testing.T) {
 		}
 	}
 	if err := durable.Sync(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
 )
 
-// FuzzAnswer gives any bytes as an answer to a request for keys: nothing
-// may panic, and keys come out as asked or not at all.
+// FuzzAnswer gives any bytes as an answer to a request for keys: nothing may panic, and
+// keys come out as asked for or not at all.
 func FuzzAnswer(f *testing.F) {
 	const id, other = "9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "key/2"
 	enc := kmhttp.Call{Op: kmhttp.OpGetKeys}
@@ -66,9 +66,9 @@ func answeringKME(t *testing.T, operation string, status int, body string) *fake
 	return km
 }
 
-// What a KME may answer to enc_keys for two keys of 256 bits, and what must
-// come of it: the keys or an error, a count of what was wasted, and never a
-// second request for what was given out.
+// What a KME may answer to enc_keys for two keys of 256 bits, and what must result: the
+// keys or an error, a count of wasted keys, and never a second request for keys that
+// were given out.
 func TestEncKeysAnswers(t *testing.T) {
 	a, b := fakekm.RandomBytes(32), fakekm.RandomBytes(32)
 	one, two := uuid.NewString(), uuid.NewString()
@@ -143,7 +143,7 @@ func checkFailure(t *testing.T, err, want error, status int, retry bool) {
 		t.Errorf("got %v, want %v with status %d and retry %t", err, want, status, retry)
 	}
 	if err != nil && len(err.Error()) > 800 {
-		t.Errorf("the error has %d bytes: too many for a log", len(err.Error()))
+		t.Errorf("the error has %d bytes: too long for a log", len(err.Error()))
 	}
 }
 
@@ -175,7 +175,7 @@ func TestDecKeysAnswers(t *testing.T) {
 		"unknown 404 HTML":    {404, `<html>`, kmclient.ErrKeyNotFound, 1, 0, 0},
 		"unknown 500":         {500, `{"error":"unknown key ID"}`, kmclient.ErrKeyNotFound, 1, 0, 0},
 		"unknown in details":  {400, `{"message":"bad","details":[{"key_ID":"x","why":"no such key"}]}`, kmclient.ErrKeyNotFound, 1, 0, 0},
-		"400 another SAE":     {400, `{"message":"SAE_B is not known: no keys for it"}`, kmclient.ErrBadRequest, 3, 0, 0}, // then for one key alone, with POST and GET
+		"400 another SAE":     {400, `{"message":"SAE_B is not known: no keys for it"}`, kmclient.ErrBadRequest, 3, 0, 0}, // then one key alone, with POST and GET
 		"400 HTML":            {400, `<html>`, kmclient.ErrBadRequest, 3, 0, 0},
 		"401":                 {401, ``, kmclient.ErrRefused, 1, 0, 0},
 		"500":                 {500, `<html>`, kmclient.ErrUnavailable, 1, 0, 0},
@@ -246,8 +246,8 @@ func TestFewerKeysThanAskedFor(t *testing.T) {
 	}
 }
 
-// A KME that never consumes keys gives the same ones again: they must not
-// encrypt a second message, whatever the size of the request or the peer.
+// A KME that never consumes keys gives the same ones again: they must not encrypt a
+// second message, whatever the request's size or the peer.
 func TestKeysNeverConsumed(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	var same string
@@ -284,8 +284,8 @@ func TestKeysNeverConsumed(t *testing.T) {
 	}
 }
 
-// An earlier key dropped once the next was given out is not found at the
-// other side, which says so.
+// If a KME drops a key once the next is given out, the other side does not find it, and
+// says so.
 func TestEarlierKeyDropped(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	km.hook = func(op string, _ int, _ http.ResponseWriter, _ []byte) bool {

@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// checkWhole wants each key to be usable by itself.
+// checkWhole checks that each key is usable by itself.
 func checkWhole(t *testing.T, keys []*kmclient.Key) {
 	t.Helper()
 	for _, k := range keys {
@@ -22,7 +22,7 @@ func checkWhole(t *testing.T, keys []*kmclient.Key) {
 	}
 }
 
-// checkArrived wants keys to have these IDs, in this order, and to be whole.
+// checkArrived checks that keys have these IDs, in this order, and are whole.
 func checkArrived(t *testing.T, keys []*kmclient.Key, ids ...string) {
 	t.Helper()
 	checkWhole(t, keys)
@@ -34,8 +34,8 @@ func checkArrived(t *testing.T, keys []*kmclient.Key, ids ...string) {
 	}
 }
 
-// Keys that came before a request of the same call failed are returned with the
-// error: the KME has them no more.
+// Keys that came before a request of the same call failed are returned with the error:
+// the KME no longer has them.
 func TestKeysWithAnError(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer func(w http.ResponseWriter)
@@ -73,8 +73,8 @@ func fail(status int, body string) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) { fakekm.Answer(status, body)(w, nil) }
 }
 
-// A caller whose context ends gets what had come by then, and no more is asked
-// for.
+// A caller whose context ends gets the keys that have come by then, and no more are
+// asked for.
 func TestKeysBeforeTheEndOfTheContext(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	km.perRequest = 2
@@ -103,9 +103,9 @@ func TestKeysBeforeTheEndOfTheContext(t *testing.T) {
 	}
 }
 
-// A KME that reads IDs more generously than we do, as Java's UUID.fromString
-// takes parts without leading zeros, gives out and deletes a key under an ID that
-// a forged message spells so. It comes with the error, for the message that it
+// Some KMEs read IDs more generously than we do: Java's UUID.fromString takes parts
+// without leading zeros. If a forged message spells an ID in this way, such a KME gives
+// out and deletes the key. The key comes with the error, for the message that it
 // belongs to, and no other KME is asked.
 func TestKeysThatWereNotAskedFor(t *testing.T) {
 	const id, spelled = "0b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e", "b42e9e2-5f7a-4b8e-9d3c-1f2a3b4c5d6e"
@@ -125,7 +125,7 @@ func TestKeysThatWereNotAskedFor(t *testing.T) {
 	}
 	checkArrived(t, keys, id)
 	if len(keys) == 1 && !bytes.Equal(keys[0].Reveal(), secret) {
-		t.Error("another key")
+		t.Error("a different key")
 	}
 	if s := e.Stats(); s.Wasted != 1 || other.requests("dec_keys") != 0 {
 		t.Errorf("counted %+v, want only the empty key wasted; the other KME was asked %d times", s, other.requests("dec_keys"))

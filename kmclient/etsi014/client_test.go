@@ -25,7 +25,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatalf("GetKeys(512 bits, 5) = %v, %v", keys, err)
 	}
 	if n, s := km.requests("enc_keys"), km.requests("status"); n != 3 || s != 1 {
-		t.Errorf("5 keys at 2 a request took %d requests and %d for the limit, want 3 and 1", n, s)
+		t.Errorf("5 keys at 2 per request took %d requests and %d for the limit, want 3 and 1", n, s)
 	}
 	var ids []string
 	for _, k := range slices.Backward(keys) {
@@ -38,11 +38,11 @@ func TestRoundTrip(t *testing.T) {
 	}
 	for i, k := range again {
 		if !bytes.Equal(k.Reveal(), keys[len(keys)-1-i].Reveal()) {
-			t.Errorf("key %d of KeysByID is not that with the ID asked for", i)
+			t.Errorf("key %d of KeysByID is not the one with the ID asked for", i)
 		}
 	}
 	if n := km.requests("dec_keys"); n != 3 {
-		t.Errorf("5 look-ups at 2 a request took %d requests, want 3", n)
+		t.Errorf("5 look-ups at 2 per request took %d requests, want 3", n)
 	}
 	_, err = e.KeysByID(ctx, "SAE_B", ids[0])
 	var failed *kmclient.Error
@@ -100,7 +100,7 @@ func TestRequests(t *testing.T) {
 	if want := []string{"GET " + sae + "status", "POST " + sae + "enc_keys", "POST " + sae + "dec_keys"}; !slices.Equal(paths, want) {
 		t.Errorf("asked for %q, want %q", paths, want)
 	}
-	for range 2 { // those of one request are not those of the next
+	for range 2 { // those of one request must not be those of the next
 		if _, err := e.GetKeysWith(t.Context(), "SAE_B", []any{map[string]any{"n": 3}}, 256, 1); err != nil {
 			t.Fatalf("GetKeysWith: %v", err)
 		}
@@ -208,7 +208,7 @@ func TestLimitsAreAskedForAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	km.perRequest = 40
-	if err := get(); err != nil || km.requests("enc_keys") != 1+6 { // 100 and 50 are refused, and four times 25 are not
+	if err := get(); err != nil || km.requests("enc_keys") != 1+6 { // 100 and 50 are refused, then four times 25 served
 		t.Errorf("after the KME lowered its limit: %v after %d requests, want the keys in smaller requests", err, km.requests("enc_keys"))
 	}
 	if err := get(); err != nil || km.requests("enc_keys") != 1+6+3 {
@@ -219,7 +219,7 @@ func TestLimitsAreAskedForAgain(t *testing.T) {
 	l.until = time.Now().Add(-time.Second)
 	k.limits["B"] = l
 	if err := get(); err != nil || km.requests("status") != 3 {
-		t.Errorf("limits that are too old: %v, and the status was asked for %d times, want 3", err, km.requests("status"))
+		t.Errorf("outdated limits: %v, and the status was asked for %d times, want 3", err, km.requests("status"))
 	}
 	for i := range 2 * limitsPeers {
 		k.remember(strings.Repeat("x", i), limits{})

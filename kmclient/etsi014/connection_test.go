@@ -18,11 +18,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// The client offers X25519MLKEM768 to each KME, and its status says what was agreed
-// with those that have answered.
+// The client offers X25519MLKEM768 to each KME, and Status says what was agreed with
+// those that have answered.
 func TestConnections(t *testing.T) {
 	ca := fakekm.NewCA(t)
-	first := newFakeKMEWith(t, ca, fakekm.Loopback("KME_A"), tls.X25519MLKEM768) // and nothing else
+	first := newFakeKMEWith(t, ca, fakekm.Loopback("KME_A"), tls.X25519MLKEM768) // no other group
 	second := newFakeKMEWith(t, ca, fakekm.Loopback("KME_B"), tls.X25519, tls.CurveP256)
 	e := etsiClient(t, Options{}, first, second)
 	connection := func(km *fakeKME, group string) kmclient.Connection {
@@ -44,7 +44,7 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// The same with OpenSSL at the other end, which has ML-KEM from 3.5.
+// The same with OpenSSL at the other end, which has ML-KEM since 3.5.
 func TestConnectionsOpenSSL(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {

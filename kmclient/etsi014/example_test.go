@@ -9,7 +9,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 )
 
-// Two KMEs of one site; the second is asked where the first can't serve.
+// Two KMEs of one site; the second is asked if the first can't serve.
 func Example() {
 	km, err := etsi014.New(etsi014.Options{
 		URLs:     []string{"https://kme-a1.example:8443", "https://kme-a2.example:8443"},

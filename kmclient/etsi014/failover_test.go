@@ -35,7 +35,7 @@ var troubles = map[string]func(km *fakeKME, w http.ResponseWriter){
 	},
 	"slow":       func(_ *fakeKME, w http.ResponseWriter) { time.Sleep(shortTime + 200*time.Millisecond); cut(w) },
 	"200 broken": func(_ *fakeKME, w http.ResponseWriter) { fakekm.Answer(200, `{"keys":[{}]}`)(w, nil) },
-	"closed":     nil, // the server is not there
+	"closed":     nil, // there is no server
 }
 
 // shortTime is the time-out of clients whose KME is too slow.
@@ -90,7 +90,7 @@ func TestFailover(t *testing.T) {
 			ctx := t.Context()
 
 			if _, err := e.Status(ctx, "B"); err != nil {
-				if name != "200 broken" { // which is a status, of a kind
+				if name != "200 broken" { // "200 broken" is a status of sorts
 					t.Errorf("Status: %v, want that of the second KME", err)
 				}
 			}
@@ -109,7 +109,7 @@ func TestFailover(t *testing.T) {
 			secret := fakekm.RandomBytes(32)
 			keys, err = e.KeysByID(ctx, "B", second.put(secret))
 			if name == "200 broken" {
-				return // an answer with a key that was not asked for
+				return // the answer had a key that was not asked for
 			}
 			if !errors.Is(err, want.byID) || err == nil && !bytes.Equal(keys[0].Reveal(), secret) {
 				t.Errorf("KeysByID = %v, %v, want the second KME's key", keys, err)
@@ -121,7 +121,7 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// A KME that takes connections and never answers leaves the others some of the
+// A KME that accepts connections but never answers leaves the others some of the
 // caller's time, and is then asked last.
 func TestStatusSharesTime(t *testing.T) {
 	ca := fakekm.NewCA(t)
@@ -152,7 +152,7 @@ func TestStatusSharesTime(t *testing.T) {
 	}
 }
 
-// enc_keys is asked anew once after a lost answer, and not a third time.
+// After a lost answer, enc_keys is asked once more, but not a third time.
 func TestEncKeysAskedAnewOnce(t *testing.T) {
 	for _, name := range []string{"cut", "half", "slow", "502"} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestEncKeysAskedAnewOnce(t *testing.T) {
 			}
 			km.setHook(func(op string, n int, w http.ResponseWriter, _ []byte) bool {
 				if op == "enc_keys" && n == 3 {
-					_ = km.fresh(1, 256) // is burned
+					_ = km.fresh(1, 256) // these are burned
 					cut(w)
 					return true
 				}
@@ -187,8 +187,7 @@ func TestEncKeysAskedAnewOnce(t *testing.T) {
 	}
 }
 
-// A key is there only where its KME has it, and "not found" is said only if
-// every KME says so.
+// Only one KME has a key, so "not found" is reported only if every KME says so.
 func TestNotFoundNeedsAll(t *testing.T) {
 	for name, want := range map[string]error{
 		"closed": kmclient.ErrUnavailable, "503": kmclient.ErrUnavailable, "401": kmclient.ErrRefused, "404": kmclient.ErrKeyNotFound,
@@ -210,13 +209,13 @@ func TestNotFoundNeedsAll(t *testing.T) {
 	}
 }
 
-// Keys of one message that two KMEs hold are put together.
+// The keys of one message are collected from two KMEs.
 func TestKeysAtTwoKMEs(t *testing.T) {
 	ca := fakekm.NewCA(t)
 	first, second := newFakeKME(t, ca), newFakeKME(t, ca)
 	a, b := fakekm.RandomBytes(32), fakekm.RandomBytes(32)
 	one, two := first.put(a), second.put(b)
-	first.hook = func(op string, _ int, w http.ResponseWriter, _ []byte) bool { // gives what it has
+	first.hook = func(op string, _ int, w http.ResponseWriter, _ []byte) bool { // give what it has
 		if op == "dec_keys" {
 			fakekm.Answer(200, keysJSON(fakekm.KeyJSON(one, a)))(w, nil)
 		}
@@ -229,8 +228,8 @@ func TestKeysAtTwoKMEs(t *testing.T) {
 	}
 }
 
-// All keys of a call come from one KME. If that gives no more, those that came are
-// what there is, and the next call goes to another.
+// All keys of a call come from one KME. If that has no more, the call returns those
+// that came, and the next call goes to another KME.
 func TestKeysOfOneCallTogether(t *testing.T) {
 	ca := fakekm.NewCA(t)
 	first, second := newFakeKME(t, ca), newFakeKME(t, ca)
@@ -279,7 +278,7 @@ func TestDecKeysTriedOnceMore(t *testing.T) {
 			km.setHook(func(op string, n int, w http.ResponseWriter, _ []byte) bool {
 				if op == "dec_keys" && n == 3 {
 					km.mu.Lock()
-					delete(km.vault, id) // delivered into the void
+					delete(km.vault, id) // delivered, but the answer is lost
 					km.mu.Unlock()
 					troubles[name](km, w)
 					return true
@@ -292,13 +291,13 @@ func TestDecKeysTriedOnceMore(t *testing.T) {
 				wantGone = 0
 			}
 			if !errors.Is(err, kmclient.ErrKeyNotFound) || e.Stats().Gone != wantGone {
-				t.Errorf("a key delivered into the void: %v, counted %+v, want ErrKeyNotFound and %d gone", err, e.Stats(), wantGone)
+				t.Errorf("a key in a lost answer: %v, counted %+v, want ErrKeyNotFound and %d gone", err, e.Stats(), wantGone)
 			}
 
 			trouble(km, name)
 			before := km.requests("dec_keys")
 			if _, err := e.KeysByID(t.Context(), "B", id); !errors.Is(err, kmclient.ErrUnavailable) || km.requests("dec_keys") != before+2 {
-				t.Errorf("trouble for good: %v after %d requests, want ErrUnavailable after 2", err, km.requests("dec_keys")-before)
+				t.Errorf("lasting trouble: %v after %d requests, want ErrUnavailable after 2", err, km.requests("dec_keys")-before)
 			}
 		})
 	}

@@ -22,15 +22,15 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// A fakeKME does what ETSI GS QKD 014 says, for both sites of a link at once,
-// unless hook answers in its place.
+// A fakeKME does what ETSI GS QKD 014 says, for both sites of a link at once, unless
+// hook answers instead.
 type fakeKME struct {
 	*httptest.Server
 	ca         *fakekm.CA
 	perRequest int
-	refuses    map[string]int // methods that keys can't be asked for with, and the HTTP status that says so
-	// hook is called with each request: the operation, which of its kind the request
-	// is, from 1, and the body. It returns true if it has answered.
+	refuses    map[string]int // methods that can't ask for keys, and the HTTP status that says so
+	// hook is called for each request, with the operation, the number of the request
+	// among its kind (from 1), and the body. It returns true if it has answered.
 	hook func(op string, n int, w http.ResponseWriter, body []byte) bool
 
 	mu    sync.Mutex
@@ -146,7 +146,7 @@ func (km *fakeKME) serveDec(w http.ResponseWriter, body []byte) {
 	_, _ = fmt.Fprintf(w, `{"keys":[%s]}`, strings.Join(list, ","))
 }
 
-// requests returns how many of each kind there were.
+// requests returns how many requests for op there were.
 func (km *fakeKME) requests(op string) int {
 	km.mu.Lock()
 	defer km.mu.Unlock()
@@ -183,7 +183,7 @@ func cut(w http.ResponseWriter) {
 	}
 }
 
-// etsiClient is a client of KMEs that does not wait between two tries.
+// etsiClient returns a client of KMEs that does not wait between two tries.
 func etsiClient(t testing.TB, o Options, kmes ...*fakeKME) *Client {
 	t.Helper()
 	for _, km := range kmes {

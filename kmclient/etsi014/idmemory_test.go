@@ -20,7 +20,7 @@ func TestIDMemory(t *testing.T) {
 		fresh    bool
 	}{
 		{"B", id, true}, {"B", id, false}, {"C", strings.ToUpper(id), false}, {"C", "{" + id + "}", false},
-		{"B", "7", true}, {"B", "7", false}, {"C", "7", true}, // no UUID: maybe a number of its own for each peer
+		{"B", "7", true}, {"B", "7", false}, {"C", "7", true}, // not a UUID: maybe numbered separately for each peer
 	} {
 		err := m.claim(test.peer, key(test.id))
 		if test.fresh && err != nil || !test.fresh && !errors.Is(err, kmclient.ErrBadKey) {
@@ -31,7 +31,7 @@ func TestIDMemory(t *testing.T) {
 		t.Errorf("a new and an old key: %v, want ErrBadKey", err)
 	}
 	if err := m.claim("B", key("8")); err != nil {
-		t.Errorf("a key that came with an old one and was not used: %v", err)
+		t.Errorf("a key that came with an old one, and was not used: %v", err)
 	}
 	for i := range 1000 {
 		if err := m.claim("B", key(fmt.Sprint("n", i))); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// A KME that refuses POST is asked with GET, and from then on at once.
+// A KME that refuses POST is asked with GET, and from then on with GET at once.
 func TestGetOnly(t *testing.T) {
 	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotImplemented} {
 		km := newFakeKME(t, fakekm.NewCA(t))
@@ -37,15 +37,15 @@ func TestGetOnly(t *testing.T) {
 			}
 		}
 		if keys, err := e.KeysByID(t.Context(), "A", km.putMany(5)...); err != nil || len(keys) != 5 {
-			t.Errorf("%d: %d keys of 5, %v: with GET there is one a request", status, len(keys), err)
+			t.Errorf("%d: %d keys of 5, %v: with GET there is one per request", status, len(keys), err)
 		}
 		if s := e.Stats(); s.Burned != 0 || s.Wasted != 0 {
-			t.Errorf("%d: counted %+v, and no key was lost", status, s)
+			t.Errorf("%d: counted %+v, but no key was lost", status, s)
 		}
 	}
 }
 
-// Several keys are the first that a KME that refuses POST is asked for.
+// The first request to a KME that refuses POST is for several keys.
 func TestGetOnlyManyFirst(t *testing.T) {
 	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotImplemented} {
 		km := newFakeKME(t, fakekm.NewCA(t))
@@ -60,8 +60,8 @@ func TestGetOnlyManyFirst(t *testing.T) {
 	}
 }
 
-// What GET can't say is refused as before. A KME that refuses both is reported by its
-// answer to POST, and POST is tried again when it refuses GET later.
+// A request that GET can't express is refused as before. If a KME refuses both methods,
+// its answer to POST is reported. If it later refuses GET, POST is tried again.
 func TestNoMethod(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	km.refuses = map[string]int{http.MethodPost: 405}
@@ -82,12 +82,12 @@ func TestNoMethod(t *testing.T) {
 	km.refuses[http.MethodPost] = 501
 	var e501 *kmclient.Error
 	if _, err := e.GetKeys(t.Context(), "B", 256, 1); !errors.As(err, &e501) || e501.Status != 501 {
-		t.Errorf("neither: %v, want what POST was answered", err)
+		t.Errorf("neither: %v, want the answer to POST", err)
 	}
 }
 
-// A web server that stands in for a KME while it is down refuses POST, and does not serve
-// GET either. Once the KME is there again, POST is.
+// A web server that stands in for a KME while it is down refuses POST, and does not
+// serve GET either. Once the KME is back, POST works again.
 func TestNoMethodForAWhile(t *testing.T) {
 	for _, status := range []int{400, 404, 500, 503} {
 		for n := range 3 {
@@ -112,7 +112,7 @@ func TestNoMethodForAWhile(t *testing.T) {
 	}
 }
 
-// A KME that was asked with GET and serves only POST since is asked with POST again.
+// A KME that was asked with GET but now serves only POST is asked with POST again.
 func TestPostAgain(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	e := etsiClient(t, Options{}, km)
@@ -130,8 +130,8 @@ func TestPostAgain(t *testing.T) {
 	}
 }
 
-// A KME that reads key IDs in POST otherwise than the standard is asked with GET. One
-// that has served POST is not.
+// A KME that wants another form of key IDs in POST than the standard's is asked with
+// GET, but not one that has served POST.
 func TestOtherFormOfKeyIDs(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	km.refuses = map[string]int{http.MethodPost: 400}
@@ -153,8 +153,9 @@ func TestOtherFormOfKeyIDs(t *testing.T) {
 	}
 }
 
-// A GET for keys whose answer is lost on a kept connection is not repeated unseen, as
-// net/http would do: the keys in the answer are counted, and known to be gone.
+// If the answer to a GET for keys is lost on a kept connection, the GET is not silently
+// repeated, as net/http would do: the keys in the answer are counted, and known to be
+// gone.
 func TestGetIsNotRepeatedUnseen(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	km.refuses = map[string]int{http.MethodPost: http.StatusMethodNotAllowed}
@@ -193,7 +194,7 @@ func TestGetIsNotRepeatedUnseen(t *testing.T) {
 	}
 }
 
-// A GET has no body, nor says that there is one.
+// A GET has no body, and does not announce one.
 func TestGetHasNoBody(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
 	km.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/kmhttp"
 )
 
-// No key of 16 bytes that is put into any answer, in whatever encoding and
-// place, appears in an error.
+// A key of 16 bytes that is anywhere in an answer, in whatever encoding, never appears
+// in an error.
 func FuzzNoKeyInErrors(f *testing.F) {
 	f.Add([]byte("seed"), 400, "the key ", " is bad", uint8(0))
 	f.Add([]byte("seed"), 500, `{"a":"`, `"}`, uint8(1))

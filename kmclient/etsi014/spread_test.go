@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// Keys of one message that two KMEs hold are put together, also where each KME
-// refuses to give any of them, since it does not have all.
+// The keys of one message are collected from two KMEs, even if each KME refuses to give
+// any because it does not have all.
 func TestKeysAtTwoKMEsThatRefuse(t *testing.T) {
 	for name, at := range map[string]string{"half": "1122", "in turn": "1212", "first alone": "1222", "last alone": "1112"} {
 		ca := fakekm.NewCA(t)
@@ -30,11 +30,11 @@ func TestKeysAtTwoKMEsThatRefuse(t *testing.T) {
 		}
 		for i, k := range keys {
 			if !bytes.Equal(k.Reveal(), secret[i]) {
-				t.Errorf("%s: key %d is another one", name, i)
+				t.Errorf("%s: key %d is a different one", name, i)
 			}
 		}
 	}
-	// Unknown keys are not asked for one by one to their end.
+	// Not every unknown key is asked for one by one.
 	ca := fakekm.NewCA(t)
 	first, second := newFakeKME(t, ca), newFakeKME(t, ca)
 	e := etsiClient(t, Options{}, first, second)
@@ -47,11 +47,11 @@ func TestKeysAtTwoKMEsThatRefuse(t *testing.T) {
 		t.Errorf("one key of 101: %v, %v, want ErrKeyNotFound and that key", keys, err)
 	}
 	if n := first.requests("dec_keys") + second.requests("dec_keys"); n > 6 {
-		t.Errorf("100 unknown keys took %d requests, want 2 for all, and then 1 for the known and 2 for the first unknown", n)
+		t.Errorf("100 unknown keys took %d requests, want 2 for all, then 1 for the known and 2 for the first unknown", n)
 	}
 }
 
-// A KME that reports no limits, as its status fails, is asked for fewer keys.
+// A KME that reports no limits, because its status fails, is asked for fewer keys.
 func TestLimitsThatAreNotTold(t *testing.T) {
 	for _, limit := range []int{1, 3} {
 		km := answeringKME(t, "status", 500, "")
@@ -59,17 +59,17 @@ func TestLimitsThatAreNotTold(t *testing.T) {
 		e := etsiClient(t, Options{}, km)
 		keys, err := e.GetKeys(t.Context(), "B", 256, 20)
 		if err != nil || len(keys) != 20 {
-			t.Fatalf("%d keys a request: %v, %v, want 20 keys", limit, keys, err)
+			t.Fatalf("%d keys per request: %v, %v, want 20 keys", limit, keys, err)
 		}
 		var ids []string
 		for _, k := range keys {
 			ids = append(ids, k.ID())
 		}
 		if again, err := e.KeysByID(t.Context(), "B", ids...); err != nil || len(again) != 20 {
-			t.Errorf("%d IDs a request: %v, %v, want 20 keys", limit, again, err)
+			t.Errorf("%d IDs per request: %v, %v, want 20 keys", limit, again, err)
 		}
 		if s := e.Stats(); s.Wasted != 0 || s.Burned != 0 {
-			t.Errorf("%d keys a request: counted %+v, want nothing wasted", limit, s)
+			t.Errorf("%d keys per request: counted %+v, want nothing wasted", limit, s)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func TestWrongKMEIsPassedOver(t *testing.T) {
 	wrong, right := newFakeKMEWith(t, ca, fakekm.Loopback("KME_X")), newFakeKMEWith(t, ca, fakekm.Loopback("KME_B"))
 	e := etsiClient(t, Options{KMEID: "KME_A, cn:KME_B"}, wrong, right)
 	if _, err := e.GetKeys(t.Context(), "B", 256, 1); err != nil || wrong.requests("enc_keys") != 0 {
-		t.Errorf("the first KME is another one: %v, want the second's key", err)
+		t.Errorf("the first KME is a different one: %v, want the second's key", err)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestCertificatesNotTrusted(t *testing.T) {
 	cert, key := other.Issue(t, "sae", fakekm.Loopback("SAE_A"))
 	e := etsiClient(t, Options{CertFile: cert, KeyFile: key}, km)
 	_, err := e.GetKeys(t.Context(), "B", 256, 1)
-	if !errors.Is(err, kmclient.ErrRefused) && !errors.Is(err, kmclient.ErrUnavailable) { // the latter if the alert is overtaken by a reset
+	if !errors.Is(err, kmclient.ErrRefused) && !errors.Is(err, kmclient.ErrUnavailable) { // the latter if a reset overtakes the alert
 		t.Errorf("a client of another CA: %v, want ErrRefused", err)
 	}
 	if n := km.requests("enc_keys"); n != 0 {
@@ -104,7 +104,7 @@ func TestCertificatesNotTrusted(t *testing.T) {
 	}
 }
 
-// subjects notes the names in the client certificates of a KME's callers.
+// subjects records the names in the client certificates of a KME's callers.
 func subjects(km *fakeKME) *atomic.Value {
 	var last atomic.Value
 	inner := km.Config.Handler
@@ -143,7 +143,7 @@ func TestCertificateReload(t *testing.T) {
 		t.Errorf("the broken file was logged %d times, want once:\n%s", n, &log)
 	}
 	ca.Issue(t, "sae", fakekm.Loopback("after"))
-	if err := os.Chtimes(cert, later, later); err != nil { // however coarse the file system's clock
+	if err := os.Chtimes(cert, later, later); err != nil { // however coarse the file system's clock is
 		t.Fatal(err)
 	}
 	ask("after", "with new files")
@@ -176,7 +176,7 @@ func TestTakenForAnotherSAE(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	km := newFakeKME(t, fakekm.NewCA(t))
-	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never shakes hands
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, but never shakes hands
 	if err != nil {
 		t.Fatal(err)
 	}

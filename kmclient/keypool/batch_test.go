@@ -17,12 +17,12 @@ func refusal(status int, err error) error {
 	return &kmclient.Error{Op: "get keys", Status: status, Err: err}
 }
 
-// A key manager with few keys in stock, and whatever words for that, must not
-// stop one-key requests.
+// A key manager with few keys in stock must not stop one-key requests, whatever words
+// it uses.
 func TestPoolRefusedBatch(t *testing.T) {
 	for name, test := range map[string]struct {
 		refused error
-		smaller bool // a smaller batch is asked for
+		smaller bool // whether a smaller batch is asked for
 	}{
 		"exhausted":                   {refusal(503, kmclient.ErrKeyExhausted), true},
 		"exhausted, not HTTP":         {kmclient.ErrKeyExhausted, true},
@@ -65,7 +65,7 @@ func TestPoolRefusedBatch(t *testing.T) {
 				if err != nil || !slices.Equal(km.requests[:5], []int{128, 64, 32, 16, 8}) {
 					t.Fatalf("%v after %v, want a key after 128, 64, 32, 16, 8", err, km.requests)
 				}
-				for i := range 14 { // all 15 keys come to use
+				for i := range 14 { // all 15 keys get used
 					if _, err := p.GetKeys(t.Context(), "B", 256, 1); err != nil {
 						t.Fatalf("key %d of 15: %v", i+2, err)
 					}
@@ -78,7 +78,7 @@ func TestPoolRefusedBatch(t *testing.T) {
 	}
 }
 
-// What was refused is not tried again for a minute, and what works grows again.
+// A refused size is not tried again for a minute, and a size that works grows again.
 func TestPoolBatchGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		most := 10 // a limit that the key manager does not report
@@ -117,8 +117,7 @@ func TestPoolBatchGrows(t *testing.T) {
 	})
 }
 
-// A key manager that gives nothing at all is asked once a fetch, not eight
-// times.
+// A key manager that gives nothing at all is asked once per fetch, not eight times.
 func TestPoolNothingAtAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dry := true
@@ -144,12 +143,13 @@ func TestPoolNothingAtAll(t *testing.T) {
 		}
 		synctest.Wait()
 		if !slices.IsSorted(km.requests) || slices.Max(km.requests) < 16 {
-			t.Errorf("asked for %v, want it to grow", km.requests)
+			t.Errorf("asked for %v, want growing sizes", km.requests)
 		}
 	})
 }
 
-// Who wants more keys than there are does not keep the others from theirs.
+// A caller that wants more keys than there are does not keep others from getting
+// theirs.
 func TestPoolManyBehindOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stock := 15

@@ -36,7 +36,7 @@ func ExampleNew() {
 			fmt.Println(err)
 			return
 		}
-		kmclient.WipeAll(keys) // having encrypted a message
+		kmclient.WipeAll(keys) // after encrypting a message
 	}
 	if err := pool.Close(ctx); err != nil {
 		fmt.Println(err)

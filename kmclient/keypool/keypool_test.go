@@ -17,7 +17,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// testKM makes keys in memory. before is called with every request for keys.
+// testKM makes keys in memory. before is called at every request for keys.
 type testKM struct {
 	status kmclient.Status
 	before func(ctx context.Context, peer string, number int) error
@@ -77,8 +77,8 @@ func newPool(t *testing.T, km kmclient.KeyManager, o Options) *Pool {
 	return p
 }
 
-// 64 goroutines take 100,000 keys: none twice, none lost, and about a request
-// for 128.
+// 64 goroutines take 100,000 keys: none twice, none lost, and about one request per 128
+// keys.
 func TestPoolManyCallers(t *testing.T) {
 	const callers, each = 64, 1563 // 100,032
 	km := &testKM{status: kmclient.Status{MaxKeyPerRequest: 128}}
@@ -112,7 +112,7 @@ func TestPoolManyCallers(t *testing.T) {
 		t.Errorf("the key manager made %d keys; %+v: want all accounted for", len(km.made), s)
 	}
 	if s.Requests != int64(len(km.requests)) || s.Requests*100 >= s.Served {
-		t.Errorf("%d requests for %d keys, want fewer than one for 100", s.Requests, s.Served)
+		t.Errorf("%d requests for %d keys, want fewer than one per 100", s.Requests, s.Served)
 	}
 	for _, k := range km.made {
 		if _, served := seen.Load(k.ID()); !served && k.Reveal() != nil {
@@ -139,7 +139,7 @@ func TestPoolOneFetchForAllWhoWait(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		cancel() // of the first one too, whose call has begun the fetch
+		cancel() // also that of the first, whose call began the fetch
 		group.Wait()
 		if s := p.Stats(); s.Requests != 1 || s.Served != 56 || s.Stock != 128-56 {
 			t.Errorf("%+v: want one request, and 56 keys given out", s)
@@ -174,7 +174,7 @@ func TestPoolFailureIsForAllAndPauses(t *testing.T) {
 			ask(1)
 		}
 		if n := len(km.requests); n < 10 || n > 18 {
-			t.Errorf("%d requests in a minute, want about one in 6 seconds", n)
+			t.Errorf("%d requests in a minute, want about one every 6 seconds", n)
 		}
 		if s := p.Stats(); s.Failures != s.Requests || s.Fetched != 0 || strings.Count(log.String(), "\n") != int(s.Requests) {
 			t.Errorf("counted %+v, logged\n%s", s, &log)
@@ -276,7 +276,7 @@ func TestPoolExpiry(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if s := p.Stats(); s.Expired != 2 || s.Stock != 3 || s.Requests != 2 {
-			t.Errorf("after a minute: %+v, want the two old keys wiped, and no fetch in their place", s)
+			t.Errorf("after a minute: %+v, want the two old keys wiped, and no fetch to replace them", s)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -301,7 +301,7 @@ func TestPoolClose(t *testing.T) {
 		if _, err := p.GetKeys(t.Context(), "B", 256, 1); err != nil {
 			t.Fatal(err)
 		}
-		// This fetch does not end for the pool's sake, and brings keys.
+		// This fetch does not end when the pool does, and brings keys.
 		km.before = func(context.Context, string, int) error { time.Sleep(10 * time.Second); return nil }
 		waiter := make(chan error)
 		go func() { _, err := p.GetKeys(t.Context(), "C", 256, 1); waiter <- err }()
@@ -315,7 +315,7 @@ func TestPoolClose(t *testing.T) {
 			t.Errorf("closed: %+v, want 127 keys wiped", s)
 		}
 		if err := <-waiter; !errors.Is(err, ErrClosed) || !errors.Is(err, kmclient.ErrUnavailable) {
-			t.Errorf("who waited gets %v, want ErrClosed", err)
+			t.Errorf("a waiting caller gets %v, want ErrClosed", err)
 		}
 		if err := p.Close(t.Context()); err != nil {
 			t.Errorf("Close: %v", err)
@@ -340,7 +340,7 @@ func TestPoolStopsAFetch(t *testing.T) {
 		p := newPool(t, km, Options{Timeout: 10 * time.Second})
 		_, err := p.GetKeys(t.Context(), "B", 256, 1)
 		if !errors.Is(err, kmclient.ErrUnavailable) || !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a fetch that takes too long: %v, want ErrUnavailable that is not of the caller's context", err)
+			t.Errorf("a fetch that takes too long: %v, want ErrUnavailable, not from the caller's context", err)
 		}
 		time.Sleep(time.Minute)
 		go func() { _, _ = p.GetKeys(t.Context(), "B", 256, 1) }()

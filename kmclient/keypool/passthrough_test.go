@@ -23,7 +23,7 @@ func TestPoolPeers(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if s := p.Stats(); s.Peers != 2 || s.Discarded != 127 || p.stocks["B"] != nil {
-			t.Errorf("%+v: want B, not asked for longest, to have made room", s)
+			t.Errorf("%+v: want B, least recently asked for, to have made room", s)
 		}
 		km.before = func(_ context.Context, peer string, _ int) error {
 			if peer != "F" {
@@ -51,7 +51,7 @@ func TestPoolPassesThrough(t *testing.T) {
 		t.Errorf("KeysByID: %v", err)
 	}
 	if !p.DeletesOnDelivery() {
-		t.Error("the pool hides what its key manager says of itself")
+		t.Error("the pool hides what its key manager says about itself")
 	}
 	for _, test := range []struct{ size, number int }{{512, 1}, {256, 129}, {128, 2}} {
 		keys, err := p.GetKeys(ctx, "B", test.size, test.number)
@@ -60,7 +60,7 @@ func TestPoolPassesThrough(t *testing.T) {
 		}
 	}
 	if s := p.Stats(); s != (Stats{}) {
-		t.Errorf("%+v: these requests don't use the pool", s)
+		t.Errorf("%+v: these requests must not use the pool", s)
 	}
 	canceled, cancel := context.WithCancel(ctx)
 	cancel()
@@ -87,7 +87,7 @@ func TestPoolChecksKeys(t *testing.T) {
 	}
 }
 
-// lastKM has a stock of 100 keys, gives what it has, and then none.
+// lastKM has a stock of 100 keys, gives what it has, then none.
 type lastKM struct{ testKM }
 
 func (km *lastKM) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
@@ -100,7 +100,7 @@ func (km *lastKM) GetKeys(ctx context.Context, peer string, size, number int) ([
 	return km.testKM.GetKeys(ctx, peer, size, min(number, left))
 }
 
-// Of a key manager that gives fewer keys than the pool asks for no key is lost.
+// No key is lost if a key manager gives fewer keys than the pool asks for.
 func TestPoolTakesFewer(t *testing.T) {
 	km := &lastKM{}
 	p := newPool(t, km, Options{})

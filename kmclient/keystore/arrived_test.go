@@ -13,8 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A partKM answers each look-up with an error, and with keys that arrived
-// nevertheless.
+// A partKM answers each look-up with an error, and with keys that arrived all the same.
 type partKM struct {
 	kmclient.KeyManager
 	arrived func(peer string) []*kmclient.Key
@@ -32,7 +31,7 @@ func newPartKit(t *testing.T, keys ...*kmclient.Key) (*kit, *partKM) {
 	return k, km
 }
 
-// fails looks a key up, and wants the partKM's error.
+// fails looks up a key, and wants the partKM's error.
 func (k *kit) fails(peer, id string) {
 	k.Helper()
 	if keys, err := k.KeysByID(k.Context(), peer, id); keys != nil || !errors.Is(err, kmclient.ErrBadAnswer) {
@@ -52,9 +51,9 @@ func TestArrivedWithError(t *testing.T) {
 		t.Error("the keys are not wiped")
 	}
 	km.arrived = func(string) []*kmclient.Key { return []*kmclient.Key{textKey("a", "bytes of a good key")} }
-	k.fails("A", "x") // once more
+	k.fails("A", "x") // again
 	if got := k.get(k.another(nil), "a"); string(got[0].Reveal()) != "bytes of a good key" {
-		t.Error("another key")
+		t.Error("a different key")
 	}
 	for _, id := range []string{"b", "c"} {
 		k.wantState(id, "")
@@ -64,7 +63,7 @@ func TestArrivedWithError(t *testing.T) {
 	}
 }
 
-// Those that can't be stored wait, and are stored with the next call.
+// Keys that can't be stored wait, and are stored at the next call.
 func TestArrivedWait(t *testing.T) {
 	k, km := newPartKit(t)
 	km.arrived = func(string) []*kmclient.Key { return []*kmclient.Key{textKey("a", "bytes of a key")} }
@@ -81,8 +80,8 @@ func TestArrivedWait(t *testing.T) {
 	}
 }
 
-// Keys that come after the store was closed without waiting for them can't be stored,
-// and that is logged.
+// If the store was closed without waiting for keys, and they come later, they can't be
+// stored; this is logged.
 func TestArrivedAfterClose(t *testing.T) {
 	k, km := newPartKit(t)
 	asked, late := make(chan struct{}), make(chan struct{})
@@ -136,7 +135,7 @@ func TestNoFetchWhileClosing(t *testing.T) {
 	})
 }
 
-// Without a Status keys are asked for one at a time.
+// Without a Status, keys are asked for one at a time.
 func TestNoStatusOneKeyAtATime(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.noStatus = kmclient.ErrUnavailable
@@ -146,8 +145,8 @@ func TestNoStatusOneKeyAtATime(t *testing.T) {
 	}
 }
 
-// No more keys are asked for at a time than the key manager gives in one request,
-// and those of each request are on disk before the next one.
+// No more keys are asked for at a time than the key manager gives in one request, and
+// each request's keys are on disk before the next request.
 func TestOneRequestAtATime(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.limit = 2
@@ -177,8 +176,8 @@ func TestStopsWhereNothingIsStored(t *testing.T) {
 	}
 }
 
-// A caller waits no longer than FetchTimeout. The fetch goes on, and what it
-// brings is stored.
+// A caller waits no longer than FetchTimeout. The fetch goes on, and its keys are
+// stored.
 func TestLateKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, func(_ *kit, o *keystore.Options) { o.FetchTimeout = time.Second })

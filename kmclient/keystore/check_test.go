@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// sealed counts the sealed records of a report that can be used.
+// sealed counts the usable sealed records in a report.
 func sealed(r *keystore.Report) int {
 	n := r.Messages
 	for _, of := range r.Keys {
@@ -124,6 +124,6 @@ func TestListDeliveries(t *testing.T) {
 		t.Errorf("%d keys", n)
 	}
 	for range k.List(t.Context()) {
-		break // List stops
+		break // List stops then
 	}
 }

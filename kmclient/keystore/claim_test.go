@@ -15,7 +15,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// sends has the key manager give out a key ID to encrypt with, like one that was
+// sends makes the key manager give out a key ID to encrypt with, as if it had been
 // restored from a backup.
 func (k *kit) sends(m *keystore.Store, id string) error {
 	k.Helper()
@@ -37,8 +37,8 @@ func (k *kit) passes(m *keystore.Store) {
 	}
 }
 
-// reused wants this number of alarms, in the log and in the counts of all stores that
-// share it.
+// reused wants this many alarms, in the log and in the counts of all stores that share
+// it.
 func (k *kit) reused(want int, managers ...*keystore.Store) {
 	k.Helper()
 	counted := 0
@@ -50,8 +50,8 @@ func (k *kit) reused(want int, managers ...*keystore.Store) {
 	}
 }
 
-// A key ID that was received is never used to encrypt, whatever has become of the key,
-// by any relay: the pad would be used twice.
+// No relay ever uses a received key ID to encrypt, whatever has become of the key: the
+// pad would be used twice.
 func TestReceivedThenSent(t *testing.T) {
 	type step = func(k *kit, m *keystore.Store, id string)
 	fetch := func(k *kit, m *keystore.Store, id string) { k.get(m, id) }
@@ -142,12 +142,12 @@ func TestSentThenReceived(t *testing.T) {
 				_, err := m.KeysByID(t.Context(), "A", spell(id))
 				k.want(err, keystore.ErrClaimed, false)
 				k.want(err, keystore.ErrReused, false)
-				_, err = m.KeysByID(t.Context(), "A", append(k.sent(3), spell(id))...) // a frame that names it
+				_, err = m.KeysByID(t.Context(), "A", append(k.sent(3), spell(id))...) // a frame names it
 				k.want(err, keystore.ErrClaimed, false)
 			}
 			k.reused(4, managers...)
 			if k.km.calls != 0 {
-				t.Errorf("the key manager was asked %d times for keys that are not to be handed out", k.km.calls)
+				t.Errorf("the key manager was asked %d times for keys that must not be handed out", k.km.calls)
 			}
 			k.wantState(spell(id), "")
 		})
@@ -193,8 +193,8 @@ func TestSentWhileFetched(t *testing.T) {
 	}
 }
 
-// Another relay uses the ID to encrypt while the key waits in memory for the store. Then
-// the key is refused, and does not wait for ever.
+// Another relay uses the ID to encrypt while the key waits in memory for the store.
+// Then the key is refused, and does not wait forever.
 func TestSentWhileWaiting(t *testing.T) {
 	k := newKit(t, nil)
 	store := k.engine
@@ -221,8 +221,8 @@ func TestSentWhileWaiting(t *testing.T) {
 	k.wantState(ids[0], "")
 }
 
-// A key that arrives with an error claims its ID, and is refused if that has had
-// its use.
+// A key that arrives with an error claims its ID, and is refused if the ID was already
+// used.
 func TestArrivedClaims(t *testing.T) {
 	keys := []*kmclient.Key{textKey("sent", "bytes of a key"), textKey("came", "bytes of another key")}
 	k, _ := newPartKit(t, keys...)
@@ -241,7 +241,7 @@ func TestArrivedClaims(t *testing.T) {
 	k.want(k.sends(k.Store, "came"), keystore.ErrReused, true)
 }
 
-// The same key again, after its tombstone is gone: it has had its use.
+// The same key again, after its tombstone is gone: it was already used.
 func TestReceivedAfterTombstone(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
@@ -263,8 +263,8 @@ func TestReceivedAfterTombstone(t *testing.T) {
 	}
 }
 
-// Two relays fetch the same keys at the same time from a key manager that gives
-// them to both: one stores them, and the other finds them.
+// Two relays fetch the same keys at the same time from a key manager that gives them to
+// both: one stores them, the other finds them.
 func TestStoredAtTheSameTime(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
@@ -298,7 +298,7 @@ func TestSentAndReceivedAtTheSameTime(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() { _, received = k.KeysByID(t.Context(), "A", id) })
 		both.Go(func() {
-			time.Sleep(rand.N(300 * time.Microsecond)) // it has less to do
+			time.Sleep(rand.N(300 * time.Microsecond)) // this side has less to do
 			sent = k.sends(other, id)
 		})
 		both.Wait()
@@ -313,8 +313,8 @@ func TestSentAndReceivedAtTheSameTime(t *testing.T) {
 	t.Logf("sent with %d, received %d", won[true], won[false])
 }
 
-// Claimed is true of a key that was claimed to encrypt with, unless a key to decrypt with
-// has its name, even for an ID that is made from the name of a record.
+// Claimed is true for a key that was claimed to encrypt with, unless a receiving key
+// has its name, even if the ID is made from the name of a record.
 func TestClaimed(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.next = []string{"sent-1", "received-1"}

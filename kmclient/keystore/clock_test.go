@@ -36,7 +36,7 @@ func (k *stepKit) pass(d time.Duration) {
 // step sets the clock.
 func (k *stepKit) step(d time.Duration) { k.clock.add(d) }
 
-// restart returns the store of a process that is started now.
+// restart replaces the store with that of a process started now.
 func (k *stepKit) restart() {
 	k.Store = k.another(k.twoClocks)
 }
@@ -52,9 +52,9 @@ func (k *stepKit) received(name string) string {
 	return id
 }
 
-// The clock is years ahead for an hour, in which there is a sweep. The key of a message
-// that some recipients have not got yet is not closed, and no tombstone is removed, so
-// that an old message can't come again.
+// The clock is years ahead for an hour, during which there is a sweep. The key of a
+// message that some recipients have not received yet is not closed. No tombstone is
+// removed, so that an old message can't come again.
 func TestClockAheadForAWhile(t *testing.T) {
 	k := newStepKit(t)
 	closed := k.received("closed")
@@ -69,7 +69,7 @@ func TestClockAheadForAWhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(k.log.String(), "the clock was set") {
-		t.Error("it is not logged that the clock was set")
+		t.Error("the log does not say that the clock was set")
 	}
 	k.step(-10 * 365 * day)
 	k.wantState(waiting, kmclient.StateUsed)
@@ -87,8 +87,8 @@ func TestClockAheadForAWhile(t *testing.T) {
 	k.wantState(closed, "")
 }
 
-// The clock is years slow for a while. What happens then must not look old when the clock
-// is right again, in this process or in the next.
+// The clock is years slow for a while. What happens then must not look old when the
+// clock is right again, in this process or the next.
 func TestClockBackForAWhile(t *testing.T) {
 	for _, restarts := range []bool{false, true} {
 		k := newStepKit(t)
@@ -118,7 +118,7 @@ func TestClockBackForAWhile(t *testing.T) {
 }
 
 // A process starts while the clock is years slow, and the clock is set right while it
-// runs: nothing is closed before its time, and the next process closes what is due.
+// runs: nothing is closed too early, and the next process closes what is due.
 func TestClockSetRightAfterStart(t *testing.T) {
 	k := newStepKit(t)
 	before := k.received("before")
@@ -140,7 +140,7 @@ func TestClockSetRightAfterStart(t *testing.T) {
 	k.wantState(waiting, kmclient.StateClosed)
 }
 
-// A clock that is slewed a little, as clocks are, was not set.
+// A clock that is slewed a little, as clocks are, does not count as set.
 func TestClockSlewed(t *testing.T) {
 	k := newStepKit(t)
 	id := k.received("m")

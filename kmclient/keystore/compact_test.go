@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// The engine gives up once what was overwritten: after the sweep that closed keys, or
-// after the next one if the first could not, or if the keys were closed otherwise.
+// The engine compacts once: after the sweep that closed keys, or after the next one if
+// that failed or the keys were closed in another way.
 func TestCompact(t *testing.T) {
 	sweeps := map[string]func(*kit) error{
 		"Sweep":    func(k *kit) error { return k.Sweep(k.Context()) },
@@ -32,7 +32,7 @@ func TestCompact(t *testing.T) {
 					t.Errorf("compacted %d times, want %d", got, calls)
 				}
 			}
-			want(1, nil) // whatever an earlier process has left
+			want(1, nil) // whatever an earlier process left
 			want(0, nil)
 			ids := k.sent(2)
 			k.get(k.Store, ids...)
@@ -43,7 +43,7 @@ func TestCompact(t *testing.T) {
 			want(1, kmclient.ErrStore)
 			k.wantState(ids[0], kmclient.StateClosed)
 			want(1, kmclient.ErrStore)
-			k.engine.compact = engine.ErrUncompacted // which is no error
+			k.engine.compact = engine.ErrUncompacted // not an error
 			want(1, nil)
 			k.engine.compact = nil
 			want(1, nil)

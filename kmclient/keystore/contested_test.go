@@ -13,7 +13,7 @@ import (
 )
 
 // A key manager that binds no key to a pair of SAEs gives it out for any peer. Until a
-// key belongs to a message, rubbish can't take it away from the real one.
+// key belongs to a message, a rubbish message can't take it away from the real one.
 func TestContested(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
@@ -26,7 +26,7 @@ func TestContested(t *testing.T) {
 	k.bind(k.Store, "m", ids[0])
 	k.wantState(ids[0], kmclient.StateUsed)
 	if info, err := k.show(k.Store, ids[0]); err != nil || info.Peer != "A" {
-		t.Errorf("once bound, the key is of peer %q (%v), want A", info.Peer, err)
+		t.Errorf("once bound, the key belongs to peer %q (%v), want A", info.Peer, err)
 	}
 	_, err := k.KeysByID(t.Context(), "C", ids[0])
 	k.want(err, kmclient.ErrKeyNotFound, false)
@@ -40,7 +40,7 @@ func TestContested(t *testing.T) {
 	k.km.failing = nil
 	_, _ = rand.Read(k.km.keys[ids[1]])
 	_, err = k.KeysByID(t.Context(), "A", ids[1])
-	k.want(err, kmclient.ErrKeyNotFound, false) // A's key of this ID is another one
+	k.want(err, kmclient.ErrKeyNotFound, false) // A's key with this ID is a different one
 }
 
 // The keys of an answer that is refused are kept: the key manager has deleted them.
@@ -59,7 +59,7 @@ func TestRefusedAnswerIsKept(t *testing.T) {
 // Another process binds a key of a call between the two commits that it takes.
 func TestBoundBetweenCommits(t *testing.T) {
 	k := newKit(t, nil)
-	ids := k.sent(30) // twice as many as the engine takes
+	ids := k.sent(30) // twice as many as the engine accepts
 	k.get(k.Store, ids...)
 	engine := k.engine
 	other := k.another(nil)

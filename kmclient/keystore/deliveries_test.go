@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A delivery that can't be recorded is refused beforehand; one that was made at the same
-// time as others is no error.
+// A delivery that can't be recorded is refused beforehand; if it was made at the same
+// time as others, that is not an error.
 func TestTooManyRecipients(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -38,8 +38,8 @@ func TestTooManyRecipients(t *testing.T) {
 	}
 }
 
-// A delivery belongs to a message. A message that names the key of one that was delivered
-// does not count as delivered itself, whatever has become of the key.
+// A delivery belongs to a message. A message that names a delivered message's key does
+// not count as delivered itself, whatever has become of the key.
 func TestDeliveryOfAMessage(t *testing.T) {
 	const bob, carol = "bob@x", "carol@x"
 	open := func(*deliveryKit) {}
@@ -121,7 +121,7 @@ func TestDeliveryOfAMessage(t *testing.T) {
 type deliveryKit struct {
 	*kit
 	first, second string // its keys
-	free          string // a key of no message
+	free          string // a key without a message
 }
 
 func (k *deliveryKit) one() string     { return k.first }
@@ -150,17 +150,18 @@ func TestRecordOfAnotherMessage(t *testing.T) {
 				}
 			}
 			if has := k.has(k.Store, key, rcpt); has {
-				t.Error("the recipient has got the key's message, which was delivered to nobody")
+				t.Error("the recipient counts as having the key's message, which was delivered to nobody")
 			}
 			k.deliver(k.Store, key, rcpt)
 			if has := k.has(k.Store, key, rcpt); !has {
-				t.Error("the recipient has not got the key's message, which was delivered")
+				t.Error("the recipient does not count as having the key's message, which was delivered")
 			}
 		})
 	}
 }
 
-// Another relay binds a key that was unbound when this one saw it: that is no alarm.
+// Another relay binds a key that was unbound when this one saw it: this is not an
+// alarm.
 func TestBoundByAnotherSinceSeen(t *testing.T) {
 	k := newKit(t, nil)
 	key := k.sent(1)[0]
@@ -169,7 +170,7 @@ func TestBoundByAnotherSinceSeen(t *testing.T) {
 	k.bind(other, "one", key)
 	k.deliver(other, key, rcpt)
 	if !k.has(k.Store, key, rcpt) || k.Stats().BoundRefused != 0 {
-		t.Errorf("this relay does not know of the delivery by another one: %+v", k.Stats())
+		t.Errorf("this relay does not know about another relay's delivery: %+v", k.Stats())
 	}
 	_, err := k.Delivered(t.Context(), "A", id("two"), key, rcpt)
 	k.want(err, keystore.ErrBound, false)

@@ -28,7 +28,7 @@ func Example() {
 
 	engine, err := sqlite.Open(ctx, path, sqlite.Options{})
 	check(err)
-	km, err := mock.New(mock.Options{Path: filepath.Join(dir, "km.json")}) // in its place, etsi014.New or rest.New
+	km, err := mock.New(mock.Options{Path: filepath.Join(dir, "km.json")}) // in real use, etsi014.New or rest.New
 	check(err)
 	keys, err := keystore.Open(ctx, km, keystore.Options{
 		Engine: engine,
@@ -71,7 +71,7 @@ func check(err error) {
 	}
 }
 
-// The second message under one key is refused, whoever receives it.
+// A second message under the same key is refused, whoever receives it.
 func ExampleStore_BindKeys() {
 	ctx := context.Background()
 	keys, err := keystore.Open(ctx, &storetest.Link{}, keystore.Options{

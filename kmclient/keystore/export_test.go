@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	Longest       = longest // time in a policy
+	Longest       = longest // longest time in a policy
 	MaxKeySize    = maxKeySize
 	MaxRecipients = maxRecipients
 )
@@ -28,5 +28,5 @@ func (s *Store) Fill(ctx context.Context, keyID string, n int) error {
 	return s.records.Apply(ctx, sealed.Edit{Name: s.messageName(k.identity), Plain: msg.encode(), Due: now.Add(time.Hour)})
 }
 
-// RecordID returns the ID that a key of peer has in names.
+// RecordID returns the ID that a peer's key has in names.
 func RecordID(peer, id string) string { return recordID(peer, id) }

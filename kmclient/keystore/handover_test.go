@@ -10,18 +10,18 @@ import (
 
 const rcpt, other = "one@example.org", "other@example.org"
 
-// calls runs a step, which may make this number of calls of the engine at most.
+// calls runs a step, which may make at most this many calls to the engine.
 func (k *kit) calls(name string, gets, applies int, step func()) {
 	k.Helper()
 	g, a := k.engine.calls()
 	step()
 	g2, a2 := k.engine.calls()
 	if g2-g > gets || a2-a > applies {
-		k.Errorf("%s: %d reads and %d changes, want %d and %d at most", name, g2-g, a2-a, gets, applies)
+		k.Errorf("%s: %d reads and %d changes, want at most %d and %d", name, g2-g, a2-a, gets, applies)
 	}
 }
 
-// has reports whether a recipient has got the message of a key.
+// has reports whether a recipient has received the message of a key.
 func (k *kit) has(m *keystore.Store, keyID, rcpt string) bool {
 	k.Helper()
 	has, err := m.Delivered(k.Context(), "A", k.message(keyID), keyID, rcpt)
@@ -58,7 +58,7 @@ func TestCallsOfMessage(t *testing.T) {
 	}
 }
 
-// A change by another process since a record was read counts.
+// A change that another process made since a record was read counts.
 func TestOthersMeanwhile(t *testing.T) {
 	fetched := func(k *kit, _ *keystore.Store, key string) { k.get(k.Store, key) }
 	bound := func(k *kit, m *keystore.Store, key string) {
@@ -144,8 +144,8 @@ func TestOthersMeanwhile(t *testing.T) {
 	}
 }
 
-// Of more keys than go into one commit none is bound if one belongs to another message
-// since.
+// If there are more keys than fit into one commit, and one has come to belong to
+// another message, none is bound.
 func TestOthersMeanwhileOfMany(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(40)
@@ -155,7 +155,7 @@ func TestOthersMeanwhileOfMany(t *testing.T) {
 	k.wantState(ids[0], kmclient.StateInUse)
 }
 
-// The store key may be changed between any two steps, by this process or another.
+// The store key may change between any two steps, by this process or another.
 func TestRotateMeanwhile(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		k := newKit(t, nil)
@@ -193,12 +193,12 @@ func TestRotateMeanwhile(t *testing.T) {
 	}
 }
 
-// After a change whose outcome is unknown the records are read.
+// After a change with unknown outcome, the records are read again.
 func TestForgottenWhenUnsure(t *testing.T) {
 	k := newKit(t, nil)
 	key := k.sent(1)[0]
 	k.get(k.Store, key)
-	k.engine.set(errDisk, true) // done, and not heard of
+	k.engine.set(errDisk, true) // done, but the answer is lost
 	k.want(k.BindKeys(t.Context(), "A", id("mail"), 0, key), kmclient.ErrStore, true)
 	k.engine.set(nil, false)
 	k.calls("bind again", 1, 0, func() { k.bind(k.Store, "mail", key) })

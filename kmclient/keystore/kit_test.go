@@ -38,7 +38,7 @@ type fakeKM struct {
 	getting  func()              // GetKeys calls it first, if not nil
 	finding  func(ids ...string) // KeysByID calls it first, if not nil
 	reorder  bool                // KeysByID gives its keys in the wrong order
-	limit    int                 // keys a request, as Status says
+	limit    int                 // keys per request, as Status says
 	statuses int                 // how often it was asked for
 	noStatus error               // what Status returns
 }
@@ -120,7 +120,7 @@ func (f *fakeKM) CloseKey(_ context.Context, id string) error {
 	return nil
 }
 
-// A clock can be set.
+// A clock is one that can be set.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -138,13 +138,13 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// A kit is a store in memory of the keys of a fake key manager.
+// A kit is a store in memory for the keys of a fake key manager.
 type kit struct {
 	*testing.T
 	*keystore.Store
 	km     *fakeKM
 	mem    *memory.Records
-	engine *faulty // of the store that was opened last
+	engine *faulty // of the store opened last
 	key    keystore.StoreKey
 	clock  *clock
 	log    *syncBuilder
@@ -158,13 +158,13 @@ func newKit(t *testing.T, change func(*kit, *keystore.Options)) *kit {
 	return k
 }
 
-// another returns a store on the same records, as of another process.
+// another returns a store on the same records, as in another process.
 func (k *kit) another(change func(*kit, *keystore.Options)) *keystore.Store {
 	k.Helper()
 	return k.before(k.km, change)
 }
 
-// before is another, of the keys of km.
+// before is another, but for the keys of km.
 func (k *kit) before(km kmclient.KeyManager, change func(*kit, *keystore.Options)) *keystore.Store {
 	k.Helper()
 	k.engine = &faulty{Engine: k.mem.Open(nil)}
@@ -197,7 +197,7 @@ func (k *kit) sent(n int) (ids []string) {
 	return ids
 }
 
-// get fetches keys and wants them to be those of the link.
+// get fetches keys and checks that they are the link's.
 func (k *kit) get(m *keystore.Store, ids ...string) []*kmclient.Key {
 	k.Helper()
 	keys, err := m.KeysByID(k.Context(), "A", ids...)
@@ -222,7 +222,7 @@ func (k *kit) bind(m *keystore.Store, identity string, ids ...string) {
 	}
 }
 
-// message returns the identity of the message that bind has bound a key to.
+// message returns the identity of the message that bind bound a key to.
 func (k *kit) message(keyID string) kmclient.Identity {
 	identity, _ := k.bound.Load(keyID)
 	found, _ := identity.(kmclient.Identity)
@@ -243,7 +243,7 @@ func (k *kit) sweep(m *keystore.Store) {
 	}
 }
 
-// show describes a key that one peer has at most.
+// show describes a key that at most one peer has.
 func (k *kit) show(m *keystore.Store, id string) (keystore.Info, error) {
 	k.Helper()
 	infos, err := m.Show(k.Context(), id)
@@ -286,14 +286,14 @@ func (k *kit) want(err, sentinel error, retry bool) {
 
 func id(s string) kmclient.Identity { return sha256.Sum256([]byte(s)) }
 
-// A faulty engine fails when it is told to.
+// A faulty engine fails when told to.
 type faulty struct {
 	engine.Engine
 	mu   sync.Mutex
 	fail error         // of Apply
-	lost bool          // Apply is done, and its answer lost
-	slow time.Duration // what Apply takes when it fails
-	n    int           // Applies that were made
+	lost bool          // Apply is done, but its answer lost
+	slow time.Duration // how long Apply takes when it fails
+	n    int           // calls of Apply
 	gets int           // Gets
 
 	compacted int   // how often Compact was called
@@ -312,7 +312,7 @@ func (f *faulty) applies() int {
 	return f.n
 }
 
-// calls returns how many Gets and Applies were made.
+// calls returns how many calls of Get and Apply there were.
 func (f *faulty) calls() (gets, applies int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -20,7 +20,7 @@ func closing(p keystore.Policy) func(*kit, *keystore.Options) {
 	return func(_ *kit, o *keystore.Options) { o.Close = p }
 }
 
-// The IDs of sending keys are claimed in one commit, before use and for ever.
+// The IDs of sending keys are claimed in one commit, before use and forever.
 func TestClaim(t *testing.T) {
 	k := newKit(t, nil)
 	before := k.engine.applies()
@@ -47,11 +47,11 @@ func TestClaim(t *testing.T) {
 	if s := k.Stats(); s.Claimed != 50 {
 		t.Errorf("%+v", s)
 	}
-	made := len(k.km.keys) // no more are fetched while they can't be used
+	made := len(k.km.keys) // no more are fetched while keys can't be used
 	_, err = m.GetKeys(t.Context(), "A", 256, 1)
 	k.want(err, kmclient.ErrStore, true)
 	if len(k.km.keys) != made {
-		t.Error("keys were fetched for nothing")
+		t.Error("keys were fetched in vain")
 	}
 	for range 2 {
 		k.engine.set(nil, false)
@@ -104,7 +104,7 @@ func TestDelivered(t *testing.T) {
 	has(k.Store, "unknown", false, false, false)
 	k.deliver(k.Store, ids[0], "a@X.example")
 	has(k.Store, ids[0], true, false, false)
-	has(k.Store, ids[1], true, false, false) // another key of the message
+	has(k.Store, ids[1], true, false, false) // another key of the same message
 	has(k.Store, ids[2], false, false, false)
 	k.deliver(k.another(nil), ids[1], "a@x.example", "b@x.example", "b@x.example")
 	has(k.Store, ids[0], true, true, false)
@@ -228,7 +228,7 @@ func TestNeverAndUndelivered(t *testing.T) {
 	}
 }
 
-// A changed policy applies to keys that are there already.
+// A changed policy also applies to existing keys.
 func TestPolicyChanged(t *testing.T) {
 	k := newKit(t, closing(keystore.Never()))
 	ids := k.sent(1)
@@ -240,7 +240,7 @@ func TestPolicyChanged(t *testing.T) {
 	k.wantState(ids[0], kmclient.StateClosed)
 }
 
-// Keys are closed at a key manager that keeps them, as soon as that is possible.
+// At a key manager that keeps keys, they are closed as soon as possible.
 func TestCloseAtKM(t *testing.T) {
 	k := newKit(t, closing(keystore.After(0)))
 	k.km.keeps = true
@@ -255,7 +255,7 @@ func TestCloseAtKM(t *testing.T) {
 	if s := k.Stats(); len(k.km.closed) != 0 || s.Closed != 2 || s.ClosedAtKM != 0 {
 		t.Errorf("%v, %+v", k.km.closed, s)
 	}
-	for range 2 { // the second only tries to tell again
+	for range 2 { // the second only tells the key manager again
 		k.want(k.CloseKey(t.Context(), ids[2]), kmclient.ErrUnavailable, false)
 		k.wantState(ids[2], kmclient.StateClosed)
 	}
@@ -281,7 +281,7 @@ func TestCloseKey(t *testing.T) {
 			t.Error(err)
 		}
 		k.want(k.CloseKey(t.Context(), ids[0]), keystore.ErrClosed, false)
-		if err := k.CloseKey(t.Context(), ids[1]); err != nil { // not here
+		if err := k.CloseKey(t.Context(), ids[1]); err != nil { // a key that is not here
 			t.Error(err)
 		}
 		if want := map[bool][]string{false: {ids[1]}, true: ids}[keeps]; !slices.Equal(k.km.closed, want) {
@@ -290,7 +290,7 @@ func TestCloseKey(t *testing.T) {
 	}
 }
 
-// A clock that goes back, or far ahead and back again, closes no key in use.
+// A clock that goes back, or far ahead and back again, does not close a key in use.
 func TestClockSteps(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(3)
@@ -309,7 +309,7 @@ func TestClockSteps(t *testing.T) {
 	k.wantState(ids[0], kmclient.StateUsed)
 }
 
-// Many records, in many pages, two sweeps at the same time.
+// Many records in many pages, and two sweeps at the same time.
 func TestSweepMany(t *testing.T) {
 	k := newKit(t, closing(keystore.After(0)))
 	other := k.another(closing(keystore.After(0)))

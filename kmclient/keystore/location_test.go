@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A mistyped or unknown kind of store is not taken for a file.
+// A mistyped or unknown kind of store is not mistaken for a file.
 func TestLocation(t *testing.T) {
 	for kind, locations := range map[string][]keystore.Location{
 		"file":     {"keys.db", "/var/lib/qkdmail/keys.db", "./postgres://x", "dir/a:b", "a b:c", `C:\keys.db`, "c:keys.db", ":x", "", "none", "1a:x"},
@@ -35,7 +35,7 @@ func TestLocation(t *testing.T) {
 	}
 }
 
-// No password of a URL is shown, also if it is not escaped as it should be.
+// A password in a URL is never shown, even if it is not escaped as it should be.
 func TestLocationShown(t *testing.T) {
 	for l, want := range map[keystore.Location]string{
 		"keys.db": "keys.db", "dir/u:p@x.db": "dir/u:p@x.db", "none": "none",

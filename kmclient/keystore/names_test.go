@@ -14,9 +14,9 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// A peerKM is a KME whose IDs are no UUIDs: it gives each peer keys with the same
-// IDs, and other bytes. Any key is there once to decrypt with, and always to encrypt
-// with.
+// A peerKM is a KME whose IDs are not UUIDs: it gives each peer keys with the same IDs
+// but different bytes. It gives a key once to decrypt with, and any number of times to
+// encrypt with.
 type peerKM struct {
 	kmclient.KeyManager
 	mu     sync.Mutex
@@ -31,7 +31,7 @@ func (*peerKM) Status(context.Context, string) (kmclient.Status, error) {
 	return kmclient.Status{}, nil
 }
 
-// bytesOf returns the bytes of a key of peer.
+// bytesOf returns the bytes of a peer's key.
 func bytesOf(peer, id string) []byte {
 	sum := sha256.Sum256([]byte(peer + "\x00" + id))
 	return sum[:]
@@ -63,7 +63,7 @@ func (p *peerKM) CloseKey(_ context.Context, id string) error {
 	return nil
 }
 
-// newPeerKit returns a kit before a peerKM.
+// newPeerKit returns a kit in front of a peerKM.
 func newPeerKit(t *testing.T) (*kit, *peerKM) {
 	k := newKit(t, nil)
 	km := &peerKM{given: map[string]int{}}
@@ -71,7 +71,7 @@ func newPeerKit(t *testing.T) (*kit, *peerKM) {
 	return k, km
 }
 
-// from fetches keys of a peer and wants the peer's.
+// from fetches keys for a peer and checks that they are the peer's.
 func (k *kit) from(m *keystore.Store, peer string, ids ...string) {
 	k.Helper()
 	keys, err := m.KeysByID(k.Context(), peer, ids...)
@@ -80,13 +80,13 @@ func (k *kit) from(m *keystore.Store, peer string, ids ...string) {
 	}
 	for i, key := range keys {
 		if key.ID() != ids[i] || !bytes.Equal(key.Reveal(), bytesOf(peer, ids[i])) {
-			k.Errorf("asked for key %s of peer %q, and got %s with other bytes", ids[i], peer, key.ID())
+			k.Errorf("asked for key %s of peer %q, and got %s with different bytes", ids[i], peer, key.ID())
 		}
 	}
 }
 
-// Two peers use the same key ID, which is no UUID: these are two keys, each with a
-// life of its own.
+// Two peers use the same key ID, which is not a UUID: these are two keys, each with its
+// own life.
 func TestSameIDOfTwoPeers(t *testing.T) {
 	for name, ids := range map[string][]string{
 		"short": {"1", "2"}, "as of the mock": {"MOCK-KEY-00000001-20251012195642", "MOCK-KEY-00000002-20251012195642"},
@@ -100,7 +100,7 @@ func TestSameIDOfTwoPeers(t *testing.T) {
 			for _, peer := range peers {
 				k.from(k.Store, peer, ids...)
 			}
-			m := k.before(km, nil) // of another process
+			m := k.before(km, nil) // as in another process
 			for _, peer := range peers {
 				k.from(m, peer, ids...)
 				if err := m.BindKeys(t.Context(), peer, id("of "+peer), 0, ids...); err != nil {
@@ -124,7 +124,7 @@ func TestSameIDOfTwoPeers(t *testing.T) {
 			for _, info := range infos {
 				key, err := m.Key(t.Context(), info)
 				if err != nil || info.ID != ids[0] || !bytes.Equal(key.Reveal(), bytesOf(info.Peer, ids[0])) || info.Recipients > 0 != (info.Peer == "A") {
-					t.Errorf("shown %+v, with error %v and another key", info, err)
+					t.Errorf("shown %+v, with error %v and a different key", info, err)
 				}
 				seen[info.Peer] = true
 			}
@@ -163,7 +163,8 @@ func TestCloseOnlyKeyWithID(t *testing.T) {
 	}
 }
 
-// The same ID with another peer is another key; with the same peer it has one use.
+// The same ID with another peer is another key; with the same peer it can be used only
+// once.
 func TestOneUseForEachPeer(t *testing.T) {
 	k, km := newPeerKit(t)
 	send := func(peer, id string) error {
@@ -181,12 +182,12 @@ func TestOneUseForEachPeer(t *testing.T) {
 	k.want(err, keystore.ErrClaimed, false)
 	k.from(k.Store, "A", "1")
 	if log := k.log.String(); strings.Count(log, "key_ids=[1]") != 3 {
-		t.Errorf("the alarms do not have the ID as it is spelled: %s", log)
+		t.Errorf("the alarms do not have the ID as spelled: %s", log)
 	}
 }
 
-// Keys of two peers with the same ID are fetched at the same time, and wait in
-// memory for the store at the same time.
+// Two peers' keys with the same ID are fetched at the same time, and wait in memory for
+// the store at the same time.
 func TestSameIDAtTheSameTime(t *testing.T) {
 	k, km := newPeerKit(t)
 	var all sync.WaitGroup
@@ -221,8 +222,8 @@ func TestSameIDAtTheSameTime(t *testing.T) {
 	k.from(k.before(km, nil), "C", "3")
 }
 
-// At a key manager that keeps its keys, and is asked for them by ID alone, an ID is
-// one key: it has one use, whichever peer it is said to be for.
+// At a key manager that keeps its keys, and is asked for them by ID alone, an ID means
+// one key. It can be used only once, whichever peer it is said to be for.
 func TestSameIDOfOneKey(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
@@ -246,8 +247,8 @@ func TestSameIDOfOneKey(t *testing.T) {
 	}
 }
 
-// A key can't be named by the ID in the name of its record, not even together with its
-// own: it would be used twice in one message.
+// A key can't be named by the ID in its record's name, not even together with its own
+// ID: it would be used twice in one message.
 func TestNameIsNoID(t *testing.T) {
 	k, _ := newPeerKit(t)
 	k.from(k.Store, "A", "1")
@@ -263,7 +264,7 @@ func TestNameIsNoID(t *testing.T) {
 	k.wantState("1", kmclient.StateInUse)
 }
 
-// The IDs in names are different for all keys, and equally short.
+// The IDs in names differ for all keys, and are equally short.
 func TestRecordID(t *testing.T) {
 	const u = "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c"
 	for _, peer := range []string{"", "A", "C"} {
@@ -279,7 +280,7 @@ func TestRecordID(t *testing.T) {
 			got := keystore.RecordID(peer, id)
 			parsed, err := uuid.Parse(got)
 			if err != nil || parsed.String() != got || parsed.Version() != 8 || parsed.Variant() != uuid.RFC4122 {
-				t.Errorf("key %q of %q: %q is no UUID of version 8", id, peer, got)
+				t.Errorf("key %q of %q: %q is not a UUID of version 8", id, peer, got)
 			}
 			if other, twice := seen[got]; twice {
 				t.Errorf("key %q of %q has the name of key %q of %q", id, peer, other[1], other[0])

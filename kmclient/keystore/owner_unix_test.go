@@ -40,8 +40,8 @@ func TestReplaceKeyFileOwner(t *testing.T) {
 	}
 }
 
-// The new key takes the place of the old one while a relay reads the files: the relay
-// must not get the old one alone.
+// The new key replaces the old one while a relay reads the files: the relay must not
+// get only the old one.
 func TestKeyFileMeanwhileReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db.key")
 	old, next := strings.Repeat("o", 32), strings.Repeat("n", 32)
@@ -53,7 +53,7 @@ func TestKeyFileMeanwhileReplaced(t *testing.T) {
 	}
 	replaced := make(chan error, 1)
 	go func() {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0) // waits for who reads the old one
+		f, err := os.OpenFile(path, os.O_WRONLY, 0) // waits for the reader of the old one
 		if err == nil {
 			err = os.Rename(path+".new", path)
 		}

@@ -49,7 +49,7 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
-// However long keys are kept, nothing that has to stay is due in the past.
+// However long keys are kept, nothing that must stay is due in the past.
 func TestLongest(t *testing.T) {
 	k := newKit(t, func(_ *kit, o *keystore.Options) {
 		o.Close, o.Tombstones, o.Undelivered = keystore.After(2_500_000*time.Hour), keystore.Longest, keystore.Longest

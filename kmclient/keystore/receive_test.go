@@ -22,7 +22,7 @@ func TestKept(t *testing.T) {
 	first := k.get(k.Store, ids...)
 	again := k.get(k.another(nil), ids[2], strings.ToUpper(ids[0]))
 	if !bytes.Equal(first[2].Reveal(), again[0].Reveal()) || !bytes.Equal(first[0].Reveal(), again[1].Reveal()) {
-		t.Error("the key has other bytes")
+		t.Error("the key has different bytes")
 	}
 	if k.km.calls != 1 || k.km.given != 3 {
 		t.Errorf("%d calls, %d keys", k.km.calls, k.km.given)
@@ -36,7 +36,7 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// A frame's keys are one call and one commit; only what is missing is fetched.
+// A frame's keys take one call and one commit; only missing keys are fetched.
 func TestFrame(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(10)
@@ -49,7 +49,7 @@ func TestFrame(t *testing.T) {
 	if s := k.Stats(); s.FromStore != 4 || s.Fetched != 10 {
 		t.Errorf("%+v", s)
 	}
-	many := k.sent(100) // more than the engine takes at once
+	many := k.sent(100) // more than the engine accepts at once
 	k.get(k.Store, many...)
 	k.bind(k.Store, "many", many...)
 }
@@ -84,8 +84,8 @@ func TestFetchFails(t *testing.T) {
 	k.get(k.Store, ids...)
 }
 
-// While the disk is full nothing is lost, nothing is returned, and nothing else
-// is fetched.
+// While the disk is full, nothing is lost, nothing is returned, and nothing else is
+// fetched.
 func TestDiskFull(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(4)
@@ -105,7 +105,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// Keys that wait are stored by Close at the latest, or its error says that they are lost.
+// Waiting keys are stored by Close at the latest, or its error says that they are lost.
 // Afterwards nothing is fetched.
 func TestWaitingAtClose(t *testing.T) {
 	for _, full := range []bool{false, true} {
@@ -141,7 +141,7 @@ func TestCommitAnswerLost(t *testing.T) {
 	k.want(err, kmclient.ErrStore, true)
 	k.engine.set(nil, false)
 	k.get(k.Store, ids...)
-	k.get(k.Store, k.sent(1)...) // flushes what waits
+	k.get(k.Store, k.sent(1)...) // flushes waiting keys
 	if s := k.Stats(); s.Waiting != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -163,8 +163,8 @@ func TestGivesUp(t *testing.T) {
 	k.get(k.another(nil), ids...)
 }
 
-// Many ask for the same keys at the same time, in two processes: the key manager gives
-// them out once, and every caller gets them.
+// Many callers ask for the same keys at the same time, in two processes: the key
+// manager gives them out once, and every caller gets them.
 func TestSameTime(t *testing.T) {
 	k := newKit(t, nil)
 	other := k.another(nil)
@@ -199,7 +199,7 @@ func TestPartlyTaken(t *testing.T) {
 		_, err := k.KeysByID(t.Context(), "A", ids...)
 		done <- err
 	}()
-	time.Sleep(10 * time.Millisecond) // it has looked in the store, and asks
+	time.Sleep(10 * time.Millisecond) // by now it has looked in the store, and is asking
 	k.km.mu.Lock()
 	delay := k.km.delay
 	k.km.delay = nil
@@ -211,7 +211,7 @@ func TestPartlyTaken(t *testing.T) {
 	}
 }
 
-// A key is not for a message of another peer.
+// A key is not for another peer's message.
 func TestOtherPeer(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -274,7 +274,7 @@ func TestBind(t *testing.T) {
 	}
 }
 
-// Of many identities that are verified at the same time, one gets the key.
+// If many identities are verified at the same time, only one gets the key.
 func TestBindRace(t *testing.T) {
 	k := newKit(t, nil)
 	managers := []*keystore.Store{k.Store, k.another(nil), k.another(nil)}
@@ -304,8 +304,8 @@ func TestBindRace(t *testing.T) {
 	}
 }
 
-// If a key manager gives out other bytes under the same ID, every caller gets those that
-// were stored first, and the other keys are not lost.
+// If a key manager gives out different bytes under the same ID, every caller gets those
+// that were stored first, and the other keys are not lost.
 func TestOtherOctets(t *testing.T) {
 	k := newKit(t, nil)
 	k.km.keeps = true
@@ -320,7 +320,7 @@ func TestOtherOctets(t *testing.T) {
 	k.km.failing = errors.New("not asked")
 	k.sweep(k.Store)
 	if keys := k.get(k.Store, ids...); !bytes.Equal(keys[0].Reveal(), stored[0].Reveal()) {
-		t.Error("other bytes than those stored first")
+		t.Error("the bytes are not those stored first")
 	}
 	if !strings.Contains(k.log.String(), "alarm=changed") || k.Stats().Changed != 1 {
 		t.Error(k.log)

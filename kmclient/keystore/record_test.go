@@ -15,7 +15,7 @@ func someKey() *keyRecord {
 		used: time.UnixMicro(3), frame: 7, bytes: bytes.Repeat([]byte("k"), 32)}
 }
 
-// What was decoded encodes to the same bytes again.
+// A decoded record encodes to the same bytes again.
 func FuzzDecodeKey(f *testing.F) {
 	state, plain := someKey().encode()
 	f.Add(state, plain)

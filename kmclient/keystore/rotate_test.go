@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// During a change of the store key and afterwards a process with both keys goes on; the
-// old key alone opens nothing.
+// During and after a change of the store key, a process with both keys goes on; the old
+// key alone opens nothing.
 func TestRotate(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(600)
@@ -61,12 +61,12 @@ func TestRotateWithout(t *testing.T) {
 	_, err = k.KeysByID(t.Context(), "A", k.sent(1)...)
 	k.want(err, keystore.ErrStoreKey, true)
 	if s := k.Stats(); s.Waiting != 0 || k.km.given != given {
-		t.Errorf("%d keys were fetched, though they can't be stored: %+v", k.km.given-given, s)
+		t.Errorf("%d keys were fetched, although they can't be stored: %+v", k.km.given-given, s)
 	}
 }
 
-// A change of the store key that is killed at any of its commits can be finished, and in
-// between both keys together open everything.
+// A change of the store key that is killed at any commit can be completed later; in
+// between, both keys together open everything.
 func TestRotateInterrupted(t *testing.T) {
 	done := false
 	for stop := 0; !done; stop++ {
@@ -109,7 +109,7 @@ func TestRotateInterrupted(t *testing.T) {
 	}
 }
 
-// A dying engine makes a number of changes and then no other.
+// A dying engine makes a number of changes and then no more.
 type dying struct {
 	engine.Engine
 	left int
@@ -123,8 +123,8 @@ func (d *dying) Apply(ctx context.Context, changes ...engine.Change) error {
 }
 
 // Another process has changed the store key, and this one does not have the new key
-// before a restart. It notices that before it asks the key manager for anything: keys that
-// are given out and deleted then would be lost with the restart.
+// until it is restarted. It notices this before it asks the key manager for anything:
+// keys that were then given out and deleted would be lost with the restart.
 func TestRotatedElsewhere(t *testing.T) {
 	rotated := func(k *kit, next keystore.StoreKey) {
 		k.Helper()

@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// Where a claim takes several commits, the alarm is about the key that came again, not
-// about those that the same call has claimed.
+// If a claim takes several commits, the alarm is about the key that came again, not
+// about those that the same call claimed.
 func TestReusedInALaterCommit(t *testing.T) {
 	k := newKit(t, nil)
 	first, err := k.GetKeys(t.Context(), "A", 256, 1)

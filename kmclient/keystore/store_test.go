@@ -26,7 +26,7 @@ func (c *closingEngine) Close() error {
 	return c.Engine.Close()
 }
 
-// The Store closes its engine, and so does an Open that fails.
+// Store.Close closes the engine, and so does Open if it fails.
 func TestEngineIsClosed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		o    keystore.Options
@@ -56,7 +56,7 @@ func TestEngineIsClosed(t *testing.T) {
 	}
 }
 
-// Without a key manager a Store has the keys that are stored.
+// Without a key manager, a Store has only the stored keys.
 func TestNoKeyManager(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
@@ -76,7 +76,7 @@ func TestNoKeyManager(t *testing.T) {
 	}
 }
 
-// For gives the keys of another owner, and fetches none.
+// For gives access to another owner's keys, and fetches none.
 func TestFor(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(2)
@@ -93,7 +93,7 @@ func TestFor(t *testing.T) {
 		return all
 	}
 	if got := listed(s); len(got) > 0 {
-		t.Errorf("listed %v of another owner", got)
+		t.Errorf("listed %v, which are another owner's", got)
 	}
 	if got := listed(b); !slices.Equal(got, ids[:1]) {
 		t.Errorf("listed %v, want %v", got, ids[:1])

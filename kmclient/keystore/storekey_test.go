@@ -56,7 +56,7 @@ func TestWrongStoreKey(t *testing.T) {
 	}
 }
 
-// A sealed value is good for no other record, store or state.
+// A sealed value is not valid for any other record, store or state.
 func TestMoved(t *testing.T) {
 	k, l := newKit(t, nil), newKit(t, nil)
 	ids := k.sent(2)
@@ -150,8 +150,7 @@ func TestStoreKeySources(t *testing.T) {
 	}
 }
 
-// A key is made at the first start, with a warning, and never for a store that
-// is there already.
+// A key is made at the first start, with a warning, but never for an existing store.
 func TestKeyFileIsMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "keys.db.key")
 	var log syncBuilder
@@ -228,13 +227,13 @@ func TestReplaceKeyFile(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.ReplaceKeyFile(ctx, path); err == nil {
-		t.Error("done under a context that has ended")
+		t.Error("done although the context had ended")
 	}
 	k.get(running, ids...)
 	if err := os.Chmod(path, 0o440); err != nil { // as for the relay's group
 		t.Fatal(err)
 	}
-	if err := os.Remove(path + ".new"); err != nil { // made before that, when the context had ended
+	if err := os.Remove(path + ".new"); err != nil { // left from the attempt whose context had ended
 		t.Fatal(err)
 	}
 	if err := s.ReplaceKeyFile(t.Context(), path); err != nil {

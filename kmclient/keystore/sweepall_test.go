@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// SweepAll closes keys of messages that were delivered under another policy, and does not
-// postpone what an earlier sweep would look at.
+// SweepAll closes keys of messages that were delivered under another policy, and does
+// not postpone anything that was due earlier.
 func TestSweepAll(t *testing.T) {
 	k := newKit(t, func(k *kit, o *keystore.Options) { k.km.keeps, o.Close, o.Undelivered = true, keystore.Never(), 90*day })
 	ids := k.sent(600)
@@ -29,7 +29,7 @@ func TestSweepAll(t *testing.T) {
 	before := k.engine.applies()
 	all(true, keystore.Swept{Closed: 300, Untold: 300})
 	if k.engine.applies() != before || len(k.km.closed) != 0 {
-		t.Error("a dry run has changed something")
+		t.Error("a dry run changed something")
 	}
 	k.km.failing = &kmclient.Error{Op: "close key", Err: kmclient.ErrUnavailable}
 	all(false, keystore.Swept{Closed: 300, Untold: 300})
@@ -44,7 +44,7 @@ func TestSweepAll(t *testing.T) {
 	k.wantState(ids[599], kmclient.StateInUse)
 
 	// Keys without a message are closed by the relay's policy: a sweep with a policy
-	// that keeps them for ever has not postponed that.
+	// that keeps them forever did not postpone that.
 	k.clock.add(91 * day)
 	k.sweep(k.Store)
 	k.wantState(ids[599], kmclient.StateClosed)
@@ -91,8 +91,8 @@ func TestSweepAllDamaged(t *testing.T) {
 	}
 }
 
-// A policy that closes keys follows one that closes none: deliveries are known until the
-// keys have been looked at.
+// A policy that closes keys follows one that closes none: deliveries stay known until
+// the keys have been looked at.
 func TestNeverThenAfter(t *testing.T) {
 	const day = 24 * time.Hour
 	k := newKit(t, func(_ *kit, o *keystore.Options) { o.Close = keystore.Never() })

@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/engine"
 )
 
-// An engine that is slow to fail, like a file that another process has locked, fails once
-// for all callers that wait, not once for each.
+// An engine that is slow to fail, like a file that another process has locked, fails
+// once for all waiting callers, not once for each.
 func TestSlowFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
@@ -37,7 +37,7 @@ func TestSlowFailure(t *testing.T) {
 		}
 		all.Wait()
 		if took := time.Since(start); took > slow {
-			t.Errorf("with a store that fails after %v, %d callers at a time waited for %v", slow, len(ids)-1, took)
+			t.Errorf("with a store that fails after %v, %d simultaneous callers waited for %v", slow, len(ids)-1, took)
 		}
 		if n := k.Stats().Waiting; n != 1 || k.km.given != 1 {
 			t.Errorf("%d keys wait, %d were fetched; want 1", n, k.km.given)
@@ -57,8 +57,8 @@ func TestSlowFailure(t *testing.T) {
 	})
 }
 
-// A key that could not be stored is in memory only, and no other relay can have it: it is
-// stored as soon as possible, without a call.
+// A key that could not be stored is only in memory, and no other relay can get it: it
+// is stored as soon as possible, without waiting for a call.
 func TestWaitingIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
@@ -92,7 +92,7 @@ func TestCloseWhileWaiting(t *testing.T) {
 	})
 }
 
-// Close does not wait for ever; a key that is just being stored then is whole.
+// Close does not wait forever; a key that is being stored at that moment is whole.
 func TestCloseWhileFlushing(t *testing.T) {
 	k := newKit(t, nil)
 	ids := k.sent(1)
@@ -112,8 +112,8 @@ func TestCloseWhileFlushing(t *testing.T) {
 	k.get(k.another(nil), ids...)
 }
 
-// A slowEngine has a conflict first, and is slow to read the receiving keys that follow.
-// Its Close lets what is under way finish.
+// A slowEngine first reports a conflict, and is slow to read the receiving keys that
+// follow. Its Close lets requests under way finish.
 type slowEngine struct {
 	engine.Engine
 	conflict, look sync.Once

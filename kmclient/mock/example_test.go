@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
-// Sender and recipient have a mock each, on the same file.
+// Sender and recipient each have a mock on the same file.
 func Example() {
 	dir, err := os.MkdirTemp("", "mock")
 	if err != nil {

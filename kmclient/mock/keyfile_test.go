@@ -13,8 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// unreadableFiles are files that the mock must refuse. key is one member of
-// the keys.
+// unreadableFiles are files that the mock must refuse. key is a member of "keys".
 func unreadableFiles(key string) map[string]string {
 	return map[string]string{
 		"empty":                  "",
@@ -61,8 +60,8 @@ func unreadableFiles(key string) map[string]string {
 	}
 }
 
-// TestFileFromPython reads files that Python's json.dump(…, indent=2) has
-// written, and writes them as it would.
+// TestFileFromPython reads files that Python's json.dump(…, indent=2) wrote, and writes
+// them in the same form.
 func TestFileFromPython(t *testing.T) {
 	for name, keys := range map[string]int{"reference.json": 3, "extended.json": 5} {
 		data, err := os.ReadFile(filepath.Join("testdata", name))
@@ -83,7 +82,7 @@ func TestFileFromPython(t *testing.T) {
 	}
 }
 
-// TestKeepsTheFile changes a file with members and IDs of others.
+// TestKeepsTheFile changes a file with members and IDs from other programs.
 func TestKeepsTheFile(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "extended.json"))
 	if err != nil {
@@ -139,8 +138,8 @@ func TestFileRemove(t *testing.T) {
 	}
 }
 
-// FuzzFile parses any bytes: nothing may panic, and what is taken is
-// written again with nothing lost.
+// FuzzFile parses any bytes: nothing may panic, and what is accepted is written back
+// without loss.
 func FuzzFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first, err := parseKeyFile(data)
@@ -165,8 +164,8 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// TestFileFromEditors: an editor's byte order mark is no part of the file,
-// and one in UTF-16 is left as it is, with what to do about it.
+// TestFileFromEditors: an editor's byte order mark is not part of the content, and a
+// file in UTF-16 is left as it is, with an error that says what to do.
 func TestFileFromEditors(t *testing.T) {
 	const text = `{"keys":{"a":"AAECAwQFBgcICQoLDA0ODw=="}}`
 	path := filepath.Join(t.TempDir(), "keys.json")

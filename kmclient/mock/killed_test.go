@@ -11,11 +11,11 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// TestKilled kills two processes while they make keys in one file. Each key
-// that a process has got is there afterwards, and the file can be used.
+// TestKilled kills two processes while they make keys in one file. Each key that a
+// process received is there afterwards, and the file is usable.
 func TestKilled(t *testing.T) {
 	const variable = "MOCK_TEST_KILLED"
-	if path := os.Getenv(variable); path != "" { // one of them
+	if path := os.Getenv(variable); path != "" { // this is one of them
 		for m := newMock(t, path); ; {
 			fmt.Println(getKeys(t, m, 1)[0].ID())
 		}
@@ -37,7 +37,7 @@ func TestKilled(t *testing.T) {
 			for n := 1; lines.Scan(); n++ {
 				ids <- lines.Text()
 				if n == 50 {
-					_ = child.Process.Kill() // its last lines still come
+					_ = child.Process.Kill() // its last lines still arrive
 				}
 			}
 			_ = child.Wait() // an error: it was killed
@@ -57,7 +57,7 @@ func TestKilled(t *testing.T) {
 	}
 	delete(seen, "")
 	if len(seen) < 100 {
-		t.Fatalf("%d keys were given out, want 100 at least", len(seen))
+		t.Fatalf("%d keys were given out, want at least 100", len(seen))
 	}
 	m := newMock(t, path)
 	for id := range seen {
@@ -65,7 +65,7 @@ func TestKilled(t *testing.T) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
-	// One key of each process may be on its way: stored, and not given out.
+	// Each process may have one key under way: stored, but not given out.
 	if s, err := m.Status(t.Context(), ""); err != nil || fakekm.Count(s.StoredKeys) > len(seen)+2 {
 		t.Errorf("%d keys stored (%v), of which %d were given out", fakekm.Count(s.StoredKeys), err, len(seen))
 	}

@@ -49,14 +49,14 @@ func TestBothSides(t *testing.T) {
 		t.Errorf("the first ID is %q: want MOCK-KEY-%%08d-YYYYMMDDhhmmss", id)
 	}
 	if sender.DeletesOnDelivery() {
-		t.Error("says that keys are deleted, which stay until they are closed")
+		t.Error("says that keys are deleted, but they stay until they are closed")
 	}
 	got, err := recipient.KeysByID(t.Context(), "", keys[2].ID(), keys[0].ID())
 	if err != nil {
 		t.Fatalf("the other side does not find the keys: %v", err)
 	}
 	if !bytes.Equal(got[0].Reveal(), keys[2].Reveal()) || !bytes.Equal(got[1].Reveal(), keys[0].Reveal()) {
-		t.Error("the other side has other keys, or in another order")
+		t.Error("the other side has different keys, or a different order")
 	}
 	got[0].Wipe() // must not reach into the store
 	if again, err := recipient.KeysByID(t.Context(), "", keys[2].ID()); err != nil ||
@@ -119,7 +119,7 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
-		t.Errorf("the folder holds %v: want the keys and the lock only", entries)
+		t.Errorf("the folder holds %v: want only the keys and the lock", entries)
 	}
 }
 
@@ -176,8 +176,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestIDs lets the counter run into IDs that the file has already, as
-// after a restored backup of the counter.
+// TestIDs lets the counter run into IDs that the file already has, as if the counter
+// had been restored from a backup.
 func TestIDs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	f := newKeyFile()
@@ -204,7 +204,7 @@ func TestLeftover(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := newMock(t, path).KeysByID(t.Context(), "", k.ID()); err != nil {
-		t.Errorf("with half a temporary file the keys are not found: %v", err)
+		t.Errorf("with half a temporary file, the keys are not found: %v", err)
 	}
 	getKeys(t, m, 1)
 	if _, err := os.Stat(path + ".tmp"); !errors.Is(err, fs.ErrNotExist) {
@@ -320,7 +320,7 @@ func TestWriteFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if keys, err := m.GetKeys(t.Context(), "", 256, 1); !errors.Is(err, kmclient.ErrStore) || keys != nil {
-		t.Errorf("got %v, %v: no key may be given out that is not on disk", keys, err)
+		t.Errorf("got %v, %v: a key that is not on disk must not be given out", keys, err)
 	}
 	if err := m.CloseKey(t.Context(), k.ID()); !errors.Is(err, kmclient.ErrStore) {
 		t.Errorf("CloseKey: %v, want ErrStore", err)
@@ -347,7 +347,7 @@ func TestContext(t *testing.T) {
 	m.lockWait = 20 * time.Millisecond
 	_, err = m.GetKeys(t.Context(), "", 256, 1)
 	if !errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("while another process has the lock: %v, want ErrUnavailable and no end of the caller's context", err)
+		t.Errorf("while another process has the lock: %v, want ErrUnavailable, not the end of the caller's context", err)
 	}
 	short, cancelShort := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancelShort()

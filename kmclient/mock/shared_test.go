@@ -16,7 +16,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// TestGoroutines has goroutines share two mocks on one file.
+// TestGoroutines lets goroutines share two mocks on one file.
 func TestGoroutines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	mocks := []*KeyManager{newMock(t, path), newMock(t, path)}
@@ -41,11 +41,11 @@ func TestGoroutines(t *testing.T) {
 	}
 }
 
-// TestProcesses has several processes share one file: no key may be lost,
-// no ID be given out twice.
+// TestProcesses lets several processes share one file: no key may be lost, and no ID
+// given out twice.
 func TestProcesses(t *testing.T) {
 	const processes, calls = 5, 12
-	if path := os.Getenv("KMCLIENT_TEST_MOCK"); path != "" { // one of them
+	if path := os.Getenv("KMCLIENT_TEST_MOCK"); path != "" { // this is one of them
 		m := newMock(t, path)
 		for range calls {
 			for _, k := range getKeys(t, m, 2) {
@@ -87,7 +87,7 @@ func TestProcesses(t *testing.T) {
 	}
 	for _, k := range keys {
 		if fmt.Sprintf("%x", sha256.Sum256(k.Reveal())) != givenOut[k.ID()] {
-			t.Errorf("%s is another key than the one that was given out", k.ID())
+			t.Errorf("%s is not the key that was given out", k.ID())
 		}
 	}
 }

@@ -24,8 +24,8 @@ func states(t *testing.T, m *KeyManager) (all []kmclient.State) {
 	return all
 }
 
-// The state of a key says whether it was given out and fetched by its ID. Other
-// processes see the same.
+// The state of a key tells whether it was given out and fetched by its ID. Other
+// processes see the same state.
 func TestStates(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	keys := getKeys(t, newMock(t, path), 3)
@@ -50,12 +50,12 @@ func TestStates(t *testing.T) {
 		}
 	}
 	if text, err := os.ReadFile(path); err != nil || strings.Contains(string(text), memberStates) {
-		t.Errorf("all are closed, and the file says %s, %v", text, err)
+		t.Errorf("all are closed, but the file says %s, %v", text, err)
 	}
 }
 
-// Keys that another program has put into the file stay as they are, and so does
-// the file: nothing is made next to it either.
+// Keys that another program put into the file stay as they are, and so does the file;
+// nothing is made next to it either.
 func TestStatesOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "keys.json")
@@ -78,7 +78,7 @@ func TestStatesOfOthers(t *testing.T) {
 	if got := states(t, m); !slices.Equal(got, []kmclient.State{kmclient.StateStored, kmclient.StateInUse}) {
 		t.Errorf("next to one of our own: %v", got)
 	}
-	// What the reference system writes has no states any more.
+	// A file that the reference system has written has no states any more.
 	text = `{"keys":{"a":"AAECAwQFBgcICQoLDA0ODw=="},"key_states":{"gone":"used"}}`
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func TestFromEnv(t *testing.T) {
 	}
 }
 
-// TestEnvSpec: nothing that is set names no key manager, and is not the mock.
+// TestEnvSpec: if nothing is set, no key manager is named, not even the mock.
 func TestEnvSpec(t *testing.T) {
 	for env, want := range map[string]string{
 		"":                                  "",
@@ -82,7 +82,7 @@ func TestEnvSpec(t *testing.T) {
 	}
 }
 
-// environment returns the getenv of variables NAME=VALUE, separated by spaces.
+// environment returns a getenv for variables NAME=VALUE, separated by spaces.
 func environment(variables string) func(string) string {
 	return func(name string) string {
 		for _, v := range strings.Fields(variables) {

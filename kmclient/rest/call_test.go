@@ -79,7 +79,7 @@ func TestTimeAndCancel(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		requests.Add(1)
 		_, _ = io.WriteString(w, `{"keys":[`)
-		w.(http.Flusher).Flush() // the answer begins, and never ends
+		w.(http.Flusher).Flush() // the answer begins but never ends
 		<-release
 	}))
 	defer server.Close()
@@ -106,7 +106,7 @@ func TestTimeAndCancel(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if n := requests.Load(); n > 1 {
-			t.Errorf("%s: asked %d times, though the first wait was as long as it may be", name, n)
+			t.Errorf("%s: asked %d times, although the first wait took all the time", name, n)
 		}
 		if e, ok := errors.AsType[*kmclient.Error](err); !ok || !e.Retry {
 			t.Errorf("%s: got %#v, want Retry", name, e)
@@ -176,7 +176,7 @@ func TestNotHTTP(t *testing.T) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 	if strings.Contains(err.Error(), base64.StdEncoding.EncodeToString(secret)[:8]) {
-		t.Error("the error quotes what was no HTTP, which was a key")
+		t.Error("the error quotes what was not HTTP, but a key")
 	}
 }
 
@@ -213,12 +213,12 @@ func TestOverTLS(t *testing.T) {
 	defer old.Close()
 	r := restClient(t, Options{URL: old.URL, CAFile: writeCert(t, old.Certificate().Raw)})
 	if _, err := r.Status(t.Context(), ""); !errors.Is(err, kmclient.ErrUnavailable) {
-		t.Errorf("a server with TLS 1.1 only: got %v, want ErrUnavailable", err)
+		t.Errorf("a server with only TLS 1.1: got %v, want ErrUnavailable", err)
 	}
 }
 
-// TestCAs: all CAs of a file are trusted, also after a byte order mark, and a
-// file of which any is damaged is refused with its line.
+// TestCAs: all CAs in a file are trusted, even after a byte order mark; if one is
+// damaged, the file is refused and the error names the line.
 func TestCAs(t *testing.T) {
 	server := httptest.NewTLSServer(fakekm.Answer(200, `{"keys":[`+fakekm.KeyJSON("a", fakekm.RandomBytes(32))+`]}`))
 	defer server.Close()
@@ -259,7 +259,7 @@ func TestCAs(t *testing.T) {
 	}
 }
 
-// otherCert returns a certificate that has signed nothing.
+// otherCert returns a certificate that signed nothing.
 func otherCert(t *testing.T) []byte {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)

@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// The client offers X25519MLKEM768, and its status says what was agreed.
+// The client offers X25519MLKEM768, and Status says what was agreed.
 func TestConnections(t *testing.T) {
 	for name, test := range map[string]struct {
 		server *tls.Config // nil: plain HTTP

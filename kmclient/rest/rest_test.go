@@ -21,8 +21,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/fakekm"
 )
 
-// restServer is a key manager that answers as handler does, and a client for
-// it that does not wait between two tries.
+// restServer starts a key manager that answers as handler does, and returns a client
+// for it that does not wait between two tries.
 func restServer(t *testing.T, handler http.HandlerFunc) *Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -98,7 +98,7 @@ func TestWithAGoodKeyManager(t *testing.T) {
 	ctx := t.Context()
 
 	if r.DeletesOnDelivery() {
-		t.Error("says that keys are deleted, which stay until they are closed")
+		t.Error("says that keys are deleted, but they stay until they are closed")
 	}
 	s, err := r.Status(ctx, "")
 	if err != nil || fakekm.Count(s.StoredKeys) != 7 || s.KeySize != 256 || s.MaxKeySize != 0 {
@@ -113,7 +113,7 @@ func TestWithAGoodKeyManager(t *testing.T) {
 		t.Fatalf("KeysByID: %v", err)
 	}
 	if !bytes.Equal(again[0].Reveal(), keys[2].Reveal()) || !bytes.Equal(again[1].Reveal(), keys[0].Reveal()) {
-		t.Error("KeysByID gives other keys than GetKeys did, or in another order")
+		t.Error("KeysByID gives different keys than GetKeys did, or a different order")
 	}
 	if err := r.CloseKey(ctx, keys[0].ID()); err != nil {
 		t.Errorf("CloseKey: %v", err)
@@ -127,7 +127,7 @@ func TestWithAGoodKeyManager(t *testing.T) {
 		}
 	}
 	if n := connections.Load(); n != 1 {
-		t.Errorf("over 50 calls one after the other took %d connections, want 1", n)
+		t.Errorf("over 50 calls one after another took %d connections, want 1", n)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestGetKeysBadAnswers(t *testing.T) {
 				t.Error("the error shows a key")
 			}
 			if len(err.Error()) > 500 {
-				t.Errorf("the error has %d bytes: too many for a log", len(err.Error()))
+				t.Errorf("the error has %d bytes: too long for a log", len(err.Error()))
 			}
 			if strings.Contains(test.body, "<") && !strings.Contains(err.Error(), "HTML") {
 				t.Errorf("%q does not name the HTML page", err)
@@ -266,7 +266,7 @@ func TestFewerKeysThanAskedFor(t *testing.T) {
 		fakekm.Answer(200, `{"keys":[`+fakekm.KeyJSON(fmt.Sprintf("key-%d", given), fakekm.RandomBytes(32))+`]}`)(w, req)
 	})
 	if keys, err := r.GetKeys(t.Context(), "", 256, 3); err != nil || len(keys) != 3 || !slices.Equal(asked, []int{3, 2, 1}) {
-		t.Errorf("%v, %v, having asked for %v, want 3 keys in 3 requests", keys, err, asked)
+		t.Errorf("%v, %v after asking for %v, want 3 keys in 3 requests", keys, err, asked)
 	}
 	if keys, err := r.GetKeys(t.Context(), "", 256, 3); len(keys) != 1 || err != nil {
 		t.Errorf("a key manager that runs dry midway: %v, %v, want the key that came", keys, err)

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestPath: a credential is a file in systemd's folder, and no name leads out of it.
+// TestPath: a credential is a file in systemd's folder, and no name leads out of that
+// folder.
 func TestPath(t *testing.T) {
 	for _, tt := range []struct {
 		dir, setting, want string

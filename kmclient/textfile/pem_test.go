@@ -54,7 +54,7 @@ func withoutLine(text string, n int) string {
 	return strings.Join(append(lines[:n:n], lines[n+1:]...), "")
 }
 
-// TestCAs: all CAs of a file or an error that says where.
+// TestCAs: all CAs in a file, or an error that says where.
 func TestCAs(t *testing.T) {
 	a, key := newCert(t, "a")
 	b, _ := newCert(t, "b")
@@ -69,7 +69,7 @@ func TestCAs(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		want       int    // certificates
-		says       string // where there are none
+		says       string // if there are none
 	}{
 		{"one", a, 1, ""},
 		{"two", a + b, 2, ""},
@@ -137,7 +137,7 @@ func TestCAs(t *testing.T) {
 				want.AppendCertsFromPEM([]byte(b))
 			}
 			if !pool.Equal(want) {
-				t.Errorf("not the %d CAs of the file", tt.want)
+				t.Errorf("these are not the %d CAs in the file", tt.want)
 			}
 		})
 	}
@@ -150,7 +150,7 @@ func replacedEnd(cert, end string) string {
 // lineAfter is the number of the line that follows text.
 func lineAfter(text string) string { return big.NewInt(int64(strings.Count(text, "\n") + 1)).String() }
 
-// TestSystemCAs: a file that holds the CAs of an operating system is good.
+// TestSystemCAs: a file with the CAs of an operating system is accepted.
 func TestSystemCAs(t *testing.T) {
 	const path = "/etc/ssl/certs/ca-certificates.crt"
 	if _, err := os.Stat(path); err != nil {
@@ -197,8 +197,8 @@ func TestKeyPair(t *testing.T) {
 	}
 }
 
-// FuzzCAs: whatever is accepted has all the CAs that crypto/x509 finds in it, and
-// no other; a refusal has a line of the text.
+// FuzzCAs: whatever is accepted gives all the CAs that crypto/x509 finds in it, and no
+// others; a refusal names a line of the text.
 func FuzzCAs(f *testing.F) {
 	a, key := newCert(f, "a")
 	b, _ := newCert(f, "b")

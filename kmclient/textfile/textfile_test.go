@@ -12,7 +12,7 @@ import (
 	utf "unicode/utf16"
 )
 
-// inUTF16 returns text as an editor writes it that calls this "Unicode".
+// inUTF16 returns text as written by an editor that calls this "Unicode".
 func inUTF16(text string, order binary.AppendByteOrder, mark bool) []byte {
 	var b []byte
 	if mark {
@@ -107,7 +107,7 @@ func TestReadSecret(t *testing.T) {
 	}
 }
 
-// TestTextIsNotUTF16: nothing that can be a UTF-8 file is taken for UTF-16.
+// TestTextIsNotUTF16: nothing that can be a UTF-8 file is mistaken for UTF-16.
 func TestTextIsNotUTF16(t *testing.T) {
 	for _, text := range []string{"", "a", "ab", "{}", "жозеф", "日本語日本語", strings.Repeat("€", 50), "[km]\nurl = \"mock:\"\n"} {
 		if IsUTF16([]byte(text)) {

@@ -7,8 +7,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// FuzzAnswer gives any bytes as an answer: nothing may panic, and keys
-// come out as asked or not at all.
+// FuzzAnswer gives any bytes as an answer: nothing may panic, and keys come out as
+// asked for or not at all.
 func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if keys, err := DecodeKeys(body, 128, 2); err == nil {

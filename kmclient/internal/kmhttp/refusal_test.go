@@ -12,8 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/internal/redact"
 )
 
-// What is a key by its name goes, whatever it looks like, and what is cut off
-// at the end shows no beginning of one.
+// What is named a key is removed, whatever it looks like, and cutting a text does not
+// leave the beginning of one.
 func TestWordsWithoutKeys(t *testing.T) {
 	const short = "c2hvcnQ=" // too short to be noticed
 	for name, body := range map[string]string{
@@ -34,7 +34,7 @@ func TestWordsWithoutKeys(t *testing.T) {
 			t.Errorf("%s: %s", name, text)
 		}
 		if len(e.Details) != 1 || !strings.Contains(e.Details[0], `"n":1`) {
-			t.Errorf("%s: details are %q, want what is no key of them", name, e.Details)
+			t.Errorf("%s: details are %q, want everything but keys", name, e.Details)
 		}
 	}
 }
@@ -76,8 +76,8 @@ func TestRefusedKeys(t *testing.T) {
 	}
 }
 
-// Retry-After says that the request as such is right. Whether it is keys that
-// are waited for, only words say.
+// Retry-After says that the request as such is valid. Only words say whether the wait
+// is for keys.
 func TestRefusedWithRetryAfter(t *testing.T) {
 	header := http.Header{"Retry-After": {"30"}}
 	for _, test := range []struct {
@@ -107,7 +107,7 @@ func TestRefusedWithRetryAfter(t *testing.T) {
 	}
 }
 
-// A 401 for a key by its ID may speak of the key. It stays a kmclient.ErrRefused, with
+// A 401 for a key by its ID may be about the key. It stays kmclient.ErrRefused, on
 // which a relay waits.
 func TestRefusedByID(t *testing.T) {
 	for _, test := range []struct {
@@ -130,7 +130,7 @@ func TestRefusedByID(t *testing.T) {
 			t.Errorf("%s, HTTP %d: %v, want %v with %q", test.op, test.status, e, test.want, test.words)
 		}
 		if test.op == OpGetKeys && strings.Contains(e.Error(), "does not hold") {
-			t.Errorf("a 401 for fresh keys speaks of a key: %v", e)
+			t.Errorf("a 401 for fresh keys mentions a key: %v", e)
 		}
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// wordings are what key managers say to a request for fresh keys, by what they
-// mean. Each is tried as a message with every status that is named.
+// wordings are what key managers say to a request for fresh keys, by what they mean.
+// Each is tried as a message with each of its statuses.
 func wordings() map[error]map[string][]int {
 	return map[error]map[string][]int{
 		kmclient.ErrKeyExhausted: {
@@ -103,7 +103,7 @@ func wordings() map[error]map[string][]int {
 			"Requested size of 4096 bits exceeds the key material that is stored":           {400},
 			"The amount of requested key material exceeds the amount of available key bits": {400},
 
-			// It is a matter of time, and it is keys that are waited for.
+			// It is a matter of time, and the wait is for keys.
 			"keys are being generated, please try again later":    {400, 503},
 			"Keys not yet distilled. Retry in a moment.":          {400, 503},
 			"The KME is waiting for new keys, please retry later": {400, 503},
@@ -168,7 +168,7 @@ func wordings() map[error]map[string][]int {
 			"Gateway Time-out":                                          {504},
 			"API key limit exhausted":                                   {503},
 
-			// It may pass, and does not say that keys are lacking.
+			// It may pass, but does not say that keys are lacking.
 			"Try again later.":                                 {400, 409, 503},
 			"Temporarily unable to serve the request":          {400, 503},
 			"rate limit exceeded, try again later":             {400, 429, 503},
@@ -204,7 +204,7 @@ func wordings() map[error]map[string][]int {
 			"Requested 200 keys exceeds the limit of 128 keys":                            {400},
 			"no keys: number exceeds max_key_per_request (128)":                           {400},
 		},
-		kmclient.ErrBadRequest: { // and no ErrLimit
+		kmclient.ErrBadRequest: { // and not ErrLimit
 			"key size 256 is not available":                            {400},
 			"no keys for unknown SAE":                                  {400},
 			"SAE_X is not registered, no keys available":               {400},

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
-// asRole makes a role with the rights that a relay needs, and returns the URL with it.
+// asRole makes a role with the rights that a relay needs, and returns the URL for it.
 func asRole(t *testing.T, server *pgtest.Server, url, role, attributes string) string {
 	t.Helper()
 	grants, err := postgres.Grants(url, role)
@@ -27,7 +27,7 @@ func asRole(t *testing.T, server *pgtest.Server, url, role, attributes string) s
 
 func withRole(url, role string) string { return strings.Replace(url, "//"+pgtest.User, "//"+role, 1) }
 
-// A relay's role can do all that a store does, and nothing else.
+// A relay's role can do everything that a store does, and nothing else.
 func TestRelayRole(t *testing.T) {
 	server := shared(t)
 	url := asRole(t, server, newSchema(t, server), "relay", "LOGIN")
@@ -46,12 +46,12 @@ func TestRelayRole(t *testing.T) {
 		}
 	}
 	if err := postgres.Init(t.Context(), url); err != nil {
-		t.Errorf("Init of a schema that is there: %v, want no error", err)
+		t.Errorf("Init of an existing schema: %v, want no error", err)
 	}
 	wantRefused(t, postgres.Init(t.Context(), strings.Replace(url, "search_path=", "search_path=new_", 1)), "rights")
 }
 
-// Missing rights, schemas, roles and databases have clear errors.
+// Missing rights, schemas, roles and databases give clear errors.
 func TestRefused(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
@@ -94,8 +94,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// A server that loses what it has acknowledged is refused, and Warnings has one that
-// may be lost.
+// A server that may lose what it has acknowledged is refused, and Warnings mentions one
+// whose loss loses commits.
 func TestUnsafe(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -158,7 +158,8 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// Warnings has a connection that may be in clear text, unless it stays on this machine.
+// Warnings mentions a connection that may be in clear text, unless it stays on this
+// machine.
 func TestClearText(t *testing.T) {
 	for url, clear := range map[string]bool{
 		"postgres://h/db": true, "postgres://h/db?sslmode=disable": true, "postgres://h/db?sslmode=require": false,

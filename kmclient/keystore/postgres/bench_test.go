@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
-// The cost of a message, whose key is stored, bound and delivered, on one server, and on
-// one with a synchronous standby.
+// The cost of storing, binding and delivering a message's key, on one server and on one
+// with a synchronous standby.
 func BenchmarkMessage(b *testing.B) {
 	for _, servers := range []int{1, 2} {
 		b.Run(fmt.Sprintf("servers=%d", servers), func(b *testing.B) {

@@ -9,8 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A request that may have been committed is never sent again, nor one that can't
-// succeed.
+// A request that may have been committed, or can't succeed, is never sent again.
 func TestMayRepeat(t *testing.T) {
 	said := func(severity, code string) error {
 		return &pgconn.PgError{Severity: "FEHLER", SeverityUnlocalized: severity, Code: code}
@@ -19,7 +18,7 @@ func TestMayRepeat(t *testing.T) {
 	for _, test := range []struct {
 		name              string
 		err               error
-		write, read, sent bool // may be repeated
+		write, read, sent bool // whether these may be repeated
 	}{
 		{"deadlock", deadlock, true, true, true},
 		{"serialization", said("ERROR", serializationFailure), true, true, true},
@@ -45,6 +44,6 @@ func TestMayRepeat(t *testing.T) {
 		}
 	}
 	if mayRepeat(deadlock, once, attempts) || mayRepeat(errors.Join(shutdown), once, 1) {
-		t.Error("a request is repeated for ever, or after a shutdown")
+		t.Error("a request is repeated forever, or after a shutdown")
 	}
 }

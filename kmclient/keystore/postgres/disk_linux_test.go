@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
-// The server's disk is full: the error says so, nothing is half done, and the store works
-// again once there is room.
+// The server's disk is full: the error says so, nothing is half done, and the store
+// works again once there is space.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Setting returns a setting of a connection of s.
+// Setting returns a setting of one of s's connections.
 func Setting(t *testing.T, s *Engine, name string) (value string) {
 	t.Helper()
 	err := s.call(t.Context(), repeatable, func(ctx context.Context, c *conn) error {
@@ -17,7 +17,7 @@ func Setting(t *testing.T, s *Engine, name string) (value string) {
 	return value
 }
 
-// CheckURL reports whether a URL can be that of a store.
+// CheckURL returns an error unless a URL can be a store's.
 func CheckURL(url string) error {
 	_, err := parse(url)
 	return err

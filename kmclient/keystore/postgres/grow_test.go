@@ -12,10 +12,10 @@ import (
 )
 
 // The cost of a message with many key IDs and tombstones in the store, as a multiple of
-// the cost with none. The stores take turns, so that other load hits all of them;
-// medians are reported. It needs some 3 GB of disk.
+// the cost with none. The stores take turns, so that other load affects all of them;
+// medians are reported. This needs about 3 GB of disk space.
 func BenchmarkGrown(b *testing.B) {
-	const each, sessions = 200, 20 // messages a turn
+	const each, sessions = 200, 20 // messages per turn
 	type size struct {
 		claims, tombstones int
 	}

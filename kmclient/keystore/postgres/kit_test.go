@@ -17,7 +17,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
-// one is the server that most tests share, each with a schema of its own.
+// one is the server that most tests share, each with its own schema.
 var one pgtest.Shared
 
 func shared(t testing.TB) *pgtest.Server {
@@ -68,7 +68,7 @@ func put(t testing.TB, s engine.Engine, id string) {
 	}
 }
 
-// get returns a record, nil if there is none.
+// get returns a record, or nil if there is none.
 func get(t testing.TB, s engine.Engine, id string) *engine.Record {
 	t.Helper()
 	records, err := s.Get(t.Context(), name(id))
@@ -78,7 +78,7 @@ func get(t testing.TB, s engine.Engine, id string) *engine.Record {
 	return records[0]
 }
 
-// wantRefused wants a kmclient.ErrStore with some words in it, and no password.
+// wantRefused wants a kmclient.ErrStore that contains some words, and no password.
 func wantRefused(t testing.TB, err error, words string) {
 	t.Helper()
 	if !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), words) {
@@ -89,7 +89,7 @@ func wantRefused(t testing.TB, err error, words string) {
 	}
 }
 
-// schemaName is the name of the schema that was made last.
+// schemaName is the name of the schema made last.
 func schemaName() string { return fmt.Sprintf("test%d", schemas.Load()) }
 
 // newStore opens the store of an engine.
@@ -102,7 +102,8 @@ func newStore(t testing.TB, e engine.Engine) *keystore.Store {
 	return s
 }
 
-// storeIn opens the store of an engine. Its key is in a file, which is made with it.
+// storeIn opens the store of an engine. Its key is in a file, which is made with the
+// store.
 func storeIn(e engine.Engine, key string) (*keystore.Store, error) {
 	return keystore.Open(context.Background(), &storetest.Link{}, keystore.Options{
 		Engine: e, Key: keystore.KeyFile(key, nil), KM: "km", SAE: "B", SweepEvery: -1,

@@ -16,8 +16,8 @@ import (
 
 const waiting = "FROM pg_stat_activity WHERE application_name='qkdmail' AND wait_event_type='Lock'"
 
-// Two Applys that change the same records in different orders don't wait for each other:
-// both are held up at the second of three records, and only one goes on.
+// Two calls of Apply that change the same records in different orders don't wait for
+// each other: both are held up at the second of three records, and only one goes on.
 func TestNoDeadlock(t *testing.T) {
 	server := shared(t)
 	s := openEngine(t, newSchema(t, server))
@@ -42,11 +42,11 @@ func TestNoDeadlock(t *testing.T) {
 		t.Errorf("got %v and %v, want one conflict", first, then)
 	}
 	if strings.Contains(server.Log(), "deadlock detected") {
-		t.Error("the server has detected a deadlock")
+		t.Error("the server detected a deadlock")
 	}
 }
 
-// What is only checked stays as it is until the commit.
+// A record that is only checked stays as it is until the commit.
 func TestCheckHolds(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
@@ -68,8 +68,8 @@ func TestCheckHolds(t *testing.T) {
 	}
 }
 
-// Of two that make the same claim at the same time one gets it, and the whole Apply of
-// the other is rolled back.
+// If two make the same claim at the same time, one gets it, and the other's whole Apply
+// is rolled back.
 func TestSameClaim(t *testing.T) {
 	url := newSchema(t, shared(t))
 	stores := []*postgres.Engine{openEngine(t, url), openEngine(t, url)}
@@ -95,7 +95,7 @@ func TestSameClaim(t *testing.T) {
 	}
 }
 
-// As many records as one Apply takes are changed, checked and deleted at once.
+// As many records as one Apply accepts are changed, checked and deleted at once.
 func TestManyChanges(t *testing.T) {
 	s := openEngine(t, newSchema(t, shared(t)))
 	n := s.Limits().Changes

@@ -26,8 +26,8 @@ func calls(t *testing.T) map[string]func(engine.Engine) error {
 
 func second[T any](_ T, err error) error { return err }
 
-// wantBehind wants every call refused, with the reason. The first may only notice that
-// its connection is gone.
+// wantBehind wants every call to be refused, with the reason. The first call may only
+// notice that its connection is gone.
 func wantBehind(t *testing.T, s engine.Engine, first func(engine.Engine) error) {
 	t.Helper()
 	if err := first(s); err == nil || !strings.Contains(err.Error(), "connection") {
@@ -68,9 +68,9 @@ func TestPromotedBehind(t *testing.T) {
 	for what, call := range calls(t) {
 		wantBehind(t, stores[what], call)
 	}
-	retry(t, func() error { return apply(idle, "seen") }) // it has seen nothing that is lost
+	retry(t, func() error { return apply(idle, "seen") }) // it has seen none of the lost commits
 	if s := openEngine(t, url); get(t, s, "first-Get") == nil || get(t, s, "last-Get") != nil {
-		t.Error("the standby has the last commits: this shows nothing")
+		t.Error("the standby has the last commits: this proves nothing")
 	}
 }
 
@@ -85,7 +85,7 @@ func TestRestored(t *testing.T) {
 	snapshot := server.Snapshot()
 	server.Restart()
 	retry(t, func() error { return second(early.Get(t.Context(), name("a"))) })
-	put(t, early, "b") // on a new connection, which represents the first one too
+	put(t, early, "b") // on a new connection, which also represents the first one
 	late := openEngine(t, url)
 	put(t, late, "c")
 	server.Restore(snapshot)
@@ -99,11 +99,11 @@ func TestRestored(t *testing.T) {
 	server.Restart()
 	retry(t, func() error { return apply(now, "e") })
 	if get(t, now, "d") == nil {
-		t.Error("a crash has lost a commit")
+		t.Error("a crash lost a commit")
 	}
 }
 
-// retry repeats what may fail while a server starts.
+// retry repeats do, which may fail while a server starts.
 func retry(t *testing.T, do func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -159,8 +159,8 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// Rows of sessions don't pile up: those whose connections have ended are removed with
-// the next commits, and the rest when the store is closed.
+// Rows of sessions don't pile up: those of ended connections are removed with the next
+// commits, the rest when the store is closed.
 func TestSessions(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)

@@ -44,7 +44,7 @@ func TestDown(t *testing.T) {
 	wantRefused(t, err, "qkdmail store init")
 }
 
-// All connections are ended, or what waits for a lock is cancelled.
+// All connections are ended, or requests that wait for a lock are cancelled.
 func TestCancelled(t *testing.T) {
 	server := shared(t)
 	s := openEngine(t, newSchema(t, server))
@@ -150,7 +150,7 @@ func TestStandby(t *testing.T) {
 	<-promoted
 }
 
-// More connections than the server has, or a role may have.
+// More connections than the server or a role may have.
 func TestTooMany(t *testing.T) {
 	server := shared(t)
 	url := newSchema(t, server)
@@ -170,8 +170,8 @@ func TestTooMany(t *testing.T) {
 	retry(t, func() error { return apply(s, "c") })
 }
 
-// The network swallows what is sent: each call ends in time, and the next connection is
-// a new one.
+// The network swallows what is sent: each call ends in time, and the next one gets a
+// new connection.
 func TestStalled(t *testing.T) {
 	server := shared(t)
 	p := newProxy(t, server.Address())
@@ -179,7 +179,7 @@ func TestStalled(t *testing.T) {
 	s := openWith(t, postgres.Options{URL: url, Timeout: short})
 	done := make(chan error)
 	release := lock(t, server)
-	for i := range 12 { // a connection each
+	for i := range 12 { // one connection each
 		go func() { done <- apply(s, fmt.Sprint(i)) }()
 	}
 	server.Wait("SELECT count(*)=12 FROM pg_stat_activity WHERE application_name='qkdmail' AND wait_event_type='Lock'")
@@ -200,8 +200,8 @@ func TestStalled(t *testing.T) {
 	put(t, s, "c")
 }
 
-// A commit that waits for the standby is not cancelled by the engine, and is an error if
-// it is cancelled at the server.
+// The engine does not cancel a commit that waits for the standby; if the server cancels
+// it, that is an error.
 func TestStandbyGone(t *testing.T) {
 	t.Parallel()
 	primary, standby := pgtest.StartPair(t)
@@ -214,7 +214,7 @@ func TestStandbyGone(t *testing.T) {
 	time.Sleep(short / 2)
 	primary.Wait("SELECT count(*)=1 " + unsynced)
 	if get(t, other, "given up") != nil {
-		t.Error("others see what the standby does not have")
+		t.Error("others see what the standby lacks")
 	}
 	patient := openEngine(t, url)
 	for _, end := range []string{"pg_cancel_backend", "pg_terminate_backend"} {
@@ -228,7 +228,7 @@ func TestStandbyGone(t *testing.T) {
 	retry(t, func() error { return apply(s, "b") })
 	primary.Wait("SELECT count(*)=0 " + unsynced)
 	if get(t, other, "given up") == nil {
-		t.Error("the record was committed, and is not there")
+		t.Error("the record was committed, but is not there")
 	}
 	put(t, patient, "c")
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres"
 )
 
-// childEnv makes the test binary a child of TestProcesses; it is the URL of a
-// store and the file of its store key.
+// childEnv makes the test binary a child of TestProcesses; it holds the URL of a store
+// and the file of its store key.
 const childEnv = "POSTGRES_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -40,8 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// bindChild reads IDs of keys and binds them to messages of its own, all at the same
-// time.
+// bindChild reads key IDs and binds the keys to its own messages, all at the same time.
 func bindChild(url, key string) error {
 	s, err := postgres.Open(context.Background(), postgres.Options{URL: url})
 	if err != nil {
@@ -67,15 +66,15 @@ func bindChild(url, key string) error {
 			} else if err != nil {
 				word = "error " + err.Error()
 			}
-			_, _ = os.Stdout.WriteString(word + " " + id + "\n") // at once, as a whole
+			_, _ = os.Stdout.WriteString(word + " " + id + "\n") // in one write
 		})
 	}
 	all.Wait()
 	return nil
 }
 
-// Each process verifies a message of its own under the same keys, at the same time: only
-// one of them may open a message with a key.
+// Each process verifies its own messages under the same keys, at the same time: only
+// one of them may open a message with each key.
 func TestProcesses(t *testing.T) {
 	const processes, keys = 3, 200
 	url := newSchema(t, shared(t))

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// A proxy is between an engine and a server. It can stop passing data on without ending
-// a connection.
+// A proxy sits between an engine and a server. It can stop passing data on without
+// ending a connection.
 type proxy struct {
 	address string
-	delay   atomic.Int64 // of what passes, in each direction
+	delay   atomic.Int64 // for data in each direction
 
 	mu      sync.Mutex
 	stalled bool
@@ -47,7 +47,7 @@ func newProxy(t *testing.T, to string) *proxy {
 	return p
 }
 
-// pass passes data on, as long as it may.
+// pass passes data on as long as may is true.
 func (p *proxy) pass(from, to net.Conn, may *atomic.Bool) {
 	b := make([]byte, 1<<16)
 	for {
@@ -66,7 +66,8 @@ func (p *proxy) pass(from, to net.Conn, may *atomic.Bool) {
 	}
 }
 
-// fresh returns whether a new connection passes data on, now and later.
+// fresh returns a value that tells, now and later, whether a new connection passes data
+// on.
 func (p *proxy) fresh() *atomic.Bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
-// A claim is there for ever, and takes few bytes.
+// A claim stays forever, and takes few bytes.
 func TestClaimSize(t *testing.T) {
 	server := shared(t)
 	s := openEngine(t, newSchema(t, server))
@@ -36,13 +36,13 @@ func TestClaimSize(t *testing.T) {
 	}
 	heap, index := size("pg_relation_size"), size("pg_indexes_size")
 	if heap > most {
-		t.Errorf("a claim takes %.1f bytes, want %d at most", heap, most)
+		t.Errorf("a claim takes %.1f bytes, want at most %d", heap, most)
 	}
-	t.Logf("a claim takes %.1f bytes, and %.1f of the index", heap, index)
+	t.Logf("a claim takes %.1f bytes, and %.1f in the index", heap, index)
 }
 
 // Every statement finds its rows by an index, even while the tables are small: a plan
-// that is made then stays in use when they have grown.
+// made then stays in use when they have grown.
 func TestIndexes(t *testing.T) {
 	server := shared(t)
 	s := openEngine(t, newSchema(t, server))
@@ -67,7 +67,7 @@ func TestIndexes(t *testing.T) {
 	_, err4 := s.Due(t.Context(), "km", "B", time.Now(), 1000)
 	err5 := s.Apply(t.Context(), engine.Change{Old: r, New: r}, engine.Change{New: record("b", "v")}, engine.Change{New: &engine.Record{Name: claims}})
 	err6 := s.Apply(t.Context(), engine.Change{Old: r})
-	if err := errors.Join(err, err2, err3, err4, err5, err6, s.Close()); err != nil { // the end of a connection has its counts written
+	if err := errors.Join(err, err2, err3, err4, err5, err6, s.Close()); err != nil { // the end of a connection makes it write its counts
 		t.Fatal(err)
 	}
 	server.Wait("SELECT sum(idx_scan)>100 FROM pg_stat_user_tables WHERE schemaname='" + schemaName() + "'")

@@ -8,7 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/postgres/pgtest"
 )
 
-// The server's certificate is checked as the URL demands, and one of another CA refused.
+// The server's certificate is checked as the URL demands, and one from another CA is
+// refused.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)

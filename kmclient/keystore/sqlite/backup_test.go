@@ -42,8 +42,8 @@ func (s *sendKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*k
 	return keys, nil
 }
 
-// bytesOf returns the bytes of a receiving key: many, so that a key needs pages of its
-// own, and nowhere the same.
+// bytesOf returns the bytes of a receiving key: so many that a key needs its own pages,
+// and never repeating.
 func (s *sendKM) bytesOf(id string) (b []byte) {
 	for sum := storetest.KeyBytes("key " + id); len(b) < s.size; sum = storetest.KeyBytes(string(sum)) {
 		b = append(b, sum...)
@@ -51,7 +51,7 @@ func (s *sendKM) bytesOf(id string) (b []byte) {
 	return b
 }
 
-// files returns what is in the files of a database and its log.
+// files returns the content of a database file and its log.
 func files(t testing.TB, path string) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{}
@@ -65,7 +65,7 @@ func files(t testing.TB, path string) map[string][]byte {
 	return all
 }
 
-// absent wants no trace of a secret in files, as it is or as text.
+// absent wants no trace of a secret in files, raw or as text.
 func absent(t *testing.T, in map[string][]byte, what string, secret []byte) {
 	t.Helper()
 	for name, text := range in {
@@ -80,8 +80,8 @@ func absent(t *testing.T, in map[string][]byte, what string, secret []byte) {
 	}
 }
 
-// A backup that is restored on another machine brings back the receiving keys, and
-// which key IDs were used. No bytes of sending keys are in it, nor in the store itself.
+// A backup restored on another machine brings back the receiving keys, and which key
+// IDs were used. Neither it nor the store itself holds bytes of sending keys.
 func TestBackup(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 32}
@@ -136,8 +136,8 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// Once a key is closed and the store compacted, no trace of it is in either file: not
-// its bytes, nor their sealed form.
+// Once a key is closed and the store compacted, neither file has a trace of its bytes,
+// raw or sealed.
 func TestClosedLeavesNothing(t *testing.T) {
 	path := dbPath(t)
 	km := &sendKM{size: 10_000}
@@ -173,7 +173,7 @@ func TestClosedLeavesNothing(t *testing.T) {
 		found = found || bytes.Contains(text, sealed[ids[0]][100:116])
 	}
 	if !found {
-		t.Fatal("a key that is there is not found: this shows nothing")
+		t.Fatal("an existing key is not found: this proves nothing")
 	}
 	if err := store.CloseKey(t.Context(), ids[0]); err != nil { // at once
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestClosedLeavesNothing(t *testing.T) {
 	if keys, err := store.KeysByID(t.Context(), "A", kept); err != nil || !bytes.Equal(keys[0].Reveal(), km.bytesOf(kept)) {
 		t.Errorf("a key that was not closed: %v", err)
 	}
-	// Nor are they in a backup that is made now.
+	// Nor does a backup that is made now.
 	copied := filepath.Join(t.TempDir(), "copy.db")
 	if err := e.Backup(t.Context(), copied); err != nil {
 		t.Fatal(err)

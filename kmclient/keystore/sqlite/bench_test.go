@@ -21,8 +21,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
 
-// settled returns the two records that stay of a message whose key is closed, of their
-// real length.
+// settled returns the two records left of a message whose key is closed, in their real
+// length.
 func settled(t testing.TB) (key, msg *engine.Record) {
 	t.Helper()
 	store, e := newStore(t, dbPath(t), &storetest.Link{})
@@ -75,11 +75,11 @@ func fill(t testing.TB, e *sqlite.Engine, n int) {
 	}
 }
 
-// The cost of a message with many tombstones in the file, as a multiple of the cost with
-// none. The files take turns, so that other load hits all of them; medians are reported,
-// of the time and of the processor time.
+// The cost of a message with many tombstones in the file, as a multiple of the cost
+// with none. The files take turns, so that other load affects all of them; medians of
+// the time and of the processor time are reported.
 func BenchmarkTombstones(b *testing.B) {
-	const each = 20 // messages a turn
+	const each = 20 // messages per turn
 	numbers := []int{0, 100_000, 1_000_000}
 	if testing.Short() {
 		numbers = numbers[:2]
@@ -121,7 +121,8 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// The cost of a message alone, and together with 19 others that share its commits.
+// The cost of a single message, and of one together with 19 others that share its
+// commits.
 func BenchmarkMessage(b *testing.B) {
 	for _, sessions := range []int{1, 20} {
 		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
@@ -135,8 +136,8 @@ func BenchmarkMessage(b *testing.B) {
 	}
 }
 
-// cpuTime returns the processor time of this process, which shows more than the clock on
-// a machine with other load.
+// cpuTime returns the processor time of this process, which tells more than the clock
+// on a machine with other load.
 func cpuTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -153,8 +154,8 @@ func BenchmarkClaim(b *testing.B) {
 	}
 }
 
-// Twenty messages at the same time share commits, of which each alone needs three. The
-// file is locked until all have come to a commit, as with a slow disk.
+// Twenty messages at the same time share commits, while each alone needs three. The
+// file is locked until all have reached a commit, as with a slow disk.
 func TestCommitsAreShared(t *testing.T) {
 	const sessions = 20
 	path := dbPath(t)
@@ -185,19 +186,19 @@ func TestCommitsAreShared(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(100 * time.Millisecond) // for them to stand in line
+		time.Sleep(100 * time.Millisecond) // for them to queue up
 		release()
 		all.Wait()
 	}
 	n := e.Commits() - before
-	t.Logf("%.2f commits a message with %d at a time", float64(n)/sessions, sessions)
+	t.Logf("%.2f commits per message with %d at a time", float64(n)/sessions, sessions)
 	if n > sessions {
-		t.Errorf("%d commits for %d messages, want one each at most", n, sessions)
+		t.Errorf("%d commits for %d messages, want at most one each", n, sessions)
 	}
 }
 
-// How much a message writes does not depend on how many there were. Times differ too
-// much between runs for a test; BenchmarkTombstones has them.
+// How much a message writes does not depend on how many came before. Times differ too
+// much between runs for a test; BenchmarkTombstones measures them.
 func TestFlat(t *testing.T) {
 	const each = 20
 	path := dbPath(t)

@@ -16,18 +16,18 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/internal/storetest"
 )
 
-// A patient is a store that is damaged, again and again.
+// A patient is a store that is damaged again and again.
 type patient struct {
 	*testing.T
 	path       string
 	whole, log []byte   // the file and its write-ahead log, as a crash leaves them
 	closed     []byte   // the file, as Close leaves it
 	keys       []string // stored
-	delivered  []string // of them, those whose message was delivered
+	delivered  []string // those of them whose message was delivered
 	claimed    []string
 }
 
-// newPatient returns a patient with some hundred records, as after a crash: the newest
+// newPatient returns a patient with a few hundred records, as after a crash: the newest
 // are in the log.
 func newPatient(t *testing.T) *patient {
 	p := &patient{T: t, path: dbPath(t)}
@@ -84,8 +84,8 @@ func (p *patient) put(file, log []byte) {
 	}
 }
 
-// examine uses the store, and wants temporary errors only, and nothing wrong returned.
-// It returns how many keys could not be read.
+// examine uses the store, and wants only temporary errors and right results. It returns
+// how many keys could not be read.
 func (p *patient) examine(what string) (missing int) {
 	p.Helper()
 	km := &storetest.Link{Keeps: true, Gone: func(string) bool { return true }}
@@ -95,12 +95,12 @@ func (p *patient) examine(what string) (missing int) {
 		return len(p.keys)
 	}
 	defer func() { _ = e.Close() }()
-	unseen := 0 // keys of which nothing is known any more
+	unseen := 0 // keys about which nothing is known any more
 	for _, id := range p.keys {
 		keys, err := store.KeysByID(p.Context(), "A", id)
 		switch {
 		case err == nil && !bytes.Equal(keys[0].Reveal(), storetest.KeyBytes(id)):
-			p.Errorf("%s: %s is another key", what, id)
+			p.Errorf("%s: %s is a different key", what, id)
 		case errors.Is(err, kmclient.ErrKeyNotFound), errors.Is(err, keystore.ErrClaimed): // the claim may outlive a lost record
 			unseen++
 		case err != nil:
@@ -138,14 +138,14 @@ func (p *patient) judge(what string, err error) {
 		return
 	}
 	e, ok := errors.AsType[*kmclient.Error](err)
-	store := errors.Is(err, kmclient.ErrStore) || errors.Is(err, keystore.ErrStoreKey) // which looks the same
+	store := errors.Is(err, kmclient.ErrStore) || errors.Is(err, keystore.ErrStoreKey) // ErrStoreKey looks the same
 	if !store || ok && !e.Retry || !strings.Contains(err.Error(), "backup") {
 		p.Errorf("%s: got %v, want a temporary ErrStore that says what to do", what, err)
 	}
 }
 
-// Whatever happens to the file, there is a temporary error or the right key, never another
-// key or a panic; and once the backup is in its place everything is there.
+// Whatever happens to the file, there is a temporary error or the right key, never
+// another key or a panic. Once a backup replaces it, everything is there.
 func TestDamagedFile(t *testing.T) {
 	p := newPatient(t)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -186,12 +186,12 @@ func TestDamagedFile(t *testing.T) {
 		if missing > 0 {
 			hit++
 		}
-		p.put(d.do(bytes.Clone(p.whole)), p.log) // which may mend it
+		p.put(d.do(bytes.Clone(p.whole)), p.log) // this may repair it
 		p.examine(d.name + ", with a log")
 	}
 	t.Logf("%d kinds of damage, %d of which made keys unreadable", len(damages), hit)
 	if hit < len(damages)/4 {
-		t.Error("too little was damaged: this shows nothing")
+		t.Error("too little was damaged: this proves nothing")
 	}
 	p.put(p.closed, nil)
 	p.allThere()
@@ -199,7 +199,7 @@ func TestDamagedFile(t *testing.T) {
 	p.allThere()
 }
 
-// allThere wants the store to know what it knew.
+// allThere checks that the store knows everything that it knew.
 func (p *patient) allThere() {
 	p.Helper()
 	if missing := p.examine("healthy again"); missing > 0 {
@@ -222,8 +222,8 @@ func (p *patient) allThere() {
 	}
 }
 
-// Damage in the write-ahead log, which SQLite itself takes for its end, is refused:
-// otherwise the newest keys would disappear in silence.
+// Damage in the write-ahead log, which SQLite itself takes for the end of the log, is
+// refused: otherwise the newest keys would silently disappear.
 func TestDamagedLog(t *testing.T) {
 	p := newPatient(t)
 	for _, at := range []int{20, 40, len(p.log) / 4, len(p.log) / 2} {
@@ -266,7 +266,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 			p.judge("open", err)
 			failed++
 		} else if !bytes.Equal(keys[0].Reveal(), storetest.KeyBytes(id)) {
-			t.Errorf("%s is another key", id)
+			t.Errorf("%s is a different key", id)
 		}
 	}
 	if failed == 0 {

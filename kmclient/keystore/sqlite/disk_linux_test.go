@@ -36,7 +36,7 @@ func remount(t *testing.T, dir string, readOnly bool) {
 	}
 }
 
-// fillDisk leaves no room on the disk with a folder, until free is called.
+// fillDisk leaves no space on the disk that holds a folder, until free is called.
 func fillDisk(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")

@@ -5,7 +5,7 @@ package sqlite_test
 import "testing"
 
 func smallDisk(t *testing.T) string {
-	t.Skip("SKIPPED: a small file system is mounted on Linux only")
+	t.Skip("SKIPPED: a small file system is mounted only on Linux")
 	return ""
 }
 

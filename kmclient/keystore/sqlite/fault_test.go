@@ -25,7 +25,7 @@ type trouble struct {
 	store     *keystore.Store
 	engine    *sqlite.Engine
 	km        *storetest.Link
-	asked     int // of the key manager, for receiving keys
+	asked     int // how often the key manager was asked for receiving keys
 	fetched   string
 	bound     string
 	wait      time.Duration // for a lock
@@ -48,7 +48,7 @@ func newTrouble(t *testing.T, dir string, wait time.Duration, words string) *tro
 	if err := x.store.BindKeys(t.Context(), "A", storetest.Identity("bound"), 0, x.bound); err != nil {
 		t.Fatal(err)
 	}
-	if err := x.engine.Compact(t.Context()); err != nil { // so that there is no room in the log
+	if err := x.engine.Compact(t.Context()); err != nil { // so that there is no space in the log
 		t.Fatal(err)
 	}
 	return x
@@ -63,7 +63,7 @@ func (x *trouble) start() {
 	x.Cleanup(func() { _ = x.store.Close(context.Background()) })
 }
 
-// get wants a key to be there.
+// get checks that a key is there.
 func (x *trouble) get(id string) {
 	x.Helper()
 	keys, err := x.store.KeysByID(x.Context(), "A", id)
@@ -72,8 +72,8 @@ func (x *trouble) get(id string) {
 	}
 }
 
-// refuses wants every change to be refused for now, and nothing to be lost. It returns a
-// key that was fetched in that time.
+// refuses checks that every change is refused for now and nothing is lost. It returns a
+// key that was fetched meanwhile.
 func (x *trouble) refuses() (waiting string) {
 	x.Helper()
 	ctx := x.Context()
@@ -95,10 +95,10 @@ func (x *trouble) refuses() (waiting string) {
 	for range 2 {
 		keys, err := x.store.GetKeys(ctx, "A", 256, 1)
 		if x.temporary(err); keys != nil {
-			x.Error("a sending key was returned whose ID is not stored")
+			x.Error("a sending key was returned although its ID is not stored")
 		}
 	}
-	// What is there can still be read.
+	// Existing keys can still be read.
 	x.get(x.fetched)
 	x.get(x.bound)
 	if has, err := x.store.Delivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"); err != nil || has[0] {
@@ -107,14 +107,14 @@ func (x *trouble) refuses() (waiting string) {
 	return waiting
 }
 
-// recovers wants every change to be made now, and to stay.
+// recovers checks that every change is made now, and stays.
 func (x *trouble) recovers(waiting string) {
 	x.Helper()
 	ctx := x.Context()
 	err := errors.Join(
 		x.store.BindKeys(ctx, "A", storetest.Identity("fetched"), 0, x.fetched),
 		x.store.RecordDelivered(ctx, "A", storetest.Identity("bound"), x.bound, "a@x"),
-		x.store.Sweep(ctx), // which stores the key that waited
+		x.store.Sweep(ctx), // stores the waiting key
 		x.engine.Check(ctx))
 	if err != nil {
 		x.Error(err)
@@ -163,7 +163,7 @@ func TestLocked(t *testing.T) {
 	release := lockFile(t, x.path)
 	waiting := x.refuses()
 	if _, err := sqlite.Open(t.Context(), x.path, sqlite.Options{Wait: 20 * time.Millisecond}); err == nil {
-		t.Error("opened, where the schema could not be checked")
+		t.Error("opened, although the schema could not be checked")
 	} else {
 		x.temporary(err)
 	}
@@ -171,7 +171,7 @@ func TestLocked(t *testing.T) {
 	x.recovers(waiting)
 }
 
-// A process that ends while nothing can be written has an error for what it loses.
+// A process that ends while nothing can be written reports what it loses.
 func TestLockedToTheEnd(t *testing.T) {
 	x := newTrouble(t, t.TempDir(), 20*time.Millisecond, "locked by another process")
 	release := lockFile(t, x.path)

@@ -19,7 +19,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
 
-// size returns how large the file is with nothing in its write-ahead log.
+// size returns the size of the file with nothing in its write-ahead log.
 func size(t testing.TB, e *sqlite.Engine, path string) int64 {
 	t.Helper()
 	if err := e.Compact(context.Background()); err != nil {
@@ -43,7 +43,7 @@ func claim(t testing.TB, store *keystore.Store, n int) {
 	}
 }
 
-// Little is kept of a key for ever: the package's comment has the number.
+// Little is kept about a key forever: the package comment has the number.
 func TestClaimSize(t *testing.T) {
 	const n = 5_000
 	made := 0
@@ -59,9 +59,9 @@ func TestClaimSize(t *testing.T) {
 		before := size(t, e, path)
 		claim(t, store, n)
 		each := float64(size(t, e, path)-before) / n
-		t.Logf("%s: %.1f bytes a claim", name, each)
+		t.Logf("%s: %.1f bytes per claim", name, each)
 		if each > 30 {
-			t.Errorf("%s: %.1f bytes a claim, want 30 at most", name, each)
+			t.Errorf("%s: %.1f bytes per claim, want at most 30", name, each)
 		}
 	}
 }
@@ -84,8 +84,8 @@ func TestManyKeysInOneCommit(t *testing.T) {
 	}
 }
 
-// migrated opens a file of an older version, which is made with the schemas up to that
-// version and some statements.
+// migrated opens a file of an older version, made with the schemas up to that version
+// and some statements.
 func migrated(t *testing.T, version int, statements ...string) (*sqlite.Engine, error) {
 	t.Helper()
 	path := dbPath(t)
@@ -122,11 +122,11 @@ func insert(kind, km, id string) string {
 	return fmt.Sprintf("INSERT INTO records (kind, km, sae, id, due, version, value) VALUES ('%s', '%s', 'B', '%s', 7, 5, x'00')", kind, km, id)
 }
 
-// In a file of an older version the IDs of sending keys are claimed already, in
-// another form, and those of receiving keys are not yet.
+// In a file of an older version, the IDs of sending keys are already claimed, in
+// another form, but those of receiving keys are not.
 func TestClaimsMigrate(t *testing.T) {
 	ids := []string{"9b42e9e2-0a1b-4c2d-8e3f-0123456789ab", "9b42e9e2-0a1b-4c2d-8e3f-0123456789ac"}
-	received := []string{"00000000-0a1b-4c2d-8e3f-0123456789ab", ids[0]} // and one that was sent with as well
+	received := []string{"00000000-0a1b-4c2d-8e3f-0123456789ab", ids[0]} // and one that was also sent with
 	for version, sent := range map[int]func(km, id string) string{
 		1: func(km, id string) string { return insert("send", km, id) },
 		2: func(km, id string) string {
@@ -163,7 +163,7 @@ func TestClaimsMigrate(t *testing.T) {
 			}
 			for _, r := range records {
 				if !want[r.Name] {
-					t.Errorf("%v is there, and should not be", r.Name)
+					t.Errorf("%v is there, but should not be", r.Name)
 				}
 				again := engine.Change{New: &engine.Record{Name: r.Name}}
 				if err := e.Apply(t.Context(), again); !errors.Is(err, engine.ErrConflict) {
@@ -178,8 +178,8 @@ func TestClaimsMigrate(t *testing.T) {
 	}
 }
 
-// In older versions an ID that is no UUID had another name, under which it would not be
-// found.
+// In older versions an ID that is not a UUID had another name, under which it would no
+// longer be found.
 func TestMigrateOnlyUUIDs(t *testing.T) {
 	for _, id := range []string{"9B42E9E2-0A1B-4C2D-8E3F-0123456789AB", "9b42e9e20a1b4c2d8e3f0123456789ab",
 		"9b42e9e2-0a1b-4c2d-8e3f-0123456789ax", "------------------------------------", "MOCK-KEY-00000001-20251012195642", "r"} {
@@ -192,7 +192,7 @@ func TestMigrateOnlyUUIDs(t *testing.T) {
 	}
 }
 
-// In a file of version 2 that was in use, a received key can't be used to send.
+// In a file of version 2 that was in use, a received key can't be used for sending.
 func TestReceivedBeforeMigration(t *testing.T) {
 	path := dbPath(t)
 	km := &storetest.Link{}

@@ -10,14 +10,14 @@ import (
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // another program that has the file open
+	_ "modernc.org/sqlite" // another program with the file open
 
 	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
 )
 
-// open opens the store in the file at path, and returns its engine as well.
+// open opens the store in the file at path, and also returns its engine.
 func open(path string, km kmclient.KeyManager, now func() time.Time) (*keystore.Store, *sqlite.Engine, error) {
 	return openWith(path, sqlite.Options{}, km, now)
 }
@@ -33,7 +33,7 @@ func openWith(path string, o sqlite.Options, km kmclient.KeyManager, now func() 
 	return store, e, err
 }
 
-// newStore opens the store in the file at path for the length of a test.
+// newStore opens the store in the file at path until the end of the test.
 func newStore(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Store, *sqlite.Engine) {
 	t.Helper()
 	store, e, err := open(path, km, nil)
@@ -46,8 +46,8 @@ func newStore(t testing.TB, path string, km kmclient.KeyManager) (*keystore.Stor
 
 func dbPath(t testing.TB) string { return filepath.Join(t.TempDir(), "keys.db") }
 
-// wantTemporary wants a kmclient.ErrStore with some words in it, after which trying again
-// helps.
+// wantTemporary wants a kmclient.ErrStore that contains some words and says that trying
+// again helps.
 func wantTemporary(t testing.TB, err error, words string) {
 	t.Helper()
 	e, ok := errors.AsType[*kmclient.Error](err)
@@ -56,7 +56,7 @@ func wantTemporary(t testing.TB, err error, words string) {
 	}
 }
 
-// lockFile takes the lock for writing as another process would.
+// lockFile takes the write lock as another process would.
 func lockFile(t testing.TB, path string) (release func()) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)

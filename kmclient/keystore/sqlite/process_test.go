@@ -27,10 +27,10 @@ func uuidOf(b []byte) string { return uuid.UUID(b).String() }
 
 const (
 	childEnv = "KEYSTORE_TEST_CHILD"
-	killsEnv = "KEYSTORE_TEST_KILLS" // how often TestKilled kills; 200 or for 10 seconds
+	killsEnv = "KEYSTORE_TEST_KILLS" // how often TestKilled kills; if unset, 200 times or for 10 seconds
 )
 
-// TestMain runs the test binary as a child of a test where the environment says so.
+// TestMain runs the test binary as a child of a test if the environment says so.
 func TestMain(m *testing.M) {
 	how, path, found := strings.Cut(os.Getenv(childEnv), " ")
 	if !found {
@@ -68,9 +68,9 @@ func startChild(t *testing.T, how, path string) (*exec.Cmd, io.Writer, *bufio.Sc
 // say prints a line in one write.
 func say(words ...any) { _, _ = os.Stdout.WriteString(fmt.Sprintln(words...)) }
 
-// childReceive receives, as two sessions, until it is killed. It says "gives"
-// before a key manager that deletes on delivery has given out a key, "has" when
-// the caller has it, "bound" when it is bound, "sends" when an ID was claimed.
+// childReceive receives, in two sessions, until it is killed. It says "gives" before a
+// key manager that deletes on delivery gives out a key, "has" when the caller has the
+// key, "bound" when it is bound, and "sends" when an ID is claimed.
 func childReceive(path string) {
 	km := &storetest.Link{Gone: func(id string) bool { say("gives", id); return false }, Fresh: uuid.NewString}
 	store, _, err := open(path, km, nil)
@@ -114,8 +114,8 @@ func childReceive(path string) {
 	all.Wait()
 }
 
-// Children that receive are killed at random moments. Whatever one of them has printed
-// is in the store: keys, bindings, claims and deliveries.
+// Receiving children are killed at random moments. Whatever one of them has printed is
+// in the store: keys, bindings, claims and deliveries.
 func TestKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: takes long, and this is -short")
@@ -142,7 +142,7 @@ func TestKilled(t *testing.T) {
 			}
 			if n == wait {
 				time.Sleep(time.Duration(rand.IntN(1500)) * time.Microsecond)
-				_ = child.Process.Kill() // its last lines still come
+				_ = child.Process.Kill() // its last lines still arrive
 			}
 		}
 		_ = child.Wait() // an error: it was killed
@@ -150,7 +150,7 @@ func TestKilled(t *testing.T) {
 	t.Logf("%d kills, %d keys given out, %d returned, %d messages bound, %d delivered",
 		kills, given, len(said["has"]), len(said["bound"]), len(said["delivered"]))
 	if len(said["has"]) < kills || len(said["delivered"]) < kills/4 {
-		t.Error("too little was done: this shows nothing")
+		t.Error("too little was done: this proves nothing")
 	}
 	checkSaid(t, path, said)
 }
@@ -189,7 +189,7 @@ func checkSaid(t *testing.T, path string, said map[string][]string) {
 	}
 }
 
-// childBind reads IDs of keys and binds them to messages of its own.
+// childBind reads key IDs and binds the keys to its own messages.
 func childBind(path string) {
 	store, _, err := open(path, &storetest.Link{}, nil)
 	if err != nil {
@@ -215,7 +215,7 @@ func childBind(path string) {
 	}
 }
 
-// Two processes verify a message of their own under the same key, at the same moment,
+// Two processes each verify their own message under the same key, at the same moment,
 // again and again: only one of them may open it.
 func TestBindProcesses(t *testing.T) {
 	const keys = 300

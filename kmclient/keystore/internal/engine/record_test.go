@@ -16,7 +16,7 @@ func TestNameCheck(t *testing.T) {
 	}
 	for _, n := range []engine.Name{{Kind: "a\x00"}, {KM: "\x00"}, {SAE: "a\x00b"}, {ID: "\x00"}, {ID: strings.Repeat("x", 256)}} {
 		if n.Check() == nil {
-			t.Errorf("%v is taken", n)
+			t.Errorf("%v is accepted", n)
 		}
 	}
 }

@@ -15,7 +15,7 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// Only the canonical spelling is a UUID: any other is another ID.
+// Only the canonical spelling is a UUID: any other is a different ID.
 func TestUUID(t *testing.T) {
 	for id, want := range map[string]bool{
 		"9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c":          true,

@@ -14,7 +14,7 @@ import (
 
 func name(id int) engine.Name { return engine.Name{Kind: engine.Receive, ID: fmt.Sprint(id)} }
 
-// Records are taken once, all that are wanted or none.
+// Records can be taken once, all that are wanted or none.
 func TestTake(t *testing.T) {
 	var h handover
 	want := func(what string, ok bool, ids ...engine.Name) {
@@ -30,27 +30,27 @@ func TestTake(t *testing.T) {
 	want("both", true, name(1), name(2))
 	want("again", false, name(1))
 	if h.size != 0 {
-		t.Errorf("%d bytes are counted of nothing", h.size)
+		t.Errorf("%d bytes are counted though nothing waits", h.size)
 	}
 	h.put(name(1), nil)
 	h.forget(name(1))
 	want("forgotten", false, name(1))
 }
 
-// What waits to be taken is bounded, in number and size.
+// Records waiting to be taken are bounded in number and size.
 func TestHandoverIsBounded(t *testing.T) {
 	var h handover
 	for i := range 10 * maxHanded {
 		h.put(name(i), nil)
 	}
 	if len(h.records) > maxHanded {
-		t.Errorf("%d records wait, want %d at most", len(h.records), maxHanded)
+		t.Errorf("%d records wait, want at most %d", len(h.records), maxHanded)
 	}
 	for i := range 100 {
 		h.put(name(i), &engine.Record{Value: make([]byte, maxHandedBytes/7)})
 	}
 	if h.size > maxHandedBytes || h.size != len(h.records)*(maxHandedBytes/7) {
-		t.Errorf("%d records of %d bytes wait, want %d bytes at most", len(h.records), h.size, maxHandedBytes)
+		t.Errorf("%d records of %d bytes wait, want at most %d bytes", len(h.records), h.size, maxHandedBytes)
 	}
 	h.put(name(1), nil)
 	before := h.size
@@ -62,8 +62,8 @@ func TestHandoverIsBounded(t *testing.T) {
 	}
 }
 
-// What is handed over is sealed, gone after a change of the record by anyone here,
-// and gone with the store.
+// What is handed over is sealed. It is gone after anyone here changes the record, and
+// gone with the store.
 func TestHandedOver(t *testing.T) {
 	source := func(bool) ([]storekey.Key, error) { return []storekey.Key{storekey.New()}, nil }
 	s, err := Open(t.Context(), memory.New().Open(nil), source, slog.New(slog.DiscardHandler))

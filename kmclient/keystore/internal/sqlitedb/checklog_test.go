@@ -78,12 +78,12 @@ func TestDamagedLog(t *testing.T) {
 			return log
 		}, -1},
 		"last but one": {func(log []byte) []byte { at, c := frames(log); log[at[c[n-2]]+30] ^= 1; return log }, -1},
-		// As after a crash: the last commit was reported to nobody.
+		// As after a crash: the last commit was never reported as made.
 		"last":             {func(log []byte) []byte { at, c := frames(log); log[at[c[n-1]]+30] ^= 1; return log }, n - 1},
 		"last is torn":     {func(log []byte) []byte { return log[:len(log)-1000] }, n - 1},
 		"last has no end":  {func(log []byte) []byte { at, c := frames(log); return log[:at[c[n-1]]] }, n - 1},
 		"last out of turn": {func(log []byte) []byte { at, c := frames(log); clear(log[at[c[n-2]+1]:at[c[n-1]]]); return log }, n - 1},
-		// What was in the log before it was started again.
+		// Frames from before the log was restarted.
 		"left over": {func(log []byte) []byte {
 			old := slices.Clone(log[logHead:])
 			at, _ := frames(log)
@@ -119,7 +119,7 @@ func TestDamagedLog(t *testing.T) {
 			if after, err := os.ReadFile(path + "-wal"); err != nil || !bytes.Equal(after, log) {
 				t.Errorf("the log was changed (%v)", err)
 			}
-			if err := os.Remove(path + "-wal"); err != nil { // the file without it, as the error says
+			if err := os.Remove(path + "-wal"); err != nil { // the file without its log, as the error says
 				t.Fatal(err)
 			}
 			count(t, openTest(t, path))
@@ -127,9 +127,9 @@ func TestDamagedLog(t *testing.T) {
 	}
 }
 
-// Power is lost twice, each time in the middle of a commit that was reported to nobody.
-// After what the second leaves is the rest of the first, with the same salt: nothing is
-// damaged.
+// Power is lost twice, each time in the middle of a commit that was never reported as
+// made. What the second leaves is followed by the rest of the first, with the same
+// salt: nothing is damaged.
 func TestTwoTornCommits(t *testing.T) {
 	path := crashed(t, 5) // the last commit has several frames
 	log, err := os.ReadFile(path + "-wal")
@@ -137,7 +137,7 @@ func TestTwoTornCommits(t *testing.T) {
 		t.Fatal(err)
 	}
 	at, c := frames(log)
-	clear(log[at[c[4]-3]:at[c[4]-2]]) // a frame of the last commit has not reached the disk
+	clear(log[at[c[4]-3]:at[c[4]-2]]) // a frame of the last commit did not reach the disk
 	if err := os.WriteFile(path+"-wal", log, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestTwoTornCommits(t *testing.T) {
 		t.Fatalf("%d commits in the log, with what is left of the first torn one", len(c))
 	}
 	torn := at[c[5]] + frameHead
-	clear(log[torn+4096-512 : torn+4096]) // nor has a sector of the page that holds row 101
+	clear(log[torn+4096-512 : torn+4096]) // nor did a sector of the page with row 101
 	if err := os.WriteFile(second+"-wal", log, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestTwoTornCommits(t *testing.T) {
 	}
 }
 
-// A history is a log as SQLite writes it, of small pages.
+// A history is a log as SQLite writes it, with small pages.
 type history struct {
 	log  []byte
 	end  int       // of the last commit
@@ -205,7 +205,7 @@ func (h *history) write(n int, torn bool) {
 		}
 		copy(frame[8:], h.log[16:24])
 		for j := frameHead; j < len(frame); j += 8 {
-			binary.BigEndian.PutUint64(frame[j:], h.rand.Uint64N(3)) // so that some is as it was before
+			binary.BigEndian.PutUint64(frame[j:], h.rand.Uint64N(3)) // so that some pages are as they were before
 		}
 		sum = logSum(binary.LittleEndian, logSum(binary.LittleEndian, sum, frame[:8]), frame[frameHead:])
 		putSum(frame[16:], sum)
@@ -225,8 +225,8 @@ func (h *history) write(n int, torn bool) {
 	}
 }
 
-// However often power is lost in the middle of commits, the log is sound; with a wrong
-// byte before the last commits it is damaged.
+// However often power is lost in the middle of commits, the log is sound. A wrong byte
+// before the last commits makes it damaged.
 func TestLogHistories(t *testing.T) {
 	for seed := range uint64(300) {
 		h := newHistory(seed)
@@ -247,8 +247,8 @@ func TestLogHistories(t *testing.T) {
 	}
 }
 
-// Any bytes are checked as a log without a panic, and a sound log with them at its end is
-// not damaged unless they look like frames of it.
+// Checking any bytes as a log does not panic. A sound log with these bytes at its end
+// is not damaged unless they look like its frames.
 func FuzzLog(f *testing.F) {
 	head := newHistory(0).log
 	frame := make([]byte, frameHead+512)
@@ -268,7 +268,7 @@ func FuzzLog(f *testing.F) {
 		_ = readLog(bytes.NewReader(b))
 		err := readLog(bytes.NewReader(append(slices.Clone(head), b...)))
 		if err != nil && bytes.Count(b, head[16:24]) < 2 {
-			t.Errorf("%v: though there are not two frames of the log", err)
+			t.Errorf("%v, although the log does not have two frames", err)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A value that is bound is read back as it was, and only into a variable of its type.
+// A bound value is read back as it was, and only into a variable of its type.
 func TestScan(t *testing.T) {
 	db := openTest(t, testPath(t))
 	row := func(arg any, into ...any) error {
@@ -44,13 +44,12 @@ func TestScan(t *testing.T) {
 	}
 	for _, wrong := range []error{row(7), row(7, &i, &n), row(7, &struct{}{}), row(1.5, &i), row(uint(7), &i)} {
 		if wrong == nil {
-			t.Error("a mistake of the program is no error")
+			t.Error("a mistake in the program gives no error")
 		}
 	}
 }
 
-// A statement that was left half read can be run again, and so can one that has
-// failed.
+// A statement that was left half read can be run again, and so can one that failed.
 func TestStatementAgain(t *testing.T) {
 	db := openTest(t, testPath(t))
 	for i := range 3 {
@@ -100,8 +99,8 @@ func TestStatementAgain(t *testing.T) {
 	}
 }
 
-// Readers one after the other take the same connection, whose cache is full. Readers at
-// the same time have one each; one too many waits.
+// Readers one after another take the same connection, whose cache is full. Simultaneous
+// readers get one each; one too many waits.
 func TestReaders(t *testing.T) {
 	db := openTest(t, testPath(t))
 	var used []*Conn
@@ -118,7 +117,7 @@ func TestReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if used[1] != used[0] || used[2] != used[0] {
-		t.Errorf("readers one after the other take %v, want one connection", used)
+		t.Errorf("readers one after another take %v, want one connection", used)
 	}
 	used = nil
 	if err := read(t.Context(), mostReaders); err != nil {
@@ -129,7 +128,7 @@ func TestReaders(t *testing.T) {
 		distinct[c] = true
 	}
 	if len(distinct) != mostReaders {
-		t.Errorf("%d connections for %d who read at the same time", len(distinct), mostReaders)
+		t.Errorf("%d connections for %d simultaneous readers", len(distinct), mostReaders)
 	}
 	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

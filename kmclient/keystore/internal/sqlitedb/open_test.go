@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // another program that has the file open
+	_ "modernc.org/sqlite" // another program with the file open
 
 	"github.com/qkdmail/qkdmail/kmclient"
 )
@@ -53,7 +53,7 @@ func count(t *testing.T, db *DB) (n int) {
 	return n
 }
 
-// wantStore wants a kmclient.ErrStore with some words in it.
+// wantStore wants a kmclient.ErrStore that contains some words.
 func wantStore(t *testing.T, err error, words string) {
 	t.Helper()
 	if !errors.Is(err, kmclient.ErrStore) || !strings.Contains(err.Error(), words) {
@@ -61,7 +61,7 @@ func wantStore(t *testing.T, err error, words string) {
 	}
 }
 
-// A file is written durably, for its owner only, and what is deleted is overwritten.
+// A file is written durably, for its owner only, and deleted data is overwritten.
 func TestFile(t *testing.T) {
 	path := testPath(t)
 	db := openTest(t, path)
@@ -108,7 +108,7 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// Many processes open a file that is not there: one makes it.
+// Many processes open a file that does not exist: one makes it.
 func TestMadeOnce(t *testing.T) {
 	path := testPath(t)
 	var all sync.WaitGroup
@@ -153,16 +153,16 @@ func TestMigrations(t *testing.T) {
 	wantStore(t, err, "later version of this program: schema 3, and this program knows up to 1")
 	bad := testFormat("ALTER TABLE t ADD COLUMN w TEXT", "UPDATE t SET w='new'", "CREATE TABLE x (y)", "no SQL")
 	if _, err := Open(t.Context(), path, bad, 0); err == nil {
-		t.Error("a migration that fails is no error")
+		t.Error("a failed migration gives no error")
 	}
 	if db, err = Open(t.Context(), path, later, 0); err != nil {
-		t.Fatalf("after a migration that failed: %v", err)
+		t.Fatalf("after a failed migration: %v", err)
 	}
 	_ = db.Close()
 }
 
-// A later version of the program migrates a file that an older one has open: the
-// older one neither reads nor writes what it does not know.
+// A later version of the program migrates a file that an older one has open: the older
+// one then neither reads nor writes.
 func TestMigratedMeanwhile(t *testing.T) {
 	path := testPath(t)
 	old := openTest(t, path)
@@ -185,7 +185,7 @@ func TestMigratedMeanwhile(t *testing.T) {
 	}
 }
 
-// A file that can't be used has a clear error, and is left as it is.
+// A file that can't be used gives a clear error, and is left as it is.
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, content string) string {
@@ -236,7 +236,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A folder that can't be written is an error in plain words.
+// A folder that can't be written gives an error in plain words.
 func TestReadOnlyFolder(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may write everywhere")
@@ -267,7 +267,7 @@ func TestBackup(t *testing.T) {
 	wantStore(t, db.Backup(t.Context(), path+"/below"), "not a directory")
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(entries) != 1 {
-		t.Errorf("%v (%v), want the backup only", entries, err)
+		t.Errorf("%v (%v), want only the backup", entries, err)
 	}
 	restored := openTest(t, path)
 	if err := restored.Check(t.Context()); err != nil || count(t, restored) != 1 {

@@ -32,8 +32,8 @@ func (db *DB) hold(t *testing.T) (release func()) {
 	}
 }
 
-// Twenty writers at the same time share commits, and one that fails takes back only what
-// it did itself.
+// Twenty simultaneous writers share commits, and one that fails undoes only what it did
+// itself.
 func TestGroupCommit(t *testing.T) {
 	db := openTest(t, testPath(t))
 	release := db.hold(t)
@@ -51,18 +51,18 @@ func TestGroupCommit(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(50 * time.Millisecond) // for all of them to stand in line
+	time.Sleep(50 * time.Millisecond) // for all of them to queue up
 	release()
 	all.Wait()
 	if n := count(t, db); n != 10 {
-		t.Errorf("%d rows, want those 10 that were not refused", n)
+		t.Errorf("%d rows, want the 10 that were not refused", n)
 	}
 	if n := db.Commits(); n > 3 {
 		t.Errorf("%d commits for 20 changes at the same time", n)
 	}
 }
 
-// A constraint that one caller violates is an error of that caller alone.
+// A constraint that one caller violates is an error for that caller alone.
 func TestConstraint(t *testing.T) {
 	db := openTest(t, testPath(t))
 	release := db.hold(t)
@@ -87,8 +87,8 @@ func TestConstraint(t *testing.T) {
 	}
 }
 
-// A full disk is an error of every caller, what was committed stays, and writing goes on
-// once there is room.
+// A full disk is an error for every caller, what was committed stays, and writing goes
+// on once there is space.
 func TestFull(t *testing.T) {
 	db := openTest(t, testPath(t))
 	limit := func(pages int) {
@@ -105,11 +105,11 @@ func TestFull(t *testing.T) {
 	}
 	stored--
 	if wantStore(t, err, "the disk is full"); stored < 10 {
-		t.Errorf("%d rows only", stored)
+		t.Errorf("only %d rows", stored)
 	}
 	release := db.hold(t)
 	var all sync.WaitGroup
-	for i := range 10 { // small ones beside one that does not fit
+	for i := range 10 { // small ones next to one that does not fit
 		all.Go(func() {
 			size := 1
 			if i == 5 {
@@ -208,7 +208,7 @@ func TestGivenUp(t *testing.T) {
 }
 
 // What a reader sees does not change while it reads, and the next reader sees what was
-// written, in another process too.
+// written, even in another process.
 func TestRead(t *testing.T) {
 	path := testPath(t)
 	db, other := openTest(t, path), openTest(t, path)
@@ -246,7 +246,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// While a reader takes long, the log can't be emptied; that keeps nobody from writing,
+// While a slow reader runs, the log can't be emptied. That keeps nobody from writing,
 // however long the wait for another process may be.
 func TestCheckpointReaders(t *testing.T) {
 	path := testPath(t)
@@ -286,7 +286,7 @@ func TestCheckpointReaders(t *testing.T) {
 	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() != 0 {
 		t.Errorf("write-ahead log after the reader has ended: %v, %v", info, err)
 	}
-	if err := db.Close(); err != nil { // it would wait as well for a reader that does not end
+	if err := db.Close(); err != nil { // it would also wait for a reader that does not end
 		t.Error(err)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// No value that was not sealed with the key opens, and none makes it panic.
+// A value that was not sealed with the key never opens, and no value causes a panic.
 func FuzzOpen(f *testing.F) {
 	key := Key{bytes.Repeat([]byte("s"), size)}
 	place := Place{Store: []byte("store"), Name: [4]string{"receive", "", "", "id"}}
@@ -16,7 +16,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:20])
 	f.Fuzz(func(t *testing.T, value []byte) {
-		// Each process of a fuzzer has a good one of its own.
+		// Each fuzzing process has its own valid value.
 		if state, plain, err := key.Open(place, value); err == nil && (state != 2 || string(plain) != "plain") {
 			t.Errorf("opened: %x", value)
 		}

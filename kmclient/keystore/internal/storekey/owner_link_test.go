@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Root changes the store key in a folder of the relay's user, who puts a link in the
-// place of the file that root has just made: the file that the link leads to is not given
+// Root changes the store key in a folder of the relay's user, who replaces the file
+// that root has just made with a link: the file that the link leads to is not given
 // away.
 func TestLikeOldFollowsNoLink(t *testing.T) {
 	if os.Geteuid() != 0 {
