@@ -128,7 +128,7 @@ func TestKeyManagerAlone(t *testing.T) {
 		pay := bytes.Repeat([]byte("9"), len(shortMessage)) // takes a key of the same size
 
 		mustRefuse(t, "open", km, h.outer, his, cipher.ErrHybridKey, 0)
-		mustRefuse(t, "open with his fingerprint", km, replacePayload(h.outer, slices.Concat(ownPrint[:], h.begin[32:], h.plain)), his, wrongSecret(suite), 1)
+		mustRefuse(t, "open with the operator's own fingerprint", km, replacePayload(h.outer, slices.Concat(ownPrint[:], h.begin[32:], h.plain)), his, wrongSecret(suite), 1)
 		named := bytes.Replace(h.outer, []byte("Suite: "+string(suite)), []byte("Suite: "+string(suite.Plain())), 1)
 		if got, err := decrypt(t, km, replacePayload(named, h.plain), nil); !errors.Is(err, wrongSecret(suite)) || len(got) > 0 {
 			t.Errorf("%s: open as a plain suite: %q, error %v", suite, got, err)
@@ -142,7 +142,7 @@ func TestKeyManagerAlone(t *testing.T) {
 		}
 
 		theirs := encrypt(t, oneKey{h.keyID, key}, pay, &cipher.EncryptOptions{Suite: suite, Hybrid: own.Public()})
-		mustRefuse(t, "a message for his own X-Wing key", km, theirs, nil, cipher.ErrHybridKey, 0)
+		mustRefuse(t, "a message for the operator's own X-Wing key", km, theirs, nil, cipher.ErrHybridKey, 0)
 		payload := payloadOf(t, theirs)
 		copy(payload, h.begin[:32])
 		mustRefuse(t, "the same with the recipient's fingerprint", km, replacePayload(theirs, payload), nil, wrongSecret(suite), 1)

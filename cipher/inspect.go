@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/cipher/rawheader"
 )
 
-// Inspect reports what an encrypted message says of itself, without a key. It
+// Inspect reports what an encrypted message says about itself, without a key. It
 // reads the whole message and checks its structure, but nothing in its report is
 // authenticated. The errors are those of [Decrypt].
 func Inspect(src io.Reader) (*Info, error) {
