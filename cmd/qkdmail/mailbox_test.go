@@ -22,13 +22,13 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/mailbox"
 )
 
-// corpus is a folder of many kinds of messages, which is not part of the repository.
+// corpus is a folder with many kinds of messages, which is not part of the repository.
 const corpus = "../../../shared/corpus"
 
-// TestMailboxesKilled takes an mbox file and a Maildir folder of the whole corpus there
-// and back, and kills qkdmail ten times on each way. What comes back is the same, byte for
-// byte; no message has taken two keys but those that were under way; and all keys of the
-// messages that were restored are closed, once each.
+// TestMailboxesKilled encrypts and decrypts an mbox file and a Maildir folder of the
+// whole corpus, and kills qkdmail ten times each way. The result is the same, byte for
+// byte; only messages under way at a kill have taken two keys; and all keys of the
+// restored messages are closed, once each.
 func TestMailboxesKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: takes long, and this is -short")
@@ -47,7 +47,7 @@ func TestMailboxesKilled(t *testing.T) {
 	km.survive(t, 2*n, "decrypt", "--close", "--mbox", "-o", filepath.Join(dir, "back.mbox"), filepath.Join(dir, "secret.mbox"))
 	km.checkClosed(t)
 	if !bytes.Equal(read(t, filepath.Join(dir, "all.mbox")), read(t, filepath.Join(dir, "back.mbox"))) {
-		t.Error("the mbox file that comes back is another one")
+		t.Error("the restored mbox file differs")
 	}
 
 	km = newKillingKM(t)
@@ -58,7 +58,7 @@ func TestMailboxesKilled(t *testing.T) {
 	want, got := maildirMessages(t, filepath.Join(dir, "all")), maildirMessages(t, filepath.Join(dir, "back"))
 	for name, text := range want {
 		if !bytes.Equal(got[name], text) {
-			t.Errorf("the message %s does not come back as it was", name)
+			t.Errorf("the restored message %s differs", name)
 		}
 	}
 	if len(got) != len(want) {
@@ -164,11 +164,11 @@ type killingKM struct {
 	used   map[string]bool // key IDs in messages
 	closed map[string]int  // key IDs, and how often they were closed
 	kills  int
-	in     int // requests from now the client is killed
+	in     int // requests until the client is killed
 	client *os.Process
 }
 
-const killsEach = 10 // on each way
+const killsEach = 10 // each way
 
 func newKillingKM(t *testing.T) *killingKM {
 	t.Helper()
@@ -197,7 +197,7 @@ func (k *killingKM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if k.in--; k.in == 0 && k.client != nil {
 		k.kills++
 		client := k.client
-		// At the request, or in what comes after it: writing, syncing, renaming.
+		// During the request, or in the writing, syncing and renaming after it.
 		time.AfterFunc(time.Duration(rand.IntN(4))*time.Millisecond, func() { _ = client.Kill() })
 	}
 	k.mu.Unlock()
@@ -205,8 +205,8 @@ func (k *killingKM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer.Body.Bytes()) // the client may be gone
 }
 
-// survive runs qkdmail until it has done its work, and kills it on the way, which takes
-// so many requests in all.
+// survive runs qkdmail until it has done its work, which takes this many requests, and
+// kills it on the way.
 func (k *killingKM) survive(t *testing.T, requests int, args ...string) {
 	t.Helper()
 	args = append([]string{args[0], "--km", k.url}, args[1:]...)
@@ -238,8 +238,8 @@ func (k *killingKM) survive(t *testing.T, requests int, args ...string) {
 	}
 }
 
-// check checks that each of n messages has a key of its own, and that no more keys were
-// given out than these and those of messages that were under way.
+// check checks that each of n messages has its own key, and that no further keys were
+// given out except to messages under way at a kill.
 func (k *killingKM) check(t *testing.T, n int, messages map[string][]byte) {
 	t.Helper()
 	if len(messages) != n {
@@ -259,7 +259,7 @@ func (k *killingKM) check(t *testing.T, n int, messages map[string][]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.gave > n+k.kills {
-		t.Errorf("%d messages have taken %d keys, in spite of only %d kills", n, k.gave, k.kills)
+		t.Errorf("%d messages have taken %d keys, with only %d kills", n, k.gave, k.kills)
 	}
 	t.Logf("%d messages, %d kills, %d keys", n, k.kills, k.gave)
 }

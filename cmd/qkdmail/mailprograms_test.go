@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A home is a user's folder, in which programs run.
+// A home is a user's home folder, in which programs run.
 type home struct {
 	*testing.T
 	dir string
@@ -62,7 +62,7 @@ func (h home) run(args ...string) (output string) {
 	return string(out)
 }
 
-// only returns the text of the only file with a name like pattern.
+// only returns the text of the only file whose name matches pattern.
 func (h home) only(pattern string) string {
 	h.Helper()
 	names, err := filepath.Glob(filepath.Join(h.dir, pattern))
@@ -72,7 +72,7 @@ func (h home) only(pattern string) string {
 	return string(read(h.T, names[0]))
 }
 
-// recipe returns the block of docs/mailboxes.md that has a line with this text.
+// recipe returns the block in docs/mailboxes.md that has a line with this text.
 func recipe(t *testing.T, with string) string {
 	t.Helper()
 	blocks := strings.Split(string(read(t, "../../docs/mailboxes.md")), "\n\n    ")
@@ -84,7 +84,8 @@ func recipe(t *testing.T, with string) string {
 	return strings.ReplaceAll(block, "\n    ", "\n") + "\n"
 }
 
-// mutt sends an encrypted message and reads one, as docs/mailboxes.md says.
+// TestMutt: mutt sends an encrypted message and reads one, as docs/mailboxes.md
+// says.
 func TestMutt(t *testing.T) {
 	relaytest.Needs(t, "mutt", "script")
 	h := newHome(t)
@@ -104,11 +105,12 @@ func TestMutt(t *testing.T) {
 	h.write("secret.mbox", "From x@a.example Sat Nov 28 07:00:00 2026\n"+sent+"\n")
 	h.run("script", "-qec", `mutt -n -F ~/.muttrc -R -f secret.mbox -e 'unset wait_key' -e 'push ,d<exit>'`, "/dev/null")
 	if got := h.only("Mail/plain/new/*"); !strings.Contains(got, "Subject: merger\n") || !strings.HasSuffix(got, "\nthe merger is on\n") {
-		t.Errorf("what mutt has decrypted is\n%s", got)
+		t.Errorf("mutt decrypted this:\n%s", got)
 	}
 }
 
-// notmuch finds words of messages that arrived encrypted, as docs/mailboxes.md says.
+// TestNotmuch: notmuch finds words in messages that arrived encrypted, as
+// docs/mailboxes.md says.
 func TestNotmuch(t *testing.T) {
 	relaytest.Needs(t, "notmuch")
 	h := newHome(t)

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"qkdmail": main})
 }
 
-// TestScripts runs the program like a user, script by script.
+// TestScripts runs the program as a user would, script by script.
 func TestScripts(t *testing.T) {
 	dir := filepath.Join("testdata", "script")
 	scripts, err := filepath.Glob(filepath.Join(dir, "*.txt"))
@@ -72,8 +72,8 @@ func params(dir string) testscript.Params {
 	}
 }
 
-// keyManagers starts key managers for a script. KM_HTTP and KM_HTTPS, with its CA in
-// $CA, work; the others are down or empty, refuse the client, hand out one key again and
+// keyManagers starts key managers for a script. KM_HTTP and KM_HTTPS, whose CA is in $CA,
+// work; the others are down or empty, refuse the client, hand out one key again and
 // again, or answer nonsense.
 func keyManagers(e *testscript.Env) error {
 	km, err := kmsim.NewQMail(kmsim.Options{})
@@ -159,7 +159,7 @@ func serveKM(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cutAfter returns a key manager that hangs up after it has found n keys.
+// cutAfter returns a key manager that hangs up once it has found n keys.
 func cutAfter(km http.Handler, n int32) http.Handler {
 	var found atomic.Int32
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -235,8 +235,8 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: stops [-hup] COMMAND…")
 	}
-	// Under nohup the program would inherit that SIGHUP is ignored. A signal that is
-	// caught here has its default action there.
+	// Under nohup the program would inherit the ignored SIGHUP. A signal caught here gets
+	// its default action there.
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, sig)
 	defer signal.Stop(caught)
@@ -251,7 +251,7 @@ func stops(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Start())
 	kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
-	waitUntilRead(stdin) // then it has its signal handler
+	waitUntilRead(stdin) // by then it has its signal handler
 	ts.Check(cmd.Process.Signal(sig))
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != terminal.ExitTempFail {

@@ -74,7 +74,7 @@ func TestMemory(t *testing.T) {
 }
 
 // watchPeaks reads the peak memory of processes until they end. The kernel's figure for a
-// child that has ended would include ours, from before its exec.
+// child that has ended would include our own memory, from before its exec.
 func watchPeaks(t *testing.T, pids ...int) (peaks func() []int) {
 	t.Helper()
 	found := make([]int, len(pids))
@@ -95,7 +95,7 @@ func watchPeaks(t *testing.T, pids ...int) (peaks func() []int) {
 	return func() []int { wg.Wait(); return found }
 }
 
-// lines is a message that never ends. All of its lines differ.
+// lines is a message that never ends. All its lines differ.
 type lines struct {
 	n    int
 	rest []byte

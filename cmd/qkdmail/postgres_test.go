@@ -9,8 +9,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestPostgresScripts runs the scripts about stores in PostgreSQL, on a server of their
-// own, as its superuser and as a role that may only log in.
+// TestPostgresScripts runs the scripts about stores in PostgreSQL on their own server,
+// as its superuser and as a role that may only log in.
 func TestPostgresScripts(t *testing.T) {
 	server := pgtest.Start(t)
 	server.Exec("CREATE ROLE relay LOGIN PASSWORD '" + pgtest.Password + "'")

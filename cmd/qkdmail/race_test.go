@@ -2,5 +2,5 @@
 
 package main
 
-// raceEnabled reports whether the race detector's memory is in all figures.
+// raceEnabled says whether all figures include the race detector's memory.
 const raceEnabled = true

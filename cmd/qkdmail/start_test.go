@@ -9,11 +9,12 @@ import (
 	"testing"
 )
 
-// maxStartAllocs bounds what the packages that are linked allocate before main: the
+// maxStartAllocs bounds the allocations of the linked packages before main: the
 // program runs for every file. Growth is a decision.
 const maxStartAllocs = 3_200
 
-// TestStart wants packages to do little when the program starts, used or not.
+// TestStart checks that packages do little when the program starts, whether
+// used or not.
 func TestStart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: builds the program; skipped in short mode")

@@ -53,7 +53,7 @@ func receive(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(errors.Join(err, store.Close(ctx)))
 }
 
-// A deletingKM gives out any key that it is asked for, as a KME that deletes it then.
+// A deletingKM gives out any key that it is asked for, like a KME that then deletes it.
 type deletingKM struct{ kmclient.KeyManager }
 
 func (deletingKM) DeletesOnDelivery() bool { return true }
@@ -66,8 +66,8 @@ func (deletingKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*
 	return keys, nil
 }
 
-// openStore opens the store in a file, and makes it with a store key beside it if it is
-// not there.
+// openStore opens the store in a file. If it does not exist, openStore makes it, with a
+// store key beside it.
 func openStore(ts *testscript.TestScript, file, sae string, km kmclient.KeyManager) *keystore.Store {
 	ctx, path := context.Background(), ts.MkAbs(file)
 	engine, err := sqlite.Open(ctx, path, sqlite.Options{})

@@ -7,15 +7,15 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// TestRedirectedAlarm: a message for a recipient that it is not sealed for is an alarm,
-// whether there is a store or not. The name is that of a reason.
+// TestRedirectedAlarm: a message for a recipient that it is not sealed for raises an
+// alarm, with or without a store. The alarm's name is also that of a reason.
 func TestRedirectedAlarm(t *testing.T) {
 	known := false
 	for _, r := range mailer.Reasons() {
 		known = known || r.Name == redirected
 	}
 	if !known {
-		t.Errorf("%q is no reason of a refusal", redirected)
+		t.Errorf("%q is not a reason for a refusal", redirected)
 	}
 	for name, change := range map[string]func(*Sources){
 		"with a store": func(*Sources) {},

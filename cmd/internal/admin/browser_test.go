@@ -20,8 +20,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// A browser is a tab of a real one. What is written to its console fails the
-// test, unless it is expected: a page that keeps its Content-Security-Policy
+// A browser is a tab of a real one. Anything written to its console fails the
+// test, unless it is expected: a page that obeys its Content-Security-Policy
 // writes nothing.
 type browser struct {
 	*testing.T
@@ -45,7 +45,7 @@ func newBrowser(t *testing.T, expected ...string) *browser {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()))
 	if os.Getuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // which root can't have
+		options = append(options, chromedp.NoSandbox) // root can't have one
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
@@ -88,7 +88,7 @@ func eval[T any](b *browser, expression string) T {
 	return v
 }
 
-// open shows a page in a window of this width, in the light or the dark scheme.
+// open shows a page in a window of this width, in the light or dark scheme.
 func (b *browser) open(url string, width int64, scheme string) {
 	b.Helper()
 	b.do(chromedp.EmulateViewport(width, 800), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
@@ -103,7 +103,7 @@ func (b *browser) open(url string, width int64, scheme string) {
 	}
 }
 
-// The states in which the page is looked at.
+// The states in which the page is checked.
 func pageStates() map[string]func(*rig) {
 	return map[string]func(*rig){
 		"healthy": func(r *rig) { r.aDay(120) },
@@ -134,8 +134,8 @@ func pageStates() map[string]func(*rig) {
 	}
 }
 
-// TestBrowser looks at the page in each state, in both schemes, at a desk and on
-// a phone. QKDMAIL_SCREENSHOTS names a folder for what it has seen.
+// TestBrowser checks the page in each state, in both schemes, on a desktop and on
+// a phone. QKDMAIL_SCREENSHOTS names a folder for screenshots.
 func TestBrowser(t *testing.T) {
 	b := newBrowser(t)
 	folder := os.Getenv("QKDMAIL_SCREENSHOTS")
@@ -167,7 +167,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// shoot saves what is to be seen.
+// shoot saves a screenshot.
 func (b *browser) shoot(file string) {
 	b.Helper()
 	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
@@ -179,7 +179,7 @@ func (b *browser) shoot(file string) {
 	}
 }
 
-// fits wants nothing to be wider than the window.
+// fits checks that nothing is wider than the window.
 func (b *browser) fits(width int64) {
 	b.Helper()
 	wide := eval[[]string](b, `[...document.querySelectorAll("body, body *")].filter(e => !e.closest(".vh, .skip, thead") &&
@@ -192,8 +192,8 @@ func (b *browser) fits(width int64) {
 	}
 }
 
-// contrasts checks that each text has a contrast to its background of 4.5:1 (WCAG
-// 2.2, 1.4.3), or 3:1 for large text.
+// contrasts checks that each text has a contrast of 4.5:1 with its background
+// (WCAG 2.2, 1.4.3), or 3:1 for large text.
 func (b *browser) contrasts() {
 	b.Helper()
 	const script = `(() => {
@@ -228,8 +228,8 @@ func (b *browser) contrasts() {
 	}
 }
 
-// TestBrowserKeyboard goes through the page with the Tab key: everything that
-// can be used is reached, in the order of the page, and the focus can be seen.
+// TestBrowserKeyboard goes through the page with the Tab key: it reaches every
+// control, in the order of the page, and the focus is visible.
 func TestBrowserKeyboard(t *testing.T) {
 	b := newBrowser(t)
 	r := newRig(t)
@@ -281,9 +281,9 @@ func TestBrowserLive(t *testing.T) {
 	b.waitFor(`document.getElementById("headline").textContent == "Mail waits" && document.title.startsWith("Mail waits")`)
 	b.waitFor(`document.getElementById("announce").textContent == "Mail waits"`)
 	if !eval[bool](b, `document.querySelector("#hour + details").open && document.activeElement.tagName == "SUMMARY"`) {
-		t.Error("an update has closed what was open, or taken the focus")
+		t.Error("an update has closed the details, or taken the focus")
 	}
-	// Paused, the page asks for nothing, not even when it comes to the front.
+	// A paused page asks for nothing, not even when it comes to the front.
 	const front = `document.dispatchEvent(new Event("visibilitychange"))`
 	eval[int](b, `window.asked = 0, window.really = fetch, window.fetch = (...a) => { asked++; return really(...a); }, document.getElementById("pause").click(), 0`)
 	if got := eval[string](b, `document.getElementById("pause").getAttribute("aria-pressed")`); got != "true" {
@@ -301,7 +301,7 @@ func TestBrowserLive(t *testing.T) {
 	}
 }
 
-// TestBrowserLost: when the relay is gone, the page says that it is old.
+// TestBrowserLost: when the relay is gone, the page says that it is out of date.
 func TestBrowserLost(t *testing.T) {
 	b := newBrowser(t, "net::ERR_CONNECTION_REFUSED")
 	r := newRig(t)
@@ -331,7 +331,7 @@ func (b *browser) waitFor(expression string) {
 	}
 }
 
-// TestBrowserWithoutScript: all is there without JavaScript as well.
+// TestBrowserWithoutScript: everything is there without JavaScript too.
 func TestBrowserWithoutScript(t *testing.T) {
 	b := newBrowser(t)
 	r := newRig(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TestReady looks at /readyz in each situation.
+// TestReady checks /readyz in each situation.
 func TestReady(t *testing.T) {
 	refused := fmt.Errorf("status: %w: key manager says \"who are you\"", kmclient.ErrRefused)
 	for name, tt := range map[string]struct {
@@ -95,7 +95,7 @@ func TestReadyAsJSON(t *testing.T) {
 	}
 }
 
-// A peer whose keys are too few for some messages never has none.
+// A peer that has too few keys for some messages is not reported to have none.
 func TestTooFewKeys(t *testing.T) {
 	r := newRig(t)
 	r.set(func() { r.stock["SAE_B"], r.stock["SAE_C"] = 4, -1 })
@@ -111,20 +111,20 @@ func TestTooFewKeys(t *testing.T) {
 	r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, "next hop"))
 	r.Message(report(mailer.DirectionDecrypt, "site-b", mailer.OutcomeDeferred, noKeyLeft))
 	if c := keys(); c.State != StateOK {
-		t.Errorf("no message lacked keys, and: %+v", c)
+		t.Errorf("no message lacked keys, but got %+v", c)
 	}
 	r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeDeferred, noKeyLeft))
 	r.Message(report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeEncrypted, "")) // a shorter one
 	if c := keys(); c.State != StateWarning || c.Found != "Too few for some messages to site-b." || !strings.Contains(c.Advice, "pad_limit") {
-		t.Errorf("a message for site-b lacked keys, and: %+v", c)
+		t.Errorf("a message for site-b lacked keys, but got %+v", c)
 	}
 	if v := r.peerViews()[0]; v.Lasts != "too few for some messages" || v.LastsState != StateWarning {
-		t.Errorf("the page says of it: %+v", v)
+		t.Errorf("the page shows it as %+v", v)
 	}
 	r.Message(report(mailer.DirectionEncrypt, "site-c", mailer.OutcomeDeferred, noKeyLeft))
 	r.set(func() { r.stock["SAE_B"] = 0 })
 	if c := keys(); c.State != StateWarning || c.Found != "There are none for site-b. Too few for some messages to site-c." {
-		t.Errorf("site-b has none, site-c lacked some, and: %+v", c)
+		t.Errorf("site-b has none and site-c lacked some, but got %+v", c)
 	}
 	r.set(func() { r.stock["SAE_B"] = 4 })
 	r.pass(lackedFor + time.Second)
@@ -136,7 +136,7 @@ func TestTooFewKeys(t *testing.T) {
 	}
 }
 
-// However often readiness is asked for, the key manager is not asked.
+// Requests for readiness do not make the relay ask the key manager.
 func TestReadyAsksNobody(t *testing.T) {
 	r := newRig(t)
 	url := serve(t, r.Handler(), ServeOptions{})
@@ -161,7 +161,7 @@ func TestReadyAsksNobody(t *testing.T) {
 	}
 }
 
-// A key manager that does not answer does not keep the checks from their end.
+// A key manager that does not answer does not keep the checks from ending.
 func TestCheckIsBounded(t *testing.T) {
 	r := newRig(t)
 	slow := &slowKM{began: make(chan struct{}, 10)}
@@ -173,11 +173,11 @@ func TestCheckIsBounded(t *testing.T) {
 	cancel()
 	<-done
 	if c := r.Checks(); len(c) != 1 || Ready(c) {
-		t.Errorf("checks that were cut short count: %+v", c)
+		t.Errorf("checks that were cut short are counted: %+v", c)
 	}
 }
 
-// A slowKM answers when its caller gives up.
+// A slowKM answers only when its caller gives up.
 type slowKM struct{ began chan struct{} }
 
 func (s *slowKM) Status(ctx context.Context, _ string) (kmclient.Status, error) {
@@ -200,7 +200,7 @@ func TestNotReadyWhenStopping(t *testing.T) {
 	}
 }
 
-// What changes is logged, once, with its cause.
+// A change is logged, once, with its cause.
 func TestCheckLog(t *testing.T) {
 	var log strings.Builder
 	r := newRig(t, func(s *Sources) { s.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
@@ -219,8 +219,8 @@ func TestCheckLog(t *testing.T) {
 	}
 }
 
-// Where no peer is configured, the page says nothing of the key manager, which is
-// not asked.
+// If no peer is configured, the key manager is not asked, and the page does not
+// mention it.
 func TestNoPeer(t *testing.T) {
 	cfg, err := config.Parse("relay.toml", []byte(rigConfig))
 	if err != nil {
@@ -243,7 +243,7 @@ func TestNoPeer(t *testing.T) {
 	}
 }
 
-// The headline says that mail waits only where it does.
+// The headline says that mail waits only if it does.
 func TestHeadline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change   func(*rig)
@@ -272,7 +272,7 @@ func TestHeadline(t *testing.T) {
 	}
 }
 
-// With another configuration, the peers are others.
+// Another configuration has other peers.
 func TestReload(t *testing.T) {
 	r := newRig(t)
 	r.check(t.Context())
@@ -294,7 +294,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// How each KME was last reached is on the page and in the metrics.
+// The page and the metrics say how each KME was last reached.
 func TestConnections(t *testing.T) {
 	r := newRig(t)
 	r.limits["SAE_C"] = kmclient.Status{Connections: []kmclient.Connection{{KME: "127.0.0.1:8080"}}}

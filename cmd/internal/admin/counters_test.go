@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TestCount counts one message of each kind and looks at the metrics.
+// TestCount counts one message of each kind and checks the metrics.
 func TestCount(t *testing.T) {
 	r := newRig(t)
 	r.Message(mailer.Report{
@@ -57,8 +57,8 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// A message that all recipients have already is not counted as received or
-// decrypted again.
+// A message that all recipients already have is not counted again as received
+// or decrypted.
 func TestDeliveredBeforeIsNotCountedAgain(t *testing.T) {
 	r := newRig(t)
 	r.Message(report(mailer.DirectionDecrypt, "site-b", mailer.OutcomeDecrypted, ""))
@@ -78,7 +78,8 @@ func TestDeliveredBeforeIsNotCountedAgain(t *testing.T) {
 	}
 }
 
-// There is a stock only where it is needed: alerts ask for it.
+// There is a stock metric only where it is needed, because alerts are based on
+// it.
 func TestKeyStockWhereMailIsEncrypted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		old, new     string
@@ -186,7 +187,8 @@ func TestCountAtOnce(t *testing.T) {
 	}
 }
 
-// Counting a message must not be seen beside what a message costs.
+// Counting a message must cost next to nothing compared with the message
+// itself.
 func BenchmarkMessage(b *testing.B) {
 	r := newRig(b)
 	m := report(mailer.DirectionEncrypt, "site-b", mailer.OutcomeEncrypted, "")

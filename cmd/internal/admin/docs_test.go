@@ -25,7 +25,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-var update = flag.Bool("update", false, "write docs/metrics.md anew")
+var update = flag.Bool("update", false, "rewrite docs/metrics.md")
 
 const (
 	metricsDoc = "../../../docs/metrics.md"
@@ -60,7 +60,7 @@ func writeCert(t *testing.T, file string, end time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// With the private key before it, as some keep it.
+	// With the private key before it, as some people keep it.
 	text := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func fullSimulator(t *testing.T) *Simulator {
 	return s
 }
 
-// families are the metrics of a registry that are this program's own.
+// families returns the program's own metrics in a registry.
 func families(t *testing.T, reg *prometheus.Registry) []*dto.MetricFamily {
 	t.Helper()
 	all, err := reg.Gather()
@@ -110,7 +110,7 @@ func TestMetricsDoc(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is not what the program has: go test ./cmd/internal/admin -run TestMetricsDoc -update", metricsDoc)
+		t.Fatalf("%s is out of date: go test ./cmd/internal/admin -run TestMetricsDoc -update", metricsDoc)
 	}
 	if err := os.WriteFile(metricsDoc, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func reasonRows() string {
 	return b.String()
 }
 
-// Each metric that alerts and dashboard ask for is there.
+// Each metric used by the alerts and the dashboard exists.
 func TestQueriesNameMetrics(t *testing.T) {
 	known := map[string]bool{}
 	for _, f := range families(t, fullRig(t).reg) {
@@ -167,8 +167,8 @@ func TestQueriesNameMetrics(t *testing.T) {
 	}
 }
 
-// The dashboard is JSON, each panel of it has a title and queries, and each
-// query is one.
+// The dashboard is JSON, each of its panels has a title and queries, and each
+// query is valid.
 func TestDashboard(t *testing.T) {
 	text, err := os.ReadFile(grafanaDoc)
 	if err != nil {
@@ -196,7 +196,7 @@ func TestDashboard(t *testing.T) {
 			continue
 		}
 		if p.Title == "" || p.Description == "" || len(p.Targets) == 0 || ids[p.ID] || p.GridPos.W == 0 || p.GridPos.X+p.GridPos.W > 24 {
-			t.Errorf("panel %d %q: no title, description, query, place or ID of its own", p.ID, p.Title)
+			t.Errorf("panel %d %q: it lacks a title, description, query, place or unique ID", p.ID, p.Title)
 		}
 		ids[p.ID] = true
 		for i, q := range p.Targets {
@@ -214,7 +214,7 @@ func TestDashboard(t *testing.T) {
 	promtool(t, "", "check", "rules", file)
 }
 
-// The metrics keep Prometheus's conventions.
+// The metrics follow Prometheus's conventions.
 func TestPromtoolCheckMetrics(t *testing.T) {
 	for name, url := range map[string]string{
 		"relay":     serve(t, fullRig(t).Handler(), ServeOptions{}),
@@ -229,13 +229,13 @@ func TestPromtoolCheckMetrics(t *testing.T) {
 	}
 }
 
-// The alerts are rules, and fire when they should and not else.
+// The alerts are valid rules, and fire when they should and only then.
 func TestPromtoolAlerts(t *testing.T) {
 	promtool(t, "", "check", "rules", alertsDoc)
 	promtool(t, "", "test", "rules", filepath.Join("testdata", "alerts_test.yml"))
 }
 
-// promtool runs Prometheus's tool and returns what it says on standard error.
+// promtool runs Prometheus's tool and returns what it prints on standard error.
 func promtool(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	if testing.Short() {

@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// TestRefusalIsNews: a message that is refused because the key manager does not work
-// counts before the next check, for its peer, and the next check has the last word.
+// TestRefusalIsNews: a message refused because the key manager does not work makes its
+// peer fail before the next check, and the next check has the last word.
 func TestRefusalIsNews(t *testing.T) {
 	for reason, want := range map[string]string{
 		"km unavailable": "It can't be reached or is out of service",
@@ -49,8 +49,8 @@ func TestRefusalIsNews(t *testing.T) {
 	}
 }
 
-// TestRefusalIsChecked: after such a refusal the key manager is asked at once, and not
-// for each of many.
+// TestRefusalIsChecked: after such a refusal the key manager is asked at once, but not
+// once for each of many.
 func TestRefusalIsChecked(t *testing.T) {
 	r := newRig(t, func(s *Sources) { s.Logger = slog.New(slog.DiscardHandler) })
 	ctx, stop := context.WithCancel(t.Context())

@@ -13,7 +13,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// A relay is watched, and what is known of it served on a loopback address.
+// A relay is watched, and its state is served on a loopback address.
 func ExampleMonitor() {
 	watch := func(ctx context.Context, cfg *config.Config, relay *relay.Relay, km kmclient.KeyManager) error {
 		m := admin.New(admin.Sources{Config: cfg, Keys: km, NextHops: relay})
@@ -28,7 +28,7 @@ func ExampleMonitor() {
 	_ = watch
 }
 
-// A simulated key manager has its metrics as well.
+// A simulated key manager has metrics too.
 func ExampleSimulator() {
 	metrics := admin.NewSimulator("v1.0.0")
 	km, err := kmsim.NewQMail(kmsim.Options{Capacity: 100, Observe: metrics.Observe})

@@ -24,7 +24,7 @@ func TestHistory(t *testing.T) {
 	if day[142].Delivered != 7 || day[143].Delivered != 3 || !day[143].From.Equal(now.Truncate(10*time.Minute).Add(10*time.Minute)) {
 		t.Errorf("ten minutes: %+v, %+v", day[142], day[143])
 	}
-	// A time without mail is empty, and so is what an hour has gone by since.
+	// A time without mail is empty, and so is anything over an hour old.
 	later := now.Add(3*time.Second + 30*time.Minute)
 	if hour, _ := h.series(later); hour[29].Delivered != 3 || hour[28].Delivered != 7 || hour[59].totals != (totals{}) {
 		t.Errorf("half an hour later: %+v", hour[25:35])

@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// figureOf returns the value of a metric with these labels, as "peer=site-b", and whether
-// there is one.
+// figureOf returns the value of a metric with these labels, like "peer=site-b", and
+// whether it exists.
 func figureOf(t *testing.T, r *rig, name string, labels ...string) (float64, bool) {
 	t.Helper()
 	for _, f := range families(t, r.reg) {
@@ -30,8 +30,8 @@ func figureOf(t *testing.T, r *rig, name string, labels ...string) (float64, boo
 	return 0, false
 }
 
-// TestHybridPeers: whether all mail is hybrid, by peer and direction, as the configuration
-// has it.
+// TestHybridPeers: the page and the metrics say whether all mail is hybrid, by peer and
+// direction, as configured.
 func TestHybridPeers(t *testing.T) {
 	decrypts := func(c *config.Config) {
 		c.Listeners, c.Rules = c.Listeners[1:], nil
@@ -123,8 +123,8 @@ func TestOwnKeys(t *testing.T) {
 	}
 }
 
-// TestNotReloaded: a configuration that can't be used is a warning until one can; what is
-// shown stays what is in force.
+// TestNotReloaded: a configuration that can't be used gives a warning until one can; the
+// page goes on showing the one in force.
 func TestNotReloaded(t *testing.T) {
 	r := newRig(t)
 	r.check(t.Context())

@@ -34,7 +34,7 @@ type rig struct {
 	store  keystore.Stats
 	broken error // of the store
 	warned []string
-	asked  int // how often the key manager was
+	asked  int // how often the key manager was asked
 }
 
 func newRig(t testing.TB, changes ...func(*Sources)) *rig {
@@ -127,8 +127,8 @@ domain = "default"
 encrypt = "never"
 `
 
-// writeKeys gives the site two X-Wing keys, since one takes the place of the other, and
-// site-b one.
+// writeKeys gives the site two X-Wing keys, one of which replaces the other, and site-b
+// one.
 func writeKeys(t testing.TB, cfg *config.Config, now time.Time) {
 	t.Helper()
 	dir := t.TempDir()
@@ -163,7 +163,7 @@ func (r *rig) clock() time.Time {
 	return r.now
 }
 
-// set changes the surroundings.
+// set changes the surroundings, under the lock.
 func (r *rig) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -213,8 +213,8 @@ func report(d mailer.Direction, peer string, outcome mailer.Outcome, reason stri
 	return r
 }
 
-// aDay lets a day go by, with mail as it comes on a working day. In its last
-// hour, keys leave the stock of site-c at a rate an hour.
+// aDay lets a day go by, with mail as on a working day. In its last hour, keys leave
+// the stock of site-c at perHour keys per hour.
 func (r *rig) aDay(perHour int) {
 	end := r.clock()
 	r.set(func() { r.now = end.Add(-24 * time.Hour) })

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// The page is whole, and has nothing that its Content-Security-Policy would
-// stop: nothing inline and nothing from elsewhere.
+// The page is well-formed, and has nothing that its Content-Security-Policy
+// would block: nothing inline and nothing from elsewhere.
 func TestPageIsWhole(t *testing.T) {
 	for name, make := range pageStates() {
 		r := newRig(t)
@@ -66,7 +66,7 @@ func checkTag(t *testing.T, ids map[string]bool, token html.Token) {
 	}
 }
 
-// Each state is said in words, and what is wrong comes with advice.
+// Each state is shown in words, and problems come with advice.
 func TestPageSays(t *testing.T) {
 	for name, want := range map[string][]string{
 		"healthy":          {"Mail flows", "about 3 days", "the stock does not fall", "None since the start.", "115 an hour", "Sent: messages for the peer", "Delivered: the next hop took the message. Deferred: not delivered now", "Stock lasts: how long"},

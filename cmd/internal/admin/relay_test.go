@@ -140,7 +140,7 @@ peer = "site-b"
 suite = "aes-256-gcm"
 `
 
-// An inbox keeps what was delivered.
+// An inbox keeps the messages delivered to it.
 type inbox struct {
 	mu       sync.Mutex
 	messages []string
@@ -163,7 +163,7 @@ func (i *inbox) last(t *testing.T) string {
 	return i.messages[len(i.messages)-1]
 }
 
-// send hands a message to a listener, which takes it or does not.
+// send hands a message to a listener and checks whether it takes it.
 func send(t *testing.T, address, from, to, message string, taken bool) {
 	t.Helper()
 	c, err := smtpkit.Dial(address, 20*time.Second)
@@ -172,7 +172,7 @@ func send(t *testing.T, address, from, to, message string, taken bool) {
 	}
 	defer c.Conn.Close()
 	if err := c.Send(from, to, strings.NewReader(message)); (err == nil) != taken {
-		t.Errorf("%s…: %v, want it to be taken: %v", message[:20], err, taken)
+		t.Errorf("%s…: %v, want it taken: %v", message[:20], err, taken)
 	}
 }
 
@@ -186,7 +186,7 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// run runs something until the test ends.
+// run runs do until the test ends.
 func run(t *testing.T, do func(context.Context)) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())

@@ -56,7 +56,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// Where others may connect, they do so by names that are not known here.
+// If others may connect, they do so by names that are not known here.
 func TestHostsWhereOthersConnect(t *testing.T) {
 	l, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
@@ -89,7 +89,7 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// What checks health with HTTP/1.0 names no host.
+// A health check with HTTP/1.0 names no host.
 func TestHealthWithoutHost(t *testing.T) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(serve(t, newRig(t).Handler(), ServeOptions{}), "http://"))
 	if err != nil {
@@ -124,8 +124,8 @@ func TestServerLimits(t *testing.T) {
 	}
 }
 
-// Connections that do nothing do not keep others away, nor do those whose
-// requests never come to their end.
+// Idle connections do not keep others away, and neither do those whose requests
+// never end.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	for name, begin := range map[string]string{
 		"kept alive": "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "half": "GET /healthz HTTP/1.1\r\nHost:", "nothing": "",
@@ -141,7 +141,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			if !strings.HasSuffix(begin, "\r\n\r\n") {
 				continue
 			}
-			// A test fails here, with the others idle, where these have no place.
+			// It fails here if idle connections do not make room.
 			_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 			if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
 				t.Fatalf("%s: a new connection is not answered: %v", name, err)
@@ -158,7 +158,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// Where all connections are at work, none of them is given up for another.
+// If all connections are busy, none of them is given up for another.
 func TestConnectionsAtWorkStay(t *testing.T) {
 	c := newConns(2)
 	var all [4]net.Conn
@@ -178,7 +178,7 @@ func TestConnectionsAtWorkStay(t *testing.T) {
 	c.note(all[1], http.StateActive)
 	c.note(all[2], http.StateNew)
 	if closed(0) || closed(1) || !closed(2) {
-		t.Error("the third connection has not been closed, or one at work was")
+		t.Error("the third connection has not been closed, or a busy one was")
 	}
 	c.note(all[2], http.StateClosed)
 	c.note(all[0], http.StateIdle)
@@ -192,7 +192,7 @@ func TestConnectionsAtWorkStay(t *testing.T) {
 	}
 }
 
-// Stopping does not wait for clients that do nothing.
+// Stopping does not wait for idle clients.
 func TestServerStops(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: takes long, and this is -short")

@@ -26,8 +26,8 @@ func TestWithoutPassword(t *testing.T) {
 	}
 }
 
-// No secret of the configuration is on any page: not what is in the files that
-// it names, no password in a URL, no note to readers, and no user's name.
+// No secret of the configuration is on any page: no contents of the files that
+// it names, no password in a URL, no note to readers, and no user name.
 func TestNoSecretOfTheConfiguration(t *testing.T) {
 	const secret = "S3CR3T-MARK"
 	dir := t.TempDir()
@@ -40,7 +40,8 @@ func TestNoSecretOfTheConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A URL with a password may be refused elsewhere; this must not rely on it.
+	// A URL with a password may be refused elsewhere; the page must not rely on
+	// that.
 	cfg.KM.URL = "etsi014:https://" + secret + ":" + secret + "@kme.example:8443"
 	cfg.Store.Path = "postgres://" + secret + ":" + secret + "@a.example:5432/mail?" + secret
 	cfg.Store.Key = "env:" + secret
@@ -67,7 +68,7 @@ func TestNoSecretOfTheConfiguration(t *testing.T) {
 	}
 }
 
-// Where no keys are kept, there is no place and nothing to seal.
+// If no keys are kept, there is no place and nothing to seal.
 func TestSettingsWithoutStore(t *testing.T) {
 	for path, want := range map[string]string{
 		config.StoreNone: "[{Place none}]",

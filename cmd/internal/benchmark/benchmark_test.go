@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(relayEnv); text != "" { // the program starts itself
+	if text := os.Getenv(relayEnv); text != "" { // the program has started itself
 		if err := serveRelay(context.Background(), text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -101,7 +101,7 @@ func TestRatio(t *testing.T) {
 		t.Errorf("ratio %v, want the median of 0.5, 0.75 and 3", got)
 	}
 	if got := r.find(nameGPG, opEncrypt, mega).Ratio; got != 0 {
-		t.Errorf("ratio %v to what was not measured", got)
+		t.Errorf("ratio %v to something that was not measured", got)
 	}
 	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {
 		t.Errorf("the median of 1 to 4 is %v", got)

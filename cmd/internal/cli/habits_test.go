@@ -14,22 +14,22 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/terminal"
 )
 
-// An ending is how "encrypt" ends: its exit code and words on standard error.
+// An ending is how "encrypt" ends: its exit code, and words on standard error.
 type ending struct {
 	code  int
 	words string
 }
 
-// verdicts are the endings of "encrypt" with each suite, for a message of 464 bytes and
-// then for one of 1,000.
+// verdicts are the endings of "encrypt" with each suite, first for a message of 464
+// bytes and then for one of 1,000.
 type verdicts struct{ otp, aes, auto [2]ending }
 
 func twice(e ending) [2]ending { return [2]ending{e, e} }
 
-// anySuite is for habits to which the suite makes no difference.
+// anySuite is for habits with which the suite makes no difference.
 func anySuite(e ending) verdicts { return verdicts{twice(e), twice(e), twice(e)} }
 
-// pads is for habits that rule a pad out, where auto takes nothing else.
+// pads is for habits that rule out a pad when auto would use nothing else.
 func pads(e ending) verdicts { return verdicts{otp: twice(e), auto: twice(e)} }
 
 func wanted() map[string]verdicts {
@@ -69,8 +69,9 @@ func wanted() map[string]verdicts {
 	}
 }
 
-// With every habit of a key manager, what is encrypted is restored byte for byte, and
-// what can't be encrypted has the right exit code and words, and leaves no file.
+// With every habit of a key manager, an encrypted message is restored byte for byte;
+// one that can't be encrypted gives the right exit code and words, and leaves no
+// file.
 func TestHabits(t *testing.T) {
 	kmtest.Each(t, wanted(), func(h kmtest.Habit, api string, w verdicts) {
 		for suite, end := range map[string][2]ending{"otp": w.otp, "aes-256-gcm": w.aes, "auto": w.auto} {
@@ -112,7 +113,7 @@ func (s *shell) run(at kmtest.Side, args ...string) (code int, said string) {
 
 func (s *shell) path(name string) string { return filepath.Join(s.dir, name) }
 
-// encrypt encrypts a message of size bytes, and returns it as well.
+// encrypt encrypts a message of size bytes, and also returns it.
 func (s *shell) encrypt(size int, suite, out string) (message []byte, code int, said string) {
 	s.t.Helper()
 	const head = "From: Alice <alice@a.example>\r\n\r\n"

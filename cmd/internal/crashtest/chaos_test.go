@@ -20,8 +20,8 @@ type chaos struct {
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 	n      uint64       // kinds of harm
-	stops  atomic.Int64 // relays that were stopped in good order
-	stuck  atomic.Int64 // of them, those that did not end
+	stops  atomic.Int64 // relays that were stopped gracefully
+	stuck  atomic.Int64 // of these, the ones that did not end
 	harsh  bool         // relays are killed or connections cut
 }
 
@@ -53,7 +53,7 @@ func (c *chaos) kills(most time.Duration) {
 	c.downs(most, func(*rand.Rand) bool { return true })
 }
 
-// downs ends relays, by a kill or in good order, and starts them again a little
+// downs ends relays, by a kill or gracefully, and starts them again a little
 // later.
 func (c *chaos) downs(most time.Duration, kill func(*rand.Rand) bool) {
 	c.every(most, func(random *rand.Rand) {
@@ -68,8 +68,8 @@ func (c *chaos) downs(most time.Duration, kill func(*rand.Rand) bool) {
 	})
 }
 
-// cuts cuts connections to the key managers and to the store: all of a relay at
-// once, or each after a random number of bytes.
+// cuts cuts connections to the key managers and to the store: all those of a
+// relay at once, or each after a random number of bytes.
 func (c *chaos) cuts(most time.Duration) {
 	c.harsh = true
 	var limits sync.Mutex
@@ -96,7 +96,7 @@ func (c *chaos) cuts(most time.Duration) {
 func (r *relay) gates() []*gate { return append([]*gate{r.km}, r.store...) }
 
 // stop ends the harm and restarts all relays, so that they forget which keys were
-// not there.
+// missing.
 func (c *chaos) stop(t testing.TB) {
 	t.Helper()
 	c.cancel()
@@ -112,7 +112,7 @@ func (c *chaos) stop(t testing.TB) {
 	startAll(t, c.relays)
 }
 
-// seconds is how long things go wrong.
+// seconds returns how long things go wrong.
 func seconds(t testing.TB) time.Duration {
 	t.Helper()
 	return time.Duration(relaytest.Number(t, secondsEnv, 60)) * time.Second
@@ -143,11 +143,11 @@ func run(t *testing.T, w *world, c *chaos, long time.Duration) {
 	for _, r := range w.relays {
 		r.stop()
 	}
-	t.Logf("all had arrived %v after the last harm; %d relays were stopped in good order", time.Since(calm).Round(time.Second), c.stops.Load())
+	t.Logf("all had arrived %v after the last harm; %d relays were stopped gracefully", time.Since(calm).Round(time.Second), c.stops.Load())
 }
 
-// conclude fails the test if something is not as it must be, and logs in one line
-// what happened.
+// conclude fails the test if anything is wrong, and logs in one line what
+// happened.
 func (w *world) conclude(t testing.TB) {
 	t.Helper()
 	kept := keptIn(t, openStore(t, w.stores.decrypt, "SAE_B"))
@@ -170,7 +170,7 @@ func (w *world) conclude(t testing.TB) {
 		}
 	}
 	if w.harsh && kills+kmCuts+storeCuts == 0 {
-		t.Error("no relay was killed and no connection was cut: this shows nothing")
+		t.Error("no relay was killed and no connection was cut: this proves nothing")
 	}
 	n := w.count
 	t.Logf("%d messages to %d recipients, %d kills, %d connections to key managers and %d to the store cut: "+

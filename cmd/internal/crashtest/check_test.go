@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 )
 
-// openStore opens the store that the relays of an SAE have kept their keys in.
+// openStore opens the store in which the relays of an SAE keep their keys.
 func openStore(t testing.TB, at storeOf, sae string) *keystore.Store {
 	t.Helper()
 	engine, err := at.open(t.Context())
@@ -29,7 +29,7 @@ func openStore(t testing.TB, at storeOf, sae string) *keystore.Store {
 	return s
 }
 
-// claimedIn returns which of the keys that were used to encrypt a store knows.
+// claimedIn returns which of the keys used for encryption a store knows.
 func (w *world) claimedIn(t testing.TB, s *keystore.Store) map[string]bool {
 	t.Helper()
 	w.mu.Lock()
@@ -45,7 +45,7 @@ func (w *world) claimedIn(t testing.TB, s *keystore.Store) map[string]bool {
 	return ids
 }
 
-// keptIn returns the IDs of the keys to decrypt with that a store knows.
+// keptIn returns the IDs of the receiving keys that a store knows.
 func keptIn(t testing.TB, s *keystore.Store) map[string]bool {
 	t.Helper()
 	ids := map[string]bool{}
@@ -59,7 +59,7 @@ func keptIn(t testing.TB, s *keystore.Store) map[string]bool {
 }
 
 // check checks everything that must hold at the end, when no message is on its
-// way, and returns what does not. claimed and kept are the key IDs in the stores
+// way, and returns the failures. claimed and kept are the key IDs in the stores
 // of the two sides.
 func (w *world) check(claimed, kept map[string]bool) []string {
 	w.mu.Lock()
@@ -157,7 +157,7 @@ const (
 
 // whyGone returns why an encrypted message was given up. That is allowed if the
 // key manager gave out a key that is not in the store, and something happened to
-// a relay while it had the message, or to the store and then to the relay.
+// a relay while it had the message, or first to the store and then to the relay.
 func (w *world) whyGone(p *passed, kept map[string]bool) string {
 	unknown := slices.DeleteFunc(slices.Clone(p.ids), func(id string) bool { return kept[kmclient.CanonicalID(id)] })
 	if len(unknown) == 0 {

@@ -9,16 +9,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// keyField and payloadField are where a message of qkdmail names its first key,
-// and where its payload begins. This is a reader of its own, since that of the
-// program refuses what was cut off.
+// keyField and payloadField find where an encrypted message names its first
+// key, and where its payload begins. The tests have their own reader, since the
+// program's refuses truncated messages.
 const (
 	keyField     = "Qkdmail-Key-ID: "
 	payloadField = "Content-Type: application/octet-stream"
 	suiteOTP     = "\r\nSuite: OTP\r\n"
 )
 
-// A ciphertext is what was seen of an encrypted message on the wire.
+// A ciphertext is the part of an encrypted message that was seen on the wire.
 type ciphertext struct {
 	ids     []string // keys that it names
 	payload []byte   // as far as it arrived
@@ -46,7 +46,7 @@ func parseCiphertext(data []byte) (ciphertext, error) {
 		var last []byte
 		last, err = base64.RawStdEncoding.DecodeString(string(text[len(text)-len(text)%4:]))
 		if err != nil {
-			err = nil // cut off in the middle of an octet
+			err = nil // cut off in the middle of a byte
 		}
 		payload = append(payload, last...)
 	}
@@ -60,7 +60,7 @@ func parseCiphertext(data []byte) (ciphertext, error) {
 	return c, nil
 }
 
-// frames reads which keys the frames of a one-time pad name.
+// frames reads the key IDs in the frames of a one-time pad.
 func (c *ciphertext) frames() error {
 	rest := c.payload
 	for number := 0; len(rest) >= 2; number++ {

@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A gate is a relay's way to a key manager or a store. It knows when it cut
-// connections.
+// A gate is a relay's connection to a key manager or a store. It knows when it
+// cut connections.
 type gate struct {
 	*relaytest.Gate
 

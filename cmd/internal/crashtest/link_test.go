@@ -30,8 +30,8 @@ type link struct {
 	repeated []string          // IDs of keys that were given out twice, by ID or bytes
 }
 
-// failures are how often a KME fails, does not answer, or does what it was asked
-// for and does not answer.
+// failures says how often a KME fails, closes the connection, or does what it was
+// asked but does not answer.
 const failures = "status=503:0.01,cut:0.005,lost:0.001"
 
 func newLink(t testing.TB, fail string) *link {
@@ -43,7 +43,7 @@ func newLink(t testing.TB, fail string) *link {
 	return l
 }
 
-// record is a KME whose answers are noted before the caller gets them.
+// record returns a KME whose answers are noted before the caller gets them.
 func (l *link) record(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		op := path.Base(r.URL.Path)
@@ -112,7 +112,7 @@ func (l *link) note(op string, answer []byte) {
 	}
 }
 
-// died notes a request for keys that got no answer.
+// died notes a request for keys that was not answered.
 func (l *link) died(request []byte) {
 	var asked struct {
 		IDs []struct {
@@ -129,7 +129,7 @@ func (l *link) died(request []byte) {
 	}
 }
 
-// KeysByID returns keys for the checker, each of them once.
+// KeysByID returns keys to the checker, each of them once.
 func (l *link) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclient.Key, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,7 +146,7 @@ func (l *link) KeysByID(_ context.Context, _ string, ids ...string) ([]*kmclient
 }
 
 // handedOut returns how often dec_keys gave out a key, and how often it died when
-// it was asked for it.
+// asked for it.
 func (l *link) handedOut(id string) (given, broken int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

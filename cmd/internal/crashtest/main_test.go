@@ -8,8 +8,8 @@ import (
 
 // The environment variables of a run.
 const (
-	secondsEnv  = "QKDMAIL_CRASH_SECONDS"  // how long things go wrong, half of it for each test with PostgreSQL; 60 by default
-	messagesEnv = "QKDMAIL_CRASH_MESSAGES" // how many messages are sent at most; no limit by default
+	secondsEnv  = "QKDMAIL_CRASH_SECONDS"  // how long things go wrong, half as long in each test with PostgreSQL; 60 by default
+	messagesEnv = "QKDMAIL_CRASH_MESSAGES" // largest number of messages; no limit by default
 	seedEnv     = "QKDMAIL_CRASH_SEED"     // seed of a run to repeat
 )
 

@@ -22,12 +22,12 @@ type mta struct {
 	lmtp   bool
 	order  *order
 
-	// answered is called after each try, before there is another of the same job.
+	// answered is called after each try, before the next try of the same job.
 	answered func(*job, *try)
-	// refused is called for recipients who will not get the message.
+	// refused is called for recipients that will not get the message.
 	refused func(j *job, rcpt, why string)
 
-	calm    atomic.Bool  // nothing goes wrong any more: what is refused now stays refused
+	calm    atomic.Bool  // nothing goes wrong any longer: a refusal now is final
 	pending atomic.Int64 // unfinished jobs
 
 	mu      sync.Mutex
@@ -38,13 +38,13 @@ type mta struct {
 	random  *rand.Rand
 }
 
-// A job is a transaction that is to be made.
+// A job is a transaction to be made.
 type job struct {
 	letter *letter
 	rcpts  []string
 	kind   kind
 	tries  int
-	vain   map[*relay]bool // relays that had no key for it when all was calm
+	vain   map[*relay]bool // relays that had no key for it once all was calm
 }
 
 // A letter is a message with its envelope.
@@ -55,12 +55,12 @@ type letter struct {
 	data   []byte
 }
 
-// A kind is why a transaction is made.
+// A kind is the reason for a transaction.
 type kind int
 
 const (
 	ordinary kind = iota
-	repeated      // again, although it was answered with 250
+	repeated      // sent again although it was answered with 250
 	forged        // with one character changed
 )
 
@@ -72,7 +72,7 @@ type try struct {
 	answers map[string]answer
 }
 
-// An answer is what became of a recipient.
+// An answer is the reply for a recipient.
 type answer struct {
 	code int // 0: there was none
 	text string
@@ -127,7 +127,7 @@ func (m *mta) next() (*job, *relay) {
 	return j, m.relays[m.random.IntN(len(m.relays))]
 }
 
-// chance returns true with a probability.
+// chance returns true with probability p.
 func (m *mta) chance(p float64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,7 +156,7 @@ func (m *mta) work() {
 	}
 }
 
-// settle does what the answers to a try ask for.
+// settle acts on the answers to a try.
 func (m *mta) settle(j *job, t *try) {
 	j.tries++
 	m.answered(j, t)
@@ -205,11 +205,11 @@ func (m *mta) replied(text string) int {
 	return m.replies[text]
 }
 
-// keyNotHere is the reply of a relay that does not find a key.
+// keyNotHere is the reply of a relay that can't find a key.
 const keyNotHere = "The key of this message is not here yet, try again later"
 
 // inVain notes that a relay has no key for a job, and reports whether no relay
-// has: more time would not help.
+// has one: more time would not help.
 func (m *mta) inVain(j *job, r *relay) bool {
 	if j.vain == nil {
 		j.vain = map[*relay]bool{}
@@ -294,7 +294,7 @@ func (t *try) all(err error) {
 	}
 }
 
-// answer notes what became of a recipient: a reply, or none.
+// answer notes a recipient's reply, or that there was none.
 func (t *try) answer(rcpt string, err error) {
 	var reply *smtp.SMTPError
 	switch {

@@ -19,7 +19,7 @@ import (
 )
 
 // TestPostgreSQL kills relays that have their stores on a primary with a synchronous
-// standby, and the primary, so that the standby takes over.
+// standby. It also kills the primary, so that the standby takes over.
 func TestPostgreSQL(t *testing.T) {
 	for _, decrypters := range []int{2, 4} {
 		t.Run(fmt.Sprint(decrypters), func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestPostgreSQL(t *testing.T) {
 			run(t, w, c, long)
 			w.conclude(t)
 			if p.takeovers.Load() == 0 {
-				t.Error("no standby took over: this shows nothing")
+				t.Error("no standby took over: this proves nothing")
 			}
 			t.Logf("a standby took over %d times, and %d times the old primary came back as if nothing had happened", p.takeovers.Load(), p.returns.Load())
 		})
@@ -64,9 +64,9 @@ func startPair(t testing.TB) *pair {
 	return p
 }
 
-// takeOver kills the primary, promotes the standby, and makes the killed server
-// its standby. If back, the killed server first runs for a moment as the primary
-// it was: it does not know that there is another one.
+// takeOver kills the primary, promotes the standby, and makes the killed server its
+// standby. If back, the killed server first runs for a moment as a primary again: it
+// does not know that there is another one.
 func (p *pair) takeOver(back bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,8 +95,8 @@ func (p *pair) store(schema string) storeOf {
 	return inPostgres(p.t, p.primary.URL(p.standby)+"&search_path="+schema, p.primary.Address(), p.standby.Address())
 }
 
-// inPostgres makes the schema of a URL, and returns a store in it with a store key
-// of its own. ends are the servers of the URL.
+// inPostgres makes the schema of a URL, and returns a store in it with its own store
+// key. ends are the servers of the URL.
 func inPostgres(t testing.TB, url string, ends ...string) storeOf {
 	t.Helper()
 	if err := postgres.Init(t.Context(), url); err != nil {
@@ -140,6 +140,6 @@ func TestPatroni(t *testing.T) {
 	w.conclude(t)
 	t.Logf("Patroni made another server the primary %d times", takeovers.Load())
 	if takeovers.Load() == 0 {
-		t.Error("no server took over: this shows nothing")
+		t.Error("no server took over: this proves nothing")
 	}
 }

@@ -24,7 +24,7 @@ const (
 )
 
 // A relay is a process of qkdmail that is started again whenever it ends, as
-// systemd does.
+// systemd would do.
 type relay struct {
 	name, direction string
 	addr            string
@@ -35,8 +35,8 @@ type relay struct {
 	store           []*gate // to the store; nil: it is a file
 
 	mu      sync.Mutex
-	cmd     *exec.Cmd     // nil: it does not run
-	wanted  bool          // it should run
+	cmd     *exec.Cmd     // nil: it is not running
+	wanted  bool          // it should be running
 	ends    int           // how often it ended by itself
 	faults  []span        // when it was killed
 	stopped chan struct{} // closed when the process has ended
@@ -44,8 +44,8 @@ type relay struct {
 
 // storeOf is where the relays of one direction keep their keys.
 type storeOf struct {
-	url  string   // for --store, with {0}, {1} … in the places of endpoints
-	key  string   // file of the store key; "": beside the SQLite file, made with it
+	url  string   // for --store, with {0}, {1} … in place of endpoints
+	key  string   // file of the store key; "": beside the SQLite file, and made with it
 	ends []string // endpoints: each relay has its own gates to them
 	open func(context.Context) (keystore.Engine, error)
 }
@@ -192,7 +192,7 @@ func startAll(t testing.TB, relays []*relay) {
 	}
 }
 
-// kill ends the process as a crash does, and does not start it again.
+// kill ends the process as a crash would, and does not start it again.
 func (r *relay) kill() {
 	begin := r.order.now()
 	r.mu.Lock()
@@ -207,7 +207,7 @@ func (r *relay) kill() {
 	r.faults = append(r.faults, span{begin, r.order.now()})
 }
 
-// stop ends the process in good order, and reports whether that worked.
+// stop ends the process gracefully, and reports whether that worked.
 func (r *relay) stop() bool {
 	begin := r.order.now()
 	r.mu.Lock()
@@ -230,14 +230,14 @@ func (r *relay) stop() bool {
 	return ended
 }
 
-// deaths returns when the relay was killed.
+// deaths returns the times when the relay was killed.
 func (r *relay) deaths() []span {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.faults)
 }
 
-// log returns what the relay has written.
+// log returns the relay's log.
 func (r *relay) log() string {
 	text, err := os.ReadFile(r.logFile)
 	if err != nil {

@@ -38,7 +38,7 @@ func TestSQLite(t *testing.T) {
 	w.conclude(t)
 }
 
-// TestStopped stops relays in good order: they lose no key, and deliver nothing
+// TestStopped stops relays gracefully: they lose no key, and deliver nothing
 // twice.
 func TestStopped(t *testing.T) {
 	w := newWorld(t, 1, "", 2, 2, stores{inSQLite(t.TempDir()), inSQLite(t.TempDir())})
@@ -47,15 +47,15 @@ func TestStopped(t *testing.T) {
 	run(t, w, c, min(5*time.Second, seconds(t)))
 	w.conclude(t)
 	if c.stops.Load() == 0 {
-		t.Error("no relay was stopped: this shows nothing")
+		t.Error("no relay was stopped: this proves nothing")
 	}
 	if n := w.count; n.again+n.twiceEncrypted+n.twiceDelivered > 0 {
 		t.Errorf("%d given up, %d encrypted twice, %d delivered twice; want none", n.again, n.twiceEncrypted, n.twiceDelivered)
 	}
 }
 
-// TestWithoutStores does the same without stores, and must find something wrong:
-// otherwise the checks would prove nothing.
+// TestWithoutStores does the same without stores, and must find something wrong.
+// Otherwise the checks would prove nothing.
 func TestWithoutStores(t *testing.T) {
 	none := storeOf{url: "none"}
 	w := newWorld(t, 1, failures, 1, 2, stores{none, none})
@@ -73,8 +73,8 @@ func TestWithoutStores(t *testing.T) {
 	}
 }
 
-// lockSQLite keeps all others from writing to a store. It waits for the lock for
-// patience at most.
+// lockSQLite keeps all others from writing to a store. It waits for the lock no
+// longer than patience.
 func lockSQLite(file string, patience time.Duration) (unlock func(), err error) {
 	db, err := sql.Open("sqlite", fmt.Sprintf("file:%s?_txlock=immediate&_pragma=busy_timeout(%d)", file, patience.Milliseconds()))
 	if err != nil {
@@ -87,7 +87,7 @@ func lockSQLite(file string, patience time.Duration) (unlock func(), err error) 
 	return func() { _ = errors.Join(tx.Rollback(), db.Close()) }, nil
 }
 
-// inSQLite is a store in a folder.
+// inSQLite returns a store in a folder.
 func inSQLite(dir string) storeOf {
 	file := filepath.Join(dir, "keys.db")
 	return storeOf{url: file, open: func(ctx context.Context) (keystore.Engine, error) {

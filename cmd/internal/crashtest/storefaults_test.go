@@ -15,12 +15,12 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A fault is wrong with a store for a while.
+// A fault is something wrong with a store for a while.
 type fault struct {
 	name  string
 	side  string // of the relay
 	mount bool   // the store is on a disk of its own
-	down  bool   // the relay is not running when it begins, and does not start with it
+	down  bool   // the relay is not running when the fault begins, and can't start while it lasts
 	begin func(testing.TB, *place)
 	end   func(testing.TB, *place)
 	inLog string // what the relay logs
@@ -47,9 +47,9 @@ func faults() []fault {
 	}
 }
 
-// TestStoreFaults breaks the store of a relay: the sender is asked to try again,
-// the log says what is wrong, no more keys are fetched, and once the store works
-// again every message arrives.
+// TestStoreFaults breaks a relay's store: the sender is asked to try again, the
+// log says what is wrong, no more keys are fetched, and every message arrives
+// once the store works again.
 func TestStoreFaults(t *testing.T) {
 	for _, f := range faults() {
 		t.Run(f.side+", "+f.name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func (f *fault) run(t *testing.T) {
 	}
 	sent := some
 	relaytest.Await(t, time.Minute, f.inLog, func() bool {
-		if sent < 10*some { // the first ones may still find room
+		if sent < 10*some { // there may still be room for the first ones
 			w.submit(sent)
 			sent++
 		}
@@ -108,7 +108,7 @@ func (f *fault) run(t *testing.T) {
 	given := w.link.handed()
 	time.Sleep(time.Second)
 	if n := w.link.handed() - given; n > 0 {
-		t.Errorf("%d keys were fetched, which can't be stored", n)
+		t.Errorf("%d keys were fetched that can't be stored", n)
 	}
 	if n := w.recipientsReached() - arrived; n > 0 && f.side == decrypt {
 		t.Errorf("%d recipients got a message whose delivery can't be recorded", n)
@@ -135,7 +135,7 @@ func mountDisk(t testing.TB, dir string) {
 
 func fillDisk(t testing.TB, p *place) {
 	t.Helper()
-	if err := checkpoint(p.file); err != nil { // otherwise there is room in the log
+	if err := checkpoint(p.file); err != nil { // otherwise there would be room in the log
 		t.Fatal(err)
 	}
 	f, err := os.Create(filepath.Join(p.dir, "filler"))
@@ -186,7 +186,7 @@ func takeLock(t testing.TB, p *place) {
 
 func freeLock(_ testing.TB, p *place) { p.unlock() }
 
-// damage overwrites a part of the file; without bytes it empties it.
+// damage overwrites part of the file; with an empty range it empties the file.
 func damage(from, to int) func(testing.TB, *place) {
 	return func(t testing.TB, p *place) {
 		t.Helper()
@@ -207,7 +207,7 @@ func damage(from, to int) func(testing.TB, *place) {
 	}
 }
 
-// restore writes back what was there.
+// restore writes back the original contents.
 func restore(t testing.TB, p *place) {
 	t.Helper()
 	if err := os.WriteFile(p.file, p.saved, 0o600); err != nil {

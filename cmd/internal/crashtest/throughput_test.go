@@ -21,10 +21,10 @@ type setting struct {
 	rates []float64 // messages a second, by round
 }
 
-// TestThroughput measures how many messages a second one, two and four relays with
-// a store in PostgreSQL decrypt, relative to one with a store in a file. Everything
-// runs on one machine, the primary and its standby as well, so this shows what
-// sharing costs, not what more machines gain.
+// TestThroughput measures how many messages a second are decrypted by one, two and
+// four relays with a store in PostgreSQL, relative to one relay with a store in a
+// file. Everything runs on one machine, including the primary and its standby, so
+// this shows what sharing costs, not what more machines gain.
 func TestThroughput(t *testing.T) {
 	if os.Getenv(secondsEnv) == "" {
 		t.Skip("SKIPPED: a measurement, not a test; scripts/crash-store runs it")

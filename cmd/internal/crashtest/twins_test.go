@@ -17,9 +17,9 @@ import (
 )
 
 // TestTwins offers two messages under one key to several relays at the same time,
-// while they and the primary of their store are killed: whoever has a key must not
-// get another message opened with it. One of the two is delivered and the other
-// refused, whichever relay gets which.
+// while the relays and the primary of their store are killed. Someone who has a
+// key must not get another message opened with it: one of the two is delivered and
+// the other refused, whichever relay gets which.
 func TestTwins(t *testing.T) {
 	const pairs = 150
 	p := startPair(t)
@@ -82,7 +82,7 @@ func TestTwins(t *testing.T) {
 		kills += len(r.deaths())
 	}
 	if lost > pairs/2 || kills == 0 {
-		t.Errorf("%d of %d pairs lost their key and %d relays were killed: this shows nothing", lost, pairs, kills)
+		t.Errorf("%d of %d pairs lost their key and %d relays were killed: this proves nothing", lost, pairs, kills)
 	}
 	t.Logf("%d pairs under one key each, %d kills: never were both opened; %d times neither, because the key was lost on its way", pairs, kills, lost)
 }
@@ -120,7 +120,7 @@ func (s *twinSink) has(n int) bool {
 	return s.arrived[n]
 }
 
-// twins makes two messages that have their key in common.
+// twins makes two messages that share a key.
 func twins(t testing.TB, km kmclient.KeyManager, n int) [2][]byte {
 	t.Helper()
 	suite := cipher.SuiteOTP
@@ -153,7 +153,7 @@ func seal(t testing.TB, source cipher.KeySource, suite cipher.Suite, text []byte
 	return b.Bytes()
 }
 
-// A oneKey gives out the same key again and again, which no key manager may do.
+// A oneKey gives out the same key again and again, as no key manager may do.
 type oneKey struct {
 	kmclient.KeyManager
 	id     string

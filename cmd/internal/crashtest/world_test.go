@@ -29,7 +29,7 @@ type world struct {
 	sender *mta     // before the encrypting relays
 	wire   *mta     // before the decrypting ones
 	relays []*relay // the encrypting ones first
-	harsh  bool     // its chaos kills or cuts
+	harsh  bool     // its chaos kills relays or cuts connections
 	stores stores
 
 	mu       sync.Mutex
@@ -40,16 +40,16 @@ type world struct {
 	wrong    []string
 }
 
-// A message is one of the sender's.
+// A message is one of the sender's messages.
 type message struct {
 	rcpts    []string
 	answered map[string]int // 250 to the sender, by recipient
 	lost     map[string]int // transfers of the whole message without an answer
-	taken    map[string]int // ciphertexts that the wire took
+	taken    map[string]int // ciphertexts that the wire accepted
 	arrived  map[string]int
 }
 
-// passed is an encrypted message that the wire took.
+// passed is an encrypted message that the wire accepted.
 type passed struct {
 	number int
 	ids    []string
@@ -57,22 +57,22 @@ type passed struct {
 	rcpts  map[string]*delivery
 }
 
-// A delivery is what became of an encrypted message for one recipient.
+// A delivery is the fate of an encrypted message for one recipient.
 type delivery struct {
-	excuses int // transfers without an answer, or refused because the store failed: they may have been delivered
+	excuses int // transfers that got no answer, or were refused because the store failed: they may have been delivered
 	arrived int
 	refused bool
 }
 
 type counts struct {
 	messages, recipients int
-	transmissions, cut   int            // on the wire, and of them those that were cut off
-	again                int            // bounced, and sent once more
+	transmissions, cut   int            // on the wire, and how many of them were cut off
+	again                int            // bounced, and sent again
 	gone                 map[string]int // ciphertexts given up because their key was lost on its way, by reason
 	twiceEncrypted       int            // messages encrypted twice because the sender got no answer
 	twiceDelivered       int            // ciphertexts that a recipient got twice because the wire got no answer
 	vanished             int            // repeats that a decrypting relay answered but did not deliver
-	forged               int            // that were refused
+	forged               int            // forged ones that were refused
 	noStore              int            // recipients refused by a decrypting relay that could not use its store
 	bytes                int            // on the wire
 }
@@ -109,7 +109,7 @@ func (w *world) wrongf(format string, args ...any) {
 	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
 }
 
-// content returns the message of a number, always the same.
+// content returns the message with a number, always the same one.
 func (w *world) content(number int) []byte {
 	random := rand.New(rand.NewPCG(w.seed, uint64(number)))
 	size := 100
@@ -137,7 +137,7 @@ func (w *world) content(number int) []byte {
 	return b.Bytes()
 }
 
-// recipients returns those of a message.
+// recipients returns the recipients of a message.
 func recipients(number int) (rcpts []string) {
 	for i := range 1 + number%3 {
 		domain := "b.example"
@@ -177,7 +177,7 @@ func (w *world) send(number int, rcpts []string) {
 	w.sender.add(&job{letter: &letter{number: number, from: "alice@a.example", data: w.content(number)}, rcpts: rcpts})
 }
 
-// senderAnswered notes what became of a try at an encrypting relay.
+// senderAnswered notes the outcome of a try at an encrypting relay.
 func (w *world) senderAnswered(j *job, t *try) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,8 +228,8 @@ func (w *world) atWire(from string, to []string, r io.Reader) error {
 	return nil
 }
 
-// seen checks a message on the wire against all that were seen before, and, if it
-// is whole, against the message that it should be.
+// seen checks a message on the wire against all those seen before and, if it is
+// whole, against the message that it should contain.
 func (w *world) seen(data []byte, to []string, whole bool) *passed {
 	c, err := parseCiphertext(data)
 	sum := sha256.Sum256(c.payload)
@@ -262,7 +262,7 @@ func (w *world) seen(data []byte, to []string, whole bool) *passed {
 		return nil
 	}
 	if good != nil {
-		w.wrongf("the ciphertext of message %d is not what its keys make of it: %v", number, good)
+		w.wrongf("the ciphertext of message %d is not the message encrypted with its keys: %v", number, good)
 	}
 	return &passed{number: number, ids: c.ids, rcpts: map[string]*delivery{}}
 }
@@ -285,7 +285,7 @@ func (w *world) decrypts(data []byte, number int) error {
 // may have delivered the message nevertheless.
 const storeFails = "The key store fails, try again later"
 
-// wireAnswered notes what became of a try at a decrypting relay.
+// wireAnswered notes the outcome of a try at a decrypting relay.
 func (w *world) wireAnswered(j *job, t *try) {
 	w.mu.Lock()
 	p := w.letters[j.letter.key]
@@ -321,8 +321,8 @@ func (w *world) wireAnswered(j *job, t *try) {
 	}
 }
 
-// wireRefused notes that an encrypted message is given up, and sends it again, as
-// its sender does after a bounce.
+// wireRefused notes that an encrypted message is given up, and sends the original
+// again, as its sender would after a bounce.
 func (w *world) wireRefused(j *job, rcpt, why string) {
 	if j.kind == forged {
 		return
@@ -384,8 +384,8 @@ func (w *world) done() bool {
 	return w.sender.pending.Load() == 0 && w.wire.pending.Load() == 0
 }
 
-// busy is what a mail server answers now and then, after it has seen a whole
-// message.
+// busy is an answer that a mail server gives now and then after it has seen a
+// whole message.
 var busy = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "Busy, try again later"}
 
 // linger waits a little, so that something can happen in the meantime.

@@ -19,7 +19,8 @@ func withAliases(site, file, text string) string {
 }
 
 // TestAliases sends mail to aliases at B. With the lines of docs/postfix.md they are
-// expanded after decryption, so each message is restored for who it is sealed for.
+// expanded after decryption, so each message is restored for the recipient that it is
+// sealed for.
 func TestAliases(t *testing.T) {
 	for name, o := range setups() {
 		t.Run(name, func(t *testing.T) {
@@ -46,8 +47,8 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-// TestAliasesBeforeDecryption has B expand aliases before the relay sees the message: it
-// comes back, unless the peer's recipients are "any".
+// TestAliasesBeforeDecryption has B expand aliases before the relay sees the message:
+// the message bounces, unless the peer's recipients are "any".
 func TestAliasesBeforeDecryption(t *testing.T) {
 	for _, recipients := range []string{"sealed", "any"} {
 		t.Run(recipients, func(t *testing.T) {

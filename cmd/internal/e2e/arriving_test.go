@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestArriving sends B messages that the relay of A did not make. B refuses them
-// before its queue, so the sender gets the refusal, and no bounce is made.
+// TestArriving sends B messages that A's relay did not make. B refuses them before
+// its queue, so the sender gets the refusal and there is no bounce.
 func TestArriving(t *testing.T) {
 	arriving(t, newWorld(t, options{}))
 }
@@ -60,8 +60,8 @@ func arriving(t *testing.T, w *world) {
 	}
 }
 
-// TestArrivingAfterQueue has OpenSMTPD take what its relay refuses: its sender gets
-// a bounce, encrypted where the rules say so.
+// TestArrivingAfterQueue has OpenSMTPD take a message that its relay then refuses:
+// the sender gets a bounce, encrypted if the rules say so.
 func TestArrivingAfterQueue(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, withOpenSMTPD(t))

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// setups returns the two ways to decrypt of docs/postfix.md.
+// setups returns the two ways to decrypt in docs/postfix.md.
 func setups() map[string]options {
 	return map[string]options{
 		"before queue": {},
@@ -29,7 +29,7 @@ func TestBothWays(t *testing.T) {
 // secret is in the body of all mail of bothWays.
 const secret = "the-secret-of-the-body"
 
-// fields are what mail systems tend to change or remove.
+// fields has header fields that mail systems tend to change or remove.
 const fields = "From: Alice\r\nTo: bob\r\nReturn-Path: <x@a.example>\r\nBcc: c@b.example\r\nSubject: s\r\n"
 
 // mail returns messages with this header and with lines of this length, by name.
@@ -42,7 +42,7 @@ func mail(head string, line int) map[string]string {
 	}
 }
 
-// bothWays sends messages from each site to the other. They arrive as they are,
+// bothWays sends messages from each site to the other. They arrive unchanged,
 // below one result field, and nothing of them is on the wire.
 func bothWays(t *testing.T, w *world, letters map[string]string) {
 	t.Helper()

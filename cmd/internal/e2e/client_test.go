@@ -48,7 +48,7 @@ func (c *client) command(code int, format string, args ...any) (string, error) {
 	return c.answer(code)
 }
 
-// send sends a message, which ends with CRLF.
+// send sends a message, which must end with CRLF.
 func (c *client) send(from string, to []string, data []byte) error {
 	return c.sendWith("BODY=8BITMIME", from, "", to, data)
 }

@@ -13,10 +13,11 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// withPodman prepares namespaces for containers: the one hierarchy of control groups
+// withPodman prepares namespaces for containers: the single control group hierarchy
 // that crun wants, a /dev/null that crun may give to the container's user, and a
-// podman with a store of its own that sets no limits it may not set. podman-compose
-// of Debian 12 names a second network, which podman refuses beside the host's.
+// podman that has its own store and sets only limits that it is allowed to set.
+// Debian 12's podman-compose names a second network, which podman refuses beside the
+// host's.
 const withPodman = `set -e
 dir=$1
 mount -t proc proc /proc
@@ -64,7 +65,8 @@ echo ready; read -r _ || true # until the test has sent mail
 podman stop -t 10 relay >/dev/null
 podman inspect -f 'exit={{.State.ExitCode}}' relay`
 
-// distribution returns a folder with what scripts/package puts into an image.
+// distribution returns a folder with the files that scripts/package puts into an
+// image.
 func distribution(t *testing.T) string {
 	t.Helper()
 	relaytest.Needs(t, "podman", "crun", "unshare")
@@ -101,8 +103,8 @@ func inNamespaces(t *testing.T, dir, shell, script string) *exec.Cmd {
 	return c
 }
 
-// noContainers skips the test if what a command printed shows that this kernel runs
-// no containers, and fails it otherwise.
+// noContainers skips the test if a command's output shows that this kernel can't run
+// containers, and fails it otherwise.
 func noContainers(t *testing.T, dir, text string, err error) {
 	t.Helper()
 	log, _ := os.ReadFile(filepath.Join(dir, "podman.log"))
@@ -113,7 +115,7 @@ func noContainers(t *testing.T, dir, text string, err error) {
 }
 
 // TestContainer builds scripts/packaging/Containerfile with podman and runs a relay
-// in it: from scratch, without root, with a root folder that is read-only.
+// in it: from scratch, without root, with a read-only root folder.
 func TestContainer(t *testing.T) {
 	t.Parallel()
 	dir := distribution(t)

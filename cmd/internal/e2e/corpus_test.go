@@ -21,9 +21,9 @@ type letter struct {
 	text []byte
 }
 
-// corpus returns the messages that SMTP can carry, with CRLF line ends and one at
-// the end. Most of them are not part of the repository; QKDMAIL_CORPUS names the
-// folder.
+// corpus returns the messages that SMTP can carry, with CRLF at every line end,
+// the last included. Most of them are not part of the repository; QKDMAIL_CORPUS
+// names the folder.
 func corpus(t *testing.T) []letter {
 	t.Helper()
 	external := os.Getenv("QKDMAIL_CORPUS")
@@ -56,14 +56,14 @@ func corpus(t *testing.T) []letter {
 		}
 	}
 	if len(letters) < 20 {
-		t.Fatalf("%d messages, want 20 at least", len(letters))
+		t.Fatalf("%d messages, want at least 20", len(letters))
 	}
-	t.Logf("%d messages, of which SMTP carries %d; not the others: %v", files, len(letters), why)
+	t.Logf("%d messages, of which SMTP can carry %d; it can't carry the others: %v", files, len(letters), why)
 	return letters
 }
 
 // notForSMTP returns why a message can't be sent over SMTP, or is refused by
-// servers that follow RFC 5321; "": it can be sent.
+// servers that follow RFC 5321; "" if it can be sent.
 func notForSMTP(data []byte) string {
 	received := 0
 	for f := range rawheader.Fields(data, rawheader.Lenient) {
@@ -84,8 +84,8 @@ func notForSMTP(data []byte) string {
 
 // TestCorpus sends each message through both sites with every suite. The message
 // in Postfix A's queue arrives at B's sink byte for byte, below trace fields and
-// the result. Postfix itself changes a few messages; a copy that takes no relay
-// shows how.
+// the result. Postfix itself changes a few messages; a copy that bypasses the
+// relays shows how.
 func TestCorpus(t *testing.T) {
 	w := newWorld(t, options{})
 	letters := corpus(t)
@@ -126,7 +126,7 @@ func TestCorpus(t *testing.T) {
 			checkAbove(t, l.file, above)
 		}
 	}
-	t.Logf("%d messages with every suite in %v: %d arrived as they were sent, the others as Postfix A alone changes them: %v",
+	t.Logf("%d messages with every suite in %v: %d arrived as sent, the others as Postfix A alone changes them: %v",
 		len(letters), time.Since(start).Round(100*time.Millisecond), exact, changes)
 }
 
@@ -138,8 +138,8 @@ func belowReceived(data []byte) []byte {
 	return data
 }
 
-// changed returns how Postfix's smtpd and cleanup, which have no setting against
-// it, changed a message; "" if they did not.
+// changed returns how Postfix's smtpd and cleanup changed a message, "" if they
+// did not. No setting prevents these changes.
 func changed(sent, got []byte) string {
 	var how []string
 	for !bytes.Equal(sent, got) {

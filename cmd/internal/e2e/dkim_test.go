@@ -17,8 +17,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A dkim is two OpenDKIMs that sign, with the selectors "inner" and "outer", and
-// one that verifies. There is no DNS: the keys are in a file.
+// A dkim is three OpenDKIMs: two that sign, with the selectors "inner" and
+// "outer", and one that verifies. There is no DNS: the keys are in a file.
 type dkim struct {
 	dir                  string
 	inner, outer, verify int // ports of the milters
@@ -82,8 +82,8 @@ func (d *dkim) start(t *testing.T, name, config string) int {
 	return port
 }
 
-// TestDKIM has OpenDKIM sign at A, both before encryption and what is encrypted,
-// and verify at B after decryption.
+// TestDKIM has OpenDKIM sign at A, both before and after encryption, and verify
+// at B after decryption.
 func TestDKIM(t *testing.T) {
 	needsPostfix(t)
 	d := newDKIM(t)
@@ -131,18 +131,18 @@ func TestDKIM(t *testing.T) {
 			t.Errorf("%s: %s\n%s", l.file, got, m.data)
 		}
 		if !bytes.Contains(m.data, []byte("s=inner")) || bytes.Contains(m.data, []byte("s=outer")) {
-			t.Errorf("%s: not with the inner signature, or with the outer:\n%s", l.file, m.data)
+			t.Errorf("%s: without the inner signature, or with the outer one:\n%s", l.file, m.data)
 		}
 		signed++
 		if signed > 1 {
 			continue
 		}
-		// A change of one byte is noticed: the test can fail.
+		// A change of one byte is noticed, so the test can fail.
 		altered := bytes.Replace(m.data, []byte("blanks \t count"), []byte("blanks\t count"), 1)
 		if got := verify("altered@b.example", altered); strings.Contains(got, "dkim=pass") || !strings.Contains(got, "dkim=fail") {
 			t.Errorf("altered: %s", got)
 		}
-		// The encrypted message has a signature of its own.
+		// The encrypted message has its own signature.
 		for _, outer := range w.ab.messages() {
 			if got := verify("outer@b.example", outer); !strings.Contains(got, "dkim=pass") || !bytes.Contains(outer, []byte("s=outer")) {
 				t.Errorf("outer message: %s\n%s", got, outer)
@@ -152,5 +152,5 @@ func TestDKIM(t *testing.T) {
 	if signed < 3 {
 		t.Fatalf("%d messages signed", signed)
 	}
-	t.Logf("%d messages signed by OpenDKIM at A (simple/simple) verify at B; an altered one does not; the encrypted message has a signature of its own that verifies", signed)
+	t.Logf("%d messages signed by OpenDKIM at A (simple/simple) verify at B; an altered one does not; the encrypted message has its own signature, which verifies", signed)
 }

@@ -23,7 +23,7 @@ func document(t *testing.T, page string) string {
 }
 
 // TestDocument checks that the documents contain the files that the tests use, and
-// that the relay accepts relay.toml as it is.
+// that the relay accepts relay.toml unchanged.
 func TestDocument(t *testing.T) {
 	for page, files := range map[string][]string{
 		"postfix.md":   {"relay.toml", "main.cf", "master.cf", "master-after-queue.cf"},
@@ -35,7 +35,7 @@ func TestDocument(t *testing.T) {
 		doc := document(t, page)
 		for _, file := range files {
 			if !strings.Contains(doc, "\n"+testdata(t, file)+"```\n") {
-				t.Errorf("docs/%s does not contain testdata/%s as it is", page, file)
+				t.Errorf("docs/%s does not contain testdata/%s unchanged", page, file)
 			}
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A dovecot is a Dovecot with the mailboxes of all users, whose password is
-// "secret".
+// A dovecot is a Dovecot with the mailboxes of all users, who all have the
+// password "secret".
 type dovecot struct {
 	dir, lmtp, imaps, certs string
 }
@@ -38,7 +38,8 @@ func newDovecot(t *testing.T) *dovecot {
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// Its processes end with the first, and that with the test, whatever happens.
+	// Its processes end with the first one, which ends with the test, whatever
+	// happens.
 	relaytest.AtEnd(t, "doveadm -c "+conf+" stop")
 	server := exec.Command("dovecot", "-F", "-c", conf)
 	if err := server.Start(); err != nil {
@@ -58,10 +59,10 @@ func newDovecot(t *testing.T) *dovecot {
 	return d
 }
 
-// inbox waits for as many messages in a user's mailbox and returns them.
+// inbox waits for n messages in a user's mailbox and returns them.
 func (d *dovecot) inbox(t *testing.T, user string, n int) [][]byte {
 	t.Helper()
-	// In new or cur, where it is once somebody has looked.
+	// In new, or in cur once somebody has looked.
 	pattern := filepath.Join(d.dir, "mail", user, "[nc][eu][wr]", "*")
 	relaytest.Await(t, 30*time.Second, fmt.Sprintf("%d messages for %s", n, user), func() bool {
 		files, _ := filepath.Glob(pattern)
@@ -80,7 +81,7 @@ func (d *dovecot) inbox(t *testing.T, user string, n int) [][]byte {
 }
 
 // TestDovecot has each mail system of site B, and the relay itself, deliver to
-// Dovecot as in docs/dovecot.md. In the mailboxes is what was sent.
+// Dovecot as in docs/dovecot.md. The mailboxes have what was sent.
 func TestDovecot(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -115,7 +116,7 @@ func TestDovecot(t *testing.T) {
 				_, after, _ = strings.Cut(after, "\n\n")
 				transport := strings.ReplaceAll(testdata(t, "dovecot/exim"), "10029", d.lmtp)
 				text = before + transport + "\n" + after
-				// Its router says where it goes, here as everywhere in the tests.
+				// Its router says where mail goes, as everywhere in these tests.
 				before, after, _ = strings.Cut(text, "qkd_deliver\n  route_list = * 127.0.0.1::")
 				_, after, _ = strings.Cut(after, "\n")
 				return before + "qkd_deliver\n  route_list = * 127.0.0.1\n" + after

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// exim is the Exim of a site, on a machine of its own.
+// exim is the Exim of a site, on its own machine.
 type exim struct {
 	*site
 	machine *machine
@@ -51,8 +51,8 @@ func (e *exim) queue(t *testing.T) string {
 	return out
 }
 
-// lines returns a file of a document about another mail system than Postfix, with
-// the site's domain, and the site's ports in the places of the document's.
+// lines returns a file from a document about a mail system other than Postfix,
+// with the document's domain and ports replaced by the site's.
 func (s *site) lines(t *testing.T, file string) string {
 	t.Helper()
 	text := strings.NewReplacer("0.0.0.0", "127.0.0.1", "a.example", s.domain()).Replace(testdata(t, file))

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestEximTraps shows what some settings of docs/exim.md are for: it leaves them out.
+// TestEximTraps shows what some settings in docs/exim.md are for, by leaving them
+// out.
 func TestEximTraps(t *testing.T) {
 	t.Parallel()
 	o := withExim(t)
@@ -36,7 +37,7 @@ func TestEximTraps(t *testing.T) {
 }
 
 // TestEximRecipients asks Exim from outside for a recipient that does not exist, and
-// for one while its relay is down. It answers without taking the mail.
+// for one while its relay is down. Exim refuses both without taking the mail.
 func TestEximRecipients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, withExim(t))

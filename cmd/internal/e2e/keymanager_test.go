@@ -13,8 +13,8 @@ import (
 )
 
 // etsi starts a simulated QKD link with a KME for each site, and returns the
-// lines of [km] for the relays. gates, if not nil, gets the ways to the KMEs,
-// which can be cut.
+// lines of [km] for the relays. gates, if not nil, gets the connections to the
+// KMEs, which can be cut.
 func etsi(t *testing.T, gates map[string]*relaytest.Gate) func(site string) string {
 	t.Helper()
 	n := kmtest.StartKMEs(t, kmsim.TwoSites(), kmsim.Options{}, nil)
@@ -56,7 +56,7 @@ func keyManagerDown(t *testing.T, w *world, gates map[string]*relaytest.Gate) {
 				return reason != ""
 			})
 		}
-		time.Sleep(3 * time.Second) // it is tried again and again
+		time.Sleep(3 * time.Second) // mail is tried again and again
 		for _, r := range to {
 			if len(w.b.sink.to(r)) > 0 {
 				t.Fatalf("%s has arrived without a key %s", r, c.why)
@@ -85,7 +85,7 @@ func keyManagerDown(t *testing.T, w *world, gates map[string]*relaytest.Gate) {
 	}
 }
 
-// deferred returns why mail for a recipient waits, if it does so for this reason.
+// deferred returns why mail for a recipient waits, if it waits for this reason.
 func (s *site) deferred(t *testing.T, recipient, reason string) string {
 	t.Helper()
 	if !strings.Contains(s.queue(t), recipient) {

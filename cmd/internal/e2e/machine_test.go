@@ -12,13 +12,13 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// packages is where scripts/install-test-tools unpacks mail systems that Debian does not
-// install beside each other.
+// packages is where scripts/install-test-tools unpacks mail systems that Debian can't
+// install side by side.
 const packages = "/usr/local/lib/qkdmail-test"
 
-// A machine is this one with another package installed, which only its own
-// processes see: they have a root folder of their own, over this machine's, and
-// end with its first process. The network is this machine's.
+// A machine is this one with another package installed, which only its own processes
+// see. They have their own root folder, layered over this machine's, and end with its
+// first process. The network is this machine's.
 type machine struct {
 	first *exec.Cmd
 	files string
@@ -37,7 +37,7 @@ mount --rbind /dev "$dir/root/dev"
 mount -t proc proc "$dir/root/proc"
 exec chroot "$dir/root" "$@"`
 
-// needsPackage skips the test where no machine with a package can be made.
+// needsPackage skips the test if a machine with a package can't be made.
 func needsPackage(t *testing.T, name string) {
 	t.Helper()
 	relaytest.Needs(t, "unshare", "nsenter", "chroot", "useradd")
@@ -57,7 +57,7 @@ func (m *machine) command(pkg, shared, script string) *exec.Cmd {
 }
 
 // newMachine starts a machine whose first process is a shell script. It shares a folder
-// with this one.
+// with this machine.
 func newMachine(t *testing.T, pkg, shared, script string) *machine {
 	t.Helper()
 	m := &machine{files: folder(t)}

@@ -18,11 +18,11 @@ func qkdmail(t *testing.T) string {
 	return program.Path(t)
 }
 
-// needsPostfix skips the test where Postfix can't run.
+// needsPostfix skips the test if Postfix can't run.
 func needsPostfix(t *testing.T) {
 	t.Helper()
 	relaytest.Needs(t, "postfix", "postconf", "postqueue")
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: Postfix runs as root only")
+		t.Skip("SKIPPED: Postfix runs only as root")
 	}
 }

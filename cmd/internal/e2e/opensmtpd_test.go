@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// opensmtpd is the OpenSMTPD of a site, on a machine of its own.
+// opensmtpd is the OpenSMTPD of a site, on its own machine.
 type opensmtpd struct {
 	*site
 	machine *machine

@@ -6,8 +6,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestOthers is for other mail systems what TestBothWays, TestReports, TestRecipients,
-// TestArriving and TestKeyManagerDown are for Postfix.
+// TestOthers does for other mail systems what TestBothWays, TestReports,
+// TestRecipients, TestArriving and TestKeyManagerDown do for Postfix.
 func TestOthers(t *testing.T) {
 	t.Parallel()
 	for _, s := range []struct {
@@ -17,12 +17,13 @@ func TestOthers(t *testing.T) {
 		fields  string   // above each message
 		line    int      // the longest
 		full    bool     // addresses in UTF-8, refusals before the queue
-		text    bool     // bounces quote the text, whatever they are asked
+		text    bool     // bounces always quote the text
 		success []string // parts of a notification of success
 	}{
-		// B's is not asked for a notification: A's says that the message has left.
+		// B's Exim is not asked for a notification: A's says that the message has
+		// left.
 		{"Exim", withExim, fields, 500_000, true, false, []string{"an-envelope", "Action: delivered"}},
-		// It adds what is missing, removes Bcc, and refuses longer lines.
+		// OpenSMTPD adds missing fields, removes Bcc, and refuses longer lines.
 		{"OpenSMTPD", withOpenSMTPD, "Date: Mon, 01 Jun 2026 10:00:00 +0000\r\nMessage-ID: <1@a.example>\r\nFrom: a@a.example\r\n", 65_000, false, true, []string{subject, restored}},
 	} {
 		start := func(t *testing.T, gates map[string]*relaytest.Gate) *world {

@@ -30,7 +30,7 @@ func (s *postfix) configure(t *testing.T, o options, wire string) {
 	s.write(t, o, "main.cf", base+s.snippet(t, "main.cf"))
 	master := testdata(t, "base-master.cf") + s.snippet(t, "master.cf")
 	if file := o.master[s.name]; file != "" {
-		// Its line for the Internet replaces the one that is there.
+		// Its line for the Internet replaces the existing one.
 		line := "\n" + relaytest.Loopback(s.ports[portInternet]) + " inet"
 		before, after, _ := strings.Cut(master, line)
 		_, after, _ = strings.Cut(after, "\n\n")

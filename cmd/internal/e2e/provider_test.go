@@ -14,9 +14,9 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestProvider has Bob's mail at a provider, and his relay, fetchmail and Dovecot at
-// home as in docs/provider.md. The provider is a Postfix and a Dovecot with TLS
-// and passwords.
+// TestProvider has Bob's mailbox at a provider, and Bob's relay, fetchmail and
+// Dovecot at home, as in docs/provider.md. The provider is a Postfix and a Dovecot
+// with TLS and passwords.
 func TestProvider(t *testing.T) {
 	t.Parallel()
 	needsPostfix(t)
@@ -47,7 +47,7 @@ func TestProvider(t *testing.T) {
 
 	w.b.kill()
 	if err := fetchmail(t, w.b, provider); err == nil {
-		t.Error("fetchmail is content without a relay")
+		t.Error("fetchmail succeeds without a relay")
 	}
 	provider.inbox(t, "bob", 1)
 	w.b.startRelay(t)
@@ -68,8 +68,8 @@ func TestProvider(t *testing.T) {
 	}
 }
 
-// atProvider returns a file of the provider, or of Bob's relay, instead of a file of
-// a site that has both.
+// atProvider returns a file of the provider, or of Bob's relay, in place of a file
+// of a site that has both.
 func atProvider(t *testing.T, s *site, provider, home *dovecot, file, text string) string {
 	t.Helper()
 	between := func(from, to string) string {
@@ -99,7 +99,7 @@ func atProvider(t *testing.T, s *site, provider, home *dovecot, file, text strin
 		Replace(before) + "[km]\n" + between("[km]\n", "\n\n") + "\n\n" + after
 }
 
-// fetchmail fetches what the provider has for Bob, once.
+// fetchmail fetches Bob's mail from the provider, once.
 func fetchmail(t *testing.T, s *site, provider *dovecot) error {
 	t.Helper()
 	text := strings.NewReplacer("imap.provider.example", "localhost service "+provider.imaps+" ", "10026", fmt.Sprint(s.ports[portDecrypt]),

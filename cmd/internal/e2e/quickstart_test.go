@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestQuickstart runs the commands of docs/quickstart.md as they are, except for
+// TestQuickstart runs the commands of docs/quickstart.md unchanged, except for
 // the installation and the ports.
 func TestQuickstart(t *testing.T) {
 	needsPostfix(t)
@@ -34,7 +34,7 @@ func TestQuickstart(t *testing.T) {
 	cmd := exec.CommandContext(ctx, "bash", "-e")
 	cmd.Stdin = strings.NewReader(text)
 	tmp := folder(t)
-	// A failure leaves these.
+	// A failure leaves these running.
 	relaytest.AtEnd(t, fmt.Sprintf("for d in %s/*/*/postfix; do postfix -c $d stop; done; for p in $(cat %[1]s/*/*.pid %[1]s/*/*/*.pid); do kill -9 $p; done", tmp))
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(qkdmail(t))+":"+os.Getenv("PATH"), "TMPDIR="+tmp)
 	cmd.WaitDelay = 10 * time.Second
@@ -44,11 +44,11 @@ func TestQuickstart(t *testing.T) {
 	}
 	said := string(out)
 	for part, n := range map[string]int{
-		"decrypt=pass;":                    2, // the message is shown, and what became of the answer
+		"decrypt=pass;":                    2, // the message is shown, and so is the answer
 		"suite=OTP+X-WING;":                2,
 		"\nQkdmail-Result: mail.a.example": 1,
 		"\nSubject: qkdmail test ":         1,
-		"WARNING":                          2, // announced: Postfix does not run yet
+		"WARNING":                          2, // as the page says: Postfix is not running yet
 		"/state/keys.db, will be made":     1, // not the system's store
 		"empty again":                      2,
 		"FAILED":                           0,
@@ -66,7 +66,7 @@ func TestQuickstart(t *testing.T) {
 	}
 }
 
-// commands returns the blocks of commands of a page, of which there are n.
+// commands returns the n blocks of commands on a page.
 func commands(t *testing.T, page string, n int) []string {
 	t.Helper()
 	var blocks []string

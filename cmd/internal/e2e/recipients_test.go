@@ -9,15 +9,15 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestRecipients sends one message in one transaction to recipients with
-// different policies: either suite, in clear, and a peer for which there are no
-// keys. Each recipient gets their own message and their own answer.
+// TestRecipients sends one message in one transaction to recipients with different
+// policies: each suite, in clear, and a peer without keys. Each recipient gets
+// their own message and their own answer.
 func TestRecipients(t *testing.T) {
 	manyRecipients(t, newWorld(t, options{km: etsi(t, nil), rules: otherRecipients}))
 }
 
 // otherRecipients are rules for recipients whose mail is not for site B's relay: in
-// clear, and for a peer for which there are no keys.
+// clear, and for a peer without keys.
 const otherRecipients = `
 [[peer]]
 name = "site-x"

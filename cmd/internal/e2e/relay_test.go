@@ -27,7 +27,7 @@ func (s *site) writeRelay(t *testing.T, o options) {
 	s.write(t, o, "relay.toml", text)
 }
 
-// startRelay starts the relay, if it is not running, and waits until it listens.
+// startRelay starts the relay if it is not running, and waits until it listens.
 func (s *site) startRelay(t *testing.T) {
 	t.Helper()
 	if s.relay != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestReports has Postfix B report on restored mail, with a bounce and a
-// notification of success. They quote the header of the restored message, and go back
+// TestReports has Postfix B report on restored mail, with a bounce and a notification
+// of success. The reports quote the header of the restored message, and go back
 // encrypted.
 func TestReports(t *testing.T) {
 	reports(t, newWorld(t, options{}), false, "an-envelope", subject, restored)
@@ -20,8 +20,8 @@ const (
 	restored = "Qkdmail-Result: mail.a.example"
 )
 
-// reports is TestReports for any mail system, whose bounces may quote the text as well.
-// A notification of success has these parts.
+// reports is TestReports for any mail system; with text, bounces may quote the text as
+// well. A notification of success has these parts.
 func reports(t *testing.T, w *world, text bool, success ...string) {
 	t.Helper()
 	const body = "Body-that-is-not-on-the-wire"
@@ -36,7 +36,7 @@ func reports(t *testing.T, w *world, text bool, success ...string) {
 			}
 		}
 		if !text && bytes.Contains(m.data, []byte(body)) {
-			t.Errorf("report for %s with the text, which may go to whoever has sent a copy:\n%s", to, m.data)
+			t.Errorf("report for %s with the text, which could go to someone who sent a copy:\n%s", to, m.data)
 		}
 		if m.from != "" {
 			t.Errorf("report from %q", m.from)
@@ -73,6 +73,6 @@ func reports(t *testing.T, w *world, text bool, success ...string) {
 		if !wire.saw("Qkdmail-Key-ID: ") {
 			t.Errorf("no encrypted mail was seen on the wire from %s", name)
 		}
-		t.Logf("wire from %s: %d messages, %d bytes, nothing of the subject or the body", name, len(wire.messages()), wire.size())
+		t.Logf("wire from %s: %d messages, %d bytes, without the subject or the body", name, len(wire.messages()), wire.size())
 	}
 }

@@ -13,12 +13,12 @@ import (
 )
 
 // TestSIGKILL kills both relays at random, again and again, while many numbered
-// messages are on their way. Every message arrives, none in clear on the wire. A
-// message may arrive twice only where a relay was killed between the two 250s,
-// its next hop's and its own.
+// messages are on their way. Every message arrives, and none is on the wire in
+// clear. A message may arrive twice only if a relay was killed between the two
+// 250s, its next hop's and its own.
 //
-// QKDMAIL_CRASH_MESSAGES is the number of messages (2000), QKDMAIL_CRASH_SEED the
-// seed of a run to repeat.
+// QKDMAIL_CRASH_MESSAGES is the number of messages (2000), and QKDMAIL_CRASH_SEED
+// the seed of a run to repeat.
 func TestSIGKILL(t *testing.T) {
 	needsPostfix(t)
 	number := relaytest.Number(t, "QKDMAIL_CRASH_MESSAGES", 2000)
@@ -77,7 +77,7 @@ func TestSIGKILL(t *testing.T) {
 	if w.ab.saw(secret) || w.ba.saw(secret) {
 		t.Error("a message went over the wire in clear")
 	}
-	// For each repeat Postfix reports that it had sent the whole message and got no
+	// For each repeat, Postfix reports that it sent the whole message and got no
 	// answer.
 	lostA := 0
 	for line := range strings.Lines(w.a.read("mail.log")) {
@@ -101,7 +101,7 @@ func numbered(i int) string {
 	return fmt.Sprintf("n%d@b.example", i)
 }
 
-// distinct counts the recipients who have got their message.
+// distinct counts the recipients that have got their message.
 func distinct(s *sink) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +122,7 @@ func keyID(data []byte) string {
 }
 
 // killer kills one relay after the other with SIGKILL and starts it again, while
-// more returns true. It returns how often.
+// more returns true. It returns the number of kills.
 func killer(t *testing.T, w *world, seed uint64, more func() bool) (kills int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))

@@ -18,8 +18,8 @@ type received struct {
 	data []byte
 }
 
-// A sink is where the mail of a site's users arrives. It takes all mail except for
-// recipients named "refused@…", and keeps every byte.
+// A sink is where the mail of a site's users arrives. It takes all mail, except
+// for recipients named "refused@…", and keeps every byte.
 type sink struct {
 	addr string
 

@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// A tap passes connections on to a port and keeps what goes through, in both
-// directions. It is the wire between two sites.
+// A tap passes connections on to a port and keeps the bytes that go through, in
+// both directions. It is the wire between two sites.
 type tap struct {
 	*relaytest.Gate
 
@@ -44,11 +44,11 @@ func newTap(t *testing.T, port int) *tap {
 	return w
 }
 
-// saw reports whether a text went through, as it is or in base64.
+// saw reports whether a text went through, in clear or in base64.
 func (w *tap) saw(text string) bool {
 	needles := [][]byte{[]byte(text)}
 	for shift := range 3 {
-		// What is before the text decides how it is cut into groups of three
+		// The bytes before the text decide how it is cut into groups of three
 		// bytes; the first and the last group depend on its neighbours.
 		coded := base64.StdEncoding.EncodeToString([]byte("xxx"[:shift] + text))
 		needles = append(needles, []byte(coded[4:len(coded)-4]))
@@ -77,8 +77,7 @@ func (w *tap) size() (n int) {
 	return n
 }
 
-// messages returns the messages that went through, as they were before dots
-// were doubled.
+// messages returns the messages that went through, without the doubled dots.
 func (w *tap) messages() (all [][]byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// TestTraps shows what each setting of docs/postfix.md is for: it leaves them
+// TestTraps shows what each setting in docs/postfix.md is for, by leaving it
 // out.
 func TestTraps(t *testing.T) {
 	t.Run("bytes", func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestTraps(t *testing.T) {
 			"8-bit text converted": strings.Contains(data, "quoted-printable"),
 		} {
 			if !fell {
-				t.Errorf("without the settings, not so: %s\n%s", trap, data[max(0, len(data)-4000):])
+				t.Errorf("without the settings, this did not happen: %s\n%s", trap, data[max(0, len(data)-4000):])
 			}
 		}
 	})

@@ -19,7 +19,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/relaytest"
 )
 
-// The ports of docs/postfix.md. Each site has others in their places.
+// The ports of docs/postfix.md. Each site has its own in their place.
 const (
 	portInternet = "25"    // Postfix, from the other site
 	portOwn      = "10024" // Postfix, from the site's own servers
@@ -49,17 +49,17 @@ type site struct {
 	log   *os.File // of the relay
 }
 
-// A mailSystem is what is beside the relay.
+// A mailSystem is the mail system beside the relay.
 type mailSystem interface {
-	// start starts it; the function that it returns waits until it has started.
+	// start starts it and returns a function that waits until it has started.
 	start(t *testing.T, o options, wire string) (wait func())
-	// flush has it try all waiting mail again.
+	// flush makes it try all waiting mail again.
 	flush() error
-	// queue returns what waits; "": nothing.
+	// queue lists the waiting mail; "" if there is none.
 	queue(t *testing.T) string
 }
 
-// options are how a world differs from docs/postfix.md.
+// options say how a world differs from docs/postfix.md.
 type options struct {
 	system    func(*site) mailSystem   // nil: Postfix
 	km        func(site string) string // the lines of [km]; nil: a mock that both sites share
@@ -135,8 +135,8 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// snippet returns a file of the document, with the site's ports in the places of
-// the document's.
+// snippet returns a file from the document, with the document's ports replaced
+// by the site's.
 func (s *site) snippet(t *testing.T, file string) string {
 	t.Helper()
 	text := testdata(t, file)

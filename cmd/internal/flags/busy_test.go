@@ -8,8 +8,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// TestStoreThatIsBusy: systemd restarts a relay that exits with 75, but not one that
-// exits with 78.
+// TestStoreThatIsBusy: a busy store gives exit code 75. systemd restarts a relay
+// that exits with 75, but not one that exits with 78.
 func TestStoreThatIsBusy(t *testing.T) {
 	for _, tt := range []struct {
 		name string

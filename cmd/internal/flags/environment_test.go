@@ -12,8 +12,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/open"
 )
 
-// TestVariablesAreNamed: an error about a value that comes from the environment
-// says from which variable, and no other.
+// TestVariablesAreNamed: an error about a value from the environment names its
+// variable, and no other.
 func TestVariablesAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	certs := kmsim.Certs(dir)

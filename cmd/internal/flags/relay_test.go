@@ -43,7 +43,7 @@ func TestKeepOptions(t *testing.T) {
 	cfg.KM.SAE = "SAE_B"
 	cfg.Store.Close, cfg.Store.Undelivered = keystore.After(0), 90*24*time.Hour
 	o := KeepOptions(cfg, nil)
-	if o.KM != "" { // existing stores have their keys under this name
+	if o.KM != "" { // existing stores keep their keys under ""
 		t.Errorf("keys are kept for key manager %q", o.KM)
 	}
 	if o.SAE != "SAE_B" || o.Close != keystore.After(0) || o.Tombstones != 60*24*time.Hour || o.Undelivered != 90*24*time.Hour {

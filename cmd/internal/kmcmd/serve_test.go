@@ -9,8 +9,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
-// TestSimulatorWarns: a simulator that other machines can reach says who can get its
-// keys.
+// TestSimulatorWarns: a simulator that other machines can reach warns who can get
+// its keys.
 func TestSimulatorWarns(t *testing.T) {
 	for _, tt := range []struct {
 		ip   string

@@ -14,7 +14,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
-// An exchange is a request to the simulator with its answer, which may be
+// An exchange is a request to the simulator and its answer, which may be
 // changed.
 type exchange struct {
 	kme    string
@@ -23,7 +23,7 @@ type exchange struct {
 	status int
 	kind   string // content type
 	answer string
-	again  func() // lets the simulator answer body anew
+	again  func() // has the simulator answer body again
 }
 
 // what is the operation.
@@ -63,7 +63,7 @@ func say(what string, old, new string) func(*exchange) {
 	}
 }
 
-// replace gives another answer to an operation.
+// replace replaces the answers to an operation.
 func replace(what, answer string) func(*exchange) {
 	return func(e *exchange) {
 		if e.what() == what {
@@ -105,7 +105,7 @@ func keysOf(kme string, f func(i int, key map[string]any)) func(*exchange) {
 
 const zeros = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
-// serveAnyway answers what it should refuse with the default key.
+// serveAnyway answers requests that it should refuse with the default key.
 func serveAnyway(e *exchange) {
 	if e.what() == "enc_keys" && e.status == 400 {
 		u := *e.r.URL
@@ -119,11 +119,11 @@ func TestBroken(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: takes long, and this is -short")
 	}
-	noSizes := "enc-size refuse-size" // all that can't be made without
+	noSizes := "enc-size refuse-size" // the checks that can't be made without sizes
 	for name, test := range map[string]struct {
 		change     func(*exchange)
 		fail, skip string // skip: "*" for any
-		words      string // in the detail of the first that fails
+		words      string // in the detail of the first check that fails
 	}{
 		"a field is missing":      {member("stored_key_count", nil), "status-fields", "stored-count", "stored_key_count is missing"},
 		"a number is a string":    {member("max_key_count", "100000"), "status-fields", "", "max_key_count is a string and should be an integer"},
@@ -225,7 +225,7 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// anyKey answers dec_keys with some key where it should refuse.
+// anyKey answers dec_keys with some key if it should refuse.
 func anyKey(e *exchange) {
 	if e.what() == "dec_keys" && e.status >= 400 {
 		e.status, e.kind = 200, "application/json"
@@ -233,7 +233,8 @@ func anyKey(e *exchange) {
 	}
 }
 
-// No key, nor anything of a body that may hold one, is in a report or a log.
+// Neither a key nor anything from a body that may have one is in a report or a
+// log.
 func TestSecrets(t *testing.T) {
 	var keys [][]byte
 	collect := func(e *exchange) {

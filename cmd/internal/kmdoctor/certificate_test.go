@@ -10,8 +10,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
-// The report has what an administrator asks of a certificate, and says when it has to be
-// renewed.
+// The report has what an administrator wants to know about a certificate, and warns when
+// it has to be renewed.
 func TestCertificateFacts(t *testing.T) {
 	w := start(t, kmsim.Options{}, nil, nil)
 	c := run(t, w.options(false)).Check("tls-certificate")

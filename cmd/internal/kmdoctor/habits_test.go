@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
-// A run uses up no more keys than it may, and says how many it was, also at a
+// A run uses up no more keys than it may, and says how many it used, even with a
 // KME that gives whatever it is asked for.
 func TestKeysAreBounded(t *testing.T) {
 	generous := kmsim.Options{Quirks: kmsim.Quirks{IgnoreLimits: true}}
@@ -42,7 +42,7 @@ func TestKeysAreBounded(t *testing.T) {
 				most = DefaultMaxKeys
 			}
 			if given := int(w.given.Load()); r.KeysUsed != given || given > most {
-				t.Errorf("%d keys used, says the report; the KME gave out %d, and may have given %d", r.KeysUsed, given, most)
+				t.Errorf("the report says %d keys used; the KME gave out %d, and was allowed %d", r.KeysUsed, given, most)
 			}
 			for _, c := range r.Checks {
 				if c.ID == "refuse-size" && c.Result == Skip && !strings.Contains(c.Detail, fmt.Sprintf("the run may use %d", most)) {
@@ -51,7 +51,8 @@ func TestKeysAreBounded(t *testing.T) {
 			}
 		})
 	}
-	// One that gives more than it is asked for ends the run's requests for keys.
+	// A KME that gives more than it is asked for ends the run's requests for
+	// keys.
 	w := start(t, kmsim.Options{}, change(func(e *exchange) {
 		if e.what() == "enc_keys" && e.status == 200 {
 			e.body = `{"number":100,"size":64}`
@@ -65,8 +66,9 @@ func TestKeysAreBounded(t *testing.T) {
 	}
 }
 
-// Whether it is the right certificate is asked only where the KME has named
-// another SAE; and what a KME does not say keeps no other check from being made.
+// The report asks whether the certificate is right only if the KME has named
+// another SAE. An SAE that the KME does not name keeps no other check from being
+// made.
 func TestUnnamedSAE(t *testing.T) {
 	for name, test := range map[string]struct {
 		value      any
@@ -92,10 +94,10 @@ func TestUnnamedSAE(t *testing.T) {
 	}
 }
 
-// A KME that hands a key to whoever asks is blamed for that, and not for a key
-// that is gone afterwards because the doctor has got it.
+// A KME that hands a key to anyone who asks is blamed for that, and not for a
+// key that is gone afterwards because the doctor got it.
 func TestStrangerIsServed(t *testing.T) {
-	taken := map[string]bool{} // keys that a stranger has got; requests come one after the other
+	taken := map[string]bool{} // keys that a stranger got; requests come one after the other
 	open := func(e *exchange) {
 		if e.kme == "KME_A" && e.what() == "dec_keys" && e.status == 401 {
 			var q struct {
@@ -122,7 +124,7 @@ func TestStrangerIsServed(t *testing.T) {
 	expect(t, r, Fail, "dec-stranger dec-own")
 }
 
-// A KME that takes one key ID a request gives the right keys.
+// A KME that takes only one key ID per request gives the right keys.
 func TestOneIDARequest(t *testing.T) {
 	for _, words := range []string{"key_IDs shall have 1 to 1 IDs", "only one key_ID per request", "too many key IDs"} {
 		w := start(t, kmsim.Options{}, func(_ string, h http.Handler) http.Handler {
@@ -162,7 +164,7 @@ func TestUnauthorizedPage(t *testing.T) {
 	expect(t, r, Warn, "")
 }
 
-// A size that is no multiple of 8 may be refused or rounded up, and not be
+// A size that is not a multiple of 8 may be refused or rounded up, but not
 // ignored.
 func TestNoMultipleOf8(t *testing.T) {
 	for bits, want := range map[int]Result{264: Warn, 320: Warn, 512: Warn, 256: Fail, 128: Fail, 1024: Fail} {

@@ -7,7 +7,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmsim"
 )
 
-// The page has every check and every time, and nothing that a KME says is HTML in it.
+// The page has every check and every time, and nothing that a KME says becomes HTML
+// in it.
 func TestWriteHTML(t *testing.T) {
 	w := start(t, kmsim.Options{Capacity: 1, Quirks: kmsim.Quirks{ExhaustedMessage: "<script>no keys</script>"}}, nil, nil)
 	r := run(t, w.options(true))

@@ -23,7 +23,7 @@ type world struct {
 }
 
 // start runs the simulator until the test ends. wrap may change what a KME
-// does; it and the change of TLS may be nil.
+// does, and change its TLS; both may be nil.
 func start(t testing.TB, o kmsim.Options, wrap func(kme string, h http.Handler) http.Handler, change func(*tls.Config)) *world {
 	t.Helper()
 	w := &world{}
@@ -39,7 +39,7 @@ func start(t testing.TB, o kmsim.Options, wrap func(kme string, h http.Handler) 
 	return w
 }
 
-// options are those of SAE_A at KME_A, with the peer's or without.
+// options returns the options of SAE_A at KME_A, with or without the peer's.
 func (w *world) options(peer bool) Options {
 	own, other := w.Options("SAE_A"), w.Options("SAE_B")
 	o := Options{

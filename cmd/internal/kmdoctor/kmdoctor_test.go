@@ -73,7 +73,7 @@ func TestConforming(t *testing.T) {
 	}
 }
 
-// Each quirk breaks the rules that it breaks, and no other.
+// Each quirk breaks the rules that it should, and no other.
 func TestQuirks(t *testing.T) {
 	type q = kmsim.Quirks
 	for name, test := range map[string]struct {
@@ -131,7 +131,7 @@ func TestQuirks(t *testing.T) {
 	}
 }
 
-// A KME that repeats keys is found out without the peer as well.
+// A KME that repeats keys is found out even without the peer.
 func TestQuirksWithoutPeer(t *testing.T) {
 	for name, test := range map[string]struct {
 		quirk kmsim.Quirks
@@ -256,7 +256,7 @@ func TestTLS(t *testing.T) {
 			expect(t, r, Fail, test.fail)
 			expect(t, r, Warn, test.warn)
 			if c := r.Check("tls-group"); c.Result == Warn && !strings.Contains(c.Detail, "which is not post-quantum: recorded today, readable later") {
-				t.Errorf("the remark on the group is %q", c.Detail)
+				t.Errorf("the remark about the group is %q", c.Detail)
 			}
 		})
 	}
@@ -299,13 +299,13 @@ func TestContext(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	// The key may have come by the same moment.
+	// The key may have come at the same moment.
 	if len(r.Checks) != len(steps()) || r.Check("status").Result != Pass || r.Check("dec-keys").Result == Pass || r.KeysUsed+r.KeysLost != 1 {
 		t.Errorf("%+v", r)
 	}
 }
 
-// The own SAE ID need not be given, and no ID of the KME.
+// Neither our SAE ID nor the KME's ID need be given.
 func TestFewOptions(t *testing.T) {
 	w := start(t, kmsim.Options{}, nil, nil)
 	o := w.options(true)
@@ -371,7 +371,7 @@ func (b *brokenWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// What the keys were is not left in memory.
+// Keys are not left in memory.
 func TestWipe(t *testing.T) {
 	w := start(t, kmsim.Options{}, nil, nil)
 	d, err := newDoctor(w.options(true))

@@ -7,8 +7,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
 )
 
-// What the checks find of each profile of the simulator: the rules that it breaks.
-// docs/kmes.md has them as well.
+// The rules that each profile of the simulator breaks, according to the checks.
+// docs/kmes.md lists them too.
 func TestProfiles(t *testing.T) {
 	const noPOST = "enc-default enc-number enc-optional refuse-multiple refuse-number refuse-size refuse-mandatory refuse-json refuse-sae " +
 		"dec-stranger dec-whole dec-unknown"

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A key that goes through both KMEs over mutual TLS: enc_keys and dec_keys,
-// batch keys each.
+// Keys go through both KMEs over mutual TLS: enc_keys and dec_keys, batch keys
+// each.
 func BenchmarkETSI(b *testing.B) {
 	for _, callers := range []int{1, 32} {
 		for _, batch := range []int{1, 128} {

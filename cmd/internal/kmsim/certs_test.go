@@ -103,7 +103,7 @@ func TestMakeCertsOpenSSL(t *testing.T) {
 	}
 }
 
-// One file that is there, and nothing is written.
+// If one file exists, nothing is written.
 func TestMakeCertsKeeps(t *testing.T) {
 	for _, there := range []string{"ca.key", "sae_b.crt"} {
 		dir := t.TempDir()

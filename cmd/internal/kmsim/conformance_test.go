@@ -12,11 +12,12 @@ import (
 
 // A rule is a row of the conformance table: a request, and the answer that the
 // standard asks for. In path and body, {key} and {key2} are IDs of keys that
-// SAE_A has just got for SAE_B, {gone} that of one that SAE_B has fetched.
+// SAE_A has just got for SAE_B, and {gone} is the ID of one that SAE_B has
+// already fetched.
 type rule struct {
 	rule, sae, kme string
 	method, path   string
-	body           string // "TYPE|" before it is another content type than application/json
+	body           string // "TYPE|" before it is a content type other than application/json
 	status         int
 	message        string // of the error
 	has            string // what the body has
@@ -183,7 +184,7 @@ func (r rule) check(t *testing.T, s *site) {
 	if (r.status == http.StatusMethodNotAllowed) != (m.header.Get("Allow") != "") {
 		t.Errorf("Allow: %q", m.header.Get("Allow"))
 	}
-	if r.status != http.StatusOK { // what was refused has used up nothing
+	if r.status != http.StatusOK { // a refused request has used up nothing
 		if after, _ := s.dec(ids[0], ids[1]).keys(t); len(after) != 2 {
 			t.Errorf("%d of 2 keys are left", len(after))
 		}

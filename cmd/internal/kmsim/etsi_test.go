@@ -57,7 +57,7 @@ func TestConcurrent(t *testing.T) {
 	all.Wait()
 }
 
-// Of many who ask for one key, one gets it.
+// Of many callers that ask for one key, one gets it.
 func TestContested(t *testing.T) {
 	s := start(t, Options{})
 	_, ids := s.enc(`{}`)
@@ -98,7 +98,7 @@ func TestExhaustion(t *testing.T) {
 			t.Errorf("status: %s", m.body)
 		}
 		s.enc(`{}`)
-		// Another pair has a stock of its own.
+		// Another pair has its own stock.
 		s.do(a, atA, "POST", "/api/v1/keys/SAE_C/enc_keys", `{"number":5}`).keys(t)
 	}
 }
@@ -108,7 +108,7 @@ func TestStockRefills(t *testing.T) {
 	s := newStock(Options{Rate: 2, Capacity: 10})
 	s.now, s.at = func() time.Time { return now }, now
 	if !s.take(10) || s.take(1) {
-		t.Error("a full stock has not 10 keys")
+		t.Error("a full stock does not have 10 keys")
 	}
 	now = now.Add(1500 * time.Millisecond)
 	if s.take(4) || !s.take(3) || s.take(1) {
@@ -183,7 +183,7 @@ func TestParseFail(t *testing.T) {
 	}
 }
 
-// The access log says who got how many keys, and nothing of them.
+// The access log says who got how many keys, and no key is in it.
 func TestAccessLog(t *testing.T) {
 	var log bytes.Buffer
 	s := start(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})

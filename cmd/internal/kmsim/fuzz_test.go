@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// answerTo returns the answer to a request of a fuzzer's, nil if it can't be
-// sent at all.
+// answerTo returns the answer to a fuzzer's request, nil if it can't be sent at
+// all.
 func answerTo(h http.Handler, caller, method, target, kind string, body []byte) *httptest.ResponseRecorder {
 	r, err := http.NewRequest(method, target, bytes.NewReader(body))
 	if err != nil {
@@ -60,7 +60,7 @@ func FuzzETSIRequest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A key that SAE_B has for SAE_A must stay, whatever SAE_A asks for.
+		// A key that SAE_B got for SAE_A must stay, whatever SAE_A asks for.
 		given := answerTo(e.kmes[atB], b, "GET", "/api/v1/keys/SAE_A/enc_keys", "", nil)
 		w := answerTo(h, a, method, target, kind, body)
 		if w == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// fresh makes keys of 256 bits and returns their IDs as well.
+// fresh makes keys of 256 bits, and also returns their IDs.
 func fresh(n int) (keys []*kmclient.Key, ids []string) {
 	for range n {
 		secret := make([]byte, 32)
@@ -134,6 +134,6 @@ func TestKeyringEarlierForget(t *testing.T) {
 	}
 	r.forget("p")
 	if got := r.earlier("p", 256, 3); len(got) != 0 || len(r.keys) != 1 || r.count["p"] != 0 {
-		t.Errorf("%v, %d keys held and %d counted after forget, want those of the other pool only", got, len(r.keys), r.count["p"])
+		t.Errorf("%v, %d keys held and %d counted after forget, want only those of the other pool", got, len(r.keys), r.count["p"])
 	}
 }

@@ -18,10 +18,10 @@ import (
 	"time"
 )
 
-// oddSAE has what needs escaping in a path.
+// oddSAE has characters that need escaping in a path.
 const oddSAE = "urn:sae/x y%é"
 
-// testTopology has three KMEs; SAE_D may have keys with SAE_B only.
+// testTopology has three KMEs; SAE_D may share keys with SAE_B only.
 func testTopology() Topology {
 	return Topology{
 		KMEs: []string{"KME_A", "KME_B", "KME_C"},
@@ -89,7 +89,7 @@ func startWith(t testing.TB, topology Topology, o Options, optionalCert bool) *s
 	return s
 }
 
-// serve runs a handler on a port of the system's choice and returns its URL.
+// serve runs a handler on a port that the system chooses and returns its URL.
 func serve(t testing.TB, ctx context.Context, running *sync.WaitGroup, h http.Handler, o ServeOptions) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -184,8 +184,8 @@ func (m message) keys(t testing.TB) (map[string][]byte, []string) {
 	return keys, ids
 }
 
-// try sends a request; a body that is not empty is JSON unless it says
-// otherwise before a "|".
+// try sends a request; a body that is not empty is JSON, unless another content
+// type stands before a "|".
 func (s *site) try(sae, kme, method, path, body string) (message, error) {
 	kind, rest, other := strings.Cut(body, "|")
 	if other {

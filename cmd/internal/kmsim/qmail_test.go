@@ -91,7 +91,8 @@ func TestQMailRules(t *testing.T) {
 	}
 }
 
-// The client of package kmclient works with it, and keys stay until closed.
+// The client of package rest works with it, and keys stay until they are
+// closed.
 func TestQMailClient(t *testing.T) {
 	base := qmail(t, Options{})
 	km, err := rest.New(rest.Options{URL: base})

@@ -79,7 +79,7 @@ func TestQuirkFewerKeys(t *testing.T) {
 		t.Errorf("%d keys, want 2", len(ids))
 	}
 	if m := s.do(a, atA, "POST", encB, `{}`); string(m.body) != `{"keys":[]}` {
-		t.Errorf("one key less than one: %s", m.body)
+		t.Errorf("one key fewer than one: %s", m.body)
 	}
 }
 

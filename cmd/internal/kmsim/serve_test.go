@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A request that has begun is answered before Serve returns.
+// A request under way is answered before Serve returns.
 func TestServeShutdown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	begun := make(chan struct{})

@@ -23,7 +23,7 @@ func clients(tb testing.TB) (a, b *etsi014.Client) {
 	return n.Client("SAE_A"), n.Client("SAE_B")
 }
 
-// BenchmarkETSIGetKeys takes a key of 256 bits a message: keys/s over all
+// BenchmarkETSIGetKeys takes a 256-bit key per message: keys/s over all
 // callers, and the time that a caller waits.
 func BenchmarkETSIGetKeys(b *testing.B) {
 	for _, pooled := range []bool{false, true} {
@@ -53,7 +53,7 @@ func BenchmarkETSIGetKeys(b *testing.B) {
 	}
 }
 
-// BenchmarkETSIKeysByID fetches one key a message, as a receiver does.
+// BenchmarkETSIKeysByID fetches one key per message, as a receiver does.
 func BenchmarkETSIKeysByID(b *testing.B) {
 	for _, callers := range []int{1, 32} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
@@ -108,8 +108,8 @@ func measure(b *testing.B, callers int, get func() error) {
 	b.ReportMetric(float64(waits[b.N*99/100].Nanoseconds())/1e3, "p99-µs")
 }
 
-// Both sites, each with its own KME: what is taken at one is found at the
-// other, through a pool, and deleted then.
+// Both sites, each with its own KME: keys taken at one are found at the other,
+// through a pool, and are then deleted.
 func TestETSIBothSites(t *testing.T) {
 	a, b := clients(t)
 	pool, err := keypool.New(a, keypool.Options{})

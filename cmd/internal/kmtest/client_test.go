@@ -11,8 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// pairs returns the two sites with one SAE more, SAE_D, which has no keys with
-// SAE_A.
+// pairs returns the two sites with one more SAE, SAE_D, which shares no keys
+// with SAE_A.
 func pairs() kmsim.Topology {
 	t := kmsim.TwoSites()
 	t.SAEs = append(t.SAEs, kmsim.SAE{ID: "SAE_D", KME: "KME_A"})

@@ -13,16 +13,16 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/open"
 )
 
-// An outcome is what must come of a habit.
+// An outcome is the required outcome of a habit.
 type outcome struct {
 	one error // of one key of 256 bits
 	few error // of three of them
-	got int   // of which so many come; 0: all
+	got int   // how many of the three come; 0: all
 	pad error // of a message with a one-time pad
 }
 
-// Both clients get keys from key managers with each habit, and give them back at
-// the other side, or say what is wrong.
+// Both clients get keys from key managers with each habit, and the other side
+// gets the same ones; or they say what is wrong.
 func TestHabits(t *testing.T) {
 	exhausted := outcome{few: kmclient.ErrKeyExhausted, pad: kmclient.ErrKeyExhausted}
 	badKey := outcome{one: kmclient.ErrBadKey, few: kmclient.ErrBadKey, pad: kmclient.ErrBadKey}
@@ -109,7 +109,7 @@ func (h outcome) try(t *testing.T, sender, recipient kmclient.KeyManager, from, 
 		}
 		for i, k := range again {
 			if !bytes.Equal(k.Reveal(), keys[i].Reveal()) {
-				t.Errorf("key %d of %d is another one at the other side", i, number)
+				t.Errorf("key %d of %d is different at the other side", i, number)
 			}
 		}
 	}
@@ -143,8 +143,8 @@ func (h outcome) tryPad(t *testing.T, sender, recipient kmclient.KeyManager, fro
 	}
 }
 
-// The words of a 401 for a key that the KME does not have do not mislead, and
-// the class is one with which a relay waits.
+// The message of a 401 for a key that the KME does not have does not mislead,
+// and the error is one that makes a relay wait.
 func TestHabitUnknownKeyRefused(t *testing.T) {
 	l := kmtest.Named("401 for a key that is not here").Start(t, kmtest.ETSI)
 	_, err := client(t, l.B).KeysByID(t.Context(), "SAE_A", "9b42e9e2-38cc-4d7f-ba7e-94e0ed1a8a1c")

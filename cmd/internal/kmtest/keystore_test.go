@@ -30,7 +30,7 @@ func openStore(path string, km kmclient.KeyManager, timeout time.Duration) (*key
 	})
 }
 
-// A link is two simulated KMEs, which give out two keys a request.
+// A link is two simulated KMEs that give out two keys per request.
 type link struct {
 	*kmtest.Network
 	t     testing.TB
@@ -56,7 +56,7 @@ func newLink(t testing.TB) *link {
 	return l
 }
 
-// send returns keys with which SAE_A has encrypted, and their IDs.
+// send returns keys that SAE_A has encrypted with, and their IDs.
 func (l *link) send(n int) (sent []*kmclient.Key, ids []string) {
 	l.t.Helper()
 	sent, err := l.Client("SAE_A").GetKeys(l.t.Context(), "SAE_B", 256, n)
@@ -69,8 +69,8 @@ func (l *link) send(n int) (sent []*kmclient.Key, ids []string) {
 	return sent, ids
 }
 
-// process is a recipient that has just been started: a store of the keys of a client of
-// KME_B. stop is its end.
+// process returns the store of a recipient that has just been started, a client of
+// KME_B. stop ends the recipient.
 func (l *link) process(path string) (store *keystore.Store, stop func()) {
 	l.t.Helper()
 	km := l.Client("SAE_B")
@@ -81,7 +81,7 @@ func (l *link) process(path string) (store *keystore.Store, stop func()) {
 	return store, func() { km.CloseIdle(); _ = store.Close(context.Background()) }
 }
 
-// has reports whether a process that is started now finds keys in the store.
+// has reports whether a process started now finds keys in the store.
 func (l *link) has(path string, sent ...*kmclient.Key) bool {
 	m, err := openStore(path, nil, 0)
 	if err != nil {
@@ -98,9 +98,9 @@ func (l *link) has(path string, sent ...*kmclient.Key) bool {
 	return true
 }
 
-// A frame's keys come in several requests, and one of them fails. Those that
+// A frame's keys come in several requests, and one of them fails. The keys that
 // came are in the store before the error is returned, and those of each request
-// before the next one is made: KMEs delete what they give out.
+// before the next request is made: KMEs delete the keys they give out.
 func TestPartOfAFrame(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(http.ResponseWriter)

@@ -11,9 +11,9 @@ import (
 )
 
 // TestAllocations bounds what a relay allocates for a small message, client and
-// sink included: at thousands of messages a second, collecting that is much of a
-// relay's work. The bounds are a quarter above what was measured when they were
-// set.
+// sink included: at thousands of messages a second, garbage collection is much
+// of a relay's work. The bounds are a quarter above the figures measured when
+// they were set.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, and empties pools: run without -race")

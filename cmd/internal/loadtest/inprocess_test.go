@@ -36,7 +36,7 @@ func inProcess(t testing.TB, d mailer.Direction, sink string, adapt func(*config
 	return r.Addrs()[0].String()
 }
 
-// encrypted returns what a relay with these keys makes of a message.
+// encrypted returns a message as a relay with these keys encrypts it.
 func encrypted(t testing.TB, keys cipher.KeySource, message []byte) []byte {
 	t.Helper()
 	out, err := smtpkit.Encrypt(t.Context(), keys, message, cipher.EncryptOptions{})

@@ -13,13 +13,13 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
-// mostHeld is the memory, in KiB, that a relay may take for 500 clients that hold
-// on to messages with headers of up to 256 KiB.
+// mostHeld is the memory, in KiB, that a relay may take for 500 clients that do not
+// end their messages, which have headers of up to 256 KiB.
 const mostHeld = 300 << 10
 
-// TestRelayLongHeaders has 500 clients send all but the end of a message with a
-// long header, or as much of it as the relay takes: the memory for all of them has a
-// bound, whatever the header is made of.
+// TestRelayLongHeaders has 500 clients send all but the end of a message with a long
+// header, or as much of it as the relay takes. The memory for all of them is
+// bounded, whatever the header consists of.
 func TestRelayLongHeaders(t *testing.T) {
 	needsFigures(t)
 	const (
@@ -64,8 +64,8 @@ func TestRelayLongHeaders(t *testing.T) {
 	}
 }
 
-// hold has all clients send a message without its end, and waits until the relay
-// has it. It returns how many of them were refused.
+// hold has all clients send a message without its end, and waits until the relay has
+// it. It returns how many clients were refused.
 func hold(t *testing.T, r *relayProcess, message string) (refused int) {
 	t.Helper()
 	clients := make([]*smtpkit.Client, heldSessions)

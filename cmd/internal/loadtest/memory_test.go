@@ -18,7 +18,7 @@ const (
 )
 
 // TestRelayMemory sends 1 GiB through an encrypting and a decrypting relay, and
-// checks how much memory each of them took at most.
+// checks the peak memory of each.
 func TestRelayMemory(t *testing.T) {
 	needsFigures(t)
 	restored := make(chan []byte, 1)
@@ -42,7 +42,7 @@ func TestRelayMemory(t *testing.T) {
 	}
 	t.Logf("%d bytes in %.1f s", bigMessage, time.Since(begin).Seconds())
 	if !bytes.Equal(m.sum.Sum(nil), <-restored) {
-		t.Error("the restored message is another")
+		t.Error("the restored message is not the original")
 	}
 	for _, r := range []*relayProcess{encrypt, decrypt} {
 		_, most := r.memory(t)
@@ -56,8 +56,8 @@ func TestRelayMemory(t *testing.T) {
 	}
 }
 
-// firstLine begins the messages here, as in smtpkit.Message: the relay puts fields
-// above it.
+// firstLine is the first line of messages here, as in smtpkit.Message: the relay
+// puts fields above it.
 const firstLine = "From: Alice <alice@a.example>\r\n"
 
 // skipTrace reads up to the first line of the original, and that line.

@@ -2,5 +2,5 @@
 
 package loadtest
 
-// raceEnabled says that the race detector's own memory is in all figures.
+// raceEnabled says whether all figures include the race detector's own memory.
 const raceEnabled = false

@@ -36,7 +36,7 @@ type relayProcess struct {
 	pid                int
 }
 
-// relayConfig is for relays that take large messages, and many clients from one
+// relayConfig is for relays that take large messages and many clients from one
 // address.
 const relayConfig = `hostname = "relay.example"
 [[listener]]

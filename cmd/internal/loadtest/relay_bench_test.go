@@ -13,10 +13,11 @@ import (
 	"github.com/qkdmail/qkdmail/mailer"
 )
 
-// The benchmarks send messages over loopback to a sink, through a relay or the
-// bare one that it is compared with: over connections that are kept, with commands
-// one by one or pipelined, or with a connection for each message. Client and sink
-// are in the same process, so this is for profiles; scripts/bench compares relays.
+// The benchmarks send messages over loopback to a sink, through a relay or through
+// the bare relay that it is compared with: over connections that are kept, with
+// commands one by one or pipelined, or with a connection for each message. Client
+// and sink are in the same process, so this is for profiling; scripts/bench
+// compares relays.
 
 func BenchmarkPassThrough(b *testing.B) {
 	benchRelay(b, func(b *testing.B, sink string) string {
@@ -43,8 +44,8 @@ func BenchmarkDecryptRelay(b *testing.B) {
 	}, func(t testing.TB, message []byte) []byte { return encrypted(t, new(smtpkit.Keys), message) })
 }
 
-// benchRelay sends messages of two sizes through what start starts, in three
-// ways. prepare makes what is sent.
+// benchRelay sends messages of two sizes through the relay that start starts, in
+// three ways. prepare makes the message to send.
 func benchRelay(b *testing.B, start func(b *testing.B, sink string) string, prepare func(testing.TB, []byte) []byte) {
 	for _, size := range []int{4_000, 50_000} {
 		for _, way := range []struct {

@@ -16,7 +16,7 @@ import (
 const heldSessions = 500
 
 // TestRelay500Sessions holds 500 sessions open, every other one in the middle of
-// DATA, and then ends them: each message arrives, once and whole.
+// DATA, and then ends them: each message arrives once and complete.
 func TestRelay500Sessions(t *testing.T) {
 	needsFigures(t)
 	var mu sync.Mutex
@@ -80,7 +80,7 @@ func TestRelay500Sessions(t *testing.T) {
 	}
 }
 
-// halfway is at the end of a line.
+// halfway is an offset at the end of a line.
 const halfway = len(firstLine) + len("Subject: 123\r\n\r\n") + 20_000*len("123\r\n")
 
 // numbered returns a message of about 200 kB, half of which is more than a chunk.

@@ -15,8 +15,8 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TestSlowLoris has clients send a byte now and then, to keep a connection for
-// nothing: they are cut off, and another client is served all the time.
+// TestSlowLoris has clients send a byte now and then to tie up a connection:
+// they are cut off, and another client is served all the time.
 func TestSlowLoris(t *testing.T) {
 	for _, d := range []mailer.Direction{mailer.DirectionEncrypt, mailer.DirectionDecrypt} {
 		t.Run(string(d), func(t *testing.T) {

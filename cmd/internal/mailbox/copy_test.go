@@ -16,12 +16,12 @@ import (
 
 const three = first + "A: 1\n\na\n\n" + second + ">From b\n\n" + first + "c"
 
-// A bench has an mbox file, and where its copy goes.
+// A bench has an mbox file, and a path for its copy.
 type bench struct {
 	*testing.T
 	in   string
 	path string
-	made []string // messages of which a copy was made
+	made []string // messages that were copied
 }
 
 func newBench(t *testing.T, file string) *bench {
@@ -48,7 +48,7 @@ func (b *bench) read(path string) string {
 	return string(text)
 }
 
-// open opens the copy. before are the results of the messages that are in it already.
+// open opens the copy. before are the results of the messages already in it.
 func (b *bench) open(name string, force bool) (c *mailbox.MboxCopy, before []mailbox.Result, err error) {
 	b.Helper()
 	in, err := os.Open(b.in)
@@ -60,7 +60,7 @@ func (b *bench) open(name string, force bool) (c *mailbox.MboxCopy, before []mai
 	return c, before, err
 }
 
-// copy makes the copies of n messages. A message is in lower case there.
+// copy copies n messages, turning them into lower case.
 func (b *bench) copy(c *mailbox.MboxCopy, n int) {
 	b.Helper()
 	for range n {
@@ -82,7 +82,7 @@ func (b *bench) copy(c *mailbox.MboxCopy, n int) {
 	}
 }
 
-// finish opens the copy, makes what is missing and finishes it.
+// finish opens the copy, adds the missing messages and finishes it.
 func (b *bench) finish(force bool) (before []mailbox.Result) {
 	b.Helper()
 	c, before, err := b.open("x", force)
@@ -108,13 +108,13 @@ func (b *bench) finish(force bool) (before []mailbox.Result) {
 	return before
 }
 
-// A copy goes on after the last message that is in it as a whole, whatever was cut short,
-// or did not reach the disk.
+// A copy continues after its last complete message, whatever was cut short or did not
+// reach the disk.
 func TestMboxResume(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		spoil  func(b *bench, mbox, journal string)
-		before int // messages that are taken for done, of two
+		before int // how many of the two messages are taken as done
 	}{
 		{"killed between messages", func(*bench, string, string) {}, 2},
 		{"killed within a message", func(b *bench, mbox, _ string) { b.write(mbox, b.read(mbox)+"From x\nhalf") }, 2},
@@ -148,7 +148,7 @@ func TestMboxResume(t *testing.T) {
 			tt.spoil(b, filepath.Join(dir, "mbox"), filepath.Join(dir, "journal"))
 			b.made = nil
 			if before := b.finish(false); len(before) != tt.before {
-				t.Errorf("%d messages are taken for done, want %d", len(before), tt.before)
+				t.Errorf("%d messages are taken as done, want %d", len(before), tt.before)
 			}
 			if len(b.made) != 3-tt.before {
 				t.Errorf("made after that: %q", b.made)
@@ -157,7 +157,7 @@ func TestMboxResume(t *testing.T) {
 	}
 }
 
-// A copy that is complete gets its name, at whichever point that was interrupted.
+// A complete copy gets its name, wherever that was interrupted.
 func TestMboxPublish(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -176,7 +176,7 @@ func TestMboxPublish(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.copy(c, 3)
-			// A folder in its place stops Finish after all is on disk.
+			// A folder in its place stops Finish after everything is on disk.
 			if err := os.MkdirAll(filepath.Join(b.path, "x"), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +198,8 @@ func TestMboxPublish(t *testing.T) {
 	}
 }
 
-// What is passed on is as it was, in place of what was written; its result is kept.
+// A message that is passed on is unchanged and replaces what was written; its result
+// is kept.
 func TestMboxPassOn(t *testing.T) {
 	b := newBench(t, three)
 	c, _, err := b.open("x", false)
@@ -225,7 +226,7 @@ func TestMboxPassOn(t *testing.T) {
 			t.Errorf("after the message %d: results %v", i+1, before)
 		}
 		if last, err := c.Last(); err != nil || last != nil {
-			t.Errorf("there is something to do for a message that was passed on: %v, %v", last, err)
+			t.Errorf("there is something left to do for a message that was passed on: %v, %v", last, err)
 		}
 	}
 	defer c.Close()
@@ -237,7 +238,7 @@ func TestMboxPassOn(t *testing.T) {
 	}
 }
 
-// Last is the message that was done last, without the quoting.
+// Last returns the message that was done last, without the quoting.
 func TestMboxLast(t *testing.T) {
 	b := newBench(t, three)
 	c, _, err := b.open("x", false)
@@ -259,7 +260,7 @@ func TestMboxLast(t *testing.T) {
 	}
 }
 
-// A message without a line end gets one, unless it is the last of the file.
+// A message without a line end gets one, unless it is the last in the file.
 func TestMboxLineEnd(t *testing.T) {
 	for file, want := range map[string]string{
 		first + "a\n\n" + second + "b\n": first + "x\n\n" + second + "x",
@@ -296,7 +297,7 @@ func TestMboxLineEnd(t *testing.T) {
 	}
 }
 
-// What is not a copy of this file with these options is not resumed.
+// A copy of another file, or with other options, is not resumed.
 func TestMboxRefused(t *testing.T) {
 	b := newBench(t, three)
 	c, _, err := b.open("x", false)

@@ -62,8 +62,8 @@ func TestMaildirs(t *testing.T) {
 	}
 }
 
-// copyMaildir copies the folder in, at most n messages of it. A message is four bytes
-// longer there. It returns what was skipped.
+// copyMaildir copies at most n messages of the folder in. Each message grows by four
+// bytes. It returns the skipped files.
 func copyMaildir(t *testing.T, in, out, job string, n int, sync bool) (made int, skipped []string, err error) {
 	t.Helper()
 	c, err := mailbox.OpenMaildirs(out, job, []string{"."})
@@ -103,7 +103,7 @@ func copyMaildir(t *testing.T, in, out, job string, n int, sync bool) (made int,
 }
 
 // A copy has the names, flags and times of the original; sizes in names are the copy's.
-// What is there is not made again, whatever flags it has by now.
+// A message that is already there is not copied again, whatever flags it has by now.
 func TestMaildirCopy(t *testing.T) {
 	in := tree(t, "maildirfolder", "new/1.M1P1.host,S=99,W=99", "cur/2.M1P1.host,S=5:2,FS", "cur/3.M1,U=5:2,", "cur/4:2,a,S=1", "tmp/5", "new/.hidden")
 	when := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
@@ -130,7 +130,8 @@ func TestMaildirCopy(t *testing.T) {
 	}
 }
 
-// With sync a message is complete in tmp before it is delivered, and a later run knows it.
+// With sync a message is complete in tmp before it is delivered, and a later run
+// recognises it.
 func TestMaildirReady(t *testing.T) {
 	in, out := tree(t, "new/1.M1,S=1", "cur/"), filepath.Join(t.TempDir(), "out")
 	for _, want := range []string{"tmp/1.M1,S=20", "new/1.M1,S=20"} {
@@ -143,7 +144,7 @@ func TestMaildirReady(t *testing.T) {
 	}
 }
 
-// What was being written when the process was killed is written again.
+// A message that was being written when the process was killed is written again.
 func TestMaildirKilled(t *testing.T) {
 	in, out := tree(t, "new/1", "cur/"), tree(t, "tmp/.unfinished")
 	if _, _, err := copyMaildir(t, in, out, "x", 1, false); err != nil {
@@ -176,14 +177,14 @@ func TestMaildirRefused(t *testing.T) {
 		t.Errorf("opened twice: %v", err)
 	}
 	out = tree(t, "cur/mine", "new/")
-	for range 2 { // the first attempt must not make it ours
+	for range 2 { // the first attempt must not make the folder ours
 		if _, _, err := copyMaildir(t, in, out, "x", 9, false); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("a folder with other messages: %v", err)
 		}
 	}
 }
 
-// What is passed on is as it was, in place of what was written.
+// A message that is passed on is unchanged and replaces what was written.
 func TestMaildirPassOn(t *testing.T) {
 	in, out := tree(t, "new/1,S=5", "cur/"), filepath.Join(t.TempDir(), "out")
 	c, err := mailbox.OpenMaildirs(out, "x", []string{"."})

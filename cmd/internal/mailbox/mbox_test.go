@@ -11,7 +11,8 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/mailbox"
 )
 
-// split returns the messages of an mbox file, unquoted, and the same file, joined again.
+// split returns the messages of an mbox file, unquoted, and the file joined together
+// again.
 func split(t testing.TB, file string, q mailbox.Quoting) (messages []string, joined string, err error) {
 	t.Helper()
 	s := mailbox.NewScanner(strings.NewReader(file), 0, q)
@@ -40,7 +41,7 @@ func split(t testing.TB, file string, q mailbox.Quoting) (messages []string, joi
 	}
 }
 
-// quote quotes a message that comes in small pieces.
+// quote quotes a message that arrives in small pieces.
 func quote(t testing.TB, q mailbox.Quoting, message string) string {
 	t.Helper()
 	var out strings.Builder
@@ -61,7 +62,7 @@ const (
 	second = "From b@example.org Sat Nov 28 07:00:01 2026\n"
 )
 
-// Whatever is in an mbox file, to split and join it makes no difference.
+// Splitting and joining an mbox file makes no difference, whatever is in it.
 func TestSplit(t *testing.T) {
 	long := strings.Repeat("x", 200<<10)
 	for _, tt := range []struct {
@@ -98,7 +99,7 @@ func TestSplit(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if joined != tt.file {
-			t.Errorf("%s: joined again it is another file: %.200q", tt.name, joined)
+			t.Errorf("%s: joined again, the file differs: %.200q", tt.name, joined)
 		}
 		if len(messages) != len(tt.want) {
 			t.Errorf("%s: %d messages, want %d: %.200q", tt.name, len(messages), len(tt.want), messages)
@@ -112,7 +113,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// What is no mbox file is refused, before any message.
+// A file that is not an mbox file is refused before any message.
 func TestNotMbox(t *testing.T) {
 	for _, file := range []string{"x", "A: 1\n\na\n", "\n", "\n\n x\n" + first, ">From a 7:00\n", "from a 7:00\n", "From:a\n", "\uFEFF" + first} {
 		if messages, _, err := split(t, file, mailbox.Rd); !errors.Is(err, mailbox.ErrNotMbox) || len(messages) > 0 {
@@ -127,7 +128,7 @@ func TestNotMbox(t *testing.T) {
 	}
 }
 
-// A file that can't be read to its end has no last message.
+// A file that can't be read to its end yields no last message.
 func TestUnreadable(t *testing.T) {
 	fails := errors.New("fails")
 	r := struct {
@@ -146,7 +147,7 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// failsAt fails to read beyond an offset.
+// failsAt fails when read beyond an offset.
 type failsAt struct {
 	r   io.ReaderAt
 	end int64
@@ -161,8 +162,8 @@ func (f failsAt) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// To split an mbox file and join it again makes no difference; to quote a message and
-// unquote it again does not either, under mboxrd. A message that is quoted stays one.
+// Splitting and joining an mbox file makes no difference. Neither does quoting and
+// unquoting a message under mboxrd. A quoted message remains one message.
 func FuzzSplit(f *testing.F) {
 	for _, file := range []string{
 		"", first + "A: 1\n\na\n\n" + second + "b", "From \r\n\r\nFrom \n>From \n>>From \nFrom 7:00", first + "From x 1:1\n>From x 1:1\n", "\n\nFrom a\n\n\n", "x\n",

@@ -49,7 +49,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// unescaped returns what a reader sees of a page, but for its layout.
+// unescaped returns what a reader sees of a page, without its layout.
 func unescaped(page string) string {
 	return strings.NewReplacer(`\-`, "-", `\&`, "", `\fB`, "", `\fI`, "", `\fR`, "", `\fP`, "", `\[la]`, "<", `\[ra]`, ">", `\e`, `\`, "\n", " ").Replace(page)
 }
@@ -83,7 +83,7 @@ func helpOf(t *testing.T, c *cobra.Command) string {
 }
 
 // TestPagesSayAll: a page has every word of the help, its tables line by line, and no
-// flag that means nothing.
+// flag without a meaning there.
 func TestPagesSayAll(t *testing.T) {
 	dir, tables := t.TempDir(), 0
 	if err := write(dir, t.TempDir()); err != nil {
@@ -110,7 +110,7 @@ func TestPagesSayAll(t *testing.T) {
 			}
 			tables++
 			if !slices.Contains(kept, line) {
-				t.Errorf("the page of %s has not kept this line of a table:\n%s", c.CommandPath(), line)
+				t.Errorf("the page of %s lacks this line of a table:\n%s", c.CommandPath(), line)
 			}
 		}
 		help := helpOf(t, c)
@@ -125,7 +125,7 @@ func TestPagesSayAll(t *testing.T) {
 	}
 }
 
-// TestWrite: each command has a page with the date of the build, and the completions are
+// TestWrite: each command has a page with the build date, and the completions are
 // written.
 func TestWrite(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "1767225600") // in January 2026

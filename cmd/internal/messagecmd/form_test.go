@@ -9,8 +9,8 @@ import (
 	"testing/iotest"
 )
 
-// TestFormOf: what is unusual about a file is found, and ordinary mail has nothing
-// unusual.
+// TestFormOf: whatever is unusual about a file is found, and nothing is unusual
+// about ordinary mail.
 func TestFormOf(t *testing.T) {
 	const (
 		header = "From: Alice <alice@a.example>\nSubject: one\n\n"
@@ -59,7 +59,7 @@ func TestFormOf(t *testing.T) {
 	}
 }
 
-// TestReadHead: the reader has all of the input, and no error is lost.
+// TestReadHead: the reader has all the input, and no error is lost.
 func TestReadHead(t *testing.T) {
 	broken := errors.New("broken")
 	for _, n := range []int{0, 1, 9, 10, 11, 100} {

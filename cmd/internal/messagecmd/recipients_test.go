@@ -16,7 +16,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
-// TestParseTo: what --to takes, and that nothing becomes anyone.
+// TestParseTo: what --to accepts; an empty value must not mean anyone.
 func TestParseTo(t *testing.T) {
 	for _, tt := range []struct {
 		values []string
@@ -50,7 +50,7 @@ func TestParseTo(t *testing.T) {
 	}
 }
 
-// TestSealedFor: each address is beside its digest, wherever that is in the list.
+// TestSealedFor: each address is beside its digest, wherever it is in the list.
 func TestSealedFor(t *testing.T) {
 	var all []string
 	for i := range 100 {
@@ -74,7 +74,7 @@ func TestSealedFor(t *testing.T) {
 		t.Errorf("%d lines, want %d", len(lines), len(all))
 	}
 	if lines := sealedFor(nil, all); !slices.Equal(lines, []string{anyone}) {
-		t.Errorf("a list of no one: %q", lines)
+		t.Errorf("an empty list: %q", lines)
 	}
 }
 
@@ -107,8 +107,8 @@ func sealed(t *testing.T, addresses []string) cipher.Recipients {
 	return list
 }
 
-// TestBeginning: the recipients of a message are found in its header only, in whatever
-// charset their names are, and its memory is bounded.
+// TestBeginning: the recipients of a message are found only in its header, whatever
+// the charset of their names, and memory is bounded.
 func TestBeginning(t *testing.T) {
 	header := strings.Join([]string{
 		"From: alice@a.example",

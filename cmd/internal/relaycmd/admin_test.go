@@ -15,7 +15,7 @@ func TestRelayAdmin(t *testing.T) {
 	config := configFile(t, strings.Replace(relayConfig, "keys.json", filepath.Join(dir, "keys.json"), 1)+"[admin]\naddress = \":1\"\npprof = true\n")
 	url, log := relaytest.Admin(t, newRelay(&flags.Globals{}), "--config", config, "--store", filepath.Join(dir, "store.db"), "--admin", "127.0.0.1:0")
 	if strings.Contains(log, "no password") {
-		t.Errorf("there is a warning of a loopback address:\n%s", log)
+		t.Errorf("there is a warning about a loopback address:\n%s", log)
 	}
 	for path, want := range map[string]string{
 		"": "<title>", "healthz": "ok", "debug/pprof/": "goroutine",
@@ -42,6 +42,6 @@ func TestRelayAdmin(t *testing.T) {
 func TestRelayAdminForAll(t *testing.T) {
 	_, log := relaytest.Admin(t, newRelay(&flags.Globals{}), "--config", configFile(t, relayConfig), "--admin", "0.0.0.0:0")
 	if !strings.Contains(log, "level=WARN") || !strings.Contains(log, "no password") {
-		t.Errorf("there is no warning of an address that other machines can reach:\n%s", log)
+		t.Errorf("there is no warning about an address that other machines can reach:\n%s", log)
 	}
 }

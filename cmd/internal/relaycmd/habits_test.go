@@ -14,22 +14,22 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/kmtest"
 )
 
-// Outcomes of a message. Others are the suite, "OTP" or "AES-256-GCM", and the reason in
-// the log for a 451.
+// Outcomes of a message. The others are the suite, "OTP" or "AES-256-GCM", and the reason
+// in the log for a 451.
 const (
 	inClear = "in clear"
 	ends    = "the relay ends"
 )
 
 // outcomes are the outcomes of a message of 464 bytes, and then of one of 3,000, at a
-// relay whose rule has one of these suites. One text is for both; "" is the suite, and
-// the pad with auto.
+// relay whose rule has one of these suites. A single text is for both messages; "" stands
+// for the suite, and for the pad with auto.
 type outcomes struct {
 	otp, aes, auto string
-	maybe          string // auto with an opportunistic rule; "" if it is not tried
+	maybe          string // auto with an opportunistic rule; "": not tried
 }
 
-// same is for habits to which the suite makes no difference.
+// same is for habits with which the suite makes no difference.
 func same(became string) outcomes { return outcomes{became, became, became, became} }
 
 func wanted() map[string]outcomes {
@@ -54,8 +54,8 @@ func wanted() map[string]outcomes {
 		"a stock of two, 0 in the status": few,
 		"a stock of 15":                   few,
 		"a stock of 20":                   {otp: "OTP, then " + empty, auto: "OTP, then " + empty, maybe: "OTP, then " + aes},
-		// The first pad uses up both keys in vain, so its message must not leave in clear.
-		// The second gets none.
+		// The first pad uses up both keys in vain, so its message must not leave in
+		// clear. The second message gets none.
 		"a stock of two, key by key": {otp: empty, auto: empty, maybe: empty + ", then " + inClear},
 
 		"a stock of 15, as it is": few,
@@ -75,7 +75,7 @@ func wanted() map[string]outcomes {
 }
 
 // With every habit of a key manager, mail through two relays arrives byte for byte, or
-// waits at its sender for the right reason. None is returned, and none leaves in clear
+// waits at its sender for the right reason. No mail is returned, and none leaves in clear
 // if the key manager has a key for it.
 func TestHabits(t *testing.T) {
 	kmtest.Each(t, wanted(), func(h kmtest.Habit, api string, w outcomes) {
@@ -129,7 +129,8 @@ func startChain(t *testing.T, h kmtest.Habit, api, rule string) *chain {
 	return c
 }
 
-// decrypt sends a message to the relay that decrypts, and starts that first if need be.
+// decrypt sends a message to the decrypting relay, and starts the relay first if
+// necessary.
 func (c *chain) decrypt(message string) (code int) {
 	c.t.Helper()
 	if c.decrypts == nil {
@@ -168,8 +169,8 @@ func (c *chain) want(what, message, want string) {
 	}
 }
 
-// A stock that fills slowly: with an opportunistic rule, AES-256-GCM is used, which takes
-// one key where a pad takes 16.
+// With an opportunistic rule and a stock that fills slowly, AES-256-GCM is used, which
+// takes one key while a pad takes 16.
 func TestHabitSmallStock(t *testing.T) {
 	slow := kmtest.Habit{Options: kmsim.Options{Capacity: 10, Rate: 0.5}}
 	for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
@@ -181,7 +182,7 @@ func TestHabitSmallStock(t *testing.T) {
 }
 
 // The limits of a key manager change while relays run. With a rule for pads only, mail
-// waits and the relay goes on; with auto, AES-256-GCM is used.
+// waits and the relay keeps running; with auto, AES-256-GCM is used.
 func TestHabitComesLater(t *testing.T) {
 	for _, api := range []string{kmtest.ETSI, kmtest.QMail} {
 		for suite, want := range map[string]string{"otp": "no pad", "auto": "AES-256-GCM"} {

@@ -31,8 +31,8 @@ func mailOf(size int) string {
 	return head + body[:size-len(head)-2] + "\r\n"
 }
 
-// A running relay is "relay --config" in this process, with pool, store and the client
-// of its key manager.
+// A running relay is "relay --config" in this process, with its pool, store and key
+// manager's client.
 type running struct {
 	t       testing.TB
 	address string
@@ -182,7 +182,7 @@ func (l *relayLog) admin() (url string) {
 	return url
 }
 
-// last returns the log line of the last message, which is written before the client gets
+// last returns the log line of the last message. It is written before the client gets
 // its answer.
 func (l *relayLog) last() (last logLine) {
 	for text := range strings.Lines(l.String()) {
@@ -220,7 +220,7 @@ func startMailbox(t testing.TB) *mailbox {
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()
-		_ = l.Close() // which Close does not know if Serve has not begun
+		_ = l.Close() // the server's Close does not close it if Serve has not begun
 		<-ended
 	})
 	return m

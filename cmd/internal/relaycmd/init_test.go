@@ -7,7 +7,7 @@ import (
 	"github.com/qkdmail/qkdmail/cmd/internal/site"
 )
 
-// TestStartStep: what is there already is not made again.
+// TestStartStep: what already exists is not made again.
 func TestStartStep(t *testing.T) {
 	for name, tt := range map[string]struct {
 		unit       bool
@@ -33,7 +33,7 @@ func TestStartStep(t *testing.T) {
 	}
 }
 
-// TestQuoted: a shell reads a quoted word as it was.
+// TestQuoted: a shell reads a quoted word unchanged.
 func TestQuoted(t *testing.T) {
 	for word, want := range map[string]string{
 		"b.example": "b.example", "etsi014:https://[::1]:8443": "'etsi014:https://[::1]:8443'", "*.b.example": "'*.b.example'",

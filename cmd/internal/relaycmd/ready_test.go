@@ -10,7 +10,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
-// TestReady asks relays that are ready, that are not, and that do not run.
+// TestReady asks relays that are ready, not ready, and not running.
 func TestReady(t *testing.T) {
 	code := http.StatusOK
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {

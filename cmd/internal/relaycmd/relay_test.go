@@ -44,8 +44,8 @@ func configFile(t testing.TB, text string) string {
 	return file
 }
 
-// TestReadAgain loads a configuration that has changed since the start. A change that
-// can't take effect is refused as a whole.
+// TestReadAgain loads a configuration that has changed since the start. A
+// configuration with a change that can't take effect is refused as a whole.
 func TestReadAgain(t *testing.T) {
 	r := &relayFlags{Globals: &flags.Globals{}, config: configFile(t, relayConfig)}
 	first, err := r.load()

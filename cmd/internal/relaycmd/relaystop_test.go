@@ -32,7 +32,7 @@ func (deletingKM) KeysByID(_ context.Context, _ string, ids ...string) (keys []*
 	return keys, nil
 }
 
-// A relay that stops with keys in memory that can't be stored logs that they are lost,
+// A relay that stops with keys in memory that it can't store logs that they are lost,
 // and ends with an error.
 func TestStopsWithKeysWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")

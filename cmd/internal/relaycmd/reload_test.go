@@ -17,7 +17,7 @@ import (
 	"github.com/qkdmail/qkdmail/mailer/relay"
 )
 
-// idle is a key manager and next hops that are not asked for anything.
+// idle is a key manager and next hops that are never asked.
 type idle struct{ kmclient.KeyManager }
 
 func (idle) Status(context.Context, string) (kmclient.Status, error) {
@@ -56,8 +56,7 @@ func hybridConfig(key string) string {
 	return strings.Replace(relayConfig, "[[rule]]", "hybrid_key = \""+key+"\"\n[[rule]]", 1)
 }
 
-// put puts a new file in the place of one: an old one that is written again could have
-// the same time.
+// put replaces a file with a new one: a rewritten old one could have the same time.
 func (r *reloadTest) put(name, text string) {
 	r.Helper()
 	file := filepath.Join(r.dir, name)
@@ -80,8 +79,8 @@ func (r *reloadTest) key(name string) {
 	r.put(name, string(key.Public().PEM()))
 }
 
-// logged wants this in the log, "" for nothing, and in the metrics whether the relay has
-// what it found last.
+// logged checks that this is in the log ("" for nothing), and that the metrics say
+// whether the newest configuration is in force.
 func (r *reloadTest) logged(want string) {
 	r.Helper()
 	got := r.log.String()
@@ -103,8 +102,8 @@ func (r *reloadTest) logged(want string) {
 	}
 }
 
-// TestReloadOnChange: a change of a key file is enough. What can't be used changes
-// nothing, is logged once, and is tried again when it changes.
+// TestReloadOnChange: a change to a key file is enough. A configuration that can't
+// be used changes nothing, is logged once, and is tried again when it changes.
 func TestReloadOnChange(t *testing.T) {
 	const good, bad = `msg="configuration reloaded"`, `msg="configuration not reloaded, the old one stays"`
 	r := startReloadTest(t)
@@ -128,12 +127,12 @@ func TestReloadOnChange(t *testing.T) {
 	r.key("b.pub")
 	looks(good)
 
-	// relay.toml is read when a key file changes, and not by itself.
+	// relay.toml is read when a key file changes, but not when only it changes.
 	r.put("relay.toml", hybridConfig("c.pub"))
 	looks("")
 	r.again()
 	r.logged(bad)
-	r.key("c.pub") // what was missing
+	r.key("c.pub") // the file that was missing
 	looks(good)
 	r.key("b.pub")
 	looks("")

@@ -29,8 +29,8 @@ no JSON
 	}
 }
 
-// TestNoPostfix: without Postfix there is no queue to look at. That step is skipped, which
-// is no failure, and not called a success.
+// TestNoPostfix: without Postfix there is no queue to look at. The step is skipped,
+// which is neither a failure nor reported as a success.
 func TestNoPostfix(t *testing.T) {
 	t.Setenv("PATH", "")
 	m := testMail{from: "postmaster@a.example", address: "bob@b.example"}
@@ -44,7 +44,7 @@ func TestNoPostfix(t *testing.T) {
 		cmd.SetContext(t.Context())
 		cmd.SetOut(out)
 		if err := (&sendTest{asJSON: asJSON}).step(cmd, step); err != nil {
-			t.Errorf("the test ends with %v, although only a step is skipped", err)
+			t.Errorf("the test ends with %v, although a step was only skipped", err)
 		}
 		for _, part := range want {
 			if !strings.Contains(out.String(), part) || strings.HasPrefix(out.String(), "ok") {

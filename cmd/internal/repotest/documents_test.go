@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// documents are the texts of all documents, by their paths.
+// documents returns the texts of all documents, by their paths.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -32,7 +32,8 @@ func documents(t *testing.T) map[string]string {
 	return texts
 }
 
-// TestDocumentLinks: what the documents point to in this repository is there.
+// TestDocumentLinks: the targets of the documents' links in this repository
+// exist.
 func TestDocumentLinks(t *testing.T) {
 	links := 0
 	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)|(?:src|srcset)="([^"]+)"`)
@@ -44,12 +45,12 @@ func TestDocumentLinks(t *testing.T) {
 			}
 			links++
 			if _, err := os.Stat(filepath.Join(filepath.Dir(path), target)); err != nil {
-				t.Errorf("%s points to %s, which is not there", filepath.Base(path), target)
+				t.Errorf("%s points to %s, which does not exist", filepath.Base(path), target)
 			}
 		}
 	}
 	if links < 20 {
-		t.Errorf("%d links: too few to be all", links)
+		t.Errorf("%d links: some must have been missed", links)
 	}
 }
 
@@ -73,8 +74,8 @@ func TestDocumentWidth(t *testing.T) {
 	}
 }
 
-// TestDocumentPaths: the files and folders that documents name are there. NAME
-// stands for any.
+// TestDocumentPaths: the files and folders that documents name exist. NAME
+// stands for any name.
 func TestDocumentPaths(t *testing.T) {
 	paths := 0
 	named := regexp.MustCompile("`((?:cipher|cmd|docs|kmclient|mailer|scripts|testdata)/[A-Za-z0-9_./-]+)[` ]")
@@ -85,11 +86,11 @@ func TestDocumentPaths(t *testing.T) {
 				continue
 			}
 			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
-				t.Errorf("%s names %s, which is not there", filepath.Base(document), m[1])
+				t.Errorf("%s names %s, which does not exist", filepath.Base(document), m[1])
 			}
 		}
 	}
 	if paths < 50 {
-		t.Errorf("%d paths: too few to be all", paths)
+		t.Errorf("%d paths: some must have been missed", paths)
 	}
 }

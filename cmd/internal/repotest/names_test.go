@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// maxNames is how many exported names the packages have that other modules can
-// import. Growth is a decision: who raises it says why in the commit.
+// maxNames is the number of exported names in the packages that other modules
+// can import. Growth is a decision: raise it and say why in the commit.
 const maxNames = 262
 
-// TestNames: the public surface is not larger than was decided.
+// TestNames: the public API is no larger than was decided.
 func TestNames(t *testing.T) {
 	total := 0
 	var report strings.Builder
@@ -36,13 +36,13 @@ func TestNames(t *testing.T) {
 		fmt.Fprintf(&report, "\n%5d %s", n, p.path())
 	}
 	if total == 0 || total > maxNames {
-		t.Errorf("%d exported names in packages that are not internal, and %d were decided on:%s", total, maxNames, &report)
+		t.Errorf("%d exported names in packages that are not internal, but %d were decided on:%s", total, maxNames, &report)
 	}
 	t.Logf("%d exported names:%s", total, &report)
 }
 
-// exported counts the exported names at the top level of a file; methods and
-// fields are not among them.
+// exported counts the exported names at the top level of a file, without
+// methods and fields.
 func exported(f *ast.File) int {
 	n := 0
 	count := func(names ...*ast.Ident) {

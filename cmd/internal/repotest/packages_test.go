@@ -19,23 +19,23 @@ const module = "github.com/qkdmail/qkdmail"
 // root is the folder of the repository.
 var root = filepath.Join("..", "..", "..")
 
-// A pkg is what go list says of a package of this module.
+// A pkg is what go list says about a package of this module.
 type pkg struct {
 	ImportPath string
 	Dir        string
 	GoFiles    []string
 	Imports    []string // without tests
-	Deps       []string // all that it imports, directly or not, without tests
+	Deps       []string // everything that it imports, directly or indirectly, without tests
 }
 
-// path is the package's place in the repository.
+// path returns the package's place in the repository.
 func (p pkg) path() string { return local(p.ImportPath) }
 
-// local is the place of a package in the repository; an import path of other
-// modules and of the standard library stays as it is.
+// local returns the place of a package in the repository; other import paths stay
+// unchanged.
 func local(importPath string) string { return strings.TrimPrefix(importPath, module+"/") }
 
-// packages are all packages of the module.
+// packages returns all packages of the module.
 func packages(t *testing.T) []pkg {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,GoFiles,Imports,Deps", "./...")
@@ -61,8 +61,8 @@ func packages(t *testing.T) []pkg {
 	return all
 }
 
-// TestTable: the table of docs/architecture.md has a row for each package, and
-// no other.
+// TestTable: the table in docs/architecture.md has a row for each package, and no
+// others.
 func TestTable(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
 	if err != nil {
@@ -79,18 +79,19 @@ func TestTable(t *testing.T) {
 		delete(rows, p.path())
 	}
 	for name := range rows {
-		t.Errorf("the table has a row for %s, which is no package", name)
+		t.Errorf("the table has a row for %s, which is not a package", name)
 	}
 }
 
-// A rule says what packages must not import, directly or not. A name stands for
-// the package and all below it, and with /. at its end for the package alone.
+// A rule says what packages must not import, directly or indirectly. A name stands
+// for the package and all those below it; a name that ends with /. stands for the
+// package alone.
 type rule struct {
 	of, not []string
 }
 
 var rules = []rule{
-	// The trees stand above each other: cmd, mailer, cipher, kmclient.
+	// The trees are stacked: cmd, mailer, cipher, kmclient.
 	{of: []string{"kmclient"}, not: []string{"cipher", "mailer", "cmd"}},
 	{of: []string{"cipher"}, not: []string{"mailer", "cmd"}},
 	{of: []string{"mailer"}, not: []string{"cmd"}},
@@ -108,10 +109,10 @@ var rules = []rule{
 	{of: []string{"mailer/internal/smtpserver", "mailer/internal/nexthop"}, not: []string{"mailer/.", "mailer/relay", "cipher", "kmclient"}},
 	{of: []string{"mailer/relay/config"}, not: []string{"mailer/internal/smtpserver", "mailer/internal/nexthop", "kmclient/open"}},
 
-	// What the program links initialises itself in each run, for every file.
+	// Linked packages initialise themselves in each run, for every file.
 	{of: []string{"cmd/qkdmail"}, not: []string{"testing", "modernc.org/sqlite/.", "github.com/chromedp", "go.opentelemetry.io", "go.uber.org", "google.golang.org/grpc"}},
 
-	// Whatever is about keys knows no mail, and a protocol no other.
+	// Packages about keys know no mail, and protocols do not know each other.
 	{of: []string{"kmclient", "cmd/internal/kmsim", "cmd/internal/kmdoctor"}, not: []string{"cipher", "mailer", "github.com/emersion"}},
 	{of: []string{"kmclient/mock"}, not: []string{"net/http"}},
 
@@ -119,7 +120,7 @@ var rules = []rule{
 	{of: []string{"kmclient/keystore/."}, not: append([]string{"kmclient/open", "kmclient/keystore/sqlite", "kmclient/keystore/postgres"}, protocols...)},
 	{of: []string{"kmclient/keystore/."}, not: []string{"modernc.org", "zombiezen.com", "github.com/jackc"}},
 
-	// What commands share knows no command.
+	// Packages that commands share know no command.
 	{of: []string{"cmd/internal/flags", "cmd/internal/terminal"}, not: commands},
 	{of: []string{"cmd/internal/terminal"}, not: []string{"cmd/internal/flags"}},
 }
@@ -152,8 +153,8 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestProtocols: the list of protocols has each that kmclient/open opens, and
-// none of them imports another.
+// TestProtocols: the list of protocols has all those that kmclient/open opens, and
+// none imports another.
 func TestProtocols(t *testing.T) {
 	for _, p := range packages(t) {
 		if p.path() == "kmclient/open" {
@@ -179,13 +180,13 @@ func within(path, name string) bool {
 	return path == name || !alone && strings.HasPrefix(path, name+"/")
 }
 
-// A room that is larger than this is several.
+// A package larger than this should be several.
 const (
 	maxFiles = 30
 	maxLines = 3500
 )
 
-// TestRooms: no package has more files and lines, without tests, than one can
+// TestRooms: no package has more files and lines, without tests, than a reader can
 // keep in mind.
 func TestRooms(t *testing.T) {
 	for _, p := range packages(t) {

@@ -103,7 +103,7 @@ func TestConfigSaysWhatWasAsked(t *testing.T) {
 	}
 }
 
-// TestHostile: no value becomes another key of the file.
+// TestHostile: no value can become another key of the file.
 func TestHostile(t *testing.T) {
 	for name, change := range map[string]func(*Site){
 		"a quote in the host":      func(s *Site) { s.Hostname = `mail"` + "\nlog = 1" },
@@ -164,7 +164,7 @@ func TestUnit(t *testing.T) {
 		t.Errorf("the unit does not name %s", s.Config())
 	}
 	if want := fmt.Sprintf("\nRestartPreventExitStatus=%d %d\n", terminal.ExitUsage, terminal.ExitConfig); !strings.Contains(unit, want) {
-		t.Errorf("the unit must have %q: a restart does not mend these errors", want)
+		t.Errorf("the unit must have %q: a restart does not cure these errors", want)
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -190,7 +190,7 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// TestProblem: a value is judged before the others are known.
+// TestProblem: a value can be checked before the others are known.
 func TestProblem(t *testing.T) {
 	for name, tt := range map[string]struct {
 		site Site

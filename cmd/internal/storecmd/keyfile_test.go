@@ -8,7 +8,7 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient/mock"
 )
 
-// TestKeyFile: the mock reads what is written, whatever is in an ID.
+// TestKeyFile: the mock can read the file, whatever is in an ID.
 func TestKeyFile(t *testing.T) {
 	for _, ids := range [][]string{nil, {`a"b\c<&>`}, {"MOCK-KEY-00000001-20251012195642", "~"}} {
 		path := filepath.Join(t.TempDir(), "keys.json")

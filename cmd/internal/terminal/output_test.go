@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A file that is overwritten keeps its mode if it is our own. Until it is complete only
-// its owner can read it.
+// An overwritten file keeps its mode if it is our own. Until it is complete, only its
+// owner can read it.
 func TestOutputMode(t *testing.T) {
 	dir := t.TempDir()
 	for _, tt := range []struct {
