@@ -8,6 +8,7 @@ import (
 	"net/mail"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/qkdmail/qkdmail/cipher"
 	"github.com/qkdmail/qkdmail/cmd/internal/flags"
@@ -135,8 +136,14 @@ func (e *encryptFlags) options(cmd *cobra.Command) (*cipher.EncryptOptions, erro
 	if e.padLimit < 1 {
 		return nil, terminal.Usage("--pad-limit %d: must be 1 to %d", e.padLimit, cipher.MaxPadLimit)
 	}
-	if _, err := mail.ParseAddress(e.from); e.from != "" && err != nil {
-		return nil, terminal.Usage("--from %q: %w", e.from, err)
+	if e.from != "" {
+		a, err := mail.ParseAddress(e.from)
+		if err != nil {
+			return nil, terminal.Usage("--from %q: %w", e.from, err)
+		}
+		if !e.utf8 && strings.ContainsFunc(a.Address, func(r rune) bool { return r > unicode.MaxASCII }) {
+			return nil, terminal.Usage("--from %q is not ASCII, which needs --smtputf8", e.from)
+		}
 	}
 	opts := &cipher.EncryptOptions{PadLimit: e.padLimit, SAE: e.SAE, Peer: e.Peer, From: e.from, UTF8: e.utf8}
 	var err error
