@@ -18,6 +18,7 @@ var (
 	ErrDamaged = errors.New("it is damaged; leave it as it is and restore a backup beside it")
 
 	errLater = errors.New("made by a later version of this program")
+	errMoved = errors.New("it was moved, removed or replaced while in use: put it back, or start this program again")
 )
 
 // ErrInUse: the write-ahead log was not emptied because others are using it.
@@ -52,7 +53,7 @@ func (db *DB) storeError(err error) error {
 			return passing{err}
 		}
 		return err
-	case ok, errors.Is(err, ErrDamaged), errors.Is(err, errLater):
+	case ok, errors.Is(err, ErrDamaged), errors.Is(err, errLater), errors.Is(err, errMoved):
 		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.path, err)
 	}
 	return err

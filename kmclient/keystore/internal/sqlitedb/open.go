@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type Format struct {
 // at the same time.
 type DB struct {
 	path    string
+	file    os.FileInfo // what path is
 	format  Format
 	wait    time.Duration
 	writer  *Conn
@@ -69,6 +71,9 @@ func (db *DB) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := db.prepareFile(); err != nil {
+		return err
+	}
+	if db.file, err = os.Stat(db.path); err != nil {
 		return err
 	}
 	if db.writer, err = db.newConn(ctx); err != nil {

@@ -299,3 +299,37 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("%d rows in the file (%v), want the one that was not deleted", bytes.Count(text, []byte("secret")), err)
 	}
 }
+
+// TestMoved: what is written to a file that was moved, removed or replaced is lost when
+// the program ends, so nothing is. The file may come back.
+func TestMoved(t *testing.T) {
+	for how, change := range map[string]func(path string) error{
+		"moved":   func(path string) error { return os.Rename(path, path+".old") },
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			text, err := os.ReadFile(path)
+			return errors.Join(err, os.Rename(path, path+".old"), os.WriteFile(path, text, 0o600))
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			path := testPath(t)
+			db := openTest(t, path)
+			if err := db.put(t.Context(), 1, "one"); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(path); err != nil {
+				t.Skip(err) // Windows keeps an open file in its place
+			}
+			wantStore(t, db.put(t.Context(), 2, "two"), "it was moved, removed or replaced while in use")
+			if how == "removed" {
+				return
+			}
+			if err := os.Rename(path+".old", path); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.put(t.Context(), 2, "two"); err != nil || count(t, db) != 2 {
+				t.Errorf("the file is back: %v, %d rows, want 2", err, count(t, db))
+			}
+		})
+	}
+}

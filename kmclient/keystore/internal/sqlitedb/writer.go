@@ -2,6 +2,10 @@ package sqlitedb
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"runtime"
 
 	"github.com/qkdmail/qkdmail/kmclient"
@@ -101,7 +105,7 @@ func (db *DB) serve(jobs []*job) {
 	}
 	if len(batch) > 0 {
 		db.commits.Add(1)
-		db.writer.commit(db.format, batch)
+		db.writer.commit(batch, db.mayCommit)
 	}
 	for _, j := range jobs {
 		if j.apart {
@@ -111,13 +115,25 @@ func (db *DB) serve(jobs []*job) {
 	}
 }
 
+// mayCommit returns an error if a change of the file would not last, or not be understood.
+// SQLite goes on with a file that was moved or removed, which nobody will open again.
+func (db *DB) mayCommit() error {
+	if now, err := os.Stat(db.path); errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, db.file) {
+		return errMoved
+	} else if err != nil {
+		return fmt.Errorf("%w %s: %w", kmclient.ErrStore, db.path, err)
+	}
+	_, err := db.writer.version(db.format)
+	return err
+}
+
 // commit does jobs in one transaction. A job that fails undoes only what it did itself.
 // If the transaction fails, every job fails, since none may rely on what was not
 // committed.
-func (c *Conn) commit(f Format, batch []*job) {
+func (c *Conn) commit(batch []*job, may func() error) {
 	err := c.Exec("BEGIN IMMEDIATE")
 	if err == nil {
-		_, err = c.version(f)
+		err = may()
 	}
 	for _, j := range batch {
 		if err == nil {
