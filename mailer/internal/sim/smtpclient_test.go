@@ -98,7 +98,12 @@ func (d *delivery) body(c *client, taken []string) {
 		return
 	}
 	for _, rcpt := range taken {
-		d.answers[rcpt] = c.command("", 10*time.Minute)
+		r := c.command("", 10*time.Minute)
+		if r.code == 0 { // what comes later would be taken for another recipient's answer
+			d.all(r)
+			return
+		}
+		d.answers[rcpt] = r
 	}
 }
 
