@@ -13,8 +13,8 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// A KeyFinder finds the keys that a message names. Every [kmclient.KeyManager]
-// is one. Where DeletesOnDelivery is true, use it through a keystore.Store: otherwise
+// A KeyFinder finds the keys that a message names. Every [kmclient.KeyManager] is one.
+// If its DeletesOnDelivery returns true, use it through a keystore.Store: otherwise
 // keys are lost when a call fails halfway.
 type KeyFinder interface {
 	// KeysByID returns the keys with these IDs, in this order. peer is the SAE ID of

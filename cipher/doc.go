@@ -12,8 +12,8 @@
 // was written, so signatures inside (DKIM, S/MIME, PGP) still verify.
 //
 // Encrypt gets its keys from a [KeySource] and Decrypt from a [KeyFinder]; a
-// kmclient.KeyManager is both. A [KeyBinder] makes sure that a key opens one
-// message only.
+// kmclient.KeyManager is both. A [KeyBinder] makes sure that a key opens only one
+// message.
 //
 // A message that is encrypted to a [HybridPublicKey] also needs the matching
 // [HybridPrivateKey] to be opened. It is safe as long as either the key manager or

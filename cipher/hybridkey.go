@@ -77,7 +77,7 @@ func ParseHybridPublicKey(text []byte) (*HybridPublicKey, error) {
 }
 
 // ParseHybridPrivateKey reads a private key as RevealPEM returns it. The error wraps
-// ErrOptions and shows nothing of the text.
+// ErrOptions and shows none of the text.
 func ParseHybridPrivateKey(text []byte) (*HybridPrivateKey, error) {
 	data, err := decodeHybridPEM(text, pemHybridPrivate)
 	if err != nil {
@@ -143,7 +143,7 @@ func (k HybridPrivateKey) String() string {
 	return "X-Wing private key " + k.public.fingerprint.String()
 }
 
-// Format prints what String returns for every verb, %#v and %x included.
+// Format prints what String returns for every verb, including %#v and %x.
 func (k HybridPrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // LogValue logs the fingerprint of the public key.

@@ -60,8 +60,8 @@ type EncryptOptions struct {
 // without SAE IDs and without X-Wing. Who may get a message is not decided here: ask
 // Reader.Recipients.
 type DecryptOptions struct {
-	// Binder makes sure that a key opens one message only. It must be set, to
-	// a keystore.Store or to Unbound.
+	// Binder makes sure that a key opens only one message. It must be set, to a
+	// keystore.Store or to Unbound.
 	Binder KeyBinder
 
 	// Hybrid are the X-Wing keys that may open a message under a hybrid suite.

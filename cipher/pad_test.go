@@ -29,9 +29,9 @@ func TestPadInBatches(t *testing.T) {
 		"one key of 256 bits per request": {KeySize: 256, MinKeySize: 256, MaxKeySize: 256, MaxKeyPerRequest: 1},
 		"one key per request":             {MaxKeySize: 1024, MaxKeyPerRequest: 1},
 		"seven keys per request":          {MaxKeySize: 512, MaxKeyPerRequest: 7},
-		"more than a frame takes":       {MaxKeySize: 256, MaxKeyPerRequest: 1000},
-		"no limit":                      {},
-		"a stock of 0, on demand":       {MaxKeySize: 256, MaxKeyPerRequest: 1, StoredKeys: new(0)},
+		"more than a frame takes":         {MaxKeySize: 256, MaxKeyPerRequest: 1000},
+		"no limit":                        {},
+		"a stock of 0, on demand":         {MaxKeySize: 256, MaxKeyPerRequest: 1, StoredKeys: new(0)},
 	} {
 		for _, suite := range []cipher.Suite{cipher.SuiteOTP, cipher.SuiteAuto} {
 			km := newLimitedKM(s)
@@ -123,7 +123,7 @@ func TestPadRuledOut(t *testing.T) {
 		"no multiple of 8":           {kmclient.Status{MinKeySize: 257, MaxKeySize: 263}, -1, cipher.SuiteAES256GCM},
 		"a size given in bytes":      {kmclient.Status{MinKeySize: 8, MaxKeySize: 32}, -1, cipher.SuiteAES256GCM},
 		"keys of 256 bits":           {kmclient.Status{MinKeySize: 256, MaxKeySize: 256}, -1, cipher.SuiteOTP},
-		"one key per request":          {kmclient.Status{MaxKeySize: 256, MaxKeyPerRequest: 1}, -1, cipher.SuiteOTP},
+		"one key per request":        {kmclient.Status{MaxKeySize: 256, MaxKeyPerRequest: 1}, -1, cipher.SuiteOTP},
 		"says that it has none":      {kmclient.Status{MaxKeySize: 256, StoredKeys: new(0), MaxKeys: 0}, -1, cipher.SuiteOTP},
 		"has none":                   {kmclient.Status{MaxKeySize: 256}, 0, ""},
 		"has one":                    {kmclient.Status{MaxKeySize: 256, StoredKeys: new(1)}, 1, ""},

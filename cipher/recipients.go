@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// MaxRecipients is how many recipients a message can be sealed for at most.
+// MaxRecipients is the largest number of recipients that a message can be sealed for.
 const MaxRecipients = 4096
 
 // Recipients are digests of the addresses that a message is sealed for. If there are

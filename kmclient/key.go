@@ -19,8 +19,8 @@ const MaxIDLength = 255
 // A State is a stage in the life of a key.
 type State string
 
-// The states of a key, in their order. A key store knows which message a key has
-// opened; a key manager knows only that the key was fetched.
+// The states of a key, in order. A key store knows which message a key has opened; a
+// key manager knows only that the key was fetched.
 const (
 	StateGenerated State = "generated" // made by the key manager
 	StateStored    State = "stored"    // kept until it is asked for
@@ -97,7 +97,7 @@ func WipeAll(keys []*Key) {
 // String returns the key's ID and size.
 func (k *Key) String() string { return fmt.Sprintf("key %s (%d bits)", k.info.ID, k.info.Size) }
 
-// Format prints what String returns for every verb, %#v and %x included.
+// Format prints what String returns for every verb, including %#v and %x.
 func (k *Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // LogValue logs the key's ID and size.

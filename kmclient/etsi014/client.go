@@ -37,8 +37,8 @@ type Options struct {
 	// With a KMEID and a CAFile, the certificate need not name the host of the URL.
 	// Without a KMEID it must, as usual with HTTPS.
 	KMEID string
-	// Timeout is for one request, connecting included; 30 seconds if zero. A third
-	// of it is the limit for connecting.
+	// Timeout is for one request, including connecting; 30 seconds if zero. A third of
+	// it is the limit for connecting.
 	Timeout time.Duration
 	// ExtensionMandatory and ExtensionOptional are sent with key requests (ETSI GS
 	// QKD 014 §6.2) if they are not empty.

@@ -34,8 +34,8 @@ func (r encRequest) query() url.Values {
 }
 
 // GetKeys fetches fresh keys (enc_keys, ETSI GS QKD 014 §5.2): at most
-// kmclient.MaxRequestKeys, of kmclient.MaxRequestSize bits, and 64 MiB together. It
-// makes as many requests as the limits of the KME require. If one of them fails, it
+// kmclient.MaxRequestKeys of at most kmclient.MaxRequestSize bits, and 64 MiB in all.
+// It makes as many requests as the limits of the KME require. If one of them fails, it
 // returns the keys from those before.
 func (c *Client) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	return c.getKeys(ctx, c.request, peer, size, number)

@@ -19,7 +19,7 @@ type Info struct {
 	Peer             string    // SAE ID of the sender
 	Stored           time.Time // when it arrived
 	InUse            time.Time // when it was handed out to decrypt
-	Used             time.Time // when a message was verified under it; the key belongs to that message since then
+	Used             time.Time // when a message was verified under it, to which it has belonged since
 	Closed           time.Time
 	Message          string // that message's identity, in hexadecimal
 	Frame            uint64 // of that message

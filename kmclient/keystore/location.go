@@ -9,7 +9,7 @@ import (
 )
 
 // A Location is where a store is, as users name it: an SQLite file, or
-// postgres://USER@HOST/DATABASE. It prints without a password.
+// postgres://USER@HOST/DATABASE. Printing it shows no password.
 type Location string
 
 var schemed = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`) // one letter alone is a drive

@@ -21,8 +21,8 @@ type Options struct {
 	// CAFile is a PEM file with the CAs to trust instead of the system's; only
 	// with https.
 	CAFile string
-	// Timeout is for one request, connecting included; 30 seconds if zero. The
-	// context of a call can only shorten it.
+	// Timeout is for one request, including connecting; 30 seconds if zero. The context
+	// of a call can only shorten it.
 	Timeout time.Duration
 	// ExtensionMandatory is sent with key requests as "extension_mandatory" if it is
 	// not empty: names or objects.
@@ -80,9 +80,9 @@ func (c *Client) Status(ctx context.Context, _ string) (kmclient.Status, error) 
 	return s, nil
 }
 
-// GetKeys fetches fresh keys: at most kmclient.MaxRequestKeys, of
-// kmclient.MaxRequestSize bits, and 64 MiB together. If the key manager gives fewer
-// than asked for, GetKeys asks for the rest; if that fails, it returns those that came.
+// GetKeys fetches fresh keys: at most kmclient.MaxRequestKeys of at most
+// kmclient.MaxRequestSize bits, and 64 MiB in all. If the key manager gives fewer than
+// asked for, GetKeys asks for the rest; if that fails, it returns those that came.
 func (c *Client) GetKeys(ctx context.Context, peer string, size, number int) ([]*kmclient.Key, error) {
 	return c.GetKeysWith(ctx, peer, nil, size, number)
 }

@@ -9,7 +9,7 @@
 // outcome is unknown, and the caller reads the records again. The client cancels no
 // statement, since a commit that waits for the standby would then be made without it.
 //
-// # No commit is lost in silence
+// # No commit is lost silently
 //
 // A server that runs with fsync=off or full_page_writes=off is refused, and
 // synchronous_commit is switched on for the store's connections. Each connection counts
