@@ -98,8 +98,8 @@ func (s *fileStore) unreadable(err error) error {
 		kmclient.ErrStore, s.path, err)
 }
 
-// failed returns the error for a change that can't be made. What is wrong with a disk may
-// pass by itself.
+// failed returns the error for a change that can't be made. Trouble with a disk may
+// pass.
 func (s *fileStore) failed(what string, err error) error {
 	for _, passing := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
 		if errors.Is(err, passing) {

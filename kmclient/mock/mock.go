@@ -84,10 +84,11 @@ func New(o Options) (*KeyManager, error) {
 	return m, nil
 }
 
-// maxLinks is the number of symbolic links that are followed to a file that is not there.
+// maxLinks is the number of symbolic links that are followed to a file that does not
+// exist.
 const maxLinks = 40
 
-// resolve returns the file that path leads to, also if that is not there yet.
+// resolve returns the file that path leads to, even if it does not exist yet.
 func resolve(path string, links int) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		return target

@@ -225,7 +225,8 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// TestLinkToNothing: the first key is written to where links lead, not in their place.
+// TestLinkToNothing: the first key is written to the file that links lead to, and does
+// not replace them.
 func TestLinkToNothing(t *testing.T) {
 	dir := t.TempDir()
 	target, link, loop := filepath.Join(dir, "shared", "target.json"), filepath.Join(dir, "link.json"), filepath.Join(dir, "loop.json")
@@ -244,7 +245,7 @@ func TestLinkToNothing(t *testing.T) {
 	}
 }
 
-// TestFullDisk: a disk may have room later; nobody needs a backup.
+// TestFullDisk: a disk may have space later; nobody needs a backup.
 func TestFullDisk(t *testing.T) {
 	s := &fileStore{path: "keys.json"}
 	for err, passes := range map[error]bool{syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: true, fs.ErrPermission: false} {

@@ -31,7 +31,7 @@ type Format struct {
 // at the same time.
 type DB struct {
 	path    string
-	file    os.FileInfo // what path is
+	file    os.FileInfo // the file at path
 	format  Format
 	wait    time.Duration
 	writer  *Conn

@@ -300,8 +300,8 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
-// TestMoved: what is written to a file that was moved, removed or replaced is lost when
-// the program ends, so nothing is. The file may come back.
+// TestMoved: nothing is written to a file that was moved, removed or replaced, since
+// that would be lost when the program ends. The file may come back.
 func TestMoved(t *testing.T) {
 	for how, change := range map[string]func(path string) error{
 		"moved":   func(path string) error { return os.Rename(path, path+".old") },

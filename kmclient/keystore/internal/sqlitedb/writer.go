@@ -115,8 +115,9 @@ func (db *DB) serve(jobs []*job) {
 	}
 }
 
-// mayCommit returns an error if a change of the file would not last, or not be understood.
-// SQLite goes on with a file that was moved or removed, which nobody will open again.
+// mayCommit returns an error if a change of the file would not last, or not be
+// understood. SQLite goes on writing to a file that was moved or removed, which nobody
+// will open again.
 func (db *DB) mayCommit() error {
 	if now, err := os.Stat(db.path); errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, db.file) {
 		return errMoved
