@@ -15,7 +15,7 @@ import (
 // name of a peer.
 const none = "(none)"
 
-// noKeyLeft is the reason of a refusal where there are too few keys for a message.
+// noKeyLeft is the reason for a refusal when there are too few keys for a message.
 const noKeyLeft = "no key left"
 
 // counters count messages. Counting takes no lock.

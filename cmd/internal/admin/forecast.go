@@ -15,7 +15,7 @@ type forecast struct{ points []point }
 
 const (
 	forecastOver  = time.Hour
-	forecastLeast = 5 * time.Minute // in less there is no trend
+	forecastLeast = 5 * time.Minute // less shows no trend
 )
 
 // add adds the newest point.

@@ -22,7 +22,7 @@ func (m *Monitor) lacked(peer string, now time.Time) bool {
 	return at != 0 && now.Sub(time.Unix(0, at)) <= lackedFor
 }
 
-// supply is what is known of the keys for the peers that mail is encrypted for.
+// supply is what is known about the keys for the peers that mail is encrypted for.
 type supply struct {
 	known   int // peers for which the key manager answers
 	waiting int // of them, those whose rule allows only a pad, which the limits rule out
@@ -34,7 +34,7 @@ type supply struct {
 	noPad   []string // the limits allow no one-time pad
 }
 
-// supply sorts the peers by what the last round of checks has found. mu must be
+// supply sorts the peers by the results of the last round of checks. mu must be
 // held.
 func (m *Monitor) supply(f findings, now time.Time) (s supply) {
 	for _, name := range m.encryptedFor() {

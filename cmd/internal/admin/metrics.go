@@ -26,7 +26,7 @@ type figure struct {
 // A put takes a current value of a figure.
 type put func(value float64, labels ...string)
 
-// A reading is what the figures are read from.
+// A reading is the data that the figures are read from.
 type reading struct {
 	m     *Monitor
 	found findings

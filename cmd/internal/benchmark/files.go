@@ -150,8 +150,8 @@ func (b *bench) writePlain(size int) error {
 }
 
 // message encrypts and decrypts a message, and compares the result. A warm-up run
-// measures memory, not time. The mock's file is made anew: it would grow with
-// each message, and so would the time to write it.
+// measures memory, not time. The mock's file starts empty each time: otherwise it
+// would grow with each message, and so would the time to write it.
 func (b *bench) message(ctx context.Context, p program, size int, warmUp bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()

@@ -366,7 +366,7 @@ func (w *world) arrived(data []byte, to []string) {
 	}
 	p := w.letters[string(id[1])]
 	if p.number != number || !same {
-		w.wrongf("message %d is not as it was sent", number)
+		w.wrongf("message %d is not what was sent", number)
 	}
 	for _, rcpt := range to {
 		d, m := p.rcpts[rcpt], w.messages[number]

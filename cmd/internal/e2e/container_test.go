@@ -164,7 +164,8 @@ admin = {address = "127.0.0.1:%d"}
 	}
 }
 
-// said keeps what a program prints, and closes ready when it says that it is.
+// said keeps a program's output, and closes ready when the program says that it is
+// ready.
 type said struct {
 	text  bytes.Buffer
 	ready chan bool

@@ -37,7 +37,7 @@ func SomeArgs(what string, most int) cobra.PositionalArgs {
 	}
 }
 
-// Admin adds the flag --admin; what names what is served, in its help.
+// Admin adds the flag --admin; what names the things served there, for its help.
 func Admin(f *pflag.FlagSet, address *string, what string) {
 	f.StringVar(address, "admin", "", "address for "+what+": HOST:PORT, or :PORT on loopback; there is no password")
 }

@@ -90,7 +90,7 @@ func (s Store) Keep(ctx context.Context, km kmclient.KeyManager, o keystore.Opti
 	}
 	o.Logger.Info("keys are kept", "store", s.Shown())
 	for _, w := range store.Warnings() {
-		o.Logger.Warn("the server of the key store is not as it should be", "store", s.Shown(), "warning", w)
+		o.Logger.Warn("the server of the key store is not set up as it should be", "store", s.Shown(), "warning", w)
 	}
 	return store, nil
 }
@@ -206,7 +206,7 @@ func (s Store) source(log *slog.Logger) (keystore.StoreKeySource, error) {
 		return nil, advised(err)
 	}
 	if s.IsPostgres() && s.Key == "" {
-		return nil, terminal.Fail(terminal.ExitConfig, "name what it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
+		return nil, terminal.Fail(terminal.ExitConfig, "name the key that it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
 	}
 	source, err := keystore.ParseStoreKeySource(s.Key, s.Path+".key", log)
 	return source, advised(err)

@@ -214,7 +214,7 @@ func (h *holder) issue(t *x509.Certificate) (*holder, error) {
 	}, nil
 }
 
-// A certFile is a file that is to be written.
+// A certFile is a file to be written.
 type certFile struct {
 	name string
 	mode fs.FileMode

@@ -27,7 +27,7 @@ func answerTo(h http.Handler, caller, method, target, kind string, body []byte) 
 	return w
 }
 
-// checkAnswer checks what is true of every answer.
+// checkAnswer checks the properties of every answer.
 func checkAnswer(t *testing.T, w *httptest.ResponseRecorder, codes ...int) {
 	t.Helper()
 	if !slices.Contains(append(codes, 200, 400, 404, 405, 413, 415), w.Code) {

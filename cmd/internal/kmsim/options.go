@@ -126,7 +126,7 @@ type Quirks struct {
 	IgnoreQuery      bool          // size and number are ignored with GET
 	IgnoreSize       bool          // every key has KeySize bits
 	IgnoreLimits     bool          // a number or size above or below the limits is served too
-	RoundSize        int           // sizes are rounded up to a multiple of so many bits, instead of refused
+	RoundSize        int           // sizes are rounded up to a multiple of this many bits, instead of refused
 	KeepKeys         bool          // dec_keys gives out a key as often as it is asked for
 	RepeatKeys       bool          // enc_keys gives out keys again that were not fetched yet
 	FewerKeys        bool          // one key fewer than asked for

@@ -143,7 +143,7 @@ func (c *MboxCopy) Finish(force bool) error {
 }
 
 // remove removes what is not needed once the copy has its name, or if it has no message.
-// The journal goes last: without it the copy would begin anew.
+// The journal goes last: without it the copy would start again.
 func (c *MboxCopy) remove() error {
 	for _, name := range []string{c.part(), c.journal.name, c.dir} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -18,8 +18,9 @@ type closing struct {
 
 func (c closing) CloseKey(_ context.Context, id string) error { return c.errs[id] }
 
-// TestCloseKeysOf: keys that another program has closed in the meantime are as they should
-// be. What a key manager does not know is so only if an earlier run can have closed it.
+// TestCloseKeysOf: it is no error if another program has closed a key in the meantime.
+// A key that the key manager does not know is no error only if an earlier run may have
+// closed it.
 func TestCloseKeysOf(t *testing.T) {
 	km := closing{errs: map[string]error{"closed": keystore.ErrClosed, "unknown": kmclient.ErrKeyNotFound, "down": kmclient.ErrUnavailable}}
 	for _, tt := range []struct {

@@ -40,13 +40,13 @@ func formOf(head []byte) form {
 // warnings returns what a user should know about a file that is encrypted nevertheless.
 func (f form) warnings() (texts []string) {
 	if f.utf16 {
-		texts = append(texts, "it is UTF-16 text and is encrypted as it is: its header can't be read, so its sender is not known outside; convert it first, for example with: iconv -f UTF-16 -t UTF-8")
+		texts = append(texts, "it is UTF-16 text and is encrypted unchanged: its header can't be read, so its sender is not known outside; convert it first, for example with: iconv -f UTF-16 -t UTF-8")
 	}
 	if f.cr {
-		texts = append(texts, "its lines end with CR alone; it is encrypted as it is")
+		texts = append(texts, "its lines end with CR alone; it is encrypted unchanged")
 	}
 	if f.crcrlf {
-		texts = append(texts, "it has lines that end with CR CR LF; it is encrypted as it is")
+		texts = append(texts, "it has lines that end with CR CR LF; it is encrypted unchanged")
 	}
 	if f.several {
 		texts = append(texts, "it is an mbox file with several messages and is encrypted as one, under the header of the first; to encrypt each, use --mbox")
@@ -54,7 +54,8 @@ func (f form) warnings() (texts []string) {
 	return texts
 }
 
-// readHead fills buf from in. It returns what it has read, and a reader of all of in.
+// readHead fills buf from in. It returns the bytes that it has read, and a reader of
+// all of in.
 func readHead(in io.Reader, buf []byte) (head []byte, whole io.Reader, err error) {
 	n, err := io.ReadFull(in, buf)
 	if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -185,7 +185,7 @@ func (b *batch) runMbox(cmd *cobra.Command, args []string, w work) error {
 	if err != nil {
 		return terminal.NoInput(err)
 	}
-	if !info.Mode().IsRegular() { // to open a pipe would block
+	if !info.Mode().IsRegular() { // opening a pipe would block
 		return terminal.Fail(terminal.ExitNoInput, "name a file", "%s is not a regular file", args[0])
 	}
 	in, err := os.Open(args[0])

@@ -160,7 +160,7 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 			fmt.Fprintf(out, " %d. %s\n", number, strings.ReplaceAll(step, "\n", "\n    "))
 		}
 	}
-	_, err = fmt.Fprintln(out, "\ndocs/postfix.md explains each line for Postfix. The other site does the same.")
+	_, err = fmt.Fprintln(out, "\ndocs/postfix.md explains each line for Postfix. The other site must do the same.")
 	return err
 }
 
@@ -187,9 +187,9 @@ func installed() system {
 
 // startStep says how to start the relay and have Postfix use it.
 func startStep(s *site.Site, there system) string {
-	step := fmt.Sprintf(`Add %s to main.cf and %s to master.cf. Its
-line "smtp inet" replaces the present one. Then start the relay, and
-reload Postfix:
+	step := fmt.Sprintf(`Add %s to main.cf, and %s to master.cf,
+where its line "smtp inet" replaces the existing one. Then start the relay
+and reload Postfix:
 `, site.MainFile, site.MasterFile)
 	if !there.account {
 		step += "  useradd --system --user-group --home-dir /var/lib/qkdmail --shell /usr/sbin/nologin qkdmail\n"
@@ -215,12 +215,12 @@ func keyStep(s *site.Site) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	step := fmt.Sprintf(`Send %s to the other site. So that no one can
-replace it on its way, compare fingerprints by telephone:
+	step := fmt.Sprintf(`Send %s to the other site. Compare
+fingerprints by telephone, so that nobody can replace it on its way:
   %s
 `, s.Path(s.HybridKey+site.PublicSuffix), public.Fingerprint())
 	if s.Peer.HybridKey == "" {
-		return step + "When its own has come, name the file as hybrid_key in " + site.ConfigFile + ".", nil
+		return step + "When its own key has arrived, name the file as hybrid_key in " + site.ConfigFile + ".", nil
 	}
-	return step + "Its own must be in " + s.Path(s.Peer.HybridKey) + ".", nil
+	return step + "Its own key must be in " + s.Path(s.Peer.HybridKey) + ".", nil
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestPackageArguments: scripts/package answers a question, or an architecture that there is
-// not, before it throws away what was built.
+// TestPackageArguments: scripts/package answers --help, and refuses an unknown
+// architecture, before it removes what was built.
 func TestPackageArguments(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("no bash")

@@ -119,9 +119,9 @@ func (s *Site) config() (string, error) {
 	return b.String(), err
 }
 
-// Problem returns what is wrong with the values of these keys of the relay's
-// configuration, such as "km.url", or of keys below them; nil if nothing is wrong. Other
-// values may be missing.
+// Problem returns the error in the values of these keys of the relay's configuration,
+// such as "km.url", or of keys below them; nil if nothing is wrong. Other values may be
+// missing.
 func (s *Site) Problem(keys ...string) error {
 	draft := *s
 	if len(draft.Peer.Domains) == 0 {
