@@ -59,7 +59,7 @@ func NewReader(r io.Reader, limit int, take func(n int64) error) (_ *Reader, err
 			size, done := rawheader.End(h.raw, rawheader.Lenient)
 			if done || atEnd {
 				h.size = size
-				id := h.Text("Message-ID")
+				id := onlyID(h.Text("Message-ID"))
 				h.messageID = strings.Clone(id[:min(len(id), maxMessageID)])
 				return h, nil
 			}
@@ -137,10 +137,27 @@ func (h *Reader) SkipHeader() []byte {
 	return h.Header()
 }
 
+// onlyID returns the message ID in the text of its field: what is in angle brackets, or
+// else the only word. Comments and other words may tell what the message is about.
+func onlyID(text string) string {
+	text = strings.TrimSpace(text)
+	for _, n := rawheader.Comment(text); n > 0; _, n = rawheader.Comment(text) {
+		text = strings.TrimSpace(text[n:])
+	}
+	if i := strings.IndexByte(text, '>'); i > 0 && text[0] == '<' {
+		text = text[:i+1]
+	}
+	if strings.ContainsAny(text, " \t\r\n(") {
+		return ""
+	}
+	return text
+}
+
 // Start returns the header and whatever else is in memory; for an empty message, nothing.
 func (h *Reader) Start() []byte { return h.raw }
 
-// MessageID returns the beginning of the Message-ID, also after Free.
+// MessageID returns the beginning of the Message-ID, also after Free. It is "" if there
+// are words in the field that are no ID.
 func (h *Reader) MessageID() string { return h.messageID }
 
 // Charged returns how much memory was asked for, in bytes.

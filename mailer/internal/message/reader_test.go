@@ -129,3 +129,32 @@ func TestRefusedIsWiped(t *testing.T) {
 		})
 	}
 }
+
+// TestMessageID: the log shows IDs, and nothing else that a Message-ID field holds.
+func TestMessageID(t *testing.T) {
+	for field, want := range map[string]string{
+		" <1@a.example>":                        "<1@a.example>",
+		"\r\n <1@a.example> ":                   "<1@a.example>",
+		" (about the \\) merger) <1@a.example>": "<1@a.example>",
+		" <1@a.example> (about the merger)":     "<1@a.example>",
+		" ((a) b) (c)\r\n\t<1@a.example> d":     "<1@a.example>",
+		" <no-at>":                              "<no-at>",
+		" 1@a.example":                          "1@a.example",
+		" about the merger":                     "",
+		" about the merger <1@a.example>":       "",
+		" <about the merger>":                   "",
+		" (about the merger":                    "",
+		" (merger)":                             "",
+		" >":                                    ">",
+		"":                                      "",
+	} {
+		h, err := NewReader(strings.NewReader("A: 1\r\nMessage-ID:"+field+"\r\n\r\nbody"), 1024, anything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.MessageID(); got != want {
+			t.Errorf("%q: %q, want %q", field, got, want)
+		}
+		h.Free()
+	}
+}
