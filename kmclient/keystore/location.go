@@ -14,6 +14,9 @@ type Location string
 
 var schemed = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`) // one letter alone is a drive
 
+// settings is a database of PostgreSQL in libpq's other form, which may hold a password.
+var settings = regexp.MustCompile(`(?i)^\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode)\s*=`)
+
 // scheme returns what is before the colon of a URL, or "" for a file name.
 func (l Location) scheme() string {
 	if m := schemed.FindStringSubmatch(string(l)); m != nil {
@@ -23,7 +26,9 @@ func (l Location) scheme() string {
 }
 
 // IsFile reports whether the store is in an SQLite file.
-func (l Location) IsFile() bool { return l.scheme() == "" }
+func (l Location) IsFile() bool { return l.scheme() == "" && !l.isSettings() }
+
+func (l Location) isSettings() bool { return settings.MatchString(string(l)) }
 
 // IsPostgres reports whether the store is in PostgreSQL.
 func (l Location) IsPostgres() bool {
@@ -31,10 +36,14 @@ func (l Location) IsPostgres() bool {
 	return s == "postgres" || s == "postgresql"
 }
 
-// Check refuses any other kind of URL: it would silently become the name of an SQLite
-// file. The error wraps kmclient.ErrConfig.
+// Check refuses any other kind of URL, and settings: they would silently become the name
+// of an SQLite file. The error wraps kmclient.ErrConfig.
 func (l Location) Check() error {
-	if l.IsFile() || l.IsPostgres() {
+	switch {
+	case l.isSettings():
+		return fmt.Errorf("%w: a key store in PostgreSQL is named by a URL, postgres://USER@HOST/DATABASE, and not by settings (an SQLite file of such a name is ./NAME)",
+			kmclient.ErrConfig)
+	case l.IsFile(), l.IsPostgres():
 		return nil
 	}
 	return fmt.Errorf("%w: there is no key store of the kind %q: it must be an SQLite file or postgres://USER@HOST/DATABASE (a file of such a name is ./%[2]s:…)",
@@ -44,7 +53,10 @@ func (l Location) Check() error {
 // String returns the location for people: a URL without the parts before its hosts and
 // after its path, which may hold a password.
 func (l Location) String() string {
-	if l.IsFile() {
+	switch {
+	case l.isSettings():
+		return "settings of PostgreSQL"
+	case l.IsFile():
 		return string(l)
 	}
 	scheme := l.scheme()

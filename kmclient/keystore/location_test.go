@@ -13,11 +13,12 @@ import (
 // A mistyped or unknown kind of store is not mistaken for a file.
 func TestLocation(t *testing.T) {
 	for kind, locations := range map[string][]keystore.Location{
-		"file":     {"keys.db", "/var/lib/qkdmail/keys.db", "./postgres://x", "dir/a:b", "a b:c", `C:\keys.db`, "c:keys.db", ":x", "", "none", "1a:x"},
+		"file":     {"keys.db", "/var/lib/qkdmail/keys.db", "./postgres://x", "dir/a:b", "a b:c", `C:\keys.db`, "c:keys.db", "./host=h", "keys=1.db", "hosts", ":x", "", "none", "1a:x"},
 		"postgres": {"postgres://u:s3cret@h/db", "postgresql:x"},
 		"unknown": {
 			"etcd://127.0.0.1:2379/x", "etcd:x", "ectd://u:s3cret@h:1", "ETCD://h:1", "etcds://h:1", "sqlite:keys.db", "sqlite3:///keys.db",
 			"file:keys.db", "http://h", "git+ssh://h", "mysql:",
+			"host=h user=u password=s3cret", "password = 's3cret' host=h", " USER=u dbname=x", "sslmode=require host=h:5432",
 		},
 	} {
 		for _, l := range locations {
@@ -47,6 +48,7 @@ func TestLocationShown(t *testing.T) {
 		"postgresql://h/db?password=s3@cret":            "postgresql://…",
 		"postgresql://h/db?password=s3cret":             "postgresql://h/db",
 		"postgres:///db?host=/run":                      "postgres:///db",
+		"host=h password=s3cret":                        "settings of PostgreSQL",
 	} {
 		if got := fmt.Sprint(l); got != want {
 			t.Errorf("%q is shown as %q, want %q", string(l), got, want)

@@ -1,6 +1,7 @@
 package kmhttp
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,9 +118,10 @@ func DecodeKey(body []byte, id string) (*kmclient.Key, error) {
 }
 
 // decodeJSON is json.Unmarshal with errors that quote nothing of body, which may hold
-// keys. They wrap kmclient.ErrBadAnswer.
+// keys. They wrap kmclient.ErrBadAnswer. A byte order mark is ignored (RFC 8259 §8.1): a
+// key that is deleted on delivery would be lost by it.
 func decodeJSON(body []byte, v any) error {
-	err := json.Unmarshal(body, v)
+	err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")), v)
 	if err == nil {
 		return nil
 	}

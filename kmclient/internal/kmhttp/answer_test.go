@@ -7,6 +7,20 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
+// TestByteOrderMark: servers on some systems begin an answer with one.
+func TestByteOrderMark(t *testing.T) {
+	key := `{"key_ID":"key-1","key":"AQIDBAUGBwgJCgsMDQ4PEA=="}`
+	if keys, err := DecodeKeys([]byte("\uFEFF"+`{"keys":[`+key+`]}`), 128, 1); err != nil || len(keys) != 1 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	if _, err := DecodeKey([]byte("\uFEFF"+key), "key-1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := DecodeKey([]byte("\uFEFF\uFEFF"+key), "key-1"); !errors.Is(err, kmclient.ErrBadAnswer) {
+		t.Errorf("two byte order marks: %v", err)
+	}
+}
+
 // FuzzAnswer gives any bytes as an answer: nothing may panic, and keys come out as
 // asked for or not at all.
 func FuzzAnswer(f *testing.F) {
