@@ -208,8 +208,20 @@ func (s Store) source(log *slog.Logger) (keystore.StoreKeySource, error) {
 	if s.IsPostgres() && s.Key == "" {
 		return nil, terminal.Fail(terminal.ExitConfig, "name the key that it is sealed with, as file:PATH", "a store in PostgreSQL needs --store-key")
 	}
-	source, err := keystore.ParseStoreKeySource(s.Key, s.Path+".key", log)
+	source, err := keystore.ParseStoreKeySource(s.Key, s.DefaultKeyFile(), log)
 	return source, advised(err)
+}
+
+// DefaultKeyFile returns the file of the store key beside an SQLite file: the one that a
+// link leads to, if there is none beside the link.
+func (s Store) DefaultKeyFile() string {
+	const suffix = ".key"
+	if _, err := os.Stat(s.Path + suffix); errors.Is(err, fs.ErrNotExist) {
+		if file, err := filepath.EvalSymlinks(s.Path); err == nil {
+			return file + suffix
+		}
+	}
+	return s.Path + suffix
 }
 
 func (s Store) openEngine(ctx context.Context) (keystore.Engine, error) {

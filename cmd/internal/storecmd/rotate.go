@@ -60,7 +60,7 @@ func (s *storeFlags) replaceKey(cmd *cobra.Command) error {
 	path, isFile := strings.CutPrefix(s.Key, "file:")
 	switch {
 	case s.Key == "" && !s.IsPostgres():
-		path = s.Path + ".key"
+		path = s.DefaultKeyFile()
 	case !isFile:
 		return terminal.Usage("--new-key is missing: the store key is not in a file that can be replaced")
 	}
