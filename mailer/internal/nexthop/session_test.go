@@ -203,8 +203,8 @@ func TestRefusedBeforeData(t *testing.T) {
 // together.
 func TestTimeOfEachAnswer(t *testing.T) {
 	mailtest.NoLeaks(t)
-	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Late = 200 * time.Millisecond })
-	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Command = 300 * time.Millisecond })
+	hop := mailtest.StartHop(t, func(h *mailtest.Hop) { h.Late = 600 * time.Millisecond })
+	r := mailtest.StartRelay(t, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Timeouts.Command = 1100 * time.Millisecond })
 	c := mailtest.Connect(t, r)
 	c.Want("250", c.Attempt(mailtest.Text))
 	hop.One()
