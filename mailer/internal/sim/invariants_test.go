@@ -312,10 +312,10 @@ func (l *ledger) has(rcpt string, a *attack) bool {
 }
 
 // allHave reports whether each recipient of an attack had received the message that it
-// pretends to be.
+// pretends to be, as far as the relay knows.
 func (l *ledger) allHave(a *attack) bool {
 	for rcpt := range a.answers {
-		if !l.has(rcpt, a) {
+		if !l.has(rcpt, a) || !l.recorded(rcpt, a) {
 			return false
 		}
 	}

@@ -64,6 +64,7 @@ type mailSession struct {
 
 	from  string
 	rcpts []string
+	never bool // the last reply was final
 	odd   bool // a reply came twice: those after it may be taken for others
 }
 
@@ -98,6 +99,7 @@ func (s *mailSession) mood(stage string) (mood int, late time.Duration) {
 // session goes on.
 func (s *mailSession) say(stage, good string) (ok, on bool) {
 	mood, late := s.mood(stage)
+	s.never = mood == moodNever
 	switch mood {
 	case moodLater:
 		return false, s.write("451 4.3.0 Not now, at " + stage)
@@ -159,7 +161,7 @@ func (s *mailSession) command(line string) bool {
 		if ok {
 			s.rcpts = append(s.rcpts, path())
 		}
-		if !ok && on || s.odd {
+		if s.never || s.odd {
 			s.server.w.ledger.refused(s.server, path())
 		}
 		return on
@@ -168,8 +170,10 @@ func (s *mailSession) command(line string) bool {
 			return s.write("503 5.5.1 No recipients")
 		}
 		ok, on := s.say("DATA", "354 Go on")
-		if !ok || !on {
+		if s.never || s.odd {
 			s.refuse(s.rcpts...)
+		}
+		if !ok || !on {
 			return on
 		}
 		return s.data()
@@ -217,7 +221,7 @@ func (s *mailSession) data() bool {
 		if s.server.lmtp {
 			rcpts = s.rcpts[i : i+1]
 		}
-		if on = on && s.answer(t, rcpts); !on {
+		if on = on && s.answer(t, rcpts, i+1 == answers); !on {
 			break
 		}
 	}
@@ -225,12 +229,16 @@ func (s *mailSession) data() bool {
 	return on
 }
 
-// answer answers for a message, for some recipients.
-func (s *mailSession) answer(whole *taken, rcpts []string) bool {
+// answer answers for a message, for some recipients. Before the last answer none comes
+// twice: the second one would be the next recipient's, and no relay could tell.
+func (s *mailSession) answer(whole *taken, rcpts []string, last bool) bool {
 	t := *whole
 	t.rcpts = rcpts
 	stage := "message " + rcpts[0]
 	mood, late := s.mood(stage)
+	if mood == moodTwice && !last {
+		mood = moodNone
+	}
 	before, _ := s.conn.out.position()
 	t.seen = func() bool { _, consumed := s.conn.out.position(); return consumed >= before+int64(len(queued)) }
 	t.odd = mood == moodTwice

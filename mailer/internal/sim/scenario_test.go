@@ -135,6 +135,7 @@ func newScenario(seed uint64, days, perDay int) *scenario {
 		add(event{Kind: "mail", At: max(at, 0)})
 	}
 	addClocks(sc, add)
+	addRepeats(sc, add)
 	addDrains(sc, add)
 	// A store and a key manager that are both set back could make a relay use a key
 	// twice, as the manual says.
@@ -172,6 +173,23 @@ func wrongClock(r *rand.Rand) time.Duration {
 	const day = 24 * time.Hour
 	d := one(r, between(r, time.Minute, 3*time.Hour), between(r, 3*time.Hour, 2*day), between(r, 7*day, 30*day), between(r, 7*day, 30*day), between(r, 30*day, 400*day), 29*365*day)
 	return one(r, d, -d)
+}
+
+// addRepeats makes a store fail for a while, in some scenarios, and adds mail that an
+// attacker sends again.
+func addRepeats(sc *scenario, add func(event)) {
+	r := dice(sc.Seed).about("repeats")
+	if r.IntN(4) > 0 {
+		return
+	}
+	long := time.Duration(sc.Days) * 24 * time.Hour
+	e := event{Kind: "store-fail", Where: siteName(sc, r), At: between(r, 0, long), P: 0.1 + 0.3*r.Float64()}
+	e.For = min(between(r, time.Hour, 8*time.Hour), long-e.At)
+	add(e)
+	for range 10 {
+		add(event{Kind: "mail", At: e.At + between(r, 0, e.For)})
+		add(event{Kind: "attack", Where: "replay", At: e.At + between(r, 0, e.For)})
+	}
 }
 
 // addDrains makes an attacker name very many keys, in some scenarios.
