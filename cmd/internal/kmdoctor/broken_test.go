@@ -142,7 +142,7 @@ func TestBroken(t *testing.T) {
 		"keys by another name":    {say("enc_keys", `"keys"`, `"Keys"`), "enc-default enc-number enc-get enc-optional", "*", "no array of objects named keys"},
 		"key_id":                  {say("enc_keys", "key_ID", "key_id"), "enc-default enc-number enc-get enc-optional", "*", "has no key_ID"},
 		"not JSON":                {say("enc_keys", "{", "["), "enc-default enc-number enc-get enc-optional refuse-multiple refuse-mandatory error-body", "*", "not a JSON object"},
-		"IDs are no UUIDs":        {say("enc_keys", "-", ""), "key-id", "*", "no UUID"},
+		"IDs are no UUIDs":        {say("enc_keys", "-", ""), "key-id", "*", "not a UUID"},
 		"base64 for URLs":         {keysOf("KME_A", func(_ int, k map[string]any) { k["key"] = "-_-_-_-_-_8=" }), "enc-default enc-size enc-get key-base64", "*", ""},
 		"no padding":              {keysOf("KME_A", func(_ int, k map[string]any) { k["key"] = strings.TrimRight(k["key"].(string), "=") }), "enc-default enc-size enc-get key-base64", "*", ""},
 		"keys of zeros":           {keysOf("KME_A", func(_ int, k map[string]any) { k["key"] = zeros[:len(k["key"].(string))-1] + "=" }), "key-random dec-keys dec-get dec-whole dec-later", "dec-deleted", "bytes"},
