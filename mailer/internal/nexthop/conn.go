@@ -154,6 +154,12 @@ func isLike(code, want int) bool {
 
 func isAboutConnection(code int) bool { return code/10%10 == 2 }
 
+// isFinal reports whether err is a refusal for good.
+func isFinal(err error) bool {
+	r, ok := errors.AsType[*smtp.SMTPError](err)
+	return ok && r.Code/100 == 5
+}
+
 // refuses reports whether err is a refusal after which the connection goes on. After 421
 // it does not (RFC 5321 §3.8).
 func refuses(err error) bool {

@@ -57,7 +57,8 @@ func (s *Session) Rcpt(to string, opts *smtp.RcptOptions) error {
 }
 
 // begin begins the transaction at the next hop, with its first recipient. The next hop may
-// have closed a connection that was kept: then begin tries once more on a new one.
+// have closed a connection that was kept, or what it now says for good may belong to an
+// earlier command that it answered twice: then begin tries once more on a new one.
 func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
 	if s.failed = s.hop.acquire(); s.failed != nil {
 		return s.failed
@@ -78,7 +79,7 @@ func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
 		case mail == nil && (rcpt == nil || refuses(rcpt)):
 			s.conn = c
 			return rcpt
-		case refuses(mail), errors.Is(mail, errNoUTF8):
+		case refuses(mail) && !(c.kept && isFinal(mail)), errors.Is(mail, errNoUTF8):
 			s.failed = mail
 			s.hop.leave(c)
 			return mail
