@@ -77,7 +77,9 @@
 //     last longer: at most until the next start, or by as much as the clock was ahead.
 //   - A process believes the clock at its start. If that is ahead, and nobody sets it
 //     right before the first sweep, keys of messages that some recipients have
-//     received, and others still wait for, are closed too early. If it is slow, the
+//     received, and others still wait for, are closed too early. If it is ahead by more
+//     than Tombstones, records of deliveries go too early: a message may be delivered
+//     again if another process has kept its key open. If it is slow, the
 //     next process does this to messages delivered before it was set right. But a relay
 //     whose clock is more than a day slow delivers nothing, since it accepts messages
 //     at most a day ahead. Start a relay after the clock has been set (systemd:
