@@ -77,13 +77,14 @@
 //     last longer: at most until the next start, or by as much as the clock was ahead.
 //   - A process believes the clock at its start. If that is ahead, and nobody sets it
 //     right before the first sweep, keys of messages that some recipients have
-//     received, and others still wait for, are closed too early. If it is ahead by more
-//     than Tombstones, records of deliveries go too early: a message may be delivered
-//     again if another process has kept its key open. If it is slow, the
+//     received, and others still wait for, are closed too early. If it is slow, the
 //     next process does this to messages delivered before it was set right. But a relay
 //     whose clock is more than a day slow delivers nothing, since it accepts messages
 //     at most a day ahead. Start a relay after the clock has been set (systemd:
 //     time-sync.target).
+//   - If a process starts while its clock is ahead by more than Tombstones, records of
+//     deliveries go too early as well. If the key of such a message is still open, a copy
+//     of the message is delivered again.
 //   - A relay judges the age of a message by the clock alone. If the clock goes back by
 //     more than Tombstones exceeds the age that the relay accepts (by default 30 days
 //     more), it accepts the Time of messages whose tombstones are gone. But their keys
