@@ -140,6 +140,43 @@ func TestClockSetRightAfterStart(t *testing.T) {
 	k.wantState(waiting, kmclient.StateClosed)
 }
 
+// Of two processes, one has a clock that is years ahead. It puts off the next look at the
+// keys of a message that nobody has received. Then the other process records a delivery,
+// which is long due by the wrong clock. That must not be forgotten while the keys are open,
+// or the message could be delivered again.
+func TestClockAheadInOneOfTwo(t *testing.T) {
+	for name, sweep := range map[string]func(*keystore.Store) error{
+		"of what is due": func(s *keystore.Store) error { return s.Sweep(t.Context()) },
+		"of all records": func(s *keystore.Store) error { _, err := s.SweepAll(t.Context(), false); return err },
+	} {
+		for _, named := range []int{0, 1} { // which of its keys the message names
+			k := newStepKit(t)
+			ahead := k.another(func(kit *kit, o *keystore.Options) {
+				k.twoClocks(kit, o)
+				o.Now = func() time.Time { return k.clock.Now().Add(29 * 365 * day) }
+			})
+			keys := k.sent(2)
+			k.get(k.Store, keys...)
+			k.bind(k.Store, "m", keys...)
+			k.pass(time.Hour)
+			k.sweep(ahead)
+			k.deliver(k.Store, keys[named], rcpt)
+			k.pass(time.Hour)
+			if err := sweep(ahead); err != nil {
+				t.Fatal(err)
+			}
+			k.sweep(k.Store)
+			info, err := k.show(k.Store, keys[named])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.State != kmclient.StateClosed && !k.has(k.Store, keys[named], rcpt) {
+				t.Errorf("a sweep %s: key %d of the message is %s, and the delivery is forgotten", name, named, info.State)
+			}
+		}
+	}
+}
+
 // A clock that is slewed a little, as clocks are, does not count as set.
 func TestClockSlewed(t *testing.T) {
 	k := newStepKit(t)

@@ -170,7 +170,7 @@ func (s *Store) recordDelivered(ctx context.Context, handed bool, peer string, i
 	}
 	now := s.clock.late()
 	if msg == nil {
-		msg = &messageRecord{first: now}
+		msg = &messageRecord{first: now, key: k.raw.Name.ID}
 	}
 	before := len(msg.rcpts)
 	for _, rcpt := range rcpts {

@@ -83,8 +83,8 @@
 //     at most a day ahead. Start a relay after the clock has been set (systemd:
 //     time-sync.target).
 //   - If a process starts while its clock is ahead by more than Tombstones, records of
-//     deliveries go too early as well. If the key of such a message is still open, a copy
-//     of the message is delivered again.
+//     deliveries go too early as well, but none while the key of its message is open. So a
+//     copy of such a message is refused, and not delivered again.
 //   - A relay judges the age of a message by the clock alone. If the clock goes back by
 //     more than Tombstones exceeds the age that the relay accepts (by default 30 days
 //     more), it accepts the Time of messages whose tombstones are gone. But their keys

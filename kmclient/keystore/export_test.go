@@ -21,7 +21,7 @@ func (s *Store) Fill(ctx context.Context, keyID string, n int) error {
 		return err
 	}
 	now := s.clock.late()
-	msg := &messageRecord{first: now, last: now, rcpts: make([]sealed.Recipient, n)}
+	msg := &messageRecord{first: now, last: now, key: k.raw.Name.ID, rcpts: make([]sealed.Recipient, n)}
 	for i := range msg.rcpts {
 		_, _ = rand.Read(msg.rcpts[i][:])
 	}

@@ -98,14 +98,16 @@ func (k *keyRecord) wipe() {
 // A messageRecord records who has received a message.
 type messageRecord struct {
 	first, last time.Time // deliveries
+	key         string    // ID in the name of the record of a key that the message named
 	rcpts       []sealed.Recipient
 
 	raw *engine.Record // the record it came from; nil: it is new
 }
 
 func (m *messageRecord) encode() []byte {
-	plain := make([]byte, 0, 32+sealed.RecipientSize*len(m.rcpts))
-	plain = appendTime(appendTime(append(plain, 1), m.first), m.last)
+	plain := make([]byte, 0, 64+sealed.RecipientSize*len(m.rcpts))
+	plain = appendTime(appendTime(append(plain, 2), m.first), m.last)
+	plain = appendText(plain, m.key)
 	for _, r := range m.rcpts {
 		plain = append(plain, r[:]...)
 	}
@@ -115,8 +117,8 @@ func (m *messageRecord) encode() []byte {
 func decodeMessage(plain []byte) (*messageRecord, error) {
 	d := decoder{plain}
 	version := d.uint8()
-	m := &messageRecord{first: d.time(), last: d.time()}
-	if d.rest == nil || version != 1 || len(d.rest)%sealed.RecipientSize != 0 {
+	m := &messageRecord{first: d.time(), last: d.time(), key: d.text()}
+	if d.rest == nil || version != 2 || len(d.rest)%sealed.RecipientSize != 0 {
 		return nil, errBadRecord
 	}
 	for r := range slices.Chunk(d.rest, sealed.RecipientSize) {

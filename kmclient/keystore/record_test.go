@@ -37,8 +37,8 @@ func FuzzDecodeKey(f *testing.F) {
 }
 
 func FuzzDecodeMessage(f *testing.F) {
-	f.Add((&messageRecord{first: time.UnixMicro(1), last: time.UnixMicro(2), rcpts: make([]sealed.Recipient, 3)}).encode())
-	f.Add([]byte{1})
+	f.Add((&messageRecord{first: time.UnixMicro(1), last: time.UnixMicro(2), key: "ID-1", rcpts: make([]sealed.Recipient, 3)}).encode())
+	f.Add([]byte{2})
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		m, err := decodeMessage(plain)
 		if err == nil && !bytes.Equal(m.encode(), plain) {

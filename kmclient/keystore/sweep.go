@@ -147,16 +147,10 @@ func (run *sweep) edit(ctx context.Context, r *engine.Record) (sealed.Edit, erro
 	}
 	defer it.Wipe()
 	if r.Kind == engine.Message {
-		msg, err := asMessage(it)
-		if err != nil {
-			return sealed.Edit{}, err
+		if later.Due, err = run.deliveries(ctx, it); later.Due.IsZero() {
+			return sealed.Edit{Old: r, Name: r.Name, Remove: true}, err
 		}
-		if _, never := run.store.o.Close.delay(); never {
-			later.Due = run.store.o.Close.dueMessage(run.now, run.store.o.Tombstones)
-		} else if later.Due = run.store.o.Close.dueMessage(msg.last, run.store.o.Tombstones); !later.Due.After(run.now) {
-			return sealed.Edit{Old: r, Name: r.Name, Remove: true}, nil
-		}
-		return later, nil
+		return later, err
 	}
 	k, err := asKey(it)
 	if err != nil {
@@ -209,6 +203,43 @@ func (run *sweep) closing(ctx context.Context, k *keyRecord) (bool, time.Time, e
 	}
 	run.outlive(msg, due)
 	return false, due, nil
+}
+
+// deliveries returns when to look again at a record of deliveries, or zero if it goes
+// now. It stays while the message's key is open, or the message could be delivered again;
+// the key may be looked at later than the record if the policy has changed or a clock was
+// wrong.
+func (run *sweep) deliveries(ctx context.Context, it *sealed.Item) (time.Time, error) {
+	msg, err := asMessage(it)
+	if err != nil {
+		return time.Time{}, err
+	}
+	policy, tombstones := run.store.o.Close, run.store.o.Tombstones
+	if _, never := policy.delay(); never {
+		return policy.dueMessage(run.now, tombstones), nil
+	}
+	if due := policy.dueMessage(msg.last, tombstones); due.After(run.now) {
+		return due, nil
+	}
+	items, err := run.store.records.Get(ctx, run.store.name(engine.Receive, msg.key))
+	if err != nil || items[0] == nil {
+		return time.Time{}, err
+	}
+	k, err := asKey(items[0])
+	if err != nil || k.state == kmclient.StateClosed {
+		return time.Time{}, err
+	}
+	defer k.wipe()
+	if run.dryRun { // else it would be closed by now
+		if closing, _, err := run.closing(ctx, k); closing || err != nil {
+			return time.Time{}, err
+		}
+	}
+	due := k.raw.Due
+	if due.Before(run.now) {
+		due = run.now
+	}
+	return due.Add(neverLook), nil
 }
 
 // message returns the record of deliveries of a key's message, or nil if there were

@@ -53,6 +53,25 @@ func TestSweepAll(t *testing.T) {
 	all(true, keystore.Swept{Tombstones: 300, Messages: 1})
 }
 
+// A dry run counts the record of a delivery whose key it would close.
+func TestSweepAllAfterNever(t *testing.T) {
+	k := newKit(t, closing(keystore.Never()))
+	ids := k.sent(2)
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.deliver(k.Store, ids[0], "a@x")
+	k.clock.add(100 * day)
+	m := k.another(closing(keystore.After(7 * day)))
+	for _, dryRun := range []bool{true, false} {
+		if got, err := m.SweepAll(t.Context(), dryRun); err != nil || got != (keystore.Swept{Closed: 2, Messages: 1}) {
+			t.Errorf("dry run %v: %+v, %v", dryRun, got, err)
+		}
+	}
+	if got, err := m.SweepAll(t.Context(), true); err != nil || got != (keystore.Swept{}) {
+		t.Errorf("there is more to do after that: %+v, %v", got, err)
+	}
+}
+
 // SweepAll leaves damaged records and those of other owners as they are.
 func TestSweepAllDamaged(t *testing.T) {
 	k := newKit(t, nil)
