@@ -324,7 +324,7 @@ func (s *decryptSession) accept(i *cipher.Info, f *found) error {
 	case age > s.o.MaxAge:
 		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "too old", "The message was encrypted too long ago")
 	case age < -s.o.MaxAhead:
-		return refusal.New(550, smtp.EnhancedCode{5, 7, 1}, "from the future", "The message was encrypted in the future, check the clocks")
+		return refusal.New(451, smtp.EnhancedCode{4, 7, 1}, "from the future", "The message was encrypted in the future, check the clocks of both sites")
 	}
 	return nil
 }

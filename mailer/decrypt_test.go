@@ -279,7 +279,7 @@ func TestRefusedSealed(t *testing.T) {
 	for _, tt := range []struct{ name, message, want, reason string }{
 		{"too old", option(func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(-31 * 24 * time.Hour) }), "550 5.7.1", "too old"},
 		{"old", option(func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(-29 * 24 * time.Hour) }), "250", ""},
-		{"from the future", option(func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(25 * time.Hour) }), "550 5.7.1", "from the future"},
+		{"from the future", option(func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(25 * time.Hour) }), "451 4.7.1", "from the future"},
 		{"for another SAE", option(func(o *cipher.EncryptOptions) { o.Peer = "SAE_X" }), "550 5.7.1", "sae"},
 		{"for none", option(func(o *cipher.EncryptOptions) { o.Peer = "" }), "550 5.7.1", "sae"},
 		{"from a stranger", option(func(o *cipher.EncryptOptions) { o.SAE = "SAE_X" }), "550 5.7.1", "sae"},

@@ -41,7 +41,7 @@ func Reasons() []Reason {
 		{"own domain", "A peer sent mail in the name of this site's domain.", "Someone at the peer may be forging addresses. A mailing list there that keeps the From of our users' mail has the same effect: have it write its own From, or leave the domain out of site.domains."},
 		{"unreadable sender", "The From field of a message has encoded words that can't be decoded, or is too long.", "It could show a peer's address. The sender can write it in UTF-8."},
 		{"too old", "An arriving message was encrypted more than 30 days ago.", "An old message may have been sent again. Otherwise check the clocks."},
-		{"from the future", "An arriving message was encrypted more than a day in the future.", "Check the clocks of both sites."},
+		{"from the future", "An arriving message was encrypted more than a day in the future.", "Mail waits at its sender. Check the clocks of both sites."},
 		{"size", "A message is larger than this relay, the next hop or a one-time pad allows.", "Compare limits.message_size with the mail systems on both sides."},
 		{"header size", "The header of a message is larger than allowed, or has too many fields.", "Raise limits.header_size if such large headers are wanted; the number of fields is fixed."},
 		{"long line", "A line of a message is longer than allowed.", "Raise limits.line_length if such mail is wanted."},

@@ -251,16 +251,17 @@ func (l *ledger) anothersRefusal(m *mail, o *outcome) bool {
 }
 
 // clockAtFault reports whether a mail may have bounced because of a clock: the message
-// looks too old or too new, or the relay started while its clock was wrong, and closed
-// keys too soon.
+// looks too old, or until it expires too new, or the relay started while its clock was
+// wrong, and closed keys too soon. The clock of the receiving relay is not slow for so
+// long that a message expires.
 func (l *ledger) clockAtFault(m *mail, o *outcome) bool {
-	return l.misled[m.to] || (l.clocks[m.from] || l.clocks[m.to]) && slices.ContainsFunc(o.bounces, aboutTime)
+	return l.misled[m.to] || slices.ContainsFunc(o.bounces, func(r reply) bool {
+		return tooOld(r) && (l.clocks[m.from] || l.clocks[m.to]) || r.code == 0 && tooNew(r) && l.clocks[m.from]
+	})
 }
 
-// aboutTime reports whether a message is refused because it looks too old or too new.
-func aboutTime(r reply) bool {
-	return strings.Contains(r.text, "too long ago") || strings.Contains(r.text, "in the future")
-}
+func tooOld(r reply) bool { return strings.Contains(r.text, "too long ago") }
+func tooNew(r reply) bool { return strings.Contains(r.text, "in the future") }
 
 // keyLost reports whether a key of a message may have been lost for good: at a key
 // manager, or between it and the store.
@@ -348,7 +349,7 @@ func (l *ledger) repeatsAreTakenForThat() {
 			continue
 		}
 		for rcpt, r := range a.answers {
-			if !a.changed && a.kind != "respell" && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !aboutTime(r) {
+			if !a.changed && a.kind != "respell" && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !tooOld(r) {
 				l.w.violate("repeat", "a copy of what %s has received, under key %s, is answered %v", rcpt, a.ids[0], r)
 			}
 		}

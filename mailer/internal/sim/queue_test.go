@@ -37,13 +37,14 @@ type entry struct {
 	since time.Time
 	left  []string // recipients
 	tries int
+	last  map[string]reply // answers, by recipient
 
 	targets []string // nil: the queue's
 }
 
 // add puts a message into the queue, and begins to deliver it.
 func (q *queue) add(e *entry) {
-	e.since = time.Now()
+	e.since, e.last = time.Now(), map[string]reply{}
 	q.work.Go(func() {
 		for {
 			q.try(e)
@@ -53,7 +54,7 @@ func (q *queue) add(e *entry) {
 				return
 			case age > lifetime:
 				for _, rcpt := range e.left {
-					q.w.ledger.bounced(q, e, rcpt, reply{0, "expired after five days"})
+					q.w.ledger.bounced(q, e, rcpt, reply{0, "expired after five days: " + e.last[rcpt].text})
 				}
 				return
 			}
@@ -102,6 +103,7 @@ func (q *queue) settle(e *entry, d *delivery) {
 	q.w.tracef("%s: try %d of %s: %s", q.host.name, e.tries, e.name, d.summary())
 	for _, rcpt := range d.rcpts {
 		r := d.answers[rcpt]
+		e.last[rcpt] = r
 		if r.code == 0 && d.dot {
 			q.w.ledger.unanswered(q, e, rcpt)
 		}
