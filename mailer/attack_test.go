@@ -187,7 +187,7 @@ func attackOtherPeer(t *testing.T, a *attacker) {
 
 func attackReplay(t *testing.T, a *attacker) {
 	a.refused("550 5.7.1", mailtest.Seal(t, a.r.KM, mailtest.Text, func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(-30*24*time.Hour - time.Minute) }))
-	a.refused("550 5.7.1", mailtest.Seal(t, a.r.KM, mailtest.Text, func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(24*time.Hour + time.Minute) }))
+	a.refused("451 4.7.1", mailtest.Seal(t, a.r.KM, mailtest.Text, func(o *cipher.EncryptOptions) { o.Time = time.Now().Add(24*time.Hour + time.Minute) }))
 }
 
 func attackStrip(t *testing.T, a *attacker) {
