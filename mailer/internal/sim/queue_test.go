@@ -26,6 +26,8 @@ const (
 	firstBackoff = 300 * time.Second
 	lastBackoff  = 4000 * time.Second
 	lifetime     = 5 * 24 * time.Hour
+
+	mostJitter = time.Minute // between the times at which it looks at its queue
 )
 
 // An entry is a message in a queue.
@@ -46,22 +48,38 @@ type entry struct {
 func (q *queue) add(e *entry) {
 	e.since, e.last = time.Now(), map[string]reply{}
 	q.work.Go(func() {
-		for {
-			q.try(e)
+		for q.try(e); len(e.left) > 0; q.try(e) {
 			age := time.Since(e.since)
-			switch {
-			case len(e.left) == 0:
-				return
-			case age > lifetime:
-				for _, rcpt := range e.left {
-					q.w.ledger.bounced(q, e, rcpt, reply{0, "expired after five days: " + e.last[rcpt].text})
-				}
+			if age > lifetime {
+				q.giveUp(e)
 				return
 			}
 			pause := min(max(age, firstBackoff), lastBackoff)
-			time.Sleep(pause + between(q.w.dice.about("backoff", e.name, e.tries), 0, time.Minute))
+			time.Sleep(pause + between(q.w.dice.about("backoff", e.name, e.tries), 0, mostJitter))
 		}
+		q.checkLeft(e)
 	})
+}
+
+// giveUp tells the sender that a message has waited for too long.
+func (q *queue) giveUp(e *entry) {
+	q.checkLeft(e)
+	for _, rcpt := range e.left {
+		q.w.ledger.bounced(q, e, rcpt, reply{0, "expired after five days: " + e.last[rcpt].text})
+	}
+}
+
+// drainsWithin is how long after the last trouble the last message may leave a queue: a
+// relay waits two days for a key, and each of two queues may try in vain a few times.
+const drainsWithin = 48*time.Hour + 6*(lastBackoff+mostJitter)
+
+// checkLeft checks that a message has left the queue soon after the last trouble. While a
+// clock is wrong a relay lets mail wait for as long as that, and so it may expire.
+func (q *queue) checkLeft(e *entry) {
+	after := time.Since(q.w.calm)
+	if after > drainsWithin && !q.w.sc.has("clock") {
+		q.w.violate("drain", "%s leaves the queue of %s only %v after the last trouble: %v", e.name, q.host.name, after, e.last)
+	}
 }
 
 // try tries once to deliver to all recipients that are left, in one or two transactions.

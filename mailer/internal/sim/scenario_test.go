@@ -200,6 +200,11 @@ func addDrains(sc *scenario, add func(event)) {
 	}
 }
 
+// has reports whether there is an event of a kind.
+func (sc *scenario) has(kind string) bool {
+	return slices.ContainsFunc(sc.Events, func(e event) bool { return e.Kind == kind })
+}
+
 // JSON returns the scenario as in a file of testdata/regressions.
 func (sc *scenario) JSON() string {
 	text, err := json.MarshalIndent(sc, "", " ")
