@@ -115,13 +115,31 @@ func (f plantedFault) plant(dir string) (overlay string, err error) {
 
 // TestPlantable: each planted fault still fits the product.
 func TestPlantable(t *testing.T) {
-	all := plantedFaults(t)
-	if len(all) < 15 {
-		t.Errorf("only %d planted faults", len(all))
-	}
-	for _, f := range all {
+	for _, f := range plantedFaults(t) {
 		if _, err := f.plant(t.TempDir()); err != nil {
 			t.Errorf("%s: %v", f.name, err)
+		}
+	}
+}
+
+// faultRow is a row of the table of planted faults: name, what is wrong, and found by what.
+var faultRow = regexp.MustCompile(`(?m)^\| ([a-z0-9-]+) \| (.+) \| ([a-z ]+) \| \d+ \|$`)
+
+// TestPlantedInDocs: docs/reliability.md has the same faults as testdata/planted, and says
+// the same about them.
+func TestPlantedInDocs(t *testing.T) {
+	docs, err := os.ReadFile(filepath.Join(root, "docs", "reliability.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, rows := plantedFaults(t), faultRow.FindAllStringSubmatch(string(docs), -1)
+	if len(all) != len(rows) {
+		t.Errorf("%d planted faults, and %d in docs/reliability.md", len(all), len(rows))
+	}
+	for i := range min(len(all), len(rows)) {
+		f, row := all[i], rows[i]
+		if f.name != row[1] || f.what != row[2] || !slices.Contains(f.finds, row[3]) {
+			t.Errorf("docs/reliability.md has\n%s\nand testdata/planted\n%s: %s\nfound by %q", row[0], f.name, f.what, f.finds)
 		}
 	}
 }

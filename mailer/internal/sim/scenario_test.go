@@ -73,6 +73,15 @@ var troubles = []struct {
 	{"wire", siteName, 0.9}, {"wire", siteName, 0.9},
 }
 
+func isTrouble(kind string) bool {
+	for _, t := range troubles {
+		if t.kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
 // deeds are events that happen at one moment.
 var deeds = []struct {
 	kind  string

@@ -147,6 +147,10 @@ func (w *world) happen(e event) {
 		w.site(e.Where).kmeEvent(e)
 	case "attack":
 		w.attacker.strike(e.Where, e.N)
+	default:
+		if !isTrouble(e.Kind) {
+			panic("no such kind of event: " + e.Kind)
+		}
 	}
 }
 
