@@ -137,8 +137,8 @@ func (l *ledger) keysWereOnDisk() {
 		}
 	}
 	for _, a := range l.arrivals {
-		if a.unstored {
-			l.w.violate("durable", "a message reaches a mailbox of site %s before its key %s is stored", a.site.name, a.keyID())
+		if len(a.unstored) > 0 {
+			l.w.violate("durable", "a message reaches a mailbox of site %s before its keys %v are stored", a.site.name, a.unstored)
 		}
 	}
 }

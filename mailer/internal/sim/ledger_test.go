@@ -55,15 +55,15 @@ type message struct{ keyID, rcpt string }
 type crossing struct {
 	*ciphertext
 	site      *site
-	at        time.Time
-	unclaimed []string // its keys whose use was not on disk by then
+	at        time.Time // when the last of it came
+	unclaimed []string  // its keys whose use was not on disk when they came
 }
 
 // An arrival is a message that a mailbox's mail system took.
 type arrival struct {
 	*taken
 	site     *site
-	unstored bool // its key was not on disk by then
+	unstored []string // its keys that were not on disk by then
 }
 
 // An alarm is an alarm= entry in a relay's log.
@@ -149,16 +149,24 @@ func (l *ledger) refused(_ *mailServer, rcpt string) {
 	l.of(rcpt).refused = true
 }
 
-// crossed notes how much an MTA got of a message.
-func (l *ledger) crossed(s *site, data []byte, whole bool) {
-	c := &crossing{ciphertext: readCiphertext(data, whole), site: s, at: time.Now()}
-	for _, id := range c.ids {
-		if !s.has("claim", id) {
+// begins notes that a relay begins to send a message to an MTA.
+func (l *ledger) begins(s *site) *crossing {
+	c := &crossing{ciphertext: &ciphertext{}, site: s, at: time.Now()}
+	defer l.lock()()
+	l.crossing = append(l.crossing, c)
+	return c
+}
+
+// crossed notes how much an MTA has got of a message by now.
+func (l *ledger) crossed(c *crossing, data []byte) {
+	now := readCiphertext(data, true)
+	defer l.lock()()
+	for _, id := range now.ids[len(c.ids):] {
+		if !c.site.has("claim", id) {
 			c.unclaimed = append(c.unclaimed, id)
 		}
 	}
-	defer l.lock()()
-	l.crossing = append(l.crossing, c)
+	c.ciphertext, c.at = now, time.Now()
 }
 
 // sealed notes that an MTA took a message from a relay.
@@ -173,9 +181,25 @@ func (l *ledger) sealed(s *site, m *mail, t *taken) {
 // arrived notes that a message has reached mailboxes.
 func (l *ledger) arrived(s *site, t *taken) {
 	defer l.lock()()
-	id := t.keyID()
-	l.arrivals = append(l.arrivals, &arrival{t, s, id != "" && !s.has("receive", id)})
-	l.w.tracef("%s-box takes %s for %v", s.name, id, t.rcpts)
+	a := &arrival{taken: t, site: s}
+	for _, id := range l.keysOf(t.keyID()) {
+		if !s.has("receive", id) {
+			a.unstored = append(a.unstored, id)
+		}
+	}
+	l.arrivals = append(l.arrivals, a)
+	l.w.tracef("%s-box takes %s for %v", s.name, t.keyID(), t.rcpts)
+}
+
+// keysOf returns all keys of the message whose first key this is, "" for none; l.mu must
+// be held.
+func (l *ledger) keysOf(first string) []string {
+	for _, c := range l.crossing {
+		if len(c.ids) > 0 && c.ids[0] == first {
+			return c.ids
+		}
+	}
+	return nil
 }
 
 // relay returns the name of the relay that a message came from.

@@ -16,8 +16,10 @@ type mailServer struct {
 	w    *world
 	host *host
 	lmtp bool
-	take func(*taken)                  // called for each message that it answers for
-	part func(data []byte, whole bool) // called with as much of a message as came; may be nil
+	take func(*taken) // called for each message that it answers for
+	// watch is called when a message begins. What it returns is called with as much of the
+	// message as has come, each time that there is more; may be nil.
+	watch func() func(data []byte)
 }
 
 // taken is a message that a mailServer has taken, for the recipients for whom it has
@@ -193,24 +195,34 @@ func (s *mailSession) refuse(rcpts ...string) {
 	}
 }
 
-// data reads a message and answers for it.
-func (s *mailSession) data() bool {
+// receive reads a message, up to the final dot.
+func (s *mailSession) receive() (data []byte, err error) {
+	saw := func([]byte) {}
+	if s.server.watch != nil {
+		saw = s.server.watch()
+	}
 	var b bytes.Buffer
 	for {
+		if s.in.Buffered() == 0 {
+			saw(b.Bytes())
+		}
 		_ = s.conn.SetReadDeadline(time.Now().Add(10 * time.Minute))
 		line, err := s.in.ReadBytes('\n')
 		if err != nil || string(line) == ".\r\n" {
-			if s.server.part != nil {
-				s.server.part(bytes.Clone(b.Bytes()), err == nil)
-			}
-			if err != nil {
-				return false
-			}
-			break
+			saw(b.Bytes())
+			return b.Bytes(), err
 		}
 		b.Write(bytes.TrimPrefix(line, []byte(".")))
 	}
-	t := &taken{from: s.from, data: b.Bytes(), at: time.Now()}
+}
+
+// data takes a message and answers for it.
+func (s *mailSession) data() bool {
+	data, err := s.receive()
+	if err != nil {
+		return false
+	}
+	t := &taken{from: s.from, data: data, at: time.Now()}
 	on := true
 	answers := 1
 	if s.server.lmtp {

@@ -91,7 +91,8 @@ func (s *site) engine(ctx context.Context, around func(string, func() error) err
 	return s.records.Open(around), nil
 }
 
-// has reports whether the store, seen from outside, has a record of a kind with an ID.
+// has reports whether the store, seen from outside, has a record of a kind with an ID. It
+// looks only into stores in memory, and believes everything of a real file.
 func (s *site) has(kind, id string) bool {
 	return s.world.sc.SQLite || s.records.Has(kind, "kme", s.sae, id)
 }
@@ -115,7 +116,7 @@ func (s *site) linkTo(sae string) (*qkdLink, int) {
 // start starts everything at the site.
 func (s *site) start() {
 	w := s.world
-	mta := &mailServer{w: w, host: w.net.host(s.name+"-mta", mtaIP(s.index)), part: s.crosses, take: s.sendOn}
+	mta := &mailServer{w: w, host: w.net.host(s.name+"-mta", mtaIP(s.index)), watch: s.watch, take: s.sendOn}
 	mta.start(mtaIP(s.index) + ":25")
 	s.wire = &queue{w: w, host: mta.host, lmtp: w.sc.LMTPHop, onTheWire: w.attacker.onTheWire}
 	box := &mailServer{w: w, host: w.net.host(s.name+"-box", boxIP(s.index)), lmtp: w.sc.LMTPHop, take: func(t *taken) { s.world.ledger.arrived(s, t) }}
@@ -132,9 +133,12 @@ func (s *site) start() {
 	}
 }
 
-// crosses notes how much the site's MTA gets of a message: from here on everyone may see
-// it.
-func (s *site) crosses(data []byte, whole bool) { s.world.ledger.crossed(s, data, whole) }
+// watch returns what notes how much the site's MTA gets of a message: from here on
+// everyone may see it.
+func (s *site) watch() func(data []byte) {
+	c := s.world.ledger.begins(s)
+	return func(data []byte) { s.world.ledger.crossed(c, data) }
+}
 
 // sendOn queues an encrypted message for the site of its recipients.
 func (s *site) sendOn(t *taken) {
