@@ -109,6 +109,46 @@ func TestRotateInterrupted(t *testing.T) {
 	}
 }
 
+// A sweep puts off a record while the store key is changed: it keeps the value, sealed with
+// the old key, and the change must come back to it.
+func TestRotateBesideSweep(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(3)
+	k.get(k.Store, ids...)
+	k.bind(k.Store, "m", ids...)
+	k.clock.add(8 * day)
+	next := keystore.NewStoreKey()
+	sweeper := k.another(func(k *kit, o *keystore.Options) { o.Key = keystore.Keys(k.key, next) })
+	engine := &overtaken{Engine: k.mem.Open(nil), by: func() { k.sweep(sweeper) }}
+	v, err := keystore.Open(t.Context(), nil, keystore.Options{Engine: engine, Key: keystore.Keys(k.key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Rotate(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if v, err = open(t, k.mem, next); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := v.Check(t.Context()); sealed(r) != 3 || r.Damaged > 0 || err != nil {
+		t.Errorf("keys can't be opened with the new store key: %+v, %v", r, err)
+	}
+}
+
+// An overtaken engine lets something happen just before it changes a key.
+type overtaken struct {
+	engine.Engine
+	by func() // once
+}
+
+func (o *overtaken) Apply(ctx context.Context, changes ...engine.Change) error {
+	if by := o.by; by != nil && changes[len(changes)-1].Name().Kind == engine.Receive {
+		o.by = nil
+		by()
+	}
+	return o.Engine.Apply(ctx, changes...)
+}
+
 // A dying engine makes a number of changes and then no more.
 type dying struct {
 	engine.Engine

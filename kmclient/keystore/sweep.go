@@ -117,7 +117,7 @@ func (run *sweep) commit(ctx context.Context, edits []sealed.Edit) error {
 		return nil
 	}
 	run.changed = true
-	err := run.store.records.ApplyEach(ctx, edits)
+	_, err := run.store.records.ApplyEach(ctx, edits)
 	run.store.records.Overwritten()
 	if err != nil {
 		return err

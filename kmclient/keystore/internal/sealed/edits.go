@@ -57,18 +57,22 @@ func (s *Records) ApplySome(ctx context.Context, edits []Edit) (made int, err er
 	return made, nil
 }
 
-// ApplyEach makes edits, and leaves out those whose record was changed meanwhile.
-func (s *Records) ApplyEach(ctx context.Context, edits []Edit) error {
-	err := s.Apply(ctx, edits...)
+// ApplyEach makes edits, and leaves out those whose record was changed meanwhile. It
+// reports whether it made all of them.
+func (s *Records) ApplyEach(ctx context.Context, edits []Edit) (all bool, err error) {
+	n, err := s.ApplySome(ctx, edits)
 	if !errors.Is(err, engine.ErrConflict) {
-		return err
+		return err == nil, err
 	}
-	for _, e := range edits {
-		if err := s.Apply(ctx, e); err != nil && !errors.Is(err, engine.ErrConflict) {
-			return err
+	all = true
+	for _, e := range edits[n:] {
+		err := s.Apply(ctx, e)
+		if err != nil && !errors.Is(err, engine.ErrConflict) {
+			return false, err
 		}
+		all = all && err == nil
 	}
-	return nil
+	return all, nil
 }
 
 // Fit returns how many of the first edits go into one commit. An edit and its claim are

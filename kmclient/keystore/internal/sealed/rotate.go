@@ -21,11 +21,14 @@ func (s *Records) Rotate(ctx context.Context, newKey storekey.Key) error {
 		return fmt.Errorf("change the store key: %w", err)
 	}
 	for _, kind := range Kinds() {
-		if err := s.resealAll(ctx, kind, number); err != nil {
-			return fmt.Errorf("the change of the store key is not complete, call Rotate again with the same key: %w", err)
+		for all := false; err == nil && !all; {
+			all, err = s.resealAll(ctx, kind, number)
 		}
 	}
-	if err := s.endRotation(ctx, number); err != nil {
+	if err == nil {
+		err = s.endRotation(ctx, number)
+	}
+	if err != nil {
 		return fmt.Errorf("the change of the store key is not complete, call Rotate again with the same key: %w", err)
 	}
 	s.Overwritten()
@@ -65,19 +68,21 @@ func (s *Records) beginRotation(ctx context.Context, newKey storekey.Key) (uint3
 	return last + 1, s.reload(ctx)
 }
 
-// resealAll seals the records of a kind. No record is added under the old key while it
-// runs; a record that is changed meanwhile is already under the new key.
-func (s *Records) resealAll(ctx context.Context, kind engine.Kind, number uint32) error {
+// resealAll seals the records of a kind, and reports whether all of them are now sealed
+// with the new key. No record is added under the old key while it runs, but one that is
+// changed meanwhile may still be under it: a Bare edit keeps the value.
+func (s *Records) resealAll(ctx context.Context, kind engine.Kind, number uint32) (all bool, err error) {
+	all = true
 	var edits []Edit
 	flush := func() error {
-		defer func() {
-			WipeEdits(edits)
-			edits = nil
-		}()
-		return s.ApplyEach(ctx, edits)
+		made, err := s.ApplyEach(ctx, edits)
+		all = all && made
+		WipeEdits(edits)
+		edits = nil
+		return err
 	}
 	within := func(n engine.Name) bool { return n.Kind == kind }
-	err := s.Each(ctx, engine.Name{Kind: kind}, within, func(r *engine.Record, it *Item, err error) error {
+	err = s.Each(ctx, engine.Name{Kind: kind}, within, func(r *engine.Record, it *Item, err error) error {
 		if err != nil { // it can't be opened with the old key either
 			s.logger.Error("a damaged record is left as it is", "record", r.Name.String())
 			return nil
@@ -91,7 +96,8 @@ func (s *Records) resealAll(ctx context.Context, kind engine.Kind, number uint32
 		}
 		return flush()
 	})
-	return errors.Join(err, flush())
+	err = errors.Join(err, flush())
+	return all, err
 }
 
 // endRotation forgets the old key.
