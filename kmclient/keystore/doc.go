@@ -62,8 +62,9 @@
 // whose IDs take more room than the message. So large keys save more than any expiry
 // would.
 //
-// What else is kept about an arriving message, about 700 bytes in SQLite and 1 KiB in
-// PostgreSQL, goes with its tombstone: 67 days after its delivery, by default.
+// What else is kept about an arriving message is about 700 bytes in SQLite and 1 KiB in
+// PostgreSQL. By default, its tombstone goes 67 days after its delivery, and the record of
+// who has received it 77 days after.
 //
 // # Time
 //

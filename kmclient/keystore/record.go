@@ -98,7 +98,7 @@ func (k *keyRecord) wipe() {
 // A messageRecord records who has received a message.
 type messageRecord struct {
 	first, last time.Time // deliveries
-	key         string    // ID in the name of the record of a key that the message named
+	key         string    // ID in the name of the record of one of its keys; "": an old record names none
 	rcpts       []sealed.Recipient
 
 	raw *engine.Record // the record it came from; nil: it is new
@@ -117,8 +117,11 @@ func (m *messageRecord) encode() []byte {
 func decodeMessage(plain []byte) (*messageRecord, error) {
 	d := decoder{plain}
 	version := d.uint8()
-	m := &messageRecord{first: d.time(), last: d.time(), key: d.text()}
-	if d.rest == nil || version != 2 || len(d.rest)%sealed.RecipientSize != 0 {
+	m := &messageRecord{first: d.time(), last: d.time()}
+	if version > 1 {
+		m.key = d.text()
+	}
+	if d.rest == nil || version < 1 || version > 2 || len(d.rest)%sealed.RecipientSize != 0 {
 		return nil, errBadRecord
 	}
 	for r := range slices.Chunk(d.rest, sealed.RecipientSize) {

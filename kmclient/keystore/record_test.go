@@ -2,6 +2,8 @@ package keystore
 
 import (
 	"bytes"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,12 +41,24 @@ func FuzzDecodeKey(f *testing.F) {
 func FuzzDecodeMessage(f *testing.F) {
 	f.Add((&messageRecord{first: time.UnixMicro(1), last: time.UnixMicro(2), key: "ID-1", rcpts: make([]sealed.Recipient, 3)}).encode())
 	f.Add([]byte{2})
+	f.Add(make([]byte, 17+sealed.RecipientSize))
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		m, err := decodeMessage(plain)
-		if err == nil && !bytes.Equal(m.encode(), plain) {
+		if err == nil && plain[0] == 2 && !bytes.Equal(m.encode(), plain) {
 			t.Errorf("%x became %x", plain, m.encode())
 		}
 	})
+}
+
+// A record of version 1 names no key.
+func TestOldMessageRecord(t *testing.T) {
+	m := &messageRecord{first: time.UnixMicro(1), last: time.UnixMicro(2), rcpts: make([]sealed.Recipient, 3)}
+	plain := slices.Delete(m.encode(), 17, 18) // the length of the key's ID
+	plain[0] = 1
+	old, err := decodeMessage(plain)
+	if err != nil || !reflect.DeepEqual(old, m) {
+		t.Errorf("got %+v, %v, want %+v", old, err, m)
+	}
 }
 
 func TestSealedSize(t *testing.T) {
