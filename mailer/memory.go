@@ -26,11 +26,12 @@ type Memory struct {
 // SetLimit sets the bound, in bytes, for messages that come from now on; 0: no bound.
 func (m *Memory) SetLimit(n int64) { m.limit.Store(n) }
 
-// take takes n bytes, or refuses.
+// take takes n bytes, or refuses. A 421 would also end the answers to other recipients,
+// who may have the message.
 func (m *Memory) take(n int64) error {
 	if limit := m.limit.Load(); m.taken.Add(n) > limit && limit > 0 {
 		m.taken.Add(-n)
-		return refusal.New(421, smtp.EnhancedCode{4, 3, 2}, "memory", "Too many messages at one time, try again later")
+		return refusal.New(451, smtp.EnhancedCode{4, 3, 2}, "memory", "Too many messages at one time, try again later")
 	}
 	return nil
 }

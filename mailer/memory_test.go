@@ -35,7 +35,7 @@ func TestMemory(t *testing.T) {
 		for _, c := range holders {
 			c.Send("\r\nbody\r\n.\r\n")
 			if reply := c.Reply(); reply[:3] != "250" {
-				c.Want("421 4.3.2", reply)
+				c.Want("451 4.3.2", reply)
 				tooLong++
 			}
 		}
@@ -79,7 +79,7 @@ func holdData(t *testing.T, r *mailtest.Relay) (holders, all []*mailtest.Client)
 		if reply := c.Cmd("DATA"); reply[:3] == "354" {
 			holders = append(holders, c)
 		} else {
-			c.Want("421 4.3.2", reply)
+			c.Want("451 4.3.2", reply)
 		}
 	}
 	return holders, all
@@ -96,7 +96,7 @@ func TestPadLimitMemory(t *testing.T) {
 			}
 		}
 	})
-	for i, want := range []string{"354", "354", "354", "421 4.3.2"} {
+	for i, want := range []string{"354", "354", "354", "451 4.3.2"} {
 		c := mailtest.Connect(t, r)
 		c.Want("250", c.Cmd("MAIL FROM:<x@x.example>"))
 		c.Want("250", c.Cmd("RCPT TO:<bob@auto.example>"))
@@ -119,7 +119,7 @@ func TestMemoryOfCopies(t *testing.T) {
 		{"opportunistic", "", "b@maybe.example", mailer.MessageMemory + 4*150<<10},
 		{"looks encrypted", "Qkdmail-Key-ID: x\r\n", "b@b.example", mailer.MessageMemory + 5*150<<10},
 	} {
-		for memory, want := range map[int64]string{tt.least: "421 4.3.2", tt.least + 700<<10: "250"} {
+		for memory, want := range map[int64]string{tt.least: "451 4.3.2", tt.least + 700<<10: "250"} {
 			_, _, c := mailtest.Start(t, mailer.DirectionEncrypt, func(c *config.Config) { c.Limits.Memory = memory })
 			got := c.Mail("From: x@x.example\r\n"+tt.header+long+"\r\nbody\r\n", "x@x.example", tt.to)
 			if !strings.HasPrefix(got, want) {
@@ -136,7 +136,22 @@ func TestMemoryOfKeys(t *testing.T) {
 	r := mailtest.StartRelayWithKeys(t, km.KM, relay.Keys{Source: km}, mailer.DirectionEncrypt, hop.Addr(), func(c *config.Config) { c.Limits.Memory = 8 << 20 })
 	c := mailtest.Connect(t, r)
 	c.Mail(mailtest.Text+strings.Repeat("0123456789\r\n", 60_000), "x@x.example", "b@pad.example")
-	if log := r.Log.String(); !strings.Contains(log, "code=421 reason=memory") {
+	if log := r.Log.String(); !strings.Contains(log, "code=451 reason=memory") {
 		t.Errorf("a pad of 45,000 keys was not refused for its memory: %s", log)
 	}
+}
+
+// If the memory ends while a message is encrypted for one group, the other group's
+// recipients still learn that they have it: without their answer it would come again.
+func TestMemoryOfOneGroup(t *testing.T) {
+	hop := mailtest.StartHop(t)
+	km := &scarceKM{KM: mailtest.NewKM(), left: 4 << 20, limits: kmclient.Status{KeySize: 256, MaxKeySize: 256, MinKeySize: 256, MaxKeyPerRequest: 128}}
+	r := mailtest.StartRelayWithKeys(t, km.KM, relay.Keys{Source: km}, mailer.DirectionEncrypt, hop.Addr(), mailtest.OverLMTP,
+		func(c *config.Config) { c.Limits.Memory = 8 << 20 })
+	c := mailtest.Connect(t, r)
+	got := c.Replies(mailtest.Text+strings.Repeat("0123456789\r\n", 60_000), "a@pad.example", "b@clear.example")
+	if hop.One(); got != "451 250" {
+		t.Errorf("the answers are %s, want 451 250", got)
+	}
+	c.Want("250", c.Cmd("NOOP"))
 }

@@ -90,8 +90,7 @@ func (c *Conn) hangUp(code int, e smtp.EnhancedCode, text string) {
 	_ = c.Close()
 }
 
-// done answers a command that a session has carried out: with text if err is nil. After a
-// 421 the connection is closed (RFC 5321 §3.8).
+// done answers a command that a session has carried out: with text if err is nil.
 func (c *Conn) done(err error, ok smtp.EnhancedCode, text string) {
 	if err == nil {
 		c.refused = 0
@@ -100,15 +99,13 @@ func (c *Conn) done(err error, ok smtp.EnhancedCode, text string) {
 	}
 	r := asReply(err)
 	c.reply(r.Code, r.EnhancedCode, r.Message)
-	if r.Code == 421 {
-		_ = c.Close()
-	}
 }
 
 // asReply returns the reply for an error of a session. An error that is not a reply is a
-// fault of the relay, and its text is not for the client.
+// fault of the relay, and its text is not for the client. Nor is a 421 a session's reply:
+// it is the last one on a connection (RFC 5321 §3.8), and others may have to follow.
 func asReply(err error) *smtp.SMTPError {
-	if r, ok := err.(*smtp.SMTPError); ok && r.Code >= 400 && r.Code <= 599 {
+	if r, ok := err.(*smtp.SMTPError); ok && r.Code >= 400 && r.Code <= 599 && r.Code != 421 {
 		return r
 	}
 	return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Internal error, try again later"}

@@ -246,7 +246,7 @@ type Limits struct {
 	Received   int `toml:"received"`   // Received fields, against loops; default 50
 	Recipients int `toml:"recipients"` // per transaction; default 1000
 	// Memory bounds the memory of all messages under way together; a message beyond it is
-	// answered with 421. 0, the default: 320 KiB for each of Connections, and 32 MiB.
+	// answered with 451. 0, the default: 320 KiB for each of Connections, and 32 MiB.
 	Memory int64 `toml:"memory,size"`
 
 	Connections          int `toml:"connections"`            // clients of each listener at one time; default 500
