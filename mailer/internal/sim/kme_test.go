@@ -215,7 +215,7 @@ func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	path := strings.Split(strings.TrimPrefix(r.URL.Path, "/api/v1/keys/"), "/")
 	link, side := k.site.linkTo(path[0])
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].Subject.CommonName != k.site.sae || link == nil || len(path) != 2 {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || !k.site.admits(r.TLS.PeerCertificates[0]) || link == nil || len(path) != 2 {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}

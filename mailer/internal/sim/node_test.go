@@ -2,12 +2,10 @@ package sim
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/etsi014"
 	"github.com/qkdmail/qkdmail/kmclient/keypool"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
@@ -148,42 +146,13 @@ func (l *life) sweep(ctx context.Context) {
 	}
 }
 
-// tooSlow is how slow a store may be before a caller no longer waits for it: what the
-// caller does may take several calls.
-const tooSlow = 20 * time.Second
-
-// around makes the store behave like its disk.
+// around makes the store behave like its disk, and counts the relay's steps.
 func (l *life) around(op string, do func() error) error {
-	w, site := l.node.site.world, l.node.site
-	dice := w.now("store", l.node.name, op)
-	troubled := func(kind string) bool { return dice.Float64() < w.trouble(kind, site.name) }
-	failed := fmt.Errorf("%w: simulated: %s", kmclient.ErrStore, op)
 	l.step()
-	if troubled("store-slow") {
-		took := between(dice, time.Second, 3*time.Minute)
-		if took > tooSlow {
-			w.ledger.storeFailed(site)
-		}
-		time.Sleep(took)
-	}
-	if op == "apply" {
-		time.Sleep(between(dice, time.Millisecond, 20*time.Millisecond))
-	}
-	if l.isDead() {
-		return failed
-	}
-	if troubled("store-fail") || op == "apply" && troubled("store-full") {
-		w.ledger.storeFailed(site)
-		return failed
-	}
-	err := do()
-	if op == "apply" && troubled("store-unsure") {
-		w.ledger.storeFailed(site)
-		err = failed
-	}
+	err := l.node.site.disk(l.node.name, op, l.isDead, do)
 	l.step()
 	if l.isDead() { // it is written, and nobody knows
-		err = failed
+		err = failed(op)
 	}
 	return err
 }

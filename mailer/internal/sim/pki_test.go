@@ -22,12 +22,13 @@ import (
 type pki struct {
 	dir   string
 	roots *x509.CertPool
+	certs map[string]*x509.Certificate // by the names of their files
 }
 
 // newPKI makes certificates for these SAEs, and one for all KMEs.
 func newPKI(t testing.TB, saes ...string) *pki {
 	t.Helper()
-	p := &pki{dir: t.TempDir(), roots: x509.NewCertPool()}
+	p := &pki{dir: t.TempDir(), roots: x509.NewCertPool(), certs: map[string]*x509.Certificate{}}
 	ca, caKey := p.make(t, "ca", nil, nil)
 	p.roots.AddCert(ca)
 	for _, name := range append(saes, "kme") {
@@ -65,12 +66,16 @@ func (p *pki) file(name string) string { return filepath.Join(p.dir, name) }
 const renewed = "-renewed"
 
 // copyCert puts a certificate and its key where a relay keeps its own: one file after the
-// other, as an operator does.
+// other, as an operator does. The files get the simulated time: in real time two changes
+// may be too close to be told apart.
 func (p *pki) copyCert(name, to string) error {
 	for _, suffix := range []string{".crt", ".key"} {
 		text, err := os.ReadFile(p.file(name + suffix))
 		if err == nil {
 			err = os.WriteFile(to+suffix, text, 0o600)
+		}
+		if err == nil {
+			err = os.Chtimes(to+suffix, time.Time{}, time.Now())
 		}
 		if err != nil {
 			return err
@@ -120,6 +125,7 @@ func (p *pki) makeAs(t testing.TB, name, subject string, parent *x509.Certificat
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.certs[name] = cert
 	return cert, private
 }
 

@@ -3,17 +3,21 @@ package sim
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"maps"
+	"math"
 	"net/http"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/qkdmail/qkdmail/kmclient"
 	"github.com/qkdmail/qkdmail/kmclient/keystore"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/memory"
 	"github.com/qkdmail/qkdmail/kmclient/keystore/sqlite"
@@ -50,11 +54,15 @@ type site struct {
 	wire  *queue // of encrypted mail, at the site's MTA
 	nodes []*node
 
-	records *memory.Records
-	keys    []keystore.StoreKey // the last one is in use
-	closing keystore.Policy
-	links   map[string]*qkdLink // by the other site's SAE
-	kme     *http.Server
+	records   *memory.Records
+	keys      []keystore.StoreKey // the last one is in use
+	backups   int                 // copies that may yet take the store's place
+	rotating  chan struct{}       // holds something while the operator changes the key or the store
+	cert      string              // the name of the client certificate
+	renewedAt time.Time           // when it replaced another
+	closing   keystore.Policy
+	links     map[string]*qkdLink // by the other site's SAE
+	kme       *http.Server
 
 	changed bool // the configuration was changed
 }
@@ -62,11 +70,9 @@ type site struct {
 func newSite(w *world, index int) *site {
 	s := &site{
 		world: w, index: index, name: siteNames[index], sae: "SAE_" + siteNames[index], records: memory.New(),
-		keys: []keystore.StoreKey{keystore.NewStoreKey()}, links: map[string]*qkdLink{}, closing: w.sc.closing(),
+		keys: []keystore.StoreKey{keystore.NewStoreKey()}, rotating: make(chan struct{}, 1), links: map[string]*qkdLink{}, closing: w.sc.closing(),
 	}
-	if err := w.pki.copyCert(s.sae, s.certificate()); err != nil {
-		panic(err)
-	}
+	s.install(s.sae)
 	for i := range w.sc.Nodes {
 		s.nodes = append(s.nodes, &node{site: s, name: fmt.Sprint(s.name, i+1), ip: nodeIP(index, i)})
 	}
@@ -89,6 +95,44 @@ func (s *site) engine(ctx context.Context, around func(string, func() error) err
 		return sqlite.Open(ctx, filepath.Join(s.world.dir, s.name, "keys.db"), sqlite.Options{})
 	}
 	return s.records.Open(around), nil
+}
+
+// tooSlow is how slow a store may be before a caller no longer waits for it: what the
+// caller does may take several calls.
+const tooSlow = 20 * time.Second
+
+// failed returns the error of a store that can't do something.
+func failed(op string) error { return fmt.Errorf("%w: simulated: %s", kmclient.ErrStore, op) }
+
+// disk makes an operation of the store meet the troubles of its disk. A process that has
+// died by then does nothing.
+func (s *site) disk(process, op string, isDead func() bool, do func() error) error {
+	w := s.world
+	dice := w.now("store", process, op)
+	troubled := func(kind string) bool { return dice.Float64() < w.trouble(kind, s.name) }
+	if troubled("store-slow") {
+		took := between(dice, time.Second, 3*time.Minute)
+		if took > tooSlow {
+			w.ledger.storeFailed(s)
+		}
+		time.Sleep(took)
+	}
+	if op == "apply" {
+		time.Sleep(between(dice, time.Millisecond, 20*time.Millisecond))
+	}
+	if isDead() {
+		return failed(op)
+	}
+	if troubled("store-fail") || op == "apply" && troubled("store-full") {
+		w.ledger.storeFailed(s)
+		return failed(op)
+	}
+	err := do()
+	if op == "apply" && troubled("store-unsure") {
+		w.ledger.storeFailed(s)
+		err = failed(op)
+	}
+	return err
 }
 
 // has reports whether the store, seen from outside, has a record of a kind with an ID. It
@@ -220,33 +264,74 @@ func (s *site) reload() {
 	}
 }
 
-// rotate changes the store key, as an operator does with qkdmail store rotate.
-func (s *site) rotate() {
+// rotate changes the store key, as an operator does with qkdmail store rotate. The program
+// may be killed, and is started again until it succeeds. Then the old keys are thrown
+// away, unless a backup may need them.
+func (s *site) rotate(event int) {
+	s.rotating <- struct{}{}
+	defer func() { <-s.rotating }()
 	key := keystore.NewStoreKey()
 	s.world.mu.Lock()
 	s.keys = append(s.keys, key)
 	s.world.mu.Unlock()
-	ctx := context.Background()
+	steps := s.world.dice.about("rotate", event).IntN(80)
 	for {
-		err := s.rotateTo(ctx, key)
+		err := s.rotateTo(key, steps)
 		if err == nil {
-			return
+			break
 		}
 		s.world.tracef("the store key of site %s can't be changed yet: %v", s.name, err)
 		time.Sleep(time.Minute)
+		steps = math.MaxInt
 	}
+	s.world.mu.Lock()
+	if s.backups == 0 {
+		s.keys = []keystore.StoreKey{key}
+	}
+	s.world.mu.Unlock()
+	s.verify()
 }
 
-func (s *site) rotateTo(ctx context.Context, key keystore.StoreKey) error {
-	engine, err := s.engine(ctx, nil)
-	if err != nil {
-		return err
-	}
-	store, err := keystore.Open(ctx, nil, keystore.Options{Engine: engine, Key: s.storeKeys, SAE: s.sae, KM: "kme"})
+// rotateTo changes the store key, in a process that is killed after some steps.
+func (s *site) rotateTo(key keystore.StoreKey, steps int) error {
+	var made atomic.Int64
+	isDead := func() bool { return made.Load() > int64(steps) }
+	ctx := context.Background()
+	store, err := s.open(ctx, func(op string, do func() error) error {
+		made.Add(1)
+		return s.disk(s.name+"-operator", op, isDead, do)
+	})
 	if err != nil {
 		return err
 	}
 	return errors.Join(store.Rotate(ctx, key), store.Close(ctx))
+}
+
+// open opens the store as programs of the operator do.
+func (s *site) open(ctx context.Context, around func(string, func() error) error) (*keystore.Store, error) {
+	engine, err := s.engine(ctx, around)
+	if err != nil {
+		return nil, err
+	}
+	return keystore.Open(ctx, nil, keystore.Options{Engine: engine, Key: s.storeKeys, SAE: s.sae, KM: "kme", SweepEvery: -1})
+}
+
+// verify checks that the store's keys open all of its records, as qkdmail store verify
+// does.
+func (s *site) verify() {
+	ctx := context.Background()
+	store, err := s.open(ctx, nil)
+	if err != nil {
+		s.world.violate("records", "the store of site %s can't be opened: %v", s.name, err)
+		return
+	}
+	switch r, err := store.Check(ctx); {
+	case err != nil:
+		s.world.violate("records", "the store of site %s can't be read: %v", s.name, err)
+	case r.Damaged > 0 || r.Engine != nil:
+		s.world.violate("records", "%d records of site %s are damaged: %v, %v", r.Damaged, s.name, r.Damages, r.Engine)
+	}
+	_ = store.Close(ctx)
 }
 
 // restore makes a backup of the store, and puts it in the store's place after a while:
@@ -256,26 +341,61 @@ func (s *site) restore(after time.Duration) {
 		return
 	}
 	backup, since := s.records.Copy(), time.Now()
+	s.countBackups(1)
 	time.Sleep(after)
+	s.rotating <- struct{}{}
+	defer func() { <-s.rotating }()
 	for _, n := range s.nodes {
 		n.stop()
 	}
 	s.records = backup
+	s.countBackups(-1)
 	s.world.ledger.setBack(s, since)
 	for _, n := range s.nodes {
 		n.start()
 	}
 }
 
+func (s *site) countBackups(more int) {
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	s.backups += more
+}
+
 // certificate returns the path of the site's client certificate, without ".crt" and
 // ".key".
 func (s *site) certificate() string { return filepath.Join(s.world.dir, s.sae) }
 
-// renew replaces the client certificate; relays are not told.
+// renew replaces the client certificate by the site's other one; relays are not told.
 func (s *site) renew() {
-	if err := s.world.pki.copyCert(s.sae+renewed, s.certificate()); err != nil {
+	s.world.mu.Lock()
+	next := s.sae + renewed
+	if s.cert == next {
+		next = s.sae
+	}
+	s.renewedAt = time.Now()
+	s.world.mu.Unlock()
+	s.install(next)
+}
+
+// install makes a certificate the site's own, for relays and the KME.
+func (s *site) install(name string) {
+	if err := s.world.pki.copyCert(name, s.certificate()); err != nil {
 		panic(err)
 	}
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	s.cert = name
+}
+
+// overlap is how long after a renewal a KME still takes the certificate before it.
+const overlap = 10 * time.Minute
+
+// admits reports whether the site's KME takes a client certificate.
+func (s *site) admits(c *x509.Certificate) bool {
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	return c.Subject.CommonName == s.sae && (time.Since(s.renewedAt) < overlap || c.Equal(s.world.pki.certs[s.cert]))
 }
 
 // kmeEvent restarts the site's KME, or takes it back to a backup.

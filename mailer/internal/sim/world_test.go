@@ -142,7 +142,7 @@ func (w *world) happen(e event) {
 	case "certificate":
 		w.site(e.Where).renew()
 	case "rotate":
-		w.site(e.Where).rotate()
+		w.site(e.Where).rotate(e.N)
 	case "kme-restart", "kme-restore":
 		w.site(e.Where).kmeEvent(e)
 	case "attack":
@@ -189,6 +189,7 @@ func (w *world) end() {
 		for _, n := range s.nodes {
 			n.finish()
 		}
+		s.verify()
 		_ = s.kme.Close()
 	}
 	time.Sleep(20 * time.Minute)
