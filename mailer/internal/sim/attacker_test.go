@@ -59,7 +59,7 @@ func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
 		return
 	}
 	d.data = flipped(d.data, dice)
-	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data, true).ids, at: time.Now(), changed: true})
+	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data).ids, at: time.Now(), changed: true})
 	a.w.ledger.spoiled(e.mail)
 	a.w.count("attack: " + kind)
 }
@@ -121,7 +121,7 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 	d.deliver(a.host, one(dice, to.addresses(decryptPort)...), a.w.sc.LMTPHop)
 	a.w.tracef("attack %s, %s: %s", kind, name, d.summary())
 	a.w.count("attack: " + kind)
-	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data, true).ids, at: time.Now(), answers: d.answers, changed: changed})
+	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data).ids, at: time.Now(), answers: d.answers, changed: changed})
 }
 
 // attacked notes an attack.

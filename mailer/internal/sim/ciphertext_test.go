@@ -15,7 +15,6 @@ type ciphertext struct {
 	ids     []string // of the keys that it names
 	suite   string   // as far as it came
 	payload []byte   // as far as it came
-	whole   bool
 	data    []byte
 }
 
@@ -27,8 +26,8 @@ const (
 )
 
 // readCiphertext reads a message, which may have been cut off anywhere.
-func readCiphertext(data []byte, whole bool) *ciphertext {
-	c := &ciphertext{data: data, whole: whole}
+func readCiphertext(data []byte) *ciphertext {
+	c := &ciphertext{data: data}
 	_, rest, found := bytes.Cut(data, []byte(keyField))
 	id, rest, ended := bytes.Cut(rest, []byte("\r\n"))
 	if !found || !ended {

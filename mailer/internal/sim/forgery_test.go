@@ -63,7 +63,7 @@ func rubbish(data []byte, r *rand.Rand) []byte {
 
 // renamed replaces the first key's name by one that nobody has.
 func renamed(data []byte, r *rand.Rand) []byte {
-	id := readCiphertext(data, true).ids[0]
+	id := readCiphertext(data).ids[0]
 	other := fmt.Sprintf("%08x-%s-%012x", r.Uint32(), id[9:23], r.Uint64()>>16)
 	return bytes.ReplaceAll(data, []byte(id), []byte(other))
 }

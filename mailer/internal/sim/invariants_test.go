@@ -266,7 +266,7 @@ func tooNew(r reply) bool { return strings.Contains(r.text, "in the future") }
 // keyLost reports whether a key of a message may have been lost for good: at a key
 // manager, or between it and the store.
 func (l *ledger) keyLost(t *taken) bool {
-	for _, id := range readCiphertext(t.data, true).ids {
+	for _, id := range readCiphertext(t.data).ids {
 		k := l.w.keyOf(id)
 		if k == nil {
 			continue

@@ -71,7 +71,6 @@ type alarm struct {
 	kind string
 	ids  []string
 	site *site
-	at   time.Time
 	text string
 }
 
@@ -121,7 +120,7 @@ func (l *ledger) mailOf(rcpt string) *mail {
 
 // answered notes that a relay has answered 250 to a queue.
 func (l *ledger) answered(q *queue, e *entry, rcpt string) {
-	if c := readCiphertext(e.data, true); q.onTheWire != nil && len(c.ids) > 0 {
+	if c := readCiphertext(e.data); q.onTheWire != nil && len(c.ids) > 0 {
 		defer l.lock()()
 		m := message{c.ids[0], rcpt}
 		l.taken[m] = append(l.taken[m], time.Now())
@@ -129,7 +128,7 @@ func (l *ledger) answered(q *queue, e *entry, rcpt string) {
 }
 
 // unanswered notes that a queue sent a message and got no answer.
-func (l *ledger) unanswered(q *queue, _ *entry, rcpt string) {
+func (l *ledger) unanswered(q *queue, rcpt string) {
 	defer l.lock()()
 	if q.onTheWire == nil {
 		l.of(rcpt).unanswered++
@@ -137,14 +136,14 @@ func (l *ledger) unanswered(q *queue, _ *entry, rcpt string) {
 }
 
 // bounced notes that a queue gave up, and told the sender why.
-func (l *ledger) bounced(_ *queue, e *entry, rcpt string, why reply) {
+func (l *ledger) bounced(e *entry, rcpt string, why reply) {
 	l.w.tracef("%s bounces for %s: %v", e.name, rcpt, why)
 	defer l.lock()()
 	l.of(rcpt).bounces = append(l.of(rcpt).bounces, why)
 }
 
 // refused notes that a next hop refuses a message for a recipient.
-func (l *ledger) refused(_ *mailServer, rcpt string) {
+func (l *ledger) refused(rcpt string) {
 	defer l.lock()()
 	l.of(rcpt).refused = true
 }
@@ -159,7 +158,7 @@ func (l *ledger) begins(s *site) *crossing {
 
 // crossed notes how much an MTA has got of a message by now.
 func (l *ledger) crossed(c *crossing, data []byte) {
-	now := readCiphertext(data, true)
+	now := readCiphertext(data)
 	defer l.lock()()
 	for _, id := range now.ids[len(c.ids):] {
 		if !c.site.has("claim", id) {

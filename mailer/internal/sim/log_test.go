@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 )
 
 // A logHandler reads the log of a relay: alarms go into the ledger, warnings into the
@@ -25,7 +24,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	if h.life.isDead() || r.Level < slog.LevelWarn && !w.verbose {
 		return nil
 	}
-	a := alarm{site: h.life.node.site, at: time.Now()}
+	a := alarm{site: h.life.node.site}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", h.life.node.name, r.Message)
 	r.Attrs(func(attr slog.Attr) bool {

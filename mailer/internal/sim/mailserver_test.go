@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 )
@@ -164,7 +163,7 @@ func (s *mailSession) command(line string) bool {
 			s.rcpts = append(s.rcpts, path())
 		}
 		if s.never || s.odd {
-			s.server.w.ledger.refused(s.server, path())
+			s.server.w.ledger.refused(path())
 		}
 		return on
 	case "DATA":
@@ -191,7 +190,7 @@ func (s *mailSession) command(line string) bool {
 
 func (s *mailSession) refuse(rcpts ...string) {
 	for _, rcpt := range rcpts {
-		s.server.w.ledger.refused(s.server, rcpt)
+		s.server.w.ledger.refused(rcpt)
 	}
 }
 
@@ -278,5 +277,3 @@ func (s *mailSession) answer(whole *taken, rcpts []string, last bool) bool {
 	}
 	return s.write(queued)
 }
-
-var _ net.Conn = (*conn)(nil)

@@ -226,6 +226,8 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return l.addr }
 
+var _ net.Conn = (*conn)(nil)
+
 // A conn is one end of a connection.
 type conn struct {
 	host          *host

@@ -65,7 +65,7 @@ func (q *queue) add(e *entry) {
 func (q *queue) giveUp(e *entry) {
 	q.checkLeft(e)
 	for _, rcpt := range e.left {
-		q.w.ledger.bounced(q, e, rcpt, reply{0, "expired after five days: " + e.last[rcpt].text})
+		q.w.ledger.bounced(e, rcpt, reply{0, "expired after five days: " + e.last[rcpt].text})
 	}
 }
 
@@ -123,13 +123,13 @@ func (q *queue) settle(e *entry, d *delivery) {
 		r := d.answers[rcpt]
 		e.last[rcpt] = r
 		if r.code == 0 && d.dot {
-			q.w.ledger.unanswered(q, e, rcpt)
+			q.w.ledger.unanswered(q, rcpt)
 		}
 		switch {
 		case r.code/100 == 2:
 			q.w.ledger.answered(q, e, rcpt)
 		case r.code/100 == 5:
-			q.w.ledger.bounced(q, e, rcpt, r)
+			q.w.ledger.bounced(e, rcpt, r)
 		default:
 			continue
 		}
