@@ -132,7 +132,7 @@ func (l *ledger) attacked(a *attack) {
 		l.copied[a.ids[0]] = true
 	}
 	for _, id := range a.ids {
-		l.forgeries[id] = a
+		l.named[id] = a
 	}
 }
 

@@ -271,7 +271,7 @@ func (l *ledger) keyLost(t *taken) bool {
 		if k == nil {
 			continue
 		}
-		if k.lost || k.twice {
+		if k.lost || k.back {
 			return true
 		}
 		for _, at := range k.fetched {
@@ -297,7 +297,7 @@ func (l *ledger) noAlarmWithoutCause() {
 	for _, a := range l.alarms {
 		for _, id := range a.ids {
 			k := l.w.keyOf(id)
-			if l.forgeries[id] == nil && (k == nil || !k.twice) && (a.kind != "closed" || l.w.sc.Close != soonClosed && !l.misled[a.site]) {
+			if l.named[id] == nil && (k == nil || !k.back) && (a.kind != "closed" || l.w.sc.Close != soonClosed && !l.misled[a.site]) {
 				l.w.violate("alarm", "an alarm without a cause: %s", a.text)
 			}
 		}

@@ -39,13 +39,13 @@ type qkdKey struct {
 
 	waits bool // at the other site's KME
 	lost  bool // nobody can get it any more: an answer, or a KME's keys, were lost
-	twice bool // a restored KME handed it out again
+	back  bool // a restored KME has it again, and may hand it out a second time
 
 	slave   *site
 	fetched []time.Time // when dec_keys handed it out
 }
 
-// What a KME can hand out.
+// What a KME can hand out, and what it says.
 const (
 	keysAnHour   = 400
 	mostStock    = 2000
@@ -94,7 +94,7 @@ func (l *qkdLink) encKeys(side, size, number int) (given []*qkdKey) {
 			k := q[0]
 			l.again[side] = q[1:]
 			if len(k.bytes)*8 == size {
-				k.twice, k.waits, k.there = true, true, now.Add(l.lag(k.id))
+				k.back, k.waits, k.there = true, true, now.Add(l.lag(k.id))
 				given = append(given, k)
 			}
 			continue
@@ -185,7 +185,7 @@ func (l *qkdLink) restore(side, event int) {
 	l.again[side] = slices.Clone(from[max(0, len(from)-40):])
 	for _, k := range l.order[1-side] {
 		if len(k.fetched) > 0 && time.Since(k.there) < 12*time.Hour { // it has these again
-			k.waits, k.twice = true, true
+			k.waits, k.back = true, true
 		}
 	}
 }
@@ -203,7 +203,7 @@ type kmeKey struct {
 // ServeHTTP answers a request, unless the KME is in trouble.
 func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	world, name := k.site.world, k.site.name
-	dice := world.now("kme", name, r.URL.Path)
+	dice := world.diceNow("kme", name, r.URL.Path)
 	troubled := func(kind string) bool { return dice.Float64() < world.trouble(kind, name) }
 	body, _ := io.ReadAll(r.Body) // first: only after that does the server see that the caller hangs up
 	if troubled("kme-slow") {

@@ -22,16 +22,16 @@ type ledger struct {
 	alarms   []alarm
 	attacks  []*attack
 
-	taken     map[message][]time.Time // when a relay answered 250 to the wire
-	tampered  map[int]bool            // mails that an attacker changed on the way
-	emptied   map[*site][]time.Time   // when a KME had no keys
-	failures  map[*site][]time.Time   // when a store failed
-	deaths    map[*site][]time.Time   // when a relay was killed or stopped
-	copied    map[string]bool         // first keys of messages that an attacker has sent again
-	gaps      map[*site][]gap         // what restored stores do not know
-	forgeries map[string]*attack      // attacks that name a key
-	clocks    map[*site]bool          // whose clock was set
-	misled    map[*site]bool          // whose relay started while its clock was wrong
+	taken    map[message][]time.Time // when a relay answered 250 to the wire
+	tampered map[int]bool            // mails that an attacker changed on the way
+	emptied  map[*site][]time.Time   // when a KME had no keys
+	failures map[*site][]time.Time   // when a store failed
+	deaths   map[*site][]time.Time   // when a relay was killed or stopped
+	copied   map[string]bool         // first keys of messages that an attacker has sent again
+	gaps     map[*site][]gap         // what restored stores do not know
+	named    map[string]*attack      // attacks, by the keys that they name
+	clocks   map[*site]bool          // whose clock was set
+	misled   map[*site]bool          // whose relay started while its clock was wrong
 }
 
 // A person is one recipient of one mail.
@@ -77,7 +77,7 @@ type alarm struct {
 func newLedger(w *world) *ledger {
 	return &ledger{
 		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, gaps: map[*site][]gap{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
-		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, forgeries: map[string]*attack{},
+		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, named: map[string]*attack{},
 		clocks: map[*site]bool{}, misled: map[*site]bool{},
 	}
 }
@@ -241,7 +241,7 @@ func (t *taken) keyID() string {
 
 func (l *ledger) exhausted(s *site)   { l.note(l.emptied, s) }
 func (l *ledger) storeFailed(s *site) { l.note(l.failures, s) }
-func (l *ledger) killed(s *site)      { l.note(l.deaths, s) }
+func (l *ledger) ended(s *site)       { l.note(l.deaths, s) }
 
 func (l *ledger) note(where map[*site][]time.Time, s *site) {
 	defer l.lock()()

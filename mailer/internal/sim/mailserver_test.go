@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"strings"
 	"time"
 )
@@ -81,10 +80,12 @@ const (
 	moods
 )
 
+var moodNames = [moods]string{"none", "refuses for now", "refuses for good", "hangs", "drops", "answers late", "answers twice"}
+
 // mood returns the server's mood at a stage of a session.
 func (s *mailSession) mood(stage string) (mood int, late time.Duration) {
 	name := s.server.host.name
-	r := s.server.w.now("mood", name, stage)
+	r := s.server.w.diceNow("mood", name, stage)
 	if r.Float64() >= s.server.w.trouble("moody", name)/4 {
 		return moodNone, 0
 	}
@@ -92,7 +93,7 @@ func (s *mailSession) mood(stage string) (mood int, late time.Duration) {
 	if mood == moodNever && stage == "MAIL" { // a final refusal of MAIL would name no recipient
 		mood = moodLater
 	}
-	s.server.w.count(fmt.Sprintf("mood %d of a next hop", mood))
+	s.server.w.count("next hop: " + moodNames[mood])
 	return mood, between(r, time.Second, 15*time.Minute)
 }
 

@@ -75,7 +75,7 @@ func (n *node) start() {
 	n.site.world.tracef("%s: starts, life %d", n.name, l.number)
 }
 
-// later calls f after a while, unless the scenario has ended.
+// later calls f after a while.
 func (n *node) later(d time.Duration, f func()) {
 	n.ends.Go(func() {
 		time.Sleep(d)
@@ -140,7 +140,7 @@ func (l *life) sweep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(between(l.node.site.world.now("sweep", l.node.name), 30*time.Minute, 90*time.Minute)):
+		case <-time.After(between(l.node.site.world.diceNow("sweep", l.node.name), 30*time.Minute, 90*time.Minute)):
 		}
 		_ = l.store.Sweep(ctx)
 	}
@@ -216,7 +216,7 @@ func (n *node) kill() {
 	l.host.kill()
 	n.site.world.tracef("%s: is killed", n.name)
 	n.site.world.count("kill of a relay")
-	n.site.world.ledger.killed(n.site)
+	n.site.world.ledger.ended(n.site)
 	n.ends.Go(l.bury)
 	n.later(after, n.start)
 }
@@ -252,7 +252,7 @@ func (n *node) stop() {
 	if l == nil {
 		return
 	}
-	n.site.world.ledger.killed(n.site) // it may have to cut off a message
+	n.site.world.ledger.ended(n.site) // it may have to cut off a message
 	l.end()
 	<-l.served
 	l.close(30 * time.Second)

@@ -108,7 +108,7 @@ func failed(op string) error { return fmt.Errorf("%w: simulated: %s", kmclient.E
 // died by then does nothing.
 func (s *site) disk(process, op string, isDead func() bool, do func() error) error {
 	w := s.world
-	dice := w.now("store", process, op)
+	dice := w.diceNow("store", process, op)
 	troubled := func(kind string) bool { return dice.Float64() < w.trouble(kind, s.name) }
 	if troubled("store-slow") {
 		took := between(dice, time.Second, 3*time.Minute)

@@ -238,14 +238,14 @@ func (w *world) keyOf(id string) *qkdKey {
 	return nil
 }
 
-// now returns a source of randomness for whatever the parts name, at this moment.
-func (w *world) now(parts ...any) *rand.Rand {
+// diceNow returns a source of randomness for whatever the parts name, at this moment.
+func (w *world) diceNow(parts ...any) *rand.Rand {
 	return w.dice.about(append(parts, time.Since(w.start))...)
 }
 
 // fate decides what becomes of a connection.
 func (w *world) fate(link string) fate {
-	r := w.now("fate", link)
+	r := w.diceNow("fate", link)
 	troubled := func(kind string) bool {
 		if r.Float64() >= w.trouble(kind, link) {
 			return false
