@@ -81,7 +81,7 @@ func (l *qkdLink) encKeys(side, size, number int) (given []*qkdKey) {
 	now := time.Now()
 	l.stock[side] = min(mostStock, l.stock[side]+now.Sub(l.since[side]).Hours()*keysAnHour)
 	l.since[side] = now
-	if l.w.trouble("empty", l.sites[side].name) > 0 {
+	if name := l.sites[side].name; l.w.diceNow("empty", name).Float64() < l.w.trouble("empty", name) {
 		l.stock[side] = 0
 	}
 	if l.stock[side] < float64(number) {
@@ -94,7 +94,7 @@ func (l *qkdLink) encKeys(side, size, number int) (given []*qkdKey) {
 			k := q[0]
 			l.again[side] = q[1:]
 			if len(k.bytes)*8 == size {
-				k.back, k.waits, k.there = true, true, now.Add(l.lag(k.id))
+				k.back, k.waits, k.there = true, true, now.Add(l.lag(1-side, k.id))
 				given = append(given, k)
 			}
 			continue
@@ -117,19 +117,21 @@ func (l *qkdLink) newKey(side, size int) *qkdKey {
 	}
 	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
 	k.id = uuid.UUID(raw).String()
-	k.there = time.Now().Add(l.lag(k.id))
+	k.there = time.Now().Add(l.lag(1-side, k.id))
 	l.keys[k.id] = k
 	l.order[side] = append(l.order[side], k)
 	return k
 }
 
-// lag returns how long a key takes to reach the other site.
-func (l *qkdLink) lag(id string) time.Duration {
+// lag returns how long a key takes to reach the site that receives with it.
+func (l *qkdLink) lag(to int, id string) time.Duration {
 	r := l.w.dice.about("lag", id)
-	if l.w.trouble("lag", l.sites[0].name) > 0 {
-		return between(r, time.Minute, 8*time.Hour)
+	short, long := between(r, 0, 300*time.Millisecond), between(r, time.Minute, 8*time.Hour)
+	if r.Float64() < l.w.trouble("lag", l.sites[to].name) {
+		l.w.count("key that lags")
+		return long
 	}
-	return between(r, 0, 300*time.Millisecond)
+	return short
 }
 
 // decKeys hands out keys by their IDs, all or none.

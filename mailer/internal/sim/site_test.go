@@ -337,9 +337,6 @@ func (s *site) verify() {
 // restore makes a backup of the store, and puts it in the store's place after a while:
 // what happened in between is forgotten.
 func (s *site) restore(after time.Duration) {
-	if s.world.sc.SQLite {
-		return
-	}
 	backup, since := s.records.Copy(), time.Now()
 	s.countBackups(1)
 	time.Sleep(after)
