@@ -50,7 +50,8 @@ func (s *sentinel) Error() string { return s.text }
 // cause.
 func Sentinel(text string, reply *Refusal) error { return &sentinel{text, reply} }
 
-// Of returns the refusal that err is or wraps, or that is the reply to it.
+// Of returns the refusal that err is or wraps, or that is the reply to it. A caller may
+// change what it gets: it is of this err alone.
 func Of(err error) (r *Refusal, ok bool) {
 	if r, ok = errors.AsType[*Refusal](err); ok {
 		return r, true
@@ -59,5 +60,6 @@ func Of(err error) (r *Refusal, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return &Refusal{SMTPError: s.reply.SMTPError, Reason: s.reply.Reason, Cause: err}, true
+	reply := *s.reply.SMTPError
+	return &Refusal{SMTPError: &reply, Reason: s.reply.Reason, Cause: err}, true
 }
