@@ -55,42 +55,56 @@ func TestReplyToOwnCommand(t *testing.T) {
 	}
 }
 
-// A next hop that answers commands twice is always behind: what it says of MAIL may be about
-// a recipient of the transaction before. It must not refuse the next message for good.
+// A next hop that answers commands more than once is always behind: what it says of MAIL,
+// or of the first recipient, may be about a recipient of the transaction before. It must
+// not refuse the next message for good.
 func TestRefusalOfAnotherTransaction(t *testing.T) {
-	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
-		mailtest.NoLeaks(t)
-		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
-			h.Late = 30 * time.Millisecond
-			h.PerConn = func() mailtest.Script {
-				mails := 0
-				return func(line string) string {
-					if strings.HasPrefix(line, "MAIL") {
-						mails++
+	const ok = "250 2.0.0 ok"
+	for _, tt := range []struct {
+		about string   // what seems to be refused
+		first string   // the answer to the first recipient
+		rcpts []string // of the transaction before
+	}{
+		{"MAIL", ok + "\r\n" + ok, []string{"first", "nobody"}},
+		{"RCPT", ok + "\r\n" + ok + "\r\n" + ok, []string{"first", "second", "nobody"}},
+	} {
+		mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+			mailtest.NoLeaks(t)
+			hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+				h.Late = 30 * time.Millisecond
+				h.PerConn = func() mailtest.Script {
+					mails := 0
+					return func(line string) string {
+						if strings.HasPrefix(line, "MAIL") {
+							mails++
+						}
+						switch {
+						case mails != 1:
+						case strings.HasPrefix(line, "MAIL"):
+							return ok + "\r\n" + ok
+						case strings.HasPrefix(line, "RCPT TO:<first@"):
+							return tt.first
+						case strings.HasPrefix(line, "RCPT TO:<nobody@"):
+							return "550 5.1.1 no such user"
+						}
+						return ""
 					}
-					switch {
-					case mails != 1:
-					case strings.HasPrefix(line, "MAIL"), strings.HasPrefix(line, "RCPT TO:<first@"):
-						return "250 2.0.0 ok\r\n250 2.0.0 ok"
-					case strings.HasPrefix(line, "RCPT TO:<nobody@"):
-						return "550 5.1.1 no such user"
-					}
-					return ""
 				}
+			})
+			r := mailtest.StartRelay(t, d, hop.Addr())
+			c := mailtest.Connect(t, r)
+			c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+			for _, rcpt := range tt.rcpts {
+				c.Cmd("RCPT TO:<" + rcpt + "@b.example>")
+			}
+			c.Want("250", c.Cmd("RSET"))
+			time.Sleep(150 * time.Millisecond) // for the replies that nobody has read
+			c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+			if reply := c.Cmd("RCPT TO:<bob@b.example>"); strings.HasPrefix(reply, "5") {
+				t.Errorf("bob is refused with the reply of another recipient, as if about %s: %s", tt.about, reply)
 			}
 		})
-		r := mailtest.StartRelay(t, d, hop.Addr())
-		c := mailtest.Connect(t, r)
-		c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
-		c.Cmd("RCPT TO:<first@b.example>")
-		c.Cmd("RCPT TO:<nobody@b.example>")
-		c.Want("250", c.Cmd("RSET"))
-		time.Sleep(100 * time.Millisecond) // for the replies that nobody has read
-		c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
-		if reply := c.Cmd("RCPT TO:<bob@b.example>"); strings.HasPrefix(reply, "5") {
-			t.Errorf("bob is refused with the reply of another recipient: %s", reply)
-		}
-	})
+	}
 }
 
 // RFC 5321 §4.2: a reply may lack the space and the text after its code, and of an

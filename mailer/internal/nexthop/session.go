@@ -1,6 +1,7 @@
 package nexthop
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -57,8 +58,10 @@ func (s *Session) Rcpt(to string, opts *smtp.RcptOptions) error {
 }
 
 // begin begins the transaction at the next hop, with its first recipient. The next hop may
-// have closed a connection that was kept, or what it now says for good may belong to an
-// earlier command that it answered twice: then begin tries once more on a new one.
+// have closed a connection that was kept, or what it now says for good, to MAIL or to the
+// recipient, may belong to an earlier transaction in which it answered some commands
+// twice: then begin tries once more on a new one. A next hop that is still further behind
+// is not noticed.
 func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
 	if s.failed = s.hop.acquire(); s.failed != nil {
 		return s.failed
@@ -76,10 +79,13 @@ func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
 		}
 		mail, rcpt := s.first(c, to, opts)
 		switch {
+		case c.kept && isFinal(cmp.Or(mail, rcpt)):
+			c.quit()
+			continue
 		case mail == nil && (rcpt == nil || refuses(rcpt)):
 			s.conn = c
 			return rcpt
-		case refuses(mail) && !(c.kept && isFinal(mail)), errors.Is(mail, errNoUTF8):
+		case refuses(mail), errors.Is(mail, errNoUTF8):
 			s.failed = mail
 			s.hop.leave(c)
 			return mail
