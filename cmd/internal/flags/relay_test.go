@@ -50,3 +50,25 @@ func TestKeepOptions(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// TestStateDir: commands find the relay's store as root and as the relay's account, whose
+// home is the unit's StateDirectory.
+func TestStateDir(t *testing.T) {
+	const relay, user = 999, 1000
+	for _, tt := range []struct {
+		uid              int
+		home, unit, want string
+	}{
+		{0, "/root", "", "/var/lib/qkdmail"},
+		{relay, "/var/lib/qkdmail", "", "/var/lib/qkdmail"},
+		{relay, "/var/lib/qkdmail", "/srv/state", "/srv/state"},
+		{user, "/home/u", "", "/home/u/.local/state/qkdmail"},
+	} {
+		t.Setenv("XDG_STATE_HOME", "")
+		t.Setenv("STATE_DIRECTORY", tt.unit)
+		t.Setenv("HOME", tt.home)
+		if got, err := stateDir(tt.uid); err != nil || got != tt.want {
+			t.Errorf("user %d with home %s: %s, %v, want %s", tt.uid, tt.home, got, err, tt.want)
+		}
+	}
+}

@@ -62,7 +62,7 @@ func (s *Store) Where(needed bool) error {
 		s.Path = NoStore
 		return nil
 	}
-	dir, err := StateDir()
+	dir, err := stateDir(os.Getuid())
 	s.Path = filepath.Join(dir, "keys.db")
 	return err
 }
@@ -247,21 +247,28 @@ func PostgresError(err error) error {
 	return advised(err)
 }
 
-// StateDir returns the folder for data that the program must not lose: systemd's
-// StateDirectory, otherwise the system's for root and the user's for others.
-func StateDir() (string, error) {
+// systemState is the StateDirectory of the relay's unit, and the home of its account.
+const systemState = "/var/lib/qkdmail"
+
+// stateDir returns the folder for data that the program must not lose: systemd's
+// StateDirectory, otherwise the system's for root and the relay's account, and the
+// user's for others.
+func stateDir(uid int) (string, error) {
 	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
 		return strings.Split(dirs, ":")[0], nil
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
 		return filepath.Join(dir, "qkdmail"), nil
 	}
-	if os.Getuid() == 0 {
-		return "/var/lib/qkdmail", nil
+	if uid == 0 {
+		return systemState, nil
 	}
 	home, err := os.UserHomeDir()
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", terminal.Fail(terminal.ExitConfig, "name a file with --store, or none", "no state directory: %w", err)
+	case home == systemState:
+		return systemState, nil
 	}
 	return filepath.Join(home, ".local", "state", "qkdmail"), nil
 }

@@ -46,9 +46,9 @@ exit code reports the failure.
 If the key manager deletes keys on delivery (ETSI GS QKD 014), each key is put into
 a sealed store, --store, before anything is written. If the output can't be written or
 is lost, the same command restores the message again. The default store is keys.db in
-$STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail, /var/lib/qkdmail (root) or
-~/.local/state/qkdmail; "qkdmail store" looks after it. For root this is the store of
-the relay on this machine, and decrypt says so.
+$STATE_DIRECTORY, $XDG_STATE_HOME/qkdmail, /var/lib/qkdmail (root and the relay's
+account) or ~/.local/state/qkdmail; "qkdmail store" looks after it. For root this is
+the store of the relay on this machine, and decrypt says so.
 
 A message under a hybrid suite names its X-Wing key by fingerprint ("qkdmail inspect"
 shows it). If no --hybrid-key matches, the key manager is not asked for keys.
