@@ -144,14 +144,14 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	if err != nil {
 		return err
 	}
-	address, number := "someone@"+strings.TrimPrefix(f.domains[0], "*."), 0
+	address, number, there := "someone@"+strings.TrimPrefix(f.domains[0], "*."), 0, installed()
 	fmt.Fprintln(out, "\nNext:")
 	for _, step := range []string{
-		readStep(s),
+		readStep(s, there),
 		keys,
 		fmt.Sprintf(`Check it with the key manager, and see what happens to mail for an address:
-  qkdmail relay --config %s --check %s`, s.Config(), address),
-		startStep(s, installed()),
+  %sqkdmail relay --config %s --check %s`, asRelay(s, there), s.Config(), address),
+		startStep(s, there),
 		fmt.Sprintf(`Send a message through the whole path:
   qkdmail send-test --config %s %s`, s.Config(), address),
 	} {
@@ -164,14 +164,31 @@ func (f *initFlags) next(out io.Writer, s *site.Site, made []site.File) error {
 	return err
 }
 
+// asRelay returns how to run a command as the relay does, "" if its account can't read
+// the files yet.
+func asRelay(s *site.Site, there system) string {
+	if !there.account || s.Unit {
+		return ""
+	}
+	return "runuser -u qkdmail -- "
+}
+
 // readStep returns what to look at first.
-func readStep(s *site.Site) string {
+func readStep(s *site.Site, there system) string {
 	step := fmt.Sprintf("Read %s.", s.Config())
 	if s.KM.CA+s.KM.Cert+s.KM.Key == "" {
 		return step
 	}
-	return step + ` The certificates for the key manager must be
-where it says, and the relay's account must be able to read them.`
+	step += ` The certificates for the key manager must be
+where it says`
+	if s.KM.Key == "" {
+		return step + "."
+	}
+	key, group := quoted(s.Path(s.KM.Key)), ""
+	if there.account {
+		group = "chgrp qkdmail " + key + " && "
+	}
+	return step + ", and the relay's account must be able to read the key:\n  " + group + "chmod 0640 " + key
 }
 
 // A system says which of the things that a relay needs exist already.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/qkdmail/qkdmail/cmd/internal/site"
+	"github.com/qkdmail/qkdmail/mailer/relay/config"
 )
 
 // TestStartStep: what already exists is not made again.
@@ -29,6 +30,29 @@ func TestStartStep(t *testing.T) {
 			if strings.Contains(step, part) {
 				t.Errorf("%s: has %q:\n%s", name, part, step)
 			}
+		}
+	}
+}
+
+// TestCheckAsRelay: where the package has made the account, the key is given to it, and
+// the check runs as the relay does.
+func TestCheckAsRelay(t *testing.T) {
+	km := config.KM{URL: "etsi014:https://kme:8443", Key: "a.key"}
+	for name, tt := range map[string]struct {
+		unit      bool
+		there     system
+		key, asIt string
+	}{
+		"the package is there":      {false, system{true, true, true}, "  chgrp qkdmail /etc/qkdmail/a.key && chmod 0640 /etc/qkdmail/a.key", "runuser -u qkdmail -- "},
+		"the package, another site": {true, system{true, true, true}, "  chgrp qkdmail /etc/qkdmail/a.key && chmod 0640 /etc/qkdmail/a.key", ""},
+		"nothing is there":          {true, system{}, "  chmod 0640 /etc/qkdmail/a.key", ""},
+	} {
+		s := &site.Site{Dir: "/etc/qkdmail", Unit: tt.unit, KM: km}
+		if step := readStep(s, tt.there); !strings.HasSuffix(step, "\n"+tt.key) {
+			t.Errorf("%s: does not end with %q:\n%s", name, tt.key, step)
+		}
+		if got := asRelay(s, tt.there); got != tt.asIt {
+			t.Errorf("%s: the check runs with %q, want %q", name, got, tt.asIt)
 		}
 	}
 }
