@@ -337,8 +337,10 @@ func (s *site) verify() {
 // restore makes a backup of the store, and puts it in the store's place after a while:
 // what happened in between is forgotten.
 func (s *site) restore(after time.Duration) {
+	s.rotating <- struct{}{} // a backup that was made amid a change could not be changed again
 	backup, since := s.records.Copy(), time.Now()
 	s.countBackups(1)
+	<-s.rotating
 	time.Sleep(after)
 	s.rotating <- struct{}{}
 	defer func() { <-s.rotating }()
