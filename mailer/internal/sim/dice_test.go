@@ -9,7 +9,8 @@ import (
 )
 
 // dice make the random decisions of a run. A decision follows from the seed and from what
-// it is about, never from how many were made before.
+// it is about. That may be a moment, or how many keys there were before: then it can be
+// another one if something before it changes.
 type dice uint64
 
 // about returns a source of randomness for whatever the parts name.

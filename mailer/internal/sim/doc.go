@@ -10,9 +10,11 @@
 // the store, mail systems, crashes, operators and an attacker on the wire.
 //
 // A seed is a scenario: how the sites are set up, and a list of events. Each random
-// decision while a scenario runs follows from the seed and from what is decided, so that
-// removing an event leaves the rest as it was. The scheduler is not simulated: goroutines
-// that run in the same instant may run in another order the next time.
+// decision while a scenario runs follows from the seed and from what is decided: an event,
+// a mail, a try of a queue. If an event is removed, most of the rest stays as it was, but
+// not all: keys follow from how many there were before, and the troubles of connections,
+// key managers, stores and mail systems from the moment. The scheduler is not simulated:
+// goroutines that run in the same instant may run in another order the next time.
 //
 // Begin with invariants_test.go, which says what must hold, whatever happens. Then
 // scenario_test.go says what can happen, and world_test.go puts both together.

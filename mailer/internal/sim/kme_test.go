@@ -22,7 +22,7 @@ type qkdLink struct {
 	sites [2]*site
 
 	mu    sync.Mutex
-	made  int
+	made  [2]int // keys for each site
 	keys  map[string]*qkdKey
 	order [2][]*qkdKey // that each site was given to encrypt with
 	again [2][]*qkdKey // that its KME hands out next, having been restored from a backup
@@ -105,8 +105,8 @@ func (l *qkdLink) encKeys(side, size, number int) (given []*qkdKey) {
 }
 
 func (l *qkdLink) newKey(side, size int) *qkdKey {
-	l.made++
-	r := l.w.dice.about("key", l.sites[0].name, l.sites[1].name, l.made)
+	l.made[side]++
+	r := l.w.dice.about("key", l.sites[side].name, l.sites[1-side].name, l.made[side])
 	k := &qkdKey{bytes: make([]byte, size/8), master: side, slave: l.sites[1-side], waits: true}
 	for i := range k.bytes {
 		k.bytes[i] = byte(r.Uint32())

@@ -14,7 +14,6 @@ type ledger struct {
 	w *world
 
 	mu       sync.Mutex
-	entries  int
 	mails    map[int]*mail
 	outcomes map[person]*outcome
 	crossing []*crossing
@@ -96,13 +95,6 @@ func (l *ledger) lock() func() {
 	return l.mu.Unlock
 }
 
-// number numbers entries of queues.
-func (l *ledger) number() int {
-	defer l.lock()()
-	l.entries++
-	return l.entries
-}
-
 // sent notes a mail that a queue has taken from its sender.
 func (l *ledger) sent(m *mail) {
 	defer l.lock()()
@@ -168,13 +160,15 @@ func (l *ledger) crossed(c *crossing, data []byte) {
 	c.ciphertext, c.at = now, time.Now()
 }
 
-// sealed notes that an MTA took a message from a relay.
-func (l *ledger) sealed(s *site, m *mail, t *taken) {
+// sealed notes that an MTA took a message from a relay, and returns how many times it has
+// taken that mail for the first of these recipients.
+func (l *ledger) sealed(s *site, m *mail, t *taken) (times int) {
 	defer l.lock()()
 	for _, rcpt := range t.rcpts {
 		l.of(rcpt).sealed = append(l.of(rcpt).sealed, t)
 	}
 	l.w.tracef("%s-mta takes %v for %v", s.name, m, t.rcpts)
+	return len(l.of(t.rcpts[0]).sealed)
 }
 
 // arrived notes that a message has reached mailboxes.

@@ -191,10 +191,10 @@ func (s *site) sendOn(t *taken) {
 		s.world.violate("content", "the MTA of site %s gets mail for %s, but nobody wrote to that address", s.name, t.rcpts[0])
 		return
 	}
-	s.world.ledger.sealed(s, m, t)
+	times := s.world.ledger.sealed(s, m, t)
 	received := fmt.Sprintf("Received: from relay by %s-mta.example;\r\n\t%s\r\n", s.name, time.Now().Format(time.RFC1123Z))
 	s.wire.add(&entry{
-		mail: m, name: fmt.Sprintf("%s/%d of %s", s.name, s.world.ledger.number(), m), from: t.from,
+		mail: m, name: fmt.Sprintf("%v for %v, sealed %d times", m, t.rcpts, times), from: t.from,
 		data: append([]byte(received), t.data...), left: t.rcpts, targets: m.to.addresses(decryptPort),
 	})
 }
