@@ -231,20 +231,30 @@ func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case path[1] == "status":
-		answer(w, map[string]any{
-			"source_KME_ID": name, "target_KME_ID": "other", "master_SAE_ID": k.site.sae, "slave_SAE_ID": path[0],
-			"key_size": ordinaryKey, "stored_key_count": 100, "max_key_count": mostStock, "max_key_per_request": mostInOne,
-			"max_key_size": largestKey, "min_key_size": 64, "max_SAE_ID_count": 0,
-		})
+		answer(w, k.status(path[0]))
 	case keys == nil:
 		fail(w, code, text)
 	default:
-		list := []kmeKey{}
-		for _, q := range keys {
-			list = append(list, kmeKey{q.id, base64.StdEncoding.EncodeToString(q.bytes)})
-		}
-		answer(w, map[string]any{"keys": list})
+		answer(w, container(keys))
 	}
+}
+
+// status returns the status of the link to an SAE.
+func (k *kmeServer) status(sae string) map[string]any {
+	return map[string]any{
+		"source_KME_ID": k.site.name, "target_KME_ID": "other", "master_SAE_ID": k.site.sae, "slave_SAE_ID": sae,
+		"key_size": ordinaryKey, "stored_key_count": 100, "max_key_count": mostStock, "max_key_per_request": mostInOne,
+		"max_key_size": largestKey, "min_key_size": 64, "max_SAE_ID_count": 0,
+	}
+}
+
+// container returns keys as GS QKD 014 has them in an answer.
+func container(keys []*qkdKey) map[string]any {
+	list := []kmeKey{}
+	for _, q := range keys {
+		list = append(list, kmeKey{q.id, base64.StdEncoding.EncodeToString(q.bytes)})
+	}
+	return map[string]any{"keys": list}
 }
 
 func (k *kmeServer) serve(link *qkdLink, side int, operation string, body []byte) (keys []*qkdKey, code int, text string) {

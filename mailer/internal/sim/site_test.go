@@ -201,57 +201,67 @@ func (s *site) sendOn(t *taken) {
 
 // config returns the configuration of the site's relays.
 func (s *site) config(ip, name string) *config.Config {
-	w, sc := s.world, s.world.sc
+	w := s.world
 	c := config.Default()
 	c.Hostname = name + ".example"
 	c.Site.Domains = []string{s.name + ".example", "*." + s.name + ".example"}
 	c.KM.URL, c.KM.SAE = "etsi014:https://"+kmeIP(s.index), s.sae
-	anywhere := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	inbound, outbound := config.SMTP, config.SMTP
-	if sc.LMTP {
-		outbound = config.LMTP
+	if w.sc.Hybrid {
+		c.Site.HybridKeys = []string{w.pki.file(s.name + ".private")}
 	}
-	hop := config.SMTP
+	s.addServers(c, ip)
+	for _, other := range w.sites {
+		if other != s {
+			s.addPeer(c, other)
+		}
+	}
+	c.Rules = append(c.Rules, config.Rule{Domain: "default", Peer: c.Peers[0].Name, Suite: "aes-256-gcm"})
+	return c
+}
+
+// addServers adds a relay's listeners and next hops to its configuration.
+func (s *site) addServers(c *config.Config, ip string) {
+	sc := s.world.sc
+	anywhere := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	out, in := config.SMTP, config.SMTP
+	if sc.LMTP {
+		out = config.LMTP
+	}
 	if sc.LMTPHop {
-		inbound, hop = config.LMTP, config.LMTP
+		in = config.LMTP
 	}
 	c.Listeners = []config.Listener{
-		{Name: "out", Direction: mailer.DirectionEncrypt, Protocol: outbound, Address: ip + encryptPort, NextHop: "mta", Networks: anywhere, TLS: config.TLSOff},
-		{Name: "in", Direction: mailer.DirectionDecrypt, Protocol: inbound, Address: ip + decryptPort, NextHop: "box", Networks: anywhere, TLS: config.TLSOff},
+		{Name: "out", Direction: mailer.DirectionEncrypt, Protocol: out, Address: ip + encryptPort, NextHop: "mta", Networks: anywhere, TLS: config.TLSOff},
+		{Name: "in", Direction: mailer.DirectionDecrypt, Protocol: in, Address: ip + decryptPort, NextHop: "box", Networks: anywhere, TLS: config.TLSOff},
 	}
 	c.NextHops = []config.NextHop{
 		{Name: "mta", Address: mtaIP(s.index) + ":25", Protocol: config.SMTP, TLS: config.TLSOff, MaxConnections: 20, MaxIdle: 4},
-		{Name: "box", Address: boxIP(s.index) + ":25", Protocol: hop, TLS: config.TLSOff, MaxConnections: 20, MaxIdle: 4},
+		{Name: "box", Address: boxIP(s.index) + ":25", Protocol: in, TLS: config.TLSOff, MaxConnections: 20, MaxIdle: 4},
 	}
 	if s.changed {
 		c.NextHops[0].MaxIdle = 0
 	}
-	for _, other := range w.sites {
-		if other == s {
-			continue
-		}
-		domain := other.name + ".example"
-		if sc.Hybrid {
-			c.Site.HybridKeys = []string{w.pki.file(s.name + ".private")}
-		}
-		p := config.Peer{Name: other.name, SAE: other.sae, Domains: []string{domain, "*." + domain}, Inbound: "required"}
-		if sc.Hybrid {
-			p.HybridKey = w.pki.file(other.name + ".public")
-		}
-		mode := mailer.Required
-		if sc.Opportunistic {
-			p.Inbound, mode = "optional", mailer.Opportunistic
-		}
-		c.Peers = append(c.Peers, p)
-		c.Rules = append(c.Rules,
-			config.Rule{Domain: domain, Peer: other.name, Suite: "aes-256-gcm"},
-			config.Rule{Domain: "pad." + domain, Peer: other.name, Suite: "otp"},
-			config.Rule{Domain: "auto." + domain, Peer: other.name, Suite: "auto", PadLimit: 4096},
-			config.Rule{Domain: "maybe." + domain, Peer: other.name, Suite: "aes-256-gcm", Encrypt: mode},
-		)
+}
+
+// addPeer adds another site to a configuration, with a rule for each suite.
+func (s *site) addPeer(c *config.Config, other *site) {
+	w := s.world
+	domain := other.name + ".example"
+	p := config.Peer{Name: other.name, SAE: other.sae, Domains: []string{domain, "*." + domain}, Inbound: "required"}
+	if w.sc.Hybrid {
+		p.HybridKey = w.pki.file(other.name + ".public")
 	}
-	c.Rules = append(c.Rules, config.Rule{Domain: "default", Peer: c.Peers[0].Name, Suite: "aes-256-gcm"})
-	return c
+	mode := mailer.Required
+	if w.sc.Opportunistic {
+		p.Inbound, mode = "optional", mailer.Opportunistic
+	}
+	c.Peers = append(c.Peers, p)
+	c.Rules = append(c.Rules,
+		config.Rule{Domain: domain, Peer: other.name, Suite: "aes-256-gcm"},
+		config.Rule{Domain: "pad." + domain, Peer: other.name, Suite: "otp"},
+		config.Rule{Domain: "auto." + domain, Peer: other.name, Suite: "auto", PadLimit: 4096},
+		config.Rule{Domain: "maybe." + domain, Peer: other.name, Suite: "aes-256-gcm", Encrypt: mode},
+	)
 }
 
 // reload makes the site's relays read a changed configuration.
