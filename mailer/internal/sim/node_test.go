@@ -91,34 +91,11 @@ func (l *life) begin() error {
 	if n.clockError() != 0 {
 		w.ledger.startedWrong(n.site)
 	}
-	began := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	l.end = cancel
-	var err error
-	l.km, err = etsi014.New(etsi014.Options{
-		URLs: []string{"https://" + kmeIP(n.site.index) + ":443"}, SAE: n.site.sae, Dial: l.host.DialContext,
-		CertFile: n.site.certificate() + ".crt", KeyFile: n.site.certificate() + ".key", CAFile: w.pki.file("ca.crt"), Logger: log,
-	})
+	keys, err := l.openKeys(ctx, log)
 	if err != nil {
 		return err
-	}
-	if l.engine, err = n.site.engine(ctx, l.around); err != nil {
-		return err
-	}
-	l.store, err = keystore.Open(ctx, l.km, keystore.Options{
-		Engine: l.engine, Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: -1, Logger: log,
-		Now: l.host.Now, Running: func() time.Duration { return time.Since(began) },
-	})
-	if err != nil {
-		l.store = nil
-		return err
-	}
-	keys := relay.Keys{Source: l.store, Finder: l.store, Binder: l.store, Deliveries: l.store, Claims: l.store}
-	if w.sc.Pool {
-		if l.pool, err = keypool.New(l.store, keypool.Options{Batch: 8, Low: 2, Max: 16, Logger: log}); err != nil {
-			return err
-		}
-		keys.Source = l.pool
 	}
 	if l.relay, err = relay.NewOn(l.host, n.config(), keys, log); err != nil {
 		return err
@@ -132,6 +109,37 @@ func (l *life) begin() error {
 	}()
 	n.ends.Go(func() { l.sweep(ctx) })
 	return nil
+}
+
+// openKeys opens the key manager, the store and the pool.
+func (l *life) openKeys(ctx context.Context, log *slog.Logger) (keys relay.Keys, err error) {
+	n, w, began := l.node, l.node.site.world, time.Now()
+	l.km, err = etsi014.New(etsi014.Options{
+		URLs: []string{"https://" + kmeIP(n.site.index) + ":443"}, SAE: n.site.sae, Dial: l.host.DialContext,
+		CertFile: n.site.certificate() + ".crt", KeyFile: n.site.certificate() + ".key", CAFile: w.pki.file("ca.crt"), Logger: log,
+	})
+	if err != nil {
+		return keys, err
+	}
+	if l.engine, err = n.site.engine(ctx, l.around); err != nil {
+		return keys, err
+	}
+	l.store, err = keystore.Open(ctx, l.km, keystore.Options{
+		Engine: l.engine, Key: n.site.storeKeys, SAE: n.site.sae, KM: "kme", Close: n.site.closing, SweepEvery: -1, Logger: log,
+		Now: l.host.Now, Running: func() time.Duration { return time.Since(began) },
+	})
+	if err != nil {
+		l.store = nil
+		return keys, err
+	}
+	keys = relay.Keys{Source: l.store, Finder: l.store, Binder: l.store, Deliveries: l.store, Claims: l.store}
+	if w.sc.Pool {
+		if l.pool, err = keypool.New(l.store, keypool.Options{Batch: 8, Low: 2, Max: 16, Logger: log}); err != nil {
+			return keys, err
+		}
+		keys.Source = l.pool
+	}
+	return keys, nil
 }
 
 // sweep sweeps the store as the store itself would, but at moments that the dice decide.
@@ -270,7 +278,9 @@ func (l *life) close(within time.Duration) {
 	if l.store != nil {
 		_ = l.store.Close(ctx)
 	}
-	l.km.CloseIdle()
+	if l.km != nil {
+		l.km.CloseIdle()
+	}
 }
 
 // reload makes the relay read its configuration again.
