@@ -126,11 +126,7 @@ func (s *decryptSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if r := checkAddress(to, s.opts.UTF8); r != nil {
 		return s.refused(DirectionDecrypt, "RCPT", r)
 	}
-	err := s.out.Rcpt(to, opts)
-	if err == nil {
-		err = s.recipient(to, opts)
-	}
-	if err != nil {
+	if err := s.recipient(s.out, to, opts); err != nil {
 		return s.refused(DirectionDecrypt, "RCPT", err)
 	}
 	s.rcpts = append(s.rcpts, to)

@@ -99,10 +99,7 @@ func (s *encryptSession) rcpt(to string, opts *smtp.RcptOptions, route Route) er
 	if err := s.checkSize(g, len(g.rcpts)+1); err != nil {
 		return err
 	}
-	if err := g.next.Rcpt(to, opts); err != nil {
-		return err
-	}
-	if err := s.recipient(to, opts); err != nil {
+	if err := s.recipient(g.next, to, opts); err != nil {
 		return err
 	}
 	g.rcpts = append(g.rcpts, to)

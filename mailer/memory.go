@@ -51,13 +51,23 @@ func (s *session) beginData(n int64) error {
 	return err
 }
 
-// recipient takes the memory for a recipient who was accepted.
-func (s *session) recipient(to string, opts *smtp.RcptOptions) error {
-	n := 4*len(to) + 512 + maxSaid // it is in several lists, and what the next hop says to it
+// recipient passes a recipient on to a session of the next hop, if there is memory, which
+// stays taken if the recipient is accepted. It is taken first: the next hop can't forget
+// one recipient, and would deliver to one who was refused here.
+func (s *session) recipient(next smtp.Session, to string, opts *smtp.RcptOptions) error {
+	n := int64(4*len(to) + 512 + maxSaid) // it is in several lists, and what the next hop says to it
 	if opts != nil {
-		n += len(opts.OriginalRecipient)
+		n += int64(len(opts.OriginalRecipient))
 	}
-	return s.take(int64(n))
+	if err := s.take(n); err != nil {
+		return err
+	}
+	err := next.Rcpt(to, opts)
+	if err != nil {
+		s.taken.Add(-n)
+		s.step.Memory.give(n)
+	}
+	return err
 }
 
 // take takes n bytes of memory until the transaction ends.

@@ -155,3 +155,31 @@ func TestMemoryOfOneGroup(t *testing.T) {
 	}
 	c.Want("250", c.Cmd("NOOP"))
 }
+
+// The next hop is not asked for a recipient for whom there is no memory: it would deliver
+// to one who was refused. One whom it refuses takes no memory any more.
+func TestMemoryOfRefusedRecipients(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		hop, r, c := mailtest.Start(t, d, func(c *config.Config) { c.Limits.Memory = mailer.MessageMemory + 16<<10 })
+		mailtest.Answering("RCPT TO:<nobody@", "550 5.1.1 no such user")(hop)
+		c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+		for range 500 {
+			c.Want("550 5.1.1", c.Cmd("RCPT TO:<nobody@b.example>"))
+		}
+		c.Want("250", c.Cmd("RCPT TO:<bob@b.example>"))
+		c.Want("354", c.Cmd("DATA"))
+		c.Send(mailtest.Stuffed(mailtest.MessageFor(t, d, r.KM)))
+		c.Want("250", c.Reply())
+
+		hop.Forget()
+		c.Want("250", c.Cmd("MAIL FROM:<alice@a.example>"))
+		accepted := 0
+		for strings.HasPrefix(c.Cmd("RCPT TO:<bob@b.example>"), "250") {
+			accepted++
+		}
+		if asked := strings.Count(hop.Commands(), "RCPT"); accepted == 0 || asked != accepted {
+			t.Errorf("of %d recipients that the next hop has, %d were accepted", asked, accepted)
+		}
+	})
+}
