@@ -34,7 +34,12 @@ func (s *session) handOver(next smtp.Session, rcpts []string, produce producer) 
 	if s.step.HandOver == nil {
 		a.single, a.err = s.pipe(next, rcpts, write)
 	} else {
-		list, said, err := s.step.HandOver(next, write)
+		var list []error
+		var said []string
+		err := recovered(func() (err error) {
+			list, said, err = s.step.HandOver(next, write)
+			return err
+		})
 		if list != nil && len(list) != len(rcpts) { // no answer can be matched to a recipient
 			list, said, err = nil, nil, fmt.Errorf("the next hop answers for %d recipients, not for %d", len(list), len(rcpts))
 		}
