@@ -210,7 +210,7 @@ func (s *decryptSession) open(h *message.Reader, f *found) (producer, error) {
 	}
 	return func(dst io.Writer) error {
 		out := &prefixWriter{dst: dst, prefix: s.received()}
-		return block.Copy(s.eightBit(out), replay)
+		return block.Copy(s.eightBit(s.out, out), replay)
 	}, nil
 }
 
@@ -273,7 +273,7 @@ func (s *decryptSession) restore(h *message.Reader, replay io.Reader, f *found) 
 
 // write writes a restored message, with the fields above it.
 func (s *decryptSession) write(inner *message.Reader, dst io.Writer, f *found) error {
-	checked := s.eightBit(dst)
+	checked := s.eightBit(s.out, dst)
 	above := &prefixWriter{dst: checked}
 	out := message.NewWriter(above, inner.Start())
 	above.prefix = s.result(inner, f, out.LF()) + s.received() + transit(f.info.Transit)

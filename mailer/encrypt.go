@@ -196,7 +196,7 @@ func (s *encryptSession) produce(g *group, mayBeEncrypted bool, src io.Reader, d
 	out := &prefixWriter{dst: dst, prefix: s.received()}
 	if g.route.Mode == Never {
 		g.done.how = OutcomeInClear
-		return s.clear(out, src)
+		return s.clear(g, src, out)
 	}
 	if mayBeEncrypted {
 		encrypted, replay, err := s.isEncrypted(g, src)
@@ -212,8 +212,8 @@ func (s *encryptSession) produce(g *group, mayBeEncrypted bool, src io.Reader, d
 }
 
 // clear passes a message on as it is.
-func (s *encryptSession) clear(dst io.Writer, src io.Reader) error {
-	return block.Copy(s.eightBit(dst), src)
+func (s *encryptSession) clear(g *group, src io.Reader, dst io.Writer) error {
+	return block.Copy(s.eightBit(g.next, dst), src)
 }
 
 // inClear passes on a message that could not be encrypted, if the rule allows that.
@@ -222,7 +222,7 @@ func (s *encryptSession) inClear(g *group, src io.Reader, dst io.Writer) error {
 		s.o.InClear(g.route.Peer.Name)
 	}
 	g.done.how = OutcomeInClear
-	return s.clear(dst, src)
+	return s.clear(g, src, dst)
 }
 
 // Reset ends the transaction.

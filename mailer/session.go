@@ -40,7 +40,9 @@ type Step struct {
 
 	Now func() time.Time // the clock; nil: the system's
 
-	EightBit func() bool // whether next takes 8-bit content; nil: it does
+	// EightBit reports whether a session of next, which has recipients, takes 8-bit
+	// content; nil: it does.
+	EightBit func(next smtp.Session) bool
 	// HandOver hands the message that write writes to a session of next. answers are for
 	// single recipients, in the order in which they were accepted, if next answers for
 	// each. said is what next said when it took the message, for the log and the client:
@@ -65,7 +67,7 @@ func (s *Step) check(next smtp.Backend) error {
 		s.MaxSizeNow = func() int64 { return limit }
 	}
 	if s.EightBit == nil {
-		s.EightBit = func() bool { return true }
+		s.EightBit = func(smtp.Session) bool { return true }
 	}
 	if s.MessageID == nil {
 		s.MessageID = func(id string) string { return id }
@@ -197,10 +199,10 @@ func (s *session) read(r io.Reader, n int64, copies int) (*message.Reader, error
 	return h, nil
 }
 
-// eightBit returns a writer to the next hop that refuses 8-bit content if the next hop
-// takes none.
-func (s *session) eightBit(dst io.Writer) io.Writer {
-	if s.step.EightBit() {
+// eightBit returns a writer to a session of the next hop that refuses 8-bit content if
+// the session takes none.
+func (s *session) eightBit(next smtp.Session, dst io.Writer) io.Writer {
+	if s.step.EightBit(next) {
 		return dst
 	}
 	return message.SevenBit(dst)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/qkdmail/qkdmail/mailer"
@@ -239,6 +240,57 @@ func TestOddSizeOffered(t *testing.T) {
 			}
 			if err := r.Stop(); err != nil {
 				t.Errorf("%q: %v", size, err)
+			}
+		}
+	})
+}
+
+// A next hop may be several servers, of which some take 8-bit content. A message is judged
+// by the one that it goes to, not by the one that was connected to last.
+func TestEightBitOfOneServer(t *testing.T) {
+	mailtest.Directions(t, func(t *testing.T, d mailer.Direction) {
+		mailtest.NoLeaks(t)
+		var mu sync.Mutex
+		servers, able := 0, map[string]bool{} // by RCPT
+		hop := mailtest.StartHop(t, func(h *mailtest.Hop) {
+			h.PerConn = func() mailtest.Script {
+				mu.Lock()
+				defer mu.Unlock()
+				servers++
+				takes := servers%2 == 0
+				return func(line string) string {
+					mu.Lock()
+					defer mu.Unlock()
+					switch {
+					case strings.HasPrefix(line, "EHLO") && takes:
+						return "250-hop.example\r\n250 8BITMIME"
+					case strings.HasPrefix(line, "EHLO"):
+						return "250 hop.example"
+					case strings.HasPrefix(line, "RCPT"):
+						able[line] = takes
+					}
+					return ""
+				}
+			}
+		})
+		r := mailtest.StartRelay(t, d, hop.Addr())
+		clients := map[string]*mailtest.Client{}
+		for i := range 4 {
+			c := mailtest.Connect(t, r)
+			to := fmt.Sprintf("RCPT TO:<u%d@clear.example>", i)
+			c.Want("250", c.Cmd("MAIL FROM:<x@x.example>"))
+			c.Want("250", c.Cmd(to))
+			clients[to] = c
+		}
+		for to, c := range clients {
+			want := "554 5.6.3"
+			if able[to] {
+				want = "250"
+			}
+			c.Want("354", c.Cmd("DATA"))
+			c.Send("From: x@x.example\r\n\r\ngr\xc3\xbc\xc3\x9fe\r\n.\r\n")
+			if got := c.Reply(); !strings.HasPrefix(got, want) {
+				t.Errorf("a server that takes 8-bit content, %v: %s, want %s", able[to], got, want)
 			}
 		}
 	})

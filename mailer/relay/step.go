@@ -22,7 +22,7 @@ func (r *Relay) step(cfg *config.Config, c config.Listener, l *listener, policy 
 		MaxSize: cfg.Limits.MessageSize, MaxSizeNow: func() int64 { return r.offers(l).Size },
 		MaxLine: int(cfg.Limits.LineLength), MaxHeader: int(cfg.Limits.HeaderSize), MaxReceived: cfg.Limits.Received, Memory: &r.memory,
 		LMTP: c.Protocol == config.LMTP, Users: users, RequireAuth: users != nil, KeyTimeout: cfg.KM.Timeout, Now: r.machine.Now,
-		EightBit: func() bool { return hop.Offers().EightBit }, HandOver: hop.HandOver,
+		EightBit: hop.EightBit, HandOver: hop.HandOver,
 		Logger: r.log.With("listener", c.Name), LogAddress: cfg.Log.Addresses, MessageID: cfg.Log.ShownID, Observer: &r.observer,
 	}
 	if err := r.keys.check(c.Direction); err != nil {

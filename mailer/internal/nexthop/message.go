@@ -14,6 +14,13 @@ import (
 // lose answers.
 var errForeign = errors.New("a message for a session that is not the next hop's own")
 
+// EightBit reports whether a session of h takes 8-bit content: the servers behind one
+// name may differ. It is known when the session has a recipient.
+func (h *Hop) EightBit(session smtp.Session) bool {
+	s, ok := session.(*Session)
+	return ok && s.eightBit
+}
+
 // HandOver hands the message that write writes to a session of h. With LMTP it returns
 // the answers for the recipients, in the order in which they were accepted, and err is
 // what one answer for all would be. said is what the next hop said with each 250, usually

@@ -22,6 +22,8 @@ type Session struct {
 	conn   *conn // nil until the next hop has taken MAIL
 	failed error // why the transaction is over
 	rcpts  []string
+
+	eightBit bool // conn takes 8-bit content
 }
 
 var _ smtp.LMTPSession = (*Session)(nil)
@@ -83,7 +85,7 @@ func (s *Session) begin(to string, opts *smtp.RcptOptions) error {
 			c.quit()
 			continue
 		case mail == nil && (rcpt == nil || refuses(rcpt)):
-			s.conn = c
+			s.conn, s.eightBit = c, c.offered("8BITMIME")
 			return rcpt
 		case refuses(mail), errors.Is(mail, errNoUTF8):
 			s.failed = mail
