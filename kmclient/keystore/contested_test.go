@@ -73,6 +73,20 @@ func TestBoundBetweenCommits(t *testing.T) {
 	k.want(k.BindKeys(t.Context(), "A", id("third"), 0, ids[0]), keystore.ErrBound, false)
 }
 
+// If others change a record whenever this process wants to, the store is busy. The key
+// manager has nothing to do with it.
+func TestConflictWithoutEnd(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.sent(1)
+	k.get(k.Store, ids...)
+	k.engine.set(engine.ErrConflict, false)
+	err := k.BindKeys(t.Context(), "A", id("m"), 0, ids...)
+	k.want(err, kmclient.ErrStoreBusy, true)
+	if errors.Is(err, kmclient.ErrUnavailable) || k.Stats().StoreErrors != 1 {
+		t.Errorf("%v, and %+v: want one error of the store", err, k.Stats())
+	}
+}
+
 // betweenApplies does something before the second Apply.
 type betweenApplies struct {
 	engine.Engine

@@ -49,11 +49,11 @@ func (s *Store) fail(op string, err error) error {
 	if _, ok := errors.AsType[*kmclient.Error](err); err == nil || ok {
 		return err
 	}
+	if errors.Is(err, engine.ErrConflict) {
+		err = fmt.Errorf("%w: too many others work with the same record %w: %w", kmclient.ErrStore, kmclient.ErrStoreBusy, err)
+	}
 	if errors.Is(err, kmclient.ErrStore) {
 		s.count.storeErrors.Add(1)
-	}
-	if errors.Is(err, engine.ErrConflict) {
-		err = fmt.Errorf("%w: too many others work with the same record: %w", kmclient.ErrUnavailable, err)
 	}
 	retry := errors.Is(err, kmclient.ErrStore) || errors.Is(err, kmclient.ErrUnavailable) || errors.Is(err, ErrStoreKey) ||
 		errors.Is(err, ErrReused) && !errors.Is(err, ErrClaimed)
