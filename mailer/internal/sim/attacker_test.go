@@ -24,11 +24,11 @@ func newAttacker(w *world) *attacker {
 
 // An attack is a message that the attacker sent or changed.
 type attack struct {
-	kind    string
-	ids     []string // keys that it names
-	at      time.Time
-	answers map[string]reply
-	changed bool // it is not an exact copy of what was sent
+	*delivery // once it is over
+	kind      string
+	ids       []string // keys that it names
+	began, at time.Time
+	changed   bool // it is not an exact copy of what was sent
 }
 
 // onTheWire sees what a site sends to another. The attacker may change it, or send
@@ -59,8 +59,9 @@ func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
 		return
 	}
 	d.data = flipped(d.data, dice)
-	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data).ids, at: time.Now(), changed: true})
-	a.w.ledger.spoiled(e.mail)
+	now := time.Now()
+	a.w.ledger.attacked(&attack{delivery: d, kind: kind, ids: readCiphertext(d.data).ids, began: now, at: now, changed: true})
+	a.w.ledger.spoiled(d.rcpts)
 	a.w.count("attack: " + kind)
 }
 
@@ -118,26 +119,9 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 		d.from = "mallory@elsewhere.example"
 		d.data = []byte("Qkdmail-Result: b1.example; decrypt=pass; peer=a\r\nFrom: <" + d.from + ">\r\nSubject: forged\r\n\r\nQKD-signed\r\n")
 	}
+	began := time.Now()
 	d.deliver(a.host, one(dice, to.addresses(decryptPort)...), a.w.sc.LMTPHop)
 	a.w.tracef("attack %s, %s: %s", kind, name, d.summary())
 	a.w.count("attack: " + kind)
-	a.w.ledger.attacked(&attack{kind: kind, ids: readCiphertext(d.data).ids, at: time.Now(), answers: d.answers, changed: changed})
-}
-
-// attacked notes an attack.
-func (l *ledger) attacked(a *attack) {
-	defer l.lock()()
-	l.attacks = append(l.attacks, a)
-	if !a.changed && len(a.ids) > 0 {
-		l.copied[a.ids[0]] = true
-	}
-	for _, id := range a.ids {
-		l.named[id] = a
-	}
-}
-
-// spoiled notes a mail that an attacker changed on its way.
-func (l *ledger) spoiled(m *mail) {
-	defer l.lock()()
-	l.tampered[m.number] = true
+	a.w.ledger.attacked(&attack{delivery: d, kind: kind, ids: readCiphertext(d.data).ids, began: began, at: time.Now(), changed: changed})
 }

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"bytes"
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,29 +24,33 @@ func (l *ledger) check() {
 	l.noBounceWithoutCause()
 	l.noAlarmWithoutCause()
 	l.noAttackSucceeded()
-	l.repeatsAreTakenForThat()
+	l.copiesAreNotRefused()
 }
 
 // everyMailHasOneEnd: each accepted mail is delivered or bounced to its sender, for each
 // recipient, and never both. Both together are excused if an answer was lost in between,
-// since then nobody could know that the mail had been taken, or if the mail bounced and
-// an attacker sent a copy on later.
+// since then nobody could know that the mail had been taken; by a wrong clock; over SMTP
+// by the refusal of another recipient; or if an attacker sent a copy on after the bounce.
 func (l *ledger) everyMailHasOneEnd() {
 	for p, o := range l.outcomes {
-		if l.mails[p.number] == nil {
-			continue
+		m := l.mails[p.number]
+		if m == nil {
+			continue // not a mail of ours
 		}
-		arrived, excused := 0, o.unanswered > 0
-		for _, a := range l.arrivals {
-			if slices.Contains(a.rcpts, p.rcpt) && bytes.Contains(a.data, []byte(token(p.number))) {
-				arrived++
-				excused = excused || l.answerLost(a, p.rcpt) || l.copied[a.keyID()]
-			}
+		excused := o.unanswered > 0
+		for _, b := range o.bounces {
+			excused = excused || l.clockAtFault(m, b) || l.anothersRefusal(m, b)
 		}
 		for _, t := range o.sealed {
 			excused = excused || !t.seen() || t.odd
 		}
-		excused = excused || l.clockAtFault(l.mails[p.number], o) || l.anothersRefusal(l.mails[p.number], o)
+		arrived := 0
+		for _, a := range l.arrivals {
+			if slices.Contains(a.rcpts, p.rcpt) && bytes.Contains(a.data, []byte(token(p.number))) {
+				arrived++
+				excused = excused || l.answerLost(a, p.rcpt) || l.copied[a.keyID()] && o.bouncedBefore(a.at)
+			}
+		}
 		switch {
 		case arrived == 0 && len(o.bounces) == 0:
 			l.w.violate("lost", "mail %d to %s was accepted, and neither delivered nor bounced", p.number, p.rcpt)
@@ -55,29 +58,6 @@ func (l *ledger) everyMailHasOneEnd() {
 			l.w.violate("both", "mail %d to %s was delivered and bounced: %v", p.number, p.rcpt, o.bounces)
 		}
 	}
-}
-
-// answerLost reports whether the relay may not have seen, or not have been able to
-// record, that a mailbox had received a message. If it answered 250, it must have
-// recorded it.
-func (l *ledger) answerLost(a *arrival, rcpt string) bool {
-	soon := a.at.Add(20 * time.Minute)
-	if !a.seen() || a.odd || l.inGap(a.site, a.at) {
-		return true
-	}
-	return !l.answeredFor(a, rcpt) && near(l.failures[a.site], a.at, soon) || near(l.deaths[a.site], a.at, soon)
-}
-
-// answeredFor reports whether a relay answered 250 to the wire soon after an arrival, and
-// before the next one of the same message.
-func (l *ledger) answeredFor(a *arrival, rcpt string) bool {
-	until := a.at.Add(time.Minute)
-	for _, b := range l.arrivals {
-		if b.at.After(a.at) && b.at.Before(until) && b.keyID() == a.keyID() && slices.Contains(b.rcpts, rcpt) {
-			until = b.at
-		}
-	}
-	return near(l.taken[message{a.keyID(), rcpt}], a.at, until)
 }
 
 var tokens = regexp.MustCompile(`secret-(\d+)-`)
@@ -92,14 +72,17 @@ func (l *ledger) nothingWasInClear() {
 		}
 		number, _ := strconv.Atoi(string(found[1]))
 		m := l.mails[number]
-		mayBe := l.w.sc.Opportunistic && m != nil && slices.ContainsFunc(m.rcpts, isMaybe)
+		mayBe := l.w.sc.Opportunistic && m != nil && areMaybe(c.rcpts)
 		if !mayBe || !near(l.emptied[c.site], c.at.Add(-20*time.Minute), c.at) {
 			l.w.violate("clear", "mail %d of site %s crosses the wire in clear", number, c.site.name)
 		}
 	}
 }
 
-func isMaybe(rcpt string) bool { return bytes.Contains([]byte(rcpt), []byte("@maybe.")) }
+// areMaybe reports whether the rule for all of the recipients is opportunistic.
+func areMaybe(rcpts []string) bool {
+	return !slices.ContainsFunc(rcpts, func(rcpt string) bool { return !strings.Contains(rcpt, "@maybe.") })
+}
 
 // nothingFellBack: if the other site's X-Wing key is known, everything encrypted for that
 // site is hybrid.
@@ -121,8 +104,8 @@ func (l *ledger) noKeyServedTwice() {
 				l.w.violate("key reuse", "key %s is in a message of site %s and in another of site %s", id, other.site.name, c.site.name)
 			}
 			users[id] = c
-			if k := l.w.keyOf(id); k == nil {
-				l.w.violate("key reuse", "key %s, in a message of site %s, comes from no key manager", id, c.site.name)
+			if k := l.w.keyOf(id); k == nil || k.slave == c.site {
+				l.w.violate("key reuse", "key %s, in a message of site %s, was not given to it to encrypt with", id, c.site.name)
 			}
 		}
 	}
@@ -143,8 +126,10 @@ func (l *ledger) keysWereOnDisk() {
 	}
 }
 
-// ownFields are what a relay writes above a message.
-var ownFields = regexp.MustCompile(`^((Qkdmail-Result|Received): [^\r\n]*\r\n([ \t][^\r\n]*\r\n)*)*$`)
+// ownFields are what a relay writes above a message: a result if it was encrypted, and
+// trace fields.
+var ownFields = regexp.MustCompile(`^(Qkdmail-Result: (\w+)\d\.example;\r\n\tdecrypt=pass;\r\n\tsuite=[^;\r\n]+;\r\n\tpeer=(\w+);\r\n\tkey-id=[-0-9a-f]+\r\n)?` +
+	`(Received: [^\r\n]*\r\n([ \t][^\r\n]*\r\n)*)*$`)
 
 // whatArrivedIsWhatWasSent: byte for byte, with nothing but the relay's fields above it;
 // and nobody gets what was not for them.
@@ -162,8 +147,14 @@ func (l *ledger) whatArrivedIsWhatWasSent() {
 			continue
 		}
 		above, whole := bytes.CutSuffix(a.data, m.data)
-		if !whole || !ownFields.Match(above) {
+		fields := ownFields.FindSubmatch(above)
+		switch {
+		case !whole || fields == nil:
 			l.w.violate("content", "%v arrives with other bytes than it was sent with", m)
+		case len(fields[1]) == 0 && !(l.w.sc.Opportunistic && areMaybe(a.rcpts)):
+			l.w.violate("content", "%v arrives without the relay's result", m)
+		case len(fields[1]) > 0 && (string(fields[2]) != a.site.name || string(fields[3]) != m.from.name || !l.sealedUnder(m, a.keyID())):
+			l.w.violate("content", "%v arrives with a wrong result: %s", m, fields[1])
 		}
 		for _, rcpt := range a.rcpts {
 			if !slices.Contains(m.rcpts, rcpt) || m.to != a.site {
@@ -171,6 +162,13 @@ func (l *ledger) whatArrivedIsWhatWasSent() {
 			}
 		}
 	}
+}
+
+// sealedUnder reports whether a mail left its site under a key.
+func (l *ledger) sealedUnder(m *mail, keyID string) bool {
+	return slices.ContainsFunc(m.rcpts, func(rcpt string) bool {
+		return slices.ContainsFunc(l.of(rcpt).sealed, func(t *taken) bool { return slices.Contains(readCiphertext(t.data).ids, keyID) })
+	})
 }
 
 // forged judges an arrival that is not a user's mail: only plain mail may arrive, without
@@ -185,109 +183,46 @@ func (l *ledger) forged(a *arrival) {
 	}
 }
 
-// nobodyGotMailTwice: unless an answer was lost, and no more often than that. Answers
-// lost on the wire excuse nothing: the relay remembers who has received a message. If an
-// attacker sends copies at the same moment, each of several relays may deliver one.
+// nobodyGotMailTwice: unless an earlier answer was lost. Answers lost on the wire excuse
+// nothing: the relay remembers who has received a message. If an attacker sends copies at
+// the same moment, each of several relays may deliver one. Of mail in clear nothing is
+// remembered.
 func (l *ledger) nobodyGotMailTwice() {
-	got, excused := map[message]int{}, map[message]int{}
+	got, lost := map[message]int{}, map[message]int{}
 	for _, a := range l.arrivals {
 		for _, rcpt := range a.rcpts {
 			m := message{a.keyID(), rcpt}
-			got[m]++
-			if m.keyID == "" || l.answerLost(a, rcpt) || l.copied[m.keyID] && l.elsewhere(a, rcpt) {
-				excused[m]++
+			if got[m]++; got[m] > 1+lost[m] {
+				l.w.violate("twice", "%s gets the message under key %s %d times; lost answers explain %d", rcpt, m.keyID, got[m], 1+lost[m])
 			}
-		}
-	}
-	for m, n := range got {
-		if n > 1+excused[m] {
-			l.w.violate("twice", "%s gets the message under key %s %d times; lost answers explain %d", m.rcpt, m.keyID, n, 1+excused[m])
+			if m.keyID == "" || l.answerLost(a, rcpt) || l.copied[m.keyID] && l.elsewhere(a, rcpt) {
+				lost[m]++
+			}
 		}
 	}
 	for p, o := range l.outcomes {
 		lost := o.unanswered
-		for _, t := range o.sealed {
+		for i, t := range o.sealed {
+			if i > lost {
+				l.w.violate("twice", "mail %d is encrypted %d times for %s; lost answers explain %d", p.number, i+1, p.rcpt, 1+lost)
+			}
 			if !t.seen() || t.odd {
 				lost++
 			}
 		}
-		if len(o.sealed) > 1+lost {
-			l.w.violate("twice", "mail %d is encrypted %d times for %s; lost answers explain %d", p.number, len(o.sealed), p.rcpt, 1+lost)
-		}
 	}
 }
 
-// elsewhere reports whether a relay other than an arrival's delivered the same message at
-// about that time.
-func (l *ledger) elsewhere(a *arrival, rcpt string) bool {
-	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
-		return b != a && b.keyID() == a.keyID() && slices.Contains(b.rcpts, rcpt) && b.relay() != a.relay() && b.at.Sub(a.at).Abs() < 15*time.Minute
-	})
-}
-
-// noBounceWithoutCause: mail comes back only if a next hop refuses it, if it was changed on
-// the way, or if the only copy of its key was lost between a key manager and a store.
+// noBounceWithoutCause: mail comes back only for a reason that is in the answer.
 func (l *ledger) noBounceWithoutCause() {
 	for p, o := range l.outcomes {
 		m := l.mails[p.number]
-		if m == nil {
-			continue // never accepted
-		}
-		late := l.w.sc.Close == soonClosed && len(m.rcpts) > 1
-		if len(o.bounces) == 0 || o.refused || late || l.tampered[p.number] || l.clockAtFault(m, o) || l.anothersRefusal(m, o) || slices.ContainsFunc(o.sealed, l.keyLost) {
-			continue
-		}
-		l.w.violate("bounce", "mail %d to %s bounces without a cause: %v", p.number, p.rcpt, o.bounces)
-	}
-}
-
-// anothersRefusal reports whether a mail may have bounced because the next hop refused the
-// message for another recipient: after DATA, SMTP has one answer for all of them.
-func (l *ledger) anothersRefusal(m *mail, o *outcome) bool {
-	return !l.w.sc.LMTPHop && slices.ContainsFunc(m.rcpts, func(rcpt string) bool { return l.of(rcpt).refused }) &&
-		slices.ContainsFunc(o.bounces, func(r reply) bool {
-			return strings.Contains(r.text, neverAtData) || strings.Contains(r.text, notThisOne)
-		})
-}
-
-// clockAtFault reports whether a mail may have bounced because of a clock: the message
-// looks too old, or until it expires too new, or the relay started while its clock was
-// wrong, and closed keys too soon. The clock of the receiving relay is not slow for so
-// long that a message expires.
-func (l *ledger) clockAtFault(m *mail, o *outcome) bool {
-	return l.misled[m.to] || slices.ContainsFunc(o.bounces, func(r reply) bool {
-		return tooOld(r) && (l.clocks[m.from] || l.clocks[m.to]) || r.code == 0 && tooNew(r) && l.clocks[m.from]
-	})
-}
-
-func tooOld(r reply) bool { return strings.Contains(r.text, "too long ago") }
-func tooNew(r reply) bool { return strings.Contains(r.text, "in the future") }
-
-// keyLost reports whether a key of a message may have been lost for good: at a key
-// manager, or between it and the store.
-func (l *ledger) keyLost(t *taken) bool {
-	for _, id := range readCiphertext(t.data).ids {
-		k := l.w.keyOf(id)
-		if k == nil {
-			continue
-		}
-		if k.lost || k.back {
-			return true
-		}
-		for _, at := range k.fetched {
-			from, to := at.Add(-2*time.Minute), at.Add(10*time.Minute)
-			s := k.slave
-			if l.inGap(s, at) {
-				return true
-			}
-			waited := near(l.failures[s], from, to) && near(l.deaths[s], from, at.Add(12*time.Hour)) // kept in memory until the store works again
-			// A fetch takes at most a minute, and a slow store some seconds more.
-			if waited || near(l.deaths[s], at.Add(-time.Minute), at.Add(2*time.Minute)) || l.w.linkTroubled(s, from, to) {
-				return true
+		for _, b := range o.bounces {
+			if m != nil && !l.explained(p, m, o, b) {
+				l.w.violate("bounce", "mail %d to %s bounces without a cause: %v", p.number, p.rcpt, b)
 			}
 		}
 	}
-	return false
 }
 
 // noAlarmWithoutCause: each alarm is about a key that an attacker has named, that a key
@@ -295,32 +230,17 @@ func (l *ledger) keyLost(t *taken) bool {
 // clock.
 func (l *ledger) noAlarmWithoutCause() {
 	for _, a := range l.alarms {
+		if len(a.ids) == 0 {
+			l.w.violate("alarm", "an alarm names no key: %s", a.text)
+		}
 		for _, id := range a.ids {
 			k := l.w.keyOf(id)
-			if l.named[id] == nil && (k == nil || !k.back) && (a.kind != "closed" || l.w.sc.Close != soonClosed && !l.misled[a.site]) {
+			early := a.kind == "closed" && (l.w.sc.Close == soonClosed || before(l.misled[a.site], a.at))
+			if !before(l.named[id], a.at) && (k == nil || !k.back) && !early {
 				l.w.violate("alarm", "an alarm without a cause: %s", a.text)
 			}
 		}
 	}
-}
-
-// has reports whether a recipient had received the message that an attack pretends to be.
-func (l *ledger) has(rcpt string, a *attack) bool {
-	rcpt = strings.ToLower(rcpt)
-	return slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
-		return len(a.ids) > 0 && b.keyID() == a.ids[0] && slices.Contains(b.rcpts, rcpt) && b.at.Before(a.at)
-	})
-}
-
-// allHave reports whether each recipient of an attack had received the message that it
-// pretends to be, as far as the relay knows.
-func (l *ledger) allHave(a *attack) bool {
-	for rcpt := range a.answers {
-		if !l.has(rcpt, a) || !l.recorded(rcpt, a) {
-			return false
-		}
-	}
-	return true
 }
 
 // noAttackSucceeded: changed messages are refused. An exact copy, and an outsider's plain
@@ -333,37 +253,26 @@ func (l *ledger) noAttackSucceeded() {
 		}
 		for rcpt, r := range a.answers {
 			if r.code/100 == 2 && !l.has(rcpt, a) {
-				l.w.violate("attack", "%s, for %s, is answered %v", a.kind, rcpt, fmt.Sprint(r))
+				l.w.violate("attack", "%s, for %s, is answered %v", a.kind, rcpt, r)
 			}
 		}
 	}
 }
 
-// repeatsAreTakenForThat: a copy for someone who has received the message is answered 250
-// and dropped, as long as messages of its age are accepted: a mail system that did not
-// see the first answer must not bounce it. SMTP has one answer for all recipients, so
-// over SMTP each of them must have received the message.
-func (l *ledger) repeatsAreTakenForThat() {
+// copiesAreNotRefused: a copy for someone who has received the message is not refused for
+// good, as long as messages of its age are accepted: a mail system that did not see the
+// first answer must not bounce it. SMTP has one answer for all recipients, so over SMTP
+// each of them must have received the message. Another spelling of an address counts only
+// while the key is open: the list in the message says who is meant.
+func (l *ledger) copiesAreNotRefused() {
 	for _, a := range l.attacks {
-		if !l.w.sc.LMTPHop && !l.allHave(a) {
+		if a.changed || a.kind == "respell" || !l.w.sc.LMTPHop && !l.allHave(a) {
 			continue
 		}
 		for rcpt, r := range a.answers {
-			if !a.changed && a.kind != "respell" && r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(strings.ToLower(rcpt)).refused && !tooOld(r) {
+			if r.code/100 == 5 && l.has(rcpt, a) && l.recorded(rcpt, a) && !l.of(rcpt).refused && !l.aged(rcpt, a, r) {
 				l.w.violate("repeat", "a copy of what %s has received, under key %s, is answered %v", rcpt, a.ids[0], r)
 			}
 		}
 	}
-}
-
-// recorded reports whether a relay had answered 250 for the message of which an attack is
-// a copy.
-func (l *ledger) recorded(rcpt string, a *attack) bool {
-	rcpt = strings.ToLower(rcpt)
-	for _, m := range l.mails {
-		if slices.Contains(m.rcpts, rcpt) && (len(l.gaps[m.to]) > 0 || l.misled[m.to]) {
-			return false
-		}
-	}
-	return near(l.taken[message{a.ids[0], rcpt}], time.Time{}, a.at.Add(-time.Minute))
 }

@@ -22,15 +22,15 @@ type ledger struct {
 	attacks  []*attack
 
 	taken    map[message][]time.Time // when a relay answered 250 to the wire
-	tampered map[int]bool            // mails that an attacker changed on the way
+	tampered map[person]bool         // mails that an attacker changed on the way
 	emptied  map[*site][]time.Time   // when a KME had no keys
 	failures map[*site][]time.Time   // when a store failed
 	deaths   map[*site][]time.Time   // when a relay was killed or stopped
 	copied   map[string]bool         // first keys of messages that an attacker has sent again
 	gaps     map[*site][]gap         // what restored stores do not know
-	named    map[string]*attack      // attacks, by the keys that they name
-	clocks   map[*site]bool          // whose clock was set
-	misled   map[*site]bool          // whose relay started while its clock was wrong
+	named    map[string][]time.Time  // when an attacker began to name a key
+	clocks   map[*site][]time.Time   // when a clock was set
+	misled   map[*site][]time.Time   // when a relay started while its clock was wrong
 }
 
 // A person is one recipient of one mail.
@@ -44,7 +44,18 @@ type outcome struct {
 	unanswered int // the sender's queue's attempts whose answer was lost
 	sealed     []*taken
 	refused    bool // by a next hop
-	bounces    []reply
+	bounces    []bounce
+}
+
+// A bounce is what a queue told a sender, and when.
+type bounce struct {
+	reply
+	at time.Time
+}
+
+// bouncedBefore reports whether the mail had bounced by then.
+func (o *outcome) bouncedBefore(at time.Time) bool {
+	return slices.ContainsFunc(o.bounces, func(b bounce) bool { return b.at.Before(at) })
 }
 
 // A message is an encrypted message for one recipient, by its first key.
@@ -54,6 +65,7 @@ type message struct{ keyID, rcpt string }
 type crossing struct {
 	*ciphertext
 	site      *site
+	rcpts     []string
 	at        time.Time // when the last of it came
 	unclaimed []string  // its keys whose use was not on disk when they came
 }
@@ -71,13 +83,14 @@ type alarm struct {
 	ids  []string
 	site *site
 	text string
+	at   time.Time
 }
 
 func newLedger(w *world) *ledger {
 	return &ledger{
-		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, gaps: map[*site][]gap{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[int]bool{},
-		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, named: map[string]*attack{},
-		clocks: map[*site]bool{}, misled: map[*site]bool{},
+		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, gaps: map[*site][]gap{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[person]bool{},
+		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, named: map[string][]time.Time{},
+		clocks: map[*site][]time.Time{}, misled: map[*site][]time.Time{},
 	}
 }
 
@@ -131,7 +144,7 @@ func (l *ledger) unanswered(q *queue, rcpt string) {
 func (l *ledger) bounced(e *entry, rcpt string, why reply) {
 	l.w.tracef("%s bounces for %s: %v", e.name, rcpt, why)
 	defer l.lock()()
-	l.of(rcpt).bounces = append(l.of(rcpt).bounces, why)
+	l.of(rcpt).bounces = append(l.of(rcpt).bounces, bounce{why, time.Now()})
 }
 
 // refused notes that a next hop refuses a message for a recipient.
@@ -141,8 +154,8 @@ func (l *ledger) refused(rcpt string) {
 }
 
 // begins notes that a relay begins to send a message to an MTA.
-func (l *ledger) begins(s *site) *crossing {
-	c := &crossing{ciphertext: &ciphertext{}, site: s, at: time.Now()}
+func (l *ledger) begins(s *site, rcpts []string) *crossing {
+	c := &crossing{ciphertext: &ciphertext{}, site: s, rcpts: rcpts, at: time.Now()}
 	defer l.lock()()
 	l.crossing = append(l.crossing, c)
 	return c
@@ -202,6 +215,26 @@ func (t *taken) relay() string {
 	return string(name)
 }
 
+// attacked notes an attack.
+func (l *ledger) attacked(a *attack) {
+	defer l.lock()()
+	l.attacks = append(l.attacks, a)
+	if !a.changed && len(a.ids) > 0 {
+		l.copied[a.ids[0]] = true
+	}
+	for _, id := range a.ids {
+		l.named[id] = append(l.named[id], a.began)
+	}
+}
+
+// spoiled notes a mail that an attacker changed on its way.
+func (l *ledger) spoiled(rcpts []string) {
+	defer l.lock()()
+	for _, rcpt := range rcpts {
+		l.tampered[person{numberOf(rcpt), rcpt}] = true
+	}
+}
+
 // opened returns the IDs of the keys of all messages that have reached mailboxes of a site.
 func (l *ledger) opened(s *site) map[string]bool {
 	defer l.lock()()
@@ -236,22 +269,14 @@ func (t *taken) keyID() string {
 func (l *ledger) exhausted(s *site)   { l.note(l.emptied, s) }
 func (l *ledger) storeFailed(s *site) { l.note(l.failures, s) }
 func (l *ledger) ended(s *site)       { l.note(l.deaths, s) }
+func (l *ledger) clockSet(s *site)    { l.note(l.clocks, s) }
+
+// startedWrong notes that a relay started while its clock was wrong, and so believes it.
+func (l *ledger) startedWrong(s *site) { l.note(l.misled, s) }
 
 func (l *ledger) note(where map[*site][]time.Time, s *site) {
 	defer l.lock()()
 	where[s] = append(where[s], time.Now())
-}
-
-// clockSet notes that a clock of a site was set.
-func (l *ledger) clockSet(s *site) {
-	defer l.lock()()
-	l.clocks[s] = true
-}
-
-// startedWrong notes that a relay started while its clock was wrong, and so believes it.
-func (l *ledger) startedWrong(s *site) {
-	defer l.lock()()
-	l.misled[s] = true
 }
 
 // A gap is a time that a store knows nothing about.
@@ -279,10 +304,14 @@ func near(moments []time.Time, from, to time.Time) bool {
 	return false
 }
 
+// before reports whether any of the moments was by then; l.mu must be held.
+func before(moments []time.Time, at time.Time) bool { return near(moments, time.Time{}, at) }
+
 // alarmed notes an alarm of a relay.
 func (l *ledger) alarmed(a alarm) {
 	l.w.tracef("alarm at site %s: %s", a.site.name, a.text)
 	l.w.count("alarm: " + a.kind)
 	defer l.lock()()
+	a.at = time.Now()
 	l.alarms = append(l.alarms, a)
 }

@@ -17,7 +17,7 @@ type mailServer struct {
 	take func(*taken) // called for each message that it answers for
 	// watch is called when a message begins. What it returns is called with as much of the
 	// message as has come, each time that there is more; may be nil.
-	watch func() func(data []byte)
+	watch func(rcpts []string) func(data []byte)
 }
 
 // taken is a message that a mailServer has taken, for the recipients for whom it has
@@ -199,7 +199,7 @@ func (s *mailSession) refuse(rcpts ...string) {
 func (s *mailSession) receive() (data []byte, err error) {
 	saw := func([]byte) {}
 	if s.server.watch != nil {
-		saw = s.server.watch()
+		saw = s.server.watch(s.rcpts)
 	}
 	var b bytes.Buffer
 	for {

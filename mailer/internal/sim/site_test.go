@@ -179,8 +179,8 @@ func (s *site) start() {
 
 // watch returns what notes how much the site's MTA gets of a message: from here on
 // everyone may see it.
-func (s *site) watch() func(data []byte) {
-	c := s.world.ledger.begins(s)
+func (s *site) watch(rcpts []string) func(data []byte) {
+	c := s.world.ledger.begins(s, rcpts)
 	return func(data []byte) { s.world.ledger.crossed(c, data) }
 }
 
