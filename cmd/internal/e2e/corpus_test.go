@@ -87,7 +87,15 @@ func notForSMTP(data []byte) string {
 // the result. Postfix itself changes a few messages; a copy that bypasses the
 // relays shows how.
 func TestCorpus(t *testing.T) {
-	w := newWorld(t, options{})
+	// A relay that knows its site's domains refuses a From that it can't read, such as some
+	// of these messages have.
+	w := newWorld(t, options{edit: func(_, file, text string) string {
+		if before, after, ok := strings.Cut(text, "[site]\n"); ok && file == "relay.toml" {
+			_, after, _ = strings.Cut(after, "\n\n")
+			text = before + after
+		}
+		return text
+	}})
 	letters := corpus(t)
 	start := time.Now()
 	sendAll(t, w.a.ports[portOwn], len(letters), 10, func(i int) ([]string, []byte) {
