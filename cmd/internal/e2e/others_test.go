@@ -24,7 +24,7 @@ func TestOthers(t *testing.T) {
 		// left.
 		{"Exim", withExim, fields, 500_000, true, false, []string{"an-envelope", "Action: delivered"}},
 		// OpenSMTPD adds missing fields, removes Bcc, and refuses longer lines.
-		{"OpenSMTPD", withOpenSMTPD, "Date: Mon, 01 Jun 2026 10:00:00 +0000\r\nMessage-ID: <1@a.example>\r\nFrom: a@a.example\r\n", 65_000, false, true, []string{subject, restored}},
+		{"OpenSMTPD", withOpenSMTPD, "Date: Mon, 01 Jun 2026 10:00:00 +0000\r\nMessage-ID: <1@a.example>\r\nFrom: a@d.example\r\n", 65_000, false, true, []string{subject, restored}},
 	} {
 		start := func(t *testing.T, gates map[string]*relaytest.Gate) *world {
 			t.Helper()
