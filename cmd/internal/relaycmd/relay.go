@@ -43,10 +43,10 @@ func newRelay(g *flags.Globals) *cobra.Command {
 		Short: "Encrypt outgoing and decrypt arriving mail, between two mail systems",
 		Long: `Encrypt outgoing and decrypt arriving mail between two mail systems, over SMTP and
 LMTP, as a configuration file says (docs/relay.toml has every key). SIGHUP reloads the
-file, and so does a change to an X-Wing key file. If there is an error, or if
-listeners, [km], [store] or [admin] have changed, the old configuration and the old
-keys stay in force and the log says why. SIGTERM stops the relay once the messages
-under way are done.
+file, and so does a change to an X-Wing key file. If there is an error, or a change
+that needs a restart ([km], [store], [admin], the name, address, protocol or direction
+of a listener), the old configuration and the old keys stay in force and the log says
+why. SIGTERM stops the relay once the messages under way are done.
 
 The relay has no queue: it answers 250 only after the next hop has, and 451 if there
 is no key, so that mail waits at its sender.

@@ -32,7 +32,7 @@ writes the keys of one peer. A store in PostgreSQL is backed up with its databas
 only --reveal works with it.`,
 		Example: `  qkdmail store export -o /backup/keys.db
   qkdmail store export --reveal --sae SAE_B -o rescued.json
-  qkdmail decrypt --km mock:rescued.json --sae SAE_B -o message.eml secret.eml`,
+  qkdmail decrypt --km mock:rescued.json --sae SAE_B --peer SAE_A -o message.eml secret.eml`,
 		Args: flags.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if reveal {
