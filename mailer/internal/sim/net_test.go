@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,10 +21,11 @@ type network struct {
 	listeners map[string]*listener // by address
 	names     map[string]string    // of hosts, by IP
 	open      map[*conn]bool
+	cuts      map[string][]time.Time // when connections were cut, by link
 }
 
 func newNetwork(w *world) *network {
-	return &network{w: w, listeners: map[string]*listener{}, names: map[string]string{}, open: map[*conn]bool{}}
+	return &network{w: w, listeners: map[string]*listener{}, names: map[string]string{}, open: map[*conn]bool{}, cuts: map[string][]time.Time{}}
 }
 
 // A host is one life of a machine, or of a process on it: after a crash there is a new one
@@ -83,6 +85,7 @@ func (h *host) DialContext(ctx context.Context, _, address string) (net.Conn, er
 	case dead:
 		return nil, refused
 	case fate.lost: // no answer to the SYN
+		h.net.w.count("connection: lost")
 		<-ctx.Done()
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
 	}
@@ -91,12 +94,18 @@ func (h *host) DialContext(ctx context.Context, _, address string) (net.Conn, er
 	case <-ctx.Done():
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
 	}
+	if fate.refused {
+		h.net.w.count("connection: down")
+	}
 	if fate.refused || l == nil {
 		return nil, refused
 	}
-	ours, theirs := h.net.pair(h, l.host, from, l.addr, fate)
+	ours, theirs := h.net.pair(h, l.host, from, l.addr, link, fate)
 	if ours == nil || !l.offer(theirs) {
 		return nil, refused
+	}
+	if fate.slow {
+		h.net.w.count("connection: slow")
 	}
 	return ours, nil
 }
@@ -109,15 +118,12 @@ func (n *network) link(from string, to netip.AddrPort) (string, *listener) {
 }
 
 // pair makes a connection, unless one of the hosts is dead.
-func (n *network) pair(from, to *host, a, b *net.TCPAddr, f fate) (ours, theirs *conn) {
+func (n *network) pair(from, to *host, a, b *net.TCPAddr, link string, f fate) (ours, theirs *conn) {
 	up, down := newStream(f.latency), newStream(f.latency)
 	ours = &conn{host: from, local: a, remote: b, in: down, out: up}
 	theirs = &conn{host: to, local: b, remote: a, in: up, out: down}
 	ours.peer, theirs.peer = theirs, ours
-	cut := ours.reset
-	if f.silent {
-		cut = func() { up.hush(); down.hush() }
-	}
+	cut := func() { n.cut(ours, link, f) }
 	up.cut, down.cut = cut, cut
 	if f.cut && f.up {
 		up.cutAt = f.after
@@ -131,6 +137,29 @@ func (n *network) pair(from, to *host, a, b *net.TCPAddr, f fate) (ours, theirs 
 	}
 	n.open[ours], n.open[theirs] = true, true
 	return ours, theirs
+}
+
+// cut cuts a connection, or lets it fall silent, and notes where it was.
+func (n *network) cut(c *conn, link string, f fate) {
+	what := "cut"
+	if f.silent {
+		what = "silent"
+		c.in.hush()
+		c.out.hush()
+	} else {
+		c.reset()
+	}
+	n.w.count("connection: " + what)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cuts[link] = append(n.cuts[link], time.Now())
+}
+
+// cutsOf returns when connections of a link were cut.
+func (n *network) cutsOf(link string) []time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.cuts[link])
 }
 
 // kill cuts all connections of a host: from now on nothing that it does reaches anyone,
@@ -280,6 +309,7 @@ func (c *conn) forget(which *conn) {
 type fate struct {
 	latency       time.Duration
 	refused, lost bool
+	slow          bool  // its latency is high
 	cut, silent   bool  // after some bytes in one direction; silent: it is left half-open
 	up            bool  // the direction is the client's
 	after         int64 // bytes

@@ -212,11 +212,16 @@ func (w *world) trouble(kind, where string) (p float64) {
 }
 
 // linkTroubled reports whether the way from a site's relays to its KME had any trouble in
-// a span of time.
+// a span of time. Connections are cut when they have carried enough, perhaps long after
+// the trouble in which they began.
 func (w *world) linkTroubled(s *site, from, to time.Time) bool {
 	for _, n := range s.nodes {
-		for _, kind := range []string{"cut", "silent", "slow", "down", "lost"} {
-			for _, e := range w.troubles[[2]string{kind, n.name + ">" + s.name + "-kme"}] {
+		link := n.name + ">" + s.name + "-kme"
+		if near(w.net.cutsOf(link), from, to) {
+			return true
+		}
+		for _, kind := range []string{"slow", "down", "lost"} {
+			for _, e := range w.troubles[[2]string{kind, link}] {
 				if at := w.start.Add(e.At); at.Before(to) && at.Add(e.For).After(from) {
 					return true
 				}
@@ -246,30 +251,42 @@ func (w *world) diceNow(parts ...any) *rand.Rand {
 // fate decides what becomes of a connection.
 func (w *world) fate(link string) fate {
 	r := w.diceNow("fate", link)
-	troubled := func(kind string) bool {
-		if r.Float64() >= w.trouble(kind, link) {
-			return false
-		}
-		w.count("connection: " + kind)
-		return true
-	}
+	troubled := func(kind string) bool { return r.Float64() < w.trouble(kind, link) }
 	f := fate{latency: between(r, 50*time.Microsecond, time.Millisecond)}
 	if strings.Contains(link, "-mta>") || strings.HasPrefix(link, "attacker") {
 		f.latency = between(r, 5*time.Millisecond, 150*time.Millisecond)
 	}
 	f.refused, f.lost, f.cut = troubled("down"), troubled("lost"), troubled("cut")
 	if troubled("slow") {
+		f.slow = true
 		f.latency += between(r, 0, 20*time.Second)
 	}
 	if troubled("silent") {
 		f.cut, f.silent = true, true
 	}
 	f.up = r.IntN(2) == 0
-	f.after = r.Int64N(400)
-	if f.up && r.IntN(3) > 0 { // in the middle of a message
-		f.after += r.Int64N(one(r, int64(500), 3000, 12_000))
-	}
+	f.after = cutAfter(r, link, f.up)
 	return f
+}
+
+// handshake is about how many bytes of TLS each side sends before a request or an answer.
+const handshake = 1900
+
+// cutAfter returns after how many bytes a connection is cut: in what opens it, or in what
+// follows. up: of those that the client sends.
+func cutAfter(r *rand.Rand, link string, up bool) int64 {
+	kme := strings.HasSuffix(link, "-kme")
+	switch {
+	case kme && r.IntN(4) == 0:
+		return r.Int64N(handshake)
+	case kme && up: // requests
+		return handshake + r.Int64N(one(r, int64(300), 2000))
+	case kme: // answers, which can have many long keys
+		return handshake + r.Int64N(one(r, int64(600), 2000, 90_000))
+	case up: // commands and messages
+		return r.Int64N(one(r, int64(400), 3400, 3400, 6000, 6000, 12_400, 150_000))
+	}
+	return r.Int64N(one(r, int64(400), 400, 1000)) // replies, to one transaction or several
 }
 
 func (w *world) site(name string) *site { return w.sites[slices.Index(siteNames, name[:1])] }
