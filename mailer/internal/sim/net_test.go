@@ -60,7 +60,7 @@ func (h *host) Listen(_ context.Context, _, address string) (net.Listener, error
 	l := &listener{host: h, addr: net.TCPAddrFromAddrPort(at), queue: make(chan *conn, 128), closed: make(chan struct{})}
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	if h.net.listeners[address] != nil {
+	if h.isDead() || h.net.listeners[address] != nil {
 		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: syscall.EADDRINUSE}
 	}
 	h.net.listeners[address] = l

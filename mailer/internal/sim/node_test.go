@@ -18,18 +18,19 @@ type node struct {
 	site     *site
 	name, ip string
 
-	mu            sync.Mutex
-	lives         int
-	life          *life // nil: it is down
-	armed         int   // steps until it is killed; 0: it won't be
-	after         time.Duration
-	wrong         time.Duration // how far its clock is ahead
-	starts, ended bool
-	ends          sync.WaitGroup // of lives
+	mu    sync.Mutex
+	lives int
+	life  *life // nil: it is down
+	armed int   // steps until it is killed; 0: it won't be
+	after time.Duration
+	wrong time.Duration  // how far its clock is ahead
+	held  int            // how many want it to be down
+	ends  sync.WaitGroup // of lives
 }
 
 // A life is a relay from its start to its end, like a process. After a SIGKILL its
-// goroutines still run, but nothing that they do has an effect.
+// goroutines still run, but nothing that they do has an effect. What ends it is one of
+// node.start, if it fails, node.kill, or node.stop.
 type life struct {
 	node   *node
 	number int
@@ -40,39 +41,48 @@ type life struct {
 	store  *keystore.Store
 	pool   *keypool.Pool
 	end    context.CancelFunc
-	served chan struct{}
+	served chan struct{} // nil: it does not serve
+
+	begun, stopped chan struct{} // closed when begin and stop have ended
+	up, stops      bool          // begun, being stopped; guarded by node.mu
 
 	mu   sync.Mutex
 	dead bool
 }
 
-// start starts the relay, and tries again until it runs: a failing store delays that.
+// start starts the relay, unless someone wants it to be down, and tries again until it
+// runs: a failing store delays that.
 func (n *node) start() {
 	n.mu.Lock()
-	if n.life != nil || n.starts || n.ended {
+	if n.life != nil || n.held > 0 {
 		n.mu.Unlock()
 		return
 	}
 	n.lives++
-	n.starts = true
-	l := &life{node: n, number: n.lives, served: make(chan struct{})}
+	ctx, end := context.WithCancel(context.Background())
+	l := &life{node: n, number: n.lives, end: end, begun: make(chan struct{}), stopped: make(chan struct{})}
+	n.life = l
 	n.mu.Unlock()
-	err := l.begin()
+	err := l.begin(ctx)
 	n.mu.Lock()
-	n.starts = false
-	if err == nil {
-		n.life = l
+	ours := n.life == l && !l.stops // else it was killed, or is being stopped
+	if l.up = err == nil; ours && !l.up {
+		n.life = nil
 	}
+	close(l.begun)
 	n.mu.Unlock()
-	if err != nil {
-		n.site.world.tracef("%s: does not start: %v", n.name, err)
-		l.die()
-		l.host.kill()
-		l.close(0)
-		n.later(10*time.Second, n.start)
+	if !ours {
 		return
 	}
-	n.site.world.tracef("%s: starts, life %d", n.name, l.number)
+	if err == nil {
+		n.site.world.tracef("%s: starts, life %d", n.name, l.number)
+		return
+	}
+	n.site.world.tracef("%s: does not start: %v", n.name, err)
+	l.die()
+	l.host.kill()
+	l.close(0)
+	n.later(10*time.Second, n.start)
 }
 
 // later calls f after a while.
@@ -83,7 +93,7 @@ func (n *node) later(d time.Duration, f func()) {
 	})
 }
 
-func (l *life) begin() error {
+func (l *life) begin(ctx context.Context) error {
 	n, w := l.node, l.node.site.world
 	log := slog.New(&logHandler{life: l})
 	l.host = w.net.host(n.name, n.ip)
@@ -91,8 +101,6 @@ func (l *life) begin() error {
 	if n.clockError() != 0 {
 		w.ledger.startedWrong(n.site)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l.end = cancel
 	keys, err := l.openKeys(ctx, log)
 	if err != nil {
 		return err
@@ -103,6 +111,7 @@ func (l *life) begin() error {
 	if err = l.relay.Listen(ctx); err != nil {
 		return err
 	}
+	l.served = make(chan struct{})
 	go func() {
 		defer close(l.served)
 		_ = l.relay.Serve(ctx)
@@ -188,17 +197,11 @@ func (n *node) arm(steps int, downFor time.Duration) {
 	n.armed, n.after = max(steps, 1), downFor
 }
 
-// step counts one of the node's steps, unless this life is over.
+// step counts a step of this life, unless it is over.
 func (l *life) step() {
-	if !l.isDead() {
-		l.node.step()
-	}
-}
-
-// step counts one of a node's steps.
-func (n *node) step() {
+	n := l.node
 	n.mu.Lock()
-	if n.armed == 0 || n.life == nil {
+	if n.armed == 0 || n.life != l {
 		n.mu.Unlock()
 		return
 	}
@@ -206,34 +209,47 @@ func (n *node) step() {
 	now := n.armed == 0
 	n.mu.Unlock()
 	if now {
-		n.kill()
+		n.kill(l)
 	}
 }
 
-// kill is SIGKILL, then a start after a while.
-func (n *node) kill() {
+// kill is SIGKILL, then a start after a while, unless the relay is to be down. The relay
+// may be starting or stopping.
+func (n *node) kill(l *life) {
 	n.mu.Lock()
-	l := n.life
-	n.life, n.armed = nil, 0
-	after := n.after
-	n.mu.Unlock()
-	if l == nil {
+	if n.life != l {
+		n.mu.Unlock()
 		return
 	}
+	n.life, n.armed = nil, 0
+	after, what := n.after, "kill of a relay"
+	switch {
+	case l.stops:
+		what += " that stops"
+	case !l.up:
+		what += " that starts"
+	}
+	stops := l.stops
+	n.mu.Unlock()
 	l.die()
 	l.host.kill()
-	n.site.world.tracef("%s: is killed", n.name)
-	n.site.world.count("kill of a relay")
+	n.site.world.tracef("%s: %s", n.name, what)
+	n.site.world.count(what)
 	n.site.world.ledger.ended(n.site)
-	n.ends.Go(l.bury)
+	if !stops {
+		n.ends.Go(func() { l.bury(0) })
+	}
 	n.later(after, n.start)
 }
 
-// bury ends the goroutines of a dead life.
-func (l *life) bury() {
+// bury waits until a life has ended. What is under way has some time to end well.
+func (l *life) bury(within time.Duration) {
 	l.end()
-	<-l.served
-	l.close(0)
+	<-l.begun
+	if l.served != nil {
+		<-l.served
+	}
+	l.close(within)
 }
 
 // setClock sets the node's clock wrong by some time; 0: right.
@@ -251,21 +267,43 @@ func (n *node) clockError() time.Duration {
 	return n.wrong
 }
 
-// stop ends the relay as systemd does.
-func (n *node) stop() {
+// hold stops the relay, and lets nobody start it until release.
+func (n *node) hold() {
 	n.mu.Lock()
+	n.held++
 	l := n.life
-	n.life = nil
-	n.mu.Unlock()
-	if l == nil {
-		return
+	first := l != nil && !l.stops
+	if first {
+		l.stops = true
 	}
+	n.mu.Unlock()
+	if first {
+		n.stop(l)
+	} else if l != nil {
+		<-l.stopped
+	}
+}
+
+// release starts the relay, if nobody else holds it.
+func (n *node) release() {
+	n.mu.Lock()
+	n.held--
+	n.mu.Unlock()
+	n.start()
+}
+
+// stop ends the relay as systemd does.
+func (n *node) stop(l *life) {
+	defer close(l.stopped)
 	n.site.world.ledger.ended(n.site) // it may have to cut off a message
-	l.end()
-	<-l.served
-	l.close(30 * time.Second)
+	l.bury(30 * time.Second)
 	l.die()
 	l.host.kill()
+	n.mu.Lock()
+	if n.life == l {
+		n.life = nil
+	}
+	n.mu.Unlock()
 	n.site.world.tracef("%s: has stopped", n.name)
 }
 
@@ -287,8 +325,9 @@ func (l *life) close(within time.Duration) {
 func (n *node) reload() {
 	n.mu.Lock()
 	l := n.life
+	ready := l != nil && l.up
 	n.mu.Unlock()
-	if l == nil {
+	if !ready {
 		return
 	}
 	if err := l.relay.Reload(n.config()); err != nil {
@@ -308,9 +347,6 @@ func (n *node) disarm() {
 
 // finish stops the node for good.
 func (n *node) finish() {
-	n.mu.Lock()
-	n.ended = true
-	n.mu.Unlock()
-	n.stop()
+	n.hold()
 	n.ends.Wait()
 }

@@ -54,7 +54,7 @@ type site struct {
 	wire  *queue // of encrypted mail, at the site's MTA
 	nodes []*node
 
-	records   *memory.Records
+	records   atomic.Pointer[memory.Records]
 	keys      []keystore.StoreKey // the last one is in use
 	backups   int                 // copies that may yet take the store's place
 	rotating  chan struct{}       // holds something while the operator changes the key or the store
@@ -64,14 +64,15 @@ type site struct {
 	links     map[string]*qkdLink // by the other site's SAE
 	kme       *http.Server
 
-	changed bool // the configuration was changed
+	changed atomic.Bool // the configuration was changed
 }
 
 func newSite(w *world, index int) *site {
 	s := &site{
-		world: w, index: index, name: siteNames[index], sae: "SAE_" + siteNames[index], records: memory.New(),
+		world: w, index: index, name: siteNames[index], sae: "SAE_" + siteNames[index],
 		keys: []keystore.StoreKey{keystore.NewStoreKey()}, rotating: make(chan struct{}, 1), links: map[string]*qkdLink{}, closing: w.sc.closing(),
 	}
+	s.records.Store(memory.New())
 	s.install(s.sae)
 	for i := range w.sc.Nodes {
 		s.nodes = append(s.nodes, &node{site: s, name: fmt.Sprint(s.name, i+1), ip: nodeIP(index, i)})
@@ -94,7 +95,7 @@ func (s *site) engine(ctx context.Context, around func(string, func() error) err
 	if s.world.sc.SQLite {
 		return sqlite.Open(ctx, filepath.Join(s.world.dir, s.name, "keys.db"), sqlite.Options{})
 	}
-	return s.records.Open(around), nil
+	return s.records.Load().Open(around), nil
 }
 
 // tooSlow is how slow a store may be before a caller no longer waits for it: what the
@@ -138,7 +139,7 @@ func (s *site) disk(process, op string, isDead func() bool, do func() error) err
 // has reports whether the store, seen from outside, has a record of a kind with an ID. It
 // looks only into stores in memory, and believes everything of a real file.
 func (s *site) has(kind, id string) bool {
-	return s.world.sc.SQLite || s.records.Has(kind, "kme", s.sae, id)
+	return s.world.sc.SQLite || s.records.Load().Has(kind, "kme", s.sae, id)
 }
 
 // storeKeys is a keystore.StoreKeySource.
@@ -238,7 +239,7 @@ func (s *site) addServers(c *config.Config, ip string) {
 		{Name: "mta", Address: mtaIP(s.index) + ":25", Protocol: config.SMTP, TLS: config.TLSOff, MaxConnections: 20, MaxIdle: 4},
 		{Name: "box", Address: boxIP(s.index) + ":25", Protocol: in, TLS: config.TLSOff, MaxConnections: 20, MaxIdle: 4},
 	}
-	if s.changed {
+	if s.changed.Load() {
 		c.NextHops[0].MaxIdle = 0
 	}
 }
@@ -266,9 +267,7 @@ func (s *site) addPeer(c *config.Config, other *site) {
 
 // reload makes the site's relays read a changed configuration.
 func (s *site) reload() {
-	s.world.mu.Lock()
-	s.changed = !s.changed
-	s.world.mu.Unlock()
+	s.changed.Store(!s.changed.Load())
 	for _, n := range s.nodes {
 		n.reload()
 	}
@@ -348,20 +347,20 @@ func (s *site) verify() {
 // what happened in between is forgotten.
 func (s *site) restore(after time.Duration) {
 	s.rotating <- struct{}{} // a backup that was made amid a change could not be changed again
-	backup, since := s.records.Copy(), time.Now()
+	backup, since := s.records.Load().Copy(), time.Now()
 	s.countBackups(1)
 	<-s.rotating
 	time.Sleep(after)
 	s.rotating <- struct{}{}
 	defer func() { <-s.rotating }()
 	for _, n := range s.nodes {
-		n.stop()
+		n.hold()
 	}
-	s.records = backup
+	s.records.Store(backup)
 	s.countBackups(-1)
 	s.world.ledger.setBack(s, since)
 	for _, n := range s.nodes {
-		n.start()
+		n.release()
 	}
 }
 

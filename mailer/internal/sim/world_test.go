@@ -126,10 +126,7 @@ func (w *world) happen(e event) {
 	case "kill":
 		w.node(e.Where).arm(w.dice.about("steps", e.N).IntN(60), e.For)
 	case "stop":
-		n := w.node(e.Where)
-		n.stop()
-		time.Sleep(e.For)
-		n.start()
+		w.restart(w.node(e.Where), e)
 	case "reload":
 		w.site(e.Where).reload()
 	case "clock":
@@ -152,6 +149,22 @@ func (w *world) happen(e event) {
 			panic("no such kind of event: " + e.Kind)
 		}
 	}
+}
+
+// restart stops a relay, and starts it again after a while. Sometimes it is killed
+// meanwhile.
+func (w *world) restart(n *node, e event) {
+	dice := w.dice.about("restart of a relay", e.N)
+	maybe := func() {
+		if dice.IntN(3) == 0 {
+			n.arm(dice.IntN(10), e.For)
+		}
+	}
+	maybe()
+	n.hold()
+	time.Sleep(e.For)
+	maybe()
+	n.release()
 }
 
 // calm returns when the last trouble has ended and the last mail was sent. Attacks go on

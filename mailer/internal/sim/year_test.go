@@ -90,7 +90,7 @@ func (w *world) footprint() (f footprint) {
 		f.conns += n
 	}
 	for _, s := range w.sites {
-		f.records += s.records.Len()
+		f.records += s.records.Load().Len()
 	}
 	var m runtime.MemStats
 	runtime.GC()
