@@ -192,6 +192,18 @@ func (h *host) isDead() bool {
 	return h.dead
 }
 
+// conns returns where the host has open connections to.
+func (h *host) conns() (to []string) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	for c := range h.net.open {
+		if c.host == h {
+			to = append(to, c.peer.host.name)
+		}
+	}
+	return to
+}
+
 // openConns returns how many connection ends each host has open, by the host's name.
 func (n *network) openConns() map[string]int {
 	n.mu.Lock()

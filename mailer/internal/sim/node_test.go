@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type life struct {
 	pool   *keypool.Pool
 	end    context.CancelFunc
 	served chan struct{} // nil: it does not serve
+
+	cutsOff bool // messages took too long when it was stopped; set before served is closed
 
 	begun, stopped chan struct{} // closed when begin and stop have ended
 	up, stops      bool          // begun, being stopped; guarded by node.mu
@@ -114,7 +117,7 @@ func (l *life) begin(ctx context.Context) error {
 	l.served = make(chan struct{})
 	go func() {
 		defer close(l.served)
-		_ = l.relay.Serve(ctx)
+		l.cutsOff = errors.Is(l.relay.Serve(ctx), context.DeadlineExceeded)
 	}()
 	n.ends.Go(func() { l.sweep(ctx) })
 	return nil
@@ -297,6 +300,10 @@ func (n *node) stop(l *life) {
 	defer close(l.stopped)
 	n.site.world.ledger.ended(n.site) // it may have to cut off a message
 	l.bury(30 * time.Second)
+	// A session that had to be cut off waits for its next hop until the process ends.
+	if left := l.host.conns(); len(left) > 0 && !l.cutsOff && !l.isDead() {
+		n.site.world.violate("leak", "%s has stopped, and has connections to %v", n.name, left)
+	}
 	l.die()
 	l.host.kill()
 	n.mu.Lock()
