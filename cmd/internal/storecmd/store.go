@@ -27,9 +27,9 @@ func newStore(g *flags.Globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
 		Short: "Look after the keys of arriving messages",
-		Long: `Look after the store that keeps the keys of arriving messages until they are
-delivered: an SQLite file, or a schema in PostgreSQL that several relays share. No key
-manager is needed, and relays may be running.
+		Long: `Look after the store that keeps the keys of arriving messages: an SQLite file, or a
+schema in PostgreSQL that several relays share. No key manager is needed, and relays
+may be running.
 
 --config takes the store, its key and its policies from a relay's configuration;
 flags override it. The default is the file in the state directory. With --sae (or
