@@ -146,8 +146,8 @@ func (h *Hop) acquire() error {
 
 func (h *Hop) release() { <-h.slots }
 
-// get returns a kept connection or a new one. It does not use one that was kept too long,
-// or on which the next hop has said something.
+// get returns a kept connection or a new one. It does not use one on which the next hop
+// has said something.
 func (h *Hop) get(fresh bool) (*conn, error) {
 	for !fresh {
 		h.mu.Lock()
@@ -158,7 +158,7 @@ func (h *Hop) get(fresh bool) (*conn, error) {
 		c := h.idle[len(h.idle)-1]
 		h.idle = h.idle[:len(h.idle)-1]
 		h.mu.Unlock()
-		if time.Since(c.since) < h.opts.IdleFor && !c.spoken() {
+		if !c.spoken() {
 			return c, nil
 		}
 		c.quit()
@@ -166,24 +166,34 @@ func (h *Hop) get(fresh bool) (*conn, error) {
 	return h.dial(context.Background())
 }
 
-// put keeps a connection that is between two transactions, unless it has had its share of
-// messages. It closes connections that were kept too long.
+// put keeps a connection that is between two transactions for some time, unless it has
+// had its share of messages.
 func (h *Hop) put(c *conn) {
 	c.since, c.kept = time.Now(), true
 	h.mu.Lock()
-	old := 0
-	for old < len(h.idle) && time.Since(h.idle[old].since) >= h.opts.IdleFor {
-		old++
-	}
-	surplus := slices.Clone(h.idle[:old])
-	h.idle = slices.Delete(h.idle, 0, old)
-	if !h.closed && len(h.idle) < h.opts.MaxIdle && c.messages < c.most && !c.spoken() {
+	keep := !h.closed && len(h.idle) < h.opts.MaxIdle && c.messages < c.most && !c.spoken()
+	if keep {
 		h.idle = append(h.idle, c)
-	} else {
-		surplus = append(surplus, c)
 	}
 	h.mu.Unlock()
-	for _, c := range surplus {
+	if keep {
+		time.AfterFunc(h.opts.IdleFor, h.closeOld)
+	} else {
+		c.quit()
+	}
+}
+
+// closeOld closes connections that were kept too long.
+func (h *Hop) closeOld() {
+	h.mu.Lock()
+	n := 0
+	for n < len(h.idle) && time.Since(h.idle[n].since) >= h.opts.IdleFor {
+		n++
+	}
+	old := slices.Clone(h.idle[:n])
+	h.idle = slices.Delete(h.idle, 0, n)
+	h.mu.Unlock()
+	for _, c := range old {
 		c.quit()
 	}
 }
