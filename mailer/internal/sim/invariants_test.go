@@ -30,7 +30,8 @@ func (l *ledger) check() {
 // everyMailHasOneEnd: each accepted mail is delivered or bounced to its sender, for each
 // recipient, and never both. Both together are excused if an answer was lost in between,
 // since then nobody could know that the mail had been taken; by a wrong clock; over SMTP
-// by the refusal of another recipient; or if an attacker sent a copy on after the bounce.
+// by the refusal of another recipient; or if an attacker sent a copy on, after the bounce
+// or before the message itself was changed or refused.
 func (l *ledger) everyMailHasOneEnd() {
 	for p, o := range l.outcomes {
 		m := l.mails[p.number]
@@ -48,7 +49,7 @@ func (l *ledger) everyMailHasOneEnd() {
 		for _, a := range l.arrivals {
 			if slices.Contains(a.rcpts, p.rcpt) && bytes.Contains(a.data, []byte(token(p.number))) {
 				arrived++
-				excused = excused || l.answerLost(a, p.rcpt) || l.copied[a.keyID()] && o.bouncedBefore(a.at)
+				excused = excused || l.answerLost(a, p.rcpt) || l.copied[a.keyID()] && (o.bouncedBefore(a.at) || o.refused || l.tampered[p])
 			}
 		}
 		switch {
