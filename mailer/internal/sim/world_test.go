@@ -152,12 +152,12 @@ func (w *world) happen(e event) {
 }
 
 // restart stops a relay, and starts it again after a while. Sometimes it is killed
-// meanwhile.
+// meanwhile: a stop has few steps.
 func (w *world) restart(n *node, e event) {
 	dice := w.dice.about("restart of a relay", e.N)
 	maybe := func() {
-		if dice.IntN(3) == 0 {
-			n.arm(dice.IntN(10), e.For)
+		if dice.IntN(2) == 0 {
+			n.arm(dice.IntN(4), e.For)
 		}
 	}
 	maybe()
