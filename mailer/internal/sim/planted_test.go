@@ -178,9 +178,9 @@ func TestPlanted(t *testing.T) {
 	}
 }
 
-// search runs seeds until one fails, for a minute of processor time.
+// search runs seeds until one fails, for four minutes of processor time.
 func search(program string) (out []byte, found bool) {
-	cmd := exec.Command(program, "-test.run", "^TestSeeds$", "-for", "1m", "-shrink=false")
+	cmd := exec.Command(program, "-test.run", "^TestSeeds$", "-for", "4m", "-shrink=false")
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
 	return out, err != nil
