@@ -14,7 +14,7 @@ type attacker struct {
 	host *host
 
 	mu   sync.Mutex
-	seen []*delivery // each message that was sent, once
+	seen []*delivery // what was sent for the first time
 	to   []*site
 }
 
@@ -51,8 +51,14 @@ func (a *attacker) onTheWire(e *entry, number int, d *delivery) {
 	kind := one(dice, "flip", "truncate", "rubbish", "swap", "replay", "replay", "respell", "redirect", "tamper", "tamper")
 	switch {
 	case kind == "tamper":
-	case dice.IntN(2) == 0: // at the same time
-		a.w.tasks.Go(func() { a.send(kind, &original, e.mail.to, e.name) })
+	case dice.IntN(2) == 0: // at the same time, and a replay several times
+		n := 1
+		if kind == "replay" {
+			n += dice.IntN(4)
+		}
+		for i := range n {
+			a.w.tasks.Go(func() { a.send(kind, &original, e.mail.to, fmt.Sprint(e.name, " ", i)) })
+		}
 		return
 	default:
 		a.send(kind, &original, e.mail.to, e.name)
@@ -118,6 +124,8 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 	case "forge":
 		d.from = "mallory@elsewhere.example"
 		d.data = []byte("Qkdmail-Result: b1.example; decrypt=pass; peer=a\r\nFrom: <" + d.from + ">\r\nSubject: forged\r\n\r\nQKD-signed\r\n")
+	default:
+		panic("no such kind of attack: " + kind)
 	}
 	began := time.Now()
 	d.deliver(a.host, one(dice, to.addresses(decryptPort)...), a.w.sc.LMTPHop)

@@ -31,6 +31,11 @@ type taken struct {
 	seen  func() bool // whether the client has read the answers; ask later
 }
 
+// full reports whether a mailbox is full, as some are while there is that trouble.
+func (m *mailServer) full(rcpt string) bool {
+	return m.w.dice.about("full", rcpt).Float64() < m.w.trouble("full", m.host.name)
+}
+
 // start listens at an address.
 func (m *mailServer) start(address string) {
 	l, err := m.host.Listen(context.Background(), "tcp", address)
@@ -54,6 +59,7 @@ const (
 	queued      = "250 2.0.0 Ok: queued"
 	notThisOne  = "Not this one"
 	neverAtData = "Never, at DATA"
+	neverAtRcpt = "Never, at RCPT "
 )
 
 // A mailSession is one connection.
@@ -159,6 +165,9 @@ func (s *mailSession) command(line string) bool {
 		}
 		return on
 	case "RCPT":
+		if s.server.full(path()) {
+			return s.write("452 4.2.2 Mailbox full")
+		}
 		ok, on := s.say("RCPT "+path(), "250 2.1.5 Ok")
 		if ok {
 			s.rcpts = append(s.rcpts, path())

@@ -22,6 +22,7 @@ var planted = flag.String("planted", "", "plant these faults, a pattern of their
 type plantedFault struct {
 	name, what string
 	finds      []string
+	rare       bool // only the regression of the same name finds it
 	edits      []edit
 }
 
@@ -61,7 +62,8 @@ func parseFault(name, text string) (f plantedFault, err error) {
 	if !found {
 		return f, errors.New("no line says which invariants find it")
 	}
-	f = plantedFault{name: name, what: strings.TrimPrefix(what, "# "), finds: strings.Split(strings.TrimSpace(finds), ", ")}
+	finds, f.rare = strings.CutSuffix(finds, "\nrare\n")
+	f.name, f.what, f.finds = name, strings.TrimPrefix(what, "# "), strings.Split(strings.TrimSpace(finds), ", ")
 	part := func(i int) string {
 		end := len(text)
 		if i+1 < len(marks) {
@@ -113,17 +115,36 @@ func (f plantedFault) plant(dir string) (overlay string, err error) {
 	return overlay, os.WriteFile(overlay, b, 0o600)
 }
 
-// TestPlantable: each planted fault still fits the product.
+// regression is the scenario that a fault violated, "" if there is none.
+func (f plantedFault) regression() string {
+	file := filepath.Join("testdata", "regressions", f.name+".json")
+	if _, err := os.Stat(file); err != nil {
+		return ""
+	}
+	return file
+}
+
+// TestPlantable: each planted fault still fits the product, and each regression has its
+// fault.
 func TestPlantable(t *testing.T) {
+	left := regressions(t)
 	for _, f := range plantedFaults(t) {
+		file := f.regression()
+		left = slices.DeleteFunc(left, func(other string) bool { return other == file })
+		if f.rare && file == "" {
+			t.Errorf("%s: nothing would find it: it is rare, and has no regression", f.name)
+		}
 		if _, err := f.plant(t.TempDir()); err != nil {
 			t.Errorf("%s: %v", f.name, err)
 		}
 	}
+	if len(left) > 0 {
+		t.Errorf("no planted fault has the name of %v: does it still show anything?", left)
+	}
 }
 
 // faultRow is a row of the table of planted faults: name, what is wrong, and found by what.
-var faultRow = regexp.MustCompile(`(?m)^\| ([a-z0-9-]+) \| (.+) \| ([a-z ]+) \| \d+ \|$`)
+var faultRow = regexp.MustCompile(`(?m)^\| ([a-z0-9-]+) \| (.+) \| ([a-z ]+) \| (?:\d+|regression) \|$`)
 
 // TestPlantedInDocs: docs/reliability.md has the same faults as testdata/planted, and says
 // the same about them.
@@ -144,7 +165,8 @@ func TestPlantedInDocs(t *testing.T) {
 	}
 }
 
-// TestPlanted: seeds find each planted fault, by an invariant that it should violate.
+// TestPlanted: seeds find each planted fault, by an invariant that it should violate, and
+// so does its regression.
 func TestPlanted(t *testing.T) {
 	if *planted == "" {
 		t.Skip("compiles the relays once for each planted fault: run scripts/simulate -planted .")
@@ -164,24 +186,31 @@ func TestPlanted(t *testing.T) {
 			if out, err := exec.Command("go", "test", "-overlay", overlay, "-c", "-o", program, ".").CombinedOutput(); err != nil {
 				t.Fatalf("it does not compile: %v\n%s", err, out)
 			}
-			out, found := search(program)
-			m := regexp.MustCompile(`seed (\d+) of .*\[([a-z ]+): .*`).FindSubmatch(out)
-			switch {
-			case !found || m == nil:
-				t.Errorf("%s\nnot found:\n%s", f.what, out)
-			case !slices.Contains(f.finds, string(m[2])):
-				t.Errorf("%s\nfound, but not by %q: %s", f.what, f.finds, m[0])
-			default:
-				t.Logf("found with seed %s by %q", m[1], m[2])
+			if f.regression() != "" { // a few times: the scheduler plays a part
+				f.find(t, program, "-test.run", "^TestRegressions$/^"+f.name+"$", "-test.count", "5")
+			}
+			if !f.rare {
+				f.find(t, program, "-test.run", "^TestSeeds$", "-for", "1m", "-shrink=false")
 			}
 		})
 	}
 }
 
-// search runs seeds until one fails, for four minutes of processor time.
-func search(program string) (out []byte, found bool) {
-	cmd := exec.Command(program, "-test.run", "^TestSeeds$", "-for", "4m", "-shrink=false")
+var violated = regexp.MustCompile(`(seed \d+|[-a-z]+\.json).*\[([a-z ]+): .*`)
+
+// find runs a program that has the fault, which should violate an invariant.
+func (f plantedFault) find(t *testing.T, program string, arguments ...string) {
+	t.Helper()
+	cmd := exec.Command(program, arguments...)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
-	return out, err != nil
+	m := violated.FindSubmatch(out)
+	switch {
+	case err == nil || m == nil:
+		t.Errorf("%s\nnot found with %q:\n%s", f.what, arguments, out)
+	case !slices.Contains(f.finds, string(m[2])):
+		t.Errorf("%s\nfound, but not by %q: %s", f.what, f.finds, m[0])
+	default:
+		t.Logf("found with %s by %q", m[1], m[2])
+	}
 }

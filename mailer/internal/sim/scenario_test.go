@@ -68,7 +68,7 @@ var troubles = []struct {
 	most  float64
 }{
 	{"cut", link, 0.8}, {"cut", link, 0.8}, {"silent", link, 0.5}, {"slow", link, 1}, {"down", link, 1}, {"lost", link, 0.6},
-	{"moody", hop, 1}, {"moody", hop, 1},
+	{"moody", hop, 1}, {"moody", hop, 1}, {"full", box, 1},
 	{"kme-lost", siteName, 0.6}, {"kme-error", siteName, 0.8}, {"kme-slow", siteName, 0.6}, {"lag", siteName, 1}, {"empty", siteName, 1},
 	{"store-fail", siteName, 0.5}, {"store-unsure", siteName, 0.4}, {"store-slow", siteName, 0.5}, {"store-full", siteName, 1},
 	{"wire", siteName, 0.9}, {"wire", siteName, 0.9},
@@ -98,6 +98,7 @@ func nodeName(sc *scenario, r *rand.Rand) string {
 	return fmt.Sprint(siteName(sc, r), 1+r.IntN(sc.Nodes))
 }
 func hop(sc *scenario, r *rand.Rand) string { return siteName(sc, r) + one(r, "-mta", "-box") }
+func box(sc *scenario, r *rand.Rand) string { return siteName(sc, r) + "-box" }
 func attackKind(_ *scenario, r *rand.Rand) string {
 	return one(r, "flip", "truncate", "rubbish", "swap", "replay", "replay", "respell", "redirect", "redirect", "strip", "forge")
 }
@@ -169,10 +170,10 @@ func addClocks(sc *scenario, add func(event)) {
 	long := time.Duration(sc.Days) * 24 * time.Hour
 	for range 1 + r.IntN(1+2*sc.Days) {
 		e := event{Kind: "clock", Where: nodeName(sc, r), At: between(r, 0, long)}
-		e.For = min(time.Duration(1<<r.IntN(6))*time.Hour, long-e.At)
+		e.For = min(time.Duration(2<<r.IntN(5))*time.Hour, long-e.At)
 		add(e)
-		add(event{Kind: "moody", Where: e.Where[:1] + "-box", At: e.At, For: e.For, P: 0.5 + r.Float64()/2})
-		for range 8 {
+		add(event{Kind: one(r, "moody", "full"), Where: e.Where[:1] + "-box", At: e.At, For: e.For, P: 0.5 + r.Float64()/2})
+		for range 12 {
 			add(event{Kind: "mail", At: e.At + between(r, 0, e.For)})
 		}
 		if r.IntN(4) == 0 {
@@ -186,7 +187,7 @@ func addClocks(sc *scenario, add func(event)) {
 func wrongClock(r *rand.Rand) time.Duration {
 	const day = 24 * time.Hour
 	d := one(r, between(r, time.Minute, 3*time.Hour), between(r, 3*time.Hour, 2*day), between(r, 7*day, 30*day), between(r, 7*day, 30*day), between(r, 30*day, 400*day), 29*365*day)
-	return one(r, d, -d)
+	return one(r, d, d, -d)
 }
 
 // addRepeats makes a store fail for a while, in some scenarios, and adds mail that an

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -71,23 +72,28 @@ func cpuTime() time.Duration {
 // TestRegressions runs the scenarios that once violated an invariant.
 func TestRegressions(t *testing.T) {
 	p := newTestPKI(t)
+	for _, file := range regressions(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			sc, err := readScenario(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := run(t, p, sc, *verbose); len(r.violations) > 0 {
+				show(t, r)
+				t.Errorf("%s: %v", file, r.violations)
+			}
+		})
+	}
+}
+
+// regressions returns the files of scenarios that once violated an invariant.
+func regressions(t *testing.T) []string {
+	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "regressions", "*.json"))
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("testdata/regressions has no scenarios: %v", err)
 	}
-	if len(files) == 0 {
-		t.Fatal("testdata/regressions has no scenarios")
-	}
-	for _, file := range files {
-		sc, err := readScenario(file)
-		if err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		if r := run(t, p, sc, *verbose); len(r.violations) > 0 {
-			show(t, r)
-			t.Errorf("%s: %v", file, r.violations)
-		}
-	}
+	return files
 }
 
 // readScenario reads a file of testdata/regressions. It refuses fields that scenarios no
