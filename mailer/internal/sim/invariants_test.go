@@ -228,8 +228,8 @@ func (l *ledger) noBounceWithoutCause() {
 }
 
 // noAlarmWithoutCause: each alarm is about a key that an attacker has named, that a key
-// manager has given out again, or that was closed too soon, perhaps because of a wrong
-// clock.
+// manager has given out again, or that was closed too soon. By a wrong clock its tombstone
+// may be gone as well, and only the claim of its ID left.
 func (l *ledger) noAlarmWithoutCause() {
 	for _, a := range l.alarms {
 		if len(a.ids) == 0 {
@@ -237,7 +237,8 @@ func (l *ledger) noAlarmWithoutCause() {
 		}
 		for _, id := range a.ids {
 			k := l.w.keyOf(id)
-			early := a.kind == "closed" && (l.w.sc.Close == soonClosed || before(l.misled[a.site], a.at))
+			early := a.kind == "closed" && l.w.sc.Close == soonClosed ||
+				(a.kind == "closed" || a.kind == "reused") && before(l.misled[a.site], a.at)
 			if !before(l.named[id], a.at) && (k == nil || !k.back) && !early {
 				l.w.violate("alarm", "an alarm without a cause: %s", a.text)
 			}
