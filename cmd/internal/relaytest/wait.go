@@ -39,25 +39,46 @@ func FreePort(t testing.TB) int {
 	return FreePorts(t, 1)
 }
 
-// FreePorts returns the first of n consecutive free ports on loopback. They are
-// below those that the system gives to clients, so that a restarted server gets
-// its own again.
+// FreePorts returns the first of n consecutive free ports on loopback, which stay reserved
+// until the test ends: a restarted server gets its own again. They are below those that
+// the system gives to clients.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
-next:
 	for range 1000 {
 		first := 11000 + rand.IntN(20000)
-		for port := first; port < first+n; port++ {
-			l, err := net.Listen("tcp", Loopback(port))
-			if err != nil {
-				continue next
-			}
-			_ = l.Close()
+		if reserve(t, first, n) {
+			return first
 		}
-		return first
 	}
 	t.Fatal("no free ports")
 	return 0
+}
+
+// reserve reserves free ports. While a server is down its port looks free to tests in other
+// processes, so what reserves it is a UDP socket with the same number.
+func reserve(t testing.TB, first, n int) bool {
+	var held []net.PacketConn
+	release := func() {
+		for _, c := range held {
+			_ = c.Close()
+		}
+	}
+	for port := first; port < first+n; port++ {
+		c, err := net.ListenPacket("udp", Loopback(port))
+		if err == nil {
+			held = append(held, c)
+			var l net.Listener
+			if l, err = net.Listen("tcp", Loopback(port)); err == nil {
+				_ = l.Close()
+			}
+		}
+		if err != nil {
+			release()
+			return false
+		}
+	}
+	t.Cleanup(release)
+	return true
 }
 
 // Loopback returns the address of a port.

@@ -40,14 +40,7 @@ func StartPatroni(t testing.TB) *Patroni {
 	}
 	p := &Patroni{t: t}
 	for range 3 {
-		n := &node{Server: prepare(t)}
-		for _, port := range []*int{&n.rest, &n.raft} {
-			var err error
-			if *port, err = freePort(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p.nodes = append(p.nodes, n)
+		p.nodes = append(p.nodes, &node{Server: prepare(t), rest: freePort(t), raft: freePort(t)})
 	}
 	for i, n := range p.nodes {
 		p.configure(i)

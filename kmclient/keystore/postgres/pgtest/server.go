@@ -118,26 +118,34 @@ func prepare(t testing.TB) *Server {
 		s.end(syscall.SIGQUIT)
 		_ = os.RemoveAll(dir)
 	})
-	if s.port, err = freePort(); err != nil {
-		t.Fatal(err)
-	}
+	s.port = freePort(t)
 	return s
 }
 
 // An account is the user and group that a program runs as.
 type account struct{ uid, gid int }
 
-// freePort returns a port below those that the system gives to clients, so that a
-// restarted server gets its own back.
-func freePort() (port int, err error) {
+// freePort returns a port below those that the system gives to clients. Until the test
+// ends a UDP socket with the same number reserves it, so that a restarted server gets its
+// own back: other tests that look for a port do the same.
+func freePort(t testing.TB) int {
+	t.Helper()
 	for range 100 {
-		port = 11000 + rand.IntN(20000)
-		var l net.Listener
-		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			return port, l.Close()
+		port := 11000 + rand.IntN(20000)
+		address := "127.0.0.1:" + strconv.Itoa(port)
+		reserved, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
 		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			t.Cleanup(func() { _ = reserved.Close() })
+			return port
+		}
+		_ = reserved.Close()
 	}
-	return 0, err
+	t.Fatal("no free port")
+	return 0
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
