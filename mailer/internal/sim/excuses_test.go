@@ -11,8 +11,8 @@ func (l *ledger) explained(p person, m *mail, o *outcome, b bounce) bool {
 	switch {
 	case b.says("Never, at", notThisOne):
 		return o.refused || l.anothersRefusal(m, b)
-	case b.says("was altered", "is damaged"):
-		return l.tampered[p]
+	case l.wasChanged(p, b):
+		return true
 	case b.says(keyIsClosed) && l.w.sc.Close == soonClosed && len(m.rcpts) > 1:
 		return true // it was closed after the first of them had the message
 	case b.says(keyIsLost, keyWasUsed) && slices.ContainsFunc(o.sealed, l.keyLost):
@@ -30,6 +30,11 @@ const (
 
 func (b bounce) says(texts ...string) bool {
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(b.text, text) })
+}
+
+// wasChanged reports whether a mail bounced since an attacker had changed it.
+func (l *ledger) wasChanged(p person, b bounce) bool {
+	return l.tampered[p] && b.says("was altered", "is damaged")
 }
 
 // anothersRefusal reports whether a mail may have bounced because the next hop refused the

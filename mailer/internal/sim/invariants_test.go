@@ -31,8 +31,9 @@ func (l *ledger) check() {
 // recipient, and never both. Both together are excused if an answer was lost in between,
 // since then nobody could know that the mail had been taken; by a wrong clock; by the
 // refusal of the recipient at RCPT, where no relay knows that the message is one that they
-// have; over SMTP by the refusal of another recipient; or if an attacker sent a copy on,
-// after the bounce or before the message itself was changed or refused.
+// have; over SMTP by the refusal of another recipient; or by an attacker, who changed a
+// message that came again, or sent a copy on, after the bounce or before the message itself
+// was changed or refused.
 func (l *ledger) everyMailHasOneEnd() {
 	for p, o := range l.outcomes {
 		m := l.mails[p.number]
@@ -41,7 +42,7 @@ func (l *ledger) everyMailHasOneEnd() {
 		}
 		excused := o.unanswered > 0
 		for _, b := range o.bounces {
-			excused = excused || l.clockAtFault(m, b) || l.anothersRefusal(m, b) || b.says(neverAtRcpt+p.rcpt)
+			excused = excused || l.clockAtFault(m, b) || l.wasChanged(p, b) || l.anothersRefusal(m, b) || o.refused && b.says(neverAtRcpt)
 		}
 		for _, t := range o.sealed {
 			excused = excused || !t.seen() || t.odd

@@ -166,6 +166,9 @@ func (s *mailSession) command(line string) bool {
 		return on
 	case "RCPT":
 		if s.server.full(path()) {
+			if s.odd {
+				s.refuse(path())
+			}
 			return s.write("452 4.2.2 Mailbox full")
 		}
 		ok, on := s.say("RCPT "+path(), "250 2.1.5 Ok")
@@ -281,6 +284,7 @@ func (s *mailSession) answer(whole *taken, rcpts []string, last bool) bool {
 		time.Sleep(late)
 	case moodTwice:
 		keep()
+		s.odd = true
 		return s.write(queued + "\r\n" + queued)
 	default:
 		keep()
