@@ -96,8 +96,8 @@ func (run *sweep) page(ctx context.Context, records []*engine.Record) error {
 	for _, r := range records {
 		e, err := run.edit(ctx, r)
 		switch {
-		case errors.Is(err, ErrRecord):
-			run.store.o.Logger.Error("a damaged record is left as it is", "record", r.Name.String())
+		case errors.Is(err, ErrRecord): // of this record, or of one that it names
+			run.store.o.Logger.Error("a damaged record is left as it is", "record", r.Name.String(), "cause", err)
 			e = sealed.Edit{Old: r, Name: r.Name, Due: run.now.Add(24 * time.Hour), Bare: true}
 		case err != nil:
 			return err
@@ -147,8 +147,8 @@ func (run *sweep) edit(ctx context.Context, r *engine.Record) (sealed.Edit, erro
 	}
 	defer it.Wipe()
 	if r.Kind == engine.Message {
-		if later.Due, err = run.deliveries(ctx, it); later.Due.IsZero() {
-			return sealed.Edit{Old: r, Name: r.Name, Remove: true}, err
+		if later.Due, err = run.deliveries(ctx, it); err == nil && later.Due.IsZero() {
+			return sealed.Edit{Old: r, Name: r.Name, Remove: true}, nil
 		}
 		return later, err
 	}
