@@ -19,7 +19,7 @@ type conn struct {
 	opts       *Options
 	in         *bufio.Reader
 	extensions map[string]string // keyword, in upper case, and parameters
-	since      time.Time         // of its last use
+	idle       *time.Timer       // closes it if it is kept too long
 	kept       bool              // it was used before
 	messages   int               // that went through it
 	most       int               // messages that may

@@ -158,6 +158,7 @@ func (h *Hop) get(fresh bool) (*conn, error) {
 		c := h.idle[len(h.idle)-1]
 		h.idle = h.idle[:len(h.idle)-1]
 		h.mu.Unlock()
+		c.idle.Stop()
 		if !c.spoken() {
 			return c, nil
 		}
@@ -169,31 +170,28 @@ func (h *Hop) get(fresh bool) (*conn, error) {
 // put keeps a connection that is between two transactions for some time, unless it has
 // had its share of messages.
 func (h *Hop) put(c *conn) {
-	c.since, c.kept = time.Now(), true
+	c.kept = true
 	h.mu.Lock()
 	keep := !h.closed && len(h.idle) < h.opts.MaxIdle && c.messages < c.most && !c.spoken()
 	if keep {
+		c.idle = time.AfterFunc(h.opts.IdleFor, func() { h.expire(c) })
 		h.idle = append(h.idle, c)
 	}
 	h.mu.Unlock()
-	if keep {
-		time.AfterFunc(h.opts.IdleFor, h.closeOld)
-	} else {
+	if !keep {
 		c.quit()
 	}
 }
 
-// closeOld closes connections that were kept too long.
-func (h *Hop) closeOld() {
+// expire closes a connection that was kept too long.
+func (h *Hop) expire(c *conn) {
 	h.mu.Lock()
-	n := 0
-	for n < len(h.idle) && time.Since(h.idle[n].since) >= h.opts.IdleFor {
-		n++
+	i := slices.Index(h.idle, c)
+	if i >= 0 {
+		h.idle = slices.Delete(h.idle, i, i+1)
 	}
-	old := slices.Clone(h.idle[:n])
-	h.idle = slices.Delete(h.idle, 0, n)
 	h.mu.Unlock()
-	for _, c := range old {
+	if i >= 0 {
 		c.quit()
 	}
 }
@@ -205,6 +203,7 @@ func (h *Hop) Close() error {
 	h.idle, h.closed = nil, true
 	h.mu.Unlock()
 	for _, c := range idle {
+		c.idle.Stop()
 		c.quit()
 	}
 	return nil
