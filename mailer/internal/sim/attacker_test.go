@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -83,6 +84,9 @@ func (a *attacker) strike(kind string, event int) {
 	d, to := a.seen[i], a.to[i]
 	a.mu.Unlock()
 	name := fmt.Sprint("event ", event)
+	if kind == "reuse" && !a.w.ledger.isBound(to, readCiphertext(d.data).ids[0]) {
+		return // the store does not know yet, or no more, whose key it is
+	}
 	if kind != "drain" {
 		a.send(kind, d, to, name)
 		return
@@ -119,6 +123,12 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 		changed = false
 	case "replay":
 		changed = false
+	case "reuse": // with the help of the site that sent the first one
+		d.rcpts = []string{"mallory@" + to.name + ".example"}
+		_, domain, _ := strings.Cut(seen.from, "@")
+		if d.data = a.w.second(a.w.site(domain), seen, d.rcpts); d.data == nil {
+			return
+		}
 	case "strip":
 		d.data = []byte("From: <" + d.from + ">\r\nSubject: not encrypted\r\n\r\nsend money\r\n")
 	case "forge":

@@ -25,6 +25,7 @@ func (l *ledger) check() {
 	l.noAlarmWithoutCause()
 	l.noAttackSucceeded()
 	l.copiesAreNotRefused()
+	l.lostKeysAreNotAskedForAgain()
 }
 
 // everyMailHasOneEnd: each accepted mail is delivered or bounced to its sender, for each

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -72,6 +73,13 @@ func (l *qkdLink) side(s *site) int {
 		}
 	}
 	return -1
+}
+
+// key returns the key with an ID, nil if there is none.
+func (l *qkdLink) key(id string) *qkdKey {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.keys[id]
 }
 
 // encKeys hands out keys to encrypt with, or nil if there are not enough.
@@ -221,8 +229,15 @@ func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
-	keys, code, text := k.serve(link, side, path[1], body)
-	if lost := troubled("kme-lost"); lost || r.Context().Err() != nil { // the caller has gone
+	var q query
+	_ = json.Unmarshal(body, &q)
+	keys, code, text := q.serve(link, side, path[1])
+	lost := troubled("kme-lost") || r.Context().Err() != nil // the caller has gone
+	if path[1] == "enc_keys" {
+		relay, _, _ := net.SplitHostPort(r.RemoteAddr)
+		world.ledger.gaveKeys(keyRequest{relay, path[0], q.Size}, lost)
+	}
+	if lost {
 		if path[1] == "dec_keys" {
 			link.lose(keys)
 		}
@@ -257,13 +272,14 @@ func container(keys []*qkdKey) map[string]any {
 	return map[string]any{"keys": list}
 }
 
-func (k *kmeServer) serve(link *qkdLink, side int, operation string, body []byte) (keys []*qkdKey, code int, text string) {
-	var q struct {
-		Number int                 `json:"number"`
-		Size   int                 `json:"size"`
-		IDs    []map[string]string `json:"key_IDs"`
-	}
-	_ = json.Unmarshal(body, &q)
+// A query is the body of a request for keys, of either kind.
+type query struct {
+	Number int                 `json:"number"`
+	Size   int                 `json:"size"` // bits
+	IDs    []map[string]string `json:"key_IDs"`
+}
+
+func (q *query) serve(link *qkdLink, side int, operation string) (keys []*qkdKey, code int, text string) {
 	switch operation {
 	case "enc_keys":
 		if q.Size < 64 || q.Size > largestKey || q.Number < 1 || q.Number > mostInOne {

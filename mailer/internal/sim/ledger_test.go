@@ -31,6 +31,9 @@ type ledger struct {
 	named    map[string][]time.Time  // when an attacker began to name a key
 	clocks   map[*site][]time.Time   // when a clock was set
 	misled   map[*site][]time.Time   // when a relay started while its clock was wrong
+
+	handings   map[string][]handing // by the relay's IP address
+	keyAnswers map[keyRequest][]keyAnswer
 }
 
 // A person is one recipient of one mail.
@@ -90,7 +93,7 @@ func newLedger(w *world) *ledger {
 	return &ledger{
 		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, gaps: map[*site][]gap{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[person]bool{},
 		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, named: map[string][]time.Time{},
-		clocks: map[*site][]time.Time{}, misled: map[*site][]time.Time{},
+		clocks: map[*site][]time.Time{}, misled: map[*site][]time.Time{}, handings: map[string][]handing{}, keyAnswers: map[keyRequest][]keyAnswer{},
 	}
 }
 
@@ -292,6 +295,19 @@ func (l *ledger) setBack(s *site, since time.Time) {
 // inGap reports whether a site's store knows nothing about a moment; l.mu must be held.
 func (l *ledger) inGap(s *site, at time.Time) bool {
 	return slices.ContainsFunc(l.gaps[s], func(g gap) bool { return !at.Before(g.from) && !at.After(g.to) })
+}
+
+// isBound reports whether a message has reached a mailbox of a site under this first key,
+// and the site's store knows that and will not be set back.
+func (l *ledger) isBound(to *site, id string) bool {
+	if to.hasBackups() {
+		return false
+	}
+	defer l.lock()()
+	return slices.ContainsFunc(l.arrivals, func(a *arrival) bool {
+		set := func(g gap) bool { return !a.at.Before(g.from) && a.at.Before(g.to.Add(20*time.Minute)) }
+		return a.site == to && a.keyID() == id && !slices.ContainsFunc(l.gaps[to], set)
+	})
 }
 
 // near reports whether any of the moments is in a span of time; l.mu must be held.

@@ -119,6 +119,13 @@ func (s *site) countBackups(more int) {
 	s.backups += more
 }
 
+// hasBackups reports whether a backup of the store may yet take its place.
+func (s *site) hasBackups() bool {
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	return s.backups > 0
+}
+
 // certificate returns the path of the site's client certificate, without ".crt" and
 // ".key".
 func (s *site) certificate() string { return filepath.Join(s.world.dir, s.sae) }

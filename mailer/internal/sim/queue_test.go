@@ -104,10 +104,13 @@ func (q *queue) try(e *entry) {
 		done[i] = d
 		all.Go(func() {
 			time.Sleep(pause)
+			to := targets[(target+i)%len(targets)]
 			if q.onTheWire != nil {
 				q.onTheWire(e, i, d)
+			} else {
+				q.w.ledger.handed(to, len(d.rcpts))
 			}
-			d.deliver(q.host, targets[(target+i)%len(targets)], q.lmtp)
+			d.deliver(q.host, to, q.lmtp)
 		})
 	}
 	all.Wait()

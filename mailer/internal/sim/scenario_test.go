@@ -150,6 +150,8 @@ func newScenario(seed uint64, days, perDay int) *scenario {
 	addClocks(sc, add)
 	addRepeats(sc, add)
 	addDrains(sc, add)
+	addReuses(sc, add)
+	addLosses(sc, add)
 	// A store and a key manager that are both set back could make a relay use a key
 	// twice, as the manual says. Nothing here happens to a real file.
 	unwanted := one(r, "store-restore", "store-restore", "store-restore", "kme-restore")
@@ -212,6 +214,31 @@ func addDrains(sc *scenario, add func(event)) {
 	r := dice(sc.Seed).about("drains")
 	if r.IntN(8) == 0 {
 		add(event{Kind: "attack", Where: "drain", At: between(r, 0, time.Duration(sc.Days)*24*time.Hour)})
+	}
+}
+
+// addReuses makes a site seal other messages under keys that it has used, in some
+// scenarios.
+func addReuses(sc *scenario, add func(event)) {
+	r := dice(sc.Seed).about("reuses")
+	if r.IntN(4) > 0 {
+		return
+	}
+	for range 6 {
+		add(event{Kind: "attack", Where: "reuse", At: between(r, 0, time.Duration(sc.Days+8)*24*time.Hour)})
+	}
+}
+
+// addLosses makes a KME lose most of its answers for a while, in some scenarios.
+func addLosses(sc *scenario, add func(event)) {
+	r := dice(sc.Seed).about("losses")
+	if r.IntN(4) > 0 {
+		return
+	}
+	e := event{Kind: "kme-lost", Where: siteName(sc, r), At: between(r, 0, time.Duration(sc.Days)*24*time.Hour), For: between(r, time.Minute, 2*time.Hour), P: 0.5 + r.Float64()/2}
+	add(e)
+	for range 4 {
+		add(event{Kind: "mail", At: e.At + between(r, 0, e.For)})
 	}
 }
 

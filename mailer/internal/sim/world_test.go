@@ -245,7 +245,7 @@ func (w *world) linkTroubled(s *site, from, to time.Time) bool {
 func (w *world) keyOf(id string) *qkdKey {
 	for _, s := range w.sites {
 		for _, l := range s.links {
-			if k := l.keys[id]; k != nil {
+			if k := l.key(id); k != nil {
 				return k
 			}
 		}
