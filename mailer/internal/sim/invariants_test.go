@@ -89,13 +89,25 @@ func areMaybe(rcpts []string) bool {
 }
 
 // nothingFellBack: if the other site's X-Wing key is known, everything encrypted for that
-// site is hybrid.
+// site is hybrid. What was under way when it became known may not be.
 func (l *ledger) nothingFellBack() {
 	for _, c := range l.crossing {
-		if l.w.sc.Hybrid && c.suite != "" && !c.hybrid() {
+		to := l.siteOf(c.rcpts)
+		if to == nil || c.suite == "" || c.hybrid() {
+			continue
+		}
+		if known := to.announced.Load(); known != nil && (l.w.sc.Hybrid || c.at.After(known.Add(30*time.Minute))) {
 			l.w.violate("fallback", "a message of site %s, under key %s, leaves under %s alone", c.site.name, c.ids[0], c.suite)
 		}
 	}
+}
+
+// siteOf returns the site of recipients, nil if they are nobody's.
+func (l *ledger) siteOf(rcpts []string) *site {
+	if m := l.mails[numberOf(rcpts[0])]; m != nil {
+		return m.to
+	}
+	return nil
 }
 
 // noKeyServedTwice: no key, in any direction, is used for two messages, even if only a

@@ -328,11 +328,17 @@ func (l *life) close(within time.Duration) {
 	}
 }
 
-// reload makes the relay read its configuration again.
+// reload makes the relay read its configuration again, once it has started.
 func (n *node) reload() {
 	n.mu.Lock()
 	l := n.life
-	ready := l != nil && l.up
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	<-l.begun
+	n.mu.Lock()
+	ready := n.life == l && l.up
 	n.mu.Unlock()
 	if !ready {
 		return

@@ -22,6 +22,25 @@ func (s *site) reload() {
 	}
 }
 
+// upgrade installs a program that knows X-Wing: the site's relays restart, one after the
+// other, with a key that opens what is sealed for it. Then the other sites get the public
+// key.
+func (s *site) upgrade(pause time.Duration) {
+	s.hybrid.Store(true)
+	for _, n := range s.nodes {
+		n.hold()
+		time.Sleep(pause)
+		n.release()
+	}
+	now := time.Now()
+	s.announced.Store(&now)
+	for _, other := range s.world.sites {
+		if other != s {
+			other.reload()
+		}
+	}
+}
+
 // rotate changes the store key, as an operator does with qkdmail store rotate. The program
 // may be killed, and is started again until it succeeds. Then the old keys are thrown
 // away, unless a backup may need them.

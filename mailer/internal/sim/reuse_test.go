@@ -23,7 +23,7 @@ func (w *world) second(from *site, seen *delivery, rcpts []string) []byte {
 	opts := &cipher.EncryptOptions{
 		Suite: cipher.Suite(first.suite).Plain(), SAE: from.sae, Peer: key.slave.sae, Recipients: rcpts, CRLF: true, Time: time.Now(),
 	}
-	if w.sc.Hybrid {
+	if first.hybrid() {
 		text, err := os.ReadFile(w.pki.file(key.slave.name + ".public"))
 		if err == nil {
 			opts.Hybrid, err = cipher.ParseHybridPublicKey(text)

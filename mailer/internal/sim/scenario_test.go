@@ -152,6 +152,7 @@ func newScenario(seed uint64, days, perDay int) *scenario {
 	addDrains(sc, add)
 	addReuses(sc, add)
 	addLosses(sc, add)
+	addUpgrades(sc, add)
 	// A store and a key manager that are both set back could make a relay use a key
 	// twice, as the manual says. Nothing here happens to a real file.
 	unwanted := one(r, "store-restore", "store-restore", "store-restore", "kme-restore")
@@ -239,6 +240,19 @@ func addLosses(sc *scenario, add func(event)) {
 	add(e)
 	for range 4 {
 		add(event{Kind: "mail", At: e.At + between(r, 0, e.For)})
+	}
+}
+
+// addUpgrades makes one site begin with X-Wing, in some scenarios, while mail is under way.
+func addUpgrades(sc *scenario, add func(event)) {
+	r := dice(sc.Seed).about("upgrades")
+	if sc.Hybrid || r.IntN(3) > 0 {
+		return
+	}
+	e := event{Kind: "upgrade", Where: siteName(sc, r), At: between(r, 0, time.Duration(sc.Days)*24*time.Hour), For: between(r, time.Second, 5*time.Minute)}
+	add(e)
+	for range 4 {
+		add(event{Kind: "mail", At: max(e.At+between(r, -10*time.Minute, time.Hour), 0)})
 	}
 }
 

@@ -61,7 +61,9 @@ type site struct {
 	links     map[string]*qkdLink // by the other site's SAE
 	kme       *http.Server
 
-	changed atomic.Bool // the configuration was changed
+	changed   atomic.Bool               // the configuration was changed
+	hybrid    atomic.Bool               // the relays have an X-Wing key
+	announced atomic.Pointer[time.Time] // when the other sites got the public key; nil: not yet
 }
 
 func newSite(w *world, index int) *site {
@@ -70,6 +72,9 @@ func newSite(w *world, index int) *site {
 		keys: []keystore.StoreKey{keystore.NewStoreKey()}, rotating: make(chan struct{}, 1), links: map[string]*qkdLink{}, closing: w.sc.closing(),
 	}
 	s.records.Store(memory.New())
+	if s.hybrid.Store(w.sc.Hybrid); w.sc.Hybrid {
+		s.announced.Store(&w.start)
+	}
 	s.install(s.sae)
 	for i := range w.sc.Nodes {
 		s.nodes = append(s.nodes, &node{site: s, name: fmt.Sprint(s.name, i+1), ip: nodeIP(index, i)})
@@ -204,7 +209,7 @@ func (s *site) config(ip, name string) *config.Config {
 	c.Hostname = name + ".example"
 	c.Site.Domains = []string{s.name + ".example", "*." + s.name + ".example"}
 	c.KM.URL, c.KM.SAE = "etsi014:https://"+kmeIP(s.index), s.sae
-	if w.sc.Hybrid {
+	if s.hybrid.Load() {
 		c.Site.HybridKeys = []string{w.pki.file(s.name + ".private")}
 	}
 	s.addServers(c, ip)
@@ -246,8 +251,11 @@ func (s *site) addPeer(c *config.Config, other *site) {
 	w := s.world
 	domain := other.name + ".example"
 	p := config.Peer{Name: other.name, SAE: other.sae, Domains: []string{domain, "*." + domain}, Inbound: "required"}
-	if w.sc.Hybrid {
+	if other.announced.Load() != nil {
 		p.HybridKey = w.pki.file(other.name + ".public")
+		if !w.sc.Hybrid { // what comes from there is not hybrid
+			p.Suites = []string{"aes-256-gcm", "otp", "aes-256-gcm+x-wing", "otp+x-wing"}
+		}
 	}
 	mode := mailer.Required
 	if w.sc.Opportunistic {

@@ -129,6 +129,8 @@ func (w *world) happen(e event) {
 		w.restart(w.node(e.Where), e)
 	case "reload":
 		w.site(e.Where).reload()
+	case "upgrade":
+		w.site(e.Where).upgrade(e.For)
 	case "clock":
 		n := w.node(e.Where)
 		n.setClock(wrongClock(w.dice.about("clock", e.N)))
