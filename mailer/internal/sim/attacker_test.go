@@ -125,10 +125,13 @@ func (a *attacker) send(kind string, seen *delivery, to *site, name string) {
 		changed = false
 	case "reuse": // with the help of the site that sent the first one
 		d.rcpts = []string{"mallory@" + to.name + ".example"}
-		_, domain, _ := strings.Cut(seen.from, "@")
-		if d.data = a.w.second(a.w.site(domain), seen, d.rcpts); d.data == nil {
+		sent := readCiphertext(seen.data)
+		keys := a.w.usedKeys(sent)
+		if len(keys) == 0 {
 			return
 		}
+		_, domain, _ := strings.Cut(seen.from, "@")
+		d.data = a.w.second(a.w.site(domain), sent, one(dice, keys...), d.rcpts)
 	case "strip":
 		d.data = []byte("From: <" + d.from + ">\r\nSubject: not encrypted\r\n\r\nsend money\r\n")
 	case "forge":

@@ -63,6 +63,9 @@ const hybridSize = 32 + 1120
 // hybrid reports whether reading it takes more than keys of a key manager.
 func (c *ciphertext) hybrid() bool { return strings.HasSuffix(c.suite, "+X-WING") }
 
+// isGCM reports whether it has one key, whatever its size.
+func (c *ciphertext) isGCM() bool { return strings.HasPrefix(c.suite, "AES") }
+
 // frames reads which keys the frames of a one-time pad name.
 func (c *ciphertext) frames() {
 	rest := c.payload

@@ -32,10 +32,11 @@ func (b bounce) says(texts ...string) bool {
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(b.text, text) })
 }
 
-// wasChanged reports whether a mail bounced since an attacker had changed it. If the key is
-// closed, what he changed looks like another message.
+// wasChanged reports whether a mail bounced since an attacker had changed it on its way. If
+// the key is closed, what they changed looks like another message.
 func (l *ledger) wasChanged(p person, b bounce) bool {
-	return l.tampered[p] && b.says("was altered", "is damaged", "belongs to another message")
+	return b.says("was altered", "is damaged", "belongs to another message") &&
+		slices.ContainsFunc(l.attacks, func(a *attack) bool { return a.kind == "tamper" && a.answers[p.rcpt] == b.reply })
 }
 
 // anothersRefusal reports whether a mail may have bounced because the next hop refused the
@@ -130,14 +131,16 @@ func (l *ledger) elsewhere(a *arrival, rcpt string) bool {
 	return false
 }
 
-// has reports whether a recipient had received the message that an attack pretends to be
-// by the time it was answered, or a relay had answered that they had.
+// has reports whether a recipient had received the message that an attack pretends to be,
+// or a relay had answered that they had. It may have come while the attack was under way,
+// but not by the attack itself.
 func (l *ledger) has(rcpt string, a *attack) bool {
 	if len(a.ids) == 0 {
 		return false
 	}
 	return before(l.taken[message{a.ids[0], rcpt}], a.at) || slices.ContainsFunc(l.arrivals, func(b *arrival) bool {
-		return b.keyID() == a.ids[0] && slices.Contains(b.rcpts, rcpt) && b.at.Before(a.at)
+		meanwhile := b.at.Before(a.at) && (!b.isAttackers() || l.copied[a.ids[0]])
+		return b.keyID() == a.ids[0] && slices.Contains(b.rcpts, rcpt) && (b.at.Before(a.began) || meanwhile)
 	})
 }
 

@@ -88,15 +88,19 @@ func areMaybe(rcpts []string) bool {
 	return !slices.ContainsFunc(rcpts, func(rcpt string) bool { return !strings.Contains(rcpt, "@maybe.") })
 }
 
+// longestSession is more than a session lasts. It keeps the configuration with which it
+// began.
+const longestSession = 30 * time.Minute
+
 // nothingFellBack: if the other site's X-Wing key is known, everything encrypted for that
-// site is hybrid. What was under way when it became known may not be.
+// site in new sessions is hybrid.
 func (l *ledger) nothingFellBack() {
 	for _, c := range l.crossing {
 		to := l.siteOf(c.rcpts)
 		if to == nil || c.suite == "" || c.hybrid() {
 			continue
 		}
-		if known := to.announced.Load(); known != nil && (l.w.sc.Hybrid || c.at.After(known.Add(30*time.Minute))) {
+		if known := to.known.Load(); known != nil && (l.w.sc.Hybrid || c.began.After(known.Add(longestSession))) {
 			l.w.violate("fallback", "a message of site %s, under key %s, leaves under %s alone", c.site.name, c.ids[0], c.suite)
 		}
 	}

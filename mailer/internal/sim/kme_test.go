@@ -83,7 +83,15 @@ func (l *qkdLink) key(id string) *qkdKey {
 }
 
 // encKeys hands out keys to encrypt with, or nil if there are not enough.
-func (l *qkdLink) encKeys(side, size, number int) (given []*qkdKey) {
+func (l *qkdLink) encKeys(side, size, number int) []*qkdKey {
+	given := l.take(side, size, number)
+	if given == nil {
+		l.w.ledger.exhausted(l.sites[side])
+	}
+	return given
+}
+
+func (l *qkdLink) take(side, size, number int) (given []*qkdKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -93,7 +101,6 @@ func (l *qkdLink) encKeys(side, size, number int) (given []*qkdKey) {
 		l.stock[side] = 0
 	}
 	if l.stock[side] < float64(number) {
-		l.w.ledger.exhausted(l.sites[side])
 		return nil
 	}
 	l.stock[side] -= float64(number)
@@ -212,7 +219,7 @@ type kmeKey struct {
 
 // ServeHTTP answers a request, unless the KME is in trouble.
 func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	world, name := k.site.world, k.site.name
+	world, name, began := k.site.world, k.site.name, time.Now()
 	dice := world.diceNow("kme", name, r.URL.Path)
 	troubled := func(kind string) bool { return dice.Float64() < world.trouble(kind, name) }
 	body, _ := io.ReadAll(r.Body) // first: only after that does the server see that the caller hangs up
@@ -231,11 +238,11 @@ func (k *kmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var q query
 	_ = json.Unmarshal(body, &q)
-	keys, code, text := q.serve(link, side, path[1])
+	keys, code, text := k.serve(link, side, path[1], q)
 	lost := troubled("kme-lost") || r.Context().Err() != nil // the caller has gone
 	if path[1] == "enc_keys" {
 		relay, _, _ := net.SplitHostPort(r.RemoteAddr)
-		world.ledger.gaveKeys(keyRequest{relay, path[0], q.Size}, lost)
+		world.ledger.gaveKeys(keyRequest{relay, path[0], q.Size}, keyAnswer{lost, began})
 	}
 	if lost {
 		if path[1] == "dec_keys" {
@@ -279,7 +286,7 @@ type query struct {
 	IDs    []map[string]string `json:"key_IDs"`
 }
 
-func (q *query) serve(link *qkdLink, side int, operation string) (keys []*qkdKey, code int, text string) {
+func (k *kmeServer) serve(link *qkdLink, side int, operation string, q query) (keys []*qkdKey, code int, text string) {
 	switch operation {
 	case "enc_keys":
 		if q.Size < 64 || q.Size > largestKey || q.Number < 1 || q.Number > mostInOne {

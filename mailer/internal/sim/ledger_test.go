@@ -32,7 +32,7 @@ type ledger struct {
 	clocks   map[*site][]time.Time   // when a clock was set
 	misled   map[*site][]time.Time   // when a relay started while its clock was wrong
 
-	handings   map[string][]handing // by the relay's IP address
+	handings   map[string][]*handing // by the relay's IP address
 	keyAnswers map[keyRequest][]keyAnswer
 }
 
@@ -69,6 +69,7 @@ type crossing struct {
 	*ciphertext
 	site      *site
 	rcpts     []string
+	began     time.Time // when the relay began to send it
 	at        time.Time // when the last of it came
 	unclaimed []string  // its keys whose use was not on disk when they came
 }
@@ -93,7 +94,7 @@ func newLedger(w *world) *ledger {
 	return &ledger{
 		w: w, mails: map[int]*mail{}, copied: map[string]bool{}, gaps: map[*site][]gap{}, taken: map[message][]time.Time{}, outcomes: map[person]*outcome{}, tampered: map[person]bool{},
 		emptied: map[*site][]time.Time{}, failures: map[*site][]time.Time{}, deaths: map[*site][]time.Time{}, named: map[string][]time.Time{},
-		clocks: map[*site][]time.Time{}, misled: map[*site][]time.Time{}, handings: map[string][]handing{}, keyAnswers: map[keyRequest][]keyAnswer{},
+		clocks: map[*site][]time.Time{}, misled: map[*site][]time.Time{}, handings: map[string][]*handing{}, keyAnswers: map[keyRequest][]keyAnswer{},
 	}
 }
 
@@ -158,7 +159,8 @@ func (l *ledger) refused(rcpt string) {
 
 // begins notes that a relay begins to send a message to an MTA.
 func (l *ledger) begins(s *site, rcpts []string) *crossing {
-	c := &crossing{ciphertext: &ciphertext{}, site: s, rcpts: rcpts, at: time.Now()}
+	now := time.Now()
+	c := &crossing{ciphertext: &ciphertext{}, site: s, rcpts: rcpts, began: now, at: now}
 	defer l.lock()()
 	l.crossing = append(l.crossing, c)
 	return c
@@ -199,6 +201,9 @@ func (l *ledger) arrived(s *site, t *taken) {
 	l.arrivals = append(l.arrivals, a)
 	l.w.tracef("%s-box takes %s for %v", s.name, t.keyID(), t.rcpts)
 }
+
+// isAttackers reports whether a message came from the attacker, by the relay's trace field.
+func (t *taken) isAttackers() bool { return bytes.Contains(t.data, []byte("(["+attackerIP+"])")) }
 
 // keysOf returns all keys of the message whose first key this is, "" for none; l.mu must
 // be held.
@@ -305,8 +310,10 @@ func (l *ledger) isBound(to *site, id string) bool {
 	}
 	defer l.lock()()
 	return slices.ContainsFunc(l.arrivals, func(a *arrival) bool {
-		set := func(g gap) bool { return !a.at.Before(g.from) && a.at.Before(g.to.Add(20*time.Minute)) }
-		return a.site == to && a.keyID() == id && !slices.ContainsFunc(l.gaps[to], set)
+		forgotten := func(g gap) bool { // a message may arrive when the relay that sent it has been stopped
+			return !a.at.Before(g.from) && a.at.Before(g.to.Add(20*time.Minute))
+		}
+		return a.site == to && a.keyID() == id && !slices.ContainsFunc(l.gaps[to], forgotten)
 	})
 }
 

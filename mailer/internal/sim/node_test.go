@@ -328,7 +328,8 @@ func (l *life) close(within time.Duration) {
 	}
 }
 
-// reload makes the relay read its configuration again, once it has started.
+// reload makes the relay read its configuration again, once it has started. If there is
+// none, the next one reads it anyway.
 func (n *node) reload() {
 	n.mu.Lock()
 	l := n.life

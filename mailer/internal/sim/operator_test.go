@@ -22,9 +22,9 @@ func (s *site) reload() {
 	}
 }
 
-// upgrade installs a program that knows X-Wing: the site's relays restart, one after the
-// other, with a key that opens what is sealed for it. Then the other sites get the public
-// key.
+// upgrade stands for the installation of a program that knows X-Wing: the site's relays
+// restart, one after the other, with a key that opens what is sealed for it. Then the other
+// sites get the public key.
 func (s *site) upgrade(pause time.Duration) {
 	s.hybrid.Store(true)
 	for _, n := range s.nodes {
@@ -32,13 +32,14 @@ func (s *site) upgrade(pause time.Duration) {
 		time.Sleep(pause)
 		n.release()
 	}
-	now := time.Now()
-	s.announced.Store(&now)
+	s.announced.Store(true)
 	for _, other := range s.world.sites {
 		if other != s {
 			other.reload()
 		}
 	}
+	now := time.Now()
+	s.known.Store(&now)
 }
 
 // rotate changes the store key, as an operator does with qkdmail store rotate. The program
@@ -125,8 +126,8 @@ func (s *site) restore(after time.Duration) {
 		n.hold()
 	}
 	s.records.Store(backup)
-	s.countBackups(-1)
 	s.world.ledger.setBack(s, since)
+	s.countBackups(-1)
 	for _, n := range s.nodes {
 		n.release()
 	}

@@ -108,7 +108,7 @@ func (q *queue) try(e *entry) {
 			if q.onTheWire != nil {
 				q.onTheWire(e, i, d)
 			} else {
-				q.w.ledger.handed(to, len(d.rcpts))
+				defer q.w.ledger.handed(to, e.mail.to, len(d.rcpts))()
 			}
 			d.deliver(q.host, to, q.lmtp)
 		})

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -11,19 +12,14 @@ import (
 	"github.com/qkdmail/qkdmail/kmclient"
 )
 
-// second returns another message that a site seals under the first key of a message that
-// it has sent, for recipients, nil if it can't. Its relays never do that: whoever has taken
-// over the site may, and so may a program that does not remember which keys it has used.
-func (w *world) second(from *site, seen *delivery, rcpts []string) []byte {
-	first := readCiphertext(seen.data)
-	key := w.keyOf(first.ids[0])
-	if key == nil {
-		return nil
-	}
+// second returns another message that a site seals for recipients, under a key of one that
+// it has sent. Its relays never do that: whoever has taken over the site may, and so may a
+// program that does not remember which keys it has used.
+func (w *world) second(from *site, sent *ciphertext, key *qkdKey, rcpts []string) []byte {
 	opts := &cipher.EncryptOptions{
-		Suite: cipher.Suite(first.suite).Plain(), SAE: from.sae, Peer: key.slave.sae, Recipients: rcpts, CRLF: true, Time: time.Now(),
+		Suite: cipher.Suite(sent.suite).Plain(), SAE: from.sae, Peer: key.slave.sae, Recipients: rcpts, CRLF: true, Time: time.Now(),
 	}
-	if first.hybrid() {
+	if sent.hybrid() {
 		text, err := os.ReadFile(w.pki.file(key.slave.name + ".public"))
 		if err == nil {
 			opts.Hybrid, err = cipher.ParseHybridPublicKey(text)
@@ -37,14 +33,26 @@ func (w *world) second(from *site, seen *delivery, rcpts []string) []byte {
 	if err != nil {
 		panic(err)
 	}
-	if _, err = out.Write([]byte("From: <" + seen.from + ">\r\nSubject: second\r\n\r\nsend money\r\n")); err == nil {
+	if _, err = fmt.Fprintf(out, "From: <alice@%s.example>\r\nSubject: second\r\n\r\nsend money\r\n", from.name); err == nil {
 		err = out.Close()
 	}
-	if err != nil { // the key is too short for a pad
-		out.Abort()
-		return nil
+	if err != nil {
+		panic(err)
 	}
 	return b.Bytes()
+}
+
+// secondSize is more than a pad for the message of second takes, in bytes.
+const secondSize = 200
+
+// usedKeys returns the keys of a message that are long enough for a second one.
+func (w *world) usedKeys(sent *ciphertext) (keys []*qkdKey) {
+	for _, id := range sent.ids {
+		if k := w.keyOf(id); len(k.bytes) >= secondSize || sent.isGCM() {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // A usedKey is a cipher.KeySource that gives out one key, again and again.

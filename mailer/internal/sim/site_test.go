@@ -63,7 +63,8 @@ type site struct {
 
 	changed   atomic.Bool               // the configuration was changed
 	hybrid    atomic.Bool               // the relays have an X-Wing key
-	announced atomic.Pointer[time.Time] // when the other sites got the public key; nil: not yet
+	announced atomic.Bool               // its public key is in the other sites' configurations
+	known     atomic.Pointer[time.Time] // since when all their relays use it; nil: not yet
 }
 
 func newSite(w *world, index int) *site {
@@ -73,7 +74,8 @@ func newSite(w *world, index int) *site {
 	}
 	s.records.Store(memory.New())
 	if s.hybrid.Store(w.sc.Hybrid); w.sc.Hybrid {
-		s.announced.Store(&w.start)
+		s.announced.Store(true)
+		s.known.Store(&w.start)
 	}
 	s.install(s.sae)
 	for i := range w.sc.Nodes {
@@ -251,7 +253,7 @@ func (s *site) addPeer(c *config.Config, other *site) {
 	w := s.world
 	domain := other.name + ".example"
 	p := config.Peer{Name: other.name, SAE: other.sae, Domains: []string{domain, "*." + domain}, Inbound: "required"}
-	if other.announced.Load() != nil {
+	if other.announced.Load() {
 		p.HybridKey = w.pki.file(other.name + ".public")
 		if !w.sc.Hybrid { // what comes from there is not hybrid
 			p.Suites = []string{"aes-256-gcm", "otp", "aes-256-gcm+x-wing", "otp+x-wing"}
