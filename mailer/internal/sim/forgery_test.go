@@ -42,10 +42,11 @@ func flipped(data []byte, r *rand.Rand) []byte {
 	}
 }
 
-// truncated ends the payload early.
+// truncated ends the payload early. It takes more than line ends, which say nothing.
 func truncated(data []byte, r *rand.Rand) []byte {
 	from, to := payloadAt(data)
-	return append(bytes.Clone(data[:from+r.IntN(to-from)]), data[to:]...)
+	last := from + len(bytes.TrimRight(data[from:to], "\r\n")) - 1
+	return append(bytes.Clone(data[:min(from+r.IntN(to-from), last)]), data[to:]...)
 }
 
 // rubbish returns the header of a message, which names a key, and a random payload.
