@@ -18,7 +18,8 @@ var colors = map[string]string{
 const (
 	panelWidth, panelHeight = 300, 220
 	panelLeft, panelTop     = 60, 50 // to its axes
-	legendHeight            = 70
+	legendHeight            = 90
+	legendColumns           = 3
 )
 
 // plot draws time and memory by size, for encryption and decryption, as SVG.
@@ -50,7 +51,7 @@ func (b *bench) plot() []byte {
 		}
 	}
 	for i, p := range programs {
-		x, y := panelLeft+i%4*170, height-legendHeight+35+i/4*20
+		x, y := panelLeft+i%legendColumns*(width-panelLeft)/legendColumns, height-legendHeight+35+i/legendColumns*20
 		fmt.Fprintf(&out, `<path d="M%d,%dh20" stroke="%s" stroke-width="3"/><text x="%d" y="%d">%s</text>`+"\n",
 			x, y-4, colors[p.name], x+26, y, html.EscapeString(p.name))
 	}
